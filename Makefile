@@ -1,0 +1,92 @@
+# couchgateway: `make run` starts it, `make test` tests it. Both need python3 >= 3.10 and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+INTEROP_VENV ?= .venv-interop
+PORT ?= 8080
+ARGS ?=
+TESTS ?= tests
+JOBS ?= 1
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
+INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
+PIP := -m pip --disable-pip-version-check --quiet --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help install interop run test lint types format bench lock clean
+
+help:
+	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
+	@echo "make test    run every test (TESTS=tests.gateway for some)"
+	@echo "make lint    ruff; make format repairs what it can"
+	@echo "make types   mypy"
+	@echo "make bench   measure everything that docs/performance.md quotes"
+	@echo "make clean   remove environments and everything generated"
+
+# The lock says which versions; the stamp makes the second run quick. An editable install comes last so that
+# changes in the checkout count at once.
+install: $(INSTALLED)
+
+$(INSTALLED): requirements/lock.txt setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "couchgateway needs Python 3.10 or later, and $(PYTHON) is" \
+			"$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the versions of requirements/lock.txt into $(VENV) ..."
+	@$(BIN)/python $(PIP) install -r requirements/lock.txt
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The official client shares its import name with this project, so it lives in an environment of its own. It
+# ships no wheel for some platforms: its tests are then skipped, and say so.
+interop:
+ifneq ($(INTEROP_REQUIREMENTS),)
+	@$(MAKE) --no-print-directory $(INTEROP_INSTALLED) || { \
+		echo "The official couchbase client could not be installed into $(INTEROP_VENV);" \
+			"the interop tests will be skipped." >&2; }
+endif
+
+$(INTEROP_INSTALLED): $(INTEROP_REQUIREMENTS)
+	@echo "Installing the official client into $(INTEROP_VENV) for the interop tests ..."
+	@test -x $(INTEROP_VENV)/bin/python || $(PYTHON) -m venv $(INTEROP_VENV)
+	@$(INTEROP_VENV)/bin/python $(PIP) install --only-binary couchbase -r $(INTEROP_REQUIREMENTS)
+	@touch $@
+
+run: $(INSTALLED)
+	@echo "The gateway answers at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it. Then try:"
+	@echo
+	@echo "  curl -i -X PUT -H 'Content-Type: application/json' -d '{\"greeting\": \"hello\"}' http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
+	@echo "  curl -i http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
+	@echo
+	@exec $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS)
+
+test: $(INSTALLED) interop
+	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "Formatting differs: run make format" >&2; exit 1; }
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+bench: $(INSTALLED) interop
+	@for name in client gateway batch memory; do \
+		echo "== bench/$$name.py"; $(BIN)/python -m bench.$$name || exit 1; done
+
+# The one way to renew the lock: the newest versions that work on every Python supported, with markers where
+# those differ.
+lock:
+	@$(BIN)/python $(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev --no-emit-index-url \
+		--custom-compile-command 'make lock' --output-file requirements/lock.txt setup.py
+
+clean:
+	rm -rf $(VENV) $(INTEROP_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""Build and installation of couchgateway; `make run` and `make test` use it, and so does plain pip."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+# One floor for each runtime dependency; docs/dependencies.md says what each saves (a test compares the two),
+# requirements/lock.txt pins the exact versions that the tests run with.
+REQUIREMENTS = [
+    "Twisted[tls] >= 24.11",
+    "klein >= 24.8",
+    "treq >= 24.9.1",
+    "zope.interface >= 6.0",
+    "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
+    "prometheus-client >= 0.20",
+    "tqdm >= 4.66",
+    "tomli >= 2.0 ; python_version < '3.11'",
+]
+
+TEST_REQUIREMENTS = [
+    "hypothesis >= 6.100",
+]
+
+DEVELOPMENT_REQUIREMENTS = [
+    *TEST_REQUIREMENTS,
+    "httptools >= 0.6",
+    "mypy >= 1.14",
+    "mypy-zope >= 1.0",
+    "ruff >= 0.9",
+    "setuptools >= 68",
+    "types-tqdm",
+]
+
+SOURCE_PACKAGES = ["couchbase", "txcouchbase", "couchnode", "gateway"]
+
+setup(
+    name="couchgateway",
+    version="0.1.0",
+    description="Documents over HTTP: a REST front end, a Twisted driver and an embedded node for Couchbase",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="couchgateway developers",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # Said in full so that an editable installation is one path entry: twistd then finds the plugins below as
+    # files of this folder, which the import hooks of other editable installations do not allow.
+    package_dir={"": "."},
+    packages=[
+        *find_packages(include=[pattern for name in SOURCE_PACKAGES for pattern in (name, f"{name}.*")]),
+        # A folder without __init__.py, laid into Twisted's own package: that is how twistd finds its commands.
+        "twisted.plugins",
+    ],
+    package_data={name: ["py.typed"] for name in SOURCE_PACKAGES},
+    include_package_data=False,
+    zip_safe=False,
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST_REQUIREMENTS, "dev": DEVELOPMENT_REQUIREMENTS},
+    entry_points={"console_scripts": ["couchgateway-load = gateway.load:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Database :: Front-Ends",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+)
