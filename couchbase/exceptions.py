@@ -1,0 +1,464 @@
+"""Exceptions of the SDK, keyed by result code.
+
+A failed operation carries an ``rc``, a number of the libcouchbase family. What is raised for it
+is an instance of a class made for that code, which inherits from the code's detail class (for
+example :class:`NotFoundError`) and from each of its categories (for example
+:class:`CouchbaseDataError`), so both can be caught. The one table, :data:`RESULT_CODES`, says
+which belong to a code.
+
+This module imports nothing: every other one of the SDK stands on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, Union
+
+CATEGORY_INPUT = 1
+CATEGORY_NETWORK = 2
+CATEGORY_FATAL = 4
+CATEGORY_TRANSIENT = 8
+CATEGORY_DATA = 16
+CATEGORY_INTERNAL = 32
+CATEGORY_PLUGIN = 64
+CATEGORY_SERVER_LOAD = 128
+CATEGORY_SERVER = 256
+
+
+class CouchbaseError(Exception):
+    """Base of everything the SDK raises.
+
+    :param params: attributes by name, a message, or another ``CouchbaseError`` to copy.
+
+    Attributes beyond those of SDK 1.2 (rc, message, key, result, all_results, inner_cause,
+    objextra, csrc_info):
+
+    ``status``
+        status of the server's answer (an int, see the protocol), ``None`` without an answer.
+    ``operation``
+        name of the operation that failed (``"get"``, ``"set"`` ...), ``None`` outside of one.
+    ``ambiguous``
+        true if a mutation was sent and nobody knows whether the server carried it out. Repeat
+        such an operation only if doing it twice does no harm.
+    ``context``
+        the server's own words about the failure, if it sent any.
+    """
+
+    rc: int = 0
+    message: Optional[str] = None
+    key: Any = None
+    result: Any = None
+    all_results: Any = None
+    inner_cause: Optional[BaseException] = None
+    objextra: Any = None
+    csrc_info: Tuple[Any, ...] = ()
+    status: Optional[int] = None
+    operation: Optional[str] = None
+    ambiguous: bool = False
+    context: Optional[str] = None
+
+    def __init__(self, params: Union[Dict[str, Any], str, "CouchbaseError"]) -> None:
+        super().__init__(params)
+        if isinstance(params, CouchbaseError):
+            self.__dict__.update(params.__dict__)
+        elif isinstance(params, str):
+            self.message = params
+        else:
+            self.__dict__.update(params)
+        if self.all_results is None:
+            self.all_results = {}
+
+    @classmethod
+    def rc_to_exctype(cls, rc: int) -> Type["CouchbaseError"]:
+        """Return the class raised for a result code, ``CouchbaseError`` itself if it has none."""
+        made = _CLASS_OF_RC.get(rc)
+        if made is None:
+            made = _CLASS_OF_RC[rc] = _make_class(rc)
+        return made
+
+    @classmethod
+    def _can_derive(cls, rc: int) -> bool:
+        """Tell whether what is raised for ``rc`` would be caught as this class."""
+        return issubclass(cls.rc_to_exctype(rc), cls)
+
+    @classmethod
+    def pyexc(
+        cls, message: Optional[str] = None, obj: Any = None, inner: Optional[BaseException] = None
+    ) -> "CouchbaseError":
+        """Return an error that the SDK found by itself (``rc`` 0).
+
+        :param message: what was wrong and what was expected.
+        :param obj: the offending object, kept as ``objextra``.
+        :param inner: the exception that led to this one.
+        """
+        return cls({"message": message, "objextra": obj, "inner_cause": inner})
+
+    @property
+    def categories(self) -> int:
+        """Category bits of :attr:`rc`."""
+        row = RESULT_CODES.get(self.rc)
+        return row.categories if row else 0
+
+    @property
+    def is_data(self) -> int:
+        """Non-zero if the server understood and refused because of the document's state."""
+        return self.categories & CATEGORY_DATA
+
+    @property
+    def is_transient(self) -> int:
+        """Non-zero if the same operation may succeed a little later."""
+        return self.categories & CATEGORY_TRANSIENT
+
+    @property
+    def is_fatal(self) -> int:
+        """Non-zero if the connection cannot be used any more."""
+        return self.categories & CATEGORY_FATAL
+
+    @property
+    def is_network(self) -> int:
+        """Non-zero if the network, or a node, is the cause."""
+        return self.categories & CATEGORY_NETWORK
+
+    def __str__(self) -> str:
+        parts = []
+        if self.key is not None:
+            parts.append(f"Key={self.key!r}")
+        if self.rc:
+            parts.append(f"RC=0x{self.rc:X}[{describe(self.rc)}]")
+        if self.message:
+            parts.append(self.message)
+        if self.all_results:
+            parts.append(f"Results={len(self.all_results)}")
+        if self.inner_cause is not None:
+            parts.append(f"inner_cause={self.inner_cause}")
+        if self.csrc_info:
+            parts.append("C Source=({},{})".format(*self.csrc_info))
+        if self.objextra is not None:
+            parts.append(f"OBJ={self.objextra!r}")
+        return "<" + ", ".join(parts) + ">"
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # Classes made for a code have no importable name, so errors pickle by code.
+        made_for_rc = type(self) is _CLASS_OF_RC.get(self.rc)
+        return _rebuild, (None if made_for_rc else type(self), self.rc, dict(self.__dict__))
+
+
+class InternalSDKError(CouchbaseError):
+    """The SDK, or a callback given to it, broke its own rules."""
+
+
+class CouchbaseInternalError(InternalSDKError):
+    """Category: an inner failure of client or server."""
+
+
+class CouchbaseNetworkError(CouchbaseError):
+    """Category: no answer, or no connection."""
+
+
+class CouchbaseInputError(CouchbaseError):
+    """Category: the request itself was wrong."""
+
+
+class CouchbaseTransientError(CouchbaseError):
+    """Category: may work a little later."""
+
+
+class CouchbaseFatalError(CouchbaseError):
+    """Category: the connection cannot be used any more."""
+
+
+class CouchbaseDataError(CouchbaseError):
+    """Category: the document's state forbids the operation."""
+
+
+class ArgumentError(CouchbaseError):
+    """An argument has a wrong type or value."""
+
+
+class ValueFormatError(CouchbaseError):
+    """A key or a value cannot be encoded or decoded."""
+
+
+class AuthError(CouchbaseError):
+    """User name or password is wrong, or the user may not do this."""
+
+
+class DeltaBadvalError(CouchbaseError):
+    """The counter's document is not an unsigned decimal number."""
+
+
+class TooBigError(CouchbaseError):
+    """The document is larger than the server allows."""
+
+
+class BusyError(CouchbaseError):
+    """The server is too busy to serve the request."""
+
+
+class InternalError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class InvalidError(CouchbaseError):
+    """A host name or another part of the connection's address is malformed."""
+
+
+class NoMemoryError(CouchbaseError):
+    """The server has no memory left for the document."""
+
+
+class RangeError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class LibcouchbaseError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class TemporaryFailError(CouchbaseError):
+    """The server cannot do it just now: overload, warm-up, or (for locks) a locked document."""
+
+
+class KeyExistsError(CouchbaseError):
+    """The document exists already, or is not the version that the CAS names, or is locked."""
+
+
+class NotFoundError(CouchbaseError):
+    """No such document."""
+
+
+class DlopenFailedError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class DlsymFailedError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class NetworkError(CouchbaseNetworkError):
+    """A connection was refused or lost."""
+
+
+class NotMyVbucketError(CouchbaseError):
+    """The node asked does not own the key; retried with a new map, so not normally seen."""
+
+
+class NotStoredError(CouchbaseError):
+    """Append or prepend to a document that does not exist."""
+
+
+class NotSupportedError(CouchbaseError):
+    """The server does not offer this operation."""
+
+
+class UnknownCommandError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class UnknownHostError(CouchbaseNetworkError):
+    """A host name does not resolve."""
+
+
+class ProtocolError(CouchbaseNetworkError):
+    """The server's answer is malformed."""
+
+
+class TimeoutError(CouchbaseError):
+    """No answer in time. Not Python's built-in class of this name."""
+
+
+class ConnectError(CouchbaseNetworkError):
+    """No connection could be made."""
+
+
+class BucketNotFoundError(CouchbaseError):
+    """The cluster has no such bucket, or the user may not see it."""
+
+
+class ClientNoMemoryError(CouchbaseError):
+    """Declared by SDK 1.2; never raised."""
+
+
+class ClientTemporaryFailError(CouchbaseError):
+    """The client cannot take the operation: not connected, closed, or its queue is full."""
+
+
+class BadHandleError(CouchbaseError):
+    """The operation does not fit this type of connection."""
+
+
+class HTTPError(CouchbaseError):
+    """An HTTP answer outside 200..299; ``objextra`` holds it."""
+
+
+class ObjectThreadError(CouchbaseError):
+    """Another thread is using the connection."""
+
+
+class ViewEngineError(CouchbaseError):
+    """The answer to a view query carries errors; ``objextra`` is the list of them."""
+
+
+class ObjectDestroyedError(CouchbaseError):
+    """The connection was garbage-collected before it connected."""
+
+
+class PipelineError(CouchbaseError):
+    """A pipeline is used in a way that pipelines cannot be."""
+
+
+class ResultCode(NamedTuple):
+    """What belongs to one result code."""
+
+    name: str
+    """libcouchbase's name for it."""
+    exception: Optional[Type[CouchbaseError]]
+    """The detail class, if there is one."""
+    categories: int
+    text: str
+    """One line for people."""
+
+
+SUCCESS = 0x00
+AUTH_CONTINUE = 0x01
+AUTH_ERROR = 0x02
+DELTA_BADVAL = 0x03
+E2BIG = 0x04
+EBUSY = 0x05
+EINTERNAL = 0x06
+EINVAL = 0x07
+ENOMEM = 0x08
+ERANGE = 0x09
+ERROR = 0x0A
+ETMPFAIL = 0x0B
+KEY_EEXISTS = 0x0C
+KEY_ENOENT = 0x0D
+NETWORK_ERROR = 0x10
+NOT_MY_VBUCKET = 0x11
+NOT_STORED = 0x12
+NOT_SUPPORTED = 0x13
+UNKNOWN_COMMAND = 0x14
+UNKNOWN_HOST = 0x15
+PROTOCOL_ERROR = 0x16
+ETIMEDOUT = 0x17
+CONNECT_ERROR = 0x18
+BUCKET_ENOENT = 0x19
+CLIENT_ETMPFAIL = 0x1B
+EBADHANDLE = 0x1C
+INVALID_HOST_FORMAT = 0x1F
+DURABILITY_ETOOMANY = 0x21
+DUPLICATE_COMMANDS = 0x22
+NO_MATCHING_SERVER = 0x23
+INVALID_USERNAME = 0x26
+SASLMECH_UNAVAILABLE = 0x28
+EMPTY_KEY = 0x35
+SSL_ERROR = 0x36
+SSL_CANTVERIFY = 0x37
+OPTIONS_CONFLICT = 0x3A
+
+RESULT_CODES: Dict[int, ResultCode] = {
+    0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
+    0x01: ResultCode("AUTH_CONTINUE", None, 32 + 4 + 256, "The server expects another authentication step"),
+    0x02: ResultCode("AUTH_ERROR", AuthError, 4 + 1, "Authentication failed: wrong user name or password"),
+    0x03: ResultCode("DELTA_BADVAL", DeltaBadvalError, 1 + 16 + 256, "The document is not a counter"),
+    0x04: ResultCode("E2BIG", TooBigError, 1 + 16 + 256, "The document is too large"),
+    0x05: ResultCode("EBUSY", BusyError, 8, "The server is busy"),
+    0x06: ResultCode("EINTERNAL", None, 32, "Internal error of the server"),
+    0x07: ResultCode("EINVAL", None, 1, "Invalid arguments"),
+    0x08: ResultCode("ENOMEM", NoMemoryError, 8, "The server is out of memory"),
+    0x09: ResultCode("ERANGE", None, 1 + 16 + 256, "A number is out of range"),
+    0x0A: ResultCode("ERROR", None, 0, "The server answered with a status that has no code of its own"),
+    0x0B: ResultCode("ETMPFAIL", TemporaryFailError, 8 + 128 + 256, "Temporary failure; try again later"),
+    0x0C: ResultCode("KEY_EEXISTS", KeyExistsError, 16 + 256, "The key exists, or its CAS differs"),
+    0x0D: ResultCode("KEY_ENOENT", NotFoundError, 16 + 256, "The key does not exist"),
+    0x0E: ResultCode("DLOPEN_FAILED", DlopenFailedError, 1 + 4 + 64, "A library could not be loaded"),
+    0x0F: ResultCode("DLSYM_FAILED", DlsymFailedError, 1 + 4 + 64, "A symbol was not found in a library"),
+    0x10: ResultCode("NETWORK_ERROR", NetworkError, 2, "Network failure"),
+    0x11: ResultCode("NOT_MY_VBUCKET", NotMyVbucketError, 2 + 8 + 256, "The node does not own the vbucket"),
+    0x12: ResultCode("NOT_STORED", NotStoredError, 16 + 256, "Nothing to append or prepend to"),
+    0x13: ResultCode("NOT_SUPPORTED", NotSupportedError, 0, "Not supported"),
+    0x14: ResultCode("UNKNOWN_COMMAND", None, 256, "The server does not know the command"),
+    0x15: ResultCode("UNKNOWN_HOST", UnknownHostError, 2 + 1, "The host name does not resolve"),
+    0x16: ResultCode("PROTOCOL_ERROR", ProtocolError, 2, "The peer broke the protocol"),
+    0x17: ResultCode("ETIMEDOUT", TimeoutError, 2 + 8, "The operation timed out"),
+    0x18: ResultCode("CONNECT_ERROR", ConnectError, 2, "No connection could be made"),
+    0x19: ResultCode("BUCKET_ENOENT", BucketNotFoundError, 1 + 4, "The bucket does not exist"),
+    0x1A: ResultCode("CLIENT_ENOMEM", None, 4, "The client is out of memory"),
+    0x1B: ResultCode("CLIENT_ETMPFAIL", ClientTemporaryFailError, 8, "The client cannot take it just now"),
+    0x1C: ResultCode("EBADHANDLE", BadHandleError, 1, "Wrong type of connection for this operation"),
+    0x1D: ResultCode("SERVER_BUG", None, 0, "The server misbehaves"),
+    0x1E: ResultCode("PLUGIN_VERSION_MISMATCH", None, 1 + 4 + 64, "A plug-in has the wrong version"),
+    0x1F: ResultCode("INVALID_HOST_FORMAT", InvalidError, 1, "Malformed host name"),
+    0x20: ResultCode("INVALID_CHAR", InvalidError, 1, "Illegal character"),
+    0x21: ResultCode("DURABILITY_ETOOMANY", ArgumentError, 1, "More copies asked for than the cluster has"),
+    0x22: ResultCode("DUPLICATE_COMMANDS", ArgumentError, 1, "The same key twice in one request"),
+    0x23: ResultCode("NO_MATCHING_SERVER", None, 8, "No server holds such a copy of the key"),
+    0x24: ResultCode("BAD_ENVIRONMENT", None, 4 + 1, "An environment variable has a bad value"),
+    0x25: ResultCode("BUSY", None, 32, "An operation of this kind is under way"),
+    0x26: ResultCode("INVALID_USERNAME", None, 1 + 4, "The user name must be the bucket's name"),
+    0x27: ResultCode("CONFIG_CACHE_INVALID", None, 1, "The configuration cache is unusable"),
+    0x28: ResultCode("SASLMECH_UNAVAILABLE", None, 1 + 4, "No SASL mechanism in common"),
+    0x29: ResultCode("TOO_MANY_REDIRECTS", None, 2, "Too many HTTP redirects"),
+    0x2A: ResultCode("MAP_CHANGED", None, 2 + 8, "The cluster map changed"),
+    0x2B: ResultCode("INCOMPLETE_PACKET", None, 8 + 1, "An incomplete packet was passed"),
+    0x2C: ResultCode("ECONNREFUSED", None, 2 + 8, "Connection refused"),
+    0x2D: ResultCode("ESOCKSHUTDOWN", None, 2 + 8, "The peer closed the connection"),
+    0x2E: ResultCode("ECONNRESET", None, 2 + 8, "The peer reset the connection"),
+    0x2F: ResultCode("ECANTGETPORT", None, 2 + 4, "No local port left"),
+    0x30: ResultCode("EFDLIMITREACHED", None, 2 + 4, "Too many open files"),
+    0x31: ResultCode("ENETUNREACH", None, 2 + 8, "The host or its network cannot be reached"),
+    0x32: ResultCode("ECTL_UNKNOWN", None, 1, "No such setting"),
+    0x33: ResultCode("ECTL_UNSUPPMODE", None, 1, "The setting cannot be used this way"),
+    0x34: ResultCode("ECTL_BADARG", None, 1, "Bad value for a setting"),
+    0x35: ResultCode("EMPTY_KEY", None, 1, "The key is empty"),
+    0x36: ResultCode("SSL_ERROR", None, 4, "TLS failure"),
+    0x37: ResultCode("SSL_CANTVERIFY", None, 4, "The server's certificate cannot be verified"),
+    0x38: ResultCode("SCHEDFAIL_INTERNAL", None, 0, "The operation could not be scheduled"),
+    0x39: ResultCode("CLIENT_FEATURE_UNAVAILABLE", None, 1, "The client lacks this feature"),
+    0x3A: ResultCode("OPTIONS_CONFLICT", None, 1, "These options exclude each other"),
+    0x3B: ResultCode("HTTP_ERROR", None, 0, "HTTP request failed"),
+}
+"""Result code -> its name, detail class, category bits and text."""
+
+_CATEGORY_CLASSES = (
+    (CATEGORY_INPUT, CouchbaseInputError),
+    (CATEGORY_NETWORK, CouchbaseNetworkError),
+    (CATEGORY_FATAL, CouchbaseFatalError),
+    (CATEGORY_TRANSIENT, CouchbaseTransientError),
+    (CATEGORY_DATA, CouchbaseDataError),
+    (CATEGORY_INTERNAL, CouchbaseInternalError),
+)
+
+_CLASS_OF_RC: Dict[int, Type[CouchbaseError]] = {}
+
+
+def describe(rc: int) -> str:
+    """Return one line of text for a result code; never empty, also for unknown codes."""
+    row = RESULT_CODES.get(rc)
+    return row.text if row else f"Unknown result code {rc}"
+
+
+def _make_class(rc: int) -> Type[CouchbaseError]:
+    row = RESULT_CODES.get(rc)
+    if row is None:
+        return CouchbaseError
+    detail = row.exception
+    bases = [detail] if detail else []
+    for bit, category in _CATEGORY_CLASSES:
+        # A category that the detail class has already would break the order of resolution.
+        if row.categories & bit and not (detail and issubclass(detail, category)):
+            bases.append(category)
+    if not bases:
+        return CouchbaseError
+    if detail:
+        name = f"_{detail.__name__}_0x{rc:X} (generated, catch {detail.__name__})"
+    else:
+        name = f"LCB_0x{rc:X}"
+    return type(name, tuple(bases), {"__doc__": row.text, "__module__": __name__})
+
+
+def _rebuild(cls: Optional[Type[CouchbaseError]], rc: int, state: Dict[str, Any]) -> CouchbaseError:
+    return (cls or CouchbaseError.rc_to_exctype(rc))(state)
+
+
+for _rc in RESULT_CODES:
+    CouchbaseError.rc_to_exctype(_rc)

@@ -1,0 +1,168 @@
+"""What operations answer with.
+
+Results are read-only records without ``__dict__``; they compare and hash by identity. The SDK
+fills them through their underscored slots.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from struct import Struct
+from typing import Any, Dict, NamedTuple, Optional
+
+from couchbase.exceptions import describe
+from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
+
+_TOKEN = Struct(">QQ")
+_OBSERVE_NAMES = {
+    OBS_FOUND: "OBS_FOUND",
+    OBS_PERSISTED: "OBS_PERSISTED",
+    OBS_NOTFOUND: "OBS_NOTFOUND",
+    OBS_LOGICALLY_DELETED: "OBS_LOGICALLY_DELETED",
+}
+
+
+class MutationToken(NamedTuple):
+    """Names one mutation in the history of its vbucket."""
+
+    vbucket: int
+    uuid: int
+    """Identifies the branch of the vbucket's history; a failover starts a new one."""
+    seqno: int
+
+
+class Result:
+    """Answer to an operation.
+
+    ``rc`` is the result code (0: success) and ``key`` the key as the caller gave it
+    (``AttributeError`` if there is none).
+    """
+
+    __slots__ = ("_cas", "_key", "_rc", "_token")
+
+    _rc: int
+    _key: Any
+    _cas: int
+    # What the mutation's token was on the wire, and its vbucket: unpacked when asked for.
+    _token: "tuple[int, bytes] | None"
+
+    def __init__(self, rc: int = 0, cas: int = 0) -> None:
+        self._rc = rc
+        self._cas = cas
+        self._token = None
+
+    rc = property(attrgetter("_rc"), doc="Result code, 0 for success.")
+    key = property(attrgetter("_key"), doc="The key as the caller gave it.")
+    cas = property(attrgetter("_cas"), doc="CAS of the document, 0 if unknown.")
+
+    @property
+    def success(self) -> bool:
+        """True if :attr:`rc` is 0."""
+        return self._rc == 0
+
+    @property
+    def errstr(self) -> str:
+        """Description of :attr:`rc`."""
+        return describe(self._rc)
+
+    @property
+    def value(self) -> Any:
+        """The document's value; ``None`` for results without one."""
+        return None
+
+    @property
+    def mutation_token(self) -> Optional[MutationToken]:
+        """The mutation's place in its vbucket's history, if the server told."""
+        if self._token is None:
+            return None
+        vbucket, packed = self._token
+        return MutationToken(vbucket, *_TOKEN.unpack(packed))
+
+    def _fields(self) -> "list[str]":
+        shown = [f"RC=0x{self._rc:X}" + (f"[{self.errstr}]" if self._rc else "")]
+        if hasattr(self, "_key"):
+            shown.append(f"Key={self._key!r}")
+        return shown
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}<{', '.join(self._fields())}>"
+
+
+class OperationResult(Result):
+    """Answer to an operation that changes a document; ``cas`` is the new version's."""
+
+    __slots__ = ()
+
+    def _fields(self) -> "list[str]":
+        return [*super()._fields(), f"CAS=0x{self._cas:x}"]
+
+
+class ValueResult(OperationResult):
+    """Answer to an operation that yields a value."""
+
+    __slots__ = ("_flags", "_value")
+
+    _value: Any
+    _flags: int
+
+    def __init__(self, rc: int = 0, cas: int = 0, value: Any = None, flags: int = 0) -> None:
+        self._rc = rc
+        self._cas = cas
+        self._token = None
+        self._value = value
+        self._flags = flags
+
+    value = property(attrgetter("_value"), doc="The document's value, ``None`` if there is none.")
+    flags = property(attrgetter("_flags"), doc="Flags stored with the document.")
+
+    def _fields(self) -> "list[str]":
+        fields = super()._fields()
+        return [*fields[:-1], f"Value={self._value!r}", fields[-1], f"Flags=0x{self._flags:x}"]
+
+
+class ExpiryResult(ValueResult):
+    """A value together with the moment when it expires."""
+
+    __slots__ = ("_expiry",)
+
+    _expiry: int
+
+    expiry = property(
+        attrgetter("_expiry"), doc="Unix time in seconds at which the document expires, 0 for never."
+    )
+
+
+class ObserveInfo:
+    """What one node says about one key."""
+
+    __slots__ = ("_cas", "_flags", "_from_master")
+
+    def __init__(self, flags: int = 0, from_master: int = 0, cas: int = 0) -> None:
+        self._flags = flags
+        self._from_master = int(from_master)
+        self._cas = cas
+
+    flags = property(attrgetter("_flags"), doc="One of the ``OBS_*`` constants.")
+    from_master = property(attrgetter("_from_master"), doc="1 if the active node answered, 0 for a replica.")
+    cas = property(attrgetter("_cas"), doc="CAS of the node's copy.")
+
+    def __repr__(self) -> str:
+        name = _OBSERVE_NAMES.get(self._flags, "")
+        return (
+            f"ObserveInfo<Status=[{name} (0x{self._flags:X})], "
+            f"Master={bool(self._from_master)}, CAS=0x{self._cas:X}>"
+        )
+
+
+class MultiResult(Dict[Any, Any]):
+    """Results of a multi operation by key.
+
+    ``all_ok`` is 1 unless some operation failed; a miss that ``quiet`` keeps silent counts as
+    failed.
+    """
+
+    __slots__ = ("all_ok",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.all_ok = 1

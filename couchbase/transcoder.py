@@ -1,0 +1,198 @@
+"""From Python objects to stored bytes with flags, and back.
+
+The flags stored with a document say how to read it. Those of SDK 1.2 are the ``FMT_*`` constants;
+current SDKs put their own format code into the top byte ("common flags"), and we read both, so
+documents written by either are decoded alike.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any, Callable, Tuple
+
+from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_MASK, FMT_PICKLE, FMT_UTF8
+
+COMMON_JSON = 0x02000000
+COMMON_BINARY = 0x03000000
+COMMON_STRING = 0x04000000
+COMMON_PRIVATE = 0x01000000
+_COMMON_MASK = 0x0F000000
+_COMMON_TO_FORMAT = {COMMON_JSON: FMT_JSON, COMMON_BINARY: FMT_BYTES, COMMON_STRING: FMT_UTF8}
+
+_json_encode: Callable[[Any], Any] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_json_decode: Callable[[str], Any] = json.loads
+_pickle_encode: Callable[[Any], bytes] = pickle.dumps
+_pickle_decode: Callable[[bytes], Any] = pickle.loads
+
+
+def set_json_converters(
+    encode: Callable[[Any], Any], decode: Callable[[str], Any]
+) -> Tuple[Callable[..., Any], Callable[..., Any]]:
+    """Replace the JSON functions of every connection; return the previous pair.
+
+    :param encode: object -> ``str`` or ``bytes``.
+    :param decode: ``str`` -> object.
+    """
+    global _json_encode, _json_decode
+    previous = _json_encode, _json_decode
+    _json_encode, _json_decode = encode, decode
+    return previous
+
+
+def set_pickle_converters(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+) -> Tuple[Callable[..., Any], Callable[..., Any]]:
+    """Replace the pickle functions of every connection; return the previous pair.
+
+    :param encode: object -> ``bytes``.
+    :param decode: ``bytes`` -> object.
+    """
+    global _pickle_encode, _pickle_decode
+    previous = _pickle_encode, _pickle_decode
+    _pickle_encode, _pickle_decode = encode, decode
+    return previous
+
+
+def encode_key(key: Any) -> bytes:
+    """Return the UTF-8 of a key.
+
+    :raises ValueFormatError: not a ``str``, or not encodable.
+    :raises ArgumentError: empty, or over 250 bytes.
+    """
+    if not isinstance(key, str):
+        raise ValueFormatError.pyexc(f"a key must be a str, not {type(key).__name__}", obj=key)
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError as error:
+        raise ValueFormatError.pyexc("the key cannot be encoded as UTF-8", obj=key, inner=error) from error
+    if not encoded:
+        raise ArgumentError.pyexc("a key must not be empty", obj=key)
+    check_key_length(encoded)
+    return encoded
+
+
+def check_key_length(encoded: bytes) -> None:
+    """Refuse keys that no server takes.
+
+    :raises ArgumentError: over 250 bytes.
+    """
+    if len(encoded) > MAX_KEY_BYTES:
+        raise ArgumentError.pyexc(
+            f"a key has at most {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}", obj=encoded
+        )
+
+
+def determine_format(value: Any) -> int:
+    """Return the format that ``FMT_AUTO`` stands for with this value."""
+    if isinstance(value, str):
+        return FMT_UTF8
+    if isinstance(value, (bytes, bytearray)):
+        return FMT_BYTES
+    if value is None or isinstance(value, (bool, list, tuple, dict)):
+        return FMT_JSON
+    return FMT_PICKLE
+
+
+def check_format(format: Any, name: str = "format") -> Any:
+    """Return ``format`` if it is a number of 32 bits or ``FMT_AUTO``.
+
+    :raises ArgumentError: it is not.
+    """
+    if format is FMT_AUTO:
+        return format
+    if isinstance(format, bool) or not isinstance(format, int) or not 0 <= format < 2**32:
+        raise ArgumentError.pyexc(f"{name} must be a FMT_* constant", obj=format)
+    return format
+
+
+def encode_value(value: Any, format: Any) -> Tuple[bytes, int]:
+    """Return the bytes and flags that store ``value`` in ``format``.
+
+    :param format: a number whose lowest bits choose (UTF-8, then bytes, then pickle, else JSON), or
+        ``FMT_AUTO``.
+    :raises ValueFormatError: the value does not fit the format; ``inner_cause`` says why.
+    """
+    if format is FMT_AUTO:
+        format = determine_format(value)
+    try:
+        if format & FMT_UTF8:
+            if not isinstance(value, str):
+                raise ValueFormatError.pyexc(f"FMT_UTF8 takes a str, not {type(value).__name__}", obj=value)
+            return value.encode(), FMT_UTF8 | format & FMT_MASK
+        if format & FMT_BYTES:
+            if not isinstance(value, (bytes, bytearray)):
+                raise ValueFormatError.pyexc(
+                    f"FMT_BYTES takes bytes or a bytearray, not {type(value).__name__}", obj=value
+                )
+            return bytes(value), format & FMT_MASK
+        if format & FMT_PICKLE:
+            pickled = _pickle_encode(value)
+            if not isinstance(pickled, bytes):
+                raise ValueFormatError.pyexc("the pickle converter must return bytes", obj=pickled)
+            return pickled, FMT_PICKLE
+        text = _json_encode(value)
+        return (text if isinstance(text, bytes) else text.encode()), FMT_JSON
+    except CouchbaseError:
+        raise
+    except Exception as error:
+        raise ValueFormatError.pyexc("the value cannot be encoded", obj=value, inner=error) from error
+
+
+def format_of_flags(flags: int) -> int:
+    """Return the ``FMT_*`` constant that stored flags mean, whoever wrote them."""
+    common = flags & _COMMON_MASK
+    if common in _COMMON_TO_FORMAT:
+        return _COMMON_TO_FORMAT[common]
+    return flags & FMT_MASK
+
+
+def decode_value(value: bytes, flags: int) -> Any:
+    """Return the object that was stored.
+
+    Values flagged as pickles are unpickled, as SDK 1.2 does: never read such documents from a
+    bucket that others can write.
+
+    :raises ValueFormatError: the bytes are not what the flags say; ``objextra`` holds them.
+    """
+    try:
+        format = flags if flags < 8 else format_of_flags(flags)
+        if format & FMT_UTF8:
+            return value.decode()
+        if format & FMT_BYTES:
+            return value
+        if format & FMT_PICKLE:
+            return _pickle_decode(value)
+        return _json_decode(value.decode())
+    except Exception as error:
+        raise ValueFormatError.pyexc(
+            f"the value cannot be decoded by its flags (0x{flags:x})", obj=value, inner=error
+        ) from error
+
+
+class Transcoder:
+    """The rules of this module as an object to subclass; give one to a connection as ``transcoder``."""
+
+    def encode_key(self, key: Any) -> bytes:
+        """See :func:`encode_key`."""
+        return encode_key(key)
+
+    def decode_key(self, key: bytes) -> Any:
+        """Return the key as ``str``."""
+        return key.decode()
+
+    def encode_value(self, value: Any, format: Any) -> Tuple[bytes, int]:
+        """See :func:`encode_value`; without ``FMT_AUTO`` (TypeError)."""
+        if format is FMT_AUTO:
+            raise TypeError("FMT_AUTO is resolved by determine_format")
+        return encode_value(value, format)
+
+    def decode_value(self, value: bytes, flags: int) -> Any:
+        """See :func:`decode_value`."""
+        return decode_value(value, flags)
+
+    def determine_format(self, value: Any) -> int:
+        """See :func:`determine_format`."""
+        return determine_format(value)
