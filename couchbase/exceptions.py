@@ -11,7 +11,7 @@ This module imports nothing: every other one of the SDK stands on it.
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, Union
+from typing import Any, NamedTuple
 
 CATEGORY_INPUT = 1
 CATEGORY_NETWORK = 2
@@ -44,19 +44,19 @@ class CouchbaseError(Exception):
     """
 
     rc: int = 0
-    message: Optional[str] = None
+    message: str | None = None
     key: Any = None
     result: Any = None
     all_results: Any = None
-    inner_cause: Optional[BaseException] = None
+    inner_cause: BaseException | None = None
     objextra: Any = None
-    csrc_info: Tuple[Any, ...] = ()
-    status: Optional[int] = None
-    operation: Optional[str] = None
+    csrc_info: tuple[Any, ...] = ()
+    status: int | None = None
+    operation: str | None = None
     ambiguous: bool = False
-    context: Optional[str] = None
+    context: str | None = None
 
-    def __init__(self, params: Union[Dict[str, Any], str, "CouchbaseError"]) -> None:
+    def __init__(self, params: dict[str, Any] | str | CouchbaseError) -> None:
         super().__init__(params)
         if isinstance(params, CouchbaseError):
             self.__dict__.update(params.__dict__)
@@ -68,7 +68,7 @@ class CouchbaseError(Exception):
             self.all_results = {}
 
     @classmethod
-    def rc_to_exctype(cls, rc: int) -> Type["CouchbaseError"]:
+    def rc_to_exctype(cls, rc: int) -> type[CouchbaseError]:
         """Return the class raised for a result code, ``CouchbaseError`` itself if it has none."""
         made = _CLASS_OF_RC.get(rc)
         if made is None:
@@ -82,8 +82,8 @@ class CouchbaseError(Exception):
 
     @classmethod
     def pyexc(
-        cls, message: Optional[str] = None, obj: Any = None, inner: Optional[BaseException] = None
-    ) -> "CouchbaseError":
+        cls, message: str | None = None, obj: Any = None, inner: BaseException | None = None
+    ) -> CouchbaseError:
         """Return an error that the SDK found by itself (``rc`` 0).
 
         :param message: what was wrong and what was expected.
@@ -136,7 +136,7 @@ class CouchbaseError(Exception):
             parts.append(f"OBJ={self.objextra!r}")
         return "<" + ", ".join(parts) + ">"
 
-    def __reduce__(self) -> Tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Classes made for a code have no importable name, so errors pickle by code.
         made_for_rc = type(self) is _CLASS_OF_RC.get(self.rc)
         return _rebuild, (None if made_for_rc else type(self), self.rc, dict(self.__dict__))
@@ -311,7 +311,7 @@ class ResultCode(NamedTuple):
 
     name: str
     """libcouchbase's name for it."""
-    exception: Optional[Type[CouchbaseError]]
+    exception: type[CouchbaseError] | None
     """The detail class, if there is one."""
     categories: int
     text: str
@@ -355,7 +355,7 @@ SSL_ERROR = 0x36
 SSL_CANTVERIFY = 0x37
 OPTIONS_CONFLICT = 0x3A
 
-RESULT_CODES: Dict[int, ResultCode] = {
+RESULT_CODES: dict[int, ResultCode] = {
     0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
     0x01: ResultCode("AUTH_CONTINUE", None, 32 + 4 + 256, "The server expects another authentication step"),
     0x02: ResultCode("AUTH_ERROR", AuthError, 4 + 1, "Authentication failed: wrong user name or password"),
@@ -428,7 +428,7 @@ _CATEGORY_CLASSES = (
     (CATEGORY_INTERNAL, CouchbaseInternalError),
 )
 
-_CLASS_OF_RC: Dict[int, Type[CouchbaseError]] = {}
+_CLASS_OF_RC: dict[int, type[CouchbaseError]] = {}
 
 
 def describe(rc: int) -> str:
@@ -437,7 +437,7 @@ def describe(rc: int) -> str:
     return row.text if row else f"Unknown result code {rc}"
 
 
-def _make_class(rc: int) -> Type[CouchbaseError]:
+def _make_class(rc: int) -> type[CouchbaseError]:
     row = RESULT_CODES.get(rc)
     if row is None:
         return CouchbaseError
@@ -456,7 +456,7 @@ def _make_class(rc: int) -> Type[CouchbaseError]:
     return type(name, tuple(bases), {"__doc__": row.text, "__module__": __name__})
 
 
-def _rebuild(cls: Optional[Type[CouchbaseError]], rc: int, state: Dict[str, Any]) -> CouchbaseError:
+def _rebuild(cls: type[CouchbaseError] | None, rc: int, state: dict[str, Any]) -> CouchbaseError:
     return (cls or CouchbaseError.rc_to_exctype(rc))(state)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from struct import Struct
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from couchbase.exceptions import describe
 from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
@@ -44,7 +44,7 @@ class Result:
     _key: Any
     _cas: int
     # What the mutation's token was on the wire, and its vbucket: unpacked when asked for.
-    _token: "tuple[int, bytes] | None"
+    _token: tuple[int, bytes] | None
 
     def __init__(self, rc: int = 0, cas: int = 0) -> None:
         self._rc = rc
@@ -71,14 +71,14 @@ class Result:
         return None
 
     @property
-    def mutation_token(self) -> Optional[MutationToken]:
+    def mutation_token(self) -> MutationToken | None:
         """The mutation's place in its vbucket's history, if the server told."""
         if self._token is None:
             return None
         vbucket, packed = self._token
         return MutationToken(vbucket, *_TOKEN.unpack(packed))
 
-    def _fields(self) -> "list[str]":
+    def _fields(self) -> list[str]:
         shown = [f"RC=0x{self._rc:X}" + (f"[{self.errstr}]" if self._rc else "")]
         if hasattr(self, "_key"):
             shown.append(f"Key={self._key!r}")
@@ -93,7 +93,7 @@ class OperationResult(Result):
 
     __slots__ = ()
 
-    def _fields(self) -> "list[str]":
+    def _fields(self) -> list[str]:
         return [*super()._fields(), f"CAS=0x{self._cas:x}"]
 
 
@@ -115,7 +115,7 @@ class ValueResult(OperationResult):
     value = property(attrgetter("_value"), doc="The document's value, ``None`` if there is none.")
     flags = property(attrgetter("_flags"), doc="Flags stored with the document.")
 
-    def _fields(self) -> "list[str]":
+    def _fields(self) -> list[str]:
         fields = super()._fields()
         return [*fields[:-1], f"Value={self._value!r}", fields[-1], f"Flags=0x{self._flags:x}"]
 
@@ -154,7 +154,7 @@ class ObserveInfo:
         )
 
 
-class MultiResult(Dict[Any, Any]):
+class MultiResult(dict[Any, Any]):
     """Results of a multi operation by key.
 
     ``all_ok`` is 1 unless some operation failed; a miss that ``quiet`` keeps silent counts as

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any, Callable, Tuple
+from typing import Any, Callable
 
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.protocol.constants import MAX_KEY_BYTES
@@ -30,7 +30,7 @@ _pickle_decode: Callable[[bytes], Any] = pickle.loads
 
 def set_json_converters(
     encode: Callable[[Any], Any], decode: Callable[[str], Any]
-) -> Tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Replace the JSON functions of every connection; return the previous pair.
 
     :param encode: object -> ``str`` or ``bytes``.
@@ -44,7 +44,7 @@ def set_json_converters(
 
 def set_pickle_converters(
     encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
-) -> Tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Replace the pickle functions of every connection; return the previous pair.
 
     :param encode: object -> ``bytes``.
@@ -108,7 +108,7 @@ def check_format(format: Any, name: str = "format") -> Any:
     return format
 
 
-def encode_value(value: Any, format: Any) -> Tuple[bytes, int]:
+def encode_value(value: Any, format: Any) -> tuple[bytes, int]:
     """Return the bytes and flags that store ``value`` in ``format``.
 
     :param format: a number whose lowest bits choose (UTF-8, then bytes, then pickle, else JSON), or
@@ -183,7 +183,7 @@ class Transcoder:
         """Return the key as ``str``."""
         return key.decode()
 
-    def encode_value(self, value: Any, format: Any) -> Tuple[bytes, int]:
+    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
         """See :func:`encode_value`; without ``FMT_AUTO`` (TypeError)."""
         if format is FMT_AUTO:
             raise TypeError("FMT_AUTO is resolved by determine_format")

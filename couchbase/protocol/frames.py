@@ -105,7 +105,9 @@ class FrameReader:
         need = HEADER_BYTES
         unpack, make, magics = HEADER.unpack_from, tuple.__new__, self._magics
         while size - start >= HEADER_BYTES:
-            magic, opcode, key_length, extras_length, datatype, specific, body, opaque, cas = unpack(data, start)
+            magic, opcode, key_length, extras_length, datatype, specific, body, opaque, cas = unpack(
+                data, start
+            )
             if magic not in magics:
                 self._violate(f"0x{magic:02x} cannot open a frame here")
                 return frames

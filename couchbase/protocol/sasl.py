@@ -52,7 +52,9 @@ def derive_scram_credential(mechanism: str, password: str, salt: bytes, iteratio
     name = _hash_of(mechanism)
     salted = hashlib.pbkdf2_hmac(name, password.encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", name)
-    return ScramCredential(salt, iterations, _digest(name, client_key), hmac.digest(salted, b"Server Key", name))
+    return ScramCredential(
+        salt, iterations, _digest(name, client_key), hmac.digest(salted, b"Server Key", name)
+    )
 
 
 class ScramClient:

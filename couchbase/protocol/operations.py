@@ -1,0 +1,432 @@
+"""Operations on documents: from arguments to a request, and from a response to a result.
+
+An :class:`Operation` is a row of the one table: its name, its opcode, and how to read its answer.
+A :class:`Request` is one operation to be carried out. The functions below build requests from
+arguments that are already checked and encoded; :func:`complete` turns the answer into a result or
+an exception.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, NamedTuple, TypeVar
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, ProtocolError
+from couchbase.protocol.constants import (
+    COUNTER_NO_CREATE,
+    SUCCESS_STATUSES,
+    FrameInfo,
+    Magic,
+    Opcode,
+    Status,
+)
+from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos
+from couchbase.protocol.statuses import result_code
+from couchbase.result import ExpiryResult, OperationResult, Result, ValueResult
+
+_U32 = Struct(">I")
+_STORE_EXTRAS = Struct(">II")
+_COUNTER_EXTRAS = Struct(">QQI")
+_ENTRY = Struct(">HI")
+_DURABILITY = Struct(">BH")
+_TOKEN_BYTES = 16
+
+_MAGIC_REQUEST = int(Magic.REQUEST)
+_MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
+
+
+class Operation(NamedTuple):
+    """A row of the table of operations."""
+
+    name: str
+    """SDK 1.2's name of the operation."""
+    opcode: int
+    mutates: bool
+    """Whether an answer that never came leaves the document in doubt."""
+    result: type[Result]
+    """What a failed operation leaves in ``all_results``."""
+    decode: Callable[[Request, Frame], Any]
+    """From a successful response to a result."""
+
+
+class Request:
+    """One operation to be carried out on one document.
+
+    Drivers subclass it to add what they need to keep (deadline, opaque number, who is waiting).
+    """
+
+    __slots__ = (
+        "cas",
+        "decode_value",
+        "extras",
+        "framing",
+        "key",
+        "key_bytes",
+        "operation",
+        "quiet",
+        "replica",
+        "value",
+        "vbucket",
+    )
+
+    operation: Operation
+    key: Any
+    """The key as the caller gave it, for results and errors."""
+    key_bytes: bytes
+    extras: bytes
+    value: bytes
+    cas: int
+    framing: bytes
+    quiet: bool
+    """Whether a missing document is an answer rather than an error."""
+    replica: int | None
+    """Which replica to ask, from 0; ``None`` for the active node."""
+    decode_value: Callable[[bytes, int], Any] | None
+    """From stored bytes and flags to a value; ``None`` leaves the bytes alone."""
+    vbucket: int
+    """The vbucket it was last sent to; set by the driver's routing."""
+
+
+R = TypeVar("R", bound=Request)
+
+
+def head(request: Request, vbucket: int, opaque: int) -> bytes:
+    """Return what comes before the value: header, framing extras, extras and key.
+
+    The value is not copied; send ``request.value`` right behind it.
+    """
+    key = request.key_bytes
+    extras = request.extras
+    framing = request.framing
+    request.vbucket = vbucket
+    if framing:
+        return b"".join(
+            (
+                HEADER.pack(
+                    _MAGIC_ALT_REQUEST,
+                    request.operation.opcode,
+                    len(framing) << 8 | len(key),
+                    len(extras),
+                    0,
+                    vbucket,
+                    len(framing) + len(extras) + len(key) + len(request.value),
+                    opaque,
+                    request.cas,
+                ),
+                framing,
+                extras,
+                key,
+            )
+        )
+    return (
+        HEADER.pack(
+            _MAGIC_REQUEST,
+            request.operation.opcode,
+            len(key),
+            len(extras),
+            0,
+            vbucket,
+            len(extras) + len(key) + len(request.value),
+            opaque,
+            request.cas,
+        )
+        + extras
+        + key
+    )
+
+
+# --- reading answers -------------------------------------------------------------------------
+
+
+def _decode_get(request: Request, frame: Frame) -> ValueResult:
+    extras = frame[7]
+    if len(extras) != 4:
+        raise _malformed(request, f"extras of {len(extras)} bytes instead of 4 (flags)")
+    (flags,) = _U32.unpack(extras)
+    decode = request.decode_value
+    value = frame[9]
+    result = ValueResult(0, frame[5], value if decode is None else decode(value, flags), flags)
+    result._key = request.key
+    return result
+
+
+def _decode_mutation(request: Request, frame: Frame) -> OperationResult:
+    result = OperationResult(0, frame[5])
+    result._key = request.key
+    extras = frame[7]
+    if len(extras) == _TOKEN_BYTES:
+        result._token = (request.vbucket, extras)
+    return result
+
+
+def _decode_plain(request: Request, frame: Frame) -> OperationResult:
+    result = OperationResult(0, frame[5])
+    result._key = request.key
+    return result
+
+
+def _decode_counter(request: Request, frame: Frame) -> ValueResult:
+    value = frame.value
+    if len(value) != 8:
+        raise _malformed(request, f"a counter of {len(value)} bytes instead of 8")
+    result = ValueResult(0, frame.cas, int.from_bytes(value, "big"), 0)
+    result._key = request.key
+    if len(frame.extras) == _TOKEN_BYTES:
+        result._token = (request.vbucket, frame.extras)
+    return result
+
+
+def _decode_text(request: Request, frame: Frame) -> ValueResult:
+    result = ValueResult(0, frame.cas, frame.value.decode("utf-8", "replace"), 0)
+    result._key = request.key
+    return result
+
+
+def _decode_lookup(request: Request, frame: Frame) -> ExpiryResult:
+    entries = decode_lookup_entries(frame.value)
+    if len(entries) != len(_EXPIRY_LOOKUP):
+        raise _malformed(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
+    (flags_status, flags), (expiry_status, expiry), (body_status, body) = entries
+    if flags_status or expiry_status or body_status:
+        raise _malformed(request, f"entry statuses {flags_status}, {expiry_status}, {body_status}")
+    try:
+        stored_flags, result_expiry = int(flags), int(expiry)
+    except ValueError:
+        raise _malformed(request, "$document.flags or $document.exptime is not a number") from None
+    decode = request.decode_value
+    value = body if decode is None else decode(body, stored_flags)
+    result = ExpiryResult(0, frame.cas, value, stored_flags)
+    result._expiry = result_expiry
+    result._key = request.key
+    return result
+
+
+def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
+    """Split the answer to a sub-document lookup into ``(status, bytes)`` by path.
+
+    :raises ProtocolError: an entry runs past the end.
+    """
+    entries = []
+    at, end = 0, len(value)
+    while at < end:
+        if at + _ENTRY.size > end:
+            raise ProtocolError("a lookup answer ends inside an entry")
+        status, size = _ENTRY.unpack_from(value, at)
+        at += _ENTRY.size
+        if at + size > end:
+            raise ProtocolError("a lookup entry runs past the answer")
+        entries.append((status, value[at : at + size]))
+        at += size
+    return entries
+
+
+def _malformed(request: Request, what: str) -> CouchbaseError:
+    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
+        {
+            "rc": rc.PROTOCOL_ERROR,
+            "key": request.key,
+            "operation": request.operation.name,
+            "message": f"the answer to {request.operation.name} is malformed: {what}",
+        }
+    )
+
+
+# --- the table -------------------------------------------------------------------------------
+
+GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
+GET_AND_TOUCH = Operation("get", Opcode.GAT, True, ValueResult, _decode_get)
+GET_WITH_EXPIRY = Operation("get", Opcode.SUBDOC_MULTI_LOOKUP, False, ValueResult, _decode_lookup)
+GET_REPLICA = Operation("rget", Opcode.GET_REPLICA, False, ValueResult, _decode_get)
+LOCK = Operation("lock", Opcode.GET_LOCKED, True, ValueResult, _decode_get)
+UNLOCK = Operation("unlock", Opcode.UNLOCK, True, OperationResult, _decode_plain)
+SET = Operation("set", Opcode.SET, True, OperationResult, _decode_mutation)
+ADD = Operation("add", Opcode.ADD, True, OperationResult, _decode_mutation)
+REPLACE = Operation("replace", Opcode.REPLACE, True, OperationResult, _decode_mutation)
+APPEND = Operation("append", Opcode.APPEND, True, OperationResult, _decode_mutation)
+PREPEND = Operation("prepend", Opcode.PREPEND, True, OperationResult, _decode_mutation)
+DELETE = Operation("delete", Opcode.DELETE, True, OperationResult, _decode_mutation)
+INCR = Operation("incr", Opcode.INCREMENT, True, ValueResult, _decode_counter)
+DECR = Operation("decr", Opcode.DECREMENT, True, ValueResult, _decode_counter)
+TOUCH = Operation("touch", Opcode.TOUCH, True, OperationResult, _decode_plain)
+NOOP = Operation("noop", Opcode.NOOP, False, OperationResult, _decode_plain)
+VERSION = Operation("version", Opcode.VERSION, False, ValueResult, _decode_text)
+STATS = Operation("stats", Opcode.STAT, False, ValueResult, _decode_text)
+OBSERVE = Operation("observe", Opcode.OBSERVE, False, ValueResult, _decode_text)
+
+OPERATIONS = (
+    GET,
+    GET_AND_TOUCH,
+    GET_WITH_EXPIRY,
+    GET_REPLICA,
+    LOCK,
+    UNLOCK,
+    SET,
+    ADD,
+    REPLACE,
+    APPEND,
+    PREPEND,
+    DELETE,
+    INCR,
+    DECR,
+    TOUCH,
+    NOOP,
+    VERSION,
+    STATS,
+    OBSERVE,
+)
+"""Every row of the table."""
+
+QUIET_OPERATIONS = frozenset({"get", "rget", "delete", "touch", "lock"})
+"""Operations for which a connection's ``quiet`` keeps a missing document silent (SDK 1.2)."""
+
+
+# --- building requests -----------------------------------------------------------------------
+
+
+def fill(request: R, operation: Operation, key: Any, key_bytes: bytes) -> R:
+    """Make a blank ``request`` into ``operation`` on a key, every option at its default."""
+    request.operation = operation
+    request.key = key
+    request.key_bytes = key_bytes
+    request.extras = request.value = request.framing = b""
+    request.cas = 0
+    request.quiet = False
+    request.replica = None
+    request.decode_value = None
+    return request
+
+
+def store_extras(flags: int, expiry: int) -> bytes:
+    """Extras of set, add and replace."""
+    return _STORE_EXTRAS.pack(flags, expiry)
+
+
+def expiry_extras(seconds: int) -> bytes:
+    """Extras of touch, get-and-touch and lock."""
+    return _U32.pack(seconds)
+
+
+def counter_extras(delta: int, initial: int | None, expiry: int) -> bytes:
+    """Extras of a counter; without ``initial`` a missing document is not created."""
+    if initial is None:
+        return _COUNTER_EXTRAS.pack(delta, 0, COUNTER_NO_CREATE)
+    return _COUNTER_EXTRAS.pack(delta, initial, expiry)
+
+
+def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve_expiry: bool) -> bytes:
+    """Framing extras of a mutation: preserve-expiry first, then durability, as official SDKs send.
+
+    :param durability_level: 0 for none, else 1 to 3.
+    :param durability_timeout_ms: clipped to what 16 bits hold, reserved values left out.
+    """
+    infos: list[tuple[int, bytes]] = []
+    if preserve_expiry:
+        infos.append((FrameInfo.PRESERVE_TTL, b""))
+    if durability_level:
+        timeout = min(max(durability_timeout_ms, 1), 0xFFFE)
+        infos.append((FrameInfo.DURABILITY, _DURABILITY.pack(durability_level, timeout)))
+    return encode_frame_infos(infos)
+
+
+_EXPIRY_LOOKUP = (
+    (Opcode.SUBDOC_GET, 0x04, b"$document.flags"),
+    (Opcode.SUBDOC_GET, 0x04, b"$document.exptime"),
+    (Opcode.GET, 0x00, b""),
+)
+_LOOKUP_SPEC = Struct(">BBH")
+EXPIRY_LOOKUP_VALUE = b"".join(
+    _LOOKUP_SPEC.pack(opcode, flags, len(path)) + path for opcode, flags, path in _EXPIRY_LOOKUP
+)
+"""Value of the lookup that reads flags, expiry and body of a document in one answer.
+
+Flags and expiry are virtual attributes (path flag 0x04), the whole document is opcode 0x00 with an
+empty path; attributes come first, as the protocol demands.
+"""
+
+
+# --- completing ------------------------------------------------------------------------------
+
+
+def complete(request: Request, frame: Frame) -> Any:
+    """Turn the answer to ``request`` into its result.
+
+    :raises CouchbaseError: of the class that operation and status call for. With
+        ``request.quiet`` a missing document is a result instead.
+    """
+    status = frame.specific
+    if status == 0 or status in SUCCESS_STATUSES:
+        return request.operation.decode(request, frame)
+    failed = failed_result(request, result_code(request.operation.name, status))
+    if status == Status.KEY_ENOENT and request.quiet:
+        return failed
+    raise error_for(request, status, error_context(frame), failed)
+
+
+def failed_result(request: Request, code: int) -> Result:
+    """Return the result that stands for a failed operation in ``all_results``."""
+    failed = request.operation.result(code)
+    failed._key = request.key
+    return failed
+
+
+def error_for(
+    request: Request, status: int, context: str | None = None, result: Result | None = None
+) -> CouchbaseError:
+    """Return the exception for a status."""
+    name = request.operation.name
+    code = result_code(name, status)
+    return CouchbaseError.rc_to_exctype(code)(
+        {
+            "rc": code,
+            "key": request.key,
+            "status": int(status),
+            "operation": name,
+            "result": failed_result(request, code) if result is None else result,
+            "message": f"{name} failed: the server answered {status_name(status)}",
+            "context": context,
+            "ambiguous": status == Status.SYNC_WRITE_AMBIGUOUS,
+        }
+    )
+
+
+def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:
+    """Return the exception for a failure that no server reported: network, time, queue.
+
+    :param ambiguous: whether the request may have been carried out; only said of mutations.
+    """
+    ambiguous = ambiguous and request.operation.mutates
+    if ambiguous:
+        message += "; it may or may not have been carried out"
+    return CouchbaseError.rc_to_exctype(code)(
+        {
+            "rc": code,
+            "key": request.key,
+            "operation": request.operation.name,
+            "result": failed_result(request, code),
+            "message": message,
+            "ambiguous": ambiguous,
+        }
+    )
+
+
+def status_name(status: int) -> str:
+    """Return ``NAME (0xNN)`` for people."""
+    try:
+        return f"{Status(status).name} (0x{status:02x})"
+    except ValueError:
+        return f"0x{status:02x}"
+
+
+def error_context(frame: Frame) -> str | None:
+    """Return the server's explanation of an error answer (``error.context``), if it sent one."""
+    value = frame.value
+    if not value.startswith(b"{"):
+        return None
+    try:
+        context = json.loads(value)["error"]["context"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return context if isinstance(context, str) else None

@@ -1,0 +1,56 @@
+"""Steps of a plan: what a flow of several steps asks its driver to do.
+
+A plan is a generator. It yields one of the steps below and is sent what came of it; a step that
+fails is thrown into the plan as the exception it failed with. So each flow (handshake,
+store-then-wait-for-durability) is written once, and every driver runs it in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Callable, NamedTuple, TypeVar
+
+from couchbase.protocol.frames import Frame
+
+T = TypeVar("T")
+
+Plan = Generator[Any, Any, T]
+"""A flow that returns ``T``."""
+
+
+class Exchange(NamedTuple):
+    """Send these encoded requests on this connection, in one write; answered with their frames.
+
+    Each of ``requests`` is ``(opcode, keywords)`` for
+    :func:`couchbase.protocol.frames.encode_request`; the driver chooses the opaques. The step
+    yields one response frame for each, in order, whatever their statuses.
+    """
+
+    requests: Sequence[tuple[int, dict[str, Any]]]
+
+
+class Ask(NamedTuple):
+    """Send one request to each of several nodes; answered with a list as long.
+
+    ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
+    :class:`~couchbase.protocol.frames.Frame`, or ``None`` where the node could not be asked or
+    did not answer: one lost node must not spoil the round.
+    """
+
+    questions: Sequence[tuple[int, int, dict[str, Any]]]
+
+
+class Compute(NamedTuple):
+    """Call a function that costs milliseconds, off the event loop; answered with its result."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+class Pause(NamedTuple):
+    """Wait this long; answered with ``None``."""
+
+    seconds: float
+
+
+Answers = Sequence["Frame | None"]

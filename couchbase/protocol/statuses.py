@@ -1,0 +1,135 @@
+"""What a response status means to a client: a result code, and what to do about it.
+
+The meaning depends on the operation: 0x02 is "exists already" to an add and "changed since you
+read it" to a store with a CAS; 0x09 (locked) is a temporary failure to a second lock and a
+failed precondition to a store. One table serves all drivers.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from couchbase import exceptions as rc
+from couchbase.protocol.constants import Status
+
+
+class Action(Enum):
+    """What a driver does with an answer of some status."""
+
+    SURFACE = "surface"
+    """Hand it to the caller."""
+    RETRY = "retry"
+    """Nothing was executed: repeat after a pause, inside the operation's timeout."""
+    REMAP = "remap"
+    """The node does not own the key: adopt a newer map, then repeat."""
+    RECONNECT = "reconnect"
+    """The connection's session is no longer good: nothing was executed, use a new connection."""
+
+
+RC_OF_STATUS: dict[int, int] = {
+    Status.SUCCESS: rc.SUCCESS,
+    Status.KEY_ENOENT: rc.KEY_ENOENT,
+    Status.KEY_EEXISTS: rc.KEY_EEXISTS,
+    Status.E2BIG: rc.E2BIG,
+    Status.EINVAL: rc.EINVAL,
+    Status.NOT_STORED: rc.NOT_STORED,
+    Status.DELTA_BADVAL: rc.DELTA_BADVAL,
+    Status.NOT_MY_VBUCKET: rc.NOT_MY_VBUCKET,
+    Status.NO_BUCKET: rc.BUCKET_ENOENT,
+    Status.LOCKED: rc.KEY_EEXISTS,
+    Status.EWOULD_THROTTLE: rc.ETMPFAIL,
+    Status.ECONFIG_ONLY: rc.ETMPFAIL,
+    Status.NOT_LOCKED: rc.ETMPFAIL,
+    Status.CAS_VALUE_INVALID: rc.EINVAL,
+    Status.AUTH_STALE: rc.AUTH_ERROR,
+    Status.AUTH_ERROR: rc.AUTH_ERROR,
+    Status.AUTH_CONTINUE: rc.AUTH_CONTINUE,
+    Status.ERANGE: rc.ERANGE,
+    Status.EACCESS: rc.AUTH_ERROR,
+    Status.NOT_INITIALIZED: rc.ETMPFAIL,
+    Status.EXPIRY_OVERFLOW: rc.EINVAL,
+    Status.LOCK_EXPIRY_OVERFLOW: rc.EINVAL,
+    Status.RATE_LIMITED_NETWORK_INGRESS: rc.EBUSY,
+    Status.RATE_LIMITED_NETWORK_EGRESS: rc.EBUSY,
+    Status.RATE_LIMITED_MAX_CONNECTIONS: rc.EBUSY,
+    Status.RATE_LIMITED_MAX_COMMANDS: rc.EBUSY,
+    Status.BUCKET_SIZE_LIMIT_EXCEEDED: rc.ENOMEM,
+    Status.BUCKET_RESIDENT_RATIO_TOO_LOW: rc.ENOMEM,
+    Status.BUCKET_DATA_SIZE_TOO_BIG: rc.ENOMEM,
+    Status.BUCKET_DISK_SPACE_TOO_LOW: rc.ENOMEM,
+    Status.BUCKET_PAUSED: rc.ETMPFAIL,
+    Status.CANCELLED: rc.ETMPFAIL,
+    Status.UNKNOWN_FRAME_INFO: rc.NOT_SUPPORTED,
+    Status.UNKNOWN_COMMAND: rc.UNKNOWN_COMMAND,
+    Status.ENOMEM: rc.ENOMEM,
+    Status.NOT_SUPPORTED: rc.NOT_SUPPORTED,
+    Status.EINTERNAL: rc.EINTERNAL,
+    Status.EBUSY: rc.EBUSY,
+    Status.ETMPFAIL: rc.ETMPFAIL,
+    Status.XATTR_EINVAL: rc.EINVAL,
+    Status.DURABILITY_INVALID_LEVEL: rc.EINVAL,
+    Status.DURABILITY_IMPOSSIBLE: rc.DURABILITY_ETOOMANY,
+    Status.SYNC_WRITE_IN_PROGRESS: rc.ETMPFAIL,
+    Status.SYNC_WRITE_AMBIGUOUS: rc.ETIMEDOUT,
+    Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: rc.ETMPFAIL,
+}
+"""Status -> result code where the operation makes no difference; others are ``rc.ERROR``."""
+
+_LOCK_OPERATIONS = ("lock", "unlock", "incr", "decr")
+
+RC_OF_OPERATION_STATUS: dict[tuple[str, int], int] = {
+    **{(name, int(Status.LOCKED)): rc.ETMPFAIL for name in _LOCK_OPERATIONS},
+    # Servers before 3.0 answer "not stored" to these two.
+    ("add", int(Status.NOT_STORED)): rc.KEY_EEXISTS,
+    ("replace", int(Status.NOT_STORED)): rc.KEY_ENOENT,
+    # A missing document is 0x05 to a real server, 0x01 to some others; programs know one code.
+    ("append", int(Status.KEY_ENOENT)): rc.NOT_STORED,
+    ("prepend", int(Status.KEY_ENOENT)): rc.NOT_STORED,
+    # A CAS that does not fit is a temporary failure to unlock, as in SDK 1.2.
+    ("unlock", int(Status.KEY_EEXISTS)): rc.ETMPFAIL,
+}
+"""(operation, status) -> result code where the operation does make a difference."""
+
+_RETRIED = frozenset(
+    {
+        Status.EWOULD_THROTTLE,
+        Status.ECONFIG_ONLY,
+        Status.EBUSY,
+        Status.ETMPFAIL,
+        Status.CANCELLED,
+        Status.SYNC_WRITE_IN_PROGRESS,
+        Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS,
+    }
+)
+_RECONNECTED = frozenset({Status.AUTH_STALE, Status.NOT_INITIALIZED})
+
+RETRY_DELAYS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0)
+"""Seconds to wait before the first, second ... repetition; the last one holds from then on."""
+
+
+def result_code(operation: str, status: int) -> int:
+    """Return the result code of ``status`` in answer to ``operation``."""
+    special = RC_OF_OPERATION_STATUS.get((operation, status))
+    return RC_OF_STATUS.get(status, rc.ERROR) if special is None else special
+
+
+def action_for(operation: str, status: int, xerror: bool) -> Action:
+    """Tell what to do with an answer.
+
+    :param xerror: whether the connection negotiated extended statuses. Without them 0x86 is also
+        how a server says "locked", which waiting for would only hide.
+    """
+    if status == Status.NOT_MY_VBUCKET:
+        return Action.REMAP
+    if status in _RETRIED:
+        if status == Status.ETMPFAIL and not xerror and operation in _LOCK_OPERATIONS:
+            return Action.SURFACE
+        return Action.RETRY
+    if status in _RECONNECTED:
+        return Action.RECONNECT
+    return Action.SURFACE
+
+
+def retry_delay(attempt: int) -> float:
+    """Return the seconds to wait before repetition number ``attempt`` (the first is 0)."""
+    return RETRY_DELAYS[min(attempt, len(RETRY_DELAYS) - 1)]
