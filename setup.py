@@ -50,7 +50,7 @@ setup(
     package_dir={"": "."},
     packages=[
         *find_packages(include=[pattern for name in SOURCE_PACKAGES for pattern in (name, f"{name}.*")]),
-        # A folder without __init__.py, laid into Twisted's own package: that is how twistd finds its commands.
+        # Laid into a folder of Twisted without __init__.py: that is how twistd finds its commands.
         "twisted.plugins",
     ],
     package_data={name: ["py.typed"] for name in SOURCE_PACKAGES},

@@ -1,0 +1,1 @@
+"""Tests of couchgateway; the folders mirror the packages. Run with trial."""

@@ -1,0 +1,85 @@
+"""The repository as data, for the tests of this folder: its files, their syntax trees, their imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("couchbase", "txcouchbase", "couchnode", "gateway")
+
+
+class Import(NamedTuple):
+    """One imported module: who imports it, on which line, and its full dotted name."""
+
+    importer: str
+    path: Path
+    line: int
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.target}"
+
+
+def source_files(*packages: str) -> list[Path]:
+    """Return every Python file of these packages (all source packages if none is named), sorted."""
+    return sorted(path for package in packages or PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of one file."""
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name under which ``path`` is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_inside(name: str, package: str) -> bool:
+    """Say whether the dotted ``name`` is ``package`` or lies in it."""
+    return name == package or name.startswith(package + ".")
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Yield what a file imports, anywhere in it, also under TYPE_CHECKING or by a constant name.
+
+    ``from a import b`` counts as ``a.b``, so that naming a submodule this way does not hide it.
+    """
+    importer = module_name(path)
+    package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(importer, path, node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                yield Import(importer, path, node.lineno, f"{base}.{alias.name}")
+        elif isinstance(node, ast.Call) and node.args:
+            function = (
+                node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            )
+            first = node.args[0]
+            named = function in ("import_module", "__import__", "namedAny", "namedModule")
+            if named and isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield Import(importer, path, node.lineno, first.value)
+
+
+def tracked_files() -> list[Path]:
+    """Return the files of the repository as git knows them: tracked ones, and new ones it does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    paths = (ROOT / name for name in listed.decode().split("\0") if name)
+    return sorted(path for path in paths if path.is_file())

@@ -1,0 +1,116 @@
+"""The arrows of the architecture: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.tooling.sources import ROOT, Import, imports_of, is_inside, parsed, source_files
+
+# What a package of ours may import of ours; anything else of ours is against the arrows
+# gateway -> txcouchbase -> couchbase -> couchbase.protocol <- couchnode.
+OURS = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "tests", "bench", "examples")
+MAY_IMPORT = {
+    "couchbase": ("couchbase",),
+    "txcouchbase": ("txcouchbase", "couchbase"),
+    "couchnode": ("couchnode", "couchbase.protocol"),
+    "gateway": ("gateway", "txcouchbase", "couchbase"),
+}
+# The one place where the service tree is built, so the one that may know the embedded node.
+KNOWS_THE_NODE = "gateway.service"
+
+# Everything through which a sans-I/O core could reach the world or the time behind its caller's back.
+OUTSIDE_WORLD = (
+    "asyncio", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "sched",
+    "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "ssl", "subprocess",
+    "tempfile", "threading", "time", "urllib.request", "http.client", "warnings",
+)  # fmt: skip
+REACHES_OUT_BY_NAME = ("open", "input", "print", "__import__", "eval", "exec")
+
+
+def against_the_arrows(found: Import) -> bool:
+    """Say whether one import points up, or sideways."""
+    room = found.importer.split(".")[0]
+    if found.target.split(".")[0] not in OURS:
+        return False
+    if found.importer == KNOWS_THE_NODE and is_inside(found.target, "couchnode"):
+        return False
+    return not any(is_inside(found.target, allowed) for allowed in MAY_IMPORT[room])
+
+
+class ArrowTests(SynchronousTestCase):
+    """Imports point one way."""
+
+    def test_imports_point_down(self) -> None:
+        """No package imports one that stands above it, and only the gateway's service names couchnode."""
+        wrong = [
+            str(found) for path in source_files() for found in imports_of(path) if against_the_arrows(found)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_the_sdk_needs_the_standard_library_only(self) -> None:
+        """``couchbase`` imports itself and the standard library, whatever is installed beside it."""
+        allowed = sys.stdlib_module_names | {"couchbase"}
+        wrong = [
+            str(found)
+            for path in source_files("couchbase")
+            for found in imports_of(path)
+            if found.target.split(".")[0] not in allowed
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_the_protocol_core_does_no_io(self) -> None:
+        """``couchbase.protocol`` has no way to a socket, a file, a clock, a thread, a log or to chance."""
+        wrong = [
+            str(found)
+            for path in source_files("couchbase/protocol")
+            for found in imports_of(path)
+            if any(is_inside(found.target, module) for module in OUTSIDE_WORLD)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_the_protocol_core_calls_nothing_that_reaches_out(self) -> None:
+        """``couchbase.protocol`` opens no file and prints nothing through a builtin."""
+        wrong = [
+            f"{path.relative_to(ROOT)}:{node.lineno} calls {node.func.id}"
+            for path in source_files("couchbase/protocol")
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in REACHES_OUT_BY_NAME
+        ]
+        self.assertEqual(wrong, [])
+
+
+class SelfTests(SynchronousTestCase):
+    """The rule itself tells right from wrong, so an empty list above means something."""
+
+    def found(self, importer: str, target: str) -> Import:
+        """Return an import as ``imports_of`` would."""
+        return Import(importer, ROOT / "setup.py", 1, target)
+
+    def test_rule(self) -> None:
+        """Down is right; up, sideways and past the protocol is wrong."""
+        right = [
+            ("gateway.documents", "txcouchbase.connection.Connection"),
+            ("gateway.errors", "couchbase.exceptions.NotFoundError"),
+            ("gateway.service", "couchnode.service.EmbeddedNode"),
+            ("couchnode.commands", "couchbase.protocol.frames.Frame"),
+            ("couchbase.connection", "twisted.internet.reactor"),  # the test of the standard library has it
+        ]
+        wrong = [
+            ("gateway.pool", "couchnode.service.EmbeddedNode"),
+            ("couchnode.commands", "couchbase.exceptions.NotFoundError"),
+            ("couchnode.commands", "txcouchbase.connection"),
+            ("couchbase.connection", "txcouchbase"),
+            ("txcouchbase.connection", "gateway.errors"),
+            ("gateway.app", "tests.gateway"),
+        ]
+        self.assertEqual([pair for pair in right if against_the_arrows(self.found(*pair))], [])
+        self.assertEqual([pair for pair in wrong if not against_the_arrows(self.found(*pair))], [])
+
+    def test_every_room_is_walked(self) -> None:
+        """Each source package has files and imports that the rules above look at."""
+        for package in MAY_IMPORT:
+            found = [one for path in source_files(package) for one in imports_of(path)]
+            self.assertTrue(found, f"nothing found in {package}")

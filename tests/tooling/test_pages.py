@@ -1,0 +1,108 @@
+"""The written pages: links lead somewhere, and nothing of one person's machine is in the repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.tooling.sources import ROOT, tracked_files
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+FENCE = re.compile(r"^(```|~~~)")
+HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|farm|home/\w+|Users/\w+)/\w")
+
+
+def pages() -> list[Path]:
+    """Return every Markdown page of the repository."""
+    return [path for path in tracked_files() if path.suffix == ".md"]
+
+
+def prose(text: str) -> list[str]:
+    """Return the lines of a page that are outside of fenced code."""
+    lines, fenced = [], False
+    for line in text.splitlines():
+        if FENCE.match(line.lstrip()):
+            fenced = not fenced
+        elif not fenced:
+            lines.append(line)
+    return lines
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, made as the usual Markdown hosts make them."""
+    found: dict[str, int] = {}
+    names = set()
+    for line in prose(text):
+        heading = HEADING.match(line)
+        if heading:
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.group(1)).lower()
+            slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+            count = found.get(slug, 0)
+            found[slug] = count + 1
+            names.add(f"{slug}-{count}" if count else slug)
+    return names
+
+
+def broken_links(page: Path) -> list[str]:
+    """Return the links of one page that lead nowhere inside the repository."""
+    broken = []
+    for link in LINK.findall("\n".join(prose(page.read_text(encoding="utf-8")))):
+        if re.match(r"[a-z][a-z0-9+.-]*:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (page.parent / target).resolve() if target else page
+        if not path.exists():
+            broken.append(f"{page.relative_to(ROOT)}: {link}")
+        elif anchor and path.suffix == ".md" and anchor not in anchors(path.read_text(encoding="utf-8")):
+            broken.append(f"{page.relative_to(ROOT)}: {link} (no such heading)")
+    return broken
+
+
+class LinkTests(SynchronousTestCase):
+    """Links between pages."""
+
+    def test_links_resolve(self) -> None:
+        """Each relative link names a file of the repository, and its fragment a heading there."""
+        self.assertEqual([link for page in pages() for link in broken_links(page)], [])
+
+    def test_every_page_is_reachable(self) -> None:
+        """Each page under docs/ is linked from another page, so a reader can come across it."""
+        linked = set()
+        for page in pages():
+            for link in LINK.findall("\n".join(prose(page.read_text(encoding="utf-8")))):
+                if "://" not in link and link.partition("#")[0]:
+                    linked.add((page.parent / link.partition("#")[0]).resolve())
+        lonely = [path for path in pages() if (ROOT / "docs") in path.parents and path not in linked]
+        self.assertEqual([str(path.relative_to(ROOT)) for path in lonely], [])
+
+    def test_anchor_rule(self) -> None:
+        """Headings become anchors as readers know them; code that looks like a heading does not."""
+        text = "# The `way` of a request\n```\n# no heading\n```\n## Twice\n## Twice\n"
+        self.assertEqual(anchors(text), {"the-way-of-a-request", "twice", "twice-1"})
+
+
+class MachineTests(SynchronousTestCase):
+    """Nothing in the repository depends on where it was written."""
+
+    def test_no_machine_paths(self) -> None:
+        """No tracked text file names a folder of somebody's machine."""
+        found = []
+        for path in tracked_files():
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except UnicodeDecodeError:
+                continue
+            found += [
+                f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+                for number, line in enumerate(lines, 1)
+                if MACHINE_PATH.search(line)
+            ]
+        self.assertEqual(found, [])
+
+    def test_path_rule(self) -> None:
+        """The pattern sees a machine's path and lets a URL or a system path be."""
+        self.assertTrue(MACHINE_PATH.search("cd /ro" + "ot/x"))
+        self.assertFalse(MACHINE_PATH.search("https://example.org/work/x and /var/lib/couchgateway"))
