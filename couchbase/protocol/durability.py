@@ -1,0 +1,284 @@
+"""Waiting until enough nodes hold a version of a document: the polling kind of durability.
+
+SDK 1.2's ``persist_to`` and ``replicate_to``: after a mutation the nodes are asked (OBSERVE) what
+they hold, again and again, until as many as required have the version in memory or on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from struct import Struct
+from typing import Any, NamedTuple
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.protocol.clustermap import ClusterMap
+from couchbase.protocol.constants import ObserveState, Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.plans import Ask, Pause
+from couchbase.result import ObserveInfo
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+MUTATION_INTERVAL_SECONDS = 0.1
+"""Pause between polls after a mutation (libcouchbase's durability interval)."""
+ENDURE_INTERVAL_SECONDS = 0.010
+"""Default pause between polls of ``endure``."""
+
+MAX_KEYS_PER_OBSERVE = 500
+"""Keys asked for in one frame: with the longest keys it stays under 128 KiB."""
+
+_ENTRY_HEAD = Struct(">HH")
+_ENTRY_TAIL = Struct(">BQ")
+_HERE = (ObserveState.FOUND, ObserveState.PERSISTED)
+
+
+class Requirement(NamedTuple):
+    """How many nodes must hold the version, and where."""
+
+    persist_to: int
+    """Nodes that have it on disk, the active one among them."""
+    replicate_to: int
+    """Replicas that have it in memory."""
+
+    @property
+    def active_only(self) -> bool:
+        """Whether the replicas need not be asked."""
+        return self.persist_to <= 1 and self.replicate_to == 0
+
+
+class Observation(NamedTuple):
+    """What one node said about one key."""
+
+    key: bytes
+    state: int
+    cas: int
+
+
+def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -> Requirement:
+    """Resolve "as many as possible" and refuse what the cluster cannot do.
+
+    :param persist_to: nodes; negative means all of them.
+    :param replicate_to: replicas; negative means all of them.
+    :raises ArgumentError: (rc 0x21) more than the cluster has.
+    """
+    replicas = cluster.usable_replicas
+    persist_to = replicas + 1 if persist_to < 0 else persist_to
+    replicate_to = replicas if replicate_to < 0 else replicate_to
+    for name, wanted, most in (
+        ("persist_to", persist_to, replicas + 1),
+        ("replicate_to", replicate_to, replicas),
+    ):
+        if wanted > most:
+            code = rc.DURABILITY_ETOOMANY
+            raise CouchbaseError.rc_to_exctype(code)(
+                {
+                    "rc": code,
+                    "message": f"{name}={wanted}, but the cluster allows at most {most} "
+                    f"({cluster.data_nodes} nodes, {cluster.replicas} replicas)",
+                }
+            )
+    return Requirement(persist_to, replicate_to)
+
+
+def observe_value(entries: Sequence[tuple[int, bytes]]) -> bytes:
+    """Encode the value of an OBSERVE request from ``(vbucket, key)`` pairs."""
+    return b"".join(_ENTRY_HEAD.pack(vbucket, len(key)) + key for vbucket, key in entries)
+
+
+def parse_observe(value: bytes) -> list[Observation]:
+    """Decode the value of an OBSERVE answer.
+
+    :raises CouchbaseError: ProtocolError, an entry runs past the end.
+    """
+    found = []
+    at, end = 0, len(value)
+    while at < end:
+        if at + _ENTRY_HEAD.size > end:
+            raise _malformed()
+        _, size = _ENTRY_HEAD.unpack_from(value, at)
+        at += _ENTRY_HEAD.size
+        if at + size + _ENTRY_TAIL.size > end:
+            raise _malformed()
+        state, cas = _ENTRY_TAIL.unpack_from(value, at + size)
+        found.append(Observation(value[at : at + size], state, cas))
+        at += size + _ENTRY_TAIL.size
+    return found
+
+
+def observe_questions(
+    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool
+) -> list[tuple[int, int, dict[str, Any]]]:
+    """Group keys by the nodes that hold them, as questions of an :class:`~.plans.Ask`."""
+    by_node: dict[int, list[tuple[int, bytes]]] = {}
+    for key in keys:
+        vbucket = cluster.vbucket(key)
+        row = cluster.rows[vbucket]
+        for server in dict.fromkeys(row[:1] if active_only else row):
+            if server >= 0:
+                by_node.setdefault(server, []).append((vbucket, key))
+    questions = []
+    for server, entries in by_node.items():
+        for start in range(0, len(entries), MAX_KEYS_PER_OBSERVE):
+            value = observe_value(entries[start : start + MAX_KEYS_PER_OBSERVE])
+            questions.append((server, int(Opcode.OBSERVE), {"value": value}))
+    return questions
+
+
+def observe_plan(
+    current_map: Callable[[], ClusterMap], keys: Sequence[bytes], master_only: bool
+) -> Generator[Any, Any, dict[bytes, list[ObserveInfo]]]:
+    """Plan that asks once what the nodes hold; returns the answers by key.
+
+    A node that does not answer, or does not hold the vbucket, leaves no entry.
+    """
+    cluster = current_map()
+    views = yield from _poll(cluster, keys, master_only)
+    return {
+        key: [
+            ObserveInfo(seen.state, server == cluster.active(cluster.vbucket(key)), seen.cas)
+            for server, seen in views.get(key, {}).items()
+        ]
+        for key in keys
+    }
+
+
+def endure_plan(
+    current_map: Callable[[], ClusterMap],
+    clock: Callable[[], float],
+    cas_of: Mapping[bytes, int],
+    requirement: Requirement,
+    *,
+    timeout: float,
+    interval: float,
+    check_removed: bool = False,
+    after_mutation: bool = False,
+) -> Generator[Any, Any, dict[bytes, int]]:
+    """Plan that waits until every key's version is where it must be.
+
+    :param current_map: gives the map of the moment; a newer one starts the count anew by itself,
+        since each round looks at one map only.
+    :param clock: seconds, monotonic.
+    :param cas_of: key -> CAS of the version to wait for, 0 for any version.
+    :param timeout: seconds; measured from the first step.
+    :param interval: seconds between two rounds; the first starts at once.
+    :param check_removed: wait until the keys are gone instead.
+    :param after_mutation: the version was just written: that the active node lacks it then means
+        that somebody removed or replaced it, not that it never was.
+    :returns: key -> result code: 0, KEY_EEXISTS (another version took its place), KEY_ENOENT (not
+        on the active node), ETIMEDOUT.
+    """
+    deadline = clock() + timeout
+    waiting = dict(cas_of)
+    outcome: dict[bytes, int] = {}
+    while True:
+        cluster = current_map()
+        views = yield from _poll(cluster, list(waiting), requirement.active_only)
+        for key, cas in list(waiting.items()):
+            active = cluster.active(cluster.vbucket(key))
+            verdict = _judge(views.get(key, {}), active, cas, requirement, check_removed, after_mutation)
+            if verdict is not None:
+                outcome[key] = verdict
+                del waiting[key]
+        remaining = deadline - clock()
+        if not waiting or remaining <= 0:
+            outcome.update(dict.fromkeys(waiting, rc.ETIMEDOUT))
+            return outcome
+        yield Pause(min(interval, remaining))
+
+
+def _poll(
+    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool
+) -> Generator[Any, Any, dict[bytes, dict[int, Observation]]]:
+    """Ask one round; returns key -> server index -> what it said."""
+    questions = observe_questions(cluster, keys, active_only)
+    answers: Sequence[Frame | None] = yield Ask(questions)
+    views: dict[bytes, dict[int, Observation]] = {}
+    for (server, _, _), answer in zip(questions, answers):
+        if answer is not None and answer.specific == Status.SUCCESS:
+            for seen in parse_observe(answer.value):
+                views.setdefault(seen.key, {})[server] = seen
+    return views
+
+
+def _judge(
+    view: dict[int, Observation],
+    active: int,
+    cas: int,
+    requirement: Requirement,
+    check_removed: bool,
+    after_mutation: bool,
+) -> int | None:
+    """Return the result code that one key's view amounts to, ``None`` while it is open.
+
+    Counting follows SDK 1.2. Waiting for existence: the active node must hold the version;
+    persisted copies need the same CAS, replicated ones only to be there. Waiting for removal: a key
+    not found counts as persisted and replicated, one deleted in memory only as replicated.
+    """
+    master = view.get(active)
+    if master is None:
+        return None
+    persisted = replicated = 0
+    if check_removed:
+        if master.state in _HERE:
+            # Somebody wrote it again: the removal that we wait for is over and undone.
+            return rc.KEY_EEXISTS if after_mutation and master.cas != cas else None
+        for server, seen in view.items():
+            gone = seen.state == ObserveState.NOT_FOUND
+            persisted += gone
+            replicated += server != active and (gone or seen.state == ObserveState.LOGICALLY_DELETED)
+        on_disk = master.state == ObserveState.NOT_FOUND
+    else:
+        if master.state not in _HERE:
+            return rc.KEY_EEXISTS if after_mutation else rc.KEY_ENOENT
+        if cas and master.cas != cas:
+            return rc.KEY_EEXISTS
+        for server, seen in view.items():
+            if seen.state in _HERE:
+                replicated += server != active
+                persisted += seen.state == ObserveState.PERSISTED and (not cas or seen.cas == cas)
+        on_disk = master.state == ObserveState.PERSISTED
+    if requirement.persist_to and not on_disk:
+        return None
+    if persisted < requirement.persist_to or replicated < requirement.replicate_to:
+        return None
+    return rc.SUCCESS
+
+
+def endure_error(
+    key: Any, code: int, requirement: Requirement, operation: str, result: Any
+) -> CouchbaseError:
+    """Return the exception for a key whose wait ended with ``code``.
+
+    After a mutation that was acknowledged only the copies are in doubt, so it is not ambiguous.
+    """
+    reasons = {
+        rc.ETIMEDOUT: "not on enough nodes in time",
+        rc.KEY_EEXISTS: "another version took its place while waiting",
+        rc.KEY_ENOENT: "the active node does not have it",
+    }
+    return CouchbaseError.rc_to_exctype(code)(
+        {
+            "rc": code,
+            "key": key,
+            "operation": operation,
+            "result": result,
+            "message": f"durability (persist_to={requirement.persist_to}, "
+            f"replicate_to={requirement.replicate_to}) not reached: {reasons[code]}",
+        }
+    )
+
+
+def _malformed() -> CouchbaseError:
+    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
+        {"rc": rc.PROTOCOL_ERROR, "message": "an OBSERVE answer ends inside an entry"}
+    )
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return ``persist_to`` or ``replicate_to`` if it is a whole number.
+
+    :raises ArgumentError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentError.pyexc(f"{name} must be an int, not {type(value).__name__}", obj=value)
+    return value

@@ -1,0 +1,216 @@
+"""From a fresh connection to one that serves a bucket: HELLO, SASL, SELECT_BUCKET, configuration.
+
+One plan (see :mod:`couchbase.protocol.plans`) for every driver. Each exchange goes out in one
+write, so a handshake with SCRAM costs four round trips and one without credentials two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable
+from struct import Struct
+from typing import Any, NamedTuple
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.operations import error_context, status_name
+from couchbase.protocol.plans import Compute, Exchange
+from couchbase.protocol.sasl import MECHANISMS, SaslFailure, ScramClient, encode_plain
+
+_U16 = Struct(">H")
+ERROR_MAP_VERSION = 2
+
+FEATURES = (
+    Feature.TCP_NODELAY,
+    Feature.MUTATION_SEQNO,
+    Feature.XATTR,
+    Feature.XERROR,
+    Feature.SELECT_BUCKET,
+    Feature.JSON,
+    Feature.DUPLEX,
+    Feature.CLUSTERMAP_CHANGE_NOTIFICATION,
+    Feature.ALT_REQUEST,
+    Feature.SYNC_REPLICATION,
+    Feature.PRESERVE_TTL,
+    Feature.VATTR,
+)
+"""What our clients ask for. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare.
+No unordered execution: results of one key come in the order of its operations."""
+
+
+class Credentials(NamedTuple):
+    """Who connects."""
+
+    user: str
+    password: str
+
+
+class Session(NamedTuple):
+    """What a finished handshake leaves behind."""
+
+    features: frozenset[int]
+    config: bytes | None
+    """The cluster map as the node sent it; ``None`` if the node gives none over this protocol."""
+    error_map: dict[int, dict[str, Any]]
+    """Status -> name, description and attributes, in the server's words; empty if not offered."""
+
+    @property
+    def xerror(self) -> bool:
+        """Whether the server uses extended statuses on this connection."""
+        return Feature.XERROR in self.features
+
+
+def handshake(
+    *,
+    agent: str,
+    credentials: Credentials | None,
+    bucket: str | None,
+    nonce: str,
+    plain_allowed: bool,
+    prefer_plain: bool = False,
+    features: Iterable[int] = FEATURES,
+) -> Generator[Any, Any, Session]:
+    """Plan of a handshake.
+
+    :param agent: name of the client program, shown in the server's logs.
+    :param credentials: ``None`` skips SASL, for buckets that need none.
+    :param bucket: bucket to select; ``None`` for a session of the cluster as a whole.
+    :param nonce: fresh printable ASCII without a comma, used for SCRAM.
+    :param plain_allowed: whether the password may cross this connection as it is: true over TLS,
+        on loopback, or because the user said so.
+    :param prefer_plain: choose PLAIN before SCRAM, as official clients do over TLS (users of an
+        external directory can log in no other way).
+    :raises CouchbaseError: AuthError (credentials refused, or needed), BucketNotFoundError,
+        TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common).
+    """
+    codes = b"".join(_U16.pack(code) for code in features)
+    opening: list[tuple[int, dict[str, Any]]] = [
+        (Opcode.HELLO, {"key": json.dumps({"a": agent}).encode()[:250], "value": codes})
+    ]
+    if credentials:
+        opening.append((Opcode.SASL_LIST_MECHS, {}))
+    hello, *listed = yield Exchange(opening)
+    enabled = _enabled(hello)
+    if credentials:
+        yield from _authenticate(credentials, listed[0], nonce, plain_allowed, prefer_plain)
+    closing: list[tuple[int, dict[str, Any]]] = []
+    if Feature.XERROR in enabled:
+        closing.append((Opcode.GET_ERROR_MAP, {"value": _U16.pack(ERROR_MAP_VERSION)}))
+    if bucket:
+        closing.append((Opcode.SELECT_BUCKET, {"key": bucket.encode()}))
+    closing.append((Opcode.GET_CLUSTER_CONFIG, {}))
+    answers = yield Exchange(closing)
+    error_map: dict[int, dict[str, Any]] = {}
+    config = None
+    for (opcode, _), answer in zip(closing, answers):
+        if opcode == Opcode.GET_ERROR_MAP:
+            error_map = parse_error_map(answer)
+        elif opcode == Opcode.SELECT_BUCKET:
+            _check_selected(answer, bucket or "", credentials is not None)
+        else:
+            config = _config(answer)
+    return Session(enabled, config, error_map)
+
+
+def _enabled(hello: Frame) -> frozenset[int]:
+    # Servers older than HELLO answer "unknown command": nothing is enabled then.
+    if hello.specific != Status.SUCCESS:
+        return frozenset()
+    value = hello.value
+    return frozenset(code for (code,) in _U16.iter_unpack(value[: len(value) & ~1]))
+
+
+def _authenticate(
+    credentials: Credentials, listed: Frame, nonce: str, plain_allowed: bool, prefer_plain: bool
+) -> Generator[Any, Any, None]:
+    mechanism = choose_mechanism(listed.value.decode("ascii", "replace").split(), plain_allowed, prefer_plain)
+    user, password = credentials
+    name = mechanism.encode()
+    if mechanism == "PLAIN":
+        payload = encode_plain(user, password)
+        (answer,) = yield Exchange([(Opcode.SASL_AUTH, {"key": name, "value": payload})])
+        _check_authenticated(answer, user)
+        return
+    scram = ScramClient(mechanism, user, password, nonce)
+    try:
+        (answer,) = yield Exchange([(Opcode.SASL_AUTH, {"key": name, "value": scram.first()})])
+        if answer.specific != Status.AUTH_CONTINUE:
+            _check_authenticated(answer, user)
+            raise SaslFailure("the server ended the exchange before proving who it is")
+        proof = yield Compute(scram.step, (answer.value,))
+        (answer,) = yield Exchange([(Opcode.SASL_STEP, {"key": name, "value": proof})])
+        _check_authenticated(answer, user)
+        scram.finish(answer.value)
+    except SaslFailure as failure:
+        raise _error(rc.AUTH_ERROR, f"{mechanism} authentication of {user!r} failed: {failure}") from failure
+
+
+def choose_mechanism(offered: Iterable[str], plain_allowed: bool, prefer_plain: bool) -> str:
+    """Return the mechanism to use of those a server offers.
+
+    :raises CouchbaseError: rc 0x28, none can be used.
+    """
+    known = [name for name in MECHANISMS if name in set(offered)]
+    if "PLAIN" in known and not plain_allowed:
+        known.remove("PLAIN")
+    if not known:
+        hint = "" if plain_allowed else "; PLAIN is used over TLS or loopback only, unless allowed"
+        raise _error(rc.SASLMECH_UNAVAILABLE, "the server offers no SASL mechanism that we can use" + hint)
+    return "PLAIN" if prefer_plain and "PLAIN" in known else known[0]
+
+
+def _check_authenticated(answer: Frame, user: str) -> None:
+    status = answer.specific
+    if status == Status.SUCCESS or status == Status.AUTH_CONTINUE:
+        return
+    if status in (Status.ETMPFAIL, Status.NOT_INITIALIZED, Status.EBUSY):
+        raise _error(rc.ETMPFAIL, f"the node is not ready: {status_name(status)}", answer)
+    raise _error(rc.AUTH_ERROR, f"the server refused user {user!r}: {status_name(status)}", answer)
+
+
+def _check_selected(answer: Frame, bucket: str, authenticated: bool) -> None:
+    status = answer.specific
+    # A server without SELECT_BUCKET serves the bucket that the user is named after.
+    if status in (Status.SUCCESS, Status.UNKNOWN_COMMAND):
+        return
+    if status == Status.EACCESS and not authenticated:
+        raise _error(
+            rc.AUTH_ERROR, f"bucket {bucket!r} needs a user and a password, or does not exist", answer
+        )
+    if status in (Status.EACCESS, Status.KEY_ENOENT, Status.NO_BUCKET):
+        raise _error(rc.BUCKET_ENOENT, f"no bucket {bucket!r}, or no access to it", answer)
+    if status == Status.AUTH_ERROR:
+        raise _error(rc.AUTH_ERROR, f"no access to bucket {bucket!r}", answer)
+    raise _error(rc.ETMPFAIL, f"bucket {bucket!r} cannot be opened: {status_name(status)}", answer)
+
+
+def _config(answer: Frame) -> bytes | None:
+    status = answer.specific
+    if status == Status.SUCCESS:
+        return answer.value or None
+    if status in (Status.KEY_ENOENT, Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.NO_BUCKET):
+        return None
+    if status == Status.EACCESS:
+        raise _error(rc.AUTH_ERROR, "the server wants a user and a password", answer)
+    raise _error(rc.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
+
+
+def parse_error_map(answer: Frame) -> dict[int, dict[str, Any]]:
+    """Return an error map by status; empty if the answer holds none that can be read."""
+    if answer.specific != Status.SUCCESS:
+        return {}
+    try:
+        errors = json.loads(answer.value)["errors"]
+        return {int(code, 16): dict(entry) for code, entry in errors.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _error(code: int, message: str, answer: Frame | None = None) -> CouchbaseError:
+    details: dict[str, Any] = {"rc": code, "message": message}
+    if answer is not None:
+        details["status"] = answer.specific
+        details["context"] = error_context(answer)
+    return CouchbaseError.rc_to_exctype(code)(details)
