@@ -6,6 +6,7 @@ fills them through their underscored slots.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
@@ -166,3 +167,32 @@ class MultiResult(dict[Any, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.all_ok = 1
+
+
+class AsyncResult(MultiResult):
+    """Results that are still to come.
+
+    Fills as answers arrive. When the last is in, ``callback(r)`` is called with the result (of a
+    single operation) or this object (of a multi operation); or, if some operation failed,
+    ``errback(async_result, exc_type, exc_value, traceback)``. Set both before control returns to
+    the event loop.
+    """
+
+    __slots__ = ("__weakref__", "callback", "errback", "_remaining")
+
+    callback: Callable[[Any], Any]
+    errback: Callable[..., Any]
+
+    def __init__(self) -> None:
+        self.all_ok = 1
+        self._remaining = 0
+
+    remaining = property(attrgetter("_remaining"), doc="How many operations are still open.")
+
+    def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[..., Any]) -> None:
+        """Set :attr:`callback` and :attr:`errback`."""
+        self.callback = ok
+        self.errback = err
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}<Remaining={self._remaining}, Results={dict.__repr__(self)}>"

@@ -1,0 +1,133 @@
+"""Checks of the arguments that operations take, as SDK 1.2 defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.result import Result
+
+MAX_U32 = 2**32 - 1
+MAX_U64 = 2**64 - 1
+
+
+def check_ttl(ttl: Any) -> int:
+    """Return an expiry as it goes on the wire: 0 for anything false, else a 32-bit number.
+
+    Up to 30 days (2592000) it counts in seconds from now; above it is a Unix time.
+
+    :raises ArgumentError: not a whole number, negative, or beyond 32 bits.
+    """
+    if not ttl:
+        return 0
+    if not isinstance(ttl, int) or not 0 < ttl <= MAX_U32:
+        raise ArgumentError.pyexc("ttl must be a whole number of seconds from 0 to 4294967295", obj=ttl)
+    return int(ttl)
+
+
+def check_cas(cas: Any) -> int:
+    """Return a CAS.
+
+    :raises ArgumentError: not an unsigned 64-bit number.
+    """
+    if isinstance(cas, bool) or not isinstance(cas, int) or not 0 <= cas <= MAX_U64:
+        raise ArgumentError.pyexc("cas must be an unsigned 64-bit int", obj=cas)
+    return cas
+
+
+def check_unlock_cas(cas: Any) -> int:
+    """Return the CAS that unlocks.
+
+    :raises ArgumentError: not a number, or 0.
+    """
+    if cas is None or not check_cas(cas):
+        raise ArgumentError.pyexc("unlock needs the CAS that lock returned", obj=cas)
+    return int(cas)
+
+
+def check_counter(amount: Any, initial: Any, ttl: Any) -> tuple[int, int | None, int]:
+    """Return ``(amount, initial or None, expiry)`` of a counter operation.
+
+    :raises ArgumentError: ``amount`` is no number of 64 bits, or ``initial`` is negative.
+    :raises CouchbaseError: (rc 0x3A) a ttl without ``initial``: there is nothing it could apply to.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > MAX_U64:
+        raise ArgumentError.pyexc("amount must be an int of at most 64 bits", obj=amount)
+    if isinstance(initial, bool) or not isinstance(initial, int):
+        initial = None
+    elif not 0 <= initial <= MAX_U64:
+        raise ArgumentError.pyexc("initial must be an unsigned 64-bit int", obj=initial)
+    expiry = check_ttl(ttl)
+    if expiry and initial is None:
+        code = rc.OPTIONS_CONFLICT
+        raise CouchbaseError.rc_to_exctype(code)(
+            {"rc": code, "message": "ttl needs initial: it applies to a counter that is created"}
+        )
+    return amount, initial, expiry
+
+
+def key_collection(keys: Any) -> list[Any]:
+    """Return the keys of a multi operation's collection.
+
+    :raises ArgumentError: not a sized iterable other than text, empty, or shorter than its length.
+    """
+    if (
+        isinstance(keys, (str, bytes, bytearray))
+        or not isinstance(keys, Sized)
+        or not isinstance(keys, Iterable)
+    ):
+        raise ArgumentError.pyexc("keys must be a list, tuple, set, dict or the like", obj=keys)
+    size = len(keys)
+    if not size:
+        raise ArgumentError.pyexc("no keys given", obj=keys)
+    iterator: Iterator[Any] = iter(keys)
+    collected = [key for _, key in zip(range(size), iterator)]
+    if len(collected) < size:
+        raise ArgumentError.pyexc("the collection of keys is shorter than its length", obj=keys)
+    return collected
+
+
+def key_values(keys: Any) -> list[tuple[Any, Any]]:
+    """Return the ``(key, value)`` pairs of a store operation's dict.
+
+    :raises ArgumentError: not a dict, or empty.
+    """
+    if not isinstance(keys, dict):
+        raise ArgumentError.pyexc("expected a dict of key -> value", obj=keys)
+    if not keys:
+        raise ArgumentError.pyexc("no keys given", obj=keys)
+    return list(keys.items())
+
+
+def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tuple[Any, dict[str, Any]]]:
+    """Return ``(key, options)`` pairs of a collection whose dict form gives options by key.
+
+    A dict's value is the option named ``option``, a dict of ``allowed`` options, or (for ``cas``) a
+    Result whose CAS is meant.
+
+    :raises ArgumentError: an unknown option.
+    """
+    collected = key_collection(keys)
+    if not isinstance(keys, dict):
+        return [
+            (entry.key, {option: entry.cas}) if option == "cas" and isinstance(entry, Result) else (entry, {})
+            for entry in collected
+        ]
+    pairs = []
+    names = frozenset(allowed)
+    for key in collected:
+        value = keys[key]
+        if isinstance(value, Result) and option == "cas":
+            pairs.append((key, {"cas": value.cas}))
+        elif isinstance(value, dict):
+            unknown = sorted(set(value) - names)
+            if unknown:
+                raise ArgumentError.pyexc(
+                    f"unknown options {unknown} for {key!r}; expected {sorted(names)}", obj=value
+                )
+            pairs.append((key, dict(value)))
+        else:
+            pairs.append((key, {option: value}))
+    return pairs

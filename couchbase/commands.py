@@ -1,0 +1,778 @@
+"""SDK 1.2's key-value methods, once for all drivers.
+
+:class:`Commands` turns calls into checked requests and hands them to its driver; what a method
+returns (a result, a Deferred, an AsyncResult) is whatever the driver's ``_submit`` and friends
+return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from couchbase import arguments
+from couchbase import exceptions as rc
+from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
+from couchbase.protocol import operations
+from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS
+from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
+from couchbase.protocol.operations import Operation, Request
+from couchbase.transcoder import check_format, check_key_length, decode_value, encode_key, encode_value
+from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_UTF8
+
+_APPENDABLE = (FMT_UTF8, FMT_BYTES)
+
+
+class Commands:
+    """Key-value operations of SDK 1.2 with their multi forms.
+
+    A driver provides ``_request_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
+    ``_submit_observe`` and ``_submit_stats``.
+    """
+
+    _request_type: type[Any] = Request
+
+    _quiet = False
+    _default_format: Any = FMT_JSON
+    _transcoder: Any = None
+    _data_passthrough = False
+
+    # --- what a driver provides ------------------------------------------------------------
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        raise NotImplementedError
+
+    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        """Carry out many requests at once."""
+        raise NotImplementedError
+
+    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        """Ask all copies of each ``(key, encoded key)``."""
+        raise NotImplementedError
+
+    def _submit_endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        """Wait for the copies of each ``(key, encoded key, CAS)``."""
+        raise NotImplementedError
+
+    def _submit_stats(self, groups: Sequence[str]) -> Any:
+        """Ask every node for groups of statistics."""
+        raise NotImplementedError
+
+    # --- settings --------------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a missing document is a result with ``success`` false instead of an error."""
+        return self._quiet
+
+    @quiet.setter
+    def quiet(self, value: Any) -> None:
+        self._quiet = _flag("quiet", value)
+
+    @property
+    def default_format(self) -> Any:
+        """Format of values stored without one: a number or ``FMT_AUTO``."""
+        return self._default_format
+
+    @default_format.setter
+    def default_format(self, value: Any) -> None:
+        if value is not FMT_AUTO and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ArgumentError.pyexc("default_format must be a FMT_* constant", obj=value)
+        self._default_format = value
+
+    @property
+    def transcoder(self) -> Any:
+        """Object that encodes and decodes keys and values; ``None`` for the built-in rules."""
+        return self._transcoder
+
+    @transcoder.setter
+    def transcoder(self, value: Any) -> None:
+        self._transcoder = value or None
+
+    @property
+    def data_passthrough(self) -> bool:
+        """Whether values come back as raw bytes, whatever their flags."""
+        return self._data_passthrough
+
+    @data_passthrough.setter
+    def data_passthrough(self, value: Any) -> None:
+        self._data_passthrough = _flag("data_passthrough", value)
+
+    # --- keys and values -------------------------------------------------------------------
+
+    def _encode_key(self, key: Any) -> bytes:
+        transcoder = self._transcoder
+        if transcoder is None:
+            # The common case inline: a short text is all that most programs ever pass.
+            if type(key) is str and 0 < len(key) <= 62:
+                try:
+                    return key.encode()
+                except UnicodeEncodeError:
+                    pass
+            return encode_key(key)
+        encoded = _ask(transcoder, "encode_key", key)
+        if not isinstance(encoded, bytes) or not encoded:
+            raise ValueFormatError.pyexc("encode_key must return bytes that are not empty", obj=encoded)
+        check_key_length(encoded)
+        return encoded
+
+    def _encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+        transcoder = self._transcoder
+        if transcoder is None:
+            return encode_value(value, self._default_format if format is None else check_format(format))
+        encoded = _ask(transcoder, "encode_value", value, self._default_format if format is None else format)
+        if (
+            not isinstance(encoded, tuple)
+            or len(encoded) != 2
+            or not isinstance(encoded[0], bytes)
+            or not isinstance(encoded[1], int)
+            or not 0 <= encoded[1] <= arguments.MAX_U32
+        ):
+            raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
+        return encoded
+
+    def _decoder(self) -> Any:
+        if self._data_passthrough:
+            return None
+        if self._transcoder is None:
+            return decode_value
+        return _TranscoderDecoder(self._transcoder)
+
+    def _request(self, operation: Operation, key: Any) -> Any:
+        return operations.fill(self._request_type(), operation, key, self._encode_key(key))
+
+    def _quiet_for(self, quiet: Any) -> bool:
+        return self._quiet if quiet is None else bool(quiet)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def get(
+        self, key: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
+    ) -> Any:
+        """Read a document.
+
+        :param ttl: also set its expiry, in seconds (up to 30 days) or as a Unix time.
+        :param quiet: whether a missing document is a result instead of NotFoundError; the
+            connection's setting by default.
+        :param replica: read from replicas only, one after the other until one has it.
+        :param no_format: leave the value as bytes.
+        :returns: ValueResult.
+        :raises NotFoundError: no such document.
+        """
+        if ttl or replica:
+            if replica:
+                if ttl:
+                    raise ArgumentError.pyexc("replica and ttl exclude each other")
+                return self.rget(key, quiet=quiet)
+            request = self._request(operations.GET_AND_TOUCH, key)
+            request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
+        else:
+            request = self._request(operations.GET, key)
+        request.quiet = self._quiet if quiet is None else bool(quiet)
+        if not no_format:
+            request.decode_value = self._decoder()
+        return self._submit(request)
+
+    def get_multi(
+        self, keys: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
+    ) -> Any:
+        """Read many documents; a dict gives each key's ttl. Returns MultiResult."""
+        if replica:
+            if ttl:
+                raise ArgumentError.pyexc("replica and ttl exclude each other")
+            return self.rget_multi(keys, quiet=quiet)
+        pairs = arguments.keys_with_option(keys, "ttl", ("ttl",))
+        silent = self._quiet_for(quiet)
+        decoder = None if no_format else self._decoder()
+        common = arguments.check_ttl(ttl)
+        requests = []
+        for key, options in pairs:
+            expiry = _own_or_common_ttl(options, common)
+            request = self._request(operations.GET_AND_TOUCH if expiry else operations.GET, key)
+            if expiry:
+                request.extras = operations.expiry_extras(expiry)
+            request.quiet = silent
+            request.decode_value = decoder
+            requests.append(request)
+        return self._submit_multi(requests)
+
+    def get_with_expiry(self, key: Any, quiet: Any = None, no_format: bool = False) -> Any:
+        """Read a document together with its expiry, in one answer.
+
+        Beyond SDK 1.2. Returns a result with ``expiry``: Unix time in seconds, 0 for never.
+
+        :raises NotFoundError: no such document.
+        """
+        request = self._request(operations.GET_WITH_EXPIRY, key)
+        request.value = operations.EXPIRY_LOOKUP_VALUE
+        request.quiet = self._quiet_for(quiet)
+        if not no_format:
+            request.decode_value = self._decoder()
+        return self._submit(request)
+
+    def rget(self, key: Any, replica_index: Any = None, quiet: Any = None) -> Any:
+        """Read from replicas, never from the active node.
+
+        :param replica_index: which replica, from 0; by default one after the other until one has
+            the document.
+        :raises NotFoundError: no replica (or not that one) has it.
+        :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
+        """
+        return self._submit(self._rget_request(key, replica_index, quiet))
+
+    def rget_multi(self, keys: Any, replica_index: Any = None, quiet: Any = None) -> Any:
+        """Read many documents from replicas. Returns MultiResult."""
+        return self._submit_multi(
+            [self._rget_request(key, replica_index, quiet) for key in arguments.key_collection(keys)]
+        )
+
+    def _rget_request(self, key: Any, replica_index: Any, quiet: Any) -> Any:
+        if replica_index is not None and (
+            isinstance(replica_index, bool) or not isinstance(replica_index, int)
+        ):
+            raise ArgumentError.pyexc("replica_index must be an int", obj=replica_index)
+        request = self._request(operations.GET_REPLICA, key)
+        request.quiet = self._quiet_for(quiet)
+        request.decode_value = self._decoder()
+        request.replica = -1 if replica_index is None else replica_index
+        if replica_index is not None and replica_index < 0:
+            raise no_such_replica(request)
+        return request
+
+    # --- storing ---------------------------------------------------------------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        """Store a document, whether or not it exists.
+
+        :param cas: store only over this version.
+        :param ttl: expiry in seconds (up to 30 days) or as a Unix time; 0 for never.
+        :param format: a ``FMT_*`` constant; the connection's default format by default.
+        :param persist_to: nodes that must have it on disk before this succeeds; negative: all.
+        :param replicate_to: replicas that must have it in memory; negative: all.
+        :param durability_level: 0, or 1 to 3 for a synchronous write (majority; majority and on the
+            active's disk; on a majority's disks). Beyond SDK 1.2.
+        :param preserve_expiry: keep the expiry of an existing document. Beyond SDK 1.2.
+        :returns: OperationResult with the new CAS.
+        :raises KeyExistsError: the CAS differs, or the document is locked.
+        :raises NotFoundError: a CAS is given and the document is missing.
+        """
+        request = self._store_request(operations.SET, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Store a new document; arguments as for :meth:`set`.
+
+        :raises KeyExistsError: it exists.
+        """
+        request = self._store_request(operations.ADD, key, value, 0, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def replace(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        """Store over an existing document; arguments as for :meth:`set`.
+
+        :raises NotFoundError: it does not exist.
+        """
+        request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+
+    def append(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Add text (``FMT_UTF8``, the default) or bytes behind a document's value.
+
+        The document's flags stay: what is appended to JSON must leave JSON, or reading it fails.
+
+        :raises NotStoredError: no such document.
+        """
+        request = self._concat_request(operations.APPEND, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def prepend(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Like :meth:`append`, before the value."""
+        request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def set_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store many documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.SET, keys, ttl, format, persist_to, replicate_to)
+
+    def add_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store many new documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.ADD, keys, ttl, format, persist_to, replicate_to)
+
+    def replace_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store over many existing documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.REPLACE, keys, ttl, format, persist_to, replicate_to)
+
+    def append_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Append to many documents from a dict of key -> fragment. Returns MultiResult."""
+        return self._concat_multi(operations.APPEND, keys, ttl, format, persist_to, replicate_to)
+
+    def prepend_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Prepend to many documents from a dict of key -> fragment. Returns MultiResult."""
+        return self._concat_multi(operations.PREPEND, keys, ttl, format, persist_to, replicate_to)
+
+    def delete(
+        self,
+        key: Any,
+        cas: Any = 0,
+        quiet: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Remove a document.
+
+        :param cas: remove only this version.
+        :raises NotFoundError: no such document (unless quiet).
+        :raises KeyExistsError: the CAS differs, or the document is locked.
+        """
+        request = self._request(operations.DELETE, key)
+        if cas:
+            request.cas = arguments.check_cas(cas)
+        request.quiet = self._quiet_for(quiet)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def delete_multi(
+        self, keys: Any, quiet: Any = None, persist_to: int = 0, replicate_to: int = 0, cas: Any = 0
+    ) -> Any:
+        """Remove many documents; a dict gives each key's CAS. Returns MultiResult."""
+        if cas:
+            raise ArgumentError.pyexc("delete_multi takes a CAS by key: pass a dict of key -> cas", obj=cas)
+        requests = []
+        for key, options in arguments.keys_with_option(keys, "cas", ("cas",)):
+            request = self._request(operations.DELETE, key)
+            request.cas = arguments.check_cas(options.get("cas", 0))
+            request.quiet = self._quiet_for(quiet)
+            requests.append(request)
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _store_request(
+        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+    ) -> Any:
+        request = self._request(operation, key)
+        request.value, flags = self._encode_value(value, format)
+        request.extras = operations.store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
+        if cas != 0:
+            request.cas = arguments.check_cas(cas)
+        return request
+
+    def _concat_request(
+        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+    ) -> Any:
+        format = FMT_UTF8 if format is None else format
+        if self._transcoder is None and format not in _APPENDABLE:
+            raise ArgumentError.pyexc(f"{operation.name} takes FMT_UTF8 or FMT_BYTES only", obj=format)
+        if ttl:
+            code = rc.OPTIONS_CONFLICT
+            raise CouchbaseError.rc_to_exctype(code)(
+                {"rc": code, "key": key, "message": f"{operation.name} keeps the expiry: ttl cannot be given"}
+            )
+        request = self._request(operation, key)
+        request.value, _ = self._encode_value(value, format)
+        request.cas = arguments.check_cas(cas)
+        return request
+
+    def _store_multi(
+        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
+    ) -> Any:
+        requests = [
+            self._store_request(operation, key, value, 0, ttl, format)
+            for key, value in arguments.key_values(keys)
+        ]
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _concat_multi(
+        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
+    ) -> Any:
+        requests = [
+            self._concat_request(operation, key, value, 0, ttl, format)
+            for key, value in arguments.key_values(keys)
+        ]
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _mutate(
+        self,
+        request: Any,
+        persist_to: int,
+        replicate_to: int,
+        durability_level: int,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        if durability_level or preserve_expiry:
+            if durability_level not in (0, 1, 2, 3):
+                raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
+            # Official clients leave the server nine tenths of the operation's timeout.
+            timeout_ms = int(self._operation_timeout() * 900)
+            request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
+        if persist_to or replicate_to:
+            return self._submit(request, _durability(persist_to, replicate_to))
+        return self._submit(request)
+
+    def _operation_timeout(self) -> float:
+        """Seconds that an operation may take."""
+        return 2.5
+
+    # --- expiry, locks, counters -----------------------------------------------------------
+
+    def touch(self, key: Any, ttl: Any = 0) -> Any:
+        """Set a document's expiry; 0 removes it.
+
+        :raises NotFoundError: no such document.
+        """
+        return self._submit(self._touch_request(key, ttl))
+
+    def touch_multi(self, keys: Any, ttl: Any = 0) -> Any:
+        """Set the expiry of many documents; a dict gives each key's ttl. Returns MultiResult."""
+        common = arguments.check_ttl(ttl)
+        return self._submit_multi(
+            [
+                self._touch_request(key, _own_or_common_ttl(options, common))
+                for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",))
+            ]
+        )
+
+    def _touch_request(self, key: Any, ttl: Any) -> Any:
+        request = self._request(operations.TOUCH, key)
+        request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
+        request.quiet = self._quiet
+        return request
+
+    def lock(self, key: Any, ttl: Any = 0) -> Any:
+        """Read a document and lock it.
+
+        :param ttl: seconds until the lock ends by itself, required. Servers hold locks for at most
+            30 seconds, and 15 when asked for more.
+        :returns: ValueResult whose ``cas`` unlocks, or stores.
+        :raises TemporaryFailError: it is locked already.
+        """
+        return self._submit(self._lock_request(key, ttl))
+
+    def lock_multi(self, keys: Any, ttl: Any = 0) -> Any:
+        """Read and lock many documents; a dict gives each key's ttl. Returns MultiResult."""
+        common = arguments.check_ttl(ttl)
+        return self._submit_multi(
+            [
+                self._lock_request(key, _own_or_common_ttl(options, common))
+                for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",))
+            ]
+        )
+
+    def _lock_request(self, key: Any, ttl: Any) -> Any:
+        seconds = arguments.check_ttl(ttl)
+        if not seconds:
+            raise ArgumentError.pyexc("lock needs a ttl: seconds until the lock ends by itself", obj=ttl)
+        request = self._request(operations.LOCK, key)
+        request.extras = operations.expiry_extras(seconds)
+        request.quiet = self._quiet
+        request.decode_value = self._decoder()
+        return request
+
+    def unlock(self, key: Any, cas: Any) -> Any:
+        """Release a lock with the CAS that :meth:`lock` returned.
+
+        :raises TemporaryFailError: the CAS is not the lock's, or the document is not locked.
+        """
+        return self._submit(self._unlock_request(key, cas))
+
+    def unlock_multi(self, keys: Any) -> Any:
+        """Release many locks: a dict of key -> CAS, a MultiResult, or Results."""
+        return self._submit_multi(
+            [
+                self._unlock_request(key, options.get("cas"))
+                for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
+            ]
+        )
+
+    def _unlock_request(self, key: Any, cas: Any) -> Any:
+        request = self._request(operations.UNLOCK, key)
+        request.cas = arguments.check_unlock_cas(cas)
+        if request.cas == LOCKED_CAS:
+            raise ArgumentError.pyexc("this CAS only says that the document is locked", obj=cas)
+        return request
+
+    def incr(
+        self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0, *, durability_level: int = 0
+    ) -> Any:
+        """Add to a counter.
+
+        :param amount: what to add; a negative one subtracts.
+        :param initial: value to create a missing counter with (``amount`` is not added then).
+        :param ttl: expiry of a counter that is created.
+        :returns: ValueResult with the new number.
+        :raises NotFoundError: no such document, and no ``initial``.
+        :raises DeltaBadvalError: the document is not an unsigned decimal number.
+        """
+        request = self._counter_request(amount, initial, ttl, key)
+        return self._mutate(request, 0, 0, durability_level)
+
+    def decr(
+        self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0, *, durability_level: int = 0
+    ) -> Any:
+        """Subtract from a counter, which stops at 0; arguments as for :meth:`incr`."""
+        request = self._counter_request(_negated(amount), initial, ttl, key)
+        return self._mutate(request, 0, 0, durability_level)
+
+    def arithmetic(self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+        """The same as :meth:`incr`."""
+        return self._submit(self._counter_request(amount, initial, ttl, key))
+
+    def incr_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+        """Add to many counters; a dict gives each key's amount, or its delta, initial and ttl."""
+        return self._counter_multi(keys, amount, initial, ttl, False)
+
+    def decr_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+        """Subtract from many counters; arguments as for :meth:`incr_multi`."""
+        return self._counter_multi(keys, amount, initial, ttl, True)
+
+    def arithmetic_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+        """The same as :meth:`incr_multi`, for a dict only."""
+        if not isinstance(keys, dict):
+            raise ArgumentError.pyexc("arithmetic_multi takes a dict", obj=keys)
+        return self._counter_multi(keys, amount, initial, ttl, False)
+
+    def _counter_multi(self, keys: Any, amount: Any, initial: Any, ttl: Any, negate: bool) -> Any:
+        requests = []
+        for key, options in arguments.keys_with_option(keys, "amount", ("delta", "initial", "ttl")):
+            if options and "amount" not in options and "delta" not in options:
+                raise ArgumentError.pyexc(f"delta is missing for {key!r}", obj=options)
+            delta = options.get("amount", options.get("delta", amount))
+            requests.append(
+                self._counter_request(
+                    _negated(delta) if negate else delta,
+                    options.get("initial", initial),
+                    options.get("ttl", ttl),
+                    key,
+                )
+            )
+        return self._submit_multi(requests)
+
+    def _counter_request(self, amount: Any, initial: Any, ttl: Any, key: Any) -> Any:
+        amount, initial, expiry = arguments.check_counter(amount, initial, ttl)
+        if expiry == COUNTER_NO_CREATE:
+            raise ArgumentError.pyexc("this ttl means 'do not create' to a server", obj=ttl)
+        request = self._request(operations.DECR if amount < 0 else operations.INCR, key)
+        request.extras = operations.counter_extras(abs(amount), initial, expiry)
+        return request
+
+    # --- copies ----------------------------------------------------------------------------
+
+    def observe(self, key: Any, master_only: bool = False) -> Any:
+        """Ask every node that holds the document what it has.
+
+        :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
+        """
+        return self._submit_observe([(key, self._encode_key(key))], bool(master_only), True)
+
+    def observe_multi(self, keys: Any, master_only: bool = False) -> Any:
+        """Observe many documents. Returns MultiResult."""
+        pairs = [(key, self._encode_key(key)) for key in arguments.key_collection(keys)]
+        return self._submit_observe(pairs, bool(master_only), False)
+
+    def endure(
+        self,
+        key: Any,
+        persist_to: int = -1,
+        replicate_to: int = -1,
+        cas: Any = 0,
+        check_removed: bool = False,
+        timeout: float = 5.0,
+        interval: float = ENDURE_INTERVAL_SECONDS,
+    ) -> Any:
+        """Wait until enough nodes hold a document.
+
+        :param cas: wait for this version; 0 for any.
+        :param check_removed: wait until it is gone instead.
+        :param timeout: seconds after which TimeoutError is raised.
+        :param interval: seconds between two polls; the first is immediate.
+        :raises NotFoundError: the active node does not have it.
+        :raises KeyExistsError: the active node has another version.
+        """
+        keys = [(key, self._encode_key(key), arguments.check_cas(cas))]
+        return self._endure(keys, persist_to, replicate_to, timeout, interval, check_removed, True)
+
+    def endure_multi(
+        self,
+        keys: Any,
+        persist_to: int = -1,
+        replicate_to: int = -1,
+        timeout: float = 5.0,
+        interval: float = ENDURE_INTERVAL_SECONDS,
+        check_removed: bool = False,
+    ) -> Any:
+        """Wait for many documents: keys, Results, a dict of key -> CAS, or a MultiResult.
+
+        :raises ArgumentError: (rc 0x22) the same key twice.
+        """
+        triples = [
+            (key, self._encode_key(key), arguments.check_cas(options.get("cas", 0)))
+            for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
+        ]
+        if len({encoded for _, encoded, _ in triples}) < len(triples):
+            code = rc.DUPLICATE_COMMANDS
+            raise CouchbaseError.rc_to_exctype(code)(
+                {"rc": code, "message": "the same key twice in endure_multi", "objextra": keys}
+            )
+        return self._endure(triples, persist_to, replicate_to, timeout, interval, check_removed, False)
+
+    def _endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        for name, value in (("timeout", timeout), ("interval", interval)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ArgumentError.pyexc(f"{name} must be a positive number of seconds", obj=value)
+        check_count("persist_to", persist_to)
+        check_count("replicate_to", replicate_to)
+        return self._submit_endure(
+            keys, persist_to, replicate_to, timeout, interval, bool(check_removed), single
+        )
+
+    def stats(self, keys: Any = None) -> Any:
+        """Ask every node for statistics.
+
+        :param keys: a group, a list of groups (``"memory"``, ``"vbucket"`` ...), or None for the
+            default group.
+        :returns: MultiResult: name -> dict of ``host:port`` -> value, an int where it is one.
+        """
+        if keys is None:
+            groups = [""]
+        else:
+            groups = [keys] if isinstance(keys, (str, bytes)) else list(keys)
+        names = []
+        for group in groups:
+            if not isinstance(group, (str, bytes)):
+                raise ArgumentError.pyexc("a group of statistics is named by a str", obj=group)
+            names.append(group.decode() if isinstance(group, bytes) else group)
+        return self._submit_stats(names)
+
+
+class _TranscoderDecoder:
+    """A custom transcoder's ``decode_value`` with its failures wrapped."""
+
+    __slots__ = ("_transcoder",)
+
+    def __init__(self, transcoder: Any) -> None:
+        self._transcoder = transcoder
+
+    def __call__(self, value: bytes, flags: int) -> Any:
+        return _ask(self._transcoder, "decode_value", value, flags)
+
+
+def _ask(transcoder: Any, method: str, *args: Any) -> Any:
+    """Call a transcoder; whatever goes wrong in it is a ValueFormatError with its cause."""
+    try:
+        return getattr(transcoder, method)(*args)
+    except CouchbaseError:
+        raise
+    except Exception as error:
+        raise ValueFormatError.pyexc(f"the transcoder's {method} failed", obj=args[0], inner=error) from error
+
+
+def no_such_replica(request: Request) -> CouchbaseError:
+    """Return the error for a replica that the bucket does not have."""
+    return operations.client_error(request, rc.NO_MATCHING_SERVER, f"no replica {request.replica} of the key")
+
+
+def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:
+    own = arguments.check_ttl(options.get("ttl", 0))
+    if own and common:
+        raise ArgumentError.pyexc("a ttl by key and a common ttl exclude each other", obj=own)
+    return own or common
+
+
+def _negated(amount: Any) -> Any:
+    # A wrong type is left alone: the check that follows names it.
+    return -amount if isinstance(amount, int) and not isinstance(amount, bool) else amount
+
+
+def _durability(persist_to: Any, replicate_to: Any) -> tuple[int, int] | None:
+    pair = check_count("persist_to", persist_to), check_count("replicate_to", replicate_to)
+    return pair if any(pair) else None
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return bool(value)
