@@ -1,0 +1,1 @@
+"""couchgateway: documents of a Couchbase cluster over HTTP."""

@@ -1,0 +1,111 @@
+"""Counters: documents that are an unsigned decimal number of 64 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from gateway import contenttypes
+from gateway.credentials import Authorizer
+from gateway.documents import MutationHeaders, read_expiry, read_mutation
+from gateway.errors import bad_request
+from gateway.headers import NO_DURABILITY, Durability
+from gateway.pool import ConnectionPool
+from gateway.request import Request
+from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
+from gateway.response import Response
+from gateway.routing import DOCUMENT, endpoint
+
+__all__ = ["Counters", "checked_number"]
+
+_MEMBERS = frozenset({"delta", "initial"})
+MAX_COUNTER = 2**64 - 1
+
+
+def checked_number(value: object, name: str, low: int, high: int) -> int:
+    """Return a JSON member that must be a whole number.
+
+    :raises Refusal: 400, naming the member and its range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise bad_request(f"{name}: expected a whole number from {low} to {high}")
+    return value
+
+
+class _Step(NamedTuple):
+    """What a counter request asks for."""
+
+    delta: int
+    initial: int | None
+    wrong_type: bool
+    headers: MutationHeaders
+
+
+def read_step(request: Request) -> _Step:
+    """Read headers and body; raises Refusal (400).
+
+    A body under another content type is refused, but only after the credentials were looked at.
+    """
+    headers = read_mutation(request)
+    declared = request.header(b"Content-Type") or b""
+    if request.raw_body and not declared.startswith(contenttypes.JSON):
+        return _Step(1, None, True, headers)
+    body = request.json_object(_MEMBERS, required=False)
+    delta = checked_number(body.get("delta", 1), "delta", 0, MAX_COUNTER)
+    initial = body.get("initial")
+    if initial is not None:
+        initial = checked_number(initial, "initial", 0, MAX_COUNTER)
+    # The protocol's way to say "do not create".
+    return _Step(delta, None if initial == MAX_COUNTER else initial, False, headers)
+
+
+class Counters(BucketResource):
+    """Increment and decrement."""
+
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, now: Callable[[], float]) -> None:
+        super().__init__(authorizer, pool)
+        self._now = now
+
+    @endpoint("increment_document", "POST", "/increment", on=DOCUMENT, operation="incr")
+    def increment_document(self, request: Request) -> Any:
+        """Add to the number; above 2**64-1 it wraps around."""
+        return self.connected(request, self._count, read_step(request))
+
+    @endpoint("decrement_document", "POST", "/decrement", on=DOCUMENT, operation="decr")
+    def decrement_document(self, request: Request) -> Any:
+        """Subtract from the number; it stops at 0."""
+        return self.connected(request, self._count, read_step(request))
+
+    def _count(self, connection: Any, request: Request, step: _Step) -> Deferred[Response]:
+        key = document_key(request)
+        request.body()
+        if step.wrong_type:
+            raise bad_request("Content-Type: a counter takes no body, or one of type application/json")
+        expiry = read_expiry(step.headers, self._now())
+        waits = step.headers.durability()
+        request.durable = waits != NO_DURABILITY
+        if expiry is not None and step.initial is None:
+            raise bad_request("Expires needs 'initial': it counts only if the counter is created")
+        check_collection(request)
+        count = connection.incr if request.operation == "incr" else connection.decr
+        counted: Deferred[Any] = count(
+            key, amount=step.delta, initial=step.initial, ttl=expiry or 0, durability_level=waits.level
+        )
+        if waits.persist_to or waits.replicate_to:
+            counted.addCallback(_endured, connection, key, waits)
+        return counted.addCallback(_counted, request)
+
+
+def _endured(result: Any, connection: Any, key: bytes, waits: Durability) -> Deferred[Any]:
+    # Any later version will do: other callers go on counting.
+    endured: Deferred[Any] = connection.endure(
+        key, persist_to=waits.persist_to, replicate_to=waits.replicate_to
+    )
+    return endured.addCallback(lambda _: result)
+
+
+def _counted(result: Any, request: Request) -> Response:
+    headers = [(b"Content-Type", contenttypes.JSON), *mutation_headers(request, result)]
+    return Response(200, headers, b"%d" % result.value)

@@ -1,0 +1,309 @@
+"""Documents: read, create, replace, remove, append and prepend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from gateway import contenttypes
+from gateway.contenttypes import FLAGS_OF_TYPE, content_type
+from gateway.credentials import Authorizer
+from gateway.errors import bad_request
+from gateway.expiry import expiry_from_expires, expiry_from_ttl, http_date
+from gateway.headers import (
+    ANY,
+    NO_DURABILITY,
+    Durability,
+    etag,
+    parse_durability,
+    parse_flags,
+    parse_if_match,
+    parse_if_none_match,
+)
+from gateway.pool import ConnectionPool
+from gateway.projection import Path, parse_projection, project
+from gateway.request import Request
+from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
+from gateway.response import Response
+from gateway.routing import DOCUMENT, endpoint
+
+__all__ = ["Documents", "MutationHeaders", "document_response", "read_expiry", "read_mutation"]
+
+_GET_QUERY = frozenset({"project", "replica"})
+_REPLICAS = {"any": ANY, "0": 0, "1": 1, "2": 2}
+
+# A cache may keep a document, but has to ask each time whether it is still the same: the expiry
+# that "Expires" tells is the document's end, not the end of its freshness.
+_REVALIDATE = (b"Cache-Control", b"private, no-cache")
+
+
+class _Wanted(NamedTuple):
+    """What a GET asks for."""
+
+    paths: list[tuple[str, Path]] | None
+    replica: int | None
+    """``None``: the active copy; ``ANY``: whichever replica answers."""
+    if_none_match: bytes | None
+
+
+_WHOLE = _Wanted(None, None, None)
+
+
+def read_get(request: Request) -> _Wanted:
+    """Read query and headers of a GET; raises Refusal (400)."""
+    condition = request.header(b"If-None-Match")
+    if not request.query_string:
+        return _WHOLE if condition is None else _Wanted(None, None, condition)
+    query = request.query(_GET_QUERY)
+    replica = None
+    if "replica" in query:
+        replica = _REPLICAS.get(query["replica"])
+        if replica is None:
+            raise bad_request(f"replica: {query['replica'][:80]!r} is not one of any, 0, 1, 2")
+    paths = parse_projection(query["project"]) if "project" in query else None
+    return _Wanted(paths, replica, condition)
+
+
+def document_response(result: Any, *, expiry: int = 0) -> Response:
+    """Return a document as it is stored.
+
+    :param result: a ValueResult whose value is bytes.
+    :param expiry: Unix time in seconds, 0 for none.
+    """
+    value = result.value
+    flags = result.flags
+    headers = [
+        (b"Content-Type", content_type(flags, value)),
+        (b"ETag", etag(result.cas)),
+        (b"X-CB-Flags", b"%d" % flags),
+        _REVALIDATE,
+    ]
+    if expiry:
+        headers.append((b"Expires", http_date(expiry)))
+    return Response(200, headers, value)
+
+
+class MutationHeaders(NamedTuple):
+    """The headers of a mutation, as sent: looked up early, because a header given twice is
+    refused before anything else; read later, because the Data API looks at credentials and bucket
+    before it looks at them.
+    """
+
+    if_match: bytes | None
+    encoding: bytes | None
+    expires: str | None
+    ttl: str | None
+    level: bytes | None
+    persist_to: bytes | None
+    replicate_to: bytes | None
+    flags: int
+
+    def durability(self) -> Durability:
+        """Return what the mutation waits for; raises Refusal (400)."""
+        return parse_durability(self.level, self.persist_to, self.replicate_to)
+
+
+def read_mutation(request: Request) -> MutationHeaders:
+    """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
+    request.query()
+    header = request.header
+    content_types = header(b"Content-Type")
+    flags = header(b"X-CB-Flags")
+    return MutationHeaders(
+        header(b"If-Match"),
+        header(b"Content-Encoding"),
+        request.text_header(b"Expires"),
+        request.text_header(b"X-CB-TTL"),
+        header(b"X-CB-DurabilityLevel"),
+        header(b"X-CB-PersistTo"),
+        header(b"X-CB-ReplicateTo"),
+        FLAGS_OF_TYPE.get(content_types or b"", 0) if flags is None else parse_flags(flags),
+    )
+
+
+def read_expiry(headers: MutationHeaders, now: float) -> int | None:
+    """Return the expiry asked for, ``None`` if the request does not speak of it.
+
+    :raises Refusal: 400, also if both headers are there.
+    """
+    if headers.ttl is None:
+        return None if headers.expires is None else expiry_from_expires(headers.expires, now)
+    if headers.expires is not None:
+        raise bad_request("Expires and X-CB-TTL both set the expiry; send one of them")
+    return expiry_from_ttl(headers.ttl)
+
+
+def check_encoding(encoding: bytes | None) -> None:
+    """Refuse a compressed body; raises Refusal (400)."""
+    if encoding is not None and encoding != b"identity":
+        raise bad_request(
+            f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported; send the body plain"
+        )
+
+
+class Documents(BucketResource):
+    """The document itself.
+
+    :param now: gives the Unix time in seconds.
+    """
+
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, now: Callable[[], float]) -> None:
+        super().__init__(authorizer, pool)
+        self._now = now
+
+    @endpoint("get_document", "GET", on=DOCUMENT, operation="get")
+    def get_document(self, request: Request) -> Any:
+        """Return the document, or parts of it."""
+        return self.connected(request, self._get, read_get(request))
+
+    def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Deferred[Response]:
+        key = document_key(request)
+        if request.parameters.keys() - _SHORT:
+            check_collection(request)
+        if wanted is _WHOLE:
+            return connection.get_with_expiry(key).addCallback(_whole_document)
+        if wanted.replica is None:
+            return connection.get_with_expiry(key).addCallback(_wanted_parts, wanted)
+        request.operation = "get_replica"
+        copies = connection.configured_replica_count
+        if wanted.replica >= copies:
+            raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
+        index = None if wanted.replica == ANY else wanted.replica
+        return connection.rget(key, replica_index=index).addCallback(_wanted_parts, wanted)
+
+    @endpoint("create_document", "POST", on=DOCUMENT, operation="add")
+    def create_document(self, request: Request) -> Any:
+        """Store the document; it must not exist."""
+        return self.connected(request, self._add, read_mutation(request))
+
+    def _add(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+        key = document_key(request)
+        body = request.body()
+        check_encoding(headers.encoding)
+        expiry = read_expiry(headers, self._now())
+        waits = _durability(request, headers)
+        check_collection(request)
+        stored: Deferred[Any] = connection.add(
+            key,
+            body,
+            ttl=expiry or 0,
+            format=headers.flags,
+            persist_to=waits.persist_to,
+            replicate_to=waits.replicate_to,
+            durability_level=waits.level,
+        )
+        return stored.addCallback(_stored, request)
+
+    @endpoint("put_document", "PUT", on=DOCUMENT, operation="set")
+    def put_document(self, request: Request) -> Any:
+        """Store the document; with If-Match only if it is there, or is that version."""
+        return self.connected(request, self._put, read_mutation(request))
+
+    def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+        key = document_key(request)
+        cas = parse_if_match(headers.if_match, any_allowed=True)
+        body = request.body()
+        check_encoding(headers.encoding)
+        expiry = read_expiry(headers, self._now())
+        waits = _durability(request, headers)
+        check_collection(request)
+        store = connection.set
+        if cas:
+            request.operation = "replace"
+            store = connection.replace
+            request.cas_given = cas != ANY
+        stored: Deferred[Any] = store(
+            key,
+            body,
+            cas=cas if cas != ANY else 0,
+            ttl=expiry or 0,
+            format=headers.flags,
+            persist_to=waits.persist_to,
+            replicate_to=waits.replicate_to,
+            durability_level=waits.level,
+            preserve_expiry=expiry is None,
+        )
+        return stored.addCallback(_stored, request)
+
+    @endpoint("delete_document", "DELETE", on=DOCUMENT, operation="delete")
+    def delete_document(self, request: Request) -> Any:
+        """Remove the document."""
+        return self.connected(request, self._delete, read_mutation(request))
+
+    def _delete(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+        key = document_key(request)
+        cas = parse_if_match(headers.if_match)
+        request.cas_given = cas != 0
+        waits = _durability(request, headers)
+        check_collection(request)
+        removed: Deferred[Any] = connection.delete(
+            key,
+            cas=cas,
+            persist_to=waits.persist_to,
+            replicate_to=waits.replicate_to,
+            durability_level=waits.level,
+        )
+        return removed.addCallback(_stored, request)
+
+    @endpoint("append_document", "POST", "/append", on=DOCUMENT, operation="append")
+    def append_document(self, request: Request) -> Any:
+        """Add bytes at the document's end."""
+        return self.connected(request, partial(self._extend, "append"), read_mutation(request))
+
+    @endpoint("prepend_document", "POST", "/prepend", on=DOCUMENT, operation="prepend")
+    def prepend_document(self, request: Request) -> Any:
+        """Add bytes at the document's start."""
+        return self.connected(request, partial(self._extend, "prepend"), read_mutation(request))
+
+    def _extend(
+        self, how: str, connection: Any, request: Request, headers: MutationHeaders
+    ) -> Deferred[Response]:
+        key = document_key(request)
+        cas = parse_if_match(headers.if_match)
+        request.cas_given = cas != 0
+        body = request.body()
+        if not body:
+            raise bad_request(f"the request has no body: there is nothing to {how}")
+        waits = _durability(request, headers)
+        check_collection(request)
+        extended: Deferred[Any] = getattr(connection, how)(
+            key,
+            body,
+            cas=cas,
+            persist_to=waits.persist_to,
+            replicate_to=waits.replicate_to,
+            durability_level=waits.level,
+        )
+        return extended.addCallback(_stored, request)
+
+
+_SHORT = frozenset({"bucket", "key"})
+
+
+def _durability(request: Request, headers: MutationHeaders) -> Durability:
+    waits = headers.durability()
+    request.durable = waits != NO_DURABILITY
+    return waits
+
+
+def _whole_document(result: Any) -> Response:
+    return document_response(result, expiry=result.expiry)
+
+
+def _wanted_parts(result: Any, wanted: _Wanted) -> Response:
+    if wanted.if_none_match is not None:
+        known = parse_if_none_match(wanted.if_none_match)
+        if known is None or result.cas in known:
+            return Response(304, [(b"ETag", etag(result.cas)), _REVALIDATE])
+    response = document_response(result, expiry=0 if wanted.replica is not None else result.expiry)
+    if wanted.paths is not None:
+        response.body = project(result.value, wanted.paths)
+        response.headers = [(b"Content-Type", contenttypes.JSON), *response.headers[1:]]
+    return response
+
+
+def _stored(result: Any, request: Request) -> Response:
+    return Response(200, mutation_headers(request, result))

@@ -1,0 +1,120 @@
+"""Where the copies of a document are: observe, and endure, which waits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from couchbase.protocol.constants import ObserveState
+from gateway.counters import checked_number
+from gateway.errors import bad_request
+from gateway.expiry import parse_duration
+from gateway.headers import MAX_COPIES, etag, parse_if_match
+from gateway.request import Request
+from gateway.resources import BucketResource, check_collection, document_key
+from gateway.response import Response, json_response
+from gateway.routing import DOCUMENT, endpoint
+
+__all__ = ["DurabilityChecks", "copies"]
+
+_MEMBERS = frozenset({"persistTo", "replicateTo", "checkRemoved", "timeout", "interval"})
+_STATES = {
+    ObserveState.FOUND: "found",
+    ObserveState.PERSISTED: "persisted",
+    ObserveState.NOT_FOUND: "notFound",
+    ObserveState.LOGICALLY_DELETED: "logicallyDeleted",
+}
+
+MAX_TIMEOUT_SECONDS = 300.0
+
+
+class _Endure(NamedTuple):
+    persist_to: int
+    replicate_to: int
+    check_removed: bool
+    timeout: float
+    interval: float
+    if_match: bytes | None
+
+
+def _seconds(body: dict[str, Any], name: str, default: str, low: float, high: float) -> float:
+    value = body.get(name, default)
+    nanoseconds = parse_duration(value) if isinstance(value, str) else None
+    if nanoseconds is None or not low <= nanoseconds / 1e9 <= high:
+        raise bad_request(
+            f"{name}: expected a duration as in '5s' or '10ms', from {low:g} to {high:g} seconds"
+        )
+    return nanoseconds / 1e9
+
+
+def _read_endure(request: Request) -> _Endure:
+    request.query()
+    body = request.json_object(_MEMBERS, required=False)
+    check_removed = body.get("checkRemoved", False)
+    if not isinstance(check_removed, bool):
+        raise bad_request("checkRemoved: expected true or false")
+    return _Endure(
+        checked_number(body.get("persistTo", -1), "persistTo", -1, MAX_COPIES),
+        checked_number(body.get("replicateTo", -1), "replicateTo", -1, MAX_COPIES),
+        check_removed,
+        _seconds(body, "timeout", "5s", 0.001, MAX_TIMEOUT_SECONDS),
+        _seconds(body, "interval", "10ms", 0.001, 60.0),
+        request.header(b"If-Match"),
+    )
+
+
+def copies(result: Any) -> list[dict[str, Any]]:
+    """Return an observe result as JSON shows it: the active copy first."""
+    return [
+        {
+            "copy": "active" if info.from_master else "replica",
+            "state": _STATES[info.flags],
+            "cas": etag(info.cas).decode("ascii") if info.cas else None,
+        }
+        for info in sorted(result.value, key=lambda info: not info.from_master)
+    ]
+
+
+class DurabilityChecks(BucketResource):
+    """State of the copies of a document."""
+
+    @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation="observe")
+    def observe_document(self, request: Request) -> Any:
+        """Tell, for each copy, whether it is in memory, on disk, or gone."""
+        request.query()
+        return self.connected(request, self._observe, None)
+
+    def _observe(self, connection: Any, request: Request, _: None) -> Deferred[Response]:
+        key = document_key(request)
+        check_collection(request)
+        return connection.observe(key).addCallback(_observed, key)
+
+    @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation="endure")
+    def endure_document(self, request: Request) -> Any:
+        """Answer as soon as the document is (or its removal has got) on that many copies."""
+        return self.connected(request, self._endure, _read_endure(request))
+
+    def _endure(self, connection: Any, request: Request, wanted: _Endure) -> Deferred[Response]:
+        key = document_key(request)
+        cas = parse_if_match(wanted.if_match)
+        request.cas_given = cas != 0
+        check_collection(request)
+        endured: Deferred[Any] = connection.endure(
+            key,
+            persist_to=wanted.persist_to,
+            replicate_to=wanted.replicate_to,
+            cas=cas,
+            check_removed=wanted.check_removed,
+            timeout=wanted.timeout,
+            interval=wanted.interval,
+        )
+        return endured.addCallback(_endured)
+
+
+def _observed(result: Any, key: bytes) -> Response:
+    return json_response({"key": key.decode("utf-8"), "copies": copies(result)})
+
+
+def _endured(result: Any) -> Response:
+    return Response(204, [(b"ETag", etag(result.cas))] if result.cas else [])

@@ -1,0 +1,300 @@
+"""The one table from what went wrong to what HTTP says about it.
+
+Codes and statuses are those of Couchbase's Data API where it has a word for the fault. Handlers
+never catch: they raise a :class:`Refusal`, or let the SDK's exception pass, and
+:func:`describe` finds the row. A Data API status that surprises (409 for a CAS mismatch, 400 for
+a locked document that is not, 413 with ``InvalidArgument``) is meant: its clients rely on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from twisted.internet.defer import CancelledError
+
+from couchbase import exceptions as sdk
+from couchbase.protocol.constants import Status
+
+__all__ = ["PROBLEMS", "Fault", "Problem", "Refusal", "Retry", "bad_request", "describe", "too_large"]
+
+
+class Retry(Enum):
+    """Whether the same request may be sent again."""
+
+    NEVER = "never"  # it will fail again
+    SAFE = "safe"  # nothing was changed; repeat after a pause
+    AMBIGUOUS = "ambiguous"  # the write may have happened; only the caller can tell
+
+
+class Problem(NamedTuple):
+    """One error code, as docs/errors.md lists it."""
+
+    code: str
+    status: int
+    retry: Retry
+    text: str
+    """The message when the fault has no better one of its own."""
+
+
+def _problems(rows: Iterable[tuple[str, int, Retry, str]]) -> dict[str, Problem]:
+    return {row[0]: Problem(*row) for row in rows}
+
+
+PROBLEMS = _problems(
+    [
+        # the request
+        ("InvalidArgument", 400, Retry.NEVER, "The request is malformed."),
+        ("PayloadTooLarge", 413, Retry.NEVER, "The request body is too large."),
+        ("RequestTimeout", 408, Retry.SAFE, "The request did not arrive in time."),
+        ("HeadersTooLarge", 431, Retry.NEVER, "Request line and headers are too large."),
+        ("RouteNotFound", 404, Retry.NEVER, "There is no such resource."),
+        ("MethodNotAllowed", 405, Retry.NEVER, "The resource does not take this method."),
+        # the caller
+        ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
+        ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
+        ("NoReadAccess", 403, Retry.NEVER, "The user may not read here."),
+        ("NoWriteAccess", 403, Retry.NEVER, "The user may not write here."),
+        # what is addressed
+        ("BucketNotFound", 404, Retry.NEVER, "There is no such bucket, or the user may not see it."),
+        ("ScopeNotFound", 404, Retry.NEVER, "There is no such scope."),
+        ("CollectionNotFound", 404, Retry.NEVER, "There is no such collection."),
+        ("DocumentNotFound", 404, Retry.NEVER, "There is no such document."),
+        # the document's state
+        ("DocumentExists", 409, Retry.NEVER, "The document exists already."),
+        ("CasMismatch", 409, Retry.NEVER, "The document is not the version that If-Match names."),
+        ("DocumentLocked", 409, Retry.SAFE, "The document is locked."),
+        ("DocumentNotLocked", 400, Retry.NEVER, "The document is not locked."),
+        ("DocumentNotNumeric", 400, Retry.NEVER, "The document is not an unsigned decimal number."),
+        ("DocumentNotJson", 400, Retry.NEVER, "The document is not JSON."),
+        ("DocumentTooDeep", 400, Retry.NEVER, "The document is nested too deep."),
+        ("PathMismatch", 400, Retry.NEVER, "The path leads through a value of another type."),
+        ("ValueTooLarge", 400, Retry.NEVER, "The document would be larger than the cluster allows."),
+        # durability
+        ("DurabilityImpossible", 400, Retry.NEVER, "The bucket does not have that many copies."),
+        ("DurabilityAmbiguous", 408, Retry.AMBIGUOUS, "Durability was not reached in time."),
+        ("DurableWriteInProgress", 409, Retry.SAFE, "Another durable write of the document is under way."),
+        # the cluster, the gateway
+        ("NotSupported", 501, Retry.NEVER, "The cluster does not offer this operation."),
+        ("TemporarilyUnavailable", 503, Retry.SAFE, "The cluster is overloaded or warming up."),
+        ("OutOfMemory", 503, Retry.SAFE, "The bucket has no memory left."),
+        ("UnderlyingServiceUnavailable", 503, Retry.SAFE, "The cluster cannot be reached."),
+        ("Overloaded", 503, Retry.SAFE, "The gateway has no room for more requests."),
+        ("ShuttingDown", 503, Retry.SAFE, "The gateway is stopping."),
+        ("DeadlineExceeded", 504, Retry.SAFE, "The cluster did not answer in time."),
+        ("RequestCanceled", 499, Retry.AMBIGUOUS, "The request was cancelled."),
+        ("ServerError", 500, Retry.NEVER, "The cluster answered with an error."),
+        ("Internal", 500, Retry.NEVER, "The gateway failed; its log tells more under the request id."),
+    ]
+)
+"""Code -> what is sent with it."""
+
+
+class Refusal(Exception):
+    """The gateway itself refuses a request.
+
+    :param code: a key of :data:`PROBLEMS`.
+    :param message: names the fault and the form expected; ``None`` takes the table's.
+    :param resource: what is meant, as ``/buckets/b...``; ``""`` if nothing in particular.
+    :param headers: further response headers.
+    :param path: the sub-document path meant, if any; it is added to the resource.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        resource: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        path: str | None = None,
+    ) -> None:
+        self.problem = PROBLEMS[code]
+        self.message = message or self.problem.text
+        self.resource = resource
+        self.headers = headers
+        self.path = path
+        super().__init__(f"{code}: {self.message}")
+
+
+def bad_request(message: str) -> Refusal:
+    """Return the refusal (400 InvalidArgument) of a malformed request."""
+    return Refusal("InvalidArgument", message, resource="")
+
+
+def too_large(message: str) -> Refusal:
+    """Return the refusal of a body over the limit: 413, under the code the Data API uses."""
+    return Refusal("PayloadTooLarge", message, resource="")
+
+
+class _Rule(NamedTuple):
+    """``None`` in a condition means: any."""
+
+    exception: type[BaseException]
+    code: str
+    status: frozenset[int] | None = None
+    operations: frozenset[str] | None = None
+    cas_given: bool | None = None
+    rc: int | None = None
+
+
+def _rule(
+    exception: type[BaseException],
+    code: str,
+    *status: int,
+    on: str = "",
+    cas: bool | None = None,
+    rc: int | None = None,
+) -> _Rule:
+    operations = frozenset(on.split()) if on else None
+    return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
+
+
+_READS = "get get_replica observe endure lookup stats exists"
+_COUNTERS = "incr decr"
+
+# First match wins. A status says more than the exception's class, so those rows come first.
+_RULES = [
+    _rule(sdk.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
+    _rule(sdk.CouchbaseError, "CasMismatch", Status.LOCKED, on="unlock"),
+    _rule(sdk.CouchbaseError, "DocumentLocked", Status.LOCKED),
+    _rule(sdk.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
+    _rule(sdk.CouchbaseError, "CasMismatch", Status.KEY_EEXISTS, cas=True),
+    # Without a CAS given, only a lock can make a server say "exists" to a write: old servers.
+    _rule(sdk.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
+    _rule(sdk.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
+    _rule(sdk.CouchbaseError, "ScopeNotFound", Status.UNKNOWN_SCOPE),
+    _rule(sdk.CouchbaseError, "CollectionNotFound", Status.UNKNOWN_COLLECTION),
+    _rule(sdk.CouchbaseError, "BucketNotFound", Status.EACCESS, on="open"),
+    _rule(sdk.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
+    _rule(sdk.CouchbaseError, "NoWriteAccess", Status.EACCESS),
+    _rule(sdk.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend"),
+    _rule(sdk.CouchbaseError, "InvalidArgument", Status.E2BIG, Status.EINVAL, Status.ERANGE),
+    _rule(
+        sdk.CouchbaseError,
+        "DurabilityImpossible",
+        Status.DURABILITY_IMPOSSIBLE,
+        Status.DURABILITY_INVALID_LEVEL,
+    ),
+    _rule(
+        sdk.CouchbaseError,
+        "DurableWriteInProgress",
+        Status.SYNC_WRITE_IN_PROGRESS,
+        Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS,
+    ),
+    _rule(sdk.CouchbaseError, "DurabilityAmbiguous", Status.SYNC_WRITE_AMBIGUOUS),
+    # Servers without extended errors say "temporary failure" for these two.
+    _rule(sdk.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
+    _rule(sdk.TemporaryFailError, "CasMismatch", Status.ETMPFAIL, on="unlock"),
+    # Then by the SDK's classes.
+    _rule(sdk.NotFoundError, "DocumentNotFound"),
+    _rule(sdk.NotStoredError, "DocumentNotFound"),
+    _rule(sdk.KeyExistsError, "DocumentExists", on="add"),
+    _rule(sdk.KeyExistsError, "CasMismatch"),
+    _rule(sdk.DeltaBadvalError, "DocumentNotNumeric"),
+    _rule(sdk.TooBigError, "ValueTooLarge", on="append prepend"),
+    _rule(sdk.TooBigError, "InvalidArgument"),
+    _rule(sdk.AuthError, "InvalidAuth"),
+    _rule(sdk.BucketNotFoundError, "BucketNotFound"),
+    _rule(sdk.ArgumentError, "DurabilityImpossible", rc=sdk.DURABILITY_ETOOMANY),
+    _rule(sdk.ArgumentError, "InvalidArgument"),
+    _rule(sdk.ValueFormatError, "InvalidArgument"),
+    _rule(sdk.NoMemoryError, "OutOfMemory"),
+    _rule(sdk.TemporaryFailError, "TemporarilyUnavailable"),
+    _rule(sdk.BusyError, "TemporarilyUnavailable"),
+    _rule(sdk.ClientTemporaryFailError, "UnderlyingServiceUnavailable"),
+    _rule(sdk.NotSupportedError, "NotSupported"),
+    _rule(sdk.CouchbaseError, "NotSupported", rc=sdk.UNKNOWN_COMMAND),
+    _rule(sdk.CouchbaseError, "UnderlyingServiceUnavailable", rc=sdk.NO_MATCHING_SERVER),
+    _rule(sdk.TimeoutError, "DeadlineExceeded"),
+    _rule(sdk.CouchbaseNetworkError, "UnderlyingServiceUnavailable"),
+    _rule(sdk.CouchbaseError, "ServerError"),
+    _rule(CancelledError, "RequestCanceled"),
+]
+
+
+def _problem_of(
+    error: BaseException, operation: str, status: int | None, rc: int, cas_given: bool, durable: bool
+) -> Problem:
+    if durable and isinstance(error, sdk.TimeoutError):
+        return PROBLEMS["DurabilityAmbiguous"]
+    for rule in _RULES:
+        if (
+            isinstance(error, rule.exception)
+            and (rule.status is None or status in rule.status)
+            and (rule.operations is None or operation in rule.operations)
+            and (rule.cas_given is None or rule.cas_given == cas_given)
+            and (rule.rc is None or rule.rc == rc)
+        ):
+            return PROBLEMS[rule.code]
+    return PROBLEMS["Internal"]
+
+
+class Fault(NamedTuple):
+    """What is told to the caller about a failure."""
+
+    problem: Problem
+    message: str
+    rc: int | None
+    """The SDK's result code; ``None`` unless the SDK raised."""
+    exception: str | None
+    """Name of the SDK's class to catch, for instance ``NotFoundError``."""
+    retry: Retry
+    is_bug: bool
+    """Nobody foresaw this: log it with its traceback."""
+
+    def fields(self) -> dict[str, object]:
+        """Return code, message and the rest as they are put into JSON, without identity."""
+        told: dict[str, object] = {"code": public_code(self.problem), "message": self.message}
+        if self.exception is not None:
+            told["rc"] = self.rc
+            told["exception"] = self.exception
+        told["retry"] = self.retry.value
+        return told
+
+
+_PUBLIC_CODES = {"PayloadTooLarge": "InvalidArgument"}
+
+
+def public_code(problem: Problem) -> str:
+    """Return the code as sent: the Data API's 413 is ``InvalidArgument`` too."""
+    return _PUBLIC_CODES.get(problem.code, problem.code)
+
+
+_names: dict[type, str] = {}
+
+
+def _sdk_name(kind: type) -> str:
+    """Return the name of the class to catch: classes made for one code have no public name."""
+    name = _names.get(kind)
+    if name is None:
+        public = (base for base in kind.__mro__ if getattr(sdk, base.__name__, None) is base)
+        name = _names[kind] = next(public).__name__
+    return name
+
+
+def describe(
+    error: BaseException, operation: str = "", *, cas_given: bool = False, durable: bool = False
+) -> Fault:
+    """Tell what to answer to a failure.
+
+    :param operation: SDK name of what was tried (``"add"``, ``"set"``, ...; ``"open"`` while
+        connecting), because one status means different things to different operations.
+    :param cas_given: whether the caller named a CAS.
+    :param durable: whether the caller asked for durability; a timeout then leaves the write in
+        doubt, which has a code of its own.
+    """
+    if isinstance(error, Refusal):
+        return Fault(error.problem, error.message, None, None, error.problem.retry, False)
+    if isinstance(error, sdk.CouchbaseError):
+        problem = _problem_of(error, operation, error.status, error.rc, cas_given, durable)
+        retry = Retry.AMBIGUOUS if error.ambiguous and problem.retry is Retry.SAFE else problem.retry
+        # The exception's own words may quote the document; the table's never do.
+        message = problem.text
+        if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
+            message = error.message
+        elif problem.code == "ServerError":
+            message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
+        return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
+    problem = _problem_of(error, operation, None, 0, cas_given, durable)
+    return Fault(problem, problem.text, None, None, problem.retry, problem.code == "Internal")

@@ -1,0 +1,51 @@
+"""What a plugin of the gateway offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+from gateway.request import Request
+from gateway.response import Response
+
+if TYPE_CHECKING:
+    from klein import Klein
+
+    from gateway.app import Gateway
+
+__all__ = ["IGatewayPlugin"]
+
+
+class IGatewayPlugin(Interface):
+    """A drop-in, found by ``twisted.plugin`` in the package ``gateway.plugins``.
+
+    A module there holds an instance; one instance serves one process. Hooks run for every
+    request, so they have to be quick, and they must not fail: a hook that raises makes a 500.
+    """
+
+    name: str = Attribute("Name by which an option can leave the plugin out: lower-case letters.")
+
+    def attach(gateway: Gateway) -> None:  # noqa: B902
+        """Get to know the gateway, before it listens."""
+
+    def routes(app: Klein) -> None:  # noqa: B902
+        """Declare routes on ``app``, with ``gateway.routing.mount`` or as Klein does."""
+
+    def on_request(request: Request) -> Response | None:  # noqa: B902
+        """Look at a request before its handler does; a response returned here is the answer."""
+
+    def on_response(request: Request, response: Response, seconds: float) -> None:  # noqa: B902
+        """Look at an answer, and change it if need be.
+
+        :param seconds: since the request's headers were complete. The body of a streamed answer
+            has not begun.
+        """
+
+    def on_operation(operation: str, outcome: str, count: int) -> None:  # noqa: B902
+        """Count key-value operations.
+
+        :param operation: SDK name, for instance ``get``.
+        :param outcome: ``ok``, or the error code.
+        :param count: how many of them.
+        """

@@ -1,0 +1,41 @@
+"""How much of everything is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what clients can make the gateway hold or wait for; sizes in bytes, times in seconds."""
+
+    max_body: int = 20 * MEBIBYTE
+    """Body of a request that is not a batch: what a document may have."""
+    max_headers: int = 16384
+    """Request line and headers together."""
+    max_buffered: int = 256 * MEBIBYTE
+    """Bodies of all requests together."""
+    max_clients: int = 10000
+    """Open client connections."""
+    max_connections: int = 64
+    """Open connections to the cluster, each of one bucket and user."""
+    max_line: int = 28 * MEBIBYTE
+    """One operation of a batch: a document of 20 MiB in base64, and its frame."""
+    batch_operations: int = 1024
+    """Operations of one batch under way."""
+    batch_bytes: int = 16 * MEBIBYTE
+    """Operations and answers of one batch that are held at once."""
+    header_seconds: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+    body_seconds: float = 120.0
+    """From there to the end of the body; for a batch, between two parts of it."""
+    idle_seconds: float = 60.0
+    """Between two requests of a connection."""
+    stall_seconds: float = 60.0
+    """For which a client may not read its answer."""
+    grace_seconds: float = 10.0
+    """For requests under way to finish when the gateway stops."""

@@ -1,0 +1,100 @@
+"""What all resources below a bucket share: the order of checks, and small renderings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.credentials import Authorizer
+from gateway.errors import Refusal, bad_request
+from gateway.headers import etag, token_header
+from gateway.pool import ConnectionPool
+from gateway.request import Request
+
+__all__ = ["BucketResource", "bucket_name", "check_collection", "document_key", "mutation_headers"]
+
+_Plan = TypeVar("_Plan")
+
+_BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
+
+
+def bucket_name(request: Request) -> str:
+    """Return the bucket's name.
+
+    :raises Refusal: 404 if no bucket can have it.
+    """
+    name = request.parameters["bucket"]
+    if not _BUCKET.fullmatch(name):
+        raise Refusal("BucketNotFound", "No bucket has such a name.")
+    return name.decode("ascii")
+
+
+def document_key(request: Request) -> bytes:
+    """Return the document's key.
+
+    :raises Refusal: 400 if it is too long.
+    """
+    key = request.parameters["key"]
+    if len(key) > MAX_KEY_BYTES:
+        raise bad_request(f"the document's key has {len(key)} bytes; it must have 1 to {MAX_KEY_BYTES}")
+    return key
+
+
+def check_collection(request: Request) -> None:
+    """Refuse scopes and collections other than the default: there are none yet.
+
+    :raises Refusal: 404 ScopeNotFound or CollectionNotFound.
+    """
+    parameters = request.parameters
+    if parameters.get("scope", b"_default") != b"_default":
+        raise Refusal("ScopeNotFound")
+    if parameters.get("collection", b"_default") != b"_default":
+        raise Refusal("CollectionNotFound")
+
+
+def mutation_headers(request: Request, result: Any) -> list[tuple[bytes, bytes]]:
+    """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
+    headers = [(b"ETag", etag(result.cas))] if result.cas else []
+    token = result.mutation_token
+    if token is not None:
+        headers.append((b"X-CB-MutationToken", token_header(request.parameters["bucket"].decode(), token)))
+    return headers
+
+
+class BucketResource:
+    """Base of the resources that use a connection to a bucket.
+
+    A handler works in three steps, which is also the order of checks of the Data API: it reads
+    what can be refused without the cluster (query, header syntax, JSON body), gets a confirmed
+    connection (credentials, bucket), and acts on it (the rest).
+    """
+
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool) -> None:
+        self._authorizer = authorizer
+        self._pool = pool
+
+    def connected(self, request: Request, act: Callable[[Any, Request, _Plan], Any], plan: _Plan) -> Any:
+        """Call ``act(connection, request, plan)`` as soon as there is a connection for the caller."""
+        operation = request.operation
+        request.operation = "open"
+        request.caller = caller = self._authorizer.identify(request)
+        connection = self._pool.connection(bucket_name(request), caller)
+        if isinstance(connection, Deferred):
+            return connection.addCallback(self._act, request, act, plan, operation)
+        request.operation = operation
+        return act(connection, request, plan)
+
+    def _act(
+        self,
+        connection: Any,
+        request: Request,
+        act: Callable[[Any, Request, _Plan], Any],
+        plan: _Plan,
+        operation: str,
+    ) -> Any:
+        request.operation = operation
+        return act(connection, request, plan)

@@ -1,0 +1,223 @@
+"""Routes: declared once with Klein, found quickly.
+
+A handler carries an :class:`Endpoint`; :func:`mount` declares it on a Klein app. The
+:class:`Dispatcher` reads Klein's route map and finds routes made of whole segments by itself, on
+the path as it was sent, so that a ``%2F`` in a key is not mistaken for a slash. Any other route
+(converters, branches, plain Klein handlers of plugins) is left to Klein.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import Refusal
+from gateway.request import Request, decode_percent
+
+if TYPE_CHECKING:
+    from klein import Klein
+
+__all__ = ["BUCKET", "DOCUMENT", "Dispatcher", "Endpoint", "Handler", "endpoint", "endpoints_of", "mount"]
+
+Handler = Callable[[Request], Any]
+"""Takes a request, returns a ``Response`` or a Deferred of one, and raises what went wrong."""
+
+_VERSIONS = ("/v1", "/v1.alpha")
+
+BUCKET = tuple(f"{version}/buckets/<bucket>" for version in _VERSIONS)
+DOCUMENT = tuple(
+    f"{version}/buckets/<bucket>{collection}/documents/<key>"
+    for version in _VERSIONS
+    for collection in ("", "/scopes/<scope>/collections/<collection>")
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one resource."""
+
+    name: str
+    method: str
+    paths: tuple[str, ...]
+    """Klein rules: the same resource under several prefixes."""
+    operation: str = ""
+    """The SDK's name of what it does, for error mapping and metrics; may be refined by a handler."""
+    streamed: bool = False
+    """The body is handed over as it arrives."""
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def endpoint(
+    name: str,
+    method: str,
+    *paths: str,
+    on: tuple[str, ...] = ("",),
+    operation: str = "",
+    streamed: bool = False,
+) -> Callable[[_F], _F]:
+    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``."""
+    rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))
+    declared = Endpoint(name, method, rules, operation, streamed)
+
+    def declare(function: _F) -> _F:
+        function.endpoint = declared  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def endpoints_of(resource: object) -> Iterator[tuple[Endpoint, Handler]]:
+    """Yield the endpoints declared by the methods of ``resource``, in the order of their names."""
+    for name in dir(type(resource)):
+        declared = getattr(getattr(type(resource), name), "endpoint", None)
+        if isinstance(declared, Endpoint):
+            yield declared, getattr(resource, name)
+
+
+def mount(app: Klein, resource: object, run: Callable[..., Any]) -> None:
+    """Declare the endpoints of ``resource`` on ``app``.
+
+    :param run: serves a request when Klein itself dispatches:
+        ``run(twisted_request, endpoint, handler, parameters)`` returns something Klein can render.
+    """
+    for declared, handler in endpoints_of(resource):
+        for number, rule in enumerate(declared.paths):
+            view = _view(declared, handler, run)
+            app.route(rule, methods=[declared.method], endpoint=f"{declared.name}_{number}")(view)
+
+
+def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Callable[..., Any]:
+    def view(request: Any, **parameters: str) -> Any:
+        return run(request, declared, handler, parameters)
+
+    view.served = (declared, handler)  # type: ignore[attr-defined]
+    return view
+
+
+class _Node:
+    __slots__ = ("child", "literals", "methods", "parameter", "rule")
+
+    def __init__(self) -> None:
+        self.literals: dict[bytes, _Node] = {}
+        self.child: _Node | None = None
+        self.parameter = ""
+        self.methods: dict[str, tuple[Endpoint, Handler]] = {}
+        self.rule = ""
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
+
+
+class Dispatcher:
+    """Finds the handler of a request.
+
+    :param app: all routes must have been declared.
+    """
+
+    def __init__(self, app: Klein) -> None:
+        self._root = _Node()
+        self.has_others = False
+        """Whether there are routes that only Klein can find."""
+        for rule in app.url_map.iter_rules():
+            served = getattr(app.endpoints[rule.endpoint], "served", None)
+            segments = rule.rule[1:].split("/")
+            if served is None or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+                self.has_others = True
+                continue
+            self._add(rule.rule, segments, *served)
+
+    def _add(self, rule: str, segments: list[str], declared: Endpoint, handler: Handler) -> None:
+        node = self._root
+        for segment in segments:
+            if segment[0] == "<":
+                if node.child is None:
+                    node.child = _Node()
+                    node.parameter = segment[1:-1]
+                node = node.child
+            else:
+                node = node.literals.setdefault(segment.encode("ascii"), _Node())
+        node.rule = rule
+        node.methods[declared.method] = (declared, handler)
+
+    def find(self, path: bytes) -> tuple[_Node, list[bytes]] | None:
+        """Return the node of a path, and what stands for its parameters; ``None``: no such route."""
+        node = self._root
+        values = []
+        for segment in path[1:].split(b"/"):
+            below = node.literals.get(segment)
+            if below is None and b"%" in segment:
+                below = node.literals.get(unquote_to_bytes(segment))
+            if below is None:
+                below = node.child
+                if below is None or not segment:
+                    return None
+                values.append(segment)
+            node = below
+        return (node, values) if node.methods else None
+
+    def dispatch(self, request: Request) -> Handler | None:
+        """Return the handler of a request, and fill in ``endpoint`` and ``parameters``.
+
+        :returns: ``None`` if Klein has to be asked, or the method is OPTIONS (``endpoint`` tells:
+            it is set for those).
+        :raises Refusal: 404, 405 with ``Allow``, 400 if a segment is badly encoded.
+        """
+        found = self.find(request.path)
+        if found is None:
+            if self.has_others:
+                return None
+            raise no_route(request.path)
+        node, values = found
+        method = request.method
+        served = node.methods.get("GET" if method == "HEAD" else method)
+        if served is None:
+            raise Refusal(
+                "MethodNotAllowed",
+                f"{method[:20]} is not one of the methods of this resource: {', '.join(allowed(node))}.",
+                resource="",
+                headers=((b"Allow", ", ".join(allowed(node)).encode("ascii")),),
+            )
+        declared = request.endpoint = served[0]
+        request.operation = declared.operation
+        if values:
+            # The names are those of the segments passed: read off the rule once.
+            names = _names(node.rule)
+            request.parameters = {
+                name: decode_percent(value, name) for name, value in zip(names, values, strict=True)
+            }
+        return served[1]
+
+    def allow(self, path: bytes) -> list[str] | None:
+        """Return the methods of a path; ``None`` if there is no such route."""
+        found = self.find(path)
+        return None if found is None else allowed(found[0])
+
+
+_names_of_rule: dict[str, tuple[str, ...]] = {}
+
+
+def _names(rule: str) -> tuple[str, ...]:
+    names = _names_of_rule.get(rule)
+    if names is None:
+        names = _names_of_rule[rule] = tuple(re.findall(r"<([a-z_]+)>", rule))
+    return names
+
+
+def allowed(node: _Node) -> list[str]:
+    """Return the methods a node takes, sorted, with those that every resource has."""
+    methods = set(node.methods) | {"OPTIONS"}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
+
+
+def no_route(path: bytes) -> Refusal:
+    """Return the 404 for a path that no route has."""
+    if path.endswith(b"/documents/") or b"/documents//" in path:
+        return Refusal("RouteNotFound", "The document's key is empty; keys have 1 to 250 bytes.", resource="")
+    return Refusal("RouteNotFound", resource="")
