@@ -98,6 +98,7 @@ class Gateway:
         self.clock = clock
         self.app = Klein()
         self._seconds = clock.seconds
+        self.unix_time = now
         self._access_log = access_log
         plugins = list(plugins)
         self._request_hooks = _hooks(plugins, "on_request")
@@ -110,7 +111,7 @@ class Gateway:
             Locks(authorizer, pool, now),
             DurabilityChecks(authorizer, pool),
             Buckets(authorizer, pool),
-            Batches(authorizer, pool, clock, now, limits, self.count_operation),
+            Batches(authorizer, pool, clock, now, limits, self.count_operation, self._log_bug),
             Health(is_ready),
         ]
         for resource in resources:
@@ -166,6 +167,14 @@ class Gateway:
                 self._succeeded, self._failed, callbackArgs=(request,), errbackArgs=(request,)
             )
         return self._succeeded(result, request)
+
+    def klein_knows(self, request: Request) -> bool:
+        """Tell whether Klein has a route for a request that the dispatcher cannot place."""
+        try:
+            path = request.path.decode("utf-8")
+            return bool(self.app.url_map.bind("").test(path, request.method))
+        except (UnicodeDecodeError, ValueError):
+            return False
 
     def refuse(self, request: Request, refusal: Refusal) -> Response:
         """Return the answer to a request that never got as far as a handler."""
@@ -246,6 +255,9 @@ class Gateway:
         if methods is None:
             raise Refusal("RouteNotFound", resource="")
         return Response(204, [(b"Allow", ", ".join(methods).encode("ascii"))])
+
+    def _log_bug(self, failure: Failure) -> None:
+        self.log.failure("an operation of a batch failed", failure=failure)
 
     def _run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
         return run_under_klein(self, twisted_request, *served)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError
 
@@ -213,14 +214,15 @@ _RULES = [
 ]
 
 
+@lru_cache(maxsize=1024)
 def _problem_of(
-    error: BaseException, operation: str, status: int | None, rc: int, cas_given: bool, durable: bool
+    kind: type[BaseException], operation: str, status: int | None, rc: int, cas_given: bool, durable: bool
 ) -> Problem:
-    if durable and isinstance(error, sdk.TimeoutError):
+    if durable and issubclass(kind, sdk.TimeoutError):
         return PROBLEMS["DurabilityAmbiguous"]
     for rule in _RULES:
         if (
-            isinstance(error, rule.exception)
+            issubclass(kind, rule.exception)
             and (rule.status is None or status in rule.status)
             and (rule.operations is None or operation in rule.operations)
             and (rule.cas_given is None or rule.cas_given == cas_given)
@@ -228,6 +230,11 @@ def _problem_of(
         ):
             return PROBLEMS[rule.code]
     return PROBLEMS["Internal"]
+
+
+def _kind(error: BaseException) -> Any:
+    # Any, because mypy takes a class of exceptions for unhashable.
+    return type(error)
 
 
 class Fault(NamedTuple):
@@ -287,7 +294,7 @@ def describe(
     if isinstance(error, Refusal):
         return Fault(error.problem, error.message, None, None, error.problem.retry, False)
     if isinstance(error, sdk.CouchbaseError):
-        problem = _problem_of(error, operation, error.status, error.rc, cas_given, durable)
+        problem = _problem_of(_kind(error), operation, error.status, error.rc, cas_given, durable)
         retry = Retry.AMBIGUOUS if error.ambiguous and problem.retry is Retry.SAFE else problem.retry
         # The exception's own words may quote the document; the table's never do.
         message = problem.text
@@ -296,5 +303,5 @@ def describe(
         elif problem.code == "ServerError":
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
-    problem = _problem_of(error, operation, None, 0, cas_given, durable)
+    problem = _problem_of(_kind(error), operation, None, 0, cas_given, durable)
     return Fault(problem, problem.text, None, None, problem.retry, problem.code == "Internal")

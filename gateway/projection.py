@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.errors import Refusal, bad_request
 
-__all__ = ["Path", "parse_projection", "project"]
+__all__ = ["Path", "member_text", "parse_projection", "project"]
 
 Path = tuple[str | int, ...]
 """Member names and array indexes, outermost first."""
@@ -176,3 +176,23 @@ def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
     except ValueError:
         raise Refusal("DocumentNotJson") from None
     return b"null" if part is None else part.encode("utf-8")
+
+
+def member_text(document: bytes, name: str) -> bytes:
+    """Return the text of a member of a JSON object as it is written there; the last one counts.
+
+    :param document: a JSON object that has the member.
+    """
+    text = document.decode("utf-8")
+    found = ""
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        member, at = scanstring(text, at + 1)
+        start = _skip(text, _skip(text, at) + 1)
+        end = _scan(text, start)[1]
+        if member == name:
+            found = text[start:end]
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found.encode("utf-8")

@@ -1,0 +1,376 @@
+"""``POST .../batch``: any number of operations in one request, answered in order as they finish.
+
+The body is read, the operations run and the answers written all at the same time. What is held in
+between is bounded: when the client reads slowly no more operations are started, and when as many
+are under way as may be, no more of the body is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from gateway.batchops import Operation, failure_line, read_operation, success_line
+from gateway.credentials import Authorizer
+from gateway.errors import bad_request, describe, public_code
+from gateway.limits import Limits
+from gateway.pool import ConnectionPool
+from gateway.request import Request
+from gateway.resources import BucketResource
+from gateway.response import BodySink, Response
+from gateway.routing import BUCKET, endpoint
+from gateway.splitter import ArraySplitter, LineSplitter, SplitError, TooLong, splitter_for
+
+__all__ = ["Batch", "Batches"]
+
+LINES = b"application/x-ndjson"
+ARRAY = b"application/json"
+
+CountOperation = Callable[[str, str, int], None]
+
+# What a read is reckoned with before anything is known about the size of the documents.
+_EXPECTED_VALUE_BYTES = 4096
+
+
+class _Slot:
+    """One operation, from its text to its answer."""
+
+    __slots__ = ("answer", "batch", "deferred", "held", "index", "operation")
+
+    def __init__(self, batch: Batch, index: int, held: int) -> None:
+        self.batch = batch
+        self.index = index
+        self.held = held
+        self.operation = Operation()
+        self.answer: bytes | None = None
+        self.deferred: Deferred[Any] | None = None
+
+    def succeeded(self, result: Any) -> None:
+        try:
+            self.answer = answer = success_line(self.index, self.operation, result)
+        except Exception:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
+            self.failed(Failure())
+            return
+        self.batch.slot_done(self, len(answer), "ok")
+
+    def failed(self, failure: Failure) -> None:
+        self.deferred = None
+        batch = self.batch
+        operation = self.operation
+        error = failure.value
+        assert error is not None
+        fault = describe(error, operation.name, cas_given=operation.cas_given, durable=operation.durable)
+        if fault.is_bug:
+            batch.log_bug(failure)
+        self.answer = failure_line(self.index, operation, fault)
+        batch.slot_done(self, len(self.answer), public_code(fault.problem))
+
+
+class Batch:
+    """One request's operations: takes the body, makes the answer.
+
+    :param connection: leased; given back through ``on_end``.
+    :param form: content type of the answer; ``None`` to answer in the form of the body.
+    :param on_form: called once, with the content type, when it is clear.
+    :param on_end: called once, when no operation is under way and none will be.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        limits: Limits,
+        count_operation: CountOperation,
+        log_bug: Callable[[Failure], None],
+        form: bytes | None,
+        on_form: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._now = now
+        self._limits = limits
+        self._count_operation = count_operation
+        self.log_bug = log_bug
+        self._form = form
+        self._on_form: Callable[[bytes], None] | None = on_form
+        self._on_end: Callable[[], None] | None = on_end
+        self._stream: Any = None
+        self._sink: BodySink | None = None
+        self._splitter: LineSplitter | ArraySplitter | None = None
+        self._waiting: deque[bytes | TooLong | SplitError] = deque()
+        self._slots: deque[_Slot] = deque()
+        self._next_index = 0
+        self._held = 0
+        self._value_bytes = _EXPECTED_VALUE_BYTES
+        self._input_paused = False
+        self._output_paused = False
+        self._body_ended = False
+        self._cancelled = False
+        self._finished = False
+        self._turn: Any = None
+        self._written_any = False
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def read(self, stream: Any) -> None:
+        """Begin to read the request's body."""
+        self._stream = stream
+        stream.deliver_to(self)
+
+    # -- the body
+
+    def body_received(self, data: bytes) -> None:
+        """Take a part of the body."""
+        if self._body_ended or self._cancelled:
+            return
+        splitter = self._splitter
+        if splitter is None:
+            splitter = self._splitter = splitter_for(data, self._limits.max_line)
+            if splitter is None:
+                return
+            self._decide_form(ARRAY if isinstance(splitter, ArraySplitter) else LINES)
+        try:
+            self._waiting.extend(splitter.feed(data))
+        except SplitError as error:
+            self._give_up(error)
+        self._start_operations()
+
+    def body_finished(self) -> None:
+        """Take note of the body's end."""
+        if self._body_ended or self._cancelled:
+            return
+        self._body_ended = True
+        if self._splitter is None:
+            self._decide_form(LINES)
+        else:
+            try:
+                self._waiting.extend(self._splitter.finish())
+            except SplitError as error:
+                self._give_up(error)
+        self._start_operations()
+        self._soon()
+
+    def body_lost(self) -> None:
+        """The client is gone."""
+        self.cancel()
+
+    def _give_up(self, error: SplitError) -> None:
+        self._waiting.append(error)
+        self._body_ended = True
+
+    def _decide_form(self, form: bytes) -> None:
+        self._form = self._form or form
+        on_form, self._on_form = self._on_form, None
+        if on_form is not None:
+            on_form(self._form)
+
+    # -- the operations
+
+    def _start_operations(self) -> None:
+        """Start what is waiting, as far as there is room, and read more only when none waits."""
+        waiting = self._waiting
+        slots = self._slots
+        limits = self._limits
+        while waiting and not self._output_paused and not self._cancelled:
+            if len(slots) >= limits.batch_operations or (slots and self._held >= limits.batch_bytes):
+                break
+            self._start(waiting.popleft())
+        if waiting or self._held >= limits.batch_bytes:
+            if not self._input_paused and not self._body_ended:
+                self._input_paused = True
+                self._stream.pause()
+        elif self._input_paused and not self._cancelled:
+            self._input_paused = False
+            self._stream.resume()
+
+    def _start(self, element: bytes | TooLong | SplitError) -> None:
+        held = len(element) if type(element) is bytes else 0
+        slot = _Slot(self, self._next_index, held)
+        self._next_index += 1
+        self._held += held
+        self._slots.append(slot)
+        try:
+            if type(element) is not bytes:
+                raise _element_fault(element, self._limits.max_line)
+            operation = slot.operation
+            read_operation(element, operation)
+            kind = operation.kind
+            assert kind is not None
+            if kind.is_read:
+                # Reckon with what documents turned out to have, until this one is there.
+                slot.held += self._value_bytes
+                self._held += self._value_bytes
+            slot.deferred = deferred = kind.start(self._connection, operation, self._now())
+        except Exception:  # noqa: BLE001  # becomes the answer to this operation
+            slot.failed(Failure())
+            return
+        deferred.addCallbacks(slot.succeeded, slot.failed)
+
+    def slot_done(self, slot: _Slot, answer_bytes: int, outcome: str) -> None:
+        """Take note that a slot has its answer."""
+        slot.deferred = None
+        kind = slot.operation.kind
+        if kind is not None:
+            name = kind.name
+            if kind.is_read and outcome == "ok":
+                # Grows at once, shrinks slowly: sixteen small documents make up for a large one.
+                known = self._value_bytes
+                self._value_bytes = (
+                    answer_bytes if answer_bytes > known else known - (known - answer_bytes) // 16
+                )
+        else:
+            name = "batch"
+        counted = (name, outcome)
+        self._counts[counted] = self._counts.get(counted, 0) + 1
+        self._held += answer_bytes - slot.held
+        slot.held = answer_bytes
+        self._soon()
+
+    # -- the answer
+
+    def start(self, sink: BodySink) -> None:
+        """Begin to write the answers."""
+        self._sink = sink
+        self._soon()
+
+    def pause(self) -> None:
+        """The client reads slowly: write no answers, and start no operations."""
+        self._output_paused = True
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self._output_paused = False
+        self._soon()
+
+    def cancel(self) -> None:
+        """The client is gone: cancel what is under way."""
+        if self._cancelled or self._finished:
+            return
+        self._cancelled = True
+        self._waiting.clear()
+        for slot in list(self._slots):
+            if slot.deferred is not None:
+                slot.deferred.cancel()
+        self._slots.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._end()
+
+    def _soon(self) -> None:
+        """Write all answers of this reactor turn at once."""
+        if self._turn is None and not self._cancelled and not self._finished:
+            self._turn = self._clock.callLater(0, self._advance)
+
+    def _advance(self) -> None:
+        self._turn = None
+        sink = self._sink
+        if sink is None or self._cancelled:
+            return
+        if not self._output_paused:
+            self._write(sink)
+        self._start_operations()
+        if self._body_ended and not self._slots and not self._waiting and self._turn is None:
+            self._finish(sink)
+
+    def _write(self, sink: BodySink) -> None:
+        slots = self._slots
+        answers = []
+        while slots and (answer := slots[0].answer) is not None:
+            answers.append(answer)
+            self._held -= slots.popleft().held
+        if not answers:
+            return
+        if self._form == ARRAY:
+            start = b",\n" if self._written_any else b"[\n"
+            sink.write(start + b",\n".join(answers))
+        else:
+            answers.append(b"")
+            sink.write(b"\n".join(answers))
+        self._written_any = True
+        counts, self._counts = self._counts, {}
+        for (name, outcome), count in counts.items():
+            self._count_operation(name, outcome, count)
+
+    def _finish(self, sink: BodySink) -> None:
+        self._finished = True
+        if self._form == ARRAY:
+            sink.write(b"\n]\n" if self._written_any else b"[]\n")
+        self._end()
+        sink.finish()
+
+    def _end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+
+def _element_fault(element: bytes | TooLong | SplitError, limit: int) -> Exception:
+    if isinstance(element, SplitError):
+        return bad_request(f"{element}; nothing after this is read")
+    assert isinstance(element, TooLong)
+    return bad_request(f"the operation has more than {limit} bytes")
+
+
+class Batches(BucketResource):
+    """Takes batches."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        pool: ConnectionPool,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        limits: Limits,
+        count_operation: CountOperation,
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        super().__init__(authorizer, pool)
+        self._clock = clock
+        self._now = now
+        self._limits = limits
+        self._count_operation = count_operation
+        self._log_bug = log_bug
+
+    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True)
+    def post_batch(self, request: Request) -> Any:
+        """Run the operations of the body, and answer each."""
+        request.query()
+        form = _answer_form(request.header(b"Accept"))
+        encoding = request.header(b"Content-Encoding")
+        if encoding is not None and encoding != b"identity":
+            raise bad_request("Content-Encoding: a batch is sent plain")
+        if request.stream is None:
+            raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
+        return self.connected(request, self._run, form)
+
+    def _run(self, connection: Any, request: Request, form: bytes | None) -> Deferred[Response]:
+        self._pool.lease(connection)
+        begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
+        batch = Batch(
+            connection,
+            self._clock,
+            self._now,
+            self._limits,
+            self._count_operation,
+            self._log_bug,
+            form,
+            lambda form: begun.callback(Response(200, [(b"Content-Type", form)], batch)),
+            lambda: self._pool.release(connection),
+        )
+        batch.read(request.stream)
+        return begun
+
+
+def _answer_form(accept: bytes | None) -> bytes | None:
+    if accept is None:
+        return None
+    if LINES in accept:
+        return LINES
+    return ARRAY if ARRAY in accept else None

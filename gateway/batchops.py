@@ -1,0 +1,439 @@
+"""The operations of a batch: one JSON object in, one call of the driver, one JSON object out.
+
+This runs once for every document of a load, so the JSON of a value is never parsed into Python
+and printed again: its text is cut out of the line and stored, and spliced into the answer.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT, JSON, TEXT, format_of
+from gateway.counters import MAX_COUNTER, checked_number
+from gateway.durability import copies
+from gateway.errors import Fault, bad_request
+from gateway.expiry import expiry_from_expires, expiry_from_ttl, parse_duration
+from gateway.headers import MAX_COPIES, parse_cas, parse_durability
+from gateway.jsontools import dumps, is_json, loads
+from gateway.locks import DEFAULT_LOCK_SECONDS
+from gateway.projection import member_text
+
+__all__ = ["OPERATIONS", "Operation", "failure_line", "read_operation", "success_line"]
+
+
+class Operation:
+    """One operation of a batch, as far as it was read.
+
+    ``key_json`` is the key as the answer shows it, ``null`` while unknown; ``kind`` is ``None``
+    until the operation's name was understood.
+    """
+
+    __slots__ = ("cas_given", "durable", "key", "key_json", "kind", "members", "raw_value")
+
+    def __init__(self) -> None:
+        self.key = b""
+        self.key_json = b"null"
+        self.kind: Kind | None = None
+        self.members: dict[str, Any] = {}
+        self.raw_value: bytes | None = None
+        self.cas_given = False
+        self.durable = False
+
+    @property
+    def name(self) -> str:
+        """The operation's name; ``""`` while unknown."""
+        return self.kind.name if self.kind is not None else ""
+
+
+class Kind(NamedTuple):
+    """One row of :data:`OPERATIONS`."""
+
+    name: str
+    members: frozenset[str]
+    """The members that its JSON object may have."""
+    start: Callable[[Any, Operation, float], Deferred[Any]]
+    """(connection, operation, Unix time) -> Deferred of the result."""
+    render: Callable[[Any], bytes]
+    """Result -> the rest of the answer's object, from a comma on."""
+    is_read: bool
+    """The answer may be far larger than the operation."""
+
+
+# -- reading
+
+
+def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """Parse a line; returns its members and the text of ``value`` as it is written there."""
+    at = line.find(b'"value":')
+    if at > 0:
+        # The usual case: "value" comes last. If what is before it and what is after it are both
+        # JSON, then so is the line, and nothing had to be parsed twice.
+        try:
+            members = loads(line[:at] + b'"value":0}')
+            text = line[at + 8 :].rstrip()
+            if text[-1:] == b"}" and type(members) is dict and "value" in members:
+                text = text[:-1].strip(b" \t\r\n")
+                loads(text)
+                return members, text
+        except ValueError:
+            pass
+    try:
+        members = loads(line)
+    except ValueError as error:
+        raise bad_request(f"not JSON: {error}") from None
+    if type(members) is not dict:
+        raise bad_request('an operation is a JSON object such as {"op":"get","key":"k"}')
+    return members, member_text(line, "value") if "value" in members else None
+
+
+def read_operation(line: bytes, operation: Operation) -> None:
+    """Fill ``operation`` from its JSON text.
+
+    :raises Refusal: 400, with ``operation`` filled as far as possible.
+    """
+    members, operation.raw_value = _read_members(line)
+    operation.members = members
+    key = members.get("key")
+    if type(key) is str:
+        try:
+            operation.key = key.encode("utf-8")
+        except UnicodeEncodeError:
+            raise bad_request("key: it contains half of a surrogate pair") from None
+        operation.key_json = dumps(key)
+    name = members.get("op")
+    kind = operation.kind = OPERATIONS.get(name) if type(name) is str else None
+    if kind is None:
+        raise bad_request(f"op: expected one of {', '.join(OPERATIONS)}")
+    if not members.keys() <= kind.members:
+        unknown = min(members.keys() - kind.members)
+        raise bad_request(
+            f"unknown member {unknown[:80]!r}; {kind.name} takes {', '.join(sorted(kind.members))}"
+        )
+    if type(key) is not str:
+        raise bad_request("key: expected a string")
+    if not 0 < len(operation.key) <= MAX_KEY_BYTES:
+        raise bad_request(f"key: it has {len(operation.key)} bytes; it must have 1 to {MAX_KEY_BYTES}")
+
+
+def _value(operation: Operation) -> tuple[bytes, int]:
+    members = operation.members
+    given = [name for name in ("value", "text", "base64") if name in members]
+    if len(given) != 1:
+        raise bad_request("expected one of value (any JSON), text (a string), base64 (a string)")
+    flags = members.get("flags")
+    if given[0] == "value":
+        assert operation.raw_value is not None
+        data, default = operation.raw_value, FLAGS_JSON
+    else:
+        data, default = _plain(members, given[0])
+    return data, default if flags is None else checked_number(flags, "flags", 0, 2**32 - 1)
+
+
+def _plain(members: dict[str, Any], name: str) -> tuple[bytes, int]:
+    given = members[name]
+    if type(given) is not str:
+        raise bad_request(f"{name}: expected a string")
+    try:
+        if name == "text":
+            return given.encode("utf-8"), FLAGS_TEXT
+        return b64decode(given, validate=True), FLAGS_BINARY
+    except (binascii.Error, ValueError):
+        raise bad_request(f"{name}: the string is not {'UTF-8' if name == 'text' else 'base64'}") from None
+
+
+def _addition(operation: Operation) -> bytes:
+    given = [name for name in ("text", "base64") if name in operation.members]
+    if len(given) != 1:
+        raise bad_request("expected one of text (a string), base64 (a string)")
+    data = _plain(operation.members, given[0])[0]
+    if not data:
+        raise bad_request(f"{given[0]}: it is empty, there is nothing to add")
+    return data
+
+
+def _cas(operation: Operation) -> int:
+    given = operation.members.get("cas")
+    if given is None:
+        return 0
+    if type(given) is not str:
+        raise bad_request("cas: expected a string of hexadecimal digits")
+    operation.cas_given = True
+    return parse_cas(given.encode("utf-8", "replace"), "cas")
+
+
+def _ttl(operation: Operation, now: float) -> int | None:
+    members = operation.members
+    ttl = members.get("ttl")
+    expires = members.get("expires")
+    if ttl is None:
+        if expires is None:
+            return None
+        if type(expires) is not str:
+            raise bad_request("expires: expected a string: a date, a duration as in '90s', or '0' for none")
+        return expiry_from_expires(expires, now)
+    if expires is not None:
+        raise bad_request("expires and ttl both set the expiry; give one of them")
+    return expiry_from_ttl(str(checked_number(ttl, "ttl", 0, 2**32 - 1)))
+
+
+def _durability(operation: Operation) -> dict[str, int]:
+    members = operation.members
+    level = members.get("durabilityLevel")
+    if level is not None and type(level) is not str:
+        raise bad_request("durabilityLevel: expected a string")
+    persist_to = checked_number(members.get("persistTo", 0), "persistTo", -1, MAX_COPIES)
+    replicate_to = checked_number(members.get("replicateTo", 0), "replicateTo", -1, MAX_COPIES)
+    waits = parse_durability(
+        None if level is None else level.encode("utf-8", "replace"),
+        b"%d" % persist_to if persist_to else None,
+        b"%d" % replicate_to if replicate_to else None,
+    )
+    operation.durable = bool(waits.level or waits.persist_to or waits.replicate_to)
+    if not operation.durable:
+        return _NO_WAITS
+    return {
+        "persist_to": waits.persist_to,
+        "replicate_to": waits.replicate_to,
+        "durability_level": waits.level,
+    }
+
+
+_NO_WAITS: dict[str, int] = {}
+_DURABILITY_MEMBERS = frozenset({"durabilityLevel", "persistTo", "replicateTo"})
+
+
+def _waits(operation: Operation) -> dict[str, int]:
+    if operation.members.keys().isdisjoint(_DURABILITY_MEMBERS):
+        return _NO_WAITS
+    return _durability(operation)
+
+
+# -- running
+
+
+def _get(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    expiry = _ttl(operation, now)
+    if expiry is None:
+        return connection.get(operation.key)
+    if not expiry:
+        raise bad_request("ttl: a get cannot clear the expiry; use touch")
+    return connection.get(operation.key, ttl=expiry)
+
+
+def _get_replica(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    index = operation.members.get("replica", "any")
+    if index == "any":
+        return connection.rget(operation.key)
+    copies_there = connection.configured_replica_count
+    index = checked_number(index, "replica", 0, 2)
+    if index >= copies_there:
+        raise bad_request(f"replica: the bucket has {copies_there} replicas, counted from 0")
+    return connection.rget(operation.key, replica_index=index)
+
+
+def _set(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    value, flags = _value(operation)
+    ttl = _ttl(operation, now)
+    cas = _cas(operation)
+    return connection.set(
+        operation.key,
+        value,
+        cas=cas,
+        ttl=ttl or 0,
+        format=flags,
+        preserve_expiry=ttl is None,
+        **_waits(operation),
+    )
+
+
+def _add(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    value, flags = _value(operation)
+    ttl = _ttl(operation, now) or 0
+    return connection.add(operation.key, value, ttl=ttl, format=flags, **_waits(operation))
+
+
+def _replace(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    value, flags = _value(operation)
+    ttl = _ttl(operation, now)
+    return connection.replace(
+        operation.key,
+        value,
+        cas=_cas(operation),
+        ttl=ttl or 0,
+        format=flags,
+        preserve_expiry=ttl is None,
+        **_waits(operation),
+    )
+
+
+def _append(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    data = _addition(operation)
+    return connection.append(operation.key, data, cas=_cas(operation), **_waits(operation))
+
+
+def _prepend(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    data = _addition(operation)
+    return connection.prepend(operation.key, data, cas=_cas(operation), **_waits(operation))
+
+
+def _delete(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    return connection.delete(operation.key, cas=_cas(operation), **_waits(operation))
+
+
+def _count(method: Callable[..., Deferred[Any]], operation: Operation, now: float) -> Deferred[Any]:
+    members = operation.members
+    delta = checked_number(members.get("delta", 1), "delta", 0, MAX_COUNTER)
+    initial = members.get("initial")
+    if initial is not None:
+        initial = checked_number(initial, "initial", 0, MAX_COUNTER)
+    ttl = _ttl(operation, now)
+    if ttl is not None and initial is None:
+        raise bad_request("ttl and expires need 'initial': they count only if the counter is created")
+    return method(operation.key, amount=delta, initial=initial, ttl=ttl or 0)
+
+
+def _incr(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    return _count(connection.incr, operation, now)
+
+
+def _decr(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    return _count(connection.decr, operation, now)
+
+
+def _touch(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    ttl = _ttl(operation, now)
+    if ttl is None:
+        raise bad_request("expected ttl or expires; 0 clears the expiry")
+    return connection.touch(operation.key, ttl=ttl)
+
+
+def _lock(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    seconds = checked_number(operation.members.get("lockTime", 0), "lockTime", 0, 2**32 - 1)
+    return connection.lock(operation.key, ttl=seconds or DEFAULT_LOCK_SECONDS)
+
+
+def _unlock(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    cas = _cas(operation)
+    if not cas:
+        raise bad_request("cas is missing: it takes what the lock returned")
+    return connection.unlock(operation.key, cas)
+
+
+def _observe(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    return connection.observe(operation.key)
+
+
+def _endure(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+    members = operation.members
+    timeout = members.get("timeout", "5s")
+    nanoseconds = parse_duration(timeout) if type(timeout) is str else None
+    if nanoseconds is None or not 0 < nanoseconds <= 300 * 10**9:
+        raise bad_request("timeout: expected a duration as in '5s', up to 300s")
+    check_removed = members.get("checkRemoved", False)
+    if type(check_removed) is not bool:
+        raise bad_request("checkRemoved: expected true or false")
+    return connection.endure(
+        operation.key,
+        persist_to=checked_number(members.get("persistTo", -1), "persistTo", -1, MAX_COPIES),
+        replicate_to=checked_number(members.get("replicateTo", -1), "replicateTo", -1, MAX_COPIES),
+        cas=_cas(operation),
+        check_removed=check_removed,
+        timeout=nanoseconds / 1e9,
+    )
+
+
+# -- rendering
+
+
+def _with_cas(result: Any) -> bytes:
+    return b',"cas":"%08x"}' % result.cas if result.cas else b"}"
+
+
+def _with_value(result: Any) -> bytes:
+    return b',"cas":"%08x","flags":%d,%b}' % (result.cas, result.flags, _member(result.flags, result.value))
+
+
+def _member(flags: int, value: bytes) -> bytes:
+    declared = format_of(flags)
+    if declared in (JSON, None) and is_json(value):
+        if b"\n" in value or b"\r" in value:
+            # In JSON a line end is a blank; in the answer it would end the line.
+            value = value.replace(b"\n", b" ").replace(b"\r", b" ")
+        return b'"value":' + value
+    if declared in (TEXT, JSON, None):
+        try:
+            return b'"text":' + dumps(value.decode("utf-8"))
+        except UnicodeDecodeError:
+            pass
+    return b'"base64":"' + b64encode(value) + b'"'
+
+
+def _with_number(result: Any) -> bytes:
+    return b',"cas":"%08x","value":%d}' % (result.cas, result.value)
+
+
+def _with_copies(result: Any) -> bytes:
+    return b',"copies":' + dumps(copies(result)) + b"}"
+
+
+_CAS = "cas"
+_EXPIRY = "ttl expires"
+_STORE = "value text base64 flags durabilityLevel persistTo replicateTo"
+_EXTEND = "text base64 cas durabilityLevel persistTo replicateTo"
+
+
+def _kind(
+    name: str,
+    members: str,
+    start: Callable[[Any, Operation, float], Deferred[Any]],
+    render: Callable[[Any], bytes] = _with_cas,
+    *,
+    is_read: bool = False,
+) -> Kind:
+    return Kind(name, frozenset(["op", "key", *members.split()]), start, render, is_read)
+
+
+OPERATIONS = {
+    kind.name: kind
+    for kind in (
+        _kind("get", _EXPIRY, _get, _with_value, is_read=True),
+        _kind("get_replica", "replica", _get_replica, _with_value, is_read=True),
+        _kind("set", f"{_STORE} {_EXPIRY} {_CAS}", _set),
+        _kind("add", f"{_STORE} {_EXPIRY}", _add),
+        _kind("replace", f"{_STORE} {_EXPIRY} {_CAS}", _replace),
+        _kind("append", _EXTEND, _append),
+        _kind("prepend", _EXTEND, _prepend),
+        _kind("delete", "cas durabilityLevel persistTo replicateTo", _delete),
+        _kind("incr", f"delta initial {_EXPIRY}", _incr, _with_number),
+        _kind("decr", f"delta initial {_EXPIRY}", _decr, _with_number),
+        _kind("touch", _EXPIRY, _touch),
+        _kind("lock", "lockTime", _lock, _with_value, is_read=True),
+        _kind("unlock", _CAS, _unlock),
+        _kind("observe", "", _observe, _with_copies),
+        _kind("endure", "persistTo replicateTo cas checkRemoved timeout", _endure),
+    )
+}
+"""Name -> how it is read, run and answered."""
+
+
+def success_line(index: int, operation: Operation, result: Any) -> bytes:
+    """Return the answer to an operation that succeeded, one JSON object without a line end."""
+    assert operation.kind is not None
+    return b'{"index":%d,"key":%b,"status":200%b' % (index, operation.key_json, operation.kind.render(result))
+
+
+def failure_line(index: int, operation: Operation, fault: Fault) -> bytes:
+    """Return the answer to one that failed."""
+    told = dumps(fault.fields())
+    return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (
+        index,
+        operation.key_json,
+        fault.problem.status,
+        told,
+    )
