@@ -21,7 +21,7 @@ from gateway.credentials import Authorizer
 from gateway.documents import Documents
 from gateway.durability import DurabilityChecks
 from gateway.errors import Fault, Refusal, describe
-from gateway.health import Health
+from gateway.health import CheckReady, Health
 from gateway.interfaces import IGatewayPlugin
 from gateway.kleinresource import run_under_klein
 from gateway.limits import Limits
@@ -89,7 +89,7 @@ class Gateway:
         *,
         now: Callable[[], float],
         limits: Limits,
-        is_ready: Callable[[], str | None],
+        is_ready: CheckReady,
         plugins: Iterable[IGatewayPlugin] = (),
         access_log: bool = False,
     ) -> None:
@@ -115,13 +115,15 @@ class Gateway:
             Health(is_ready),
         ]
         for resource in resources:
-            mount(self.app, resource, self._run_under_klein)
+            mount(self.app, resource, self.run_under_klein)
         for plugin in plugins:
             plugin.attach(self)
             plugin.routes(self.app)
         self.dispatcher = Dispatcher(self.app)
         self._id_prefix = token_hex(4)
         self._ids = count(1)
+        self.count_clients: Callable[[], int] = int
+        """Tells how many client connections there are; set by the channel's factory."""
         self.under_way = 0
         """Requests that have no answer yet."""
 
@@ -259,7 +261,8 @@ class Gateway:
     def _log_bug(self, failure: Failure) -> None:
         self.log.failure("an operation of a batch failed", failure=failure)
 
-    def _run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
+    def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
+        """Serve a request that Klein dispatched; what ``gateway.routing.mount`` wants."""
         return run_under_klein(self, twisted_request, *served)
 
 

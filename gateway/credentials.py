@@ -45,11 +45,11 @@ class ServiceAccount:
     """Everyone may call, as the gateway's own user (``--auth none``)."""
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
-        self._credentials = Credentials(user, password, secret)
+        self.credentials = Credentials(user, password, secret)
 
     def identify(self, request: Request) -> Credentials:
         """Return the service account's credentials, whatever the request says."""
-        return self._credentials
+        return self.credentials
 
 
 class Passthrough:

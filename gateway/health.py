@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
 from gateway.request import Request
 from gateway.response import Response, json_response
 from gateway.routing import endpoint
 
-__all__ = ["Health"]
+__all__ = ["CheckReady", "Health"]
+
+CheckReady = Callable[[], "Deferred[str | None]"]
 
 _NO_STORE = ((b"Cache-Control", b"no-store"),)
 
@@ -16,10 +20,11 @@ _NO_STORE = ((b"Cache-Control", b"no-store"),)
 class Health:
     """Liveness and readiness.
 
-    :param is_ready: returns ``None`` if documents can be served, else one line that tells why not.
+    :param is_ready: returns a Deferred of ``None`` if documents can be served, else of one line that
+        tells why not.
     """
 
-    def __init__(self, is_ready: Callable[[], str | None]) -> None:
+    def __init__(self, is_ready: CheckReady) -> None:
         self._is_ready = is_ready
 
     @endpoint("health", "GET", "/health")
@@ -28,9 +33,12 @@ class Health:
         return json_response({"status": "ok"}, headers=_NO_STORE)
 
     @endpoint("ready", "GET", "/ready")
-    def ready(self, request: Request) -> Response:
+    def ready(self, request: Request) -> Deferred[Response]:
         """200 if documents can be served, else 503 with the reason."""
-        reason = self._is_ready()
-        if reason is None:
-            return json_response({"status": "ready"}, headers=_NO_STORE)
-        return json_response({"status": "unavailable", "reason": reason}, 503, _NO_STORE)
+        return self._is_ready().addCallback(_readiness)
+
+
+def _readiness(reason: str | None) -> Response:
+    if reason is None:
+        return json_response({"status": "ready"}, headers=_NO_STORE)
+    return json_response({"status": "unavailable", "reason": reason}, 503, _NO_STORE)

@@ -18,14 +18,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchbase.exceptions import AuthError, BucketNotFoundError
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from gateway.credentials import Credentials
 from gateway.errors import Refusal
 
 __all__ = ["Connect", "ConnectionPool"]
 
 Connect = Callable[["str | None", str, str], Any]
-"""(bucket or ``None``, user, password) -> a ``Connection`` that is not connected yet."""
+"""(bucket or ``None``, user, password) -> a ``Connection`` that is not connected yet; may refuse."""
 
 _Key = tuple["str | None", str]
 _Credential = tuple["str | None", str, bytes]
@@ -179,7 +179,12 @@ class ConnectionPool:
         while self._queue and self._active < self._max_opening:
             credential, caller = self._queue.popitem(last=False)
             self._active += 1
-            connection = self._connect(credential[0], caller.user, caller.password)
+            try:
+                connection = self._connect(credential[0], caller.user, caller.password)
+            except (Refusal, CouchbaseError):
+                self._active -= 1
+                self._answer(credential, Failure())
+                continue
             self._attempts.add(connection)
             opened: Deferred[Any] = connection.connect()
             opened.addCallbacks(

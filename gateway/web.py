@@ -108,7 +108,7 @@ class _Stream:
 class GatewayRequest(TwistedRequest):
     """One request on the channel. It is a twisted.web request too, for handlers of Klein's own kind."""
 
-    channel: GatewayChannel  # type: ignore[assignment]  # nothing else makes these requests
+    channel: GatewayChannel  # nothing else makes these requests
     site: GatewayFactory  # type: ignore[assignment]
     transport: Any
     defaultContentType = b"text/plain"
@@ -611,6 +611,7 @@ class GatewayFactory(ServerFactory):
         self.gateway = gateway
         self.clock = clock
         self.channels: set[GatewayChannel] = set()
+        gateway.count_clients = self.channels.__len__
         self.buffered_bytes = 0
         """Bodies being received, of all requests."""
         self.stopping = False

@@ -1,0 +1,407 @@
+"""Options of ``twistd couchgateway``: command line over environment over file over default.
+
+One table holds them all; docs/configuration.md lists the same, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from gateway.limits import Limits
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ENVIRONMENT_PREFIX", "SETTINGS", "Options", "Settings", "resolve"]
+
+ENVIRONMENT_PREFIX = "COUCHGATEWAY_"
+DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class Wrong(ValueError):
+    """A value that an option does not take; the message tells what it takes."""
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise Wrong("expected some text")
+    return value
+
+
+def _size(value: str) -> int:
+    match = re.fullmatch(r"(\d{1,15})([KMG]?)(?:iB|B)?", value)
+    if match is None or not int(match[1]):
+        raise Wrong(f"{value!r} is not a size such as 20M, 512K or 1048576")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(value: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", value) or not int(value):
+        raise Wrong(f"{value!r} is not a whole number above 0")
+    return int(value)
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
+            raise Wrong(f"{value!r} is not a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(value: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value) or not float(value):
+        raise Wrong(f"{value!r} is not a number of seconds above 0")
+    return float(value)
+
+
+def _auth(value: str) -> str:
+    if value not in ("passthrough", "none"):
+        raise Wrong(f"{value!r} is neither passthrough nor none")
+    return value
+
+
+def _cluster(value: str) -> str:
+    if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
+        raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
+    return value
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.%-]{1,100}", value):
+        raise Wrong(f"{value!r} is not a bucket name: letters, digits, and _ . % -")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, value)
+    except Exception as error:  # noqa: BLE001  # endpoint parsers raise what they like
+        raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
+    return value
+
+
+def _existing_file(value: str) -> str:
+    if not Path(value).is_file():
+        raise Wrong(f"there is no file {value!r}")
+    return value
+
+
+class Setting(NamedTuple):
+    """One option."""
+
+    name: str
+    """As on the command line, without the dashes; a file has the same."""
+    parse: Callable[[str], Any] | None
+    """``None`` for a switch."""
+    default: Any
+    text: str
+    repeatable: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """Name in :class:`Settings`, and in the environment after the prefix (upper case)."""
+        return self.name.replace("-", "_")
+
+
+_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": _count, "float": _seconds}
+_SIZES = frozenset({"max_body", "max_headers", "max_buffered", "max_line", "batch_bytes"})
+
+_LIMIT_TEXTS = {
+    "max_body": "Largest request body outside a batch.",
+    "max_headers": "Largest request line and headers together.",
+    "max_buffered": "Request bodies held at once, of all clients.",
+    "max_clients": "Client connections at once.",
+    "max_connections": "Connections to the cluster at once, one a (bucket, user).",
+    "max_line": "Largest operation of a batch.",
+    "batch_operations": "Operations of one batch under way.",
+    "batch_bytes": "Operations and answers of one batch held at once.",
+    "header_seconds": "Time for the headers of a request.",
+    "body_seconds": "Time for its body; for a batch, between two parts of it.",
+    "idle_seconds": "After which an idle client connection is closed.",
+    "stall_seconds": "For which a client may leave its answer unread.",
+    "grace_seconds": "For requests under way to finish at the end.",
+}
+
+SETTINGS = [
+    Setting("config", _existing_file, None, "TOML file with any of these settings."),
+    Setting("listen", _endpoint, [DEFAULT_LISTEN], "Twisted endpoint to listen on.", repeatable=True),
+    Setting("cluster", _cluster, None, "Connection string; without it an embedded node is started."),
+    Setting("user", _text, None, "Service account; the embedded node's administrator."),
+    Setting("password-file", _existing_file, None, "File whose first line is the user's password."),
+    Setting(
+        "auth", _auth, None, "passthrough: callers' credentials go to the cluster; none: anyone may call."
+    ),
+    Setting("bucket", _bucket, "default", "Created on the embedded node; asked for by /ready."),
+    Setting("data", _text, None, "Folder of the embedded node's data."),
+    Setting("ephemeral", None, False, "Keep the embedded node's data in memory only."),
+    Setting("nodes", _number(1, 16), 1, "Nodes of the embedded cluster."),
+    Setting("replicas", _number(0, 3), 0, "Replicas of the embedded node's bucket."),
+    Setting("node-rest-port", _number(0, 65535), 0, "REST port of the (first) embedded node; 0: any."),
+    Setting("node-kv-port", _number(0, 65535), 0, "Key-value port of the (first) embedded node; 0: any."),
+    Setting("sample", _existing_file, None, "Documents to load into the embedded node's bucket."),
+    Setting("insecure", None, False, "Allow --auth none on addresses other than loopback."),
+    Setting("timeout", _seconds, 2.5, "Time for one operation at the cluster, in seconds."),
+    Setting("verify-seconds", _seconds, 300.0, "After which a caller's password is checked again."),
+    Setting("access-log", None, False, "Log a line for every request."),
+    Setting("without-plugin", _text, [], "Leave a plugin out.", repeatable=True),
+    *(
+        Setting(
+            limit.name.replace("_", "-"),
+            _size if limit.name in _SIZES else _LIMIT_PARSERS[str(limit.type)],
+            limit.default,
+            _LIMIT_TEXTS[limit.name],
+        )
+        for limit in fields(Limits)
+    ),
+]
+
+
+class Options(UsageOptions):
+    """Command line of ``twistd couchgateway``; :func:`resolve` adds the other sources."""
+
+    synopsis = "[options]"
+    longdesc = "Documents of a Couchbase cluster, or of an embedded node, over HTTP."
+    optFlags = [[setting.name, None, setting.text] for setting in SETTINGS if setting.parse is None]
+    optParameters = [
+        [setting.name, None, None, setting.text]
+        for setting in SETTINGS
+        if setting.parse is not None and not setting.repeatable
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeated: dict[str, list[str]] = {}
+        self.settings: Settings | None = None
+
+    def opt_listen(self, value: str) -> None:
+        """Twisted endpoint to listen on; may be repeated. [default: tcp:8080:interface=127.0.0.1]"""
+        self.repeated.setdefault("listen", []).append(value)
+
+    def opt_without_plugin(self, value: str) -> None:
+        """Leave a plugin out; may be repeated."""
+        self.repeated.setdefault("without-plugin", []).append(value)
+
+    def postOptions(self) -> None:
+        """Check everything, so that a mistake is told before anything starts."""
+        self.settings = resolve(self._given(), os.environ)
+
+    def _given(self) -> dict[str, Any]:
+        given = {name: value for name, value in self.items() if value not in (None, 0, False)}
+        given.update(self.repeated)
+        return given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a gateway is told, checked."""
+
+    listen: list[str]
+    cluster: str | None
+    user: str | None
+    password: str | None
+    auth: str
+    bucket: str
+    data: str | None
+    """``None``: keep the embedded node's data in memory."""
+    nodes: int
+    replicas: int
+    node_rest_port: int
+    node_kv_port: int
+    sample: str | None
+    insecure: bool
+    timeout: float
+    verify_seconds: float
+    access_log: bool
+    without_plugin: list[str]
+    limits: Limits
+
+
+def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Bring command line, environment, file and defaults together.
+
+    :param given: what the command line says: option name -> str, list of str, or true.
+    :raises UsageError: names the option, its source, and what it takes.
+    """
+    sources = [_from_command_line(given), _from_environment(environment)]
+    path = next((source["config"][1] for source in sources if "config" in source), None)
+    if path is not None:
+        sources.append(_from_file(path))
+    values: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for setting in SETTINGS:
+        values[setting.attribute] = setting.default
+        for source in sources:
+            if setting.name in source:
+                told[setting.name], value = source[setting.name]
+                values[setting.attribute] = value
+                break
+    return _checked(values, told)
+
+
+_Source = dict[str, tuple[str, Any]]
+"""Option name -> (what to call it in a message, its parsed value)."""
+
+
+def _parsed(setting: Setting, label: str, value: Any) -> tuple[str, Any]:
+    try:
+        if setting.parse is None:
+            return label, _switch(value)
+        if setting.repeatable:
+            return label, [setting.parse(one) for one in value]
+        return label, setting.parse(value)
+    except Wrong as wrong:
+        raise UsageError(f"{label}: {wrong}") from None
+
+
+def _switch(value: Any) -> bool:
+    if value in (True, 1, "1", "true", "yes", "on"):
+        return True
+    if value in (False, 0, "0", "false", "no", "off", ""):
+        return False
+    raise Wrong(f"{value!r} is neither true nor false")
+
+
+def _from_command_line(given: Mapping[str, Any]) -> _Source:
+    return {
+        setting.name: _parsed(setting, f"--{setting.name}", given[setting.name])
+        for setting in SETTINGS
+        if setting.name in given
+    }
+
+
+def _from_environment(environment: Mapping[str, str]) -> _Source:
+    known = {ENVIRONMENT_PREFIX + setting.attribute.upper(): setting for setting in SETTINGS}
+    source = {}
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            setting = known.get(name)
+            if setting is None:
+                raise UsageError(f"{name}: there is no such setting")
+            source[setting.name] = _parsed(setting, name, value.split() if setting.repeatable else value)
+    return source
+
+
+def _from_file(path: str) -> _Source:
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config: {path}: {error}") from None
+    known = {setting.name: setting for setting in SETTINGS if setting.name != "config"}
+    source = {}
+    for name, value in content.items():
+        setting = known.get(name.replace("_", "-"))
+        label = f"{path}: {name}"
+        if setting is None:
+            raise UsageError(f"{label}: there is no such setting")
+        if setting.repeatable:
+            values = value if isinstance(value, list) else [value]
+            if not all(isinstance(one, str) for one in values):
+                raise UsageError(f"{label}: expected a list of strings")
+            source[setting.name] = _parsed(setting, label, values)
+        elif isinstance(value, (str, int, float)):
+            plain = value if isinstance(value, bool) or setting.parse is None else str(value)
+            source[setting.name] = _parsed(setting, label, plain)
+        else:
+            raise UsageError(f"{label}: expected a string, a number or a boolean")
+    return source
+
+
+def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
+    def refuse(name: str, message: str) -> UsageError:
+        return UsageError(f"{told.get(name, '--' + name)}: {message}")
+
+    del values["config"]
+    ephemeral = values.pop("ephemeral")
+    password_file = values.pop("password_file")
+    limits = Limits(**{limit.name: values.pop(limit.name) for limit in fields(Limits)})
+    cluster = values["cluster"]
+    for name in ("data", "ephemeral", "nodes", "replicas", "node-rest-port", "node-kv-port", "sample"):
+        if cluster is not None and name in told:
+            raise refuse(name, "it is about the embedded node, which is not started when a cluster is given")
+    if ephemeral and values["data"] is not None:
+        raise refuse("ephemeral", "it excludes --data")
+    if values["replicas"] >= values["nodes"] and values["replicas"]:
+        raise refuse(
+            "replicas", f"{values['replicas']} replicas need at least {values['replicas'] + 1} nodes"
+        )
+    if (values["user"] is None) != (password_file is None):
+        missing = "password-file" if password_file is None else "user"
+        raise refuse("user" if password_file is None else "password-file", f"it needs --{missing} too")
+    values["password"] = None if password_file is None else _password(password_file, refuse)
+    if cluster is None and values["data"] is None and not ephemeral:
+        values["data"] = str(_user_data_folder())
+    _check_auth(values, refuse)
+    return Settings(limits=limits, **values)
+
+
+def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]) -> None:
+    cluster = values["cluster"]
+    open_to_others = [listen for listen in values["listen"] if not is_local(listen)]
+    if values["auth"] is None:
+        values["auth"] = "passthrough" if cluster is not None or open_to_others else "none"
+    if values["auth"] == "none":
+        if open_to_others and not values["insecure"]:
+            raise refuse(
+                "auth",
+                f"none lets anyone in who reaches {open_to_others[0]!r}; listen on loopback, "
+                "or say --insecure if that is meant",
+            )
+        if cluster is not None and values["user"] is None:
+            raise refuse("auth", "none needs a service account: --user and --password-file")
+    elif cluster is None and values["user"] is None:
+        raise refuse(
+            "auth", "passthrough with the embedded node needs --user and --password-file: who may call"
+        )
+
+
+def _password(path: str, refuse: Callable[[str, str], UsageError]) -> str:
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse("password-file", f"{path}: {error}") from None
+    if not lines or not lines[0]:
+        raise refuse("password-file", f"the first line of {path} is empty; it must be the password")
+    return lines[0]
+
+
+def is_local(endpoint: str) -> bool:
+    """Tell whether an endpoint can be reached from this machine only."""
+    parts = [part.replace("\\:", ":") for part in re.split(r"(?<!\\):", endpoint)]
+    if parts[0] == "unix":
+        return True
+    if parts[0] not in ("tcp", "tcp6", "ssl"):
+        return False
+    interface = next((part[len("interface=") :] for part in parts if part.startswith("interface=")), "")
+    try:
+        return interface == "localhost" or ip_address(interface).is_loopback
+    except ValueError:
+        return False
+
+
+def _user_data_folder() -> Path:
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "couchgateway"
