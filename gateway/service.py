@@ -105,7 +105,7 @@ class GatewayService(Service):
 
     def privilegedStartService(self) -> None:
         """Listen; raises what hinders it (a port in use, say), so that twistd ends."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         for description in self._settings.listen:
             listening = serverFromString(self._reactor, description).listen(self.factory)
             listening.addCallback(self._listens, description)
@@ -116,7 +116,7 @@ class GatewayService(Service):
 
     def _listens(self, port: IListeningPort, description: str) -> None:
         self._ports.append(port)
-        address = port.getHost()
+        address: Any = port.getHost()
         if isinstance(address, UNIXAddress):
             url = f"unix:{address.name!r}"
         else:
@@ -128,7 +128,7 @@ class GatewayService(Service):
 
     def startService(self) -> None:
         """Start the embedded node, if there is one."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self.pool.start()
         if self._cluster is not None:
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
@@ -186,7 +186,7 @@ class GatewayService(Service):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop listening, let the requests under way finish, then flush the embedded node."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         ports, self._ports = self._ports, []
         for port in ports:
             yield maybeDeferred(port.stopListening)

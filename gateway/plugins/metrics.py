@@ -68,7 +68,7 @@ class Metrics(Collector):
         """Count for this gateway from now on."""
         self._gateway = gateway
         for counted in (self._requests, self._seconds, self._sums, self._operations):
-            counted.clear()  # type: ignore[attr-defined]
+            counted.clear()
 
     def routes(self, app: Klein) -> None:
         """Declare ``/metrics``."""

@@ -36,7 +36,9 @@ def split(splitter: LineSplitter | ArraySplitter, chunks: Iterator[bytes]) -> li
 class ArrayTests(SynchronousTestCase):
     """One JSON array."""
 
-    @given(st.lists(JSON_VALUES, max_size=6), BLANKS, st.booleans(), st.lists(st.integers(0, 10**6), max_size=8))
+    @given(
+        st.lists(JSON_VALUES, max_size=6), BLANKS, st.booleans(), st.lists(st.integers(0, 10**6), max_size=8)
+    )
     def test_any_chunking(self, values: list[object], blank: str, ascii_only: bool, cuts: list[int]) -> None:
         """Every element comes out once, in order and unchanged, however the body is cut."""
         texts = [json.dumps(value, ensure_ascii=ascii_only) for value in values]

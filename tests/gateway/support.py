@@ -1,0 +1,243 @@
+"""A gateway in memory: the real site and handlers on string transports, and a scripted connection
+where a test wants the cluster to say something in particular.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from couchbase.exceptions import CouchbaseError
+from couchbase.result import MutationToken
+from gateway.app import Gateway
+from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.limits import Limits
+from gateway.pool import ConnectionPool
+from gateway.web import GatewayFactory
+
+SECRET = b"s" * 32
+NOW = 1_700_000_000.0
+
+
+def error(rc: int, **attributes: object) -> CouchbaseError:
+    """Return the exception that the driver raises for a result code."""
+    return CouchbaseError.rc_to_exctype(rc)({"rc": rc, **attributes})
+
+
+class Answer:
+    """A result, as far as handlers look at one."""
+
+    def __init__(
+        self,
+        value: Any = None,
+        cas: int = 0x1234,
+        flags: int = 0x02000000,
+        expiry: int = 0,
+        token: MutationToken | None = None,
+    ) -> None:
+        self.value = value
+        self.cas = cas
+        self.flags = flags
+        self.expiry = expiry
+        self.mutation_token = token
+
+
+class ScriptedConnection:
+    """Answers each operation as told, and writes down what it was asked.
+
+    ``answers`` maps a method's name to a result, an exception, or a callable that takes the
+    call's arguments and returns a Deferred.
+    """
+
+    configured_replica_count = 1
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.closed = False
+
+    def connect(self) -> Deferred[Any]:
+        return self._answer("connect", (), {})
+
+    def _close(self) -> None:
+        self.closed = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self._answer(name, args, kwargs)
+
+    def _answer(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferred[Any]:
+        self.calls.append((name, args, kwargs))
+        answer = self.answers.get(name)
+        if callable(answer):
+            return answer(*args, **kwargs)  # type: ignore[no-any-return]
+        return fail(answer) if isinstance(answer, Exception) else succeed(answer)
+
+
+class Transport(StringTransport):
+    """A transport that tells its protocol when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = False
+        self.protocol: Any = None
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self._closed()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._closed()
+
+    def _closed(self) -> None:
+        self.connected = False
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(Failure(ConnectionDone()))
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+
+class Reply:
+    """One parsed answer."""
+
+    def __init__(self, status: int, headers: dict[str, list[str]], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def header(self, name: str) -> str | None:
+        values = self.headers.get(name.lower())
+        return values[0] if values else None
+
+
+def read_reply(data: bytes, method: str = "GET") -> tuple[Reply, bytes]:
+    """Parse one answer; returns it and what follows it."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    status = int(lines[0].split(b" ")[1])
+    headers: dict[str, list[str]] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(b": ")
+        headers.setdefault(name.decode().lower(), []).append(value.decode("latin-1"))
+    if method == "HEAD" or status in (204, 304):
+        return Reply(status, headers, b""), rest
+    if "content-length" in headers:
+        length = int(headers["content-length"][0])
+        return Reply(status, headers, rest[:length]), rest[length:]
+    body = b""
+    while True:
+        size, _, rest = rest.partition(b"\r\n")
+        if not int(size, 16):
+            return Reply(status, headers, body), rest[2:]
+        body += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+
+
+class Site:
+    """A gateway without sockets.
+
+    :param answers: what the scripted connection says; see :class:`ScriptedConnection`.
+    """
+
+    def __init__(
+        self,
+        answers: dict[str, Any] | None = None,
+        *,
+        authorizer: Authorizer | None = None,
+        limits: Limits | None = None,
+        plugins: Any = (),
+        ready: str | None = None,
+    ) -> None:
+        self.answers = answers if answers is not None else {}
+        self.connections: list[ScriptedConnection] = []
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.pool = ConnectionPool(self._connect, self.clock)
+        self.gateway = Gateway(
+            authorizer or ServiceAccount("service", "secret", SECRET),
+            self.pool,
+            self.clock,
+            now=lambda: NOW,
+            limits=limits or Limits(),
+            is_ready=lambda: succeed(ready),
+            plugins=plugins,
+        )
+        self.factory = GatewayFactory(self.gateway, self.clock)
+        self.factory.startFactory()
+
+    def _connect(self, bucket: str | None, user: str, password: str) -> ScriptedConnection:
+        connection = ScriptedConnection(self.answers)
+        connection.opened_with = (bucket, user, password)
+        self.connections.append(connection)
+        return connection
+
+    @property
+    def calls(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        """Operations asked of the cluster."""
+        return [call for one in self.connections for call in one.calls if call[0] != "connect"]
+
+    def client(self) -> Transport:
+        """Return a new connection of a client."""
+        transport = Transport()
+        channel = self.factory.buildProtocol(None)
+        assert channel is not None
+        transport.protocol = channel
+        channel.makeConnection(transport)
+        return transport
+
+    def send(self, transport: Transport, data: bytes) -> None:
+        """Deliver bytes to the gateway, and let it finish its turn."""
+        if transport.protocol is not None:
+            transport.protocol.dataReceived(data)
+        self.clock.pump([0] * 4)
+
+    def request(
+        self,
+        method: str,
+        path: str | bytes,
+        body: bytes = b"",
+        headers: dict[str, str] | list[tuple[str, str]] | None = None,
+    ) -> Reply:
+        """Send a request on a connection of its own, and return the answer."""
+        transport = self.client()
+        self.send(transport, raw_request(method, path, body, headers))
+        return read_reply(transport.value(), method)[0]
+
+
+def raw_request(
+    method: str,
+    path: str | bytes,
+    body: bytes = b"",
+    headers: dict[str, str] | list[tuple[str, str]] | None = None,
+) -> bytes:
+    """Return a request as it goes over the wire."""
+    target = path.encode() if isinstance(path, str) else path
+    pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+    if body:
+        pairs.append(("Content-Length", str(len(body))))
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in pairs)
+    return method.encode() + b" " + target + b" HTTP/1.1\r\nHost: test\r\n" + lines + b"\r\n" + body
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """Return the header of HTTP Basic."""
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def passthrough() -> Passthrough:
+    """Return the authorizer of ``--auth passthrough``."""
+    return Passthrough(SECRET)
