@@ -159,7 +159,7 @@ class Gateway:
             for hook in self._request_hooks:
                 answer = hook(request)
                 if answer is not None:
-                    return self._succeeded(answer, request)
+                    return self._answered(answer, request)
             assert request.handler is not None
             result = request.handler(request)
         except Exception:  # noqa: BLE001  # the one place where every failure becomes an answer
@@ -178,10 +178,10 @@ class Gateway:
         except (UnicodeDecodeError, ValueError):
             return False
 
-    def refuse(self, request: Request, refusal: Refusal) -> Response:
-        """Return the answer to a request that never got as far as a handler."""
+    def refuse(self, request: Request, error: Exception) -> Response:
+        """Return the answer to a request that never got as far as a handler of the gateway's kind."""
         self.under_way += 1
-        return self._failed(Failure(refusal), request)
+        return self._failed(Failure(error), request)
 
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
         """Tell the plugins about key-value operations."""

@@ -72,7 +72,7 @@ class _Sink:
 
 
 def run_under_klein(
-    gateway: Gateway, twisted_request: Any, endpoint: Endpoint, handler: Handler, parameters: dict[str, str]
+    gateway: Gateway, twisted_request: Any, endpoint: Endpoint, handler: Handler, parameters: dict[str, Any]
 ) -> Deferred[bytes] | bytes:
     """Serve a request that Klein has dispatched, and return what Klein shall render.
 
@@ -97,7 +97,7 @@ def run_under_klein(
     request.endpoint = endpoint
     request.handler = handler
     request.operation = endpoint.operation
-    request.parameters = {name: value.encode("utf-8") for name, value in parameters.items()}
+    request.parameters = {name: str(value).encode("utf-8") for name, value in parameters.items()}
     answer = gateway.handle(request)
     if isinstance(answer, Deferred):
         return answer.addCallback(_render, twisted_request, request)

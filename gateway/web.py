@@ -169,7 +169,7 @@ class GatewayRequest(TwistedRequest):
             self._run()
         elif length is not None and length > limit:
             self._drop_body(too_large=True)
-        elif found and endpoint is None:
+        elif endpoint is None and (found or not gateway.klein_knows(request)):
             self._drop_body(too_large=False)
         elif length is not None:
             self._reserve(length)
@@ -283,7 +283,25 @@ class GatewayRequest(TwistedRequest):
         self.postpath = request.path[1:].split(b"/")
         self.cookies = []
         self.received_cookies = {}
+        self.responseHeaders.setRawHeaders(b"X-Request-Id", [request.id.encode("ascii")])
+        self.responseHeaders.setRawHeaders(b"Date", [http_date(gateway.unix_time())])
         KleinResource(gateway.app).render(self)
+
+    def finish(self) -> None:
+        """End an answer that was written the way of twisted.web."""
+        super().finish()
+        self._release()
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Answer a failure that Klein found no handler for."""
+        if self.startedWriting:
+            self._log.failure("a handler failed after its answer had begun", reason)
+            self.channel.abort()
+            return
+        assert self._request is not None
+        error = reason.value
+        assert isinstance(error, Exception)
+        self._respond(self.site.gateway.refuse(self._request, error))
 
     # -- the answer
 

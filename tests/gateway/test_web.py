@@ -1,0 +1,553 @@
+"""The HTTP channel: limits, timeouts, back-pressure, hang-ups, and what is no HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Klein
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from gateway.interfaces import IGatewayPlugin
+from gateway.limits import Limits
+from gateway.plugins.metrics import Metrics
+from gateway.request import Request
+from gateway.response import BodySink, Response, json_response
+from gateway.routing import endpoint, mount
+from gateway.web import LINGER_SECONDS
+from tests.gateway.support import Answer, Site, raw_request, read_reply
+
+DOCUMENT = "/v1/buckets/b/documents/k"
+
+
+class Stalling:
+    """A body that a test produces."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.sink: BodySink | None = None
+
+    def start(self, sink: BodySink) -> None:
+        self.sink = sink
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    def cancel(self) -> None:
+        self.told.append("cancel")
+
+
+class Reader:
+    """Collects a streamed body."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.told: list[str] = []
+
+    def body_received(self, data: bytes) -> None:
+        self.parts.append(data)
+
+    def body_finished(self) -> None:
+        self.told.append("finished")
+
+    def body_lost(self) -> None:
+        self.told.append("lost")
+
+
+@implementer(IGatewayPlugin)
+class TestPlugin:
+    """Routes of every kind."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.producer = Stalling()
+        self.reader = Reader()
+        self.stream: Any = None
+        self.begun: Deferred[Response] | None = None
+        self.operations: list[tuple[str, str, int]] = []
+
+    def attach(self, gateway: Any) -> None:
+        self.gateway = gateway
+
+    def routes(self, app: Klein) -> None:
+        mount(app, self, self.gateway.run_under_klein)
+
+        @app.route("/plain/<int:number>")
+        def plain(request: Any, number: int) -> bytes:
+            request.setHeader(b"X-Plain", b"yes")
+            return b"number %d" % (100 // number)
+
+    def on_request(self, request: Request) -> Response | None:
+        if request.header_values(b"X-Short-Cut"):
+            return json_response("short cut")
+        return None
+
+    def on_response(self, request: Request, response: Response, seconds: float) -> None:
+        response.headers = [*response.headers, (b"X-Seen", b"%d" % response.status)]
+
+    def on_operation(self, operation: str, outcome: str, count: int) -> None:
+        self.operations.append((operation, outcome, count))
+
+    @endpoint("produce", "GET", "/produce")
+    def produce(self, request: Request) -> Response:
+        return Response(200, [(b"Content-Type", b"text/plain")], self.producer)
+
+    @endpoint("take", "POST", "/take", streamed=True)
+    def take(self, request: Request) -> Deferred[Response]:
+        self.stream = request.stream
+        self.begun = Deferred()
+        return self.begun
+
+    @endpoint("injection", "GET", "/injection")
+    def injection(self, request: Request) -> Response:
+        return Response(200, [(b"X-Evil", b"a\r\nSet-Cookie: b")])
+
+    @endpoint("converted", "POST", "/converted/<int:number>", streamed=True)
+    def converted(self, request: Request) -> Deferred[Response]:
+        assert request.stream is not None
+        request.stream.deliver_to(self.reader)
+        return succeed(json_response([request.parameters["number"].decode(), request.id != ""]))
+
+
+class WebTestCase(SynchronousTestCase):
+    """Has a site with a plugin."""
+
+    def setUp(self) -> None:
+        self.plugin = TestPlugin()
+        self.site = Site({"get_with_expiry": Answer(b"{}")}, plugins=[self.plugin])
+
+
+class ConnectionTests(WebTestCase):
+    """Connections and requests on them."""
+
+    def test_keep_alive_and_pipelining(self) -> None:
+        """Several requests in one segment are answered in order on one connection."""
+        client = self.site.client()
+        self.site.send(
+            client, raw_request("GET", DOCUMENT) + raw_request("GET", "/no") + raw_request("GET", "/health")
+        )
+        rest, statuses = client.value(), []
+        while rest:
+            reply, rest = read_reply(rest)
+            statuses.append(reply.status)
+        self.assertEqual(statuses, [200, 404, 200])
+        self.assertTrue(client.connected)
+
+    def test_byte_by_byte(self) -> None:
+        """A request may arrive in any pieces."""
+        client = self.site.client()
+        for byte in raw_request("PUT", "/take2", b"abc"):
+            self.site.send(client, bytes([byte]))
+        self.assertEqual(read_reply(client.value())[0].status, 404)
+
+    def test_connection_close_and_http_1_0(self) -> None:
+        """Who asks for it gets the connection closed after the answer."""
+        for data in (
+            raw_request("GET", DOCUMENT, headers={"Connection": "close"}),
+            b"GET /health HTTP/1.0\r\n\r\n",
+        ):
+            client = self.site.client()
+            self.site.send(client, data)
+            reply = read_reply(client.value())[0]
+            self.assertEqual((reply.status, reply.header("Connection")), (200, "close"))
+            self.assertFalse(client.connected)
+
+    def test_request_id_is_taken_over(self) -> None:
+        """A well-formed X-Request-Id of the client is used; another is not."""
+        self.assertEqual(
+            self.site.request("GET", "/no", headers={"X-Request-Id": "abc-1"}).json()["requestId"], "abc-1"
+        )
+        self.assertNotEqual(
+            self.site.request("GET", "/no", headers={"X-Request-Id": "<>"}).header("X-Request-Id"), "<>"
+        )
+
+    def test_head(self) -> None:
+        """HEAD tells the length, and sends no body."""
+        client = self.site.client()
+        self.site.send(client, raw_request("HEAD", DOCUMENT) + raw_request("HEAD", "/no"))
+        reply, rest = read_reply(client.value(), "HEAD")
+        self.assertEqual((reply.status, reply.header("Content-Length")), (200, "2"))
+        self.assertEqual(read_reply(rest, "HEAD")[0].status, 404)
+        self.assertEqual(read_reply(rest, "HEAD")[1], b"")
+
+    def test_absolute_form(self) -> None:
+        """A request target may be a whole URL."""
+        self.assertEqual(self.site.request("GET", "http://host/health").status, 200)
+        self.assertEqual(self.site.request("OPTIONS", "*").status, 204)
+
+    def test_client_limit(self) -> None:
+        """More connections than allowed are not accepted."""
+        site = Site(limits=Limits(max_clients=1))
+        site.client()
+        self.assertIsNone(site.factory.buildProtocol(None))
+
+    def test_hang_up_cancels(self) -> None:
+        """The handler's Deferred is cancelled when the client leaves, and nothing is written."""
+        cancelled: list[Any] = []
+        site = Site({"get_with_expiry": lambda key: Deferred(cancelled.append)})
+        client = site.client()
+        site.send(client, raw_request("GET", DOCUMENT))
+        client.loseConnection()
+        self.assertEqual((len(cancelled), client.value()), (1, b""))
+
+
+class MalformedTests(WebTestCase):
+    """What is no proper HTTP."""
+
+    def test_answers(self) -> None:
+        """Each gets a JSON error with a request id, and a closed connection."""
+        for data in (
+            b"nonsense\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"PUT " + DOCUMENT.encode() + b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+        ):
+            client = self.site.client()
+            self.site.send(client, data)
+            reply, rest = read_reply(client.value())
+            self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"), data)
+            self.assertEqual(reply.json()["requestId"], reply.header("X-Request-Id"))
+            self.assertFalse(client.connected)
+            self.assertEqual(rest, b"")
+
+    def test_targets(self) -> None:
+        """Bad escapes, control bytes and bytes that are not UTF-8 in a path are told by name."""
+        for path in (
+            b"/v1/buckets/b/documents/%zz",
+            b"/v1/buckets/b/documents/a\x00b",
+            b"/v1/buckets/b/documents/%ff",
+        ):
+            reply = self.site.request("GET", path)
+            self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"), path)
+
+    def test_header_injection(self) -> None:
+        """A header value of ours with a line end is not sent."""
+        client = self.site.client()
+        with self.assertRaises(ValueError):
+            client.protocol.dataReceived(raw_request("GET", "/injection"))
+        self.assertEqual(client.value(), b"")
+
+
+class BodyTests(WebTestCase):
+    """Limits of bodies."""
+
+    def test_too_large_is_told_before_it_is_read(self) -> None:
+        """By Content-Length alone; the client is not told to go on; little is read after it."""
+        client = self.site.client()
+        head = (
+            f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {10**12}\r\n\r\n"
+        )
+        self.site.send(client, head.encode())
+        reply, rest = read_reply(client.value())
+        self.assertEqual((reply.status, reply.header("Connection"), rest), (413, "close", b""))
+        self.assertTrue(client.connected, "the client must get to see the answer")
+        for _ in range(40):
+            self.site.send(client, b"x" * 65536)
+        self.assertFalse(client.connected)
+
+    def test_too_large_lingers_for_a_while_only(self) -> None:
+        """A client that neither sends nor closes is dropped."""
+        client = self.site.client()
+        self.site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nContent-Length: {10**12}\r\n\r\n".encode())
+        self.site.clock.pump([1] * int(LINGER_SECONDS + 2))
+        self.assertFalse(client.connected)
+
+    def test_too_large_chunked(self) -> None:
+        """Counted as it arrives."""
+        site = Site(limits=Limits(max_body=10))
+        client = site.client()
+        site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        site.send(client, b"8\r\n12345678\r\n")
+        self.assertEqual(client.value(), b"")
+        site.send(client, b"8\r\n12345678\r\n")
+        self.assertEqual(read_reply(client.value())[0].status, 413)
+
+    def test_little_is_drained(self) -> None:
+        """After a small refused body the connection goes on."""
+        site = Site(limits=Limits(max_body=10))
+        client = site.client()
+        site.send(client, raw_request("PUT", DOCUMENT, b"x" * 1000) + raw_request("GET", "/health"))
+        reply, rest = read_reply(client.value())
+        self.assertEqual((reply.status, read_reply(rest)[0].status), (413, 200))
+
+    def test_exactly_the_limit(self) -> None:
+        """A body of exactly the limit is taken, by either coding."""
+        site = Site({"set": Answer()}, limits=Limits(max_body=4))
+        self.assertEqual(site.request("PUT", DOCUMENT, b"1234").status, 200)
+        chunked = f"PUT {DOCUMENT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n0\r\n\r\n"
+        client = site.client()
+        site.send(client, chunked.encode())
+        self.assertEqual(read_reply(client.value())[0].status, 200)
+        self.assertEqual([call[1][1] for call in site.calls], [b"1234", b"1234"])
+
+    def test_room_is_given_back(self) -> None:
+        """Buffered bodies are reckoned with while they are held, and no longer; also after a hang-up."""
+        site = Site({"set": Answer()}, limits=Limits(max_buffered=10))
+        first = site.client()
+        site.send(first, raw_request("PUT", DOCUMENT, b"x" * 8)[:-2])
+        self.assertEqual(site.request("PUT", DOCUMENT, b"y" * 8).status, 503)
+        first.loseConnection()
+        self.assertEqual(site.request("PUT", DOCUMENT, b"y" * 8).status, 200)
+        self.assertEqual(site.factory.buffered_bytes, 0)
+
+    def test_refused_route_does_not_wait_for_its_body(self) -> None:
+        """A 404 is sent before the body came."""
+        client = self.site.client()
+        self.site.send(client, b"POST /no HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+        self.assertEqual(read_reply(client.value())[0].status, 404)
+
+    def test_100_continue(self) -> None:
+        """A body that is wanted is asked for."""
+        client = self.site.client()
+        head = f"PUT {DOCUMENT} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        self.site.send(client, head.encode())
+        self.assertEqual(client.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+class StreamTests(WebTestCase):
+    """Bodies handed over as they arrive, and bodies produced."""
+
+    def begin(self) -> Any:
+        client = self.site.client()
+        self.site.send(client, b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        return client
+
+    def test_parts_arrive_as_sent(self) -> None:
+        """Also what came before the reader; the end is told once."""
+        client = self.begin()
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        self.site.send(client, b"2\r\nde\r\n")
+        self.assertEqual(self.plugin.reader.parts, [b"abc", b"de"])
+        self.site.send(client, b"0\r\n\r\n")
+        self.assertEqual(self.plugin.reader.told, ["finished"])
+
+    def test_early_parts_are_bounded(self) -> None:
+        """While nobody reads, the client is held back; it goes on when somebody does."""
+        client = self.begin()
+        self.site.send(client, b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+        self.assertEqual(client.producerState, "paused")
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        self.assertEqual(client.producerState, "producing")
+
+    def test_pause_survives_an_emptied_send_buffer(self) -> None:
+        """What resumes writing must not resume a body that was paused."""
+        client = self.begin()
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        self.plugin.stream.pause()
+        client.protocol.pauseProducing()
+        client.protocol.resumeProducing()
+        self.assertEqual(client.producerState, "paused")
+        self.plugin.stream.resume()
+        self.assertEqual(client.producerState, "producing")
+
+    def test_paused_body_has_no_deadline(self) -> None:
+        """A client that we hold back is not too slow."""
+        client = self.begin()
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        self.plugin.stream.pause()
+        self.site.clock.pump([10] * 100)
+        self.assertTrue(client.connected)
+        self.plugin.stream.resume()
+        self.site.clock.pump([10] * 20)
+        self.assertFalse(client.connected)
+        self.assertEqual(self.plugin.reader.told, ["lost"])
+
+    def test_hang_up(self) -> None:
+        """The reader is told."""
+        client = self.begin()
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        client.loseConnection()
+        self.assertEqual(self.plugin.reader.told, ["lost"])
+
+    def test_answer_before_the_end(self) -> None:
+        """An answer may be complete before the body is; the connection goes on after it."""
+        client = self.begin()
+        self.plugin.stream.deliver_to(self.plugin.reader)
+        assert self.plugin.begun is not None
+        self.plugin.begun.callback(Response(200, [], b"early"))
+        self.assertEqual(read_reply(client.value())[0].body, b"early")
+        client.clear()
+        self.site.send(client, b"2\r\nde\r\n0\r\n\r\n" + raw_request("GET", "/health"))
+        self.assertEqual(read_reply(client.value())[0].status, 200)
+
+    def test_produced_body(self) -> None:
+        """Chunked, with pause and resume passed on, and the connection kept."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/produce"))
+        sink = self.plugin.producer.sink
+        assert sink is not None
+        sink.write(b"one")
+        client.protocol.pauseProducing()
+        client.protocol.resumeProducing()
+        sink.write(b"two")
+        sink.finish()
+        self.assertEqual(self.plugin.producer.told, ["pause", "resume"])
+        self.assertEqual(read_reply(client.value())[0].body, b"onetwo")
+        self.assertTrue(client.connected)
+
+    def test_produced_body_for_http_1_0(self) -> None:
+        """Ended by closing the connection."""
+        client = self.site.client()
+        self.site.send(client, b"GET /produce HTTP/1.0\r\n\r\n")
+        assert self.plugin.producer.sink is not None
+        self.plugin.producer.sink.write(b"one")
+        self.plugin.producer.sink.finish()
+        self.assertTrue(client.value().endswith(b"\r\n\r\none"))
+        self.assertFalse(client.connected)
+
+    def test_produced_body_cut(self) -> None:
+        """A body that cannot be completed ends without its last chunk."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/produce"))
+        assert self.plugin.producer.sink is not None
+        self.plugin.producer.sink.abort()
+        self.assertTrue(client.aborted)
+        self.assertNotIn(b"\r\n0\r\n", client.value())
+
+    def test_produced_body_hang_up_and_head(self) -> None:
+        """Cancelled when the client leaves, and when only the head is wanted."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/produce"))
+        client.loseConnection()
+        self.site.request("HEAD", "/produce")
+        self.assertEqual(self.plugin.producer.told, ["cancel", "cancel"])
+
+    def test_stalled_client_is_dropped(self) -> None:
+        """Who does not read its answer for a minute is cut off."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/produce"))
+        client.protocol.pauseProducing()
+        self.site.clock.pump([1] * 62)
+        self.assertTrue(client.aborted)
+
+
+class TimeoutTests(WebTestCase):
+    """Deadlines of the wire."""
+
+    def test_slow_headers(self) -> None:
+        """A header that trickles in does not push its deadline back."""
+        client = self.site.client()
+        for _ in range(12):
+            self.site.send(client, b"GET / HTTP/1.1\r\n"[:1])
+            self.site.clock.advance(1)
+        self.assertEqual(read_reply(client.value())[0].status, 408)
+        self.assertFalse(client.connected)
+
+    def test_slow_body(self) -> None:
+        """Neither does a body."""
+        client = self.site.client()
+        self.site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode())
+        for _ in range(125):
+            self.site.send(client, b"x")
+            self.site.clock.advance(1)
+        self.assertEqual(read_reply(client.value())[0].status, 408)
+
+    def test_idle(self) -> None:
+        """An idle connection is closed without a word; one whose request is under way is not."""
+        site = Site({"get_with_expiry": lambda key: Deferred()})
+        idle, busy = site.client(), site.client()
+        site.send(idle, raw_request("GET", "/health"))
+        site.send(busy, raw_request("GET", DOCUMENT))
+        idle.clear()
+        site.clock.pump([1] * 62)
+        self.assertEqual((idle.connected, idle.value(), busy.connected), (False, b"", True))
+
+
+class StopTests(WebTestCase):
+    """A graceful end."""
+
+    def test_requests_under_way_finish(self) -> None:
+        """Idle connections close at once, the others after their answer."""
+        waiting: Deferred[Any] = Deferred()
+        site = Site({"get_with_expiry": lambda key: waiting})
+        idle, busy = site.client(), site.client()
+        site.send(busy, raw_request("GET", DOCUMENT))
+        stopped = site.factory.stop()
+        self.assertEqual((idle.connected, busy.connected), (False, True))
+        self.assertNoResult(stopped)
+        waiting.callback(Answer(b"{}"))
+        self.assertEqual(read_reply(busy.value())[0].header("Connection"), "close")
+        self.successResultOf(stopped)
+        self.assertIsNone(site.factory.buildProtocol(None))
+        self.assertEqual(site.clock.getDelayedCalls(), [])
+
+    def test_grace_ends(self) -> None:
+        """What does not finish in time is cut off."""
+        site = Site({"get_with_expiry": lambda key: Deferred()})
+        busy = site.client()
+        site.send(busy, raw_request("GET", DOCUMENT))
+        stopped = site.factory.stop()
+        site.clock.advance(11)
+        self.successResultOf(stopped)
+        self.assertTrue(busy.aborted)
+
+
+class KleinTests(WebTestCase):
+    """Routes that only Klein understands."""
+
+    def test_plain_klein_handler(self) -> None:
+        """A plugin may use Klein as anywhere else, converters included."""
+        reply = self.site.request("GET", "/plain/2")
+        self.assertEqual((reply.status, reply.body, reply.header("X-Plain")), (200, b"number 50", "yes"))
+        self.assertEqual(self.site.request("GET", "/plain/x").json()["code"], "RouteNotFound")
+
+    def test_plain_klein_handler_that_fails(self) -> None:
+        """Its failure is a 500 like any other: JSON, an id, no traceback; the connection goes on."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/plain/0") + raw_request("GET", "/health"))
+        reply, rest = read_reply(client.value())
+        self.assertEqual((reply.status, reply.json()["code"]), (500, "Internal"))
+        self.assertEqual(read_reply(rest)[0].status, 200)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_endpoint_under_a_converter(self) -> None:
+        """The gateway's own kind of handler works there too, body and all."""
+        reply = self.site.request("POST", "/converted/5", b"body")
+        self.assertEqual(reply.json(), ["5", True])
+        self.assertEqual((self.plugin.reader.parts, self.plugin.reader.told), ([b"body"], ["finished"]))
+
+    def test_keys_with_slashes(self) -> None:
+        """An encoded slash is part of the key, never a separator."""
+        self.site.request("GET", "/v1/buckets/b/documents/a%2Fappend%25")
+        self.assertEqual(self.site.calls[-1][1], (b"a/append%",))
+        self.assertEqual(self.site.request("GET", "/v1/buckets/b/documents/a/b").status, 404)
+
+
+class PluginTests(WebTestCase):
+    """Hooks."""
+
+    def test_interface(self) -> None:
+        """Plugins offer what the interface says."""
+        verifyObject(IGatewayPlugin, self.plugin)
+
+    def test_hooks(self) -> None:
+        """A request can be answered, an answer changed, an operation counted."""
+        self.assertEqual(self.site.request("GET", DOCUMENT, headers={"X-Short-Cut": "1"}).json(), "short cut")
+        self.assertEqual(self.site.request("GET", "/no").header("X-Seen"), "404")
+        self.site.request("GET", DOCUMENT)
+        self.assertEqual(self.plugin.operations, [("get", "ok", 1)])
+
+    def test_metrics(self) -> None:
+        """Requests by route, method and status; operations by outcome; connections."""
+        site = Site({"get_with_expiry": Answer(b"{}")}, plugins=[Metrics()])
+        client = site.client()
+        site.send(client, raw_request("GET", DOCUMENT) * 3 + raw_request("BREW", "/pot"))
+        text = site.request("GET", "/metrics").body.decode()
+        for line in (
+            'couchgateway_requests_total{method="GET",route="get_document",status="200"} 3.0',
+            'couchgateway_requests_total{method="other",route="none",status="404"} 1.0',
+            'couchgateway_operations_total{operation="get",outcome="ok"} 3.0',
+            'couchgateway_request_seconds_count{route="get_document"} 3.0',
+            "couchgateway_client_connections 2.0",
+            "couchgateway_cluster_connections 1.0",
+        ):
+            self.assertIn(line, text)
