@@ -108,7 +108,7 @@ def read_line(number: int, data: bytes, key_field: str = "id", value_field: str 
     key = json.loads(members[key_field])
     if not isinstance(key, str):
         raise LineError(f"{key_field!r} is not a string")
-    operation = f'{{"operation":"set","key":{members[key_field]},"value":{members[value_field]}}}'
+    operation = f'{{"op":"set","key":{members[key_field]},"value":{members[value_field]}}}'
     return Line(number, key, operation.encode("utf-8"))
 
 

@@ -18,8 +18,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import load
+from gateway.batchops import Operation, read_operation, success_line
 from gateway.load import Loader, read_answers
 from gateway.loadfile import LINE_BYTES, LineError, LoadError, Progress, Source, read_line
+from tests.gateway.support import Answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -28,16 +30,14 @@ JSON = st.recursive(
 )
 
 
-def told(status: int = 200, code: str = "", retry: str = "never") -> bytes:
-    """Return one line of a gateway's answer to a batch."""
-    if status == 200:
-        return b'{"status":200,"cas":"01"}'
+def told(status: int, code: str, retry: str = "never") -> bytes:
+    """Return one line of a gateway's answer to a batch: a failure."""
     error = {"code": code, "message": f"about {code}", "retry": retry}
     return json.dumps({"status": status, "error": error}).encode()
 
 
 class Gateway:
-    """Takes batches as the real one would, and answers when it is told to."""
+    """Takes batches, reads and answers their lines as the real one does, when it is told to."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Any] = {}
@@ -72,13 +72,15 @@ class Gateway:
         """Store what may be stored; return the answers."""
         answers = []
         for line in body.splitlines():
-            operation = json.loads(line)
-            key = operation["key"]
+            operation = Operation()
+            read_operation(line, operation)
+            assert operation.name == "set" and operation.raw_value is not None
+            key = operation.key.decode()
             if self.lines.get(key):
                 answers.append(self.lines[key].pop(0))
             else:
-                self.documents[key] = operation["value"]
-                answers.append(told())
+                self.documents[key] = json.loads(operation.raw_value)
+                answers.append(success_line(len(answers), operation, Answer()))
         return b"".join(answer + b"\n" for answer in answers)
 
 
@@ -312,9 +314,7 @@ class LineTests(SynchronousTestCase):
             read_line(7, line.encode("utf-8", "surrogatepass")) if ascii_only else read_line(7, line.encode())
         )
         operation = json.loads(found.operation)
-        self.assertEqual(
-            (operation["key"], operation["value"], operation["operation"]), (key, document, "set")
-        )
+        self.assertEqual(operation, {"op": "set", "key": key, "value": document})
         self.assertIn(text.encode(), found.operation)
         self.assertEqual((found.number, found.key), (7, key))
 
