@@ -717,7 +717,7 @@ class Commands:
         :returns: MultiResult: name -> dict of ``host:port`` -> value, an int where it is one.
         """
         if keys is None:
-            groups = [""]
+            groups: list[Any] = [""]
         else:
             groups = [keys] if isinstance(keys, (str, bytes)) else list(keys)
         names = []

@@ -1,0 +1,3 @@
+"""Couchbase for Twisted: Deferreds, or results with callbacks, on the SDK's protocol core."""
+
+__version__ = "1.2.5"

@@ -1,0 +1,253 @@
+"""Operations under way: a request, who waits for it, and how far it got.
+
+A call is the request itself with a few more fields, so that an operation costs one object beside
+its Deferred. Whoever holds a call (a node's connection, a queue) can drop it at any time with
+:meth:`Call.abandon`; a finished call ignores everything that still arrives for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, InternalSDKError
+from couchbase.protocol.operations import Request, failed_result
+from couchbase.result import AsyncResult, MultiResult
+
+_log = Logger()
+
+
+class Call(Request):
+    """One operation under way."""
+
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "done",
+        "following",
+        "last_status",
+        "opaque",
+        "pending",
+        "sent",
+    )
+
+    deadline: float
+    """Instant of the clock at which the caller gives up."""
+    opaque: int
+    pending: dict[int, Call] | None
+    """The table of the connection that waits for the answer, ``None`` while none does."""
+    sent: bool
+    """Whether it was handed to a connection, so that the server may carry it out."""
+    done: bool
+    attempts: int
+    """How often it was put off because of a temporary failure."""
+    last_status: int
+    """Status of the answer that put it off."""
+    following: Callable[[Call, Any], bool] | None
+    """What happens between the answer and the caller (waiting for copies, order of a key): called
+    with the call and its result; true if it takes over."""
+
+    def __init__(self) -> None:
+        self.pending = None
+        self.sent = self.done = False
+        self.attempts = self.last_status = 0
+        self.following = None
+
+    def succeed(self, result: Any) -> None:
+        """End with a result."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Leave whatever table the call is in; its answer, if one comes, is ignored."""
+        self.done = True
+        pending = self.pending
+        if pending is not None:
+            pending.pop(self.opaque, None)
+            self.pending = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.operation.name} {self.key!r}>"
+
+
+class DeferredCall(Call):
+    """A call whose end fires a Deferred."""
+
+    __slots__ = ("deferred",)
+
+    deferred: Deferred[Any]
+
+    def succeed(self, result: Any) -> None:
+        """Fire the Deferred."""
+        following = self.following
+        if following is not None and following(self, result):
+            return
+        if not self.done:
+            self.done = True
+            self.deferred.callback(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Fire the Deferred with the error, which gets its ``all_results``."""
+        if not self.done:
+            self.done = True
+            self.deferred.errback(with_results(self, error))
+
+    def cancelled(self, deferred: Deferred[Any]) -> None:
+        """Canceller of the Deferred."""
+        self.abandon()
+
+
+class AsyncCall(Call):
+    """A call that ends in an AsyncResult, alone or as one of many."""
+
+    __slots__ = ("async_result",)
+
+    async_result: AsyncResult
+
+    def succeed(self, result: Any) -> None:
+        """Hand the result to the AsyncResult's callback."""
+        following = self.following
+        if following is not None and following(self, result):
+            return
+        if self.done:
+            return
+        self.done = True
+        answer = self.async_result
+        answer._remaining = 0
+        answer[self.key] = result
+        if result._rc:
+            answer.all_ok = 0
+        try:
+            answer.callback(result)
+        except AttributeError:
+            report_unset(answer)
+        except Exception:  # noqa: BLE001 - a program's callback must not end the connection
+            _log.failure("a callback failed")
+
+    def fail(self, error: BaseException) -> None:
+        """Hand the error to the AsyncResult's errback."""
+        if not self.done:
+            self.done = True
+            answer = self.async_result
+            answer._remaining = 0
+            answer.all_ok = 0
+            if isinstance(error, CouchbaseError):
+                answer[self.key] = failed_result(self, error.rc)
+                error.all_results = answer
+            call_errback(answer, error)
+
+
+class GroupCall(Call):
+    """A call of a multi operation."""
+
+    __slots__ = ("group",)
+
+    group: Group
+
+    def succeed(self, result: Any) -> None:
+        """Add the result to the group's."""
+        following = self.following
+        if following is not None and following(self, result):
+            return
+        if not self.done:
+            self.done = True
+            self.group.add(self.key, result, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Add a failed result to the group's."""
+        if not self.done:
+            self.done = True
+            if isinstance(error, CouchbaseError):
+                result = error.result if error.result is not None else failed_result(self, error.rc)
+            else:
+                result = failed_result(self, rc.ERROR)
+            self.group.add(self.key, result, error)
+
+
+class Group:
+    """The calls of one multi operation, and where their results gather.
+
+    :param results: filled as answers arrive.
+    :param finish: called once, when the last is in, with the first error or ``None``.
+    """
+
+    __slots__ = ("_finish", "calls", "error", "remaining", "results")
+
+    def __init__(
+        self,
+        results: MultiResult,
+        count: int,
+        finish: Callable[[MultiResult, BaseException | None], None],
+    ) -> None:
+        self.results = results
+        self.remaining = count
+        self.calls: Sequence[Call] = ()
+        self.error: BaseException | None = None
+        self._finish = finish
+
+    def add(self, key: Any, result: Any, error: BaseException | None) -> None:
+        """Take the outcome of one operation."""
+        results = self.results
+        if key in results:
+            warnings.warn(f"Found duplicate key {key!r}", RuntimeWarning, stacklevel=2)
+        results[key] = result
+        if result._rc:
+            results.all_ok = 0
+        if error is not None and self.error is None:
+            self.error = error
+        self.remaining -= 1
+        if isinstance(results, AsyncResult):
+            results._remaining = self.remaining
+        if not self.remaining:
+            if self.error is not None:
+                results.all_ok = 0
+                if isinstance(self.error, CouchbaseError):
+                    self.error.all_results = results
+            self._finish(results, self.error)
+
+    def abandon(self, deferred: Deferred[Any]) -> None:
+        """Canceller of the group's Deferred: give up every operation still open."""
+        for call in self.calls:
+            if not call.done:
+                call.abandon()
+
+
+def with_results(call: Call, error: BaseException) -> BaseException:
+    """Give an error of a single operation the ``all_results`` that SDK 1.2 promises."""
+    if isinstance(error, CouchbaseError) and not error.all_results:
+        results = MultiResult()
+        results.all_ok = 0
+        try:
+            results[call.key] = error.result if error.result is not None else failed_result(call, error.rc)
+        except TypeError:
+            # A custom transcoder may take keys that cannot be hashed.
+            pass
+        error.all_results = results
+    return error
+
+
+def call_errback(answer: AsyncResult, error: BaseException) -> None:
+    """Hand an error to an AsyncResult's errback."""
+    try:
+        answer.errback(answer, type(error), error, error.__traceback__)
+    except AttributeError:
+        report_unset(answer)
+    except Exception:  # noqa: BLE001 - a program's errback must not end the connection
+        _log.failure("an errback failed")
+
+
+def report_unset(answer: AsyncResult) -> None:
+    """Say that results arrived for which nobody set callbacks (or that a callback is broken)."""
+    if not hasattr(answer, "callback") or not hasattr(answer, "errback"):
+        error = InternalSDKError.pyexc("a result arrived, and no callback was set", obj=answer)
+        _log.error("{error}", error=error)
+    else:
+        _log.failure("a callback failed")
