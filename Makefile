@@ -15,7 +15,7 @@ INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop run test lint types format bench lock clean
+.PHONY: help install interop run test lint types format bench docs lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
 	@echo "make bench   measure everything that docs/performance.md quotes"
+	@echo "make docs    run every sample of the pages again, and write down what it prints"
 	@echo "make clean   remove environments and everything generated"
 
 # The lock says which versions; the stamp makes the second run quick. An editable install comes last so that
@@ -77,8 +78,13 @@ types: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED) interop
+	@test ! -x $(INTEROP_VENV)/bin/python || $(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt
 	@for name in client gateway batch memory; do \
 		echo "== bench/$$name.py"; $(BIN)/python -m bench.$$name || exit 1; done
+
+# The samples of README.md and docs/ are what these commands print; a test compares them.
+docs: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.console
 
 # The one way to renew the lock: the newest versions that work on every Python supported, with markers where
 # those differ.

@@ -1,0 +1,119 @@
+"""txcouchbase beside the official client, against the same couchnode; then couchnode itself.
+
+    python -m bench.client [OPERATIONS] [ROUNDS]
+
+The official 4.x client takes part if ``.venv-interop`` has it (``make interop``), with the Twisted of
+bench/requirements.txt.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+from bench.harness import HERE, OFFICIAL_PYTHON, OWN_PYTHON, Samples, Server, machine, run_json
+from bench.serve import PASSWORD, USER
+from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.frames import FrameReader, encode_request
+from couchbase.protocol.hashing import vbucket_of
+
+FLAVOURS = {
+    "official 4.x, Deferreds": "official",
+    "txcouchbase Connection": "deferred",
+    "txcouchbase TxAsyncConnection": "async",
+}
+BASE = "official 4.x, Deferreds"
+WORKER_SECONDS = 300
+
+
+def has_official() -> bool:
+    """Say whether the official client can take part."""
+    if not OFFICIAL_PYTHON.exists():
+        return False
+    check = [str(OFFICIAL_PYTHON), "-c", "import txcouchbase.cluster"]
+    return subprocess.run(check, cwd="/", capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def measure_clients(node: Server, count: int, rounds: int) -> tuple[Samples, Samples]:
+    """Return (operations a second, CPU microseconds an operation)."""
+    rates, costs = Samples(), Samples()
+    flavours = {name: kind for name, kind in FLAVOURS.items() if kind != "official" or has_official()}
+    for _ in range(rounds):
+        for name, kind in flavours.items():
+            python = str(OFFICIAL_PYTHON) if kind == "official" else OWN_PYTHON
+            command = [python, str(HERE / "client_worker.py"), kind, node.address, USER, PASSWORD, str(count)]
+            # From elsewhere, so that the official client is not hidden by this checkout's package.
+            for case, (rate, cost) in run_json(command, cwd="/", timeout=WORKER_SECONDS).items():
+                rates.add(name, case, rate)
+                costs.add(name, case, cost)
+    return rates, costs
+
+
+def measure_node(node: Server, count: int, rounds: int) -> Samples:
+    """Return gets a second of the node: by the clock, and by the CPU time it used.
+
+    The generator sends ready-made bytes and only counts the answer's, so that the node is what is measured.
+    """
+    samples = Samples()
+    host, port = node.address.split("//")[1].split(",")[0].rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = FrameReader()
+
+        def ask(request: bytes) -> None:
+            connection.sendall(request)
+            frames = []
+            while not frames:
+                frames = reader.feed(connection.recv(65536))
+            if frames[0].specific != Status.SUCCESS:
+                raise RuntimeError(f"the node answered {frames[0]}")
+
+        ask(encode_request(Opcode.HELLO, key=b"bench", value=struct.pack(">H", 0x06)))
+        ask(encode_request(Opcode.SASL_AUTH, key=b"PLAIN", value=f"\0{USER}\0{PASSWORD}".encode()))
+        ask(encode_request(Opcode.SELECT_BUCKET, key=b"default"))
+        key = b"bench-raw"
+        vbucket = vbucket_of(key, 1024)
+        ask(encode_request(Opcode.SET, key=key, extras=bytes(8), value=b"x" * 100, vbucket=vbucket))
+        get = encode_request(Opcode.GET, key=key, vbucket=vbucket)
+        connection.sendall(get)
+        answer_bytes = len(connection.recv(65536))
+        block = get * 100
+        under_way = 4
+        for _ in range(rounds):
+            begun, used = time.perf_counter(), node.cpu_seconds()
+            for _ in range(under_way):
+                connection.sendall(block)
+            expected, blocks = count * answer_bytes, count // 100 - under_way
+            received, acknowledged = 0, 0
+            while received < expected:
+                received += len(connection.recv(262144))
+                while blocks and received >= (acknowledged + 1) * 100 * answer_bytes:
+                    acknowledged += 1
+                    blocks -= 1
+                    connection.sendall(block)
+            samples.add("couchnode", "gets a second", count / (time.perf_counter() - begun))
+            samples.add("couchnode", "gets a CPU second of the node", count / (node.cpu_seconds() - used))
+    return samples
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    with Server("node") as node:
+        rates, costs = measure_clients(node, count, rounds)
+        own = measure_node(node, count * 5, rounds)
+    base = BASE if BASE in rates.rows() else None
+    print(f"{machine()}; {count} operations a round, medians of {rounds} rounds\n")
+    print(rates.table("operations a second", base=base), end="\n\n")
+    print(costs.table("CPU us of the client an operation", digits=2, base=base), end="\n\n")
+    print(own.table("raw pipelining client, 400 gets under way"))
+    if base is None:
+        print("\nThe official client did not take part: make interop, and see bench/requirements.txt.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the measurements share: servers in processes of their own, medians, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+OWN_PYTHON = sys.executable
+OFFICIAL_PYTHON = HERE.parent / ".venv-interop" / "bin" / "python"
+START_SECONDS = 60
+
+
+class Server(AbstractContextManager["Server"]):
+    """A role of :mod:`bench.serve` in its own process; use as a context manager.
+
+    :param arguments: the role and what it takes.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._name = " ".join(arguments)
+        self._process = subprocess.Popen(
+            [OWN_PYTHON, "-m", "bench.serve", *arguments],
+            cwd=HERE.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.address: str = self._told()["address"]
+        """URL or connection string."""
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """Return user and system time that it has used so far."""
+        return float(self._ask("cpu"))
+
+    def resident_bytes(self) -> int:
+        """Return its resident size now."""
+        return int(self._ask("resident"))
+
+    def _ask(self, what: str) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(what + "\n")
+        self._process.stdin.flush()
+        return self._told()[what]
+
+    def _told(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._name} ended with status {self._process.wait()}")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop it: it ends when its standard input does."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def run_json(command: Sequence[str], **options: Any) -> Any:
+    """Run a command that prints one JSON text, and return it."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}")
+    return json.loads(done.stdout)
+
+
+class Samples:
+    """Figures by (row, column), one for each round."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, row: str, column: str, figure: float) -> None:
+        """Note one round's figure."""
+        self._figures.setdefault(row, {}).setdefault(column, []).append(figure)
+
+    def median(self, row: str, column: str) -> float | None:
+        """Return the median over the rounds; ``None`` if there was none."""
+        figures = self._figures.get(row, {}).get(column)
+        return statistics.median(figures) if figures else None
+
+    def rows(self) -> list[str]:
+        """Return the rows in the order of their first figures."""
+        return list(self._figures)
+
+    def columns(self) -> list[str]:
+        """Return the columns in the order of their first figures."""
+        return list(dict.fromkeys(column for row in self._figures.values() for column in row))
+
+    def table(self, title: str, digits: int = 0, base: str | None = None) -> str:
+        """Return a Markdown table of medians; with ``base`` each figure is also told as a ratio to it.
+
+        :param digits: after the decimal point.
+        :param base: a row.
+        """
+        columns = self.columns()
+        lines = [f"| {title} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+        for row in self.rows():
+            cells = []
+            for column in columns:
+                figure, unit = self.median(row, column), None
+                if base is not None and row != base:
+                    unit = self.median(base, column)
+                if figure is None:
+                    cells.append("-")
+                else:
+                    cells.append(f"{figure:,.{digits}f}" + (f" ({figure / unit:.2f}x)" if unit else ""))
+            lines.append(f"| {row} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def machine() -> str:
+    """Return one line about where this was measured."""
+    return (
+        f"{platform.python_implementation()} {platform.python_version()},"
+        f" {os.cpu_count()} cores, {platform.system()} {platform.machine()}, loopback"
+    )

@@ -1,0 +1,163 @@
+"""Samples of the pages, run against a real gateway.
+
+A fenced block marked ``console`` holds commands, each after ``$ `` (continued after a backslash), and under
+each what it prints. ``python -m tests.tooling.console`` runs them all and writes the pages anew; the test
+beside this compares, with what differs from run to run (CAS, dates, request ids, times) left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.tooling.sources import ROOT
+
+PAGES = ["README.md", "docs/tutorial.md", "docs/howto/load-documents.md", "docs/sdk.md"]
+"""Pages with samples. Each is run from its top against a gateway of its own, freshly started."""
+
+TOLD_URL = "http://127.0.0.1:8080"
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+START_SECONDS = 60
+COMMAND_SECONDS = 60
+
+_BLURRED = [
+    (re.compile(r"\r"), ""),
+    (re.compile(r"^(date|x-request-id|etag|x-cb-mutationtoken|expires): .*$", re.I | re.M), r"\1: ~"),
+    (re.compile(r'"(cas|requestId)": ?"[^"]*"'), r'"\1":"~"'),
+    (re.compile(r"\([\d.]+ s, \d+ documents a second\)"), "(~)"),
+    (re.compile(r"[ \t]+$", re.M), ""),
+]
+
+
+class Sample(NamedTuple):
+    """One command and what it prints."""
+
+    command: str
+    """As written, with its continuation lines."""
+    output: str
+
+
+def blurred(text: str) -> str:
+    """Return ``text`` without what differs from one run to the next."""
+    for pattern, replacement in _BLURRED:
+        text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+def samples(block: str) -> list[Sample]:
+    """Return the commands of one block."""
+    found: list[Sample] = []
+    command: list[str] = []
+    output: list[str] = []
+    for line in block.splitlines():
+        if command and command[-1].endswith("\\"):
+            command.append(line)
+        elif line.startswith("$ "):
+            if command:
+                found.append(Sample("\n".join(command), "\n".join(output)))
+            command, output = [line[2:]], []
+        else:
+            output.append(line)
+    if command:
+        found.append(Sample("\n".join(command), "\n".join(output)))
+    return found
+
+
+def run(command: str, url: str, environment: dict[str, str]) -> str:
+    """Run one command against the gateway at ``url``; return what it prints on both outputs."""
+    done = subprocess.run(
+        ["bash", "-c", command.replace(TOLD_URL, url)],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=COMMAND_SECONDS,
+    )
+    text = done.stdout.decode("utf-8").replace("\r", "").replace(url, TOLD_URL)
+    return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n")) if text else ""
+
+
+def rerun(page: str, url: str, connection_string: str) -> str:
+    """Run every sample of a page's text; return the text with what they print now."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "CONNECTION_STRING": connection_string,
+        "LC_ALL": "C.UTF-8",
+    }
+
+    def again(block: re.Match[str]) -> str:
+        parts = []
+        for sample in samples(block.group(1)):
+            output = run(sample.command, url, environment)
+            same = blurred(output) == blurred(sample.output)
+            parts.append(f"$ {sample.command}\n")
+            # A page is not touched for the sake of a new CAS alone.
+            told = sample.output if same else output
+            parts.append(told.rstrip("\n") + "\n" if told.strip() else "")
+        return "```console\n" + "".join(parts) + "```"
+
+    return BLOCK.sub(again, page)
+
+
+@contextmanager
+def gateway() -> Iterator[tuple[str, str]]:
+    """Run ``twistd couchgateway`` on its embedded node, in memory; yields its URL and connection string."""
+    twistd = Path(sys.executable).with_name("twistd")
+    process = subprocess.Popen(
+        [str(twistd), "--nodaemon", "--pidfile=", "couchgateway", "--ephemeral", "--listen"]
+        + ["tcp:0:interface=127.0.0.1"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COUCHGATEWAY_")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    too_long = threading.Timer(START_SECONDS, process.kill)
+    too_long.start()
+    told = ""
+    url = node = None
+    try:
+        for line in process.stdout:
+            told += line
+            url = url or re.search(r"listens on (http://\S+)", line)
+            node = node or re.search(r"embedded node: (couchbase://[^,\s]+)", line)
+            if url and node:
+                break
+        too_long.cancel()
+        if not url or not node:
+            raise RuntimeError(f"twistd couchgateway did not start:\n{told}")
+        # What it logs later must not fill the pipe.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield url.group(1), node.group(1)
+    finally:
+        too_long.cancel()
+        process.terminate()
+        process.wait(START_SECONDS)
+        process.stdout.close()
+
+
+def main() -> None:
+    """Run all samples, and write the pages whose samples print something else now."""
+    for name in PAGES:
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        with gateway() as (url, connection_string):
+            after = rerun(before, url, connection_string)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"{name}: written anew")
+
+
+if __name__ == "__main__":
+    main()
