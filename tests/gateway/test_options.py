@@ -1,0 +1,141 @@
+"""Options, their sources, and what is refused at start."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from unittest import mock
+
+from twisted.python.filepath import FilePath
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.options import SETTINGS, Options, Settings, is_local, resolve
+
+
+class ResolveTests(SynchronousTestCase):
+    """Command line over environment over file over default."""
+
+    def file(self, content: str, name: str = "c.toml") -> str:
+        path = FilePath(self.mktemp())
+        path.makedirs()
+        path.child(name).setContent(content.encode())
+        return path.child(name).path  # type: ignore[no-any-return]
+
+    def resolve(self, arguments: list[str], environment: dict[str, str] | None = None) -> Settings:
+        options = Options()
+        with mock.patch.dict(os.environ, environment or {}, clear=True):
+            os.environ.setdefault("HOME", os.getcwd())
+            options.parseOptions(arguments)
+        assert options.settings is not None
+        return options.settings
+
+    def refuses(self, words: str, arguments: list[str], environment: dict[str, str] | None = None) -> None:
+        with self.assertRaises(UsageError) as caught:
+            self.resolve(arguments, environment)
+        self.assertIn(words, str(caught.exception))
+
+    def test_defaults(self) -> None:
+        """Without a word: loopback, an embedded node with its data in the user's folder, anyone may call."""
+        settings = self.resolve([])
+        self.assertEqual(settings.listen, ["tcp:8080:interface=127.0.0.1"])
+        self.assertEqual((settings.auth, settings.cluster, settings.bucket), ("none", None, "default"))
+        self.assertTrue((settings.data or "").endswith("couchgateway"))
+        self.assertEqual(settings.limits.max_body, 20 * 2**20)
+
+    def test_precedence(self) -> None:
+        """Of each option by itself."""
+        path = self.file('bucket = "file"\ntimeout = 9\nmax_body = "1K"\naccess-log = true\n')
+        environment = {
+            "COUCHGATEWAY_CONFIG": path,
+            "COUCHGATEWAY_BUCKET": "environment",
+            "COUCHGATEWAY_TIMEOUT": "8",
+        }
+        settings = self.resolve(["--bucket", "line", "--ephemeral"], environment)
+        self.assertEqual((settings.bucket, settings.timeout, settings.limits.max_body), ("line", 8.0, 1024))
+        self.assertTrue(settings.access_log)
+        self.assertIsNone(settings.data)
+
+    def test_lists(self) -> None:
+        """A repeatable option is replaced as a whole, never mixed."""
+        path = self.file('listen = ["tcp:1:interface=127.0.0.1", "tcp:2:interface=127.0.0.1"]')
+        self.assertEqual(len(self.resolve(["--config", path]).listen), 2)
+        environment = {"COUCHGATEWAY_LISTEN": "tcp:3:interface=localhost unix:/run/s"}
+        self.assertEqual(self.resolve(["--config", path], environment).listen[1], "unix:/run/s")
+        given = ["--listen", "tcp:4:interface=127.0.0.1", "--listen", "tcp6:5:interface=\\:\\:1"]
+        self.assertEqual(len(self.resolve(given, environment).listen), 2)
+
+    def test_wrong_values_name_their_source(self) -> None:
+        """The option, the variable, or the line of the file, and what it takes."""
+        path = self.file("timeout = -1")
+        unknown = self.file("tiemout = 1")
+        broken = self.file("timeout")
+        for words, arguments, environment in (
+            ("--timeout: 'x' is not a number of seconds", ["--timeout", "x"], {}),
+            ("--max-body: '20X'", ["--max-body", "20X"], {}),
+            ("--max-clients: '0'", ["--max-clients", "0"], {}),
+            ("--nodes: '17' is not a whole number from 1 to 16", ["--nodes", "17"], {}),
+            ("--listen: 'nonsense'", ["--listen", "nonsense"], {}),
+            ("--cluster: 'host'", ["--cluster", "host"], {}),
+            ("--bucket: 'a b'", ["--bucket", "a b"], {}),
+            ("--auth: 'maybe'", ["--auth", "maybe"], {}),
+            ("--config: there is no file", ["--config", "/nonexistent"], {}),
+            ("COUCHGATEWAY_TIMEOUT: '0'", [], {"COUCHGATEWAY_TIMEOUT": "0"}),
+            ("COUCHGATEWAY_NONSENSE", [], {"COUCHGATEWAY_NONSENSE": "1"}),
+            ("COUCHGATEWAY_EPHEMERAL: 'maybe'", [], {"COUCHGATEWAY_EPHEMERAL": "maybe"}),
+            ("c.toml: timeout: '-1'", ["--config", path], {}),
+            ("c.toml: tiemout: there is no such setting", ["--config", unknown], {}),
+            ("--config: ", ["--config", broken], {}),
+        ):
+            self.refuses(words, arguments, environment)
+
+    def test_what_does_not_go_together(self) -> None:
+        """Each combination is told by the option that is wrong."""
+        password = self.file("secret\n", "password")
+        account = ["--user", "u", "--password-file", password]
+        cluster = ["--cluster", "couchbase://h"]
+        for words, arguments in (
+            ("--ephemeral: it excludes --data", ["--ephemeral", "--data", "d"]),
+            ("--data: it is about the embedded node", [*cluster, "--data", "d"]),
+            ("--nodes: it is about the embedded node", [*cluster, "--nodes", "2"]),
+            ("--user: it needs --password-file", ["--user", "u"]),
+            ("--password-file: it needs --user", ["--password-file", password]),
+            ("--auth: none lets anyone in", ["--listen", "tcp:1", "--auth", "none"]),
+            ("--auth: none needs a service account", [*cluster, "--auth", "none"]),
+            ("--auth: passthrough with the embedded node", ["--auth", "passthrough"]),
+            ("--auth: passthrough with the embedded node", ["--listen", "tcp:1"]),
+            ("--replicas: 1 replicas need at least 2 nodes", ["--replicas", "1"]),
+            ("first line", ["--user", "u", "--password-file", self.file("\nx", "empty")]),
+        ):
+            self.refuses(words, arguments)
+        self.assertEqual(self.resolve([*cluster]).auth, "passthrough")
+        self.assertEqual(self.resolve([*cluster, *account, "--auth", "none"]).password, "secret")
+        self.assertEqual(self.resolve(["--listen", "tcp:1", "--auth", "none", "--insecure"]).auth, "none")
+        self.assertEqual(self.resolve(["--listen", "tcp:1", *account]).auth, "passthrough")
+
+    def test_local_endpoints(self) -> None:
+        """Loopback and Unix sockets, and nothing that is not known to be one of them."""
+        for endpoint, local in (
+            ("tcp:8080:interface=127.0.0.1", True),
+            ("tcp:8080:interface=localhost", True),
+            ("tcp6:8080:interface=\\:\\:1", True),
+            ("ssl:8443:interface=127.0.0.1:privateKey=k", True),
+            ("unix:/run/s", True),
+            ("tcp:8080", False),
+            ("tcp:8080:interface=0.0.0.0", False),
+            ("tcp:8080:interface=192.168.0.1", False),
+            ("systemd:domain=INET:index=0", False),
+        ):
+            self.assertEqual(is_local(endpoint), local, endpoint)
+
+    def test_every_setting_has_a_text_and_a_field(self) -> None:
+        """The table and the result agree."""
+        fields: Any = set(Settings.__dataclass_fields__) | set(Settings.__annotations__)
+        limits = set(resolve({}, {"HOME": "."}).limits.__dict__)
+        for setting in SETTINGS:
+            known = setting.attribute in fields | limits or setting.attribute in (
+                "config",
+                "ephemeral",
+                "password_file",
+            )
+            self.assertTrue(known and setting.text.endswith("."), setting.name)
