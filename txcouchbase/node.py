@@ -1,0 +1,292 @@
+"""One connection to one node: handshake, operations in flight, one write a reactor turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet import threads
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol.constants import RESPONSE_MAGICS, Magic, ServerOpcode
+from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
+from couchbase.protocol.handshake import Session
+from couchbase.protocol.operations import client_error, complete, head
+from couchbase.protocol.plans import Compute, Exchange, Pause
+from couchbase.protocol.statuses import Action, action_for
+from txcouchbase.calls import Call
+
+_log = Logger()
+
+MAX_PENDING = 65_536
+"""Operations that may wait for answers on one connection."""
+
+_SERVER_REQUEST = int(Magic.SERVER_REQUEST)
+
+
+class NodeProtocol(Protocol):
+    """The client's end of a connection to the key-value service of a node.
+
+    :param reactor: provides time.
+    :param answered: called with (protocol, call, status, frame, action) for an answer that is to be
+        retried, or sent elsewhere; the call has left this connection by then.
+    :param pushed: called with (protocol, configuration bytes) when the server pushes a map.
+    :param writable: called with (protocol, bool) when the peer stops and starts taking bytes.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        answered: Callable[[NodeProtocol, Call, Frame, Action], None],
+        pushed: Callable[[NodeProtocol, bytes], None],
+        writable: Callable[[NodeProtocol, bool], None],
+    ) -> None:
+        self._reactor = reactor
+        self._answered = answered
+        self._pushed = pushed
+        self._writable = writable
+        self._reader = FrameReader(magics=RESPONSE_MAGICS)
+        self._out: list[bytes] = []
+        self._flushing: Any = None
+        self._reading = False
+        self._opaque = 0
+        self.pending: dict[int, Call] = {}
+        # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
+        self._questions: dict[int, Callable[[Frame | None], bool]] = {}
+        self.session = Session(frozenset(), None, {})
+        self.lost: Deferred[Failure] = Deferred()
+        self.is_lost = False
+
+    # --- operations ------------------------------------------------------------------------
+
+    def send(self, call: Call, vbucket: int) -> None:
+        """Put an operation on the wire by the end of this reactor turn."""
+        pending = self.pending
+        if len(pending) >= MAX_PENDING:
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, f"{MAX_PENDING} operations wait for this node"))
+            return
+        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
+        call.opaque = opaque
+        call.pending = pending
+        call.sent = True
+        pending[opaque] = call
+        out = self._out
+        if not out and not self._reading:
+            self._schedule()
+        if call.framing:
+            out.append(head(call, vbucket, opaque))
+        else:
+            # head(), by hand: this is the path of nearly every operation.
+            key, extras, value = call.key_bytes, call.extras, call.value
+            call.vbucket = vbucket
+            size, more = len(key), len(extras)
+            out.append(
+                HEADER.pack(
+                    0x80,
+                    call.operation[1],
+                    size,
+                    more,
+                    0,
+                    vbucket,
+                    size + more + len(value),
+                    opaque,
+                    call.cas,
+                )
+            )
+            out.append(extras + key if more else key)
+        if call.value:
+            out.append(call.value)
+
+    def ask(self, opcode: int, listener: Callable[[Frame | None], bool], **fields: Any) -> None:
+        """Send a request of the driver's own.
+
+        :param listener: called with each answer, true to wait for more, and with ``None`` if the
+            connection is lost first.
+        """
+        if self.is_lost:
+            listener(None)
+            return
+        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
+        self._questions[opaque] = listener
+        if not self._out and not self._reading:
+            self._schedule()
+        self._out.append(encode_request(opcode, opaque=opaque, **fields))
+
+    def ask_once(self, opcode: int, **fields: Any) -> Deferred[Frame | None]:
+        """Send a request of the driver's own; fires with its answer, ``None`` if the node is lost."""
+        answer: Deferred[Frame | None] = Deferred()
+
+        def listener(frame: Frame | None) -> bool:
+            if not answer.called:
+                answer.callback(frame)
+            return False
+
+        self.ask(opcode, listener, **fields)
+        return answer
+
+    def _schedule(self) -> None:
+        if self._flushing is None:
+            self._flushing = self._reactor.callLater(0, self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._flushing = None
+        self._flush()
+
+    def _flush(self) -> None:
+        out = self._out
+        if out and not self.is_lost:
+            data = b"".join(out) if len(out) > 1 else out[0]
+            out.clear()
+            assert self.transport is not None
+            self.transport.write(data)
+
+    # --- transport -------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Bound what is buffered for a peer that does not read."""
+        assert self.transport is not None
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full: the peer does not read."""
+        self._writable(self, False)
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty again."""
+        self._writable(self, True)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost tells the rest."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Complete the operations whose answers arrived, then send what they gave rise to."""
+        reader = self._reader
+        take = self.pending.pop
+        self._reading = True
+        try:
+            for frame in reader.feed(data):
+                call = take(frame[4], None)
+                if call is None or frame[0] == _SERVER_REQUEST:
+                    self._other(call, frame)
+                    continue
+                call.pending = None
+                if frame[2]:
+                    self._refused(call, frame)
+                    continue
+                try:
+                    result = call.operation[4](call, frame)
+                except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                    self._undecodable(call, error)
+                    continue
+                call.succeed(result)
+        finally:
+            self._reading = False
+        self._flush()
+        if reader.violation is not None:
+            _log.error("a node broke the protocol: {reason}", reason=reader.violation)
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _refused(self, call: Call, frame: Frame) -> None:
+        action = action_for(call.operation.name, frame.specific, self.session.xerror)
+        if action is Action.SURFACE:
+            try:
+                call.succeed(complete(call, frame))
+            except CouchbaseError as error:
+                call.fail(error)
+            return
+        self._answered(self, call, frame, action)
+        if action is Action.RECONNECT:
+            assert self.transport is not None
+            self.transport.loseConnection()
+
+    @staticmethod
+    def _undecodable(call: Call, error: Exception) -> None:
+        if isinstance(error, CouchbaseError):
+            error.key = call.key if error.key is None else error.key
+            error.operation = call.operation.name
+        call.fail(error)
+
+    def _other(self, call: Call | None, frame: Frame) -> None:
+        """Handle a frame that answers no operation."""
+        if frame.magic == _SERVER_REQUEST:
+            if call is not None:
+                # The server's numbers are its own: this call is still waiting.
+                self.pending[frame.opaque] = call
+            if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
+                self._pushed(self, frame.value)
+            return
+        listener = self._questions.pop(frame.opaque, None)
+        if listener is not None and listener(frame):
+            self._questions[frame.opaque] = listener
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fail what was in flight: nobody knows whether it was carried out."""
+        self.is_lost = True
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._out.clear()
+        questions, self._questions = self._questions, {}
+        for listener in questions.values():
+            listener(None)
+        calls = list(self.pending.values())
+        self.pending.clear()
+        for call in calls:
+            call.pending = None
+            message = f"the connection was lost: {reason.getErrorMessage()}"
+            call.fail(client_error(call, rc.NETWORK_ERROR, message, ambiguous=True))
+        self.lost.callback(reason)
+
+    # --- handshake -------------------------------------------------------------------------
+
+    @inlineCallbacks
+    def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Drive a plan that talks on this connection alone; fires with what it returns.
+
+        :raises CouchbaseError: NetworkError, the connection was lost; or what the plan raises.
+        """
+        step = next(plan)
+        while True:
+            try:
+                answer = yield self._perform(step)
+            except Exception as error:  # noqa: BLE001 - thrown into the plan, which decides
+                advance, value = plan.throw, error
+            else:
+                advance, value = plan.send, answer
+            try:
+                step = advance(value)
+            except StopIteration as done:
+                return done.value
+
+    @inlineCallbacks
+    def _perform(self, step: Any) -> Generator[Any, Any, Any]:
+        if isinstance(step, Compute):
+            return (yield threads.deferToThread(step.function, *step.arguments))
+        if isinstance(step, Pause):
+            pause: Deferred[None] = Deferred()
+            self._reactor.callLater(step.seconds, pause.callback, None)
+            return (yield pause)
+        if not isinstance(step, Exchange):
+            raise TypeError(f"a node cannot perform {step!r}")
+        waiting = [self.ask_once(opcode, **fields) for opcode, fields in step.requests]
+        frames = []
+        for answer in waiting:
+            frame = yield answer
+            if frame is None:
+                raise network_error("the connection was lost during the handshake")
+            frames.append(frame)
+        return frames
+
+
+def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:
+    """Return the NetworkError for a connection that failed."""
+    code = rc.NETWORK_ERROR
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message, "inner_cause": inner})
