@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,11 +112,12 @@ def rerun(page: str, url: str, connection_string: str) -> str:
 
 @contextmanager
 def gateway() -> Iterator[tuple[str, str]]:
-    """Run ``twistd couchgateway`` on its embedded node, in memory; yields its URL and connection string."""
+    """Run ``twistd couchgateway`` on an embedded node of its own; yields its URL and connection string."""
     twistd = Path(sys.executable).with_name("twistd")
+    command = [str(twistd), "--nodaemon", "--pidfile=", "couchgateway"]
+    data = tempfile.mkdtemp()
     process = subprocess.Popen(
-        [str(twistd), "--nodaemon", "--pidfile=", "couchgateway", "--ephemeral", "--listen"]
-        + ["tcp:0:interface=127.0.0.1"],
+        [*command, "--data", data, "--listen", "tcp:0:interface=127.0.0.1"],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("COUCHGATEWAY_")},
         stdin=subprocess.DEVNULL,
@@ -145,6 +148,7 @@ def gateway() -> Iterator[tuple[str, str]]:
         process.terminate()
         process.wait(START_SECONDS)
         process.stdout.close()
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def main() -> None:
