@@ -24,7 +24,7 @@ from gateway.errors import Fault, Refusal, describe
 from gateway.health import CheckReady, Health
 from gateway.interfaces import IGatewayPlugin
 from gateway.kleinresource import run_under_klein
-from gateway.limits import Limits
+from gateway.limits import Budget, Limits
 from gateway.locks import Locks
 from gateway.pool import ConnectionPool
 from gateway.request import Request
@@ -95,6 +95,7 @@ class Gateway:
     ) -> None:
         self.pool = pool
         self.limits = limits
+        self.budget = Budget(limits.max_buffered)
         self.clock = clock
         self.app = Klein()
         self._seconds = clock.seconds
@@ -111,7 +112,7 @@ class Gateway:
             Locks(authorizer, pool, now),
             DurabilityChecks(authorizer, pool),
             Buckets(authorizer, pool),
-            Batches(authorizer, pool, clock, now, limits, self.count_operation, self._log_bug),
+            Batches(authorizer, pool, clock, now, limits, self.budget, self.count_operation, self._log_bug),
             Health(is_ready),
         ]
         for resource in resources:

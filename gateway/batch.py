@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from gateway.batchops import Operation, failure_line, read_operation, success_line
 from gateway.credentials import Authorizer
-from gateway.errors import bad_request, describe, public_code
-from gateway.limits import Limits
+from gateway.errors import Refusal, bad_request, describe, public_code
+from gateway.limits import Budget, Limits
 from gateway.pool import ConnectionPool
 from gateway.request import Request
 from gateway.resources import BucketResource
@@ -35,6 +35,9 @@ CountOperation = Callable[[str, str, int], None]
 
 # What a read is reckoned with before anything is known about the size of the documents.
 _EXPECTED_VALUE_BYTES = 4096
+
+# An operation up to this size is read even when there is no room left.
+_SPARED_BYTES = 2**16
 
 
 class _Slot:
@@ -86,6 +89,7 @@ class Batch:
         clock: IReactorTime,
         now: Callable[[], float],
         limits: Limits,
+        budget: Budget,
         count_operation: CountOperation,
         log_bug: Callable[[Failure], None],
         form: bytes | None,
@@ -96,6 +100,7 @@ class Batch:
         self._clock = clock
         self._now = now
         self._limits = limits
+        self._budget = budget
         self._count_operation = count_operation
         self.log_bug = log_bug
         self._form = form
@@ -108,10 +113,12 @@ class Batch:
         self._slots: deque[_Slot] = deque()
         self._next_index = 0
         self._held = 0
+        self._charged = 0
         self._value_bytes = _EXPECTED_VALUE_BYTES
         self._input_paused = False
         self._output_paused = False
         self._body_ended = False
+        self._no_room = False
         self._cancelled = False
         self._finished = False
         self._turn: Any = None
@@ -139,6 +146,11 @@ class Batch:
             self._waiting.extend(splitter.feed(data))
         except SplitError as error:
             self._give_up(error)
+        self._charge()
+        if self._budget.is_full and splitter.held > _SPARED_BYTES:
+            # All together hold too much: this operation is not even read to its end.
+            splitter.skip()
+            self._no_room = True
         self._start_operations()
 
     def body_finished(self) -> None:
@@ -178,9 +190,12 @@ class Batch:
         slots = self._slots
         limits = self._limits
         while waiting and not self._output_paused and not self._cancelled:
-            if len(slots) >= limits.batch_operations or (slots and self._held >= limits.batch_bytes):
+            if len(slots) >= limits.batch_operations or (
+                slots and (self._held >= limits.batch_bytes or self._budget.is_full)
+            ):
                 break
             self._start(waiting.popleft())
+        self._charge()
         if waiting or self._held >= limits.batch_bytes:
             if not self._input_paused and not self._body_ended:
                 self._input_paused = True
@@ -188,6 +203,11 @@ class Batch:
         elif self._input_paused and not self._cancelled:
             self._input_paused = False
             self._stream.resume()
+
+    def _charge(self) -> None:
+        held = self._held + (self._splitter.held if self._splitter is not None else 0)
+        self._budget.adjust(held - self._charged)
+        self._charged = held
 
     def _start(self, element: bytes | TooLong | SplitError) -> None:
         held = len(element) if type(element) is bytes else 0
@@ -197,7 +217,8 @@ class Batch:
         self._slots.append(slot)
         try:
             if type(element) is not bytes:
-                raise _element_fault(element, self._limits.max_line)
+                no_room, self._no_room = self._no_room, False
+                raise _element_fault(element, self._limits.max_line, no_room)
             operation = slot.operation
             read_operation(element, operation)
             kind = operation.kind
@@ -306,15 +327,19 @@ class Batch:
         sink.finish()
 
     def _end(self) -> None:
+        self._budget.adjust(-self._charged)
+        self._charged = 0
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 
 
-def _element_fault(element: bytes | TooLong | SplitError, limit: int) -> Exception:
+def _element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: bool) -> Exception:
     if isinstance(element, SplitError):
         return bad_request(f"{element}; nothing after this is read")
     assert isinstance(element, TooLong)
+    if no_room and element.length <= limit:
+        return Refusal("Overloaded")
     return bad_request(f"the operation has more than {limit} bytes")
 
 
@@ -328,6 +353,7 @@ class Batches(BucketResource):
         clock: IReactorTime,
         now: Callable[[], float],
         limits: Limits,
+        budget: Budget,
         count_operation: CountOperation,
         log_bug: Callable[[Failure], None],
     ) -> None:
@@ -335,6 +361,7 @@ class Batches(BucketResource):
         self._clock = clock
         self._now = now
         self._limits = limits
+        self._budget = budget
         self._count_operation = count_operation
         self._log_bug = log_bug
 
@@ -358,6 +385,7 @@ class Batches(BucketResource):
             self._clock,
             self._now,
             self._limits,
+            self._budget,
             self._count_operation,
             self._log_bug,
             form,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits"]
+__all__ = ["Budget", "Limits"]
 
 MEBIBYTE = 2**20
 
@@ -18,7 +18,7 @@ class Limits:
     max_headers: int = 16384
     """Request line and headers together."""
     max_buffered: int = 256 * MEBIBYTE
-    """Bodies of all requests together."""
+    """Bodies of all requests, and what batches hold, together."""
     max_clients: int = 10000
     """Open client connections."""
     max_connections: int = 64
@@ -39,3 +39,32 @@ class Limits:
     """For which a client may not read its answer."""
     grace_seconds: float = 10.0
     """For requests under way to finish when the gateway stops."""
+
+
+class Budget:
+    """Bytes that all clients together may make the gateway hold.
+
+    :param limit: of them.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Reckon with ``size`` more bytes; false, and nothing is changed, if there is no room."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def adjust(self, difference: int) -> None:
+        """Follow what is held already; this may go beyond the limit, for a moment."""
+        self.used += difference
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be held."""
+        return self.used >= self.limit

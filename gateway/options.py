@@ -127,7 +127,7 @@ _SIZES = frozenset({"max_body", "max_headers", "max_buffered", "max_line", "batc
 _LIMIT_TEXTS = {
     "max_body": "Largest request body outside a batch.",
     "max_headers": "Largest request line and headers together.",
-    "max_buffered": "Request bodies held at once, of all clients.",
+    "max_buffered": "Held of requests at once, of all clients.",
     "max_clients": "Client connections at once.",
     "max_connections": "Connections to the cluster at once, one a (bucket, user).",
     "max_line": "Largest operation of a batch.",

@@ -61,6 +61,16 @@ class LineSplitter:
         self._keep(rest)
         return lines
 
+    @property
+    def held(self) -> int:
+        """Bytes of the line that is not complete yet."""
+        return 0 if self._skipping else self._held
+
+    def skip(self) -> None:
+        """Drop the line that is not complete yet; it will come out as :class:`TooLong`."""
+        self._skipping = True
+        self._parts.clear()
+
     def finish(self) -> list[bytes | TooLong]:
         """Return the last line, if it had no end."""
         lines: list[bytes | TooLong] = []
@@ -69,9 +79,8 @@ class LineSplitter:
 
     def _keep(self, data: bytes) -> None:
         self._held += len(data)
-        if self._held > self._limit:
-            self._skipping = True
-            self._parts.clear()
+        if self._held > self._limit or self._skipping:
+            self.skip()
         elif data:
             self._parts.append(data)
 
@@ -136,6 +145,16 @@ class ArraySplitter:
             raise SplitError("there is something after the end of the array")
         return elements
 
+    @property
+    def held(self) -> int:
+        """Bytes of the element that is not complete yet."""
+        return 0 if self._skipping else self._held
+
+    def skip(self) -> None:
+        """Drop the element that is not complete yet; it will come out as :class:`TooLong`."""
+        self._skipping = True
+        self._parts.clear()
+
     def finish(self) -> list[bytes | TooLong]:
         """Check that the array was closed.
 
@@ -199,9 +218,8 @@ class ArraySplitter:
         if not self._held:
             data = data.lstrip(b" \t\n\r")
         self._held += len(data)
-        if self._held > self._limit:
-            self._skipping = True
-            self._parts.clear()
+        if self._held > self._limit or self._skipping:
+            self.skip()
         elif data:
             self._parts.append(data)
 

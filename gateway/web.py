@@ -220,14 +220,14 @@ class GatewayRequest(TwistedRequest):
     # -- the body
 
     def _reserve(self, size: int) -> bool:
-        if self.site.reserve(size):
+        if self.site.gateway.budget.take(size):
             self._reserved += size
             return True
         self._drop_body(too_large=False, refusal=Refusal("Overloaded", resource=""))
         return False
 
     def _release(self) -> None:
-        self.site.buffered_bytes -= self._reserved
+        self.site.gateway.budget.adjust(-self._reserved)
         self._reserved = 0
 
     def _drop_body(self, *, too_large: bool, refusal: Refusal | None = None) -> None:
@@ -630,8 +630,6 @@ class GatewayFactory(ServerFactory):
         self.clock = clock
         self.channels: set[GatewayChannel] = set()
         gateway.count_clients = self.channels.__len__
-        self.buffered_bytes = 0
-        """Bodies being received, of all requests."""
         self.stopping = False
         self._stopped: Deferred[None] | None = None
         self._tick()
@@ -654,13 +652,6 @@ class GatewayFactory(ServerFactory):
 
     def log(self, request: object) -> None:
         """The gateway logs by itself."""
-
-    def reserve(self, size: int) -> bool:
-        """Reckon with ``size`` more bytes of bodies; false if there is no room for them."""
-        if self.buffered_bytes + size > self.gateway.limits.max_buffered:
-            return False
-        self.buffered_bytes += size
-        return True
 
     def stop(self) -> Deferred[None]:
         """Take no new requests, and let those under way finish.

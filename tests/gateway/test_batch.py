@@ -388,6 +388,24 @@ class StreamingTests(SynchronousTestCase):
         site.clock.pump([0] * 3)
         self.assertTrue(1 <= len(held.waiting) - first <= 4, len(held.waiting) - first)
 
+    def test_all_batches_share_a_budget(self) -> None:
+        """When the room is used up, large operations are refused and small ones go on, one by one."""
+        site, held, client = self.begin(Limits(max_buffered=200_000))
+        _, other = site, site.client()
+        site.send(other, f"POST {BATCH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        large = b'{"op":"get","key":"k","x":"' + b"x" * 150_000
+        site.send(other, b"%x\r\n%b\r\n" % (len(large), large))
+        site.send(client, b"%x\r\n%b\r\n" % (len(large), large))
+        self.assertLess(site.gateway.budget.used, 200_000)
+        site.send(client, b'2\r\n"}\r\n1\r\n\n\r\n')
+        told = client.value()
+        self.assertIn(b'"status":503', told)
+        self.send(site, client, 3)
+        self.assertTrue(held.waiting)
+        client.loseConnection()
+        other.loseConnection()
+        self.assertEqual(site.gateway.budget.used, 0)
+
     def test_slow_reader(self) -> None:
         """A client that does not read gets no more operations started, and no more of its body read."""
         site, held, client = self.begin(Limits(batch_operations=4))
@@ -409,7 +427,7 @@ class StreamingTests(SynchronousTestCase):
         held.answer(0)
         client.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(held.cancelled, 4)
-        self.assertEqual(site.pool._leases, {})
+        self.assertEqual((site.pool._leases, site.gateway.budget.used), ({}, 0))
         site.factory._sweeper.stop()
         self.assertEqual(site.clock.getDelayedCalls(), [])
 

@@ -297,7 +297,7 @@ class BodyTests(WebTestCase):
         self.assertEqual(site.request("PUT", DOCUMENT, b"y" * 8).status, 503)
         first.loseConnection()
         self.assertEqual(site.request("PUT", DOCUMENT, b"y" * 8).status, 200)
-        self.assertEqual(site.factory.buffered_bytes, 0)
+        self.assertEqual(site.gateway.budget.used, 0)
 
     def test_refused_route_does_not_wait_for_its_body(self) -> None:
         """A 404 is sent before the body came."""
