@@ -152,7 +152,7 @@ class NodeProtocol(Protocol):
         assert self.transport is not None
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
+        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full: the peer does not read."""
@@ -254,6 +254,7 @@ class NodeProtocol(Protocol):
         :raises CouchbaseError: NetworkError, the connection was lost; or what the plan raises.
         """
         step = next(plan)
+        advance: Callable[[Any], Any]
         while True:
             try:
                 answer = yield self._perform(step)

@@ -1,0 +1,210 @@
+"""A node of the cluster: its connection, made again when lost, and what waits for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.protocol.clustermap import NodeAddress
+from couchbase.protocol.operations import client_error
+from txcouchbase.calls import Call
+from txcouchbase.node import NodeProtocol
+
+_log = Logger()
+
+MAX_BACKLOG_CALLS = 65_536
+"""Operations that may wait for one node to become reachable."""
+MAX_BACKLOG_BYTES = 64 * 2**20
+"""Bytes of values that may wait with them."""
+
+FIRST_DELAY_SECONDS = 0.05
+LAST_DELAY_SECONDS = 5.0
+
+
+class Backlog:
+    """A bounded queue of operations, in order."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: Call, why: str) -> None:
+        """Append a call, or fail it with ClientTemporaryFailError if the queue is full."""
+        full = len(self._calls) >= MAX_BACKLOG_CALLS or self._bytes + len(call.value) > MAX_BACKLOG_BYTES
+        if full:
+            self._purge()
+            full = len(self._calls) >= MAX_BACKLOG_CALLS or self._bytes + len(call.value) > MAX_BACKLOG_BYTES
+        if full and self._calls:
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, f"too many operations wait: {why}"))
+            return
+        self._calls.append(call)
+        self._bytes += len(call.value)
+
+    def take(self) -> list[Call]:
+        """Return the calls still open, oldest first, and empty the queue."""
+        calls = [call for call in self._calls if not call.done]
+        self._calls.clear()
+        self._bytes = 0
+        return calls
+
+    def expired(self, now: float) -> list[Call]:
+        """Remove and return the calls whose time is up."""
+        late = [call for call in self._calls if not call.done and call.deadline <= now]
+        if late:
+            gone = set(map(id, late))
+            self._calls = deque(call for call in self._calls if not call.done and id(call) not in gone)
+            self._bytes = sum(len(call.value) for call in self._calls)
+        return late
+
+    def _purge(self) -> None:
+        self._calls = deque(call for call in self._calls if not call.done)
+        self._bytes = sum(len(call.value) for call in self._calls)
+
+
+class Link:
+    """Keeps a connection to one node, and the operations that wait while there is none.
+
+    :param connect: makes a connection and its handshake; returns a Deferred of the protocol.
+    :param changed: called with the link whenever it can or cannot send.
+    """
+
+    def __init__(
+        self,
+        address: NodeAddress,
+        port: int,
+        reactor: Any,
+        connect: Callable[[str, int], Deferred[NodeProtocol]],
+        changed: Callable[[Link], None],
+        random: Callable[[], float],
+    ) -> None:
+        self.address = address
+        self.port = port
+        self.protocol: NodeProtocol | None = None
+        self.backlog = Backlog()
+        self.closed = False
+        self.failures = 0
+        self.last_error: BaseException | None = None
+        self._reactor = reactor
+        self._connect = connect
+        self._changed = changed
+        self._random = random
+        self._paused = False
+        self._retry: Any = None
+        self._attempt: Deferred[Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """``host:port`` of the node's key-value service."""
+        return f"{self.address.host}:{self.port}"
+
+    @property
+    def sender(self) -> Callable[[Call, int], None]:
+        """What takes a call and its vbucket now: the connection, or the backlog."""
+        if self.protocol is not None and not self._paused:
+            return self.protocol.send
+        return self._wait
+
+    def _wait(self, call: Call, vbucket: int) -> None:
+        call.vbucket = vbucket
+        self.backlog.add(call, f"node {self.name} cannot take them")
+
+    def start(self) -> None:
+        """Connect, and again whenever the connection is lost."""
+        if not self.closed and self._attempt is None and self.protocol is None and self._retry is None:
+            self._attempt = self._try()
+
+    @inlineCallbacks
+    def _try(self) -> Generator[Any, Any, None]:
+        try:
+            protocol = yield self._connect(self.address.host, self.port)
+        except Exception as error:  # noqa: BLE001 - any failure is a reason to try again
+            self._attempt = None
+            if self.closed:
+                return
+            self.failures += 1
+            self.last_error = error
+            if isinstance(error, (AuthError, BucketNotFoundError)):
+                for call in self.backlog.take():
+                    call.fail(refusal(call, error))
+            _log.info("node {node}: {error}", node=self.name, error=error)
+            self._try_later()
+            self._changed(self)
+        else:
+            self._attempt = None
+            self.adopt(protocol)
+
+    def adopt(self, protocol: NodeProtocol) -> None:
+        """Use a connection whose handshake is done."""
+        if self.closed or self.protocol is not None:
+            protocol.transport.loseConnection()  # type: ignore[union-attr]
+            return
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.protocol = protocol
+        self.failures = 0
+        self._paused = False
+        protocol.lost.addCallback(self._lost, protocol)
+        self._drain()
+        self._changed(self)
+
+    def set_writable(self, writable: bool) -> None:
+        """Hold operations back while the node does not read, and let them go afterwards."""
+        self._paused = not writable
+        if writable:
+            self._drain()
+        self._changed(self)
+
+    def _drain(self) -> None:
+        protocol = self.protocol
+        if protocol is not None:
+            for call in self.backlog.take():
+                protocol.send(call, call.vbucket)
+
+    def _lost(self, reason: Failure, protocol: NodeProtocol) -> None:
+        if self.protocol is protocol:
+            self.protocol = None
+            self.last_error = reason.value
+            if not self.closed:
+                self._try_later()
+            self._changed(self)
+
+    def _try_later(self) -> None:
+        # Jitter keeps a thousand clients from coming back in the same instant.
+        longest = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures, 10))
+        if self._retry is None:
+            self._retry = self._reactor.callLater(longest * (0.5 + self._random() / 2), self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.start()
+
+    def close(self) -> list[Call]:
+        """Drop the connection; returns the operations that waited."""
+        self.closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self.protocol is not None and self.protocol.transport is not None:
+            self.protocol.transport.loseConnection()
+        return self.backlog.take()
+
+
+def refusal(call: Call, error: BaseException) -> CouchbaseError:
+    """Return a connection's failure as the failure of one operation."""
+    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+    refused = client_error(call, code, str(getattr(error, "message", None) or error))
+    refused.inner_cause = error
+    return refused
