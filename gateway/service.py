@@ -5,6 +5,7 @@ The only module of the gateway that knows the embedded node.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -118,7 +119,7 @@ class GatewayService(Service):
         self._ports.append(port)
         address: Any = port.getHost()
         if isinstance(address, UNIXAddress):
-            url = f"unix:{address.name!r}"
+            url = f"unix:{os.fsdecode(address.name)}"
         else:
             scheme = "https" if description.startswith("ssl") else "http"
             host = f"[{address.host}]" if ":" in address.host else address.host
