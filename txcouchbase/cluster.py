@@ -1,0 +1,527 @@
+"""The cluster as a client sees it: bootstrap, the map, routing, repetition, time limits."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+from uuid import uuid4
+from zlib import crc32
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.logger import Logger
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
+from couchbase.protocol.connstr import Seed
+from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.operations import client_error, error_for
+from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.statuses import Action, retry_delay
+from txcouchbase.calls import Call
+from txcouchbase.link import Backlog, Link, refusal
+from txcouchbase.node import NodeProtocol, network_error
+from txcouchbase.streaming import ConfigStream
+
+_log = Logger()
+
+BOOTSTRAP_TIMEOUT_SECONDS = 5.0
+HOST_TIMEOUT_SECONDS = 2.0
+POLL_SECONDS = 2.5
+"""How often the map is asked for where the server does not push it."""
+SWEEP_SECONDS = 0.05
+"""Time limits are checked this often, so an operation may end this much after its limit."""
+
+_LOOPBACK = ("localhost", "127.", "::1")
+
+
+class ClusterClient:
+    """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
+
+    :param allow_plain: let PLAIN send the password over a network without TLS.
+    :param trust_root: certificates to trust for TLS; the platform's by default.
+    :param random: numbers in [0, 1) for jitter.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        seeds: Sequence[Seed],
+        *,
+        bucket: str | None,
+        credentials: Credentials | None,
+        tls: bool = False,
+        trust_root: Any = None,
+        allow_plain: bool = False,
+        network: str = "auto",
+        agent: str = "txcouchbase",
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self.reactor = reactor
+        self.seconds: Callable[[], float] = reactor.seconds
+        self.bucket = bucket
+        self.credentials = credentials
+        self.tls = tls
+        self.trust_root = trust_root
+        self.map: ClusterMap | None = None
+        self.connected = False
+        self.closed = False
+        self.links: dict[tuple[str, int], Link] = {}
+        self.seeds = tuple(seeds)
+        self._allow_plain = allow_plain
+        self._network = network
+        self._agent = agent
+        self._random = random
+        self._queue = Backlog()
+        self._servers: list[Link | None] = []
+        self._route: list[Callable[[Call, int], None]] = []
+        self._vbuckets = 1
+        # Operations put off, by key: whatever comes later for the same key waits behind them.
+        self._parked: dict[bytes, deque[Call]] = {}
+        self._repeats: dict[Any, Call] = {}
+        self._sweep: Any = None
+        self._poll: Any = None
+        self._attempt: Deferred[Any] | None = None
+        self._stream: ConfigStream | None = None
+
+    # --- connecting ------------------------------------------------------------------------
+
+    @inlineCallbacks
+    def bootstrap(self) -> Generator[Any, Any, None]:
+        """Get a cluster map from the first seed that gives one, and connect to its nodes.
+
+        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a bucket
+            that is not there. Operations given before fail with it.
+        """
+        deadline = self.seconds() + BOOTSTRAP_TIMEOUT_SECONDS
+        error: BaseException = network_error("no host to connect to")
+        for seed in self.seeds:
+            for attempt in (self._bootstrap_kv, self._bootstrap_http):
+                left = deadline - self.seconds()
+                if left <= 0 or self.closed:
+                    break
+                try:
+                    self._attempt = attempt(seed)
+                    self._attempt.addTimeout(min(left, HOST_TIMEOUT_SECONDS), self.reactor)
+                    done = yield self._attempt
+                except Exception as failure:
+                    error = _connect_error(failure, seed)
+                    if isinstance(error, (AuthError, BucketNotFoundError)):
+                        self._refuse(error)
+                        raise error from failure
+                else:
+                    if done:
+                        return
+        self._refuse(error)
+        raise error
+
+    def _refuse(self, error: BaseException) -> None:
+        for call in self._queue.take():
+            call.fail(refusal(call, error))
+
+    @inlineCallbacks
+    def _bootstrap_kv(self, seed: Seed) -> Generator[Any, Any, bool]:
+        if seed.kv_port is None:
+            return False
+        protocol: NodeProtocol = yield self.connect_node(seed.host, seed.kv_port)
+        config = protocol.session.config
+        if config is None and self.bucket is not None:
+            protocol.transport.loseConnection()  # type: ignore[union-attr]
+            return False
+        if config is None:
+            cluster = ClusterMap(nodes=[NodeAddress(seed.host, seed.kv_port)], data_nodes=0)
+        else:
+            cluster = self._parse(config, seed.host, seed.host)
+        self.connected = True
+        address = (seed.host, seed.kv_port)
+        link = Link(
+            NodeAddress(*address), seed.kv_port, self.reactor, self.connect_node, self._changed, self._random
+        )
+        link.adopt(protocol)
+        self.links[address] = link
+        self.adopt(cluster)
+        self._start_polling(protocol)
+        return True
+
+    @inlineCallbacks
+    def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
+        if seed.management_port is None or self.bucket is None:
+            return False
+        stream = ConfigStream(self, seed.host, seed.management_port, self._streamed)
+        yield stream.start()
+        self._stream = stream
+        self.connected = True
+        return True
+
+    def _streamed(self, text: bytes, host: str) -> None:
+        self.adopt(self._parse(text, host, host))
+
+    def _parse(self, text: bytes, host: str, bootstrap_host: str) -> ClusterMap:
+        return parse_cluster_map(text, host, self._network, bootstrap_host)
+
+    @inlineCallbacks
+    def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
+        """Connect to a node and shake hands; fires with the protocol, ready for operations."""
+        protocol = NodeProtocol(self.reactor, self._put_off, self._pushed, self._set_writable)
+        # Happy-eyeballs pauses would only delay loopback and literal addresses.
+        endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
+        if self.tls:
+            trust = platformTrust() if self.trust_root is None else self.trust_root
+            endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
+        yield connectProtocol(endpoint, protocol)
+        safe = self.tls or self._allow_plain or host.startswith(_LOOPBACK)
+        plan = handshake(
+            agent=self._agent,
+            credentials=self.credentials,
+            bucket=self.bucket,
+            nonce=uuid4().hex,
+            plain_allowed=safe,
+            prefer_plain=self.tls,
+        )
+        try:
+            protocol.session = yield protocol.run(plan)
+        except BaseException:
+            protocol.transport.abortConnection()  # type: ignore[union-attr]
+            raise
+        return protocol
+
+    # --- the map ---------------------------------------------------------------------------
+
+    def adopt(self, cluster: ClusterMap) -> None:
+        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
+        if self.closed or not cluster.supersedes(self.map):
+            return
+        self.map = cluster
+        old, self.links = self.links, {}
+        self._servers = []
+        for node in cluster.nodes[: cluster.data_nodes]:
+            port = node.kv_port(self.tls)
+            if port is None:
+                self._servers.append(None)
+                continue
+            link = old.pop((node.host, port), None)
+            if link is None:
+                link = Link(node, port, self.reactor, self.connect_node, self._changed, self._random)
+            self.links[node.host, port] = link
+            self._servers.append(link)
+        if not cluster.data_nodes:
+            self.links, old = old, {}
+        self._reroute()
+        for link in self.links.values():
+            link.start()
+        for link in old.values():
+            for call in link.close():
+                self.submit(call)
+        # What waited for a node may belong to another now.
+        for link in self.links.values():
+            for call in link.backlog.take():
+                self.submit(call)
+        for call in self._queue.take():
+            self.submit(call)
+
+    def _reroute(self) -> None:
+        cluster = self.map
+        if cluster is None or not cluster.rows:
+            return
+        senders = [link.sender if link is not None else self._no_active for link in self._servers]
+        self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
+        self._vbuckets = len(self._route)
+
+    def _changed(self, link: Link) -> None:
+        self._reroute()
+        if link.protocol is None and not self.closed:
+            self._refresh()
+            if link.failures >= 3 and not any(other.protocol for other in self.links.values()):
+                self._rebootstrap()
+
+    def _rebootstrap(self) -> None:
+        """Every node is out of reach: the cluster may have moved, so ask the seeds again."""
+        if self._attempt is None or self._attempt.called:
+            self.bootstrap().addErrback(
+                lambda failure: _log.info("no seed answers: {error}", error=failure.value)
+            )
+
+    def _set_writable(self, protocol: NodeProtocol, writable: bool) -> None:
+        for link in self.links.values():
+            if link.protocol is protocol:
+                link.set_writable(writable)
+
+    def _pushed(self, protocol: NodeProtocol, config: bytes) -> None:
+        self._adopt_from(protocol, config)
+
+    def _adopt_from(self, protocol: NodeProtocol, config: bytes) -> None:
+        for link in self.links.values():
+            if link.protocol is protocol:
+                host = link.address.host
+                break
+        else:
+            return
+        try:
+            self.adopt(self._parse(config, host, self.seeds[0].host))
+        except CouchbaseError as error:
+            _log.warn("{error}", error=error)
+
+    def _refresh(self) -> None:
+        """Ask some node that can answer for its map."""
+        for link in self.links.values():
+            protocol = link.protocol
+            if protocol is not None:
+                asked = protocol.ask_once(Opcode.GET_CLUSTER_CONFIG)
+                asked.addCallback(self._refreshed, protocol)
+                return
+
+    def _refreshed(self, frame: Frame | None, protocol: NodeProtocol) -> None:
+        if frame is not None and frame.specific == Status.SUCCESS and frame.value:
+            self._adopt_from(protocol, frame.value)
+
+    def _start_polling(self, protocol: NodeProtocol) -> None:
+        if Feature.CLUSTERMAP_CHANGE_NOTIFICATION not in protocol.session.features:
+            self._poll = self.reactor.callLater(POLL_SECONDS, self._poll_now)
+
+    def _poll_now(self) -> None:
+        self._poll = self.reactor.callLater(POLL_SECONDS, self._poll_now)
+        self._refresh()
+
+    # --- operations ------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send an operation to the node that owns its key, now or when that is possible."""
+        if self._sweep is None:
+            self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)
+        key = call.key_bytes
+        if not self._route or self.closed or call.replica is not None:
+            self._submit_specially(call)
+        elif self._parked and key in self._parked and not call.attempts:
+            self._parked[key].append(call)
+        else:
+            vbucket = ((crc32(key) >> 16) & 0x7FFF) % self._vbuckets
+            self._route[vbucket](call, vbucket)
+
+    def _submit_specially(self, call: Call) -> None:
+        if self.closed:
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection is closed"))
+        elif not self._route:
+            if self.bucket is None:
+                call.fail(client_error(call, rc.EBADHANDLE, "this connection has no bucket"))
+            else:
+                self._queue.add(call, "the connection is not up yet")
+        else:
+            self._submit_to_replica(call)
+
+    def _submit_to_replica(self, call: Call) -> None:
+        cluster = self.map
+        assert cluster is not None and call.replica is not None
+        vbucket = cluster.vbucket(call.key_bytes)
+        wanted = max(call.replica, 0)
+        server = cluster.replica(vbucket, wanted)
+        link = self._servers[server] if server >= 0 else None
+        if link is None:
+            message = f"the bucket has no replica {wanted} of this key"
+            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
+            return
+        link.sender(call, vbucket)
+
+    def _no_active(self, call: Call, vbucket: int) -> None:
+        # A vbucket without an active node: a failover may bring one within the operation's time.
+        call.vbucket = vbucket
+        self._park(call)
+
+    def _put_off(self, protocol: NodeProtocol, call: Call, frame: Frame, action: Action) -> None:
+        """Take an operation back that a node did not carry out."""
+        call.sent = False
+        call.last_status = frame.specific
+        if action is Action.REMAP:
+            before = self.map
+            if frame.value:
+                self._adopt_from(protocol, frame.value)
+            else:
+                self._refresh()
+            if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
+                self.submit(call)
+                return
+        self._park(call)
+
+    def _park(self, call: Call) -> None:
+        """Repeat an operation after a pause; later ones on its key wait behind it."""
+        if call.done:
+            return
+        attempt, call.attempts = call.attempts, call.attempts + 1
+        key = call.key_bytes
+        if key not in self._parked:
+            self._parked[key] = deque()
+        elif not attempt:
+            # Another operation of this key is being repeated; this one was sent behind it.
+            call.attempts = 0
+            self._parked[key].append(call)
+            return
+        if not attempt:
+            call.following = _chain(call.following, self._resume)
+        delay = retry_delay(attempt)
+        timer = self.reactor.callLater(delay, lambda: self._repeat(timer))
+        self._repeats[timer] = call
+
+    def _repeat(self, timer: Any) -> None:
+        call = self._repeats.pop(timer)
+        if call.done:
+            self._release(call.key_bytes)
+        else:
+            self.submit(call)
+
+    def _resume(self, call: Call, result: Any) -> bool:
+        self._release(call.key_bytes)
+        return False
+
+    def _release(self, key: bytes) -> None:
+        """Let the operations go that waited behind a repeated one."""
+        for call in self._parked.pop(key, ()):
+            if not call.done:
+                self.submit(call)
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _sweep_now(self) -> None:
+        now = self.seconds()
+        for call in self._queue.expired(now):
+            self._time_out(call)
+        busy = bool(len(self._queue))
+        for link in list(self.links.values()):
+            for call in link.backlog.expired(now):
+                self._time_out(call, link)
+            busy = busy or bool(len(link.backlog))
+            protocol = link.protocol
+            if protocol is not None and protocol.pending:
+                for call in [call for call in protocol.pending.values() if call.deadline <= now]:
+                    self._time_out(call, link)
+                busy = busy or bool(protocol.pending)
+        for timer, call in list(self._repeats.items()):
+            if call.done or call.deadline <= now:
+                timer.cancel()
+                del self._repeats[timer]
+                self._time_out(call)
+        for calls in list(self._parked.values()):
+            for call in [call for call in calls if call.deadline <= now]:
+                self._time_out(call)
+        busy = busy or bool(self._parked)
+        self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
+
+    def _time_out(self, call: Call, link: Link | None = None) -> None:
+        if call.done:
+            self._release(call.key_bytes)
+            return
+        sent = call.sent
+        call.abandon()
+        call.done = False
+        if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
+            error = error_for(call, call.last_status)
+        else:
+            where = f" ({link.name}: {link.last_error})" if link is not None and link.last_error else ""
+            error = client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent)
+        call.fail(error)
+        if call.attempts:
+            self._release(call.key_bytes)
+
+    # --- plans -----------------------------------------------------------------------------
+
+    @inlineCallbacks
+    def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Drive a plan that asks nodes of the cluster; fires with what it returns."""
+        step = next(plan)
+        while True:
+            try:
+                if isinstance(step, Pause):
+                    pause: Deferred[None] = Deferred(lambda _: timer.cancel())
+                    timer = self.reactor.callLater(step.seconds, pause.callback, None)
+                    answer = yield pause
+                elif isinstance(step, Ask):
+                    answer = yield self._ask(step)
+                else:
+                    raise TypeError(f"the cluster cannot perform {step!r}")
+                step = plan.send(answer)
+            except StopIteration as done:
+                return done.value
+
+    @inlineCallbacks
+    def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
+        asked = []
+        for server, opcode, fields in step.questions:
+            link = self._servers[server] if server < len(self._servers) else None
+            if link is None or link.protocol is None:
+                asked.append(None)
+            else:
+                answer = link.protocol.ask_once(opcode, **fields)
+                answer.addTimeout(HOST_TIMEOUT_SECONDS, self.reactor, onTimeoutCancel=lambda *_: None)
+                asked.append(answer)
+        frames: list[Frame | None] = []
+        for question in asked:
+            frames.append(None if question is None else (yield question))
+        return frames
+
+    def current_map(self) -> ClusterMap:
+        """Return the map in use.
+
+        :raises CouchbaseError: ClientTemporaryFailError, there is none yet.
+        """
+        if self.map is None or self.closed:
+            code = rc.CLIENT_ETMPFAIL
+            message = "the connection is closed" if self.closed else "the connection is not up yet"
+            raise CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+        return self.map
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every connection; what is under way or waiting fails."""
+        if self.closed:
+            return
+        self.closed = True
+        for timer in (*self._repeats, self._sweep, self._poll):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._sweep = self._poll = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self._stream is not None:
+            self._stream.stop()
+        waiting = [*self._queue.take(), *self._repeats.values()]
+        self._repeats.clear()
+        for link in self.links.values():
+            waiting += link.close()
+        for calls in self._parked.values():
+            waiting += calls
+        self._parked.clear()
+        for call in waiting:
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
+
+
+def _chain(first: Callable[[Call, Any], bool] | None, second: Callable[[Call, Any], bool]) -> Any:
+    """Return a ``following`` that runs the second and then the first."""
+
+    def both(call: Call, result: Any) -> bool:
+        second(call, result)
+        return first(call, result) if first is not None else False
+
+    return both
+
+
+def _connect_error(failure: BaseException, seed: Seed) -> BaseException:
+    """Return a failed attempt to connect as the SDK's error."""
+    if isinstance(failure, CouchbaseError):
+        return failure
+    code = rc.NETWORK_ERROR
+    if isinstance(failure, DNSLookupError):
+        code = rc.UNKNOWN_HOST
+    elif not isinstance(failure, ConnectError) and type(failure).__name__ in (
+        "TimeoutError",
+        "CancelledError",
+    ):
+        code = rc.ETIMEDOUT
+    return CouchbaseError.rc_to_exctype(code)(
+        {"rc": code, "message": f"cannot connect to {seed.host}: {failure}", "inner_cause": failure}
+    )

@@ -1,0 +1,123 @@
+"""The cluster map over HTTP, for clusters that do not give it over the key-value protocol."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Generator
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
+from twisted.web.http_headers import Headers
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol.clustermap import split_stream
+
+MAX_DOCUMENT_BYTES = 20 * 2**20
+PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
+"""The terse configuration, and the verbose one of servers before 2.5."""
+
+
+class ConfigStream:
+    """Listens to a bucket's streamed configuration on one node.
+
+    :param client: the :class:`~txcouchbase.cluster.ClusterClient` to connect for.
+    :param received: called with each document and the host that it came from.
+    """
+
+    def __init__(self, client: Any, host: str, port: int, received: Callable[[bytes, str], None]) -> None:
+        self._client = client
+        self._host = host
+        self._port = port
+        self._received = received
+        self._stopped = False
+        self._reader: _StreamReader | None = None
+
+    @inlineCallbacks
+    def start(self) -> Generator[Any, Any, None]:
+        """Connect; fires when the first document was received.
+
+        :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), NetworkError.
+        """
+        for path in PATHS:
+            response = yield self._agent().request(b"GET", self._url(path), Headers(self._headers()))
+            if response.code == 200:
+                self._reader = _StreamReader(self._deliver)
+                self._reader.ended.addCallback(self._ended)
+                response.deliverBody(self._reader)
+                yield self._reader.first
+                return
+            if response.code != 404:
+                break
+        code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(response.code, rc.NETWORK_ERROR)
+        raise CouchbaseError.rc_to_exctype(code)(
+            {"rc": code, "message": f"HTTP {response.code} for bucket {self._client.bucket!r}"}
+        )
+
+    def stop(self) -> None:
+        """Close the stream."""
+        self._stopped = True
+        if self._reader is not None and self._reader.transport is not None:
+            self._reader.transport.loseConnection()
+
+    def _agent(self) -> Any:
+        trust = self._client.trust_root
+        policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
+        return Agent(self._client.reactor, contextFactory=policy, connectTimeout=2.0)
+
+    def _url(self, path: str) -> bytes:
+        scheme = "https" if self._client.tls else "http"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self._port}{path}{quote(self._client.bucket, safe='')}".encode()
+
+    def _headers(self) -> dict[str, list[str]]:
+        credentials = self._client.credentials
+        if credentials is None:
+            return {}
+        pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
+        return {"Authorization": [f"Basic {pair}"]}
+
+    def _deliver(self, document: bytes) -> None:
+        self._received(document, self._host)
+
+    def _ended(self, _: object) -> None:
+        # Another node may still stream: the client asks its seeds again.
+        if not self._stopped and not self._client.closed:
+            self._client.reactor.callLater(1.0, self._again)
+
+    def _again(self) -> None:
+        if not self._stopped and not self._client.closed:
+            self._client.bootstrap().addErrback(self._ended)
+
+
+class _StreamReader(Protocol):
+    def __init__(self, deliver: Callable[[bytes], None]) -> None:
+        self._deliver = deliver
+        self._rest = b""
+        self.first: Deferred[None] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        documents, self._rest = split_stream(self._rest + data)
+        if len(self._rest) > MAX_DOCUMENT_BYTES:
+            assert self.transport is not None
+            self.transport.loseConnection()
+            return
+        for document in documents:
+            try:
+                self._deliver(document)
+            except CouchbaseError as error:
+                if not self.first.called:
+                    self.first.errback(error)
+            else:
+                if not self.first.called:
+                    self.first.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.first.called:
+            self.first.errback(reason)
+        self.ended.callback(None)
