@@ -11,7 +11,7 @@ from zlib import crc32
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import DNSLookupError
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.logger import Logger
 
@@ -150,6 +150,9 @@ class ClusterClient:
         self._start_polling(protocol)
         return True
 
+    def _link(self, node: NodeAddress, port: int) -> Link:
+        return Link(node, port, self.reactor, self.connect_node, self._changed, self._random)
+
     @inlineCallbacks
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
         if seed.management_port is None or self.bucket is None:
@@ -208,7 +211,7 @@ class ClusterClient:
                 continue
             link = old.pop((node.host, port), None)
             if link is None:
-                link = Link(node, port, self.reactor, self.connect_node, self._changed, self._random)
+                link = self._link(node, port)
             self.links[node.host, port] = link
             self._servers.append(link)
         if not cluster.data_nodes:
@@ -224,7 +227,10 @@ class ClusterClient:
             for call in link.backlog.take():
                 self.submit(call)
         for call in self._queue.take():
-            self.submit(call)
+            # What could not be checked without a map is checked now, before anything is sent.
+            before = getattr(call.following, "before", None)
+            if before is None or before(call):
+                self.submit(call)
 
     def _reroute(self) -> None:
         cluster = self.map
@@ -436,9 +442,7 @@ class ClusterClient:
         while True:
             try:
                 if isinstance(step, Pause):
-                    pause: Deferred[None] = Deferred(lambda _: timer.cancel())
-                    timer = self.reactor.callLater(step.seconds, pause.callback, None)
-                    answer = yield pause
+                    answer = yield self._sleep(step.seconds)
                 elif isinstance(step, Ask):
                     answer = yield self._ask(step)
                 else:
@@ -447,9 +451,14 @@ class ClusterClient:
             except StopIteration as done:
                 return done.value
 
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        slept: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer: Any = self.reactor.callLater(seconds, slept.callback, None)
+        return slept
+
     @inlineCallbacks
     def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
-        asked = []
+        asked: list[Deferred[Frame | None] | None] = []
         for server, opcode, fields in step.questions:
             link = self._servers[server] if server < len(self._servers) else None
             if link is None or link.protocol is None:

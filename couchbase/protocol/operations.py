@@ -255,6 +255,7 @@ NOOP = Operation("noop", Opcode.NOOP, False, OperationResult, _decode_plain)
 VERSION = Operation("version", Opcode.VERSION, False, ValueResult, _decode_text)
 STATS = Operation("stats", Opcode.STAT, False, ValueResult, _decode_text)
 OBSERVE = Operation("observe", Opcode.OBSERVE, False, ValueResult, _decode_text)
+ENDURE = Operation("endure", Opcode.OBSERVE, False, OperationResult, _decode_plain)
 
 OPERATIONS = (
     GET,
@@ -276,6 +277,7 @@ OPERATIONS = (
     VERSION,
     STATS,
     OBSERVE,
+    ENDURE,
 )
 """Every row of the table."""
 

@@ -1,0 +1,623 @@
+"""Connections for Twisted programs: with Deferreds, or with AsyncResults and callbacks."""
+
+from __future__ import annotations
+
+import weakref
+from base64 import b64encode
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import treq
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+
+from couchbase import exceptions as rc
+from couchbase.commands import Commands, no_such_replica
+from couchbase.exceptions import ArgumentError, CouchbaseError, ObjectDestroyedError
+from couchbase.protocol import durability, operations
+from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
+from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.handshake import Credentials
+from couchbase.result import AsyncResult, MultiResult, ValueResult
+from couchbase.transcoder import check_format
+from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
+from txcouchbase.cluster import ClusterClient
+from txcouchbase.node import network_error
+
+_OPTIONS = frozenset({"network", "certpath"})
+
+
+class _Events:
+    """What happened to a connection, kept apart from it so that waiting keeps nobody alive."""
+
+    def __init__(self) -> None:
+        self.connected: Any = None
+        self.waiting: dict[str, list[Deferred[Any]]] = {"connect": [], "_dtor": []}
+
+    def bootstrapped(self, result: Any) -> None:
+        """Fire the Deferreds for ``'connect'`` with the outcome of the bootstrap."""
+        self.connected = result if isinstance(result, Failure) else True
+        waiting, self.waiting["connect"] = self.waiting["connect"], []
+        for deferred in waiting:
+            if isinstance(result, Failure):
+                deferred.errback(result)
+            else:
+                deferred.callback(None)
+
+    def destroyed(self, client: ClusterClient) -> None:
+        """Tell, from the reactor, that the connection object is gone."""
+        client.close()
+        client.reactor.callLater(0, self._tell)
+
+    def _tell(self) -> None:
+        for deferred in self.waiting["connect"]:
+            deferred.errback(ObjectDestroyedError.pyexc("the connection was destroyed before it connected"))
+        for deferred in self.waiting["_dtor"]:
+            deferred.callback(None)
+        self.waiting = {"connect": [], "_dtor": []}
+
+
+class _Endurance:
+    """What a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's ``following``."""
+
+    def __init__(self, client: ClusterClient, wanted: tuple[int, int], timeout: float) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._timeout = timeout
+        self._requirement = durability.Requirement(0, 0)
+
+    def before(self, call: Call) -> bool:
+        """Refuse, before anything is sent, what the cluster cannot do."""
+        try:
+            self._requirement = durability.check_requirement(self._client.current_map(), *self._wanted)
+        except CouchbaseError as error:
+            error.key, error.operation = call.key, call.operation.name
+            call.fail(error)
+            return False
+        return True
+
+    def __call__(self, call: Call, result: Any) -> bool:
+        if result._rc:
+            return False
+        plan = durability.endure_plan(
+            self._client.current_map,
+            self._client.seconds,
+            {call.key_bytes: result.cas},
+            self._requirement,
+            timeout=self._timeout,
+            interval=durability.MUTATION_INTERVAL_SECONDS,
+            check_removed=call.operation is operations.DELETE,
+            after_mutation=True,
+        )
+        self._client.run(plan).addCallbacks(
+            self._endured, lambda failure: call.fail(failure.value), callbackArgs=(call, result)
+        )
+        return True
+
+    def _endured(self, outcome: dict[bytes, int], call: Call, result: Any) -> None:
+        code = outcome[call.key_bytes]
+        call.following = None
+        if code:
+            call.fail(durability.endure_error(call.key, code, self._requirement, call.operation.name, result))
+        else:
+            call.succeed(result)
+
+
+class TxAsyncConnection(Commands):
+    """A connection whose operations return AsyncResults.
+
+    Never blocks, and does not raise for network reasons: operations given before the connection is
+    up wait for it, in order, in a bounded queue, and fail with its error if it does not come up.
+
+    :param bucket: name of the bucket; ``None`` for a session of the cluster as a whole, which has
+        no document operations.
+    :param host: host name, or list of host names and ``(host, port)`` pairs.
+    :param port: port of the cluster manager, for hosts without one of their own.
+    :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
+        (``couchbases://`` for TLS). Options: ``network``, ``certpath``.
+    :param username: the bucket's name by default.
+    :param password: ``None`` or empty: no authentication.
+    :param timeout: seconds that an operation may take.
+    :param quiet: see :attr:`quiet`.
+    :param default_format: see :attr:`default_format`.
+    :param transcoder: object or class; see :attr:`transcoder`.
+    :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
+    :param allow_plain: let SASL PLAIN send the password over a network without TLS.
+    :param reactor: the global reactor by default.
+    :raises ArgumentError: a wrong argument.
+    :raises InvalidError: a malformed host or connection string.
+    """
+
+    _request_type: type[Any] = AsyncCall
+
+    def __init__(
+        self,
+        *,
+        bucket: str | None = None,
+        host: Any = "localhost",
+        port: int = 8091,
+        connection_string: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float | None = 2.5,
+        quiet: bool = False,
+        default_format: Any = None,
+        transcoder: Any = None,
+        certpath: str | None = None,
+        allow_plain: bool = False,
+        reactor: Any = None,
+    ) -> None:
+        if bucket is not None and (not isinstance(bucket, str) or not bucket):
+            raise ArgumentError.pyexc("bucket must be a str that is not empty, or None", obj=bucket)
+        if connection_string is None:
+            address = Address(seeds_from_hosts(host, port))
+        else:
+            address = parse_connection_string(connection_string)
+        unknown = sorted(set(address.options) - _OPTIONS)
+        if unknown:
+            raise ArgumentError.pyexc(
+                f"unknown connection string options {unknown}; known: {sorted(_OPTIONS)}"
+            )
+        self._bucket = bucket or address.bucket
+        credentials = None
+        if password:
+            user = username or self._bucket
+            if not user:
+                raise ArgumentError.pyexc("a password needs a username")
+            credentials = Credentials(user, password)
+        if reactor is None:
+            from twisted.internet import reactor
+        self.quiet = quiet
+        if default_format is not None:
+            self.default_format = check_format(default_format, "default_format")
+        self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
+        self._timeout = 2.5
+        self.timeout = 2.5 if timeout is None else timeout
+        certpath = certpath or address.options.get("certpath")
+        self._client = ClusterClient(
+            reactor,
+            address.seeds,
+            bucket=self._bucket,
+            credentials=credentials,
+            tls=address.tls,
+            trust_root=_trust_root(certpath) if certpath else None,
+            allow_plain=allow_plain,
+            network=address.options.get("network", "auto"),
+        )
+        self._submit_call = self._client.submit
+        self._seconds = self._client.seconds
+        self._pool: HTTPConnectionPool | None = None
+        self._events = events = _Events()
+        weakref.finalize(self, events.destroyed, self._client).atexit = False
+        self._client.bootstrap().addBoth(events.bootstrapped)
+
+    # --- settings and state ----------------------------------------------------------------
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take, its repetitions included."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {type(value).__name__}")
+        if not value > 0:
+            raise ValueError(f"timeout must be above 0, not {value!r}")
+        self._timeout = float(value)
+
+    @property
+    def bucket(self) -> str | None:
+        """Name of the bucket."""
+        return self._bucket
+
+    @property
+    def connected(self) -> bool:
+        """Whether the cluster map is there; stays true after :meth:`_close`."""
+        return self._client.connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`_close` was called."""
+        return self._client.closed
+
+    @property
+    def server_nodes(self) -> list[str]:
+        """``host:port`` of every node's cluster manager."""
+        cluster = self._client.map
+        nodes = cluster.nodes if cluster else ()
+        return [f"{node.host}:{node.management_port(self._client.tls) or 8091}" for node in nodes]
+
+    @property
+    def configured_replica_count(self) -> int:
+        """How many replicas the bucket is configured to have."""
+        cluster = self._client.map
+        return cluster.replicas if cluster else 0
+
+    def _operation_timeout(self) -> float:
+        return self._timeout
+
+    def _close(self) -> None:
+        """Close every connection; operations under way fail. A second call does nothing."""
+        self._client.close()
+        if self._pool is not None:
+            self._pool.closeCachedConnections()
+
+    def __repr__(self) -> str:
+        nodes = self.server_nodes
+        return (
+            f"<couchbase.connection.{type(self).__name__} bucket={self._bucket}, "
+            f"nodes={nodes} at 0x{id(self):x}>"
+        )
+
+    # --- events ----------------------------------------------------------------------------
+
+    def connect(self) -> Deferred[None]:
+        """Return a Deferred that fires with None once connected, or with why that failed."""
+        deferred: Deferred[None] = Deferred()
+        self.registerDeferred("connect", deferred)
+        return deferred
+
+    def registerDeferred(self, event: str, d: Deferred[Any]) -> None:
+        """Fire ``d`` when an event happens.
+
+        :param event: ``'connect'``, or ``'_dtor'`` (this object was destroyed).
+        :raises ValueError: another name.
+        """
+        events = self._events
+        if event not in events.waiting:
+            raise ValueError(f"unknown event {event!r}; expected 'connect' or '_dtor'")
+        if event == "connect" and events.connected is not None:
+            outcome = events.connected
+            fire = d.errback if isinstance(outcome, Failure) else d.callback
+            self._client.reactor.callLater(0, fire, outcome if isinstance(outcome, Failure) else None)
+        else:
+            events.waiting[event].append(d)
+
+    def defer(self, async_result: AsyncResult) -> Deferred[Any]:
+        """Return a Deferred for an AsyncResult."""
+        deferred: Deferred[Any] = Deferred()
+        async_result.set_callbacks(deferred.callback, lambda _, kind, error, trace: deferred.errback(error))
+        return deferred
+
+    # --- how operations are carried out ----------------------------------------------------
+
+    def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
+        call.deadline = self._seconds() + self._timeout
+        if wanted is not None:
+            endurance = _Endurance(self._client, wanted, durability.DEFAULT_TIMEOUT_SECONDS)
+            call.following = endurance
+            if self._client.map is not None and not self._client.closed and not endurance.before(call):
+                return
+        if call.replica == -1:
+            self._any_replica(call)
+        else:
+            self._submit_call(call)
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        answer = request.async_result = AsyncResult()
+        answer._remaining = 1
+        if self._client.closed:
+            # The caller has yet to set callbacks.
+            self._client.reactor.callLater(0, self._send, request, durability)
+        else:
+            self._send(request, durability)
+        return answer
+
+    def _new_group(self, count: int) -> tuple[Any, Group]:
+        """Return what a multi operation gives its caller, and the group that will end it."""
+        answer = AsyncResult()
+        answer._remaining = count
+
+        def finish(results: MultiResult, error: BaseException | None) -> None:
+            if error is not None:
+                call_errback(answer, error)
+            else:
+                answer.callback(answer)
+
+        return answer, Group(answer, count, finish)
+
+    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        answer, group = self._new_group(len(requests))
+        calls = group.calls = [self._member(request, group) for request in requests]
+        for call in calls:
+            self._send(call, durability)
+        return answer
+
+    @staticmethod
+    def _member(request: Any, group: Group) -> GroupCall:
+        call = operations.fill(GroupCall(), request.operation, request.key, request.key_bytes)
+        call.extras, call.value, call.framing = request.extras, request.value, request.framing
+        call.cas, call.quiet, call.replica = request.cas, request.quiet, request.replica
+        call.decode_value = request.decode_value
+        call.group = group
+        return call
+
+    @inlineCallbacks
+    def _any_replica(self, call: Call) -> Generator[Any, Any, None]:
+        """Read from one replica after the other until one has the document."""
+        try:
+            yield self._ready()
+            replicas = self._client.current_map().usable_replicas
+            error: BaseException = no_such_replica(call)
+            for index in range(replicas):
+                attempt = operations.fill(DeferredCall(), call.operation, call.key, call.key_bytes)
+                attempt.decode_value = call.decode_value
+                attempt.replica = index
+                attempt.deadline = call.deadline
+                answer: Deferred[Any] = Deferred(attempt.cancelled)
+                attempt.deferred = answer
+                self._submit_call(attempt)
+                try:
+                    result = yield answer
+                except CouchbaseError as failure:
+                    error = failure
+                else:
+                    call.succeed(result)
+                    return
+            if call.quiet and getattr(error, "rc", None) == rc.KEY_ENOENT:
+                call.succeed(operations.failed_result(call, rc.KEY_ENOENT))
+            else:
+                call.fail(error)
+        except CouchbaseError as failure:
+            call.fail(failure)
+
+    def _ready(self) -> Deferred[None]:
+        return succeed(None) if self._client.map is not None else self.connect()
+
+    def _finish_with(
+        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Any
+    ) -> Any:
+        """Answer an operation that many nodes take part in.
+
+        :param work: gives a Deferred of key -> result or exception.
+        """
+        answer, group = self._new_group(len(keys))
+        if single:
+            answer, call = self._new_call(what, keys[0])
+
+        def done(outcome: dict[Any, Any]) -> None:
+            for key in keys:
+                value = outcome[key]
+                if single:
+                    call.fail(value) if isinstance(value, BaseException) else call.succeed(value)
+                elif isinstance(value, CouchbaseError):
+                    group.add(key, value.result, value)
+                else:
+                    group.add(key, value, None)
+
+        def failed(failure: Failure) -> None:
+            member = operations.fill(Call(), what, None, b"")
+            for key in keys:
+                member.key = key
+                code = getattr(failure.value, "rc", rc.ERROR)
+                if single:
+                    call.fail(failure.value)
+                else:
+                    group.add(key, operations.failed_result(member, code), failure.value)
+
+        maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
+        return answer
+
+    @inlineCallbacks
+    def _after_ready(self, work: Callable[[], Deferred[Any]]) -> Generator[Any, Any, Any]:
+        yield self._ready()
+        return (yield work())
+
+    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+        call = operations.fill(AsyncCall(), operation, key, b"")
+        answer = call.async_result = AsyncResult()
+        answer._remaining = 1
+        return answer, call
+
+    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        client = self._client
+
+        @inlineCallbacks
+        def work() -> Generator[Any, Any, dict[Any, Any]]:
+            plan = durability.observe_plan(client.current_map, [encoded for _, encoded in keys], master_only)
+            seen = yield client.run(plan)
+            outcome = {}
+            for key, encoded in keys:
+                result = ValueResult(0, 0, seen[encoded])
+                result._key = key
+                outcome[key] = result
+                if not seen[encoded]:
+                    request = operations.fill(Call(), operations.OBSERVE, key, encoded)
+                    outcome[key] = operations.client_error(request, rc.NETWORK_ERROR, "no node answered")
+            return outcome
+
+        return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)
+
+    def _submit_endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        client = self._client
+
+        @inlineCallbacks
+        def work() -> Generator[Any, Any, dict[Any, Any]]:
+            requirement = durability.check_requirement(client.current_map(), persist_to, replicate_to)
+            plan = durability.endure_plan(
+                client.current_map,
+                client.seconds,
+                {encoded: cas for _, encoded, cas in keys},
+                requirement,
+                timeout=timeout,
+                interval=interval,
+                check_removed=check_removed,
+            )
+            codes = yield client.run(plan)
+            outcome: dict[Any, Any] = {}
+            for key, encoded, _ in keys:
+                request = operations.fill(Call(), operations.ENDURE, key, encoded)
+                result = operations.failed_result(request, codes[encoded])
+                outcome[key] = result
+                if codes[encoded]:
+                    outcome[key] = durability.endure_error(key, codes[encoded], requirement, "endure", result)
+            return outcome
+
+        return self._finish_with(work, [key for key, _, _ in keys], single, operations.ENDURE)
+
+    def _submit_stats(self, groups: Sequence[str]) -> Any:
+        answer, call = self._new_call(operations.STATS, None)
+        collected = MultiResult()
+        links = [link for link in self._client.links.values() if link.protocol is not None]
+        remaining = len(links) * len(groups)
+
+        def finish() -> None:
+            if isinstance(answer, AsyncResult):
+                answer.update(collected)
+                answer._remaining = 0
+                answer.callback(answer)
+            else:
+                call.succeed(collected)
+
+        def listener(name: str) -> Callable[[Frame | None], bool]:
+            def take(frame: Frame | None) -> bool:
+                nonlocal remaining
+                if frame is not None and frame.specific == Status.SUCCESS and (frame.key or frame.value):
+                    text = frame.value.decode("utf-8", "replace")
+                    value: Any = int(text) if text.lstrip("-").isdigit() else text
+                    collected.setdefault(frame.key.decode("utf-8", "replace"), {})[name] = value
+                    return True
+                remaining -= 1
+                if not remaining:
+                    finish()
+                return False
+
+            return take
+
+        if not links:
+            self._client.reactor.callLater(0, call.fail, network_error("no node is connected"))
+        for link in links:
+            for group in groups:
+                assert link.protocol is not None
+                link.protocol.ask(Opcode.STAT, listener(link.name), key=group.encode())
+        return answer
+
+    # --- the cluster manager ---------------------------------------------------------------
+
+    @inlineCallbacks
+    def management_request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Generator[Any, Any, tuple[int, dict[str, str], bytes]]:
+        """Ask a node's cluster manager, with the connection's credentials.
+
+        :param method: ``"GET"``, ``"POST"`` ...
+        :param path: absolute path with its query, already encoded.
+        :returns: Deferred of (status, headers by lower-case name, body).
+        :raises CouchbaseError: NetworkError, no node could be asked.
+        """
+        yield self._ready()
+        client = self._client
+        if self._pool is None:
+            self._pool = HTTPConnectionPool(client.reactor)
+        policy = (
+            BrowserLikePolicyForHTTPS(client.trust_root) if client.trust_root else BrowserLikePolicyForHTTPS()
+        )
+        agent = Agent(client.reactor, policy, connectTimeout=self._timeout, pool=self._pool)
+        sent = dict(headers or {})
+        if client.credentials is not None:
+            pair = f"{client.credentials.user}:{client.credentials.password}".encode()
+            sent["Authorization"] = "Basic " + b64encode(pair).decode()
+        scheme = "https" if client.tls else "http"
+        last: BaseException | None = None
+        for node in client.current_map().nodes:
+            port = node.management_port(client.tls)
+            if port is None:
+                continue
+            host = f"[{node.host}]" if ":" in node.host else node.host
+            try:
+                response = yield treq.client.HTTPClient(agent).request(
+                    method, f"{scheme}://{host}:{port}{path}", data=body, headers=sent, timeout=75
+                )
+                content = yield response.content()
+            except Exception as error:  # noqa: BLE001 - the next node may answer
+                last = error
+                continue
+            answered = {
+                name.decode().lower(): values[0].decode("utf-8", "replace")
+                for name, values in response.headers.getAllRawHeaders()
+            }
+            return response.code, answered, content
+        raise network_error("no node's cluster manager could be asked", last)
+
+
+class Connection(TxAsyncConnection):
+    """A connection whose operations return Deferreds.
+
+    A Deferred fires with the Result (MultiResult of a multi operation), or fails with what SDK 1.2's
+    blocking call would raise. Cancelling it gives the operation up: its answer is ignored, but a
+    mutation already sent may still be carried out.
+    """
+
+    _request_type: type[Any] = DeferredCall
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        request.deferred = answer = Deferred(request.cancelled)
+        if durability is None and request.replica is None:
+            request.deadline = self._seconds() + self._timeout
+            self._submit_call(request)
+        else:
+            self._send(request, durability)
+        return answer
+
+    def _new_group(self, count: int) -> tuple[Any, Group]:
+        def finish(results: MultiResult, error: BaseException | None) -> None:
+            if not answer.called:
+                answer.callback(results) if error is None else answer.errback(error)
+
+        group = Group(MultiResult(), count, finish)
+        answer: Deferred[Any] = Deferred(group.abandon)
+        return answer, group
+
+    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+        call = operations.fill(DeferredCall(), operation, key, b"")
+        call.deferred = answer = Deferred(call.cancelled)
+        return answer, call
+
+
+def _trust_root(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            return ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(file.read())])
+    except (OSError, ValueError, ssl.SSL.Error) as error:
+        raise ArgumentError.pyexc(
+            f"certpath {path!r} is not a PEM certificate: {error}", inner=error
+        ) from error
+
+
+_MULTI = [
+    "set",
+    "get",
+    "add",
+    "append",
+    "prepend",
+    "replace",
+    "delete",
+    "incr",
+    "decr",
+    "touch",
+    "lock",
+    "unlock",
+    "arithmetic",
+    "endure",
+    "observe",
+    "rget",
+]
+for _name in _MULTI:
+    setattr(TxAsyncConnection, f"{_name}Multi", getattr(Commands, f"{_name}_multi"))
