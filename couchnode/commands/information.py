@@ -1,0 +1,50 @@
+"""Commands about the connection and the node rather than documents."""
+
+from __future__ import annotations
+
+from couchbase.protocol.constants import Opcode, Status
+from couchnode.commands.table import Answer, Call, Presence, Scope, command
+from couchnode.item import Refused
+
+
+@command(Opcode.NOOP, scope=Scope.SESSION)
+def noop(call: Call) -> Answer:
+    """MCBP: noop."""
+    return call.session.success(call.frame)
+
+
+@command(Opcode.VERSION, scope=Scope.SESSION)
+def version(call: Call) -> Answer:
+    """MCBP: version."""
+    return call.session.success(call.frame, value=call.session.node.cluster.version.encode())
+
+
+@command(Opcode.QUIT, scope=Scope.SESSION, quiet_twin=Opcode.QUITQ)
+def quit_connection(call: Call) -> Answer:
+    """MCBP: quit: answer, then close. The quiet twin only closes."""
+    call.session.closing = True
+    return call.session.success(call.frame)
+
+
+@command(Opcode.VERBOSITY, scope=Scope.SESSION, extras=(4,))
+def verbosity(call: Call) -> Answer:
+    """MCBP: verbosity. Accepted without effect: log levels are not the client's to set."""
+    return call.session.success(call.frame)
+
+
+@command(Opcode.FLUSH, scope=Scope.BUCKET, extras=(0, 4), quiet_twin=Opcode.FLUSHQ)
+def flush(call: Call) -> Answer:
+    """MCBP: flush, which current servers refuse: flushing is a matter of the REST interface."""
+    raise Refused(Status.NOT_SUPPORTED, "flush the bucket over REST (doFlush)")
+
+
+@command(Opcode.STAT, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
+def stat(call: Call) -> Answer:
+    """MCBP: stat: one answer for each number, and an empty one at the end."""
+    session, frame = call.session, call.frame
+    pairs = call.bucket.stats(frame.key)
+    if pairs is None:
+        raise Refused(Status.KEY_ENOENT, "no such group of statistics")
+    answers = [session.success(frame, key=name.encode(), value=text.encode()) for name, text in pairs]
+    answers.append(session.success(frame))
+    return b"".join(answers)

@@ -1,0 +1,156 @@
+"""One version of one document, and the numbers that are shared by all documents of a bucket."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX, Datatype, Status
+
+parse_json: Callable[[bytes], Any]
+try:
+    from orjson import loads as parse_json
+except ImportError:  # PyPy: orjson has no wheel there
+    from json import loads as parse_json
+
+ITEM_OVERHEAD_BYTES = 320
+"""What one resident document costs beside its key and value: the object, its integers, the two
+``bytes`` headers and the dictionary slot, measured on CPython 3.11 and rounded up."""
+
+_UNKNOWN = -1
+# What a JSON text can open with; most binary values are ruled out by their first byte.
+_JSON_OPENERS = frozenset(b'{["-0123456789tfn \t\r\n')
+
+
+class Refused(Exception):
+    """A command that cannot be done, with the status that says so.
+
+    :param status: what the client is told.
+    :param context: a sentence for the error payload; empty where the status says it all.
+    """
+
+    def __init__(self, status: Status, context: str = "") -> None:
+        super().__init__(status, context)
+        self.status = status
+        self.context = context
+
+
+class Item:
+    """One version of a document, or the tombstone that is left of one.
+
+    An item never changes once it is published in a vbucket: every change makes a new item. So
+    the storage thread and replicas read it without a lock.
+
+    ``expiry`` is in absolute Unix seconds, 0 for never; for a tombstone it is the time of the
+    deletion. ``lock_until`` is the last Unix second of a lock, 0 when there is none.
+    """
+
+    __slots__ = ("_datatype", "cas", "deleted", "expiry", "flags", "key", "lock_until", "revid", "seqno", "value")
+
+    def __init__(
+        self,
+        key: bytes,
+        value: bytes,
+        flags: int,
+        expiry: int,
+        cas: int,
+        seqno: int,
+        revid: int,
+        *,
+        deleted: bool = False,
+        lock_until: int = 0,
+    ) -> None:
+        self.key = key
+        self.value = value
+        self.flags = flags
+        self.expiry = expiry
+        self.cas = cas
+        self.seqno = seqno
+        self.revid = revid
+        self.deleted = deleted
+        self.lock_until = lock_until
+        self._datatype = _UNKNOWN
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory this item is charged with."""
+        return len(self.key) + len(self.value) + ITEM_OVERHEAD_BYTES
+
+    @property
+    def datatype(self) -> int:
+        """``Datatype.JSON`` if the value is a JSON text (bare scalars are), else ``Datatype.RAW``.
+
+        What the client claimed plays no part. Looked at when first asked for, once a version:
+        most stores are never read by a connection that cares.
+        """
+        known = self._datatype
+        if known == _UNKNOWN:
+            known = self._datatype = Datatype.JSON if is_json(self.value) else Datatype.RAW
+        return known
+
+    def copy(self) -> Item:
+        """Return an item of its own for another vbucket, without the lock: locks are not replicated."""
+        twin = Item(
+            self.key, self.value, self.flags, self.expiry, self.cas, self.seqno, self.revid, deleted=self.deleted
+        )
+        twin._datatype = self._datatype
+        return twin
+
+    def __repr__(self) -> str:
+        state = "tombstone" if self.deleted else f"{len(self.value)} bytes"
+        return f"<Item {self.key!r} seqno={self.seqno} cas={self.cas:#x} {state}>"
+
+
+def is_json(value: bytes) -> bool:
+    """Say whether ``value`` is one JSON text."""
+    if not value or value[0] not in _JSON_OPENERS:
+        return False
+    try:
+        parse_json(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def absolute_expiry(wire: int, now: int) -> int:
+    """Turn an expiry as requests carry it into the Unix second that is stored.
+
+    0 means never; up to 30 days (inclusive) counts from ``now``; anything above is a Unix time,
+    and one that is not in the future makes the document expire at once.
+    """
+    if wire == 0:
+        return 0
+    if wire <= RELATIVE_EXPIRY_MAX:
+        return now + wire
+    # A document lives through the second of its expiry, so "now" itself has to become the past.
+    return wire if wire > now else now - 1
+
+
+class Ledger:
+    """What the vbuckets of one bucket on one node share: memory, queue lengths and their limits.
+
+    :param quota_bytes: memory for documents; a mutation that would exceed it is refused.
+    :param max_queued_items: changes that may wait for the disk before new ones are refused.
+    :param max_queued_bytes: the same in bytes of documents.
+    """
+
+    __slots__ = ("max_queued_bytes", "max_queued_items", "memory_bytes", "queued_bytes", "queued_items", "quota_bytes")
+
+    def __init__(
+        self, quota_bytes: int, max_queued_items: int = 500_000, max_queued_bytes: int = 256 * 2**20
+    ) -> None:
+        self.quota_bytes = quota_bytes
+        self.max_queued_items = max_queued_items
+        self.max_queued_bytes = max_queued_bytes
+        self.memory_bytes = 0
+        self.queued_items = 0
+        self.queued_bytes = 0
+
+    def admit(self, growth_bytes: int) -> None:
+        """Refuse a change that the memory or the disk cannot take.
+
+        :raises Refused: ENOMEM over the quota, ETMPFAIL while too much waits for the disk.
+        """
+        if self.queued_items >= self.max_queued_items or self.queued_bytes >= self.max_queued_bytes:
+            raise Refused(Status.ETMPFAIL, "the disk does not keep up: too many changes wait to be written")
+        if growth_bytes > 0 and self.memory_bytes + growth_bytes > self.quota_bytes:
+            raise Refused(Status.ENOMEM, f"the bucket's memory quota of {self.quota_bytes} bytes is used up")

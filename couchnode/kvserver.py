@@ -1,0 +1,415 @@
+"""The key-value port of a node: connections, the order of answers, and limits on both.
+
+All frames of one received chunk are handled in one go and their answers leave in one write. An
+answer that has to wait (a synchronous write) holds its place in the order, and those behind it
+queue up. Whoever sends faster than they read is not read from: what a connection holds is
+bounded by one chunk of requests and one stretch of answers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from couchbase.protocol.constants import (
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    REQUEST_MAGICS,
+    Feature,
+    Magic,
+    Opcode,
+    ServerOpcode,
+)
+from couchbase.protocol.frames import Frame, FrameReader, encode_request
+from couchnode.commands.table import COMMANDS, dispatch
+from couchnode.item import Refused
+from couchnode.session import NodeView, Session
+from couchnode.vbucket import StoreMode, VBucket
+
+MAX_CONNECTIONS = 4096
+"""Connections that one node serves at a time; further ones are closed at once."""
+
+MAX_OUTPUT_BYTES = 256 * 2**10
+"""Answers that are gathered before they are written, and the transport asked whether it has room."""
+
+MAX_WAITING = 1024
+"""Answers that may queue up on one connection behind one that waits."""
+
+CLOSE_SECONDS = 10.0
+"""How long a peer may take to read its last answers before the connection is cut."""
+
+_GET_ANSWER = Struct(">BBHBBHIIQI")
+_SET_ANSWER = Struct(">BBHBBHIIQ")
+_SET_TOKEN_ANSWER = Struct(">BBHBBHIIQQQ")
+_STORE_EXTRAS = Struct(">II")
+_REVISION = Struct(">qq")
+_GET, _SET = int(Opcode.GET), int(Opcode.SET)
+_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.RESPONSE)
+_GET_EXTRAS_BYTES, _TOKEN_BYTES = 4, 16
+
+
+class _Place:
+    """The place of one answer in the order: filled, or waited for."""
+
+    __slots__ = ("answer", "is_filled")
+
+    def __init__(self, answer: bytes = b"", is_filled: bool = False) -> None:
+        self.answer = answer
+        self.is_filled = is_filled
+
+
+@implementer(IPushProducer)
+class KeyValueConnection(Protocol):
+    """One client's connection."""
+
+    _log = Logger()
+    transport: ITCPTransport
+
+    def __init__(self, factory: KeyValueFactory, peer: str) -> None:
+        self.session = Session(factory.node, peer)
+        self._owner = factory
+        self._reader = FrameReader(magics=REQUEST_MAGICS)
+        self._requests: deque[Frame] = deque()
+        self._places: deque[_Place] = deque()
+        self._output_is_full = False
+        self._behind_barrier = False
+        self._input_is_paused = False
+        self._input_has_ended = False
+        self._is_running = False
+        self._push_is_due = False
+        self._is_lost = False
+        self._cut: IDelayedCall | None = None
+
+    # -- Protocol ----------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Twisted: the connection is up."""
+        if not self._owner.admit(self):
+            self._is_lost = True
+            self.transport.abortConnection()
+            return
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted: bytes arrived."""
+        if self._input_has_ended:
+            return
+        frames = self._reader.feed(data)
+        if self._reader.violation is not None:
+            self._log.info(
+                "{peer}: closing: {violation}", peer=self.session.peer, violation=self._reader.violation
+            )
+            self._input_has_ended = True
+        if frames:
+            self._requests.extend(frames)
+        self._run()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: the connection is gone."""
+        self._is_lost = True
+        self._requests.clear()
+        self._places.clear()
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+        self._owner.release(self)
+
+    # -- IPushProducer: the transport's view of our answers -----------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Twisted: the peer does not read; stop answering, and so stop reading."""
+        self._output_is_full = True
+
+    def resumeProducing(self) -> None:
+        """Twisted: the peer has read what there was."""
+        self._output_is_full = False
+        if not self._is_running:
+            self._run()
+
+    def stopProducing(self) -> None:
+        """Twisted: the connection is going away."""
+        self._output_is_full = True
+
+    # -- what the factory asks -------------------------------------------------------------------
+
+    def config_changed(self, bucket: str) -> None:
+        """The configuration of that bucket is new: push it, or hang up if the bucket is gone."""
+        current = self.session.bucket
+        if current is not None and self._owner.node.buckets.get(current.name) is not current:
+            self.transport.abortConnection()
+            return
+        if current is None or current.name == bucket:
+            self._push_is_due = True
+            self._push()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Handle requests while there is room for their answers."""
+        if self._is_running or self._is_lost:
+            return
+        self._is_running = True
+        try:
+            while self._requests and self._may_go_on():
+                self._handle_some()
+        finally:
+            self._is_running = False
+        if self._push_is_due:
+            self._push()
+        self._settle_input()
+
+    def _may_go_on(self) -> bool:
+        return not (
+            self._output_is_full
+            or self._behind_barrier
+            or self._is_lost
+            or self.session.closing
+            or len(self._places) >= MAX_WAITING
+        )
+
+    def _handle_some(self) -> None:
+        """Handle requests until their answers fill one write, and write them."""
+        session, requests, places = self.session, self._requests, self._places
+        out: list[bytes] = []
+        held = 0
+        bucket = session.bucket
+        vbuckets: list[VBucket | None] = []
+        if bucket is not None and bucket.state == "ready" and session.is_admitted:
+            vbuckets = bucket.vbuckets
+        hosted = len(vbuckets)
+        collections, mask, tokens = session.collections, session.datatype_mask, session.tokens
+        while requests:
+            frame = requests.popleft()
+            magic, opcode, vbid, datatype, opaque, cas, _, extras, key, value = frame
+            # GET and SET of the usual form go straight to the vbucket; whatever is unusual about
+            # one (a miss, a lock, an error) is left to the table, which decides it from scratch.
+            if opcode <= _SET and magic == _REQUEST and vbid < hosted and not places:
+                if collections and key[:1] == b"\0":
+                    key = key[1:]
+                    is_plain = True
+                else:
+                    is_plain = not collections
+                vbucket = vbuckets[vbid]
+                if is_plain and vbucket is not None and vbucket.state == "active" and 0 < len(key) <= MAX_KEY_BYTES:
+                    if opcode == _GET:
+                        item = vbucket.items.get(key)
+                        if (
+                            item is not None
+                            and not (item.expiry or item.lock_until)
+                            and not (cas or extras or value or datatype)
+                        ):
+                            bucket.gets += 1  # type: ignore[union-attr]  # hosted > 0: there is a bucket
+                            body = item.value
+                            size = len(body)
+                            out.append(
+                                _GET_ANSWER.pack(
+                                    _RESPONSE, _GET, 0, 4, item.datatype & mask, 0, size + 4, opaque, item.cas,
+                                    item.flags,
+                                )
+                            )  # fmt: skip
+                            out.append(body)
+                            held += size + 28
+                            if held >= MAX_OUTPUT_BYTES:
+                                break
+                            continue
+                    elif not cas and datatype <= 1 and len(extras) == 8 and len(value) <= MAX_VALUE_BYTES:
+                        flags, expiry = _STORE_EXTRAS.unpack(extras)
+                        try:
+                            item = vbucket.store(StoreMode.SET, key, value, flags, expiry)
+                        except Refused as refusal:
+                            out.append(session.refusal(frame, refusal.status, refusal.context))
+                        else:
+                            bucket.stores += 1  # type: ignore[union-attr]
+                            if tokens:
+                                out.append(
+                                    _SET_TOKEN_ANSWER.pack(
+                                        _RESPONSE, _SET, 0, _TOKEN_BYTES, 0, 0, _TOKEN_BYTES, opaque, item.cas,
+                                        vbucket.uuid, item.seqno,
+                                    )
+                                )  # fmt: skip
+                            else:
+                                out.append(_SET_ANSWER.pack(_RESPONSE, _SET, 0, 0, 0, 0, 0, opaque, item.cas))
+                        held += 40
+                        continue
+            answer = dispatch(session, frame)
+            if answer is None:
+                pass
+            elif isinstance(answer, bytes):
+                if places:
+                    places.append(_Place(answer, True))
+                else:
+                    out.append(answer)
+                held += len(answer)
+            elif self._has_result(answer):
+                out.append(cast(bytes, answer.result))
+            else:
+                self._hold_place(answer, frame)
+            row = COMMANDS[frame.opcode]
+            if row is None or row.scope < 4:
+                # The command may have changed what the fast path goes by: begin again with it.
+                break
+            if held >= MAX_OUTPUT_BYTES or not self._may_go_on():
+                break
+        if out:
+            self._write(b"".join(out))
+        if session.closing and not places:
+            self._close()
+
+    def _has_result(self, answer: Deferred[bytes]) -> bool:
+        return bool(answer.called) and isinstance(answer.result, bytes) and not self._places
+
+    def _hold_place(self, answer: Deferred[bytes], frame: Frame) -> None:
+        place = _Place()
+        self._places.append(place)
+        row = COMMANDS[frame.opcode]
+        is_barrier = row is not None and row.barrier
+        self._behind_barrier = self._behind_barrier or is_barrier
+
+        def fill(result: object) -> None:
+            if isinstance(result, Failure):
+                self._log.failure("{peer}: an answer failed", result, peer=self.session.peer)
+                self.transport.abortConnection()
+                return
+            place.answer, place.is_filled = cast(bytes, result), True
+            if is_barrier:
+                self._behind_barrier = False
+            self._release_places()
+
+        answer.addBoth(fill)
+
+    def _release_places(self) -> None:
+        """Write the answers at the front that nothing is waited for any more."""
+        if self._is_lost:
+            return
+        ready: list[bytes] = []
+        places = self._places
+        while places and places[0].is_filled:
+            ready.append(places.popleft().answer)
+        if ready:
+            self._write(b"".join(ready))
+        if self.session.closing and not places:
+            self._close()
+        elif not self._is_running:
+            self._run()
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._is_lost:
+            self.transport.write(data)
+
+    def _settle_input(self) -> None:
+        """Read on only if everything read is handled; end when the stream cannot go on."""
+        if self._is_lost:
+            return
+        if self._input_has_ended and not self._requests and not self._places:
+            self._close()
+            return
+        must_pause = bool(self._requests) or self._output_is_full or self._input_has_ended
+        if must_pause != self._input_is_paused:
+            self._input_is_paused = must_pause
+            producer: Any = self.transport
+            if must_pause:
+                producer.pauseProducing()
+            else:
+                producer.resumeProducing()
+
+    def _close(self) -> None:
+        """Close once the peer has read its answers, or soon anyway."""
+        self._input_has_ended = True
+        self._requests.clear()
+        if self._cut is None and not self._is_lost:
+            # A registered producer would hold the connection open.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._cut = self._owner.node.cluster.clock.callLater(CLOSE_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        self._cut = None
+        self.transport.abortConnection()
+
+    def _push(self) -> None:
+        """Send the configuration to a client that asked for changes, unless it has this one. One
+        that does not read gets the newest when it does."""
+        session = self.session
+        features = session.features
+        if self._output_is_full or self._is_lost or self._cut is not None:
+            return
+        self._push_is_due = False
+        brief = Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF in features
+        if not session.is_admitted or not (brief or Feature.CLUSTERMAP_CHANGE_NOTIFICATION in features):
+            return
+        name, revision = known = session.config()
+        if session.known_config == known:
+            return
+        config = b""
+        if not brief:
+            session.known_config = known
+            config = self._owner.node.cluster.config_bytes(name, self._owner.node)
+        self._write(
+            encode_request(
+                ServerOpcode.CLUSTERMAP_CHANGE,
+                magic=Magic.SERVER_REQUEST,
+                extras=_REVISION.pack(*revision),
+                key=(name or "").encode(),
+                value=config,
+                datatype=session.datatype_mask if config else 0,
+            )
+        )
+
+
+class KeyValueFactory(Factory):
+    """Serves the key-value protocol for one node.
+
+    :param node: the node: its ``buckets`` by name and its ``cluster`` (see
+        :class:`couchnode.session.NodeView`).
+    :param max_connections: connections beyond this are closed at once.
+    """
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(self, node: NodeView, max_connections: int = MAX_CONNECTIONS) -> None:
+        self.node = node
+        self.max_connections = max_connections
+        self.connections: set[KeyValueConnection] = set()
+        self.total_connections = 0
+        node.cluster.on_config_change.append(self._config_changed)
+
+    def buildProtocol(self, addr: IAddress | None) -> KeyValueConnection:
+        """Twisted: somebody connects."""
+        host, port = getattr(addr, "host", "?"), getattr(addr, "port", "?")
+        return KeyValueConnection(self, f"{host}:{port}")
+
+    def admit(self, connection: KeyValueConnection) -> bool:
+        """Count a new connection; false if there are too many."""
+        if len(self.connections) >= self.max_connections:
+            self._log.warn("{peer}: refused: {limit} connections are open", peer=connection.session.peer,
+                           limit=self.max_connections)  # fmt: skip
+            return False
+        self.connections.add(connection)
+        self.total_connections += 1
+        return True
+
+    def release(self, connection: KeyValueConnection) -> None:
+        """Forget a connection that is gone."""
+        self.connections.discard(connection)
+
+    def close(self) -> None:
+        """Cut every connection and hear of no more changes; for a node that stops."""
+        if self._config_changed in self.node.cluster.on_config_change:
+            self.node.cluster.on_config_change.remove(self._config_changed)
+        for connection in list(self.connections):
+            connection.transport.abortConnection()
+
+    def _config_changed(self, bucket: str) -> None:
+        for connection in list(self.connections):
+            connection.config_changed(bucket)
