@@ -752,7 +752,7 @@ def _ask(transcoder: Any, method: str, *args: Any) -> Any:
 
 def no_such_replica(request: Request) -> CouchbaseError:
     """Return the error for a replica that the bucket does not have."""
-    return operations.client_error(request, rc.NO_MATCHING_SERVER, f"no replica {request.replica} of the key")
+    return operations.client_error(request, rc.NO_MATCHING_SERVER, f"the bucket has no such replica of the key")
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

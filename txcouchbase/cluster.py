@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import DNSLookupError, TCPTimedOutError
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.logger import Logger
 
@@ -370,7 +371,7 @@ class ClusterClient:
         if not attempt:
             call.following = _chain(call.following, self._resume)
         delay = retry_delay(attempt)
-        timer = self.reactor.callLater(delay, lambda: self._repeat(timer))
+        timer: Any = self.reactor.callLater(delay, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
     def _repeat(self, timer: Any) -> None:
@@ -526,10 +527,7 @@ def _connect_error(failure: BaseException, seed: Seed) -> BaseException:
     code = rc.NETWORK_ERROR
     if isinstance(failure, DNSLookupError):
         code = rc.UNKNOWN_HOST
-    elif not isinstance(failure, ConnectError) and type(failure).__name__ in (
-        "TimeoutError",
-        "CancelledError",
-    ):
+    elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
         code = rc.ETIMEDOUT
     return CouchbaseError.rc_to_exctype(code)(
         {"rc": code, "message": f"cannot connect to {seed.host}: {failure}", "inner_cause": failure}

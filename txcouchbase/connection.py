@@ -353,8 +353,8 @@ class TxAsyncConnection(Commands):
                 self._submit_call(attempt)
                 try:
                     result = yield answer
-                except CouchbaseError as failure:
-                    error = failure
+                except CouchbaseError as missed:
+                    error = missed
                 else:
                     call.succeed(result)
                     return
@@ -362,8 +362,8 @@ class TxAsyncConnection(Commands):
                 call.succeed(operations.failed_result(call, rc.KEY_ENOENT))
             else:
                 call.fail(error)
-        except CouchbaseError as failure:
-            call.fail(failure)
+        except CouchbaseError as refused:
+            call.fail(refused)
 
     def _ready(self) -> Deferred[None]:
         return succeed(None) if self._client.map is not None else self.connect()
@@ -393,11 +393,12 @@ class TxAsyncConnection(Commands):
             member = operations.fill(Call(), what, None, b"")
             for key in keys:
                 member.key = key
-                code = getattr(failure.value, "rc", rc.ERROR)
+                reason: Any = failure.value
+                code = getattr(reason, "rc", rc.ERROR)
                 if single:
-                    call.fail(failure.value)
+                    call.fail(reason)
                 else:
-                    group.add(key, operations.failed_result(member, code), failure.value)
+                    group.add(key, operations.failed_result(member, code), reason)
 
         maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
         return answer
@@ -420,7 +421,7 @@ class TxAsyncConnection(Commands):
         def work() -> Generator[Any, Any, dict[Any, Any]]:
             plan = durability.observe_plan(client.current_map, [encoded for _, encoded in keys], master_only)
             seen = yield client.run(plan)
-            outcome = {}
+            outcome: dict[Any, Any] = {}
             for key, encoded in keys:
                 result = ValueResult(0, 0, seen[encoded])
                 result._key = key
@@ -530,7 +531,7 @@ class TxAsyncConnection(Commands):
             BrowserLikePolicyForHTTPS(client.trust_root) if client.trust_root else BrowserLikePolicyForHTTPS()
         )
         agent = Agent(client.reactor, policy, connectTimeout=self._timeout, pool=self._pool)
-        sent = dict(headers or {})
+        sent: dict[Any, Any] = dict(headers or {})
         if client.credentials is not None:
             pair = f"{client.credentials.user}:{client.credentials.password}".encode()
             sent["Authorization"] = "Basic " + b64encode(pair).decode()
@@ -568,7 +569,8 @@ class Connection(TxAsyncConnection):
     _request_type: type[Any] = DeferredCall
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        request.deferred = answer = Deferred(request.cancelled)
+        answer: Deferred[Any] = Deferred(request.cancelled)
+        request.deferred = answer
         if durability is None and request.replica is None:
             request.deadline = self._seconds() + self._timeout
             self._submit_call(request)
@@ -587,7 +589,8 @@ class Connection(TxAsyncConnection):
 
     def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
         call = operations.fill(DeferredCall(), operation, key, b"")
-        call.deferred = answer = Deferred(call.cancelled)
+        answer: Deferred[Any] = Deferred(call.cancelled)
+        call.deferred = answer
         return answer, call
 
 
@@ -601,23 +604,9 @@ def _trust_root(path: str) -> Any:
         ) from error
 
 
-_MULTI = [
-    "set",
-    "get",
-    "add",
-    "append",
-    "prepend",
-    "replace",
-    "delete",
-    "incr",
-    "decr",
-    "touch",
-    "lock",
-    "unlock",
-    "arithmetic",
-    "endure",
-    "observe",
-    "rget",
-]
+_MULTI = (
+    *("set", "get", "add", "append", "prepend", "replace", "delete", "incr", "decr", "touch", "lock"),
+    *("unlock", "arithmetic", "endure", "observe", "rget"),
+)
 for _name in _MULTI:
     setattr(TxAsyncConnection, f"{_name}Multi", getattr(Commands, f"{_name}_multi"))

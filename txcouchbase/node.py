@@ -16,7 +16,7 @@ from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.constants import RESPONSE_MAGICS, Magic, ServerOpcode
 from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
 from couchbase.protocol.handshake import Session
-from couchbase.protocol.operations import client_error, complete, head
+from couchbase.protocol.operations import client_error, complete, downgrade, head
 from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.statuses import Action, action_for
 from txcouchbase.calls import Call
@@ -197,6 +197,9 @@ class NodeProtocol(Protocol):
     def _refused(self, call: Call, frame: Frame) -> None:
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
+            if downgrade(call, frame.specific):
+                self.send(call, call.vbucket)
+                return
             try:
                 call.succeed(complete(call, frame))
             except CouchbaseError as error:

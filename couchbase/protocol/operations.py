@@ -204,6 +204,14 @@ def _decode_lookup(request: Request, frame: Frame) -> ExpiryResult:
     return result
 
 
+def _decode_get_without_expiry(request: Request, frame: Frame) -> ExpiryResult:
+    plain = _decode_get(request, frame)
+    result = ExpiryResult(0, plain.cas, plain.value, plain.flags)
+    result._expiry = 0
+    result._key = request.key
+    return result
+
+
 def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
     """Split the answer to a sub-document lookup into ``(status, bytes)`` by path.
 
@@ -239,6 +247,7 @@ def _malformed(request: Request, what: str) -> CouchbaseError:
 GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
 GET_AND_TOUCH = Operation("get", Opcode.GAT, True, ValueResult, _decode_get)
 GET_WITH_EXPIRY = Operation("get", Opcode.SUBDOC_MULTI_LOOKUP, False, ValueResult, _decode_lookup)
+GET_WITHOUT_EXPIRY = Operation("get", Opcode.GET, False, ValueResult, _decode_get_without_expiry)
 GET_REPLICA = Operation("rget", Opcode.GET_REPLICA, False, ValueResult, _decode_get)
 LOCK = Operation("lock", Opcode.GET_LOCKED, True, ValueResult, _decode_get)
 UNLOCK = Operation("unlock", Opcode.UNLOCK, True, OperationResult, _decode_plain)
@@ -261,6 +270,7 @@ OPERATIONS = (
     GET,
     GET_AND_TOUCH,
     GET_WITH_EXPIRY,
+    GET_WITHOUT_EXPIRY,
     GET_REPLICA,
     LOCK,
     UNLOCK,
@@ -347,6 +357,22 @@ EXPIRY_LOOKUP_VALUE = b"".join(
 Flags and expiry are virtual attributes (path flag 0x04), the whole document is opcode 0x00 with an
 empty path; attributes come first, as the protocol demands.
 """
+
+
+_NO_LOOKUP = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.XATTR_EINVAL})
+
+
+def downgrade(request: Request, status: int) -> bool:
+    """Turn a request that this server is too old for into a plainer one; false if there is none.
+
+    Reading a document with its expiry needs sub-document lookups (servers from 5.0 on). An older one
+    still gives the document; its expiry is then told as 0.
+    """
+    if request.operation is GET_WITH_EXPIRY and status in _NO_LOOKUP:
+        request.operation = GET_WITHOUT_EXPIRY
+        request.value = b""
+        return True
+    return False
 
 
 # --- completing ------------------------------------------------------------------------------
