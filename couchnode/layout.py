@@ -1,0 +1,112 @@
+"""Where vbuckets live: rows of node indexes, and the rules that such rows obey.
+
+A row is ``(active, replica 1, replica 2, ...)``: indexes of nodes, -1 where there is none. A layout is one
+row a vbucket. Layouts are plain values: computing one, checking one and comparing two is all there is here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+NO_NODE = -1
+"""In place of a node's index: nobody holds this copy."""
+
+VBUCKETS = 1024
+"""vbuckets of every bucket."""
+
+Row = tuple[int, ...]
+Rows = tuple[Row, ...]
+State = Literal["active", "replica", "dead"]
+
+
+class LayoutError(ValueError):
+    """A layout that cannot be; the text names the vbucket and the fault."""
+
+
+def spread(nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
+    """Lay vbuckets out evenly over ``nodes``.
+
+    Every node has the same number of active vbuckets, give or take one, and the replicas of its vbuckets take
+    turns over all other nodes, so that the load of a lost node falls on all that remain.
+
+    :param replicas: copies beside the active; what the nodes cannot hold is :data:`NO_NODE`.
+    """
+    rows: list[Row] = []
+    turns = [0] * nodes
+    for vbucket in range(vbuckets):
+        active = vbucket * nodes // vbuckets
+        others = [(active + 1 + step) % nodes for step in range(nodes - 1)]
+        turn = turns[active] % len(others) if others else 0
+        turns[active] += 1
+        copies = (others[turn:] + others[:turn])[:replicas]
+        rows.append((active, *copies, *[NO_NODE] * (replicas - len(copies))))
+    return tuple(rows)
+
+
+def check_rows(rows: Sequence[Sequence[int]], nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
+    """Return ``rows`` as a layout.
+
+    :raises LayoutError: the wrong number of rows or columns, an index of no node, one node twice in a row.
+    """
+    if len(rows) != vbuckets:
+        raise LayoutError(f"a layout has {vbuckets} rows, this one has {len(rows)}")
+    for vbucket, row in enumerate(rows):
+        if len(row) != replicas + 1:
+            raise LayoutError(
+                f"vbucket {vbucket}: {replicas} replicas take {replicas + 1} columns, not {len(row)}"
+            )
+        holders = [index for index in row if index != NO_NODE]
+        for index in holders:
+            if not isinstance(index, int) or not 0 <= index < nodes:
+                raise LayoutError(f"vbucket {vbucket}: there is no node {index!r}")
+        if len(set(holders)) != len(holders):
+            raise LayoutError(f"vbucket {vbucket}: a node cannot hold two copies, as in {list(row)}")
+    return tuple(tuple(row) for row in rows)
+
+
+def check_move(old: Rows, new: Rows) -> None:
+    """Refuse a change of layout that would serve an empty vbucket in place of one with documents.
+
+    A node becomes active only for what it holds already: to move a vbucket, make its new home a replica
+    first. Giving a vbucket up (active -1, as after the loss of a node without replicas) is allowed.
+
+    :raises LayoutError: it would.
+    """
+    for vbucket, (before, after) in enumerate(zip(old, new, strict=True)):
+        active = after[0]
+        lost = before[0] == NO_NODE  # nobody has it: starting it empty is all that is left
+        if active != NO_NODE and active not in before and not lost:
+            raise LayoutError(
+                f"vbucket {vbucket}: node {active} holds no copy of it; make it a replica first, then active"
+            )
+
+
+def states_of(rows: Rows, node: int) -> list[State]:
+    """Return what ``node`` is to each vbucket."""
+    return ["active" if row[0] == node else "replica" if node in row[1:] else "dead" for row in rows]
+
+
+def with_replicas(rows: Rows, nodes: int, replicas: int) -> Rows:
+    """Return ``rows`` with another number of replicas: the last ones go, or the least loaded nodes get new
+    ones.
+
+    Copies that stay keep their place, so nothing is copied that was there already.
+    """
+    # How many vbuckets of one leader each node backs: even here is even overall, and after a loss.
+    backed: Counter[tuple[int, int]] = Counter(
+        (row[0], index) for row in rows for index in row[1 : replicas + 1] if index != NO_NODE
+    )
+    changed: list[Row] = []
+    for row in rows:
+        kept = list(row[: replicas + 1]) + [NO_NODE] * (replicas + 1 - len(row))
+        active = kept[0]
+        for column in range(1, replicas + 1):
+            free = [index for index in range(nodes) if index not in kept]
+            if kept[column] != NO_NODE or active == NO_NODE or not free:
+                continue
+            kept[column] = min(free, key=lambda index: (backed[active, index], index))
+            backed[active, kept[column]] += 1
+        changed.append(tuple(kept))
+    return tuple(changed)
