@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 INTEROP_VENV ?= .venv-interop
+LOCK ?= requirements/lock.txt
 PORT ?= 8080
 ARGS ?=
 TESTS ?= tests
@@ -30,13 +31,13 @@ help:
 # changes in the checkout count at once.
 install: $(INSTALLED)
 
-$(INSTALLED): requirements/lock.txt setup.py
+$(INSTALLED): $(LOCK) setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "couchgateway needs Python 3.10 or later, and $(PYTHON) is" \
 			"$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing the versions of requirements/lock.txt into $(VENV) ..."
-	@$(BIN)/python $(PIP) install -r requirements/lock.txt
+	@echo "Installing the versions of $(LOCK) into $(VENV) ..."
+	@$(BIN)/python $(PIP) install -r $(LOCK)
 	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -86,12 +87,15 @@ bench: $(INSTALLED) interop
 docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
 
-# The one way to renew the lock: the newest versions that work on every Python supported, with markers where
-# those differ.
+# The one way to renew the locks: the newest versions that work on every Python supported, with markers where
+# those differ; and the oldest that setup.py allows, which these try out:
+#     make test VENV=.venv-lowest LOCK=requirements/lowest.txt
+COMPILE := pip compile --quiet --universal --python-version 3.10 --upgrade --no-emit-index-url \
+	--custom-compile-command 'make lock'
 lock:
 	@$(BIN)/python $(PIP) install uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev --no-emit-index-url \
-		--custom-compile-command 'make lock' --output-file requirements/lock.txt setup.py
+	@$(BIN)/uv $(COMPILE) --extra dev --output-file requirements/lock.txt setup.py
+	@$(BIN)/uv $(COMPILE) --extra test --resolution lowest-direct --output-file requirements/lowest.txt setup.py
 
 clean:
 	rm -rf $(VENV) $(INTEROP_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,8 @@ REQUIREMENTS = [
 
 TEST_REQUIREMENTS = [
     "hypothesis >= 6.100",
+    # Not only to install: a test builds the wheel.
+    "setuptools >= 77",
 ]
 
 DEVELOPMENT_REQUIREMENTS = [
@@ -29,7 +31,6 @@ DEVELOPMENT_REQUIREMENTS = [
     "mypy >= 1.14",
     "mypy-zope >= 1.0",
     "ruff >= 0.9",
-    "setuptools >= 68",
     "types-tqdm",
 ]
 
