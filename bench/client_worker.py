@@ -24,7 +24,7 @@ Operation = Callable[[str, Callable[[Any], Any], Callable[[Any], Any]], Any]
 
 
 def official(connection_string: str, user: str, password: str) -> Any:
-    """Connect the official client; fires with (get, set, get_multi or None)."""
+    """Return what connects the official client; its Deferred fires with (get, set, get_multi or None)."""
     from twisted.internet.defer import inlineCallbacks
 
     import txcouchbase  # noqa: F401  # installs the asyncio reactor, so it comes before any other import of Twisted
@@ -45,17 +45,17 @@ def official(connection_string: str, user: str, password: str) -> Any:
             None,
         )
 
-    return connect()
+    return connect
 
 
 def deferred(connection_string: str, user: str, password: str) -> Any:
-    """Connect with Deferreds."""
+    """Return what connects with Deferreds."""
     from txcouchbase.connection import Connection
 
     connection = Connection(
         bucket="default", connection_string=connection_string, username=user, password=password
     )
-    return connection.connect().addCallback(
+    return lambda: connection.connect().addCallback(
         lambda _: (
             lambda key, done, failed: connection.get(key).addCallbacks(done, failed),
             lambda key, done, failed: connection.set(key, VALUE).addCallbacks(done, failed),
@@ -65,7 +65,7 @@ def deferred(connection_string: str, user: str, password: str) -> Any:
 
 
 def asynchronous(connection_string: str, user: str, password: str) -> Any:
-    """Connect with AsyncResults."""
+    """Return what connects with AsyncResults."""
     from txcouchbase.connection import TxAsyncConnection
 
     connection = TxAsyncConnection(
@@ -75,7 +75,7 @@ def asynchronous(connection_string: str, user: str, password: str) -> Any:
     def failure(failed: Callable[[Any], Any]) -> Callable[..., Any]:
         return lambda result, kind, error, trace: failed(error)
 
-    return connection.connect().addCallback(
+    return lambda: connection.connect().addCallback(
         lambda _: (
             lambda key, done, failed: connection.get(key).set_callbacks(done, failure(failed)),
             lambda key, done, failed: connection.set(key, VALUE).set_callbacks(done, failure(failed)),
@@ -128,7 +128,8 @@ def run(operation: Operation, under_way: int, count: int) -> Any:
 def main() -> None:
     """Measure every case of one flavour."""
     flavour, connection_string, user, password, scale = sys.argv[1:]
-    connecting = {"official": official, "deferred": deferred, "async": asynchronous}[flavour](
+    # This imports the driver. The official one installs its reactor then, so no other import may be first.
+    connect = {"official": official, "deferred": deferred, "async": asynchronous}[flavour](
         connection_string, user, password
     )
     from twisted.internet import reactor as installed
@@ -140,7 +141,7 @@ def main() -> None:
     async def measure() -> None:
         nonlocal status
         try:
-            get, store, get_multi = await connecting
+            get, store, get_multi = await connect()
             await run(store, 64, 2000)  # warm up; every key exists afterwards
             await run(get, 64, 2000)
             count = int(scale)
@@ -162,10 +163,13 @@ def main() -> None:
         finally:
             reactor.stop()
 
-    # The official client needs its loop running before it connects, so nothing is awaited before this.
-    reactor.callWhenRunning(lambda: ensureDeferred(measure()).addErrback(lambda f: f.printTraceback()))
+    # Not callWhenRunning: the official client connects only once asyncio's loop is running too.
+    reactor.callWhenRunning(
+        lambda: ensureDeferred(measure()).addErrback(lambda f: f.printTraceback(sys.stderr))
+    )
     reactor.run()
     sys.stdout.flush()
+    sys.stderr.flush()
     # The official client may hang while its threads are taken down.
     os._exit(status)
 

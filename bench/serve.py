@@ -34,7 +34,7 @@ reactor: Any = installed
 
 def node() -> Deferred[tuple[str, Any]]:
     """Start an embedded node with a bucket ``default``, in memory; fires with (address, stop)."""
-    from couchnode.service import EmbeddedNode
+    from couchnode.embedded import EmbeddedNode
 
     embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
     return embedded.start().addCallback(lambda _: (embedded.connection_string, embedded.stop))
@@ -156,7 +156,9 @@ def start(role: str, *arguments: str) -> Any:
 
 def main() -> None:
     """Run until standard input ends."""
-    reactor.callWhenRunning(lambda: start(*sys.argv[1:]).addErrback(lambda failure: failure.printTraceback()))
+    reactor.callWhenRunning(
+        lambda: start(*sys.argv[1:]).addErrback(lambda failure: failure.printTraceback(sys.stderr))
+    )
     reactor.run()
 
 
