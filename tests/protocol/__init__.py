@@ -1,0 +1,1 @@
+"""Tests of the protocol core: bytes in, bytes out, no network."""
