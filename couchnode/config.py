@@ -23,7 +23,16 @@ HOST_PLACEHOLDER = "$HOST"
 CLUSTER_COMPATIBILITY = 7 * 0x10000 + 2
 """Version 7.2 in the manner of the cluster manager: major * 65536 + minor."""
 
-BUCKET_CAPABILITIES = ("collections", "durableWrite", "cbhello", "touch", "cccp", "nodesExt", "xattr")
+BUCKET_CAPABILITIES = (
+    "collections",
+    "durableWrite",
+    "cbhello",
+    "touch",
+    "cccp",
+    "nodesExt",
+    "preserveExpiry",
+    "subdoc.ReplicaRead",
+)
 """What clients may rely on. Of collections there is the default one; of others we say they do not exist."""
 
 DEFAULT_MANIFEST: dict[str, Any] = {

@@ -91,7 +91,7 @@ class UserStore:
         self, user: str, password: str, admin: bool, buckets: frozenset[str]
     ) -> Generator[Deferred[Any], Any, None]:
         check_user_name(user)
-        _check_password_text(password)
+        check_password_text(password)
         if admin and not password:
             raise UserError(f"the administrator {user!r} needs a password that is not empty")
         credentials = yield deferToThread(
@@ -245,7 +245,11 @@ def check_user_name(user: str) -> None:
         raise UserError("a user name must not contain control characters")
 
 
-def _check_password_text(password: str) -> None:
+def check_password_text(password: str) -> None:
+    """Refuse a password that the protocol could not carry.
+
+    :raises UserError: longer than 1024 bytes of UTF-8, or with a NUL.
+    """
     try:
         length = len(password.encode())
     except UnicodeEncodeError:
@@ -266,7 +270,7 @@ def _derive_all(password: str, salt: bytes, iterations: int) -> dict[str, ScramC
 
 def _matches(password: str, salt: bytes, iterations: int, stored_key: bytes) -> bool:
     try:
-        _check_password_text(password)
+        check_password_text(password)
     except UserError:
         return False
     derived = derive_scram_credential(_CHECKED_WITH, password, salt, iterations)

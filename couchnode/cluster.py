@@ -1,0 +1,619 @@
+"""The cluster of one process: nodes, buckets, and the map of which node holds which vbucket.
+
+Every change follows one order: compute it, write it to disk, act on it, tell the clients. Changes run one
+after another. A configuration's revision is on disk before any client can see it, so that after a crash no
+revision is given out twice with different content.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import (
+    Deferred,
+    DeferredList,
+    DeferredLock,
+    FirstError,
+    gatherResults,
+    inlineCallbacks,
+    maybeDeferred,
+    succeed,
+)
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from couchnode import config
+from couchnode.bucket import NodeBucket
+from couchnode.config import BucketState, NodeAddress, NodeReport
+from couchnode.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
+from couchnode.layout import (
+    NO_NODE,
+    VBUCKETS,
+    LayoutError,
+    Rows,
+    check_move,
+    check_rows,
+    spread,
+    states_of,
+    with_replicas,
+)
+from couchnode.metadata import DataDirectory, DataDirectoryError
+from couchnode.storage import MemoryStore, SqliteStore
+from couchnode.users import UserStore
+
+VERSION = "7.2.0-1-couchnode"
+"""What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
+
+HAND_OVER_SECONDS = 30.0
+"""How long a map that makes replicas active waits for them to be level."""
+
+OPEN_BUCKET = "default"
+"""The bucket that clients of old use without credentials, if it has no password."""
+
+Steps = Generator[Deferred[Any], Any, Any]
+
+
+class NoSuchBucket(KeyError):
+    """There is no bucket of that name."""
+
+
+class FlushDisabled(Exception):
+    """The bucket does not allow to be emptied; edit ``flushEnabled`` first."""
+
+
+class Bucket:
+    """One bucket of the cluster: its settings, its map, its revision.
+
+    :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
+    :ivar is_open: that user's password is empty.
+    """
+
+    def __init__(
+        self, definition: BucketDefinition, uuid: str, rows: Rows, *, owns_user: bool, is_open: bool
+    ) -> None:
+        self.definition = definition
+        self.uuid = uuid
+        self.rows = rows
+        self.owns_user = owns_user
+        self.is_open = is_open
+        self.revision = (0, 0)
+
+    @property
+    def state(self) -> BucketState:
+        """What configurations say of the bucket."""
+        return BucketState(self.definition, self.uuid, self.revision, self.rows)
+
+
+class Node:
+    """One node: its place in the cluster, its addresses, and its share of each bucket.
+
+    :ivar buckets: bucket name -> the data of that bucket on this node.
+    :ivar address: set by whoever listens, before any client is served.
+    """
+
+    def __init__(self, cluster: Cluster, index: int) -> None:
+        self.cluster = cluster
+        self.index = index
+        self.name = f"node{index}"
+        self.buckets: dict[str, NodeBucket] = {}
+        self.address = NodeAddress("127.0.0.1", 0, 0)
+
+    def status(self, bucket: str | None = None) -> str:
+        """Return ``warmup`` while this bucket (``None``: any bucket) is being loaded, else ``healthy``."""
+        names = self.buckets if bucket is None else [bucket]
+        loading = any(self.buckets[name].state == "warmup" for name in names if name in self.buckets)
+        return "warmup" if loading else "healthy"
+
+
+class Cluster:
+    """N nodes in one process, and everything they agree on.
+
+    :param node_count: number of nodes, fixed for the life of the data.
+    :param clock: source of time for everything inside.
+    :param directory: where documents and metadata are kept; ``None`` keeps nothing.
+    :ivar on_config_change: called with a bucket's name after its configuration changed, or it was deleted.
+    """
+
+    version = VERSION
+
+    def __init__(
+        self,
+        node_count: int,
+        *,
+        clock: IReactorTime,
+        directory: DataDirectory | None = None,
+        users: UserStore | None = None,
+    ) -> None:
+        self.clock = clock
+        self.users = users if users is not None else UserStore()
+        self.uuid = secrets.token_hex(16)
+        self.nodes = [Node(self, index) for index in range(node_count)]
+        self.buckets: dict[str, Bucket] = {}
+        self.on_config_change: list[Callable[[str], None]] = []
+        self.started_at = clock.seconds()
+        self._log = Logger()
+        self._directory = directory
+        # A cluster that is made anew at the same address must look newer than the one that clients remember:
+        # its epoch is the time of its making.
+        self._epoch = max(1, int(clock.seconds()))
+        self._rev = 0
+        self._nodes_revision = (self._epoch, 0)
+        self._changes = DeferredLock()
+        self._rates: dict[str, tuple[float, int, float]] = {}
+        self._configs: dict[tuple[str | None, int], bytes] = {}
+
+    # ---- what clients are told -------------------------------------------------------------------
+
+    @property
+    def unauthenticated_bucket(self) -> str | None:
+        """The bucket that connections without credentials may use, if there is one."""
+        bucket = self.buckets.get(OPEN_BUCKET)
+        return OPEN_BUCKET if bucket is not None and bucket.is_open else None
+
+    def may_use(self, user: str | None, bucket: str) -> bool:
+        """Tell whether ``user`` (``None``: no credentials) may use ``bucket``; it need not exist."""
+        if bucket == self.unauthenticated_bucket:
+            return True
+        return self.users.may_use(user, bucket)
+
+    def config_revision(self, bucket: str | None) -> tuple[int, int]:
+        """Return (epoch, rev) of a bucket's configuration, or of the cluster-level one for ``None``.
+
+        :raises NoSuchBucket: there is none of that name.
+        """
+        return self._nodes_revision if bucket is None else self.bucket(bucket).revision
+
+    def config_bytes(self, bucket: str | None, node: Node) -> bytes:
+        """Return the configuration as ``node`` gives it out: terse JSON, kept until it changes.
+
+        :raises NoSuchBucket: there is none of that name.
+        """
+        known = self._configs.get((bucket, node.index))
+        if known is not None:
+            return known
+        addresses = [one.address for one in self.nodes]
+        if bucket is None:
+            document = config.cluster_config(self._nodes_revision, addresses, node.index)
+        else:
+            document = config.terse_bucket(self.bucket(bucket).state, addresses, node.index)
+        made = self._configs[bucket, node.index] = config.encode(document)
+        return made
+
+    def bucket(self, name: str) -> Bucket:
+        """Return the bucket of that name.
+
+        :raises NoSuchBucket: there is none.
+        """
+        try:
+            return self.buckets[name]
+        except KeyError:
+            raise NoSuchBucket(name) from None
+
+    def node_reports(self, bucket: str | None = None, placeholder: str = "127.0.0.1") -> list[NodeReport]:
+        """Return what verbose documents say of each node.
+
+        :param placeholder: host to write for nodes that listen on every interface.
+        """
+        total, free = _machine_memory()
+        uptime = int(self.clock.seconds() - self.started_at)
+        reports = []
+        for node in self.nodes:
+            address = node.address
+            if address.host == config.HOST_PLACEHOLDER:
+                address = address._replace(host=placeholder)
+            reports.append(NodeReport(address, node.status(bucket), self.version, uptime, total, free))
+        return reports
+
+    def basic_stats(self, name: str) -> dict[str, float]:
+        """Return the ``basicStats`` of a bucket, over all nodes.
+
+        :raises NoSuchBucket: there is none of that name.
+        """
+        definition = self.bucket(name).definition
+        parts = [node.buckets[name] for node in self.nodes if name in node.buckets]
+        used = sum(part.memory_bytes for part in parts)
+        disk = sum(part.disk_bytes for part in parts)
+        return {
+            "quotaPercentUsed": 100 * used / (definition.quota_bytes * len(self.nodes)),
+            "opsPerSec": self._rate(name, sum(part.gets + part.stores for part in parts)),
+            "itemCount": sum(part.item_count for part in parts),
+            "memUsed": used,
+            "dataUsed": disk,
+            "diskUsed": disk,
+            # Every document is in memory, so none is ever fetched.
+            "diskFetches": 0,
+        }
+
+    def _rate(self, name: str, total: int) -> float:
+        """Return operations a second since somebody last asked, at least a second ago."""
+        now = self.clock.seconds()
+        then, before, rate = self._rates.get(name, (self.started_at, 0, 0.0))
+        if now - then >= 1:
+            rate = max(0, total - before) / (now - then)
+            self._rates[name] = now, total, rate
+        return rate
+
+    # ---- start and stop --------------------------------------------------------------------------
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Take over what a former run left in cluster.json; buckets are opened by :meth:`start`.
+
+        :raises DataDirectoryError: another number of nodes, or data of another shape.
+        """
+        try:
+            count = int(data["nodes"])
+            if count != len(self.nodes):
+                raise DataDirectoryError(
+                    f"{self._where()} was made with {count} node(s), not {len(self.nodes)}: start it with "
+                    f"--nodes {count}; documents are not moved to another number of nodes"
+                )
+            self.uuid = str(data["uuid"])
+            self._epoch, self._rev = int(data["epoch"]), int(data["rev"])
+            self.users.load(data["users"])
+            for name, part in data["buckets"].items():
+                definition = BucketDefinition(**part["definition"]).check()
+                rows = check_rows(part["rows"], count, definition.replica_number)
+                self.buckets[name] = Bucket(
+                    definition, str(part["uuid"]), rows, owns_user=part["ownsUser"], is_open=part["isOpen"]
+                )
+        except (KeyError, TypeError, ValueError, AttributeError) as fault:
+            raise DataDirectoryError(f"{self._where()} has a damaged cluster.json: {fault!r}") from fault
+
+    def start(self) -> Deferred[None]:
+        """Open all buckets; nodes must have their addresses.
+
+        :return: fires when every bucket is warmed up. Commands that come before are answered "temporary
+            failure" by the buckets concerned.
+        """
+        return self._changes.run(self._start)
+
+    @inlineCallbacks
+    def _start(self) -> Steps:
+        # Addresses may differ from those of the last run, so all configurations are new ones.
+        self._bump(*self.buckets.values())
+        self._nodes_revision = (self._epoch, self._rev)
+        self._configs.clear()
+        yield self._save()
+        warm = [self._open(bucket) for bucket in self.buckets.values()]
+        yield _all(warm)
+
+    @inlineCallbacks
+    def stop(self) -> Steps:
+        """Close all buckets; fires when every document is on disk."""
+        yield self._changes.acquire()
+        try:
+            parts = [part for node in self.nodes for part in node.buckets.values()]
+            yield self._close(parts)
+            for node in self.nodes:
+                node.buckets.clear()
+        finally:
+            self._changes.release()
+
+    # ---- changes ---------------------------------------------------------------------------------
+
+    def create_bucket(self, definition: BucketDefinition, password: str | None = None) -> Deferred[None]:
+        """Make a bucket.
+
+        :param password: with it comes a user named like the bucket; empty: usable with an empty password, and
+            ``default`` without credentials; ``None``: no such user.
+        :return: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
+        """
+        return self._changes.run(self._create_bucket, definition, password)
+
+    @inlineCallbacks
+    def _create_bucket(self, definition: BucketDefinition, password: str | None) -> Steps:
+        definition.check()
+        name = definition.name
+        # Names that differ in case only would share a file on some systems.
+        if name.lower() in {other.lower() for other in self.buckets}:
+            raise DefinitionError({"name": "Bucket with given name already exists"})
+        if len(self.buckets) >= MAX_BUCKETS:
+            raise DefinitionError({"_": f"Cannot create more than {MAX_BUCKETS} buckets"})
+        if password is not None:
+            if name in self.users:
+                raise DefinitionError({"name": f"there is a user {name!r} already, who is not this bucket's"})
+            yield self.users.add(name, password, buckets=[name])
+        rows = spread(len(self.nodes), definition.replica_number)
+        bucket = Bucket(
+            definition,
+            secrets.token_hex(16),
+            rows,
+            owns_user=password is not None,
+            is_open=password == "",
+        )
+        yield self._remove_files(name)  # of a bucket whose deletion a crash cut short
+        self._bump(bucket)
+        try:
+            yield self._save({**self.buckets, name: bucket})
+            yield self._open(bucket)
+        except BaseException:
+            # Nobody has heard of it yet; what is left on disk is swept when the name is used again.
+            for node in self.nodes:
+                node.buckets.pop(name, None)
+            if bucket.owns_user:
+                self.users.remove(name)
+            yield self._save()
+            raise
+        self.buckets[name] = bucket
+        self._log.info("bucket {bucket} created", bucket=name)
+        self._tell(name)
+
+    def delete_bucket(self, name: str) -> Deferred[None]:
+        """Delete a bucket with its documents.
+
+        :return: fires when the files are gone too. Fails with :class:`NoSuchBucket`.
+        """
+        return self._changes.run(self._delete_bucket, name)
+
+    @inlineCallbacks
+    def _delete_bucket(self, name: str) -> Steps:
+        bucket = self.bucket(name)
+        user = self.users.remove(name) if bucket.owns_user else None
+        self._rev += 1
+        try:
+            yield self._save({other: one for other, one in self.buckets.items() if other != name})
+        except DataDirectoryError:
+            if user is not None:
+                self.users.put_back(name, user)
+            raise
+        del self.buckets[name]
+        self._rates.pop(name, None)
+        parts = [node.buckets.pop(name) for node in self.nodes if name in node.buckets]
+        self._tell(name)
+        yield self._close(parts)
+        yield self._remove_files(name)
+        self._log.info("bucket {bucket} deleted", bucket=name)
+
+    def edit_bucket(
+        self, name: str, change: Callable[[BucketDefinition], BucketDefinition]
+    ) -> Deferred[None]:
+        """Change a bucket's settings.
+
+        :param change: current settings -> new ones; called when it is this change's turn.
+        :return: fires when the settings hold. Fails with :class:`NoSuchBucket` or :class:`DefinitionError`.
+        """
+        return self._changes.run(self._edit_bucket, name, change)
+
+    @inlineCallbacks
+    def _edit_bucket(self, name: str, change: Callable[[BucketDefinition], BucketDefinition]) -> Steps:
+        bucket = self.bucket(name)
+        definition = change(bucket.definition).check()
+        rows = with_replicas(bucket.rows, len(self.nodes), definition.replica_number)
+        yield self._publish(bucket, definition, rows)
+
+    def set_bucket_password(self, name: str, password: str) -> Deferred[None]:
+        """Give the user who belongs to a bucket another password, or the bucket such a user.
+
+        :return: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
+            user of that name has nothing to do with the bucket, or :class:`~couchnode.users.UserError`.
+        """
+        return self._changes.run(self._set_bucket_password, name, password)
+
+    @inlineCallbacks
+    def _set_bucket_password(self, name: str, password: str) -> Steps:
+        bucket = self.bucket(name)
+        if name in self.users and not bucket.owns_user:
+            raise DefinitionError({"name": f"the user {name!r} is not this bucket's"})
+        yield self.users.add(name, password, buckets=[name])
+        bucket.owns_user, bucket.is_open = True, not password
+        yield self._save()
+
+    def flush_bucket(self, name: str) -> Deferred[None]:
+        """Remove all documents of a bucket.
+
+        :return: fires when they are gone from disk too. Fails with :class:`NoSuchBucket` or
+            :class:`FlushDisabled`.
+        """
+        return self._changes.run(self._flush_bucket, name)
+
+    @inlineCallbacks
+    def _flush_bucket(self, name: str) -> Steps:
+        if not self.bucket(name).definition.flush_enabled:
+            raise FlushDisabled(name)
+        yield _all([node.buckets[name].flush_all() for node in self.nodes])
+        self._log.info("bucket {bucket} flushed", bucket=name)
+
+    def apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Deferred[None]:
+        """Change which nodes hold the vbuckets of a bucket.
+
+        :param rows: one ``(active, replica 1, ...)`` a vbucket, indexes of nodes, -1 for none. A node becomes
+            active only for what it holds a copy of: to move a vbucket, make its new home a replica first.
+        :return: fires when clients have been told. Fails with :class:`NoSuchBucket`, or
+            :class:`~couchnode.layout.LayoutError` for rows that cannot be, having changed nothing.
+        """
+        return self._changes.run(self._apply_map, name, rows)
+
+    @inlineCallbacks
+    def _apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Steps:
+        bucket = self.bucket(name)
+        new = check_rows(rows, len(self.nodes), bucket.definition.replica_number)
+        check_move(bucket.rows, new)
+        yield self._publish(bucket, bucket.definition, new)
+
+    @inlineCallbacks
+    def save(self) -> Steps:
+        """Write users and buckets to disk, for a caller who changed users; fires when they are there."""
+        yield self._changes.run(self._save)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    @inlineCallbacks
+    def _publish(self, bucket: Bucket, definition: BucketDefinition, rows: Rows) -> Steps:
+        """Put a new definition or map of an existing bucket in force."""
+        name = definition.name
+        changed = Bucket(definition, bucket.uuid, rows, owns_user=bucket.owns_user, is_open=bucket.is_open)
+        self._bump(changed)
+        yield self._save({**self.buckets, name: changed})
+        try:
+            yield self._hand_over(name, bucket.rows, rows)
+        except LayoutError:
+            yield self._save()
+            raise
+        # From here to the end nothing waits: clients meet the old state or the new one.
+        self.buckets[name] = changed
+        for node in self.nodes:
+            part = node.buckets[name]
+            part.ledger.quota_bytes = definition.quota_bytes
+            part.flush_enabled = definition.flush_enabled
+            part.replica_count = definition.replica_number
+        if rows != bucket.rows:
+            self._wire(changed)
+        self._tell(name)
+
+    @inlineCallbacks
+    def _open(self, bucket: Bucket) -> Steps:
+        definition = bucket.definition
+        for node in self.nodes:
+            node.buckets[definition.name] = NodeBucket(
+                definition.name,
+                bucket.uuid,
+                vbucket_count=VBUCKETS,
+                quota_bytes=definition.quota_bytes,
+                store=self._store(definition, node),
+                clock=self.clock,
+                flush_enabled=definition.flush_enabled,
+                replica_count=definition.replica_number,
+            )
+        self._wire(bucket)
+        yield _all([node.buckets[definition.name].start() for node in self.nodes])
+
+    @inlineCallbacks
+    def _close(self, parts: Sequence[NodeBucket]) -> Steps:
+        outcomes = yield DeferredList([maybeDeferred(part.close) for part in parts], consumeErrors=True)
+        for part, (closed, failure) in zip(parts, outcomes, strict=True):
+            if not closed:
+                self._log.failure("bucket {bucket} was not closed cleanly", failure, bucket=part.name)
+
+    def _store(self, definition: BucketDefinition, node: Node) -> SqliteStore | MemoryStore:
+        if self._directory is None or not definition.persistent:
+            return MemoryStore()
+        return SqliteStore(self._directory.node_directory(node.name) / f"{definition.name}.sqlite")
+
+    def _wire(self, bucket: Bucket) -> None:
+        """Make the nodes do what the map says."""
+        name = bucket.definition.name
+        parts = [node.buckets[name] for node in self.nodes]
+        for node, part in zip(self.nodes, parts, strict=True):
+            part.set_topology(states_of(bucket.rows, node.index))
+        for vbucket, row in enumerate(bucket.rows):
+            if row[0] != NO_NODE:
+                parts[row[0]].set_replicas(vbucket, [parts[index] for index in row[1:] if index != NO_NODE])
+
+    @inlineCallbacks
+    def _hand_over(self, name: str, old: Rows, new: Rows) -> Steps:
+        """Bring the copies that become active level with those that were; they are when this fires.
+
+        Whoever waits for it must change the states before the reactor turns again.
+        """
+        parts = [node.buckets[name] for node in self.nodes]
+        moves = [
+            (vbucket, parts[before[0]], parts[after[0]])
+            for vbucket, (before, after) in enumerate(zip(old, new, strict=True))
+            if NO_NODE not in (before[0], after[0]) and before[0] != after[0]
+        ]
+        deadline = self.clock.seconds() + HAND_OVER_SECONDS
+        while not all(_is_fed(vbucket, source, target) for vbucket, source, target in moves):
+            if self.clock.seconds() > deadline:
+                raise LayoutError(
+                    f"bucket {name}: a copy that is to become active is not being kept up to date"
+                )
+            yield deferLater(self.clock, 0.01)
+        for vbucket, source, _ in moves:
+            source.replicator.deliver_now(vbucket)
+
+    def _bump(self, *buckets: Bucket) -> None:
+        self._rev += 1
+        for bucket in buckets:
+            bucket.revision = (self._epoch, self._rev)
+
+    def _forget_configs(self, name: str | None) -> None:
+        for node in self.nodes:
+            self._configs.pop((name, node.index), None)
+
+    def _tell(self, name: str) -> None:
+        self._forget_configs(name)
+        for listener in list(self.on_config_change):
+            try:
+                listener(name)
+            except Exception:  # noqa: BLE001  # one broken listener must not keep the others uninformed
+                self._log.failure("a listener to configuration changes failed", bucket=name)
+
+    def _where(self) -> str:
+        return (
+            f"the data directory {self._directory.path}"
+            if self._directory is not None
+            else "the data directory"
+        )
+
+    def _save(self, buckets: dict[str, Bucket] | None = None) -> Deferred[None]:
+        """Write the metadata, with ``buckets`` in place of those in force if they are given."""
+        if self._directory is None:
+            return succeed(None)
+        data = {
+            "uuid": self.uuid,
+            "epoch": self._epoch,
+            "rev": self._rev,
+            "nodes": len(self.nodes),
+            "users": self.users.dump(),
+            "buckets": {
+                name: {
+                    "definition": bucket.definition._asdict(),
+                    "uuid": bucket.uuid,
+                    "rows": bucket.rows,
+                    "ownsUser": bucket.owns_user,
+                    "isOpen": bucket.is_open,
+                }
+                for name, bucket in (self.buckets if buckets is None else buckets).items()
+            },
+        }
+        return deferToThread(self._directory.save, data)
+
+    def _remove_files(self, name: str) -> Deferred[None]:
+        directory = self._directory
+        if directory is None:
+            return succeed(None)
+
+        def remove() -> None:
+            for node in self.nodes:
+                for suffix in ("", "-wal", "-shm"):
+                    path = directory.node_directory(node.name) / f"{name}.sqlite{suffix}"
+                    path.unlink(missing_ok=True)
+
+        return deferToThread(remove)
+
+
+def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[Any]:
+    """Wait for all of them; fails as the first one that fails does."""
+
+    def unwrap(failure: Failure) -> Failure:
+        first = failure.value
+        assert isinstance(first, FirstError)
+        return first.subFailure
+
+    return gatherResults(deferreds, consumeErrors=True).addErrback(unwrap)
+
+
+def _is_fed(vbucket: int, source: NodeBucket, target: NodeBucket) -> bool:
+    """Tell whether ``target`` hears of every change to a vbucket of ``source``."""
+    return any(
+        stream.target is target and stream.connected for stream in source.replicator.streams_of(vbucket)
+    )
+
+
+def _machine_memory() -> tuple[int, int]:
+    """Return the machine's memory and what of it is free, in bytes; 0 where the system does not say."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = page * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0, 0
+    try:
+        return total, page * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):  # not known on macOS
+        return total, 0

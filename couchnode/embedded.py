@@ -1,0 +1,296 @@
+"""A whole cluster as one Twisted service: what tests and the gateway run in their own process."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from couchnode.cluster import Cluster
+from couchnode.config import NodeAddress, advertised_host, bracketed
+from couchnode.definition import MEBIBYTE, BucketDefinition
+from couchnode.httpedge import RestSite
+from couchnode.kvserver import KeyValueFactory
+from couchnode.metadata import DataDirectory
+from couchnode.rest import RestApi
+from couchnode.sample import load_sample
+from couchnode.users import UserStore
+
+DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
+"""Memory for the documents of one bucket on one node, unless told otherwise."""
+
+Steps = Generator[Deferred[Any], Any, None]
+
+
+_NOT_STARTED = object()
+_STARTING = object()
+
+
+class StartError(Exception):
+    """The node cannot start; the text says why and what to do about it."""
+
+
+class _Listener(NamedTuple):
+    """What one node has open."""
+
+    kv: KeyValueFactory
+    api: RestApi
+    site: RestSite
+    ports: list[IListeningPort]
+
+
+class EmbeddedNode(Service):
+    """One or more nodes, their buckets and their users, on ports of this process.
+
+    What the arguments name is made if it is not there; what a data directory holds already is kept. A bucket
+    that exists keeps its settings, and takes a password that is given.
+
+    :param data_dir: where to keep everything; ``None`` keeps nothing after :meth:`stop`.
+    :param nodes: how many; ``None``: as many as the directory was made with, one if it is new.
+    :param replicas: replicas of buckets that are made here.
+    :param users: administrators, (name, password). If any are given, they are the only ones.
+    :param buckets: (name, password). ``None`` or ``""`` as the password: usable with the bucket's name and an
+        empty password, and ``default`` without credentials.
+    :param rest_port, kv_port: 0 for any free ones; else node i listens on port + i.
+    :param host: IP address to listen on.
+    :param clock: for timers and the time; the reactor if ``None``.
+    :param quota_bytes: memory for the documents of each bucket made here, on each node.
+    :param sample: file of JSON lines whose documents are added to the first bucket (see
+        :mod:`couchnode.sample`).
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None,
+        nodes: int | None = None,
+        replicas: int = 0,
+        users: Sequence[tuple[str, str]] = (),
+        buckets: Sequence[tuple[str, str | None]] = (("default", None),),
+        rest_port: int = 0,
+        kv_port: int = 0,
+        host: str = "127.0.0.1",
+        clock: IReactorTime | None = None,
+        quota_bytes: int = DEFAULT_QUOTA_BYTES,
+        sample: str | Path | None = None,
+    ) -> None:
+        self._data_dir = data_dir
+        self._nodes = nodes
+        self._replicas = replicas
+        self._users = list(users)
+        self._buckets = list(buckets)
+        self._first_ports = rest_port, kv_port
+        self._host = "127.0.0.1" if host == "localhost" else host
+        self._clock = clock
+        self._quota_bytes = quota_bytes
+        self._sample = sample
+        self._directory: DataDirectory | None = None
+        self._cluster: Cluster | None = None
+        self._listeners: list[_Listener] = []
+        self._outcome: Any = _NOT_STARTED
+        self._waiters: list[Deferred[Any]] = []
+        self._log = Logger()
+
+    # -- what is where ---------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster.
+
+        :raises RuntimeError: it was not started.
+        """
+        if self._cluster is None:
+            raise RuntimeError("the node is not started")
+        return self._cluster
+
+    @property
+    def kv_ports(self) -> list[int]:
+        """Key-value port of each node."""
+        return [node.address.kv_port for node in self.cluster.nodes]
+
+    @property
+    def rest_urls(self) -> list[str]:
+        """Base URL of each node's REST interface, without a slash at the end."""
+        return [f"http://{self._client_host}:{node.address.rest_port}" for node in self.cluster.nodes]
+
+    @property
+    def connection_string(self) -> str:
+        """What clients on this machine connect to: ``couchbase://127.0.0.1:PORT[,...]``."""
+        return "couchbase://" + ",".join(f"{self._client_host}:{port}" for port in self.kv_ports)
+
+    @property
+    def _client_host(self) -> str:
+        address = ipaddress.ip_address(self._host)
+        if address.is_unspecified:
+            return "[::1]" if address.version == 6 else "127.0.0.1"
+        return bracketed(self._host)
+
+    @property
+    def _reactor(self) -> Any:
+        # Not at the top: importing the reactor there would choose one before twistd's --reactor can.
+        from twisted.internet import reactor
+
+        return reactor
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> Deferred[None]:
+        """Listen, open the buckets and load the sample.
+
+        :return: fires when every bucket takes commands. Fails with
+            :class:`~couchnode.metadata.DataDirectoryError`, :class:`StartError`, a
+            :class:`~couchnode.storage.StoreError`, :class:`~couchnode.sample.SampleError`, or the error of a
+                user
+            or bucket that cannot be; everything is closed again then.
+        """
+        if not self.running:
+            super().startService()
+        if self._outcome is _NOT_STARTED:
+            self._outcome = _STARTING
+            self._start().addBoth(self._started)
+        waiter: Deferred[None] = Deferred()
+        if self._outcome is _STARTING:
+            self._waiters.append(waiter)
+        else:
+            waiter.callback(self._outcome)  # a Failure makes it fail
+        return waiter
+
+    def startService(self) -> None:
+        """Start; whoever needs to know how it went calls :meth:`start` as well."""
+        self.start().addErrback(lambda failure: self._log.error("{error}", error=failure.value))
+
+    def stopService(self) -> Deferred[None]:
+        """See :meth:`stop`."""
+        return self.stop()
+
+    @inlineCallbacks
+    def stop(self) -> Steps:
+        """Take no more commands, write everything to disk, let go of ports and directory; fires when done."""
+        if self.running:
+            super().stopService()
+        if self._outcome is _NOT_STARTED:
+            return
+        if self._outcome is _STARTING:
+            yield self.start().addErrback(lambda _: None)
+        self._outcome = _NOT_STARTED
+        yield self._close()
+
+    def _started(self, outcome: Failure | None) -> None:
+        self._outcome = outcome
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(outcome)
+
+    @inlineCallbacks
+    def _start(self) -> Steps:
+        try:
+            yield self._open()
+        except BaseException:
+            yield self._close()
+            raise
+
+    @inlineCallbacks
+    def _open(self) -> Steps:
+        reactor = self._reactor
+        clock: Any = self._clock if self._clock is not None else reactor
+        data = None
+        if self._data_dir is not None:
+            self._directory = yield deferToThread(DataDirectory, self._data_dir)
+            data = yield deferToThread(self._directory.load)
+        count = self._nodes if self._nodes is not None else int(data["nodes"]) if data is not None else 1
+        cluster = Cluster(count, clock=clock, directory=self._directory, users=UserStore())
+        if data is not None:
+            cluster.restore(data)
+        yield self._make_users(cluster)
+        for index in range(count):
+            self._listen(reactor, cluster, index)
+        self._cluster = cluster
+        yield cluster.start()
+        yield self._make_buckets(cluster)
+        self._log.info(
+            "ready: key-value on {kv}, REST on {rest}",
+            kv=self.connection_string,
+            rest=", ".join(self.rest_urls),
+        )
+        if self._sample is not None:
+            yield load_sample(cluster, self._buckets[0][0], Path(self._sample))
+
+    @inlineCallbacks
+    def _close(self) -> Steps:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            for port in listener.ports:
+                yield maybeDeferred(port.stopListening)
+        for listener in listeners:
+            listener.api.close()
+            yield listener.site.close()
+            listener.kv.close()
+            while listener.kv.connections:
+                yield deferLater(self._reactor, 0.01)
+        if self._cluster is not None:
+            yield self._cluster.stop()
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
+
+    @inlineCallbacks
+    def _make_users(self, cluster: Cluster) -> Steps:
+        if not self._users:
+            return
+        wanted = dict(self._users)
+        for name in [name for name in cluster.users if cluster.users.is_admin(name) and name not in wanted]:
+            cluster.users.remove(name)
+            self._log.warn("{user} is no administrator any more: another one was given", user=name)
+        for name, password in wanted.items():
+            if name in cluster.users and not cluster.users.is_admin(name):
+                raise StartError(f"{name!r} cannot be an administrator: that name belongs to a bucket")
+            # The same password again keeps its keys, so clients' caches of them stay good.
+            if not (yield cluster.users.verify(name, password)):
+                yield cluster.users.add(name, password, admin=True)
+
+    @inlineCallbacks
+    def _make_buckets(self, cluster: Cluster) -> Steps:
+        for name, password in self._buckets:
+            bucket = cluster.buckets.get(name)
+            if bucket is None:
+                definition = BucketDefinition(
+                    name, quota_bytes=self._quota_bytes, replica_number=self._replicas, flush_enabled=True
+                )
+                yield cluster.create_bucket(definition, password or "")
+            elif password and not (yield cluster.users.verify(name, password)):
+                yield cluster.set_bucket_password(name, password)
+                self._log.info("bucket {bucket} has a new password", bucket=name)
+            elif not password and not bucket.is_open:
+                self._log.warn("bucket {bucket} keeps the password that it was given earlier", bucket=name)
+
+    def _listen(self, reactor: Any, cluster: Cluster, index: int) -> None:
+        """Open both ports of one node, and give the node its address."""
+        node = cluster.nodes[index]
+        api = RestApi(node)
+        listener = _Listener(KeyValueFactory(node), api, api.site(), [])
+        self._listeners.append(listener)
+        rest_port, kv_port = [port + index if port else 0 for port in self._first_ports]
+        rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
+        kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
+        node.address = NodeAddress(advertised_host(self._host), kv, rest)
+
+    def _open_port(self, reactor: Any, listener: _Listener, number: int, factory: Any, option: str) -> int:
+        try:
+            port = reactor.listenTCP(number, factory, interface=self._host)
+        except CannotListenError as fault:
+            reason = getattr(fault.socketError, "strerror", None) or fault.socketError
+            raise StartError(
+                f"{option}: cannot listen on {bracketed(self._host)}:{number}: {reason}; "
+                "name another port, or 0 for any free one"
+            ) from fault
+        listener.ports.append(port)
+        return int(port.getHost().port)

@@ -1,0 +1,159 @@
+"""Sample documents: a file of JSON lines, plain or compressed, read into a bucket when a node starts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Generator, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from couchbase.protocol.constants import MAX_KEY_BYTES, MAX_VALUE_BYTES, Status
+from couchbase.protocol.hashing import vbucket_of
+from couchnode.cluster import Cluster
+from couchnode.item import Refused
+from couchnode.layout import NO_NODE, VBUCKETS
+from couchnode.vbucket import StoreMode
+
+JSON_FLAGS = 0x02000000
+"""Item flags by which every current SDK knows a JSON document."""
+
+_LINES_A_TURN = 200
+_LONGEST_LINE = 2 * MAX_VALUE_BYTES
+
+_log = Logger()
+
+
+class SampleError(Exception):
+    """The file cannot be read; the text names it and says why."""
+
+
+class SampleReport(NamedTuple):
+    """What came of loading a file.
+
+    :ivar stored: documents that are new in the bucket.
+    :ivar kept: documents that were there already, and were left as they are.
+    :ivar rejected: bad lines.
+    """
+
+    stored: int
+    kept: int
+    rejected: int
+
+
+class Line(NamedTuple):
+    """One line of a sample file: a document, or (``fault``) what is wrong with it."""
+
+    number: int
+    key: bytes
+    value: bytes
+    fault: str
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Read a sample file, one document at a time.
+
+    Each line is ``{"id": KEY, "doc": ANY}``; empty lines are skipped. A file whose name ends in ``.gz`` is
+    decompressed as it is read.
+
+    :raises SampleError: the file cannot be read, or decompressed, to its end.
+    """
+    try:
+        with _open(path) as file:
+            for number in range(1, 2**62):
+                line = file.readline(_LONGEST_LINE)
+                if not line:
+                    return
+                if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                    raise SampleError(f"{path}, line {number}: longer than {_LONGEST_LINE} bytes")
+                if line.strip():
+                    yield _parse(number, line)
+    except (OSError, EOFError) as fault:
+        raise SampleError(f"the sample {path} cannot be read: {fault}") from fault
+
+
+@inlineCallbacks
+def load_sample(cluster: Cluster, bucket: str, path: Path) -> Generator[Deferred[Any], Any, SampleReport]:
+    """Add the documents of a file to a bucket, a few hundred a reactor turn; the file is read in threads.
+
+    Documents that exist stay as they are: they may have been changed since an earlier start. Bad lines are
+    logged with their numbers and skipped.
+
+    :return: fires with what came of it. Fails with :class:`SampleError`.
+    """
+    lines = read_lines(path)
+    stored = kept = rejected = 0
+    while True:
+        some: list[Line] = yield deferToThread(lambda: list(islice(lines, _LINES_A_TURN)))
+        if not some:
+            break
+        for line in some:
+            fault = line.fault
+            if not fault:
+                try:
+                    _add(cluster, bucket, line)
+                    stored += 1
+                    continue
+                except Refused as refused:
+                    if refused.status == Status.KEY_EEXISTS:
+                        kept += 1
+                        continue
+                    fault = f"{refused.status.name} {refused.context}".strip()
+            rejected += 1
+            _log.warn("{path}, line {number}: {fault}", path=str(path), number=line.number, fault=fault)
+    _log.info(
+        "sample {path}: {stored} documents added to {bucket}, {kept} were there, {rejected} bad lines",
+        path=str(path),
+        bucket=bucket,
+        stored=stored,
+        kept=kept,
+        rejected=rejected,
+    )
+    return SampleReport(stored, kept, rejected)
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return open(path, "rb")
+
+
+def _parse(number: int, line: bytes) -> Line:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as fault:
+        return Line(number, b"", b"", f"not JSON: {fault}")
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or "doc" not in entry:
+        return Line(number, b"", b"", 'expected {"id": "...", "doc": ...}')
+    try:
+        key = entry["id"].encode("utf-8")
+    except UnicodeEncodeError:
+        return Line(number, b"", b"", "the id is not valid Unicode")
+    if not 1 <= len(key) <= MAX_KEY_BYTES:
+        return Line(
+            number, b"", b"", f"an id has 1 to {MAX_KEY_BYTES} bytes of UTF-8, this one has {len(key)}"
+        )
+    value = json.dumps(entry["doc"], ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
+    if len(value) > MAX_VALUE_BYTES:
+        return Line(number, b"", b"", f"a document has at most {MAX_VALUE_BYTES} bytes")
+    return Line(number, key, value, "")
+
+
+def _add(cluster: Cluster, bucket: str, line: Line) -> None:
+    """Add one document where its vbucket is active.
+
+    :raises Refused: it exists, there is no room, or its vbucket is nowhere.
+    """
+    vbid = vbucket_of(line.key, VBUCKETS)
+    active = cluster.bucket(bucket).rows[vbid][0]
+    vbucket = None if active == NO_NODE else cluster.nodes[active].buckets[bucket].vbuckets[vbid]
+    if vbucket is None:
+        raise Refused(Status.NOT_MY_VBUCKET, "no node holds its vbucket")
+    vbucket.store(StoreMode.ADD, line.key, line.value, JSON_FLAGS)

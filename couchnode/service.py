@@ -1,0 +1,283 @@
+"""``twistd couchnode``: its options, and the service that they make."""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from couchnode.definition import (
+    MAX_REPLICAS,
+    MEBIBYTE,
+    MIN_QUOTA_BYTES,
+    DefinitionError,
+    bucket_name_fault,
+)
+from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
+from couchnode.metadata import DataDirectoryError
+from couchnode.sample import SampleError
+from couchnode.storage import StoreError
+from couchnode.users import UserError, check_password_text, check_user_name
+
+MAX_NODES = 16
+"""Most nodes in one process."""
+
+EXPECTED_ERRORS = (StartError, DataDirectoryError, StoreError, SampleError, DefinitionError, UserError)
+"""Reasons not to start that a message explains; anything else is a fault of ours and gets a traceback."""
+
+__all__ = ["EmbeddedNode", "Options", "StartError", "makeService"]
+
+
+def _port(text: str) -> int:
+    number = _integer(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"a port is from 0 (any free one) to 65535, not {number}")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"a whole number is expected, not {text!r}") from None
+
+
+def _nodes(text: str) -> int:
+    number = _integer(text)
+    if not 1 <= number <= MAX_NODES:
+        raise ValueError(f"1 to {MAX_NODES} nodes, not {number}")
+    return number
+
+
+def _replicas(text: str) -> int:
+    number = _integer(text)
+    if not 0 <= number <= MAX_REPLICAS:
+        raise ValueError(f"0 to {MAX_REPLICAS} replicas, not {number}")
+    return number
+
+
+def _quota(text: str) -> int:
+    number = _integer(text)
+    if number * MEBIBYTE < MIN_QUOTA_BYTES:
+        raise ValueError(f"at least {MIN_QUOTA_BYTES // MEBIBYTE} MiB, not {number}")
+    return number
+
+
+class Options(usage.Options):
+    """Options of ``twistd couchnode``."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A Couchbase-compatible node (or several in one process) for a laptop, a test or a small box. "
+        "Give --data DIR to keep documents, or --ephemeral to forget them at the end."
+    )
+
+    optParameters = [
+        ["rest-port", None, 8091, "Port of the cluster REST interface; 0: any free one.", _port],
+        ["kv-port", None, 11210, "Port of the key-value protocol; 0: any free one.", _port],
+        ["host", None, "127.0.0.1", "IP address to listen on. Beyond this machine --user is required."],
+        ["data", None, None, "Directory to keep everything in; made if it does not exist."],
+        ["nodes", None, None, "Nodes in this process; node i listens on both ports + i. [default: 1]",
+        _nodes], ["replicas", None, 0, "Replicas of each bucket that is made by --bucket.", _replicas],
+        ["ram-quota", None, DEFAULT_QUOTA_BYTES // MEBIBYTE,
+         "Memory in MiB for the documents of each such bucket on each node.", _quota],
+        ["user", None, None, "Name of the administrator."],
+        ["password-file", None, None, "File whose first line is the administrator's password."],
+        ["sample", None, None, "File of JSON lines {\"id\": ..., \"doc\": ...}, plain or .gz, to add to the "
+         "first bucket."],
+    ]  # fmt: skip
+
+    optFlags = [["ephemeral", None, "Keep nothing on disk."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["buckets"] = []
+        self["password"] = None
+
+    def opt_bucket(self, text: str) -> None:
+        """Bucket NAME[:PASSWORD] to make if it is not there; may be repeated. Without a password it can be
+        used with an empty one, and `default' without credentials. [default: default]"""
+        name, _, password = text.partition(":")
+        fault = bucket_name_fault(name)
+        if fault:
+            raise usage.UsageError(f"--bucket {name!r}: {fault}")
+        if name.lower() in {other.lower() for other, _ in self["buckets"]}:
+            raise usage.UsageError(f"--bucket {name}: given twice")
+        if password:
+            try:
+                check_password_text(password)
+            except UserError as fault_:
+                raise usage.UsageError(f"--bucket {name}: {fault_}") from None
+        self["buckets"].append((name, password or None))
+
+    def postOptions(self) -> None:
+        """Check what concerns several options, and read the password.
+
+        :raises usage.UsageError: something does not fit; the text names the option.
+        """
+        self._check_place()
+        self._check_host()
+        self._check_ports()
+        self._read_password()
+        if not self._is_loopback and self["user"] is None:
+            raise usage.UsageError(
+                f"--host {self['host']}: beyond this machine an administrator is required: give --user and "
+                "--password-file"
+            )
+        if not self["buckets"]:
+            if not self._is_loopback:
+                raise usage.UsageError(
+                    f"--host {self['host']}: name the buckets with --bucket; an open one is not made "
+                    "by itself where others can reach it"
+                )
+            self["buckets"] = [("default", None)]
+        if self["user"] in [name for name, _ in self["buckets"]]:
+            raise usage.UsageError(f"--user {self['user']}: a bucket has that name, and so has its user")
+        if self["sample"] is not None:
+            self["sample"] = Path(self["sample"]).absolute()
+            if not self["sample"].is_file():
+                raise usage.UsageError(f"--sample {self['sample']}: there is no such file")
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse arguments that are no options."""
+        if arguments:
+            raise usage.UsageError(f"couchnode takes options only, not {' '.join(arguments)!r}")
+
+    @property
+    def _is_loopback(self) -> bool:
+        return ipaddress.ip_address(self["host"]).is_loopback
+
+    def _check_place(self) -> None:
+        if self["ephemeral"] and self["data"] is not None:
+            raise usage.UsageError("--ephemeral and --data exclude each other")
+        if not self["ephemeral"] and not self["data"]:
+            raise usage.UsageError(
+                "--data DIR (to keep documents) or --ephemeral (to forget them) is required"
+            )
+        if self["data"] is not None:
+            # twistd may change the directory before the service starts.
+            self["data"] = Path(self["data"]).absolute()
+            if self["data"].exists() and not self["data"].is_dir():
+                raise usage.UsageError(f"--data {self['data']}: is not a directory")
+            if not self["data"].parent.is_dir():
+                raise usage.UsageError(f"--data {self['data']}: its parent directory does not exist")
+
+    def _check_host(self) -> None:
+        if self["host"] == "localhost":
+            self["host"] = "127.0.0.1"
+        try:
+            ipaddress.ip_address(self["host"])
+        except ValueError:
+            raise usage.UsageError(f"--host {self['host']}: an IP address is expected") from None
+
+    def _check_ports(self) -> None:
+        taken: dict[int, str] = {}
+        for option in ("rest-port", "kv-port"):
+            first = self[option]
+            for port in range(first, first + (self["nodes"] or 1)) if first else ():
+                if port > 65535:
+                    raise usage.UsageError(
+                        f"--{option} {first}: {self['nodes']} nodes would need port {port}"
+                    )
+                if port in taken:
+                    raise usage.UsageError(
+                        f"--{option} {first}: port {port} is wanted for {taken[port]} too; "
+                        "with --nodes N each takes N ports"
+                    )
+                taken[port] = f"--{option}"
+
+    def _read_password(self) -> None:
+        user, file = self["user"], self["password-file"]
+        if user is None and file is None:
+            return
+        if user is None:
+            raise usage.UsageError("--password-file: whose? --user is missing")
+        if file is None:
+            raise usage.UsageError("--user: --password-file is missing")
+        try:
+            check_user_name(user)
+        except UserError as fault:
+            raise usage.UsageError(f"--user: {fault}") from None
+        try:
+            with open(file, encoding="utf-8") as lines:
+                readable_by_others = stat.S_IMODE(Path(file).stat().st_mode) & 0o044
+                password = lines.readline(4096).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as fault:
+            reason = getattr(fault, "strerror", None) or fault
+            raise usage.UsageError(f"--password-file {file}: cannot be read: {reason}") from None
+        if not password:
+            raise usage.UsageError(f"--password-file {file}: its first line is empty")
+        try:
+            check_password_text(password)
+        except UserError as fault:
+            raise usage.UsageError(f"--password-file {file}: {fault}") from None
+        if readable_by_others:
+            Logger().warn("--password-file {file}: others on this machine can read it", file=file)
+        self["password"] = password
+
+
+class NodeService(MultiService):
+    """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start."""
+
+    _log = Logger()
+
+    def __init__(self, node: EmbeddedNode) -> None:
+        super().__init__()
+        self.node = node
+        node.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Start the node; one that cannot start ends the process with a message and status 1."""
+        super().startService()
+        self.node.start().addErrback(self._give_up)
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(*EXPECTED_ERRORS):
+            self._log.critical("couchnode cannot start: {error}", error=failure.value)
+        else:
+            self._log.failure("couchnode cannot start", failure)
+        _end_process()
+
+
+def _end_process() -> None:
+    from twisted.internet import reactor
+
+    core: Any = reactor
+    # twistd ends with status 0 however the reactor came to stop; this runs after it has cleaned up.
+    atexit.register(_exit_with_failure)
+    if core.running:
+        core.stop()
+    else:
+        core.callWhenRunning(core.stop)
+
+
+def _exit_with_failure() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def makeService(options: Options) -> NodeService:
+    """Return the service that ``options`` describe; nothing is opened before it starts."""
+    node = EmbeddedNode(
+        options["data"],
+        nodes=options["nodes"],
+        replicas=options["replicas"],
+        users=[] if options["user"] is None else [(options["user"], options["password"])],
+        buckets=options["buckets"],
+        rest_port=options["rest-port"],
+        kv_port=options["kv-port"],
+        host=options["host"],
+        quota_bytes=options["ram-quota"] * MEBIBYTE,
+        sample=options["sample"],
+    )
+    return NodeService(node)
