@@ -152,7 +152,7 @@ SETTINGS = [
     Setting("bucket", _bucket, "default", "Created on the embedded node; asked for by /ready."),
     Setting("data", _text, None, "Folder of the embedded node's data."),
     Setting("ephemeral", None, False, "Keep the embedded node's data in memory only."),
-    Setting("nodes", _number(1, 16), 1, "Nodes of the embedded cluster."),
+    Setting("nodes", _number(1, 16), None, "Nodes of the embedded cluster; as many as its data has, or 1."),
     Setting("replicas", _number(0, 3), 0, "Replicas of the embedded node's bucket."),
     Setting("node-rest-port", _number(0, 65535), 0, "REST port of the (first) embedded node; 0: any."),
     Setting("node-kv-port", _number(0, 65535), 0, "Key-value port of the (first) embedded node; 0: any."),
@@ -221,7 +221,8 @@ class Settings:
     bucket: str
     data: str | None
     """``None``: keep the embedded node's data in memory."""
-    nodes: int
+    nodes: int | None
+    """``None``: as many as the data was made with, one if there is none."""
     replicas: int
     node_rest_port: int
     node_kv_port: int
@@ -339,7 +340,7 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
             raise refuse(name, "it is about the embedded node, which is not started when a cluster is given")
     if ephemeral and values["data"] is not None:
         raise refuse("ephemeral", "it excludes --data")
-    if values["replicas"] >= values["nodes"] and values["replicas"]:
+    if values["nodes"] is not None and values["replicas"] >= values["nodes"] and values["replicas"]:
         raise refuse(
             "replicas", f"{values['replicas']} replicas need at least {values['replicas'] + 1} nodes"
         )

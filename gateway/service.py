@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from secrets import token_bytes, token_urlsafe
 from typing import Any
 
@@ -23,6 +23,7 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 import gateway.plugins
+from couchnode.embedded import EmbeddedNode
 from gateway.app import Gateway
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.errors import Refusal, describe
@@ -31,6 +32,7 @@ from gateway.options import Options, Settings
 from gateway.pool import ConnectionPool
 from gateway.transcoder import PassThrough
 from gateway.web import GatewayFactory
+from txcouchbase.connection import Connection
 
 __all__ = ["GatewayService", "Options", "makeService"]
 
@@ -45,7 +47,12 @@ def makeService(options: Options) -> GatewayService:
     assert settings is not None
     found = getPlugins(IGatewayPlugin, gateway.plugins)
     plugins = [plugin for plugin in found if plugin.name not in settings.without_plugin]
-    return GatewayService(settings, plugins)
+    return GatewayService(settings, plugins, on_failure=_stop_reactor)
+
+
+def _stop_reactor() -> None:
+    reactor: Any = global_reactor
+    reactor.stop()
 
 
 class GatewayService(Service):
@@ -53,17 +60,23 @@ class GatewayService(Service):
 
     :param settings: checked settings.
     :param plugins: attached in this order.
+    :param on_failure: called when the embedded node does not start.
     """
 
     log = Logger()
 
     def __init__(
-        self, settings: Settings, plugins: Iterable[IGatewayPlugin] = (), reactor: Any = global_reactor
+        self,
+        settings: Settings,
+        plugins: Iterable[IGatewayPlugin] = (),
+        reactor: Any = global_reactor,
+        on_failure: Callable[[], None] | None = None,
     ) -> None:
         self.setName("couchgateway")
         self._settings = settings
         self._reactor = reactor
-        self._node: Any = None
+        self._on_failure = on_failure
+        self._node: EmbeddedNode | None = None
         self._cluster = settings.cluster
         self._ports: list[IListeningPort] = []
         self.urls: list[str] = []
@@ -119,7 +132,7 @@ class GatewayService(Service):
         self._ports.append(port)
         address: Any = port.getHost()
         if isinstance(address, UNIXAddress):
-            url = f"unix:{os.fsdecode(address.name)}"
+            url = "unix:" + os.fsdecode(address.name or b"")
         else:
             scheme = "https" if description.startswith("ssl") else "http"
             host = f"[{address.host}]" if ":" in address.host else address.host
@@ -140,9 +153,7 @@ class GatewayService(Service):
         starting.addCallback(self._node_started, node)
         starting.addCallbacks(self._announce, self._node_failed)
 
-    def _make_node(self) -> Any:
-        from couchnode.service import EmbeddedNode
-
+    def _make_node(self) -> EmbeddedNode:
         settings = self._settings
         return EmbeddedNode(
             settings.data,
@@ -155,7 +166,7 @@ class GatewayService(Service):
             sample=settings.sample,
         )
 
-    def _node_started(self, _: object, node: Any) -> None:
+    def _node_started(self, _: object, node: EmbeddedNode) -> None:
         self._node = node
         self._cluster = node.connection_string
         self.log.info(
@@ -168,8 +179,8 @@ class GatewayService(Service):
     def _node_failed(self, failure: Failure) -> None:
         self.log.failure("the embedded node does not start", failure)
         self.started.errback(failure)
-        if self._reactor.running:
-            self._reactor.stop()
+        if self._on_failure is not None:
+            self._on_failure()
 
     def _announce(self, _: object) -> None:
         self.started.callback(None)
@@ -199,12 +210,10 @@ class GatewayService(Service):
 
     # -- what the gateway asks for
 
-    def _connection(self, bucket: str | None, user: str, password: str) -> Any:
-        from txcouchbase.connection import Connection
-
+    def _connection(self, bucket: str | None, user: str, password: str) -> Connection:
         if self._cluster is None:
             raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
-        return Connection(
+        connection = Connection(
             bucket=bucket,
             connection_string=self._cluster,
             username=user,
@@ -213,6 +222,9 @@ class GatewayService(Service):
             transcoder=PassThrough(),
             reactor=self._reactor,
         )
+        # The transcoder would hand values through as well; this way it is not even asked.
+        connection.data_passthrough = True
+        return connection
 
     def _is_ready(self) -> Deferred[str | None]:
         if self.factory.stopping:

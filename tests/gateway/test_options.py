@@ -104,7 +104,7 @@ class ResolveTests(SynchronousTestCase):
             ("--auth: none needs a service account", [*cluster, "--auth", "none"]),
             ("--auth: passthrough with the embedded node", ["--auth", "passthrough"]),
             ("--auth: passthrough with the embedded node", ["--listen", "tcp:1"]),
-            ("--replicas: 1 replicas need at least 2 nodes", ["--replicas", "1"]),
+            ("--replicas: 1 replicas need at least 2 nodes", ["--replicas", "1", "--nodes", "1"]),
             ("first line", ["--user", "u", "--password-file", self.file("\nx", "empty")]),
         ):
             self.refuses(words, arguments)
