@@ -114,7 +114,7 @@ def run(operation: Operation, under_way: int, count: int) -> Any:
             seconds = time.perf_counter() - begun
             told = count / seconds, (cpu_seconds() - used) / count * 1e6
             # Not from inside the callback of an operation: what follows must not be measured with it.
-            reactor.callLater(0, finished.callback, told)  # type: ignore[attr-defined]
+            reactor.callLater(0, finished.callback, told)
 
     def failed(reason: Any) -> None:
         if not finished.called:
@@ -164,9 +164,7 @@ def main() -> None:
             reactor.stop()
 
     # Not callWhenRunning: the official client connects only once asyncio's loop is running too.
-    reactor.callWhenRunning(
-        lambda: ensureDeferred(measure()).addErrback(lambda f: f.printTraceback(sys.stderr))
-    )
+    reactor.callLater(0, lambda: ensureDeferred(measure()).addErrback(lambda f: f.printTraceback(sys.stderr)))
     reactor.run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -34,7 +34,7 @@ reactor: Any = installed
 
 def node() -> Deferred[tuple[str, Any]]:
     """Start an embedded node with a bucket ``default``, in memory; fires with (address, stop)."""
-    from couchnode.embedded import EmbeddedNode
+    from couchnode.service import EmbeddedNode
 
     embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
     return embedded.start().addCallback(lambda _: (embedded.connection_string, embedded.stop))
@@ -64,12 +64,12 @@ def klein() -> tuple[str, Any]:
     """Start a bare Klein application that does the least for the same requests."""
     app = Klein()
 
-    @app.route("/v1/buckets/<bucket>/documents/<key>", methods=["GET"])  # type: ignore[misc]
+    @app.route("/v1/buckets/<bucket>/documents/<key>", methods=["GET"])
     def get(request: Any, bucket: str, key: str) -> bytes:
         request.setHeader(b"Content-Type", b"application/json")
         return BODY
 
-    @app.route("/v1/buckets/<bucket>/documents/<key>", methods=["PUT"])  # type: ignore[misc]
+    @app.route("/v1/buckets/<bucket>/documents/<key>", methods=["PUT"])
     def put(request: Any, bucket: str, key: str) -> bytes:
         request.content.read()
         return b""

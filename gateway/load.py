@@ -397,11 +397,13 @@ async def _load(options: argparse.Namespace, reactor: Any) -> int:
         key_field=options.key_field,
         value_field=options.value_field,
     )
-    reactor.addSystemEventTrigger("before", "shutdown", loader.save)
+    interruption = reactor.addSystemEventTrigger("before", "shutdown", loader.save)
     started = reactor.seconds()
     try:
         await loader.run()
     finally:
+        # It has its own end now: the note was written or removed.
+        reactor.removeSystemEventTrigger(interruption)
         bar.close()
         source.close()
     seconds = max(reactor.seconds() - started, 1e-6)
