@@ -29,6 +29,7 @@ class Call(Request):
         "attempts",
         "deadline",
         "done",
+        "ended",
         "following",
         "last_status",
         "opaque",
@@ -49,14 +50,16 @@ class Call(Request):
     last_status: int
     """Status of the answer that put it off."""
     following: Callable[[Call, Any], bool] | None
-    """What happens between the answer and the caller (waiting for copies, order of a key): called
-    with the call and its result; true if it takes over."""
+    """What happens between the answer and the caller (waiting for copies): called with the call and
+    its result; true if it takes over."""
+    ended: Callable[[Call], None] | None
+    """Told when the call is over, however it ends."""
 
     def __init__(self) -> None:
         self.pending = None
         self.sent = self.done = False
         self.attempts = self.last_status = 0
-        self.following = None
+        self.following = self.ended = None
 
     def succeed(self, result: Any) -> None:
         """End with a result."""
@@ -66,13 +69,22 @@ class Call(Request):
         """End with an error."""
         raise NotImplementedError
 
-    def abandon(self) -> None:
-        """Leave whatever table the call is in; its answer, if one comes, is ignored."""
+    def _end(self) -> None:
         self.done = True
+        if self.ended is not None:
+            self.ended(self)
+
+    def leave(self) -> None:
+        """Leave the table of the connection that waits for the answer, which is ignored then."""
         pending = self.pending
         if pending is not None:
             pending.pop(self.opaque, None)
             self.pending = None
+
+    def abandon(self) -> None:
+        """Give the call up: nobody waits for it any more."""
+        self.leave()
+        self._end()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.operation.name} {self.key!r}>"
@@ -91,13 +103,13 @@ class DeferredCall(Call):
         if following is not None and following(self, result):
             return
         if not self.done:
-            self.done = True
+            self._end()
             self.deferred.callback(result)
 
     def fail(self, error: BaseException) -> None:
         """Fire the Deferred with the error, which gets its ``all_results``."""
         if not self.done:
-            self.done = True
+            self._end()
             self.deferred.errback(with_results(self, error))
 
     def cancelled(self, deferred: Deferred[Any]) -> None:
@@ -119,7 +131,7 @@ class AsyncCall(Call):
             return
         if self.done:
             return
-        self.done = True
+        self._end()
         answer = self.async_result
         answer._remaining = 0
         answer[self.key] = result
@@ -135,7 +147,7 @@ class AsyncCall(Call):
     def fail(self, error: BaseException) -> None:
         """Hand the error to the AsyncResult's errback."""
         if not self.done:
-            self.done = True
+            self._end()
             answer = self.async_result
             answer._remaining = 0
             answer.all_ok = 0
@@ -158,13 +170,13 @@ class GroupCall(Call):
         if following is not None and following(self, result):
             return
         if not self.done:
-            self.done = True
+            self._end()
             self.group.add(self.key, result, None)
 
     def fail(self, error: BaseException) -> None:
         """Add a failed result to the group's."""
         if not self.done:
-            self.done = True
+            self._end()
             if isinstance(error, CouchbaseError):
                 result = error.result if error.result is not None else failed_result(self, error.rc)
             else:

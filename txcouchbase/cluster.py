@@ -300,7 +300,7 @@ class ClusterClient:
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
-        if self._sweep is None:
+        if self._sweep is None and not self.closed:
             self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)
         key = call.key_bytes
         if not self._route or self.closed or call.replica is not None:
@@ -369,25 +369,19 @@ class ClusterClient:
             self._parked[key].append(call)
             return
         if not attempt:
-            call.following = _chain(call.following, self._resume)
+            call.ended = self._release
         delay = retry_delay(attempt)
         timer: Any = self.reactor.callLater(delay, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
     def _repeat(self, timer: Any) -> None:
         call = self._repeats.pop(timer)
-        if call.done:
-            self._release(call.key_bytes)
-        else:
+        if not call.done:
             self.submit(call)
 
-    def _resume(self, call: Call, result: Any) -> bool:
-        self._release(call.key_bytes)
-        return False
-
-    def _release(self, key: bytes) -> None:
+    def _release(self, ended: Call) -> None:
         """Let the operations go that waited behind a repeated one."""
-        for call in self._parked.pop(key, ()):
+        for call in self._parked.pop(ended.key_bytes, ()):
             if not call.done:
                 self.submit(call)
 
@@ -419,20 +413,14 @@ class ClusterClient:
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
 
     def _time_out(self, call: Call, link: Link | None = None) -> None:
-        if call.done:
-            self._release(call.key_bytes)
-            return
         sent = call.sent
-        call.abandon()
-        call.done = False
+        call.leave()
         if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
             error = error_for(call, call.last_status)
         else:
             where = f" ({link.name}: {link.last_error})" if link is not None and link.last_error else ""
             error = client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent)
         call.fail(error)
-        if call.attempts:
-            self._release(call.key_bytes)
 
     # --- plans -----------------------------------------------------------------------------
 
@@ -508,16 +496,6 @@ class ClusterClient:
         self._parked.clear()
         for call in waiting:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
-
-
-def _chain(first: Callable[[Call, Any], bool] | None, second: Callable[[Call, Any], bool]) -> Any:
-    """Return a ``following`` that runs the second and then the first."""
-
-    def both(call: Call, result: Any) -> bool:
-        second(call, result)
-        return first(call, result) if first is not None else False
-
-    return both
 
 
 def _connect_error(failure: BaseException, seed: Seed) -> BaseException:

@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
@@ -121,7 +120,8 @@ class Link:
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
         if not self.closed and self._attempt is None and self.protocol is None and self._retry is None:
-            self._attempt = self._try()
+            attempt = self._try()
+            self._attempt = None if attempt.called else attempt
 
     @inlineCallbacks
     def _try(self) -> Generator[Any, Any, None]:
@@ -171,10 +171,10 @@ class Link:
             for call in self.backlog.take():
                 protocol.send(call, call.vbucket)
 
-    def _lost(self, reason: Failure, protocol: NodeProtocol) -> None:
+    def _lost(self, reason: BaseException, protocol: NodeProtocol) -> None:
         if self.protocol is protocol:
             self.protocol = None
-            self.last_error = reason.value
+            self.last_error = reason
             if not self.closed:
                 self._try_later()
             self._changed(self)

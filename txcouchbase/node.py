@@ -59,7 +59,7 @@ class NodeProtocol(Protocol):
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Callable[[Frame | None], bool]] = {}
         self.session = Session(frozenset(), None, {})
-        self.lost: Deferred[Failure] = Deferred()
+        self.lost: Deferred[Any] = Deferred()
         self.is_lost = False
 
     # --- operations ------------------------------------------------------------------------
@@ -237,6 +237,8 @@ class NodeProtocol(Protocol):
             self._flushing.cancel()
             self._flushing = None
         self._out.clear()
+        # First of all: what is given from the callbacks below must not be sent here.
+        self.lost.callback(reason.value)  # the exception: a Failure would go to errbacks
         questions, self._questions = self._questions, {}
         for listener in questions.values():
             listener(None)
@@ -246,7 +248,6 @@ class NodeProtocol(Protocol):
             call.pending = None
             message = f"the connection was lost: {reason.getErrorMessage()}"
             call.fail(client_error(call, rc.NETWORK_ERROR, message, ambiguous=True))
-        self.lost.callback(reason)
 
     # --- handshake -------------------------------------------------------------------------
 
