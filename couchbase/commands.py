@@ -36,6 +36,8 @@ class Commands:
     _default_format: Any = FMT_JSON
     _transcoder: Any = None
     _data_passthrough = False
+    # From bytes and flags to a value; chosen when a setting changes, not for each operation.
+    _decoder: Any = staticmethod(decode_value)
 
     # --- what a driver provides ------------------------------------------------------------
 
@@ -98,6 +100,7 @@ class Commands:
     @transcoder.setter
     def transcoder(self, value: Any) -> None:
         self._transcoder = value or None
+        self._choose_decoder()
 
     @property
     def data_passthrough(self) -> bool:
@@ -107,6 +110,7 @@ class Commands:
     @data_passthrough.setter
     def data_passthrough(self, value: Any) -> None:
         self._data_passthrough = _flag("data_passthrough", value)
+        self._choose_decoder()
 
     # --- keys and values -------------------------------------------------------------------
 
@@ -141,15 +145,16 @@ class Commands:
             raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
         return encoded
 
-    def _decoder(self) -> Any:
+    def _choose_decoder(self) -> None:
         if self._data_passthrough:
-            return None
-        if self._transcoder is None:
-            return decode_value
-        return _TranscoderDecoder(self._transcoder)
+            self._decoder = None
+        elif self._transcoder is None:
+            self._decoder = decode_value
+        else:
+            self._decoder = _TranscoderDecoder(self._transcoder)
 
     def _request(self, operation: Operation, key: Any) -> Any:
-        return operations.fill(self._request_type(), operation, key, self._encode_key(key))
+        return self._request_type(operation, key, self._encode_key(key))
 
     def _quiet_for(self, quiet: Any) -> bool:
         return self._quiet if quiet is None else bool(quiet)
@@ -180,7 +185,7 @@ class Commands:
             request = self._request(operations.GET, key)
         request.quiet = self._quiet if quiet is None else bool(quiet)
         if not no_format:
-            request.decode_value = self._decoder()
+            request.decode_value = self._decoder
         return self._submit(request)
 
     def get_multi(
@@ -193,7 +198,7 @@ class Commands:
             return self.rget_multi(keys, quiet=quiet)
         pairs = arguments.keys_with_option(keys, "ttl", ("ttl",))
         silent = self._quiet_for(quiet)
-        decoder = None if no_format else self._decoder()
+        decoder = None if no_format else self._decoder
         common = arguments.check_ttl(ttl)
         requests = []
         for key, options in pairs:
@@ -217,7 +222,7 @@ class Commands:
         request.value = operations.EXPIRY_LOOKUP_VALUE
         request.quiet = self._quiet_for(quiet)
         if not no_format:
-            request.decode_value = self._decoder()
+            request.decode_value = self._decoder
         return self._submit(request)
 
     def rget(self, key: Any, replica_index: Any = None, quiet: Any = None) -> Any:
@@ -243,7 +248,7 @@ class Commands:
             raise ArgumentError.pyexc("replica_index must be an int", obj=replica_index)
         request = self._request(operations.GET_REPLICA, key)
         request.quiet = self._quiet_for(quiet)
-        request.decode_value = self._decoder()
+        request.decode_value = self._decoder
         request.replica = -1 if replica_index is None else replica_index
         if replica_index is not None and replica_index < 0:
             raise no_such_replica(request)
@@ -540,7 +545,7 @@ class Commands:
         request = self._request(operations.LOCK, key)
         request.extras = operations.expiry_extras(seconds)
         request.quiet = self._quiet
-        request.decode_value = self._decoder()
+        request.decode_value = self._decoder
         return request
 
     def unlock(self, key: Any, cas: Any) -> Any:
@@ -752,7 +757,9 @@ def _ask(transcoder: Any, method: str, *args: Any) -> Any:
 
 def no_such_replica(request: Request) -> CouchbaseError:
     """Return the error for a replica that the bucket does not have."""
-    return operations.client_error(request, rc.NO_MATCHING_SERVER, f"the bucket has no such replica of the key")
+    return operations.client_error(
+        request, rc.NO_MATCHING_SERVER, "the bucket has no such replica of the key"
+    )
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

@@ -23,7 +23,19 @@ _COMMON_MASK = 0x0F000000
 _COMMON_TO_FORMAT = {COMMON_JSON: FMT_JSON, COMMON_BINARY: FMT_BYTES, COMMON_STRING: FMT_UTF8}
 
 _json_encode: Callable[[Any], Any] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_json_decode: Callable[[str], Any] = json.loads
+_scan_json: Callable[[str, int], Any] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
+def _loads(text: str) -> Any:
+    """``json.loads`` without its detours for text that is one JSON value and nothing around it."""
+    try:
+        value, end = _scan_json(text, 0)
+    except StopIteration:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
+
+
+_json_decode: Callable[[str], Any] = _loads
 _pickle_encode: Callable[[Any], bytes] = pickle.dumps
 _pickle_decode: Callable[[bytes], Any] = pickle.loads
 

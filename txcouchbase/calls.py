@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, InternalSDKError
-from couchbase.protocol.operations import Request, failed_result
+from couchbase.protocol.operations import Operation, Request, failed_result
 from couchbase.result import AsyncResult, MultiResult
 
 _log = Logger()
@@ -55,11 +55,15 @@ class Call(Request):
     ended: Callable[[Call], None] | None
     """Told when the call is over, however it ends."""
 
-    def __init__(self) -> None:
-        self.pending = None
-        self.sent = self.done = False
-        self.attempts = self.last_status = 0
-        self.following = self.ended = None
+    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+        # Request.__init__, by hand: every operation comes through here.
+        self.operation = operation
+        self.key = key
+        self.key_bytes = key_bytes
+        self.extras = self.value = self.framing = b""
+        self.cas = self.attempts = self.last_status = 0
+        self.quiet = self.sent = self.done = False
+        self.replica = self.decode_value = self.pending = self.following = self.ended = None
 
     def succeed(self, result: Any) -> None:
         """End with a result."""
@@ -99,11 +103,12 @@ class DeferredCall(Call):
 
     def succeed(self, result: Any) -> None:
         """Fire the Deferred."""
-        following = self.following
-        if following is not None and following(self, result):
+        if self.following is not None and self.following(self, result):
             return
         if not self.done:
-            self._end()
+            self.done = True
+            if self.ended is not None:
+                self.ended(self)
             self.deferred.callback(result)
 
     def fail(self, error: BaseException) -> None:

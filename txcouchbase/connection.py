@@ -329,7 +329,7 @@ class TxAsyncConnection(Commands):
 
     @staticmethod
     def _member(request: Any, group: Group) -> GroupCall:
-        call = operations.fill(GroupCall(), request.operation, request.key, request.key_bytes)
+        call = GroupCall(request.operation, request.key, request.key_bytes)
         call.extras, call.value, call.framing = request.extras, request.value, request.framing
         call.cas, call.quiet, call.replica = request.cas, request.quiet, request.replica
         call.decode_value = request.decode_value
@@ -344,7 +344,7 @@ class TxAsyncConnection(Commands):
             replicas = self._client.current_map().usable_replicas
             error: BaseException = no_such_replica(call)
             for index in range(replicas):
-                attempt = operations.fill(DeferredCall(), call.operation, call.key, call.key_bytes)
+                attempt = DeferredCall(call.operation, call.key, call.key_bytes)
                 attempt.decode_value = call.decode_value
                 attempt.replica = index
                 attempt.deadline = call.deadline
@@ -390,7 +390,7 @@ class TxAsyncConnection(Commands):
                     group.add(key, value, None)
 
         def failed(failure: Failure) -> None:
-            member = operations.fill(Call(), what, None, b"")
+            member = Call(what, None, b"")
             for key in keys:
                 member.key = key
                 reason: Any = failure.value
@@ -409,7 +409,7 @@ class TxAsyncConnection(Commands):
         return (yield work())
 
     def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
-        call = operations.fill(AsyncCall(), operation, key, b"")
+        call = AsyncCall(operation, key, b"")
         answer = call.async_result = AsyncResult()
         answer._remaining = 1
         return answer, call
@@ -427,7 +427,7 @@ class TxAsyncConnection(Commands):
                 result._key = key
                 outcome[key] = result
                 if not seen[encoded]:
-                    request = operations.fill(Call(), operations.OBSERVE, key, encoded)
+                    request = Call(operations.OBSERVE, key, encoded)
                     outcome[key] = operations.client_error(request, rc.NETWORK_ERROR, "no node answered")
             return outcome
 
@@ -460,7 +460,7 @@ class TxAsyncConnection(Commands):
             codes = yield client.run(plan)
             outcome: dict[Any, Any] = {}
             for key, encoded, _ in keys:
-                request = operations.fill(Call(), operations.ENDURE, key, encoded)
+                request = Call(operations.ENDURE, key, encoded)
                 result = operations.failed_result(request, codes[encoded])
                 outcome[key] = result
                 if codes[encoded]:
@@ -588,7 +588,7 @@ class Connection(TxAsyncConnection):
         return answer, group
 
     def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
-        call = operations.fill(DeferredCall(), operation, key, b"")
+        call = DeferredCall(operation, key, b"")
         answer: Deferred[Any] = Deferred(call.cancelled)
         call.deferred = answer
         return answer, call

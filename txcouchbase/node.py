@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet import threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -55,6 +56,7 @@ class NodeProtocol(Protocol):
         self._flushing: Any = None
         self._reading = False
         self._opaque = 0
+        self._is_tcp = False
         self.pending: dict[int, Call] = {}
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Callable[[Frame | None], bool]] = {}
@@ -142,16 +144,36 @@ class NodeProtocol(Protocol):
         if out and not self.is_lost:
             data = b"".join(out) if len(out) > 1 else out[0]
             out.clear()
-            assert self.transport is not None
-            self.transport.write(data)
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        transport: Any = self.transport
+        # Straight to the socket if nothing waits in the transport: otherwise the bytes would leave only
+        # after another turn of the reactor and two changes of its interest in the socket. Only
+        # Twisted's TCP transport has these attributes; every other one takes the common way.
+        if (
+            self._is_tcp
+            and not transport.dataBuffer
+            and not transport._tempDataBuffer
+            and transport.connected
+            and not transport.disconnecting
+        ):
+            written = transport.writeSomeData(data)
+            if not isinstance(written, int):
+                transport.write(data)
+            elif written < len(data):
+                transport.write(data[written:])
+        else:
+            transport.write(data)
 
     # --- transport -------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Bound what is buffered for a peer that does not read."""
         assert self.transport is not None
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
+        self._is_tcp = isinstance(self.transport, TCPConnection)
+        if self._is_tcp:
+            self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     def pauseProducing(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, ProtocolError
@@ -89,8 +89,14 @@ class Request:
     vbucket: int
     """The vbucket it was last sent to; set by the driver's routing."""
 
-
-R = TypeVar("R", bound=Request)
+    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+        self.operation = operation
+        self.key = key
+        self.key_bytes = key_bytes
+        self.extras = self.value = self.framing = b""
+        self.cas = 0
+        self.quiet = False
+        self.replica = self.decode_value = None
 
 
 def head(request: Request, vbucket: int, opaque: int) -> bytes:
@@ -296,19 +302,6 @@ QUIET_OPERATIONS = frozenset({"get", "rget", "delete", "touch", "lock"})
 
 
 # --- building requests -----------------------------------------------------------------------
-
-
-def fill(request: R, operation: Operation, key: Any, key_bytes: bytes) -> R:
-    """Make a blank ``request`` into ``operation`` on a key, every option at its default."""
-    request.operation = operation
-    request.key = key
-    request.key_bytes = key_bytes
-    request.extras = request.value = request.framing = b""
-    request.cas = 0
-    request.quiet = False
-    request.replica = None
-    request.decode_value = None
-    return request
 
 
 def store_extras(flags: int, expiry: int) -> bytes:

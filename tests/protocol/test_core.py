@@ -24,7 +24,7 @@ from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import FrameReader, encode_response
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of
-from couchbase.protocol.operations import OPERATIONS, Request, complete, fill
+from couchbase.protocol.operations import OPERATIONS, Request, complete
 from couchbase.protocol.plans import Ask, Compute, Exchange, Pause
 from couchbase.protocol.statuses import RC_OF_STATUS, Action, action_for, result_code
 
@@ -346,7 +346,7 @@ class StatusTests(SynchronousTestCase):
     def test_every_operation_fails_with_its_key_and_status(self):
         """Each row of the table turns a refusal into an exception that carries what happened."""
         for operation in OPERATIONS:
-            request = fill(Request(), operation, "k", b"k")
+            request = Request(operation, "k", b"k")
             body = b'{"error":{"context":"why","ref":"r"}}'
             error = self.assertRaises(
                 KeyExistsError if operation.name != "unlock" else TemporaryFailError,
