@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -104,8 +105,7 @@ class Options(usage.Options):
         self["password"] = None
 
     def opt_bucket(self, text: str) -> None:
-        """Bucket NAME[:PASSWORD] to make if it is not there; may be repeated. Without a password it can be
-        used with an empty one, and `default' without credentials. [default: default]"""
+        """Bucket NAME[:PASSWORD] to make if it is not there; repeatable. [default: default]"""
         name, _, password = text.partition(":")
         fault = bucket_name_fault(name)
         if fault:
@@ -225,20 +225,23 @@ class Options(usage.Options):
         self["password"] = password
 
 
-class NodeService(MultiService):
+class NodeService(Service):
     """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start."""
 
     _log = Logger()
 
     def __init__(self, node: EmbeddedNode) -> None:
-        super().__init__()
         self.node = node
-        node.setServiceParent(self)
 
     def startService(self) -> None:
         """Start the node; one that cannot start ends the process with a message and status 1."""
         super().startService()
         self.node.start().addErrback(self._give_up)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the node; fires when everything is on disk."""
+        super().stopService()
+        return self.node.stop()
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(*EXPECTED_ERRORS):
