@@ -380,8 +380,8 @@ async def _load(options: argparse.Namespace, reactor: Any) -> int:
     bar = tqdm(total=source.size_bytes, unit="B", unit_scale=True, disable=None, file=sys.stderr)
 
     def report(number: int, key: str, code: str, message: str) -> None:
-        name = f" {key}" if key else ""
-        tqdm.write(f"{options.file}:{number}:{name}: {code}: {message}", file=sys.stderr)
+        name = f"{key}: " if key else ""
+        tqdm.write(f"{options.file}:{number}: {name}{code}: {message}", file=sys.stderr)
 
     def advance() -> None:
         bar.set_postfix_str(f"{loader.stored} stored, {loader.failed} failed", refresh=False)
@@ -410,7 +410,7 @@ async def _load(options: argparse.Namespace, reactor: Any) -> int:
     before = f", {loader.skipped} done before" if loader.skipped else ""
     print(
         f"{loader.stored} stored, {loader.failed} failed{before}"
-        f" ({seconds:.1f} s, {loader.stored / seconds:.0f} documents a second)"
+        f" ({seconds:.2f} s, {loader.stored / seconds:.0f} documents a second)"
     )
     return EXIT_SOME_FAILED if loader.failed else 0
 
