@@ -90,7 +90,7 @@ class GatewayTestCase(TestCase):
         return Answered(response, content)
 
     def pause(self, seconds: float) -> Deferred[None]:
-        """Wait for a clock that is not ours: documents expire by whole seconds."""
+        """Let the reactor turn; used in loops that wait for something, never for a time."""
         return deferLater(reactor, seconds, lambda: None)
 
 
@@ -459,7 +459,6 @@ class SocketTests(GatewayTestCase):
         )
         line = b'{"op":"set","key":"k","value":1}\n' * 500
         hearing.transport.write(b"%x\r\n%b\r\n" % (len(line), line))
-        yield self.pause(0)
         while b'"index"' not in hearing.received:
             yield self.pause(0.01)
         hearing.transport.abortConnection()
@@ -486,7 +485,8 @@ class SocketTests(GatewayTestCase):
             b"POST /v1/buckets/default/batch HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"%x\r\n%b\r\n0\r\n\r\n" % (len(line), line)
         )
-        yield self.pause(0.5)
+        while not any(channel.is_stalled for channel in self.service.factory.channels):
+            yield self.pause(0.01)
         self.assertLess(self.service.gateway.budget.used, 40 * 2**20)
         hearing.transport.resumeProducing()
         while not hearing.received.endswith(b"\r\n0\r\n\r\n"):
