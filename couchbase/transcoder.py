@@ -170,7 +170,9 @@ def decode_value(value: bytes, flags: int) -> Any:
     :raises ValueFormatError: the bytes are not what the flags say; ``objextra`` holds them.
     """
     try:
-        format = flags if flags < 8 else format_of_flags(flags)
+        if not flags or flags == COMMON_JSON:
+            return _json_decode(value.decode())
+        format = format_of_flags(flags)
         if format & FMT_UTF8:
             return value.decode()
         if format & FMT_BYTES:

@@ -1,15 +1,22 @@
 """What the driver does when nodes refuse, vanish, move keys or stay silent: scripted nodes."""
 
+import datetime
 import json
+from ipaddress import IPv4Address
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import (
+    ArgumentError,
     ClientTemporaryFailError,
     NetworkError,
     TemporaryFailError,
@@ -53,6 +60,7 @@ class Node(Factory):
     """Listens on a port of its own; ``script(protocol, frame)`` answers operations."""
 
     protocol = ScriptedNode
+    tls = False
 
     def __init__(self):
         self.connections = []
@@ -65,7 +73,8 @@ class Node(Factory):
         protocol.answer(frame, extras=bytes(4) if frame.opcode == Opcode.GET else b"", cas=1, value=b"1")
 
     def config(self):
-        nodes = [{"hostname": "127.0.0.1", "services": {"kv": node.port}} for node in self.cluster]
+        service = "kvSSL" if self.tls else "kv"
+        nodes = [{"hostname": "127.0.0.1", "services": {service: node.port}} for node in self.cluster]
         servers = [f"127.0.0.1:{node.port}" for node in self.cluster]
         server_map = {"numReplicas": 0, "serverList": servers, "vBucketMap": self.rows}
         return json.dumps(
@@ -223,6 +232,71 @@ class FaultTests(TestCase):
         self.patch(transport, "writeSomeData", lambda data: writes.append(data) or write(data))
         yield self.connection.get_multi([f"k{i}" for i in range(100)])
         self.assertEqual(len(writes), 1)
+
+
+class TLSTests(TestCase):
+    """``couchbases://``: the certificate is verified, against a file or not at all usable."""
+
+    @inlineCallbacks
+    def setUp(self):
+        self.certificate = self.make_certificate()
+        self.node = Node()
+        self.node.tls = True
+        context = self.certificate.options()
+        self.node.listening = yield SSL4ServerEndpoint(reactor, 0, context, interface="127.0.0.1").listen(
+            self.node
+        )
+        self.node.port = self.node.listening.getHost().port
+        self.addCleanup(self.node.stop)
+        self.certpath = self.mktemp()
+        with open(self.certpath, "wb") as file:
+            file.write(self.certificate.dumpPEM())
+
+    def make_certificate(self):
+        """Return a self-signed certificate for 127.0.0.1, with its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "couchgateway test")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+            .sign(key, hashes.SHA256())
+        )
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        pem += key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return PrivateCertificate.loadPEM(pem)
+
+    def open(self, **options):
+        address = f"couchbases://127.0.0.1:{self.node.port}"
+        connection = Connection(bucket="b", connection_string=address, **options)
+        self.addCleanup(connection._close)
+        return connection
+
+    @inlineCallbacks
+    def test_trusted(self):
+        """With the certificate in certpath operations work, on the TLS port of the map."""
+        self.assertEqual((yield self.open(certpath=self.certpath).get("k")).value, 1)
+
+    @inlineCallbacks
+    def test_untrusted(self):
+        """A certificate that nobody vouches for ends the connection before anything is said."""
+        yield self.assertFailure(self.open().connect(), NetworkError)
+        self.assertEqual(self.node.seen, [])
+
+    def test_unreadable_certificates(self):
+        """A certpath that is no PEM file is refused when the connection is made."""
+        self.assertRaises(ArgumentError, self.open, certpath=self.mktemp())
 
 
 class BacklogTests(SynchronousTestCase):
