@@ -283,7 +283,9 @@ class NodeBucket:
         if level > DurabilityLevel.MAJORITY and not self.persistent:
             raise Refused(Status.DURABILITY_INVALID_LEVEL, "an ephemeral bucket has no disk to persist to")
         if self.replica_count > MAX_SYNC_REPLICAS:
-            raise Refused(Status.DURABILITY_IMPOSSIBLE, "a bucket with 3 replicas takes no synchronous writes")
+            raise Refused(
+                Status.DURABILITY_IMPOSSIBLE, "a bucket with 3 replicas takes no synchronous writes"
+            )
         majority = self._copies(vbucket).majority
         live = 1 + sum(stream.connected for stream in self.replicator.streams_of(vbucket.id))
         if live < majority:
@@ -386,7 +388,7 @@ class NodeBucket:
         )
         writing = self._writing = Deferred()
 
-        def written(_: None) -> None:
+        def written(result: None) -> None:
             if self.write_error is not None:
                 self._log.info("bucket {name}: writing works again", name=self.name)
             self.write_error = None
@@ -448,7 +450,9 @@ class NodeBucket:
 
         def check(_: object, failures: int) -> Deferred[None] | None:
             if self.counters["write_failures"] > failures:
-                raise StoreClosedError(f"bucket {self.name}: the last changes are not written: {self.write_error}")
+                raise StoreClosedError(
+                    f"bucket {self.name}: the last changes are not written: {self.write_error}"
+                )
             return step(None)
 
         return self._after_writing().addCallback(step)

@@ -35,10 +35,17 @@ _ROWS: tuple[tuple[Status, str, tuple[str, ...]], ...] = (
     (Status.ETMPFAIL, "Temporarily unavailable", ("temp", "retry-later")),
     (Status.UNKNOWN_COLLECTION, "No such collection", ("item-only", "support")),
     (Status.UNKNOWN_SCOPE, "No such scope", ("item-only", "support")),
-    (Status.DURABILITY_INVALID_LEVEL, "The durability level is not possible here", ("invalid-input", "support")),
+    (
+        Status.DURABILITY_INVALID_LEVEL,
+        "The durability level is not possible here",
+        ("invalid-input", "support"),
+    ),
     (Status.DURABILITY_IMPOSSIBLE, "Too few copies for the durability level", ("item-only", "support")),
-    (Status.SYNC_WRITE_IN_PROGRESS, "A synchronous write of the document is under way",
-     ("item-only", "retry-later")),
+    (
+        Status.SYNC_WRITE_IN_PROGRESS,
+        "A synchronous write of the document is under way",
+        ("item-only", "retry-later"),
+    ),
     (Status.SYNC_WRITE_AMBIGUOUS, "The synchronous write may or may not hold", ("item-only",)),
     (Status.SUBDOC_PATH_ENOENT, "The path is not in the document", ("item-only", "subdoc")),
     (Status.SUBDOC_PATH_MISMATCH, "The path goes through a value of another type", ("item-only", "subdoc")),
@@ -48,19 +55,34 @@ _ROWS: tuple[tuple[Status, str, tuple[str, ...]], ...] = (
     (Status.SUBDOC_VALUE_CANTINSERT, "The value cannot be inserted there", ("invalid-input", "subdoc")),
     (Status.SUBDOC_DOC_NOT_JSON, "The document is not JSON", ("item-only", "subdoc")),
     (Status.SUBDOC_NUM_ERANGE, "The number in the document is out of range", ("item-only", "subdoc")),
-    (Status.SUBDOC_DELTA_EINVAL, "The delta is 0, not an integer or out of range", ("invalid-input", "subdoc")),
+    (
+        Status.SUBDOC_DELTA_EINVAL,
+        "The delta is 0, not an integer or out of range",
+        ("invalid-input", "subdoc"),
+    ),
     (Status.SUBDOC_PATH_EEXISTS, "The path exists", ("item-only", "subdoc")),
-    (Status.SUBDOC_VALUE_ETOODEEP, "The value would nest the document too deeply", ("invalid-input", "subdoc")),
+    (
+        Status.SUBDOC_VALUE_ETOODEEP,
+        "The value would nest the document too deeply",
+        ("invalid-input", "subdoc"),
+    ),
     (Status.SUBDOC_INVALID_COMBO, "These operations cannot be combined", ("invalid-input", "subdoc")),
     (Status.SUBDOC_MULTI_PATH_FAILURE, "Some of the operations failed", ("special-handling", "subdoc")),
     (Status.SUBDOC_SUCCESS_DELETED, "Done, on a deleted document", ("success", "item-deleted", "subdoc")),
-    (Status.SUBDOC_XATTR_INVALID_FLAG_COMBO, "These path flags cannot be combined", ("invalid-input", "subdoc")),
+    (
+        Status.SUBDOC_XATTR_INVALID_FLAG_COMBO,
+        "These path flags cannot be combined",
+        ("invalid-input", "subdoc"),
+    ),
     (Status.SUBDOC_XATTR_UNKNOWN_VATTR, "No such virtual attribute", ("invalid-input", "subdoc")),
     (Status.SUBDOC_XATTR_CANT_MODIFY_VATTR, "Virtual attributes are read only", ("invalid-input", "subdoc")),
-    (Status.SUBDOC_MULTI_PATH_FAILURE_DELETED, "Some of the operations on a deleted document failed",
-     ("special-handling", "item-deleted", "subdoc")),
+    (
+        Status.SUBDOC_MULTI_PATH_FAILURE_DELETED,
+        "Some of the operations on a deleted document failed",
+        ("special-handling", "item-deleted", "subdoc"),
+    ),
     (Status.SUBDOC_INVALID_XATTR_ORDER, "Attributes come before the document", ("invalid-input", "subdoc")),
-)  # fmt: skip
+)
 
 KNOWN_STATUSES = frozenset(status for status, _, _ in _ROWS)
 """Every status that this node sends."""

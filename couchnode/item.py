@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX, Datatype, Status
 
@@ -44,7 +45,18 @@ class Item:
     deletion. ``lock_until`` is the last Unix second of a lock, 0 when there is none.
     """
 
-    __slots__ = ("_datatype", "cas", "deleted", "expiry", "flags", "key", "lock_until", "revid", "seqno", "value")
+    __slots__ = (
+        "_datatype",
+        "cas",
+        "deleted",
+        "expiry",
+        "flags",
+        "key",
+        "lock_until",
+        "revid",
+        "seqno",
+        "value",
+    )
 
     def __init__(
         self,
@@ -90,7 +102,14 @@ class Item:
     def copy(self) -> Item:
         """Return an item of its own for another vbucket, without the lock: locks are not replicated."""
         twin = Item(
-            self.key, self.value, self.flags, self.expiry, self.cas, self.seqno, self.revid, deleted=self.deleted
+            self.key,
+            self.value,
+            self.flags,
+            self.expiry,
+            self.cas,
+            self.seqno,
+            self.revid,
+            deleted=self.deleted,
         )
         twin._datatype = self._datatype
         return twin
@@ -133,7 +152,14 @@ class Ledger:
     :param max_queued_bytes: the same in bytes of documents.
     """
 
-    __slots__ = ("max_queued_bytes", "max_queued_items", "memory_bytes", "queued_bytes", "queued_items", "quota_bytes")
+    __slots__ = (
+        "max_queued_bytes",
+        "max_queued_items",
+        "memory_bytes",
+        "queued_bytes",
+        "queued_items",
+        "quota_bytes",
+    )
 
     def __init__(
         self, quota_bytes: int, max_queued_items: int = 500_000, max_queued_bytes: int = 256 * 2**20

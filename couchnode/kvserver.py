@@ -13,26 +13,18 @@ from struct import Struct
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from couchbase.protocol.constants import (
-    MAX_KEY_BYTES,
-    MAX_VALUE_BYTES,
-    REQUEST_MAGICS,
-    Feature,
-    Magic,
-    Opcode,
-    ServerOpcode,
-)
+from couchbase.protocol.constants import REQUEST_MAGICS, Feature, Magic, Opcode, ServerOpcode
 from couchbase.protocol.frames import Frame, FrameReader, encode_request
-from couchnode.commands.table import COMMANDS, dispatch
-from couchnode.item import Refused
+from couchnode.commands import dispatch
+from couchnode.commands.table import COMMANDS, Answer
+from couchnode.fastpath import quick_answer
 from couchnode.session import NodeView, Session
-from couchnode.vbucket import StoreMode, VBucket
 
 MAX_CONNECTIONS = 4096
 """Connections that one node serves at a time; further ones are closed at once."""
@@ -46,24 +38,18 @@ MAX_WAITING = 1024
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
-_GET_ANSWER = Struct(">BBHBBHIIQI")
-_SET_ANSWER = Struct(">BBHBBHIIQ")
-_SET_TOKEN_ANSWER = Struct(">BBHBBHIIQQQ")
-_STORE_EXTRAS = Struct(">II")
 _REVISION = Struct(">qq")
-_GET, _SET = int(Opcode.GET), int(Opcode.SET)
-_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.RESPONSE)
-_GET_EXTRAS_BYTES, _TOKEN_BYTES = 4, 16
+# After these the bucket in use may be another one.
+_CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP})
 
 
 class _Place:
-    """The place of one answer in the order: filled, or waited for."""
+    """The place of one answer in the order; ``None`` until there is one."""
 
-    __slots__ = ("answer", "is_filled")
+    __slots__ = ("answer",)
 
-    def __init__(self, answer: bytes = b"", is_filled: bool = False) -> None:
+    def __init__(self, answer: bytes | None = None) -> None:
         self.answer = answer
-        self.is_filled = is_filled
 
 
 @implementer(IPushProducer)
@@ -71,7 +57,7 @@ class KeyValueConnection(Protocol):
     """One client's connection."""
 
     _log = Logger()
-    transport: ITCPTransport
+    transport: Any
 
     def __init__(self, factory: KeyValueFactory, peer: str) -> None:
         self.session = Session(factory.node, peer)
@@ -180,98 +166,40 @@ class KeyValueConnection(Protocol):
     def _handle_some(self) -> None:
         """Handle requests until their answers fill one write, and write them."""
         session, requests, places = self.session, self._requests, self._places
+        bucket = session.bucket
+        if bucket is not None and bucket.state != "ready":
+            bucket = None
         out: list[bytes] = []
         held = 0
-        bucket = session.bucket
-        vbuckets: list[VBucket | None] = []
-        if bucket is not None and bucket.state == "ready" and session.is_admitted:
-            vbuckets = bucket.vbuckets
-        hosted = len(vbuckets)
-        collections, mask, tokens = session.collections, session.datatype_mask, session.tokens
         while requests:
             frame = requests.popleft()
-            magic, opcode, vbid, datatype, opaque, cas, _, extras, key, value = frame
-            # GET and SET of the usual form go straight to the vbucket; whatever is unusual about
-            # one (a miss, a lock, an error) is left to the table, which decides it from scratch.
-            if opcode <= _SET and magic == _REQUEST and vbid < hosted and not places:
-                if collections and key[:1] == b"\0":
-                    key = key[1:]
-                    is_plain = True
-                else:
-                    is_plain = not collections
-                vbucket = vbuckets[vbid]
-                if is_plain and vbucket is not None and vbucket.state == "active" and 0 < len(key) <= MAX_KEY_BYTES:
-                    if opcode == _GET:
-                        item = vbucket.items.get(key)
-                        if (
-                            item is not None
-                            and not (item.expiry or item.lock_until)
-                            and not (cas or extras or value or datatype)
-                        ):
-                            bucket.gets += 1  # type: ignore[union-attr]  # hosted > 0: there is a bucket
-                            body = item.value
-                            size = len(body)
-                            out.append(
-                                _GET_ANSWER.pack(
-                                    _RESPONSE, _GET, 0, 4, item.datatype & mask, 0, size + 4, opaque, item.cas,
-                                    item.flags,
-                                )
-                            )  # fmt: skip
-                            out.append(body)
-                            held += size + 28
-                            if held >= MAX_OUTPUT_BYTES:
-                                break
-                            continue
-                    elif not cas and datatype <= 1 and len(extras) == 8 and len(value) <= MAX_VALUE_BYTES:
-                        flags, expiry = _STORE_EXTRAS.unpack(extras)
-                        try:
-                            item = vbucket.store(StoreMode.SET, key, value, flags, expiry)
-                        except Refused as refusal:
-                            out.append(session.refusal(frame, refusal.status, refusal.context))
-                        else:
-                            bucket.stores += 1  # type: ignore[union-attr]
-                            if tokens:
-                                out.append(
-                                    _SET_TOKEN_ANSWER.pack(
-                                        _RESPONSE, _SET, 0, _TOKEN_BYTES, 0, 0, _TOKEN_BYTES, opaque, item.cas,
-                                        vbucket.uuid, item.seqno,
-                                    )
-                                )  # fmt: skip
-                            else:
-                                out.append(_SET_ANSWER.pack(_RESPONSE, _SET, 0, 0, 0, 0, 0, opaque, item.cas))
-                        held += 40
-                        continue
-            answer = dispatch(session, frame)
+            opcode = frame.opcode
+            answer: Answer = None
+            if opcode <= Opcode.SET and bucket is not None and not places:
+                answer = quick_answer(session, bucket, frame)
             if answer is None:
-                pass
-            elif isinstance(answer, bytes):
+                answer = dispatch(session, frame)
+            if isinstance(answer, bytes):
+                held += len(answer)
                 if places:
-                    places.append(_Place(answer, True))
+                    places.append(_Place(answer))
                 else:
                     out.append(answer)
-                held += len(answer)
-            elif self._has_result(answer):
-                out.append(cast(bytes, answer.result))
-            else:
-                self._hold_place(answer, frame)
-            row = COMMANDS[frame.opcode]
-            if row is None or row.scope < 4:
-                # The command may have changed what the fast path goes by: begin again with it.
-                break
-            if held >= MAX_OUTPUT_BYTES or not self._may_go_on():
+            elif answer is not None:
+                self._hold_place(answer, opcode)
+            if held >= MAX_OUTPUT_BYTES or opcode in _CHANGES_SESSION or not self._may_go_on():
                 break
         if out:
             self._write(b"".join(out))
-        if session.closing and not places:
+        if places:
+            self._release_places()
+        elif session.closing:
             self._close()
 
-    def _has_result(self, answer: Deferred[bytes]) -> bool:
-        return bool(answer.called) and isinstance(answer.result, bytes) and not self._places
-
-    def _hold_place(self, answer: Deferred[bytes], frame: Frame) -> None:
+    def _hold_place(self, answer: Deferred[bytes], opcode: int) -> None:
         place = _Place()
         self._places.append(place)
-        row = COMMANDS[frame.opcode]
+        row = COMMANDS[opcode]
         is_barrier = row is not None and row.barrier
         self._behind_barrier = self._behind_barrier or is_barrier
 
@@ -280,10 +208,11 @@ class KeyValueConnection(Protocol):
                 self._log.failure("{peer}: an answer failed", result, peer=self.session.peer)
                 self.transport.abortConnection()
                 return
-            place.answer, place.is_filled = cast(bytes, result), True
+            place.answer = cast(bytes, result)
             if is_barrier:
                 self._behind_barrier = False
-            self._release_places()
+            if not self._is_running:
+                self._release_places()
 
         answer.addBoth(fill)
 
@@ -293,8 +222,9 @@ class KeyValueConnection(Protocol):
             return
         ready: list[bytes] = []
         places = self._places
-        while places and places[0].is_filled:
-            ready.append(places.popleft().answer)
+        while places and (answer := places[0].answer) is not None:
+            places.popleft()
+            ready.append(answer)
         if ready:
             self._write(b"".join(ready))
         if self.session.closing and not places:
@@ -316,11 +246,10 @@ class KeyValueConnection(Protocol):
         must_pause = bool(self._requests) or self._output_is_full or self._input_has_ended
         if must_pause != self._input_is_paused:
             self._input_is_paused = must_pause
-            producer: Any = self.transport
             if must_pause:
-                producer.pauseProducing()
+                self.transport.pauseProducing()
             else:
-                producer.resumeProducing()
+                self.transport.resumeProducing()
 
     def _close(self) -> None:
         """Close once the peer has read its answers, or soon anyway."""

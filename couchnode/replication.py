@@ -85,9 +85,13 @@ class ReplicaStream:
         self.connected = True
         if since == active.high_seqno:
             return 1
-        lacking = [item for held in (active.items, active.tombstones) for item in held.values() if item.seqno > since]
+        lacking = [
+            item for held in (active.items, active.tombstones) for item in held.values() if item.seqno > since
+        ]
         changes = [Change(ChangeKind.STORED, item) for item in lacking]
-        changes += [Change(ChangeKind.PREPARED, item) for item in active.pending.values() if item.seqno > since]
+        changes += [
+            Change(ChangeKind.PREPARED, item) for item in active.pending.values() if item.seqno > since
+        ]
         changes.sort(key=lambda change: change.item.seqno)
         self.backlog.extend(changes)
         return len(active.items) + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from couchnode.bucket import NodeBucket
@@ -65,7 +66,9 @@ def _default(bucket: NodeBucket) -> Stats:
 
 def _memory(bucket: NodeBucket) -> Stats:
     ledger = bucket.ledger
-    return _text({"mem_used": ledger.memory_bytes, "ep_max_size": ledger.quota_bytes, "bytes": ledger.memory_bytes})
+    return _text(
+        {"mem_used": ledger.memory_bytes, "ep_max_size": ledger.quota_bytes, "bytes": ledger.memory_bytes}
+    )
 
 
 def _warmup(bucket: NodeBucket) -> Stats:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any, Callable, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -324,9 +324,8 @@ class SqliteStore:
                     if item.deleted:
                         removed += (vb, item.key)
                     else:
-                        stored += (
-                            vb, item.key, item.value, item.flags, item.expiry, item.cas, item.seqno, item.revid
-                        )  # fmt: skip
+                        stored += (vb, item.key, item.value, item.flags, item.expiry)
+                        stored += (item.cas, item.seqno, item.revid)
             self._run_many(_store_statement, len(_COLUMNS), stored)
             self._run_many(_remove_statement, 2, removed)
             rows: list[Any] = []
@@ -386,7 +385,7 @@ def _rows(count: int, width: int) -> str:
     return ", ".join(["(" + ", ".join("?" * width) + ")"] * count)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _store_statement(rows: int) -> str:
     updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])
     return (
@@ -395,12 +394,12 @@ def _store_statement(rows: int) -> str:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _remove_statement(rows: int) -> str:
     return f"DELETE FROM documents WHERE (vb, key) IN (VALUES {_rows(rows, 2)})"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _record_statement(rows: int) -> str:
     return f"INSERT OR REPLACE INTO vbuckets VALUES {_rows(rows, 5)}"
 
@@ -424,7 +423,9 @@ def _translate(path: Path, error: sqlite3.Error) -> StoreError:
 class _Handover:
     """One chunk on its way from the worker to the reactor's thread."""
 
-    def __init__(self, consume: Callable[[list[tuple[int, Item]]], None], chunk: list[tuple[int, Item]]) -> None:
+    def __init__(
+        self, consume: Callable[[list[tuple[int, Item]]], None], chunk: list[tuple[int, Item]]
+    ) -> None:
         self._consume = consume
         self._chunk = chunk
         self._taken = Event()
@@ -434,7 +435,7 @@ class _Handover:
         """Take the chunk (in the reactor's thread)."""
         try:
             self._consume(self._chunk)
-        except BaseException as error:  # handed to the worker, which fails the load with it
+        except BaseException as error:  # noqa: BLE001  # handed to the worker, which fails the load with it
             self._error = error
         self._taken.set()
 
@@ -461,7 +462,7 @@ class _Worker:
         def call() -> None:
             try:
                 result = work()
-            except BaseException:
+            except BaseException:  # noqa: BLE001  # whoever waits for the result gets it
                 self._call_from_thread(done.errback, Failure())
             else:
                 self._call_from_thread(done.callback, result)

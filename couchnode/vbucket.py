@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Callable, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
@@ -139,6 +140,10 @@ class VBucket:
         """The name of the current branch of this vbucket's history."""
         return self.failover_log[0][0]
 
+    def now(self) -> float:
+        """The current Unix time in seconds, by the clock of this vbucket."""
+        return self._seconds()
+
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Item | None:
@@ -202,7 +207,7 @@ class VBucket:
         elif mode == StoreMode.ADD:
             raise Refused(Status.KEY_EEXISTS)
         else:
-            self._check_cas(old, cas)
+            self.check_cas(old, cas)
         if expiry:
             expiry = absolute_expiry(expiry, int(self._seconds()))
         if preserve_expiry and old is not None:
@@ -215,7 +220,7 @@ class VBucket:
         :raises Refused: KEY_ENOENT, KEY_EEXISTS, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
         """
         old = self._require(key, Status.KEY_ENOENT)
-        self._check_cas(old, cas)
+        self.check_cas(old, cas)
         # A deletion frees memory, so the quota does not stand in its way.
         self._ledger.admit(0)
         return self._bury(old, durable)
@@ -227,14 +232,20 @@ class VBucket:
             SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
         """
         old = self._require(key, Status.NOT_STORED)
-        self._check_cas(old, cas)
+        self.check_cas(old, cas)
         if len(old.value) + len(value) > MAX_VALUE_BYTES:
             raise Refused(Status.E2BIG)
         joined = value + old.value if before else old.value + value
         return self._publish(key, joined, old.flags, old.expiry, old, durable)
 
     def increment(
-        self, key: bytes, delta: int, initial: int = 0, expiry: int = COUNTER_NO_CREATE, *, durable: bool = False
+        self,
+        key: bytes,
+        delta: int,
+        initial: int = 0,
+        expiry: int = COUNTER_NO_CREATE,
+        *,
+        durable: bool = False,
     ) -> tuple[Item, int]:
         """Add ``delta`` to a counter, modulo 2**64; return the item and its new number.
 
@@ -247,7 +258,13 @@ class VBucket:
         return self._count(key, lambda number: (number + delta) % _COUNTER_LIMIT, initial, expiry, durable)
 
     def decrement(
-        self, key: bytes, delta: int, initial: int = 0, expiry: int = COUNTER_NO_CREATE, *, durable: bool = False
+        self,
+        key: bytes,
+        delta: int,
+        initial: int = 0,
+        expiry: int = COUNTER_NO_CREATE,
+        *,
+        durable: bool = False,
     ) -> tuple[Item, int]:
         """Subtract ``delta`` from a counter, which stops at 0; otherwise as :meth:`increment`."""
         return self._count(key, lambda number: max(number - delta, 0), initial, expiry, durable)
@@ -258,7 +275,7 @@ class VBucket:
         :raises Refused: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
         """
         old = self._require(key, Status.KEY_ENOENT)
-        self._check_cas(old, 0)
+        self.check_cas(old, 0)
         until = absolute_expiry(expiry, int(self._seconds()))
         if until == old.expiry:
             return old
@@ -425,7 +442,7 @@ class VBucket:
             raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
         old = self.get(key)
         if old is not None:
-            self._check_cas(old, 0)
+            self.check_cas(old, 0)
             number = change(_parse_counter(old.value))
             return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
         if expiry == COUNTER_NO_CREATE:
@@ -433,7 +450,8 @@ class VBucket:
         until = absolute_expiry(expiry, int(self._seconds()))
         return self._publish(key, b"%d" % initial, 0, until, None, durable), initial
 
-    def _check_cas(self, old: Item, cas: int) -> None:
+    def check_cas(self, old: Item, cas: int) -> None:
+        """Refuse a change of ``old`` by a request with that CAS (0 for any): LOCKED, KEY_EEXISTS."""
         if old.lock_until and self.is_locked(old):
             if cas != old.cas:
                 raise Refused(Status.LOCKED)

@@ -4,7 +4,7 @@
 handler; the other modules register handlers, by theme.
 """
 
-from couchnode.commands import documents, handshake, information, status
+from couchnode.commands import documents, handshake, information, status, subdocument
 from couchnode.commands.table import dispatch
 
-__all__ = ["dispatch", "documents", "handshake", "information", "status"]
+__all__ = ["dispatch", "documents", "handshake", "information", "status", "subdocument"]

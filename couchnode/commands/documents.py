@@ -119,8 +119,8 @@ for _before, _opcode, _twin in (
     (True, Opcode.PREPEND, Opcode.PREPENDQ),
 ):
     command(
-        _opcode, scope=Scope.ACTIVE, key=_REQUIRED, value=_OPTIONAL, cas=CasRule.ANY, datatypes=STORE_DATATYPES,
-        durability=True, preserve_expiry=True, quiet_twin=_twin,
+        _opcode, scope=Scope.ACTIVE, key=_REQUIRED, value=_OPTIONAL, cas=CasRule.ANY,
+        datatypes=STORE_DATATYPES, durability=True, preserve_expiry=True, quiet_twin=_twin,
     )(_concat(_before))  # fmt: skip
 
 

@@ -77,7 +77,9 @@ def sasl_list_mechanisms(call: Call) -> Answer:
     return call.session.success(call.frame, value=" ".join(MECHANISMS).encode())
 
 
-@command(Opcode.SASL_AUTH, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL, barrier=True)
+@command(
+    Opcode.SASL_AUTH, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL, barrier=True
+)
 def sasl_auth(call: Call) -> Answer:
     """MCBP: SASL auth. A failure leaves the connection open, and unauthenticated."""
     session, payload = call.session, call.frame.value

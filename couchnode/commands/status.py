@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import Struct
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
-from couchnode.commands.table import Answer, Call, CasRule, Presence, Scope, command, find_vbucket, logical_key
+from couchnode.commands.table import (
+    Answer,
+    Call,
+    CasRule,
+    Presence,
+    Scope,
+    command,
+    find_vbucket,
+    logical_key,
+)
 from couchnode.item import Refused
 from couchnode.vbucket import VBucket
 
@@ -65,7 +75,7 @@ def observe_seqno(call: Call) -> Answer:
         answer = _SAME_HISTORY.pack(0, vbucket.id, uuid, *have)
         return call.session.success(call.frame, value=answer)
     log = vbucket.failover_log
-    for newer, (older_uuid, _) in zip(log, log[1:]):
+    for newer, (older_uuid, _) in pairwise(log):
         if older_uuid == uuid:
             # The branch ended where the next newer one began.
             answer = _OTHER_HISTORY.pack(1, vbucket.id, vbucket.uuid, *have, uuid, newer[1])

@@ -7,10 +7,10 @@ only requests that fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum, IntEnum
 from struct import Struct
-from typing import Callable, NamedTuple, Union
+from typing import NamedTuple, Union
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -189,7 +189,7 @@ def dispatch(session: Session, frame: Frame) -> Answer:
                 raise Refused(Status.EACCESS, "authenticate first")
             raise Refused(Status.UNKNOWN_COMMAND, f"opcode 0x{frame.opcode:02x} is not known")
         answer = row.handler(_checked(session, row, frame))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a bug in one handler is an answer, not the end of the node
         return _answer_to(session, row, frame, error)
     if isinstance(answer, Deferred):
         return answer.addErrback(_answer_to_failure, session, row, frame)
