@@ -5,6 +5,7 @@ Attributes that clients store themselves (XATTRs) do not exist here: reading one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol.constants import LOCKED_CAS, Datatype, Opcode, Status
@@ -24,6 +25,8 @@ def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) ->
     :raises Refused: SUBDOC_XATTR_UNKNOWN_VATTR for a virtual one that does not exist, and the
         statuses of :func:`couchnode.subdoc.lookup`.
     """
+    if opcode == Opcode.SUBDOC_GET and path in _NUMBERS:
+        return _NUMBERS[path](item)
     name = path.partition(b".")[0].partition(b"[")[0]
     if not path:
         raise Refused(Status.SUBDOC_PATH_EINVAL)
@@ -45,6 +48,11 @@ def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) ->
 
 
 _CRC_PATH = b"$document.value_crc32c"
+# What clients ask for with every read of a document and its expiry: no JSON is built for these.
+_NUMBERS: dict[bytes, Callable[[Item], bytes]] = {
+    b"$document.exptime": lambda item: b"%d" % (0 if item.deleted else item.expiry),
+    b"$document.flags": lambda item: b"%d" % item.flags,
+}
 
 
 def _document(vbucket: VBucket, item: Item, with_crc: bool) -> dict[str, Any]:

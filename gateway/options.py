@@ -18,6 +18,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
+from couchbase.exceptions import InvalidError
+from couchbase.protocol.connstr import parse_connection_string
 from gateway.limits import Limits
 
 if sys.version_info >= (3, 11):
@@ -79,6 +81,10 @@ def _auth(value: str) -> str:
 def _cluster(value: str) -> str:
     if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
         raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
+    try:
+        parse_connection_string(value)
+    except InvalidError as error:
+        raise Wrong(str(error.message)) from None
     return value
 
 
