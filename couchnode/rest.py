@@ -162,31 +162,34 @@ class RestApi:
     # ---- administration --------------------------------------------------------------------------
 
     @app.route(BUCKETS, methods=["POST"])
-    async def create_bucket(self, request: Request) -> None:
+    async def create_bucket(self, request: Request) -> bytes:
         """Create a bucket; answers when it takes documents."""
         await self._access.administrator(request)
         definition, password = read_new_bucket(_form(request))
         await self._cluster.create_bucket(definition, password)
-        request.setResponseCode(202)
+        return _body(request, b"", status=202)
 
     @app.route(f"{BUCKETS}/<bucket>", methods=["POST"])
-    async def edit_bucket(self, request: Request, bucket: str) -> None:
+    async def edit_bucket(self, request: Request, bucket: str) -> bytes:
         """Change settings of a bucket."""
         await self._access.administrator(request)
         form = _form(request)
         await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current))
+        return _body(request, b"")
 
     @app.route(f"{BUCKETS}/<bucket>", methods=["DELETE"])
-    async def delete_bucket(self, request: Request, bucket: str) -> None:
+    async def delete_bucket(self, request: Request, bucket: str) -> bytes:
         """Delete a bucket with its documents."""
         await self._access.administrator(request)
         await self._cluster.delete_bucket(bucket)
+        return _body(request, b"")
 
     @app.route(f"{BUCKETS}/<bucket>/controller/doFlush", methods=["POST"])
-    async def flush_bucket(self, request: Request, bucket: str) -> None:
+    async def flush_bucket(self, request: Request, bucket: str) -> bytes:
         """Remove all documents of a bucket."""
         await self._access.administrator(request)
         await self._cluster.flush_bucket(bucket)
+        return _body(request, b"")
 
     # ---- errors ----------------------------------------------------------------------------------
 
@@ -195,10 +198,9 @@ class RestApi:
         """Say what a handler refused with."""
         refusal = failure.value
         assert isinstance(refusal, Refusal)
-        request.setResponseCode(refusal.status)
         for name, value in refusal.headers:
             request.setHeader(name, value)
-        return _body(request, refusal.body, refusal.content_type)
+        return _body(request, refusal.body, refusal.content_type, refusal.status)
 
     @app.handle_errors(NoSuchBucket)
     def no_such_bucket(self, request: IRequest, failure: Failure) -> bytes:
@@ -293,7 +295,10 @@ def _json(request: IRequest, document: Any) -> bytes:
     return _body(request, config.encode(document))
 
 
-def _body(request: IRequest, body: bytes, content_type: bytes = b"application/json") -> bytes:
+def _body(
+    request: IRequest, body: bytes, content_type: bytes = b"application/json", status: int = 200
+) -> bytes:
+    request.setResponseCode(status)
     request.setHeader(b"content-type", content_type)
     request.setHeader(b"content-length", b"%d" % len(body))
     request.setHeader(b"cache-control", b"no-cache,no-store,must-revalidate")

@@ -76,6 +76,7 @@ class DocumentStream:
     def end(self) -> None:
         """Finish the stream in good order; ending again does nothing."""
         if not self._over:
+            self._request.unregisterProducer()
             self._finish()
             self._ended.callback(None)
 
@@ -103,13 +104,13 @@ class DocumentStream:
         transport.abortConnection()
 
     def _cancelled(self, ended: Deferred[None]) -> None:
+        # The connection is lost, and with it the place where this producer was registered.
         if not self._over:
             self._finish()
 
     def _finish(self) -> None:
         self._over = True
         self._stop_waiting()
-        self._request.unregisterProducer()
         self._on_end(self)
 
     def _stop_waiting(self) -> None:
