@@ -22,7 +22,23 @@ COMMON_PRIVATE = 0x01000000
 _COMMON_MASK = 0x0F000000
 _COMMON_TO_FORMAT = {COMMON_JSON: FMT_JSON, COMMON_BINARY: FMT_BYTES, COMMON_STRING: FMT_UTF8}
 
-_json_encode: Callable[[Any], Any] = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+def _make_json_encode() -> Callable[[Any], str]:
+    """Return the encoder for compact JSON with non-ASCII characters as they are.
+
+    ``JSONEncoder.encode`` builds its accelerator anew for each value; this one is built once.
+    Without its table of objects being encoded a cycle ends in RecursionError.
+    """
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    basestring: Any = json.encoder.encode_basestring
+    iterencode = make(None, encoder.default, basestring, None, ":", ",", False, False, True)
+    return lambda value: "".join(iterencode(value, 0))
+
+
+_json_encode: Callable[[Any], Any] = _make_json_encode()
 _scan_json: Callable[[str, int], Any] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
@@ -130,23 +146,23 @@ def encode_value(value: Any, format: Any) -> tuple[bytes, int]:
     if format is FMT_AUTO:
         format = determine_format(value)
     try:
+        if not format & FMT_MASK:
+            text = _json_encode(value)
+            return (text if isinstance(text, bytes) else text.encode()), FMT_JSON
         if format & FMT_UTF8:
             if not isinstance(value, str):
                 raise ValueFormatError.pyexc(f"FMT_UTF8 takes a str, not {type(value).__name__}", obj=value)
-            return value.encode(), FMT_UTF8 | format & FMT_MASK
+            return value.encode(), format & FMT_MASK
         if format & FMT_BYTES:
             if not isinstance(value, (bytes, bytearray)):
                 raise ValueFormatError.pyexc(
                     f"FMT_BYTES takes bytes or a bytearray, not {type(value).__name__}", obj=value
                 )
             return bytes(value), format & FMT_MASK
-        if format & FMT_PICKLE:
-            pickled = _pickle_encode(value)
-            if not isinstance(pickled, bytes):
-                raise ValueFormatError.pyexc("the pickle converter must return bytes", obj=pickled)
-            return pickled, FMT_PICKLE
-        text = _json_encode(value)
-        return (text if isinstance(text, bytes) else text.encode()), FMT_JSON
+        pickled = _pickle_encode(value)
+        if not isinstance(pickled, bytes):
+            raise ValueFormatError.pyexc("the pickle converter must return bytes", obj=pickled)
+        return pickled, FMT_PICKLE
     except CouchbaseError:
         raise
     except Exception as error:

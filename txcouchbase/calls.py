@@ -131,12 +131,13 @@ class AsyncCall(Call):
 
     def succeed(self, result: Any) -> None:
         """Hand the result to the AsyncResult's callback."""
-        following = self.following
-        if following is not None and following(self, result):
+        if self.following is not None and self.following(self, result):
             return
         if self.done:
             return
-        self._end()
+        self.done = True
+        if self.ended is not None:
+            self.ended(self)
         answer = self.async_result
         answer._remaining = 0
         answer[self.key] = result

@@ -1,0 +1,166 @@
+"""Exceptions, results and formats as SDK 1.2 defines them."""
+
+import json
+import pickle
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase import exceptions as rc
+from couchbase import transcoder
+from couchbase.exceptions import (
+    ArgumentError,
+    CouchbaseDataError,
+    CouchbaseError,
+    CouchbaseInputError,
+    CouchbaseNetworkError,
+    CouchbaseTransientError,
+    NotFoundError,
+    TimeoutError,
+    ValueFormatError,
+)
+from couchbase.result import MultiResult, ObserveInfo, OperationResult, Result, ValueResult
+from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_PICKLE, FMT_UTF8
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class ExceptionTests(SynchronousTestCase):
+    """One class a result code, catchable by detail and by category."""
+
+    def test_detail_and_categories(self):
+        """The class for a code inherits from both, and is neither."""
+        made = CouchbaseError.rc_to_exctype(rc.KEY_ENOENT)
+        self.assertTrue(issubclass(made, NotFoundError))
+        self.assertTrue(issubclass(made, CouchbaseDataError))
+        self.assertIsNot(made, NotFoundError)
+        late = CouchbaseError.rc_to_exctype(rc.ETIMEDOUT)
+        for base in (TimeoutError, CouchbaseNetworkError, CouchbaseTransientError):
+            self.assertTrue(issubclass(late, base))
+        self.assertTrue(NotFoundError._can_derive(rc.KEY_ENOENT))
+        self.assertFalse(NotFoundError._can_derive(rc.KEY_EEXISTS))
+
+    def test_codes_without_a_detail_class(self):
+        """Categories alone make a class named by the code; without both it is CouchbaseError."""
+        made = CouchbaseError.rc_to_exctype(rc.EINVAL)
+        self.assertEqual((made.__name__, made.__bases__), ("LCB_0x7", (CouchbaseInputError,)))
+        self.assertIs(CouchbaseError.rc_to_exctype(0x999), CouchbaseError)
+
+    def test_str(self):
+        """Only the parts that are set, in the documented order."""
+        error = CouchbaseError.rc_to_exctype(13)({"rc": 13, "key": "k", "message": "why", "objextra": 5})
+        self.assertEqual(str(error), f"<Key='k', RC=0xD[{rc.describe(13)}], why, OBJ=5>")
+        self.assertTrue(error.is_data)
+        self.assertFalse(error.is_network)
+
+    def test_every_code_is_made_described_and_pickled(self):
+        """An error survives pickling with its class and attributes."""
+        for code in rc.RESULT_CODES:
+            error = CouchbaseError.rc_to_exctype(code)({"rc": code, "key": "k"})
+            again = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(again), again.rc, again.key), (type(error), code, "k"))
+            self.assertTrue(rc.describe(code))
+
+    def test_pyexc(self):
+        """What the SDK finds by itself has no code, and keeps object and cause."""
+        cause = ValueError("x")
+        error = ArgumentError.pyexc("message", obj=[1], inner=cause)
+        self.assertEqual((error.rc, error.message), (0, "message"))
+        self.assertEqual((error.objextra, error.inner_cause), ([1], cause))
+            (error.rc, error.message, error.objextra, error.inner_cause), (0, "message", [1], cause)
+        )
+        self.assertEqual(CouchbaseError(error).message, "message")
+
+
+class ResultTests(SynchronousTestCase):
+    """Read-only records with fixed printed forms."""
+
+    def test_repr(self):
+        """As documented, with and without key and failure."""
+        self.assertEqual(repr(Result()), "Result<RC=0x0>")
+        stored = OperationResult(0, 0x1F)
+        stored._key = "k"
+        self.assertEqual(repr(stored), "OperationResult<RC=0x0, Key='k', CAS=0x1f>")
+        missed = ValueResult(13)
+        missed._key = "k"
+        expected = f"ValueResult<RC=0xD[{rc.describe(13)}], Key='k', Value=None, CAS=0x0, Flags=0x0>"
+        self.assertEqual(repr(missed), expected)
+        self.assertEqual(
+            repr(ObserveInfo(1, 1, 0xF6)), "ObserveInfo<Status=[OBS_PERSISTED (0x1)], Master=True, CAS=0xF6>"
+        )
+        self.assertEqual(repr(MultiResult({"a": 1})), "{'a': 1}")
+
+    def test_read_only(self):
+        """Attributes cannot be set, and there is no __dict__."""
+        result = ValueResult()
+        for name in ("rc", "key", "value", "cas", "flags", "success", "other"):
+            self.assertRaises(AttributeError, setattr, result, name, 1)
+        self.assertRaises(AttributeError, lambda: result.key)
+        self.assertFalse(hasattr(result, "__dict__"))
+
+
+class FormatTests(SynchronousTestCase):
+    """From values to bytes and flags, and back."""
+
+    @given(values)
+    def test_json_round_trip(self, value):
+        """JSON is what the json module writes compactly, and reads back equal."""
+        encoded, flags = transcoder.encode_value(value, FMT_JSON)
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        self.assertEqual((encoded, flags), (text.encode("utf-8", "surrogatepass"), FMT_JSON))
+        self.assertEqual(transcoder.decode_value(encoded, 0), value)
+        self.assertEqual(transcoder.decode_value(b" " + encoded + b"\n", transcoder.COMMON_JSON), value)
+
+    def test_formats(self):
+        """Each format keeps its flags; FMT_AUTO chooses by type."""
+        for value, format, flags in (
+            ("\u00e9", FMT_UTF8, 4),
+            (b"\xff", FMT_BYTES, 2),
+            (bytearray(b"x"), FMT_BYTES, 2),
+            ({1, 2}, FMT_PICKLE, 1),
+            ("t", FMT_AUTO, 4),
+            (b"b", FMT_AUTO, 2),
+            ([1], FMT_AUTO, 0),
+            (True, FMT_AUTO, 0),
+            (1, FMT_AUTO, 1),
+        ):
+            encoded, stored = transcoder.encode_value(value, format)
+            self.assertEqual(stored, flags)
+            self.assertEqual(transcoder.decode_value(encoded, stored), value)
+
+    def test_flags_of_current_sdks(self):
+        """Common flags in the top byte are understood."""
+        self.assertEqual(transcoder.decode_value(b"[1]", 0x02000000), [1])
+        self.assertEqual(transcoder.decode_value(b"t", 0x04000004), "t")
+        self.assertEqual(transcoder.decode_value(b"\xff", 0x03000002), b"\xff")
+
+    def test_refused(self):
+        """What does not fit its format is a ValueFormatError with its cause."""
+        cycle: list = []
+        cycle.append(cycle)
+        for value, format in ((b"x", FMT_UTF8), ("x", FMT_BYTES), (object(), FMT_JSON), (cycle, FMT_JSON)):
+            self.assertRaises(ValueFormatError, transcoder.encode_value, value, format)
+        error = self.assertRaises(ValueFormatError, transcoder.decode_value, b"{", 0)
+        self.assertEqual(error.objextra, b"{")
+        self.assertIsInstance(error.inner_cause, ValueError)
+
+    def test_converters(self):
+        """Replacing the JSON functions returns the former pair."""
+        former = transcoder.set_json_converters(lambda value: b"x", lambda text: "decoded")
+        self.addCleanup(transcoder.set_json_converters, *former)
+        self.assertEqual(transcoder.encode_value(5, FMT_JSON), (b"x", 0))
+        self.assertEqual(transcoder.decode_value(b"5", 0), "decoded")
+
+    def test_keys(self):
+        """Text of 1 to 250 bytes of UTF-8."""
+        self.assertEqual(transcoder.encode_key("\u00e9"), b"\xc3\xa9")
+        self.assertEqual(len(transcoder.encode_key("k" * 250)), 250)
+        for key in ("", "k" * 251, "\u00e9" * 126):
+            self.assertRaises(ArgumentError, transcoder.encode_key, key)
+        for key in (b"k", None, 5, "\ud800"):
+            self.assertRaises(ValueFormatError, transcoder.encode_key, key)
