@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from couchbase import exceptions as rc
@@ -253,7 +254,20 @@ def with_results(call: Call, error: BaseException) -> BaseException:
 
 
 def call_errback(answer: AsyncResult, error: BaseException) -> None:
-    """Hand an error to an AsyncResult's errback."""
+    """Hand an error to an AsyncResult's errback.
+
+    An operation can fail inside the very call that starts it (a full queue, a closed connection);
+    its errback is then called in the next turn, when the caller has set it.
+    """
+    if hasattr(answer, "errback"):
+        _call_errback(answer, error)
+    else:
+        from twisted.internet import reactor
+
+        cast(IReactorTime, reactor).callLater(0, _call_errback, answer, error)
+
+
+def _call_errback(answer: AsyncResult, error: BaseException) -> None:
     try:
         answer.errback(answer, type(error), error, error.__traceback__)
     except AttributeError:

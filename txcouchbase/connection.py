@@ -300,9 +300,8 @@ class TxAsyncConnection(Commands):
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         answer = request.async_result = AsyncResult()
         answer._remaining = 1
-        if durability is not None or request.replica is not None or self._client.closed:
-            # Whatever can fail at once must not do so before the caller has set callbacks.
-            self._client.reactor.callLater(0, self._send, request, durability)
+        if durability is not None or request.replica is not None:
+            self._send(request, durability)
         else:
             request.deadline = self._seconds() + self._timeout
             self._submit_call(request)

@@ -72,8 +72,6 @@ class ExceptionTests(SynchronousTestCase):
         error = ArgumentError.pyexc("message", obj=[1], inner=cause)
         self.assertEqual((error.rc, error.message), (0, "message"))
         self.assertEqual((error.objextra, error.inner_cause), ([1], cause))
-            (error.rc, error.message, error.objextra, error.inner_cause), (0, "message", [1], cause)
-        )
         self.assertEqual(CouchbaseError(error).message, "message")
 
 

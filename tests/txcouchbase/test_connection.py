@@ -409,3 +409,20 @@ class ThreeNodesTests(NodeTestCase):
         self.assertEqual({result.value for result in got.values()}, {15})
         self.assertTrue(connection._client.map.supersedes(before))
         self.assertEqual(connection._client.map.rows, tuple(rows))
+
+
+class AsyncFailureTests(NodeTestCase):
+    """AsyncResults that fail inside the call that starts them."""
+
+    @inlineCallbacks
+    def test_failures_at_once_wait_for_the_errback(self):
+        """A closed connection, or more copies than there are, still reach an errback set afterwards."""
+        connection = self.open(TxAsyncConnection)
+        yield connection.connect()
+        yield self.assertFailure(connection.defer(connection.set("k", 1, persist_to=2)), ArgumentError)
+        stored = connection.set("k", 1, persist_to=0)
+        read = connection.get("k")
+        yield connection.defer(stored)
+        self.assertEqual((yield connection.defer(read)).value, 1)
+        connection._close()
+        yield self.assertFailure(connection.defer(connection.get("k")), ClientTemporaryFailError)
