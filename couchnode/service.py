@@ -7,6 +7,7 @@ import ipaddress
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,39 +39,19 @@ EXPECTED_ERRORS = (StartError, DataDirectoryError, StoreError, SampleError, Defi
 __all__ = ["EmbeddedNode", "Options", "StartError", "makeService"]
 
 
-def _port(text: str) -> int:
-    number = _integer(text)
-    if not 0 <= number <= 65535:
-        raise ValueError(f"a port is from 0 (any free one) to 65535, not {number}")
-    return number
+def _whole(option: str, low: int, high: int, what: str) -> Callable[[Any], int]:
+    """Return a reader of whole numbers whose complaints name the option."""
 
+    def read(text: Any) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise usage.UsageError(f"--{option} {text}: a whole number is expected") from None
+        if not low <= number <= high:
+            raise usage.UsageError(f"--{option} {number}: {what} from {low} to {high}")
+        return number
 
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"a whole number is expected, not {text!r}") from None
-
-
-def _nodes(text: str) -> int:
-    number = _integer(text)
-    if not 1 <= number <= MAX_NODES:
-        raise ValueError(f"1 to {MAX_NODES} nodes, not {number}")
-    return number
-
-
-def _replicas(text: str) -> int:
-    number = _integer(text)
-    if not 0 <= number <= MAX_REPLICAS:
-        raise ValueError(f"0 to {MAX_REPLICAS} replicas, not {number}")
-    return number
-
-
-def _quota(text: str) -> int:
-    number = _integer(text)
-    if number * MEBIBYTE < MIN_QUOTA_BYTES:
-        raise ValueError(f"at least {MIN_QUOTA_BYTES // MEBIBYTE} MiB, not {number}")
-    return number
+    return read
 
 
 class Options(usage.Options):
@@ -83,14 +64,19 @@ class Options(usage.Options):
     )
 
     optParameters = [
-        ["rest-port", None, 8091, "Port of the cluster REST interface; 0: any free one.", _port],
-        ["kv-port", None, 11210, "Port of the key-value protocol; 0: any free one.", _port],
+        ["rest-port", None, 8091, "Port of the cluster REST interface; 0: any free one.",
+         _whole("rest-port", 0, 65535, "a port is")],
+        ["kv-port", None, 11210, "Port of the key-value protocol; 0: any free one.",
+         _whole("kv-port", 0, 65535, "a port is")],
         ["host", None, "127.0.0.1", "IP address to listen on. Beyond this machine --user is required."],
         ["data", None, None, "Directory to keep everything in; made if it does not exist."],
         ["nodes", None, None, "Nodes in this process; node i listens on both ports + i. [default: 1]",
-        _nodes], ["replicas", None, 0, "Replicas of each bucket that is made by --bucket.", _replicas],
+         _whole("nodes", 1, MAX_NODES, "the number of nodes is")],
+        ["replicas", None, 0, "Replicas of each bucket that is made by --bucket.",
+         _whole("replicas", 0, MAX_REPLICAS, "the number of replicas is")],
         ["ram-quota", None, DEFAULT_QUOTA_BYTES // MEBIBYTE,
-         "Memory in MiB for the documents of each such bucket on each node.", _quota],
+         "Memory in MiB for the documents of each such bucket on each node.",
+         _whole("ram-quota", MIN_QUOTA_BYTES // MEBIBYTE, 2**20, "the quota in MiB is")],
         ["user", None, None, "Name of the administrator."],
         ["password-file", None, None, "File whose first line is the administrator's password."],
         ["sample", None, None, "File of JSON lines {\"id\": ..., \"doc\": ...}, plain or .gz, to add to the "

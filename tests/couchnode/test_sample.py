@@ -1,0 +1,124 @@
+"""Sample files: every document of them, every bad line by its number, and nothing overwritten."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from couchbase.protocol.hashing import vbucket_of
+from couchnode import sample
+from couchnode.sample import JSON_FLAGS, SampleError, SampleReport, load_sample, read_lines
+from couchnode.service import EmbeddedNode
+
+Steps = Generator[Deferred[Any], Any, Any]
+
+GOOD = b'{"id": "a", "doc": {"n": 123456789012345678901234567890, "f": 0.1, "t": "\xc3\xa9"}}\n'
+
+
+class ReadTests(SynchronousTestCase):
+    """Reading a file."""
+
+    def read(self, content: bytes, name: str = "sample.jsonl") -> list[sample.Line]:
+        """Return the lines of a file with this content."""
+        path = Path(self.mktemp())
+        path.mkdir()
+        path /= name
+        path.write_bytes(content)
+        return list(read_lines(path))
+
+    def test_documents(self) -> None:
+        """Key and value come out as UTF-8, numbers as they were, blank lines are counted but skipped."""
+        first, second = self.read(GOOD + b'\n  \n{"doc": null, "id": "\xf0\x9f\x8d\xba"}')
+        self.assertEqual((first.number, first.key, first.fault), (1, b"a", ""))
+        self.assertEqual(first.value, b'{"n":123456789012345678901234567890,"f":0.1,"t":"\xc3\xa9"}')
+        self.assertEqual((second.number, second.key, second.value), (4, "🍺".encode(), b"null"))
+
+    def test_compressed(self) -> None:
+        """A name that ends in .gz is decompressed."""
+        self.assertEqual(self.read(gzip.compress(GOOD), "sample.jsonl.gz"), self.read(GOOD))
+
+    def test_bad_lines(self) -> None:
+        """Each says what is wrong with it, under its number, and does not stop the rest."""
+        for line, text in [
+            (b"{", "not JSON"),
+            (b"\xff", "not JSON"),
+            (b"[1]", 'expected {"id"'),
+            (b'{"id": 1, "doc": 1}', 'expected {"id"'),
+            (b'{"id": "x"}', 'expected {"id"'),
+            (b'{"id": "", "doc": 1}', "this one has 0"),
+            (b'{"id": "%s", "doc": 1}' % (b"x" * 251), "this one has 251"),
+            (b'{"id": "\\ud800", "doc": 1}', "not valid Unicode"),
+            (b"[" * 100_000, "not JSON"),
+        ]:
+            good, bad, last = self.read(GOOD + line + b"\n" + GOOD)
+            self.assertEqual((good.fault, last.fault, last.number), ("", "", 3))
+            self.assertEqual(bad.number, 2)
+            self.assertIn(text, bad.fault)
+
+    def test_files_that_cannot_be_read(self) -> None:
+        """A missing, cut or false archive names itself."""
+        missing = Path(self.mktemp())
+        error = self.assertRaises(SampleError, list, read_lines(missing))
+        self.assertIn(str(missing), str(error))
+        for content in (gzip.compress(GOOD * 1000)[:-20], b"no archive"):
+            error = self.assertRaises(SampleError, self.read, content, "sample.jsonl.gz")
+            self.assertIn("sample.jsonl.gz cannot be read", str(error))
+
+    def test_endless_line(self) -> None:
+        """A line beyond any document is refused before it is in memory."""
+        self.patch(sample, "_LONGEST_LINE", 1000)
+        error = self.assertRaises(SampleError, self.read, GOOD + b"x" * 5000)
+        self.assertIn("line 2: longer than 1000 bytes", str(error))
+
+
+class LoadTests(TestCase):
+    """Loading into a bucket."""
+
+    timeout = 30
+
+    @inlineCallbacks
+    def test_loads_what_is_missing(self) -> Steps:
+        """Documents land on their nodes as JSON; existing ones stay; bad lines are logged by number."""
+        path = Path(self.mktemp())
+        documents = {f"doc-{i}": {"i": i} for i in range(500)}
+        lines = [json.dumps({"id": key, "doc": value}) for key, value in documents.items()]
+        lines[10] = "oops"
+        path.write_text("\n".join(lines))
+        node = EmbeddedNode(None, nodes=3, sample=path)
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        yield node.start()
+        self.addCleanup(node.stop)
+        bad = [event for event in events if event.get("number") is not None]
+        self.assertEqual([(event["number"], event["log_level"].name) for event in bad], [(11, "warn")])
+        cluster = node.cluster
+        self.assertEqual(cluster.basic_stats("default")["itemCount"], 499)
+        vbid = vbucket_of(b"doc-0", 1024)
+        home = cluster.nodes[cluster.bucket("default").rows[vbid][0]].buckets["default"].vbuckets[vbid]
+        item = home.get(b"doc-0")
+        self.assertEqual((json.loads(item.value), item.flags), ({"i": 0}, JSON_FLAGS))
+        home.store(0, b"doc-0", b"changed")
+        report = yield load_sample(cluster, "default", path)
+        self.assertEqual(report, SampleReport(stored=0, kept=499, rejected=1))
+        self.assertEqual(home.get(b"doc-0").value, b"changed")
+
+    @inlineCallbacks
+    def test_full_bucket(self) -> Steps:
+        """Documents that do not fit are rejected, not lost in silence."""
+        path = Path(self.mktemp())
+        path.write_text("\n".join(json.dumps({"id": f"doc-{i}", "doc": "x" * 10_000}) for i in range(300)))
+        node = EmbeddedNode(None, quota_bytes=2**20)
+        yield node.start()
+        self.addCleanup(node.stop)
+        report = yield load_sample(node.cluster, "default", path)
+        self.assertEqual(report.stored + report.rejected, 300)
+        self.assertGreater(report.rejected, 100)
+        self.assertGreater(report.stored, 50)
