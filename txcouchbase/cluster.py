@@ -81,6 +81,8 @@ class ClusterClient:
         self._agent = agent
         self._random = random
         self._queue = Backlog()
+        # Why there is no map and will be none: later operations fail with it, too.
+        self._failure: BaseException | None = None
         self._servers: list[Link | None] = []
         self._route: list[Callable[[Call, int], None]] = []
         self._vbuckets = 1
@@ -124,6 +126,8 @@ class ClusterClient:
         raise error
 
     def _refuse(self, error: BaseException) -> None:
+        if self.map is None:
+            self._failure = error
         for call in self._queue.take():
             call.fail(refusal(call, error))
 
@@ -317,6 +321,8 @@ class ClusterClient:
         elif not self._route:
             if self.bucket is None:
                 call.fail(client_error(call, rc.EBADHANDLE, "this connection has no bucket"))
+            elif self._failure is not None:
+                call.fail(refusal(call, self._failure))
             else:
                 self._queue.add(call, "the connection is not up yet")
         else:

@@ -472,6 +472,7 @@ class TxAsyncConnection(Commands):
     def _submit_stats(self, groups: Sequence[str]) -> Any:
         answer, call = self._new_call(operations.STATS, None)
         collected = MultiResult()
+        timer: Any = None
         links = [link for link in self._client.links.values() if link.protocol is not None]
         remaining = len(links) * len(groups)
 
@@ -493,6 +494,8 @@ class TxAsyncConnection(Commands):
                     return True
                 remaining -= 1
                 if not remaining:
+                    if timer is not None:
+                        timer.cancel()
                     finish()
                 return False
 
@@ -500,10 +503,21 @@ class TxAsyncConnection(Commands):
 
         if not links:
             self._client.reactor.callLater(0, call.fail, network_error("no node is connected"))
+            return answer
+        asked = []
         for link in links:
             for group in groups:
                 assert link.protocol is not None
-                link.protocol.ask(Opcode.STAT, listener(link.name), key=group.encode())
+                number = link.protocol.ask(Opcode.STAT, listener(link.name), key=group.encode())
+                asked.append((link.protocol, number))
+
+        def expire() -> None:
+            for protocol, number in asked:
+                protocol.forget(number)
+            call.fail(operations.client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
+
+        if remaining:
+            timer = self._client.reactor.callLater(self._timeout, expire)
         return answer
 
     # --- the cluster manager ---------------------------------------------------------------

@@ -104,31 +104,35 @@ class NodeProtocol(Protocol):
         if call.value:
             out.append(call.value)
 
-    def ask(self, opcode: int, listener: Callable[[Frame | None], bool], **fields: Any) -> None:
-        """Send a request of the driver's own.
+    def ask(self, opcode: int, listener: Callable[[Frame | None], bool], **fields: Any) -> int:
+        """Send a request of the driver's own; returns its number, for :meth:`forget`.
 
         :param listener: called with each answer, true to wait for more, and with ``None`` if the
             connection is lost first.
         """
         if self.is_lost:
             listener(None)
-            return
+            return -1
         self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
         self._questions[opaque] = listener
         if not self._out and not self._reading:
             self._schedule()
         self._out.append(encode_request(opcode, opaque=opaque, **fields))
+        return opaque
+
+    def forget(self, number: int) -> None:
+        """Stop listening for answers to a request of the driver's own."""
+        self._questions.pop(number, None)
 
     def ask_once(self, opcode: int, **fields: Any) -> Deferred[Frame | None]:
         """Send a request of the driver's own; fires with its answer, ``None`` if the node is lost."""
-        answer: Deferred[Frame | None] = Deferred()
+        answer: Deferred[Frame | None] = Deferred(lambda _: self.forget(number))
 
         def listener(frame: Frame | None) -> bool:
-            if not answer.called:
-                answer.callback(frame)
+            answer.callback(frame)
             return False
 
-        self.ask(opcode, listener, **fields)
+        number = self.ask(opcode, listener, **fields)
         return answer
 
     def _schedule(self) -> None:

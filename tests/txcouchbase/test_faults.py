@@ -26,6 +26,7 @@ from couchbase.protocol import operations
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.frames import FrameReader, encode_response
+from txcouchbase import cluster as cluster_module
 from txcouchbase import link as link_module
 from txcouchbase.calls import DeferredCall
 from txcouchbase.connection import Connection
@@ -221,6 +222,27 @@ class FaultTests(TestCase):
         self.first.script = Node.script.__get__(self.first)
         self.assertEqual((yield self.connection.get("k")).value, 1)
         self.flushLoggedErrors()
+
+    @inlineCallbacks
+    def test_silence_about_statistics_and_copies(self):
+        """Nodes that do not answer leave a TimeoutError, and no listener behind."""
+        self.first.script = lambda protocol, frame: None
+        self.connection.timeout = 0.05
+        yield self.assertFailure(self.connection.stats(), TimeoutError)
+        (link,) = self.connection._client.links.values()
+        self.assertEqual(link.protocol._questions, {})
+        self.patch(cluster_module, "HOST_TIMEOUT_SECONDS", 0.05)
+        yield self.assertFailure(self.connection.observe("k"), NetworkError)
+        self.assertEqual(link.protocol._questions, {})
+
+    @inlineCallbacks
+    def test_after_a_failed_connect(self):
+        """Later operations fail at once with what ended the connecting."""
+        connection = Connection(bucket="b", connection_string="couchbase://127.0.0.1:1")
+        yield self.assertFailure(connection.connect(), NetworkError)
+        error = self.failureResultOf(connection.get("k"), NetworkError).value
+        self.assertEqual(error.key, "k")
+        connection._close()
 
     @inlineCallbacks
     def test_one_write_a_turn(self):
