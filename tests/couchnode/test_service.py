@@ -228,7 +228,7 @@ class ProcessTests(TestCase):
 
     @inlineCallbacks
     def test_durable_writes_survive_a_kill(self) -> Steps:
-        """Killed without warning, it opens again at once, with every write that was acknowledged as on disk."""
+        """Killed without warning, it opens again with every write that was acknowledged as on disk."""
         options = ("--rest-port", "0", "--kv-port", "0", "--data", str(Path(self.mktemp()).absolute()))
         first = self.run_twistd(*options)
         client = yield self.connect((yield first.said(r"couchbase://127\.0\.0\.1:(\d+)")))

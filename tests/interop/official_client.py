@@ -19,7 +19,14 @@ from typing import Any
 from couchbase import subdocument as subdoc
 from couchbase.auth import PasswordAuthenticator
 from couchbase.cluster import Cluster
-from couchbase.durability import ClientDurability, DurabilityLevel, PersistTo, ReplicateTo, ServerDurability
+from couchbase.durability import (
+    ClientDurability,
+    DurabilityLevel,
+    PersistTo,
+    PersistToExtended,
+    ReplicateTo,
+    ServerDurability,
+)
 from couchbase.exceptions import CouchbaseException
 from couchbase.management.buckets import BucketSettings, BucketType, CreateBucketSettings
 from couchbase.options import (
@@ -387,11 +394,11 @@ def get_projected(s: Scene) -> Any:
 
 @check
 def client_durability(s: Scene) -> Any:
-    # To this client PersistTo.ONE means one copy beside the active one, so a lone node says ACTIVE.
+    # To this client PersistTo.ONE means one copy beside the active one, so a lone node needs ACTIVE.
     if s.nodes > 1:
         wanted = ClientDurability(ReplicateTo.ONE, PersistTo.ONE)
     else:
-        wanted = ClientDurability(ReplicateTo.NONE, PersistTo.ACTIVE)
+        wanted = ClientDurability(ReplicateTo.NONE, PersistToExtended.ACTIVE)
     s.docs.upsert("observed", 1, UpsertOptions(durability=wanted, timeout=timedelta(seconds=10)))
     return s.docs.get("observed").content_as[int]
 
