@@ -7,7 +7,6 @@ revision is given out twice with different content.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ from twisted.python.failure import Failure
 
 from couchnode import config
 from couchnode.bucket import NodeBucket
-from couchnode.config import BucketState, NodeAddress, NodeReport
+from couchnode.config import NodeReport
 from couchnode.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.layout import (
     NO_NODE,
@@ -43,6 +42,7 @@ from couchnode.layout import (
     states_of,
     with_replicas,
 )
+from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, machine_memory
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import MemoryStore, SqliteStore
 from couchnode.users import UserStore
@@ -57,58 +57,6 @@ OPEN_BUCKET = "default"
 """The bucket that clients of old use without credentials, if it has no password."""
 
 Steps = Generator[Deferred[Any], Any, Any]
-
-
-class NoSuchBucket(KeyError):
-    """There is no bucket of that name."""
-
-
-class FlushDisabled(Exception):
-    """The bucket does not allow to be emptied; edit ``flushEnabled`` first."""
-
-
-class Bucket:
-    """One bucket of the cluster: its settings, its map, its revision.
-
-    :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
-    :ivar is_open: that user's password is empty.
-    """
-
-    def __init__(
-        self, definition: BucketDefinition, uuid: str, rows: Rows, *, owns_user: bool, is_open: bool
-    ) -> None:
-        self.definition = definition
-        self.uuid = uuid
-        self.rows = rows
-        self.owns_user = owns_user
-        self.is_open = is_open
-        self.revision = (0, 0)
-
-    @property
-    def state(self) -> BucketState:
-        """What configurations say of the bucket."""
-        return BucketState(self.definition, self.uuid, self.revision, self.rows)
-
-
-class Node:
-    """One node: its place in the cluster, its addresses, and its share of each bucket.
-
-    :ivar buckets: bucket name -> the data of that bucket on this node.
-    :ivar address: set by whoever listens, before any client is served.
-    """
-
-    def __init__(self, cluster: Cluster, index: int) -> None:
-        self.cluster = cluster
-        self.index = index
-        self.name = f"node{index}"
-        self.buckets: dict[str, NodeBucket] = {}
-        self.address = NodeAddress("127.0.0.1", 0, 0)
-
-    def status(self, bucket: str | None = None) -> str:
-        """Return ``warmup`` while this bucket (``None``: any bucket) is being loaded, else ``healthy``."""
-        names = self.buckets if bucket is None else [bucket]
-        loading = any(self.buckets[name].state == "warmup" for name in names if name in self.buckets)
-        return "warmup" if loading else "healthy"
 
 
 class Cluster:
@@ -200,7 +148,7 @@ class Cluster:
 
         :param placeholder: host to write for nodes that listen on every interface.
         """
-        total, free = _machine_memory()
+        total, free = machine_memory()
         uptime = int(self.clock.seconds() - self.started_at)
         reports = []
         for node in self.nodes:
@@ -604,16 +552,3 @@ def _is_fed(vbucket: int, source: NodeBucket, target: NodeBucket) -> bool:
     return any(
         stream.target is target and stream.connected for stream in source.replicator.streams_of(vbucket)
     )
-
-
-def _machine_memory() -> tuple[int, int]:
-    """Return the machine's memory and what of it is free, in bytes; 0 where the system does not say."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = page * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 0, 0
-    try:
-        return total, page * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):  # not known on macOS
-        return total, 0

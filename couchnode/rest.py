@@ -15,9 +15,9 @@ from twisted.web.server import Request
 
 from couchnode import config
 from couchnode.access import Access, Refusal, not_found
-from couchnode.cluster import FlushDisabled, Node, NoSuchBucket
 from couchnode.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.httpedge import RestSite
+from couchnode.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
 from couchnode.streams import DocumentStream
 

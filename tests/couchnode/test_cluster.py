@@ -16,12 +16,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode import cluster as cluster_module
-from couchnode.cluster import Cluster, FlushDisabled, NoSuchBucket
+from couchnode.cluster import Cluster
 from couchnode.config import NodeAddress
 from couchnode.definition import BucketDefinition, DefinitionError
 from couchnode.item import Refused
 from couchnode.kvserver import KeyValueFactory
 from couchnode.layout import LayoutError, spread
+from couchnode.members import FlushDisabled, NoSuchBucket
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.vbucket import StoreMode
 from tests.couchnode.nodes import Client

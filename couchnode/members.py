@@ -1,0 +1,79 @@
+"""What a cluster is made of: buckets with their maps, nodes with their addresses; what may not be done."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from couchnode.bucket import NodeBucket
+from couchnode.config import BucketState, NodeAddress
+from couchnode.definition import BucketDefinition
+from couchnode.layout import Rows
+
+if TYPE_CHECKING:
+    from couchnode.cluster import Cluster
+
+
+class NoSuchBucket(KeyError):
+    """There is no bucket of that name."""
+
+
+class FlushDisabled(Exception):
+    """The bucket does not allow to be emptied; edit ``flushEnabled`` first."""
+
+
+class Bucket:
+    """One bucket of the cluster: its settings, its map, its revision.
+
+    :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
+    :ivar is_open: that user's password is empty.
+    """
+
+    def __init__(
+        self, definition: BucketDefinition, uuid: str, rows: Rows, *, owns_user: bool, is_open: bool
+    ) -> None:
+        self.definition = definition
+        self.uuid = uuid
+        self.rows = rows
+        self.owns_user = owns_user
+        self.is_open = is_open
+        self.revision = (0, 0)
+
+    @property
+    def state(self) -> BucketState:
+        """What configurations say of the bucket."""
+        return BucketState(self.definition, self.uuid, self.revision, self.rows)
+
+
+class Node:
+    """One node: its place in the cluster, its addresses, and its share of each bucket.
+
+    :ivar buckets: bucket name -> the data of that bucket on this node.
+    :ivar address: set by whoever listens, before any client is served.
+    """
+
+    def __init__(self, cluster: Cluster, index: int) -> None:
+        self.cluster = cluster
+        self.index = index
+        self.name = f"node{index}"
+        self.buckets: dict[str, NodeBucket] = {}
+        self.address = NodeAddress("127.0.0.1", 0, 0)
+
+    def status(self, bucket: str | None = None) -> str:
+        """Return ``warmup`` while this bucket (``None``: any bucket) is being loaded, else ``healthy``."""
+        names = self.buckets if bucket is None else [bucket]
+        loading = any(self.buckets[name].state == "warmup" for name in names if name in self.buckets)
+        return "warmup" if loading else "healthy"
+
+
+def machine_memory() -> tuple[int, int]:
+    """Return the machine's memory and what of it is free, in bytes; 0 where the system does not say."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = page * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0, 0
+    try:
+        return total, page * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):  # not known on macOS
+        return total, 0
