@@ -353,7 +353,8 @@ class SqliteStore:
     def _shrink(self) -> None:
         (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
         if free > _VACUUM_PAGES:
-            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # execute() takes one step, which frees one page; a script runs to its end.
+            self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def _close(self, clean: bool) -> None:
         connection, self._connection = self._connection, None
