@@ -234,10 +234,11 @@ class NodeService(Service):
             self._log.critical("couchnode cannot start: {error}", error=failure.value)
         else:
             self._log.failure("couchnode cannot start", failure)
-        _end_process()
+        end_process()
 
 
-def _end_process() -> None:
+def end_process() -> None:
+    """Stop the reactor because a service cannot start; the process then ends with status 1."""
     from twisted.internet import reactor
 
     core: Any = reactor

@@ -355,7 +355,7 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
         raise refuse("user" if password_file is None else "password-file", f"it needs --{missing} too")
     values["password"] = None if password_file is None else _password(password_file, refuse)
     if cluster is None and values["data"] is None and not ephemeral:
-        values["data"] = str(_user_data_folder())
+        values["data"] = str(user_data_folder())
     _check_auth(values, refuse)
     return Settings(limits=limits, **values)
 
@@ -404,7 +404,7 @@ def is_local(endpoint: str) -> bool:
         return False
 
 
-def _user_data_folder() -> Path:
+def user_data_folder() -> Path:
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     elif sys.platform == "win32":

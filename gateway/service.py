@@ -24,11 +24,12 @@ from twisted.python.failure import Failure
 
 import gateway.plugins
 from couchnode.embedded import EmbeddedNode
+from couchnode.service import end_process
 from gateway.app import Gateway
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.errors import Refusal, describe
 from gateway.interfaces import IGatewayPlugin
-from gateway.options import Options, Settings
+from gateway.options import Options, Settings, user_data_folder
 from gateway.pool import ConnectionPool
 from gateway.transcoder import PassThrough
 from gateway.web import GatewayFactory
@@ -47,12 +48,7 @@ def makeService(options: Options) -> GatewayService:
     assert settings is not None
     found = getPlugins(IGatewayPlugin, gateway.plugins)
     plugins = [plugin for plugin in found if plugin.name not in settings.without_plugin]
-    return GatewayService(settings, plugins, on_failure=_stop_reactor)
-
-
-def _stop_reactor() -> None:
-    reactor: Any = global_reactor
-    reactor.stop()
+    return GatewayService(settings, plugins, on_failure=end_process)
 
 
 class GatewayService(Service):
@@ -148,13 +144,22 @@ class GatewayService(Service):
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
             self._announce(None)
             return
-        node = self._make_node()
-        starting: Deferred[Any] = maybeDeferred(node.start)
-        starting.addCallback(self._node_started, node)
+        starting: Deferred[Any] = maybeDeferred(self._start_node)
         starting.addCallbacks(self._announce, self._node_failed)
+
+    @inlineCallbacks
+    def _start_node(self) -> Any:
+        node = self._make_node()
+        yield node.start()
+        self._node_started(node)
 
     def _make_node(self) -> EmbeddedNode:
         settings = self._settings
+        default = user_data_folder()
+        if settings.data == str(default):
+            # A new account may lack the folder above; of a place that was named, a missing parent is
+            # more likely a slip, which the node refuses.
+            default.parent.mkdir(parents=True, exist_ok=True)
         return EmbeddedNode(
             settings.data,
             nodes=settings.nodes,
@@ -166,7 +171,7 @@ class GatewayService(Service):
             sample=settings.sample,
         )
 
-    def _node_started(self, _: object, node: EmbeddedNode) -> None:
+    def _node_started(self, node: EmbeddedNode) -> None:
         self._node = node
         self._cluster = node.connection_string
         self.log.info(

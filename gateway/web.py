@@ -12,13 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web import http
+from zope.interface import implementer
 
 from gateway.app import Gateway
 from gateway.errors import Refusal, bad_request
@@ -211,6 +212,7 @@ class GatewayChannel(http.HTTPChannel):
             self.loseConnection()
 
 
+@implementer(IProtocolNegotiationFactory)
 class GatewayFactory(ServerFactory):
     """Makes channels for a gateway.
 
@@ -230,6 +232,10 @@ class GatewayFactory(ServerFactory):
         self._tick()
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what TLS clients may negotiate (ALPN)."""
+        return [b"http/1.1"]
 
     def startFactory(self) -> None:
         """Begin to watch deadlines."""

@@ -1,0 +1,107 @@
+"""HTTPS: a listener given as an ``ssl:`` endpoint, with real handshakes over loopback."""
+
+import datetime
+from ipaddress import IPv4Address
+
+import treq
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from zope.interface import implementer
+
+from gateway.service import GatewayService, Options
+
+
+def self_signed() -> bytes:
+    """Return a certificate for 127.0.0.1 and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "couchgateway test")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@implementer(IHandshakeListener)
+class Handshake(Protocol):
+    """Fires ``done`` when TLS is up, or failed."""
+
+    def __init__(self) -> None:
+        self.done: Deferred = Deferred()
+
+    def handshakeCompleted(self) -> None:
+        self.done.callback(self.transport.negotiatedProtocol)
+
+    def connectionLost(self, reason) -> None:
+        if not self.done.called:
+            self.done.errback(reason)
+
+
+class TLSTests(TestCase):
+    """One gateway on an ``ssl:`` endpoint."""
+
+    @inlineCallbacks
+    def setUp(self):
+        path = self.mktemp()
+        pem = self_signed()
+        with open(path, "wb") as file:
+            file.write(pem)
+        self.certificate = Certificate.loadPEM(pem)
+        options = Options()
+        listen = f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}"
+        options.parseOptions(["--listen", listen, "--ephemeral"])
+        self.service = GatewayService(options.settings, [])
+        self.service.privilegedStartService()
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        yield self.service.started
+        (self.url,) = self.service.urls
+
+    @inlineCallbacks
+    def test_documents(self):
+        """A client that trusts the certificate stores and reads."""
+        self.assertTrue(self.url.startswith("https://127.0.0.1:"))
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        agent = Agent(reactor, BrowserLikePolicyForHTTPS(self.certificate), pool=pool)
+        client = treq.client.HTTPClient(agent)
+        document = f"{self.url}/v1/buckets/default/documents/a"
+        self.assertEqual((yield client.put(document, data=b"1")).code, 200)
+        self.assertEqual((yield (yield client.get(document)).content()), b"1")
+        yield pool.closeCachedConnections()
+        yield deferLater(reactor, 0)
+
+    @inlineCallbacks
+    def test_negotiation(self):
+        """A client that offers HTTP/2 and HTTP/1.1, as curl does, gets HTTP/1.1, and no alert."""
+        options = optionsForClientTLS(
+            "127.0.0.1", trustRoot=self.certificate, acceptableProtocols=[b"h2", b"http/1.1"]
+        )
+        port = int(self.url.rsplit(":", 1)[1])
+        handshake = Handshake()
+        endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", port))
+        yield connectProtocol(endpoint, handshake)
+        self.assertEqual((yield handshake.done), b"http/1.1")
+        ended = handshake.done = Deferred()
+        handshake.transport.loseConnection()
+        yield self.assertFailure(ended, Exception)
