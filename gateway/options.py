@@ -405,6 +405,7 @@ def is_local(endpoint: str) -> bool:
 
 
 def user_data_folder() -> Path:
+    """Return where the embedded node keeps its data unless ``--data`` says otherwise."""
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     elif sys.platform == "win32":
