@@ -1,12 +1,7 @@
 """What the driver does when nodes refuse, vanish, move keys or stay silent: scripted nodes."""
 
-import datetime
 import json
-from ipaddress import IPv4Address
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
@@ -26,6 +21,7 @@ from couchbase.protocol import operations
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.frames import FrameReader, encode_response
+from tests.certificates import self_signed
 from txcouchbase import cluster as cluster_module
 from txcouchbase import link as link_module
 from txcouchbase.calls import DeferredCall
@@ -261,7 +257,7 @@ class TLSTests(TestCase):
 
     @inlineCallbacks
     def setUp(self):
-        self.certificate = self.make_certificate()
+        self.certificate = PrivateCertificate.loadPEM(self_signed())
         self.node = Node()
         self.node.tls = True
         context = self.certificate.options()
@@ -273,31 +269,6 @@ class TLSTests(TestCase):
         self.certpath = self.mktemp()
         with open(self.certpath, "wb") as file:
             file.write(self.certificate.dumpPEM())
-
-    def make_certificate(self):
-        """Return a self-signed certificate for 127.0.0.1, with its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "couchgateway test")])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-            .sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        pem += key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        return PrivateCertificate.loadPEM(pem)
 
     def open(self, **options):
         address = f"couchbases://127.0.0.1:{self.node.port}"
