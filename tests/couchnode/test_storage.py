@@ -169,7 +169,8 @@ class Trouble(StoreCase):
         store, _ = yield self.open()
         script = (
             "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0.1); "
-            "c.execute('PRAGMA locking_mode=EXCLUSIVE'); c.execute('BEGIN IMMEDIATE'); print('mine', flush=True); "
+            "c.execute('PRAGMA locking_mode=EXCLUSIVE'); c.execute('BEGIN IMMEDIATE'); "
+            "print('mine', flush=True); "
             "sys.stdin.read()"
         )
         outcome = yield threads.deferToThread(

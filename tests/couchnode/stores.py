@@ -1,0 +1,77 @@
+"""A store whose disk is a dictionary, and whose writes end when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+
+from couchnode.item import Item
+from couchnode.storage import Batch, Opened, StoreFullError
+from couchnode.vbucket import VBucketRecord
+
+
+class ManualStore:
+    """Holds each batch until :meth:`finish`; set ``is_slow`` to false to write at once."""
+
+    persistent = True
+    disk_bytes = 0
+
+    def __init__(self, is_slow: bool = False) -> None:
+        self.is_slow = is_slow
+        self.documents: dict[tuple[int, bytes], Item] = {}
+        self.records: dict[int, VBucketRecord] = {}
+        self.clean = True
+        self.ended = ""
+        self.batches: list[Batch] = []
+        self._waiting: list[tuple[Batch, Deferred[None]]] = []
+
+    def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
+        """Fire with what is there."""
+        return succeed(Opened(list(self.records.values()), len(self.documents), self.clean))
+
+    def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
+        """Hand over everything in one chunk."""
+        consume([(vbid, item) for (vbid, _), item in self.documents.items()])
+        return succeed(None)
+
+    def write(self, batch: Batch) -> Deferred[None]:
+        """Take a batch."""
+        self.batches.append(batch)
+        done: Deferred[None] = Deferred()
+        self._waiting.append((batch, done))
+        if not self.is_slow:
+            self.finish()
+        return done
+
+    def finish(self) -> None:
+        """Let the batch under way reach the disk."""
+        batch, done = self._waiting.pop(0)
+        for vbid in batch.wipes:
+            self.documents = {place: item for place, item in self.documents.items() if place[0] != vbid}
+            self.records.pop(vbid, None)
+        for vbid, items in batch.changes:
+            for item in items:
+                self.documents.pop((vbid, item.key), None)
+                if not item.deleted:
+                    self.documents[vbid, item.key] = item
+        self.records.update((record.vbid, record) for record in batch.records)
+        done.callback(None)
+
+    def refuse(self) -> None:
+        """Let the batch under way fail."""
+        self._waiting.pop(0)[1].errback(StoreFullError("the disk is full"))
+
+    def close(self) -> Deferred[None]:
+        """End well."""
+        self.ended, self.clean = "closed", True
+        return succeed(None)
+
+    def abandon(self) -> Deferred[None]:
+        """End with something missing."""
+        self.ended, self.clean = "abandoned", False
+        return succeed(None)
+
+    def values(self) -> dict[bytes, bytes]:
+        """Return the documents on the disk."""
+        return {key: item.value for (_, key), item in self.documents.items()}
