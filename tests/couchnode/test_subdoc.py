@@ -77,8 +77,8 @@ class Paths(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """What is no path, and what is too long or too deep."""
-        for path in (b".", b"a.", b".a", b"a..b", b"[", b"[x]", b"[-2]", b"[01]", b"a[0]b", b"a]", b"`a", b"`a`b",
-                     b'a"b', b"a\\", b"a.[0]", b"a\nb"):  # fmt: skip
+        malformed = rb'. a. .a a..b [ [x] [-2] [01] a[0]b a] `a `a`b a"b a\ a.[0]'
+        for path in [*malformed.split(), b"a\nb"]:
             refusal = self.assertRaises(Refused, parse_path, path)
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_EINVAL, path)
         for path in (b"a" * 1025, b".".join([b"a"] * 33)):
