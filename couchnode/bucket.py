@@ -16,7 +16,7 @@ from couchnode.durability import Copies, SyncWrites
 from couchnode.item import Item, Ledger, Refused
 from couchnode.replication import Change, ChangeKind, ReplicaStream, Replicator
 from couchnode.stats import bucket_stats
-from couchnode.storage import Batch, Opened, Store, StoreClosedError
+from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreError
 from couchnode.vbucket import VBucket, VBucketRecord
 
 VBucketState = Literal["active", "replica", "dead"]
@@ -176,7 +176,8 @@ class NodeBucket:
     def flush_all(self) -> Deferred[None]:
         """Delete every document: vbuckets begin again with new uuids; CAS keeps growing.
 
-        Fires when the store is empty too.
+        Fires when the store is empty too; fails with a ``StoreError`` if it cannot be emptied now
+        (that is tried again like any write).
 
         :raises Refused: NOT_SUPPORTED unless flushing is enabled; ETMPFAIL before warm-up is done.
         """
@@ -450,9 +451,7 @@ class NodeBucket:
 
         def check(_: object, failures: int) -> Deferred[None] | None:
             if self.counters["write_failures"] > failures:
-                raise StoreClosedError(
-                    f"bucket {self.name}: the last changes are not written: {self.write_error}"
-                )
+                raise StoreError(f"bucket {self.name}: not everything is written: {self.write_error}")
             return step(None)
 
         return self._after_writing().addCallback(step)

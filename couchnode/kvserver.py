@@ -35,6 +35,17 @@ MAX_OUTPUT_BYTES = 256 * 2**10
 MAX_WAITING = 1024
 """Answers that may queue up on one connection behind one that waits."""
 
+MAX_STRANGER_BYTES = 64 * 2**10
+"""Part of a frame that a connection may leave incomplete before it is admitted: what comes then
+are handshakes, not documents."""
+
+MAX_HELD_BYTES = 512 * 2**20
+"""Incomplete requests and unread answers of all connections together. The connection that takes
+them over this is cut, so that no number of slow peers fills the memory."""
+
+HANDSHAKE_SECONDS = 60.0
+"""How long a connection may stay without credentials where credentials are needed."""
+
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
@@ -72,7 +83,10 @@ class KeyValueConnection(Protocol):
         self._is_running = False
         self._push_is_due = False
         self._is_lost = False
+        self._held_input = 0
+        self._held_output = 0
         self._cut: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
 
     # -- Protocol ----------------------------------------------------------------------------------
 
@@ -85,6 +99,8 @@ class KeyValueConnection(Protocol):
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
+        clock = self._owner.node.cluster.clock
+        self._deadline = clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes arrived."""
@@ -96,6 +112,8 @@ class KeyValueConnection(Protocol):
                 "{peer}: closing: {violation}", peer=self.session.peer, violation=self._reader.violation
             )
             self._input_has_ended = True
+        if self._held_input or self._reader.buffered_bytes:
+            self._hold_input(self._reader.buffered_bytes)
         if frames:
             self._requests.extend(frames)
         self._run()
@@ -105,9 +123,12 @@ class KeyValueConnection(Protocol):
         self._is_lost = True
         self._requests.clear()
         self._places.clear()
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+        for timer in (self._cut, self._deadline):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._cut = self._deadline = None
+        self._owner.held_bytes -= self._held_input + self._held_output
+        self._held_input = self._held_output = 0
         self._owner.release(self)
 
     # -- IPushProducer: the transport's view of our answers -----------------------------------------
@@ -119,6 +140,8 @@ class KeyValueConnection(Protocol):
     def resumeProducing(self) -> None:
         """Twisted: the peer has read what there was."""
         self._output_is_full = False
+        self._owner.held_bytes -= self._held_output
+        self._held_output = 0
         if not self._is_running:
             self._run()
 
@@ -130,10 +153,10 @@ class KeyValueConnection(Protocol):
 
     def config_changed(self, bucket: str) -> None:
         """The configuration of that bucket is new: push it, or hang up if the bucket is gone."""
-        current = self.session.bucket
-        if current is not None and self._owner.node.buckets.get(current.name) is not current:
+        if self.session.is_orphaned:
             self.transport.abortConnection()
             return
+        current = self.session.bucket
         if current is None or current.name == bucket:
             self._push_is_due = True
             self._push()
@@ -233,8 +256,39 @@ class KeyValueConnection(Protocol):
             self._run()
 
     def _write(self, data: bytes) -> None:
-        if data and not self._is_lost:
-            self.transport.write(data)
+        if not data or self._is_lost:
+            return
+        self.transport.write(data)
+        if self._output_is_full:
+            self._held_output += len(data)
+            self._owner.held_bytes += len(data)
+            self._cut_if_too_much("unread answers")
+
+    def _hold_input(self, size: int) -> None:
+        """Note how much of an incomplete request is held."""
+        self._owner.held_bytes += size - self._held_input
+        self._held_input = size
+        if size > MAX_STRANGER_BYTES:
+            if not self.session.is_admitted:
+                self._log.info("{peer}: closing: too long for a handshake", peer=self.session.peer)
+                self.transport.abortConnection()
+            else:
+                self._cut_if_too_much("incomplete requests")
+
+    def _cut_if_too_much(self, what: str) -> None:
+        if self._owner.held_bytes > self._owner.max_held_bytes:
+            self._log.warn(
+                "{peer}: cut off: {what} take {held} bytes",
+                peer=self.session.peer,
+                what=what,
+                held=self._owner.held_bytes,
+            )
+            self.transport.abortConnection()
+
+    def _check_handshake(self) -> None:
+        if not self.session.is_admitted:
+            self._log.info("{peer}: closing: no credentials", peer=self.session.peer)
+            self.transport.abortConnection()
 
     def _settle_input(self) -> None:
         """Read on only if everything read is handled; end when the stream cannot go on."""
@@ -301,14 +355,22 @@ class KeyValueFactory(Factory):
     :param node: the node: its ``buckets`` by name and its ``cluster`` (see
         :class:`couchnode.session.NodeView`).
     :param max_connections: connections beyond this are closed at once.
+    :param max_held_bytes: see :data:`MAX_HELD_BYTES`.
     """
 
     _log = Logger()
     noisy = False
 
-    def __init__(self, node: NodeView, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        node: NodeView,
+        max_connections: int = MAX_CONNECTIONS,
+        max_held_bytes: int = MAX_HELD_BYTES,
+    ) -> None:
         self.node = node
         self.max_connections = max_connections
+        self.max_held_bytes = max_held_bytes
+        self.held_bytes = 0
         self.connections: set[KeyValueConnection] = set()
         self.total_connections = 0
         node.cluster.on_config_change.append(self._config_changed)

@@ -114,6 +114,7 @@ class Session:
         self.closing = False
         self.known_config: tuple[str | None, tuple[int, int]] | None = None
         self._bucket: NodeBucket | None = None
+        self._open_bucket: NodeBucket | None = None
         self._may_be_anonymous = True
         self.set_features(frozenset())
 
@@ -130,11 +131,21 @@ class Session:
     @property
     def bucket(self) -> NodeBucket | None:
         """The bucket in use; an unauthenticated connection uses the one without a password."""
-        if self._bucket is None and self.user is None and self._may_be_anonymous:
-            name = self.node.cluster.unauthenticated_bucket
-            if name is not None:
-                return self.node.buckets.get(name)
-        return self._bucket
+        if self.user is not None:
+            return self._bucket
+        # A bucket that an earlier user selected stays closed until somebody proves to be one.
+        name = self.node.cluster.unauthenticated_bucket if self._may_be_anonymous else None
+        if name is None:
+            return None
+        if self._open_bucket is None:
+            self._open_bucket = self.node.buckets.get(name)
+        return self._open_bucket
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the bucket in use was deleted, or deleted and made again."""
+        used = self._bucket if self.user is not None else self._open_bucket
+        return used is not None and self.node.buckets.get(used.name) is not used
 
     @property
     def is_admitted(self) -> bool:

@@ -17,7 +17,7 @@ from couchnode.bucket import (
     NodeBucket,
 )
 from couchnode.item import Refused
-from couchnode.storage import MemoryStore, StoreClosedError
+from couchnode.storage import MemoryStore, StoreClosedError, StoreError
 from couchnode.vbucket import StoreMode, VBucket
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
@@ -219,7 +219,7 @@ class Restarting(BucketCase):
         self.set(b"a")
         closing = self.bucket.close()
         self.store.refuse()
-        failure = self.failureResultOf(closing, StoreClosedError)
+        failure = self.failureResultOf(closing, StoreError)
         self.assertIn("the disk is full", str(failure.value))
         self.assertEqual(self.store.ended, "abandoned")
 
@@ -275,6 +275,20 @@ class Flushing(BucketCase):
         again = self.set(b"a")
         self.assertEqual(again.seqno, 1)
         self.assertGreater(again.cas, last.cas)
+
+    def test_a_disk_that_refuses(self) -> None:
+        """The flush reports it; the documents are gone all the same, on the disk a little later."""
+        self.bucket.flush_enabled = True
+        self.set(b"a")
+        self.tick()
+        self.store.is_slow = True
+        flushing = self.bucket.flush_all()
+        self.store.refuse()
+        self.failureResultOf(flushing, StoreError)
+        self.assertEqual(self.store.values(), {b"a": b"v"})
+        self.clock.advance(RETRY_SECONDS)
+        self.store.finish()
+        self.assertEqual(self.store.values(), {})
 
     def test_a_batch_under_way_does_not_come_back(self) -> None:
         """What is being written while the flush comes is wiped after it, and reports nothing."""

@@ -629,6 +629,18 @@ class Credentials(ServedNode):
         self.assertEqual((yield self.client.plain()).specific, 0)
 
     @inlineCallbacks
+    def test_a_wrong_password_closes_the_bucket_of_the_user_before(self) -> Steps:
+        """A bucket that was selected with the right password is shut by a wrong one."""
+        yield self.client.plain()
+        yield self.client.ask(Opcode.SELECT_BUCKET, key=b"default")
+        yield self.client.ask(Opcode.SASL_AUTH, key=b"SCRAM-SHA1", value=b"n,,n=ada,r=1")
+        self.assertEqual((yield self.client.ask(Opcode.GET, key=b"k")).specific, Status.EACCESS)
+        yield self.client.ask(Opcode.SASL_STEP, key=b"SCRAM-SHA1", value=b"c=biws,r=1,p=AAAA")
+        self.assertEqual((yield self.client.ask(Opcode.GET, key=b"k")).specific, Status.EACCESS)
+        yield self.client.plain()
+        self.assertEqual((yield self.client.ask(Opcode.GET, key=b"k")).specific, Status.KEY_ENOENT)
+
+    @inlineCallbacks
     def test_a_user_named_like_a_bucket_has_it_selected(self) -> Steps:
         """As before 5.0, bucket name and bucket password are enough."""
         yield self.node.cluster.users.add("secret", "bucket password")

@@ -21,7 +21,9 @@ from couchbase.protocol.sasl import encode_plain
 from couchnode.bucket import NodeBucket
 from couchnode.kvserver import (
     CLOSE_SECONDS,
+    HANDSHAKE_SECONDS,
     MAX_OUTPUT_BYTES,
+    MAX_STRANGER_BYTES,
     MAX_WAITING,
     KeyValueConnection,
     KeyValueFactory,
@@ -357,6 +359,63 @@ class InMemory(InMemoryCase):
         self.clock.advance(CLOSE_SECONDS)
         self.assertEqual(cut, [True])
 
+    def abort(self) -> list[bool]:
+        """Return a list that tells whether the connection was cut."""
+        cut: list[bool] = []
+        self.transport.abortConnection = lambda: cut.append(True)  # type: ignore[method-assign]
+        return cut
+
+    def test_strangers_send_little(self) -> None:
+        """Where credentials are needed, a long frame before them ends the connection early."""
+        self.node.cluster.unauthenticated_bucket = None
+        cut = self.abort()
+        self.connection.dataReceived(store(b"k", bytes(2**20))[:MAX_STRANGER_BYTES])
+        self.assertEqual(cut, [])
+        self.connection.dataReceived(b"x")
+        self.assertEqual(cut, [True])
+
+    def test_strangers_stay_for_a_while_only(self) -> None:
+        """A connection that never authenticates is cut; one that needs no credentials is not."""
+        cut = self.abort()
+        self.clock.advance(HANDSHAKE_SECONDS)
+        self.assertEqual(cut, [])
+        self.node.cluster.unauthenticated_bucket = None
+        _, transport = self.connect()
+        transport.abortConnection = lambda: cut.append(True)  # type: ignore[method-assign]
+        self.clock.advance(HANDSHAKE_SECONDS)
+        self.assertEqual(cut, [True])
+
+    def test_all_connections_together_hold_so_much_and_no_more(self) -> None:
+        """Many incomplete requests, or unread answers, cost the connection that goes over the limit."""
+        self.factory.max_held_bytes = 500_000
+        big = store(b"k", bytes(200_000))
+        others = [self.connect() for _ in range(2)]
+        for connection, _ in others:
+            connection.dataReceived(big[:-1])
+        cut = self.abort()
+        self.connection.dataReceived(big[:-1])
+        self.assertEqual(cut, [True])
+        self.connection.connectionLost()
+        for connection, _ in others:
+            connection.dataReceived(big[-1:])
+        self.assertEqual(self.factory.held_bytes, 0)
+        connection, transport = others[0]
+        full: list[bool] = []
+        transport.abortConnection = lambda: full.append(True)  # type: ignore[method-assign]
+        get, write = encode_request(Opcode.GET, key=b"k"), transport.write
+
+        def write_to_a_full_transport(data: bytes) -> None:
+            write(data)
+            connection.pauseProducing()
+
+        transport.write = write_to_a_full_transport  # type: ignore[method-assign]
+        for _ in range(3):
+            connection.dataReceived(get)
+            connection._output_is_full = False
+        self.assertEqual(full, [True])
+        connection.resumeProducing()
+        self.assertEqual(self.factory.held_bytes, 0)
+
     def test_a_lost_connection_forgets_what_it_waited_for(self) -> None:
         """An answer that comes after the peer has gone is dropped, without an error."""
         self.connection.dataReceived(encode_request(Opcode.SET, key=b"k", extras=bytes(8), framing=PERSIST))
@@ -431,7 +490,7 @@ class InMemory(InMemoryCase):
         self.hello(Feature.XERROR)
         cut: list[bool] = []
         self.transport.abortConnection = lambda: cut.append(True)  # type: ignore[method-assign]
-        self.connection.session.select(self.bucket)
+        self.connection.dataReceived(encode_request(Opcode.NOOP))
         self.change_config("other")
         self.assertEqual(cut, [])
         del self.node.buckets["default"]
@@ -448,15 +507,32 @@ class InMemory(InMemoryCase):
 
 
 class Users(UserStore):
-    """Checks passwords at once."""
+    """Checks passwords at once, or when told."""
+
+    verdict: Deferred[bool] | None = None
 
     def verify(self, user: str, password: str) -> Deferred[bool]:  # type: ignore[override]
-        """Fire at once."""
-        return succeed(password == PASSWORD)
+        """Fire at once, or with the verdict."""
+        return self.verdict or succeed(password == PASSWORD)
 
 
-class SynchronousBarrier(InMemoryCase):
-    """A barrier that is answered at once leaves no barrier behind."""
+class Barriers(InMemoryCase):
+    """A password is checked before anything behind it is looked at."""
+
+    def test_nothing_runs_before_the_verdict(self) -> None:
+        """A store behind PLAIN is carried out as the new user or not at all, and reading stops."""
+        self.node.cluster.users = Users()
+        self.add(USER, MemoryStore())
+        self.node.cluster.allowed.add((USER, USER))
+        verdict = self.node.cluster.users.verdict = Deferred()
+        self.connection.dataReceived(
+            encode_request(Opcode.SASL_AUTH, key=b"PLAIN", value=encode_plain(USER, PASSWORD)) + store(b"k")
+        )
+        self.assertEqual((self.answers(), self.transport.producerState), ([], "paused"))
+        verdict.callback(True)
+        self.assertEqual([answer.specific for answer in self.answers()], [0, 0])
+        self.assertEqual((self.node.buckets[USER].item_count, self.bucket.item_count), (1, 0))
+        self.assertEqual(self.transport.producerState, "producing")
 
     def test_requests_after_it(self) -> None:
         """PLAIN with an answer at hand, and what follows in the same chunk."""
