@@ -178,7 +178,6 @@ class ClusterClient:
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
         protocol = NodeProtocol(self.reactor, self._put_off, self._pushed, self._set_writable)
-        # Happy-eyeballs pauses would only delay loopback and literal addresses.
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             trust = platformTrust() if self.trust_root is None else self.trust_root

@@ -19,7 +19,6 @@ from couchbase.protocol.constants import (
 _HOST = re.compile(r"[A-Za-z0-9._-]+\Z")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.%a-z]+\Z")
 _SCHEMES = {"couchbase": False, "couchbases": True, "http": False, "https": True}
-NETWORKS_ALWAYS_KNOWN = ("auto", "default", "external")
 
 
 class Seed(NamedTuple):

@@ -7,15 +7,8 @@ store-then-wait-for-durability) is written once, and every driver runs it in its
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, Callable, NamedTuple, TypeVar
-
-from couchbase.protocol.frames import Frame
-
-T = TypeVar("T")
-
-Plan = Generator[Any, Any, T]
-"""A flow that returns ``T``."""
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
 
 
 class Exchange(NamedTuple):
@@ -51,6 +44,3 @@ class Pause(NamedTuple):
     """Wait this long; answered with ``None``."""
 
     seconds: float
-
-
-Answers = Sequence["Frame | None"]
