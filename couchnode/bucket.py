@@ -18,6 +18,7 @@ from couchnode.replication import Change, ChangeKind, ReplicaStream, Replicator
 from couchnode.stats import bucket_stats
 from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreError
 from couchnode.vbucket import VBucket, VBucketRecord
+from couchnode.views.feed import ChangeLog
 
 VBucketState = Literal["active", "replica", "dead"]
 
@@ -58,6 +59,7 @@ class NodeBucket:
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.
+    :ivar change_log: what changed since indexes last looked; ``None`` while there is no index.
     """
 
     _log = Logger()
@@ -88,6 +90,7 @@ class NodeBucket:
         self.warmup_progress = (0, 0)
         self.warmup_seconds = 0.0
         self.write_error: str | None = None
+        self.change_log: ChangeLog | None = None
         self.counters = {"expired": 0, "written": 0, "batches": 0, "write_failures": 0}
         self.gets = 0
         self.misses = 0
@@ -214,6 +217,7 @@ class NodeBucket:
                     self._replace(vbucket, None)
             elif vbucket is None:
                 self.vbuckets[vbid] = self._new_vbucket(vbid, state)
+                self._void_log()
             elif vbucket.state != state:
                 self._change_state(vbucket, state)
 
@@ -331,6 +335,8 @@ class NodeBucket:
         """A vbucket has a new version: the store and the replicas have to hear of it."""
         if vbucket.state == "active":
             self.replicator.send(vbucket.id, Change(ChangeKind.STORED, item))
+            if self.change_log is not None:
+                self.change_log.note(vbucket.id, item)
         self._note_dirty(vbucket)
 
     def prepared(self, vbucket: VBucket, item: Item) -> None:
@@ -344,6 +350,8 @@ class NodeBucket:
         if vbucket.state == "active":
             kind = ChangeKind.COMMITTED if committed else ChangeKind.ABORTED
             self.replicator.send(vbucket.id, Change(kind, item))
+            if committed and self.change_log is not None:
+                self.change_log.note(vbucket.id, item)
         self._note_dirty(vbucket)
 
     def replica_acknowledged(self, vbid: int) -> None:
@@ -485,9 +493,15 @@ class NodeBucket:
         self.vbuckets[old.id] = new
         if new is not None and self._store.persistent:
             self._dirty.add(new)
+        self._void_log()
         self._ask_write()
 
+    def _void_log(self) -> None:
+        if self.change_log is not None:
+            self.change_log.forget_all()
+
     def _change_state(self, vbucket: VBucket, state: VBucketState) -> None:
+        self._void_log()
         if state == "active":
             if self.state == "ready":
                 vbucket.promote()

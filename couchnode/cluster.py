@@ -8,6 +8,7 @@ revision is given out twice with different content.
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
@@ -42,10 +43,11 @@ from couchnode.layout import (
     states_of,
     with_replicas,
 )
-from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, machine_memory
+from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, NoSuchDesign, machine_memory
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import MemoryStore, SqliteStore
 from couchnode.users import UserStore
+from couchnode.views.designs import MAX_DESIGNS, DesignDocument, DesignError, read_design, restored
 
 VERSION = "7.2.0-1-couchnode"
 """What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
@@ -66,6 +68,8 @@ class Cluster:
     :param clock: source of time for everything inside.
     :param directory: where documents and metadata are kept; ``None`` keeps nothing.
     :ivar on_config_change: called with a bucket's name after its configuration changed, or it was deleted.
+    :ivar on_emptied: called with the name of a bucket that has no documents any more, because it was flushed
+        or deleted; whoever flushed or deleted it waits for what is returned.
     """
 
     version = VERSION
@@ -84,6 +88,7 @@ class Cluster:
         self.nodes = [Node(self, index) for index in range(node_count)]
         self.buckets: dict[str, Bucket] = {}
         self.on_config_change: list[Callable[[str], None]] = []
+        self.on_emptied: list[Callable[[str], Deferred[None]]] = []
         self.started_at = clock.seconds()
         self._log = Logger()
         self._directory = directory
@@ -208,7 +213,14 @@ class Cluster:
                 definition = BucketDefinition(**part["definition"]).check()
                 rows = check_rows(part["rows"], count, definition.replica_number)
                 self.buckets[name] = Bucket(
-                    definition, str(part["uuid"]), rows, owns_user=part["ownsUser"], is_open=part["isOpen"]
+                    definition,
+                    str(part["uuid"]),
+                    rows,
+                    owns_user=part["ownsUser"],
+                    is_open=part["isOpen"],
+                    designs={
+                        design: restored(design, data) for design, data in part.get("designs", {}).items()
+                    },
                 )
         except (KeyError, TypeError, ValueError, AttributeError) as fault:
             raise DataDirectoryError(f"{self._where()} has a damaged cluster.json: {fault!r}") from fault
@@ -315,6 +327,7 @@ class Cluster:
         parts = [node.buckets.pop(name) for node in self.nodes if name in node.buckets]
         self._tell(name)
         yield self._close(parts)
+        yield self._tell_emptied(name)
         yield self._remove_files(name)
         self._log.info("bucket {bucket} deleted", bucket=name)
 
@@ -365,6 +378,7 @@ class Cluster:
         if not self.bucket(name).definition.flush_enabled:
             raise FlushDisabled(name)
         yield _all([node.buckets[name].flush_all() for node in self.nodes])
+        yield self._tell_emptied(name)
         self._log.info("bucket {bucket} flushed", bucket=name)
 
     def apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Deferred[None]:
@@ -384,6 +398,45 @@ class Cluster:
         check_move(bucket.rows, new)
         yield self._publish(bucket, bucket.definition, new)
 
+    def put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
+        """Store a design document, or replace the one of that name.
+
+        :return: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
+            :class:`~couchnode.views.designs.DesignError`.
+        """
+        return self._changes.run(self._put_design, bucket, name, text)
+
+    @inlineCallbacks
+    def _put_design(self, name: str, design_name: str, text: bytes) -> Steps:
+        bucket = self.bucket(name)
+        design = read_design(design_name, text, bucket.designs.get(design_name))
+        designs = {**bucket.designs, design_name: design}
+        if len(designs) > MAX_DESIGNS:
+            raise DesignError(f"a bucket has at most {MAX_DESIGNS} design documents", "bad_request")
+        yield self._save_designs(bucket, designs)
+        return design
+
+    def delete_design(self, bucket: str, name: str) -> Deferred[None]:
+        """Delete a design document.
+
+        :return: fires when that is on disk. Fails with :class:`NoSuchBucket` or :class:`NoSuchDesign`.
+        """
+        return self._changes.run(self._delete_design, bucket, name)
+
+    @inlineCallbacks
+    def _delete_design(self, name: str, design_name: str) -> Steps:
+        bucket = self.bucket(name)
+        if design_name not in bucket.designs:
+            raise NoSuchDesign(design_name)
+        designs = {other: design for other, design in bucket.designs.items() if other != design_name}
+        yield self._save_designs(bucket, designs)
+
+    @inlineCallbacks
+    def _save_designs(self, bucket: Bucket, designs: dict[str, DesignDocument]) -> Steps:
+        name = bucket.definition.name
+        yield self._save({**self.buckets, name: bucket.changed(designs=designs)})
+        bucket.designs = designs
+
     @inlineCallbacks
     def save(self) -> Steps:
         """Write users and buckets to disk, for a caller who changed users; fires when they are there."""
@@ -395,7 +448,7 @@ class Cluster:
     def _publish(self, bucket: Bucket, definition: BucketDefinition, rows: Rows) -> Steps:
         """Put a new definition or map of an existing bucket in force."""
         name = definition.name
-        changed = Bucket(definition, bucket.uuid, rows, owns_user=bucket.owns_user, is_open=bucket.is_open)
+        changed = bucket.changed(definition=definition, rows=rows)
         self._bump(changed)
         yield self._save({**self.buckets, name: changed})
         try:
@@ -492,6 +545,14 @@ class Cluster:
             except Exception:  # noqa: BLE001  # one broken listener must not keep the others uninformed
                 self._log.failure("a listener to configuration changes failed", bucket=name)
 
+    @inlineCallbacks
+    def _tell_emptied(self, name: str) -> Steps:
+        for listener in list(self.on_emptied):
+            try:
+                yield listener(name)
+            except Exception:  # noqa: BLE001  # the documents are gone whatever becomes of what was made of them
+                self._log.failure("a listener to emptied buckets failed", bucket=name)
+
     def _where(self) -> str:
         return (
             f"the data directory {self._directory.path}"
@@ -516,6 +577,7 @@ class Cluster:
                     "rows": bucket.rows,
                     "ownsUser": bucket.owns_user,
                     "isOpen": bucket.is_open,
+                    "designs": {design: one.dump() for design, one in bucket.designs.items()},
                 }
                 for name, bucket in (self.buckets if buckets is None else buckets).items()
             },
@@ -532,6 +594,7 @@ class Cluster:
                 for suffix in ("", "-wal", "-shm"):
                     path = directory.node_directory(node.name) / f"{name}.sqlite{suffix}"
                     path.unlink(missing_ok=True)
+                shutil.rmtree(directory.views_directory(node.name, name), ignore_errors=True)
 
         return deferToThread(remove)
 

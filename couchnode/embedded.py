@@ -25,6 +25,7 @@ from couchnode.metadata import DataDirectory
 from couchnode.rest import RestApi
 from couchnode.sample import load_sample
 from couchnode.users import UserStore
+from couchnode.views.service import Views, is_available
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
 """Memory for the documents of one bucket on one node, unless told otherwise."""
@@ -67,6 +68,7 @@ class EmbeddedNode(Service):
     :param quota_bytes: memory for the documents of each bucket made here, on each node.
     :param sample: file of JSON lines whose documents are added to the first bucket (see
         :mod:`couchnode.sample`).
+    :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class EmbeddedNode(Service):
         clock: IReactorTime | None = None,
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
         sample: str | Path | None = None,
+        view_limits: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir
         self._nodes = nodes
@@ -93,8 +96,10 @@ class EmbeddedNode(Service):
         self._clock = clock
         self._quota_bytes = quota_bytes
         self._sample = sample
+        self._view_limits = tuple(view_limits)
         self._directory: DataDirectory | None = None
         self._cluster: Cluster | None = None
+        self._views: Views | None = None
         self._listeners: list[_Listener] = []
         self._outcome: Any = _NOT_STARTED
         self._waiters: list[Deferred[Any]] = []
@@ -211,11 +216,17 @@ class EmbeddedNode(Service):
         if data is not None:
             cluster.restore(data)
         yield self._make_users(cluster)
+        if is_available():
+            self._views = Views(cluster, self._directory, self._view_limits)
+        else:
+            self._log.warn("there are no views: mini-racer or pyicu-wheels is not installed")
         for index in range(count):
             self._listen(reactor, cluster, index)
         self._cluster = cluster
         yield cluster.start()
         yield self._make_buckets(cluster)
+        if self._views is not None:
+            self._views.start()
         self._log.info(
             "ready: key-value on {kv}, REST on {rest}",
             kv=self.connection_string,
@@ -236,6 +247,9 @@ class EmbeddedNode(Service):
             listener.kv.close()
             while listener.kv.connections:
                 yield deferLater(self._reactor, 0.01)
+        if self._views is not None:
+            views, self._views = self._views, None
+            yield Deferred.fromCoroutine(views.stop())
         if self._cluster is not None:
             yield self._cluster.stop()
         if self._directory is not None:
@@ -275,13 +289,14 @@ class EmbeddedNode(Service):
     def _listen(self, reactor: Any, cluster: Cluster, index: int) -> None:
         """Open both ports of one node, and give the node its address."""
         node = cluster.nodes[index]
-        api = RestApi(node)
+        api = RestApi(node, self._views)
         listener = _Listener(KeyValueFactory(node), api, api.site(), [])
         self._listeners.append(listener)
         rest_port, kv_port = [port + index if port else 0 for port in self._first_ports]
         rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
         kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
-        node.address = NodeAddress(advertised_host(self._host), kv, rest)
+        views = rest if self._views is not None else None
+        node.address = NodeAddress(advertised_host(self._host), kv, rest, views)
 
     def _open_port(self, reactor: Any, listener: _Listener, number: int, factory: Any, option: str) -> int:
         try:

@@ -15,8 +15,8 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-MAX_BODY_BYTES = 64 * 1024
-"""Longest request body: everything that is sent here is a short form."""
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Longest request body: design documents, and the keys of a view query; everything else is a short form."""
 
 MAX_CONNECTIONS = 1000
 """Connections on one REST port, open streams included; more are closed as they come."""

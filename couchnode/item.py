@@ -99,6 +99,11 @@ class Item:
             known = self._datatype = Datatype.JSON if is_json(self.value) else Datatype.RAW
         return known
 
+    @property
+    def known_json(self) -> bool | None:
+        """Whether the value is a JSON text, ``None`` as long as nobody has asked for the datatype."""
+        return None if self._datatype == _UNKNOWN else self._datatype == Datatype.JSON
+
     def copy(self) -> Item:
         """Return an item of its own for another vbucket, without the lock: locks are not replicated."""
         twin = Item(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from couchnode.bucket import NodeBucket
 from couchnode.config import BucketState, NodeAddress
 from couchnode.definition import BucketDefinition
 from couchnode.layout import Rows
+from couchnode.views.designs import DesignDocument
 
 if TYPE_CHECKING:
     from couchnode.cluster import Cluster
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 class NoSuchBucket(KeyError):
     """There is no bucket of that name."""
+
+
+class NoSuchDesign(KeyError):
+    """There is no design document of that name."""
 
 
 class FlushDisabled(Exception):
@@ -27,17 +33,43 @@ class Bucket:
 
     :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
     :ivar is_open: that user's password is empty.
+    :ivar designs: name -> design document. Never changed, but replaced.
     """
 
     def __init__(
-        self, definition: BucketDefinition, uuid: str, rows: Rows, *, owns_user: bool, is_open: bool
+        self,
+        definition: BucketDefinition,
+        uuid: str,
+        rows: Rows,
+        *,
+        owns_user: bool,
+        is_open: bool,
+        designs: Mapping[str, DesignDocument] | None = None,
     ) -> None:
         self.definition = definition
         self.uuid = uuid
         self.rows = rows
         self.owns_user = owns_user
         self.is_open = is_open
+        self.designs: Mapping[str, DesignDocument] = designs if designs is not None else {}
         self.revision = (0, 0)
+
+    def changed(
+        self,
+        *,
+        definition: BucketDefinition | None = None,
+        rows: Rows | None = None,
+        designs: Mapping[str, DesignDocument] | None = None,
+    ) -> Bucket:
+        """Return the bucket as it is, except for what is given."""
+        return Bucket(
+            self.definition if definition is None else definition,
+            self.uuid,
+            self.rows if rows is None else rows,
+            owns_user=self.owns_user,
+            is_open=self.is_open,
+            designs=self.designs if designs is None else designs,
+        )
 
     @property
     def state(self) -> BucketState:

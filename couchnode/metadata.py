@@ -71,6 +71,10 @@ class DataDirectory:
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 
+    def views_directory(self, name: str, bucket: str) -> Path:
+        """Return the directory of the view indexes of one bucket on one node; it may not exist."""
+        return self.path / name / f"{bucket}.views"
+
     def load(self) -> dict[str, Any] | None:
         """Return what :meth:`save` wrote last, ``None`` in a directory that was never used.
 

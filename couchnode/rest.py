@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from couchnode import config
@@ -20,6 +22,8 @@ from couchnode.httpedge import RestSite
 from couchnode.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
 from couchnode.streams import DocumentStream
+from couchnode.views.capi import ViewSite
+from couchnode.views.service import UpdateSettings, Views
 
 MAX_FIELDS = 100
 """Most fields in one form."""
@@ -27,16 +31,20 @@ MAX_FIELDS = 100
 POOL = "/pools/default"
 BUCKETS = f"{POOL}/buckets"
 
-_VIEW_UPDATE_DEFAULTS = {"updateInterval": 5000, "updateMinChanges": 5000, "replicaUpdateMinChanges": 5000}
+_UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
 class RestApi:
-    """The resources of one node, and the streams that are open on it."""
+    """The resources of one node, and the streams that are open on it.
+
+    :param views: the view engine; without one the node has no view interface.
+    """
 
     app = Klein()
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, views: Views | None = None) -> None:
         self._node = node
+        self._views = views
         self._cluster = node.cluster
         self._access = Access(node.cluster)
         self._streams: dict[DocumentStream, str | None] = {}
@@ -45,7 +53,10 @@ class RestApi:
 
     def site(self) -> RestSite:
         """Return a factory that serves these resources."""
-        return RestSite(self.app.resource(), self._cluster.clock)
+        resource: IResource = self.app.resource()
+        if self._views is not None:
+            resource = ViewSite(self._node, self._views, resource)
+        return RestSite(resource, self._cluster.clock)
 
     def close(self) -> None:
         """End all streams."""
@@ -95,7 +106,26 @@ class RestApi:
     async def view_update_daemon(self, request: Request) -> bytes:
         """Give the settings of automatic view updates."""
         await self._access.administrator(request)
-        return _json(request, _VIEW_UPDATE_DEFAULTS)
+        settings = self._views.settings if self._views is not None else UpdateSettings()
+        return _json(request, dict(zip(_UPDATE_FIELDS, settings, strict=True)))
+
+    @app.route("/settings/viewUpdateDaemon", methods=["POST"])
+    async def set_view_update_daemon(self, request: Request) -> bytes:
+        """Change the settings of automatic view updates; they hold until the node stops."""
+        await self._access.administrator(request)
+        views = self._views
+        if views is None:
+            raise not_found()
+        current = dict(zip(_UPDATE_FIELDS, views.settings, strict=True))
+        for name, text in _form(request).items():
+            least = 100 if name == "updateInterval" else 0
+            if name not in current:
+                raise DefinitionError({name: f"is none of {', '.join(_UPDATE_FIELDS)}"})
+            if not text.isascii() or not text.isdigit() or not least <= int(text[:10]) < 2**31:
+                raise DefinitionError({name: f"must be an integer of at least {least}"})
+            current[name] = int(text)
+        views.set_update_settings(UpdateSettings(*current.values()))
+        return _json(request, current)
 
     # ---- configurations of a bucket --------------------------------------------------------------
 
@@ -152,6 +182,16 @@ class RestApi:
         if found is None:
             raise Refusal.of_json(404, {"ok": False, "error": "not_found"})
         return _json(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
+
+    @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
+    async def designs(self, request: Request, bucket: str) -> bytes:
+        """List the design documents of the bucket."""
+        await self._access.bucket(request, bucket)
+        rows = [
+            {"doc": {"meta": design.meta, "json": json.loads(design.text)}, "controllers": {}}
+            for _, design in sorted(self._cluster.bucket(bucket).designs.items())
+        ]
+        return _json(request, {"rows": rows})
 
     @app.route(f"{BUCKETS}/<bucket>/scopes", methods=["GET"])
     async def scopes(self, request: Request, bucket: str) -> bytes:

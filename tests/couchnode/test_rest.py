@@ -472,8 +472,9 @@ class LimitTests(RestCase):
         chunked.transport.write(
             head("POST", BUCKETS, ADMIN).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         )
-        for _ in range(5):
-            chunked.transport.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+        piece = 0x40000
+        for _ in range(httpedge.MAX_BODY_BYTES // piece + 1):
+            chunked.transport.write(b"%x\r\n" % piece + b"x" * piece + b"\r\n")
         yield chunked.closed
         for exchange in (announced, chunked):
             answer = Answer(exchange.data)

@@ -1,0 +1,253 @@
+"""What changed in a bucket since an index last looked: the steps that bring the index level.
+
+An index keeps, for each vbucket, a mark: the branch of history that it followed and the sequence number up to
+which it knows everything. Two ways lead from there to now. While the process runs, a log of changed keys says
+what to look at, so an update costs what the changes cost. Without it (new index, restart, moved vbucket)
+the documents themselves are looked through for higher sequence numbers, and deletions that nobody remembers
+are found by comparing keys.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from couchnode.item import Item
+
+if TYPE_CHECKING:
+    from couchnode.bucket import NodeBucket
+    from couchnode.vbucket import VBucket
+
+Mark = tuple[int, int]
+"""(uuid of the branch of history, sequence number)."""
+
+Change = tuple[int, bytes, bytes | None, int, int, int, int, int, bool | None]
+"""(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not looked)."""
+
+Step = tuple[str, dict[str, Any]]
+"""A request to the worker, as its protocol names it, still without the views that it is for."""
+
+MAX_LOGGED_CHANGES = 100_000
+"""Changes that a log remembers; an index that falls behind further looks through the documents."""
+
+BATCH_CHANGES = 500
+BATCH_BYTES = 1024 * 1024
+"""A batch ends at this many changes, or with the value that makes it this long."""
+
+
+class ChangeLog:
+    """The keys that changed in one bucket on one node, oldest first, and the expiries to come.
+
+    Positions count all changes ever noted; :meth:`since` knows those after :attr:`start`.
+    """
+
+    def __init__(self, limit: int = MAX_LOGGED_CHANGES) -> None:
+        self.start = 0
+        self._entries: list[tuple[int, bytes]] = []
+        self._limit = limit
+        self._expiries: list[tuple[int, int, bytes]] = []
+        self._expiring = 0
+
+    @property
+    def end(self) -> int:
+        """The position after the last change."""
+        return self.start + len(self._entries)
+
+    def note(self, vbid: int, item: Item) -> None:
+        """Take down that a document was stored or deleted."""
+        entries = self._entries
+        entries.append((vbid, item.key))
+        if len(entries) > self._limit:
+            dropped = self._limit // 2
+            del entries[:dropped]
+            self.start += dropped
+        if item.expiry and not item.deleted:
+            self.expect(vbid, item)
+
+    def expect(self, vbid: int, item: Item) -> None:
+        """Take down when a document will expire."""
+        heapq.heappush(self._expiries, (item.expiry, vbid, item.key))
+
+    def forget_all(self) -> None:
+        """Void every position: the vbuckets are not what they were."""
+        self.start = self.end + 1
+        self._entries = []
+
+    def since(self, position: int) -> dict[int, set[bytes]] | None:
+        """Return the keys that changed after ``position``, by vbucket; ``None``: not known any more."""
+        if position < self.start:
+            return None
+        changed: dict[int, set[bytes]] = {}
+        for vbid, key in self._entries[position - self.start :]:
+            changed.setdefault(vbid, set()).add(key)
+        return changed
+
+    def expire_due(self, bucket: NodeBucket) -> None:
+        """Delete the documents whose time has come, so that no index shows them."""
+        heap, now = self._expiries, int(bucket.clock.seconds())
+        while heap and heap[0][0] < now:
+            _, vbid, key = heapq.heappop(heap)
+            vbucket = bucket.vbuckets[vbid]
+            if vbucket is not None and vbucket.state == "active":
+                vbucket.get(key)  # on the active copy this deletes what has expired
+        if len(heap) > 2 * bucket.item_count + 1000:
+            # Documents that are stored again and again leave an entry each time.
+            self._expiries = sorted(
+                (item.expiry, vbucket.id, item.key)
+                for vbucket in bucket.vbuckets
+                if vbucket is not None and vbucket.may_expire
+                for item in vbucket.items.values()
+                if item.expiry
+            )
+
+
+def expect_expiries(bucket: NodeBucket, log: ChangeLog) -> None:
+    """Tell a new log of the expiries of documents that are there already."""
+    for vbucket in bucket.vbuckets:
+        if vbucket is not None and vbucket.may_expire:
+            for item in vbucket.items.values():
+                if item.expiry:
+                    log.expect(vbucket.id, item)
+
+
+def gone(bucket: NodeBucket, marks: Mapping[int, Mark], wanted: Collection[int] | None = None) -> list[int]:
+    """Return the vbuckets of an index whose rows are not this node's, or not of this history, any more."""
+    found = []
+    for vbid, mark in marks.items():
+        vbucket = bucket.vbuckets[vbid] if vbid < len(bucket.vbuckets) else None
+        strange = vbucket is None or vbucket.state != "active" or not _continues(vbucket, mark)
+        if strange or (wanted is not None and vbid not in wanted):
+            found.append(vbid)
+    return found
+
+
+def steps(
+    bucket: NodeBucket,
+    marks: Mapping[int, Mark],
+    changed: Mapping[int, Collection[bytes]] | None,
+    wanted: Collection[int] | None = None,
+) -> Iterator[Step]:
+    """Yield what brings an index from ``marks`` to now; each step is a bounded amount of work.
+
+    Documents are looked at when their step is made, so one may be newer than the marks say; it is then sent
+    again by the next update, which changes nothing.
+
+    :param changed: keys that changed since the marks, by vbucket; ``None`` if that is not known.
+    :param wanted: vbuckets that the index covers; ``None`` for all that are active here.
+    """
+    strange = gone(bucket, marks, wanted)
+    if strange:
+        yield "drop", {"vbs": strange}
+    batch = _Batch()
+    for vbid in range(len(bucket.vbuckets)) if wanted is None else sorted(wanted):
+        vbucket = bucket.vbuckets[vbid]
+        if vbucket is None or vbucket.state != "active":
+            continue
+        mark = marks.get(vbid) if vbid not in strange else None
+        since = mark[1] if mark is not None else 0
+        if vbucket.high_seqno == 0 or (mark is not None and vbucket.high_seqno == since):
+            continue
+        if changed is not None and mark is not None:
+            found = [_change(vbucket, key) for key in changed.get(vbid, ()) if _has_text_key(key)]
+        else:
+            if mark is not None and vbucket.purge_seqno > since:
+                live = [key for key in vbucket.items if _has_text_key(key)]
+                yield "reconcile", {"vb": vbid, "keys": live}
+            found = _changes_after(vbucket, since)
+        new_mark = (vbucket.uuid, _stable_seqno(vbucket))
+        for change in found:
+            if batch.add(change):
+                yield batch.take()
+        if new_mark != mark:
+            batch.marks[vbid] = new_mark
+    if batch.changes or batch.marks:
+        yield batch.take()
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.marks: dict[int, Mark] = {}
+        self._bytes = 0
+
+    def add(self, change: Change) -> bool:
+        """Add a change; say whether the batch is full."""
+        self.changes.append(change)
+        if change[2] is not None:
+            self._bytes += len(change[2])
+        return len(self.changes) >= BATCH_CHANGES or self._bytes >= BATCH_BYTES
+
+    def take(self) -> Step:
+        taken = {"changes": self.changes, "marks": self.marks}
+        self.changes, self.marks, self._bytes = [], {}, 0
+        return "apply", taken
+
+
+def _continues(vbucket: VBucket, mark: Mark) -> bool:
+    """Say whether what an index knows up to ``mark`` is part of this vbucket's history."""
+    uuid, seqno = mark
+    ended: int | None = None  # the sequence number at which the branch looked at was left
+    for branch, began in vbucket.failover_log:
+        if branch == uuid:
+            return seqno <= (vbucket.high_seqno if ended is None else ended)
+        ended = began
+    return False
+
+
+def _stable_seqno(vbucket: VBucket) -> int:
+    """Return the number up to which all changes are visible: prepared writes are not yet."""
+    if vbucket.pending:
+        return min(item.seqno for item in vbucket.pending.values()) - 1
+    return vbucket.high_seqno
+
+
+def _changes_after(vbucket: VBucket, since: int) -> list[Change]:
+    found = [
+        _stored(vbucket.id, item)
+        for item in vbucket.items.values()
+        if item.seqno > since and _has_text_key(item.key)
+    ]
+    if since:
+        found += [
+            _deleted(vbucket.id, item.key, item.seqno)
+            for item in vbucket.tombstones.values()
+            if item.seqno > since and _has_text_key(item.key)
+        ]
+    return found
+
+
+def _change(vbucket: VBucket, key: bytes) -> Change:
+    item = vbucket.items.get(key)
+    if item is None:
+        return _deleted(vbucket.id, key, vbucket.high_seqno)
+    return _stored(vbucket.id, item)
+
+
+def _stored(vbid: int, item: Item) -> Change:
+    return (
+        vbid,
+        item.key,
+        item.value,
+        item.seqno,
+        item.cas,
+        item.expiry,
+        item.flags,
+        item.revid,
+        item.known_json,
+    )
+
+
+def _deleted(vbid: int, key: bytes, seqno: int) -> Change:
+    return (vbid, key, None, seqno, 0, 0, 0, 0, None)
+
+
+def _has_text_key(key: bytes) -> bool:
+    # The view engine skips what has no name in UTF-8 (reference, 12.2).
+    if key.isascii():
+        return True
+    try:
+        key.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

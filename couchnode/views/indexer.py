@@ -1,0 +1,288 @@
+"""Keeping the indexes of one node level with its documents.
+
+One :class:`PartIndexer` serves one bucket on one node. It knows which index files there are, tells the worker
+what changed (:mod:`couchnode.views.feed`), and lets those wait who want to see everything up to now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from couchnode.bucket import NodeBucket
+from couchnode.views.designs import View
+from couchnode.views.feed import ChangeLog, Mark, expect_expiries, gone, steps
+from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
+
+OUTSTANDING_STEPS = 2
+"""Steps that the worker may have before it: one in work, one at hand."""
+
+Marks = dict[int, Mark]
+
+
+class IndexFile:
+    """One index: one view of one bucket on one node.
+
+    :ivar position: where in the change log it stands; ``None`` if only its marks tell.
+    :ivar lock: held by whoever brings it level.
+    """
+
+    def __init__(self, path: Path, view: View, subset: tuple[int, ...] | None) -> None:
+        self.path = path
+        self.view = view
+        self.subset = subset
+        self.position: int | None = None
+        self.lock = DeferredLock()
+
+    def request(self, design: str) -> dict[str, Any]:
+        """Return what the worker needs to open it."""
+        view = self.view
+        return {
+            "path": str(self.path),
+            "design": design,
+            "name": view.name,
+            "map": view.map,
+            "reduce": view.reduce,
+        }
+
+
+class PartIndexer:
+    """The indexes of one bucket on one node.
+
+    :param folder: where their files are; made when the first is.
+    """
+
+    def __init__(self, part: NodeBucket, worker: Worker, folder: Path) -> None:
+        self.part = part
+        self.folder = folder
+        self._worker = worker
+        self._files: dict[str, IndexFile] = {}
+        self._log = Logger()
+
+    def file(self, view: View, is_subset: bool) -> IndexFile:
+        """Return the index of a view; views with the same functions share one.
+
+        :param is_subset: the small part of the data that development queries see, kept apart.
+        """
+        subset = self._subset() if is_subset else None
+        name = view.signature + ("" if subset is None else f"-part{subset[0] if subset else ''}")
+        known = self._files.get(name)
+        if known is None:
+            known = self._files[name] = IndexFile(self.folder / f"{name}.sqlite", view, subset)
+        return known
+
+    def pending(self, views: Collection[View]) -> int:
+        """Return how many changes the full indexes of these views have still to see, at most."""
+        log = self.part.change_log
+        most = 0
+        for view in views:
+            position = self.file(view, False).position
+            if log is None or position is None or position < log.start:
+                return self.part.item_count
+            most = max(most, log.end - position)
+        return most
+
+    async def update(self, design: str, files: Sequence[IndexFile]) -> None:
+        """Bring indexes level with everything that was acknowledged before this call.
+
+        Build errors are kept with the index, and told by queries; they do not fail this.
+
+        :param design: names the design document, for the worker.
+        :raises WorkerError: the worker could not do it, for example because the disk is full.
+        """
+        log = self._change_log()
+        log.expire_due(self.part)
+        target = log.end
+        if self._are_level(files, log, target):
+            return
+        ordered = sorted(files, key=lambda file: file.path)
+        held: list[DeferredLock] = []
+        try:
+            for file in ordered:
+                await file.lock.acquire()
+                held.append(file.lock)
+            if not self._are_level(files, log, target):
+                await self._update(design, ordered, log)
+        finally:
+            for lock in held:
+                lock.release()
+
+    async def clean(self, design: str, files: Sequence[IndexFile]) -> None:
+        """Take out of indexes what is not this node's any more, without looking at what is new."""
+        log = self._change_log()
+        stale = [file for file in files if file.position is None or file.position < log.start]
+        for file in stale:
+            async with _Held(file.lock):
+                connection = await self._worker.connect()
+                try:
+                    (state,) = await connection.ask(("open", {"indexes": [file.request(design)]}))
+                    strange = gone(self.part, state["marks"], file.subset)
+                    if strange:
+                        await connection.ask(("drop", {"views": [0], "vbs": strange}))
+                finally:
+                    connection.close()
+
+    async def forget(self, keep: Collection[IndexFile] = ()) -> None:
+        """Delete all index files but those in ``keep``."""
+        kept = {file.path for file in keep}
+        for name, file in list(self._files.items()):
+            if file.path not in kept:
+                del self._files[name]
+        if not self.folder.is_dir():
+            return
+        paths = [str(path) for path in self.folder.glob("*.sqlite") if path not in kept]
+        if not paths:
+            return
+        connection = await self._worker.connect()
+        try:
+            await connection.ask(("forget", {"paths": paths}))
+        finally:
+            connection.close()
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _subset(self) -> tuple[int, ...]:
+        for vbid, vbucket in enumerate(self.part.vbuckets):
+            if vbucket is not None and vbucket.state == "active":
+                return (vbid,)
+        return ()
+
+    def _change_log(self) -> ChangeLog:
+        log = self.part.change_log
+        if log is None:
+            log = self.part.change_log = ChangeLog()
+            expect_expiries(self.part, log)
+        return log
+
+    def _are_level(self, files: Sequence[IndexFile], log: ChangeLog, target: int) -> bool:
+        wanted = max(target, log.start)
+        return all(file.position is not None and file.position >= wanted for file in files)
+
+    async def _update(self, design: str, files: Sequence[IndexFile], log: ChangeLog) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = await self._worker.connect()
+        try:
+            states = await connection.ask(("open", {"indexes": [file.request(design) for file in files]}))
+            marks: list[Marks] = [state["marks"] for state in states]
+            # Indexes that lag behind the others catch up alone: a change of one view makes only that one
+            # anew. Then all go on together, and each document is mapped once for all of them.
+            lead = max(range(len(files)), key=lambda index: sum(mark[1] for mark in marks[index].values()))
+            behind = [index for index in range(len(files)) if marks[index] != marks[lead]]
+            failed: set[int] = set()
+            for group in _groups(behind, marks):
+                position = log.end
+                caught_up = await self._run(connection, group, marks[group[0]], None, files[0].subset, failed)
+                for index in group:
+                    marks[index], files[index].position = caught_up, position
+            await self._together(connection, files, marks, log, failed)
+        finally:
+            connection.close()
+
+    async def _together(
+        self,
+        connection: WorkerConnection,
+        files: Sequence[IndexFile],
+        marks: list[Marks],
+        log: ChangeLog,
+        failed: set[int],
+    ) -> None:
+        views = [index for index in range(len(files)) if index not in failed]
+        if views:
+            common = _common([marks[index] for index in views])
+            positions = [files[index].position for index in views]
+            known = [position for position in positions if position is not None]
+            changed = log.since(min(known)) if len(known) == len(views) else None
+            position = log.end
+            await self._run(connection, views, common, changed, files[0].subset, failed)
+            for index in views:
+                files[index].position = position
+        for index in failed:
+            files[index].position = None
+
+    async def _run(
+        self,
+        connection: WorkerConnection,
+        views: list[int],
+        marks: Marks,
+        changed: dict[int, set[bytes]] | None,
+        subset: tuple[int, ...] | None,
+        failed: set[int],
+    ) -> Marks:
+        """Send the steps that lead some views from ``marks`` to now; return the marks that they have then.
+
+        A view whose build fails is left out from there on, and added to ``failed``.
+        """
+        views, after = list(views), dict(marks)
+        errors: list[WorkerError] = []
+
+        def answered(results: Any, asked: list[int]) -> None:
+            for view, result in zip(asked, results or [], strict=False):
+                if result["error"] is not None and view in views:
+                    views.remove(view)
+                    failed.add(view)
+
+        def refused(failure: Any) -> None:
+            failure.trap(WorkerError)
+            errors.append(failure.value)
+
+        outstanding: list[Deferred[Any]] = []
+        for kind, content in steps(self.part, marks, changed, subset):
+            if len(outstanding) >= OUTSTANDING_STEPS:
+                await outstanding.pop(0)
+            if errors or not views:
+                break
+            if kind == "drop":
+                for vbid in content["vbs"]:
+                    after.pop(vbid, None)
+            elif kind == "apply":
+                after.update(content["marks"])
+            asked = list(views)
+            answer = connection.ask((kind, {"views": asked, **content}))
+            outstanding.append(answer.addCallbacks(answered, refused, callbackArgs=(asked,)))
+        for waiting in outstanding:
+            await waiting
+        if errors:
+            raise errors[0]
+        return after
+
+
+class _Held:
+    """``async with``: a lock, held."""
+
+    def __init__(self, lock: DeferredLock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _common(marks: Sequence[Marks]) -> Marks:
+    """Return what all of them have seen."""
+    first = marks[0]
+    if all(other == first for other in marks):
+        return first
+    return {
+        vbid: (uuid, min(other[vbid][1] for other in marks))
+        for vbid, (uuid, _) in first.items()
+        if all(vbid in other and other[vbid][0] == uuid for other in marks)
+    }
+
+
+def _groups(indexes: Sequence[int], marks: Sequence[Marks]) -> list[list[int]]:
+    """Put those together that stand at the same marks."""
+    groups: list[list[int]] = []
+    for index in indexes:
+        for group in groups:
+            if marks[group[0]] == marks[index]:
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return groups

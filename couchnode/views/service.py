@@ -1,0 +1,356 @@
+"""Views of one cluster: which indexes a query needs, how fresh they must be, and who answers it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from couchnode.cluster import Cluster
+from couchnode.config import bracketed
+from couchnode.members import Bucket, Node
+from couchnode.metadata import DataDirectory
+from couchnode.views.designs import DesignDocument, View, functions_of, read_design, syntax_error
+from couchnode.views.indexer import IndexFile, PartIndexer
+from couchnode.views.parameters import ViewQuery, parse_query
+from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
+
+UPDATE_INTERVAL_MS = 5000
+UPDATE_MIN_CHANGES = 5000
+
+
+class QueryRefused(Exception):
+    """A query that gets an error instead of rows.
+
+    :ivar status: HTTP status.
+    :ivar error, reason: the members of the answer.
+    """
+
+    def __init__(self, status: int, error: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.error = error
+        self.reason = reason
+
+
+class UpdateSettings(NamedTuple):
+    """When indexes of production design documents are brought level without a query.
+
+    :ivar interval_ms: pause between two looks.
+    :ivar min_changes: changes that make an update worth it; 0: never.
+    :ivar replica_min_changes: said by clients and given back; there are no replica indexes.
+    """
+
+    interval_ms: int = UPDATE_INTERVAL_MS
+    min_changes: int = UPDATE_MIN_CHANGES
+    replica_min_changes: int = UPDATE_MIN_CHANGES
+
+
+class _Source(NamedTuple):
+    """One node's part in a query."""
+
+    name: str
+    indexer: PartIndexer
+    files: list[IndexFile]
+
+
+def is_available() -> bool:
+    """Say whether the libraries of the view engine are installed (see docs/dependencies)."""
+    return find_spec("py_mini_racer") is not None and find_spec("icu") is not None
+
+
+class Views:
+    """The views of all buckets of a cluster.
+
+    :param directory: where indexes are kept; ``None``: in a folder that goes with :meth:`stop`.
+    :param limits: arguments for the worker, see :mod:`couchnode.views.worker`.
+    """
+
+    def __init__(self, cluster: Cluster, directory: DataDirectory | None, limits: Sequence[str] = ()) -> None:
+        self.settings = UpdateSettings()
+        self._cluster = cluster
+        self._directory = directory
+        self._temporary: Path | None = None
+        self._worker = Worker(tuple(limits))
+        self._indexers: dict[tuple[str, int], PartIndexer] = {}
+        self._background: dict[tuple[str, str], Deferred[None]] = {}
+        self._updates = LoopingCall(self._update_all)
+        self._updates.clock = cluster.clock
+        self._stopping = False
+        self._log = Logger()
+        cluster.on_emptied.append(self._emptied)
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to update indexes automatically."""
+        self._updates.start(self.settings.interval_ms / 1000, now=False)
+
+    async def stop(self) -> None:
+        """End the worker; queries that are under way are cut."""
+        self._stopping = True
+        if self._updates.running:
+            self._updates.stop()
+        for running in list(self._background.values()):
+            running.cancel()
+        await self._worker.stop()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def set_update_settings(self, settings: UpdateSettings) -> None:
+        """Put other settings of automatic updates in force."""
+        self.settings = settings
+        if self._updates.running:
+            self._updates.stop()
+            self.start()
+
+    # ---- design documents ------------------------------------------------------------------------
+
+    async def put_design(self, bucket: str, name: str, text: bytes) -> DesignDocument:
+        """Check and store a design document; index files that nobody needs any more go.
+
+        :raises DesignError: it cannot be; functions must compile, they are not run.
+        :raises NoSuchBucket: there is none of that name.
+        :raises WorkerError: the functions could not be checked.
+        """
+        functions = functions_of(read_design(name, text, self._cluster.bucket(bucket).designs.get(name)))
+        if functions:
+            await self._check(functions)
+        design: DesignDocument = await self._cluster.put_design(bucket, name, text)
+        self._sweep(bucket)
+        return design
+
+    async def delete_design(self, bucket: str, name: str) -> None:
+        """Delete a design document with its indexes.
+
+        :raises NoSuchBucket, NoSuchDesign: there is none.
+        """
+        await self._cluster.delete_design(bucket, name)
+        self._sweep(bucket)
+
+    async def _check(self, functions: Sequence[tuple[str, str, str]]) -> None:
+        connection = await self._worker.connect()
+        try:
+            found = await connection.ask(
+                ("check", {"functions": [(kind, source) for _, kind, source in functions]})
+            )
+        finally:
+            connection.close()
+        for (view, kind, _), text in zip(functions, found, strict=True):
+            if text is not None:
+                raise syntax_error(view, kind, text)
+
+    # ---- queries ---------------------------------------------------------------------------------
+
+    async def query(
+        self, node: Node, bucket_name: str, design_name: str, view_name: str, text: str, body: bytes | None
+    ) -> WorkerConnection:
+        """Begin a query; the body of the answer follows on the connection that is returned.
+
+        :param node: the node that was asked.
+        :param text: the query string.
+        :param body: the body of a POST.
+        :raises NoSuchBucket: there is none of that name.
+        :raises ParameterError: the parameters make no query.
+        :raises QueryRefused: an unknown design document or view, an impossible range, an index that could not
+            be built, an engine that does not work.
+        """
+        bucket = self._cluster.bucket(bucket_name)
+        design = bucket.designs.get(design_name)
+        if design is None:
+            raise QueryRefused(
+                404,
+                "not_found",
+                f"Design document `_design/{design_name}` missing in database `{bucket_name}/master`.",
+            )
+        view = design.views.get(view_name)
+        if view is None:
+            raise QueryRefused(
+                404,
+                "not_found",
+                f"View `{view_name}` not defined in local design document `_design/{design_name}`.",
+            )
+        query = parse_query(text, body, view.reduce is not None)
+        try:
+            return await self._query(node, bucket, design, view, query)
+        except WorkerError as fault:
+            raise QueryRefused(500, "error", str(fault)) from fault
+
+    async def _query(
+        self, node: Node, bucket: Bucket, design: DesignDocument, view: View, query: ViewQuery
+    ) -> WorkerConnection:
+        is_part = design.is_development and not query.full_set
+        sources = self._sources(node, bucket, design, is_part)
+        errors: list[dict[str, str]] = []
+        label = self._label(bucket, design)
+        # A query that does not say how stale it may be sees everything: clients that cannot say it (the
+        # official one never does) then read what they wrote.
+        if query.stale in (None, "false"):
+            sources = await self._bring_level(label, sources, query.connection_timeout_ms / 1000, errors)
+        else:
+            for source in sources:
+                await source.indexer.clean(label, source.files)
+        if errors and query.plan["on_error"] == "stop":
+            sources = []
+        connection = await self._worker.connect()
+        try:
+            reply = await connection.ask_anything(
+                (
+                    "query",
+                    {
+                        "indexes": [
+                            {**source.indexer.file(view, is_part).request(label), "from": source.name}
+                            for source in sources
+                        ],
+                        "query": {**query.plan, "errors": errors},
+                    },
+                )
+            )
+        except BaseException:
+            connection.close()
+            raise
+        if reply[0] == "head":
+            if query.stale == "update_after":
+                self._update_later(bucket, design, is_part, node)
+            return connection
+        connection.close()
+        if reply[0] == "refused":
+            raise QueryRefused(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
+        raise WorkerError(str(reply[1]))
+
+    def _sources(self, node: Node, bucket: Bucket, design: DesignDocument, is_part: bool) -> list[_Source]:
+        """Return the nodes that take part, the one that was asked first."""
+        nodes = [node] if is_part else [node, *(other for other in self._cluster.nodes if other is not node)]
+        found = []
+        for one in nodes:
+            indexer = self._indexer(bucket, one)
+            if indexer.part.state != "ready":
+                raise QueryRefused(
+                    503, "not_ready", f"the bucket is being loaded on {one.address.rest}; try again"
+                )
+            files = [indexer.file(view, is_part) for view in design.views.values()]
+            host = bracketed(one.address.host)
+            name = "local" if one is node else f"http://{host}:{one.address.views_port}/_view_merge/"
+            found.append(_Source(name, indexer, list(dict.fromkeys(files))))
+        return found
+
+    async def _bring_level(
+        self, label: str, sources: list[_Source], timeout: float, errors: list[dict[str, str]]
+    ) -> list[_Source]:
+        """Update all sources at once; those that fail or are late, other than the local one, are left out."""
+        running = [Deferred.fromCoroutine(source.indexer.update(label, source.files)) for source in sources]
+        for waiting in running[1:]:
+            waiting.addTimeout(timeout, self._cluster.clock)
+        level = []
+        fault: WorkerError | None = None
+        for source, waiting in zip(sources, running, strict=True):
+            try:
+                await waiting
+            except (DeferredTimeout, CancelledError):
+                errors.append({"from": source.name, "reason": "timeout"})
+            except WorkerError as failed:
+                if source is sources[0]:
+                    fault = failed
+                else:
+                    errors.append({"from": source.name, "reason": str(failed)})
+            else:
+                level.append(source)
+        if fault is not None:
+            raise fault
+        return level
+
+    # ---- updates without a query -----------------------------------------------------------------
+
+    def _update_later(self, bucket: Bucket, design: DesignDocument, is_part: bool, node: Node) -> None:
+        key = (bucket.uuid, design.name)
+        if key in self._background or self._stopping:
+            return
+
+        async def update() -> None:
+            for source in self._sources(node, bucket, design, is_part):
+                await source.indexer.update(self._label(bucket, design), source.files)
+
+        self._run_in_background(key, update)
+
+    def _update_all(self) -> None:
+        for bucket in list(self._cluster.buckets.values()):
+            for design in bucket.designs.values():
+                least = design.options.get("updateMinChanges", self.settings.min_changes)
+                if design.is_development or type(least) is not int or least <= 0:
+                    continue
+                for node in self._cluster.nodes:
+                    part = node.buckets.get(bucket.definition.name)
+                    if part is None or part.state != "ready":
+                        continue
+                    if self._indexer(bucket, node).pending(design.views.values()) >= least:
+                        self._update_later(bucket, design, False, node)
+                        break
+
+    def _run_in_background(
+        self, key: tuple[str, str], work: Callable[[], Coroutine[Deferred[Any], Any, None]]
+    ) -> None:
+        running = Deferred.fromCoroutine(work())
+
+        def done(result: Any) -> None:
+            self._background.pop(key, None)
+
+        def failed(failure: Any) -> None:
+            if failure.check(CancelledError) is None and not self._stopping:
+                self._log.error("an index was not updated: {error}", error=failure.value)
+
+        self._background[key] = running
+        running.addErrback(failed).addCallback(done)
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def _indexer(self, bucket: Bucket, node: Node) -> PartIndexer:
+        key = (bucket.uuid, node.index)
+        known = self._indexers.get(key)
+        if known is None:
+            name = bucket.definition.name
+            folder = self._folder(node, name)
+            known = self._indexers[key] = PartIndexer(node.buckets[name], self._worker, folder)
+        return known
+
+    def _folder(self, node: Node, bucket: str) -> Path:
+        if self._directory is not None:
+            return self._directory.views_directory(node.name, bucket)
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="couchnode-views-"))
+        return self._temporary / node.name / f"{bucket}.views"
+
+    def _sweep(self, name: str) -> None:
+        """Delete index files that no design document of the bucket needs any more."""
+        bucket = self._cluster.bucket(name)
+
+        async def sweep() -> None:
+            for node in self._cluster.nodes:
+                indexer = self._indexer(bucket, node)
+                wanted = [view for design in bucket.designs.values() for view in design.views.values()]
+                await indexer.forget(
+                    [indexer.file(view, is_part) for view in wanted for is_part in (False, True)]
+                )
+
+        self._run_in_background((bucket.uuid, f"sweep {len(self._background)}"), sweep)
+
+    def _emptied(self, name: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._forget(name))
+
+    async def _forget(self, name: str) -> None:
+        for (uuid, index), indexer in list(self._indexers.items()):
+            if indexer.part.name == name:
+                await indexer.forget()
+                if indexer.part.state == "closed":
+                    del self._indexers[uuid, index]
+
+    def _label(self, bucket: Bucket, design: DesignDocument) -> str:
+        return f"{bucket.uuid}/{design.name}"
