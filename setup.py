@@ -16,6 +16,8 @@ REQUIREMENTS = [
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",
+    "mini-racer >= 0.14 ; platform_python_implementation == 'CPython'",
+    "pyicu-wheels >= 2.15 ; platform_python_implementation == 'CPython'",
     "tomli >= 2.0 ; python_version < '3.11'",
 ]
 
