@@ -29,6 +29,7 @@ from couchbase.durability import (
 )
 from couchbase.exceptions import CouchbaseException
 from couchbase.management.buckets import BucketSettings, BucketType, CreateBucketSettings
+from couchbase.management.views import DesignDocument, DesignDocumentNamespace, View
 from couchbase.options import (
     ClusterOptions,
     ClusterTimeoutOptions,
@@ -42,8 +43,10 @@ from couchbase.options import (
     ReplaceOptions,
     SignedInt64,
     UpsertOptions,
+    ViewOptions,
 )
 from couchbase.transcoder import RawBinaryTranscoder, RawStringTranscoder
+from couchbase.views import ViewErrorMode, ViewOrdering
 
 CHECKS: list[tuple[str, Callable[..., Any]]] = []
 PATIENCE = 10.0
@@ -549,6 +552,139 @@ def bad_bucket_settings(s: Scene) -> Any:
         raised(
             lambda: manager.create_bucket(CreateBucketSettings(name="many", ram_quota_mb=100, num_replicas=4))
         ),
+    )
+
+
+# -- views -----------------------------------------------------------------------------------------
+
+PLACES = [("AT", "Wien"), ("AT", "Graz"), ("DE", "Köln"), ("DE", "Bonn"), ("DE", "Bonn"), ("FR", None)]
+BY_PLACE = "function (doc, meta) { if (doc.country) { emit([doc.country, doc.city], doc.size); } }"
+BY_NAME = "function (doc, meta) { if (doc.name) { emit(doc.name, null); } }"
+PRODUCTION, DEVELOPMENT = DesignDocumentNamespace.PRODUCTION, DesignDocumentNamespace.DEVELOPMENT
+
+
+def view_rows(s: Scene, view: str, design: str = "places", **options: Any) -> list[Any]:
+    """Return what a query gives as (id, key, value)."""
+    result = s.bucket.view_query(design, view, ViewOptions(**options))
+    return [(row.id, row.key, row.value) for row in result.rows()]
+
+
+@check
+def design_documents(s: Scene) -> Any:
+    manager = s.bucket.view_indexes()
+    views = {
+        "by_place": View(map=BY_PLACE, reduce="_count"),
+        "sizes": View(map=BY_PLACE, reduce="_stats"),
+        "by_name": View(map=BY_NAME),
+        "longest": View(
+            map=BY_NAME,
+            reduce="function (keys, values, rereduce) {"
+            " var lengths = rereduce ? values : keys.map(function (key) { return key[0].length; });"
+            " return Math.max.apply(null, lengths); }",
+        ),
+    }
+    manager.upsert_design_document(DesignDocument(name="places", views=views), DEVELOPMENT)
+    found = manager.get_design_document("places", DEVELOPMENT)
+    before = raised(lambda: manager.get_design_document("places", PRODUCTION))
+    manager.publish_design_document("places")
+    published = manager.get_design_document("places", PRODUCTION)
+    listed = [
+        sorted(one.name for one in manager.get_all_design_documents(space))
+        for space in (DEVELOPMENT, PRODUCTION)
+    ]
+    return (
+        sorted(found.views),
+        found.views["by_place"].reduce,
+        before,
+        published.views["by_name"].map == BY_NAME,
+        listed,
+    )
+
+
+@check
+def view_query(s: Scene) -> Any:
+    for number, (country, city) in enumerate(PLACES):
+        s.docs.upsert(f"place-{number}", {"country": country, "city": city, "size": number})
+    for name in ("b", "A", "a", "ä", "C d"):
+        s.docs.upsert(f"name-{name}", {"name": name})
+    everything = s.bucket.view_query("places", "by_place", ViewOptions(reduce=False))
+    rows = [(row.id, row.key, row.value) for row in everything.rows()]
+    return (
+        rows[0],
+        rows[-1],
+        everything.metadata().total_rows(),
+        [key for _, key, _ in view_rows(s, "by_name")],
+    )
+
+
+@check
+def view_ranges(s: Scene) -> Any:
+    def ids(**options: Any) -> list[str]:
+        return [row[0] for row in view_rows(s, "by_place", reduce=False, **options)]
+
+    return (
+        ids(startkey=["DE"], endkey=["DE", {}]),
+        ids(startkey=["DE", "Bonn"], endkey=["DE", "Köln"], inclusive_end=False),
+        ids(key=["DE", "Bonn"]),
+        ids(keys=[["FR", None], ["DE", "Bonn"], ["XX"]]),
+        ids(limit=2, skip=1),
+        ids(order=ViewOrdering.DESCENDING, limit=2),
+        ids(startkey=["DE", "Bonn"], startkey_docid="place-4", limit=1),
+    )
+
+
+@check
+def view_reduces(s: Scene) -> Any:
+    return (
+        view_rows(s, "by_place"),
+        view_rows(s, "by_place", group_level=1),
+        view_rows(s, "by_place", group=True, limit=2),
+        view_rows(s, "sizes", startkey=["DE"]),
+        view_rows(s, "longest"),
+    )
+
+
+@check
+def view_sees_changes(s: Scene) -> Any:
+    s.docs.remove("place-5")
+    s.docs.upsert("place-0", {"country": "CH", "city": "Bern", "size": 1})
+    return [(key, value) for _, key, value in view_rows(s, "by_place", group_level=1)]
+
+
+@check
+def view_development(s: Scene) -> Any:
+    whole = view_rows(s, "by_place", "dev_places", full_set=True, raw={"stale": "false"})
+    part = view_rows(s, "by_place", "dev_places")
+    return whole[0][2], sum(row[2] for row in part) < whole[0][2]
+
+
+@check
+def view_errors(s: Scene) -> Any:
+    manager = s.bucket.view_indexes()
+
+    def broken(source: str) -> DesignDocument:
+        return DesignDocument(name="broken", views={"v": View(map=source)})
+
+    return (
+        raised(lambda: view_rows(s, "by_name", "no_such_design")),
+        raised(lambda: view_rows(s, "no_such_view")),
+        raised(lambda: view_rows(s, "by_name", group=True)),
+        raised(lambda: view_rows(s, "by_place", raw={"stale": "perhaps"})),
+        raised(lambda: view_rows(s, "by_name", startkey="b", endkey="a", on_error=ViewErrorMode.STOP)),
+        raised(lambda: manager.upsert_design_document(broken("function ("), PRODUCTION)),
+        raised(lambda: manager.get_design_document("broken", PRODUCTION)),
+    )
+
+
+@check
+def drop_design_document(s: Scene) -> Any:
+    manager = s.bucket.view_indexes()
+    manager.drop_design_document("places", PRODUCTION)
+    manager.drop_design_document("places", DEVELOPMENT)
+    return (
+        raised(lambda: view_rows(s, "by_name")),
+        raised(lambda: manager.drop_design_document("places", PRODUCTION)),
+        len(manager.get_all_design_documents(PRODUCTION)),
     )
 
 
