@@ -11,7 +11,7 @@ from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.exceptions import describe
+from couchbase.exceptions import CouchbaseError, HTTPError, describe
 from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
 
 _TOKEN = Struct(">QQ")
@@ -131,6 +131,85 @@ class ExpiryResult(ValueResult):
     expiry = property(
         attrgetter("_expiry"), doc="Unix time in seconds at which the document expires, 0 for never."
     )
+
+
+class HttpResult(Result):
+    """Answer to a request over HTTP: of a view, a design document, or the cluster manager.
+
+    ``key`` is the path that was requested, as is ``url``.
+    """
+
+    __slots__ = ("_callback", "_done", "_headers", "_http_status", "_value", "rows_per_call")
+
+    _http_status: int
+    _value: Any
+    _headers: dict[str, str] | None
+    _done: bool
+    _callback: Any
+
+    rows_per_call: int
+    """For an asynchronous view: least number of rows in one call; -1: all in one at the end."""
+
+    def __init__(
+        self,
+        rc: int = 0,
+        http_status: int = 0,
+        value: Any = None,
+        url: str = "",
+        headers: dict[str, str] | None = None,
+        done: bool = True,
+    ) -> None:
+        super().__init__(rc)
+        self._key = url
+        self._http_status = http_status
+        self._value = value
+        self._headers = headers
+        self._done = done
+        self._callback = None
+        self.rows_per_call = 1
+
+    http_status = property(attrgetter("_http_status"), doc="HTTP status, 0 before the answer.")
+    value = property(attrgetter("_value"), doc="The decoded answer, or its text if it is not JSON.")
+    url = property(attrgetter("_key"), doc="The path that was requested, with its query.")
+    headers = property(attrgetter("_headers"), doc="Headers by lower-case name, ``None`` if not asked for.")
+    done = property(attrgetter("_done"), doc="Whether the answer is complete.")
+
+    @property
+    def success(self) -> bool:
+        """True if :attr:`rc` is 0 and the status is one of 200 to 299."""
+        return self._rc == 0 and 200 <= self._http_status <= 299
+
+    def _maybe_raise(self) -> None:
+        """Raise what this answer stands for, if that is a failure.
+
+        :raises HTTPError: a status outside 200..299; ``objextra`` is this object.
+        :raises CouchbaseError: of :attr:`rc`.
+        """
+        if self._rc:
+            raise CouchbaseError.rc_to_exctype(self._rc)({"rc": self._rc, "key": self._key, "objextra": self})
+        if self._done and not self.success:
+            raise HTTPError(
+                {
+                    "message": f"HTTP status {self._http_status}{_server_words(self._value)}",
+                    "key": self._key,
+                    "objextra": self,
+                }
+            )
+
+    def _fields(self) -> list[str]:
+        shown = [f"RC=0x{self._rc:X}" + (f"[{self.errstr}]" if self._rc else "")]
+        return [*shown, f"Value={self._value!r}", f"HTTP={self._http_status}", f"URL={self._key}"]
+
+
+def _server_words(value: Any) -> str:
+    """Return what a server said about a failure, for a message."""
+    if isinstance(value, dict) and ("reason" in value or "error" in value):
+        words = ": ".join(str(value[name]) for name in ("error", "reason") if name in value)
+    elif isinstance(value, str):
+        words = value.strip()
+    else:
+        return ""
+    return f": {words[:500]}" if words else ""
 
 
 class ObserveInfo:

@@ -1,0 +1,236 @@
+"""Views whose rows are handed to callbacks as they arrive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.result import HttpResult
+from couchbase.views.iterator import AlreadyQueriedError, View
+from couchbase.views.rows import RowReader
+
+
+class AsyncViewBase(View):
+    """A view made for callbacks: subclass it, override :meth:`on_rows`, :meth:`on_error`, :meth:`on_done`.
+
+    Takes View's arguments; streaming is always on. After :meth:`start`, rows come by :meth:`on_rows`
+    until either :meth:`on_done` or :meth:`on_error` is called, once, and nothing after it.
+    ``raw.rows_per_call`` (1 by default, may be set after the start) is the least number of rows
+    in a call of :meth:`on_rows`; with -1 all come in one call at the end.
+
+    :raises ArgumentError: wrong options, or include_docs (see :meth:`raise_include_docs`).
+    """
+
+    row_form = "rows"
+    """``"rows"``: on_rows gets what the row processor makes of decoded rows. ``"lines"`` and ``"blocks"``:
+    it gets the rows' text as received, see :class:`~couchbase.views.rows.RowReader`; there is no row
+    processor then. (An addition to SDK 1.2.)"""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._streaming = True
+        if self.include_docs:
+            self.raise_include_docs()
+        self._reader = RowReader(self.row_form)
+        # Rows that are too few for a call, and how many rows of the answer they are.
+        self._held: list[Any] = []
+        self._handle: Any = None
+        self._paused = False
+        self._over = False
+
+    # --- to be overridden ------------------------------------------------------------------
+
+    def on_rows(self, rowiter: Iterable[Any]) -> Any:
+        """Take rows; not called when there are none.
+
+        A driver may wait for what this returns before it reads on (txcouchbase: for a Deferred or a
+        coroutine). An exception ends the query, and goes to :meth:`on_error`.
+
+        :param rowiter: some rows, in the order of the view.
+        """
+        raise NotImplementedError("on_rows is to be overridden")
+
+    def on_error(self, ex: BaseException) -> Any:
+        """Learn that the query failed; rows that came before it were handed over.
+
+        :param ex: a CouchbaseError: HTTPError, ViewEngineError (``objextra``: the errors inside of the
+            answer), a network error; or whatever a row processor or :meth:`on_rows` raised.
+        """
+        raise NotImplementedError("on_error is to be overridden")
+
+    def on_done(self) -> Any:
+        """Learn that all rows were handed over and the answer was complete."""
+        raise NotImplementedError("on_done is to be overridden")
+
+    def raise_include_docs(self) -> None:
+        """Refuse include_docs: fetching documents would block. To be overridden by who can do it.
+
+        :raises ArgumentError: always.
+        """
+        raise ArgumentError.pyexc("include_docs is not for asynchronous views")
+
+    # --- for the program -------------------------------------------------------------------
+
+    def start(self) -> AsyncViewBase:
+        """Send the query, now or as soon as the connection is up; return this object.
+
+        No callback is made before this returns.
+
+        :raises AlreadyQueriedError: a second call.
+        """
+        if self._raw is not None:
+            raise AlreadyQueriedError.pyexc("this view was started before", obj=self)
+        self._raw = HttpResult(done=False)
+        self._handle = self._parent._start_view(self)
+        return self
+
+    def pause(self) -> None:
+        """Stop reading from the node until :meth:`resume`; no callback is made meanwhile.
+
+        Nothing more is buffered than was read when this was called, so the node has to wait. The
+        time limit of views does not run. (An addition to SDK 1.2.)
+        """
+        if not self._over:
+            self._paused = True
+            if self._handle is not None:
+                self._handle.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        if self._paused and not self._over:
+            self._paused = False
+            if self._handle is not None:
+                self._handle.resume()
+
+    def stop(self) -> None:
+        """Give the query up: its connection is closed, and no callback is made any more.
+
+        (An addition to SDK 1.2.)
+        """
+        if not self._over:
+            handle = self._handle
+            self._end()
+            if handle is not None:
+                handle.stop()
+
+    @property
+    def paused(self) -> bool:
+        """Whether :meth:`pause` holds."""
+        return self._paused
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Members of the answer other than the rows (``total_rows``, ``errors``, ``debug_info`` ...).
+
+        Each from the moment when it arrived; complete at on_done. (An addition to SDK 1.2.)
+        """
+        return self._reader.meta
+
+    @property
+    def indexed_rows(self) -> int:
+        """``total_rows`` of the answer, as soon as it was read; 0 for reduced rows."""
+        return self._reader.total_rows or 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Refuse: rows come by callbacks.
+
+        :raises NotImplementedError: always.
+        """
+        self._no_iteration()
+
+    def _no_iteration(self) -> NoReturn:
+        raise NotImplementedError("rows come by callbacks; this view cannot be iterated")
+
+    # --- for the driver --------------------------------------------------------------------
+
+    def _answered(self, url: str, status: int) -> None:
+        """Take the head of the answer."""
+        raw = self._raw
+        assert raw is not None
+        raw._key, raw._http_status = url, status
+        raw._value = {"rows": []}
+        self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
+
+    def _received(self, data: bytes) -> Any:
+        """Take bytes of a good answer; return what on_rows returned.
+
+        :raises Exception: to be told by :meth:`_failed`.
+        """
+        rows = self._reader.feed(data)
+        if not rows:
+            return None
+        self.rows_returned = self._reader.count
+        held = self._held
+        held += rows
+        assert self._raw is not None
+        least = self._raw.rows_per_call
+        if least < 0 or len(held) < least:
+            return None
+        return self._hand_over()
+
+    def _hand_over(self) -> Any:
+        """Give what is held to on_rows; return what that returned."""
+        rows: Any
+        rows, self._held = self._held, []
+        if self.row_form == "rows":
+            rows = self.row_processor.handle_rows(rows, self._parent, self.include_docs)
+        return self.on_rows(rows)
+
+    def _last_rows(self) -> Any:
+        """Hand over what is held because it was too little; to be called before the two below."""
+        return self._hand_over() if self._held and not self._over else None
+
+    def _finished(self) -> None:
+        """The answer ended: call on_done, or on_error if it was cut or carries errors."""
+        if self._over:
+            return
+        try:
+            self._reader.finish()
+        except CouchbaseError as error:
+            self._failed(error)
+            return
+        raw = self._raw
+        assert raw is not None
+        raw._value = {"rows": [], **self._reader.meta}
+        raw._done = True
+        failure = self._take_errors(raw._value if self._reader.rows_seen else self._reader.meta)
+        self._end()
+        if failure is not None:
+            self.on_error(failure)
+        else:
+            self.on_done()
+
+    def _refused(self, url: str, status: int, body: bytes) -> None:
+        """Take a whole answer whose status is not one of 200 to 299."""
+        raw = self._raw
+        assert raw is not None
+        raw._key, raw._http_status, raw._done = url, status, True
+        raw._value = decode_answer(body)
+        try:
+            raw._maybe_raise()
+        except CouchbaseError as error:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Call on_error, unless the view is over."""
+        if not self._over:
+            self._end()
+            self.on_error(error)
+
+    def _end(self) -> None:
+        # A view that is kept must not keep the connection.
+        self._over = True
+        self._paused = False
+        self._handle = self._parent = None
+        self._held = []
+
+
+def decode_answer(body: bytes) -> Any:
+    """Return what an HTTP body holds: the value of its JSON, or its text if it is not JSON."""
+    text = body.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,1 @@
+"""Views: query parameters, the view object, and a reader of answers that works as they arrive."""

@@ -1,0 +1,200 @@
+"""Views: what is asked, what came back, and what becomes of rows."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from couchbase.exceptions import PROTOCOL_ERROR, ArgumentError, CouchbaseError, ViewEngineError
+from couchbase.result import HttpResult
+from couchbase.views.params import Query, make_dvpath
+
+MAX_URI_LENGTH = 2048
+"""A path with a longer query string than this makes the query a POST."""
+
+
+class AlreadyQueriedError(CouchbaseError):
+    """The view was queried before; make another one to query again."""
+
+
+class ViewRow(NamedTuple):
+    """One row of a view."""
+
+    key: Any
+    value: Any
+    docid: str | None
+    """Id of the document that emitted the row; ``None`` for reduced rows."""
+    doc: Any
+    """Result with the document, if documents were asked for."""
+
+
+class RowProcessor:
+    """Turns decoded rows into what a view yields.
+
+    Any object with a ``handle_rows`` like this one's can take its place.
+
+    :param rowclass: called with ``(key, value, docid, doc)`` for each row.
+    """
+
+    def __init__(self, rowclass: Any = ViewRow) -> None:
+        self.rowclass = rowclass
+
+    def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool) -> Iterable[Any]:
+        """Return what the view yields for some rows, in their order.
+
+        :param rows: decoded rows, dicts with ``key``, ``value`` and (unless reduced) ``id``.
+        :param connection: the connection given to the view.
+        :param include_docs: fetch the rows' documents, with one ``get_multi``.
+        :raises CouchbaseError: ProtocolError, something is no row of a view.
+        """
+        rowclass = self.rowclass
+        try:
+            if include_docs:
+                return self._with_documents(list(rows), connection)
+            if rowclass is ViewRow:
+                # The hot path: twice as fast as calling the class.
+                new = tuple.__new__
+                return [new(ViewRow, (row["key"], row["value"], row.get("id"), None)) for row in rows]
+            fields = [(row["key"], row["value"], row.get("id"), None) for row in rows]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CouchbaseError.rc_to_exctype(PROTOCOL_ERROR)(
+                {"rc": PROTOCOL_ERROR, "message": "a row without key or value", "inner_cause": error}
+            ) from error
+        return [rowclass(*row) for row in fields]
+
+    def _with_documents(self, rows: list[Any], connection: Any) -> list[Any]:
+        ids = dict.fromkeys(row["id"] for row in rows if row.get("id") is not None)
+        documents = connection.get_multi(list(ids), quiet=True) if ids else {}
+        made = []
+        for row in rows:
+            docid = row.get("id")
+            document = documents.get(docid)
+            if document is None:
+                warnings.warn(f"no document came for the row of {docid!r}", RuntimeWarning, stacklevel=3)
+            made.append(self.rowclass(row["key"], row["value"], docid, document))
+        return made
+
+
+class ViewRequest(NamedTuple):
+    """The HTTP request of a view query."""
+
+    method: str
+    path: str
+    """With its query, encoded."""
+    body: bytes | None
+    """JSON, for a POST."""
+
+
+class View:
+    """A query of one view.
+
+    Nothing is sent before the view is iterated, or started.
+
+    :param parent: the connection.
+    :param design: name of the design document.
+    :param view: name of the view.
+    :param row_processor: makes what is yielded from rows; a :class:`RowProcessor` by default.
+    :param streaming: hand on rows as they arrive.
+    :param include_docs: fetch the document of each row.
+    :param query: a Query, a dict or a query string; it is copied.
+    :param params: options of the Query, instead of ``query``.
+    :raises ArgumentError: wrong options, ``query`` together with ``params``, or documents wanted of
+        a query that reduces.
+    """
+
+    def __init__(
+        self,
+        parent: Any,
+        design: str,
+        view: str,
+        row_processor: Any = None,
+        streaming: Any = 0,
+        include_docs: bool = False,
+        query: Any = None,
+        **params: Any,
+    ) -> None:
+        for name, value in (("design", design), ("view", view)):
+            if not isinstance(value, str) or not value:
+                raise ArgumentError.pyexc(f"{name} must be a str that is not empty", obj=value)
+        if query is not None and params:
+            raise ArgumentError.pyexc("options are given either by query or by name, not both", obj=params)
+        self._parent = parent
+        self.design = design
+        self.view = view
+        self.row_processor = RowProcessor() if row_processor is None else row_processor
+        self._streaming = bool(streaming)
+        self.include_docs = include_docs
+        self._query = Query.from_any(params if query is None else query)
+        if include_docs and _reduces(self._query):
+            raise ArgumentError.pyexc("include_docs is not for reduced rows: they belong to no document")
+        self.errors: list[Any] = []
+        """Errors that came inside of the answer, as the view engine wrote them."""
+        self.rows_returned = 0
+        """How many rows came so far."""
+        self._raw: HttpResult | None = None
+
+    @property
+    def query(self) -> Query:
+        """The options."""
+        return self._query
+
+    @property
+    def streaming(self) -> bool:
+        """Whether rows are handed on as they arrive."""
+        return self._streaming
+
+    @property
+    def raw(self) -> HttpResult | None:
+        """``None``, and once the query was sent its HttpResult."""
+        return self._raw
+
+    @property
+    def indexed_rows(self) -> int:
+        """``total_rows`` of the answer: how many rows the index holds; 0 for reduced rows."""
+        value = self._raw.value if self._raw is not None else None
+        total = value.get("total_rows") if isinstance(value, dict) else None
+        return total if isinstance(total, int) else 0
+
+    def request(self, bucket: str) -> ViewRequest:
+        """Return the request to send: GET, or POST where the URI would become too long.
+
+        :param bucket: name of the bucket.
+        """
+        path = f"/{quote(bucket, safe='')}/{make_dvpath(self.design, self.view)}"
+        encoded = self._query.encoded
+        if len(path) + len(encoded) <= MAX_URI_LENGTH:
+            return ViewRequest("GET", path + encoded, None)
+        encoded, body = self._query._long_query_encoded
+        return ViewRequest("POST", path + encoded, body.encode())
+
+    def _take_errors(self, answer: dict[str, Any]) -> CouchbaseError | None:
+        """Note the errors inside of an answer, and return what is to be raised for them.
+
+        With ``on_error='continue'`` they are warned of, and nothing is to be raised.
+        """
+        found = answer.get("errors")
+        if not found and "error" in answer and "rows" not in answer:
+            found = {name: answer[name] for name in ("error", "reason") if name in answer}
+        if not found:
+            return None
+        errors = found if isinstance(found, list) else [found]
+        self.errors.extend(errors)
+        message = f"the view engine reported {len(errors)} errors: {json.dumps(errors)[:500]}"
+        if self._query._sent.get("on_error") == "continue":
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return None
+        return ViewEngineError.pyexc(message, obj=errors)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}<Design={self.design}, View={self.view}, Query={self._query!r}, "
+            f"Rows Fetched={self.rows_returned}>"
+        )
+
+
+def _reduces(query: Query) -> bool:
+    sent = query._sent
+    return sent.get("reduce") == "true" or sent.get("group") == "true" or sent.get("group_level", "0") != "0"

@@ -1,0 +1,415 @@
+"""Reads the answer to a view query as it arrives, without a socket, a clock or a copy of the whole.
+
+An answer is one JSON object whose ``rows`` member may hold millions of rows. The view engine prints one
+row a line; that is what makes reading fast, but it is never trusted: many rows are cut off at once at the
+last line end that looks like a row's, and only a proof makes it a row's end. Either the piece between two
+brackets is a JSON array (then it is a list of complete rows: a prefix of JSON text can be read in one way
+only), or its brackets balance on every line. What cannot be proved that way is read bracket by bracket.
+Each byte is looked at a fixed number of times, and only an unfinished row, or member, is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Callable, NoReturn
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import ArgumentError, CouchbaseError
+
+FORMS = ("rows", "lines", "blocks")
+MAX_VALUE_BYTES = 64 * 2**20
+"""Longest row, and most bytes of all other members together, that are accepted."""
+
+_WHITESPACE = re.compile(rb"[ \t\n\r]*")
+# A whole string, or what there is of it (then the last group is empty), or a bracket.
+_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|([}\]])', re.DOTALL)
+_STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
+_SCALAR_END = re.compile(rb"[ \t\n\r,\]}]")
+
+_NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'{}[]"\n')
+_DIGITS_TO_ZERO = bytes(0x30 if code in b"0123456789" else code for code in range(256))
+# The shortest run of digits that can be more than 64 bits.
+_LONG_NUMBER = b"0" * 19
+# Siblings and levels that the proof by lines unfolds before it gives a block up.
+_MAX_PASSES = 24
+
+# What is expected next.
+_START, _MEMBER, _COLON, _VALUE, _AFTER_MEMBER, _ROW, _AFTER_ROW, _END = range(8)
+_EXPECTED = (
+    "an object", "a member", "a colon", "a value", "',' or '}'", "a row", "',' or ']'", "nothing more"
+)  # fmt: skip
+
+_OPEN_BRACE, _CLOSE_BRACE, _OPEN_BRACKET, _CLOSE_BRACKET = b"{}[]"
+_COMMA, _COLON_CODE, _QUOTE = b',:"'
+
+
+def exact_loads(data: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8, with integers of any size exact.
+
+    :raises ValueError: not JSON, or nested deeper than Python can follow.
+    """
+    try:
+        # Decoded here, because json.loads would also take UTF-16 and UTF-32.
+        return json.loads(str(data, "utf-8"))
+    except RecursionError:
+        raise ValueError("too many levels") from None
+
+
+class RowReader:
+    """Takes an answer in pieces of any size and gives its rows as soon as each is complete.
+
+    ``form`` says what :meth:`feed` returns:
+
+    ``"rows"``
+        one decoded value a row (a dict from any view engine).
+    ``"lines"``
+        one ``bytes`` a row: its text exactly as received, without what is around it.
+    ``"blocks"``
+        ``bytes`` objects of one or more whole rows with the commas between them, exactly as
+        received; there is no comma at either end. The cheapest, for passing rows on.
+
+    For ``"lines"`` and ``"blocks"`` strings and brackets are checked, but not every token inside of rows.
+
+    :param form: one of :data:`FORMS`.
+    :param loads: a fast JSON parser from bytes (orjson's); what it refuses, and what it would round,
+        goes to the standard library's all the same.
+    :param max_value_bytes: see :data:`MAX_VALUE_BYTES`.
+    :raises ArgumentError: another form.
+    """
+
+    def __init__(
+        self,
+        form: str = "rows",
+        loads: Callable[[bytes], Any] | None = None,
+        max_value_bytes: int = MAX_VALUE_BYTES,
+    ) -> None:
+        if form not in FORMS:
+            raise ArgumentError.pyexc(f"form must be one of {FORMS}", obj=form)
+        self.form = form
+        self.meta: dict[str, Any] = {}
+        """Every member but the array ``rows``, each from the moment when it is complete."""
+        self.count = 0
+        """How many rows were returned."""
+        self._loads = loads
+        self._limit = max_value_bytes
+        self._buffer = bytearray()
+        self._at = 0
+        self._state = _START
+        # After an opening bracket its closing one may follow at once; after a comma it may not.
+        self._first = True
+        self._name = ""
+        self._rows_done = False
+        # Where the value under way begins, -1 between values; how deep in it `_at` is, and in what.
+        self._begin = -1
+        self._depth = 0
+        self._in_string = False
+        self._in_scalar = False
+        # Whether cutting at line ends has worked so far, and is still to be tried on what is in the buffer.
+        self._by_lines = True
+        self._untried = True
+        self._spans: list[tuple[int, int]] = []
+        self._meta_bytes = 0
+        self._error: CouchbaseError | None = None
+
+    @property
+    def rows_seen(self) -> bool:
+        """Whether the array ``rows`` was met, be it empty."""
+        return self._rows_done or self._state in (_ROW, _AFTER_ROW)
+
+    @property
+    def total_rows(self) -> int | None:
+        """The answer's ``total_rows``: ``None`` until it was seen, and for reduced rows."""
+        total = self.meta.get("total_rows")
+        return total if isinstance(total, int) and not isinstance(total, bool) else None
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take the next bytes, and return what they complete.
+
+        :returns: see the class; often empty.
+        :raises CouchbaseError: ProtocolError, this is not the JSON of an answer. Rows before the error
+            were returned: if they came in the same piece, the next call (or :meth:`finish`) raises.
+        """
+        if self._error is not None:
+            raise self._error
+        self._buffer += data
+        self._untried = self._by_lines
+        out: list[Any] = []
+        try:
+            try:
+                self._run(out)
+            finally:
+                if self._spans:
+                    self._flush(out)
+        except CouchbaseError as error:
+            self._error = error
+            self._buffer.clear()
+            if not out:
+                raise
+            return out
+        kept = self._begin if self._begin >= 0 else self._at
+        if kept:
+            del self._buffer[:kept]
+            self._at -= kept
+            if self._begin >= 0:
+                self._begin = 0
+        return out
+
+    def finish(self) -> None:
+        """Say that nothing more comes.
+
+        :raises CouchbaseError: NetworkError, the answer is not complete; ProtocolError, see :meth:`feed`.
+        """
+        if self._error is None and self._state != _END:
+            self._error = _error(
+                rc.NETWORK_ERROR,
+                f"the answer ended early, after {self.count} rows, where {_EXPECTED[self._state]} "
+                "should follow",
+            )
+        if self._error is not None:
+            raise self._error
+
+    # --- the object around the rows --------------------------------------------------------
+
+    def _run(self, out: list[Any]) -> None:
+        buffer = self._buffer
+        while True:
+            if self._begin >= 0:
+                end = self._skip()
+                if end < 0:
+                    if len(buffer) - self._begin > self._limit:
+                        self._fail(f"one value is longer than {self._limit} bytes")
+                    return
+                begin, self._begin, self._at = self._begin, -1, end
+                self._complete(begin, end)
+                continue
+            at = self._at = _WHITESPACE.match(buffer, self._at).end()  # type: ignore[union-attr]
+            if at == len(buffer):
+                return
+            code = buffer[at]
+            state = self._state
+            if state == _ROW:
+                if code == _CLOSE_BRACKET and self._first:
+                    self._end_of_rows(at)
+                elif not (self._untried and code == _OPEN_BRACE and self._block(at, out)):
+                    self._enter(at, code)
+            elif state == _AFTER_ROW:
+                if code == _COMMA:
+                    self._at, self._state, self._first = at + 1, _ROW, False
+                elif code == _CLOSE_BRACKET:
+                    self._end_of_rows(at)
+                else:
+                    self._unexpected(code)
+            elif state == _VALUE:
+                if code == _OPEN_BRACKET and self._name == "rows":
+                    if self._rows_done:
+                        self._fail("the answer has two members 'rows'")
+                    self._at, self._state, self._first = at + 1, _ROW, True
+                else:
+                    self._enter(at, code)
+            elif state == _MEMBER and code == _QUOTE:
+                self._enter(at, code)
+            else:
+                self._punctuation(state, at, code)
+
+    def _punctuation(self, state: int, at: int, code: int) -> None:
+        following = {
+            (_START, _OPEN_BRACE): (_MEMBER, True),
+            (_COLON, _COLON_CODE): (_VALUE, False),
+            (_AFTER_MEMBER, _COMMA): (_MEMBER, False),
+            (_AFTER_MEMBER, _CLOSE_BRACE): (_END, False),
+        }.get((state, code))
+        if state == _MEMBER and code == _CLOSE_BRACE and self._first:
+            following = (_END, False)
+        if following is None:
+            self._unexpected(code)
+        self._at = at + 1
+        self._state, self._first = following
+
+    def _end_of_rows(self, at: int) -> None:
+        self._at, self._state, self._rows_done = at + 1, _AFTER_MEMBER, True
+
+    def _complete(self, begin: int, end: int) -> None:
+        """Take the value (or the member's name) that ends here."""
+        state = self._state
+        if state == _ROW:
+            self._spans.append((begin, end))
+            self._state = _AFTER_ROW
+            return
+        self._meta_bytes += end - begin
+        if self._meta_bytes > self._limit:
+            self._fail(f"the members beside 'rows' are longer than {self._limit} bytes")
+        try:
+            value = exact_loads(bytes(self._buffer[begin:end]))
+        except ValueError as error:
+            self._fail(f"not JSON: {error}")
+        if state == _MEMBER:
+            self._name, self._state = value, _COLON
+        else:
+            self.meta[self._name] = value
+            self._state = _AFTER_MEMBER
+
+    # --- many rows at once -----------------------------------------------------------------
+
+    def _block(self, at: int, out: list[Any]) -> bool:
+        """Take all rows up to the last line end that may be a row's; tell whether that went well."""
+        self._untried = False
+        buffer = self._buffer
+        end = buffer.rfind(b"},\r\n", at)
+        if end < 0:
+            end = buffer.rfind(b"},\n", at)
+            if end < 0:
+                return False
+        end += 1
+        with memoryview(buffer) as view:
+            block = bytes(view[at:end])
+        if self.form == "rows":
+            rows = self._rows_of(block)
+            taken = rows
+        else:
+            rows = self._raw_rows_of(block)
+            taken = [block] if self.form == "blocks" and rows is not None else rows
+        if rows is None or taken is None:
+            self._by_lines = False
+            return False
+        if self._spans:
+            self._flush(out)
+        out += taken
+        self.count += len(rows)
+        self._at, self._state = end, _AFTER_ROW
+        return True
+
+    def _rows_of(self, block: bytes) -> list[Any] | None:
+        """Return the rows in a text of rows and commas; ``None`` if it is not that."""
+        text = b"[" + block + b"]"
+        if self._loads is not None and block.translate(_DIGITS_TO_ZERO).find(_LONG_NUMBER) < 0:
+            try:
+                rows: list[Any] = self._loads(text)
+                return rows
+            except ValueError:
+                # Perhaps only a lone surrogate, or levels beyond what this parser takes.
+                pass
+        try:
+            rows = exact_loads(text)
+        except ValueError:
+            return None
+        return rows
+
+    def _raw_rows_of(self, block: bytes) -> list[bytes] | None:
+        """Return the text of each row, if each has a line of its own and that can be proved."""
+        separator = b",\r\n" if b"\r\n" in block else b",\n"
+        lines = block.split(separator)
+        ends = len(lines) - 1
+        if block.count(b"\n") != ends or block.count(b"}" + separator + b"{") != ends:
+            return None
+        if _is_object_a_line(block, len(lines)):
+            return lines
+        # A bracket or a quote in a string hides the structure; parsing shows it.
+        loads = self._loads or exact_loads
+        try:
+            for line in lines:
+                loads(line)
+        except ValueError:
+            return None
+        return lines
+
+    # --- bracket by bracket ----------------------------------------------------------------
+
+    def _enter(self, at: int, code: int) -> None:
+        if code in b"}],:":
+            self._unexpected(code)
+        self._begin = self._at = at
+        self._depth = 0
+        self._in_string = False
+        self._in_scalar = code not in b'{["'
+
+    def _skip(self) -> int:
+        """Return where the value under way ends, or -1 when that is not known yet."""
+        buffer, depth = self._buffer, self._depth
+        if self._in_scalar:
+            found = _SCALAR_END.search(buffer, self._at)
+            self._at = len(buffer)
+            return found.start() if found else -1
+        if self._in_string:
+            rest = _STRING_REST.match(buffer, self._at)
+            self._at = rest.end()  # type: ignore[union-attr]
+            if not rest[1]:  # type: ignore[index]
+                return -1
+            self._in_string = False
+            if not depth:
+                return self._at
+        for match in _STRUCTURE.finditer(buffer, self._at):
+            kind = match.lastindex
+            if kind == 1:
+                if not match[1]:
+                    self._at, self._depth, self._in_string = match.end(), depth, True
+                    return -1
+            elif kind == 2:
+                depth += 1
+                continue
+            else:
+                depth -= 1
+            if not depth:
+                return match.end()
+        self._at, self._depth = len(buffer), depth
+        return -1
+
+    def _flush(self, out: list[Any]) -> None:
+        """Hand out the rows that were found bracket by bracket."""
+        spans, self._spans = self._spans, []
+        buffer = self._buffer
+        if self.form == "lines":
+            taken: list[Any] | None = [bytes(buffer[begin:end]) for begin, end in spans]
+        else:
+            block = bytes(buffer[spans[0][0] : spans[-1][1]])
+            taken = [block] if self.form == "blocks" else self._rows_of(block)
+        if taken is not None:
+            out += taken
+            self.count += len(spans)
+            return
+        # One of them is wrong; those before it are not.
+        for begin, end in spans:
+            try:
+                row = exact_loads(bytes(buffer[begin:end]))
+            except ValueError as error:
+                self._fail(f"row {self.count + 1} is not JSON: {error}")
+            out.append(row)
+            self.count += 1
+
+    # --- refusals --------------------------------------------------------------------------
+
+    def _unexpected(self, code: int) -> NoReturn:
+        self._fail(f"not the JSON of an answer: {bytes([code])!r} where {_EXPECTED[self._state]} should be")
+
+    def _fail(self, message: str) -> NoReturn:
+        raise _error(rc.PROTOCOL_ERROR, message)
+
+
+def _error(code: int, message: str) -> CouchbaseError:
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+
+
+def _is_object_a_line(block: bytes, lines: int) -> bool:
+    """Tell whether brackets prove that each line is one object. False may be wrong, true is not.
+
+    Legal JSON has no line end in a string, so all of them are structure.
+    """
+    if b"\\" in block:
+        block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
+    skeleton = block.translate(None, _NOT_STRUCTURE)
+    # Without brackets in strings, quotes stand in pairs; a bracket in one leaves an odd run on each side.
+    if skeleton.count(b'"') != 2 * skeleton.count(b'""'):
+        return False
+    skeleton = skeleton.translate(None, b'"')
+    wanted = 3 * lines - 1
+    for _ in range(_MAX_PASSES):
+        if len(skeleton) == wanted:
+            return skeleton == b"\n".join([b"{}"] * lines)
+        # An empty pair may go where something is open around it on its line, so a line's own never does.
+        shorter = (
+            skeleton.replace(b"{[]", b"{").replace(b"{{}", b"{").replace(b"[{}", b"[").replace(b"[[]", b"[")
+        )
+        if len(shorter) == len(skeleton):
+            return False
+        skeleton = shorter
+    return False
