@@ -171,7 +171,7 @@ class HttpResult(Result):
     http_status = property(attrgetter("_http_status"), doc="HTTP status, 0 before the answer.")
     value = property(attrgetter("_value"), doc="The decoded answer, or its text if it is not JSON.")
     url = property(attrgetter("_key"), doc="The path that was requested, with its query.")
-    headers = property(attrgetter("_headers"), doc="Headers by lower-case name, ``None`` if not asked for.")
+    headers = property(attrgetter("_headers"), doc="Headers by name, ``None`` if not asked for.")
     done = property(attrgetter("_done"), doc="Whether the answer is complete.")
 
     @property

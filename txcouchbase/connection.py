@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from base64 import b64encode
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-import treq
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from couchbase import exceptions as rc
 from couchbase.commands import Commands, no_such_replica
@@ -25,7 +22,12 @@ from couchbase.result import AsyncResult, MultiResult, ValueResult
 from couchbase.transcoder import check_format
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
 from txcouchbase.cluster import ClusterClient
+from txcouchbase.designs import DesignMethods
+from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.node import network_error
+from txcouchbase.views import BatchedView, ViewMethods, check_timeout
+
+__all__ = ["BatchedView", "Connection", "TxAsyncConnection"]
 
 _OPTIONS = frozenset({"network", "certpath"})
 
@@ -47,9 +49,10 @@ class _Events:
             else:
                 deferred.callback(None)
 
-    def destroyed(self, client: ClusterClient) -> None:
+    def destroyed(self, client: ClusterClient, http: HttpService) -> None:
         """Tell, from the reactor, that the connection object is gone."""
         client.close()
+        http.close()
         client.reactor.callLater(0, self._tell)
 
     def _tell(self) -> None:
@@ -106,7 +109,7 @@ class _Endurance:
             call.succeed(result)
 
 
-class TxAsyncConnection(Commands):
+class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
     """A connection whose operations return AsyncResults.
 
     Never blocks, and does not raise for network reasons: operations given before the connection is
@@ -189,9 +192,9 @@ class TxAsyncConnection(Commands):
         )
         self._submit_call = self._client.submit
         self._seconds = self._client.seconds
-        self._pool: HTTPConnectionPool | None = None
+        self._http = HttpService(self._client)
         self._events = events = _Events()
-        weakref.finalize(self, events.destroyed, self._client).atexit = False
+        weakref.finalize(self, events.destroyed, self._client, self._http).atexit = False
         self._client.bootstrap().addBoth(events.bootstrapped)
 
     # --- settings and state ----------------------------------------------------------------
@@ -203,11 +206,7 @@ class TxAsyncConnection(Commands):
 
     @timeout.setter
     def timeout(self, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"timeout must be a number of seconds, not {type(value).__name__}")
-        if not value > 0:
-            raise ValueError(f"timeout must be above 0, not {value!r}")
-        self._timeout = float(value)
+        self._timeout = check_timeout(value, "timeout")
 
     @property
     def bucket(self) -> str | None:
@@ -243,8 +242,7 @@ class TxAsyncConnection(Commands):
     def _close(self) -> None:
         """Close every connection; operations under way fail. A second call does nothing."""
         self._client.close()
-        if self._pool is not None:
-            self._pool.closeCachedConnections()
+        self._http.close()
 
     def __repr__(self) -> str:
         nodes = self.server_nodes
@@ -538,38 +536,10 @@ class TxAsyncConnection(Commands):
         :raises CouchbaseError: NetworkError, no node could be asked.
         """
         yield self._ready()
-        client = self._client
-        if self._pool is None:
-            self._pool = HTTPConnectionPool(client.reactor)
-        policy = (
-            BrowserLikePolicyForHTTPS(client.trust_root) if client.trust_root else BrowserLikePolicyForHTTPS()
+        status, answered, content = yield self._http.whole(
+            MANAGEMENT, method, path, body=body, headers=headers
         )
-        agent = Agent(client.reactor, policy, connectTimeout=self._timeout, pool=self._pool)
-        sent: dict[Any, Any] = dict(headers or {})
-        if client.credentials is not None:
-            pair = f"{client.credentials.user}:{client.credentials.password}".encode()
-            sent["Authorization"] = "Basic " + b64encode(pair).decode()
-        scheme = "https" if client.tls else "http"
-        last: BaseException | None = None
-        for node in client.current_map().nodes:
-            port = node.management_port(client.tls)
-            if port is None:
-                continue
-            host = f"[{node.host}]" if ":" in node.host else node.host
-            try:
-                response = yield treq.client.HTTPClient(agent).request(
-                    method, f"{scheme}://{host}:{port}{path}", data=body, headers=sent, timeout=75
-                )
-                content = yield response.content()
-            except Exception as error:  # noqa: BLE001 - the next node may answer
-                last = error
-                continue
-            answered = {
-                name.decode().lower(): values[0].decode("utf-8", "replace")
-                for name, values in response.headers.getAllRawHeaders()
-            }
-            return response.code, answered, content
-        raise network_error("no node's cluster manager could be asked", last)
+        return status, {name.lower(): value for name, value in answered.items()}, content
 
 
 class Connection(TxAsyncConnection):

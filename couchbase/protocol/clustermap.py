@@ -37,6 +37,10 @@ class NodeAddress(NamedTuple):
         """Port of the cluster manager, plain or TLS."""
         return self.management_tls if tls else self.management
 
+    def views_port(self, tls: bool) -> int | None:
+        """Port of the view engine, plain or TLS."""
+        return self.views_tls if tls else self.views
+
 
 class ClusterMap:
     """One revision of the map; never changed once made.

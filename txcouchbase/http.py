@@ -1,0 +1,304 @@
+"""Requests over HTTP to the nodes of a cluster: its manager, and its view engine."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64encode
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks, succeed
+from twisted.internet.error import DNSLookupError, TCPTimedOutError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    RequestNotSent,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError
+from txcouchbase.node import network_error
+
+MANAGEMENT = "management"
+VIEWS = "views"
+CONNECT_TIMEOUT_SECONDS = 5.0
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Longest answer that is collected as a whole; rows of views are not."""
+POOLED_CONNECTIONS = 8
+"""How many idle connections to one node are kept for the next request."""
+
+_NEVER_ANSWERED = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
+
+
+class HttpHeaders(dict[str, str]):
+    """Headers of an answer; a name is found however it is capitalised."""
+
+    def _spelled(self, name: object) -> object:
+        if isinstance(name, str) and not super().__contains__(name):
+            lower = name.lower()
+            for known in self:
+                if known.lower() == lower:
+                    return known
+        return name
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(self._spelled(name))  # type: ignore[index]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(self._spelled(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header's first value, or ``default``."""
+        return super().get(self._spelled(name), default)  # type: ignore[call-overload]
+
+    @classmethod
+    def of(cls, headers: Headers) -> HttpHeaders:
+        """Return what Twisted read."""
+        return cls(
+            (name.decode("ascii", "replace"), values[0].decode("utf-8", "replace"))
+            for name, values in headers.getAllRawHeaders()
+        )
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A request's body, written at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Write it all."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: it is written."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: it is written."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: it is written."""
+
+
+class _Collector(Protocol):
+    """Collects a whole body, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._pieces: list[bytes] = []
+        self._left = limit
+        self.done: Deferred[bytes] = Deferred(self._cancelled)
+
+    def _cancelled(self, _: object) -> None:
+        abort(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left >= 0:
+            self._pieces.append(data)
+        elif not self.done.called:
+            self.done.errback(Failure(network_error("an answer over HTTP was too long")))
+            abort(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._pieces))
+        else:
+            self.done.errback(reason)
+
+
+def abort(transport: Any) -> None:
+    """Close the connection of a response's body at once, also where reading is paused.
+
+    :param transport: of the protocol that the body is delivered to.
+    """
+    # Twisted's proxy offers only loseConnection, which under TLS waits for the peer's farewell: with reading
+    # paused that never comes.
+    target = getattr(transport, "_producer", None)
+    end = getattr(target, "abortConnection", None) or getattr(transport, "loseConnection", None)
+    if end is not None:
+        end()
+
+
+def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
+    """Return a Deferred of a response's body. Cancelling it closes the connection.
+
+    :raises CouchbaseError: NetworkError, it is longer than ``limit``.
+    """
+    collector = _Collector(limit)
+    response.deliverBody(collector)
+    return collector.done
+
+
+class HttpService:
+    """HTTP for one cluster client: addresses, credentials, TLS, and connections kept for the next request.
+
+    Knows nothing of the connection object that it works for.
+
+    :param client: the :class:`~txcouchbase.cluster.ClusterClient`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.running: set[Any] = set()
+        """Streams under way; each has a ``closed()`` to be called when everything is closed."""
+        self._pool: HTTPConnectionPool | None = None
+        self._turn = random.randrange(1 << 16)
+
+    def close(self) -> Deferred[Any]:
+        """End what is under way and close the connections that are kept; fires when they are."""
+        for stream in list(self.running):
+            stream.closed()
+        return succeed(None) if self._pool is None else self._pool.closeCachedConnections()
+
+    def addresses(self, service: str) -> list[str]:
+        """Return the base URL of a service on each node that runs it, another one first each time.
+
+        :param service: :data:`MANAGEMENT` or :data:`VIEWS`.
+        :raises CouchbaseError: no node runs it (rc 0x13), or there is no map yet.
+        """
+        client = self.client
+        scheme = "https" if client.tls else "http"
+        found = []
+        for node in client.current_map().nodes:
+            port = node.management_port(client.tls) if service == MANAGEMENT else node.views_port(client.tls)
+            if port is not None:
+                host = f"[{node.host}]" if ":" in node.host else node.host
+                found.append(f"{scheme}://{host}:{port}")
+        if not found:
+            code = rc.NOT_SUPPORTED
+            what = "a cluster manager" if service == MANAGEMENT else "the view engine"
+            secure = " over TLS" if client.tls else ""
+            raise CouchbaseError.rc_to_exctype(code)(
+                {"rc": code, "message": f"no node of the cluster offers {what}{secure}"}
+            )
+        if service == VIEWS:
+            self._turn += 1
+            first = self._turn % len(found)
+            found = found[first:] + found[:first]
+        return found
+
+    def request(
+        self, method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Deferred[Any]:
+        """Send one request with the credentials; fires with Twisted's response when its head is there.
+
+        A kept connection that turns out to be closed is not an answer: the request goes out once more,
+        on a new one. So a request must be one that may be repeated.
+        """
+        sent = Headers({"Accept": ["application/json"], "User-Agent": ["txcouchbase"]})
+        for name, value in (headers or {}).items():
+            sent.setRawHeaders(name, [value])
+        credentials = self.client.credentials
+        if credentials is not None:
+            pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
+            sent.setRawHeaders("Authorization", [f"Basic {pair}"])
+        if self._pool is None:
+            self._pool = HTTPConnectionPool(self.client.reactor)
+            self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
+
+        def send(pool: HTTPConnectionPool | None) -> Deferred[Any]:
+            producer = None if body is None else _Body(body)
+            return self._agent(pool).request(method.encode(), url.encode(), sent, producer)
+
+        def again(failure: Failure) -> Any:
+            reasons = getattr(failure.value, "reasons", ())
+            if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
+                return send(None)
+            return failure
+
+        return send(self._pool).addErrback(again)
+
+    def _agent(self, pool: HTTPConnectionPool | None) -> Agent:
+        trust = self.client.trust_root
+        policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
+        return Agent(self.client.reactor, policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
+
+    @inlineCallbacks
+    def whole(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 75.0,
+    ) -> Generator[Any, Any, tuple[int, HttpHeaders, bytes]]:
+        """Ask one node, and the next where one cannot be asked; fires with (status, headers, body).
+
+        :raises CouchbaseError: of the last node: TimeoutError or NetworkError.
+        """
+        last: BaseException | None = None
+        for base in self.addresses(service):
+            try:
+                answer: tuple[int, HttpHeaders, bytes] = yield self.ask(
+                    base, method, path, body=body, headers=headers, timeout=timeout
+                )
+            except CouchbaseError as error:
+                last = error
+            else:
+                return answer
+        assert last is not None
+        raise last
+
+    @inlineCallbacks
+    def ask(
+        self,
+        base: str,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 75.0,
+    ) -> Generator[Any, Any, tuple[int, HttpHeaders, bytes]]:
+        """Ask one node (by its base URL); fires with (status, headers, body).
+
+        :raises CouchbaseError: TimeoutError or NetworkError.
+        """
+        reactor = self.client.reactor
+        try:
+            asked = self.request(method, base + path, body, headers)
+            response = yield asked.addTimeout(timeout, reactor)
+            content = yield collect(response).addTimeout(timeout, reactor)
+        except Exception as error:
+            raise http_error(base, error) from error
+        return response.code, HttpHeaders.of(response.headers), content
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    yield error
+    for reason in getattr(error, "reasons", ()):
+        if isinstance(reason, Failure) and reason.value is not None:
+            yield from _causes(reason.value)
+
+
+def http_error(base: str, error: BaseException) -> CouchbaseError:
+    """Return why a node could not be asked as the SDK's error."""
+    if isinstance(error, CouchbaseError):
+        return error
+    causes = list(_causes(error))
+    code = rc.NETWORK_ERROR
+    if any(isinstance(cause, (TimeoutError, TCPTimedOutError)) for cause in causes):
+        code = rc.ETIMEDOUT
+    elif any(isinstance(cause, DNSLookupError) for cause in causes):
+        code = rc.UNKNOWN_HOST
+    reason = str(causes[-1]) or type(causes[-1]).__name__
+    return CouchbaseError.rc_to_exctype(code)(
+        {"rc": code, "message": f"no answer from {base}: {reason}", "inner_cause": error}
+    )
