@@ -1,0 +1,663 @@
+"""The worker's side of the sandboxes: map and reduce calls that always come back, whatever user code does.
+
+Blocking, for the worker's threads. A :class:`Sandbox` is one process; a :class:`SandboxPool` starts a few on
+demand and starts them again when they die. The functions of one design get a V8 context of their own.
+
+Documents that end a process or run over its limits are found and dropped: see :meth:`SandboxPool.map`.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from couchnode.views.sandbox import (
+    BROKEN,
+    LENGTH,
+    MEMORY,
+    READY,
+    REFUSED,
+    RESULT,
+    SETTLE_SECONDS,
+    TIMEOUT,
+    Limits,
+)
+
+__all__ = [
+    "BuildError",
+    "Change",
+    "FunctionError",
+    "Limits",
+    "MapOutput",
+    "Sandbox",
+    "SandboxDied",
+    "SandboxError",
+    "SandboxPool",
+    "ViewRows",
+]
+
+#: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: nobody looked yet).
+Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None"]
+
+# One entry into V8 costs 0.2 ms and more, so documents travel in batches: at most so many, and so many bytes.
+_BATCH_DOCUMENTS = 500
+_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_CALLS = 2000
+
+# Contexts that one process keeps, the least recently used one goes first.
+_CONTEXTS = 8
+
+_START_SECONDS = 30.0
+_MARGIN_SECONDS = 2.0
+_READ_BYTES = 1024 * 1024
+
+# Designs whose documents over the limits are counted; nobody needs more at once.
+_COUNTED_DESIGNS = 1000
+
+
+class SandboxError(Exception):
+    """No sandbox process can be had; the text says why."""
+
+
+class SandboxDied(Exception):
+    """The process ended, or was ended because it did not answer; the text says which.
+
+    :ivar late: it did not answer.
+    """
+
+    late = False
+
+
+class FunctionError(Exception):
+    """A function does not compile, is none, or (a reduce function) threw or gave too much.
+
+    :ivar reason: what V8 or the sandbox says about it.
+    :ivar index: number of the function among those given.
+    """
+
+    def __init__(self, reason: str, index: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.index = index
+
+
+class BuildError(Exception):
+    """The index cannot be built from these documents with these functions.
+
+    :ivar reason: what is wrong.
+    :ivar index: number of the function among those given, ``None`` if it may be any.
+    """
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.index = index
+
+
+@dataclass
+class ViewRows:
+    """Rows of one view, as three lists of one length; in the order of the changes, then as emitted."""
+
+    #: For each row, the number of its change among those given.
+    changes: list[int] = field(default_factory=list)
+    #: For each row, the key as JSON text.
+    keys: list[str] = field(default_factory=list)
+    #: For each row, the value as JSON text.
+    values: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MapOutput:
+    """What map functions made of changes."""
+
+    #: For each function.
+    rows: list[ViewRows]
+    #: (number of the change, number of the function or None for all, reason): these gave no rows.
+    dropped: list[tuple[int, int | None, str]] = field(default_factory=list)
+    #: What the functions said with log(), up to a hundred texts a batch.
+    logged: list[str] = field(default_factory=list)
+
+
+class Sandbox:
+    """One sandbox process. Used by one thread at a time.
+
+    :raises SandboxError: it does not start.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        #: (design, kind, functions) -> slot, least recently used first.
+        self._slots: OrderedDict[tuple[Any, ...], int] = OrderedDict()
+        self._buffer = bytearray()
+        self._closed = False
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.environ.get("PYTHONPATH")
+        environment = {**os.environ, "PYTHONPATH": root + (os.pathsep + path if path else "")}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "couchnode.views.sandbox"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise SandboxError(f"The process for view functions cannot be started: {error}") from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._to, False)
+        os.set_blocking(self._from, False)
+        try:
+            kind, text = self._ask(tuple(limits), _START_SECONDS)
+        except SandboxDied as error:
+            raise SandboxError(f"The process for view functions does not start: it {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        if kind != READY:
+            self.close()
+            raise SandboxError(
+                f"The process for view functions does not start ({text}); is mini-racer installed?"
+            )
+        #: V8's version.
+        self.engine = text
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
+        return not self._closed and self._process.poll() is None
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def kill(self) -> None:
+        """End the process; a call that another thread waits in fails. The pipes stay until :meth:`close`."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End the process at once and wait for it. Any number of times."""
+        self.kill()
+        self._process.wait()
+        self._closed = True
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def has(self, key: tuple[Any, ...]) -> bool:
+        """Say whether the functions of this key are loaded."""
+        return key in self._slots
+
+    def load(self, key: tuple[Any, ...], sources: Sequence[str]) -> int:
+        """Return the slot of a context with these functions, loaded now if need be.
+
+        :raises FunctionError: one of them does not load.
+        :raises SandboxDied: the process ended meanwhile.
+        """
+        slot = self._slots.get(key)
+        if slot is not None:
+            self._slots.move_to_end(key)
+            return slot
+        if len(self._slots) < _CONTEXTS:
+            slot = len(self._slots)
+        else:
+            slot = self._slots.popitem(last=False)[1]
+        kind, text = self.ask(("load", slot, list(sources)))
+        if kind == RESULT:
+            self._slots[key] = slot
+            return slot
+        if kind == REFUSED:
+            # The slot is free, and slots are counted: keep it under a name that nobody asks for.
+            self._slots[(slot,)] = slot
+            self._slots.move_to_end((slot,), last=False)
+            index, reason = text.split("\t")
+            raise FunctionError(json.loads(reason), int(index))
+        raise FunctionError(f"the function cannot be evaluated: it {_over(kind, text, self._limits)}")
+
+    def ask(self, request: tuple[Any, ...]) -> tuple[bytes, str]:
+        """Send a request and return the kind and the text of the reply.
+
+        After any kind but ``RESULT`` and ``REFUSED`` the process has ended, and is closed here.
+
+        :raises SandboxDied: it ended without a reply, or was killed because none came in time.
+        """
+        limits = self._limits
+        seconds = limits.call_seconds + limits.slice_seconds + SETTLE_SECONDS + _MARGIN_SECONDS
+        kind, text = self._ask(request, seconds)
+        if kind not in (RESULT, REFUSED):
+            self.close()
+        return kind, text
+
+    def _ask(self, request: tuple[Any, ...], seconds: float) -> tuple[bytes, str]:
+        deadline = time.monotonic() + seconds
+        body = marshal.dumps(request)
+        try:
+            self._write(LENGTH.pack(len(body)) + body, deadline)
+            (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
+            reply = self._read(length, deadline)
+        except (OSError, EOFError):
+            self.close()
+            raise SandboxDied(f"ended with status {self._process.returncode}") from None
+        return bytes(reply[:1]), str(reply[1:], "utf-8", "surrogatepass")
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        """Wait until the pipe can be used; end the process when that takes too long."""
+        poll = select.poll()
+        poll.register(descriptor, event)
+        while not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if time.monotonic() >= deadline:
+                self.close()
+                death = SandboxDied("did not stop when its time ran out")
+                death.late = True
+                raise death
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._to, rest) :]
+            except BlockingIOError:
+                self._wait(self._to, select.POLLOUT, deadline)
+
+    def _read(self, size: int, deadline: float) -> bytearray:
+        buffer = self._buffer
+        while len(buffer) < size:
+            try:
+                data = os.read(self._from, _READ_BYTES)
+            except BlockingIOError:
+                self._wait(self._from, select.POLLIN, deadline)
+                continue
+            if not data:
+                raise EOFError
+            buffer += data
+        taken = buffer[:size]
+        del buffer[:size]
+        return taken
+
+
+@dataclass
+class _Ran:
+    """What became of one request to run a batch."""
+
+    #: Items finished; what they gave is in ``sections``: dropped, log, and one for each function.
+    finished: int
+    sections: list[str]
+    #: The functions' own failure: number of the function, a tab, the reason in JSON.
+    failure: str = ""
+    #: Why the process ended: see :func:`_over`.
+    over: str = ""
+    #: It was time that ran out.
+    late: bool = False
+    #: The first unfinished item is to blame.
+    known: bool = False
+    more: bool = False
+
+
+class SandboxPool:
+    """Sandbox processes for any number of threads: started when needed, replaced when they die.
+
+    :param limits: what user functions may use.
+    :param size: most processes at once; callers beyond wait for one.
+    """
+
+    def __init__(self, limits: Limits = Limits(), size: int = 3) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+        self._size = size
+        self._changed = threading.Condition()
+        self._idle: list[Sandbox] = []
+        self._busy: set[Sandbox] = set()
+        self._starting = 0
+        self._closed = False
+        # Documents in a row that ran over the limits, for each design.
+        self._over: OrderedDict[str, int] = OrderedDict()
+
+    def __enter__(self) -> SandboxPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; calls under way raise :exc:`SandboxError`."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for sandbox in self._busy:
+                sandbox.kill()
+            self._changed.notify_all()
+        for sandbox in idle:
+            sandbox.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Numbers of the processes that live now."""
+        with self._changed:
+            return [sandbox.pid for sandbox in (*self._idle, *self._busy)]
+
+    def check(self, functions: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Say of each (``"map"`` or ``"reduce"``, source) why it is not one function: ``None`` if it is.
+
+        Nothing of it is run. Built-in reduce functions are not for here.
+
+        :raises SandboxError: no process can be started.
+        """
+        if not functions:
+            return []
+        reasons: list[str | None] = []
+        for _kind, source in functions:
+            # One at a time: a text that breaks the parser says nothing about the others.
+            for _attempt in range(2):
+                try:
+                    kind, text = self._with(None, lambda box, text=source: box.ask(("check", [text])))
+                except SandboxDied as error:
+                    reason = str(error)
+                    continue
+                if kind == RESULT:
+                    reason = json.loads(text)[0]
+                    break
+                reason = _over(kind, text, self._limits)
+                if kind == TIMEOUT:
+                    break
+            else:
+                reason = f"the function cannot be parsed: it {reason}"
+            reasons.append(reason or None)
+        return reasons
+
+    def map(self, design: str, sources: Sequence[str], changes: Sequence[Change]) -> MapOutput:
+        """Run the map functions of one design over documents.
+
+        A batch that fails is run again in parts until the guilty documents are known. A document that alone
+        runs over the time limit, or twice in a row ends the process or runs over the memory limit, is dropped
+        from all functions. One whose function throws is dropped from that function.
+
+        :param design: names the design; its functions share a context, which no other design gets.
+        :param sources: the functions.
+        :param changes: deleted ones, and those with keys that are not UTF-8, are passed over.
+        :raises FunctionError: a function does not load.
+        :raises BuildError: too large a value, too many keys, or too many documents in a row over the limits.
+        :raises SandboxError: no process can be started, or the pool was closed.
+        """
+        output = MapOutput([ViewRows() for _source in sources])
+        if not sources:
+            return output
+        key = (design, "map", *sources)
+        chunk: list[int] = []
+        size = 0
+        for index, change in enumerate(changes):
+            value = change[2]
+            if value is None:
+                continue
+            if chunk and (len(chunk) >= _BATCH_DOCUMENTS or size + len(value) > _BATCH_BYTES):
+                self._map_chunk(key, sources, changes, chunk, output)
+                chunk, size = [], 0
+            chunk.append(index)
+            size += len(value)
+        if chunk:
+            self._map_chunk(key, sources, changes, chunk, output)
+        return output
+
+    def reduce(self, design: str, source: str, keys: str | None, values: str, rereduce: bool) -> str:
+        """Run a reduce function once; see :meth:`reduce_many`."""
+        return self.reduce_many(design, source, [(keys, values, rereduce)])[0]
+
+    def reduce_many(
+        self, design: str, source: str, calls: Sequence[tuple[str | None, str, bool]]
+    ) -> list[str]:
+        """Run a reduce function several times and return the reductions as JSON texts.
+
+        Far cheaper than one by one: 0.5 ms for a request, whatever it holds.
+
+        :param calls: (keys, values, rereduce) of each: keys is the JSON text of ``[[key, id], ...]`` or
+            ``None``, values the JSON text of an array.
+        :raises FunctionError: it does not load, threw, ran over a limit, or gave too much.
+        :raises SandboxError: no process can be started, or the pool was closed.
+        """
+        key = (design, "reduce", source)
+        results: list[str] = []
+        died = False
+        while len(results) < len(calls):
+            start = len(results)
+            end, size = start, 0
+            while end < len(calls) and end - start < _BATCH_CALLS and (size < _BATCH_BYTES or end == start):
+                size += len(calls[end][0] or "") + len(calls[end][1])
+                end += 1
+            for ran in self._run(key, [source], ("reduce", list(calls[start:end]))):
+                results += ran.sections[2].split("\n")[:-1]
+                if ran.finished:
+                    died = False
+                if ran.failure:
+                    raise FunctionError(json.loads(ran.failure.split("\t")[1]))
+                if ran.over:
+                    if died or ran.late:
+                        raise FunctionError(f"the reduce function {ran.over}")
+                    # Once may be the fault of an earlier call, or of nobody.
+                    died = True
+        return results
+
+    def _map_chunk(
+        self,
+        key: tuple[Any, ...],
+        sources: Sequence[str],
+        changes: Sequence[Change],
+        chunk: list[int],
+        output: MapOutput,
+    ) -> None:
+        """Run the map functions over the documents with these numbers, whatever it takes."""
+        alone = False  # the batch failed, and the guilty one is looked for
+        died = False  # ... and this one was the only one in the process when it died
+        while chunk:
+            part = chunk[:1] if alone else chunk
+            done = 0
+            over = ""
+            known = False
+            for ran in self._run(key, sources, ("map", [changes[index] for index in part])):
+                if ran.failure:
+                    view, reason = ran.failure.split("\t")
+                    name = changes[part[ran.finished]][1].decode(errors="replace")
+                    raise BuildError(f"{json.loads(reason)} (document {name!r})", int(view))
+                self._collect(part, ran, output)
+                done = ran.finished
+                over, known = ran.over, ran.known or (alone and ran.late)
+            if done:
+                self._count_over(key[0], over=False)
+                died = False
+            chunk = chunk[done:]
+            if not over:
+                continue
+            if not known and not alone:
+                alone = True
+                continue
+            if not known and not died:
+                # Perhaps the documents before it left too much behind, or somebody killed the process.
+                died = True
+                continue
+            output.dropped.append((chunk[0], None, f"the map function {over}"))
+            chunk = chunk[1:]
+            alone = died = False
+            documents = self._count_over(key[0], over=True)
+            if documents >= self._limits.timeouts_in_a_row:
+                self._count_over(key[0], over=False)
+                raise BuildError(
+                    f"{documents} documents in a row failed: for the last, the map function {over}"
+                )
+
+    def _count_over(self, design: str, over: bool) -> int:
+        """Count a document that ran over the limits, or forget them; return how many there are in a row."""
+        with self._changed:
+            count = self._over.pop(design, 0) + 1 if over else 0
+            if over:
+                self._over[design] = count
+                if len(self._over) > _COUNTED_DESIGNS:
+                    self._over.popitem(last=False)
+            else:
+                self._over.pop(design, None)
+            return count
+
+    @staticmethod
+    def _collect(part: list[int], ran: _Ran, output: MapOutput) -> None:
+        dropped, logged, *sections = ran.sections
+        for line in dropped.split("\n")[:-1]:
+            position, view, reason = line.split("\t")
+            if int(position) < ran.finished:
+                output.dropped.append((part[int(position)], int(view), json.loads(reason)))
+        output.logged += map(json.loads, logged.split("\n")[:-1])
+        contiguous = part[-1] - part[0] == len(part) - 1
+        for rows, section in zip(output.rows, sections, strict=True):
+            lines = section.split("\n")
+            positions = [int(position) for position in lines[0:-1:3]]
+            keys = lines[1::3]
+            values = lines[2::3]
+            while positions and positions[-1] >= ran.finished:
+                # Stopped between the functions of one document: it is not finished.
+                del positions[-1], keys[-1], values[-1]
+            if not contiguous:
+                positions = [part[position] for position in positions]
+            elif part[0]:
+                first = part[0]
+                positions = [first + position for position in positions]
+            rows.changes += positions
+            rows.keys += keys
+            rows.values += values
+
+    def _run(
+        self, key: tuple[Any, ...], sources: Sequence[str], request: tuple[str, list[Any]]
+    ) -> list[_Ran]:
+        """Run a batch to its end or to what ends it; each part has its count of finished items so far."""
+
+        def on(box: Sandbox) -> list[_Ran]:
+            slot = box.load(key, sources)
+            parts: list[_Ran] = []
+            finished = 0
+            order: tuple[Any, ...] = (request[0], slot, request[1])
+            while True:
+                try:
+                    kind, text = box.ask(order)
+                except SandboxDied as error:
+                    nothing = [""] * (2 + len(sources))
+                    parts.append(_Ran(finished, nothing, over=str(error), late=error.late))
+                    return parts
+                ran = _ran(kind, text, finished, len(request[1]), len(sources), self._limits)
+                finished = ran.finished
+                parts.append(ran)
+                if not ran.more:
+                    return parts
+                order = ("on", slot)
+
+        failed = ""
+        for _attempt in range(2):
+            try:
+                return self._with(key, on)
+            except SandboxDied as error:
+                # While the functions were loaded: theirs or nobody's fault.
+                failed = str(error)
+        raise FunctionError(f"the function cannot be evaluated: it {failed}")
+
+    def _with(self, key: tuple[Any, ...] | None, do: Any) -> Any:
+        """Call ``do`` with a process that no other thread uses meanwhile."""
+        sandbox = self._take(key)
+        try:
+            return do(sandbox)
+        finally:
+            self._give_back(sandbox)
+            if self._closed:
+                raise SandboxError("View functions are not run any more: the worker is closing")
+
+    def _take(self, key: tuple[Any, ...] | None) -> Sandbox:
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise SandboxError("View functions are not run any more: the worker is closing")
+                if self._idle:
+                    # Best one that has the functions loaded.
+                    chosen = next(
+                        (box for box in self._idle if key is not None and box.has(key)), self._idle[-1]
+                    )
+                    self._idle.remove(chosen)
+                    self._busy.add(chosen)
+                    return chosen
+                if len(self._busy) + self._starting < self._size:
+                    self._starting += 1
+                    break
+                self._changed.wait()
+        try:
+            started = Sandbox(self._limits)
+        except BaseException:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify()
+            raise
+        with self._changed:
+            self._starting -= 1
+            self._busy.add(started)
+        return started
+
+    def _give_back(self, sandbox: Sandbox) -> None:
+        with self._changed:
+            self._busy.discard(sandbox)
+            keep = sandbox.alive and not self._closed
+            if keep:
+                self._idle.append(sandbox)
+            self._changed.notify()
+        if not keep:
+            sandbox.close()
+
+
+def _over(kind: bytes, text: str, limits: Limits) -> str:
+    """Say why a process ended with such a reply: a predicate for "the function"."""
+    if kind == TIMEOUT:
+        return f"ran longer than {limits.call_seconds:g} s"
+    if kind == MEMORY:
+        return f"used more than {limits.heap_bytes // (1024 * 1024)} MiB of memory"
+    return f"failed in the sandbox: {text if kind == BROKEN else f'reply {kind!r}'}"
+
+
+def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits: Limits) -> _Ran:
+    """Read the reply to a batch.
+
+    :param before: items that earlier replies finished, in case that this one says nothing.
+    :param items: how many there are.
+    :param functions: how many sections of rows are due.
+    """
+    nothing = [""] * (2 + functions)
+    if kind not in (RESULT, TIMEOUT) or not text:
+        return _Ran(before, nothing, over=_over(kind, text, limits), late=kind == TIMEOUT)
+    position, failure, *sections = text.split("\f")
+    finished = int(position.rstrip("+"))
+    more = position.endswith("+") and not failure
+    if failure == "unparsed":
+        return _Ran(before, nothing, over="was given what V8 does not take for JSON")
+    if (
+        len(sections) != 2 + functions
+        or not before <= finished <= items
+        or more != (finished < items and not failure)
+    ):
+        # Possible for functions that put setters where the host's library stores the arguments of calls.
+        return _Ran(before, nothing, over="tampers with the arrays of its context")
+    if kind == TIMEOUT:
+        return _Ran(finished, sections, over=_over(kind, "", limits), late=True, known=finished < items)
+    return _Ran(finished, sections, failure, more=more)
