@@ -9,31 +9,15 @@ Documents that end a process or run over its limits are found and dropped: see :
 from __future__ import annotations
 
 import json
-import marshal
-import os
-import select
-import subprocess
-import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from couchnode.views.sandbox import (
-    BROKEN,
-    LENGTH,
-    MEMORY,
-    READY,
-    REFUSED,
-    RESULT,
-    SETTLE_SECONDS,
-    TIMEOUT,
-    Limits,
-)
+from couchnode.views.sandbox import RESULT, TIMEOUT, Limits
+from couchnode.views.sandboxprocess import FunctionError, Sandbox, SandboxDied, SandboxError, over_text
 
 __all__ = [
     "BuildError",
@@ -56,41 +40,8 @@ _BATCH_DOCUMENTS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_CALLS = 2000
 
-# Contexts that one process keeps, the least recently used one goes first.
-_CONTEXTS = 8
-
-_START_SECONDS = 30.0
-_MARGIN_SECONDS = 2.0
-_READ_BYTES = 1024 * 1024
-
 # Designs whose documents over the limits are counted; nobody needs more at once.
 _COUNTED_DESIGNS = 1000
-
-
-class SandboxError(Exception):
-    """No sandbox process can be had; the text says why."""
-
-
-class SandboxDied(Exception):
-    """The process ended, or was ended because it did not answer; the text says which.
-
-    :ivar late: it did not answer.
-    """
-
-    late = False
-
-
-class FunctionError(Exception):
-    """A function does not compile, is none, or (a reduce function) threw or gave too much.
-
-    :ivar reason: what V8 or the sandbox says about it.
-    :ivar index: number of the function among those given.
-    """
-
-    def __init__(self, reason: str, index: int = 0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.index = index
 
 
 class BuildError(Exception):
@@ -128,174 +79,6 @@ class MapOutput:
     dropped: list[tuple[int, int | None, str]] = field(default_factory=list)
     #: What the functions said with log(), up to a hundred texts a batch.
     logged: list[str] = field(default_factory=list)
-
-
-class Sandbox:
-    """One sandbox process. Used by one thread at a time.
-
-    :raises SandboxError: it does not start.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        #: (design, kind, functions) -> slot, least recently used first.
-        self._slots: OrderedDict[tuple[Any, ...], int] = OrderedDict()
-        self._buffer = bytearray()
-        self._closed = False
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.environ.get("PYTHONPATH")
-        environment = {**os.environ, "PYTHONPATH": root + (os.pathsep + path if path else "")}
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "couchnode.views.sandbox"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise SandboxError(f"The process for view functions cannot be started: {error}") from error
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._to, False)
-        os.set_blocking(self._from, False)
-        try:
-            kind, text = self._ask(tuple(limits), _START_SECONDS)
-        except SandboxDied as error:
-            raise SandboxError(f"The process for view functions does not start: it {error}") from error
-        except BaseException:
-            self.close()
-            raise
-        if kind != READY:
-            self.close()
-            raise SandboxError(
-                f"The process for view functions does not start ({text}); is mini-racer installed?"
-            )
-        #: V8's version.
-        self.engine = text
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be asked again."""
-        return not self._closed and self._process.poll() is None
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def kill(self) -> None:
-        """End the process; a call that another thread waits in fails. The pipes stay until :meth:`close`."""
-        if self._process.poll() is None:
-            self._process.kill()
-
-    def close(self) -> None:
-        """End the process at once and wait for it. Any number of times."""
-        self.kill()
-        self._process.wait()
-        self._closed = True
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def has(self, key: tuple[Any, ...]) -> bool:
-        """Say whether the functions of this key are loaded."""
-        return key in self._slots
-
-    def load(self, key: tuple[Any, ...], sources: Sequence[str]) -> int:
-        """Return the slot of a context with these functions, loaded now if need be.
-
-        :raises FunctionError: one of them does not load.
-        :raises SandboxDied: the process ended meanwhile.
-        """
-        slot = self._slots.get(key)
-        if slot is not None:
-            self._slots.move_to_end(key)
-            return slot
-        if len(self._slots) < _CONTEXTS:
-            slot = len(self._slots)
-        else:
-            slot = self._slots.popitem(last=False)[1]
-        kind, text = self.ask(("load", slot, list(sources)))
-        if kind == RESULT:
-            self._slots[key] = slot
-            return slot
-        if kind == REFUSED:
-            # The slot is free, and slots are counted: keep it under a name that nobody asks for.
-            self._slots[(slot,)] = slot
-            self._slots.move_to_end((slot,), last=False)
-            index, reason = text.split("\t")
-            raise FunctionError(json.loads(reason), int(index))
-        raise FunctionError(f"the function cannot be evaluated: it {_over(kind, text, self._limits)}")
-
-    def ask(self, request: tuple[Any, ...]) -> tuple[bytes, str]:
-        """Send a request and return the kind and the text of the reply.
-
-        After any kind but ``RESULT`` and ``REFUSED`` the process has ended, and is closed here.
-
-        :raises SandboxDied: it ended without a reply, or was killed because none came in time.
-        """
-        limits = self._limits
-        seconds = limits.call_seconds + limits.slice_seconds + SETTLE_SECONDS + _MARGIN_SECONDS
-        kind, text = self._ask(request, seconds)
-        if kind not in (RESULT, REFUSED):
-            self.close()
-        return kind, text
-
-    def _ask(self, request: tuple[Any, ...], seconds: float) -> tuple[bytes, str]:
-        deadline = time.monotonic() + seconds
-        body = marshal.dumps(request)
-        try:
-            self._write(LENGTH.pack(len(body)) + body, deadline)
-            (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-            reply = self._read(length, deadline)
-        except (OSError, EOFError):
-            self.close()
-            raise SandboxDied(f"ended with status {self._process.returncode}") from None
-        return bytes(reply[:1]), str(reply[1:], "utf-8", "surrogatepass")
-
-    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Wait until the pipe can be used; end the process when that takes too long."""
-        poll = select.poll()
-        poll.register(descriptor, event)
-        while not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            if time.monotonic() >= deadline:
-                self.close()
-                death = SandboxDied("did not stop when its time ran out")
-                death.late = True
-                raise death
-
-    def _write(self, data: bytes, deadline: float) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._to, rest) :]
-            except BlockingIOError:
-                self._wait(self._to, select.POLLOUT, deadline)
-
-    def _read(self, size: int, deadline: float) -> bytearray:
-        buffer = self._buffer
-        while len(buffer) < size:
-            try:
-                data = os.read(self._from, _READ_BYTES)
-            except BlockingIOError:
-                self._wait(self._from, select.POLLIN, deadline)
-                continue
-            if not data:
-                raise EOFError
-            buffer += data
-        taken = buffer[:size]
-        del buffer[:size]
-        return taken
 
 
 @dataclass
@@ -368,25 +151,8 @@ class SandboxPool:
         """
         if not functions:
             return []
-        reasons: list[str | None] = []
-        for _kind, source in functions:
-            # One at a time: a text that breaks the parser says nothing about the others.
-            for _attempt in range(2):
-                try:
-                    kind, text = self._with(None, lambda box, text=source: box.ask(("check", [text])))
-                except SandboxDied as error:
-                    reason = str(error)
-                    continue
-                if kind == RESULT:
-                    reason = json.loads(text)[0]
-                    break
-                reason = _over(kind, text, self._limits)
-                if kind == TIMEOUT:
-                    break
-            else:
-                reason = f"the function cannot be parsed: it {reason}"
-            reasons.append(reason or None)
-        return reasons
+        # One at a time: a text that breaks the parser says nothing about the others.
+        return [self._check(source) for _kind, source in functions]
 
     def map(self, design: str, sources: Sequence[str], changes: Sequence[Change]) -> MapOutput:
         """Run the map functions of one design over documents.
@@ -458,6 +224,19 @@ class SandboxPool:
                     # Once may be the fault of an earlier call, or of nobody.
                     died = True
         return results
+
+    def _check(self, source: str) -> str | None:
+        reason = ""
+        for _attempt in range(2):
+            try:
+                kind, text = self._with(None, lambda sandbox: sandbox.ask(("check", [source])))
+            except SandboxDied as error:
+                reason = str(error)
+                continue
+            if kind == RESULT:
+                return json.loads(text)[0] or None
+            reason = over_text(kind, text, self._limits)
+        return f"the function cannot be parsed: it {reason}"
 
     def _map_chunk(
         self,
@@ -614,6 +393,8 @@ class SandboxPool:
         with self._changed:
             self._starting -= 1
             self._busy.add(started)
+            if self._closed:
+                started.kill()
         return started
 
     def _give_back(self, sandbox: Sandbox) -> None:
@@ -627,15 +408,6 @@ class SandboxPool:
             sandbox.close()
 
 
-def _over(kind: bytes, text: str, limits: Limits) -> str:
-    """Say why a process ended with such a reply: a predicate for "the function"."""
-    if kind == TIMEOUT:
-        return f"ran longer than {limits.call_seconds:g} s"
-    if kind == MEMORY:
-        return f"used more than {limits.heap_bytes // (1024 * 1024)} MiB of memory"
-    return f"failed in the sandbox: {text if kind == BROKEN else f'reply {kind!r}'}"
-
-
 def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits: Limits) -> _Ran:
     """Read the reply to a batch.
 
@@ -645,7 +417,7 @@ def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits
     """
     nothing = [""] * (2 + functions)
     if kind not in (RESULT, TIMEOUT) or not text:
-        return _Ran(before, nothing, over=_over(kind, text, limits), late=kind == TIMEOUT)
+        return _Ran(before, nothing, over=over_text(kind, text, limits), late=kind == TIMEOUT)
     position, failure, *sections = text.split("\f")
     finished = int(position.rstrip("+"))
     more = position.endswith("+") and not failure
@@ -659,5 +431,5 @@ def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits
         # Possible for functions that put setters where the host's library stores the arguments of calls.
         return _Ran(before, nothing, over="tampers with the arrays of its context")
     if kind == TIMEOUT:
-        return _Ran(finished, sections, over=_over(kind, "", limits), late=True, known=finished < items)
+        return _Ran(finished, sections, over=over_text(kind, "", limits), late=True, known=finished < items)
     return _Ran(finished, sections, failure, more=more)
