@@ -7,10 +7,13 @@ from typing import Any
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
 from couchbase.result import Result
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
+# Collections that certainly iterate as far as their length.
+_WHOLE = frozenset({list, tuple, set, frozenset, dict})
 
 
 def check_ttl(ttl: Any) -> int:
@@ -82,11 +85,16 @@ def key_collection(keys: Any) -> list[Any]:
     size = len(keys)
     if not size:
         raise ArgumentError.pyexc("no keys given", obj=keys)
+    if type(keys) in _WHOLE:
+        return list(keys)
     iterator: Iterator[Any] = iter(keys)
     collected = [key for _, key in zip(range(size), iterator)]
     if len(collected) < size:
         raise ArgumentError.pyexc("the collection of keys is shorter than its length", obj=keys)
     return collected
+
+
+STORE_OPTIONS = ("ttl", "format", "ignore_cas")
 
 
 def key_values(keys: Any) -> list[tuple[Any, Any]]:
@@ -109,25 +117,31 @@ def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tup
 
     :raises ArgumentError: an unknown option.
     """
+    if isinstance(keys, ItemCollection):
+        names = () if option == "cas" else tuple("delta" if name == "amount" else name for name in allowed)
+        pairs = item_options(keys, names)
+        if option == "cas":
+            return [(ItemTarget(item), {"cas": item_cas(item)}) for item, _ in pairs]
+        return [(ItemTarget(item), options) for item, options in pairs]
     collected = key_collection(keys)
     if not isinstance(keys, dict):
         return [
             (entry.key, {option: entry.cas}) if option == "cas" and isinstance(entry, Result) else (entry, {})
             for entry in collected
         ]
-    pairs = []
-    names = frozenset(allowed)
+    by_key = []
+    known = frozenset(allowed)
     for key in collected:
         value = keys[key]
         if isinstance(value, Result) and option == "cas":
-            pairs.append((key, {"cas": value.cas}))
+            by_key.append((key, {"cas": value.cas}))
         elif isinstance(value, dict):
-            unknown = sorted(set(value) - names)
+            unknown = set(value) - known
             if unknown:
                 raise ArgumentError.pyexc(
-                    f"unknown options {unknown} for {key!r}; expected {sorted(names)}", obj=value
+                    f"unknown options {unknown} for {key!r}; expected {sorted(known)}", obj=value
                 )
-            pairs.append((key, dict(value)))
+            by_key.append((key, dict(value)))
         else:
-            pairs.append((key, {option: value}))
-    return pairs
+            by_key.append((key, {option: value}))
+    return by_key

@@ -12,152 +12,17 @@ from typing import Any
 
 from couchbase import arguments
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.items import ItemCollection, ItemTarget
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
-from couchbase.protocol.operations import Operation, Request
-from couchbase.transcoder import check_format, check_key_length, decode_value, encode_key, encode_value
-from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_UTF8
-
-_APPENDABLE = (FMT_UTF8, FMT_BYTES)
+from couchbase.protocol.operations import Request
+from couchbase.storing import StoreCommands
 
 
-class Commands:
-    """Key-value operations of SDK 1.2 with their multi forms.
-
-    A driver provides ``_request_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
-    ``_submit_observe`` and ``_submit_stats``.
-    """
-
-    _request_type: type[Any] = Request
-
-    _quiet = False
-    _default_format: Any = FMT_JSON
-    _transcoder: Any = None
-    _data_passthrough = False
-    # From bytes and flags to a value; chosen when a setting changes, not for each operation.
-    _decoder: Any = staticmethod(decode_value)
-
-    # --- what a driver provides ------------------------------------------------------------
-
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
-        raise NotImplementedError
-
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        """Carry out many requests at once."""
-        raise NotImplementedError
-
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask all copies of each ``(key, encoded key)``."""
-        raise NotImplementedError
-
-    def _submit_endure(
-        self,
-        keys: Sequence[tuple[Any, bytes, int]],
-        persist_to: int,
-        replicate_to: int,
-        timeout: float,
-        interval: float,
-        check_removed: bool,
-        single: bool,
-    ) -> Any:
-        """Wait for the copies of each ``(key, encoded key, CAS)``."""
-        raise NotImplementedError
-
-    def _submit_stats(self, groups: Sequence[str]) -> Any:
-        """Ask every node for groups of statistics."""
-        raise NotImplementedError
-
-    # --- settings --------------------------------------------------------------------------
-
-    @property
-    def quiet(self) -> bool:
-        """Whether a missing document is a result with ``success`` false instead of an error."""
-        return self._quiet
-
-    @quiet.setter
-    def quiet(self, value: Any) -> None:
-        self._quiet = _flag("quiet", value)
-
-    @property
-    def default_format(self) -> Any:
-        """Format of values stored without one: a number or ``FMT_AUTO``."""
-        return self._default_format
-
-    @default_format.setter
-    def default_format(self, value: Any) -> None:
-        if value is not FMT_AUTO and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ArgumentError.pyexc("default_format must be a FMT_* constant", obj=value)
-        self._default_format = value
-
-    @property
-    def transcoder(self) -> Any:
-        """Object that encodes and decodes keys and values; ``None`` for the built-in rules."""
-        return self._transcoder
-
-    @transcoder.setter
-    def transcoder(self, value: Any) -> None:
-        self._transcoder = value or None
-        self._choose_decoder()
-
-    @property
-    def data_passthrough(self) -> bool:
-        """Whether values come back as raw bytes, whatever their flags."""
-        return self._data_passthrough
-
-    @data_passthrough.setter
-    def data_passthrough(self, value: Any) -> None:
-        self._data_passthrough = _flag("data_passthrough", value)
-        self._choose_decoder()
-
-    # --- keys and values -------------------------------------------------------------------
-
-    def _encode_key(self, key: Any) -> bytes:
-        transcoder = self._transcoder
-        if transcoder is None:
-            # The common case inline: a short text is all that most programs ever pass.
-            if type(key) is str and 0 < len(key) <= 62:
-                try:
-                    return key.encode()
-                except UnicodeEncodeError:
-                    pass
-            return encode_key(key)
-        encoded = _ask(transcoder, "encode_key", key)
-        if not isinstance(encoded, bytes) or not encoded:
-            raise ValueFormatError.pyexc("encode_key must return bytes that are not empty", obj=encoded)
-        check_key_length(encoded)
-        return encoded
-
-    def _encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
-        transcoder = self._transcoder
-        if transcoder is None:
-            return encode_value(value, self._default_format if format is None else check_format(format))
-        encoded = _ask(transcoder, "encode_value", value, self._default_format if format is None else format)
-        if (
-            not isinstance(encoded, tuple)
-            or len(encoded) != 2
-            or not isinstance(encoded[0], bytes)
-            or not isinstance(encoded[1], int)
-            or not 0 <= encoded[1] <= arguments.MAX_U32
-        ):
-            raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
-        return encoded
-
-    def _choose_decoder(self) -> None:
-        if self._data_passthrough:
-            self._decoder = None
-        elif self._transcoder is None:
-            self._decoder = decode_value
-        else:
-            self._decoder = _TranscoderDecoder(self._transcoder)
-
-    def _request(self, operation: Operation, key: Any) -> Any:
-        return self._request_type(operation, key, self._encode_key(key))
-
-    def _quiet_for(self, quiet: Any) -> bool:
-        return self._quiet if quiet is None else bool(quiet)
+class Commands(StoreCommands):
+    """Key-value operations of SDK 1.2 with their multi forms, for a driver to derive from."""
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -196,12 +61,20 @@ class Commands:
             if ttl:
                 raise ArgumentError.pyexc("replica and ttl exclude each other")
             return self.rget_multi(keys, quiet=quiet)
-        pairs = arguments.keys_with_option(keys, "ttl", ("ttl",))
         silent = self._quiet_for(quiet)
         decoder = None if no_format else self._decoder
         common = arguments.check_ttl(ttl)
         requests = []
-        for key, options in pairs:
+        if not common and not isinstance(keys, (dict, ItemCollection)):
+            # The common case: nothing is different from key to key.
+            make = self._request
+            for key in arguments.key_collection(keys):
+                request = make(operations.GET, key)
+                request.quiet = silent
+                request.decode_value = decoder
+                requests.append(request)
+            return self._submit_multi(requests)
+        for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",)):
             expiry = _own_or_common_ttl(options, common)
             request = self._request(operations.GET_AND_TOUCH if expiry else operations.GET, key)
             if expiry:
@@ -238,7 +111,10 @@ class Commands:
     def rget_multi(self, keys: Any, replica_index: Any = None, quiet: Any = None) -> Any:
         """Read many documents from replicas. Returns MultiResult."""
         return self._submit_multi(
-            [self._rget_request(key, replica_index, quiet) for key in arguments.key_collection(keys)]
+            [
+                self._rget_request(key, replica_index, quiet)
+                for key, _ in arguments.keys_with_option(keys, "none", ())
+            ]
         )
 
     def _rget_request(self, key: Any, replica_index: Any, quiet: Any) -> Any:
@@ -253,245 +129,6 @@ class Commands:
         if replica_index is not None and replica_index < 0:
             raise no_such_replica(request)
         return request
-
-    # --- storing ---------------------------------------------------------------------------
-
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-        preserve_expiry: bool = False,
-    ) -> Any:
-        """Store a document, whether or not it exists.
-
-        :param cas: store only over this version.
-        :param ttl: expiry in seconds (up to 30 days) or as a Unix time; 0 for never.
-        :param format: a ``FMT_*`` constant; the connection's default format by default.
-        :param persist_to: nodes that must have it on disk before this succeeds; negative: all.
-        :param replicate_to: replicas that must have it in memory; negative: all.
-        :param durability_level: 0, or 1 to 3 for a synchronous write (majority; majority and on the
-            active's disk; on a majority's disks). Beyond SDK 1.2.
-        :param preserve_expiry: keep the expiry of an existing document. Beyond SDK 1.2.
-        :returns: OperationResult with the new CAS.
-        :raises KeyExistsError: the CAS differs, or the document is locked.
-        :raises NotFoundError: a CAS is given and the document is missing.
-        """
-        request = self._store_request(operations.SET, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        ttl: Any = 0,
-        format: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-    ) -> Any:
-        """Store a new document; arguments as for :meth:`set`.
-
-        :raises KeyExistsError: it exists.
-        """
-        request = self._store_request(operations.ADD, key, value, 0, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level)
-
-    def replace(
-        self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-        preserve_expiry: bool = False,
-    ) -> Any:
-        """Store over an existing document; arguments as for :meth:`set`.
-
-        :raises NotFoundError: it does not exist.
-        """
-        request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
-
-    def append(
-        self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-    ) -> Any:
-        """Add text (``FMT_UTF8``, the default) or bytes behind a document's value.
-
-        The document's flags stay: what is appended to JSON must leave JSON, or reading it fails.
-
-        :raises NotStoredError: no such document.
-        """
-        request = self._concat_request(operations.APPEND, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level)
-
-    def prepend(
-        self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-    ) -> Any:
-        """Like :meth:`append`, before the value."""
-        request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level)
-
-    def set_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
-        """Store many documents from a dict of key -> value. Returns MultiResult."""
-        return self._store_multi(operations.SET, keys, ttl, format, persist_to, replicate_to)
-
-    def add_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
-        """Store many new documents from a dict of key -> value. Returns MultiResult."""
-        return self._store_multi(operations.ADD, keys, ttl, format, persist_to, replicate_to)
-
-    def replace_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
-        """Store over many existing documents from a dict of key -> value. Returns MultiResult."""
-        return self._store_multi(operations.REPLACE, keys, ttl, format, persist_to, replicate_to)
-
-    def append_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
-        """Append to many documents from a dict of key -> fragment. Returns MultiResult."""
-        return self._concat_multi(operations.APPEND, keys, ttl, format, persist_to, replicate_to)
-
-    def prepend_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
-        """Prepend to many documents from a dict of key -> fragment. Returns MultiResult."""
-        return self._concat_multi(operations.PREPEND, keys, ttl, format, persist_to, replicate_to)
-
-    def delete(
-        self,
-        key: Any,
-        cas: Any = 0,
-        quiet: Any = None,
-        persist_to: int = 0,
-        replicate_to: int = 0,
-        *,
-        durability_level: int = 0,
-    ) -> Any:
-        """Remove a document.
-
-        :param cas: remove only this version.
-        :raises NotFoundError: no such document (unless quiet).
-        :raises KeyExistsError: the CAS differs, or the document is locked.
-        """
-        request = self._request(operations.DELETE, key)
-        if cas:
-            request.cas = arguments.check_cas(cas)
-        request.quiet = self._quiet_for(quiet)
-        return self._mutate(request, persist_to, replicate_to, durability_level)
-
-    def delete_multi(
-        self, keys: Any, quiet: Any = None, persist_to: int = 0, replicate_to: int = 0, cas: Any = 0
-    ) -> Any:
-        """Remove many documents; a dict gives each key's CAS. Returns MultiResult."""
-        if cas:
-            raise ArgumentError.pyexc("delete_multi takes a CAS by key: pass a dict of key -> cas", obj=cas)
-        requests = []
-        for key, options in arguments.keys_with_option(keys, "cas", ("cas",)):
-            request = self._request(operations.DELETE, key)
-            request.cas = arguments.check_cas(options.get("cas", 0))
-            request.quiet = self._quiet_for(quiet)
-            requests.append(request)
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
-
-    def _store_request(
-        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
-    ) -> Any:
-        request = self._request(operation, key)
-        request.value, flags = self._encode_value(value, format)
-        request.extras = operations.store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
-        if cas != 0:
-            request.cas = arguments.check_cas(cas)
-        return request
-
-    def _concat_request(
-        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
-    ) -> Any:
-        format = FMT_UTF8 if format is None else format
-        if self._transcoder is None and format not in _APPENDABLE:
-            raise ArgumentError.pyexc(f"{operation.name} takes FMT_UTF8 or FMT_BYTES only", obj=format)
-        if ttl:
-            code = rc.OPTIONS_CONFLICT
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "key": key, "message": f"{operation.name} keeps the expiry: ttl cannot be given"}
-            )
-        request = self._request(operation, key)
-        request.value, _ = self._encode_value(value, format)
-        request.cas = arguments.check_cas(cas)
-        return request
-
-    def _store_multi(
-        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
-    ) -> Any:
-        requests = [
-            self._store_request(operation, key, value, 0, ttl, format)
-            for key, value in arguments.key_values(keys)
-        ]
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
-
-    def _concat_multi(
-        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
-    ) -> Any:
-        requests = [
-            self._concat_request(operation, key, value, 0, ttl, format)
-            for key, value in arguments.key_values(keys)
-        ]
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
-
-    def _mutate(
-        self,
-        request: Any,
-        persist_to: int,
-        replicate_to: int,
-        durability_level: int,
-        preserve_expiry: bool = False,
-    ) -> Any:
-        if durability_level or preserve_expiry:
-            if durability_level not in (0, 1, 2, 3):
-                raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
-            # Official clients leave the server nine tenths of the operation's timeout.
-            timeout_ms = int(self._operation_timeout() * 900)
-            request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
-        if persist_to or replicate_to:
-            return self._submit(request, _durability(persist_to, replicate_to))
-        return self._submit(request)
-
-    def _operation_timeout(self) -> float:
-        """Seconds that an operation may take."""
-        return 2.5
 
     # --- expiry, locks, counters -----------------------------------------------------------
 
@@ -684,10 +321,10 @@ class Commands:
 
         :raises ArgumentError: (rc 0x22) the same key twice.
         """
-        triples = [
-            (key, self._encode_key(key), arguments.check_cas(options.get("cas", 0)))
-            for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
-        ]
+        triples = []
+        for key, options in arguments.keys_with_option(keys, "cas", ("cas",)):
+            encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
+            triples.append((key, encoded, arguments.check_cas(options.get("cas", 0))))
         if len({encoded for _, encoded, _ in triples}) < len(triples):
             code = rc.DUPLICATE_COMMANDS
             raise CouchbaseError.rc_to_exctype(code)(
@@ -724,35 +361,13 @@ class Commands:
         if keys is None:
             groups: list[Any] = [""]
         else:
-            groups = [keys] if isinstance(keys, (str, bytes)) else list(keys)
+            groups = list(keys) if isinstance(keys, (list, tuple)) else [keys]
         names = []
         for group in groups:
             if not isinstance(group, (str, bytes)):
                 raise ArgumentError.pyexc("a group of statistics is named by a str", obj=group)
             names.append(group.decode() if isinstance(group, bytes) else group)
         return self._submit_stats(names)
-
-
-class _TranscoderDecoder:
-    """A custom transcoder's ``decode_value`` with its failures wrapped."""
-
-    __slots__ = ("_transcoder",)
-
-    def __init__(self, transcoder: Any) -> None:
-        self._transcoder = transcoder
-
-    def __call__(self, value: bytes, flags: int) -> Any:
-        return _ask(self._transcoder, "decode_value", value, flags)
-
-
-def _ask(transcoder: Any, method: str, *args: Any) -> Any:
-    """Call a transcoder; whatever goes wrong in it is a ValueFormatError with its cause."""
-    try:
-        return getattr(transcoder, method)(*args)
-    except CouchbaseError:
-        raise
-    except Exception as error:
-        raise ValueFormatError.pyexc(f"the transcoder's {method} failed", obj=args[0], inner=error) from error
 
 
 def no_such_replica(request: Request) -> CouchbaseError:
@@ -772,14 +387,3 @@ def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:
 def _negated(amount: Any) -> Any:
     # A wrong type is left alone: the check that follows names it.
     return -amount if isinstance(amount, int) and not isinstance(amount, bool) else amount
-
-
-def _durability(persist_to: Any, replicate_to: Any) -> tuple[int, int] | None:
-    pair = check_count("persist_to", persist_to), check_count("replicate_to", replicate_to)
-    return pair if any(pair) else None
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
-    return bool(value)

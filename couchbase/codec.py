@@ -1,0 +1,202 @@
+"""How a connection writes keys and values, and the hooks by which it carries out requests.
+
+The base of SDK 1.2's methods for every driver: :class:`Codec` holds the settings that decide how
+keys and values become bytes and back; what a driver does with a request is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from couchbase import arguments
+from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
+from couchbase.items import ItemTarget, filling
+from couchbase.protocol.operations import Operation, Request
+from couchbase.transcoder import check_format, check_key_length, decode_value, encode_key, encode_value
+from couchbase.user_constants import FMT_AUTO, FMT_JSON
+
+
+class Codec:
+    """Settings of a connection, and what its driver provides.
+
+    A driver provides ``_request_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
+    ``_submit_observe`` and ``_submit_stats``.
+    """
+
+    _request_type: type[Any] = Request
+
+    _quiet = False
+    _default_format: Any = FMT_JSON
+    _transcoder: Any = None
+    _data_passthrough = False
+    # From bytes and flags to a value; chosen when a setting changes, not for each operation.
+    _decoder: Any = staticmethod(decode_value)
+    _keys_as_given = True
+
+    # --- what a driver provides ------------------------------------------------------------
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        raise NotImplementedError
+
+    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        """Carry out many requests at once."""
+        raise NotImplementedError
+
+    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        """Ask all copies of each ``(key, encoded key)``."""
+        raise NotImplementedError
+
+    def _submit_endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        """Wait for the copies of each ``(key, encoded key, CAS)``; a key may be an ItemTarget."""
+        raise NotImplementedError
+
+    def _submit_stats(self, groups: Sequence[str]) -> Any:
+        """Ask every node for groups of statistics."""
+        raise NotImplementedError
+
+    # --- settings --------------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a missing document is a result with ``success`` false instead of an error."""
+        return self._quiet
+
+    @quiet.setter
+    def quiet(self, value: Any) -> None:
+        self._quiet = _flag("quiet", value)
+
+    @property
+    def default_format(self) -> Any:
+        """Format of values stored without one: a number or ``FMT_AUTO``."""
+        return self._default_format
+
+    @default_format.setter
+    def default_format(self, value: Any) -> None:
+        if value is not FMT_AUTO and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ArgumentError.pyexc("default_format must be a FMT_* constant", obj=value)
+        self._default_format = value
+
+    @property
+    def transcoder(self) -> Any:
+        """Object that encodes and decodes keys and values; ``None`` for the built-in rules."""
+        return self._transcoder
+
+    @transcoder.setter
+    def transcoder(self, value: Any) -> None:
+        self._transcoder = value or None
+        self._choose_decoder()
+
+    @property
+    def data_passthrough(self) -> bool:
+        """Whether values come back as raw bytes, whatever their flags."""
+        return self._data_passthrough
+
+    @data_passthrough.setter
+    def data_passthrough(self, value: Any) -> None:
+        self._data_passthrough = _flag("data_passthrough", value)
+        self._choose_decoder()
+
+    # --- keys and values -------------------------------------------------------------------
+
+    def _encode_key(self, key: Any) -> bytes:
+        transcoder = self._transcoder
+        if transcoder is None:
+            # The common case inline: a short text is all that most programs ever pass.
+            if type(key) is str and 0 < len(key) <= 62:
+                try:
+                    return key.encode()
+                except UnicodeEncodeError:
+                    pass
+            return encode_key(key)
+        encoded = _ask(transcoder, "encode_key", key)
+        if not isinstance(encoded, bytes) or not encoded:
+            raise ValueFormatError.pyexc("encode_key must return bytes that are not empty", obj=encoded)
+        check_key_length(encoded)
+        return encoded
+
+    def _encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+        transcoder = self._transcoder
+        if transcoder is None:
+            return encode_value(value, self._default_format if format is None else check_format(format))
+        encoded = _ask(transcoder, "encode_value", value, self._default_format if format is None else format)
+        if (
+            not isinstance(encoded, tuple)
+            or len(encoded) != 2
+            or not isinstance(encoded[0], bytes)
+            or not isinstance(encoded[1], int)
+            or not 0 <= encoded[1] <= arguments.MAX_U32
+        ):
+            raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
+        return encoded
+
+    def _choose_decoder(self) -> None:
+        self._keys_as_given = self._transcoder is None and not self._data_passthrough
+        if self._data_passthrough:
+            self._decoder = None
+        elif self._transcoder is None:
+            self._decoder = decode_value
+        else:
+            self._decoder = _TranscoderDecoder(self._transcoder)
+
+    def _result_key(self, encoded: bytes) -> Any:
+        """Return the key that results carry, where it is not simply what the caller gave."""
+        if self._data_passthrough:
+            return encoded
+        key = _ask(self._transcoder, "decode_key", encoded)
+        try:
+            hash(key)
+        except TypeError as error:
+            raise ValueFormatError.pyexc(
+                "decode_key must return a hashable key", obj=key, inner=error
+            ) from error
+        return key
+
+    def _request(self, operation: Operation, key: Any) -> Any:
+        if type(key) is ItemTarget:
+            operation, key = filling(operation, key.item), key.key
+        encoded = self._encode_key(key)
+        if not self._keys_as_given:
+            key = self._result_key(encoded)
+        return self._request_type(operation, key, encoded)
+
+    def _quiet_for(self, quiet: Any) -> bool:
+        return self._quiet if quiet is None else bool(quiet)
+
+
+class _TranscoderDecoder:
+    """A custom transcoder's ``decode_value`` with its failures wrapped."""
+
+    __slots__ = ("_transcoder",)
+
+    def __init__(self, transcoder: Any) -> None:
+        self._transcoder = transcoder
+
+    def __call__(self, value: bytes, flags: int) -> Any:
+        return _ask(self._transcoder, "decode_value", value, flags)
+
+
+def _ask(transcoder: Any, method: str, *args: Any) -> Any:
+    """Call a transcoder; whatever goes wrong in it is a ValueFormatError with its cause."""
+    try:
+        return getattr(transcoder, method)(*args)
+    except CouchbaseError:
+        raise
+    except Exception as error:
+        raise ValueFormatError.pyexc(f"the transcoder's {method} failed", obj=args[0], inner=error) from error
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return bool(value)

@@ -1,0 +1,20 @@
+"""SDK 1.2's switch for features under trial; nothing depends on it any more."""
+
+from __future__ import annotations
+
+_enabled = False
+
+
+def enable() -> None:
+    """Say that features under trial are wanted. There are none: this changes nothing else."""
+    global _enabled
+    _enabled = True
+
+
+def enabled_or_raise() -> None:
+    """Do nothing if :func:`enable` was called.
+
+    :raises ImportError: it was not.
+    """
+    if not _enabled:
+        raise ImportError("call couchbase.experimental.enable() first")

@@ -1,0 +1,249 @@
+"""Items: documents as objects of one's own, and collections of them for the multi operations.
+
+An operation that is given items fills them in place: the MultiResult holds the very same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from couchbase.exceptions import ArgumentError
+from couchbase.protocol.operations import Operation
+from couchbase.result import Result, ValueResult
+
+# The four fields live in the slots of the base classes. A subclass may shadow the names that lead to
+# them (a property called ``value``, an attribute called ``_value``), so the SDK goes by the slots.
+_CAS: Any = Result.__dict__["_cas"]
+_KEY: Any = Result.__dict__["_key"]
+_RC: Any = Result.__dict__["_rc"]
+_TOKEN: Any = Result.__dict__["_token"]
+_VALUE: Any = ValueResult.__dict__["_value"]
+_FLAGS: Any = ValueResult.__dict__["_flags"]
+
+
+def _field(slot: Any, default: Any, doc: str) -> Any:
+    def read(item: Any) -> Any:
+        try:
+            return slot.__get__(item)
+        except AttributeError:
+            return default
+
+    return property(read, slot.__set__, doc=doc)
+
+
+class Item(ValueResult):
+    """A document that operations read and fill.
+
+    Subclasses may have attributes of their own, and need not call this class's ``__init__``.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Item:
+        """Make an item whose value was never set."""
+        item = super().__new__(cls)
+        _RC.__set__(item, 0)
+        _CAS.__set__(item, 0)
+        _FLAGS.__set__(item, 0)
+        _TOKEN.__set__(item, None)
+        return item
+
+    def __init__(self, key: Any = None, value: Any = None) -> None:
+        _KEY.__set__(self, key)
+        _VALUE.__set__(self, value)
+
+    key = _field(_KEY, None, "The key.")
+    value = _field(_VALUE, None, "The document's value.")
+    cas = _field(_CAS, 0, "CAS of the document as it was last read or stored; 0 for none.")
+    flags = _field(_FLAGS, 0, "Flags stored with the document, once it was read.")
+
+    def as_itcoll(self, **options: Any) -> ItemCollection:
+        """Return a collection of this item alone, with options if any are given."""
+        if not options:
+            return ItemSequence(self)
+        collection = ItemOptionDict()
+        collection.add(self, **options)
+        return collection
+
+    def _fields(self) -> list[str]:
+        rc = _RC.__get__(self)
+        return [
+            f"RC=0x{rc:X}" + (f"[{self.errstr}]" if rc else ""),
+            f"Key={Item.key.__get__(self)!r}",
+            f"Value={Item.value.__get__(self)!r}",
+            f"CAS=0x{_CAS.__get__(self):x}",
+            f"Flags=0x{_FLAGS.__get__(self):x}",
+        ]
+
+
+class ItemCollection:
+    """Base of collections of items; subclasses say how many and which."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        raise NotImplementedError("a collection of items must say how many it has")
+
+    def dict_items(self) -> Iterator[tuple[Any, ...]]:
+        """Iterate over ``(item, options)``; options are a dict or ``None``."""
+        raise NotImplementedError("a collection of items must give them")
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.dict_items())
+
+
+class ItemSequence(ItemCollection):
+    """Items without options.
+
+    :param obj: a sequence of items, or one item.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        if isinstance(obj, Item):
+            self._sequence: Any = [obj]
+        elif hasattr(obj, "__len__") and hasattr(obj, "__iter__") and not isinstance(obj, (str, bytes)):
+            self._sequence = obj
+        else:
+            raise ArgumentError.pyexc("expected an Item, or a sequence of items", obj=obj)
+
+    @property
+    def sequence(self) -> Any:
+        """The items."""
+        return self._sequence
+
+    def __len__(self) -> int:
+        return len(self._sequence)
+
+    def dict_items(self) -> Iterator[tuple[Any, ...]]:
+        """Iterate over ``(item, None)``."""
+        return ((item, None) for item in self._sequence)
+
+
+class ItemOptionDict(ItemCollection):
+    """Items with options of their own.
+
+    :param d: dict of item -> dict of options, or ``None``.
+    """
+
+    def __init__(self, d: dict[Any, Any] | None = None) -> None:
+        if d is not None and not isinstance(d, dict):
+            raise ArgumentError.pyexc("expected a dict of item -> options", obj=d)
+        self._dict: dict[Any, Any] = {} if d is None else d
+
+    @property
+    def dict(self) -> Any:
+        """The dict of item -> options or ``None``; changes to it count."""
+        return self._dict
+
+    def add(self, item: Any, **options: Any) -> None:
+        """Add an item, or replace its options.
+
+        :param options: for stores ``ttl``, ``format``, ``ignore_cas``; for append and prepend also
+            ``fragment``; for reads ``ttl``; for counters ``delta``, ``initial``, ``ttl``.
+        """
+        self._dict[item] = options or None
+
+    def __len__(self) -> int:
+        return len(self._dict)
+
+    def dict_items(self) -> Iterator[tuple[Any, ...]]:
+        """Iterate over ``(item, options)``."""
+        return iter(self._dict.items())
+
+
+class ItemTarget(NamedTuple):
+    """An item in the place of a key: what an operation on it is to fill."""
+
+    item: Any
+
+    @property
+    def key(self) -> Any:
+        """The item's key.
+
+        :raises ArgumentError: it has none.
+        """
+        try:
+            key = _KEY.__get__(self.item)
+        except AttributeError:
+            key = None
+        if key is None:
+            raise ArgumentError.pyexc("the item has no key", obj=self.item)
+        return key
+
+
+def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the ``(item, options)`` pairs of a collection.
+
+    :param allowed: names that options may have.
+    :raises ArgumentError: no items, something else than an item, or an unknown option.
+    """
+    size = len(items)
+    if not size:
+        raise ArgumentError.pyexc("no items given", obj=items)
+    pairs = []
+    for _, entry in zip(range(size), items):
+        if not isinstance(entry, tuple) or not 1 <= len(entry) <= 2:
+            raise ArgumentError.pyexc("a collection of items yields tuples (item, options)", obj=entry)
+        item = entry[0]
+        options = entry[1] if len(entry) == 2 else None
+        if not isinstance(item, Item):
+            raise ArgumentError.pyexc("not an Item", obj=item)
+        if options is not None and not isinstance(options, dict):
+            raise ArgumentError.pyexc("options of an item are a dict or None", obj=options)
+        unknown = set(options or ()) - set(allowed)
+        if unknown:
+            raise ArgumentError.pyexc(
+                f"options {unknown} do not apply; expected {sorted(allowed)}", obj=options
+            )
+        pairs.append((item, dict(options or {})))
+    if len(pairs) < size:
+        raise ArgumentError.pyexc("the collection of items is shorter than its length", obj=items)
+    return pairs
+
+
+def item_cas(item: Any) -> int:
+    """Return an item's CAS."""
+    return int(_CAS.__get__(item))
+
+
+def item_value(item: Any) -> Any:
+    """Return an item's value.
+
+    :raises ArgumentError: it was never set.
+    """
+    try:
+        return _VALUE.__get__(item)
+    except AttributeError:
+        raise ArgumentError.pyexc("the item's value was never set", obj=repr(type(item))) from None
+
+
+def extend_value(item: Any, fragment: Any, before: bool) -> None:
+    """Add to an item's value what was added to the document."""
+    value = item_value(item)
+    if value is not None:
+        _VALUE.__set__(item, fragment + value if before else value + fragment)
+
+
+def fill(item: Any, result: Any) -> None:
+    """Take over the outcome of an operation; a failed one leaves value and CAS alone."""
+    _RC.__set__(item, result._rc)
+    if result._rc:
+        return
+    if result._cas:
+        _CAS.__set__(item, result._cas)
+    if isinstance(result, ValueResult):
+        _VALUE.__set__(item, result._value)
+        _FLAGS.__set__(item, result._flags)
+
+
+def filling(operation: Operation, item: Any) -> Operation:
+    """Return the operation with ``item`` as what its answer, or its failure, is put into."""
+    decode: Callable[..., Any] = operation.decode
+
+    def into_item(request: Any, frame: Any) -> Any:
+        fill(item, decode(request, frame))
+        return item
+
+    def failed(code: int) -> Any:
+        _RC.__set__(item, code)
+        return item
+
+    return operation._replace(decode=into_item, result=failed)  # type: ignore[arg-type]

@@ -1,0 +1,302 @@
+"""SDK 1.2's methods that store and remove documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from couchbase import arguments
+from couchbase import exceptions as rc
+from couchbase.codec import Codec
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
+from couchbase.protocol import operations
+from couchbase.protocol.durability import check_count
+from couchbase.protocol.operations import Operation
+from couchbase.user_constants import FMT_BYTES, FMT_UTF8
+
+_APPENDABLE = (FMT_UTF8, FMT_BYTES)
+
+
+class StoreCommands(Codec):
+    """set, add, replace, append, prepend, delete, and their multi forms."""
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        """Store a document, whether or not it exists.
+
+        :param cas: store only over this version.
+        :param ttl: expiry in seconds (up to 30 days) or as a Unix time; 0 for never.
+        :param format: a ``FMT_*`` constant; the connection's default format by default.
+        :param persist_to: nodes that must have it on disk before this succeeds; negative: all.
+        :param replicate_to: replicas that must have it in memory; negative: all.
+        :param durability_level: 0, or 1 to 3 for a synchronous write (majority; majority and on the
+            active's disk; on a majority's disks). Beyond SDK 1.2.
+        :param preserve_expiry: keep the expiry of an existing document. Beyond SDK 1.2.
+        :returns: OperationResult with the new CAS.
+        :raises KeyExistsError: the CAS differs, or the document is locked.
+        :raises NotFoundError: a CAS is given and the document is missing.
+        """
+        request = self._store_request(operations.SET, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Store a new document; arguments as for :meth:`set`.
+
+        :raises KeyExistsError: it exists.
+        """
+        request = self._store_request(operations.ADD, key, value, 0, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def replace(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        """Store over an existing document; arguments as for :meth:`set`.
+
+        :raises NotFoundError: it does not exist.
+        """
+        request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+
+    def append(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Add text (``FMT_UTF8``, the default) or bytes behind a document's value.
+
+        The document's flags stay: what is appended to JSON must leave JSON, or reading it fails.
+
+        :raises NotStoredError: no such document.
+        """
+        request = self._concat_request(operations.APPEND, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def prepend(
+        self,
+        key: Any,
+        value: Any,
+        cas: Any = 0,
+        ttl: Any = 0,
+        format: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Like :meth:`append`, before the value."""
+        request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def set_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store many documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.SET, keys, ttl, format, persist_to, replicate_to)
+
+    def add_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store many new documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.ADD, keys, ttl, format, persist_to, replicate_to)
+
+    def replace_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Store over many existing documents from a dict of key -> value. Returns MultiResult."""
+        return self._store_multi(operations.REPLACE, keys, ttl, format, persist_to, replicate_to)
+
+    def append_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Append to many documents from a dict of key -> fragment. Returns MultiResult."""
+        return self._concat_multi(operations.APPEND, keys, ttl, format, persist_to, replicate_to)
+
+    def prepend_multi(
+        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
+    ) -> Any:
+        """Prepend to many documents from a dict of key -> fragment. Returns MultiResult."""
+        return self._concat_multi(operations.PREPEND, keys, ttl, format, persist_to, replicate_to)
+
+    def delete(
+        self,
+        key: Any,
+        cas: Any = 0,
+        quiet: Any = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        *,
+        durability_level: int = 0,
+    ) -> Any:
+        """Remove a document.
+
+        :param cas: remove only this version.
+        :raises NotFoundError: no such document (unless quiet).
+        :raises KeyExistsError: the CAS differs, or the document is locked.
+        """
+        request = self._request(operations.DELETE, key)
+        if cas:
+            request.cas = arguments.check_cas(cas)
+        request.quiet = self._quiet_for(quiet)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
+
+    def delete_multi(
+        self, keys: Any, quiet: Any = None, persist_to: int = 0, replicate_to: int = 0, cas: Any = 0
+    ) -> Any:
+        """Remove many documents; a dict gives each key's CAS. Returns MultiResult."""
+        if cas:
+            raise ArgumentError.pyexc("delete_multi takes a CAS by key: pass a dict of key -> cas", obj=cas)
+        requests = []
+        for key, options in arguments.keys_with_option(keys, "cas", ("cas",)):
+            request = self._request(operations.DELETE, key)
+            request.cas = arguments.check_cas(options.get("cas", 0))
+            request.quiet = self._quiet_for(quiet)
+            requests.append(request)
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _store_request(
+        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+    ) -> Any:
+        request = self._request(operation, key)
+        request.value, flags = self._encode_value(value, format)
+        request.extras = operations.store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
+        if cas != 0:
+            request.cas = arguments.check_cas(cas)
+        return request
+
+    def _concat_request(
+        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+    ) -> Any:
+        format = FMT_UTF8 if format is None else format
+        if self._transcoder is None and format not in _APPENDABLE:
+            raise ArgumentError.pyexc(f"{operation.name} takes FMT_UTF8 or FMT_BYTES only", obj=format)
+        request = self._request(operation, key)
+        if ttl:
+            code = rc.OPTIONS_CONFLICT
+            raise CouchbaseError.rc_to_exctype(code)(
+                {
+                    "rc": code,
+                    "key": request.key,
+                    "message": f"{operation.name} keeps the expiry: ttl cannot be given",
+                }
+            )
+        request.value, _ = self._encode_value(value, format)
+        request.cas = arguments.check_cas(cas)
+        return request
+
+    def _store_multi(
+        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
+    ) -> Any:
+        if isinstance(keys, ItemCollection):
+            requests = [
+                self._store_request(
+                    operation,
+                    ItemTarget(item),
+                    item_value(item),
+                    0 if options.get("ignore_cas") else item_cas(item),
+                    _own_or_common("ttl", options, ttl),
+                    _own_or_common("format", options, format),
+                )
+                for item, options in item_options(keys, arguments.STORE_OPTIONS)
+            ]
+        else:
+            requests = [
+                self._store_request(operation, key, value, 0, ttl, format)
+                for key, value in arguments.key_values(keys)
+            ]
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _concat_multi(
+        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
+    ) -> Any:
+        if isinstance(keys, ItemCollection):
+            requests = []
+            for item, options in item_options(keys, (*arguments.STORE_OPTIONS, "fragment")):
+                if "fragment" not in options:
+                    raise ArgumentError.pyexc(
+                        f"{operation.name} of an item needs the option fragment", obj=item
+                    )
+                requests.append(
+                    self._concat_request(
+                        operation,
+                        ItemTarget(item),
+                        options["fragment"],
+                        0 if options.get("ignore_cas") else item_cas(item),
+                        _own_or_common("ttl", options, ttl),
+                        _own_or_common("format", options, format),
+                    )
+                )
+        else:
+            requests = [
+                self._concat_request(operation, key, value, 0, ttl, format)
+                for key, value in arguments.key_values(keys)
+            ]
+        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+
+    def _mutate(
+        self,
+        request: Any,
+        persist_to: int,
+        replicate_to: int,
+        durability_level: int,
+        preserve_expiry: bool = False,
+    ) -> Any:
+        if durability_level or preserve_expiry:
+            if durability_level not in (0, 1, 2, 3):
+                raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
+            # Official clients leave the server nine tenths of the operation's timeout.
+            timeout_ms = int(self._operation_timeout() * 900)
+            request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
+        if persist_to or replicate_to:
+            return self._submit(request, _durability(persist_to, replicate_to))
+        return self._submit(request)
+
+    def _operation_timeout(self) -> float:
+        """Seconds that an operation may take."""
+        return 2.5
+
+
+def _own_or_common(name: str, options: dict[str, Any], common: Any) -> Any:
+    return options[name] if options.get(name) is not None else common
+
+
+def _durability(persist_to: Any, replicate_to: Any) -> tuple[int, int] | None:
+    pair = check_count("persist_to", persist_to), check_count("replicate_to", replicate_to)
+    return pair if any(pair) else None
