@@ -9,16 +9,15 @@ bench/requirements.txt.
 from __future__ import annotations
 
 import itertools
-import socket
-import struct
 import subprocess
 import sys
 import time
 
 from bench.harness import HERE, OFFICIAL_PYTHON, OWN_PYTHON, Samples, Server, machine, run_json
+from bench.rawclient import VBUCKETS, RawClient, set_request
 from bench.serve import PASSWORD, USER
-from couchbase.protocol.constants import Opcode, Status
-from couchbase.protocol.frames import FrameReader, encode_request
+from couchbase.protocol.constants import Opcode
+from couchbase.protocol.frames import encode_request
 from couchbase.protocol.hashing import vbucket_of
 
 FLAVOURS = {
@@ -61,28 +60,11 @@ def measure_node(node: Server, count: int, rounds: int) -> Samples:
     The generator sends ready-made bytes and only counts the answer's, so that the node is what is measured.
     """
     samples = Samples()
-    host, port = node.address.split("//")[1].split(",")[0].rsplit(":", 1)
-    with socket.create_connection((host, int(port))) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reader = FrameReader()
-
-        def ask(request: bytes) -> None:
-            connection.sendall(request)
-            frames = []
-            while not frames:
-                frames = reader.feed(connection.recv(65536))
-            if frames[0].specific != Status.SUCCESS:
-                raise RuntimeError(f"the node answered {frames[0]}")
-
-        ask(encode_request(Opcode.HELLO, key=b"bench", value=struct.pack(">H", 0x06)))
-        ask(encode_request(Opcode.SASL_AUTH, key=b"PLAIN", value=f"\0{USER}\0{PASSWORD}".encode()))
-        ask(encode_request(Opcode.SELECT_BUCKET, key=b"default"))
-        gets = []
-        for number in range(BLOCK * 10):
-            key = b"bench-raw-%d" % number
-            vbucket = vbucket_of(key, 1024)
-            ask(encode_request(Opcode.SET, key=key, extras=bytes(8), value=b"x" * 100, vbucket=vbucket))
-            gets.append(encode_request(Opcode.GET, key=key, vbucket=vbucket))
+    with RawClient(node.address) as client:
+        connection = client.connection
+        keys = [b"bench-raw-%d" % number for number in range(BLOCK * 10)]
+        client.ask([set_request(key, b"x" * 100) for key in keys])
+        gets = [encode_request(Opcode.GET, key=key, vbucket=vbucket_of(key, VBUCKETS)) for key in keys]
         blocks_of_gets = itertools.cycle(
             [b"".join(gets[start : start + BLOCK]) for start in range(0, len(gets), BLOCK)]
         )

@@ -4,6 +4,8 @@
     python -m bench.serve gateway [CONNECTION_STRING]
     python -m bench.serve klein
     python -m bench.serve resource
+    python -m bench.serve views
+    python -m bench.serve rows ROWS
 
 Prints ``{"address": ...}`` once it serves. Then it answers lines on its standard input: ``cpu`` and
 ``resident``. It ends when its standard input does.
@@ -16,18 +18,23 @@ import os
 import resource
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from klein import Klein
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IPullProducer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+from zope.interface import implementer
 
 USER, PASSWORD = "bench", "bench-password"
 BODY = b'{"text":"' + b"x" * (1024 - 11) + b'"}'
+CHUNK_BYTES = 65536
 
 reactor: Any = installed
 
@@ -38,6 +45,31 @@ def node() -> Deferred[tuple[str, Any]]:
 
     embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
     return embedded.start().addCallback(lambda _: (embedded.connection_string, embedded.stop))
+
+
+def views() -> Deferred[tuple[str, Any]]:
+    """Start an embedded node with the buckets of bench.views; the address is that of its REST interface."""
+    from couchnode.service import EmbeddedNode
+
+    buckets = [(name, None) for name in ("default", "beers", "single")]
+    embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=buckets)
+    return embedded.start().addCallback(lambda _: (embedded.rest_urls[0], embedded.stop))
+
+
+@inlineCallbacks
+def rows(count: str) -> Any:
+    """Start a node whose configuration sends every view query to a server of prepared bytes."""
+    from bench.viewdata import answer
+    from couchnode.service import EmbeddedNode
+
+    embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
+    yield embedded.start()
+    factory = Factory.forProtocol(PreparedAnswer)
+    factory.parts = list(in_chunks(answer(int(count))))  # type: ignore[attr-defined]
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    node = embedded.cluster.nodes[0]
+    node.address = node.address._replace(views_port=port.getHost().port)
+    return embedded.connection_string, embedded.stop
 
 
 def gateway(cluster: str | None = None) -> Deferred[tuple[str, Any]]:
@@ -101,6 +133,48 @@ def serve(root: Any) -> tuple[str, Any]:
     return f"http://127.0.0.1:{port.getHost().port}", port.stopListening
 
 
+def in_chunks(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the head and the body of an HTTP answer in pieces as long as a node may write them."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    held = bytearray()
+    for text in texts:
+        held += text
+        if len(held) >= CHUNK_BYTES:
+            yield b"%x\r\n%b\r\n" % (len(held), bytes(held))
+            held.clear()
+    yield b"%x\r\n%b\r\n0\r\n\r\n" % (len(held), bytes(held))
+
+
+@implementer(IPullProducer)
+class PreparedAnswer(Protocol):
+    """Answers each GET with the parts that its factory holds."""
+
+    def __init__(self) -> None:
+        self.factory: Any = None
+        self.received = b""
+        self.left: Iterator[bytes] = iter(())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Begin to answer once a request is complete."""
+        self.received += data
+        if self.received.endswith(b"\r\n\r\n"):
+            self.received = b""
+            self.left = iter(self.factory.parts)
+            self.transport.registerProducer(self, False)  # type: ignore[union-attr]
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        part = next(self.left, None)
+        if part is None:
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+        else:
+            self.transport.write(part)  # type: ignore[union-attr]
+
+    def stopProducing(self) -> None:
+        """The client is gone."""
+        self.left = iter(())
+
+
 class Control(LineOnlyReceiver):
     """Answers on standard output, and ends with standard input."""
 
@@ -144,7 +218,14 @@ def start(role: str, *arguments: str) -> Any:
     """Start a role, and be asked about it."""
     control = Control()
     try:
-        started = {"node": node, "gateway": gateway, "klein": klein, "resource": lambda: serve(Plain())}[role]
+        started: Any = {
+            "node": node,
+            "gateway": gateway,
+            "klein": klein,
+            "resource": lambda: serve(Plain()),
+            "views": views,
+            "rows": rows,
+        }[role]
         outcome: Any = started(*arguments)
         address, control.stop = (yield outcome) if isinstance(outcome, Deferred) else outcome
     except Exception:
