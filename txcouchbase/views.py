@@ -23,6 +23,8 @@ from txcouchbase.node import network_error
 _log = Logger()
 
 DEFAULT_TIMEOUT_SECONDS = 75.0
+# Rows of this much text, decoded, stay in the processor's cache until on_rows is through with them.
+_PIECE_BYTES = 2**13
 _MAX_REFUSAL_BYTES = 2**20
 
 json_loads: Callable[[bytes], Any] | None
@@ -194,6 +196,7 @@ class ViewStream:
         self._gave_last = False
         self._waiting: Deferred[Any] | None = None
         self._working = False
+        self._cut = view.row_form == "rows"
         http.running.add(self)
 
     # --- for the view ----------------------------------------------------------------------
@@ -285,7 +288,10 @@ class ViewStream:
         """Take a piece of the answer."""
         self._progress = self._seconds()
         if self._view is not None:
-            self._pieces.append(data)
+            if self._cut and len(data) > _PIECE_BYTES:
+                self._pieces.extend(data[at : at + _PIECE_BYTES] for at in range(0, len(data), _PIECE_BYTES))
+            else:
+                self._pieces.append(data)
             self._work()
 
     def ended(self, reason: Failure) -> None:

@@ -264,18 +264,17 @@ class RowReader:
         with memoryview(buffer) as view:
             block = bytes(view[at:end])
         if self.form == "rows":
-            rows = self._rows_of(block)
-            taken = rows
+            taken = self._rows_of(block)
+            count = 0 if taken is None else len(taken)
         else:
-            rows = self._raw_rows_of(block)
-            taken = [block] if self.form == "blocks" and rows is not None else rows
-        if rows is None or taken is None:
+            taken, count = self._raw_rows_of(block)
+        if taken is None:
             self._by_lines = False
             return False
         if self._spans:
             self._flush(out)
         out += taken
-        self.count += len(rows)
+        self.count += count
         self._at, self._state = end, _AFTER_ROW
         return True
 
@@ -295,23 +294,30 @@ class RowReader:
             return None
         return rows
 
-    def _raw_rows_of(self, block: bytes) -> list[bytes] | None:
-        """Return the text of each row, if each has a line of its own and that can be proved."""
+    def _raw_rows_of(self, block: bytes) -> tuple[list[bytes] | None, int]:
+        """Return what to hand out of a text of rows and commas, and how many rows it is.
+
+        ``None`` if it is not that, or cannot be proved to be; for lines also if rows and lines differ.
+        """
         separator = b",\r\n" if b"\r\n" in block else b",\n"
+        count = block.count(b"\n") + 1
+        a_line_each = block.count(b"}" + separator + b"{") == count - 1
+        proved = a_line_each and _is_object_a_line(block, count)
+        if self.form == "blocks":
+            if not proved:
+                # A bracket or a quote in a string hides the structure; parsing shows it.
+                rows = self._rows_of(block)
+                return (None, 0) if rows is None else ([block], len(rows))
+            return [block], count
         lines = block.split(separator)
-        ends = len(lines) - 1
-        if block.count(b"\n") != ends or block.count(b"}" + separator + b"{") != ends:
-            return None
-        if _is_object_a_line(block, len(lines)):
-            return lines
-        # A bracket or a quote in a string hides the structure; parsing shows it.
-        loads = self._loads or exact_loads
-        try:
-            for line in lines:
-                loads(line)
-        except ValueError:
-            return None
-        return lines
+        if not proved:
+            loads = self._loads or exact_loads
+            try:
+                for line in lines if a_line_each else (b"",):
+                    loads(line)
+            except ValueError:
+                return None, 0
+        return lines, count
 
     # --- bracket by bracket ----------------------------------------------------------------
 
