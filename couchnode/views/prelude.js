@@ -175,6 +175,12 @@
     }
   }
 
+  // Throws unless the text is an expression whose brackets close none of ours, and ours none of its.
+  function parseAlone(source) {
+    Function(`return (\n${source}\n)`);
+    Function(`return [\n${source}\n]`);
+  }
+
   // Whether the text is one plain function, found out by parsing alone. A function declaration without braces is
   // legal as the branch of an if, where nothing may follow it before else. An arrow function (or an assignment,
   // which loading refuses) is an expression that may be a computed member name and not an operand.
@@ -195,7 +201,7 @@
   // Takes the source; gives the reason why it is not one function, or nothing. Runs none of it.
   function check(source) {
     try {
-      Function(`return (\n${source}\n)`);
+      parseAlone(source);
     } catch (error) {
       return describe(error);
     }
@@ -208,8 +214,7 @@
     const compiled = [];
     for (let index = 0; index < sources.length; index++) {
       try {
-        // Parsed as one expression first: no bracket of the text closes ours.
-        Function(`return (\n${sources[index]}\n)`);
+        parseAlone(sources[index]);
         const value = evaluate(`(${sources[index]}\n)`);
         if (typeof value !== "function") throw new SyntaxError("Expected one function expression");
         defineProperty(compiled, index, { __proto__: null, value });

@@ -129,13 +129,13 @@ class _Context:
         except _Over as over:
             if over.kind == TIMEOUT:
                 # Only once V8 has really stopped: a call waits for it before its own time begins.
-                self._settle(_STOP_SECONDS)
+                self.settle(_STOP_SECONDS)
                 over.text = self._enter("take", "", _STOP_SECONDS)
             raise
-        self._settle(SETTLE_SECONDS)
+        self.settle(SETTLE_SECONDS)
         return str(sections)
 
-    def _settle(self, seconds: float) -> None:
+    def settle(self, seconds: float) -> None:
         """Make sure that V8 is free: that no promise of user code keeps it busy behind our back."""
         self._guard(lambda: self._racer.eval("0", timeout_sec=seconds))
 
@@ -185,7 +185,7 @@ class _Sandbox:
             if refused:
                 context.close()
                 return REFUSED, refused
-            context.batch("take")
+            context.settle(SETTLE_SECONDS)
             self._contexts[slot] = context
             return RESULT, ""
         context = self._contexts[slot]

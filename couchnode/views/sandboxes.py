@@ -343,7 +343,10 @@ class SandboxPool:
                 ran = _ran(kind, text, finished, len(request[1]), len(sources), self._limits)
                 finished = ran.finished
                 parts.append(ran)
-                if not ran.more:
+                if ran.over:
+                    # Its context is not what it was made to be, if the process still lives.
+                    box.close()
+                if not ran.more or ran.over:
                     return parts
                 order = ("on", slot)
 
