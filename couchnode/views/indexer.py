@@ -114,6 +114,7 @@ class PartIndexer:
     async def clean(self, design: str, files: Sequence[IndexFile]) -> None:
         """Take out of indexes what is not this node's any more, without looking at what is new."""
         log = self._change_log()
+        self._make_folder()
         stale = [file for file in files if file.position is None or file.position < log.start]
         for file in stale:
             async with _Held(file.lock):
@@ -145,6 +146,9 @@ class PartIndexer:
 
     # ---- inside ----------------------------------------------------------------------------------
 
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def _subset(self) -> tuple[int, ...]:
         for vbid, vbucket in enumerate(self.part.vbuckets):
             if vbucket is not None and vbucket.state == "active":
@@ -163,7 +167,7 @@ class PartIndexer:
         return all(file.position is not None and file.position >= wanted for file in files)
 
     async def _update(self, design: str, files: Sequence[IndexFile], log: ChangeLog) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         connection = await self._worker.connect()
         try:
             states = await connection.ask(("open", {"indexes": [file.request(design) for file in files]}))
