@@ -154,7 +154,7 @@ class OfficialClient:
             ["place-1", ["AT", "Graz"], 1],
             ["place-5", ["FR", None], 5],
             6,
-            ["a", "A", "ä", "b", "C d"],
+            ["a", "A", "ä", "Ada", "b", "C d"],
         ],
         "view_ranges": [
             ["place-3", "place-4", "place-2"],
