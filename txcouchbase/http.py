@@ -271,13 +271,32 @@ class HttpService:
 
         :raises CouchbaseError: TimeoutError or NetworkError.
         """
-        reactor = self.client.reactor
+        expired = False
+        asked: Deferred[Any] = self.request(method, base + path, body, headers)
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            asked.cancel()
+
+        timer = self.client.reactor.callLater(timeout, expire)
         try:
-            asked = self.request(method, base + path, body, headers)
-            response = yield asked.addTimeout(timeout, reactor)
-            content = yield collect(response).addTimeout(timeout, reactor)
+            response = yield asked
+            asked = collect(response)
+            content = yield asked
         except Exception as error:
+            if expired:
+                code = rc.ETIMEDOUT
+                raise CouchbaseError.rc_to_exctype(code)(
+                    {"rc": code, "message": f"no answer from {base} in {timeout:g} s", "inner_cause": error}
+                ) from error
+            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+                # Our caller gave up: Twisted tells as a connection that failed, but no other node is wanted.
+                raise CancelledError from error
             raise http_error(base, error) from error
+        finally:
+            if timer.active():
+                timer.cancel()
         return response.code, HttpHeaders.of(response.headers), content
 
 

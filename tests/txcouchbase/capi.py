@@ -138,7 +138,7 @@ class ViewNode(Node):
         nodes = config["nodesExt"]
         nodes += [{"hostname": "127.0.0.1", "services": {}} for _ in self.capis[len(nodes) :]]
         for node, capi in zip(nodes, self.capis, strict=False):
-            node["services"][service] = capi.port
+            node["services"][service] = node["services"]["mgmt"] = capi.port
         return json.dumps(config).encode()
 
 
