@@ -56,7 +56,7 @@ setup(
         # Laid into a folder of Twisted without __init__.py: that is how twistd finds its commands.
         "twisted.plugins",
     ],
-    package_data={name: ["py.typed"] for name in SOURCE_PACKAGES},
+    package_data={**{name: ["py.typed"] for name in SOURCE_PACKAGES}, "couchnode.views": ["prelude.js"]},
     include_package_data=False,
     zip_safe=False,
     install_requires=REQUIREMENTS,

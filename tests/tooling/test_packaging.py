@@ -47,7 +47,10 @@ class WheelTests(SynchronousTestCase):
             self.assertIn(f"{package}/__init__.py", names)
             self.assertIn(f"{package}/py.typed", names)
         modules = {
-            str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+            str(path.relative_to(ROOT))
+            for package in PACKAGES
+            for pattern in ("*.py", "*.js")
+            for path in (ROOT / package).rglob(pattern)
         }
         plugins = {f"twisted/plugins/{name}_plugin.py" for name in ("couchgateway", "couchnode")}
         self.assertEqual((modules | plugins) - names, set())
