@@ -1,0 +1,594 @@
+"""The cluster as a blocking client sees it: loop, bootstrap, map, routing, repetition, time limits."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import random
+import selectors
+import time
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from functools import partial
+from typing import Any, Callable
+from uuid import uuid4
+from zlib import crc32
+
+from couchbase import exceptions as rc
+from couchbase.blocking import http
+from couchbase.blocking.calls import Batch, Call
+from couchbase.blocking.node import Node, connection_error
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
+from couchbase.protocol.connstr import Seed
+from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.operations import client_error, error_for
+from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.statuses import Action, retry_delay
+
+POLL_SECONDS = 2.5
+"""How often the map is asked for where the server does not push it."""
+IDLE_SECONDS = 0.1
+"""After this long without a call, sockets are looked at before the next one is sent."""
+REBOOTSTRAP_SECONDS = 0.5
+"""The seeds are asked again at most this often."""
+
+_LOOPBACK = ("localhost", "127.", "::1")
+_LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
+
+
+class Cluster:
+    """Connections to the nodes of one cluster, for one bucket. Not safe for threads by itself.
+
+    :param tls_context: an ``ssl.SSLContext``, ``None`` for plain connections.
+    :param allow_plain: let PLAIN send the password over a network without TLS.
+    :param received: called with ``(configuration, host)`` for each map that came over the network.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Seed],
+        *,
+        bucket: str,
+        credentials: Credentials | None,
+        tls_context: Any = None,
+        allow_plain: bool = False,
+        network: str = "auto",
+        agent: str = "couchbase-blocking",
+        received: Callable[[bytes, str], None] | None = None,
+    ) -> None:
+        self.seconds: Callable[[], float] = time.monotonic
+        self.seeds = tuple(seeds)
+        self.bucket = bucket
+        self.credentials = credentials
+        self.tls_context = tls_context
+        self.map: ClusterMap | None = None
+        self.connected = False
+        self.closed = False
+        self.bootstrap_timeout = 5.0
+        self.host_timeout = 2.0
+        self.shuffle = False
+        self.from_cache = False
+        self.nodes: dict[tuple[str, int], Node] = {}
+        self.dirty: list[Node] = []
+        """Nodes that have something to send."""
+        self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
+        """What went wrong outside of operations, as ``(rc, text)``."""
+        self.selector: Any = selectors.DefaultSelector()
+        self._allow_plain = allow_plain
+        self._network = network
+        self._agent = agent
+        self._received = received
+        self._servers: list[Node | None] = []
+        self._route: list[Callable[[Call, int], None]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = 0
+        # Operations put off, by key: whatever comes later for the same key waits behind them.
+        self._parked: dict[bytes, deque[Call]] = {}
+        self._lost_all = False
+        self._bootstrapped_at = 0.0
+        self._asked_at = 0.0
+        self._asking = False
+        self._turned_at = 0.0
+        _LIVE.add(self)
+
+    # --- the loop --------------------------------------------------------------------------
+
+    def turn(self, until: float) -> None:
+        """Send what is to be sent, wait for something to happen (at most until then), and see to it."""
+        while self.dirty:
+            self.dirty.pop().flush()
+        timers = self._timers
+        if timers and timers[0][0] < until:
+            until = timers[0][0]
+        wait = until - self.seconds()
+        for key, events in self.selector.select(wait if wait > 0 else 0):
+            key.data(events)
+        if timers:
+            now = self.seconds()
+            while timers and timers[0][0] <= now:
+                heapq.heappop(timers)[2]()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Have a function called by the first turn after an instant."""
+        self._timer_number += 1
+        heapq.heappush(self._timers, (when, self._timer_number, function))
+
+    def run(self, calls: Sequence[Call], deadline: float) -> None:
+        """Carry out operations and return when each is over; their outcomes are in the calls."""
+        batch = Batch(len(calls))
+        try:
+            self.catch_up()
+            for call in calls:
+                call.batch = batch
+                self.submit(call)
+            while batch.remaining:
+                self.turn(deadline)
+                if self._lost_all and batch.remaining:
+                    self._rebootstrap(deadline)
+                if batch.remaining and self.seconds() >= deadline:
+                    self.time_out(calls)
+        except BaseException:
+            # Interrupted anywhere: no connection is in a state that can be relied on.
+            self._abandon(calls)
+            raise
+        self._turned_at = self.seconds()
+
+    def run_one(self, call: Call, deadline: float) -> None:
+        """Carry out one operation."""
+        self.run((call,), deadline)
+
+    def catch_up(self) -> None:
+        """See what arrived since the last call: lost connections, new maps."""
+        now = self.seconds()
+        if now - self._turned_at > IDLE_SECONDS:
+            self.turn(now)
+            self._turned_at = now
+            if self._asked_at and now - self._asked_at > POLL_SECONDS:
+                self._refresh()
+
+    def _abandon(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            call.leave()
+            call.done = True
+        self._parked.clear()
+        self._timers.clear()
+        self._asking = False
+        for node in self.nodes.values():
+            node.waiting.clear()
+            if not node.idle:
+                node.lose(OSError("a call was interrupted"))
+
+    def time_out(self, calls: Iterable[Call]) -> None:
+        """Fail the operations whose time is up."""
+        for call in [call for call in calls if not call.done]:
+            sent = call.sent
+            call.leave()
+            if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
+                call.fail(error_for(call, call.last_status))
+                continue
+            node = self._node_of(call)
+            where = f" ({node.name}: {node.last_error})" if node is not None and node.last_error else ""
+            call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
+        for node in self.nodes.values():
+            node.waiting[:] = [entry for entry in node.waiting if not entry[0].done]
+
+    def _node_of(self, call: Call) -> Node | None:
+        if self.map is None or not self.map.rows:
+            return None
+        server = self.map.active(self.map.vbucket(call.key_bytes))
+        return self._servers[server] if server >= 0 else None
+
+    # --- bootstrap -------------------------------------------------------------------------
+
+    def bootstrap(self, deadline: float | None = None) -> None:
+        """Get a cluster map from the first seed that gives one.
+
+        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a bucket that is
+            not there.
+        """
+        last = self.seconds() + self.bootstrap_timeout
+        deadline = last if deadline is None else min(deadline, last)
+        seeds = list(self.seeds)
+        if self.shuffle:
+            random.shuffle(seeds)
+        error: CouchbaseError = connection_error("any host", OSError("no time left"))
+        for seed in seeds:
+            for attempt in (self._bootstrap_kv, self._bootstrap_http):
+                limit = min(deadline, self.seconds() + self.host_timeout)
+                if limit <= self.seconds():
+                    break
+                try:
+                    if attempt(seed, limit):
+                        return
+                except CouchbaseError as failure:
+                    error = failure
+                    if isinstance(failure, (AuthError, BucketNotFoundError)):
+                        self.note(failure)
+                        raise
+            self.note(error)
+        raise error
+
+    def note(self, error: CouchbaseError) -> None:
+        """Remember an error that belongs to no operation."""
+        self.errors.append((error.rc, str(error.message or error)))
+
+    def _bootstrap_kv(self, seed: Seed, limit: float) -> bool:
+        if seed.kv_port is None:
+            return False
+        node = Node(seed.host, seed.kv_port, self)
+        try:
+            node.start()
+            while not node.ready:
+                if node.idle:
+                    assert node.last_error is not None
+                    raise connection_error(node.name, node.last_error)
+                if self.seconds() >= limit:
+                    raise _error(rc.ETIMEDOUT, f"{node.name} does not answer in time")
+                self.turn(limit)
+            config = node.session.config
+            if config is None:
+                node.close()
+                return False
+            cluster = self._parse(config, seed.host)
+        except BaseException:
+            node.close()
+            raise
+        self._start_with(cluster, node)
+        self._tell(config, seed.host)
+        return True
+
+    def _bootstrap_http(self, seed: Seed, limit: float) -> bool:
+        if seed.management_port is None:
+            return False
+        config = http.fetch_config(
+            seed.host,
+            seed.management_port,
+            self.bucket,
+            credentials=self.credentials,
+            tls_context=self.tls_context,
+            timeout=limit - self.seconds(),
+        )
+        self._start_with(self._parse(config, seed.host))
+        self._tell(config, seed.host)
+        return True
+
+    def start_with_config(self, config: bytes, host: str) -> None:
+        """Use a map that was kept, without asking the network.
+
+        :raises CouchbaseError: ProtocolError, it is not a usable map of this bucket.
+        """
+        cluster = parse_cluster_map(config, host, self._network, host)
+        if cluster.name != self.bucket or not cluster.rows:
+            raise _error(rc.PROTOCOL_ERROR, f"not a map of bucket {self.bucket!r}")
+        self.from_cache = True
+        self._start_with(cluster)
+
+    def _start_with(self, cluster: ClusterMap, node: Node | None = None) -> None:
+        # What a seed says holds, whatever was known before: the cluster may have been made anew.
+        self.map = None
+        self.connected = True
+        if node is not None:
+            old = self.nodes.get((node.host, node.port))
+            self.nodes[node.host, node.port] = node
+            if old is not None:
+                for call in old.close():
+                    node.send(call, call.vbucket)
+        self.adopt(cluster)
+
+    def _rebootstrap(self, deadline: float) -> None:
+        """Every node is out of reach: the cluster may have moved, so ask the seeds again."""
+        now = self.seconds()
+        self._lost_all = False
+        if self.closed or now - self._bootstrapped_at < REBOOTSTRAP_SECONDS:
+            return
+        self._bootstrapped_at = now
+        try:
+            self.bootstrap(deadline)
+            self.from_cache = False
+        except CouchbaseError:
+            pass  # It is in self.errors; the operations end by their own limits.
+
+    def handshake(self, host: str) -> Generator[Any, Any, Any]:
+        """Return the plan of a handshake with a node."""
+        tls = self.tls_context is not None
+        return handshake(
+            agent=self._agent,
+            credentials=self.credentials,
+            bucket=self.bucket,
+            nonce=uuid4().hex,
+            plain_allowed=tls or self._allow_plain or host.startswith(_LOOPBACK),
+            prefer_plain=tls,
+        )
+
+    # --- the map ---------------------------------------------------------------------------
+
+    def _parse(self, config: bytes, host: str) -> ClusterMap:
+        return parse_cluster_map(config, host, self._network, self.seeds[0].host if self.seeds else host)
+
+    def _tell(self, config: bytes, host: str) -> None:
+        self.from_cache = False
+        if self._received is not None:
+            self._received(config, host)
+
+    def adopt(self, cluster: ClusterMap) -> bool:
+        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
+        if self.closed or not cluster.supersedes(self.map) or not cluster.rows:
+            return False
+        self.map = cluster
+        old, self.nodes = self.nodes, {}
+        self._servers = []
+        tls = self.tls_context is not None
+        for address in cluster.nodes[: cluster.data_nodes]:
+            port = address.kv_port(tls)
+            if port is None:
+                self._servers.append(None)
+                continue
+            node = old.pop((address.host, port), None) or Node(address.host, port, self)
+            self.nodes[address.host, port] = node
+            self._servers.append(node)
+        senders = [node.send if node is not None else self._no_active for node in self._servers]
+        self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
+        waiting: list[Call] = []
+        for node in old.values():
+            waiting += node.close()
+        for node in self.nodes.values():
+            # What waited for a node may belong to another now.
+            waiting += [call for call, _ in node.waiting if not call.done]
+            node.waiting.clear()
+        for call in waiting:
+            self.submit(call)
+        return True
+
+    def adopt_from(self, node: Node, config: bytes) -> None:
+        """Use the map that a node sent, if it can be used and is newer."""
+        try:
+            cluster = self._parse(config, node.host)
+        except CouchbaseError as error:
+            self.note(error)
+            return
+        if self.adopt(cluster):
+            self._tell(config, node.host)
+
+    def node_ready(self, node: Node) -> None:
+        """A node can be talked to: ask it for maps later, if it will not send them."""
+        session = node.session
+        if Feature.CLUSTERMAP_CHANGE_NOTIFICATION not in session.features and not self._asked_at:
+            self._asked_at = self.seconds()
+        if session.config is not None and self.map is not None:
+            self.adopt_from(node, session.config)
+
+    def node_lost(self, node: Node) -> None:
+        """A connection was lost, or could not be made."""
+        self.dirty[:] = [other for other in self.dirty if other is not node]
+        if self.closed or self.nodes.get((node.host, node.port)) is not node:
+            return
+        self._refresh()
+        if (node.failures >= 2 or self.from_cache) and not any(one.ready for one in self.nodes.values()):
+            self._lost_all = True
+
+    def _refresh(self) -> None:
+        """Ask some node that can answer for its map."""
+        if self._asking:
+            return
+        for node in self.nodes.values():
+            if node.ready:
+                self._asking = True
+                node.ask(Opcode.GET_CLUSTER_CONFIG, partial(self._refreshed, node), {})
+                return
+
+    def _refreshed(self, node: Node, frame: Frame | None) -> bool:
+        self._asking = False
+        if self._asked_at:
+            self._asked_at = self.seconds()
+        if frame is None:
+            return False
+        if frame.specific == Status.SUCCESS and frame.value:
+            self.adopt_from(node, frame.value)
+        else:
+            # No map to be had over this protocol: the seeds' cluster managers have it.
+            self._lost_all = True
+        return False
+
+    def current_map(self) -> ClusterMap:
+        """Return the map in use.
+
+        :raises CouchbaseError: ClientTemporaryFailError, there is none.
+        """
+        if self.map is None or self.closed:
+            raise _error(rc.CLIENT_ETMPFAIL, self._why_not())
+        return self.map
+
+    def _why_not(self) -> str:
+        return "the connection is closed" if self.closed else "the connection was never made"
+
+    # --- operations ------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send an operation to the node that owns its key, now or when that is possible."""
+        key = call.key_bytes
+        if not self._route or self.closed:
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self._why_not()))
+        elif call.replica is not None:
+            self._submit_to_replica(call)
+        elif self._parked and key in self._parked and not call.attempts:
+            self._parked[key].append(call)
+        else:
+            route = self._route
+            vbucket = ((crc32(key) >> 16) & 0x7FFF) % len(route)
+            route[vbucket](call, vbucket)
+
+    def _submit_to_replica(self, call: Call) -> None:
+        cluster = self.map
+        assert cluster is not None and call.replica is not None
+        vbucket = cluster.vbucket(call.key_bytes)
+        server = cluster.replica(vbucket, call.replica)
+        node = self._servers[server] if server >= 0 else None
+        if node is None:
+            message = f"the bucket has no replica {call.replica} of this key"
+            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
+        else:
+            node.send(call, vbucket)
+
+    def _no_active(self, call: Call, vbucket: int) -> None:
+        # A vbucket without an active node: a failover may bring one within the operation's time.
+        call.vbucket = vbucket
+        self._refresh()
+        self._park(call)
+
+    def put_off(self, node: Node, call: Call, frame: Frame, action: Action) -> None:
+        """Take an operation back that a node did not carry out."""
+        call.sent = False
+        call.last_status = frame.specific
+        if action is Action.REMAP:
+            before = self.map
+            if frame.value:
+                self.adopt_from(node, frame.value)
+            else:
+                self._refresh()
+            if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
+                self.submit(call)
+                return
+        self._park(call)
+
+    def _park(self, call: Call) -> None:
+        """Repeat an operation after a pause; later ones on its key wait behind it."""
+        if call.done:
+            return
+        attempt, call.attempts = call.attempts, call.attempts + 1
+        key = call.key_bytes
+        if key not in self._parked:
+            self._parked[key] = deque()
+        elif not attempt:
+            # Another operation of this key is being repeated; this one was sent behind it.
+            call.attempts = 0
+            self._parked[key].append(call)
+            return
+        if not attempt:
+            call.ended = self._release
+        self.call_at(self.seconds() + retry_delay(attempt), lambda: None if call.done else self.submit(call))
+
+    def _release(self, ended: Call) -> None:
+        """Let the operations go that waited behind a repeated one."""
+        for call in self._parked.pop(ended.key_bytes, ()):
+            if not call.done:
+                self.submit(call)
+
+    # --- questions and plans ---------------------------------------------------------------
+
+    def ask(
+        self, questions: Sequence[tuple[int, int, dict[str, Any]]], deadline: float
+    ) -> list[Frame | None]:
+        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none.
+
+        :param questions: ``(server index, opcode, fields)``.
+        """
+        answers: list[Frame | None] = [None] * len(questions)
+        open_ = [len(questions)]
+        asked: list[tuple[Node, int]] = []
+
+        def listener(index: int) -> Callable[[Frame | None], bool]:
+            def take(frame: Frame | None) -> bool:
+                answers[index] = frame
+                open_[0] -= 1
+                return False
+
+            return take
+
+        for index, (server, opcode, fields) in enumerate(questions):
+            node = self._servers[server] if server < len(self._servers) else None
+            if node is None:
+                open_[0] -= 1
+            else:
+                asked.append((node, node.ask(opcode, listener(index), fields)))
+        self.wait_for(lambda: not open_[0], deadline)
+        for node, number in asked:
+            node.forget(number)
+        return answers
+
+    def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
+        """Turn until something is true; false if the time is up first."""
+        try:
+            while not done():
+                if self.seconds() >= deadline:
+                    return False
+                self.turn(deadline)
+        except BaseException:
+            self._abandon(())
+            raise
+        return True
+
+    def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:
+        """Drive a plan that asks nodes of the cluster; returns what it returns."""
+        self.catch_up()
+        advance: Callable[[Any], Any] = plan.send
+        value: Any = None
+        while True:
+            try:
+                step = advance(value)
+            except StopIteration as done:
+                return done.value
+            try:
+                if isinstance(step, Pause):
+                    limit = self.seconds() + step.seconds
+                    value = self.wait_for(lambda: False, limit) or None
+                elif isinstance(step, Ask):
+                    limit = max(deadline, self.seconds() + 0.001)
+                    value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))
+                else:
+                    raise TypeError(f"the cluster cannot perform {step!r}")
+                advance = plan.send
+            except BaseException as failure:  # noqa: BLE001 - thrown into the plan, which decides
+                advance, value = plan.throw, failure
+
+    def data_nodes(self) -> list[Node]:
+        """Return the nodes that serve the bucket."""
+        return [node for node in self._servers if node is not None]
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self.closed:
+            return
+        self.closed = True
+        for node in self.nodes.values():
+            node.close()
+        self._timers.clear()
+        self.selector.close()
+
+    def start_anew(self) -> None:
+        """In a child of the process that made the connections: leave those to the parent.
+
+        The child makes connections of its own when it needs them.
+        """
+        if self.closed:
+            return
+        self.selector.close()
+        self.selector = selectors.DefaultSelector()
+        self.dirty = []
+        self._timers.clear()
+        self._parked.clear()
+        self._asking = False
+        cluster, self.map = self.map, None
+        nodes, self.nodes = self.nodes, {}
+        for node in nodes.values():
+            node.forget_socket()
+        if cluster is not None:
+            self.adopt(cluster)
+
+
+def _after_fork() -> None:
+    for cluster in list(_LIVE):
+        cluster.start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _error(code: int, message: str) -> CouchbaseError:
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})

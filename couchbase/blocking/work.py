@@ -1,0 +1,84 @@
+"""What a connection has been asked to do: calls to send, and what turns their ends into a result."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
+
+from couchbase import exceptions as rc
+from couchbase.blocking.calls import Call
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol.operations import failed_result
+from couchbase.result import MultiResult
+
+
+class Work(NamedTuple):
+    """One operation of a connection, single or multi, ready to be carried out now or in a pipeline."""
+
+    calls: Sequence[Call]
+    """Sent first, together with those of works before and after."""
+    finish: Callable[[], Any]
+    """Called when they are over; returns the result of the operation, or raises."""
+    alone: bool = False
+    """Whether ``finish`` talks to nodes by itself, so that later works have to wait for it."""
+
+
+def outcome(call: Call) -> Any:
+    """Return the result of a single operation.
+
+    :raises CouchbaseError: it failed; with its ``result`` and ``all_results``.
+    """
+    error = call.error
+    if error is None:
+        return call.result
+    if isinstance(error, CouchbaseError):
+        if error.result is None:
+            error.result = failed_result(call, error.rc)
+        if not error.all_results:
+            results = MultiResult()
+            results.all_ok = 0
+            results[call.key] = error.result
+            error.all_results = results
+    raise error
+
+
+def gather(calls: Sequence[Call]) -> MultiResult:
+    """Return the results of a multi operation by key.
+
+    :raises CouchbaseError: the first failure, one of decoding before all others; its ``all_results`` holds
+        every result, the good ones too.
+    """
+    results = MultiResult()
+    first: Exception | None = None
+    for call in calls:
+        error = call.error
+        result = call.result
+        if error is not None:
+            code = error.rc if isinstance(error, CouchbaseError) else rc.ERROR
+            result = getattr(error, "result", None)
+            if result is None:
+                result = failed_result(call, code)
+                if isinstance(error, CouchbaseError):
+                    error.result = result
+            if first is None or (code == 0 and getattr(first, "rc", rc.ERROR) != 0):
+                first = error
+        elif result._rc:
+            results.all_ok = 0
+        results[call.key] = result
+    if len(results) < len(calls):
+        _warn_of_duplicates(calls)
+    if first is not None:
+        results.all_ok = 0
+        if isinstance(first, CouchbaseError):
+            first.all_results = results
+        raise first
+    return results
+
+
+def _warn_of_duplicates(calls: Sequence[Call]) -> None:
+    seen = set()
+    for call in calls:
+        if call.key in seen:
+            warnings.warn(f"Found duplicate key {call.key!r}", RuntimeWarning, stacklevel=5)
+        seen.add(call.key)
