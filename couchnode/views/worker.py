@@ -31,13 +31,13 @@ import sqlite3
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 from couchnode.views.collation import KeyEncoder
-from couchnode.views.index import IndexReader, ViewIndex, identity, is_damage, remove_index
+from couchnode.views.files import File, Files, NotOwnedError, Readers
+from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.query import Query, Refused
 from couchnode.views.reducers import Call, ReductionError
 from couchnode.views.sandboxes import BuildError, FunctionError, Limits, MapOutput, SandboxPool
@@ -48,7 +48,6 @@ MAX_CONNECTIONS = 512
 PAUSE_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 
-_IDLE_READERS = 16
 _COMMIT_CHANGES = 20_000
 _COMMIT_SECONDS = 1.0
 _IDLE_COMMIT_SECONDS = 0.2
@@ -161,152 +160,6 @@ class Worker:
         """Make away with a damaged file; the next one who opens it makes it anew."""
         print(f"view worker: {path} is damaged, it will be made anew", file=sys.stderr, flush=True)
         self.files.forget(path)
-
-
-class Files:
-    """Index files that are open to be written: each by one connection, the last that opened it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: dict[str, File] = {}
-
-    def open(self, given: dict[str, Any], owner: object) -> File:
-        """Return the file of a request, opened for ``owner``; call :meth:`release` when done.
-
-        :raises sqlite3.Error: it cannot be opened.
-        """
-        path = given["path"]
-        with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = self._files[path] = File(path)
-            file.users += 1
-        try:
-            with file.lock:
-                file.open(given, owner)
-        except BaseException:
-            self.release(file)
-            raise
-        return file
-
-    def release(self, file: File) -> None:
-        """Let go of a file that :meth:`open` returned."""
-        with self._lock:
-            file.users -= 1
-            last = file.users == 0
-            if last and self._files.get(file.path) is file:
-                del self._files[file.path]
-        if last:
-            with file.lock:
-                file.close()
-
-    def forget(self, path: str) -> None:
-        """Delete a file, whoever has it open."""
-        with self._lock:
-            file = self._files.setdefault(path, File(path))
-            file.users += 1
-        try:
-            with file.lock:
-                file.close()
-                remove_index(path)
-        finally:
-            self.release(file)
-
-
-class File:
-    """An index file, and who may write it.
-
-    :ivar lock: held while it is used, and while a transaction is under way.
-    :ivar owner: the connection that opened it last.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.lock = threading.RLock()
-        self.users = 0
-        self.owner: object = None
-        self.index: ViewIndex | None = None
-
-    def open(self, given: dict[str, Any], owner: object) -> None:
-        """Open the index for an owner, or make it, or make it anew."""
-        if self.index is not None:
-            self.index.close()
-            self.index = None
-        self.index = ViewIndex(self.path, given["name"], given["map"], given["reduce"])
-        self.owner = owner
-
-    def of(self, owner: object) -> ViewIndex:
-        """Return the index, for its owner.
-
-        :raises WorkerError: somebody else opened it meanwhile, or it was deleted.
-        """
-        if self.index is None or self.owner is not owner:
-            raise WorkerError("the index was deleted, or opened by another connection")
-        return self.index
-
-    def close(self) -> None:
-        """Close the index."""
-        if self.index is not None:
-            self.index.close()
-            self.index = None
-
-
-class Readers:
-    """Open connections for queries, some of which are kept for the next query."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[IndexReader] = []
-
-    @contextmanager
-    def lent(self, paths: Sequence[str]) -> Iterator[list[IndexReader | None]]:
-        """Lend a reader for each path, ``None`` where there is no file."""
-        readers: list[IndexReader | None] = []
-        good = False
-        try:
-            for path in paths:
-                readers.append(self._take(path))
-            yield readers
-            good = True
-        finally:
-            for reader in readers:
-                if reader is not None:
-                    self._give_back(reader, good)
-
-    def forget(self, path: str) -> None:
-        """Close what is kept of a file."""
-        with self._lock:
-            gone = [reader for reader in self._idle if reader.path == path]
-            self._idle = [reader for reader in self._idle if reader.path != path]
-        for reader in gone:
-            reader.close()
-
-    def _take(self, path: str) -> IndexReader | None:
-        try:
-            now = identity(path)
-            with self._lock:
-                for at in range(len(self._idle) - 1, -1, -1):
-                    reader = self._idle[at]
-                    if reader.path == path and reader.identity == now:
-                        del self._idle[at]
-                        return reader
-            return IndexReader(path)
-        except FileNotFoundError:
-            return None
-
-    def _give_back(self, reader: IndexReader, good: bool) -> None:
-        dropped = reader
-        try:
-            reader.release()
-        except sqlite3.Error:
-            good = False
-        if good:
-            with self._lock:
-                self._idle.append(reader)
-                if len(self._idle) <= _IDLE_READERS:
-                    return
-                dropped = self._idle.pop(0)
-        dropped.close()
 
 
 class Updating:
@@ -517,7 +370,7 @@ def _refuse(wire: Wire, refused: Refused) -> None:
 
 def _tell(wire: Wire, error: BaseException) -> None:
     """Answer with an error, and write down where it came from."""
-    if isinstance(error, WorkerError):
+    if isinstance(error, (WorkerError, NotOwnedError)):
         print(f"view worker: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(type(error), error, error.__traceback__)
