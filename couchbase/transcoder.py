@@ -70,6 +70,11 @@ def set_json_converters(
     return previous
 
 
+def decode_json(text: str) -> Any:
+    """Return the object that JSON text stands for, by the converter in use."""
+    return _json_decode(text)
+
+
 def set_pickle_converters(
     encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -33,6 +33,8 @@ POLL_SECONDS = 2.5
 """How often the map is asked for where the server does not push it."""
 IDLE_SECONDS = 0.1
 """After this long without a call, sockets are looked at before the next one is sent."""
+EARLY_CALLS = 256
+"""After this many operations are prepared, they are sent: nodes can begin while the rest is prepared."""
 REBOOTSTRAP_SECONDS = 0.5
 """The seeds are asked again at most this often."""
 
@@ -99,8 +101,7 @@ class Cluster:
 
     def turn(self, until: float) -> None:
         """Send what is to be sent, wait for something to happen (at most until then), and see to it."""
-        while self.dirty:
-            self.dirty.pop().flush()
+        self._flush()
         timers = self._timers
         if timers and timers[0][0] < until:
             until = timers[0][0]
@@ -112,6 +113,10 @@ class Cluster:
             while timers and timers[0][0] <= now:
                 heapq.heappop(timers)[2]()
 
+    def _flush(self) -> None:
+        while self.dirty:
+            self.dirty.pop().flush()
+
     def call_at(self, when: float, function: Callable[[], None]) -> None:
         """Have a function called by the first turn after an instant."""
         self._timer_number += 1
@@ -122,9 +127,11 @@ class Cluster:
         batch = Batch(len(calls))
         try:
             self.catch_up()
-            for call in calls:
+            for number, call in enumerate(calls, 1):
                 call.batch = batch
                 self.submit(call)
+                if not number % EARLY_CALLS:
+                    self._flush()
             while batch.remaining:
                 self.turn(deadline)
                 if self._lost_all and batch.remaining:

@@ -1,0 +1,221 @@
+"""Administration of a cluster: requests to its manager, and its buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from couchbase import exceptions as rc
+from couchbase import transcoder
+from couchbase.blocking import http
+from couchbase.commands import Commands
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.protocol import operations
+from couchbase.protocol.connstr import seeds_from_hosts
+from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.operations import client_error
+from couchbase.result import HttpResult
+from couchbase.user_constants import FMT_BYTES, FMT_JSON, FMT_UTF8
+
+METHMAP = {"GET": 1, "POST": 2, "PUT": 3, "DELETE": 4}
+"""Methods of requests, with numbers as SDK 1.2 had them."""
+
+_BUCKETS = "/pools/default/buckets"
+
+
+class Admin(Commands):
+    """A session with a cluster's manager, as its administrator.
+
+    Blocks. There is no bucket: key-value methods raise ClientTemporaryFailError.
+
+    :param username: the administrator's name.
+    :param password: the administrator's password.
+    :param host: name of any node.
+    :param port: port of its cluster manager.
+    :param ignored: other keywords have no meaning.
+    :raises AuthError: wrong credentials.
+    :raises CouchbaseNetworkError: no connection.
+    """
+
+    def __init__(
+        self, username: str, password: str, host: str = "localhost", port: int = 8091, **ignored: Any
+    ) -> None:
+        for name, text in (("username", username), ("password", password)):
+            if not isinstance(text, str):
+                raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=text)
+        if not isinstance(host, str):
+            raise ArgumentError.pyexc("host must be a str", obj=host)
+        seed = seeds_from_hosts(host, port)[0]
+        self._host, self._port = seed.host, port
+        self._credentials = Credentials(username, password)
+        self._timeout = 75.0
+        # What a bucket's configuration may be asked for tells whether the credentials are good. The
+        # plain form, not the stream that never ends.
+        for path in (f"{_BUCKETS}/default", _BUCKETS):
+            status = self._request_http("GET", path, None, {}).status
+            if status == 401:
+                raise CouchbaseError.rc_to_exctype(rc.AUTH_ERROR)(
+                    {"rc": rc.AUTH_ERROR, "message": f"the cluster refused user {username!r}"}
+                )
+            if status < 300:
+                break
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a request may take."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {type(value).__name__}")
+        if not value > 0:
+            raise ValueError(f"timeout must be above 0, not {value!r}")
+        self._timeout = float(value)
+
+    @property
+    def server_nodes(self) -> list[str]:
+        """``host:port`` of the cluster manager that is asked."""
+        return [f"{self._host}:{self._port}"]
+
+    def http_request(
+        self,
+        path: str,
+        method: str = "GET",
+        content: Any = None,
+        content_type: str = "application/json",
+        response_format: int = FMT_JSON,
+    ) -> HttpResult:
+        """Send a request to the cluster manager.
+
+        :param path: with its query, encoded.
+        :param method: GET, PUT, POST or DELETE.
+        :param content: body, ``str`` or ``bytes``.
+        :param content_type: what the body is.
+        :param response_format: ``FMT_JSON`` (text, if the answer is not JSON), ``FMT_UTF8`` or ``FMT_BYTES``.
+        :raises HTTPError: a status outside 200..299; ``objextra`` is the HttpResult.
+        :raises ArgumentError: a wrong argument.
+        """
+        if not isinstance(path, str):
+            raise ArgumentError.pyexc("path must be a str", obj=path)
+        if method not in METHMAP:
+            raise ArgumentError.pyexc(f"method must be one of {', '.join(METHMAP)}", obj=method)
+        if content is not None and not isinstance(content, (str, bytes)):
+            raise ArgumentError.pyexc("content must be str or bytes", obj=content)
+        if response_format not in (FMT_JSON, FMT_UTF8, FMT_BYTES):
+            raise ArgumentError.pyexc(
+                "response_format is FMT_JSON, FMT_UTF8 or FMT_BYTES", obj=response_format
+            )
+        headers = {} if content is None else {"Content-Type": content_type}
+        body = content.encode() if isinstance(content, str) else content
+        answer = self._request_http(method, path, body, headers)
+        result = HttpResult(0, answer.status, http_value(answer.body, response_format), path)
+        result._maybe_raise()
+        return result
+
+    def _request_http(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        return http.request(
+            self._host,
+            self._port,
+            method,
+            path if path.startswith("/") else "/" + path,
+            credentials=self._credentials,
+            body=body,
+            headers=headers,
+            timeout=self._timeout,
+        )
+
+    # --- buckets ---------------------------------------------------------------------------
+
+    def bucket_list(self) -> HttpResult:
+        """Return the buckets of the cluster: ``value`` is a list of what the manager says of each.
+
+        Beyond SDK 1.2, as are the next two.
+        """
+        return self.http_request(_BUCKETS)
+
+    def bucket_create(
+        self,
+        name: str,
+        bucket_type: str = "couchbase",
+        bucket_password: str = "",
+        replicas: int = 0,
+        ram_quota: int = 100,
+        flush_enabled: bool = False,
+    ) -> HttpResult:
+        """Create a bucket.
+
+        :param bucket_type: ``couchbase``, ``ephemeral`` or ``memcached``.
+        :param bucket_password: where buckets have passwords.
+        :param replicas: how many copies besides the active one.
+        :param ram_quota: megabytes on each node.
+        :param flush_enabled: let all documents be removed with one request.
+        :raises HTTPError: the manager refuses; ``objextra.value`` says why.
+        """
+        _check_name(name)
+        fields: dict[str, Any] = {
+            "name": name,
+            "bucketType": bucket_type,
+            "ramQuotaMB": ram_quota,
+            "replicaNumber": replicas,
+            "flushEnabled": int(flush_enabled),
+        }
+        if bucket_password:
+            fields.update({"authType": "sasl", "saslPassword": bucket_password})
+        return self.http_request(
+            _BUCKETS, "POST", urlencode(fields), content_type="application/x-www-form-urlencoded"
+        )
+
+    def bucket_delete(self, name: str) -> HttpResult:
+        """Delete a bucket with its documents.
+
+        :raises HTTPError: there is none, or the manager refuses.
+        """
+        _check_name(name)
+        return self.http_request(f"{_BUCKETS}/{quote(name, safe='')}", "DELETE")
+
+    # --- what needs a bucket ---------------------------------------------------------------
+
+    def _no_bucket(self, operation: Any, key: Any) -> CouchbaseError:
+        request = operations.Request(operation, key, b"")
+        return client_error(request, rc.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        raise self._no_bucket(request.operation, request.key)
+
+    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        raise self._no_bucket(requests[0].operation, requests[0].key)
+
+    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        raise self._no_bucket(operations.OBSERVE, keys[0][0])
+
+    def _submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *rest: Any) -> Any:
+        raise self._no_bucket(operations.ENDURE, keys[0][0])
+
+    def _submit_stats(self, groups: Sequence[str]) -> Any:
+        raise self._no_bucket(operations.STATS, None)
+
+    def __repr__(self) -> str:
+        return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
+
+
+def http_value(body: bytes, response_format: int) -> Any:
+    """Return the body of an answer as an HttpResult has it.
+
+    :param response_format: ``FMT_JSON``, ``FMT_UTF8`` or ``FMT_BYTES``.
+    """
+    if response_format == FMT_BYTES:
+        return body
+    text = body.decode("utf-8", "replace")
+    if response_format == FMT_UTF8:
+        return text
+    try:
+        return transcoder.decode_json(text)
+    except ValueError:
+        return text
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise ArgumentError.pyexc("a bucket's name is a str that is not empty", obj=name)
