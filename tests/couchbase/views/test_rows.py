@@ -202,6 +202,20 @@ class ParticularAnswersTests(SynchronousTestCase):
             for cut in range(len(body)):
                 self.assertEqual(read(form, [body[:cut], body[cut:]])[0], expected)
 
+    def test_brackets_in_strings_that_fit(self):
+        """One row of two lines, each of which would balance if its strings did not count."""
+        plain = b'{"b":["]",{"c":"}"},\r\n{"d":"{"},"["]}'
+        # The same with strings that end in a backslash on either side of each.
+        escaped = (
+            rb'{"b":["\\","]","\\",{"c":"\\","d":"}","e":"\\"},' + b"\r\n"
+            rb'{"f":"\\","g":"{","h":"\\"},"\\","[","\\"]}'
+        )
+        for row in (plain, escaped):
+            body = b'{"rows":[' + row + b',\r\n{"z":1}\r\n]}'
+            self.assertEqual(read("lines", [body])[0], [row, b'{"z":1}'])
+            self.assertEqual(b",\r\n".join(read("blocks", [body])[0]), row + b',\r\n{"z":1}')
+            self.assertEqual(read("blocks", [body])[1].count, 2)
+
     def test_two_rows_on_a_line(self):
         """They are two rows."""
         body = b'{"rows":[{"a":[{},\n{}]},{"b":1},\n{"c":2}]}'
