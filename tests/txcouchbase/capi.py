@@ -15,6 +15,14 @@ from couchbase.asynchronous.view import AsyncViewBase
 from tests.txcouchbase.test_faults import Node
 from txcouchbase.connection import Connection
 
+OPEN = b'{"total_rows":9,"rows":[\r\n'
+CLOSE = b"\r\n]\r\n}\r\n"
+
+
+def turns(count=3):
+    """Return a Deferred that fires some turns of the reactor later."""
+    return task.deferLater(reactor, 0, lambda: turns(count - 1) if count else None)
+
 
 def head(status=200, length=None, headers=()):
     """Return the head of an answer, chunked unless its length is told."""
