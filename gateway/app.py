@@ -18,6 +18,7 @@ from gateway.batch import Batches
 from gateway.buckets import Buckets
 from gateway.counters import Counters
 from gateway.credentials import Authorizer
+from gateway.designs import Designs
 from gateway.documents import Documents
 from gateway.durability import DurabilityChecks
 from gateway.errors import Fault, Refusal, describe
@@ -30,6 +31,7 @@ from gateway.pool import ConnectionPool
 from gateway.request import Request
 from gateway.response import Response, json_response
 from gateway.routing import Dispatcher, mount
+from gateway.views import Views
 
 __all__ = ["Gateway"]
 
@@ -56,11 +58,18 @@ _RESOURCE_SEGMENTS = {
     "DurableWriteInProgress": 4,
 }
 
+# The same of /buckets/b/designs/d/views/v.
+_VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
+
 
 def resource_of(request: Request, code: str) -> str:
     """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""
-    segments = _RESOURCE_SEGMENTS.get(code, 0)
     parameters = request.parameters
+    if code in _VIEW_SEGMENTS:
+        segments = _VIEW_SEGMENTS[code]
+        named = [(f"{kind}s", parameters.get(kind)) for kind in ("bucket", "design", "view")]
+        return _joined(named[:segments])
+    segments = _RESOURCE_SEGMENTS.get(code, 0)
     if not segments or "bucket" not in parameters:
         return ""
     named = [
@@ -69,7 +78,11 @@ def resource_of(request: Request, code: str) -> str:
         ("collections", parameters.get("collection", b"_default")),
         ("documents", parameters.get("key")),
     ]
-    return "".join(f"/{kind}/{name.decode('utf-8')}" for kind, name in named[:segments] if name is not None)
+    return _joined(named[:segments])
+
+
+def _joined(named: list[tuple[str, bytes | None]]) -> str:
+    return "".join(f"/{kind}/{name.decode('utf-8')}" for kind, name in named if name is not None)
 
 
 class Gateway:
@@ -113,6 +126,8 @@ class Gateway:
             DurabilityChecks(authorizer, pool),
             Buckets(authorizer, pool),
             Batches(authorizer, pool, clock, now, limits, self.budget, self.count_operation, self._log_bug),
+            Views(authorizer, pool, self.budget, self.count_operation, self._log_bug),
+            Designs(authorizer, pool),
             Health(is_ready),
         ]
         for resource in resources:
@@ -260,7 +275,7 @@ class Gateway:
         return Response(204, [(b"Allow", ", ".join(methods).encode("ascii"))])
 
     def _log_bug(self, failure: Failure) -> None:
-        self.log.failure("an operation of a batch failed", failure=failure)
+        self.log.failure("an operation failed after its answer had begun", failure=failure)
 
     def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
         """Serve a request that Klein dispatched; what ``gateway.routing.mount`` wants."""

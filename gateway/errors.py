@@ -8,6 +8,7 @@ a locked document that is not, 413 with ``InvalidArgument``) is meant: its clien
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
@@ -62,6 +63,8 @@ PROBLEMS = _problems(
         ("ScopeNotFound", 404, Retry.NEVER, "There is no such scope."),
         ("CollectionNotFound", 404, Retry.NEVER, "There is no such collection."),
         ("DocumentNotFound", 404, Retry.NEVER, "There is no such document."),
+        ("DesignDocumentNotFound", 404, Retry.NEVER, "There is no such design document."),
+        ("ViewNotFound", 404, Retry.NEVER, "The design document has no such view."),
         # the document's state
         ("DocumentExists", 409, Retry.NEVER, "The document exists already."),
         ("CasMismatch", 409, Retry.NEVER, "The document is not the version that If-Match names."),
@@ -72,6 +75,9 @@ PROBLEMS = _problems(
         ("DocumentTooDeep", 400, Retry.NEVER, "The document is nested too deep."),
         ("PathMismatch", 400, Retry.NEVER, "The path leads through a value of another type."),
         ("ValueTooLarge", 400, Retry.NEVER, "The document would be larger than the cluster allows."),
+        # views
+        ("InvalidDesignDocument", 400, Retry.NEVER, "The design document cannot be used."),
+        ("ViewFailed", 500, Retry.NEVER, "The view cannot be computed."),
         # durability
         ("DurabilityImpossible", 400, Retry.NEVER, "The bucket does not have that many copies."),
         ("DurabilityAmbiguous", 408, Retry.AMBIGUOUS, "Durability was not reached in time."),
@@ -214,6 +220,60 @@ _RULES = [
 ]
 
 
+class _HttpRule(NamedTuple):
+    """What an HTTP status of the cluster means. Empty or ``None``: any."""
+
+    code: str
+    status: int
+    operations: frozenset[str] = frozenset()
+    words: re.Pattern[str] | None = None
+    """To be found in what the cluster says; its texts differ between versions."""
+
+
+_QUERY = frozenset({"query"})
+_DESIGN_READS = frozenset({"design_get", "design_list"})
+_DESIGN_WRITES = frozenset({"design_create", "design_publish", "design_delete"})
+
+# First match wins; a status that no row has is a ServerError.
+_HTTP_RULES = [
+    _HttpRule("InvalidAuth", 401),
+    _HttpRule("NoWriteAccess", 403, _DESIGN_WRITES),
+    _HttpRule("NoReadAccess", 403),
+    _HttpRule("ViewNotFound", 404, _QUERY, re.compile(r"^View |\bview\b.*\bnot\b", re.IGNORECASE)),
+    _HttpRule("BucketNotFound", 404, words=re.compile(r"no_db_file|requested resource", re.IGNORECASE)),
+    _HttpRule("DesignDocumentNotFound", 404),
+    _HttpRule("InvalidDesignDocument", 400, _DESIGN_WRITES),
+    _HttpRule("InvalidArgument", 400),
+    _HttpRule("PayloadTooLarge", 413),
+    _HttpRule("ViewFailed", 500, _QUERY),
+    _HttpRule("TemporarilyUnavailable", 503),
+]
+
+_EXPLAINED_BY_CLUSTER = frozenset({"InvalidArgument", "InvalidDesignDocument", "ViewFailed"})
+
+_MAX_REASON = 2000
+
+
+def _of_http(error: sdk.HTTPError, operation: str) -> tuple[Problem, str]:
+    """Return problem and message for an HTTP answer of the cluster outside 200..299."""
+    answer = error.objextra
+    status = getattr(answer, "http_status", 0)
+    value = getattr(answer, "value", None)
+    if isinstance(value, dict):
+        value = value.get("reason") or value.get("error")
+    reason = str(value or "").strip()
+    for rule in _HTTP_RULES:
+        if (
+            status == rule.status
+            and (not rule.operations or operation in rule.operations)
+            and (rule.words is None or rule.words.search(reason))
+        ):
+            problem = PROBLEMS[rule.code]
+            told = reason[:_MAX_REASON] if rule.code in _EXPLAINED_BY_CLUSTER else ""
+            return problem, told or problem.text
+    return PROBLEMS["ServerError"], f"The cluster answered with HTTP status {status}."
+
+
 @lru_cache(maxsize=1024)
 def _problem_of(
     kind: type[BaseException], operation: str, status: int | None, rc: int, cas_given: bool, durable: bool
@@ -293,13 +353,19 @@ def describe(
     """
     if isinstance(error, Refusal):
         return Fault(error.problem, error.message, None, None, error.problem.retry, False)
+    if isinstance(error, sdk.HTTPError):
+        problem, message = _of_http(error, operation)
+        return Fault(problem, message, error.rc, "HTTPError", problem.retry, False)
     if isinstance(error, sdk.CouchbaseError):
         problem = _problem_of(_kind(error), operation, error.status, error.rc, cas_given, durable)
-        retry = Retry.AMBIGUOUS if error.ambiguous and problem.retry is Retry.SAFE else problem.retry
+        in_doubt = error.ambiguous or operation in _DESIGN_WRITES
+        retry = Retry.AMBIGUOUS if in_doubt and problem.retry is Retry.SAFE else problem.retry
         # The exception's own words may quote the document; the table's never do.
         message = problem.text
         if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
             message = error.message
+        elif operation in _DESIGN_WRITES and isinstance(error, sdk.TimeoutError) and error.message:
+            message = error.message  # tells whether the change was made
         elif problem.code == "ServerError":
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)

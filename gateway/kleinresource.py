@@ -59,7 +59,7 @@ class _Sink:
 
     def abort(self) -> None:
         self._request.unregisterProducer()
-        self._request.transport.abortConnection()
+        self._request.channel.loseConnection()
 
     def pauseProducing(self) -> None:
         self._producer.pause()

@@ -24,7 +24,10 @@ class BodySink(Protocol):
         """The body is complete."""
 
     def abort(self) -> None:
-        """The body cannot be completed: close the connection so that the caller sees the cut."""
+        """The body cannot be completed: close the connection so that the caller sees the cut.
+
+        What was written before is delivered.
+        """
 
 
 class BodyProducer(Protocol):

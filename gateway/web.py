@@ -193,6 +193,14 @@ class GatewayChannel(http.HTTPChannel):
         if self.transport is not None:
             self.transport.abortConnection()
 
+    def cut(self) -> None:
+        """Close once what was written is sent: an answer without its end, which chunks make visible."""
+        if self.transport is not None:
+            self.unregisterProducer()
+            self._stall_deadline = None
+            self._deadline = self.site.clock.seconds() + self.site.gateway.limits.stall_seconds
+            self.loseConnection()
+
     def expire(self, now: float) -> None:
         """Close the connection if a deadline has passed."""
         if self._stall_deadline is not None and now >= self._stall_deadline:

@@ -370,7 +370,7 @@ class GatewayRequest(TwistedRequest):
     def abort_parts(self) -> None:
         """A produced body cannot be completed."""
         self._producer_body = None
-        self.channel.abort()
+        self.channel.cut()
 
     def _finished_answer(self) -> None:
         self._answered = True

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import gateway.documents
 import gateway.durability
 import gateway.locks
+import gateway.viewparams
 from gateway.batchops import OPERATIONS
 from gateway.errors import PROBLEMS
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
@@ -78,6 +79,15 @@ class RestTests(SynchronousTestCase):
         ):
             for member in members:
                 self.assertIn(f"`{member}`", bodies[name])
+
+    def test_view_parameters(self) -> None:
+        """Each once, with its other name."""
+        documented = {
+            cells[0].strip("`"): cells[1].strip("`") for cells in rows(page("rest-api.md"), "view parameter")
+        }
+        others = {name: other for other, name in gateway.viewparams.ALIASES.items()}
+        there = {name: others.get(name, "") for name in gateway.viewparams.PARAMETERS}
+        self.assertEqual(documented, there)
 
     def test_batch_operations(self) -> None:
         """Every operation, with its members."""

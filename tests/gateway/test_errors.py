@@ -12,6 +12,7 @@ from couchbase.protocol.constants import Status
 from gateway.errors import PROBLEMS, Retry, describe, public_code
 from gateway.limits import Limits
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, raw_request, read_reply
+from tests.gateway.viewsupport import ViewSite, http_error, reply_of
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 
@@ -147,6 +148,22 @@ class EveryCodeTests(SynchronousTestCase):
                 self.assertEqual(told["rc"], given[0].rc)
                 self.assertIsInstance(given[0], getattr(sdk, told["exception"]))
 
+    def test_by_views(self) -> None:
+        """What the view engine can say; the rest is in test_views and test_designs."""
+        for code, failure in (
+            ("DesignDocumentNotFound", http_error(404, "missing", "not_found")),
+            ("ViewNotFound", http_error(404, "View `v` not defined in `_design/d`.", "not_found")),
+            ("ViewFailed", http_error(500, "Reducer: no number")),
+        ):
+            site = ViewSite()
+            client = site.ask()
+            site.streams[0].fail(failure)
+            self.check(code, reply_of(client))
+        answers = {"design_get": Answer({}), "design_create": http_error(400, "no map")}
+        self.check(
+            "InvalidDesignDocument", Site(answers).request("PUT", "/v1/buckets/b/designs/d", b'{"views":{}}')
+        )
+
     def test_by_credentials(self) -> None:
         """401 has a challenge."""
         reply = Site(authorizer=passthrough()).request("GET", DOCUMENT)
@@ -183,7 +200,14 @@ class EveryCodeTests(SynchronousTestCase):
 
     def test_zz_all_codes_were_produced(self) -> None:
         """No code of the table is one that is never sent."""
-        for name in ("by_request_and_cluster", "by_credentials", "by_limits", "by_time", "by_a_bug"):
+        for name in (
+            "by_request_and_cluster",
+            "by_views",
+            "by_credentials",
+            "by_limits",
+            "by_time",
+            "by_a_bug",
+        ):
             getattr(self, f"test_{name}")()
         self.assertEqual(self.produced, set(PROBLEMS))
 

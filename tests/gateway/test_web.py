@@ -410,7 +410,7 @@ class StreamTests(WebTestCase):
         self.site.send(client, raw_request("GET", "/produce"))
         assert self.plugin.producer.sink is not None
         self.plugin.producer.sink.abort()
-        self.assertTrue(client.aborted)
+        self.assertEqual((client.protocol, client.aborted), (None, False))
         self.assertNotIn(b"\r\n0\r\n", client.value())
 
     def test_produced_body_hang_up_and_head(self) -> None:
