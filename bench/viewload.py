@@ -1,9 +1,10 @@
 """Reads the answer to a view query over HTTP, in a process of its own, and does not look into it.
 
-    python -m bench.viewload URL ACCEPT PID...
+    python -m bench.viewload URL ACCEPT PAUSE PID...
 
-Prints a JSON object: seconds until the first row and until the end, rows, bytes, the CPU seconds that this
-process used; and for each PID how much its resident size grew, in bytes, from the first row to the last.
+Sleeps for PAUSE seconds, reading nothing, after each piece that came. Prints a JSON object: seconds until the
+first row and until the end, rows, bytes, the CPU seconds that this process used; and for each PID how much
+its resident size grew, in bytes, from the first row to the last.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ SAMPLE_SECONDS = 0.02
 class Answer:
     """What came so far.
 
+    :param pause: seconds to sleep after each piece.
     :param pids: processes whose size is watched from the first row on.
     """
 
-    def __init__(self, pids: list[int]) -> None:
+    def __init__(self, pause: float, pids: list[int]) -> None:
         self.begun = time.perf_counter()
         self.first: float | None = None
         self.rows = 0
         self.bytes = 0
         self._tail = b""
+        self._pause = pause
         self._pids = pids
         self._before: dict[int, int] = {}
         self.growth: dict[int, int] = {}
@@ -50,6 +53,8 @@ class Answer:
             self.first = time.perf_counter() - self.begun
             self._before = {pid: resident_bytes(pid) for pid in self._pids}
             self.growth = dict.fromkeys(self._pids, 0)
+        if self._pause:
+            time.sleep(self._pause)
 
     def sample(self) -> None:
         """Look how large the processes are."""
@@ -63,10 +68,10 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def load(url: str, accept: str, pids: list[int]) -> None:
+async def load(url: str, accept: str, pause: float, pids: list[int]) -> None:
     """Read one answer, and print what there is to say about it."""
     used = cpu_seconds()
-    answer = Answer(pids)
+    answer = Answer(pause, pids)
     sampling = LoopingCall(answer.sample)
     sampling.start(SAMPLE_SECONDS)
     headers = Headers({"Accept": [accept]})
@@ -93,5 +98,5 @@ async def load(url: str, accept: str, pids: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    url, accept, *pids = sys.argv[1:]
-    react(lambda reactor: ensureDeferred(load(url, accept, [int(pid) for pid in pids])))
+    url, accept, pause, *pids = sys.argv[1:]
+    react(lambda reactor: ensureDeferred(load(url, accept, float(pause), [int(pid) for pid in pids])))
