@@ -165,6 +165,7 @@ SETTINGS = [
     Setting("sample", _existing_file, None, "Documents to load into the embedded node's bucket."),
     Setting("insecure", None, False, "Allow --auth none on addresses other than loopback."),
     Setting("timeout", _seconds, 2.5, "Time for one operation at the cluster, in seconds."),
+    Setting("views-timeout", _seconds, 75.0, "For which a view may send nothing, in seconds."),
     Setting("verify-seconds", _seconds, 300.0, "After which a caller's password is checked again."),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting("without-plugin", _text, [], "Leave a plugin out.", repeatable=True),
@@ -235,6 +236,7 @@ class Settings:
     sample: str | None
     insecure: bool
     timeout: float
+    views_timeout: float
     verify_seconds: float
     access_log: bool
     without_plugin: list[str]

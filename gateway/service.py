@@ -229,6 +229,7 @@ class GatewayService(Service):
         )
         # The transcoder would hand values through as well; this way it is not even asked.
         connection.data_passthrough = True
+        connection.views_timeout = self._settings.views_timeout
         return connection
 
     def _is_ready(self) -> Deferred[str | None]:
