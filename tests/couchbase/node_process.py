@@ -32,7 +32,7 @@ class Lifeline(Protocol):
 def start(options):
     """Start a node and say where it is."""
     node = EmbeddedNode(
-        None,
+        options.get("data_dir"),
         nodes=options.get("nodes", 1),
         replicas=options.get("replicas", 0),
         users=[("Administrator", "password")],
