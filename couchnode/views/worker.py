@@ -40,7 +40,7 @@ from couchnode.views.files import File, Files, NotOwnedError, Readers
 from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.query import Query, Refused
 from couchnode.views.reducers import Call, ReductionError
-from couchnode.views.sandboxes import BuildError, FunctionError, Limits, MapOutput, SandboxPool
+from couchnode.views.sandboxes import BuildError, FunctionError, Limits, MapOutput, SandboxError, SandboxPool
 from couchnode.views.wire import Blocked, FrameError, Wire
 
 MAX_QUERIES = 64
@@ -133,8 +133,8 @@ class Worker:
                 raise ConnectionResetError("nobody waits for the answer")
             try:
                 return self.pool.reduce_many(design, source, calls)
-            except FunctionError as error:
-                raise ReductionError(error.reason) from error
+            except (FunctionError, SandboxError) as error:
+                raise ReductionError(str(error)) from error
 
         try:
             indexes = list(zip(arguments["indexes"], readers, strict=True))

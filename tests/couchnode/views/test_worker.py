@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import struct
 import threading
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from couchnode.views.index import IndexReader, ViewIndex
+from couchnode.views.wire import Blocked, Wire
 from tests.couchnode.views.indexes import PATIENCE_SECONDS, Peer, WorkerProcess, change, stored, text
 
 MAP = "function (doc, meta) { if ('k' in doc) emit(doc.k, doc.v); }"
@@ -132,7 +134,8 @@ class ActivitiesTests(_Case):
         """A function in JavaScript gets keys with ids, and its own results."""
         source = (
             "function (keys, values, rereduce) { return rereduce"
-            " ? [values.length, sum(values.map(function (v) { return v[1]; }))] : [keys[0][1], sum(values)]; }"
+            " ? [values.length, sum(values.map(function (v) { return v[1]; }))]"
+            " : [keys[0][1], sum(values)]; }"
         )
         view = self.view(reduce=source)
         self.apply(
@@ -360,6 +363,39 @@ class TroubleTests(_Case):
         ):
             self.assertRaises(AssertionError, WorkerProcess, self.folder, *limits)
             self.assertIn(told, Path(self.folder, "stderr").read_text())
+
+
+class WireTests(TestCase):
+    """Peers that take nothing."""
+
+    def test_a_blocked_send_pauses_once_and_then_gives_up(self) -> None:
+        """The snapshot is given up first, the connection later."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        pauses: list[int] = []
+        self.assertRaises(
+            Blocked, Wire(ours).send_data, bytes(10_000_000), 0.05, 0.01, lambda: pauses.append(1)
+        )
+        self.assertEqual([1], pauses)
+
+    def test_a_send_goes_on_when_the_peer_reads_again(self) -> None:
+        """After a pause everything arrives, in order."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        theirs.settimeout(PATIENCE_SECONDS)
+        body = os.urandom(3_000_000)
+        received = bytearray()
+
+        def read() -> None:
+            while len(received) < len(body) + 4:
+                received.extend(theirs.recv(65536))
+
+        reader = threading.Thread(target=read, daemon=True)
+        Wire(ours).send_data(body, PATIENCE_SECONDS, 0.01, reader.start)
+        reader.join(PATIENCE_SECONDS)
+        self.assertEqual(struct.pack("!I", len(body)) + body, bytes(received))
 
 
 class EndTests(_Case):
