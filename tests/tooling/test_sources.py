@@ -109,6 +109,8 @@ DISTRIBUTIONS = {
     "service_identity": "Twisted",
     "zope": "zope.interface",
     "prometheus_client": "prometheus-client",
+    "icu": "pyicu-wheels",
+    "py_mini_racer": "mini-racer",
 }
 
 
