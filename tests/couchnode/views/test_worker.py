@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import struct
 import threading
 from functools import cached_property
@@ -287,6 +288,10 @@ class TroubleTests(_Case):
         peer.close()
         self.worker.stop()
         del self.worker
+        # The worker leaves its log, whose pages would hide those that are damaged here.
+        connection = sqlite3.connect(view["path"])
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
         with open(view["path"], "r+b") as file:
             file.seek(8192 * 5)
             file.write(os.urandom(8192 * 20))
