@@ -83,6 +83,10 @@ class ViewNode(Server):
             raise RuntimeError(f"{method} {path} answered {response.status} {text[:300]!r}")
         return answer
 
+    def hang_up(self) -> None:
+        """Close the connection; the next request opens one. The node closes those that are idle for long."""
+        self._http.close()
+
     def design(self, bucket: str, name: str, document: dict[str, Any]) -> None:
         """Store a design document."""
         self.ask("PUT", f"/{bucket}/_design/{name}", document)
@@ -343,6 +347,7 @@ def main() -> None:
             if part != "map" and not filled:
                 print(f"\n{fill(node, sizes)}")
                 filled = True
+            node.hang_up()
             print(f"\n-- {part}: {PARTS[part](node, sizes)}", flush=True)
 
 
