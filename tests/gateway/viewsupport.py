@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
 from couchbase import exceptions as sdk
 from couchbase.exceptions import HTTPError
 from couchbase.result import HttpResult
@@ -134,3 +137,12 @@ def row(docid: str, key: Any = None, value: Any = None) -> dict[str, Any]:
 
 
 TIMED_OUT = sdk.CouchbaseError.rc_to_exctype(sdk.ETIMEDOUT)({"rc": sdk.ETIMEDOUT})
+
+
+LINES = "application/x-ndjson"
+EVENTS = "text/event-stream"
+
+
+def hang_up(client: Transport) -> None:
+    """The client closes its connection."""
+    client.protocol.connectionLost(Failure(ConnectionDone()))
