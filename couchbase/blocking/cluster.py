@@ -151,7 +151,7 @@ class Cluster:
     def catch_up(self) -> None:
         """See what arrived since the last call: lost connections, new maps."""
         now = self.seconds()
-        if now - self._turned_at > IDLE_SECONDS:
+        if now - self._turned_at > IDLE_SECONDS and not self.closed:
             self.turn(now)
             self._turned_at = now
             if self._asked_at and now - self._asked_at > POLL_SECONDS:

@@ -36,7 +36,7 @@ def start(options):
         nodes=options.get("nodes", 1),
         replicas=options.get("replicas", 0),
         users=[("Administrator", "password")],
-        buckets=[("default", None), ("secret", "hush")],
+        buckets=[("default", None), ("secret", "hush"), ("open", None)],
     )
     yield node.start()
     StandardIO(Lifeline(node))

@@ -7,8 +7,10 @@ itself is run by ``COUCHNODE_PYTHON`` if that names an interpreter.
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from unittest import TestCase
@@ -21,10 +23,15 @@ ROOT = Path(__file__).parent.parent.parent
 class NodeProcess:
     """A running node.
 
+    :param disk: keep documents in a folder, so that they can be persisted.
     :param options: see :mod:`tests.couchbase.node_process`.
     """
 
-    def __init__(self, **options):
+    def __init__(self, disk=False, **options):
+        if disk:
+            options["data_dir"] = folder = tempfile.mkdtemp()
+            # Functions are called in the reverse order: this one after the node has ended.
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._process = subprocess.Popen(
             [
                 os.environ.get("COUCHNODE_PYTHON", sys.executable),

@@ -1,0 +1,167 @@
+"""The administrator's session."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from couchbase import FMT_BYTES, FMT_UTF8, Connection
+from couchbase.admin import Admin
+from couchbase.exceptions import (
+    ArgumentError,
+    AuthError,
+    BucketNotFoundError,
+    ClientTemporaryFailError,
+    CouchbaseError,
+    CouchbaseNetworkError,
+    HTTPError,
+)
+from couchbase.result import HttpResult
+from tests.couchbase.support import ConnectionTestCase
+from tests.couchbase.test_connection_connecting import closed_port
+
+
+class AdminTests(ConnectionTestCase):
+    """Section 15 of the reference."""
+
+    def setUp(self):
+        super().setUp()
+        self.port = self.node.rest_ports[0]
+        self.admin = Admin("Administrator", "password", "127.0.0.1", self.port)
+
+    def test_credentials(self):
+        """Checked by the constructor."""
+        self.assertRaises(AuthError, Admin, "Administrator", "wrong", "127.0.0.1", self.port)
+        self.assertRaises(AuthError, Admin, "nobody", "password", host="127.0.0.1", port=self.port)
+        with self.assertRaises(CouchbaseNetworkError):
+            Admin("Administrator", "password", host="127.0.0.1", port=closed_port())
+        self.assertRaises(ArgumentError, Admin, None, "x")
+        Admin("Administrator", "password", "127.0.0.1", self.port, whatever=1)
+
+    def test_request(self):
+        """The result, its format and its path as given."""
+        result = self.admin.http_request("pools")
+        self.assertIs(type(result), HttpResult)
+        self.assertEqual((result.http_status, result.success, result.done), (200, True, True))
+        self.assertEqual((result.url, result.key, result.headers), ("pools", "pools", None))
+        self.assertIsInstance(result.value, dict)
+        text = self.admin.http_request("/pools", response_format=FMT_UTF8).value
+        self.assertIsInstance(text, str)
+        data = self.admin.http_request("/pools", response_format=FMT_BYTES).value
+        self.assertIsInstance(data, bytes)
+
+    def test_failed_request(self):
+        """HTTPError with the result."""
+        with self.assertRaises(HTTPError) as caught:
+            self.admin.http_request("/no/such/page")
+        error = caught.exception
+        self.assertEqual(error.objextra.http_status, 404)
+        self.assertEqual((error.rc, error.key), (0, "/no/such/page"))
+        self.assertFalse(error.objextra.success)
+
+    def test_arguments(self):
+        """ArgumentError."""
+        for args in (
+            (None,),
+            (5,),
+            ("/pools", "get"),
+            ("/pools", "HEAD"),
+            ("/pools", "POST", {}),
+            ("/", "GET", 5),
+        ):
+            self.assertRaises(ArgumentError, self.admin.http_request, *args)
+        self.assertRaises(ArgumentError, self.admin.http_request, "/pools", response_format=99)
+
+    def test_buckets(self):
+        """Made, listed, used, removed."""
+        self.admin.bucket_create("made", bucket_password="sesame", replicas=0)
+        try:
+            self.assertIn("made", [bucket["name"] for bucket in self.admin.bucket_list().value])
+            cb = self.connect(bucket="made")
+            self.assertTrue(cb.set("k", 1).success)
+            other = Connection(bucket="made", host="127.0.0.1", port=self.port, password="sesame")
+            self.addCleanup(other._close)
+            self.assertEqual(other.get("k").value, 1)
+            with self.assertRaises(HTTPError):
+                self.admin.bucket_create("made")
+        finally:
+            self.admin.bucket_delete("made")
+        self.assertRaises(HTTPError, self.admin.bucket_delete, "made")
+        self.assertRaises(BucketNotFoundError, self.connect, bucket="made")
+        self.assertRaises(ArgumentError, self.admin.bucket_delete, "")
+
+    def test_no_documents(self):
+        """Key-value methods raise a CouchbaseError."""
+        for operation in (
+            lambda: self.admin.set("k", 1),
+            lambda: self.admin.get("k"),
+            lambda: self.admin.append("k", "x"),
+            lambda: self.admin.delete("k"),
+            lambda: self.admin.unlock("k", 1),
+            lambda: self.admin.get_multi(["k"]),
+            lambda: self.admin.observe("k"),
+            lambda: self.admin.endure("k"),
+            lambda: self.admin.stats(),
+        ):
+            self.assertRaises(ClientTemporaryFailError, operation)
+
+    def test_members(self):
+        """Those of connections."""
+        self.assertEqual(self.admin.server_nodes, [f"127.0.0.1:{self.port}"])
+        self.admin.timeout = 5
+        self.assertEqual(self.admin.timeout, 5.0)
+        self.assertRaises(ValueError, setattr, self.admin, "timeout", 0)
+        self.assertRaises(TypeError, setattr, self.admin, "timeout", "x")
+        self.assertTrue(repr(self.admin).startswith("<couchbase.admin.Admin nodes="))
+
+
+class Script(BaseHTTPRequestHandler):
+    """Answers by path."""
+
+    def do_GET(self):
+        """Redirect, or serve nonsense."""
+        count = int(self.path.rsplit("/", 1)[-1]) if self.path.startswith("/again/") else 0
+        if self.path == "/text":
+            self.reply(200, b"no JSON")
+        elif self.path == "/garbage":
+            self.wfile.write(b"\x80\x81garbage\r\n\r\n")
+        elif self.path == "/empty" or not count:
+            self.reply(200, b"")
+        else:
+            self.reply(302, b"", ("Location", f"/again/{count - 1}"))
+
+    def reply(self, status, body, *headers):
+        """Send one answer."""
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):
+        """Say nothing."""
+
+
+class ScriptedTests(ConnectionTestCase):
+    """Answers that the embedded node does not give."""
+
+    def setUp(self):
+        server = HTTPServer(("127.0.0.1", 0), Script)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        self.admin = Admin("a", "b", "127.0.0.1", server.server_address[1])
+
+    def test_redirects(self):
+        """Three are followed, the URL stays; a fourth is too many."""
+        self.assertEqual(self.admin.http_request("/again/3").url, "/again/3")
+        with self.assertRaises(CouchbaseError) as caught:
+            self.admin.http_request("/again/4")
+        self.assertEqual(caught.exception.rc, 0x29)
+
+    def test_bodies(self):
+        """Text that is no JSON, nothing at all, and no HTTP."""
+        self.assertEqual(self.admin.http_request("/text").value, "no JSON")
+        self.assertEqual(self.admin.http_request("/empty", response_format=FMT_BYTES).value, b"")
+        with self.assertRaises(CouchbaseNetworkError):
+            self.admin.http_request("/garbage")
