@@ -1,0 +1,145 @@
+"""Nodes that do as they are told, in threads: for faults that no real node has on demand."""
+
+import json
+import socket
+import threading
+
+from couchbase.protocol.constants import Feature, Opcode
+from couchbase.protocol.frames import FrameReader, encode_request, encode_response
+
+_FEATURES = (Feature.XERROR, Feature.SELECT_BUCKET, Feature.DUPLEX, Feature.CLUSTERMAP_CHANGE_NOTIFICATION)
+
+
+class Peer:
+    """One client's connection, as its node sees it."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def answer(self, frame, status=0, **fields):
+        """Answer a request."""
+        self.write(encode_response(frame.opcode, status, opaque=frame.opaque, **fields))
+
+    def push(self, config):
+        """Send a cluster map that nobody asked for."""
+        self.write(encode_request(0x01, value=config, magic=0x82, key=b"b"))
+
+    def write(self, data):
+        """Send bytes; a client that is gone is no fault of the test."""
+        try:
+            self.sock.sendall(data)
+        except OSError:
+            pass
+
+    def cut(self):
+        """Close the connection."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.sock.close()
+
+
+class ScriptedNode:
+    """Listens on a port of its own; knows the handshake, and asks ``script(peer, frame)`` for the rest.
+
+    :param context: an ``ssl.SSLContext`` to serve TLS with.
+    """
+
+    def __init__(self, context=None):
+        self.seen = []
+        self.peers = []
+        self.rev = 1
+        self.cluster = [self]
+        self.rows = [[0]]
+        self.features = _FEATURES
+        self.gives_config = True
+        self.greets = True
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._stopped = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def string(self):
+        """Its connection string."""
+        return f"couchbase{'s' if self._context else ''}://127.0.0.1:{self.port}"
+
+    def script(self, peer, frame):
+        """Succeed."""
+        peer.answer(frame, extras=bytes(4) if frame.opcode == Opcode.GET else b"", cas=1, value=b"1")
+
+    def config(self):
+        """Return the cluster map."""
+        service = "kvSSL" if self._context else "kv"
+        nodes = [{"hostname": "127.0.0.1", "services": {service: node.port}} for node in self.cluster]
+        servers = [f"127.0.0.1:{node.port}" for node in self.cluster]
+        replicas = len(self.rows[0]) - 1
+        server_map = {"numReplicas": replicas, "serverList": servers, "vBucketMap": self.rows}
+        return json.dumps(
+            {"rev": self.rev, "name": "b", "nodesExt": nodes, "vBucketServerMap": server_map}
+        ).encode()
+
+    def cut(self):
+        """Close every connection."""
+        for peer in list(self.peers):
+            peer.cut()
+
+    def stop(self):
+        """Stop listening, and close every connection."""
+        self._stopped = True
+        try:
+            # Wakes the thread that accepts.
+            self._listening.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._listening.close()
+        self.cut()
+
+    def _accept(self):
+        while not self._stopped:
+            try:
+                sock, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        try:
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_side=True)
+        except OSError:
+            return
+        peer = Peer(sock)
+        self.peers.append(peer)
+        reader = FrameReader()
+        while True:
+            try:
+                data = sock.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                self.peers.remove(peer)
+                sock.close()
+                return
+            for frame in reader.feed(data):
+                self._handle(peer, frame)
+
+    def _handle(self, peer, frame):
+        if not self.greets:
+            return
+        if frame.opcode == Opcode.HELLO:
+            peer.answer(frame, value=b"".join(int(code).to_bytes(2, "big") for code in self.features))
+        elif frame.opcode == Opcode.GET_CLUSTER_CONFIG:
+            if self.gives_config:
+                peer.answer(frame, value=self.config())
+            else:
+                peer.answer(frame, 0x81)
+        elif frame.opcode in (Opcode.SELECT_BUCKET, Opcode.GET_ERROR_MAP, Opcode.SASL_AUTH):
+            peer.answer(frame)
+        elif frame.opcode == Opcode.SASL_LIST_MECHS:
+            peer.answer(frame, value=b"PLAIN")
+        else:
+            self.seen.append(frame)
+            self.script(peer, frame)
