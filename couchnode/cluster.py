@@ -231,7 +231,7 @@ class Cluster:
         :return: fires when every bucket is warmed up. Commands that come before are answered "temporary
             failure" by the buckets concerned.
         """
-        return self._changes.run(self._start)
+        return self._change(self._start)
 
     @inlineCallbacks
     def _start(self) -> Steps:
@@ -264,7 +264,7 @@ class Cluster:
             ``default`` without credentials; ``None``: no such user.
         :return: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
         """
-        return self._changes.run(self._create_bucket, definition, password)
+        return self._change(self._create_bucket, definition, password)
 
     @inlineCallbacks
     def _create_bucket(self, definition: BucketDefinition, password: str | None) -> Steps:
@@ -309,7 +309,7 @@ class Cluster:
 
         :return: fires when the files are gone too. Fails with :class:`NoSuchBucket`.
         """
-        return self._changes.run(self._delete_bucket, name)
+        return self._change(self._delete_bucket, name)
 
     @inlineCallbacks
     def _delete_bucket(self, name: str) -> Steps:
@@ -339,7 +339,7 @@ class Cluster:
         :param change: current settings -> new ones; called when it is this change's turn.
         :return: fires when the settings hold. Fails with :class:`NoSuchBucket` or :class:`DefinitionError`.
         """
-        return self._changes.run(self._edit_bucket, name, change)
+        return self._change(self._edit_bucket, name, change)
 
     @inlineCallbacks
     def _edit_bucket(self, name: str, change: Callable[[BucketDefinition], BucketDefinition]) -> Steps:
@@ -354,7 +354,7 @@ class Cluster:
         :return: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
             user of that name has nothing to do with the bucket, or :class:`~couchnode.users.UserError`.
         """
-        return self._changes.run(self._set_bucket_password, name, password)
+        return self._change(self._set_bucket_password, name, password)
 
     @inlineCallbacks
     def _set_bucket_password(self, name: str, password: str) -> Steps:
@@ -371,7 +371,7 @@ class Cluster:
         :return: fires when they are gone from disk too. Fails with :class:`NoSuchBucket` or
             :class:`FlushDisabled`.
         """
-        return self._changes.run(self._flush_bucket, name)
+        return self._change(self._flush_bucket, name)
 
     @inlineCallbacks
     def _flush_bucket(self, name: str) -> Steps:
@@ -389,7 +389,7 @@ class Cluster:
         :return: fires when clients have been told. Fails with :class:`NoSuchBucket`, or
             :class:`~couchnode.layout.LayoutError` for rows that cannot be, having changed nothing.
         """
-        return self._changes.run(self._apply_map, name, rows)
+        return self._change(self._apply_map, name, rows)
 
     @inlineCallbacks
     def _apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Steps:
@@ -404,7 +404,7 @@ class Cluster:
         :return: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.views.designs.DesignError`.
         """
-        return self._changes.run(self._put_design, bucket, name, text)
+        return self._change(self._put_design, bucket, name, text)
 
     @inlineCallbacks
     def _put_design(self, name: str, design_name: str, text: bytes) -> Steps:
@@ -421,7 +421,7 @@ class Cluster:
 
         :return: fires when that is on disk. Fails with :class:`NoSuchBucket` or :class:`NoSuchDesign`.
         """
-        return self._changes.run(self._delete_design, bucket, name)
+        return self._change(self._delete_design, bucket, name)
 
     @inlineCallbacks
     def _delete_design(self, name: str, design_name: str) -> Steps:
@@ -440,9 +440,19 @@ class Cluster:
     @inlineCallbacks
     def save(self) -> Steps:
         """Write users and buckets to disk, for a caller who changed users; fires when they are there."""
-        yield self._changes.run(self._save)
+        yield self._change(self._save)
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _change(self, change: Callable[..., Deferred[Any]], *arguments: Any) -> Deferred[Any]:
+        """Make a change when it is its turn.
+
+        Whoever waits for it may be cancelled (a client who hung up), the change itself is not: half done, it
+        would leave the disk with one state and the memory with another, and the next one would begin.
+        """
+        waiter: Deferred[Any] = Deferred()
+        self._changes.run(change, *arguments).addBoth(waiter.callback)
+        return waiter
 
     @inlineCallbacks
     def _publish(self, bucket: Bucket, definition: BucketDefinition, rows: Rows) -> Steps:

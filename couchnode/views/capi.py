@@ -154,6 +154,7 @@ class _ViewInterface:
             assert request.content is not None
             body = request.content.read()
         _, _, text = request.uri.partition(b"?")
+        # Request lines with other bytes do not come this far.
         connection = await self._views.query(
             self._node, bucket, design, view, text.decode("ascii", "replace"), body
         )

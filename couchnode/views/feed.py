@@ -35,19 +35,33 @@ BATCH_CHANGES = 500
 BATCH_BYTES = 1024 * 1024
 """A batch ends at this many changes, or with the value that makes it this long."""
 
+LOOKED_AT = 20_000
+"""Documents looked at between two pauses, whether or not they changed."""
+
+MAX_RECONCILED = 100_000
+"""Keys that one step compares; a vbucket of more documents is indexed anew instead."""
+
+_PIECE = 5000
+_EXPIRED_A_TURN = 2000
+_SPARE_EXPIRIES = 1000
+
 
 class ChangeLog:
     """The keys that changed in one bucket on one node, oldest first, and the expiries to come.
 
     Positions count all changes ever noted; :meth:`since` knows those after :attr:`start`.
+
+    :ivar voids: how often :meth:`forget_all` was called.
     """
 
     def __init__(self, limit: int = MAX_LOGGED_CHANGES) -> None:
         self.start = 0
+        self.voids = 0
         self._entries: list[tuple[int, bytes]] = []
         self._limit = limit
-        self._expiries: list[tuple[int, int, bytes]] = []
-        self._expiring = 0
+        # Only while it is known of all documents there are; it is collected when it is next needed.
+        self._expiries: list[tuple[int, int, bytes]] | None = None
+        self._most_expiries = 0
 
     @property
     def end(self) -> int:
@@ -62,17 +76,18 @@ class ChangeLog:
             dropped = self._limit // 2
             del entries[:dropped]
             self.start += dropped
-        if item.expiry and not item.deleted:
-            self.expect(vbid, item)
-
-    def expect(self, vbid: int, item: Item) -> None:
-        """Take down when a document will expire."""
-        heapq.heappush(self._expiries, (item.expiry, vbid, item.key))
+        if item.expiry and not item.deleted and self._expiries is not None:
+            heapq.heappush(self._expiries, (item.expiry, vbid, item.key))
+            if len(self._expiries) > self._most_expiries:
+                # Documents that are stored again and again leave an entry each time.
+                self._expiries = None
 
     def forget_all(self) -> None:
         """Void every position: the vbuckets are not what they were."""
         self.start = self.end + 1
         self._entries = []
+        self.voids += 1
+        self._expiries = None  # those of vbuckets that were not active are not known
 
     def since(self, position: int) -> dict[int, set[bytes]] | None:
         """Return the keys that changed after ``position``, by vbucket; ``None``: not known any more."""
@@ -83,32 +98,57 @@ class ChangeLog:
             changed.setdefault(vbid, set()).add(key)
         return changed
 
-    def expire_due(self, bucket: NodeBucket) -> None:
-        """Delete the documents whose time has come, so that no index shows them."""
-        heap, now = self._expiries, int(bucket.clock.seconds())
-        while heap and heap[0][0] < now:
-            _, vbid, key = heapq.heappop(heap)
-            vbucket = bucket.vbuckets[vbid]
-            if vbucket is not None and vbucket.state == "active":
-                vbucket.get(key)  # on the active copy this deletes what has expired
-        if len(heap) > 2 * bucket.item_count + 1000:
-            # Documents that are stored again and again leave an entry each time.
-            self._expiries = sorted(
-                (item.expiry, vbucket.id, item.key)
-                for vbucket in bucket.vbuckets
-                if vbucket is not None and vbucket.may_expire
-                for item in vbucket.items.values()
-                if item.expiry
-            )
+    def expire_due(self, bucket: NodeBucket) -> Iterator[None]:
+        """Delete the documents whose time has come, so that no index shows them.
 
+        It is done when this ends; it yields between bounded pieces of work.
+        """
+        budget = _EXPIRED_A_TURN
+        while True:
+            if self._expiries is None:
+                yield from self._collect(bucket)
+            heap, now = self._expiries, int(bucket.clock.seconds())
+            while heap and heap[0][0] < now:
+                _, vbid, key = heapq.heappop(heap)
+                vbucket = bucket.vbuckets[vbid]
+                if vbucket is not None and vbucket.state == "active":
+                    vbucket.get(key)  # on the active copy this deletes what has expired
+                budget -= 1
+                if not budget:
+                    yield
+                    budget = _EXPIRED_A_TURN
+                    break
+            else:
+                if heap is not None:
+                    return
 
-def expect_expiries(bucket: NodeBucket, log: ChangeLog) -> None:
-    """Tell a new log of the expiries of documents that are there already."""
-    for vbucket in bucket.vbuckets:
-        if vbucket is not None and vbucket.may_expire:
-            for item in vbucket.items.values():
-                if item.expiry:
-                    log.expect(vbucket.id, item)
+    def _collect(self, bucket: NodeBucket) -> Iterator[None]:
+        """Learn of the expiries of all documents that are there."""
+        expiries: list[tuple[int, int, bytes]] = []
+        self._expiries, self._most_expiries = expiries, 2**62  # changes are noted from now
+        finished = False
+        looked = 0
+        try:
+            for vbucket in list(bucket.vbuckets):
+                if vbucket is None or vbucket.state != "active" or not vbucket.may_expire:
+                    continue
+                items = list(vbucket.items.values())
+                for at in range(0, len(items), _PIECE):
+                    for item in items[at : at + _PIECE]:
+                        if item.expiry:
+                            heapq.heappush(expiries, (item.expiry, vbucket.id, item.key))
+                    looked += _PIECE
+                    if looked >= LOOKED_AT:
+                        yield
+                        looked = 0
+                        if self._expiries is not expiries:
+                            return  # voided meanwhile
+            finished = True
+        finally:
+            if self._expiries is expiries:
+                self._most_expiries = 2 * len(expiries) + _SPARE_EXPIRIES
+                if not finished:
+                    self._expiries = None
 
 
 def gone(bucket: NodeBucket, marks: Mapping[int, Mark], wanted: Collection[int] | None = None) -> list[int]:
@@ -148,16 +188,24 @@ def steps(
         since = mark[1] if mark is not None else 0
         if vbucket.high_seqno == 0 or (mark is not None and vbucket.high_seqno == since):
             continue
-        if changed is not None and mark is not None:
-            found = [_change(vbucket, key) for key in changed.get(vbid, ()) if _has_text_key(key)]
+        new_mark = (vbucket.uuid, _stable_seqno(vbucket))
+        if changed is not None and since:
+            found = _changes_of(vbucket, list(changed.get(vbid, ())))
         else:
             if mark is not None and vbucket.purge_seqno > since:
-                live = [key for key in vbucket.items if _has_text_key(key)]
-                yield "reconcile", {"vb": vbid, "keys": live}
-            found = _changes_after(vbucket, since)
-        new_mark = (vbucket.uuid, _stable_seqno(vbucket))
-        for change in found:
-            if batch.add(change):
+                if len(vbucket.items) > MAX_RECONCILED:
+                    yield "drop", {"vbs": [vbid]}
+                    mark, since = None, 0
+                else:
+                    live = [key for key in vbucket.items if _has_text_key(key)]
+                    yield "reconcile", {"vb": vbid, "keys": live}
+            found = _changes_after(vbucket, since, mark is not None)
+        for piece in found:
+            for change in piece:
+                if batch.add(change):
+                    yield batch.take()
+            batch.looked_at += min(_PIECE, len(vbucket.items) + 1)
+            if batch.looked_at >= LOOKED_AT:
                 yield batch.take()
         if new_mark != mark:
             batch.marks[vbid] = new_mark
@@ -169,6 +217,7 @@ class _Batch:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.marks: dict[int, Mark] = {}
+        self.looked_at = 0
         self._bytes = 0
 
     def add(self, change: Change) -> bool:
@@ -180,7 +229,7 @@ class _Batch:
 
     def take(self) -> Step:
         taken = {"changes": self.changes, "marks": self.marks}
-        self.changes, self.marks, self._bytes = [], {}, 0
+        self.changes, self.marks, self._bytes, self.looked_at = [], {}, 0, 0
         return "apply", taken
 
 
@@ -202,19 +251,26 @@ def _stable_seqno(vbucket: VBucket) -> int:
     return vbucket.high_seqno
 
 
-def _changes_after(vbucket: VBucket, since: int) -> list[Change]:
-    found = [
-        _stored(vbucket.id, item)
-        for item in vbucket.items.values()
-        if item.seqno > since and _has_text_key(item.key)
-    ]
-    if since:
-        found += [
-            _deleted(vbucket.id, item.key, item.seqno)
-            for item in vbucket.tombstones.values()
+def _changes_of(vbucket: VBucket, keys: list[bytes]) -> Iterator[list[Change]]:
+    for at in range(0, len(keys), _PIECE):
+        yield [_change(vbucket, key) for key in keys[at : at + _PIECE] if _has_text_key(key)]
+
+
+def _changes_after(vbucket: VBucket, since: int, deletions: bool) -> Iterator[list[Change]]:
+    """Yield what changed, in pieces; what changes meanwhile is after the mark."""
+    items = list(vbucket.items.values())
+    tombstones = list(vbucket.tombstones.values()) if deletions else []
+    for at in range(0, len(items), _PIECE):
+        yield [
+            _stored(vbucket.id, item)
+            for item in items[at : at + _PIECE]
             if item.seqno > since and _has_text_key(item.key)
         ]
-    return found
+    yield [
+        _deleted(vbucket.id, item.key, item.seqno)
+        for item in tombstones
+        if item.seqno > since and _has_text_key(item.key)
+    ]
 
 
 def _change(vbucket: VBucket, key: bytes) -> Change:

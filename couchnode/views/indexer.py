@@ -6,16 +6,17 @@ what changed (:mod:`couchnode.views.feed`), and lets those wait who want to see 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from couchnode.bucket import NodeBucket
 from couchnode.views.designs import View
-from couchnode.views.feed import ChangeLog, Mark, expect_expiries, gone, steps
+from couchnode.views.feed import ChangeLog, Mark, gone, steps
 from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
 
 OUTSTANDING_STEPS = 2
@@ -23,11 +24,20 @@ OUTSTANDING_STEPS = 2
 
 Marks = dict[int, Mark]
 
+_NO_HISTORY: Mark = (0, 0)
+"""A mark that no vbucket continues."""
+
+
+class IndexGone(WorkerError):
+    """An index was deleted while it was used, with its view or bucket: ask again for what is there now."""
+
 
 class IndexFile:
     """One index: one view of one bucket on one node.
 
     :ivar position: where in the change log it stands; ``None`` if only its marks tell.
+    :ivar failed_at: where in the change log it stood when its build failed last.
+    :ivar clean_at: how often the change log was void when the index was known to hold nothing strange.
     :ivar lock: held by whoever brings it level.
     """
 
@@ -36,6 +46,8 @@ class IndexFile:
         self.view = view
         self.subset = subset
         self.position: int | None = None
+        self.failed_at: int | None = None
+        self.clean_at: int | None = None
         self.lock = DeferredLock()
 
     def request(self, design: str) -> dict[str, Any]:
@@ -61,6 +73,8 @@ class PartIndexer:
         self.folder = folder
         self._worker = worker
         self._files: dict[str, IndexFile] = {}
+        self._expiring = DeferredLock()
+        self._deleting = DeferredLock()
         self._log = Logger()
 
     def file(self, view: View, is_subset: bool) -> IndexFile:
@@ -80,7 +94,9 @@ class PartIndexer:
         log = self.part.change_log
         most = 0
         for view in views:
-            position = self.file(view, False).position
+            file = self.file(view, False)
+            # What failed will fail again, unless something changed.
+            position = file.failed_at if file.position is None else file.position
             if log is None or position is None or position < log.start:
                 return self.part.item_count
             most = max(most, log.end - position)
@@ -92,10 +108,13 @@ class PartIndexer:
         Build errors are kept with the index, and told by queries; they do not fail this.
 
         :param design: names the design document, for the worker.
+        :raises IndexGone: an index was deleted meanwhile.
         :raises WorkerError: the worker could not do it, for example because the disk is full.
         """
         log = self._change_log()
-        log.expire_due(self.part)
+        async with self._expiring:
+            for _ in log.expire_due(self.part):
+                await deferLater(self.part.clock, 0)
         target = log.end
         if self._are_level(files, log, target):
             return
@@ -106,48 +125,84 @@ class PartIndexer:
                 await file.lock.acquire()
                 held.append(file.lock)
             if not self._are_level(files, log, target):
-                await self._update(design, ordered, log)
+                async with self._worker.updates:
+                    await self._update(design, ordered, log)
+                self.check(files)
+        except WorkerError:
+            self.check(files)  # if that is why, it is the better answer
+            raise
         finally:
             for lock in held:
                 lock.release()
 
-    async def clean(self, design: str, files: Sequence[IndexFile]) -> None:
-        """Take out of indexes what is not this node's any more, without looking at what is new."""
-        log = self._change_log()
-        self._make_folder()
-        stale = [file for file in files if file.position is None or file.position < log.start]
-        for file in stale:
-            async with _Held(file.lock):
-                connection = await self._worker.connect()
-                try:
-                    (state,) = await connection.ask(("open", {"indexes": [file.request(design)]}))
-                    strange = gone(self.part, state["marks"], file.subset)
-                    if strange:
-                        await connection.ask(("drop", {"views": [0], "vbs": strange}))
-                finally:
-                    connection.close()
+    async def clean(self, design: str, file: IndexFile) -> None:
+        """Take out of an index what is not this node's any more, without looking at what is new.
 
-    async def forget(self, keep: Collection[IndexFile] = ()) -> None:
-        """Delete all index files but those in ``keep``."""
-        kept = {file.path for file in keep}
-        for name, file in list(self._files.items()):
-            if file.path not in kept:
-                del self._files[name]
-        if not self.folder.is_dir():
+        :raises IndexGone: it was deleted meanwhile.
+        :raises WorkerError: the worker could not do it.
+        """
+        log = self._change_log()
+        if file.clean_at == log.voids or not file.path.exists():
             return
-        paths = [str(path) for path in self.folder.glob("*.sqlite") if path not in kept]
-        if not paths:
-            return
-        connection = await self._worker.connect()
-        try:
-            await connection.ask(("forget", {"paths": paths}))
-        finally:
-            connection.close()
+        # Whoever holds the lock may have indexes open that were clean when they were opened.
+        async with file.lock:
+            if file.clean_at == log.voids:
+                return
+            connection = await self._connect([file])
+            try:
+                (state,) = await connection.ask(("open", {"indexes": [file.request(design)]}))
+                voids = log.voids
+                strange = gone(self.part, state["marks"], file.subset)
+                if strange:
+                    await connection.ask(("drop", {"views": [0], "vbs": strange}))
+                file.clean_at = voids
+            finally:
+                connection.close()
+
+    async def forget(self, wanted: Callable[[], Collection[IndexFile]] = lambda: ()) -> None:
+        """Delete all index files but those that ``wanted`` says are, when it is the turn of this."""
+        async with self._deleting:
+            kept = {file.path for file in wanted()}
+            # Whoever uses one of the others learns of it from here; its file goes only after that.
+            self._files = {name: file for name, file in self._files.items() if file.path in kept}
+            if not self.folder.is_dir():
+                return
+            paths = [str(path) for path in self.folder.glob("*.sqlite") if path not in kept]
+            if not paths:
+                return
+            connection = await self._worker.connect()
+            try:
+                await connection.ask(("forget", {"paths": paths}))
+            finally:
+                connection.close()
+
+    def check(self, files: Collection[IndexFile]) -> None:
+        """Make sure that indexes are still there to be used.
+
+        :raises IndexGone: one is not.
+        """
+        if self.part.state == "closed":
+            raise IndexGone("the bucket was deleted")
+        if any(self._files.get(file.path.stem) is not file for file in files):
+            raise IndexGone("the view was changed or deleted")
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async def _connect(self, files: Collection[IndexFile]) -> WorkerConnection:
+        """Return a connection on which to open indexes; the caller must do so before the reactor turns."""
+        connection = await self._worker.connect()
+        try:
+            async with self._deleting:
+                pass  # a file of the same name must be gone before another is made
+            self.check(files)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as fault:
+            connection.close()
+            raise WorkerError(f"the folder {self.folder} cannot be made: {fault.strerror}") from fault
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _subset(self) -> tuple[int, ...]:
         for vbid, vbucket in enumerate(self.part.vbuckets):
@@ -159,19 +214,25 @@ class PartIndexer:
         log = self.part.change_log
         if log is None:
             log = self.part.change_log = ChangeLog()
-            expect_expiries(self.part, log)
         return log
 
     def _are_level(self, files: Sequence[IndexFile], log: ChangeLog, target: int) -> bool:
         wanted = max(target, log.start)
-        return all(file.position is not None and file.position >= wanted for file in files)
+        for file in files:
+            if file.position is None or file.position < wanted:
+                return False
+            if not file.path.exists():  # somebody deleted it, perhaps because it was damaged
+                return False
+        return True
 
     async def _update(self, design: str, files: Sequence[IndexFile], log: ChangeLog) -> None:
-        self._make_folder()
-        connection = await self._worker.connect()
+        connection = await self._connect(files)
         try:
             states = await connection.ask(("open", {"indexes": [file.request(design) for file in files]}))
             marks: list[Marks] = [state["marks"] for state in states]
+            for file, mark in zip(files, marks, strict=True):
+                if not gone(self.part, mark, file.subset):
+                    file.clean_at = log.voids
             # Indexes that lag behind the others catch up alone: a change of one view makes only that one
             # anew. Then all go on together, and each document is mapped once for all of them.
             lead = max(range(len(files)), key=lambda index: sum(mark[1] for mark in marks[index].values()))
@@ -200,12 +261,12 @@ class PartIndexer:
             positions = [files[index].position for index in views]
             known = [position for position in positions if position is not None]
             changed = log.since(min(known)) if len(known) == len(views) else None
-            position = log.end
+            position, voids = log.end, log.voids
             await self._run(connection, views, common, changed, files[0].subset, failed)
             for index in views:
-                files[index].position = position
+                files[index].position, files[index].clean_at = position, voids
         for index in failed:
-            files[index].position = None
+            files[index].position, files[index].failed_at = None, log.end
 
     async def _run(
         self,
@@ -254,29 +315,21 @@ class PartIndexer:
         return after
 
 
-class _Held:
-    """``async with``: a lock, held."""
-
-    def __init__(self, lock: DeferredLock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> None:
-        await self._lock.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
-
-
 def _common(marks: Sequence[Marks]) -> Marks:
     """Return what all of them have seen."""
     first = marks[0]
     if all(other == first for other in marks):
         return first
-    return {
-        vbid: (uuid, min(other[vbid][1] for other in marks))
-        for vbid, (uuid, _) in first.items()
-        if all(vbid in other and other[vbid][0] == uuid for other in marks)
-    }
+    common = {}
+    for vbid in set().union(*marks):
+        known = [mark[vbid] for mark in marks if vbid in mark]
+        uuid = known[0][0]
+        if any(other != uuid for other, _ in known):
+            common[vbid] = _NO_HISTORY  # they do not even know the same branch: all of them begin again
+        else:
+            # One that has not seen the vbucket begins with it; the others have to hear of deletions too.
+            common[vbid] = uuid, min(seqno for _, seqno in known) if len(known) == len(marks) else 0
+    return common
 
 
 def _groups(indexes: Sequence[int], marks: Sequence[Marks]) -> list[list[int]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -18,13 +20,29 @@ from couchnode.cluster import Cluster
 from couchnode.config import bracketed
 from couchnode.members import Bucket, Node
 from couchnode.metadata import DataDirectory
-from couchnode.views.designs import DesignDocument, View, functions_of, read_design, syntax_error
-from couchnode.views.indexer import IndexFile, PartIndexer
-from couchnode.views.parameters import ViewQuery, parse_query
-from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
+from couchnode.views.designs import DesignDocument, functions_of, read_design, syntax_error
+from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
+from couchnode.views.parameters import parse_query
+from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError, WorkerGone
 
 UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
+
+MAX_QUERIES = 100
+"""Answers that flow at a time; more queries wait for one of them to end."""
+
+QUEUE_SECONDS = 10.0
+"""Longest wait for that, before the query is refused with 503."""
+
+STALLED_SECONDS = 60.0
+"""A client that reads nothing for so long is cut off."""
+
+SLOW_SECONDS = 5.0
+"""... and for so long, if others wait for its place."""
+
+_ATTEMPTS = 3
+_MAX_CHECKS = 8
+_MAX_QUIET_UPDATES = 2
 
 
 class QueryRefused(Exception):
@@ -79,11 +97,18 @@ class Views:
         self._cluster = cluster
         self._directory = directory
         self._temporary: Path | None = None
-        self._worker = Worker(tuple(limits))
+        # Room for those whose end the worker has not seen yet.
+        self._worker = Worker((f"queries={MAX_QUERIES + 28}", *limits))
         self._indexers: dict[tuple[str, int], PartIndexer] = {}
-        self._background: dict[tuple[str, str], Deferred[None]] = {}
+        self._background: dict[object, Deferred[None]] = {}
+        self._places = DeferredSemaphore(MAX_QUERIES)
+        self._checks = DeferredSemaphore(_MAX_CHECKS)
+        self._quiet_updates = DeferredSemaphore(_MAX_QUIET_UPDATES)
+        self._answers: set[WorkerConnection] = set()
         self._updates = LoopingCall(self._update_all)
         self._updates.clock = cluster.clock
+        self._watch = LoopingCall(self._cut_slow, STALLED_SECONDS)
+        self._watch.clock = cluster.clock
         self._stopping = False
         self._log = Logger()
         cluster.on_emptied.append(self._emptied)
@@ -93,12 +118,15 @@ class Views:
     def start(self) -> None:
         """Begin to update indexes automatically."""
         self._updates.start(self.settings.interval_ms / 1000, now=False)
+        if not self._watch.running:
+            self._watch.start(SLOW_SECONDS, now=False)
 
     async def stop(self) -> None:
         """End the worker; queries that are under way are cut."""
         self._stopping = True
-        if self._updates.running:
-            self._updates.stop()
+        for loop in (self._updates, self._watch):
+            if loop.running:
+                loop.stop()
         for running in list(self._background.values()):
             running.cancel()
         await self._worker.stop()
@@ -138,13 +166,14 @@ class Views:
         self._sweep(bucket)
 
     async def _check(self, functions: Sequence[tuple[str, str, str]]) -> None:
-        connection = await self._worker.connect()
-        try:
-            found = await connection.ask(
-                ("check", {"functions": [(kind, source) for _, kind, source in functions]})
-            )
-        finally:
-            connection.close()
+        async with self._checks:
+            connection = await self._worker.connect()
+            try:
+                found = await connection.ask(
+                    ("check", {"functions": [(kind, source) for _, kind, source in functions]})
+                )
+            finally:
+                connection.close()
         for (view, kind, _), text in zip(functions, found, strict=True):
             if text is not None:
                 raise syntax_error(view, kind, text)
@@ -164,6 +193,20 @@ class Views:
         :raises QueryRefused: an unknown design document or view, an impossible range, an index that could not
             be built, an engine that does not work.
         """
+        fault: WorkerError
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._attempt(node, bucket_name, design_name, view_name, text, body)
+            except (IndexGone, WorkerGone) as gone:
+                fault = gone  # what is there now, or the worker that is started next, may well answer
+            except WorkerError as failed:
+                fault = failed
+                break
+        raise QueryRefused(500, "error", str(fault)) from fault
+
+    async def _attempt(
+        self, node: Node, bucket_name: str, design_name: str, view_name: str, text: str, body: bytes | None
+    ) -> WorkerConnection:
         bucket = self._cluster.bucket(bucket_name)
         design = bucket.designs.get(design_name)
         if design is None:
@@ -180,52 +223,92 @@ class Views:
                 f"View `{view_name}` not defined in local design document `_design/{design_name}`.",
             )
         query = parse_query(text, body, view.reduce is not None)
-        try:
-            return await self._query(node, bucket, design, view, query)
-        except WorkerError as fault:
-            raise QueryRefused(500, "error", str(fault)) from fault
-
-    async def _query(
-        self, node: Node, bucket: Bucket, design: DesignDocument, view: View, query: ViewQuery
-    ) -> WorkerConnection:
         is_part = design.is_development and not query.full_set
         sources = self._sources(node, bucket, design, is_part)
         errors: list[dict[str, str]] = []
         label = self._label(bucket, design)
+        files = {source.name: source.indexer.file(view, is_part) for source in sources}
         # A query that does not say how stale it may be sees everything: clients that cannot say it (the
         # official one never does) then read what they wrote.
         if query.stale in (None, "false"):
             sources = await self._bring_level(label, sources, query.connection_timeout_ms / 1000, errors)
         else:
             for source in sources:
-                await source.indexer.clean(label, source.files)
+                await source.indexer.clean(label, files[source.name])
         if errors and query.plan["on_error"] == "stop":
             sources = []
-        connection = await self._worker.connect()
+        connection = await self._answer(
+            {
+                "indexes": [{**files[source.name].request(label), "from": source.name} for source in sources],
+                "query": {**query.plan, "errors": errors},
+            }
+        )
         try:
-            reply = await connection.ask_anything(
-                (
-                    "query",
-                    {
-                        "indexes": [
-                            {**source.indexer.file(view, is_part).request(label), "from": source.name}
-                            for source in sources
-                        ],
-                        "query": {**query.plan, "errors": errors},
-                    },
-                )
-            )
+            for source in sources:
+                # Deleted only after this, an index stays readable for those who have it open.
+                source.indexer.check([files[source.name]])
+        except IndexGone:
+            connection.close()
+            raise
+        if query.stale == "update_after":
+            self._update_later(bucket, design, is_part, node)
+        return connection
+
+    async def _answer(self, request: dict[str, Any]) -> WorkerConnection:
+        """Ask the worker; return the connection on which the body of the answer comes."""
+        await self._place()
+        try:
+            connection = await self._worker.connect()
+        except BaseException:
+            self._places.release()
+            raise
+        self._answers.add(connection)
+
+        def ended(_: None) -> None:
+            self._answers.discard(connection)
+            self._places.release()
+
+        connection.ended.addCallback(ended)
+        try:
+            reply = await connection.ask_anything(("query", request))
         except BaseException:
             connection.close()
             raise
         if reply[0] == "head":
-            if query.stale == "update_after":
-                self._update_later(bucket, design, is_part, node)
             return connection
         connection.close()
         if reply[0] == "refused":
             raise QueryRefused(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
         raise WorkerError(str(reply[1]))
+
+    async def _place(self) -> None:
+        """Wait until there is room for one more answer; those whose clients do not read make room."""
+        patience = QUEUE_SECONDS
+        while True:
+            place = self._places.acquire()
+            if not place.called:
+                self._cut_slow(SLOW_SECONDS, most=len(self._places.waiting))
+            step = min(patience, 1.0)
+            patience -= step
+            try:
+                await place.addTimeout(step, self._cluster.clock)
+                return
+            except DeferredTimeout:
+                if patience <= 0:
+                    raise QueryRefused(
+                        503, "too_many_requests", "too many queries at a time; try again later"
+                    ) from None
+
+    def _cut_slow(self, seconds: float, most: int = MAX_QUERIES) -> None:
+        """Cut off clients, at most so many, that have not read for some time."""
+        before = monotonic() - seconds
+        slow = [
+            (connection.paused_since, id(connection), connection)
+            for connection in self._answers
+            if connection.paused_since is not None and connection.paused_since <= before
+        ]
+        for _, _, connection in sorted(slow)[:most]:
+            connection.cut()
 
     def _sources(self, node: Node, bucket: Bucket, design: DesignDocument, is_part: bool) -> list[_Source]:
         """Return the nodes that take part, the one that was asked first."""
@@ -251,33 +334,31 @@ class Views:
         for waiting in running[1:]:
             waiting.addTimeout(timeout, self._cluster.clock)
         level = []
-        fault: WorkerError | None = None
-        for source, waiting in zip(sources, running, strict=True):
-            try:
-                await waiting
-            except (DeferredTimeout, CancelledError):
-                errors.append({"from": source.name, "reason": "timeout"})
-            except WorkerError as failed:
-                if source is sources[0]:
-                    fault = failed
-                else:
-                    errors.append({"from": source.name, "reason": str(failed)})
-            else:
+        outcomes: Any = await DeferredList(running, consumeErrors=True)
+        for source, (done, failure) in zip(sources, outcomes, strict=True):
+            if done:
                 level.append(source)
-        if fault is not None:
-            raise fault
+            elif source is sources[0] or failure.check(IndexGone, WorkerGone):
+                raise failure.value
+            elif failure.check(DeferredTimeout):
+                errors.append({"from": source.name, "reason": "timeout"})
+            elif failure.check(WorkerError):
+                errors.append({"from": source.name, "reason": str(failure.value)})
+            else:
+                raise failure.value  # CancelledError among them: nobody waits any more
         return level
 
     # ---- updates without a query -----------------------------------------------------------------
 
     def _update_later(self, bucket: Bucket, design: DesignDocument, is_part: bool, node: Node) -> None:
-        key = (bucket.uuid, design.name)
+        key = (bucket.uuid, design.name, is_part)
         if key in self._background or self._stopping:
             return
 
         async def update() -> None:
-            for source in self._sources(node, bucket, design, is_part):
-                await source.indexer.update(self._label(bucket, design), source.files)
+            async with self._quiet_updates:
+                for source in self._sources(node, bucket, design, is_part):
+                    await source.indexer.update(self._label(bucket, design), source.files)
 
         self._run_in_background(key, update)
 
@@ -296,7 +377,7 @@ class Views:
                         break
 
     def _run_in_background(
-        self, key: tuple[str, str], work: Callable[[], Coroutine[Deferred[Any], Any, None]]
+        self, key: object, work: Callable[[], Coroutine[Deferred[Any], Any, None]]
     ) -> None:
         running = Deferred.fromCoroutine(work())
 
@@ -304,7 +385,8 @@ class Views:
             self._background.pop(key, None)
 
         def failed(failure: Any) -> None:
-            if failure.check(CancelledError) is None and not self._stopping:
+            # What is gone, or not there yet, needs no update.
+            if failure.check(CancelledError, IndexGone, QueryRefused) is None and not self._stopping:
                 self._log.error("an index was not updated: {error}", error=failure.value)
 
         self._background[key] = running
@@ -317,8 +399,10 @@ class Views:
         known = self._indexers.get(key)
         if known is None:
             name = bucket.definition.name
-            folder = self._folder(node, name)
-            known = self._indexers[key] = PartIndexer(node.buckets[name], self._worker, folder)
+            part = node.buckets.get(name)
+            if part is None or part.uuid != bucket.uuid:
+                raise QueryRefused(503, "not_ready", f"the bucket is not there yet on {node.address.rest}")
+            known = self._indexers[key] = PartIndexer(part, self._worker, self._folder(node, name))
         return known
 
     def _folder(self, node: Node, bucket: str) -> Path:
@@ -330,17 +414,25 @@ class Views:
 
     def _sweep(self, name: str) -> None:
         """Delete index files that no design document of the bucket needs any more."""
-        bucket = self._cluster.bucket(name)
 
         async def sweep() -> None:
             for node in self._cluster.nodes:
+                bucket = self._cluster.buckets.get(name)
+                if bucket is None:
+                    return
                 indexer = self._indexer(bucket, node)
-                wanted = [view for design in bucket.designs.values() for view in design.views.values()]
-                await indexer.forget(
-                    [indexer.file(view, is_part) for view in wanted for is_part in (False, True)]
-                )
+                await indexer.forget(partial(self._wanted, name, indexer))
 
-        self._run_in_background((bucket.uuid, f"sweep {len(self._background)}"), sweep)
+        self._run_in_background(object(), sweep)
+
+    def _wanted(self, name: str, indexer: PartIndexer) -> list[IndexFile]:
+        designs = self._cluster.bucket(name).designs.values()
+        return [
+            indexer.file(view, is_part)
+            for design in designs
+            for view in design.views.values()
+            for is_part in (False, True)
+        ]
 
     def _emptied(self, name: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._forget(name))
@@ -348,9 +440,9 @@ class Views:
     async def _forget(self, name: str) -> None:
         for (uuid, index), indexer in list(self._indexers.items()):
             if indexer.part.name == name:
-                await indexer.forget()
                 if indexer.part.state == "closed":
                     del self._indexers[uuid, index]
+                await indexer.forget()
 
     def _label(self, bucket: Bucket, design: DesignDocument) -> str:
         return f"{bucket.uuid}/{design.name}"

@@ -11,9 +11,10 @@ import tempfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ProcessDone
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
@@ -28,29 +29,37 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 3.0
 
+MAX_UPDATES = 8
+"""Updates at a time; there are fewer processors and sandboxes than that, so more would only take memory."""
+
+_LOGGED_LINES = 100
+_LOGGED_SECONDS = 10.0
+
 
 class WorkerError(Exception):
     """The view worker could not be reached, ended in the middle, or refused; the text says which."""
 
 
+class WorkerGone(WorkerError):
+    """The view worker ended, or cannot be reached; it is started again by the next activity."""
+
+
 class WorkerConnection(Protocol):
     """One activity at the worker: questions with answers in order, and at the end perhaps a stream of bytes.
 
-    :ivar pending: questions without an answer yet.
+    :ivar ended: fires when the connection is gone.
+    :ivar paused_since: when its stream was paused last (:func:`time.monotonic`), ``None`` while it flows.
     """
 
     def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self.paused_since: float | None = None
         self._buffer = bytearray()
         self._waiting: deque[Deferred[Any]] = deque()
         self._on_data: Callable[[bytes | None], None] | None = None
         self._lost = False
         self._paused = False
         self._delivering = False
-
-    @property
-    def pending(self) -> int:
-        """Number of questions that have no answer yet."""
-        return len(self._waiting)
 
     def ask(self, request: tuple[str, Any]) -> Deferred[Any]:
         """Send a control frame; fires with the answer's second part if its first is ``ok``.
@@ -70,7 +79,7 @@ class WorkerConnection(Protocol):
         """Send a control frame; fires with the whole answer, whatever it is."""
         answer: Deferred[Any] = Deferred()
         if self._lost:
-            answer.errback(WorkerError("the connection to the view worker is gone"))
+            answer.errback(WorkerGone("the connection to the view worker is gone"))
             return answer
         body = marshal.dumps(request)
         assert self.transport is not None
@@ -83,20 +92,27 @@ class WorkerConnection(Protocol):
         self._on_data = on_data
         self._deliver()
         if self._lost:
-            on_data(None)
+            self._tell_cut()
 
     def pause(self) -> None:
         """Read no more for now; the worker then waits."""
         self._paused = True
+        self.paused_since = monotonic()
         if not self._lost:
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resume(self) -> None:
         """Read on."""
         self._paused = False
+        self.paused_since = None
         if not self._lost:
             self.transport.resumeProducing()  # type: ignore[union-attr]
             self._deliver()
+
+    def cut(self) -> None:
+        """End the activity as if the worker had, so that its receiver hears of it."""
+        self._tell_cut()
+        self.close()
 
     def close(self) -> None:
         """End the activity, whatever state it is in."""
@@ -113,7 +129,11 @@ class WorkerConnection(Protocol):
         """Fail whoever waits."""
         self._lost = True
         while self._waiting:
-            self._waiting.popleft().errback(WorkerError("the view worker ended in the middle of its work"))
+            self._waiting.popleft().errback(WorkerGone("the view worker ended in the middle of its work"))
+        self._tell_cut()
+        self.ended.callback(None)
+
+    def _tell_cut(self) -> None:
         if self._on_data is not None:
             on_data, self._on_data = self._on_data, None
             on_data(None)
@@ -156,6 +176,8 @@ class _Process(ProcessProtocol):
         self._log = log
         self._out = b""
         self._errors = b""
+        self._logged_since = 0.0
+        self._logged = 0
 
     def outReceived(self, data: bytes) -> None:
         self._out += data
@@ -166,12 +188,24 @@ class _Process(ProcessProtocol):
         *lines, rest = (self._errors + data).split(b"\n")
         self._errors = rest[-10_000:]
         for line in lines:
-            self._log.warn("view worker: {line}", line=line.decode("utf-8", "replace"))
+            self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        """Log a line, unless there were many lately: a map function can make one of each document."""
+        now = monotonic()
+        if now - self._logged_since >= _LOGGED_SECONDS:
+            if self._logged > _LOGGED_LINES:
+                self._log.warn("view worker: {count} lines more", count=self._logged - _LOGGED_LINES)
+            self._logged_since, self._logged = now, 0
+        self._logged += 1
+        if self._logged <= _LOGGED_LINES:
+            self._log.warn("view worker: {line}", line=line[:2000].decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
         self._ended()
         if not self.ready.called:
-            self.ready.errback(WorkerError(f"the view worker did not start: {reason.value}"))
+            self.ready.errback(WorkerGone(f"the view worker did not start: {reason.value}"))
+            self.ready.addErrback(lambda _: None)  # everybody who waited was told
         self.gone.callback(None)
 
 
@@ -179,6 +213,7 @@ class Worker:
     """The worker process of one cluster. It is started by the first :meth:`connect`, and again if it ended.
 
     :param limits: extra arguments for the process, ``name=value`` of its limits.
+    :ivar updates: held by each update.
     """
 
     def __init__(self, limits: tuple[str, ...] = ()) -> None:
@@ -187,7 +222,8 @@ class Worker:
         self._folder: Path | None = None
         self._process: _Process | None = None
         self._starts = 0
-        self._connections: set[WorkerConnection] = set()
+        self._stopped = False
+        self.updates = DeferredSemaphore(MAX_UPDATES)
 
     @property
     def pid(self) -> int | None:
@@ -198,7 +234,7 @@ class Worker:
     async def connect(self) -> WorkerConnection:
         """Return a connection for one activity; close it when done.
 
-        :raises WorkerError: the process does not start, or does not answer.
+        :raises WorkerGone: the process does not start, or does not answer.
         """
         from twisted.internet import reactor
 
@@ -206,13 +242,14 @@ class Worker:
         endpoint = UNIXClientEndpoint(reactor, str(path), timeout=int(STARTING_SECONDS))
         try:
             return await endpoint.connect(Factory.forProtocol(WorkerConnection))
-        except ConnectError as fault:
-            raise WorkerError(f"the view worker cannot be reached: {fault}") from fault
+        except (ConnectError, OSError) as fault:
+            raise WorkerGone(f"the view worker cannot be reached: {fault}") from fault
 
     async def stop(self) -> None:
-        """End the process; fires when it is gone and its files are."""
+        """End the process; fires when it is gone and its files are. It is not started again."""
         from twisted.internet import reactor
 
+        self._stopped = True
         process, self._process = self._process, None
         if process is not None and not process.gone.called:
             transport: Any = process.transport
@@ -226,6 +263,8 @@ class Worker:
             self._folder = None
 
     async def _running(self) -> Path:
+        if self._stopped:
+            raise WorkerGone("the node is stopping")
         if self._folder is None:
             # Unix sockets have short names, and this one is nobody else's business.
             self._folder = Path(tempfile.mkdtemp(prefix="couchnode-"))
@@ -247,12 +286,22 @@ class Worker:
 
         process = self._process = _Process(ended, self._log)
         path = os.pathsep.join(part for part in sys.path if part)
-        reactor.spawnProcess(
-            process,
-            sys.executable,
-            [sys.executable, "-m", "couchnode.views.worker", str(folder / f"{self._starts}"), *self._limits],
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        try:
+            reactor.spawnProcess(
+                process,
+                sys.executable,
+                [
+                    sys.executable,
+                    "-m",
+                    "couchnode.views.worker",
+                    str(folder / f"{self._starts}"),
+                    *self._limits,
+                ],
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        except OSError as fault:
+            self._process = None
+            raise WorkerGone(f"the view worker cannot be started: {fault.strerror}") from fault
 
         def late() -> None:
             if not process.ready.called:
@@ -283,11 +332,8 @@ def _also(shared: Deferred[None]) -> Deferred[None]:
     mine: Deferred[None] = Deferred()
 
     def fired(result: Any) -> Any:
-        if isinstance(result, Failure):
-            mine.errback(Failure(result.value))
-            return None
-        mine.callback(None)
-        return result
+        mine.callback(Failure(result.value) if isinstance(result, Failure) else None)
+        return result  # the same for whoever waits next
 
     shared.addBoth(fired)
     return mine
