@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
 
 from tests.gateway.test_behaviour import GatewayTestCase
 
@@ -193,6 +194,16 @@ class ViewBehaviourTests(GatewayTestCase):
         self.assertEqual(answer.json()["total_rows"], 150)
 
     @inlineCallbacks
+    def test_head(self) -> Any:
+        """The headers of a query, and the connection goes on."""
+        for query in ("", "?include_docs=true"):
+            answer = yield self.ask("HEAD", B + "/views/d/by_n" + query)
+            self.assertEqual((answer.status, answer.body), (200, b""))
+            self.assertEqual(answer.header("X-CB-TotalRows"), "150")
+        while self.streams() or self.service.pool._leases:
+            yield self.pause(0.01)
+
+    @inlineCallbacks
     def client_of_a_long_answer(self) -> Any:
         """Return a client that has read a little of an answer that does not fit into any buffer."""
         yield self.rows("d/wide?limit=1&stale=false")
@@ -259,3 +270,58 @@ class ViewBehaviourTests(GatewayTestCase):
         told = json.loads(body)
         self.assertEqual((told["total_rows"], told["errors"][0]["from"]), (9000, "gateway"))
         self.assertTrue(0 < len(told["rows"]) < 180_000)
+
+
+class ViewAccessTests(GatewayTestCase):
+    """Callers' own credentials reach the view engine."""
+
+    credentials = ("admin", "right password")
+
+    def setUp(self) -> Any:
+        path = self.mktemp()
+        FilePath(path).setContent(b"right password\n")
+        self.options = {"ephemeral": True, "auth": "passthrough", "user": "admin", "password-file": path}
+        return super().setUp()
+
+    @inlineCallbacks
+    def test_credentials(self) -> Any:
+        """Right ones, wrong ones, none."""
+        text = json.dumps({"views": {"v": {"map": MAP}}}).encode()
+        made = yield self.ask("PUT", B + "/designs/d?syncwait=20", text)
+        self.assertEqual(made.status, 201, made.body)
+        for path in ("/designs", "/designs/d", "/views/d/v"):
+            answer = yield self.ask("GET", B + path)
+            self.assertEqual(answer.status, 200, answer.body)
+            wrong = yield self.ask("GET", B + path, auth=("admin", "wrong"))
+            self.assertEqual(wrong.code(), (403, "InvalidAuth"))
+            response = yield self.client.get(self.url + B + path)
+            body = yield response.content()
+            self.assertEqual((response.code, json.loads(body)["code"]), (401, "Unauthorized"))
+        missing = yield self.ask("GET", "/v1/buckets/nope/views/d/v")
+        self.assertEqual(missing.code(), (404, "BucketNotFound"))
+
+
+class ViewClusterTests(GatewayTestCase):
+    """Three nodes: each has a part of the rows."""
+
+    options = {"ephemeral": True, "nodes": "3", "replicas": "1"}
+
+    @inlineCallbacks
+    def test_rows_of_all_nodes(self) -> Any:
+        """Merged in order, reduced again, whichever node is asked."""
+        lines = [{"op": "set", "key": f"k{n:03d}", "value": {"n": n}} for n in range(300)]
+        body = b"\n".join(json.dumps(line).encode() for line in lines)
+        yield self.ask("POST", B + "/batch", body)
+        made = yield self.ask("PUT", B + "/designs/d?syncwait=30", json.dumps(DESIGN).encode())
+        self.assertEqual(made.status, 201, made.body)
+        for _ in range(3):
+            answer = yield self.ask("GET", B + "/views/d/by_n?stale=false&include_docs=true")
+            told = answer.json()
+            self.assertEqual(told["total_rows"], 300)
+            self.assertEqual([row["key"] for row in told["rows"]], list(range(300)))
+            self.assertEqual([row["doc"]["json"]["n"] for row in told["rows"]], list(range(300)))
+            groups = yield self.ask("GET", B + "/views/d/counted?stale=false&group_level=1")
+            self.assertEqual([row["value"] for row in groups.json()["rows"]], [150, 150])
+        failed = yield self.ask("GET", B + "/views/d/summed?stale=false")
+        self.assertEqual(failed.status, 200)
+        self.assertEqual((failed.json()["rows"], len(failed.json()["errors"])), ([], 3))
