@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 from urllib.parse import quote
 
@@ -254,22 +256,32 @@ class ViewBehaviourTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_cut_answer(self) -> Any:
-        """When the driver loses the node the JSON ends with the error, the chunks without their last."""
-        client = yield self.client_of_a_long_answer()
-        stream = self.streams()[0]
-        while not stream._view._paused:
-            yield self.pause(0.01)
+        """When the driver or the node fails the JSON ends with the error, the chunks without their last."""
+        for end in (self.end_driver, self.end_engine):
+            client = yield self.client_of_a_long_answer()
+            stream = self.streams()[0]
+            while not stream._view._paused:
+                yield self.pause(0.01)
+            end(stream)
+            client.transport.resumeProducing()
+            yield client.lost
+            self.assertFalse(client.received.endswith(b"\r\n0\r\n\r\n"))
+            body, rest = b"", client.received.partition(b"\r\n\r\n")[2]
+            while rest:
+                size, _, rest = rest.partition(b"\r\n")
+                body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+            told = json.loads(body)
+            self.assertEqual((told["total_rows"], told["errors"][-1]["from"]), (9000, "gateway"))
+            self.assertTrue(0 < len(told["rows"]) < 180_000)
+            self.assertEqual(self.service.pool._leases, {})
+
+    def end_driver(self, stream: Any) -> None:
+        """As if the connection object were closed."""
         stream.closed()
-        client.transport.resumeProducing()
-        yield client.lost
-        self.assertFalse(client.received.endswith(b"\r\n0\r\n\r\n"))
-        body, rest = b"", client.received.partition(b"\r\n\r\n")[2]
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
-        told = json.loads(body)
-        self.assertEqual((told["total_rows"], told["errors"][0]["from"]), (9000, "gateway"))
-        self.assertTrue(0 < len(told["rows"]) < 180_000)
+
+    def end_engine(self, stream: Any) -> None:
+        """The process that has the index dies."""
+        os.kill(self.service._node._views._worker.pid, signal.SIGKILL)
 
 
 class ViewAccessTests(GatewayTestCase):
