@@ -21,7 +21,17 @@ from couchbase.exceptions import CouchbaseError, HTTPError, TimeoutError, ViewEn
 from couchbase.protocol.constants import LOCKED_CAS
 from examples.beer import pages
 from examples.beer.guard import Forged, Guard
-from examples.beer.kinds import BEER, BREWERY, KINDS, Kind, blank_form, differences, form_of, read_form
+from examples.beer.kinds import (
+    BEER,
+    BREWERY,
+    KINDS,
+    UNSHOWABLE,
+    Kind,
+    blank_form,
+    differences,
+    form_of,
+    read_form,
+)
 from examples.beer.pages import Page, address, problem_page, redirect
 from examples.beer.store import (
     LONGEST_SEARCH,
@@ -196,7 +206,7 @@ class BeerApp:
     async def overview(self, request: Request, kind: str) -> Page:
         """Show a page of the list, or search."""
         given = arguments(request)
-        wanted = " ".join(given.get("q", "").split())[:LONGEST_SEARCH]
+        wanted = " ".join(UNSHOWABLE.sub(" ", given.get("q", "")).split())[:LONGEST_SEARCH]
         if search_key(wanted):
             listing = await self.store.search(KINDS[kind], wanted)
             return pages.list_page(KINDS[kind], listing, search=wanted)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-# Nothing that a keyboard makes, and nothing that can be shown.
-_UNTYPABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+UNSHOWABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no keyboard makes and no page may hold."""
 
 Parse = Callable[[str], Any]
 
@@ -50,7 +50,7 @@ class Field:
             if self.required:
                 raise Wrong("Choose a brewery." if self.control == "brewery" else f"Enter the {self.noun}.")
             return None
-        if _UNTYPABLE.search(text):
+        if UNSHOWABLE.search(text):
             raise Wrong(f"The {self.noun} has characters that cannot be shown; type it again.")
         if len(text) > self.longest:
             raise Wrong(f"The {self.noun} is {len(text)} characters long; at most {self.longest} fit.")

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from twisted.web.template import Tag, tags
 
-from examples.beer.kinds import BEER, BREWERY, KINDS, Field, Form, Kind, as_text, is_web_address
+from examples.beer.kinds import BEER, BREWERY, KINDS, UNSHOWABLE, Field, Form, Kind, as_text, is_web_address
 from examples.beer.store import Document, Listing, Position
 
 TITLE = "Beer"
@@ -40,8 +40,8 @@ class Page:
 
 
 def text(value: Any) -> str:
-    """Return a stored value as text that can be encoded, whatever it is."""
-    return as_text(value).encode("utf-8", "replace").decode()
+    """Return a stored value as text that can be shown, whatever it is."""
+    return UNSHOWABLE.sub("\ufffd", as_text(value))
 
 
 def address(kind: Kind, key: str | None = None, action: str = "", **query: str) -> str:
@@ -89,7 +89,7 @@ def layout(page: Page, version: str, done: str) -> Tag:
     return tags.html(
         tags.head(
             tags.meta(charset="utf-8"),
-            tags.title(f"{page.title} – {TITLE}"),
+            tags.title(text(f"{page.title} – {TITLE}")),
             tags.meta(name="viewport", content="width=device-width, initial-scale=1"),
             tags.link(rel="icon", href=f"/static/icon.svg?{version}"),
             tags.link(rel="stylesheet", href=f"/static/style.css?{version}"),

@@ -14,8 +14,9 @@ MAX_CONNECTIONS = 500
 IDLE_SECONDS = 60
 
 _TOO_LONG = (
-    b"<!DOCTYPE html>\n<html lang=en><title>Too much</title><h1>That is too much</h1>"
-    b"<p>A form has at most %d bytes. Go back, shorten the text, and send it again.\n" % MAX_FORM_BYTES
+    b'<!DOCTYPE html>\n<html lang="en"><head><title>Too much</title></head><body><h1>That is too much</h1>'
+    b"<p>A form has at most %d bytes. Go back, shorten the text, and send it again.</p></body></html>"
+    % MAX_FORM_BYTES
 )
 
 
