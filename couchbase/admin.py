@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from couchbase import exceptions as rc
-from couchbase import transcoder
 from couchbase.blocking import http
 from couchbase.commands import Commands
 from couchbase.exceptions import ArgumentError, CouchbaseError
@@ -110,21 +109,14 @@ class Admin(Commands):
         headers = {} if content is None else {"Content-Type": content_type}
         body = content.encode() if isinstance(content, str) else content
         answer = self._request_http(method, path, body, headers)
-        result = HttpResult(0, answer.status, http_value(answer.body, response_format), path)
+        result = HttpResult(0, answer.status, http.decode_body(answer.body, response_format), path)
         result._maybe_raise()
         return result
 
     def _request_http(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
-        return http.request(
-            self._host,
-            self._port,
-            method,
-            path if path.startswith("/") else "/" + path,
-            credentials=self._credentials,
-            body=body,
-            headers=headers,
-            timeout=self._timeout,
-        )
+        path = path if path.startswith("/") else "/" + path
+        target = http.Target(self._host, self._port, self._credentials)
+        return http.request(target, method, path, body=body, headers=headers, timeout=self._timeout)
 
     # --- buckets ---------------------------------------------------------------------------
 
@@ -198,22 +190,6 @@ class Admin(Commands):
 
     def __repr__(self) -> str:
         return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
-
-
-def http_value(body: bytes, response_format: int) -> Any:
-    """Return the body of an answer as an HttpResult has it.
-
-    :param response_format: ``FMT_JSON``, ``FMT_UTF8`` or ``FMT_BYTES``.
-    """
-    if response_format == FMT_BYTES:
-        return body
-    text = body.decode("utf-8", "replace")
-    if response_format == FMT_UTF8:
-        return text
-    try:
-        return transcoder.decode_json(text)
-    except ValueError:
-        return text
 
 
 def _check_name(name: Any) -> None:

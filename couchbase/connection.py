@@ -11,7 +11,7 @@ from typing import Any
 from couchbase import exceptions as rc
 from couchbase.blocking import configcache
 from couchbase.blocking.cluster import Cluster
-from couchbase.blocking.operating import Operating
+from couchbase.blocking.designing import Designing
 from couchbase.controls import UNSET, control
 from couchbase.exceptions import *  # noqa: F403 - SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
@@ -33,7 +33,7 @@ _OPTIONS = frozenset({"network", "certpath"})
 _INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
 
 
-class Connection(Operating):
+class Connection(Designing):
     """A connection to a bucket whose operations wait for their answers.
 
     The constructor connects, and blocks until it has a cluster map. One connection serves one thread at

@@ -251,14 +251,8 @@ class Cluster:
     def _bootstrap_http(self, seed: Seed, limit: float) -> bool:
         if seed.management_port is None:
             return False
-        config = http.fetch_config(
-            seed.host,
-            seed.management_port,
-            self.bucket,
-            credentials=self.credentials,
-            tls_context=self.tls_context,
-            timeout=limit - self.seconds(),
-        )
+        target = http.Target(seed.host, seed.management_port, self.credentials, self.tls_context)
+        config = http.fetch_config(target, self.bucket, limit - self.seconds())
         self._start_with(self._parse(config, seed.host))
         self._tell(config, seed.host)
         return True

@@ -10,33 +10,138 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from couchbase import exceptions as rc
+from couchbase import transcoder
 from couchbase.exceptions import CouchbaseError
+from couchbase.headers import Headers
 from couchbase.protocol.handshake import Credentials
+from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 
 CONFIG_PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
 """The terse configuration, and the verbose one of servers before 2.5."""
 MAX_DOCUMENT_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 64 * 2**20
+READ_BYTES = 1 << 18
+# A time that is up is the shortest one: 0 would make a socket non-blocking.
+_SHORTEST = 0.001
 _REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class Target(NamedTuple):
+    """Where to ask, and as whom."""
+
+    host: str
+    port: int
+    credentials: Credentials | None = None
+    tls_context: Any = None
+
+    @property
+    def name(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.port}"
 
 
 class Response(NamedTuple):
     """An HTTP answer, whole."""
 
     status: int
-    headers: dict[str, str]
-    """By lower-case name."""
+    headers: Headers
     body: bytes
 
 
+class Stream:
+    """An HTTP answer whose body is read piece by piece. To be closed by who made it.
+
+    :param target: where to ask, and as whom.
+    :param method: ``"GET"``, ``"POST"`` ...
+    :param path: with its query, encoded.
+    :param timeout: seconds until the answer begins.
+    :raises CouchbaseError: NetworkError, UnknownHostError, TimeoutError or ProtocolError.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 75.0,
+    ) -> None:
+        self._target = target
+        deadline = time.monotonic() + timeout
+        self._connection = _connection(target, deadline)
+        sent = {
+            "Accept": "*/*",
+            "Connection": "close",
+            **(headers or {}),
+            **authorization(target.credentials),
+        }
+        try:
+            self._connection.request(method, path, body=body, headers=sent)
+            # The socket: the connection lets go of it when the answer will end with it.
+            self._sock = self._connection.sock
+            self._answer = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise network_error(target, error) from error
+        except BaseException:
+            self.close()
+            raise
+        self.status: int = self._answer.status
+        # Bytes still to come, where that is known: before Python 3.12 read1 does not count them.
+        self._left: int | None = self._answer.length
+        self.headers = Headers(self._answer.getheaders())
+
+    def read(self, deadline: float) -> bytes:
+        """Return some bytes of the body, none at its end.
+
+        :param deadline: instant of ``time.monotonic``.
+        :raises CouchbaseError: TimeoutError, NetworkError or ProtocolError.
+        """
+        try:
+            if self._sock.fileno() >= 0:
+                self._sock.settimeout(max(deadline - time.monotonic(), _SHORTEST))
+            if self._left == 0:
+                return b""
+            chunk = bytes(self._answer.read1(READ_BYTES))
+        except (OSError, http.client.HTTPException) as error:
+            raise network_error(self._target, error) from error
+        if self._left is not None:
+            if not chunk:
+                raise network_error(self._target, OSError(f"the answer was cut {self._left} bytes short"))
+            self._left -= len(chunk)
+        return chunk
+
+    def rest(self, deadline: float) -> bytes:
+        """Return the rest of the body.
+
+        :raises CouchbaseError: as of :meth:`read`; ProtocolError if it is too long.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            chunk = self.read(deadline)
+            if not chunk:
+                return b"".join(chunks)
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise _error(rc.PROTOCOL_ERROR, f"an answer is larger than {MAX_BODY_BYTES} bytes")
+            chunks.append(chunk)
+
+    def close(self) -> None:
+        """Close the connection; what was not read is given up."""
+        answer = getattr(self, "_answer", None)
+        if answer is not None:
+            answer.close()
+        self._connection.close()
+
+
 def request(
-    host: str,
-    port: int,
+    target: Target,
     method: str,
     path: str,
     *,
-    credentials: Credentials | None = None,
-    tls_context: Any = None,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
     timeout: float = 75.0,
@@ -45,41 +150,25 @@ def request(
     """Send a request and return its answer, also of a bad status.
 
     :param path: with its query, encoded.
-    :param redirects: how many are followed, for as long as they stay with this scheme.
+    :param redirects: how many are followed, with the same scheme and credentials.
     :raises CouchbaseError: NetworkError, UnknownHostError, TimeoutError, ProtocolError, or rc 0x29.
     """
     deadline = time.monotonic() + timeout
-    sent = {"Accept": "*/*", **(headers or {}), **authorization(credentials)}
     for _ in range(redirects + 1):
-        connection = _connection(host, port, tls_context, deadline)
+        left = max(deadline - time.monotonic(), _SHORTEST)
+        stream = Stream(target, method, path, body=body, headers=headers, timeout=left)
         try:
-            connection.request(method, path, body=body, headers=sent)
-            answer = connection.getresponse()
-            location = answer.getheader("Location")
-            if answer.status in _REDIRECTS and location:
-                host, port, path = _redirected(host, port, location)
+            location = stream.headers.get("Location")
+            if stream.status in _REDIRECTS and location:
+                target, path = _redirected(target, location)
                 continue
-            return Response(
-                answer.status,
-                {name.lower(): value for name, value in answer.getheaders()},
-                _read(answer, connection, deadline),
-            )
-        except (OSError, http.client.HTTPException) as error:
-            raise network_error(f"{host}:{port}", error) from error
+            return Response(stream.status, stream.headers, stream.rest(deadline))
         finally:
-            connection.close()
+            stream.close()
     raise _error(rc.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
 
 
-def fetch_config(
-    host: str,
-    port: int,
-    bucket: str,
-    *,
-    credentials: Credentials | None,
-    tls_context: Any,
-    timeout: float,
-) -> bytes:
+def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
     """Return the first configuration that a node's streaming address sends.
 
     :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), or what keeps the node away.
@@ -87,21 +176,18 @@ def fetch_config(
     deadline = time.monotonic() + timeout
     status = 0
     for path in CONFIG_PATHS:
-        connection = _connection(host, port, tls_context, deadline)
+        left = max(deadline - time.monotonic(), _SHORTEST)
+        stream = Stream(target, "GET", path + quote(bucket, safe=""), timeout=left)
         try:
-            connection.request("GET", path + quote(bucket, safe=""), headers=authorization(credentials))
-            answer = connection.getresponse()
-            status = answer.status
+            status = stream.status
             if status == 200:
-                return _first_document(answer, connection, deadline)
-        except (OSError, http.client.HTTPException) as error:
-            raise network_error(f"{host}:{port}", error) from error
+                return _first_document(stream, deadline)
         finally:
-            connection.close()
+            stream.close()
         if status != 404:
             break
     code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(status, rc.NETWORK_ERROR)
-    raise _error(code, f"HTTP status {status} for the configuration of bucket {bucket!r} from {host}:{port}")
+    raise _error(code, f"HTTP status {status} for the configuration of bucket {bucket!r} from {target.name}")
 
 
 def authorization(credentials: Credentials | None) -> dict[str, str]:
@@ -112,7 +198,23 @@ def authorization(credentials: Credentials | None) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(pair).decode()}
 
 
-def network_error(name: str, error: Exception) -> CouchbaseError:
+def decode_body(body: bytes, response_format: int) -> Any:
+    """Return the body of an answer as an HttpResult has it.
+
+    :param response_format: ``FMT_JSON``, ``FMT_UTF8`` or ``FMT_BYTES``.
+    """
+    if response_format == FMT_BYTES:
+        return body
+    text = body.decode("utf-8", "replace")
+    if response_format == FMT_UTF8:
+        return text
+    try:
+        return transcoder.decode_json(text)
+    except ValueError:
+        return text
+
+
+def network_error(target: Target, error: Exception) -> CouchbaseError:
     """Return a failure of the network, or of HTTP, as the SDK's error."""
     code = rc.NETWORK_ERROR
     if isinstance(error, socket.gaierror):
@@ -120,60 +222,42 @@ def network_error(name: str, error: Exception) -> CouchbaseError:
     elif isinstance(error, socket.timeout):
         code = rc.ETIMEDOUT
     elif isinstance(error, http.client.HTTPException) and not isinstance(
-        error, http.client.RemoteDisconnected
+        error, (http.client.RemoteDisconnected, http.client.IncompleteRead)
     ):
         code = rc.PROTOCOL_ERROR
-    made = _error(code, f"cannot get an answer from {name}: {error or type(error).__name__}")
+    made = _error(code, f"cannot get an answer from {target.name}: {error or type(error).__name__}")
     made.inner_cause = error
     return made
 
 
-def _connection(host: str, port: int, tls_context: Any, deadline: float) -> Any:
-    # A time that is up is the shortest one: 0 would make the socket non-blocking.
-    left = max(deadline - time.monotonic(), 0.001)
-    if tls_context is not None:
-        return http.client.HTTPSConnection(host, port, timeout=left, context=tls_context)
-    return http.client.HTTPConnection(host, port, timeout=left)
+def _connection(target: Target, deadline: float) -> Any:
+    left = max(deadline - time.monotonic(), _SHORTEST)
+    if target.tls_context is not None:
+        return http.client.HTTPSConnection(target.host, target.port, timeout=left, context=target.tls_context)
+    return http.client.HTTPConnection(target.host, target.port, timeout=left)
 
 
-def _read(answer: Any, connection: Any, deadline: float) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        if connection.sock is not None:
-            connection.sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        chunk = answer.read1(1 << 16)
-        if not chunk:
-            return b"".join(chunks)
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise http.client.HTTPException(f"the answer is larger than {MAX_BODY_BYTES} bytes")
-        chunks.append(chunk)
-
-
-def _first_document(answer: Any, connection: Any, deadline: float) -> bytes:
+def _first_document(stream: Stream, deadline: float) -> bytes:
     buffer = b""
     while True:
         document, separator, _ = buffer.partition(b"\n\n\n\n")
         if separator and document.strip():
             return document
-        if connection.sock is not None:
-            connection.sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        chunk = answer.read1(1 << 16)
+        chunk = stream.read(deadline)
         if not chunk:
-            raise http.client.HTTPException("the stream of configurations ended before the first one")
+            raise _error(rc.PROTOCOL_ERROR, "the stream of configurations ended before the first one")
         buffer += chunk
         if len(buffer) > MAX_DOCUMENT_BYTES:
-            raise http.client.HTTPException(f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes")
+            raise _error(rc.PROTOCOL_ERROR, f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes")
 
 
-def _redirected(host: str, port: int, location: str) -> tuple[str, int, str]:
+def _redirected(target: Target, location: str) -> tuple[Target, str]:
     try:
         parts = urlsplit(location)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return parts.hostname or host, parts.port or port, path
+        return target._replace(host=parts.hostname or target.host, port=parts.port or target.port), path
     except ValueError as error:
-        raise http.client.HTTPException(f"a redirect to {location!r}") from error
+        raise _error(rc.PROTOCOL_ERROR, f"a redirect to {location!r}") from error
 
 
 def _error(code: int, message: str) -> CouchbaseError:

@@ -38,7 +38,7 @@ Listener = Callable[[Any], bool]
 class Node:
     """A node's key-value service.
 
-    :param owner: the :class:`~couchbase.blocking.cluster.Cluster`, which gives a selector, time, TLS and
+    :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which gives a selector, time, TLS and
         handshakes, and is told what happens.
     """
 

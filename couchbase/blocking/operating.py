@@ -36,7 +36,7 @@ _DURABLE = frozenset(
 
 
 class Operating(Commands):
-    """Operations of a connection on its :class:`~couchbase.blocking.cluster.Cluster`."""
+    """Operations of a connection on its :class:`couchbase.blocking.cluster.Cluster`."""
 
     _request_type: type[Any] = Call
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -169,6 +169,13 @@ class View:
             return ViewRequest("GET", path + encoded, None)
         encoded, body = self._query._long_query_encoded
         return ViewRequest("POST", path + encoded, body.encode())
+
+    def __iter__(self) -> Iterator[Any]:
+        """Send the query and give what the row processor makes of the rows, once.
+
+        :raises AlreadyQueriedError: (at the first row) a second time.
+        """
+        return iter(self._parent._iterate_view(self))
 
     def _take_errors(self, answer: dict[str, Any]) -> CouchbaseError | None:
         """Note the errors inside of an answer, and return what is to be raised for them.

@@ -1,0 +1,169 @@
+"""Design documents of the blocking connection."""
+
+from __future__ import annotations
+
+import json
+from time import monotonic, sleep
+from typing import Any, Callable
+from urllib.parse import quote
+
+from couchbase import exceptions as rc
+from couchbase.blocking import http
+from couchbase.blocking.viewing import Viewing, with_devmode
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.result import HttpResult
+from couchbase.views.params import make_dvpath
+
+POLL_SECONDS = 0.1
+"""How often ``syncwait`` looks whether a change is visible."""
+_PREFIX = "_design/"
+
+
+class Designing(Viewing):
+    """Create, read, publish, delete.
+
+    Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
+    ``use_devmode`` puts ``dev_`` before the name, unless it is there. ``syncwait`` is how many seconds to
+    wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    """
+
+    def design_create(
+        self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
+    ) -> HttpResult:
+        """Store a design document in place of what has its name.
+
+        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is (only
+            with ``use_devmode=False``).
+        :raises ArgumentError: something else.
+        """
+        wait = _check_syncwait(syncwait)
+        if isinstance(ddoc, dict):
+            name = _name(name, use_devmode)
+            try:
+                text = json.dumps({**ddoc, "_id": _PREFIX + name})
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ArgumentError.pyexc(
+                    f"ddoc cannot be written as JSON: {error}", obj=ddoc, inner=error
+                ) from error
+        elif isinstance(ddoc, str):
+            if use_devmode:
+                raise ArgumentError.pyexc("ddoc as text needs use_devmode=False", obj=ddoc)
+            name, text = _name(name, False), ddoc
+        else:
+            raise ArgumentError.pyexc("ddoc must be a dict or a str of JSON", obj=ddoc)
+        before = _revision(self._http("GET", self._design_path(name), raising=False)) if wait else None
+        result = self._http("PUT", self._design_path(name), text.encode())
+        if wait:
+            self._wait_until(wait, name, lambda base, left: self._shows(base, left, name, text, before))
+        return result
+
+    def design_get(self, name: str, use_devmode: bool = True) -> HttpResult:
+        """Read a design document: ``value`` is it.
+
+        The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
+        """
+        return self._http("GET", self._design_path(_name(name, use_devmode)))
+
+    def design_publish(self, name: str, syncwait: float = 0) -> HttpResult:
+        """Copy ``dev_NAME`` to ``NAME``; the development form stays."""
+        _check_syncwait(syncwait)
+        plain = name[4:] if isinstance(name, str) and name.startswith("dev_") else name
+        found = self.design_get(plain, use_devmode=True)
+        if not isinstance(found.value, dict):
+            code = rc.PROTOCOL_ERROR
+            raise CouchbaseError.rc_to_exctype(code)(
+                {"rc": code, "message": "the design document is not a JSON object", "objextra": found}
+            )
+        return self.design_create(plain, found.value, use_devmode=False, syncwait=syncwait)
+
+    def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
+        """Delete a design document, and with it its index."""
+        wait = _check_syncwait(syncwait)
+        name = _name(name, use_devmode)
+        result = self._http("DELETE", self._design_path(name))
+        if wait:
+            self._wait_until(wait, name, lambda base, left: self._is_gone(base, left, name))
+        return result
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _design_path(self, name: str) -> str:
+        return f"/{quote(self._bucket, safe='')}/{_PREFIX}{quote(name, safe='')}"
+
+    def _wait_until(self, seconds: float, name: str, visible: Callable[[http.Target, float], bool]) -> None:
+        """Poll every node until it shows the change; one that is out of reach does not count."""
+        deadline = monotonic() + seconds
+        waiting = self._targets()
+        shown = 0
+        while True:
+            still = []
+            unreachable = 0
+            for base in waiting:
+                left = deadline - monotonic()
+                try:
+                    if left > 0 and visible(base, left):
+                        shown += 1
+                        continue
+                except CouchbaseError:
+                    unreachable += 1
+                still.append(base)
+            waiting = still
+            if not waiting or (shown and unreachable == len(waiting)):
+                return
+            left = deadline - monotonic()
+            if left <= 0:
+                code = rc.ETIMEDOUT
+                raise CouchbaseError.rc_to_exctype(code)(
+                    {
+                        "rc": code,
+                        "message": f"the change of design document {name!r} was made, but did not become "
+                        f"visible in {seconds:g} s",
+                    }
+                )
+            sleep(min(POLL_SECONDS, left))
+
+    def _shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
+        """Tell whether a node has the new document, and lets a view of it be queried."""
+        path = self._design_path(name)
+        found = self._http("GET", path, base=base, timeout=left, raising=False)
+        if not found.success or not isinstance(found.value, dict):
+            return False
+        try:
+            wanted = json.loads(text)
+        except ValueError:
+            return True
+        # The same document stored again may keep its revision.
+        views = found.value.get("views")
+        if _revision(found) == before and views != wanted.get("views"):
+            return False
+        for view in views if isinstance(views, dict) else ():
+            below = f"/{quote(self._bucket, safe='')}/{make_dvpath(name, view)}limit=1&stale=ok"
+            return self._http("GET", below, base=base, timeout=left, raising=False).success
+        return True
+
+    def _is_gone(self, base: http.Target, left: float, name: str) -> bool:
+        found = self._http("GET", self._design_path(name), base=base, timeout=left, raising=False)
+        return found.http_status == 404
+
+
+def _name(name: Any, use_devmode: bool) -> str:
+    if not isinstance(name, str) or not name:
+        raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=name)
+    return str(with_devmode(name)) if use_devmode else name
+
+
+def _check_syncwait(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ArgumentError.pyexc("syncwait must be a number of seconds, 0 or more", obj=seconds)
+    return float(seconds)
+
+
+def _revision(result: HttpResult) -> str | None:
+    """Return the revision that a document was read with, ``None`` if there is none."""
+    if not result.success or result.headers is None:
+        return None
+    try:
+        meta = json.loads(result.headers.get("X-Couchbase-Meta", ""))
+    except ValueError:
+        return None
+    return meta.get("rev") if isinstance(meta, dict) else None
