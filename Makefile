@@ -16,7 +16,7 @@ INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop run test lint types format bench docs lock clean
+.PHONY: help install interop run test lint types format bench docs api lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -25,6 +25,7 @@ help:
 	@echo "make types   mypy"
 	@echo "make bench   measure everything that docs/performance.md quotes"
 	@echo "make docs    run every sample of the pages again, and write down what it prints"
+	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make clean   remove environments and everything generated"
 
 # The lock says which versions; the stamp makes the second run quick. An editable install comes last so that
@@ -86,6 +87,12 @@ bench: $(INSTALLED) interop
 # The samples of README.md and docs/ are what these commands print; a test compares them.
 docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
+
+# The SDK's packages as they are documented in the code; whatever pydoctor has to complain about is an error.
+API := $(foreach name,couchbase txcouchbase gcouchbase,$(wildcard $(name)))
+api: $(INSTALLED)
+	@$(BIN)/pydoctor --html-output build/api $(API)
+	@echo "build/api/index.html"
 
 # The one way to renew the locks: the newest versions that work on every Python supported, with markers where
 # those differ; and the oldest that setup.py allows, which these try out:

@@ -32,6 +32,7 @@ DEVELOPMENT_REQUIREMENTS = [
     "httptools >= 0.6",
     "mypy >= 1.14",
     "mypy-zope >= 1.0",
+    "pydoctor >= 25.10",
     "ruff >= 0.9",
     "types-tqdm",
 ]

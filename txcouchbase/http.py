@@ -149,7 +149,7 @@ class HttpService:
 
     Knows nothing of the connection object that it works for.
 
-    :param client: the :class:`~txcouchbase.cluster.ClusterClient`.
+    :param client: the :class:`txcouchbase.cluster.ClusterClient`.
     """
 
     def __init__(self, client: Any) -> None:

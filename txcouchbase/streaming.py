@@ -25,7 +25,7 @@ PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
 class ConfigStream:
     """Listens to a bucket's streamed configuration on one node.
 
-    :param client: the :class:`~txcouchbase.cluster.ClusterClient` to connect for.
+    :param client: the :class:`txcouchbase.cluster.ClusterClient` to connect for.
     :param received: called with each document and the host that it came from.
     """
 

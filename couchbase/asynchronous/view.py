@@ -25,7 +25,7 @@ class AsyncViewBase(View):
 
     row_form = "rows"
     """``"rows"``: on_rows gets what the row processor makes of decoded rows. ``"lines"`` and ``"blocks"``:
-    it gets the rows' text as received, see :class:`~couchbase.views.rows.RowReader`; there is no row
+    it gets the rows' text as received, see :class:`couchbase.views.rows.RowReader`; there is no row
     processor then. (An addition to SDK 1.2.)"""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -108,7 +108,7 @@ def parse_observe(value: bytes) -> list[Observation]:
 def observe_questions(
     cluster: ClusterMap, keys: Sequence[bytes], active_only: bool
 ) -> list[tuple[int, int, dict[str, Any]]]:
-    """Group keys by the nodes that hold them, as questions of an :class:`~.plans.Ask`."""
+    """Group keys by the nodes that hold them, as questions of an :class:`couchbase.protocol.plans.Ask`."""
     by_node: dict[int, list[tuple[int, bytes]]] = {}
     for key in keys:
         vbucket = cluster.vbucket(key)

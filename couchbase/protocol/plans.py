@@ -26,7 +26,7 @@ class Ask(NamedTuple):
     """Send one request to each of several nodes; answered with a list as long.
 
     ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
-    :class:`~couchbase.protocol.frames.Frame`, or ``None`` where the node could not be asked or
+    :class:`couchbase.protocol.frames.Frame`, or ``None`` where the node could not be asked or
     did not answer: one lost node must not spoil the round.
     """
 

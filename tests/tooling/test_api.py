@@ -1,0 +1,89 @@
+"""The API page: what the SDK's packages show is documented, and the documentation can be rendered."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import FunctionType, ModuleType
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.tooling.sources import ROOT
+
+PACKAGES = [name for name in ("couchbase", "txcouchbase", "gcouchbase") if (ROOT / name).is_dir()]
+# What a package needs that need not be installed.
+NEEDED = {"gcouchbase": "gevent"}
+RENDER_SECONDS = 300
+
+
+def modules() -> Iterator[ModuleType]:
+    """Import and yield every module of the SDK that can be imported here."""
+    for package in PACKAGES:
+        if find_spec(NEEDED.get(package, package)) is None:
+            continue
+        found = importlib.import_module(package)
+        yield found
+        for module in pkgutil.walk_packages(found.__path__, package + "."):
+            yield importlib.import_module(module.name)
+
+
+def shown(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the public functions, classes and properties that a module or class shows, inherited ones too.
+
+    Those of other projects are theirs to document.
+    """
+    for name in dir(owner):
+        if name.startswith("_"):
+            continue
+        found = inspect.getattr_static(owner, name)
+        if isinstance(found, (staticmethod, classmethod)):
+            found = found.__func__
+        of = found.fget if isinstance(found, property) else found
+        if isinstance(of, (FunctionType, type)) and of.__module__.partition(".")[0] in PACKAGES:
+            yield name, found
+
+
+class ApiTests(SynchronousTestCase):
+    """Everything that the SDK shows at run time, and what pydoctor makes of it."""
+
+    def test_whatever_a_program_can_reach_has_a_docstring(self) -> None:
+        """Also what other names, private bases or decorators lead to, which the source does not show."""
+        missing, count = [], 0
+        for module in modules():
+            if not module.__doc__:
+                missing.append(module.__name__)
+            for name, found in shown(module):
+                count += 1
+                if not inspect.getdoc(found):
+                    missing.append(f"{module.__name__}.{name}")
+                if isinstance(found, type):
+                    members = list(shown(found))
+                    count += len(members)
+                    missing += [
+                        f"{module.__name__}.{name}.{member}"
+                        for member, what in members
+                        if not (inspect.getdoc(what) or inspect.getdoc(getattr(found, member)))
+                    ]
+        self.assertEqual(missing, [], "\n" + "\n".join(missing))
+        self.assertGreater(count, 1000, "the search finds less than the SDK has")
+
+    def test_pydoctor_finds_nothing_wrong(self) -> None:
+        """No link leads nowhere, no parameter is documented that is not there, nothing is malformed."""
+        if find_spec("pydoctor") is None:
+            raise SkipTest("pydoctor is not installed: it is a tool for development")
+        done = subprocess.run(
+            [sys.executable, "-m", "pydoctor", "--html-output", self.mktemp(), *PACKAGES],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RENDER_SECONDS,
+        )
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
