@@ -33,7 +33,7 @@ class Viewing(Operating):
         :param design: name of the design document.
         :param view: name of the view in it.
         :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
-        :param itercls: class of the object, :class:`~couchbase.views.iterator.View` or like it.
+        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or like it.
         :param kwargs: its other arguments: ``query``, or options by name; ``streaming``, ``include_docs``,
             ``row_processor``.
         :raises ArgumentError: wrong options.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class ApiTests(SynchronousTestCase):
         if find_spec("pydoctor") is None:
             raise SkipTest("pydoctor is not installed: it is a tool for development")
         done = subprocess.run(
-            [sys.executable, "-m", "pydoctor", "--html-output", self.mktemp(), *PACKAGES],
+            [sys.executable, "-m", "pydoctor", "--html-output", os.path.abspath(self.mktemp()), *PACKAGES],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
