@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import warnings
+import weakref
 from functools import partial
 from typing import Any
 
@@ -147,6 +148,7 @@ class Connection(Designing):
             network=address.options.get("network", "auto"),
             received=partial(configcache.save, self._cache) if self._cache else None,
         )
+        self._cluster.after_fork = weakref.WeakMethod(self._renew_lock)
         for op, value in (_cntl or {}).items():
             self._cntl(op, value)
         try:

@@ -84,6 +84,10 @@ class Cluster:
         self._network = network
         self._agent = agent
         self._received = received
+        self.after_fork: Callable[[], Callable[[], None] | None] | None = None
+        """A weak reference to what is called in a child of this process."""
+        # Nodes that left the map and still owe answers.
+        self._retired: list[Node] = []
         self._servers: list[Node | None] = []
         self._route: list[Callable[[Call, int], None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -154,6 +158,8 @@ class Cluster:
         if now - self._turned_at > IDLE_SECONDS and not self.closed:
             self.turn(now)
             self._turned_at = now
+            if self._retired:
+                self._retired = [node for node in self._retired if not node.close_if_spent()]
             if self._asked_at and now - self._asked_at > POLL_SECONDS:
                 self._refresh()
 
@@ -164,7 +170,7 @@ class Cluster:
         self._parked.clear()
         self._timers.clear()
         self._asking = False
-        for node in self.nodes.values():
+        for node in (*self.nodes.values(), *self._retired):
             node.waiting.clear()
             if not node.idle:
                 node.lose(OSError("a call was interrupted"))
@@ -276,8 +282,9 @@ class Cluster:
             old = self.nodes.get((node.host, node.port))
             self.nodes[node.host, node.port] = node
             if old is not None:
-                for call in old.close():
+                for call in old.retire():
                     node.send(call, call.vbucket)
+                old.close()
         self.adopt(cluster)
 
     def _rebootstrap(self, deadline: float) -> None:
@@ -335,7 +342,9 @@ class Cluster:
         self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
         waiting: list[Call] = []
         for node in old.values():
-            waiting += node.close()
+            waiting += node.retire()
+            if not node.idle:
+                self._retired.append(node)
         for node in self.nodes.values():
             # What waited for a node may belong to another now.
             waiting += [call for call, _ in node.waiting if not call.done]
@@ -556,7 +565,7 @@ class Cluster:
         if self.closed:
             return
         self.closed = True
-        for node in self.nodes.values():
+        for node in (*self.nodes.values(), *self._retired):
             node.close()
         self._timers.clear()
         self.selector.close()
@@ -576,8 +585,13 @@ class Cluster:
         self._asking = False
         cluster, self.map = self.map, None
         nodes, self.nodes = self.nodes, {}
-        for node in nodes.values():
+        for node in (*nodes.values(), *self._retired):
             node.forget_socket()
+        self._retired = []
+        if self.after_fork is not None:
+            renew = self.after_fork()
+            if renew is not None:
+                renew()
         if cluster is not None:
             self.adopt(cluster)
 

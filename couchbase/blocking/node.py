@@ -374,7 +374,9 @@ class Node:
             call.succeed(result)
         if self._reader is not reader:
             return
-        if self._spent:
+        if self.closed:
+            self.close_if_spent()
+        elif self._spent:
             self.lose(OSError("the node asked for a new connection"))
         elif reader.violation is not None:
             self.lose(_error(rc.PROTOCOL_ERROR, f"{self.name} broke the protocol: {reader.violation}"))
@@ -450,13 +452,24 @@ class Node:
             if any(not call.done for call, _ in self.waiting):
                 self._owner.call_at(self._retry_at, self._start_if_wanted)
 
-    def close(self) -> list[Call]:
-        """Drop the connection for good; returns the operations that waited for it."""
+    def retire(self) -> list[Call]:
+        """Take no more operations; returns those that waited. Answers that are due may still come."""
         self.closed = True
         waiting, self.waiting = self.waiting, []
+        self.close_if_spent()
+        return [call for call, _ in waiting if not call.done]
+
+    def close_if_spent(self) -> bool:
+        """Close a retired node's connection if no answers are due on it any more; say if it is closed."""
+        if self._sock is not None and not (self.ready and self.pending):
+            self.close()
+        return self._sock is None
+
+    def close(self) -> None:
+        """Drop the connection for good."""
+        self.closed = True
         if self._sock is not None:
             self.lose(OSError("the connection was closed"))
-        return [call for call, _ in waiting if not call.done]
 
     def forget_socket(self) -> None:
         """Close this process's copy of the socket without a word to the node (after a fork)."""

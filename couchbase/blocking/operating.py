@@ -83,6 +83,12 @@ class Operating(Commands):
         if self._lock is not None:
             self._lock.release()
 
+    def _renew_lock(self) -> None:
+        """In a child of this process: the thread that held the lock is not there."""
+        self._user = None
+        if self._lock is not None:
+            self._lock = threading.Lock()
+
     def _thr_lockop(self, op: int) -> None:
         """Take (0) or release (1) the connection's lock, for tests of programs that use threads.
 

@@ -128,6 +128,32 @@ class RefusalTests(FaultTestCase):
         self.cb.set("k", 2)
         self.assertEqual([frame.value for frame in self.second.seen], [b"2"])
 
+    def test_node_that_leaves(self):
+        """What is in flight on a node that a new map leaves out is still answered."""
+        held = []
+        self.first.script = lambda peer, frame: held.append((peer, frame))
+
+        def leave():
+            while not held:
+                time.sleep(0.001)
+            for node in (self.first, self.second):
+                node.rev, node.cluster, node.rows = 2, [self.second], [[0]]
+            peer, frame = held[0]
+            peer.push(self.first.config())
+            time.sleep(0.05)
+            peer.answer(frame, cas=77)
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        self.assertEqual(self.cb.set("k", 1).cas, 77)
+        thread.join()
+        self.assertTrue(self.cb.set("k", 2).success)
+        self.assertEqual([frame.value for frame in self.second.seen], [b"2"])
+        deadline = time.monotonic() + 5
+        while self.first.peers and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.assertEqual(self.first.peers, [])
+
     def test_older_maps_are_ignored(self):
         """Only a newer revision is followed."""
         self.move(rev=0)

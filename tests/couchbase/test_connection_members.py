@@ -111,6 +111,19 @@ class MemberTests(ConnectionTestCase):
         os.waitpid(child, 0)
         self.assertEqual(self.cb.get(self.key("child")).value, 1)
 
+    def test_fork_while_busy(self):
+        """A lock that another thread held at the fork does not hold the child."""
+        self.cb.set(self.key(), 1)
+        self.cb._thr_lockop(0)
+        child = os.fork()
+        if not child:
+            try:
+                os._exit(0 if self.cb.get(self.key()).value == 1 else 1)
+            finally:
+                os._exit(2)
+        self.cb._thr_lockop(1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
     def test_version(self):
         """A pair whose number callers compare."""
         text, number = self.cb.lcb_version()
