@@ -272,10 +272,11 @@ def conflict_page(
     """
     kind, now = form.kind, stored.value
 
-    def cell(one: Field, value: Any) -> Any:
+    def cell(head: str, one: Field, value: Any) -> Tag:
         shown = text(value)
-        return tags.td(names.get(shown, shown) if one.control == "brewery" else shown or tags.em("empty"))
+        return _cell(head, names.get(shown, shown) if one.control == "brewery" else shown or tags.em("empty"))
 
+    heads = ("Field", "Stored now", "Yours")
     before = (
         tags.div(
             tags.p(
@@ -284,12 +285,12 @@ def conflict_page(
             ),
             tags.table(
                 tags.caption("What differs"),
-                tags.thead(tags.tr(tags.th(head, scope="col") for head in ("Field", "Stored now", "Yours"))),
+                tags.thead(tags.tr(tags.th(head, scope="col") for head in heads)),
                 tags.tbody(
                     tags.tr(
                         tags.th(one.label, scope="row"),
-                        cell(one, now.get(one.name)),
-                        cell(one, form.values.get(one.name)),
+                        cell(heads[1], one, now.get(one.name)),
+                        cell(heads[2], one, form.values.get(one.name)),
                     )
                     for one in changed
                 ),
@@ -465,22 +466,25 @@ def _row(kind: Kind, row: Any, listing: Listing, brewery: bool) -> Tag:
     value = row.value
     cells = [tags.th(tags.a(tags.bdi(text(value["name"])), href=address(kind, row.docid)), scope="row")]
     if kind is BREWERY:
-        return tags.tr(cells, tags.td(text(value.get("city"))), tags.td(text(value.get("country"))))
+        cells += [_cell(head, text(value.get(head.lower()))) for head in ("City", "Country")]
+        return tags.tr(cells)
     if brewery:
         key = value.get("brewery")
         name = listing.breweries.get(key) if isinstance(key, str) else None
-        cells.append(
-            tags.td(
-                tags.a(tags.bdi(text(name)), href=address(BREWERY, key)) if name is not None else text(key)
-            )
-        )
+        link = tags.a(tags.bdi(text(name)), href=address(BREWERY, key)) if name is not None else text(key)
+        cells.append(_cell("Brewery", link))
     strength = text(value.get("abv"))
     cells += [
-        tags.td(text(value.get("style"))),
-        tags.td(f"{strength} %" if strength else "", class_="number"),
-        tags.td(str(listing.likes.get(row.docid, 0)), class_="number"),
+        _cell("Style", text(value.get("style"))),
+        _cell("Alcohol", f"{strength} %" if strength else ""),
+        _cell("Likes", str(listing.likes.get(row.docid, 0))),
     ]
     return tags.tr(cells)
+
+
+def _cell(head: str, content: Any) -> Tag:
+    # Small screens have no place for the heads of columns; the style sheet shows this instead.
+    return tags.td(content, **{"data-head": head})
 
 
 def _pager(path: str, following: Position | None, first: bool) -> Any:

@@ -161,7 +161,7 @@ class Browser:
 
     def __init__(self, base: str, pool: HTTPConnectionPool) -> None:
         self.base = base
-        self._client = HTTPClient(Agent(reactor, pool=pool))  # type: ignore[no-untyped-call]
+        self._client = HTTPClient(Agent(reactor, pool=pool))
 
     async def request(self, method: str, path: str, **options: Any) -> Page:
         """Make a request, and follow where it leads."""
@@ -186,7 +186,7 @@ class BeerCase(TestCase):
     timeout = 120
     sample = False
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         """Start node and application, and open a browser."""
         self.node = EmbeddedNode(None)
         await self.node.start()
@@ -200,8 +200,8 @@ class BeerCase(TestCase):
         if self.sample:
             await self.store.load(SAMPLE)
         self.app = BeerApp(self.store)
-        site = BeerSite(self.app.app.resource(), reactor)
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        site: Any = BeerSite(self.app.app.resource(), reactor)
+        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.addCleanup(site.close)
         self.base = f"http://127.0.0.1:{port.getHost().port}/"

@@ -137,7 +137,7 @@ class DocumentTests(BeerCase):
             "upc": "x",
             "description": "d" * 4001,
         }
-        page = await (await self.browser.get("/new/beer")).form.submit(**typed)
+        page = await (await self.browser.get("/new/beer")).form.submit(None, **typed)
         self.assertEqual(page.status, 422)
         problems = page.problems()
         self.assertEqual(set(problems), {*typed, "brewery_id"})
@@ -239,7 +239,7 @@ class DocumentTests(BeerCase):
 class ConflictTests(BeerCase):
     """Two people at one document."""
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         """Store a brewery and a beer, and open the form in two browsers."""
         await super().setUp()
         await self.brewery()
@@ -343,7 +343,7 @@ class ConflictTests(BeerCase):
 class BreweryDeletionTests(BeerCase):
     """A brewery with beers stays."""
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         """Store a brewery with a beer."""
         await super().setUp()
         await self.brewery()

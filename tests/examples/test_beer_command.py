@@ -50,7 +50,7 @@ class CommandTests(BeerCase):
         """Start the application as a process."""
         process = _Process()
         command = [sys.executable, "-m", "examples.beer", *arguments]
-        transport = reactor.spawnProcess(process, command[0], command, env=None, path=str(ROOT))  # type: ignore[attr-defined]
+        transport = reactor.spawnProcess(process, command[0], command, env=None, path=str(ROOT))
         return process, transport
 
     async def test_against_a_cluster(self) -> None:

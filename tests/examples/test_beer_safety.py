@@ -123,7 +123,7 @@ class HostileTests(BeerCase):
 class ForgeryTests(BeerCase):
     """Forms of other sites change nothing."""
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         """Store a brewery and a beer, and open a form."""
         await super().setUp()
         await self.brewery()
@@ -269,7 +269,7 @@ class ProblemTests(BeerCase):
         async def broken(*_: Any) -> Any:
             raise ZeroDivisionError("secret")
 
-        self.store.page = broken  # type: ignore[method-assign]
+        self.store.page = broken  # type: ignore[method-assign, assignment]
         page = await self.browser.get("/beer")
         self.assertEqual(page.status, 500)
         self.assertNotIn("secret", page.body)
