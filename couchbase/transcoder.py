@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from typing import Any, Callable
 
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
@@ -186,7 +187,7 @@ def decode_value(value: bytes, flags: int) -> Any:
     """Return the object that was stored.
 
     Values flagged as pickles are unpickled, as SDK 1.2 does: never read such documents from a
-    bucket that others can write.
+    bucket that others can write, or give the connection a :class:`NoPickleTranscoder`.
 
     :raises ValueFormatError: the bytes are not what the flags say; ``objextra`` holds them.
     """
@@ -231,3 +232,86 @@ class Transcoder:
     def determine_format(self, value: Any) -> int:
         """See :func:`determine_format`."""
         return determine_format(value)
+
+
+class NoPickleTranscoder(Transcoder):
+    """A :class:`Transcoder` that neither pickles nor unpickles.
+
+    Unpickling runs whatever a pickle says. Give this to a connection whose bucket others can write.
+    """
+
+    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+        """See :func:`encode_value`.
+
+        :raises ValueFormatError: the value would be pickled.
+        """
+        if format is FMT_AUTO:
+            format = determine_format(value)
+        if _pickles(format):
+            raise ValueFormatError.pyexc("this transcoder does not pickle", obj=value)
+        return encode_value(value, format)
+
+    def decode_value(self, value: bytes, flags: int) -> Any:
+        """See :func:`decode_value`.
+
+        :raises ValueFormatError: the flags say that it is a pickle.
+        """
+        if _pickles(format_of_flags(flags)):
+            raise ValueFormatError.pyexc("this transcoder does not unpickle", obj=value)
+        return decode_value(value, flags)
+
+
+def _pickles(format: Any) -> bool:
+    return isinstance(format, int) and bool(format & FMT_PICKLE) and not format & (FMT_UTF8 | FMT_BYTES)
+
+
+class TranscoderPP:
+    """The sample transcoder of SDK 1.2, in plain Python: a base for one's own.
+
+    Raises ordinary ValueError and TypeError, which the connection wraps.
+    """
+
+    def encode_key(self, key: str) -> bytes:
+        """Return the key's UTF-8."""
+        return key.encode("utf-8")
+
+    def decode_key(self, key: bytes) -> str:
+        """Return the key's text."""
+        return key.decode("utf-8")
+
+    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+        """Return bytes and flags.
+
+        :raises TypeError: the value does not fit the format.
+        :raises ValueError: the format is none.
+        """
+        if format is FMT_AUTO:
+            format = determine_format(value)
+        kind = format & FMT_MASK
+        if kind == FMT_BYTES:
+            if not isinstance(value, (bytes, bytearray)):
+                raise TypeError(f"FMT_BYTES takes bytes or a bytearray, not {type(value).__name__}")
+            return bytes(value), format
+        if kind == FMT_UTF8:
+            if not isinstance(value, str):
+                raise TypeError(f"FMT_UTF8 takes a str, not {type(value).__name__}")
+            return value.encode("utf-8"), format
+        if kind == FMT_PICKLE:
+            return pickle.dumps(value), FMT_PICKLE
+        if kind == FMT_JSON:
+            return json.dumps(value, ensure_ascii=False).encode("utf-8"), FMT_JSON
+        raise ValueError(f"unknown format {format!r}")
+
+    def decode_value(self, value: bytes, flags: int) -> Any:
+        """Return the object; the bytes themselves, with a warning, for flags that say no format."""
+        kind = flags & FMT_MASK
+        if kind == FMT_BYTES:
+            return value
+        if kind == FMT_UTF8:
+            return value.decode("utf-8")
+        if kind == FMT_PICKLE:
+            return pickle.loads(value)
+        if kind == FMT_JSON:
+            return json.loads(value.decode("utf-8"))
+        warnings.warn(f"unknown flags 0x{flags:x}: the value is left as bytes", RuntimeWarning, stacklevel=2)
+        return value

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 
 import couchbase
 from couchbase import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_PICKLE, FMT_UTF8
@@ -19,7 +20,7 @@ from couchbase.exceptions import (
     ValueFormatError,
 )
 from couchbase.result import OperationResult, ValueResult
-from couchbase.transcoder import Transcoder
+from couchbase.transcoder import NoPickleTranscoder, Transcoder, TranscoderPP
 from tests.couchbase.support import ConnectionTestCase
 
 
@@ -397,6 +398,41 @@ class FormatTests(ConnectionTestCase):
                 self.cb.set(self.key(), 1)
                 self.cb.get(self.key())
             self.assertIsInstance(caught.exception.inner_cause, KeyError)
+
+    def test_without_pickles(self):
+        """NoPickleTranscoder does all formats but one."""
+        self.cb.set(self.key("pickle"), {1}, format=FMT_PICKLE)
+        self.cb.transcoder = NoPickleTranscoder()
+        self.assertRaises(ValueFormatError, self.cb.get, self.key("pickle"))
+        self.assertRaises(ValueFormatError, self.cb.set, self.key(), {1}, format=FMT_PICKLE)
+        self.assertRaises(ValueFormatError, self.cb.set, self.key(), 1.5, format=FMT_AUTO)
+        for value, format in (("t", FMT_AUTO), (b"t", FMT_BYTES), ([1], None), ("t", FMT_UTF8)):
+            self.cb.set(self.key(), value, format=format)
+            self.assertEqual(self.cb.get(self.key()).value, value)
+
+    def test_sample_transcoder(self):
+        """TranscoderPP: json's spaces, whole formats as flags, a warning for flags that say nothing."""
+        self.cb.transcoder = coder = TranscoderPP()
+        for value, format, stored, flags in (
+            ({"a": 1}, None, b'{"a": 1}', 0),
+            (b"t", 0x12, b"t", 0x12),
+            ("t", 0x14, b"t", 0x14),
+            ("t", FMT_AUTO, b"t", FMT_UTF8),
+        ):
+            self.cb.set(self.key(), value, format=format)
+            found = self.cb.get(self.key())
+            self.assertEqual((found.value, found.flags), (value, flags))
+            self.assertEqual(coder.encode_value(value, 0 if format is None else format), (stored, flags))
+        self.cb.set(self.key(), {1}, format=FMT_PICKLE)
+        self.assertEqual(self.cb.get(self.key()).value, {1})
+        self.assertRaises(TypeError, coder.encode_value, 1, FMT_UTF8)
+        self.assertRaises(TypeError, coder.encode_value, "x", FMT_BYTES)
+        self.assertRaises(ValueError, coder.encode_value, "x", 3)
+        self.assertRaises(ValueFormatError, self.cb.set, self.key(), 1, format=FMT_UTF8)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.assertEqual(coder.decode_value(b"x", 3), b"x")
+        self.assertEqual(len(caught), 1)
 
 
 class _Flags(Transcoder):

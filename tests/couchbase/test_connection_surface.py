@@ -18,6 +18,8 @@ class SurfaceTests(TestCase):
             "TimeoutError ValueResult MultiResult ObserveInfo AsyncResult HttpResult FMT_JSON LOCKMODE_WAIT",
             "couchbase.result": "Result OperationResult ValueResult HttpResult MultiResult ObserveInfo "
             "AsyncResult",
+            "couchbase.transcoder": "Transcoder TranscoderPP",
+            "couchbase.views.iterator": "View ViewRow RowProcessor AlreadyQueriedError MAX_URI_LENGTH",
             "couchbase.items": "Item ItemCollection ItemOptionDict ItemSequence",
             "couchbase.admin": "Admin METHMAP",
             "couchbase.experimental": "enable enabled_or_raise",
