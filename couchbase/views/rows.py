@@ -285,7 +285,7 @@ class RowReader:
             try:
                 rows: list[Any] = self._loads(text)
                 return rows
-            except ValueError:
+            except (ValueError, RecursionError):
                 # Perhaps only a lone surrogate, or levels beyond what this parser takes.
                 pass
         try:
