@@ -1,0 +1,287 @@
+"""The SDK guide's benchmark: a driver under a load of sets and gets, alone or beside all the others.
+
+    python -m bench.guide [--driver NAME | --all] [OPTIONS] [CONNECTION_STRING]
+
+Drivers: ``blocking``, ``threads``, ``deferreds``, ``async``, ``gevent``, ``official``. Prints operations a
+second, the median and the 99th percentile of what a call took, and what an operation cost the client's process
+in CPU. ``--all``, as without a driver, measures every one that can be imported, taking turns, and prints the
+medians of the rounds in one table, with ratios to the official client; with none of --batch, --ratio and
+--under-way for the loads of docs/performance.md.
+
+Without a connection string there is a couchnode in a process of its own. Otherwise documents whose keys begin
+with ``guide-`` are left behind in the bucket.
+
+``blocking`` makes one call after the other; ``threads`` has a connection in each thread. Twisted's drivers
+(``deferreds``: Connection, ``async``: TxAsyncConnection) and ``gevent`` have all that is under way on one
+connection. The official 4.x client is that of ``.venv-interop`` (``make interop``): its blocking face, in as
+many threads as there are operations under way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.harness import HERE, OFFICIAL_PYTHON, OWN_PYTHON, Samples, Server, machine
+from bench.serve import PASSWORD, USER
+
+DRIVERS = {
+    "official": "official 4.x, blocking",
+    "blocking": "couchbase Connection",
+    "threads": "couchbase Connection, threads",
+    "deferreds": "txcouchbase Connection",
+    "async": "txcouchbase TxAsyncConnection",
+    "gevent": "gcouchbase GConnection",
+}
+BASE = "official"
+COLUMNS = {
+    "operations a second": ("operations a second", 0),
+    "median": ("median, us", 0),
+    "99th": ("99th, us", 0),
+    "cpu": ("CPU us an operation", 2),
+}
+SMALLEST_KEY, LARGEST_KEY = 12, 250
+LARGEST_VALUE = 20 * 2**20
+DEFAULT_SECONDS = 1.0
+SLACK_SECONDS = 120
+
+
+class Load(NamedTuple):
+    """What is asked of a driver."""
+
+    batch: int
+    sets: int
+    gets: int
+    under_way: int
+
+    def __str__(self) -> str:
+        both = f"{self.sets} sets to {self.gets} gets" if self.sets and self.gets else ""
+        if self.batch > 1:
+            names = both or ("set_multi" if self.sets else "get_multi")
+            text = f"{names}, batches of {self.batch:,}"
+        else:
+            text = both or ("sets" if self.sets else "gets")
+        return f"{text}, {f'{self.under_way:,} under way' if self.under_way > 1 else 'one at a time'}"
+
+    def suits(self, driver: str) -> bool:
+        """Say whether a driver can have as much under way, and is another than its fellow then."""
+        return {"blocking": self.under_way == 1, "threads": self.under_way > 1}.get(driver, True)
+
+
+# What docs/performance.md quotes.
+LOADS = [
+    Load(1, 0, 1, 1),
+    Load(1, 1, 0, 1),
+    Load(1, 0, 1, 64),
+    Load(1, 1, 0, 64),
+    Load(1, 1, 3, 64),
+    Load(1000, 0, 1, 1),
+    Load(1000, 1, 0, 1),
+]
+
+
+def absence(driver: str) -> str | None:
+    """Return why a driver cannot take part; ``None`` if it can."""
+    if driver == "official":
+        if not OFFICIAL_PYTHON.exists():
+            return "the official client did not take part: make interop"
+        asked = [str(OFFICIAL_PYTHON), "-c", "import couchbase.cluster"]
+        # From elsewhere, so that the official client is not hidden by this checkout's package.
+        done = subprocess.run(asked, cwd="/", capture_output=True, stdin=subprocess.DEVNULL)
+        return "the official client cannot be imported: make interop" if done.returncode else None
+    if driver == "gevent":
+        missing = [name for name in ("gevent", "gcouchbase") if find_spec(name) is None]
+        return f"gevent did not take part: {' and '.join(missing)} cannot be imported" if missing else None
+    return None
+
+
+def run(driver: str, loads: list[Load], options: argparse.Namespace, node: dict[str, str]) -> Any:
+    """Return the figures of each load, from a process of the driver's own.
+
+    :raises RuntimeError: it failed.
+    """
+    until = {"operations": options.operations} if options.operations else {"seconds": options.seconds}
+    settings = {
+        "driver": driver,
+        "key_size": options.key_size,
+        "value_size": options.value_size,
+        "cases": [{**load._asdict(), **until} for load in loads],
+        **node,
+    }
+    python = str(OFFICIAL_PYTHON) if driver == "official" else OWN_PYTHON
+    limit = None if options.operations else len(loads) * options.seconds + SLACK_SECONDS
+    # The settings hold a password, which the list of processes must not show.
+    done = subprocess.run(
+        [python, str(HERE / "guide_worker.py")],
+        cwd="/",
+        input=json.dumps(settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=limit,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{driver} ended with status {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def table(samples: dict[Load, Samples]) -> str:
+    """Return a Markdown table of medians: the drivers under each load, and ratios to the first of them."""
+    titles = [title for title, _ in COLUMNS.values()]
+    lines = [f"| load | driver | {' | '.join(titles)} |", "| --- | --- |" + " ---: |" * len(titles)]
+    for load, figures in samples.items():
+        rows = figures.rows()
+        for driver in rows:
+            cells = []
+            for column, (_, digits) in COLUMNS.items():
+                figure, unit = figures.median(driver, column), figures.median(rows[0], column)
+                assert figure is not None and unit is not None
+                ratio = f" ({figure / unit:.2f}x)" if driver != rows[0] and unit else ""
+                cells.append(f"{figure:,.{digits}f}{ratio}")
+            shown = str(load) if driver == rows[0] else ""
+            lines.append(f"| {shown} | {DRIVERS[driver]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@contextmanager
+def target(options: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """Give what a driver must know to connect; start a node unless there is one."""
+    if options.connection_string:
+        yield {
+            "connection_string": options.connection_string,
+            "user": options.user,
+            "password": options.password_file.read_text(encoding="utf-8").strip(),
+            "bucket": options.bucket,
+        }
+        return
+    with Server("node") as node:
+        yield {
+            "connection_string": node.address,
+            "user": USER,
+            "password": PASSWORD,
+            "bucket": "default",
+        }
+
+
+def whole(least: int, most: int | None = None) -> Any:
+    """Return a reader of whole numbers in a range, for argparse."""
+
+    def read(text: str) -> int:
+        number = int(text)
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(
+                f"must be at least {least}" + (f", at most {most}" if most else "")
+            )
+        return number
+
+    read.__name__ = "whole number"
+    return read
+
+
+def ratio(text: str) -> tuple[int, int]:
+    """Read ``sets:gets``."""
+    sets, separator, gets = text.partition(":")
+    if not (separator and sets.isdecimal() and gets.isdecimal() and int(sets) + int(gets)):
+        raise argparse.ArgumentTypeError("must be two numbers like 1:3, not both 0")
+    return int(sets), int(gets)
+
+
+def seconds(text: str) -> float:
+    """Read a positive time."""
+    number = float(text)
+    if not 0 < number < 86400:
+        raise argparse.ArgumentTypeError("must be above 0, and below a day")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m bench.guide", description="Measure drivers under a load of sets and gets."
+    )
+    what = made.add_mutually_exclusive_group()
+    what.add_argument("--driver", choices=sorted(DRIVERS))
+    what.add_argument("--all", action="store_true", help="every driver, side by side; the default")
+    made.add_argument(
+        "--batch", type=whole(1), metavar="N", help="keys in a call; from 2: get_multi, set_multi"
+    )
+    made.add_argument("--ratio", type=ratio, metavar="SETS:GETS", help="0:1 by default, gets only")
+    made.add_argument(
+        "--under-way", "--threads", type=whole(1, 10000), metavar="N", help="calls at once; 1 by default"
+    )
+    made.add_argument(
+        "--key-size",
+        type=whole(SMALLEST_KEY, LARGEST_KEY),
+        default=16,
+        metavar="BYTES",
+        help=f"{SMALLEST_KEY} to {LARGEST_KEY}; 16 by default",
+    )
+    made.add_argument(
+        "--value-size",
+        type=whole(2, LARGEST_VALUE),
+        default=100,
+        metavar="BYTES",
+        help="of JSON; 100 by default",
+    )
+    length = made.add_mutually_exclusive_group()
+    length.add_argument(
+        "--seconds", type=seconds, default=DEFAULT_SECONDS, help="for each load; 1 by default"
+    )
+    length.add_argument("--operations", type=whole(1), metavar="N", help="instead of a time")
+    made.add_argument("--rounds", type=whole(1), help="medians of so many; 5 by default with --all, else 1")
+    made.add_argument("--user", default="", help="for a cluster: the user")
+    made.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="for a cluster: a file that holds the password"
+    )
+    made.add_argument("--bucket", default="default", help="for a cluster: 'default' by default")
+    made.add_argument("connection_string", nargs="?", metavar="CONNECTION_STRING")
+    return made
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    reader = parser()
+    options = reader.parse_args()
+    options.all = options.driver is None
+    if options.connection_string and not (options.user and options.password_file):
+        reader.error("a connection string needs --user and --password-file")
+    given = options.batch is not None or options.ratio is not None or options.under_way is not None
+    if options.all and not given:
+        loads = LOADS
+    else:
+        sets, gets = options.ratio or (0, 1)
+        loads = [Load(options.batch or 1, sets, gets, options.under_way or 1)]
+    drivers = list(DRIVERS) if options.all else [options.driver]
+    if options.driver == "blocking" and loads[0].under_way > 1:
+        reader.error("blocking has one call under way; take threads")
+    missing = {driver: why for driver in drivers if (why := absence(driver))}
+    drivers = [driver for driver in drivers if driver not in missing]
+    if not drivers:
+        reader.exit(1, f"{missing[options.driver]}\n")
+    rounds = options.rounds or (5 if options.all else 1)
+    samples = {load: Samples() for load in loads}
+    with target(options) as node:
+        for _ in range(rounds):
+            for driver in drivers:
+                chosen = [load for load in loads if not options.all or load.suits(driver)]
+                told = run(driver, chosen, options, node) if chosen else []
+                for load, figures in zip(chosen, told, strict=True):
+                    for column, figure in figures.items():
+                        samples[load].add(driver, column, figure)
+    amount = f"{options.operations:,} operations" if options.operations else f"{options.seconds:g} s"
+    print(
+        f"{machine()}; {amount} for each load, keys of {options.key_size} and values of"
+        f" {options.value_size} bytes, " + (f"medians of {rounds} rounds" if rounds > 1 else "one round")
+    )
+    print("\n" + table(samples))
+    for why in missing.values():
+        print(f"\n{why[0].upper()}{why[1:]}.")
+
+
+if __name__ == "__main__":
+    main()

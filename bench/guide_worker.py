@@ -1,0 +1,430 @@
+"""One driver of the guide's benchmark, alone in a process; run by bench.guide in either environment, by path.
+
+    python bench/guide_worker.py < SETTINGS
+
+SETTINGS is a JSON object: ``driver``, ``connection_string``, ``user``, ``password``, ``bucket``,
+``key_size``, ``value_size`` and ``cases``, each of which has ``batch``, ``sets``, ``gets``, ``under_way``
+and either ``seconds`` or ``operations``. Prints a JSON list with the figures of each case.
+
+The official client's environment has neither this project nor Twisted, so nothing of either is imported here
+before a driver asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from time import perf_counter
+from typing import Any
+
+KEYS = 1000
+PREFIX = "guide-"
+WARM_SECONDS = 0.3
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+# The methods of a connection: get, set, get_multi, set_multi.
+Methods = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+
+class Case:
+    """What one measurement asks of a connection.
+
+    :param settings: those of the whole run.
+    :param case: those of this measurement.
+    """
+
+    def __init__(self, settings: dict[str, Any], case: dict[str, Any]) -> None:
+        self.batch: int = case["batch"]
+        self.under_way: int = case["under_way"]
+        self.seconds: float | None = case.get("seconds")
+        self.operations: int = case.get("operations") or 0
+        self.sets: int = case["sets"]
+        self.gets: int = case["gets"]
+        digits = settings["key_size"] - len(PREFIX)
+        count = max(KEYS // self.batch, 1) * self.batch
+        self.keys = [f"{PREFIX}{number:0{digits}d}" for number in range(count)]
+        # As JSON it is as long as was asked for.
+        self.value = "x" * (settings["value_size"] - 2)
+
+    def warming(self) -> Case:
+        """Return the same for a moment, whose figures nobody wants."""
+        other = object.__new__(Case)
+        other.__dict__.update(self.__dict__, seconds=WARM_SECONDS, operations=0)
+        return other
+
+    def limit(self, chains: int) -> int | None:
+        """Return how many calls each of so many chains makes; ``None`` where time says when to end."""
+        return None if self.seconds is not None else math.ceil(self.operations / self.batch / chains)
+
+    def calls(self, methods: Methods, start: int = 0) -> Iterator[Call]:
+        """Yield calls without end: the keys in turn, sets spread evenly among gets.
+
+        :param start: for several chains, each of which begins elsewhere.
+        """
+        get, store, get_multi, set_multi = methods
+        units: list[tuple[Call, Call]] = []
+        for first in range(0, len(self.keys), self.batch):
+            keys = self.keys[first : first + self.batch]
+            if self.batch == 1:
+                units.append(((get, (keys[0],)), (store, (keys[0], self.value))))
+            else:
+                units.append(((get_multi, (keys,)), (set_multi, (dict.fromkeys(keys, self.value),))))
+        start %= len(units)
+        total = self.sets + self.gets
+        turns = [(turn + 1) * self.sets // total != turn * self.sets // total for turn in range(total)]
+        for is_set, unit in zip(cycle(turns), cycle(units[start:] + units[:start])):
+            yield unit[is_set]
+
+
+class Meter:
+    """Takes the time of a measurement from here on, and what its calls took.
+
+    :param batch: operations in a call.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.latencies = array("d")
+        self._batch = batch
+        self._used = cpu_seconds()
+        self.begun = perf_counter()
+
+    def figures(self) -> dict[str, float]:
+        """Return what was measured; times in microseconds, latencies are those of calls."""
+        seconds = perf_counter() - self.begun
+        used = cpu_seconds() - self._used
+        latencies = sorted(self.latencies)
+        operations = len(latencies) * self._batch
+        return {
+            "operations a second": operations / seconds,
+            "median": latencies[len(latencies) // 2] * 1e6,
+            "99th": latencies[min(math.ceil(len(latencies) * 0.99), len(latencies)) - 1] * 1e6,
+            "cpu": used / operations * 1e6,
+        }
+
+
+def cpu_seconds() -> float:
+    """Return user and system time of this process, all its threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def follow(case: Case, calls: Iterator[Call], limit: int | None, meter: Meter) -> None:
+    """Make one call after the other, each of which waits for its answer."""
+    note = meter.latencies.append
+    deadline = meter.begun + case.seconds if case.seconds is not None else math.inf
+    for method, arguments in islice(calls, limit):
+        begun = perf_counter()
+        method(*arguments)
+        ended = perf_counter()
+        note(ended - begun)
+        if ended >= deadline:
+            return
+
+
+def check(case: Case, methods: Methods) -> None:
+    """Store the documents, and see that they are read back; also by many at once.
+
+    :raises RuntimeError: they are not.
+    """
+    get, store, get_multi, set_multi = methods
+    store(case.keys[0], case.value)
+    set_multi(dict.fromkeys(case.keys, case.value))
+    found = get_multi(case.keys[:2])
+    results = [get(case.keys[-1]), *(found[key] for key in case.keys[:2])]
+    wrong = [result for result in results if value_of(result) != case.value]
+    if wrong:
+        raise RuntimeError(f"another value was read than written: {wrong[0]!r}")
+
+
+def value_of(result: Any) -> Any:
+    """Return the value of a result, of SDK 1.2 or of the official client."""
+    return result.value if hasattr(result, "value") else result.content_as[str]
+
+
+def one_after_the_other(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+    """Measure one connection in one thread."""
+    methods = connect()
+    figures = []
+    for case in cases:
+        check(case, methods)
+        for part in (case.warming(), case):
+            meter = Meter(case.batch)
+            follow(part, part.calls(methods), part.limit(1), meter)
+        figures.append(meter.figures())
+    return figures
+
+
+def in_threads(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+    """Measure as many threads as operations are to be under way; ``connect`` is called for each."""
+    figures = []
+    connections: list[Methods] = []
+    for case in cases:
+        while len(connections) < case.under_way:
+            connections.append(connect())
+        check(case, connections[0])
+        for part in (case.warming(), case):
+            meter = threaded(part, connections[: case.under_way])
+        figures.append(meter.figures())
+    return figures
+
+
+def threaded(case: Case, connections: list[Methods]) -> Meter:
+    """Have each connection followed by a thread of its own until all are done."""
+    failures: list[BaseException] = []
+    ready = threading.Barrier(len(connections) + 1)
+
+    def run(number: int, methods: Methods) -> None:
+        calls = case.calls(methods, number * len(case.keys) // len(connections))
+        ready.wait()
+        ready.wait()
+        try:
+            follow(case, calls, case.limit(len(connections)), meter)
+        except BaseException as error:  # noqa: BLE001 - told where the threads are waited for
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=(number, methods)) for number, methods in enumerate(connections)
+    ]
+    for thread in threads:
+        thread.start()
+    # Everybody is there; the clock starts before anybody goes.
+    ready.wait()
+    meter = Meter(case.batch)
+    ready.wait()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return meter
+
+
+def in_greenlets(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+    """Measure as many greenlets as operations are to be under way, on one connection."""
+    import gevent
+
+    methods = connect()
+    figures = []
+    for case in cases:
+        check(case, methods)
+        for part in (case.warming(), case):
+            meter = Meter(case.batch)
+            gevent.joinall(
+                [
+                    gevent.spawn(
+                        follow,
+                        part,
+                        part.calls(methods, number * len(case.keys) // case.under_way),
+                        part.limit(case.under_way),
+                        meter,
+                    )
+                    for number in range(case.under_way)
+                ],
+                raise_error=True,
+            )
+        figures.append(meter.figures())
+    return figures
+
+
+class Chain:
+    """Operations of Twisted one after the other, each begun by the callback of the one before.
+
+    :param attach: called with what a method returned and two callbacks.
+    :param left: the chains that are not over; the last one fires ``finished``.
+    """
+
+    def __init__(
+        self, calls: Iterator[Call], deadline: float, meter: Meter, attach: Any, left: set[Any], finished: Any
+    ) -> None:
+        self.calls = calls
+        self.deadline = deadline
+        self.note = meter.latencies.append
+        self.attach = attach
+        self.left = left
+        self.finished = finished
+        self.begun = 0.0
+
+    def start(self) -> None:
+        """Begin the next operation."""
+        call = next(self.calls, None)
+        if call is None:
+            self.end()
+            return
+        method, arguments = call
+        self.begun = perf_counter()
+        self.attach(method(*arguments), self.done, self.failed)
+
+    def done(self, result: Any) -> None:
+        """Note how long it took."""
+        ended = perf_counter()
+        self.note(ended - self.begun)
+        if ended >= self.deadline:
+            self.end()
+        else:
+            self.start()
+
+    def end(self) -> None:
+        """Leave; the last one says so."""
+        self.left.discard(self)
+        if not self.left and not self.finished.called:
+            self.finished.callback(None)
+
+    def failed(self, *reason: Any) -> None:
+        """Give up: a Failure from a Deferred; result, kind, error and traceback from an AsyncResult."""
+        if not self.finished.called:
+            self.finished.errback(reason[0] if len(reason) == 1 else reason[2])
+
+
+def in_reactor(kind: str, settings: dict[str, Any], cases: list[Case]) -> list[dict[str, float]]:
+    """Measure one connection of txcouchbase, with Deferreds or AsyncResults."""
+    from twisted.internet import reactor as installed
+    from twisted.internet.defer import Deferred, ensureDeferred
+
+    from txcouchbase.connection import Connection, TxAsyncConnection
+
+    reactor: Any = installed
+    deferreds = kind == "deferreds"
+
+    def attach(asked: Any, done: Any, failed: Any) -> None:
+        asked.addCallbacks(done, failed)
+
+    def attach_to_result(asked: Any, done: Any, failed: Any) -> None:
+        asked.set_callbacks(done, failed)
+
+    put = attach if deferreds else attach_to_result
+    figures: list[dict[str, float]] = []
+    failures: list[Any] = []
+
+    async def run(case: Case, methods: Methods) -> Meter:
+        finished: Deferred[None] = Deferred()
+        meter = Meter(case.batch)
+        deadline = meter.begun + case.seconds if case.seconds is not None else math.inf
+        calls = islice(case.calls(methods), None if case.seconds is not None else case.limit(1))
+        left: set[Chain] = set()
+        chains = [Chain(calls, deadline, meter, put, left, finished) for _ in range(case.under_way)]
+        left.update(chains)
+        for chain in chains:
+            chain.start()
+        await finished
+        return meter
+
+    async def measure() -> None:
+        connection: Any = (Connection if deferreds else TxAsyncConnection)(**ours(settings))
+        await connection.connect()
+        methods = connection.get, connection.set, connection.get_multi, connection.set_multi
+        for case in cases:
+            stored: Deferred[None] = Deferred()
+            put(
+                connection.set_multi(dict.fromkeys(case.keys, case.value)),
+                stored.callback,
+                lambda *reason, stored=stored: stored.errback(reason[0] if len(reason) == 1 else reason[2]),
+            )
+            await stored
+            for part in (case.warming(), case):
+                meter = await run(part, methods)
+                told = meter.figures()
+            figures.append(told)
+
+    def begin() -> None:
+        ensureDeferred(measure()).addErrback(failures.append).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if failures:
+        failures[0].raiseException()
+    return figures
+
+
+def ours(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords with which a connection of this project is made."""
+    return {
+        "bucket": settings["bucket"],
+        "connection_string": settings["connection_string"],
+        "username": settings["user"],
+        "password": settings["password"],
+    }
+
+
+def blocking(settings: dict[str, Any]) -> Callable[[], Methods]:
+    """Return what connects as SDK 1.2 does."""
+    from couchbase.connection import Connection
+
+    return lambda: methods_of(Connection(**ours(settings)))
+
+
+def greenlets(settings: dict[str, Any]) -> Callable[[], Methods]:
+    """Return what connects for greenlets."""
+    from gcouchbase.connection import GConnection
+
+    return lambda: methods_of(GConnection(**ours(settings)))
+
+
+def methods_of(connection: Any) -> Methods:
+    """Return the methods of a connection of this project."""
+    return connection.get, connection.set, connection.get_multi, connection.set_multi
+
+
+def official(settings: dict[str, Any]) -> Callable[[], Methods]:
+    """Return what gives the methods of the official client's one connection, which all threads may use."""
+    from datetime import timedelta
+
+    from couchbase.auth import PasswordAuthenticator
+    from couchbase.cluster import Cluster
+    from couchbase.options import ClusterOptions, GetMultiOptions, UpsertMultiOptions
+
+    cluster = Cluster(
+        settings["connection_string"],
+        ClusterOptions(PasswordAuthenticator(settings["user"], settings["password"])),
+    )
+    cluster.wait_until_ready(timedelta(seconds=10))
+    documents = cluster.bucket(settings["bucket"]).default_collection()
+    # A failure is an exception, as it is with the others.
+    get_options = GetMultiOptions(return_exceptions=False)
+    set_options = UpsertMultiOptions(return_exceptions=False)
+
+    def get_multi(keys: Any) -> Any:
+        return documents.get_multi(keys, get_options).results
+
+    def set_multi(values: Any) -> Any:
+        return documents.upsert_multi(values, set_options)
+
+    return lambda: (documents.get, documents.upsert, get_multi, set_multi)
+
+
+def measure(settings: dict[str, Any]) -> list[dict[str, float]]:
+    """Measure all cases with the driver that the settings name."""
+    cases = [Case(settings, case) for case in settings["cases"]]
+    driver = settings["driver"]
+    if driver == "blocking":
+        return one_after_the_other(blocking(settings), cases)
+    if driver == "threads":
+        return in_threads(blocking(settings), cases)
+    if driver == "gevent":
+        return in_greenlets(greenlets(settings), cases)
+    if driver == "official":
+        connect = official(settings)
+        return [
+            figures
+            for case in cases
+            for figures in (one_after_the_other if case.under_way == 1 else in_threads)(connect, [case])
+        ]
+    return in_reactor(driver, settings, cases)
+
+
+def main() -> None:
+    """Measure what standard input says."""
+    figures = measure(json.load(sys.stdin))
+    print(json.dumps(figures))
+    sys.stdout.flush()
+    # The official client may hang while its threads are taken down.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
