@@ -307,6 +307,8 @@ def conflict_page(
             ),
             role="alert",
             class_="problem",
+            tabindex="-1",
+            autofocus="autofocus",
         ),
     )
     return form_page(
