@@ -23,6 +23,7 @@ from couchbase import (
     set_pickle_converters,
 )
 from couchbase.exceptions import ValueFormatError
+from couchbase.transcoder import NoPickleTranscoder
 
 KEY = "formatted"
 NAMES = {FMT_JSON: "FMT_JSON", FMT_PICKLE: "FMT_PICKLE", FMT_BYTES: "FMT_BYTES", FMT_UTF8: "FMT_UTF8"}
@@ -65,7 +66,15 @@ def main(connection_string: str) -> None:
         result = cb.get(KEY)
         print("FMT_AUTO:", repr(value), "as", NAMES[result.flags], "equal:", result.value == value)
 
-    # The converters are for all connections of a program.
+    # Refuse pickles on one connection ...
+    wary = Couchbase.connect(
+        bucket="default", connection_string=connection_string, transcoder=NoPickleTranscoder
+    )
+    try:
+        wary.get(KEY)
+    except ValueFormatError:
+        print("pickle refused by the transcoder")
+    # ... or on all: the converters are for every connection of a program.
     before = set_pickle_converters(no_pickles, no_pickles)
     try:
         cb.get(KEY)
