@@ -14,7 +14,7 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
 from couchbase.protocol.operations import Operation, Request
 from couchbase.transcoder import check_format, check_key_length, decode_value, encode_key, encode_value
-from couchbase.user_constants import FMT_AUTO, FMT_JSON
+from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON
 
 
 class Codec:
@@ -32,6 +32,8 @@ class Codec:
     _data_passthrough = False
     # From bytes and flags to a value; chosen when a setting changes, not for each operation.
     _decoder: Any = staticmethod(decode_value)
+    # The same for ``no_format``.
+    _bytes_decoder: Any = None
     _keys_as_given = True
 
     # --- what a driver provides ------------------------------------------------------------
@@ -143,11 +145,12 @@ class Codec:
     def _choose_decoder(self) -> None:
         self._keys_as_given = self._transcoder is None and not self._data_passthrough
         if self._data_passthrough:
-            self._decoder = None
+            self._decoder = self._bytes_decoder = None
         elif self._transcoder is None:
-            self._decoder = decode_value
+            self._decoder, self._bytes_decoder = decode_value, None
         else:
             self._decoder = _TranscoderDecoder(self._transcoder)
+            self._bytes_decoder = _TranscoderDecoder(self._transcoder, FMT_BYTES)
 
     def _result_key(self, encoded: bytes) -> Any:
         """Return the key that results carry, where it is not simply what the caller gave."""
@@ -175,15 +178,19 @@ class Codec:
 
 
 class _TranscoderDecoder:
-    """A custom transcoder's ``decode_value`` with its failures wrapped."""
+    """A custom transcoder's ``decode_value`` with its failures wrapped.
 
-    __slots__ = ("_transcoder",)
+    :param flags: what to give it in place of the stored flags.
+    """
 
-    def __init__(self, transcoder: Any) -> None:
+    __slots__ = ("_flags", "_transcoder")
+
+    def __init__(self, transcoder: Any, flags: int | None = None) -> None:
         self._transcoder = transcoder
+        self._flags = flags
 
     def __call__(self, value: bytes, flags: int) -> Any:
-        return _ask(self._transcoder, "decode_value", value, flags)
+        return _ask(self._transcoder, "decode_value", value, flags if self._flags is None else self._flags)
 
 
 def _ask(transcoder: Any, method: str, *args: Any) -> Any:

@@ -49,8 +49,7 @@ class Commands(StoreCommands):
         else:
             request = self._request(operations.GET, key)
         request.quiet = self._quiet if quiet is None else bool(quiet)
-        if not no_format:
-            request.decode_value = self._decoder
+        request.decode_value = self._bytes_decoder if no_format else self._decoder
         return self._submit(request)
 
     def get_multi(
@@ -62,7 +61,7 @@ class Commands(StoreCommands):
                 raise ArgumentError.pyexc("replica and ttl exclude each other")
             return self.rget_multi(keys, quiet=quiet)
         silent = self._quiet_for(quiet)
-        decoder = None if no_format else self._decoder
+        decoder = self._bytes_decoder if no_format else self._decoder
         common = arguments.check_ttl(ttl)
         requests = []
         if not common and not isinstance(keys, (dict, ItemCollection)):
@@ -94,8 +93,7 @@ class Commands(StoreCommands):
         request = self._request(operations.GET_WITH_EXPIRY, key)
         request.value = operations.EXPIRY_LOOKUP_VALUE
         request.quiet = self._quiet_for(quiet)
-        if not no_format:
-            request.decode_value = self._decoder
+        request.decode_value = self._bytes_decoder if no_format else self._decoder
         return self._submit(request)
 
     def rget(self, key: Any, replica_index: Any = None, quiet: Any = None) -> Any:

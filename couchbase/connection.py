@@ -67,6 +67,8 @@ class Connection(Designing):
     :raises BucketNotFoundError: no such bucket.
     """
 
+    _cluster_type: type[Cluster] = Cluster
+
     def __init__(
         self,
         *,
@@ -139,11 +141,11 @@ class Connection(Designing):
             warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)
         self._cache = config_cache or conncache
         certpath = certpath or address.options.get("certpath")
-        self._cluster = Cluster(
+        self._cluster = self._cluster_type(
             address.seeds,
             bucket=self._bucket,
             credentials=_credentials(self._bucket, username, password),
-            tls_context=_tls_context(certpath) if address.tls else None,
+            tls_context=self._tls_context(certpath) if address.tls else None,
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
             received=partial(configcache.save, self._cache) if self._cache else None,
@@ -168,10 +170,22 @@ class Connection(Designing):
                 pass  # Replaced by the map from the network.
         self._cluster.bootstrap()
 
+    @staticmethod
+    def _tls_context(certpath: str | None) -> Any:
+        try:
+            return ssl.create_default_context(cafile=certpath)
+        except (OSError, ValueError) as error:
+            raise ArgumentError.pyexc(
+                f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
+            ) from error
+
     def __del__(self) -> None:
         cluster = getattr(self, "_cluster", None)
         if cluster is not None:
-            cluster.close()
+            try:
+                cluster.close()
+            except (AttributeError, TypeError):
+                pass  # At the end of the interpreter, whose parts are gone already.
 
     # --- settings and state ----------------------------------------------------------------
 
@@ -348,15 +362,6 @@ def _seconds(name: str, value: Any) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
     return float(value)
-
-
-def _tls_context(certpath: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=certpath)
-    except (OSError, ValueError) as error:
-        raise ArgumentError.pyexc(
-            f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
-        ) from error
 
 
 def _error(code: int, message: str) -> CouchbaseError:

@@ -50,6 +50,8 @@ class Cluster:
     :param received: called with ``(configuration, host)`` for each map that came over the network.
     """
 
+    node_type: type[Node] = Node
+
     def __init__(
         self,
         seeds: Sequence[Seed],
@@ -177,7 +179,8 @@ class Cluster:
 
     def time_out(self, calls: Iterable[Call]) -> None:
         """Fail the operations whose time is up."""
-        for call in [call for call in calls if not call.done]:
+        # The last ones first: what waits behind another call must not be sent now.
+        for call in [call for call in calls if not call.done][::-1]:
             sent = call.sent
             call.leave()
             if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
@@ -232,7 +235,7 @@ class Cluster:
     def _bootstrap_kv(self, seed: Seed, limit: float) -> bool:
         if seed.kv_port is None:
             return False
-        node = Node(seed.host, seed.kv_port, self)
+        node = self.node_type(seed.host, seed.kv_port, self)
         try:
             node.start()
             while not node.ready:
@@ -257,7 +260,7 @@ class Cluster:
     def _bootstrap_http(self, seed: Seed, limit: float) -> bool:
         if seed.management_port is None:
             return False
-        target = http.Target(seed.host, seed.management_port, self.credentials, self.tls_context)
+        target = self.target(seed.host, seed.management_port)
         config = http.fetch_config(target, self.bucket, limit - self.seconds())
         self._start_with(self._parse(config, seed.host))
         self._tell(config, seed.host)
@@ -335,7 +338,7 @@ class Cluster:
             if port is None:
                 self._servers.append(None)
                 continue
-            node = old.pop((address.host, port), None) or Node(address.host, port, self)
+            node = old.pop((address.host, port), None) or self.node_type(address.host, port, self)
             self.nodes[address.host, port] = node
             self._servers.append(node)
         senders = [node.send if node is not None else self._no_active for node in self._servers]
@@ -531,6 +534,10 @@ class Cluster:
             raise
         return True
 
+    def pause(self, until: float) -> None:
+        """Do nothing else until an instant."""
+        self.wait_for(lambda: False, until)
+
     def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:
         """Drive a plan that asks nodes of the cluster; returns what it returns."""
         self.catch_up()
@@ -544,7 +551,7 @@ class Cluster:
             try:
                 if isinstance(step, Pause):
                     limit = self.seconds() + step.seconds
-                    value = self.wait_for(lambda: False, limit) or None
+                    value = self.pause(limit)
                 elif isinstance(step, Ask):
                     limit = max(deadline, self.seconds() + 0.001)
                     value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))
@@ -553,6 +560,10 @@ class Cluster:
                 advance = plan.send
             except BaseException as failure:  # noqa: BLE001 - thrown into the plan, which decides
                 advance, value = plan.throw, failure
+
+    def target(self, host: str, port: int) -> http.Target:
+        """Return where to send a request over HTTP."""
+        return http.Target(host, port, self.credentials, self.tls_context)
 
     def data_nodes(self) -> list[Node]:
         """Return the nodes that serve the bucket."""

@@ -27,6 +27,8 @@ class Designing(Viewing):
     wait until every node with the view engine shows the change; TimeoutError if that takes longer.
     """
 
+    _sleep = staticmethod(sleep)
+
     def design_create(
         self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
     ) -> HttpResult:
@@ -120,7 +122,7 @@ class Designing(Viewing):
                         f"visible in {seconds:g} s",
                     }
                 )
-            sleep(min(POLL_SECONDS, left))
+            self._sleep(min(POLL_SECONDS, left))
 
     def _shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
         """Tell whether a node has the new document, and lets a view of it be queried."""

@@ -6,7 +6,7 @@ import http.client
 import socket
 import time
 from base64 import b64encode
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from couchbase import exceptions as rc
@@ -33,6 +33,8 @@ class Target(NamedTuple):
     port: int
     credentials: Credentials | None = None
     tls_context: Any = None
+    connector: Callable[[Target, float], http.client.HTTPConnection] | None = None
+    """Makes the connection, of the target and a timeout in seconds; of plain sockets by default."""
 
     @property
     def name(self) -> str:
@@ -232,6 +234,8 @@ def network_error(target: Target, error: Exception) -> CouchbaseError:
 
 def _connection(target: Target, deadline: float) -> Any:
     left = max(deadline - time.monotonic(), _SHORTEST)
+    if target.connector is not None:
+        return target.connector(target, left)
     if target.tls_context is not None:
         return http.client.HTTPSConnection(target.host, target.port, timeout=left, context=target.tls_context)
     return http.client.HTTPConnection(target.host, target.port, timeout=left)

@@ -196,12 +196,18 @@ class Node:
             return
         self._attempt += 1
         self._owner.call_at(self._owner.seconds() + CONNECT_SECONDS, partial(self._give_up, self._attempt))
+        self._resolve()
+
+    def _resolve(self) -> None:
         try:
             self._addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            self.lose(_error(rc.UNKNOWN_HOST, f"the name {self.host!r} does not resolve: {error}", error))
-            return
-        self._try_next()
+            self._unresolved(error)
+        else:
+            self._try_next()
+
+    def _unresolved(self, error: Exception) -> None:
+        self.lose(_error(rc.UNKNOWN_HOST, f"the name {self.host!r} does not resolve: {error}", error))
 
     def _give_up(self, attempt: int) -> None:
         if attempt == self._attempt and not self.ready and not self.closed:

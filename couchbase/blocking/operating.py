@@ -39,6 +39,7 @@ class Operating(Commands):
     """Operations of a connection on its :class:`couchbase.blocking.cluster.Cluster`."""
 
     _request_type: type[Any] = Call
+    _results_type: type[MultiResult] = MultiResult
 
     _cluster: Cluster
     _lock: Any
@@ -156,7 +157,7 @@ class Operating(Commands):
             wanted = defaults if any(defaults) else None
 
         def finish() -> Any:
-            return outcome(calls[0]) if single else gather(calls)
+            return outcome(calls[0]) if single else gather(calls, self._results_type)
 
         if calls[0].replica is not None:
 
@@ -263,7 +264,7 @@ class Operating(Commands):
                 else:
                     call.error = client_error(call, rc.ETIMEDOUT, "no node answered")
                 calls.append(call)
-            return outcome(calls[0]) if single else gather(calls)
+            return outcome(calls[0]) if single else gather(calls, self._results_type)
 
         return self._do(Work((), finish, True))
 
@@ -305,7 +306,7 @@ class Operating(Commands):
                         call.key, codes[encoded], requirement, "endure", result
                     )
                 calls.append(call)
-            return outcome(calls[0]) if single else gather(calls)
+            return outcome(calls[0]) if single else gather(calls, self._results_type)
 
         return self._do(Work((), finish, True))
 
@@ -317,7 +318,7 @@ class Operating(Commands):
     def _collect_stats(self, groups: Sequence[str]) -> MultiResult:
         cluster = self._cluster
         cluster.current_map()
-        collected = MultiResult()
+        collected = self._results_type()
         call = Call(operations.STATS, None, b"")
         lost: list[str] = []
         open_ = [0]

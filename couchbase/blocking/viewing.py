@@ -14,7 +14,7 @@ from couchbase.blocking.operating import Operating
 from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_JSON
-from couchbase.views.iterator import AlreadyQueriedError, View
+from couchbase.views.iterator import AlreadyQueriedError, View, ViewRequest
 from couchbase.views.params import Query, make_dvpath
 from couchbase.views.rows import RowReader
 
@@ -111,7 +111,7 @@ class Viewing(Operating):
         for node in cluster.current_map().nodes:
             port = node.management_port(tls) if management else node.views_port(tls)
             if port is not None:
-                found.append(http.Target(node.host, port, cluster.credentials, cluster.tls_context))
+                found.append(cluster.target(node.host, port))
         if not found:
             code = rc.NOT_SUPPORTED
             what = "a cluster manager" if management else "the view engine"
@@ -140,6 +140,9 @@ class Viewing(Operating):
         assert error is not None
         raise error
 
+    def _open_view(self, view: View, request: ViewRequest, limit: float) -> http.Stream:
+        return self._open(self._targets(), request.method, request.path, request.body, limit)
+
     # --- iteration -------------------------------------------------------------------------
 
     def _iterate_view(self, view: View) -> Iterator[Any]:
@@ -155,7 +158,7 @@ class Viewing(Operating):
         self._begin_http()
         try:
             limit = monotonic() + self._views_timeout
-            stream = self._open(self._targets(), request.method, request.path, request.body, limit)
+            stream = self._open_view(view, request, limit)
             raw = view._raw = HttpResult(0, stream.status, None, request.path, None, done=False)
             if not view.streaming or not raw.success:
                 try:

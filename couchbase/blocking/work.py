@@ -43,13 +43,15 @@ def outcome(call: Call) -> Any:
     raise error
 
 
-def gather(calls: Sequence[Call]) -> MultiResult:
+def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> MultiResult:
     """Return the results of a multi operation by key.
+
+    :param kind: class of what is returned.
 
     :raises CouchbaseError: the first failure, one of decoding before all others; its ``all_results`` holds
         every result, the good ones too.
     """
-    results = MultiResult()
+    results = kind()
     first: Exception | None = None
     for call in calls:
         error = call.error
@@ -80,5 +82,5 @@ def _warn_of_duplicates(calls: Sequence[Call]) -> None:
     seen = set()
     for call in calls:
         if call.key in seen:
-            warnings.warn(f"Found duplicate key {call.key!r}", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"Found duplicate key {call.key!r}", RuntimeWarning, stacklevel=7)
         seen.add(call.key)

@@ -362,7 +362,8 @@ class FormatTests(ConnectionTestCase):
         self.cb.set(key, 1)
         self.assertEqual(coder.format, FMT_JSON)
         self.assertEqual(self.cb.get(key).value, (b"1", 0x77))
-        self.assertEqual(self.cb.get(key, no_format=True).value, b"1")
+        raw = self.cb.get(key, no_format=True)
+        self.assertEqual((raw.value, raw.flags), ((b"1", FMT_BYTES), 0x77))
         self.assertEqual(self.cb.get_multi([key])[key].flags, 0x77)
         self.cb.transcoder = None
         self.assertEqual(self.cb.get("/".join(key), no_format=True).value, b"1")
