@@ -66,9 +66,14 @@ class Commands(StoreCommands):
         requests = []
         if not common and not isinstance(keys, (dict, ItemCollection)):
             # The common case: nothing is different from key to key.
-            make = self._request
+            make: Any = self._request_type
+            encode = self._encode_key
+            as_given = self._keys_as_given
             for key in arguments.key_collection(keys):
-                request = make(operations.GET, key)
+                if as_given:
+                    request = make(operations.GET, key, encode(key))
+                else:
+                    request = self._request(operations.GET, key)
                 request.quiet = silent
                 request.decode_value = decoder
                 requests.append(request)

@@ -34,7 +34,7 @@ POLL_SECONDS = 2.5
 IDLE_SECONDS = 0.1
 """After this long without a call, sockets are looked at before the next one is sent."""
 EARLY_CALLS = 256
-"""After this many operations are prepared, they are sent: nodes can begin while the rest is prepared."""
+"""Operations that are prepared before they are sent together."""
 REBOOTSTRAP_SECONDS = 0.5
 """The seeds are asked again at most this often."""
 
@@ -133,11 +133,10 @@ class Cluster:
         batch = Batch(len(calls))
         try:
             self.catch_up()
-            for number, call in enumerate(calls, 1):
-                call.batch = batch
-                self.submit(call)
-                if not number % EARLY_CALLS:
-                    self._flush()
+            for start in range(0, len(calls), EARLY_CALLS):
+                self._submit_all(calls[start : start + EARLY_CALLS], batch)
+                # Nodes can begin while the rest is prepared.
+                self._flush()
             while batch.remaining:
                 self.turn(deadline)
                 if self._lost_all and batch.remaining:
@@ -434,6 +433,22 @@ class Cluster:
             vbucket = ((crc32(key) >> 16) & 0x7FFF) % len(route)
             route[vbucket](call, vbucket)
 
+    def _submit_all(self, calls: Sequence[Call], batch: Batch) -> None:
+        if len(calls) == 1 or self._parked or not self._route or self.closed:
+            for call in calls:
+                call.batch = batch
+                self.submit(call)
+            return
+        # submit(), by hand: this is where multi operations spend their time.
+        for call in calls:
+            call.batch = batch
+            route = self._route
+            vbucket = ((crc32(call.key_bytes) >> 16) & 0x7FFF) % len(route)
+            if call.replica is None:
+                route[vbucket](call, vbucket)
+            else:
+                self._submit_to_replica(call)
+
     def _submit_to_replica(self, call: Call) -> None:
         cluster = self.map
         assert cluster is not None and call.replica is not None
@@ -551,7 +566,8 @@ class Cluster:
             try:
                 if isinstance(step, Pause):
                     limit = self.seconds() + step.seconds
-                    value = self.pause(limit)
+                    self.pause(limit)
+                    value = None
                 elif isinstance(step, Ask):
                     limit = max(deadline, self.seconds() + 0.001)
                     value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))

@@ -377,7 +377,13 @@ class Node:
             except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
                 self._undecodable(call, error)
                 continue
-            call.succeed(result)
+            # Call.succeed(), by hand.
+            if not call.done:
+                call.done = True
+                call.result = result
+                call.batch.remaining -= 1
+                if call.ended is not None:
+                    call.ended(call)
         if self._reader is not reader:
             return
         if self.closed:
