@@ -16,11 +16,12 @@ INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop run test lint types format bench docs api lock clean
+.PHONY: help install interop run test versions lint types format bench docs api lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
 	@echo "make test    run every test (TESTS=tests.gateway for some)"
+	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
 	@echo "make bench   measure everything that docs/performance.md quotes"
@@ -67,6 +68,10 @@ run: $(INSTALLED)
 
 test: $(INSTALLED) interop
 	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
+
+# The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
+versions: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.versions
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
