@@ -2,9 +2,9 @@
 
     python -m tests.tooling.versions [INTERPRETER ...]
 
-Each interpreter gets an environment under ``.venv-versions`` with what the tests need, and nothing of what the
-node needs: nodes run on the interpreter of this process. What is not installed is passed over with a word.
-Ends with status 1 if tests failed somewhere.
+Each interpreter gets an environment under ``.venv-versions`` with what the tests need, and nothing of what
+the node needs: nodes run on the interpreter of this process. What is not installed is passed over with a
+word. Ends with status 1 if tests failed somewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.tooling.sources import ROOT
 
 CANDIDATES = ["pypy3", *(f"python3.{minor}" for minor in range(9, 16))]
 SUITES = ["tests.couchbase", "tests.protocol"]
+PIP = ["-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
 NEEDED = ["Twisted >= 24.11", "hypothesis >= 6.100"]
 SECONDS = 600
 
@@ -36,10 +37,7 @@ def run(interpreter: str) -> int:
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([interpreter, "-m", "venv", str(environment)], check=True)
-    subprocess.run(
-        [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "install", *NEEDED],
-        check=True,
-    )
+    subprocess.run([str(python), *PIP, "install", *NEEDED], check=True)
     scratch = environment / "trial"
     return subprocess.run(
         [str(python), "-m", "twisted.trial", "--reporter=text", "--temp-directory", str(scratch), *SUITES],
