@@ -3,10 +3,10 @@
     python -m bench.guide [--driver NAME | --all] [OPTIONS] [CONNECTION_STRING]
 
 Drivers: ``blocking``, ``threads``, ``deferreds``, ``async``, ``gevent``, ``official``. Prints operations a
-second, the median and the 99th percentile of what a call took, and what an operation cost the client's process
-in CPU. ``--all``, as without a driver, measures every one that can be imported, taking turns, and prints the
-medians of the rounds in one table, with ratios to the official client; with none of --batch, --ratio and
---under-way for the loads of docs/performance.md.
+second, the median and the 99th percentile of what a call took, and what an operation cost the client's
+process in CPU. ``--all``, as without a driver, measures every one that can be imported, taking turns, and
+prints the medians of the rounds in one table, with ratios to the official client; with none of --batch,
+--ratio and --under-way for the loads of docs/performance.md.
 
 Without a connection string there is a couchnode in a process of its own. Otherwise documents whose keys begin
 with ``guide-`` are left behind in the bucket.
@@ -269,7 +269,10 @@ def main() -> None:
         for _ in range(rounds):
             for driver in drivers:
                 chosen = [load for load in loads if not options.all or load.suits(driver)]
-                told = run(driver, chosen, options, node) if chosen else []
+                try:
+                    told = run(driver, chosen, options, node) if chosen else []
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    reader.exit(1, f"{error}\n")
                 for load, figures in zip(chosen, told, strict=True):
                     for column, figure in figures.items():
                         samples[load].add(driver, column, figure)

@@ -21,6 +21,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
+from operator import getitem
 from time import perf_counter
 from typing import Any
 
@@ -64,7 +65,7 @@ class Case:
         return None if self.seconds is not None else math.ceil(self.operations / self.batch / chains)
 
     def calls(self, methods: Methods, start: int = 0) -> Iterator[Call]:
-        """Yield calls without end: the keys in turn, sets spread evenly among gets.
+        """Return calls without end: the keys in turn, sets spread evenly among gets.
 
         :param start: for several chains, each of which begins elsewhere.
         """
@@ -79,8 +80,7 @@ class Case:
         start %= len(units)
         total = self.sets + self.gets
         turns = [(turn + 1) * self.sets // total != turn * self.sets // total for turn in range(total)]
-        for is_set, unit in zip(cycle(turns), cycle(units[start:] + units[:start])):
-            yield unit[is_set]
+        return map(getitem, cycle(units[start:] + units[:start]), cycle(turns))
 
 
 class Meter:
@@ -286,18 +286,13 @@ def in_reactor(kind: str, settings: dict[str, Any], cases: list[Case]) -> list[d
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred, ensureDeferred
 
+    from couchbase.result import AsyncResult
     from txcouchbase.connection import Connection, TxAsyncConnection
 
     reactor: Any = installed
     deferreds = kind == "deferreds"
 
-    def attach(asked: Any, done: Any, failed: Any) -> None:
-        asked.addCallbacks(done, failed)
-
-    def attach_to_result(asked: Any, done: Any, failed: Any) -> None:
-        asked.set_callbacks(done, failed)
-
-    put = attach if deferreds else attach_to_result
+    attach: Any = Deferred.addCallbacks if deferreds else AsyncResult.set_callbacks
     figures: list[dict[str, float]] = []
     failures: list[Any] = []
 
@@ -307,7 +302,7 @@ def in_reactor(kind: str, settings: dict[str, Any], cases: list[Case]) -> list[d
         deadline = meter.begun + case.seconds if case.seconds is not None else math.inf
         calls = islice(case.calls(methods), None if case.seconds is not None else case.limit(1))
         left: set[Chain] = set()
-        chains = [Chain(calls, deadline, meter, put, left, finished) for _ in range(case.under_way)]
+        chains = [Chain(calls, deadline, meter, attach, left, finished) for _ in range(case.under_way)]
         left.update(chains)
         for chain in chains:
             chain.start()
@@ -320,7 +315,7 @@ def in_reactor(kind: str, settings: dict[str, Any], cases: list[Case]) -> list[d
         methods = connection.get, connection.set, connection.get_multi, connection.set_multi
         for case in cases:
             stored: Deferred[None] = Deferred()
-            put(
+            attach(
                 connection.set_multi(dict.fromkeys(case.keys, case.value)),
                 stored.callback,
                 lambda *reason, stored=stored: stored.errback(reason[0] if len(reason) == 1 else reason[2]),
