@@ -32,12 +32,14 @@ class Peer:
             pass
 
     def cut(self):
-        """Close the connection."""
+        """End the connection; the thread that reads from it closes the socket.
+
+        Closed here, its number could be another socket's by the time that thread uses it.
+        """
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self.sock.close()
 
 
 class ScriptedNode:
@@ -59,7 +61,8 @@ class ScriptedNode:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._stopped = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = []
+        self._start(self._accept)
 
     @property
     def string(self):
@@ -94,8 +97,17 @@ class ScriptedNode:
             self._listening.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self._listening.close()
+        # Nothing is accepted any more once that thread has ended; then all connections are known.
+        self._threads[0].join(10)
         self.cut()
+        for thread in self._threads:
+            thread.join(10)
+        self._listening.close()
+
+    def _start(self, function, *args):
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self):
         while not self._stopped:
@@ -103,13 +115,14 @@ class ScriptedNode:
                 sock, _ = self._listening.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+            self._start(self._serve, sock)
 
     def _serve(self, sock):
         try:
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_side=True)
         except OSError:
+            sock.close()
             return
         peer = Peer(sock)
         self.peers.append(peer)
