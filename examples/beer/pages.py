@@ -531,8 +531,7 @@ def _field(one: Field, form: Form, choices: Sequence[tuple[str, str]]) -> Tag:
     if one.required:
         attributes["required"] = "required"
     if one.control == "textarea":
-        # A line break right behind the tag is not part of the text.
-        control = tags.textarea("\n", typed, rows="4", **attributes)
+        control = tags.textarea(typed, rows="4", **attributes)
     elif one.control == "brewery":
         control = tags.select(_options(typed, choices), **attributes)
     else:

@@ -51,8 +51,7 @@ class Form:
             if control.tag == "input":
                 self.fields[name] = control.get("value", "")
             elif control.tag == "textarea":
-                # As browsers do: the first line break is not content.
-                self.fields[name] = (control.text or "").removeprefix("\n")
+                self.fields[name] = control.text or ""
             elif control.tag == "select":
                 options = list(control.iter("option"))
                 chosen = [option for option in options if option.get("selected")] or options[:1]

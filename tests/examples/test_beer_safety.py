@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 
 from couchbase.user_constants import FMT_BYTES
 from examples.beer.guard import Guard
@@ -214,9 +220,29 @@ class ProblemTests(BeerCase):
         self.assertEqual((page.status, page.body), (200, ""))
 
     async def test_too_long_a_form(self) -> None:
-        """It is refused before it is kept."""
-        page = await self.browser.post("/new/beer", b"x" * (MAX_FORM_BYTES + 1))
-        self.assertEqual(page.status, 413)
+        """It is refused as soon as that is known: from its head, or when its pieces get too many."""
+        head = b"POST /new/beer HTTP/1.1\r\nHost: x\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % (MAX_FORM_BYTES + 1)
+        pieces = b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n" % (1000, b"x" * 1000) * 70
+        for request in (head + length, head + pieces):
+            answer = await self.send(request)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+            self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+        page = await self.browser.post("/new/beer", b"x" * MAX_FORM_BYTES)
+        self.assertEqual(page.status, 403)
+
+    async def send(self, request: bytes) -> bytes:
+        """Send bytes, and return what comes until the connection ends."""
+        received: list[bytes] = []
+        lost: Deferred[None] = Deferred()
+        conversation = Protocol()
+        conversation.dataReceived = received.append  # type: ignore[method-assign, assignment]
+        conversation.connectionLost = lambda *_: lost.callback(None)  # type: ignore[method-assign]
+        url = urlsplit(self.base)
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", url.port or 0), conversation)
+        conversation.transport.write(request)  # type: ignore[union-attr]
+        await lost
+        return b"".join(received)
 
     async def test_headers(self) -> None:
         """Browsers are told to run and load nothing but this application's files, and to keep no page."""
