@@ -35,6 +35,8 @@ IDLE_SECONDS = 0.1
 """After this long without a call, sockets are looked at before the next one is sent."""
 EARLY_CALLS = 256
 """Operations that are prepared before they are sent together."""
+SILENT_SECONDS = 2.0
+"""A connection on which operations time out and nothing comes for this long is made anew."""
 REBOOTSTRAP_SECONDS = 0.5
 """The seeds are asked again at most this often."""
 
@@ -131,6 +133,7 @@ class Cluster:
     def run(self, calls: Sequence[Call], deadline: float) -> None:
         """Carry out operations and return when each is over; their outcomes are in the calls."""
         batch = Batch(len(calls))
+        began = self.seconds()
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
@@ -143,6 +146,7 @@ class Cluster:
                     self._rebootstrap(deadline)
                 if batch.remaining and self.seconds() >= deadline:
                     self.time_out(calls)
+                    self._drop_silent(began)
         except BaseException:
             # Interrupted anywhere: no connection is in a state that can be relied on.
             self._abandon(calls)
@@ -190,6 +194,13 @@ class Cluster:
             call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
         for node in self.nodes.values():
             node.waiting[:] = [entry for entry in node.waiting if not entry[0].done]
+
+    def _drop_silent(self, began: float) -> None:
+        """Close connections on which nothing came while somebody waited: their other end may be gone."""
+        now = self.seconds()
+        for node in self.nodes.values():
+            if node.ready and node.asked_at >= began and now - max(began, node.heard_at) >= SILENT_SECONDS:
+                node.lose(OSError(f"{node.name} is silent"))
 
     def _node_of(self, call: Call) -> Node | None:
         if self.map is None or not self.map.rows:

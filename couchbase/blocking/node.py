@@ -49,6 +49,9 @@ class Node:
         self.closed = False
         self.failures = 0
         self.last_error: Exception | None = None
+        self.asked_at = 0.0
+        """When something was sent last, and when something came."""
+        self.heard_at = 0.0
         self.session = Session(frozenset(), None, {})
         self.pending: dict[int, Call] = {}
         self.waiting: list[tuple[Call, int]] = []
@@ -157,6 +160,7 @@ class Node:
                 return
             data = b"".join(out) if len(out) > 1 else out[0]
             out.clear()
+            self.asked_at = self._owner.seconds()
             try:
                 sent = sock.send(data)
             except _WAIT:
@@ -354,6 +358,7 @@ class Node:
             if not data:
                 self.lose(OSError("the node closed the connection"))
                 return
+            self.heard_at = self._owner.seconds()
             self.received(data)
             # What TLS has decrypted already does not show in the socket's readiness.
             if self._sock is not sock or self._owner.tls_context is None or not sock.pending():

@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from unittest import SkipTest, TestCase
 
+from couchbase.blocking import cluster
 from couchbase.connection import Connection
 from couchbase.exceptions import (
     ArgumentError,
@@ -227,6 +228,23 @@ class SilenceTests(FaultTestCase):
         self.normal(self.first)
         self.cb.timeout = 2.5
         self.assertEqual(self.cb.get("k").value, 1)
+
+    def test_dead_connection(self):
+        """One that stays silent while operations time out is made anew: its other end may be gone."""
+        self.addCleanup(setattr, cluster, "SILENT_SECONDS", cluster.SILENT_SECONDS)
+        cluster.SILENT_SECONDS = 0.05
+        deaf = self.first.peers[0]
+        self.first.script = lambda peer, frame: None if peer is deaf else peer.answer(frame, cas=5)
+        self.cb.timeout = 0.1
+        self.assertRaises(TimeoutError, self.cb.set, "k", 1)
+        self.cb.timeout = 2.5
+        self.assertEqual(self.cb.set("k", 2).cas, 5)
+        # One that answers others in time is kept.
+        self.first.script = lambda peer, frame: None if frame.key == b"slow" else peer.answer(frame, cas=6)
+        self.cb.timeout = 0.1
+        cluster.SILENT_SECONDS = 0.2
+        self.assertRaises(TimeoutError, self.cb.set_multi, {"slow": 1, "k": 1})
+        self.assertEqual(len(self.first.peers), 1)
 
     def test_lost_connection(self):
         """What is in flight fails, mutations as ambiguous; later operations use a new connection."""
