@@ -47,7 +47,7 @@ from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, NoSuchD
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import MemoryStore, SqliteStore
 from couchnode.users import UserStore
-from couchnode.views.designs import MAX_DESIGNS, DesignDocument, DesignError, read_design, restored
+from couchnode.views.designs import DesignDocument, check_together, read_design, restored
 
 VERSION = "7.2.0-1-couchnode"
 """What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
@@ -411,8 +411,7 @@ class Cluster:
         bucket = self.bucket(name)
         design = read_design(design_name, text, bucket.designs.get(design_name))
         designs = {**bucket.designs, design_name: design}
-        if len(designs) > MAX_DESIGNS:
-            raise DesignError(f"a bucket has at most {MAX_DESIGNS} design documents", "bad_request")
+        check_together(designs.values())
         yield self._save_designs(bucket, designs)
         return design
 

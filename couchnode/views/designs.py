@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
+
+from couchnode.views.parameters import read_json
 
 BUILTIN_REDUCES = ("_count", "_sum", "_stats")
 DEV_PREFIX = "dev_"
@@ -21,6 +26,9 @@ MAX_VIEWS = 64
 
 MAX_DESIGNS = 256
 """Most design documents of one bucket."""
+
+MAX_TOTAL_BYTES = 16 * 1024 * 1024
+"""Longest that all design documents of one bucket are together."""
 
 _BLANKS = " \t\r\n"
 
@@ -38,7 +46,8 @@ class DesignError(ValueError):
         self.reason = reason
 
 
-class View(NamedTuple):
+@dataclass(frozen=True)
+class View:
     """One view: its name and the source of its functions.
 
     :ivar reduce: a built-in's name, JavaScript, or ``None``.
@@ -48,14 +57,15 @@ class View(NamedTuple):
     map: str
     reduce: str | None
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """Names what an index of this view holds: the same functions, the same index."""
         text = json.dumps([self.map, self.reduce], ensure_ascii=True)
         return sha256(text.encode("ascii")).hexdigest()[:32]
 
 
-class DesignDocument(NamedTuple):
+@dataclass(frozen=True)
+class DesignDocument:
     """One design document of a bucket.
 
     :ivar text: the JSON as it was stored.
@@ -78,7 +88,7 @@ class DesignDocument(NamedTuple):
         """What the ``X-Couchbase-Meta`` header says."""
         return {"id": f"_design/{self.name}", "rev": self.rev, "type": "json"}
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The member ``options``, empty if there is none."""
         options = json.loads(self.text).get("options")
@@ -106,14 +116,28 @@ def read_design(name: str, text: bytes, previous: DesignDocument | None) -> Desi
     if len(text) > MAX_DESIGN_BYTES:
         raise DesignError(f"a design document has at most {MAX_DESIGN_BYTES} bytes", "bad_request")
     try:
-        document = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+        document = read_json(text.decode("utf-8"))
+    except ValueError:
         raise DesignError("invalid UTF-8 JSON", "bad_request") from None
     if not isinstance(document, dict):
         raise DesignError("Document must be a JSON object", "bad_request")
     views = _views(document)
     count = 1 + int(previous.rev.partition("-")[0]) if previous is not None else 1
     return DesignDocument(name, text, f"{count}-{secrets.token_hex(4)}", views)
+
+
+def check_together(designs: Iterable[DesignDocument]) -> None:
+    """Make sure that a bucket can hold all of these.
+
+    :raises DesignError: they are too many, or too long.
+    """
+    sizes = [len(design.text) for design in designs]
+    if len(sizes) > MAX_DESIGNS:
+        raise DesignError(f"a bucket has at most {MAX_DESIGNS} design documents", "bad_request")
+    if sum(sizes) > MAX_TOTAL_BYTES:
+        raise DesignError(
+            f"the design documents of a bucket have at most {MAX_TOTAL_BYTES} bytes together", "bad_request"
+        )
 
 
 def functions_of(design: DesignDocument) -> list[tuple[str, str, str]]:

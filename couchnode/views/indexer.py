@@ -73,6 +73,7 @@ class PartIndexer:
         self.folder = folder
         self._worker = worker
         self._files: dict[str, IndexFile] = {}
+        self._life = worker.lives
         self._expiring = DeferredLock()
         self._deleting = DeferredLock()
         self._log = Logger()
@@ -217,6 +218,7 @@ class PartIndexer:
         return log
 
     def _are_level(self, files: Sequence[IndexFile], log: ChangeLog, target: int) -> bool:
+        self._trust_marks_only()
         wanted = max(target, log.start)
         for file in files:
             if file.position is None or file.position < wanted:
@@ -225,10 +227,18 @@ class PartIndexer:
                 return False
         return True
 
+    def _trust_marks_only(self) -> None:
+        """Forget positions if the worker ended since: what is in the files then, only their marks tell."""
+        if self._life != self._worker.lives:
+            self._life = self._worker.lives
+            for file in self._files.values():
+                file.position = None
+
     async def _update(self, design: str, files: Sequence[IndexFile], log: ChangeLog) -> None:
         connection = await self._connect(files)
         try:
             states = await connection.ask(("open", {"indexes": [file.request(design) for file in files]}))
+            self._trust_marks_only()
             marks: list[Marks] = [state["marks"] for state in states]
             for file, mark in zip(files, marks, strict=True):
                 if not gone(self.part, mark, file.subset):

@@ -6,7 +6,9 @@ What needs to compare keys, the impossible range, is found where the collation i
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
@@ -16,6 +18,9 @@ BAD_REQUEST = "bad_request"
 PARSE_ERROR = "query_parse_error"
 
 DEFAULT_CONNECTION_TIMEOUT_MS = 60_000
+
+MAX_KEYS = 100_000
+"""Most keys in one query; each is a search of its own."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 
@@ -74,6 +79,34 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
     return _resolve(given, has_reduce)
 
 
+def read_json(text: str | bytes) -> Any:
+    """Read JSON as it is defined: no NaN, and no number that is none in 64 bits.
+
+    :raises ValueError: it is not JSON, or nested too deeply.
+    """
+    collects = gc.isenabled()
+    # While much is made and nothing given up, the collector only looks at all of it again and again.
+    gc.disable()
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:100]} is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _pairs(query_string: str) -> Iterable[tuple[str, str]]:
     for part in query_string.split("&"):
         if part:
@@ -98,6 +131,8 @@ def _resolve(given: dict[str, Any], has_reduce: bool) -> ViewQuery:
             PARSE_ERROR, "Invalid URL parameter 'group' or  'group_level' for non-reduce view."
         )
     if "keys" in given:
+        if len(given["keys"]) > MAX_KEYS:
+            raise ParameterError(BAD_REQUEST, f"`keys` takes at most {MAX_KEYS} keys")
         for bound, spelling in (("startkey", "start_key"), ("endkey", "end_key")):
             if bound in given:
                 raise ParameterError(
@@ -127,8 +162,8 @@ def _resolve(given: dict[str, Any], has_reduce: bool) -> ViewQuery:
 
 def _body_members(body: bytes) -> dict[str, Any]:
     try:
-        members = json.loads(body)
-    except (ValueError, RecursionError):
+        members = read_json(body)
+    except ValueError:
         members = None
     if not isinstance(members, dict):
         raise ParameterError(BAD_REQUEST, "The body of a POST must be a JSON object, {} for none.")
@@ -166,17 +201,13 @@ def _integer(name: str, text: str) -> int:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         # The spelling of the server, which prints a term of its own language.
         raise ParameterError(
             BAD_REQUEST,
             'invalid UTF-8 JSON: {{error,{1,"lexical error: invalid char in json text.\\n"}},"' + text + '"}',
         ) from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _keys(name: str, text: str) -> list[Any]:

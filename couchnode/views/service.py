@@ -11,9 +11,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from couchnode.cluster import Cluster
@@ -41,6 +41,7 @@ SLOW_SECONDS = 5.0
 """... and for so long, if others wait for its place."""
 
 _ATTEMPTS = 3
+_RETRY_SECONDS = 0.05
 _MAX_CHECKS = 8
 _MAX_QUIET_UPDATES = 2
 
@@ -102,6 +103,8 @@ class Views:
         self._indexers: dict[tuple[str, int], PartIndexer] = {}
         self._background: dict[object, Deferred[None]] = {}
         self._places = DeferredSemaphore(MAX_QUERIES)
+        self._unswept: set[str] = set()
+        self._sweeping = DeferredLock()
         self._checks = DeferredSemaphore(_MAX_CHECKS)
         self._quiet_updates = DeferredSemaphore(_MAX_QUIET_UPDATES)
         self._answers: set[WorkerConnection] = set()
@@ -197,8 +200,11 @@ class Views:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._attempt(node, bucket_name, design_name, view_name, text, body)
-            except (IndexGone, WorkerGone) as gone:
-                fault = gone  # what is there now, or the worker that is started next, may well answer
+            except IndexGone as gone:
+                fault = gone  # what is there now may well answer
+            except WorkerGone as gone:
+                fault = gone  # so may the worker that is started next
+                await deferLater(self._cluster.clock, _RETRY_SECONDS)
             except WorkerError as failed:
                 fault = failed
                 break
@@ -237,16 +243,24 @@ class Views:
                 await source.indexer.clean(label, files[source.name])
         if errors and query.plan["on_error"] == "stop":
             sources = []
-        connection = await self._answer(
-            {
-                "indexes": [{**files[source.name].request(label), "from": source.name} for source in sources],
-                "query": {**query.plan, "errors": errors},
-            }
-        )
-        try:
+        request = {
+            "indexes": [{**files[source.name].request(label), "from": source.name} for source in sources],
+            "query": {**query.plan, "errors": errors},
+        }
+
+        def check() -> None:
+            # Deleted only after this, an index stays readable for those who have it open.
             for source in sources:
-                # Deleted only after this, an index stays readable for those who have it open.
                 source.indexer.check([files[source.name]])
+
+        try:
+            connection = await self._answer(request)
+        except (QueryRefused, WorkerError) as fault:
+            if not isinstance(fault, QueryRefused) or fault.status == 500:
+                check()  # if that is why, it is the better answer
+            raise
+        try:
+            check()
         except IndexGone:
             connection.close()
             raise
@@ -414,19 +428,28 @@ class Views:
 
     def _sweep(self, name: str) -> None:
         """Delete index files that no design document of the bucket needs any more."""
+        if name in self._unswept:
+            return  # one that has not begun sees this change too
+        self._unswept.add(name)
 
         async def sweep() -> None:
-            for node in self._cluster.nodes:
-                bucket = self._cluster.buckets.get(name)
-                if bucket is None:
-                    return
-                indexer = self._indexer(bucket, node)
-                await indexer.forget(partial(self._wanted, name, indexer))
+            async with self._sweeping:
+                self._unswept.discard(name)
+                await self._sweep_now(name)
 
         self._run_in_background(object(), sweep)
 
+    async def _sweep_now(self, name: str) -> None:
+        for node in self._cluster.nodes:
+            bucket = self._cluster.buckets.get(name)
+            if bucket is None:
+                return
+            indexer = self._indexer(bucket, node)
+            await indexer.forget(partial(self._wanted, name, indexer))
+
     def _wanted(self, name: str, indexer: PartIndexer) -> list[IndexFile]:
-        designs = self._cluster.bucket(name).designs.values()
+        bucket = self._cluster.buckets.get(name)
+        designs = bucket.designs.values() if bucket is not None else ()
         return [
             indexer.file(view, is_part)
             for design in designs

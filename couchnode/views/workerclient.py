@@ -201,8 +201,11 @@ class _Process(ProcessProtocol):
         if self._logged <= _LOGGED_LINES:
             self._log.warn("view worker: {line}", line=line[:2000].decode("utf-8", "replace"))
 
-    def processEnded(self, reason: Failure) -> None:
+    def processExited(self, reason: Failure) -> None:
+        # The end of its output may come later: sandboxes that are still ending have the same pipe.
         self._ended()
+
+    def processEnded(self, reason: Failure) -> None:
         if not self.ready.called:
             self.ready.errback(WorkerGone(f"the view worker did not start: {reason.value}"))
             self.ready.addErrback(lambda _: None)  # everybody who waited was told
@@ -214,6 +217,7 @@ class Worker:
 
     :param limits: extra arguments for the process, ``name=value`` of its limits.
     :ivar updates: held by each update.
+    :ivar lives: how many processes there have been that ended.
     """
 
     def __init__(self, limits: tuple[str, ...] = ()) -> None:
@@ -223,6 +227,7 @@ class Worker:
         self._process: _Process | None = None
         self._starts = 0
         self._stopped = False
+        self.lives = 0
         self.updates = DeferredSemaphore(MAX_UPDATES)
 
     @property
@@ -271,7 +276,8 @@ class Worker:
         if self._process is None:
             self._start(self._folder)
         process = self._process
-        assert process is not None
+        if process is None:
+            raise WorkerGone("the view worker ended as soon as it was started")
         await _also(process.ready)
         return self._folder / f"{self._starts}"
 
@@ -281,6 +287,7 @@ class Worker:
         self._starts += 1
 
         def ended() -> None:
+            self.lives += 1
             if self._process is process:
                 self._process = None
 

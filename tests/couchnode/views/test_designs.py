@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.views.designs import DesignError, View, functions_of, read_design, restored
+from couchnode.views.designs import DesignError, View, check_together, functions_of, read_design, restored
 
 MAP = "function (doc, meta) { emit(meta.id, null); }"
 
@@ -77,6 +77,15 @@ class DesignTests(SynchronousTestCase):
             fault = self.assertRaises(DesignError, read_design, "x", text, None)
             self.assertEqual(fault.error, "bad_request")
         self.assertRaises(DesignError, read_design, "x" * 201, b"{}", None)
+
+    def test_too_much_for_one_bucket(self) -> None:
+        """There is an end to the number of design documents, and to their length together."""
+        small = read_design("x", b"{}", None)
+        large = read_design("x", b"{}" + b" " * (2**20 - 2), None)
+        check_together([small] * 256)
+        check_together([large] * 16)
+        self.assertRaises(DesignError, check_together, [small] * 257)
+        self.assertRaises(DesignError, check_together, [large] * 17)
 
     def test_revisions(self) -> None:
         """Each change has a revision of its own, and counts on."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.views.parameters import ParameterError, ViewQuery, parse_query
+from couchnode.views.parameters import MAX_KEYS, ParameterError, ViewQuery, parse_query
 
 BAD, PARSE = "bad_request", "query_parse_error"
 BAD_JSON = 'invalid UTF-8 JSON: {{error,{1,"lexical error: invalid char in json text.\\n"}},"%s"}'
@@ -58,6 +58,7 @@ WRONG: list[tuple[str, bool, str, str]] = [
     ("startkey=", False, BAD, BAD_JSON % ""),
     ("endkey=[1", False, BAD, BAD_JSON % "[1"),
     ("key=NaN", False, BAD, BAD_JSON % "NaN"),
+    ("key=[1e999]", False, BAD, BAD_JSON % "[1e999]"),
     ("keys=1", False, BAD, "`keys` parameter is not an array."),
     ("keys=x", False, BAD, BAD_JSON % "x"),
     ("descending=1", False, PARSE, BAD_BOOLEAN % "1"),
@@ -161,6 +162,15 @@ class ParameterTests(SynchronousTestCase):
         self.assertEqual(query.plan, expected)
         self.assertEqual(list(query.plan["keys"][0]), ["b", "a"])
         self.assertEqual(parse_query("", b"{}", False).plan, DEFAULTS)
+
+    def test_bodies_that_hold_no_numbers(self) -> None:
+        """What JSON does not have, no body has; and there is an end to the keys of one query."""
+        for body in (b'{"keys":[NaN]}', b'{"keys":[-Infinity]}', b'{"keys":[[1e999]]}'):
+            fault = self.assertRaises(ParameterError, parse_query, "", body, False)
+            self.assertEqual(fault.error, BAD)
+        many = b'{"keys":[%b]}' % b",".join([b"1"] * (MAX_KEYS + 1))
+        fault = self.assertRaises(ParameterError, parse_query, "", many, False)
+        self.assertEqual(fault.reason, "`keys` takes at most 100000 keys")
 
     def test_wrong_bodies(self) -> None:
         """Each wrong body has its text."""

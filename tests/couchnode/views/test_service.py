@@ -80,7 +80,12 @@ class ClientTests(RaceCase):
         indexer._update = slow
         asked: list[object] = []
         answer = self.views._answer
-        self.views._answer = lambda request: asked.append(request) or answer(request)
+
+        def note(request: object) -> object:
+            asked.append(request)
+            return answer(request)
+
+        self.views._answer = note
         yield self.hang_up("/default/_design/d/_view/v", lambda: held)
         yield self.until(lambda: held[0].called)
         self.assertEqual(asked, [])
