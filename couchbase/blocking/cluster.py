@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import random
-import selectors
-import time
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -18,6 +15,7 @@ from zlib import crc32
 from couchbase import exceptions as rc
 from couchbase.blocking import http
 from couchbase.blocking.calls import Batch, Call
+from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
@@ -26,7 +24,6 @@ from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.operations import client_error, error_for
-from couchbase.protocol.plans import Ask, Pause
 from couchbase.protocol.statuses import Action, retry_delay
 
 POLL_SECONDS = 2.5
@@ -44,7 +41,7 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
-class Cluster:
+class Cluster(Loop):
     """Connections to the nodes of one cluster, for one bucket. Not safe for threads by itself.
 
     :param tls_context: an ``ssl.SSLContext``, ``None`` for plain connections.
@@ -66,7 +63,7 @@ class Cluster:
         agent: str = "couchbase-blocking",
         received: Callable[[bytes, str], None] | None = None,
     ) -> None:
-        self.seconds: Callable[[], float] = time.monotonic
+        super().__init__()
         self.seeds = tuple(seeds)
         self.bucket = bucket
         self.credentials = credentials
@@ -79,11 +76,8 @@ class Cluster:
         self.shuffle = False
         self.from_cache = False
         self.nodes: dict[tuple[str, int], Node] = {}
-        self.dirty: list[Node] = []
-        """Nodes that have something to send."""
         self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
         """What went wrong outside of operations, as ``(rc, text)``."""
-        self.selector: Any = selectors.DefaultSelector()
         self._allow_plain = allow_plain
         self._network = network
         self._agent = agent
@@ -92,10 +86,7 @@ class Cluster:
         """A weak reference to what is called in a child of this process."""
         # Nodes that left the map and still owe answers.
         self._retired: list[Node] = []
-        self._servers: list[Node | None] = []
         self._route: list[Callable[[Call, int], None]] = []
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer_number = 0
         # Operations put off, by key: whatever comes later for the same key waits behind them.
         self._parked: dict[bytes, deque[Call]] = {}
         self._lost_all = False
@@ -106,29 +97,6 @@ class Cluster:
         _LIVE.add(self)
 
     # --- the loop --------------------------------------------------------------------------
-
-    def turn(self, until: float) -> None:
-        """Send what is to be sent, wait for something to happen (at most until then), and see to it."""
-        self._flush()
-        timers = self._timers
-        if timers and timers[0][0] < until:
-            until = timers[0][0]
-        wait = until - self.seconds()
-        for key, events in self.selector.select(wait if wait > 0 else 0):
-            key.data(events)
-        if timers:
-            now = self.seconds()
-            while timers and timers[0][0] <= now:
-                heapq.heappop(timers)[2]()
-
-    def _flush(self) -> None:
-        while self.dirty:
-            self.dirty.pop().flush()
-
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Have a function called by the first turn after an instant."""
-        self._timer_number += 1
-        heapq.heappush(self._timers, (when, self._timer_number, function))
 
     def run(self, calls: Sequence[Call], deadline: float) -> None:
         """Carry out operations and return when each is over; their outcomes are in the calls."""
@@ -516,78 +484,6 @@ class Cluster:
             if not call.done:
                 self.submit(call)
 
-    # --- questions and plans ---------------------------------------------------------------
-
-    def ask(
-        self, questions: Sequence[tuple[int, int, dict[str, Any]]], deadline: float
-    ) -> list[Frame | None]:
-        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none.
-
-        :param questions: ``(server index, opcode, fields)``.
-        """
-        answers: list[Frame | None] = [None] * len(questions)
-        open_ = [len(questions)]
-        asked: list[tuple[Node, int]] = []
-
-        def listener(index: int) -> Callable[[Frame | None], bool]:
-            def take(frame: Frame | None) -> bool:
-                answers[index] = frame
-                open_[0] -= 1
-                return False
-
-            return take
-
-        for index, (server, opcode, fields) in enumerate(questions):
-            node = self._servers[server] if server < len(self._servers) else None
-            if node is None:
-                open_[0] -= 1
-            else:
-                asked.append((node, node.ask(opcode, listener(index), fields)))
-        self.wait_for(lambda: not open_[0], deadline)
-        for node, number in asked:
-            node.forget(number)
-        return answers
-
-    def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Turn until something is true; false if the time is up first."""
-        try:
-            while not done():
-                if self.seconds() >= deadline:
-                    return False
-                self.turn(deadline)
-        except BaseException:
-            self._abandon(())
-            raise
-        return True
-
-    def pause(self, until: float) -> None:
-        """Do nothing else until an instant."""
-        self.wait_for(lambda: False, until)
-
-    def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:
-        """Drive a plan that asks nodes of the cluster; returns what it returns."""
-        self.catch_up()
-        advance: Callable[[Any], Any] = plan.send
-        value: Any = None
-        while True:
-            try:
-                step = advance(value)
-            except StopIteration as done:
-                return done.value
-            try:
-                if isinstance(step, Pause):
-                    limit = self.seconds() + step.seconds
-                    self.pause(limit)
-                    value = None
-                elif isinstance(step, Ask):
-                    limit = max(deadline, self.seconds() + 0.001)
-                    value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))
-                else:
-                    raise TypeError(f"the cluster cannot perform {step!r}")
-                advance = plan.send
-            except BaseException as failure:  # noqa: BLE001 - thrown into the plan, which decides
-                advance, value = plan.throw, failure
-
     def target(self, host: str, port: int) -> http.Target:
         """Return where to send a request over HTTP."""
         return http.Target(host, port, self.credentials, self.tls_context)
@@ -615,10 +511,7 @@ class Cluster:
         """
         if self.closed:
             return
-        self.selector.close()
-        self.selector = selectors.DefaultSelector()
-        self.dirty = []
-        self._timers.clear()
+        self.renew_selector()
         self._parked.clear()
         self._asking = False
         cluster, self.map = self.map, None

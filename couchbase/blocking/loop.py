@@ -1,0 +1,139 @@
+"""The loop of a blocking client: sockets and timers, run inside of each call; questions and plans."""
+
+from __future__ import annotations
+
+import heapq
+import selectors
+import time
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Callable
+
+from couchbase.blocking.calls import Call
+from couchbase.blocking.node import Node
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.plans import Ask, Pause
+
+
+class Loop:
+    """Waits for sockets and for time; nothing happens outside of its methods."""
+
+    host_timeout = 2.0
+
+    def __init__(self) -> None:
+        self.seconds: Callable[[], float] = time.monotonic
+        self.selector: Any = selectors.DefaultSelector()
+        self.dirty: list[Node] = []
+        """Nodes that have something to send."""
+        self._servers: list[Node | None] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = 0
+
+    def catch_up(self) -> None:
+        """See what arrived since the last call."""
+        raise NotImplementedError
+
+    def _abandon(self, calls: Iterable[Call]) -> None:
+        """An exception came from anywhere: leave nothing behind that it may have cut in two."""
+        raise NotImplementedError
+
+    def renew_selector(self) -> None:
+        """Forget sockets and timers, after a fork."""
+        self.selector.close()
+        self.selector = selectors.DefaultSelector()
+        self.dirty = []
+        self._timers.clear()
+
+    def turn(self, until: float) -> None:
+        """Send what is to be sent, wait for something to happen (at most until then), and see to it."""
+        self._flush()
+        timers = self._timers
+        if timers and timers[0][0] < until:
+            until = timers[0][0]
+        wait = until - self.seconds()
+        for key, events in self.selector.select(wait if wait > 0 else 0):
+            key.data(events)
+        if timers:
+            now = self.seconds()
+            while timers and timers[0][0] <= now:
+                heapq.heappop(timers)[2]()
+
+    def _flush(self) -> None:
+        while self.dirty:
+            self.dirty.pop().flush()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Have a function called by the first turn after an instant."""
+        self._timer_number += 1
+        heapq.heappush(self._timers, (when, self._timer_number, function))
+
+    def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
+        """Turn until something is true; false if the time is up first."""
+        try:
+            while not done():
+                if self.seconds() >= deadline:
+                    return False
+                self.turn(deadline)
+        except BaseException:
+            self._abandon(())
+            raise
+        return True
+
+    def pause(self, until: float) -> None:
+        """Do nothing else until an instant."""
+        self.wait_for(lambda: False, until)
+
+    # --- questions and plans ---------------------------------------------------------------
+
+    def ask(
+        self, questions: Sequence[tuple[int, int, dict[str, Any]]], deadline: float
+    ) -> list[Frame | None]:
+        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none.
+
+        :param questions: ``(server index, opcode, fields)``.
+        """
+        answers: list[Frame | None] = [None] * len(questions)
+        open_ = [len(questions)]
+        asked: list[tuple[Node, int]] = []
+
+        def listener(index: int) -> Callable[[Frame | None], bool]:
+            def take(frame: Frame | None) -> bool:
+                answers[index] = frame
+                open_[0] -= 1
+                return False
+
+            return take
+
+        for index, (server, opcode, fields) in enumerate(questions):
+            node = self._servers[server] if server < len(self._servers) else None
+            if node is None:
+                open_[0] -= 1
+            else:
+                asked.append((node, node.ask(opcode, listener(index), fields)))
+        self.wait_for(lambda: not open_[0], deadline)
+        for node, number in asked:
+            node.forget(number)
+        return answers
+
+    def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:
+        """Drive a plan that asks nodes of the cluster; returns what it returns."""
+        self.catch_up()
+        advance: Callable[[Any], Any] = plan.send
+        value: Any = None
+        while True:
+            try:
+                step = advance(value)
+            except StopIteration as done:
+                return done.value
+            try:
+                if isinstance(step, Pause):
+                    limit = self.seconds() + step.seconds
+                    self.pause(limit)
+                    value = None
+                elif isinstance(step, Ask):
+                    limit = max(deadline, self.seconds() + 0.001)
+                    value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))
+                else:
+                    raise TypeError(f"the cluster cannot perform {step!r}")
+                advance = plan.send
+            except BaseException as failure:  # noqa: BLE001 - thrown into the plan, which decides
+                advance, value = plan.throw, failure
