@@ -200,6 +200,9 @@ def steps(
                     live = [key for key in vbucket.items if _has_text_key(key)]
                     yield "reconcile", {"vb": vbid, "keys": live}
             found = _changes_after(vbucket, since, mark is not None)
+        if mark is None:
+            # Should this end before the last of its documents: some rows are there, nothing is known.
+            batch.marks[vbid] = (vbucket.uuid, 0)
         for piece in found:
             for change in piece:
                 if batch.add(change):

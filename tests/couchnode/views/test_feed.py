@@ -134,11 +134,28 @@ class FeedTests(FeedCase):
         for number in range(BATCH_CHANGES * 2 + 1):
             self.set(b"k%d" % number)
         kinds = [content["marks"] for _, content in steps(self.bucket, {}, None)]
-        self.assertEqual([bool(marks) for marks in kinds], [False, False, True])
+        uuid = self.vb().uuid
+        self.assertEqual(kinds, [{0: (uuid, 0)}, {}, {0: (uuid, BATCH_CHANGES * 2 + 1)}])
         self.bucket.flush_all()
         for number in range(4):
             self.set(b"k%d" % number, b'"' + b"x" * 700_000 + b'"')
         self.assertEqual([len(content["changes"]) for _, content in steps(self.bucket, {}, None)], [2, 2, 0])
+
+    def test_an_update_that_ends_early(self) -> None:
+        """Documents of a vbucket that was indexed in part only leave no row when they go, or it does."""
+        for event in ("delete", "purge", "move"):
+            self.setUp()
+            for number in range(BATCH_CHANGES + 1):
+                self.set(b"k%d" % number)
+            _, content = next(steps(self.bucket, {}, None))
+            self.mirror.apply(**content)
+            self.assertEqual(len(self.mirror.documents), BATCH_CHANGES)
+            self.vb().delete(b"k0")
+            if event == "purge":
+                self.vb().purge_tombstones(NOW + 10**9)
+            elif event == "move":
+                self.bucket.set_topology(["replica", "active", "active", "active"])
+            self.check()
 
     def test_expiry(self) -> None:
         """A document whose time has come is gone with the next update, without any access to it."""
