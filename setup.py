@@ -21,7 +21,13 @@ REQUIREMENTS = [
     "tomli >= 2.0 ; python_version < '3.11'",
 ]
 
+GEVENT_REQUIREMENTS = [
+    # Greenlets on the SDK, for programs that live on gevent.
+    "gevent >= 24.2",
+]
+
 TEST_REQUIREMENTS = [
+    *GEVENT_REQUIREMENTS,
     "hypothesis >= 6.100",
     # Not only to install: a test builds the wheel.
     "setuptools >= 77",
@@ -37,7 +43,7 @@ DEVELOPMENT_REQUIREMENTS = [
     "types-tqdm",
 ]
 
-SOURCE_PACKAGES = ["couchbase", "txcouchbase", "couchnode", "gateway"]
+SOURCE_PACKAGES = ["couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway"]
 
 setup(
     name="couchgateway",
@@ -61,7 +67,7 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "dev": DEVELOPMENT_REQUIREMENTS},
+    extras_require={"gevent": GEVENT_REQUIREMENTS, "test": TEST_REQUIREMENTS, "dev": DEVELOPMENT_REQUIREMENTS},
     entry_points={"console_scripts": ["couchgateway-load = gateway.load:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -15,6 +15,7 @@ OURS = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "tests
 MAY_IMPORT = {
     "couchbase": ("couchbase",),
     "txcouchbase": ("txcouchbase", "couchbase"),
+    "gcouchbase": ("gcouchbase", "couchbase"),
     "couchnode": ("couchnode", "couchbase.protocol"),
     "gateway": ("gateway", "txcouchbase", "couchbase"),
 }

@@ -1,0 +1,51 @@
+"""What the connections of the asynchronous packages have in common."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from couchbase.asynchronous.view import AsyncViewBase
+from couchbase.connection import Connection
+from couchbase.exceptions import ArgumentError, PipelineError
+from couchbase.result import AsyncResult, MultiResult
+
+
+class Async(Connection):
+    """Base of connections that live in an event loop: one thread, any number of operations at a time.
+
+    There is no lock (``LOCKMODE_NONE``), and no pipeline: operations that are given together are sent
+    together anyway. A package for an event loop derives from this class.
+
+    :param iops: the event loop.
+    :param kwargs: as for :class:`couchbase.connection.Connection`.
+    :raises ValueError: no event loop.
+    """
+
+    _results_type: type[MultiResult] = AsyncResult
+
+    def __init__(self, iops: Any = None, **kwargs: Any) -> None:
+        if iops is None:
+            raise ValueError("an asynchronous connection needs an event loop")
+        self._iops = iops
+        # Without it there is no lock, whatever lockmode says.
+        kwargs["unlock_gil"] = False
+        super().__init__(**kwargs)
+
+    def query(
+        self, design: str, view: str, use_devmode: bool = False, itercls: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return a view object, which is to be started.
+
+        :param itercls: a subclass of AsyncViewBase.
+        :param kwargs: arguments of the view.
+        :raises TypeError: ``itercls`` is no class.
+        :raises ArgumentError: a class of something else, or wrong options.
+        """
+        if not isinstance(itercls, type):
+            raise TypeError(f"itercls must be a subclass of AsyncViewBase, not {itercls!r}")
+        if not issubclass(itercls, AsyncViewBase):
+            raise ArgumentError.pyexc("itercls must be a subclass of AsyncViewBase", obj=itercls)
+        return super().query(design, view, use_devmode, itercls, **kwargs)
+
+    def _pipeline_begin(self) -> NoReturn:
+        raise PipelineError.pyexc("asynchronous connections have no pipelines")

@@ -1,0 +1,10 @@
+"""The Couchbase SDK for gevent: connections that many greenlets share."""
+
+from __future__ import annotations
+
+from gcouchbase.connection import GConnection, GCouchbase, GView
+
+__version__ = "1.2.5"
+"""The release of the SDK whose interface this is."""
+
+__all__ = ["GConnection", "GCouchbase", "GView", "__version__"]

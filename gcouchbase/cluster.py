@@ -1,0 +1,304 @@
+"""The cluster as greenlets see it: they wait side by side, and the hub does what a blocking call's loop does.
+
+Everything that knows the protocol is :class:`couchbase.blocking.cluster.Cluster`. Here a socket's event or a
+timer runs in the hub, whatever the greenlets do, and an operation's greenlet sleeps until its answers are in.
+What all greenlets send in one round of the hub leaves together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+from gevent import getcurrent, socket
+from gevent.event import Event
+from gevent.hub import get_hub
+
+from couchbase.blocking.calls import Batch, Call
+from couchbase.blocking.cluster import EARLY_CALLS, Cluster
+from couchbase.blocking.http import Target
+from couchbase.blocking.node import Node
+from couchbase.exceptions import CLIENT_ETMPFAIL, ObjectThreadError
+from couchbase.protocol.operations import client_error
+from gcouchbase.loop import Timers, Watchers, http_connection
+
+SWEEP_SECONDS = 0.05
+"""Time limits are checked this often, so an operation may end this much after its limit."""
+_AN_INSTANT = 0.000_001
+
+
+class GNode(Node):
+    """A node whose name is looked up without holding the hub."""
+
+    _lookup = -1
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no connection, nor is one being made."""
+        return self._sock is None and self._lookup != self._attempt
+
+    def start(self) -> None:
+        """Connect, unless that is under way."""
+        if self.idle:
+            super().start()
+
+    def _resolve(self) -> None:
+        # lose() takes the next number, and with it ends what waits for this one.
+        self._lookup = self._attempt
+        gevent.spawn(self._look_up, self._attempt)
+
+    def _look_up(self, attempt: int) -> None:
+        found: Any = ()
+        error: Exception | None = None
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as failure:
+            error = failure
+        if attempt != self._attempt or self.closed:
+            return
+        self._lookup = -1
+        if error is not None:
+            self._unresolved(error)
+        else:
+            self._addresses = list(found)
+            self._try_next()
+        self._owner.progressed()
+
+    def close(self) -> None:
+        """Drop the connection for good."""
+        self._attempt += 1
+        super().close()
+
+
+class GBatch(Batch):
+    """The calls that one greenlet waits for; it is woken when the last is over."""
+
+    __slots__ = ("_loop", "_open", "began", "calls", "deadline", "greenlet")
+
+    def __init__(self, calls: Sequence[Call], began: float, deadline: float, loop: Any) -> None:
+        self.calls = calls
+        self.began = began
+        self.deadline = deadline
+        self.greenlet: Any = None
+        self._loop = loop
+        self._open = len(calls)
+
+    @property
+    def remaining(self) -> int:
+        """How many are not over."""
+        return self._open
+
+    @remaining.setter
+    def remaining(self, count: int) -> None:
+        self._open = count
+        if not count and self.greenlet is not None:
+            # Not at once: the rest of what arrived comes first, and all that wake send together.
+            self._loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        greenlet, self.greenlet = self.greenlet, None
+        if greenlet is not None:
+            greenlet.switch()
+
+
+class _Dirty(list[Any]):
+    """Nodes that have something to send: they are seen to after the greenlets that can run now."""
+
+    def __init__(self, loop: Any, flush: Callable[[], None]) -> None:
+        super().__init__()
+        self._loop = loop
+        self._flush = flush
+
+    def append(self, node: Any) -> None:
+        """Note a node."""
+        if not self:
+            self._loop.run_callback(self._flush)
+        super().append(node)
+
+
+class GCluster(Cluster):
+    """Connections to the nodes of one cluster, for one bucket, shared by the greenlets of one thread."""
+
+    node_type = GNode
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seeking: Any = None
+        self._use_hub()
+
+    def _use_hub(self) -> None:
+        self.selector.close()
+        self.hub = get_hub()
+        self.selector = Watchers(self._guarded)
+        self.dirty = _Dirty(self.hub.loop, self._flush_now)
+        self._clock = Timers()
+        self._batches: set[GBatch] = set()
+        self._sweeping: Any = None
+        # Greenlets that wait for anything to happen.
+        self._watching: list[Any] = []
+
+    # --- the loop --------------------------------------------------------------------------
+
+    def _guarded(self, function: Callable[[int], None], events: int) -> None:
+        """Let a node see to its socket."""
+        try:
+            function(events)
+        except Exception as error:  # noqa: BLE001 - nobody above could take it
+            function.__self__.lose(error)  # type: ignore[attr-defined]
+        self._turned_at = self.seconds()
+        self.progressed()
+
+    def progressed(self) -> None:
+        """Wake those who wait for anything to happen."""
+        watching, self._watching = self._watching, []
+        for waiter in watching:
+            waiter.set()
+        if self._lost_all and self._batches:
+            self._seek()
+
+    def _flush_now(self) -> None:
+        self._flush()
+        self.progressed()
+
+    def node_lost(self, node: Node) -> None:
+        """A connection was lost, or could not be made."""
+        super().node_lost(node)
+        # Not at once: what fails with it comes first.
+        self.hub.loop.run_callback(self.progressed)
+
+    def turn(self, until: float) -> None:
+        """Wait for something to happen, at most until then; other greenlets run meanwhile."""
+        left = until - self.seconds()
+        if left <= 0:
+            # A timer makes the loop look at the sockets; what it saw is handled before the second sleep ends.
+            gevent.sleep(_AN_INSTANT)
+            gevent.sleep(0)
+            return
+        waiter = Event()
+        self._watching.append(waiter)
+        try:
+            waiter.wait(left)
+        finally:
+            if waiter in self._watching:
+                self._watching.remove(waiter)
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Have a function called in the hub after an instant."""
+
+        def call() -> None:
+            function()
+            self.progressed()
+
+        if not self.closed:
+            self._clock.start(when - self.seconds(), call)
+
+    def run(self, calls: Sequence[Call], deadline: float) -> None:
+        """Carry out operations and return when each is over; their outcomes are in the calls.
+
+        :raises ObjectThreadError: in another thread than the one that made the connection.
+        """
+        if get_hub() is not self.hub:
+            raise ObjectThreadError.pyexc("the connection belongs to the greenlets of another thread")
+        batch = GBatch(calls, self.seconds(), deadline, self.hub.loop)
+        try:
+            # The hub may not have run for a while.
+            self.catch_up()
+            for start in range(0, len(calls), EARLY_CALLS):
+                self._submit_all(calls[start : start + EARLY_CALLS], batch)
+                if start:
+                    self._flush()
+            if batch.remaining:
+                self._await(batch)
+            self._turned_at = self.seconds()
+        except BaseException:
+            # The greenlet was killed, or timed out; others go on.
+            self._give_up(calls)
+            raise
+
+    def _await(self, batch: GBatch) -> None:
+        self._batches.add(batch)
+        if self._sweeping is None:
+            self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True)
+        if self._lost_all:
+            self._seek()
+        try:
+            batch.greenlet = getcurrent()
+            while batch.remaining:
+                self.hub.switch()
+        finally:
+            batch.greenlet = None
+            self._batches.discard(batch)
+
+    def _sweep(self) -> None:
+        now = self.seconds()
+        for batch in [batch for batch in self._batches if batch.deadline <= now]:
+            self.time_out(batch.calls)
+            self._drop_silent(batch.began)
+        self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True) if self._batches else None
+
+    @staticmethod
+    def _give_up(calls: Sequence[Call]) -> None:
+        for call in calls:
+            if not call.done:
+                call.leave()
+                call.done = True
+                if call.ended is not None:
+                    call.ended(call)
+
+    def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
+        """Wait until something is true; false if the time is up first."""
+        while not done():
+            if self.seconds() >= deadline:
+                return False
+            self.turn(deadline)
+        return True
+
+    def pause(self, until: float) -> None:
+        """Let other greenlets run until an instant."""
+        gevent.sleep(max(until - self.seconds(), 0.0))
+
+    # --- the seeds again -------------------------------------------------------------------
+
+    def _seek(self) -> None:
+        """Ask the seeds again, in a greenlet of its own."""
+        if self._seeking is None and not self.closed:
+            self._seeking = gevent.spawn(self._seek_now)
+
+    def _seek_now(self) -> None:
+        try:
+            self._rebootstrap(self.seconds() + self.bootstrap_timeout)
+        finally:
+            self._seeking = None
+
+    def target(self, host: str, port: int) -> Target:
+        """Return where to send a request over HTTP."""
+        return super().target(host, port)._replace(connector=http_connection)
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every connection; operations under way fail."""
+        if self.closed:
+            return
+        if get_hub() is not self.hub:
+            # Collected in another thread; the loop is not for its hands.
+            self.hub.loop.run_callback_threadsafe(self.close)
+            return
+        seeking, self._seeking = self._seeking, None
+        if seeking is not None:
+            seeking.kill(block=False)
+        for batch in list(self._batches):
+            for call in batch.calls:
+                if not call.done:
+                    call.leave()
+                    call.fail(client_error(call, CLIENT_ETMPFAIL, "the connection was closed"))
+        super().close()
+        self._clock.close()
+        self.progressed()
+
+    def start_anew(self) -> None:
+        """In a child of the process that made the connections: leave those to the parent."""
+        if not self.closed:
+            super().start_anew()
+            self._use_hub()

@@ -1,0 +1,106 @@
+"""The connection of SDK 1.2 for gevent."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import gevent
+
+from couchbase.asynchronous.connection import Async
+from couchbase.blocking import http
+from couchbase.connection import Connection
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.views.iterator import View, ViewRequest
+from gcouchbase.cluster import GCluster
+from gcouchbase.loop import tls_context
+
+__all__ = ["GConnection", "GCouchbase", "GView"]
+
+
+class GView(View):
+    """A query that was sent when it was made; iterate over it, once, for its rows.
+
+    Takes View's arguments, ``include_docs`` too; streaming is always on.
+
+    :raises ArgumentError: wrong options.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._streaming = True
+        self._opening: Any = gevent.spawn(self._parent._begin_view, self.request(self._parent.bucket))
+
+    def __del__(self) -> None:
+        opening = getattr(self, "_opening", None)
+        if opening is None:
+            return
+        if not opening.ready():
+            opening.kill(block=False)
+        elif opening.successful() and isinstance(opening.value, http.Stream):
+            opening.value.close()
+
+
+class GConnection(Async):
+    """A connection whose operations let other greenlets run while they wait.
+
+    Has the methods, results and exceptions of :class:`couchbase.connection.Connection`, and takes the same
+    keywords. Any number of greenlets of one thread may use one connection at a time: what they send in one
+    round of gevent's hub leaves together, on one socket for each node. Nothing needs to be patched. The
+    constructor waits until the cluster map is there, and raises what Connection raises.
+
+    Different from Connection: ``lockmode`` is ``LOCKMODE_NONE`` and ``unlock_gil`` false, whatever is given;
+    a pipeline raises PipelineError on entry; multi operations return an AsyncResult, which is a MultiResult;
+    :meth:`query` returns a :class:`GView`. A greenlet that is killed, or whose ``gevent.Timeout`` expires,
+    gives its operation up; a mutation already sent may still be carried out.
+    """
+
+    _cluster_type = GCluster
+    _sleep = staticmethod(gevent.sleep)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(gevent.get_hub(), **kwargs)
+
+    @staticmethod
+    def _tls_context(certpath: str | None) -> Any:
+        try:
+            return tls_context(certpath)
+        except (OSError, ValueError) as error:
+            raise ArgumentError.pyexc(
+                f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
+            ) from error
+
+    def query(
+        self, design: str, view: str, use_devmode: bool = False, itercls: Any = GView, **kwargs: Any
+    ) -> Any:
+        """Send a query, and return the view object to iterate over.
+
+        :param design: name of the design document.
+        :param view: name of the view in it.
+        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
+        :param itercls: a subclass of GView; anything else counts as GView.
+        :param kwargs: its other arguments: ``query``, or options by name; ``include_docs``,
+            ``row_processor``.
+        :raises ArgumentError: wrong options.
+        """
+        if not (isinstance(itercls, type) and issubclass(itercls, GView)):
+            itercls = GView
+        return Connection.query(self, design, view, use_devmode, itercls, **kwargs)
+
+    def _begin_view(self, request: ViewRequest) -> Any:
+        """Send a query; return the answer, begun, or the exception to raise where it is iterated."""
+        try:
+            limit = monotonic() + self._views_timeout
+            return self._open(self._targets(), request.method, request.path, request.body, limit)
+        except CouchbaseError as error:
+            return error
+
+    def _open_view(self, view: Any, request: ViewRequest, limit: float) -> http.Stream:
+        opened = view._opening.get()
+        if isinstance(opened, CouchbaseError):
+            raise opened
+        return opened
+
+
+GCouchbase = GConnection
+"""The name that SDK 1.2's README uses."""

@@ -1,0 +1,132 @@
+"""gevent's event loop in the forms that the SDK's nodes and HTTP requests expect. Nothing is patched."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from typing import Any
+
+from gevent import socket, ssl
+from gevent.hub import get_hub
+
+from couchbase.blocking.http import Target
+
+
+class Watchers:
+    """What a node takes for a selector: calls functions, in the hub, when their sockets are ready.
+
+    Neither an idle connection nor a timer keeps the loop running; waiting operations do.
+
+    :param guard: called with a function and its argument, to call it.
+    """
+
+    def __init__(self, guard: Callable[[Callable[[int], None], int], None]) -> None:
+        self._loop = get_hub().loop
+        self._guard = guard
+        self._watchers: dict[int, Any] = {}
+
+    def register(self, sock: Any, events: int, function: Callable[[int], None]) -> None:
+        """Watch a socket."""
+        fd = sock.fileno()
+        # The numbers of selectors, 1 to read and 2 to write, are libev's, too.
+        watcher = self._watchers[fd] = self._loop.io(fd, events, ref=False)
+        watcher.start(self._ready, watcher, function, events)
+
+    def modify(self, sock: Any, events: int, function: Callable[[int], None]) -> None:
+        """Watch a socket for something else."""
+        self.unregister(sock)
+        self.register(sock, events, function)
+
+    def unregister(self, sock: Any) -> None:
+        """Watch a socket no more."""
+        self._end(self._watchers.pop(sock.fileno()))
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        while self._watchers:
+            self._end(self._watchers.popitem()[1])
+
+    def _ready(self, watcher: Any, function: Callable[[int], None], events: int) -> None:
+        # Stopped by what another socket's event led to.
+        if watcher.active:
+            # Reading and writing do not wait, so trying both is right whichever it was.
+            self._guard(function, events)
+
+    @staticmethod
+    def _end(watcher: Any) -> None:
+        watcher.stop()
+        watcher.close()
+
+
+class Timers:
+    """Calls functions, in the hub, when their time has come."""
+
+    def __init__(self) -> None:
+        self._loop = get_hub().loop
+        self._timers: set[Any] = set()
+
+    def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Any:
+        """Have a function called once.
+
+        :param ref: whether the loop keeps running for it.
+        """
+        timer = self._loop.timer(max(seconds, 0.0), ref=ref)
+        self._timers.add(timer)
+        timer.start(self._fire, timer, function)
+        return timer
+
+    def stop(self, timer: Any) -> None:
+        """Do not call that function."""
+        if timer in self._timers:
+            self._timers.discard(timer)
+            timer.stop()
+            timer.close()
+
+    def close(self) -> None:
+        """Call nothing more."""
+        for timer in list(self._timers):
+            self.stop(timer)
+
+    def _fire(self, timer: Any, function: Callable[[], None]) -> None:
+        self.stop(timer)
+        function()
+
+
+class _HTTPConnection(http.client.HTTPConnection):
+    """A connection over gevent's sockets."""
+
+    def __init__(self, target: Target, timeout: float) -> None:
+        super().__init__(target.host, target.port, timeout=timeout)
+        self._context = target.tls_context
+
+    def connect(self) -> None:
+        """Connect; other greenlets run meanwhile."""
+        sock = socket.create_connection((self.host, self.port), self.timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_hostname=self.host)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+def http_connection(target: Target, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection for HTTP that lets other greenlets run while it waits."""
+    return _HTTPConnection(target, timeout)
+
+
+def tls_context(certpath: str | None) -> Any:
+    """Return a TLS context for gevent's sockets.
+
+    :param certpath: PEM file of the certificates to trust; the platform's by default.
+    :raises OSError: it cannot be read.
+    :raises ValueError: it is no such file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if certpath is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(certpath)
+    return context

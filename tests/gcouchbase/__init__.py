@@ -1,0 +1,1 @@
+"""Tests of the SDK's vocabulary: exceptions, results, formats, arguments."""

@@ -1,0 +1,132 @@
+"""The tests of the blocking connection, on the one for gevent: they behave alike.
+
+Where the two differ, the test is another one here.
+"""
+
+import gevent
+
+from couchbase.exceptions import ObjectThreadError, PipelineError
+from couchbase.protocol.constants import Status
+from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
+from gcouchbase import GView
+from tests.couchbase import test_connection_copies as copies
+from tests.couchbase import test_connection_faults as faults
+from tests.couchbase import test_connection_items as items
+from tests.couchbase import test_connection_members as members
+from tests.couchbase import test_connection_multi as multi
+from tests.couchbase import test_connection_operations as operations
+from tests.couchbase import test_connection_views as views
+from tests.gcouchbase.support import InGreenlets
+
+
+def _no_pipeline(test):
+    for _ in range(2):
+        with test.assertRaises(PipelineError), test.cb.pipeline():
+            test.fail("entered")
+        test.assertTrue(test.cb.set(test.key(), 1).success)
+
+
+def _no_lock(test):
+    cb = test.connect(lockmode=LOCKMODE_WAIT, unlock_gil=True)
+    test.assertEqual((cb.lockmode, cb.unlock_gil), (LOCKMODE_NONE, 0))
+    test.assertRaises(ObjectThreadError, cb._thr_lockop, 0)
+
+
+class KeyValueTests(InGreenlets, operations.KeyValueTests):
+    """Operations of one key."""
+
+
+class FormatTests(InGreenlets, operations.FormatTests):
+    """Formats and transcoders."""
+
+
+class MultiTests(InGreenlets, multi.MultiTests):
+    """Operations of many keys."""
+
+
+class ItemTests(InGreenlets, items.ItemTests):
+    """Items."""
+
+    def test_pipeline(self):
+        """There is none."""
+        _no_pipeline(self)
+
+
+class CopyTests(InGreenlets, copies.CopyTests):
+    """Durability, observe, replicas."""
+
+
+class MemberTests(InGreenlets, members.MemberTests):
+    """Other members."""
+
+    def test_fork_while_busy(self):
+        """There is no lock that could be held."""
+        _no_lock(self)
+
+
+class ControlTests(InGreenlets, members.ControlTests):
+    """Settings by number."""
+
+
+class ViewTests(InGreenlets, views.ViewTests):
+    """Views."""
+
+    def test_rows(self):
+        """All rows, in order, and what the view then knows; it always streams."""
+        for streaming in (False, True):
+            view = self.query(streaming=streaming)
+            self.assertIs(type(view), GView)
+            self.assertTrue(view.streaming)
+            rows = list(view)
+            self.assertEqual([(row.key, row.value) for row in rows], [(n, n * 2) for n in range(views.COUNT)])
+            self.assertEqual((view.indexed_rows, view.rows_returned), (views.COUNT, views.COUNT))
+            self.assertEqual((view.raw.http_status, view.raw.done, view.raw.value["rows"]), (200, True, []))
+            self.assertEqual(
+                repr(view),
+                f"GView<Design=tests, View=numbers, Query={view.query!r}, Rows Fetched={views.COUNT}>",
+            )
+
+    def test_lock(self):
+        """There is none."""
+        _no_lock(self)
+
+    def test_pipeline(self):
+        """There is none."""
+        _no_pipeline(self)
+
+
+class DesignTests(InGreenlets, views.DesignTests):
+    """Design documents."""
+
+
+class RefusalTests(InGreenlets, faults.RefusalTests):
+    """Nodes that refuse."""
+
+    def test_temporary_failures_are_repeated(self):
+        """Until one attempt succeeds; what other greenlets do with the key waits behind, in order."""
+        failures = [Status.ETMPFAIL, Status.EBUSY]
+
+        def busy(peer, frame):
+            peer.answer(frame, failures.pop() if failures else 0, cas=1)
+
+        self.first.script = busy
+        greenlets = [gevent.spawn(self.cb.set, "k", value) for value in (1, 2)]
+        gevent.joinall(greenlets, raise_error=True)
+        self.assertEqual([frame.value for frame in self.first.seen], [b"1", b"2", b"1", b"2"])
+        self.assertEqual(self.cb._cluster._parked, {})
+
+
+class SilenceTests(InGreenlets, faults.SilenceTests):
+    """Nodes that do not answer, or go."""
+
+
+class ReplicaTests(InGreenlets, faults.ReplicaTests):
+    """Replicas out of reach."""
+
+
+class HttpBootstrapTests(InGreenlets, faults.HttpBootstrapTests):
+    """Maps over HTTP."""
+
+
+class TlsTests(InGreenlets, faults.TlsTests):
+    """TLS."""
