@@ -21,7 +21,13 @@ from typing import NamedTuple
 
 from tests.tooling.sources import ROOT
 
-PAGES = ["README.md", "docs/tutorial.md", "docs/howto/load-documents.md", "docs/howto/views.md", "docs/sdk.md"]
+PAGES = [
+    "README.md",
+    "docs/tutorial.md",
+    "docs/howto/load-documents.md",
+    "docs/howto/views.md",
+    "docs/sdk.md",
+]
 """Pages with samples. Each is run from its top against a gateway of its own, freshly started."""
 
 TOLD_URL = "http://127.0.0.1:8080"
