@@ -20,11 +20,11 @@ many threads as there are operations under way.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ class Load(NamedTuple):
     under_way: int
 
     def __str__(self) -> str:
-        both = f"{self.sets} sets to {self.gets} gets" if self.sets and self.gets else ""
+        both = f"sets and gets {self.sets}:{self.gets}" if self.sets and self.gets else ""
         if self.batch > 1:
             names = both or ("set_multi" if self.sets else "get_multi")
             text = f"{names}, batches of {self.batch:,}"
@@ -88,37 +88,53 @@ LOADS = [
 
 def absence(driver: str) -> str | None:
     """Return why a driver cannot take part; ``None`` if it can."""
-    if driver == "official":
-        if not OFFICIAL_PYTHON.exists():
-            return "the official client did not take part: make interop"
-        asked = [str(OFFICIAL_PYTHON), "-c", "import couchbase.cluster"]
+    module, cure = {
+        "official": ("couchbase.cluster", "make interop"),
+        "gevent": ("gcouchbase.connection", "it needs gevent"),
+    }.get(driver, ("", ""))
+    if not module:
+        return None
+    try:
         # From elsewhere, so that the official client is not hidden by this checkout's package.
-        done = subprocess.run(asked, cwd="/", capture_output=True, stdin=subprocess.DEVNULL)
-        return "the official client cannot be imported: make interop" if done.returncode else None
-    if driver == "gevent":
-        missing = [name for name in ("gevent", "gcouchbase") if find_spec(name) is None]
-        return f"gevent did not take part: {' and '.join(missing)} cannot be imported" if missing else None
+        done = subprocess.run(
+            [python_of(driver), "-c", f"import {module}"],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        return f"{driver} did not take part: {cure}"
+    if done.returncode:
+        reason = done.stderr.strip().rpartition("\n")[2]
+        return f"{driver} did not take part ({cure}): {reason}"
     return None
 
 
-def run(driver: str, loads: list[Load], options: argparse.Namespace, node: dict[str, str]) -> Any:
-    """Return the figures of each load, from a process of the driver's own.
+def python_of(driver: str) -> str:
+    """Return the interpreter whose environment has a driver."""
+    return str(OFFICIAL_PYTHON) if driver == "official" else OWN_PYTHON
+
+
+def run(driver: str, load: Load, options: argparse.Namespace, node: dict[str, str]) -> dict[str, float]:
+    """Return the figures of a driver under a load, from a process of its own.
 
     :raises RuntimeError: it failed.
+    :raises subprocess.TimeoutExpired: it took far longer than it was told to.
     """
-    until = {"operations": options.operations} if options.operations else {"seconds": options.seconds}
     settings = {
         "driver": driver,
         "key_size": options.key_size,
         "value_size": options.value_size,
-        "cases": [{**load._asdict(), **until} for load in loads],
+        "operations": options.operations,
+        "seconds": None if options.operations else options.seconds,
+        **load._asdict(),
         **node,
     }
-    python = str(OFFICIAL_PYTHON) if driver == "official" else OWN_PYTHON
-    limit = None if options.operations else len(loads) * options.seconds + SLACK_SECONDS
+    limit = None if options.operations else options.seconds + SLACK_SECONDS
     # The settings hold a password, which the list of processes must not show.
     done = subprocess.run(
-        [python, str(HERE / "guide_worker.py")],
+        [python_of(driver), str(HERE / "guide_worker.py")],
         cwd="/",
         input=json.dumps(settings),
         stdout=subprocess.PIPE,
@@ -127,7 +143,8 @@ def run(driver: str, loads: list[Load], options: argparse.Namespace, node: dict[
     )
     if done.returncode:
         raise RuntimeError(f"{driver} ended with status {done.returncode}")
-    return json.loads(done.stdout)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
 def table(samples: dict[Load, Samples]) -> str:
@@ -149,13 +166,13 @@ def table(samples: dict[Load, Samples]) -> str:
 
 
 @contextmanager
-def target(options: argparse.Namespace) -> Iterator[dict[str, str]]:
+def target(options: argparse.Namespace, password: str) -> Iterator[dict[str, str]]:
     """Give what a driver must know to connect; start a node unless there is one."""
     if options.connection_string:
         yield {
             "connection_string": options.connection_string,
             "user": options.user,
-            "password": options.password_file.read_text(encoding="utf-8").strip(),
+            "password": password,
             "bucket": options.bucket,
         }
         return
@@ -250,6 +267,12 @@ def main() -> None:
     options.all = options.driver is None
     if options.connection_string and not (options.user and options.password_file):
         reader.error("a connection string needs --user and --password-file")
+    password = ""
+    if options.password_file:
+        try:
+            password = options.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reader.error(f"--password-file: {error}")
     given = options.batch is not None or options.ratio is not None or options.under_way is not None
     if options.all and not given:
         loads = LOADS
@@ -265,17 +288,18 @@ def main() -> None:
         reader.exit(1, f"{missing[options.driver]}\n")
     rounds = options.rounds or (5 if options.all else 1)
     samples = {load: Samples() for load in loads}
-    with target(options) as node:
-        for _ in range(rounds):
+    with target(options, password) as node:
+        # All drivers under one load before the next, so that they meet the same machine.
+        for load, round_ in itertools.product(loads, range(rounds)):
             for driver in drivers:
-                chosen = [load for load in loads if not options.all or load.suits(driver)]
+                if options.all and not load.suits(driver):
+                    continue
                 try:
-                    told = run(driver, chosen, options, node) if chosen else []
+                    figures = run(driver, load, options, node)
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
-                    reader.exit(1, f"{error}\n")
-                for load, figures in zip(chosen, told, strict=True):
-                    for column, figure in figures.items():
-                        samples[load].add(driver, column, figure)
+                    reader.exit(1, f"round {round_ + 1}, {load}: {error}\n")
+                for column, figure in figures.items():
+                    samples[load].add(driver, column, figure)
     amount = f"{options.operations:,} operations" if options.operations else f"{options.seconds:g} s"
     print(
         f"{machine()}; {amount} for each load, keys of {options.key_size} and values of"
@@ -283,7 +307,7 @@ def main() -> None:
     )
     print("\n" + table(samples))
     for why in missing.values():
-        print(f"\n{why[0].upper()}{why[1:]}.")
+        print(f"\n{why}")
 
 
 if __name__ == "__main__":

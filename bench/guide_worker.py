@@ -3,8 +3,8 @@
     python bench/guide_worker.py < SETTINGS
 
 SETTINGS is a JSON object: ``driver``, ``connection_string``, ``user``, ``password``, ``bucket``,
-``key_size``, ``value_size`` and ``cases``, each of which has ``batch``, ``sets``, ``gets``, ``under_way``
-and either ``seconds`` or ``operations``. Prints a JSON list with the figures of each case.
+``key_size``, ``value_size``, ``batch``, ``sets``, ``gets``, ``under_way``, and ``seconds`` or ``operations``,
+the other of which is null. Prints the figures as a JSON object.
 
 The official client's environment has neither this project nor Twisted, so nothing of either is imported here
 before a driver asks for it.
@@ -20,6 +20,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import cycle, islice
 from operator import getitem
 from time import perf_counter
@@ -34,40 +35,45 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Methods = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 
 
-class Case:
-    """What one measurement asks of a connection.
+class Load:
+    """What a measurement asks of a connection."""
 
-    :param settings: those of the whole run.
-    :param case: those of this measurement.
-    """
-
-    def __init__(self, settings: dict[str, Any], case: dict[str, Any]) -> None:
-        self.batch: int = case["batch"]
-        self.under_way: int = case["under_way"]
-        self.seconds: float | None = case.get("seconds")
-        self.operations: int = case.get("operations") or 0
-        self.sets: int = case["sets"]
-        self.gets: int = case["gets"]
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.batch: int = settings["batch"]
+        self.under_way: int = settings["under_way"]
+        self.seconds: float | None = settings["seconds"]
+        self.operations: int = settings["operations"] or 0
+        self.sets: int = settings["sets"]
+        self.gets: int = settings["gets"]
         digits = settings["key_size"] - len(PREFIX)
         count = max(KEYS // self.batch, 1) * self.batch
         self.keys = [f"{PREFIX}{number:0{digits}d}" for number in range(count)]
         # As JSON it is as long as was asked for.
         self.value = "x" * (settings["value_size"] - 2)
 
-    def warming(self) -> Case:
-        """Return the same for a moment, whose figures nobody wants."""
-        other = object.__new__(Case)
-        other.__dict__.update(self.__dict__, seconds=WARM_SECONDS, operations=0)
-        return other
+    def parts(self) -> tuple[Load, Load]:
+        """Return the same for a moment, whose figures nobody wants, and this."""
+        warming = copy(self)
+        warming.seconds = WARM_SECONDS
+        return warming, self
 
     def limit(self, chains: int) -> int | None:
         """Return how many calls each of so many chains makes; ``None`` where time says when to end."""
         return None if self.seconds is not None else math.ceil(self.operations / self.batch / chains)
 
+    def deadline(self, meter: Meter) -> float:
+        """Return when to end, by the clock of a meter."""
+        return math.inf if self.seconds is None else meter.begun + self.seconds
+
+    def start(self, number: int) -> int:
+        """Return the batch of keys that one of several chains begins with."""
+        batches = len(self.keys) // self.batch
+        return number * batches // self.under_way
+
     def calls(self, methods: Methods, start: int = 0) -> Iterator[Call]:
         """Return calls without end: the keys in turn, sets spread evenly among gets.
 
-        :param start: for several chains, each of which begins elsewhere.
+        :param start: the batch of keys to begin with, for several chains.
         """
         get, store, get_multi, set_multi = methods
         units: list[tuple[Call, Call]] = []
@@ -77,7 +83,6 @@ class Case:
                 units.append(((get, (keys[0],)), (store, (keys[0], self.value))))
             else:
                 units.append(((get_multi, (keys,)), (set_multi, (dict.fromkeys(keys, self.value),))))
-        start %= len(units)
         total = self.sets + self.gets
         turns = [(turn + 1) * self.sets // total != turn * self.sets // total for turn in range(total)]
         return map(getitem, cycle(units[start:] + units[:start]), cycle(turns))
@@ -92,20 +97,24 @@ class Meter:
     def __init__(self, batch: int) -> None:
         self.latencies = array("d")
         self._batch = batch
-        self._used = cpu_seconds()
+        self.seconds = 0.0
+        self.used = cpu_seconds()
         self.begun = perf_counter()
+
+    def stop(self) -> None:
+        """The calls are over."""
+        self.seconds = perf_counter() - self.begun
+        self.used = cpu_seconds() - self.used
 
     def figures(self) -> dict[str, float]:
         """Return what was measured; times in microseconds, latencies are those of calls."""
-        seconds = perf_counter() - self.begun
-        used = cpu_seconds() - self._used
         latencies = sorted(self.latencies)
         operations = len(latencies) * self._batch
         return {
-            "operations a second": operations / seconds,
+            "operations a second": operations / self.seconds,
             "median": latencies[len(latencies) // 2] * 1e6,
             "99th": latencies[min(math.ceil(len(latencies) * 0.99), len(latencies)) - 1] * 1e6,
-            "cpu": used / operations * 1e6,
+            "cpu": self.used / operations * 1e6,
         }
 
 
@@ -115,10 +124,10 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def follow(case: Case, calls: Iterator[Call], limit: int | None, meter: Meter) -> None:
+def follow(load: Load, calls: Iterator[Call], limit: int | None, meter: Meter) -> None:
     """Make one call after the other, each of which waits for its answer."""
     note = meter.latencies.append
-    deadline = meter.begun + case.seconds if case.seconds is not None else math.inf
+    deadline = load.deadline(meter)
     for method, arguments in islice(calls, limit):
         begun = perf_counter()
         method(*arguments)
@@ -128,17 +137,17 @@ def follow(case: Case, calls: Iterator[Call], limit: int | None, meter: Meter) -
             return
 
 
-def check(case: Case, methods: Methods) -> None:
+def check(load: Load, methods: Methods) -> None:
     """Store the documents, and see that they are read back; also by many at once.
 
     :raises RuntimeError: they are not.
     """
     get, store, get_multi, set_multi = methods
-    store(case.keys[0], case.value)
-    set_multi(dict.fromkeys(case.keys, case.value))
-    found = get_multi(case.keys[:2])
-    results = [get(case.keys[-1]), *(found[key] for key in case.keys[:2])]
-    wrong = [result for result in results if value_of(result) != case.value]
+    store(load.keys[0], load.value)
+    set_multi(dict.fromkeys(load.keys, load.value))
+    found = get_multi(load.keys[:2])
+    results = [get(load.keys[-1]), *(found[key] for key in load.keys[:2])]
+    wrong = [result for result in results if value_of(result) != load.value]
     if wrong:
         raise RuntimeError(f"another value was read than written: {wrong[0]!r}")
 
@@ -148,44 +157,37 @@ def value_of(result: Any) -> Any:
     return result.value if hasattr(result, "value") else result.content_as[str]
 
 
-def one_after_the_other(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+def one_after_the_other(connect: Callable[[], Methods], load: Load) -> Meter:
     """Measure one connection in one thread."""
     methods = connect()
-    figures = []
-    for case in cases:
-        check(case, methods)
-        for part in (case.warming(), case):
-            meter = Meter(case.batch)
-            follow(part, part.calls(methods), part.limit(1), meter)
-        figures.append(meter.figures())
-    return figures
+    check(load, methods)
+    for part in load.parts():
+        meter = Meter(load.batch)
+        follow(part, part.calls(methods), part.limit(1), meter)
+        meter.stop()
+    return meter
 
 
-def in_threads(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+def in_threads(connect: Callable[[], Methods], load: Load) -> Meter:
     """Measure as many threads as operations are to be under way; ``connect`` is called for each."""
-    figures = []
-    connections: list[Methods] = []
-    for case in cases:
-        while len(connections) < case.under_way:
-            connections.append(connect())
-        check(case, connections[0])
-        for part in (case.warming(), case):
-            meter = threaded(part, connections[: case.under_way])
-        figures.append(meter.figures())
-    return figures
+    connections = [connect() for _ in range(load.under_way)]
+    check(load, connections[0])
+    for part in load.parts():
+        meter = threaded(part, connections)
+    return meter
 
 
-def threaded(case: Case, connections: list[Methods]) -> Meter:
+def threaded(load: Load, connections: list[Methods]) -> Meter:
     """Have each connection followed by a thread of its own until all are done."""
     failures: list[BaseException] = []
     ready = threading.Barrier(len(connections) + 1)
 
     def run(number: int, methods: Methods) -> None:
-        calls = case.calls(methods, number * len(case.keys) // len(connections))
+        calls = load.calls(methods, load.start(number))
         ready.wait()
         ready.wait()
         try:
-            follow(case, calls, case.limit(len(connections)), meter)
+            follow(load, calls, load.limit(len(connections)), meter)
         except BaseException as error:  # noqa: BLE001 - told where the threads are waited for
             failures.append(error)
 
@@ -196,40 +198,32 @@ def threaded(case: Case, connections: list[Methods]) -> Meter:
         thread.start()
     # Everybody is there; the clock starts before anybody goes.
     ready.wait()
-    meter = Meter(case.batch)
+    meter = Meter(load.batch)
     ready.wait()
     for thread in threads:
         thread.join()
+    meter.stop()
     if failures:
         raise failures[0]
     return meter
 
 
-def in_greenlets(connect: Callable[[], Methods], cases: list[Case]) -> list[dict[str, float]]:
+def in_greenlets(connect: Callable[[], Methods], load: Load) -> Meter:
     """Measure as many greenlets as operations are to be under way, on one connection."""
     import gevent
 
     methods = connect()
-    figures = []
-    for case in cases:
-        check(case, methods)
-        for part in (case.warming(), case):
-            meter = Meter(case.batch)
-            gevent.joinall(
-                [
-                    gevent.spawn(
-                        follow,
-                        part,
-                        part.calls(methods, number * len(case.keys) // case.under_way),
-                        part.limit(case.under_way),
-                        meter,
-                    )
-                    for number in range(case.under_way)
-                ],
-                raise_error=True,
-            )
-        figures.append(meter.figures())
-    return figures
+    check(load, methods)
+    for part in load.parts():
+        meter = Meter(load.batch)
+        limit = part.limit(load.under_way)
+        spawned = [
+            gevent.spawn(follow, part, part.calls(methods, load.start(number)), limit, meter)
+            for number in range(load.under_way)
+        ]
+        gevent.joinall(spawned, raise_error=True)
+        meter.stop()
+    return meter
 
 
 class Chain:
@@ -281,59 +275,58 @@ class Chain:
             self.finished.errback(reason[0] if len(reason) == 1 else reason[2])
 
 
-def in_reactor(kind: str, settings: dict[str, Any], cases: list[Case]) -> list[dict[str, float]]:
+def in_reactor(load: Load, settings: dict[str, Any]) -> Meter:
     """Measure one connection of txcouchbase, with Deferreds or AsyncResults."""
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred, ensureDeferred
+    from twisted.python.failure import Failure
 
     from couchbase.result import AsyncResult
     from txcouchbase.connection import Connection, TxAsyncConnection
 
     reactor: Any = installed
-    deferreds = kind == "deferreds"
-
+    deferreds = settings["driver"] == "deferreds"
     attach: Any = Deferred.addCallbacks if deferreds else AsyncResult.set_callbacks
-    figures: list[dict[str, float]] = []
-    failures: list[Any] = []
 
-    async def run(case: Case, methods: Methods) -> Meter:
+    async def run(part: Load, methods: Methods) -> Meter:
         finished: Deferred[None] = Deferred()
-        meter = Meter(case.batch)
-        deadline = meter.begun + case.seconds if case.seconds is not None else math.inf
-        calls = islice(case.calls(methods), None if case.seconds is not None else case.limit(1))
+        meter = Meter(part.batch)
+        calls = islice(part.calls(methods), part.limit(1))
         left: set[Chain] = set()
-        chains = [Chain(calls, deadline, meter, attach, left, finished) for _ in range(case.under_way)]
+        deadline = part.deadline(meter)
+        chains = [Chain(calls, deadline, meter, attach, left, finished) for _ in range(part.under_way)]
         left.update(chains)
         for chain in chains:
             chain.start()
         await finished
+        meter.stop()
         return meter
 
-    async def measure() -> None:
+    async def measure() -> Meter:
         connection: Any = (Connection if deferreds else TxAsyncConnection)(**ours(settings))
         await connection.connect()
-        methods = connection.get, connection.set, connection.get_multi, connection.set_multi
-        for case in cases:
-            stored: Deferred[None] = Deferred()
-            attach(
-                connection.set_multi(dict.fromkeys(case.keys, case.value)),
-                stored.callback,
-                lambda *reason, stored=stored: stored.errback(reason[0] if len(reason) == 1 else reason[2]),
-            )
-            await stored
-            for part in (case.warming(), case):
-                meter = await run(part, methods)
-                told = meter.figures()
-            figures.append(told)
+        stored: Deferred[None] = Deferred()
+        attach(
+            connection.set_multi(dict.fromkeys(load.keys, load.value)),
+            stored.callback,
+            lambda *reason: stored.errback(reason[0] if len(reason) == 1 else reason[2]),
+        )
+        await stored
+        for part in load.parts():
+            meter = await run(part, methods_of(connection))
+        return meter
+
+    outcome: list[Any] = []
 
     def begin() -> None:
-        ensureDeferred(measure()).addErrback(failures.append).addBoth(lambda _: reactor.stop())
+        ensureDeferred(measure()).addBoth(outcome.append).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
     reactor.run()
-    if failures:
-        failures[0].raiseException()
-    return figures
+    if isinstance(outcome[0], Failure):
+        outcome[0].raiseException()
+    meter: Meter = outcome[0]
+    return meter
 
 
 def ours(settings: dict[str, Any]) -> dict[str, Any]:
@@ -392,30 +385,24 @@ def official(settings: dict[str, Any]) -> Callable[[], Methods]:
     return lambda: (documents.get, documents.upsert, get_multi, set_multi)
 
 
-def measure(settings: dict[str, Any]) -> list[dict[str, float]]:
-    """Measure all cases with the driver that the settings name."""
-    cases = [Case(settings, case) for case in settings["cases"]]
+def measure(settings: dict[str, Any]) -> Meter:
+    """Measure what the settings say."""
+    load = Load(settings)
     driver = settings["driver"]
     if driver == "blocking":
-        return one_after_the_other(blocking(settings), cases)
+        return one_after_the_other(blocking(settings), load)
     if driver == "threads":
-        return in_threads(blocking(settings), cases)
+        return in_threads(blocking(settings), load)
     if driver == "gevent":
-        return in_greenlets(greenlets(settings), cases)
+        return in_greenlets(greenlets(settings), load)
     if driver == "official":
-        connect = official(settings)
-        return [
-            figures
-            for case in cases
-            for figures in (one_after_the_other if case.under_way == 1 else in_threads)(connect, [case])
-        ]
-    return in_reactor(driver, settings, cases)
+        return (one_after_the_other if load.under_way == 1 else in_threads)(official(settings), load)
+    return in_reactor(load, settings)
 
 
 def main() -> None:
     """Measure what standard input says."""
-    figures = measure(json.load(sys.stdin))
-    print(json.dumps(figures))
+    print(json.dumps(measure(json.load(sys.stdin)).figures()))
     sys.stdout.flush()
     # The official client may hang while its threads are taken down.
     os._exit(0)
