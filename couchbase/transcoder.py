@@ -71,6 +71,11 @@ def set_json_converters(
     return previous
 
 
+def decodes_plain_json() -> bool:
+    """Tell whether JSON is read by the standard library, not by a converter that a program set."""
+    return _json_decode is _loads
+
+
 def decode_json(text: str) -> Any:
     """Return the object that JSON text stands for, by the converter in use."""
     return _json_decode(text)

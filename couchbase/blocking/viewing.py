@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from couchbase import exceptions as rc
+from couchbase import transcoder
 from couchbase.blocking import http
 from couchbase.blocking.operating import Operating
 from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
@@ -192,7 +193,8 @@ class Viewing(Operating):
             yield from view.row_processor.handle_rows(rows, self, view.include_docs)
 
     def _streamed_view(self, view: View, raw: HttpResult, stream: http.Stream) -> Iterator[Any]:
-        reader = RowReader("rows")
+        plain = transcoder.decodes_plain_json()
+        reader = RowReader("rows" if plain else "lines")
         raw._value = {"rows": []}
         while True:
             self._begin_http()
@@ -206,6 +208,8 @@ class Viewing(Operating):
             raw._value.update(reader.meta)
             if rows:
                 view.rows_returned = reader.count
+                if not plain:
+                    rows = [transcoder.decode_json(row.decode()) for row in rows]
                 yield from view.row_processor.handle_rows(rows, self, view.include_docs)
         reader.finish()
         raw._value.update(reader.meta)

@@ -7,6 +7,7 @@ import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import TestCase
 
+import couchbase
 from couchbase import LOCKMODE_WAIT
 from couchbase.connection import Connection, View
 from couchbase.exceptions import (
@@ -98,6 +99,18 @@ class ViewTests(ConnectionTestCase):
         self.assertEqual([(row.key, row.docid) for row in rows], [(0, None), (1, None)])
         self.assertEqual(sum(row.value for row in rows), sum(range(COUNT)))
         self.assertRaises(ArgumentError, self.query, "sums", include_docs=True, reduce=True)
+
+    def test_converters(self):
+        """A JSON converter that the program set reads answers, too."""
+        before = couchbase.set_json_converters(
+            json.dumps, lambda text: json.loads(text, parse_int=lambda digits: f"<{digits}>")
+        )
+        try:
+            for streaming in (False, True):
+                (row,) = self.query(streaming=streaming, key=7)
+                self.assertEqual((row.key, row.value), ("<7>", "<14>"))
+        finally:
+            couchbase.set_json_converters(*before)
 
     def test_documents(self):
         """With one get_multi a page."""
