@@ -67,7 +67,11 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"gevent": GEVENT_REQUIREMENTS, "test": TEST_REQUIREMENTS, "dev": DEVELOPMENT_REQUIREMENTS},
+    extras_require={
+        "gevent": GEVENT_REQUIREMENTS,
+        "test": TEST_REQUIREMENTS,
+        "dev": DEVELOPMENT_REQUIREMENTS,
+    },
     entry_points={"console_scripts": ["couchgateway-load = gateway.load:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
