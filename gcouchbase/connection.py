@@ -35,7 +35,11 @@ class GView(View):
         opening = getattr(self, "_opening", None)
         if opening is None:
             return
-        if not opening.ready():
+        try:
+            open_ = not opening.ready()
+        except RuntimeError:
+            return  # The interpreter ends, and its greenlets are gone: nothing is left to be closed.
+        if open_:
             opening.kill(block=False)
         elif opening.successful() and isinstance(opening.value, http.Stream):
             opening.value.close()
