@@ -17,7 +17,7 @@ import sys
 from tests.tooling.sources import ROOT
 
 CANDIDATES = ["pypy3", *(f"python3.{minor}" for minor in range(9, 16))]
-SUITES = ["tests.couchbase", "tests.protocol"]
+SUITES = ["tests.couchbase", "tests.protocol", "tests.guide"]
 PIP = ["-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
 NEEDED = ["Twisted >= 24.11", "hypothesis >= 6.100"]
 SECONDS = 600
