@@ -3,9 +3,11 @@
 Where the two differ, the test is another one here.
 """
 
+import json
+
 import gevent
 
-from couchbase.exceptions import ObjectThreadError, PipelineError
+from couchbase.exceptions import ObjectThreadError, PipelineError, ViewEngineError
 from couchbase.protocol.constants import Status
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from gcouchbase import GView
@@ -130,3 +132,19 @@ class HttpBootstrapTests(InGreenlets, faults.HttpBootstrapTests):
 
 class TlsTests(InGreenlets, faults.TlsTests):
     """TLS."""
+
+
+class ScriptedViewTests(InGreenlets, views.ScriptedViewTests):
+    """Answers that no healthy view engine gives."""
+
+    def test_errors_inside(self):
+        """After the rows that came before them."""
+        errors = [{"from": "node", "reason": "broken"}]
+        rows = [{"id": "a", "key": 1, "value": 2}]
+        self.answer = json.dumps({"total_rows": 1, "rows": rows, "errors": errors}).encode()
+        view = self.cb.query("d", "v")
+        got = iter(view)
+        self.assertEqual(next(got).docid, "a")
+        with self.assertRaises(ViewEngineError) as caught:
+            next(got)
+        self.assertEqual((caught.exception.objextra, view.errors), (errors, errors))
