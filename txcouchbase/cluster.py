@@ -74,6 +74,12 @@ class ClusterClient:
         self.map: ClusterMap | None = None
         self.connected = False
         self.closed = False
+        self.bootstrap_timeout = BOOTSTRAP_TIMEOUT_SECONDS
+        self.host_timeout = HOST_TIMEOUT_SECONDS
+        self.shuffle = False
+        self.from_cache = False
+        self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
+        """What went wrong outside of operations, as ``(rc, text)``."""
         self.links: dict[tuple[str, int], Link] = {}
         self.seeds = tuple(seeds)
         self._allow_plain = allow_plain
@@ -103,19 +109,23 @@ class ClusterClient:
         :raises CouchbaseError: of the last seed tried; at once for refused credentials or a bucket
             that is not there. Operations given before fail with it.
         """
-        deadline = self.seconds() + BOOTSTRAP_TIMEOUT_SECONDS
+        deadline = self.seconds() + self.bootstrap_timeout
         error: BaseException = network_error("no host to connect to")
-        for seed in self.seeds:
+        seeds = list(self.seeds)
+        if self.shuffle:
+            random_module.shuffle(seeds)
+        for seed in seeds:
             for attempt in (self._bootstrap_kv, self._bootstrap_http):
                 left = deadline - self.seconds()
                 if left <= 0 or self.closed:
                     break
                 try:
                     self._attempt = attempt(seed)
-                    self._attempt.addTimeout(min(left, HOST_TIMEOUT_SECONDS), self.reactor)
+                    self._attempt.addTimeout(min(left, self.host_timeout), self.reactor)
                     done = yield self._attempt
                 except Exception as failure:
                     error = _connect_error(failure, seed)
+                    self.errors.append((getattr(error, "rc", 0), str(getattr(error, "message", error))))
                     if isinstance(error, (AuthError, BucketNotFoundError)):
                         self._refuse(error)
                         raise error from failure
@@ -459,7 +469,7 @@ class ClusterClient:
                 asked.append(None)
             else:
                 answer = link.protocol.ask_once(opcode, **fields)
-                answer.addTimeout(HOST_TIMEOUT_SECONDS, self.reactor, onTimeoutCancel=lambda *_: None)
+                answer.addTimeout(self.host_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
                 asked.append(answer)
         frames: list[Frame | None] = []
         for question in asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet import ssl
@@ -11,8 +12,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
+from couchbase.asynchronous.connection import Async
 from couchbase.commands import Commands, no_such_replica
-from couchbase.exceptions import ArgumentError, CouchbaseError, ObjectDestroyedError
+from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol import durability, operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.constants import Opcode, Status
@@ -23,93 +25,26 @@ from couchbase.transcoder import check_format
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
+from txcouchbase.enduring import DURABLE, Endurance
+from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.node import network_error
-from txcouchbase.views import BatchedView, ViewMethods, check_timeout
+from txcouchbase.views import BatchedView, ViewMethods
 
-__all__ = ["BatchedView", "Connection", "TxAsyncConnection"]
+__all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
 _OPTIONS = frozenset({"network", "certpath"})
 
 
-class _Events:
-    """What happened to a connection, kept apart from it so that waiting keeps nobody alive."""
-
-    def __init__(self) -> None:
-        self.connected: Any = None
-        self.waiting: dict[str, list[Deferred[Any]]] = {"connect": [], "_dtor": []}
-
-    def bootstrapped(self, result: Any) -> None:
-        """Fire the Deferreds for ``'connect'`` with the outcome of the bootstrap."""
-        self.connected = result if isinstance(result, Failure) else True
-        waiting, self.waiting["connect"] = self.waiting["connect"], []
-        for deferred in waiting:
-            if isinstance(result, Failure):
-                deferred.errback(result)
-            else:
-                deferred.callback(None)
-
-    def destroyed(self, client: ClusterClient, http: HttpService) -> None:
-        """Tell, from the reactor, that the connection object is gone."""
-        client.close()
-        http.close()
-        client.reactor.callLater(0, self._tell)
-
-    def _tell(self) -> None:
-        for deferred in self.waiting["connect"]:
-            deferred.errback(ObjectDestroyedError.pyexc("the connection was destroyed before it connected"))
-        for deferred in self.waiting["_dtor"]:
-            deferred.callback(None)
-        self.waiting = {"connect": [], "_dtor": []}
+def _operation_names() -> tuple[str, ...]:
+    single = (
+        *("set", "get", "add", "append", "prepend", "replace", "delete", "incr", "decr", "touch", "lock"),
+        *("unlock", "arithmetic", "endure", "observe", "rget"),
+    )
+    return (*single, *(f"{name}_multi" for name in single), "stats")
 
 
-class _Endurance:
-    """What a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's ``following``."""
-
-    def __init__(self, client: ClusterClient, wanted: tuple[int, int], timeout: float) -> None:
-        self._client = client
-        self._wanted = wanted
-        self._timeout = timeout
-        self._requirement = durability.Requirement(0, 0)
-
-    def before(self, call: Call) -> bool:
-        """Refuse, before anything is sent, what the cluster cannot do."""
-        try:
-            self._requirement = durability.check_requirement(self._client.current_map(), *self._wanted)
-        except CouchbaseError as error:
-            error.key, error.operation = call.key, call.operation.name
-            call.fail(error)
-            return False
-        return True
-
-    def __call__(self, call: Call, result: Any) -> bool:
-        if result._rc:
-            return False
-        plan = durability.endure_plan(
-            self._client.current_map,
-            self._client.seconds,
-            {call.key_bytes: result.cas},
-            self._requirement,
-            timeout=self._timeout,
-            interval=durability.MUTATION_INTERVAL_SECONDS,
-            check_removed=call.operation is operations.DELETE,
-            after_mutation=True,
-        )
-        self._client.run(plan).addCallbacks(
-            self._endured, lambda failure: call.fail(failure.value), callbackArgs=(call, result)
-        )
-        return True
-
-    def _endured(self, outcome: dict[bytes, int], call: Call, result: Any) -> None:
-        code = outcome[call.key_bytes]
-        call.following = None
-        if code:
-            call.fail(durability.endure_error(call.key, code, self._requirement, call.operation.name, result))
-        else:
-            call.succeed(result)
-
-
-class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
+class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc]
     """A connection whose operations return AsyncResults.
 
     Never blocks, and does not raise for network reasons: operations given before the connection is
@@ -130,11 +65,15 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :param reactor: the global reactor by default.
-    :raises ArgumentError: a wrong argument.
+    :param lockmode: accepted, as is ``unlock_gil``; there is no lock.
+    :raises ArgumentError: a wrong or unknown argument.
     :raises InvalidError: a malformed host or connection string.
     """
 
     _request_type: type[Any] = AsyncCall
+    _cluster: Any
+    _conncb: Callable[[BaseException | None], Any] | None = None
+    """Called once, with None or the exception, when connecting ended."""
 
     def __init__(
         self,
@@ -152,17 +91,24 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         certpath: str | None = None,
         allow_plain: bool = False,
         reactor: Any = None,
+        lockmode: Any = None,
+        unlock_gil: Any = None,
+        experimental_gevent_support: Any = False,
+        _cntl: dict[int, Any] | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise ArgumentError.pyexc(f"unknown arguments {sorted(unknown)}", obj=unknown)
         if bucket is not None and (not isinstance(bucket, str) or not bucket):
             raise ArgumentError.pyexc("bucket must be a str that is not empty, or None", obj=bucket)
         if connection_string is None:
             address = Address(seeds_from_hosts(host, port))
         else:
             address = parse_connection_string(connection_string)
-        unknown = sorted(set(address.options) - _OPTIONS)
-        if unknown:
+        foreign = sorted(set(address.options) - _OPTIONS)
+        if foreign:
             raise ArgumentError.pyexc(
-                f"unknown connection string options {unknown}; known: {sorted(_OPTIONS)}"
+                f"unknown connection string options {foreign}; known: {sorted(_OPTIONS)}"
             )
         self._bucket = bucket or address.bucket
         credentials = None
@@ -177,10 +123,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         if default_format is not None:
             self.default_format = check_format(default_format, "default_format")
         self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
-        self._timeout = 2.5
         self.timeout = 2.5 if timeout is None else timeout
         certpath = certpath or address.options.get("certpath")
-        self._client = ClusterClient(
+        self._lock, self._unlock_gil = None, False
+        self._cluster = self._client = ClusterClient(
             reactor,
             address.seeds,
             bucket=self._bucket,
@@ -193,35 +139,13 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         self._submit_call = self._client.submit
         self._seconds = self._client.seconds
         self._http = HttpService(self._client)
-        self._events = events = _Events()
-        weakref.finalize(self, events.destroyed, self._client, self._http).atexit = False
-        self._client.bootstrap().addBoth(events.bootstrapped)
+        self._events = ConnectionEvents(reactor)
+        weakref.finalize(self, self._events.destroyed, self._client, self._http).atexit = False
+        for op, value in (_cntl or {}).items():
+            self._cntl(op, value)
+        self._client.bootstrap().addBoth(_bootstrapped, weakref.ref(self), self._events.connect)
 
     # --- settings and state ----------------------------------------------------------------
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that an operation may take, its repetitions included."""
-        return self._timeout
-
-    @timeout.setter
-    def timeout(self, value: Any) -> None:
-        self._timeout = check_timeout(value, "timeout")
-
-    @property
-    def bucket(self) -> str | None:
-        """Name of the bucket."""
-        return self._bucket
-
-    @property
-    def connected(self) -> bool:
-        """Whether the cluster map is there; stays true after :meth:`_close`."""
-        return self._client.connected
-
-    @property
-    def closed(self) -> bool:
-        """Whether :meth:`_close` was called."""
-        return self._client.closed
 
     @property
     def server_nodes(self) -> list[str]:
@@ -230,26 +154,16 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         nodes = cluster.nodes if cluster else ()
         return [f"{node.host}:{node.management_port(self._client.tls) or 8091}" for node in nodes]
 
-    @property
-    def configured_replica_count(self) -> int:
-        """How many replicas the bucket is configured to have."""
-        cluster = self._client.map
-        return cluster.replicas if cluster else 0
-
-    def _operation_timeout(self) -> float:
-        return self._timeout
-
     def _close(self) -> None:
         """Close every connection; operations under way fail. A second call does nothing."""
         self._client.close()
         self._http.close()
 
-    def __repr__(self) -> str:
-        nodes = self.server_nodes
-        return (
-            f"<couchbase.connection.{type(self).__name__} bucket={self._bucket}, "
-            f"nodes={nodes} at 0x{id(self):x}>"
-        )
+    def __del__(self) -> None:
+        """Do nothing: the finalizer closes, from the reactor's thread."""
+
+    def _iterate_view(self, view: Any) -> Any:
+        raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
 
     # --- events ----------------------------------------------------------------------------
 
@@ -262,18 +176,14 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
     def registerDeferred(self, event: str, d: Deferred[Any]) -> None:
         """Fire ``d`` when an event happens.
 
-        :param event: ``'connect'``, or ``'_dtor'`` (this object was destroyed).
+        A Deferred that comes after the event fires, or fails, in the next turn.
+
+        :param event: ``'connect'``: the connection is up, or could not be made; the Deferred fails with
+            ObjectDestroyedError if this object is destroyed before. ``'_dtor'``: it was destroyed, and
+            its sockets are closed.
         :raises ValueError: another name.
         """
-        events = self._events
-        if event not in events.waiting:
-            raise ValueError(f"unknown event {event!r}; expected 'connect' or '_dtor'")
-        if event == "connect" and events.connected is not None:
-            outcome = events.connected
-            fire = d.errback if isinstance(outcome, Failure) else d.callback
-            self._client.reactor.callLater(0, fire, outcome if isinstance(outcome, Failure) else None)
-        else:
-            events.waiting[event].append(d)
+        self._events.queue(event).schedule(d)
 
     def defer(self, async_result: AsyncResult) -> Deferred[Any]:
         """Return a Deferred for an AsyncResult."""
@@ -286,7 +196,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
     def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
         call.deadline = self._seconds() + self._timeout
         if wanted is not None:
-            endurance = _Endurance(self._client, wanted, durability.DEFAULT_TIMEOUT_SECONDS)
+            timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
+            endurance = Endurance(
+                self._client, wanted, timeout, self._durability_interval, self._dur_testhook
+            )
             call.following = endurance
             if self._client.map is not None and not self._client.closed and not endurance.before(call):
                 return
@@ -295,7 +208,15 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         else:
             self._submit_call(call)
 
+    def _by_context(self, request: Any) -> tuple[int, int] | None:
+        """Return what a durability context requires of an operation that requires nothing itself."""
+        if request.operation.opcode not in DURABLE:
+            return None
+        return self._dur_persist_to, self._dur_replicate_to
+
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
+            durability = self._by_context(request)
         answer = request.async_result = AsyncResult()
         answer._remaining = 1
         if durability is not None or request.replica is not None:
@@ -319,6 +240,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
         return answer, Group(answer, count, finish)
 
     def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
+            durability = self._by_context(requests[0])
         answer, group = self._new_group(len(requests))
         calls = group.calls = [self._member(request, group) for request in requests]
         for call in calls:
@@ -362,6 +285,11 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Commands):
                 call.fail(error)
         except CouchbaseError as refused:
             call.fail(refused)
+
+    def _told(self, error: BaseException | None) -> None:
+        """Connecting ended."""
+        if self._conncb is not None:
+            self._conncb(error)
 
     def _ready(self) -> Deferred[None]:
         return succeed(None) if self._client.map is not None else self.connect()
@@ -552,7 +480,22 @@ class Connection(TxAsyncConnection):
 
     _request_type: type[Any] = DeferredCall
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not self.connected:
+            # In the way only until then. The reference is weak, so that this makes no cycle.
+            for name in _EARLY:
+                self.__dict__[name] = partial(_early, weakref.ref(self), getattr(type(self), name))
+
+    def _told(self, error: BaseException | None) -> None:
+        super()._told(error)
+        if error is None:
+            for name in _EARLY:
+                self.__dict__.pop(name, None)
+
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
+            durability = self._by_context(request)
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
         if durability is None and request.replica is None:
@@ -578,6 +521,30 @@ class Connection(TxAsyncConnection):
         return answer, call
 
 
+def _bootstrapped(result: Any, connection: Any, event: ConnectionEventQueue) -> None:
+    error = result.value if isinstance(result, Failure) else None
+    known = connection()
+    if known is not None:
+        known._told(error)
+    # Those who wait may let the object go.
+    del known
+    if not event.called:
+        event(error)
+
+
+def _early(connection: Any, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a method; before the connection is up, what is wrong with the arguments fails the Deferred."""
+    known = connection()
+    if known.connected:
+        return method(known, *args, **kwargs)
+    try:
+        return method(known, *args, **kwargs)
+    except CouchbaseError:
+        failed: Deferred[Any] = Deferred()
+        failed.errback(Failure())
+        return failed
+
+
 def _trust_root(path: str) -> Any:
     try:
         with open(path, "rb") as file:
@@ -588,9 +555,8 @@ def _trust_root(path: str) -> Any:
         ) from error
 
 
-_MULTI = (
-    *("set", "get", "add", "append", "prepend", "replace", "delete", "incr", "decr", "touch", "lock"),
-    *("unlock", "arithmetic", "endure", "observe", "rget"),
-)
-for _name in _MULTI:
-    setattr(TxAsyncConnection, f"{_name}Multi", getattr(Commands, f"{_name}_multi"))
+for _name in _operation_names():
+    if _name.endswith("_multi"):
+        setattr(TxAsyncConnection, f"{_name[:-6]}Multi", getattr(Commands, _name))
+
+_EARLY = tuple(name for name in dir(Connection) if name in _operation_names() or name.endswith("Multi"))

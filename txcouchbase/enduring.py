@@ -1,0 +1,87 @@
+"""Mutations that wait for copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol import durability, operations
+from txcouchbase.calls import Call
+from txcouchbase.cluster import ClusterClient
+
+DURABLE = frozenset(
+    operation.opcode
+    for operation in (
+        operations.SET,
+        operations.ADD,
+        operations.REPLACE,
+        operations.APPEND,
+        operations.PREPEND,
+        operations.DELETE,
+    )
+)
+"""Opcodes of the operations that a durability context is for."""
+
+
+class Endurance:
+    """What a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's ``following``.
+
+    :param wanted: ``persist_to`` and ``replicate_to``.
+    :param timeout: seconds.
+    :param interval: seconds between two polls.
+    :param testhook: called with the result before the first poll.
+    """
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        wanted: tuple[int, int],
+        timeout: float,
+        interval: float,
+        testhook: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._timeout = timeout
+        self._interval = interval
+        self._testhook = testhook
+        self._requirement = durability.Requirement(0, 0)
+
+    def before(self, call: Call) -> bool:
+        """Refuse, before anything is sent, what the cluster cannot do."""
+        try:
+            self._requirement = durability.check_requirement(self._client.current_map(), *self._wanted)
+        except CouchbaseError as error:
+            error.key, error.operation = call.key, call.operation.name
+            call.fail(error)
+            return False
+        return True
+
+    def __call__(self, call: Call, result: Any) -> bool:
+        if result._rc or not any(self._requirement):
+            return False
+        if self._testhook is not None:
+            self._testhook(result)
+        plan = durability.endure_plan(
+            self._client.current_map,
+            self._client.seconds,
+            {call.key_bytes: result._cas},
+            self._requirement,
+            timeout=self._timeout,
+            interval=self._interval,
+            check_removed=call.operation.opcode == operations.DELETE.opcode,
+            after_mutation=True,
+        )
+        self._client.run(plan).addCallbacks(
+            self._endured, lambda failure: call.fail(failure.value), callbackArgs=(call, result)
+        )
+        return True
+
+    def _endured(self, outcome: dict[bytes, int], call: Call, result: Any) -> None:
+        code = outcome[call.key_bytes]
+        call.following = None
+        if code:
+            call.fail(durability.endure_error(call.key, code, self._requirement, call.operation.name, result))
+        else:
+            call.succeed(result)

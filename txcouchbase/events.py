@@ -1,0 +1,94 @@
+"""What happens to a connection once, as Deferreds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
+
+from couchbase.asynchronous.events import EventQueue
+from couchbase.exceptions import ObjectDestroyedError
+
+
+class TxEventQueue(EventQueue):
+    """An event that Deferreds wait for; they fire with None.
+
+    :param reactor: the global reactor by default.
+    """
+
+    def __init__(self, reactor: Any = None) -> None:
+        super().__init__()
+        if reactor is None:
+            from twisted.internet import reactor
+        self._reactor = reactor
+
+    def fire_async(self, event: Deferred[Any]) -> None:
+        """Fire in the next turn."""
+        self._reactor.callLater(0, event.callback, None)
+
+    def call_single_success(self, event: Deferred[Any], *args: Any, **kwargs: Any) -> None:
+        """Fire."""
+        event.callback(None)
+
+    def call_single_failure(self, event: Deferred[Any], *args: Any, **kwargs: Any) -> None:
+        """Fail with the exception that is being handled."""
+        event.errback(Failure())
+
+
+class ConnectionEventQueue(TxEventQueue):
+    """The end of connecting, told with None or the exception; Deferreds that come later learn it, too."""
+
+    def __init__(self, reactor: Any = None) -> None:
+        super().__init__(reactor)
+        self._error: BaseException | None = None
+
+    def fire_async(self, event: Deferred[Any]) -> None:
+        """Fire, or fail, in the next turn."""
+        if self._error is None:
+            super().fire_async(event)
+        else:
+            self._reactor.callLater(0, event.errback, self._error)
+
+    def maybe_raise(self, error: BaseException | None = None, *args: Any, **kwargs: Any) -> None:
+        """Raise the exception, if there is one."""
+        self._error = error
+        if error is not None:
+            raise error
+
+
+class ConnectionEvents:
+    """The events of a connection, kept apart from it so that waiting keeps nobody alive."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.connect = ConnectionEventQueue(reactor)
+        self.dtor = TxEventQueue(reactor)
+        self._reactor = reactor
+
+    def queue(self, name: str) -> TxEventQueue:
+        """Return the queue of an event.
+
+        :raises ValueError: another name than ``'connect'`` and ``'_dtor'``.
+        """
+        queues = {"connect": self.connect, "_dtor": self.dtor}
+        if name not in queues:
+            raise ValueError(f"unknown event {name!r}; expected 'connect' or '_dtor'")
+        return queues[name]
+
+    def destroyed(self, *services: Any) -> None:
+        """Close what belonged to a connection object that is gone, and tell so from the reactor."""
+        # The object may be collected in any thread.
+        if isInIOThread():
+            for service in services:
+                service.close()
+            services = ()
+        self._reactor.callFromThread(self._tell, services)
+
+    def _tell(self, services: Sequence[Any]) -> None:
+        for service in services:
+            service.close()
+        if not self.connect.called:
+            self.connect(ObjectDestroyedError.pyexc("the connection was destroyed before it connected"))
+        self.dtor()
