@@ -162,20 +162,29 @@ class PartIndexer:
 
     async def forget(self, wanted: Callable[[], Collection[IndexFile]] = lambda: ()) -> None:
         """Delete all index files but those that ``wanted`` says are, when it is the turn of this."""
+        dropped = await self._forget(wanted)
+        for file in dropped:
+            # An update that had begun may make its file only now; it ends soon, for want of that file.
+            async with file.lock:
+                pass
+        if dropped:
+            await self._forget(wanted)
+
+    async def _forget(self, wanted: Callable[[], Collection[IndexFile]]) -> list[IndexFile]:
+        """Delete what is not wanted now; return the indexes that were known until now."""
         async with self._deleting:
             kept = {file.path for file in wanted()}
-            # Whoever uses one of the others learns of it from here; its file goes only after that.
+            dropped = [file for file in self._files.values() if file.path not in kept]
+            # Whoever uses one of them learns of it from here; its file goes only after that.
             self._files = {name: file for name, file in self._files.items() if file.path in kept}
-            if not self.folder.is_dir():
-                return
             paths = [str(path) for path in self.folder.glob("*.sqlite") if path not in kept]
-            if not paths:
-                return
-            connection = await self._worker.connect()
-            try:
-                await connection.ask(("forget", {"paths": paths}))
-            finally:
-                connection.close()
+            if paths:
+                connection = await self._worker.connect()
+                try:
+                    await connection.ask(("forget", {"paths": paths}))
+                finally:
+                    connection.close()
+        return dropped
 
     def check(self, files: Collection[IndexFile]) -> None:
         """Make sure that indexes are still there to be used.
