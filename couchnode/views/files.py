@@ -11,6 +11,7 @@ from typing import Any
 from couchnode.views.index import IndexReader, ViewIndex, identity, remove_index
 
 _IDLE_READERS = 16
+_IDLE_WRITERS = 8
 
 
 class NotOwnedError(Exception):
@@ -18,11 +19,16 @@ class NotOwnedError(Exception):
 
 
 class Files:
-    """Index files that are open to be written: each by one connection, the last that opened it."""
+    """Index files that are open to be written: each by one connection, the last that opened it.
+
+    Some stay open for the next update: to open a large index, and to empty its log when it is closed, costs
+    more than to write a few changes.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, File] = {}
+        self._idle: dict[str, File] = {}
 
     def open(self, given: dict[str, Any], owner: object) -> File:
         """Return the file of a request, opened for ``owner``; call :meth:`release` when done.
@@ -35,6 +41,7 @@ class Files:
             if file is None:
                 file = self._files[path] = File(path)
             file.users += 1
+            self._idle.pop(path, None)
         try:
             with file.lock:
                 file.open(given, owner)
@@ -47,18 +54,32 @@ class Files:
         """Let go of a file that :meth:`open` returned."""
         with self._lock:
             file.users -= 1
-            last = file.users == 0
-            if last and self._files.get(file.path) is file:
+            if file.users or self._files.get(file.path) is not file:
+                return
+            self._idle[file.path] = surplus = file
+            if file.index is not None:
+                surplus = next(iter(self._idle.values())) if len(self._idle) > _IDLE_WRITERS else None
+        with file.lock:
+            if not file.users:
+                file.rest()
+        if surplus is not None:
+            self._close(surplus)
+
+    def _close(self, file: File) -> None:
+        """Close a file, unless somebody uses it again."""
+        with file.lock:
+            with self._lock:
+                if file.users or self._idle.pop(file.path, None) is not file:
+                    return
                 del self._files[file.path]
-        if last:
-            with file.lock:
-                file.close()
+            file.close()
 
     def forget(self, path: str) -> None:
         """Delete a file, whoever has it open."""
         with self._lock:
             file = self._files.setdefault(path, File(path))
             file.users += 1
+            self._idle.pop(path, None)
         try:
             with file.lock:
                 file.close()
@@ -83,11 +104,23 @@ class File:
 
     def open(self, given: dict[str, Any], owner: object) -> None:
         """Open the index for an owner, or make it, or make it anew."""
-        if self.index is not None:
-            self.index.close()
-            self.index = None
-        self.index = ViewIndex(self.path, given["name"], given["map"], given["reduce"])
+        index = self.index
+        if index is not None and not index.is_for(given["map"], given["reduce"]):
+            self.close()
+            index = None
+        if index is None:
+            self.index = ViewIndex(self.path, given["name"], given["map"], given["reduce"])
+        else:
+            index.name = given["name"]
+            index.rollback()
         self.owner = owner
+
+    def rest(self) -> None:
+        """Undo what nobody will commit, and give back memory."""
+        self.owner = None
+        if self.index is not None:
+            self.index.rollback()
+            self.index.shrink()
 
     def of(self, owner: object) -> ViewIndex:
         """Return the index, for its owner.

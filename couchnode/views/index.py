@@ -111,6 +111,8 @@ class ViewIndex:
         self._numeric = reduce_source if reduce_source in NUMERIC else None
         self._encoder = KeyEncoder()
         self._error: str | None = None
+        # Whether memory may be ahead of the file; on some errors SQLite ends transactions by itself.
+        self._changed = False
         try:
             self._connection = self._open()
             self._read()
@@ -118,6 +120,7 @@ class ViewIndex:
             remove_index(path)
             self._connection = self._open()
             self._read()
+        self._identity = identity(path)
 
     @property
     def error(self) -> str | None:
@@ -194,18 +197,35 @@ class ViewIndex:
         """Begin a transaction, if none is under way."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._changed = True
 
     def commit(self) -> None:
         """End the transaction under way; what it did is there for readers and after a crash."""
         if self._connection.in_transaction:
             self._write_facts()
             self._connection.execute("COMMIT")
+            self._changed = False
 
     def rollback(self) -> None:
-        """Undo the transaction under way."""
+        """Undo what was not committed."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        self._read()
+        if self._changed:
+            self._read()
+            self._changed = False
+
+    def is_for(self, map_source: str, reduce_source: str | None) -> bool:
+        """Say whether this is the index of these functions, and its file is still the one of that path."""
+        if self.signature != signature(map_source, reduce_source):
+            return False
+        try:
+            return identity(self.path) == self._identity
+        except FileNotFoundError:
+            return False
+
+    def shrink(self) -> None:
+        """Give back the memory of the page cache."""
+        self._connection.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
         """Let go of the file; a transaction under way is undone."""
