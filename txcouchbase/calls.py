@@ -220,7 +220,7 @@ class Group:
         results[key] = result
         if result._rc:
             results.all_ok = 0
-        if error is not None and self.error is None:
+        if error is not None and (self.error is None or _goes_before(error, self.error)):
             self.error = error
         self.remaining -= 1
         if isinstance(results, AsyncResult):
@@ -237,6 +237,11 @@ class Group:
         for call in self.calls:
             if not call.done:
                 call.abandon()
+
+
+def _goes_before(error: BaseException, other: BaseException) -> bool:
+    """Tell whether an error is told instead of one that came first: those of decoding are."""
+    return not getattr(error, "rc", rc.ERROR) and bool(getattr(other, "rc", rc.ERROR))
 
 
 def with_results(call: Call, error: BaseException) -> BaseException:

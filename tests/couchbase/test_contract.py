@@ -27,6 +27,7 @@ from couchbase.asynchronous import Async
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import (
     CouchbaseError,
+    HTTPError,
     KeyExistsError,
     NotFoundError,
     TemporaryFailError,
@@ -36,10 +37,7 @@ from couchbase.exceptions import (
 from couchbase.items import Item, ItemCollection, ItemOptionDict, ItemSequence
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress
 from couchbase.protocol.constants import COUNTER_NO_CREATE, Opcode
-from couchbase.result import (
-    AsyncResult,
-    MultiResult,
-)
+from couchbase.result import AsyncResult, MultiResult, OperationResult, ValueResult
 from couchbase.transcoder import Transcoder, TranscoderPP
 from couchbase.views import params
 from couchbase.views.iterator import RowProcessor, View, ViewRow
@@ -478,3 +476,88 @@ class NodeTests(ConnectionTestCase):
         raw = self.cb.get(self.key(), no_format=True).value
         self.assertEqual(raw, '{"a":[1,"\u00e9"],"b":null}'.encode())
         self.assertEqual(json.loads(raw), {"a": [1, "\u00e9"], "b": None})
+
+    def test_kinds(self):
+        """Which class an operation answers with."""
+        key = self.key()
+        stored = self.cb.set(key, "a", format=FMT_UTF8)
+        for found in (
+            stored,
+            self.cb.append(key, "b"),
+            self.cb.touch(key, 100),
+            self.cb.replace(key, 1),
+            self.cb.endure(key, 0, 0),
+            self.cb.add(self.key("new"), 1),
+            self.cb.delete(self.key("new")),
+        ):
+            self.assertIs(type(found), OperationResult)
+        for found in (self.cb.get(key), self.cb.incr(key), self.cb.decr(key), self.cb.observe(key)):
+            self.assertIs(type(found), ValueResult)
+        found = self.cb.get_multi([key])
+        self.assertEqual((type(found), type(found[key])), (MultiResult, ValueResult))
+
+    def test_syncwait(self):
+        """TimeoutError if a change does not become visible in time; it was made all the same."""
+        self.cb._shows = self.cb._is_gone = lambda *args: False
+        name = "contract"
+        for operation in (
+            lambda: self.cb.design_create(name, {"views": {}}, syncwait=0.02),
+            lambda: self.cb.design_publish(name, syncwait=0.02),
+            lambda: self.cb.design_delete(name, use_devmode=False, syncwait=0.02),
+        ):
+            self.assertRaises(TimeoutError, operation)
+        self.assertRaises(HTTPError, self.cb.design_get, name, use_devmode=False)
+        self.assertTrue(self.cb.design_delete(name).success)
+
+    def test_credentials_of_views(self):
+        """Requests to views carry the pair that the connection was made with: with ``host``, the bucket's."""
+        port = self.node.rest_ports[0]
+        cb = Connection(bucket="secret", host="127.0.0.1", port=port, password="hush")
+        self.addCleanup(cb._close)
+        (target,) = cb._targets()
+        self.assertEqual(tuple(target.credentials)[:2], ("secret", "hush"))
+        with self.assertRaises(HTTPError) as caught:
+            cb._view("nothing", "there")
+        self.assertEqual(caught.exception.objextra.http_status, 404)
+
+
+class CopyTests(ConnectionTestCase):
+    """Against nodes with copies."""
+
+    options = {"nodes": 3, "replicas": 1, "disk": True}
+
+    def test_items(self):
+        """Items may be read from replicas, touched, counted down, and waited for."""
+        item, counter = Item(self.key(), "a"), Item(self.key("count"), 5)
+        self.cb.set_multi(ItemSequence([item, counter]), replicate_to=-1)
+        other = Item(item.key)
+        self.assertIs(self.cb.rget_multi(ItemSequence(other))[item.key], other)
+        self.assertEqual((other.value, other.cas), ("a", item.cas))
+        self.assertIs(self.cb.touch_multi(other.as_itcoll(ttl=100))[item.key], other)
+        self.cb.decr_multi(counter.as_itcoll(delta=2))
+        self.assertEqual(counter.value, 3)
+        self.assertIs(self.cb.endure_multi(ItemSequence(counter))[counter.key], counter)
+        self.assertIs(self.cb.get_multi(counter.as_itcoll(), replica=True)[counter.key], counter)
+
+    def test_quiet_replicas(self):
+        """``quiet`` counts for both ways to read replicas, by argument and by attribute."""
+        self.assertEqual(self.cb.get(self.missing(), replica=True, quiet=True).rc, 0x0D)
+        self.assertEqual(self.cb.rget(self.missing(), 0, quiet=True).rc, 0x0D)
+        self.cb.quiet = True
+        self.assertEqual(self.cb.get(self.missing(), replica=True).rc, 0x0D)
+        self.assertEqual(self.cb.rget(self.missing()).rc, 0x0D)
+        self.assertRaises(NotFoundError, self.cb.rget, self.missing(), quiet=False)
+
+    def test_no_durability(self):
+        """Counters, touch, lock and unlock wait for nothing, also inside of a durability context."""
+        self.cb.set(self.key(), 1)
+        seen = []
+        self.cb._dur_testhook = seen.append
+        with self.cb.durability():
+            self.cb.incr(self.key())
+            self.cb.touch(self.key(), 100)
+            locked = self.cb.lock(self.key(), ttl=10)
+            self.cb.unlock(self.key(), locked.cas)
+            self.assertEqual(seen, [])
+            self.cb.replace(self.key(), 2)
+        self.assertEqual(len(seen), 1)

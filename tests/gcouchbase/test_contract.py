@@ -1,0 +1,29 @@
+"""What docs/sdk-1.2.md promises of gcouchbase's names and signatures."""
+
+import inspect
+from unittest import TestCase
+
+import gcouchbase
+from couchbase.views.iterator import View
+from gcouchbase import connection
+from tests.couchbase import test_contract as blocking
+
+
+class NamesTests(TestCase):
+    """Names and signatures."""
+
+    def test_names(self):
+        """Of the package and its module, with the two names that only 1.2's pages had."""
+        self.assertIsInstance(gcouchbase.__version__, str)
+        self.assertIs(gcouchbase.GConnection, connection.GConnection)
+        self.assertIs(connection.GCouchbase, connection.GConnection)
+        self.assertTrue(issubclass(connection.GView, View))
+
+    def test_signatures(self):
+        """Methods take what those of the blocking connection take."""
+        check = blocking.SignatureTests().check
+        for name, text in {**blocking.KEY_VALUE, **blocking.MULTI, **blocking.OTHERS}.items():
+            check(getattr(connection.GConnection, name), text)
+        parameters = inspect.signature(connection.GConnection.query).parameters
+        self.assertIs(parameters["itercls"].default, connection.GView)
+        self.assertRaises(TypeError, connection.GConnection, "default")

@@ -1,0 +1,111 @@
+"""What docs/sdk-1.2.md promises of txcouchbase and no other test looks at."""
+
+import importlib
+import inspect
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+import txcouchbase
+from couchbase.asynchronous.events import EventQueue
+from couchbase.asynchronous.view import AsyncViewBase
+from couchbase.exceptions import InternalSDKError, ValueFormatError
+from couchbase.result import AsyncResult, MultiResult
+from couchbase.transcoder import Transcoder
+from tests.couchbase import test_contract as blocking
+from tests.txcouchbase.test_connection import NodeTestCase
+from txcouchbase.connection import (
+    BatchedView,
+    Connection,
+    ConnectionEventQueue,
+    TxAsyncConnection,
+    TxEventQueue,
+)
+
+
+class NamesTests(SynchronousTestCase):
+    """Names, kinds, signatures."""
+
+    def test_names(self):
+        """Of the package and its module."""
+        self.assertIsInstance(txcouchbase.__version__, str)
+        self.assertEqual(importlib.import_module("txcouchbase.connection").Connection, Connection)
+        self.assertTrue(issubclass(Connection, TxAsyncConnection))
+        self.assertTrue(issubclass(BatchedView, AsyncViewBase))
+        self.assertTrue(issubclass(ConnectionEventQueue, TxEventQueue))
+        self.assertTrue(issubclass(TxEventQueue, EventQueue))
+
+    def test_signatures(self):
+        """Operations take what those of the blocking connection take."""
+        check = blocking.SignatureTests().check
+        for cls in (TxAsyncConnection, Connection):
+            for name, text in {**blocking.KEY_VALUE, **blocking.MULTI}.items():
+                check(getattr(cls, name), text)
+                if name.endswith("_multi"):
+                    check(getattr(cls, f"{name[:-6]}Multi"), text)
+        check(TxAsyncConnection.registerDeferred, "event, d")
+        check(TxAsyncConnection.defer, "async_result")
+        check(TxAsyncConnection.connect, "")
+        kinds = [one.kind for one in inspect.signature(TxAsyncConnection.queryAll).parameters.values()]
+        self.assertIn(inspect.Parameter.VAR_POSITIONAL, kinds)
+
+
+class _Broken(Transcoder):
+    """Cannot read one of the documents."""
+
+    def decode_value(self, value, flags):
+        """Fail for the value 2."""
+        if value == b"2":
+            raise KeyError("inside")
+        return value
+
+
+class AnswerTests(NodeTestCase):
+    """How answers arrive."""
+
+    @inlineCallbacks
+    def test_decoding_first(self):
+        """A value that cannot be decoded is told before keys that are missing."""
+        for cls in (Connection, TxAsyncConnection):
+            cb = self.open(cls)
+            yield cb.connect()
+            keys = {f"k{number}": number for number in range(4)}
+            stored = cb.set_multi(keys)
+            yield stored if cls is Connection else cb.defer(stored)
+            cb.transcoder = _Broken()
+            found = cb.get_multi(["missing", *keys, "gone"])
+            error = yield self.assertFailure(
+                found if cls is Connection else cb.defer(found), ValueFormatError
+            )
+            self.assertIsInstance(error.inner_cause, KeyError)
+            self.assertEqual(error.all_results["missing"].rc, 0x0D)
+            self.assertEqual(error.all_results["k1"].value, b"1")
+            self.assertIsNone(error.all_results["k2"].value)
+
+    @inlineCallbacks
+    def test_no_callback(self):
+        """A result that nobody takes is told as an InternalSDKError, and disturbs nobody else."""
+        cb = self.open(TxAsyncConnection)
+        yield cb.connect()
+        with capturedLogs() as seen:
+            cb.set("k", 1)
+            cb.get("nothing")
+            yield cb.defer(cb.set("k", 2))
+            yield deferLater(cb._client.reactor, 0)
+        errors = [event["error"] for event in seen if "error" in event]
+        self.assertEqual([type(error) for error in errors], [InternalSDKError] * 2)
+
+    @inlineCallbacks
+    def test_results(self):
+        """A group fills as answers arrive, and counts what is open."""
+        cb = self.open(TxAsyncConnection)
+        yield cb.connect()
+        pending = cb.set_multi({"a": 1, "b": 2})
+        self.assertEqual((type(pending), pending.remaining, len(pending)), (AsyncResult, 2, 0))
+        self.assertIsInstance(pending, MultiResult)
+        done = Deferred()
+        pending.callback, pending.errback = done.callback, done.errback
+        self.assertIs((yield done), pending)
+        self.assertEqual((pending.remaining, set(pending)), (0, {"a", "b"}))
