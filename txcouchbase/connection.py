@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from couchbase import exceptions as rc
 from couchbase.asynchronous.connection import Async
 from couchbase.commands import Commands, no_such_replica
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError
+from couchbase.items import ItemCollection, ItemTarget, fill
 from couchbase.protocol import durability, operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.constants import Opcode, Status
@@ -161,6 +162,9 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     def __del__(self) -> None:
         """Do nothing: the finalizer closes, from the reactor's thread."""
+
+    def _extend_items(self, method: Callable[..., Any], items: Any, kwargs: Any, before: bool) -> Any:
+        raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
 
     def _iterate_view(self, view: Any) -> Any:
         raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
@@ -370,6 +374,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         single: bool,
     ) -> Any:
         client = self._client
+        items = [key.item if type(key) is ItemTarget else None for key, _, _ in keys]
+        names = [key if item is None else key.key for (key, _, _), item in zip(keys, items, strict=True)]
 
         @inlineCallbacks
         def work() -> Generator[Any, Any, dict[Any, Any]]:
@@ -385,15 +391,18 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             )
             codes = yield client.run(plan)
             outcome: dict[Any, Any] = {}
-            for key, encoded, _ in keys:
-                request = Call(operations.ENDURE, key, encoded)
-                result = operations.failed_result(request, codes[encoded])
+            for (_, encoded, _), key, item in zip(keys, names, items, strict=True):
+                code = codes[encoded]
+                result = operations.failed_result(Call(operations.ENDURE, key, encoded), code)
+                if item is not None:
+                    fill(item, result)
+                    result = item
                 outcome[key] = result
-                if codes[encoded]:
-                    outcome[key] = durability.endure_error(key, codes[encoded], requirement, "endure", result)
+                if code:
+                    outcome[key] = durability.endure_error(key, code, requirement, "endure", result)
             return outcome
 
-        return self._finish_with(work, [key for key, _, _ in keys], single, operations.ENDURE)
+        return self._finish_with(work, names, single, operations.ENDURE)
 
     def _submit_stats(self, groups: Sequence[str]) -> Any:
         answer, call = self._new_call(operations.STATS, None)
@@ -514,6 +523,18 @@ class Connection(TxAsyncConnection):
         answer: Deferred[Any] = Deferred(group.abandon)
         return answer, group
 
+    def _extend_items(self, method: Callable[..., Any], items: Any, kwargs: Any, before: bool) -> Any:
+        if not isinstance(items, ItemCollection):
+            raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
+
+        def extend(results: Any) -> Any:
+            # Of a failure, too: some items may have been extended.
+            found = getattr(results.value, "all_results", {}) if isinstance(results, Failure) else results
+            self._extend_values(found, items, before)
+            return results
+
+        return method(items, **kwargs).addBoth(extend)
+
     def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
         call = DeferredCall(operation, key, b"")
         answer: Deferred[Any] = Deferred(call.cancelled)
@@ -526,9 +547,8 @@ def _bootstrapped(result: Any, connection: Any, event: ConnectionEventQueue) -> 
     known = connection()
     if known is not None:
         known._told(error)
-    # Those who wait may let the object go.
-    del known
-    if not event.called:
+        # Those who wait may let the object go.
+        del known
         event(error)
 
 
