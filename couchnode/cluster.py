@@ -10,6 +10,8 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.defer import (
@@ -43,11 +45,11 @@ from couchnode.layout import (
     states_of,
     with_replicas,
 )
-from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, NoSuchDesign, machine_memory
+from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, machine_memory
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import MemoryStore, SqliteStore
 from couchnode.users import UserStore
-from couchnode.views.designs import DesignDocument, check_together, read_design, restored
+from couchnode.views.designs import DesignDocument, Designs, restored, with_design, without_design
 
 VERSION = "7.2.0-1-couchnode"
 """What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
@@ -404,37 +406,25 @@ class Cluster:
         :return: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.views.designs.DesignError`.
         """
-        return self._change(self._put_design, bucket, name, text)
-
-    @inlineCallbacks
-    def _put_design(self, name: str, design_name: str, text: bytes) -> Steps:
-        bucket = self.bucket(name)
-        design = read_design(design_name, text, bucket.designs.get(design_name))
-        designs = {**bucket.designs, design_name: design}
-        check_together(designs.values())
-        yield self._save_designs(bucket, designs)
-        return design
+        change = partial(with_design, name=name, text=text)
+        return self._change(self._change_designs, bucket, change).addCallback(itemgetter(name))
 
     def delete_design(self, bucket: str, name: str) -> Deferred[None]:
         """Delete a design document.
 
-        :return: fires when that is on disk. Fails with :class:`NoSuchBucket` or :class:`NoSuchDesign`.
+        :return: fires when that is on disk. Fails with :class:`NoSuchBucket` or
+            :class:`~couchnode.views.designs.NoSuchDesign`.
         """
-        return self._change(self._delete_design, bucket, name)
+        change = partial(without_design, name=name)
+        return self._change(self._change_designs, bucket, change).addCallback(lambda _: None)
 
     @inlineCallbacks
-    def _delete_design(self, name: str, design_name: str) -> Steps:
+    def _change_designs(self, name: str, change: Callable[[Designs], dict[str, DesignDocument]]) -> Steps:
         bucket = self.bucket(name)
-        if design_name not in bucket.designs:
-            raise NoSuchDesign(design_name)
-        designs = {other: design for other, design in bucket.designs.items() if other != design_name}
-        yield self._save_designs(bucket, designs)
-
-    @inlineCallbacks
-    def _save_designs(self, bucket: Bucket, designs: dict[str, DesignDocument]) -> Steps:
-        name = bucket.definition.name
+        designs = change(bucket.designs)
         yield self._save({**self.buckets, name: bucket.changed(designs=designs)})
         bucket.designs = designs
+        return designs
 
     @inlineCallbacks
     def save(self) -> Steps:
@@ -528,7 +518,7 @@ class Cluster:
             if NO_NODE not in (before[0], after[0]) and before[0] != after[0]
         ]
         deadline = self.clock.seconds() + HAND_OVER_SECONDS
-        while not all(_is_fed(vbucket, source, target) for vbucket, source, target in moves):
+        while not all(source.replicator.feeds(vbucket, target) for vbucket, source, target in moves):
             if self.clock.seconds() > deadline:
                 raise LayoutError(
                     f"bucket {name}: a copy that is to become active is not being kept up to date"
@@ -617,10 +607,3 @@ def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[Any]:
         return first.subFailure
 
     return gatherResults(deferreds, consumeErrors=True).addErrback(unwrap)
-
-
-def _is_fed(vbucket: int, source: NodeBucket, target: NodeBucket) -> bool:
-    """Tell whether ``target`` hears of every change to a vbucket of ``source``."""
-    return any(
-        stream.target is target and stream.connected for stream in source.replicator.streams_of(vbucket)
-    )

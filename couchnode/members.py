@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from couchnode.bucket import NodeBucket
 from couchnode.config import BucketState, NodeAddress
 from couchnode.definition import BucketDefinition
 from couchnode.layout import Rows
-from couchnode.views.designs import DesignDocument
+from couchnode.views.designs import Designs
 
 if TYPE_CHECKING:
     from couchnode.cluster import Cluster
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 
 class NoSuchBucket(KeyError):
     """There is no bucket of that name."""
-
-
-class NoSuchDesign(KeyError):
-    """There is no design document of that name."""
 
 
 class FlushDisabled(Exception):
@@ -44,14 +39,14 @@ class Bucket:
         *,
         owns_user: bool,
         is_open: bool,
-        designs: Mapping[str, DesignDocument] | None = None,
+        designs: Designs | None = None,
     ) -> None:
         self.definition = definition
         self.uuid = uuid
         self.rows = rows
         self.owns_user = owns_user
         self.is_open = is_open
-        self.designs: Mapping[str, DesignDocument] = designs if designs is not None else {}
+        self.designs: Designs = designs if designs is not None else {}
         self.revision = (0, 0)
 
     def changed(
@@ -59,7 +54,7 @@ class Bucket:
         *,
         definition: BucketDefinition | None = None,
         rows: Rows | None = None,
-        designs: Mapping[str, DesignDocument] | None = None,
+        designs: Designs | None = None,
     ) -> Bucket:
         """Return the bucket as it is, except for what is given."""
         return Bucket(

@@ -23,9 +23,9 @@ from zope.interface import implementer
 from couchnode.access import Access, Refusal, not_found
 from couchnode.cluster import Cluster
 from couchnode.config import encode
-from couchnode.members import Node, NoSuchBucket, NoSuchDesign
+from couchnode.members import Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
-from couchnode.views.designs import DesignDocument, DesignError
+from couchnode.views.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.views.parameters import ParameterError
 from couchnode.views.service import QueryRefused, Views
 from couchnode.views.workerclient import WorkerConnection, WorkerError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -97,6 +97,34 @@ class DesignDocument:
     def dump(self) -> dict[str, str]:
         """Return what :func:`restored` takes."""
         return {"rev": self.rev, "text": self.text.decode("utf-8")}
+
+
+class NoSuchDesign(KeyError):
+    """There is no design document of that name."""
+
+
+Designs = Mapping[str, DesignDocument]
+"""The design documents of a bucket, by name."""
+
+
+def with_design(designs: Designs, name: str, text: bytes) -> dict[str, DesignDocument]:
+    """Return design documents with one more, or another of that name.
+
+    :raises DesignError: that cannot be, see :func:`read_design` and :func:`check_together`.
+    """
+    changed = {**designs, name: read_design(name, text, designs.get(name))}
+    check_together(changed.values())
+    return changed
+
+
+def without_design(designs: Designs, name: str) -> dict[str, DesignDocument]:
+    """Return design documents without one of them.
+
+    :raises NoSuchDesign: it is not there.
+    """
+    if name not in designs:
+        raise NoSuchDesign(name)
+    return {other: design for other, design in designs.items() if other != name}
 
 
 def restored(name: str, data: dict[str, str]) -> DesignDocument:

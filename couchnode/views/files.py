@@ -56,7 +56,8 @@ class Files:
             file.users -= 1
             if file.users or self._files.get(file.path) is not file:
                 return
-            self._idle[file.path] = surplus = file
+            surplus: File | None = file
+            self._idle[file.path] = file
             if file.index is not None:
                 surplus = next(iter(self._idle.values())) if len(self._idle) > _IDLE_WRITERS else None
         with file.lock:
