@@ -19,6 +19,7 @@ class Async(Connection):
     :param iops: the event loop.
     :param kwargs: as for :class:`couchbase.connection.Connection`.
     :raises ValueError: no event loop.
+    :raises NotImplementedError: this class itself, which knows none.
     """
 
     _results_type: type[MultiResult] = AsyncResult
@@ -26,6 +27,8 @@ class Async(Connection):
     def __init__(self, iops: Any = None, **kwargs: Any) -> None:
         if iops is None:
             raise ValueError("an asynchronous connection needs an event loop")
+        if self._cluster_type is Connection._cluster_type:
+            raise NotImplementedError("only a subclass, made for an event loop, can use one")
         self._iops = iops
         # Without it there is no lock, whatever lockmode says.
         kwargs["unlock_gil"] = False

@@ -72,3 +72,4 @@ class AsyncTests(TestCase):
         """ValueError without one."""
         self.assertRaises(ValueError, Async, bucket="default")
         self.assertRaises(ValueError, Async, None, bucket="default")
+        self.assertRaises(NotImplementedError, Async, object(), bucket="default")
