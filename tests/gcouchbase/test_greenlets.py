@@ -294,7 +294,7 @@ class ProgramTests(TestCase):
             print(sum(greenlet.value for greenlet in greenlets))
             cb.design_create("patched", {"views": {"all": {"map": "function (d, m) { emit(m.id, d); }"}}},
                              use_devmode=False, syncwait=10)
-            print(len(list(cb.query("patched", "all", startkey="patched-", endkey="patched-~",
+            print(len(list(cb.query("patched", "all", startkey="patched-", endkey="patched-z",
                                     stale=False))))
             other = Couchbase.connect(experimental_gevent_support=True, **arguments)
             print(other.get("patched-7").value)
