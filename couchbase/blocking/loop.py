@@ -109,9 +109,11 @@ class Loop:
                 open_[0] -= 1
             else:
                 asked.append((node, node.ask(opcode, listener(index), fields)))
-        self.wait_for(lambda: not open_[0], deadline)
-        for node, number in asked:
-            node.forget(number)
+        try:
+            self.wait_for(lambda: not open_[0], deadline)
+        finally:
+            for node, number in asked:
+                node.forget(number)
         return answers
 
     def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:

@@ -345,9 +345,11 @@ class Operating(Commands):
             for node in nodes
             for group in groups
         ]
-        answered = cluster.wait_for(lambda: not open_[0] or bool(lost), monotonic() + self._timeout)
-        for node, number in asked:
-            node.forget(number)
+        try:
+            answered = cluster.wait_for(lambda: not open_[0] or bool(lost), monotonic() + self._timeout)
+        finally:
+            for node, number in asked:
+                node.forget(number)
         if lost:
             raise client_error(call, rc.NETWORK_ERROR, f"node {lost[0]} cannot be asked")
         if not answered:

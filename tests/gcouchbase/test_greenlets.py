@@ -201,6 +201,11 @@ class ScriptedTests(InGreenlets, TestCase):
         killed.kill()
         cluster = self.cb._cluster
         self.assertEqual((cluster._batches, cluster.data_nodes()[0].pending), (set(), {}))
+        for ask in (self.cb.stats, lambda: self.cb.observe("k")):
+            asking = gevent.spawn(ask)
+            gevent.sleep(0.02)
+            asking.kill()
+        self.assertEqual((cluster._watching, cluster.data_nodes()[0]._questions), ([], {}))
         for peer, frame in held:
             peer.answer(frame, extras=bytes(4), cas=1, value=b"0")
         del self.node.script
