@@ -39,7 +39,6 @@ DRIVERS = {
     "async": "txcouchbase TxAsyncConnection",
     "gevent": "gcouchbase GConnection",
 }
-BASE = "official"
 COLUMNS = {
     "operations a second": ("operations a second", 0),
     "median": ("median, us", 0),
@@ -152,7 +151,7 @@ def table(samples: dict[Load, Samples]) -> str:
     titles = [title for title, _ in COLUMNS.values()]
     lines = [f"| load | driver | {' | '.join(titles)} |", "| --- | --- |" + " ---: |" * len(titles)]
     for load, figures in samples.items():
-        rows = figures.rows()
+        rows = [driver for driver in DRIVERS if driver in figures.rows()]
         for driver in rows:
             cells = []
             for column, (_, digits) in COLUMNS.items():
@@ -289,9 +288,11 @@ def main() -> None:
     rounds = options.rounds or (5 if options.all else 1)
     samples = {load: Samples() for load in loads}
     with target(options, password) as node:
-        # All drivers under one load before the next, so that they meet the same machine.
+        # All drivers under one load before the next, so that they meet the same machine; and another one
+        # first in each round, so that nobody always comes after the same one.
         for load, round_ in itertools.product(loads, range(rounds)):
-            for driver in drivers:
+            first = round_ % len(drivers)
+            for driver in drivers[first:] + drivers[:first]:
                 if options.all and not load.suits(driver):
                     continue
                 try:
