@@ -3,10 +3,15 @@
 import inspect
 from unittest import TestCase
 
+import gevent
+
 import gcouchbase
+from couchbase.exceptions import HTTPError
 from couchbase.views.iterator import View
 from gcouchbase import connection
 from tests.couchbase import test_contract as blocking
+from tests.couchbase.support import ConnectionTestCase
+from tests.gcouchbase.support import InGreenlets
 
 
 class NamesTests(TestCase):
@@ -27,3 +32,14 @@ class NamesTests(TestCase):
         parameters = inspect.signature(connection.GConnection.query).parameters
         self.assertIs(parameters["itercls"].default, connection.GView)
         self.assertRaises(TypeError, connection.GConnection, "default")
+
+
+class ViewTests(InGreenlets, ConnectionTestCase):
+    """Against a node."""
+
+    def test_sent_at_once(self):
+        """A query is under way before anybody iterates; what went wrong is raised by the iteration."""
+        view = self.cb.query("nothing", "there")
+        gevent.joinall([view._opening], timeout=10)
+        self.assertTrue(view._opening.ready())
+        self.assertRaises(HTTPError, list, view)
