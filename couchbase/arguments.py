@@ -9,9 +9,12 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
 from couchbase.result import Result
+from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
+# Keywords by which SDK 1.2's own packages made connections; they mean nothing here.
+_INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
 # Collections that certainly iterate as far as their length.
 _WHOLE = frozenset({list, tuple, set, frozenset, dict})
 
@@ -92,6 +95,60 @@ def key_collection(keys: Any) -> list[Any]:
     if len(collected) < size:
         raise ArgumentError.pyexc("the collection of keys is shorter than its length", obj=keys)
     return collected
+
+
+def check_keywords(unknown: dict[str, Any]) -> None:
+    """Refuse keywords that no connection knows.
+
+    :raises ArgumentError: there are some.
+    """
+    wrong = sorted(set(unknown) - _INTERNAL)
+    if wrong:
+        raise ArgumentError.pyexc(f"unknown arguments {wrong}", obj=unknown)
+
+
+def check_lockmode(lockmode: Any) -> None:
+    """Refuse what is no lock mode.
+
+    :raises ArgumentError: it is none.
+    """
+    if lockmode not in (LOCKMODE_NONE, LOCKMODE_EXC, LOCKMODE_WAIT):
+        raise ArgumentError.pyexc("lockmode must be a LOCKMODE_* constant", obj=lockmode)
+
+
+def check_texts(**texts: Any) -> None:
+    """Refuse keywords of a connection that are neither a ``str`` nor ``None``.
+
+    :raises ArgumentError: one of them is something else.
+    """
+    for name, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=text)
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse keywords of a connection that are neither a bool nor an int.
+
+    :raises ArgumentError: one of them is something else.
+    """
+    for name, flag in flags.items():
+        if not isinstance(flag, int):
+            raise ArgumentError.pyexc(f"{name} must be a bool, not {type(flag).__name__}", obj=flag)
+
+
+def check_hosts(host: Any) -> Any:
+    """Return the ``host`` of a connection if it is a text, or a list of names and ``(name, port)`` pairs.
+
+    :raises ArgumentError: it is something else.
+    """
+    if not isinstance(host, (str, list, tuple)):
+        raise ArgumentError.pyexc("host must be a str or a list", obj=host)
+    for entry in () if isinstance(host, str) else host:
+        if not isinstance(entry, str) and not (
+            isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
+        ):
+            raise ArgumentError.pyexc("a list of hosts holds names and (name, port) pairs", obj=entry)
+    return host
 
 
 STORE_OPTIONS = ("ttl", "format", "ignore_cas")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from couchbase import exceptions as rc
+from couchbase.arguments import check_flags, check_hosts, check_keywords, check_lockmode, check_texts
 from couchbase.blocking import configcache
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designing import Designing
@@ -17,21 +18,19 @@ from couchbase.controls import UNSET, control
 from couchbase.exceptions import *  # noqa: F403 - SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.pipeline import DurabilityContext, Pipeline
-from couchbase.protocol.connstr import Address, Seed, parse_connection_string, seeds_from_hosts
+from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.durability import check_count
 from couchbase.protocol.handshake import Credentials
 from couchbase.result import *  # noqa: F403
 from couchbase.timings import Timings
 from couchbase.transcoder import check_format
 from couchbase.user_constants import *  # noqa: F403
-from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
+from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE
 from couchbase.views.iterator import View
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
 _OPTIONS = frozenset({"network", "certpath"})
-# Keywords by which SDK 1.2's own packages made connections; they mean nothing here.
-_INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
 
 
 class Connection(Designing):
@@ -95,26 +94,20 @@ class Connection(Designing):
     ) -> None:
         if hasattr(self, "_cluster"):
             raise RuntimeError("__init__ was called already")
-        if set(unknown) - _INTERNAL:
-            raise ArgumentError.pyexc(f"unknown arguments {sorted(set(unknown) - _INTERNAL)}", obj=unknown)
-        for name, text in (
-            ("bucket", bucket),
-            ("username", username),
-            ("password", password),
-            ("config_cache", config_cache),
-            ("conncache", conncache),
-            ("connection_string", connection_string),
-            ("certpath", certpath),
-        ):
-            if text is not None and not isinstance(text, str):
-                raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=text)
-        for name, flag in (("quiet", quiet), ("unlock_gil", unlock_gil)):
-            if not isinstance(flag, int):
-                raise ArgumentError.pyexc(f"{name} must be a bool, not {type(flag).__name__}", obj=flag)
-        if lockmode not in (LOCKMODE_NONE, LOCKMODE_EXC, LOCKMODE_WAIT):
-            raise ArgumentError.pyexc("lockmode must be a LOCKMODE_* constant", obj=lockmode)
+        check_keywords(unknown)
+        check_texts(
+            bucket=bucket,
+            username=username,
+            password=password,
+            config_cache=config_cache,
+            conncache=conncache,
+            connection_string=connection_string,
+            certpath=certpath,
+        )
+        check_flags(quiet=quiet, unlock_gil=unlock_gil)
+        check_lockmode(lockmode)
         if connection_string is None:
-            address = Address(_seeds(host, port))
+            address = Address(seeds_from_hosts(check_hosts(host), port))
         else:
             address = parse_connection_string(connection_string)
         if set(address.options) - _OPTIONS:
@@ -335,18 +328,6 @@ class Connection(Designing):
 
     def __delitem__(self, key: Any) -> None:
         self.delete(key)
-
-
-def _seeds(host: Any, port: Any) -> tuple[Seed, ...]:
-    if not isinstance(host, (str, list, tuple)):
-        raise ArgumentError.pyexc("host must be a str or a list", obj=host)
-    if not isinstance(host, str):
-        for entry in host:
-            if not isinstance(entry, str) and not (
-                isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
-            ):
-                raise ArgumentError.pyexc("a list of hosts holds names and (name, port) pairs", obj=entry)
-    return seeds_from_hosts(host, port)
 
 
 def _credentials(bucket: str, username: str | None, password: str | None) -> Credentials | None:

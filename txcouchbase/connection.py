@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
+from couchbase.arguments import check_flags, check_hosts, check_keywords, check_lockmode, check_texts
 from couchbase.asynchronous.connection import Async
 from couchbase.commands import Commands, no_such_replica
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError
@@ -23,6 +24,7 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from couchbase.transcoder import check_format
+from couchbase.user_constants import LOCKMODE_NONE
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
@@ -92,18 +94,23 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         certpath: str | None = None,
         allow_plain: bool = False,
         reactor: Any = None,
-        lockmode: Any = None,
-        unlock_gil: Any = None,
+        lockmode: int = LOCKMODE_NONE,
+        unlock_gil: Any = False,
         experimental_gevent_support: Any = False,
+        _no_connect_exceptions: Any = False,
         _cntl: dict[int, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        if unknown:
-            raise ArgumentError.pyexc(f"unknown arguments {sorted(unknown)}", obj=unknown)
+        check_keywords(unknown)
+        check_texts(
+            username=username, password=password, certpath=certpath, connection_string=connection_string
+        )
+        check_flags(quiet=quiet, unlock_gil=unlock_gil)
+        check_lockmode(lockmode)
         if bucket is not None and (not isinstance(bucket, str) or not bucket):
             raise ArgumentError.pyexc("bucket must be a str that is not empty, or None", obj=bucket)
         if connection_string is None:
-            address = Address(seeds_from_hosts(host, port))
+            address = Address(seeds_from_hosts(check_hosts(host), port))
         else:
             address = parse_connection_string(connection_string)
         foreign = sorted(set(address.options) - _OPTIONS)
@@ -406,6 +413,12 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     def _submit_stats(self, groups: Sequence[str]) -> Any:
         answer, call = self._new_call(operations.STATS, None)
+        self._ready().addCallbacks(
+            lambda _: self._ask_stats(groups, answer, call), lambda failure: call.fail(failure.value)
+        )
+        return answer
+
+    def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call) -> None:
         collected = MultiResult()
         timer: Any = None
         links = [link for link in self._client.links.values() if link.protocol is not None]
@@ -438,7 +451,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
         if not links:
             self._client.reactor.callLater(0, call.fail, network_error("no node is connected"))
-            return answer
+            return
         asked = []
         for link in links:
             for group in groups:
@@ -453,7 +466,6 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
         if remaining:
             timer = self._client.reactor.callLater(self._timeout, expire)
-        return answer
 
     # --- the cluster manager ---------------------------------------------------------------
 

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 import txcouchbase
 from couchbase.asynchronous.events import EventQueue
 from couchbase.asynchronous.view import AsyncViewBase
-from couchbase.exceptions import InternalSDKError, ValueFormatError
+from couchbase.exceptions import ArgumentError, InternalSDKError, InvalidError, ValueFormatError
 from couchbase.result import AsyncResult, MultiResult
 from couchbase.transcoder import Transcoder
+from couchbase.user_constants import LOCKMODE_WAIT
 from tests.couchbase import test_contract as blocking
 from tests.txcouchbase.test_connection import NodeTestCase
 from txcouchbase.connection import (
@@ -50,6 +51,49 @@ class NamesTests(SynchronousTestCase):
         check(TxAsyncConnection.connect, "")
         kinds = [one.kind for one in inspect.signature(TxAsyncConnection.queryAll).parameters.values()]
         self.assertIn(inspect.Parameter.VAR_POSITIONAL, kinds)
+
+
+class ArgumentTests(NodeTestCase):
+    """Arguments of the constructor."""
+
+    def test_wrong(self):
+        """What is wrong for a Connection is wrong here."""
+        for keywords in (
+            {"bucket": ""},
+            {"bucket": 5},
+            {"quiet": None},
+            {"quiet": "x"},
+            {"username": 5},
+            {"password": 5},
+            {"lockmode": 7},
+            {"unlock_gil": "x"},
+            {"default_format": "x"},
+            {"nonsense": 1},
+            {"host": None},
+            {"host": [5]},
+            {"connection_string": 5},
+        ):
+            for cls in (Connection, TxAsyncConnection):
+                with self.assertRaises(ArgumentError, msg=str(keywords)):
+                    cls(**{"bucket": "default", **keywords})
+        self.assertRaises(ValueError, Connection, bucket="default", timeout=0)
+        self.assertRaises(TypeError, Connection, bucket="default", timeout="1")
+        for host, port in (("a:1", 8091), ("", 8091), ("a", "x")):
+            self.assertRaises(InvalidError, Connection, bucket="default", host=host, port=port)
+
+    def test_accepted(self):
+        """Those that mean nothing to the reactor, and the internal ones."""
+        return self.open(
+            timeout=None,
+            lockmode=LOCKMODE_WAIT,
+            unlock_gil=True,
+            experimental_gevent_support=True,
+            _no_connect_exceptions=True,
+            _iops=0,
+            _flags=0,
+            _conntype=0,
+            _errors=0,
+        ).connect()
 
 
 class _Broken(Transcoder):
