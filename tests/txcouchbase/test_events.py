@@ -122,6 +122,22 @@ class ConnectTests(NodeTestCase):
         self.assertEqual([name for name in MULTI if name in vars(connection)], [])
 
     @inlineCallbacks
+    def test_all_kinds_before(self):
+        """Operations that many nodes take part in wait for the connection, as others do."""
+        for cls in (Connection, TxAsyncConnection):
+            connection = self.open(cls)
+            stored = connection.set("key", 1)
+            given = [stored, connection.stats(), connection.observe("key"), connection.get_multi(["key"])]
+            if cls is TxAsyncConnection:
+                given = [connection.defer(one) for one in given]
+            _, stats, observed, found = yield gatherResults(given)
+            self.assertEqual(len(stats["curr_items"]), 1)
+            self.assertEqual(len(observed.value), 1)
+            self.assertEqual(found["key"].value, 1)
+        refused = self.open(bucket="nope")
+        yield self.assertFailure(refused.stats(), BucketNotFoundError)
+
+    @inlineCallbacks
     def test_arguments_of_results(self):
         """AsyncResults have no such way: the call raises."""
         connection = self.open(TxAsyncConnection)
