@@ -15,7 +15,7 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.items import ItemCollection, ItemTarget
 from couchbase.protocol import operations
-from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS
+from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
 from couchbase.protocol.operations import Request
 from couchbase.storing import StoreCommands
@@ -207,8 +207,6 @@ class Commands(StoreCommands):
     def _unlock_request(self, key: Any, cas: Any) -> Any:
         request = self._request(operations.UNLOCK, key)
         request.cas = arguments.check_unlock_cas(cas)
-        if request.cas == LOCKED_CAS:
-            raise ArgumentError.pyexc("this CAS only says that the document is locked", obj=cas)
         return request
 
     def incr(
@@ -359,12 +357,15 @@ class Commands(StoreCommands):
 
         :param keys: a group, a list of groups (``"memory"``, ``"vbucket"`` ...), or None for the
             default group.
+        :raises ArgumentError: an empty list, or something else in it.
         :returns: MultiResult: name -> dict of ``host:port`` -> value, an int where it is one.
         """
         if keys is None:
             groups: list[Any] = [""]
         else:
             groups = list(keys) if isinstance(keys, (list, tuple)) else [keys]
+            if not groups:
+                raise ArgumentError.pyexc("no groups given", obj=keys)
         names = []
         for group in groups:
             if not isinstance(group, (str, bytes)):
