@@ -205,10 +205,11 @@ def odd_keys(s: Scene) -> Any:
 @check
 def large_values(s: Scene) -> Any:
     largest = "x" * (20 * 2**20 - 2)  # two quotes make 20 MiB of JSON
-    s.docs.upsert("large", largest)
-    fits = len(s.docs.get("large").content_as[str])
-    s.docs.remove("large")
-    return fits, raised(lambda: s.docs.upsert("large", largest + "x"))
+    patience = timedelta(seconds=PATIENCE)
+    s.docs.upsert("large", largest, UpsertOptions(timeout=patience))
+    fits = len(s.docs.get("large", GetOptions(timeout=patience)).content_as[str])
+    s.docs.remove("large", RemoveOptions(timeout=patience))
+    return fits, raised(lambda: s.docs.upsert("large", largest + "x", UpsertOptions(timeout=patience)))
 
 
 # -- expiry ----------------------------------------------------------------------------------------
