@@ -18,6 +18,7 @@ from couchbase.exceptions import (
     NotFoundError,
     TemporaryFailError,
     TimeoutError,
+    ValueFormatError,
 )
 from couchbase.items import Item, ItemSequence
 from couchbase.result import MultiResult, OperationResult, ValueResult
@@ -197,6 +198,12 @@ class NodeTests(ConnectionTestCase):
         self.assertRaises(HTTPError, self.cb.design_get, name, use_devmode=False)
         self.assertTrue(self.cb.design_delete(name).success)
 
+    def test_development(self):
+        """``use_devmode`` puts dev_ before the name of a design document, once."""
+        for design, wanted in (("d", "dev_d"), ("dev_d", "dev_d")):
+            self.assertEqual(self.cb.query(design, "v", use_devmode=True).design, wanted)
+        self.assertEqual(self.cb.query("d", "v", False, limit=1).design, "d")
+
     def test_credentials_of_views(self):
         """Requests to views carry the pair that the connection was made with: with ``host``, the bucket's."""
         port = self.node.rest_ports[0]
@@ -226,6 +233,8 @@ class CopyTests(ConnectionTestCase):
         self.assertEqual(counter.value, 3)
         self.assertIs(self.cb.endure_multi(ItemSequence(counter))[counter.key], counter)
         self.assertIs(self.cb.get_multi(counter.as_itcoll(), replica=True)[counter.key], counter)
+        self.assertRaises(ValueFormatError, self.cb.observe_multi, ItemSequence(item))
+        self.assertRaises(ArgumentError, self.cb.arithmetic_multi, ItemSequence(counter))
 
     def test_quiet_replicas(self):
         """``quiet`` counts for both ways to read replicas, by argument and by attribute."""

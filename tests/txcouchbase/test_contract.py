@@ -11,7 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 import txcouchbase
 from couchbase.asynchronous.events import EventQueue
 from couchbase.asynchronous.view import AsyncViewBase
-from couchbase.exceptions import ArgumentError, InternalSDKError, InvalidError, ValueFormatError
+from couchbase.exceptions import (
+    ArgumentError,
+    CouchbaseError,
+    InternalSDKError,
+    InvalidError,
+    ValueFormatError,
+)
 from couchbase.result import AsyncResult, MultiResult
 from couchbase.transcoder import Transcoder
 from couchbase.user_constants import LOCKMODE_WAIT
@@ -153,3 +159,36 @@ class AnswerTests(NodeTestCase):
         pending.callback, pending.errback = done.callback, done.errback
         self.assertIs((yield done), pending)
         self.assertEqual((pending.remaining, set(pending)), (0, {"a", "b"}))
+
+    @inlineCallbacks
+    def test_failures(self):
+        """Exceptions have what those of the blocking connection have."""
+        for cls in (Connection, TxAsyncConnection):
+            cb = self.open(cls)
+            yield cb.connect()
+            for find in (
+                lambda cb=cb: cb.get("nothing"),
+                lambda cb=cb: cb.get_multi(["nothing"]),
+                lambda cb=cb: cb.rget("nothing", 0),
+                lambda cb=cb: cb.endure("nothing", 0, 0),
+                lambda cb=cb: cb.endure_multi(["nothing"], 0, 0),
+            ):
+                found = find()
+                error = yield self.assertFailure(
+                    found if cls is Connection else cb.defer(found), CouchbaseError
+                )
+                self.assertEqual(error.key, "nothing")
+                self.assertEqual(error.result.rc, error.rc)
+                self.assertEqual(error.all_results["nothing"].rc, error.rc)
+                self.assertFalse(error.all_results.all_ok)
+
+    @inlineCallbacks
+    def test_duplicates(self):
+        """One RuntimeWarning for each key given again, and no other; the last result stays."""
+        for cls in (Connection, TxAsyncConnection):
+            cb = self.open(cls)
+            yield cb.connect()
+            found = cb.incr_multi([f"n{cls.__name__}"] * 3, initial=1)
+            found = yield found if cls is Connection else cb.defer(found)
+            self.assertEqual([result.value for result in found.values()], [3])
+            self.assertEqual([one["category"] for one in self.flushWarnings()], [RuntimeWarning] * 2)
