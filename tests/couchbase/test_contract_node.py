@@ -5,7 +5,9 @@ Standard library only, and Python 3.9.
 
 import gc
 import json
+import os
 import socket
+import tempfile
 import time
 import warnings
 
@@ -165,6 +167,14 @@ class NodeTests(ConnectionTestCase):
         raw = self.cb.get(self.key(), no_format=True).value
         self.assertEqual(raw, '{"a":[1,"\u00e9"],"b":null}'.encode())
         self.assertEqual(json.loads(raw), {"a": [1, "\u00e9"], "b": None})
+
+    def test_cache_made(self):
+        """A file for the map that is not there is made."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "map")
+            self.assertFalse(self.connect(config_cache=path)._cntl(0x15))
+            self.assertEqual(os.listdir(folder), ["map"])
+            self.assertTrue(self.connect(config_cache=path)._cntl(0x15))
 
     def test_kinds(self):
         """Which class an operation answers with."""

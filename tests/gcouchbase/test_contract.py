@@ -9,6 +9,7 @@ import gcouchbase
 from couchbase.exceptions import HTTPError
 from couchbase.views.iterator import View
 from gcouchbase import connection
+from tests.couchbase import test_connection_connecting as connecting
 from tests.couchbase import test_contract as blocking
 from tests.couchbase.support import ConnectionTestCase
 from tests.gcouchbase.support import InGreenlets
@@ -43,3 +44,7 @@ class ViewTests(InGreenlets, ConnectionTestCase):
         gevent.joinall([view._opening], timeout=10)
         self.assertTrue(view._opening.ready())
         self.assertRaises(HTTPError, list, view)
+
+
+class CacheTests(InGreenlets, connecting.CacheTests):
+    """The file that keeps the cluster map, on connections for greenlets."""
