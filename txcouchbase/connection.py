@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
@@ -50,6 +51,8 @@ def _operation_names() -> tuple[str, ...]:
 class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc]
     """A connection whose operations return AsyncResults.
 
+    Operations raise ClientTemporaryFailError until it is up: wait for :meth:`connect`.
+
     Never blocks, and does not raise for network reasons: operations given before the connection is
     up wait for it, in order, in a bounded queue, and fail with its error if it does not come up.
 
@@ -69,12 +72,16 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :param reactor: the global reactor by default.
     :param lockmode: accepted, as is ``unlock_gil``; there is no lock.
+    :param config_cache: accepted, as is its older name ``conncache``, and without effect: the map is always
+        asked for, since a program that runs a reactor connects once and stays.
     :raises ArgumentError: a wrong or unknown argument.
     :raises InvalidError: a malformed host or connection string.
     """
 
     _request_type: type[Any] = AsyncCall
     _cluster: Any
+    _waits = False
+    """Whether operations may be given before the connection is up."""
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
@@ -97,6 +104,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         lockmode: int = LOCKMODE_NONE,
         unlock_gil: Any = False,
         experimental_gevent_support: Any = False,
+        config_cache: str | None = None,
+        conncache: str | None = None,
         _no_connect_exceptions: Any = False,
         _cntl: dict[int, Any] | None = None,
         **unknown: Any,
@@ -105,6 +114,9 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         check_texts(
             username=username, password=password, certpath=certpath, connection_string=connection_string
         )
+        check_texts(config_cache=config_cache, conncache=conncache)
+        if conncache is not None:
+            warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)
         check_flags(quiet=quiet, unlock_gil=unlock_gil)
         check_lockmode(lockmode)
         if bucket is not None and (not isinstance(bucket, str) or not bucket):
@@ -144,7 +156,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
-        self._submit_call = self._client.submit
+        self._submit_call: Callable[[Call], None] = self._client.submit if self._waits else _too_early
         self._seconds = self._client.seconds
         self._http = HttpService(self._client)
         self._events = ConnectionEvents(reactor)
@@ -214,7 +226,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             call.following = endurance
             if self._client.map is not None and not self._client.closed and not endurance.before(call):
                 return
-        if call.replica == -1:
+        if call.replica == -1 and self._submit_call is not _too_early:
             self._any_replica(call)
         else:
             self._submit_call(call)
@@ -299,6 +311,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     def _told(self, error: BaseException | None) -> None:
         """Connecting ended."""
+        if error is None:
+            self._submit_call = self._client.submit
         if self._conncb is not None:
             self._conncb(error)
 
@@ -312,6 +326,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
         :param work: gives a Deferred of key -> result or exception.
         """
+        if self._submit_call is _too_early:
+            raise _not_up()
         answer, group = self._new_group(len(keys))
         if single:
             answer, call = self._new_call(what, keys[0])
@@ -412,6 +428,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         return self._finish_with(work, names, single, operations.ENDURE)
 
     def _submit_stats(self, groups: Sequence[str]) -> Any:
+        if self._submit_call is _too_early:
+            raise _not_up()
         answer, call = self._new_call(operations.STATS, None)
         self._ready().addCallbacks(
             lambda _: self._ask_stats(groups, answer, call), lambda failure: call.fail(failure.value)
@@ -500,6 +518,7 @@ class Connection(TxAsyncConnection):
     """
 
     _request_type: type[Any] = DeferredCall
+    _waits = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -575,6 +594,16 @@ def _early(connection: Any, method: Callable[..., Any], /, *args: Any, **kwargs:
         failed: Deferred[Any] = Deferred()
         failed.errback(Failure())
         return failed
+
+
+def _not_up() -> CouchbaseError:
+    code = rc.CLIENT_ETMPFAIL
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": "the connection is not up yet"})
+
+
+def _too_early(call: Call) -> None:
+    """Stand in for submitting until the connection is up."""
+    raise _not_up()
 
 
 def _trust_root(path: str) -> Any:

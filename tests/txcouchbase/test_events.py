@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
@@ -14,6 +15,7 @@ from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import (
     ArgumentError,
     BucketNotFoundError,
+    ClientTemporaryFailError,
     CouchbaseError,
     NotFoundError,
     NotStoredError,
@@ -124,18 +126,37 @@ class ConnectTests(NodeTestCase):
     @inlineCallbacks
     def test_all_kinds_before(self):
         """Operations that many nodes take part in wait for the connection, as others do."""
-        for cls in (Connection, TxAsyncConnection):
-            connection = self.open(cls)
-            stored = connection.set("key", 1)
-            given = [stored, connection.stats(), connection.observe("key"), connection.get_multi(["key"])]
-            if cls is TxAsyncConnection:
-                given = [connection.defer(one) for one in given]
-            _, stats, observed, found = yield gatherResults(given)
-            self.assertEqual(len(stats["curr_items"]), 1)
-            self.assertEqual(len(observed.value), 1)
-            self.assertEqual(found["key"].value, 1)
+        connection = self.open()
+        stored = connection.set("key", 1)
+        given = [stored, connection.stats(), connection.observe("key"), connection.get_multi(["key"])]
+        _, stats, observed, found = yield gatherResults(given)
+        self.assertEqual(len(stats["curr_items"]), 1)
+        self.assertEqual(len(observed.value), 1)
+        self.assertEqual(found["key"].value, 1)
         refused = self.open(bucket="nope")
         yield self.assertFailure(refused.stats(), BucketNotFoundError)
+
+    @inlineCallbacks
+    def test_results_need_the_connection(self):
+        """Operations that return AsyncResults are refused before the connection is up, and done after."""
+        connection = self.open(TxAsyncConnection)
+        for early in (
+            lambda: connection.set("key", 1),
+            lambda: connection.get_multi(["key"]),
+            lambda: connection.set("key", 1, persist_to=1),
+            lambda: connection.rget("key"),
+            lambda: connection.observe("key"),
+            lambda: connection.endure("key", persist_to=1, replicate_to=0),
+            connection.stats,
+        ):
+            error = self.assertRaises(ClientTemporaryFailError, early)
+            self.assertEqual(error.rc, 0x1B)
+        yield connection.connect()
+        stored = yield connection.defer(connection.set("key", 1))
+        self.assertTrue(stored.success)
+        nowhere = self.open(TxAsyncConnection, bucket="nope")
+        yield self.assertFailure(nowhere.connect(), BucketNotFoundError)
+        self.assertRaises(ClientTemporaryFailError, nowhere.get, "key")
 
     @inlineCallbacks
     def test_arguments_of_results(self):
@@ -149,7 +170,11 @@ class ConnectTests(NodeTestCase):
         for cls in (Connection, TxAsyncConnection):
             self.assertRaises(TypeError, cls, "default")
             self.assertRaises(ArgumentError, cls, bucket="default", nonsense=1)
-        connection = self.open(lockmode=LOCKMODE_EXC, unlock_gil=True, _cntl={0x00: 400_000})
+            self.assertRaises(ArgumentError, cls, bucket="default", config_cache=5)
+        connection = self.open(lockmode=LOCKMODE_EXC, unlock_gil=True, _cntl={0x00: 400_000}, conncache="map")
+        warned = [one["message"] for one in self.flushWarnings()]
+        self.assertEqual(warned, ["conncache is now named config_cache"])
+        self.assertFalse(Path("map").exists())
         self.assertEqual((connection.lockmode, connection.unlock_gil), (LOCKMODE_NONE, 0))
         self.assertEqual(connection.timeout, 0.4)
         return connection.connect()
