@@ -54,6 +54,9 @@ def exact_loads(data: bytes) -> Any:
         return json.loads(str(data, "utf-8"))
     except RecursionError:
         raise ValueError("too many levels") from None
+    except json.JSONDecodeError as error:
+        # Not its own words: PyPy's may hold half a character, and then cannot be printed.
+        raise ValueError(f"damaged at character {error.pos}") from None
 
 
 class RowReader:
