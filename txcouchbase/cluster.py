@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
@@ -25,7 +26,6 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.operations import client_error, error_for
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.protocol.statuses import Action, retry_delay
 from txcouchbase.calls import Call
 from txcouchbase.link import Backlog, Link, refusal
 from txcouchbase.node import NodeProtocol, network_error
@@ -43,7 +43,7 @@ SWEEP_SECONDS = 0.05
 _LOOPBACK = ("localhost", "127.", "::1")
 
 
-class ClusterClient:
+class ClusterClient(Parking):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
     :param allow_plain: let PLAIN send the password over a network without TLS.
@@ -65,6 +65,7 @@ class ClusterClient:
         agent: str = "txcouchbase",
         random: Callable[[], float] = random_module.random,
     ) -> None:
+        super().__init__()
         self.reactor = reactor
         self.seconds: Callable[[], float] = reactor.seconds
         self.bucket = bucket
@@ -92,8 +93,6 @@ class ClusterClient:
         self._servers: list[Link | None] = []
         self._route: list[Callable[[Call, int], None]] = []
         self._vbuckets = 1
-        # Operations put off, by key: whatever comes later for the same key waits behind them.
-        self._parked: dict[bytes, deque[Call]] = {}
         self._repeats: dict[Any, Call] = {}
         self._sweep: Any = None
         self._poll: Any = None
@@ -187,7 +186,7 @@ class ClusterClient:
     @inlineCallbacks
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
-        protocol = NodeProtocol(self.reactor, self._put_off, self._pushed, self._set_writable)
+        protocol = NodeProtocol(self.reactor, self.put_off, self._pushed, self._set_writable)
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             trust = platformTrust() if self.trust_root is None else self.trust_root
@@ -274,9 +273,9 @@ class ClusterClient:
                 link.set_writable(writable)
 
     def _pushed(self, protocol: NodeProtocol, config: bytes) -> None:
-        self._adopt_from(protocol, config)
+        self.adopt_from(protocol, config)
 
-    def _adopt_from(self, protocol: NodeProtocol, config: bytes) -> None:
+    def adopt_from(self, protocol: NodeProtocol, config: bytes) -> None:
         for link in self.links.values():
             if link.protocol is protocol:
                 host = link.address.host
@@ -299,7 +298,7 @@ class ClusterClient:
 
     def _refreshed(self, frame: Frame | None, protocol: NodeProtocol) -> None:
         if frame is not None and frame.specific == Status.SUCCESS and frame.value:
-            self._adopt_from(protocol, frame.value)
+            self.adopt_from(protocol, frame.value)
 
     def _start_polling(self, protocol: NodeProtocol) -> None:
         if Feature.CLUSTERMAP_CHANGE_NOTIFICATION not in protocol.session.features:
@@ -355,50 +354,14 @@ class ClusterClient:
         call.vbucket = vbucket
         self._park(call)
 
-    def _put_off(self, protocol: NodeProtocol, call: Call, frame: Frame, action: Action) -> None:
-        """Take an operation back that a node did not carry out."""
-        call.sent = False
-        call.last_status = frame.specific
-        if action is Action.REMAP:
-            before = self.map
-            if frame.value:
-                self._adopt_from(protocol, frame.value)
-            else:
-                self._refresh()
-            if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
-                self.submit(call)
-                return
-        self._park(call)
-
-    def _park(self, call: Call) -> None:
-        """Repeat an operation after a pause; later ones on its key wait behind it."""
-        if call.done:
-            return
-        attempt, call.attempts = call.attempts, call.attempts + 1
-        key = call.key_bytes
-        if key not in self._parked:
-            self._parked[key] = deque()
-        elif not attempt:
-            # Another operation of this key is being repeated; this one was sent behind it.
-            call.attempts = 0
-            self._parked[key].append(call)
-            return
-        if not attempt:
-            call.ended = self._release
-        delay = retry_delay(attempt)
-        timer: Any = self.reactor.callLater(delay, lambda: self._repeat(timer))
+    def _submit_later(self, call: Call, seconds: float) -> None:
+        timer: Any = self.reactor.callLater(seconds, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
     def _repeat(self, timer: Any) -> None:
         call = self._repeats.pop(timer)
         if not call.done:
             self.submit(call)
-
-    def _release(self, ended: Call) -> None:
-        """Let the operations go that waited behind a repeated one."""
-        for call in self._parked.pop(ended.key_bytes, ()):
-            if not call.done:
-                self.submit(call)
 
     # --- time ------------------------------------------------------------------------------
 

@@ -18,13 +18,13 @@ from couchbase.blocking.calls import Batch, Call
 from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.operations import client_error, error_for
-from couchbase.protocol.statuses import Action, retry_delay
 
 POLL_SECONDS = 2.5
 """How often the map is asked for where the server does not push it."""
@@ -41,7 +41,7 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
-class Cluster(Loop):
+class Cluster(Parking, Loop):
     """Connections to the nodes of one cluster, for one bucket. Not safe for threads by itself.
 
     :param tls_context: an ``ssl.SSLContext``, ``None`` for plain connections.
@@ -87,8 +87,6 @@ class Cluster(Loop):
         # Nodes that left the map and still owe answers.
         self._retired: list[Node] = []
         self._route: list[Callable[[Call, int], None]] = []
-        # Operations put off, by key: whatever comes later for the same key waits behind them.
-        self._parked: dict[bytes, deque[Call]] = {}
         self._lost_all = False
         self._bootstrapped_at = 0.0
         self._asked_at = 0.0
@@ -446,43 +444,8 @@ class Cluster(Loop):
         self._refresh()
         self._park(call)
 
-    def put_off(self, node: Node, call: Call, frame: Frame, action: Action) -> None:
-        """Take an operation back that a node did not carry out."""
-        call.sent = False
-        call.last_status = frame.specific
-        if action is Action.REMAP:
-            before = self.map
-            if frame.value:
-                self.adopt_from(node, frame.value)
-            else:
-                self._refresh()
-            if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
-                self.submit(call)
-                return
-        self._park(call)
-
-    def _park(self, call: Call) -> None:
-        """Repeat an operation after a pause; later ones on its key wait behind it."""
-        if call.done:
-            return
-        attempt, call.attempts = call.attempts, call.attempts + 1
-        key = call.key_bytes
-        if key not in self._parked:
-            self._parked[key] = deque()
-        elif not attempt:
-            # Another operation of this key is being repeated; this one was sent behind it.
-            call.attempts = 0
-            self._parked[key].append(call)
-            return
-        if not attempt:
-            call.ended = self._release
-        self.call_at(self.seconds() + retry_delay(attempt), lambda: None if call.done else self.submit(call))
-
-    def _release(self, ended: Call) -> None:
-        """Let the operations go that waited behind a repeated one."""
-        for call in self._parked.pop(ended.key_bytes, ()):
-            if not call.done:
-                self.submit(call)
+    def _submit_later(self, call: Call, seconds: float) -> None:
+        self.call_at(self.seconds() + seconds, lambda: None if call.done else self.submit(call))
 
     def target(self, host: str, port: int) -> http.Target:
         """Return where to send a request over HTTP."""
