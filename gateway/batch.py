@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 from gateway.batchops import Operation, failure_line, read_operation, success_line
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
+from gateway.http.request import Request
+from gateway.http.response import BodySink, Response
+from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget, Limits
 from gateway.pool import ConnectionPool
-from gateway.request import Request
 from gateway.resources import BucketResource
-from gateway.response import BodySink, Response
-from gateway.routing import BUCKET, endpoint
 from gateway.splitter import ArraySplitter, LineSplitter, SplitError, TooLong, splitter_for
 
 __all__ = ["Batch", "Batches"]

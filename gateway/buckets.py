@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gateway.errors import Refusal
+from gateway.http.request import Request
+from gateway.http.response import Response, json_response
+from gateway.http.routing import BUCKET, endpoint
 from gateway.jsontools import loads
-from gateway.request import Request
 from gateway.resources import BucketResource
-from gateway.response import Response, json_response
-from gateway.routing import BUCKET, endpoint
 
 __all__ = ["Buckets"]
 

@@ -12,11 +12,11 @@ from gateway.credentials import Authorizer
 from gateway.documents import MutationHeaders, read_expiry, read_mutation
 from gateway.errors import bad_request
 from gateway.headers import NO_DURABILITY, Durability
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
-from gateway.request import Request
 from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
-from gateway.response import Response
-from gateway.routing import DOCUMENT, endpoint
 
 __all__ = ["Counters", "checked_number"]
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from gateway.errors import Refusal, bad_request
-from gateway.request import Request
+from gateway.http.request import Request
 
 __all__ = ["Authorizer", "Credentials", "Passthrough", "ServiceAccount"]
 
@@ -22,13 +22,35 @@ class Credentials:
     longer than the request that brought it, and what comparing takes tells nothing about it.
     """
 
-    __slots__ = ("digest", "password", "user")
+    __slots__ = ("_password", "digest", "user")
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         self.user = user
-        self.password = password
+        self._password = password
         identity = b"%d:%b%b" % (len(user), user.encode("utf-8"), password.encode("utf-8"))
         self.digest = blake2b(identity, key=secret, digest_size=32).digest()
+
+    @property
+    def password(self) -> str:
+        """The password, for whoever opens a connection."""
+        return self._password
+
+
+class _Recognised(Credentials):
+    """Credentials known from an earlier request by the bytes of their header; decoded again only if need
+    be."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self, user: str, digest: bytes, header: bytes) -> None:
+        self.user = user
+        self.digest = digest
+        self._header = header
+
+    @property
+    def password(self) -> str:
+        """The password, read from the header."""
+        return _read_basic(self._header)[1]
 
 
 class Authorizer(Protocol):
@@ -52,6 +74,9 @@ class ServiceAccount:
         return self.credentials
 
 
+_KNOWN_HEADERS = 4096
+
+
 class Passthrough:
     """Callers prove themselves by HTTP Basic, and the cluster decides (``--auth passthrough``).
 
@@ -60,23 +85,39 @@ class Passthrough:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        # Keyed hash of a header -> who it names: the header itself holds a password, and is not kept.
+        self._known: dict[bytes, tuple[str, bytes]] = {}
 
     def identify(self, request: Request) -> Credentials:
         """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
         header = request.header(b"Authorization")
         if header is None:
             raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
-        scheme, _, encoded = header.partition(b" ")
-        if scheme != b"Basic" and scheme.lower() != b"basic":
-            raise bad_request("Authorization: only the scheme Basic is understood")
-        try:
-            user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise bad_request("Authorization: the credentials are not base64 of UTF-8 text") from None
-        if not colon:
-            raise bad_request("Authorization: the credentials have no colon between user name and password")
-        if not user or not password:
-            raise Refusal(
-                "Unauthorized", "User name and password must not be empty.", resource="", headers=_CHALLENGE
-            )
-        return Credentials(user, password, self._secret)
+        mark = blake2b(header, key=self._secret, digest_size=32).digest()
+        known = self._known.get(mark)
+        if known is not None:
+            return _Recognised(*known, header)
+        user, password = _read_basic(header)
+        credentials = Credentials(user, password, self._secret)
+        if len(self._known) >= _KNOWN_HEADERS:
+            self._known.clear()
+        self._known[mark] = (user, credentials.digest)
+        return credentials
+
+
+def _read_basic(header: bytes) -> tuple[str, str]:
+    """Return user name and password."""
+    scheme, _, encoded = header.partition(b" ")
+    if scheme != b"Basic" and scheme.lower() != b"basic":
+        raise bad_request("Authorization: only the scheme Basic is understood")
+    try:
+        user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise bad_request("Authorization: the credentials are not base64 of UTF-8 text") from None
+    if not colon:
+        raise bad_request("Authorization: the credentials have no colon between user name and password")
+    if not user or not password:
+        raise Refusal(
+            "Unauthorized", "User name and password must not be empty.", resource="", headers=_CHALLENGE
+        )
+    return user, password

@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import HTTPError
 from gateway.errors import Refusal, bad_request
+from gateway.http.request import Request
+from gateway.http.response import JSON_TYPE, Response
+from gateway.http.routing import BUCKET, endpoint
 from gateway.jsontools import loads
-from gateway.request import Request
 from gateway.resources import BucketResource
-from gateway.response import JSON_TYPE, Response
-from gateway.routing import BUCKET, endpoint
 from gateway.views import name_of
 from gateway.viewstream import any_json
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from gateway import contenttypes
-from gateway.contenttypes import FLAGS_OF_TYPE, content_type
+from gateway.contenttypes import FLAGS_OF_TYPE, content_type, format_of
 from gateway.credentials import Authorizer
 from gateway.errors import bad_request
 from gateway.expiry import expiry_from_expires, expiry_from_ttl, http_date
@@ -23,12 +23,12 @@ from gateway.headers import (
     parse_if_match,
     parse_if_none_match,
 )
+from gateway.http.request import Request
+from gateway.http.response import RenderedResponse, Response
+from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
 from gateway.projection import Path, parse_projection, project
-from gateway.request import Request
 from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
-from gateway.response import Response
-from gateway.routing import DOCUMENT, endpoint
 
 __all__ = ["Documents", "MutationHeaders", "document_response", "read_expiry", "read_mutation"]
 
@@ -67,6 +67,23 @@ def read_get(request: Request) -> _Wanted:
     return _Wanted(paths, replica, condition)
 
 
+# For each value of the flags the bytes around the ETag; as many as programs use different flags.
+_known_blocks: dict[int, tuple[bytes, bytes]] = {}
+_KNOWN_BLOCKS = 256
+
+
+def _block(flags: int, value: bytes) -> tuple[bytes, bytes]:
+    """Return the headers of a document, before and behind its CAS."""
+    block = (
+        b"Content-Type: %b\r\nETag: " % content_type(flags, value),
+        b"\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (flags, _REVALIDATE[1]),
+    )
+    # Flags that declare no format leave the type to the value.
+    if format_of(flags) is not None and len(_known_blocks) < _KNOWN_BLOCKS:
+        _known_blocks[flags] = block
+    return block
+
+
 def document_response(result: Any, *, expiry: int = 0) -> Response:
     """Return a document as it is stored.
 
@@ -75,15 +92,12 @@ def document_response(result: Any, *, expiry: int = 0) -> Response:
     """
     value = result.value
     flags = result.flags
-    headers = [
-        (b"Content-Type", content_type(flags, value)),
-        (b"ETag", etag(result.cas)),
-        (b"X-CB-Flags", b"%d" % flags),
-        _REVALIDATE,
-    ]
+    before, behind = _known_blocks.get(flags) or _block(flags, value)
+    # The CAS as gateway.headers.etag shows it.
+    block = b"%b%08x%b" % (before, result.cas, behind)
     if expiry:
-        headers.append((b"Expires", http_date(expiry)))
-    return Response(200, headers, value)
+        block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
+    return RenderedResponse(200, block, value)
 
 
 class MutationHeaders(NamedTuple):
@@ -106,11 +120,32 @@ class MutationHeaders(NamedTuple):
         return parse_durability(self.level, self.persist_to, self.replicate_to)
 
 
+_MUTATION_HEADERS = frozenset(
+    {
+        *(b"if-match", b"content-encoding", b"content-type", b"expires"),
+        *(b"x-cb-ttl", b"x-cb-durabilitylevel", b"x-cb-persistto", b"x-cb-replicateto", b"x-cb-flags"),
+    }
+)
+
+
+def _of_flags(flags: int) -> MutationHeaders:
+    return MutationHeaders(None, None, None, None, None, None, None, flags)
+
+
+_WITHOUT_HEADERS = _of_flags(0)
+_OF_TYPE = {declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()}
+
+
 def read_mutation(request: Request) -> MutationHeaders:
     """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
     request.query()
+    given = request.headers.keys() & _MUTATION_HEADERS
+    if not given:
+        return _WITHOUT_HEADERS
     header = request.header
-    content_types = header(b"Content-Type")
+    declared = header(b"Content-Type")
+    if len(given) == 1 and declared is not None:
+        return _OF_TYPE.get(declared, _WITHOUT_HEADERS)
     flags = header(b"X-CB-Flags")
     return MutationHeaders(
         header(b"If-Match"),
@@ -120,7 +155,7 @@ def read_mutation(request: Request) -> MutationHeaders:
         header(b"X-CB-DurabilityLevel"),
         header(b"X-CB-PersistTo"),
         header(b"X-CB-ReplicateTo"),
-        FLAGS_OF_TYPE.get(content_types or b"", 0) if flags is None else parse_flags(flags),
+        FLAGS_OF_TYPE.get(declared or b"", 0) if flags is None else parse_flags(flags),
     )
 
 
@@ -161,8 +196,7 @@ class Documents(BucketResource):
 
     def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Deferred[Response]:
         key = document_key(request)
-        if request.parameters.keys() - _SHORT:
-            check_collection(request)
+        check_collection(request)
         if wanted is _WHOLE:
             return connection.get_with_expiry(key).addCallback(_whole_document)
         if wanted.replica is None:
@@ -280,9 +314,6 @@ class Documents(BucketResource):
         return extended.addCallback(_stored, request)
 
 
-_SHORT = frozenset({"bucket", "key"})
-
-
 def _durability(request: Request, headers: MutationHeaders) -> Durability:
     waits = headers.durability()
     request.durable = waits != NO_DURABILITY
@@ -306,4 +337,11 @@ def _wanted_parts(result: Any, wanted: _Wanted) -> Response:
 
 
 def _stored(result: Any, request: Request) -> Response:
-    return Response(200, mutation_headers(request, result))
+    token = result.mutation_token
+    if token is None:
+        return Response(200, mutation_headers(request, result))
+    return RenderedResponse(
+        200,
+        b"ETag: %08x\r\nX-CB-MutationToken: %b:%d:%08x:%d\r\n"
+        % (result.cas, request.parameters["bucket"], *token),
+    )

@@ -11,10 +11,10 @@ from gateway.counters import checked_number
 from gateway.errors import bad_request
 from gateway.expiry import parse_duration
 from gateway.headers import MAX_COPIES, etag, parse_if_match
-from gateway.request import Request
+from gateway.http.request import Request
+from gateway.http.response import Response, json_response
+from gateway.http.routing import DOCUMENT, endpoint
 from gateway.resources import BucketResource, check_collection, document_key
-from gateway.response import Response, json_response
-from gateway.routing import DOCUMENT, endpoint
 
 __all__ = ["DurabilityChecks", "copies"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from gateway.request import Request
-from gateway.response import Response, json_response
-from gateway.routing import endpoint
+from gateway.http.request import Request
+from gateway.http.response import Response, json_response
+from gateway.http.routing import endpoint
 
 __all__ = ["CheckReady", "Health"]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
-from gateway.request import Request
-from gateway.response import Response
+from gateway.http.request import Request
+from gateway.http.response import Response
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -30,7 +30,7 @@ class IGatewayPlugin(Interface):
         """Get to know the gateway, before it listens."""
 
     def routes(app: Klein) -> None:  # noqa: B902
-        """Declare routes on ``app``, with ``gateway.routing.mount`` or as Klein does."""
+        """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""
 
     def on_request(request: Request) -> Response | None:  # noqa: B902
         """Look at a request before its handler does; a response returned here is the answer."""

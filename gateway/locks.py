@@ -13,11 +13,11 @@ from gateway.documents import document_response
 from gateway.errors import bad_request
 from gateway.expiry import expiry_from_touch, expiry_from_ttl
 from gateway.headers import etag, parse_if_match
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
-from gateway.request import Request
 from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
-from gateway.response import Response
-from gateway.routing import DOCUMENT, endpoint
 
 __all__ = ["DEFAULT_LOCK_SECONDS", "Locks"]
 

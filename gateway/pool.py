@@ -74,6 +74,7 @@ class ConnectionPool:
     ) -> None:
         self._connect = connect
         self._clock = clock
+        self._seconds = clock.seconds
         self._max_connections = max_connections
         self._idle_seconds = idle_seconds
         self._verify_seconds = verify_seconds
@@ -109,8 +110,11 @@ class ConnectionPool:
             Deferred that fails with the SDK's exception, or :class:`Refusal`. Cancelling it is safe.
         """
         entry = self._entries.get((bucket, caller.user))
-        if entry is not None and compare_digest(entry.digest, caller.digest):
-            now = self._clock.seconds()
+        # The same object needs no comparing: it is what an earlier request of this caller left here.
+        if entry is not None and (
+            entry.digest is caller.digest or compare_digest(entry.digest, caller.digest)
+        ):
+            now = self._seconds()
             if now < entry.verified_until and not entry.connection.closed:
                 entry.last_used = now
                 return entry.connection

@@ -12,8 +12,8 @@ from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request
 from gateway.headers import etag, token_header
+from gateway.http.request import Request
 from gateway.pool import ConnectionPool
-from gateway.request import Request
 
 __all__ = ["BucketResource", "bucket_name", "check_collection", "document_key", "mutation_headers"]
 
@@ -22,15 +22,25 @@ _Plan = TypeVar("_Plan")
 _BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
 
 
+# Names that were found well-formed; a cluster has few buckets, but anyone can ask for others.
+_known_names: dict[bytes, str] = {}
+_KNOWN_NAMES = 1024
+
+
 def bucket_name(request: Request) -> str:
     """Return the bucket's name.
 
     :raises Refusal: 404 if no bucket can have it.
     """
     name = request.parameters["bucket"]
-    if not _BUCKET.fullmatch(name):
-        raise Refusal("BucketNotFound", "No bucket has such a name.")
-    return name.decode("ascii")
+    known = _known_names.get(name)
+    if known is None:
+        if not _BUCKET.fullmatch(name):
+            raise Refusal("BucketNotFound", "No bucket has such a name.")
+        if len(_known_names) >= _KNOWN_NAMES:
+            _known_names.clear()
+        known = _known_names[name] = name.decode("ascii")
+    return known
 
 
 def document_key(request: Request) -> bytes:
@@ -50,7 +60,9 @@ def check_collection(request: Request) -> None:
     :raises Refusal: 404 ScopeNotFound or CollectionNotFound.
     """
     parameters = request.parameters
-    if parameters.get("scope", b"_default") != b"_default":
+    if "scope" not in parameters:
+        return
+    if parameters["scope"] != b"_default":
         raise Refusal("ScopeNotFound")
     if parameters.get("collection", b"_default") != b"_default":
         raise Refusal("CollectionNotFound")

@@ -28,11 +28,12 @@ from couchnode.service import end_process
 from gateway.app import Gateway
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.errors import Refusal, describe
+from gateway.http.factory import ChannelFactory
+from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
 from gateway.options import Options, Settings, user_data_folder
 from gateway.pool import ConnectionPool
 from gateway.transcoder import PassThrough
-from gateway.web import GatewayFactory
 from txcouchbase.connection import Connection
 
 __all__ = ["GatewayService", "Options", "makeService"]
@@ -106,7 +107,7 @@ class GatewayService(Service):
             plugins=plugins,
             access_log=settings.access_log,
         )
-        self.factory = GatewayFactory(self.gateway, reactor)
+        self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.started: Deferred[None] = Deferred()
         """Fires when documents can be served; fails if the embedded node does not start."""
         self.started.addErrback(lambda failure: None)

@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from couchbase.views.params import Query
 from gateway.errors import Refusal, bad_request
+from gateway.http.request import Request
 from gateway.jsontools import loads
 from gateway.projection import member_text
-from gateway.request import Request
 
 __all__ = ["ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
 

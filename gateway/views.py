@@ -16,12 +16,12 @@ from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ViewEngineError
 from gateway.credentials import Authorizer
 from gateway.errors import describe, public_code
+from gateway.http.request import Request
+from gateway.http.response import BodySink, Response
+from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget
 from gateway.pool import ConnectionPool
-from gateway.request import Request
 from gateway.resources import BucketResource
-from gateway.response import BodySink, Response
-from gateway.routing import BUCKET, endpoint
 from gateway.viewdocs import DocumentJoiner
 from gateway.viewparams import ViewParameters, read_parameters
 from gateway.viewstream import Form, form_for

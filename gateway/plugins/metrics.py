@@ -22,10 +22,10 @@ from prometheus_client.registry import Collector
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin
-from gateway.request import Request
-from gateway.response import Response
-from gateway.routing import endpoint, mount
 
 if TYPE_CHECKING:
     from klein import Klein

@@ -18,9 +18,9 @@ from couchbase.exceptions import CouchbaseError
 from couchbase.result import MutationToken
 from gateway.app import Gateway
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
 from gateway.pool import ConnectionPool
-from gateway.web import GatewayFactory
 
 SECRET = b"s" * 32
 NOW = 1_700_000_000.0
@@ -176,7 +176,7 @@ class Site:
             is_ready=lambda: succeed(ready),
             plugins=plugins,
         )
-        self.factory = GatewayFactory(self.gateway, self.clock)
+        self.factory = ChannelFactory(self.gateway, self.clock)
         self.factory.startFactory()
 
     def _connect(self, bucket: str | None, user: str, password: str) -> ScriptedConnection:

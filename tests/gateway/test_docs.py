@@ -18,7 +18,7 @@ from gateway.plugins.metrics import Metrics
 from tests.gateway.support import Site
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "gateway").glob("*.py"))
+SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 
 def page(name: str) -> str:

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions as sdk
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from couchbase.result import MutationToken
+from gateway.http.routing import Dispatcher
 from gateway.limits import Limits
-from gateway.routing import Dispatcher
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough
 
 SHORT = "/v1/buckets/b/documents/k"

@@ -25,9 +25,9 @@ from gateway.headers import (
     parse_if_none_match,
     token_header,
 )
+from gateway.http.request import decode_percent, parse_query
 from gateway.jsontools import _compact_dumps, _strict_loads, dumps, loads
 from gateway.projection import member_text, parse_projection, project
-from gateway.request import decode_percent, parse_query
 
 NOW = 1_700_000_000.0
 

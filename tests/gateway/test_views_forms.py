@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.response import Response
+from gateway.http.response import Response
 from gateway.views import ViewAnswer, _LineRelay, _Relay
 from gateway.viewstream import EventForm, JsonForm, LineForm
 from tests.gateway.viewsupport import (

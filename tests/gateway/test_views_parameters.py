@@ -10,17 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.views.params import Params
 from gateway.errors import Refusal
+from gateway.http.request import Request
 from gateway.jsontools import loads
-from gateway.request import Request
 from gateway.viewparams import ALIASES, MAX_URL_BYTES, PARAMETERS, ViewParameters, read_parameters
 from tests.gateway.viewsupport import ViewSite
 
 
 def read(query: str = "", body: bytes | None = None) -> ViewParameters:
     """Read parameters as a handler does."""
-    request = Request(
-        "GET" if body is None else "POST", b"/", query.encode(), lambda name: None, body or b"", body_limit=9
-    )
+    request = Request("GET" if body is None else "POST", b"/", query.encode(), {}, body or b"", body_limit=9)
     return read_parameters(request)
 
 

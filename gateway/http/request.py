@@ -6,7 +6,7 @@ A channel makes a :class:`Request` and hands it to the dispatcher; tests make on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -15,12 +15,25 @@ from gateway.jsontools import loads
 
 if TYPE_CHECKING:
     from gateway.credentials import Credentials
-    from gateway.routing import Endpoint, Handler
+    from gateway.http.response import Response
+    from gateway.http.routing import Endpoint, Handler
 
-__all__ = ["BodyReader", "BodyStream", "Request", "decode_percent", "parse_query"]
+__all__ = [
+    "BodyReader",
+    "BodyStream",
+    "Cancellable",
+    "HeaderTable",
+    "Request",
+    "decode_percent",
+    "parse_query",
+]
+
+HeaderTable = Mapping[bytes, "bytes | list[bytes]"]
+"""Header values by lower-case name: bytes, or a list if the header is given more than once."""
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x20\x7f]")
+_PLAIN = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]+")
 
 
 class BodyReader(Protocol):
@@ -49,22 +62,28 @@ class BodyStream(Protocol):
         """Go on reading."""
 
 
+class Cancellable(Protocol):
+    """What a handler has under way: a Deferred, or a call of the driver."""
+
+    def cancel(self) -> None:
+        """Give it up: nobody waits for it any more."""
+
+
 def decode_percent(raw: bytes, what: str) -> bytes:
     """Undo percent-encoding, once.
 
     :param what: what the bytes are, for the error message.
     :raises Refusal: 400 for a broken escape, a raw control byte, or bytes that are not UTF-8.
     """
+    if _PLAIN.fullmatch(raw):
+        return raw
+    decoded = raw
     if b"%" in raw:
         if _BAD_ESCAPE.search(raw):
             raise bad_request(
                 f"{what}: '%' must be followed by two hexadecimal digits; '%25' stands for itself"
             )
         decoded = unquote_to_bytes(raw)
-    else:
-        decoded = raw
-        if raw.isalnum():
-            return raw
     if _CONTROL.search(raw):
         raise bad_request(f"{what}: control signs and blanks must be percent-encoded")
     try:
@@ -95,48 +114,54 @@ def parse_query(raw: bytes, allowed: frozenset[str]) -> dict[str, str]:
     return parameters
 
 
-_NO_PARAMETERS: dict[str, str] = {}
+_NO_PARAMETERS: dict[str, Any] = {}
 
 
 class Request:
     """One request, parsed as far as every handler needs it.
 
-    :param method: upper-case name.
+    A channel derives from it and says in :meth:`respond` what becomes of the answer. What most requests leave
+    as it is are attributes of the class, so that making one costs little.
+
+    :param method: name as sent.
     :param path: as sent, without the query, still percent-encoded.
     :param query_string: as sent, without ``?``.
-    :param header_values: gives every value of a header, by its name in any case.
+    :param headers: see :data:`HeaderTable`.
     :param body: the whole body of a buffered request, ``b""`` for a streamed one.
     :param body_limit: bytes the body may have; 0 for a streamed one.
     :param body_too_large: the body has more than that; it was not kept.
     :param stream: the body of a streamed request.
     """
 
-    __slots__ = (
-        "body_limit",
-        "body_too_large",
-        "caller",
-        "cas_given",
-        "durable",
-        "endpoint",
-        "handler",
-        "header_values",
-        "id",
-        "method",
-        "operation",
-        "parameters",
-        "path",
-        "query_string",
-        "raw_body",
-        "started",
-        "stream",
-    )
+    raw_body = b""
+    body_limit = 0
+    body_too_large = False
+    stream: BodyStream | None = None
+
+    # Filled by the application:
+    parameters: dict[str, bytes] = _NO_PARAMETERS
+    endpoint: Endpoint | None = None
+    handler: Handler | None = None
+    application: Any = None
+    number = 0
+    started = 0.0
+    given_id: bytes | None = None
+
+    # Filled by the handler, for whoever has to explain a failure:
+    caller: Credentials | None = None
+    operation = ""
+    cas_given = False
+    durable = False
+
+    under_way: Cancellable | None = None
+    """What the handler waits for; cancelled if the client leaves."""
 
     def __init__(
         self,
         method: str,
         path: bytes,
         query_string: bytes,
-        header_values: Callable[[bytes], Sequence[bytes] | None],
+        headers: HeaderTable,
         body: bytes = b"",
         *,
         body_limit: int = 0,
@@ -146,34 +171,52 @@ class Request:
         self.method = method
         self.path = path
         self.query_string = query_string
-        self.header_values = header_values
+        self.headers = headers
         self.raw_body = body
         self.body_limit = body_limit
         self.body_too_large = body_too_large
         self.stream = stream
-        # Filled by the dispatcher:
-        self.parameters: dict[str, bytes] = {}
-        self.endpoint: Endpoint | None = None
-        self.handler: Handler | None = None
-        self.id = ""
-        self.started = 0.0
-        # Filled by the handler, for whoever has to explain a failure:
-        self.caller: Credentials | None = None
-        self.operation = ""
-        self.cas_given = False
-        self.durable = False
+
+    # -- the answer
+
+    def respond(self, response: Response) -> None:
+        """Answer; the application calls this once."""
+        raise NotImplementedError
+
+    def broken(self, error: BaseException) -> None:
+        """The answer cannot be written: that is a bug of whoever made it. Tell the log, and hang up."""
+        raise NotImplementedError
+
+    # -- who it is
+
+    @property
+    def id(self) -> str:
+        """The request's id: the client's own (``X-Request-Id``), or one made here."""
+        return self.id_bytes.decode("ascii")
+
+    @property
+    def id_bytes(self) -> bytes:
+        """The id as it is sent."""
+        return self.given_id or b"%b-%x" % (self.application.id_prefix, self.number)
+
+    # -- headers
+
+    def header_values(self, name: bytes) -> Sequence[bytes]:
+        """Return every value of a header, by its name in any case."""
+        found = self.headers.get(name.lower())
+        if found is None:
+            return ()
+        return found if isinstance(found, list) else [found]
 
     def header(self, name: bytes) -> bytes | None:
         """Return the value of a header, ``None`` if it is absent.
 
         :raises Refusal: 400 if it is given more than once: the values might contradict.
         """
-        values = self.header_values(name)
-        if not values:
-            return None
-        if len(values) > 1:
-            raise bad_request(f"{name.decode('ascii')}: the header is given {len(values)} times")
-        return values[0]
+        value = self.headers.get(name.lower())
+        if isinstance(value, list):
+            raise bad_request(f"{name.decode('ascii')}: the header is given {len(value)} times")
+        return value
 
     def text_header(self, name: bytes) -> str | None:
         """Return the value of a header that may hold ASCII only."""
@@ -184,6 +227,8 @@ class Request:
             return value.decode("ascii")
         except UnicodeDecodeError:
             raise bad_request(f"{name.decode('ascii')}: the value must be ASCII") from None
+
+    # -- query and body
 
     def query(self, allowed: frozenset[str] = frozenset()) -> dict[str, str]:
         """Return the query's parameters; see :func:`parse_query`."""

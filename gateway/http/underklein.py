@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.request import BodyReader, Request
-from gateway.response import BodyProducer, Response
-from gateway.routing import Endpoint, Handler
+from gateway.http.request import BodyReader, Request
+from gateway.http.response import BodyProducer, Response
+from gateway.http.routing import Endpoint, Handler
 
 if TYPE_CHECKING:
-    from gateway.app import Gateway
+    from gateway.http.application import Application
 
 __all__ = ["run_under_klein"]
 
@@ -71,10 +72,41 @@ class _Sink:
         self._producer.cancel()
 
 
+class _Served(Request):
+    """A request that Klein dispatched.
+
+    ``done`` fires with what Klein can render, as soon as there is an answer.
+    """
+
+    def __init__(self, twisted_request: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._twisted_request = twisted_request
+        self.done: Deferred[Any] = Deferred(self._hung_up)
+
+    def _hung_up(self, _: Deferred[Any]) -> None:
+        if self.under_way is not None:
+            self.under_way.cancel()
+
+    def respond(self, response: Response) -> None:
+        """Give Klein the answer."""
+        self.under_way = None
+        if not self.done.called:
+            self.done.callback(_render(response, self._twisted_request, self))
+
+    def broken(self, error: BaseException) -> None:
+        """Let Klein tell the failure."""
+        if not self.done.called:
+            self.done.errback(Failure(error))
+
+
 def run_under_klein(
-    gateway: Gateway, twisted_request: Any, endpoint: Endpoint, handler: Handler, parameters: dict[str, Any]
-) -> Deferred[bytes] | bytes:
-    """Serve a request that Klein has dispatched, and return what Klein shall render.
+    application: Application,
+    twisted_request: Any,
+    endpoint: Endpoint,
+    handler: Handler,
+    parameters: dict[str, Any],
+) -> Deferred[Any]:
+    """Serve a request that Klein has dispatched; fires with what Klein shall render.
 
     Here the body was read by twisted.web, whole; limits are those of the site around. Klein's
     parameters are used as they are, so a slash in a key can only be told by the gateway's own
@@ -82,33 +114,36 @@ def run_under_klein(
     """
     body = twisted_request.content.read()
     path, _, query_string = twisted_request.uri.partition(b"?")
-    limit = gateway.limits.max_body
-    request = Request(
+    limit = application.limits.max_body
+    headers = {
+        name.lower(): values[0] if len(values) == 1 else values
+        for name, values in twisted_request.requestHeaders.getAllRawHeaders()
+    }
+    request = _Served(
+        twisted_request,
         twisted_request.method.decode("latin-1"),
         path,
         query_string,
-        twisted_request.requestHeaders.getRawHeaders,
+        headers,
         b"" if endpoint.streamed else body,
         body_limit=limit,
         body_too_large=not endpoint.streamed and len(body) > limit,
         stream=_Received(body) if endpoint.streamed and body else None,
     )
-    gateway.dispatch(request)
+    application.dispatch(request)
     request.endpoint = endpoint
     request.handler = handler
     request.operation = endpoint.operation
     request.parameters = {name: str(value).encode("utf-8") for name, value in parameters.items()}
-    answer = gateway.handle(request)
-    if isinstance(answer, Deferred):
-        return answer.addCallback(_render, twisted_request, request)
-    return _render(answer, twisted_request, request)
+    application.handle(request)
+    return request.done
 
 
 def _render(response: Response, twisted_request: Any, request: Request) -> Any:
     twisted_request.setResponseCode(response.status)
     for name, value in response.headers:
         twisted_request.responseHeaders.addRawHeader(name, value)
-    twisted_request.setHeader(b"X-Request-Id", request.id.encode("ascii"))
+    twisted_request.setHeader(b"X-Request-Id", request.id_bytes)
     body = response.body
     if isinstance(body, bytes):
         twisted_request.setHeader(b"Content-Length", b"%d" % len(body))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import Refusal
-from gateway.request import Request, decode_percent
+from gateway.http.request import Request, decode_percent
+from gateway.http.response import Response
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -100,29 +101,46 @@ def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Call
 
 
 class _Node:
-    __slots__ = ("child", "literals", "methods", "parameter", "rule")
+    __slots__ = ("child", "literals", "methods", "parameter", "parent", "rule")
 
-    def __init__(self) -> None:
+    def __init__(self, parent: _Node | None = None) -> None:
+        self.parent = parent
         self.literals: dict[bytes, _Node] = {}
         self.child: _Node | None = None
         self.parameter = ""
         self.methods: dict[str, tuple[Endpoint, Handler]] = {}
         self.rule = ""
 
+    @property
+    def is_only_child(self) -> bool:
+        """Whether any segment at all leads here from the node above."""
+        parent = self.parent
+        return parent is not None and parent.child is self and not parent.literals
+
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
+# What a segment may have that stands for itself: neither an escape nor anything to refuse.
+_PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+_KNOWN_PREFIXES = 1024
+_LONGEST_KNOWN_PREFIX = 256
 
 
 class Dispatcher:
     """Finds the handler of a request.
 
     :param app: all routes must have been declared.
+    :param explain: whether to refuse what no route fits; else Klein is asked.
     """
 
-    def __init__(self, app: Klein) -> None:
+    def __init__(self, app: Klein, *, explain: bool = True) -> None:
         self._root = _Node()
+        self._explain = explain
         self.has_others = False
         """Whether there are routes that only Klein can find."""
+        # (method, path up to its last slash) -> what was found there, if all that differs is the last
+        # segment: documents of one collection differ in nothing else.
+        self._known: dict[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = {}
         for rule in app.url_map.iter_rules():
             served = getattr(app.endpoints[rule.endpoint], "served", None)
             segments = rule.rule[1:].split("/")
@@ -136,7 +154,7 @@ class Dispatcher:
         for segment in segments:
             if segment[0] == "<":
                 if node.child is None:
-                    node.child = _Node()
+                    node.child = _Node(node)
                     node.parameter = segment[1:-1]
                 node = node.child
             else:
@@ -161,36 +179,67 @@ class Dispatcher:
         return (node, values) if node.methods else None
 
     def dispatch(self, request: Request) -> Handler | None:
-        """Return the handler of a request, and fill in ``endpoint`` and ``parameters``.
+        """Return the handler of a request, and fill in ``endpoint``, ``operation`` and ``parameters``.
 
-        :returns: ``None`` if Klein has to be asked, or the method is OPTIONS (``endpoint`` tells:
-            it is set for those).
+        :returns: ``None`` if Klein has to be asked.
         :raises Refusal: 404, 405 with ``Allow``, 400 if a segment is badly encoded.
         """
-        found = self.find(request.path)
-        if found is None:
-            if self.has_others:
-                return None
-            raise no_route(request.path)
-        node, values = found
+        path = request.path
+        cut = path.rfind(b"/") + 1
+        known = self._known.get((request.method, path[:cut]))
+        if known is not None:
+            last = path[cut:]
+            if _PLAIN_SEGMENT.fullmatch(last):
+                request.endpoint, handler, request.operation, given, name = known
+                request.parameters = parameters = given.copy()
+                parameters[name] = last
+                return handler
+        return self._dispatch(request, path, cut)
+
+    def _dispatch(self, request: Request, path: bytes, cut: int) -> Handler | None:
         method = request.method
+        if method == "OPTIONS" and self._explain:
+            return self._options
+        found = self.find(path)
+        if found is None:
+            if self.has_others or not self._explain:
+                return None
+            raise no_route(path)
+        node, values = found
         served = node.methods.get("GET" if method == "HEAD" else method)
         if served is None:
+            if not self._explain:
+                return None
             raise Refusal(
                 "MethodNotAllowed",
                 f"{method[:20]} is not one of the methods of this resource: {', '.join(allowed(node))}.",
                 resource="",
                 headers=((b"Allow", ", ".join(allowed(node)).encode("ascii")),),
             )
-        declared = request.endpoint = served[0]
+        declared, handler = served
+        request.endpoint = declared
         request.operation = declared.operation
         if values:
             # The names are those of the segments passed: read off the rule once.
             names = _names(node.rule)
-            request.parameters = {
+            request.parameters = parameters = {
                 name: decode_percent(value, name) for name, value in zip(names, values, strict=True)
             }
-        return served[1]
+            if node.is_only_child and cut <= _LONGEST_KNOWN_PREFIX:
+                if len(self._known) >= _KNOWN_PREFIXES:
+                    self._known.clear()
+                self._known[method, path[:cut]] = (
+                    declared, handler, declared.operation, dict(parameters), names[-1]
+                )  # fmt: skip
+        return handler
+
+    def _options(self, request: Request) -> Response:
+        if request.path == b"*":
+            return Response(204)
+        methods = self.allow(request.path)
+        if methods is None:
+            raise Refusal("RouteNotFound", resource="")
+        return Response(204, [(b"Allow", ", ".join(methods).encode("ascii"))])
 
     def allow(self, path: bytes) -> list[str] | None:
         """Return the methods of a path; ``None`` if there is no such route."""

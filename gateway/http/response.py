@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.jsontools import dumps
 
-__all__ = ["BodyProducer", "BodySink", "Headers", "Response", "json_response"]
+__all__ = ["BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -57,11 +57,56 @@ class Response:
     :param body: bytes, or a producer for a body whose length nobody knows yet.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_block", "_headers", "body", "status")
+
+    _headers: Headers | None
 
     def __init__(self, status: int, headers: Headers = (), body: bytes | BodyProducer = b"") -> None:
         self.status = status
-        self.headers = headers
+        self._headers = headers
+        self._block = b""
+        self.body = body
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; assigning replaces them."""
+        if self._headers is None:
+            lines = self._block.split(b"\r\n")[:-1]
+            self._headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
+
+    def block(self) -> bytes:
+        """Return the headers as they are sent, each with its line end.
+
+        :raises ValueError: a name or value holds a line end, which would let it forge what follows.
+        """
+        headers = self._headers
+        if headers is None:
+            return self._block
+        block = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers):
+            raise ValueError("a header of the answer holds a line end")
+        return block
+
+
+class RenderedResponse(Response):
+    """An answer whose headers are made as the bytes that are sent: for the requests that come by the
+    thousand.
+
+    :param block: lines ``Name: value`` with ``\\r\\n`` behind each. Nothing of a client's making may get into
+        it unchecked: it is sent as it is.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, status: int, block: bytes, body: bytes | BodyProducer = b"") -> None:
+        self.status = status
+        self._headers = None
+        self._block = block
         self.body = body
 
 

@@ -1,0 +1,248 @@
+"""A Klein app as a channel serves it: the way from a request to its response, without a transport."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from itertools import count
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import Fault, Refusal, describe
+from gateway.http.request import Request
+from gateway.http.response import RenderedResponse, Response, json_response
+from gateway.http.routing import Dispatcher
+from gateway.http.underklein import run_under_klein
+from gateway.limits import Budget, Limits
+
+if TYPE_CHECKING:
+    from gateway.http.exchange import Exchange
+    from gateway.interfaces import IGatewayPlugin
+
+__all__ = ["Application"]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+class Application:
+    """Serves the requests of a Klein app, whatever channel they came by.
+
+    Every request gets an id, runs through the plugins' hooks, is counted, and has its failure told as JSON;
+    see
+    :class:`gateway.http.routing.Dispatcher` for which handlers are called directly and which through Klein.
+
+    :param app: its routes may be declared later, up to :meth:`routes_are_complete`.
+    :param now: gives the Unix time in seconds.
+    """
+
+    log = Logger()
+
+    explains_missing_routes = False
+    """Whether a path without a route gets this class's own 404, and a method without one its 405; else the
+    Klein app says so itself."""
+
+    def __init__(
+        self,
+        app: Klein,
+        clock: IReactorTime,
+        *,
+        now: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+        plugins: Iterable[IGatewayPlugin] = (),
+        access_log: bool = False,
+    ) -> None:
+        self.app = app
+        self.clock = clock
+        self.limits = limits or Limits()
+        self.budget = Budget(self.limits.max_buffered)
+        self.unix_time = now
+        self.plugins = list(plugins)
+        self.under_way = 0
+        """Requests that have no answer yet."""
+        self.count_clients: Callable[[], int] = int
+        """Tells how many client connections there are; set by the channel's factory."""
+        self.id_prefix = token_hex(4).encode("ascii")
+        self._ids = count(1)
+        self._seconds = clock.seconds
+        self._access_log = access_log
+        self._request_hooks = _hooks(self.plugins, "on_request")
+        self._response_hooks = _hooks(self.plugins, "on_response")
+        self._operation_hooks = _hooks(self.plugins, "on_operation")
+        self.dispatcher = Dispatcher(app)
+
+    def routes_are_complete(self) -> None:
+        """Read the app's routes; those declared later are found by Klein only."""
+        self.dispatcher = Dispatcher(self.app, explain=self.explains_missing_routes)
+
+    # -- the way in
+
+    def serve(self, request: Exchange) -> None:
+        """Dispatch and handle a request that has no body."""
+        if self.dispatch(request):
+            self.handle(request)
+        else:
+            request.run_klein()
+
+    def dispatch(self, request: Request) -> bool:
+        """Give a request its id and its handler.
+
+        :returns: false if only Klein can tell whether there is a handler. Else ``request.handler`` is set, if
+            need be to one that refuses.
+        """
+        request.application = self
+        request.started = self._seconds()
+        request.number = next(self._ids)
+        if b"x-request-id" in request.headers:
+            given = request.header_values(b"X-Request-Id")[0]
+            if _REQUEST_ID.fullmatch(given):
+                request.given_id = given
+        try:
+            handler = request.handler = self.dispatcher.dispatch(request)
+        except Refusal as refusal:
+            request.handler = _Refuse(refusal)
+            return True
+        return handler is not None
+
+    def handle(self, request: Request) -> None:
+        """Run the handler that :meth:`dispatch` found; ``request.respond`` is called with what comes of
+        it."""
+        self.under_way += 1
+        try:
+            for hook in self._request_hooks:
+                answer = hook(request)
+                if answer is not None:
+                    self._answered(answer, request)
+                    return
+            result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
+        except Exception as error:  # noqa: BLE001  # the one place where every failure becomes an answer
+            self.failed(error, request)
+            return
+        kind = type(result)
+        if kind is Response or kind is RenderedResponse:
+            self.succeeded(result, request)
+            return
+        request.under_way = result
+        if kind is Deferred:
+            result.addCallbacks(
+                self.succeeded, self._errback, callbackArgs=(request,), errbackArgs=(request,)
+            )
+
+    def refuse(self, request: Request, error: Exception) -> None:
+        """Answer a request that never got as far as a handler of the gateway's kind."""
+        self.under_way += 1
+        self.failed(error, request)
+
+    def klein_knows(self, request: Request) -> bool:
+        """Tell whether Klein is to answer a request that the dispatcher cannot place."""
+        if not self.explains_missing_routes:
+            return True
+        try:
+            path = request.path.decode("utf-8")
+            return bool(self.app.url_map.bind("").test(path, request.method))
+        except (UnicodeDecodeError, ValueError):
+            return False
+
+    def count_operation(self, operation: str, outcome: str, count: int) -> None:
+        """Tell the plugins about key-value operations."""
+        for hook in self._operation_hooks:
+            hook(operation, outcome, count)
+
+    # -- the way out
+
+    def succeeded(self, response: Response, request: Request) -> None:
+        """Answer with what the handler made."""
+        operation = request.operation
+        if operation and request.stream is None:
+            for hook in self._operation_hooks:
+                hook(operation, "ok", 1)
+        self._answered(response, request)
+
+    def failed(self, error: BaseException, request: Request) -> None:
+        """Answer with what went wrong."""
+        fault = describe(error, request.operation, cas_given=request.cas_given, durable=request.durable)
+        if fault.is_bug:
+            self.log.failure(
+                "request {id} failed: {method} {path}",
+                failure=Failure(error),
+                id=request.id,
+                method=request.method,
+                path=request.path,
+            )
+        if request.endpoint is not None and request.operation:
+            for hook in self._operation_hooks:
+                hook(request.operation, fault.problem.code, 1)
+        self._answered(self._explained(fault, error, request), request)
+
+    def _errback(self, failure: Failure, request: Request) -> None:
+        assert failure.value is not None
+        self.failed(failure.value, request)
+
+    def resource_of(self, request: Request, code: str) -> str:
+        """Return what an error is about; ``""`` if nothing in particular."""
+        return ""
+
+    def _explained(self, fault: Fault, error: BaseException, request: Request) -> Response:
+        resource = None
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        told = fault.fields()
+        if isinstance(error, Refusal):
+            resource = error.resource
+            headers = error.headers
+        if resource is None:
+            resource = self.resource_of(request, fault.problem.code)
+        if isinstance(error, Refusal) and error.path is not None:
+            resource += "/content/{" + error.path + "}"
+        told["resource"] = resource
+        told["requestId"] = request.id
+        if fault.problem.status == 503:
+            headers = (*headers, (b"Retry-After", b"1"))
+        return json_response(told, fault.problem.status, headers)
+
+    def _answered(self, response: Response, request: Request) -> None:
+        self.under_way -= 1
+        seconds = self._seconds() - request.started
+        for hook in self._response_hooks:
+            try:
+                hook(request, response, seconds)
+            except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                self.log.failure("a plugin's on_response failed for request {id}", id=request.id)
+        if self._access_log:
+            self.log.info(
+                "{method} {path} {status} {milliseconds:.1f} ms {id}",
+                method=request.method,
+                path=request.path.decode("latin-1"),
+                status=response.status,
+                milliseconds=seconds * 1000,
+                id=request.id,
+                user=request.caller.user if request.caller is not None else None,
+            )
+        try:
+            request.respond(response)
+        except Exception as error:  # noqa: BLE001  # nothing is left to answer with
+            request.broken(error)
+
+    def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
+        """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
+        return run_under_klein(self, twisted_request, *served)
+
+
+class _Refuse:
+    """A handler that refuses."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+
+    def __call__(self, request: Request) -> Response:
+        raise self._refusal
+
+
+def _hooks(plugins: list[IGatewayPlugin], name: str) -> list[Any]:
+    """Return the hooks that a plugin really has: one that leaves a hook at ``None`` costs nothing."""
+    return [hook for plugin in plugins if (hook := getattr(plugin, name, None)) is not None]

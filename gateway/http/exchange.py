@@ -1,0 +1,388 @@
+"""One request and its answer on a channel: the body's way in, the answer's way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from gateway.errors import Refusal
+from gateway.http.kleinweb import render_by_klein
+from gateway.http.request import BodyReader, HeaderTable, Request
+from gateway.http.response import BodyProducer, Response
+from gateway.http.routing import no_route
+
+if TYPE_CHECKING:
+    from gateway.http.channel import HTTPChannel
+
+__all__ = ["Exchange", "status_line"]
+
+# A refused body up to this size is read to its end and the connection goes on; of a larger one as
+# much is read as a client that looks for answers while it sends may have sent by then.
+DRAINED_BYTES = 2**18
+LINGER_BYTES = 2**21
+
+# Read ahead of a streamed body before its handler wants it.
+_READ_AHEAD = 2**16
+
+_STATUS_LINES = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in http.RESPONSES.items()
+} | {499: b"HTTP/1.1 499 Client Closed Request\r\n"}
+
+_NO_BODY = frozenset(http.NO_BODY_CODES)
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+class _Stream:
+    """The body of a streamed request."""
+
+    def __init__(self, channel: HTTPChannel) -> None:
+        self._channel = channel
+        self._reader: BodyReader | None = None
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._finished = False
+        self.lost = False
+
+    def deliver_to(self, reader: BodyReader) -> None:
+        self._reader = reader
+        early, self._early = self._early, []
+        for data in early:
+            reader.body_received(data)
+        if self.lost:
+            reader.body_lost()
+        elif self._finished:
+            reader.body_finished()
+        elif self._early_bytes > _READ_AHEAD:
+            self._channel.resume_body()
+
+    def pause(self) -> None:
+        if not self._finished:
+            self._channel.pause_body()
+
+    def resume(self) -> None:
+        if not self._finished and not self.lost:
+            self._channel.resume_body()
+
+    def received(self, data: bytes) -> None:
+        if self._reader is not None:
+            self._reader.body_received(data)
+            return
+        self._early.append(data)
+        self._early_bytes += len(data)
+        if self._early_bytes > _READ_AHEAD:
+            self._channel.pause_body()
+
+    def finished(self) -> None:
+        self._finished = True
+        if self._reader is not None:
+            self._reader.body_finished()
+
+    def lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            if self._reader is not None:
+                self._reader.body_lost()
+
+
+class Exchange(Request):
+    """A request as its channel sees it, and the answer to it.
+
+    :param channel: nothing is written to it before the answers to earlier requests are complete, as a channel
+        has one exchange at a time.
+    """
+
+    _log = Logger()
+
+    keep_alive = True
+    """Whether the connection may be used for another request afterwards."""
+    is_1_1 = True
+    """Whether the client speaks HTTP/1.1, and so knows chunked coding."""
+    has_begun = False
+    """Whether anything of the answer was written."""
+
+    _lost = False
+    _answered = False
+    _body_complete = True
+    _body_bytes = 0
+    _dropping = False
+    _length: int | None = 0
+    _reserved = 0
+    _stream: _Stream | None = None
+    _body: list[bytes]
+    _producer: BodyProducer | None = None
+    _chunked = False
+    _klein_request: Any = None
+
+    def __init__(
+        self, channel: HTTPChannel, method: str, path: bytes, query_string: bytes, headers: HeaderTable
+    ) -> None:
+        # Not the base class's, which sets what stays as it is for most.
+        self._channel = channel
+        self.method = method
+        self.path = path
+        self.query_string = query_string
+        self.headers = headers
+
+    # -- the body
+
+    def expect_body(self, length: int | None) -> None:
+        """The headers are complete: find the handler, and start it if it does not need the body first.
+
+        :param length: bytes; ``None`` for a chunked body.
+        """
+        channel = self._channel
+        application = channel.factory.application
+        limit = self.body_limit = application.limits.max_body
+        self._length = length
+        self._body_complete = False
+        self._body = []
+        found = application.dispatch(self)
+        endpoint = self.endpoint
+        if endpoint is not None and endpoint.streamed:
+            self.body_limit = 0
+            self.stream = self._stream = _Stream(channel)
+            self._continue()
+            self._run()
+        elif length is not None and length > limit:
+            self._drop_body(too_large=True)
+        elif endpoint is None and (found or not application.klein_knows(self)):
+            self._drop_body(too_large=False)
+        elif length is None or self._reserve(length):
+            self._continue()
+
+    def _continue(self) -> None:
+        """Ask for a body that is wanted."""
+        expected = self.headers.get(b"expect")
+        if expected is not None and not isinstance(expected, list) and expected.lower() == b"100-continue":
+            self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def body_part(self, data: bytes) -> None:
+        """Take a part of the body."""
+        self._body_bytes += len(data)
+        channel = self._channel
+        if self._dropping:
+            if self._body_bytes > LINGER_BYTES and self._answered:
+                channel.close()
+        elif self._stream is not None:
+            channel.body_progress()
+            self._stream.received(data)
+        elif self._length is None and self._body_bytes > channel.factory.application.limits.max_body:
+            self._drop_body(too_large=True)
+        elif self._length is not None or self._reserve(len(data)):
+            self._body.append(data)
+
+    def body_end(self) -> None:
+        """The body is complete."""
+        self._body_complete = True
+        if self._answered:
+            self._end()
+        elif self._dropping:
+            # The answer is under way, and ends the exchange.
+            return
+        elif self._stream is not None:
+            self._stream.finished()
+        else:
+            body = self._body
+            self.raw_body = body[0] if len(body) == 1 else b"".join(body)
+            self._body = []
+            self._run()
+
+    def _reserve(self, size: int) -> bool:
+        application = self._channel.factory.application
+        if application.budget.take(size):
+            self._reserved += size
+            return True
+        self._drop_body(too_large=False, refusal=Refusal("Overloaded", resource=""))
+        return False
+
+    def _drop_body(self, *, too_large: bool, refusal: Refusal | None = None) -> None:
+        """Answer now; the body is not wanted."""
+        self._dropping = True
+        self._body = []
+        self.body_too_large = too_large
+        if self._length is None or self._length - self._body_bytes > DRAINED_BYTES:
+            self.keep_alive = False
+        application = self._channel.factory.application
+        if refusal is not None:
+            application.refuse(self, refusal)
+        elif self.handler is None and application.explains_missing_routes:
+            application.refuse(self, no_route(self.path))
+        elif self.handler is None:
+            application.refuse(self, Refusal("PayloadTooLarge", resource=""))
+        else:
+            application.handle(self)
+
+    # -- the handler
+
+    def run_klein(self) -> None:
+        """Let Klein find the handler, if it knows of one."""
+        application = self._channel.factory.application
+        if application.klein_knows(self):
+            self._klein_request = render_by_klein(self, self._channel)
+        else:
+            application.refuse(self, no_route(self.path))
+
+    def _run(self) -> None:
+        if self.handler is not None:
+            self._channel.factory.application.handle(self)
+        else:
+            self.run_klein()
+
+    def lose(self, reason: Failure) -> None:
+        """The client is gone: cancel everything done for it."""
+        self._lost = True
+        if self._reserved:
+            self._release()
+        if self._stream is not None:
+            self._stream.lose()
+        if self.under_way is not None:
+            under_way, self.under_way = self.under_way, None
+            under_way.cancel()
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            producer.cancel()
+        if self._klein_request is not None:
+            self._klein_request.connectionLost(reason)
+
+    def _release(self) -> None:
+        self._channel.factory.application.budget.adjust(-self._reserved)
+        self._reserved = 0
+
+    # -- the answer
+
+    def respond(self, response: Response) -> None:
+        """Write the answer."""
+        self.under_way = None
+        body = response.body
+        channel = self._channel
+        factory = channel.factory
+        if (
+            response.status == 200
+            and type(body) is bytes
+            and self.keep_alive
+            and self.given_id is None
+            and self.method != "HEAD"
+            and not self._lost
+            and not factory.stopping
+        ):
+            # Nearly every answer. Here its headers and body are put together once, without a copy between.
+            self.has_begun = True
+            channel.write(
+                b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
+                % (factory.ok_head, self.number, response.block(), len(body), body)
+            )
+            self._answered = True
+            if self._body_complete:
+                self._end()
+            else:
+                self._finished()
+            return
+        if not self._lost:
+            self._respond_in_full(response)
+        elif not isinstance(body, bytes):
+            body.cancel()
+
+    def _respond_in_full(self, response: Response) -> None:
+        channel = self._channel
+        body = response.body
+        status = response.status
+        head = [channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
+        if channel.factory.stopping:
+            self.keep_alive = False
+        if not isinstance(body, bytes):
+            if self.is_1_1:
+                head.append(b"Transfer-Encoding: chunked\r\n")
+                self._chunked = True
+            else:
+                self.keep_alive = False
+        elif status not in _NO_BODY:
+            head.append(b"Content-Length: %d\r\n" % len(body))
+        if not self.keep_alive:
+            head.append(b"Connection: close\r\n")
+        head.append(b"\r\n")
+        self.has_begun = True
+        sends_body = self.method != "HEAD" and status not in _NO_BODY
+        if isinstance(body, bytes):
+            if sends_body:
+                head.append(body)
+            channel.write(b"".join(head))
+            self._finished()
+            return
+        channel.write(b"".join(head))
+        if not sends_body:
+            body.cancel()
+            self._finished()
+            return
+        self._producer = body
+        if channel.is_stalled:
+            body.pause()
+        body.start(_Sink(self))
+
+    def broken(self, error: BaseException) -> None:
+        """The answer cannot be written: tell the log, and hang up."""
+        self._log.failure("request {id}: writing its answer failed", Failure(error), id=self.id)
+        if not self._lost:
+            self._channel.abort()
+
+    def write_part(self, data: bytes) -> None:
+        """Send a part of a produced body."""
+        if self._producer is not None:
+            self._channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end_parts(self) -> None:
+        """A produced body is complete."""
+        if self._producer is None:
+            return
+        self._producer = None
+        if self._chunked:
+            self._channel.write(b"0\r\n\r\n")
+        self._finished()
+
+    def abort_parts(self) -> None:
+        """A produced body cannot be completed."""
+        self._producer = None
+        self._channel.close()
+
+    def stalled(self, stalled: bool) -> None:
+        """The client has begun, or ceased, to read more slowly than the answer is made."""
+        if self._producer is not None:
+            if stalled:
+                self._producer.pause()
+            else:
+                self._producer.resume()
+        if self._klein_request is not None:
+            self._klein_request.stalled(stalled)
+
+    def klein_finished(self) -> None:
+        """Klein's answer is written."""
+        self._klein_request = None
+        self._finished()
+
+    def _finished(self) -> None:
+        self._answered = True
+        if self._body_complete:
+            self._end()
+        else:
+            self._dropping = True
+            self._channel.linger()
+
+    def _end(self) -> None:
+        if self._reserved:
+            self._release()
+        self._channel.done(self)
+
+
+class _Sink:
+    """What a body producer writes into: an exchange, without its other methods."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.write = exchange.write_part
+        self.finish = exchange.end_parts
+        self.abort = exchange.abort_parts

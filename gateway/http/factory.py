@@ -1,0 +1,162 @@
+"""Makes channels, watches their deadlines, and lets them finish at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.expiry import http_date
+from gateway.http.application import Application
+from gateway.http.channel import BODY, CLOSING, HANDLING, HEADERS, IDLE, LINGER, LINGER_SECONDS, HTTPChannel
+from gateway.http.exchange import status_line
+from gateway.http.polling import Gate
+
+__all__ = ["ChannelFactory"]
+
+
+@implementer(IProtocolNegotiationFactory)
+class ChannelFactory(ServerFactory):
+    """Makes channels for an application.
+
+    :param clock: the reactor; in tests a clock.
+    :param gate: polls the sockets of all channels; see :class:`gateway.http.polling.Gate`. ``None`` leaves
+        them to the reactor.
+    """
+
+    noisy = False
+    server = b"couchgateway"
+    """What the ``Server`` header says."""
+
+    _log = Logger()
+
+    def __init__(self, application: Application, clock: Any, gate: Gate | None = None) -> None:
+        self.application = application
+        self.clock = clock
+        self.channels: set[HTTPChannel] = set()
+        self.stopping = False
+        """Whether connections are closed after the answer that is under way."""
+        self._gate = gate
+        self._heads: dict[int, bytes] = {}
+        self.ok_head = b""
+        """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
+        self._stopped: Deferred[None] | None = None
+        self._refuses = False
+        application.count_clients = self.channels.__len__
+        self._tick()
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = clock
+        limits = application.limits
+        self._seconds_of_phase = {
+            IDLE: limits.idle_seconds,
+            HEADERS: limits.header_seconds,
+            BODY: limits.body_seconds,
+            # As long as it takes: its operations have time limits of their own.
+            HANDLING: float("inf"),
+            LINGER: LINGER_SECONDS,
+            CLOSING: limits.stall_seconds,
+        }
+
+    # -- Twisted
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what TLS clients may negotiate (ALPN)."""
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """Begin to watch deadlines."""
+        if not self._sweeper.running:
+            self._sweeper.start(1.0, now=False)
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTPChannel | None:
+        """Return a channel; ``None``, which closes the connection, if there are too many."""
+        if self._refuses or len(self.channels) >= self.application.limits.max_clients:
+            return None
+        return HTTPChannel(self)
+
+    # -- what channels ask for
+
+    def made(self, channel: HTTPChannel) -> None:
+        """A connection is up."""
+        self.channels.add(channel)
+        if self._gate is not None:
+            self._gate.adopt(channel.transport)
+
+    def lost(self, channel: HTTPChannel) -> None:
+        """A connection is closed."""
+        self.channels.discard(channel)
+        if self.stopping and not self.channels:
+            self._all_closed()
+
+    def head(self, status: int) -> bytes:
+        """Return how every answer with this status begins, up to the value of ``X-Request-Id``."""
+        head = self._heads.get(status)
+        if head is None:
+            date = http_date(self.application.unix_time())
+            head = self._heads[status] = b"%bDate: %b\r\nServer: %b\r\nX-Request-Id: " % (
+                status_line(status),
+                date,
+                self.server,
+            )
+        return head
+
+    # -- deadlines
+
+    def _tick(self) -> None:
+        self._heads.clear()
+        self.ok_head = b"%b%b-" % (self.head(200), self.application.id_prefix)
+
+    def _sweep(self) -> None:
+        # Once a second, so that no request has to format the date, or look at the clock for its deadline.
+        self._tick()
+        now = self.clock.seconds()
+        allowed = self._seconds_of_phase
+        stall_seconds = self.application.limits.stall_seconds
+        for channel in list(self.channels):
+            if channel.is_stalled and not channel.is_closing:
+                if channel.stalled_since is None:
+                    channel.stalled_since = now
+                elif now - channel.stalled_since >= stall_seconds:
+                    channel.abort()
+                    continue
+            if channel.since is None:
+                channel.since = now
+            elif now - channel.since >= allowed[channel.phase] and not channel.body_is_paused:
+                channel.since = now
+                channel.expire()
+
+    # -- the end
+
+    def stop(self) -> Deferred[None]:
+        """Take no new requests, and let those under way finish.
+
+        :returns: fires when all connections are closed, within the grace time.
+        """
+        self._refuses = True
+        self.stopping = True
+        stopped = self._stopped = Deferred()
+        for channel in list(self.channels):
+            channel.close_if_idle()
+        if not self.channels:
+            self._all_closed()
+        else:
+            timer = self.clock.callLater(self.application.limits.grace_seconds, self._abort_all)
+            stopped.addCallback(lambda _: timer.cancel() if timer.active() else None)
+        return stopped
+
+    def _all_closed(self) -> None:
+        if self._sweeper.running:
+            self._sweeper.stop()
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.callback(None)
+
+    def _abort_all(self) -> None:
+        self._log.warn("{count} connections did not finish in time", count=len(self.channels))
+        for channel in list(self.channels):
+            channel.abort()

@@ -1,0 +1,173 @@
+"""Klein's own handlers on the gateway's channel: to them it is twisted.web as anywhere else."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from klein.resource import KleinResource
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
+from twisted.web.server import Request as TwistedRequest
+from twisted.web.server import Site
+
+from gateway.expiry import http_date
+
+if TYPE_CHECKING:
+    from gateway.http.channel import HTTPChannel
+    from gateway.http.exchange import Exchange
+
+__all__ = ["KleinRequest", "render_by_klein"]
+
+# Requests of twisted.web look at their site for settings; none of it serves anything.
+_SITE = Site(Resource())
+_SITE.displayTracebacks = False
+
+
+def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> KleinRequest:
+    """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
+    request = KleinRequest(exchange, channel)
+    request.render_app()
+    return request
+
+
+class _WebChannel(http.HTTPChannel):
+    """What a request of twisted.web writes to; everything goes on to the gateway's channel."""
+
+    def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
+        super().__init__()
+        self.site = _SITE
+        self.transport = channel.transport
+        self._exchange = exchange
+        self._channel = channel
+        self.producer: Any = None
+        self._is_pull = False
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+        """Send status line and headers."""
+        self._exchange.has_begun = True
+        super().writeHeaders(version, code, reason, headers)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let a handler be paused when the client reads slowly."""
+        if self.producer is not None:
+            raise RuntimeError("a producer is registered already")
+        self.producer = producer
+        self._is_pull = not streaming
+        if self._is_pull:
+            self._pull()
+        elif self._channel.is_stalled:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """The handler is done."""
+        self.producer = None
+
+    def _pull(self) -> None:
+        # A pull producer writes one part each time it is asked, so it is asked again as long as there is
+        # room.
+        while self.producer is not None and not self._channel.is_stalled:
+            self.producer.resumeProducing()
+
+    def stalled(self, stalled: bool) -> None:
+        """Tell the handler that the client reads slowly, or has caught up."""
+        if self.producer is None:
+            return
+        if self._is_pull:
+            if not stalled:
+                self._pull()
+        elif stalled:
+            self.producer.pauseProducing()
+        else:
+            self.producer.resumeProducing()
+
+    def loseConnection(self) -> None:
+        """Close once what was written is sent."""
+        self._channel.close()
+
+    def abortConnection(self) -> None:
+        """Hang up."""
+        self._channel.abort()
+
+    def requestDone(self, request: Any) -> None:
+        """The answer is complete."""
+        self._exchange.klein_finished()
+
+
+class KleinRequest(TwistedRequest):
+    """A request of twisted.web for Klein, with the body that the gateway's channel has read."""
+
+    channel: _WebChannel
+    defaultContentType = b"text/html"
+
+    def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
+        super().__init__(_WebChannel(exchange, channel), False)
+        self._exchange = exchange
+        self._application = channel.factory.application
+        self.method = exchange.method.encode("latin-1")
+        query = exchange.query_string
+        self.uri = exchange.path + b"?" + query if query else exchange.path
+        self.path = exchange.path
+        self.clientproto = b"HTTP/1.1" if exchange.is_1_1 else b"HTTP/1.0"
+        self.requestHeaders = Headers()
+        for name, value in exchange.headers.items():
+            self.requestHeaders.setRawHeaders(name, value if isinstance(value, list) else [value])
+        self.parseCookies()
+        self.content = BytesIO(exchange.raw_body)
+        self.args = http.parse_qs(query, True)
+        self._parse_form(exchange)
+        self.site = _SITE
+        self.client = channel.transport.getPeer()
+        self.host = channel.transport.getHost()
+        self.prepath = []
+        self.postpath = exchange.path[1:].split(b"/")
+        factory = channel.factory
+        headers = self.responseHeaders
+        headers.setRawHeaders(b"Server", [factory.server])
+        headers.setRawHeaders(b"Date", [http_date(self._application.unix_time())])
+        headers.setRawHeaders(b"X-Request-Id", [exchange.id_bytes])
+        headers.setRawHeaders(b"Content-Type", [self.defaultContentType])
+        if not exchange.is_1_1 or factory.stopping:
+            # Such an answer may have no length that the client could tell its end by.
+            exchange.keep_alive = False
+        if not exchange.keep_alive:
+            headers.setRawHeaders(b"Connection", [b"close"])
+
+    def _parse_form(self, exchange: Exchange) -> None:
+        """Add the fields of a form to ``args``, as twisted.web does."""
+        content_type = exchange.headers.get(b"content-type")
+        if (
+            exchange.method == "POST"
+            and isinstance(content_type, bytes)
+            and content_type.partition(b";")[0].strip().lower() == b"application/x-www-form-urlencoded"
+        ):
+            for name, values in http.parse_qs(exchange.raw_body, True).items():
+                self.args.setdefault(name, []).extend(values)
+
+    def render_app(self) -> None:
+        """Run Klein's own dispatching."""
+        KleinResource(self._application.app).render(self)
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Answer a failure that Klein found no handler for."""
+        if self.startedWriting:
+            self._log.failure("a handler failed after its answer had begun", reason)
+            self.channel.abortConnection()
+            return
+        error = reason.value
+        assert isinstance(error, Exception)
+        self._exchange._klein_request = None
+        self._application.refuse(self._exchange, error)
+
+    def stalled(self, stalled: bool) -> None:
+        """The client reads slowly, or has caught up."""
+        self.channel.stalled(stalled)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone."""
+        producer = self.channel.producer
+        super().connectionLost(reason)
+        if producer is not None:
+            producer.stopProducing()

@@ -1,0 +1,210 @@
+"""Many sockets behind one entry in the reactor.
+
+For each event on each socket a reactor of Twisted opens a logging context and goes through several calls,
+which takes about as long as everything else that is done for a small request. A :class:`Gate` asks the kernel
+by itself: the reactor sees one descriptor, an epoll object, which is readable as soon as one of the sockets
+in it is; then the gate hands out all events of this turn with nothing in between. It works with any reactor
+that watches descriptors, and does nothing where there is no epoll.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone, ConnectionFdescWentAway, ConnectionLost
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["Gate"]
+
+_IN: int = getattr(select, "EPOLLIN", 0)
+_OUT: int = getattr(select, "EPOLLOUT", 0)
+_GONE: int = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+
+_EVENTS_A_TURN = 1024
+"""The reactor's timers and other descriptors wait for no more than these."""
+
+
+@implementer(IReadDescriptor)
+class Gate:
+    """Watches the sockets of transports in the reactor's stead.
+
+    To a transport it is the part of a reactor that :class:`twisted.internet.interfaces.IReactorFDSet`
+    describes.
+
+    :param reactor: runs it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._epoll: Any = None
+        self._watched: dict[int, Any] = {}
+        self._interests: dict[int, int] = {}
+        self._watch = _Watch(self, reactor)
+        self._is_supported = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
+
+    def __len__(self) -> int:
+        """Return how many sockets it watches."""
+        return len(self._watched)
+
+    def adopt(self, transport: Any) -> bool:
+        """Watch a connection's socket from now on.
+
+        :param transport: of any kind.
+        :returns: whether that is possible: with Twisted's own TCP and Unix transports, also below TLS.
+        """
+        if not self._is_supported:
+            return False
+        # TLS is a layer above such a transport.
+        while not isinstance(transport, FileDescriptor):
+            below = getattr(transport, "transport", None)
+            if below is None or below is transport:
+                return False
+            transport = below
+        if transport.reactor is not self._reactor:
+            return False
+        transport.stopReading()
+        transport.reactor = self._watch  # type: ignore[assignment]  # as much of one as it uses
+        transport.startReading()
+        return True
+
+    # -- the descriptors
+
+    def watch(self, descriptor: Any, event: int) -> None:
+        """Begin to watch for an event."""
+        fd = descriptor.fileno()
+        interest = self._interests.get(fd, 0)
+        if interest & event:
+            return
+        if interest:
+            self._epoll.modify(fd, interest | event)
+        else:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+                self._reactor.addReader(self)
+            self._epoll.register(fd, event)
+            self._watched[fd] = descriptor
+        self._interests[fd] = interest | event
+
+    def ignore(self, descriptor: Any, event: int) -> None:
+        """Cease to watch for an event."""
+        fd = descriptor.fileno()
+        if fd < 0:
+            # It is closed, and the kernel has forgotten it.
+            fd = next((known for known, watched in self._watched.items() if watched is descriptor), -1)
+        interest = self._interests.get(fd, 0)
+        if not interest & event or self._watched.get(fd) is not descriptor:
+            return
+        left = interest & ~event
+        if left:
+            self._epoll.modify(fd, left)
+            self._interests[fd] = left
+            return
+        del self._interests[fd], self._watched[fd]
+        try:
+            self._epoll.unregister(fd)
+        except (OSError, ValueError):
+            pass
+        if not self._watched:
+            # A reactor that is to end must not be left with a descriptor nobody uses.
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self._epoll = None
+
+    # -- IReadDescriptor
+
+    def fileno(self) -> int:
+        """Return the epoll object's descriptor."""
+        return self._epoll.fileno() if self._epoll is not None else -1
+
+    def doRead(self) -> None:
+        """Hand out the events that there are."""
+        watched = self._watched
+        for fd, event in self._epoll.poll(0, _EVENTS_A_TURN):
+            descriptor = watched.get(fd)
+            if descriptor is None:
+                continue
+            if event == _IN:
+                # Nearly always.
+                try:
+                    why = descriptor.doRead()
+                except Exception as error:  # noqa: BLE001  # a protocol's fault ends its connection only
+                    self._log.failure("reading from {descriptor} failed", descriptor=descriptor)
+                    why = error
+                if why is not None:
+                    self._disconnect(descriptor, why, is_read=True)
+            else:
+                self._handle(descriptor, fd, event)
+
+    def _handle(self, descriptor: Any, fd: int, event: int) -> None:
+        why: Any = None
+        is_read = False
+        if event & _GONE and not event & _IN:
+            is_read = bool(self._interests.get(fd, 0) & _IN)
+            why = ConnectionDone() if is_read else ConnectionLost()
+        else:
+            try:
+                if event & _IN:
+                    is_read = True
+                    why = descriptor.doRead()
+                if why is None and event & _OUT and fd in self._watched:
+                    is_read = False
+                    why = descriptor.doWrite()
+                if why is None and descriptor.fileno() not in (fd, -1):
+                    why = ConnectionFdescWentAway("the descriptor is another one")
+            except Exception as error:  # noqa: BLE001  # as above
+                self._log.failure("an event of {descriptor} failed", descriptor=descriptor)
+                why = error
+        if why is not None:
+            self._disconnect(descriptor, why, is_read=is_read)
+
+    def _disconnect(self, descriptor: Any, why: Exception, *, is_read: bool) -> None:
+        self.ignore(descriptor, _IN)
+        if is_read and isinstance(why, ConnectionDone) and hasattr(descriptor, "readConnectionLost"):
+            # The client may have closed its half only.
+            descriptor.readConnectionLost(Failure(why))
+        else:
+            self.ignore(descriptor, _OUT)
+            descriptor.connectionLost(Failure(why))
+
+    def logPrefix(self) -> str:
+        """Return what log entries of this reader begin with."""
+        return "Gate"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends, and everything with it."""
+        for descriptor in list(self._watched.values()):
+            self.ignore(descriptor, _IN)
+            self.ignore(descriptor, _OUT)
+            descriptor.connectionLost(reason)
+
+
+class _Watch:
+    """A reactor as transports use it, with the gate in place of its descriptors."""
+
+    __slots__ = ("_gate", "_reactor")
+
+    def __init__(self, gate: Gate, reactor: Any) -> None:
+        self._gate = gate
+        self._reactor = reactor
+
+    def addReader(self, reader: Any) -> None:
+        self._gate.watch(reader, _IN)
+
+    def removeReader(self, reader: Any) -> None:
+        self._gate.ignore(reader, _IN)
+
+    def addWriter(self, writer: Any) -> None:
+        self._gate.watch(writer, _OUT)
+
+    def removeWriter(self, writer: Any) -> None:
+        self._gate.ignore(writer, _OUT)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
