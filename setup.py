@@ -13,6 +13,7 @@ REQUIREMENTS = [
     "klein >= 24.8",
     "treq >= 24.9.1",
     "zope.interface >= 6.0",
+    "httptools >= 0.6.4",
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",
@@ -35,7 +36,6 @@ TEST_REQUIREMENTS = [
 
 DEVELOPMENT_REQUIREMENTS = [
     *TEST_REQUIREMENTS,
-    "httptools >= 0.6",
     "mypy >= 1.14",
     "mypy-zope >= 1.0",
     "pydoctor >= 25.10",
