@@ -285,7 +285,9 @@ class HTTPChannel(Protocol):
         headers = self._headers
         coding = headers.get(b"transfer-encoding")
         if coding is None:
+            # llhttp has read its digits; to count is all that is left, so it does not get to see the body.
             self._left = int(headers[b"content-length"])
+            self._parser = None
         elif isinstance(coding, bytes) and coding.lower() == b"chunked":
             self._left = None
         else:
@@ -300,18 +302,27 @@ class HTTPChannel(Protocol):
 
     def _read_body(self, data: bytes) -> bytes:
         """Take a part of a body; returns what is behind the body."""
-        rest = b""
-        if self._left is None:
-            cut = self._boundary(data)
-        else:
-            cut = min(self._left, len(data))
-            self._left -= cut
-        if cut < len(data):
-            data, rest = data[:cut], data[cut:]
-        parser = self._parser
-        assert parser is not None
+        left = self._left
+        if left is None:
+            return self._read_chunks(data)
         exchange = self._exchange
         assert exchange is not None
+        size = len(data)
+        if size < left:
+            self._left = left - size
+            exchange.body_part(data)
+            return b""
+        exchange.body_part(data[:left] if size > left else data)
+        self._end_body(exchange)
+        return data[left:]
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        rest = b""
+        cut = self._boundary(data)
+        if cut < len(data):
+            data, rest = data[:cut], data[cut:]
+        parser, exchange = self._parser, self._exchange
+        assert parser is not None and exchange is not None
         self._overhead += len(data)
         try:
             parser.feed_data(data)
@@ -326,12 +337,15 @@ class HTTPChannel(Protocol):
         elif self._overhead > self._max_headers:
             raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
         if self._complete:
-            self._reads_body = False
-            if not self.is_closing:
-                if self.phase == BODY:
-                    self.phase = HANDLING
-                exchange.body_end()
+            self._end_body(exchange)
         return rest
+
+    def _end_body(self, exchange: Exchange) -> None:
+        self._reads_body = False
+        if not self.is_closing:
+            if self.phase == BODY:
+                self.phase = HANDLING
+            exchange.body_end()
 
     def _boundary(self, data: bytes) -> int:
         """Return up to where ``data`` can belong to a chunked body.
