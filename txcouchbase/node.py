@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
-from couchbase.protocol.constants import RESPONSE_MAGICS, Magic, ServerOpcode
-from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
+from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.constants import Magic, ServerOpcode
+from couchbase.protocol.frames import HEADER, Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.operations import client_error, complete, downgrade, head
 from couchbase.protocol.plans import Compute, Exchange, Pause
@@ -51,7 +52,7 @@ class NodeProtocol(Protocol):
         self._answered = answered
         self._pushed = pushed
         self._writable = writable
-        self._reader = FrameReader(magics=RESPONSE_MAGICS)
+        self._reader = AnswerReader()
         self._out: list[bytes] = []
         self._flushing: Any = None
         self._reading = False
@@ -194,24 +195,14 @@ class NodeProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Complete the operations whose answers arrived, then send what they gave rise to."""
         reader = self._reader
-        take = self.pending.pop
         self._reading = True
         try:
-            for frame in reader.feed(data):
-                call = take(frame[4], None)
-                if call is None or frame[0] == _SERVER_REQUEST:
-                    self._other(call, frame)
-                    continue
-                call.pending = None
-                if frame[2]:
-                    self._refused(call, frame)
-                    continue
-                try:
-                    result = call.operation[4](call, frame)
-                except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
-                    self._undecodable(call, error)
-                    continue
-                call.succeed(result)
+            pairs = iter(reader.feed(data, self.pending))
+            for call, result in zip(pairs, pairs, strict=True):
+                if call is None:
+                    self._other(result)
+                else:
+                    call.succeed(result)
         finally:
             self._reading = False
         self._flush()
@@ -220,7 +211,15 @@ class NodeProtocol(Protocol):
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
-    def _refused(self, call: Call, frame: Frame) -> None:
+    def _answered_by(self, call: Call, frame: Frame) -> None:
+        if not frame.specific:
+            try:
+                result = complete(call, frame)
+            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                self._undecodable(call, error)
+            else:
+                call.succeed(result)
+            return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
@@ -243,14 +242,21 @@ class NodeProtocol(Protocol):
             error.operation = call.operation.name
         call.fail(error)
 
-    def _other(self, call: Call | None, frame: Frame) -> None:
-        """Handle a frame that answers no operation."""
+    def _other(self, found: Frame | Undecodable) -> None:
+        """Handle what is no plain success."""
+        if isinstance(found, Undecodable):
+            self._undecodable(*found)
+            return
+        frame = found
         if frame.magic == _SERVER_REQUEST:
-            if call is not None:
-                # The server's numbers are its own: this call is still waiting.
-                self.pending[frame.opaque] = call
+            # The server's numbers are its own.
             if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
                 self._pushed(self, frame.value)
+            return
+        call = self.pending.pop(frame.opaque, None)
+        if call is not None:
+            call.pending = None
+            self._answered_by(call, frame)
             return
         listener = self._questions.pop(frame.opaque, None)
         if listener is not None and listener(frame):
