@@ -29,16 +29,14 @@ class Call(Request):
         "opaque",
         "pending",
         "result",
-        "sent",
     )
 
     batch: Batch
     """The calls that it is waited for with."""
     opaque: int
     pending: dict[int, Call] | None
-    """The table of the connection that waits for the answer, ``None`` while none does."""
-    sent: bool
-    """Whether it was handed to a connection, so that the server may carry it out."""
+    """The table of the connection that it was handed to, so that the server may carry it out; ``None``
+    before, and again when that connection is lost or the operation put off."""
     done: bool
     result: Any
     """What came of it, ``None`` if it failed."""
@@ -57,7 +55,7 @@ class Call(Request):
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
-        self.quiet = self.sent = self.done = False
+        self.quiet = self.done = False
         self.replica = self.decode_value = self.pending = self.ended = self.result = self.error = None
 
     def succeed(self, result: Any) -> None:
@@ -82,7 +80,9 @@ class Call(Request):
         """Leave the table of the connection that waits for the answer, which is ignored then."""
         pending = self.pending
         if pending is not None:
-            pending.pop(self.opaque, None)
+            # Once answered it is not there any more; its number may even be another's.
+            if pending.get(self.opaque) is self:
+                del pending[self.opaque]
             self.pending = None
 
     def another(self) -> Call:

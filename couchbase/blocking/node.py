@@ -96,7 +96,6 @@ class Node:
         self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
         call.opaque = opaque
         call.pending = pending = self.pending
-        call.sent = True
         pending[opaque] = call
         out = self._out
         if not out:
