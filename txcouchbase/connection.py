@@ -26,7 +26,7 @@ from couchbase.protocol.handshake import Credentials
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from couchbase.transcoder import check_format
 from couchbase.user_constants import LOCKMODE_NONE
-from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
+from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
 from txcouchbase.enduring import DURABLE, Endurance
@@ -38,6 +38,7 @@ from txcouchbase.views import BatchedView, ViewMethods
 
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
+_new_result: Any = AsyncResult.__new__
 _OPTIONS = frozenset({"network", "certpath"})
 
 
@@ -80,6 +81,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     """
 
     _request_type: type[Any] = AsyncCall
+    _member_type: type[Any] = GroupCall
     _cluster: Any
     _waits = False
     """Whether operations may be given before the connection is up."""
@@ -257,8 +259,9 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             durability = self._by_context(request)
         if not self._up:
             raise _not_up()
-        answer = request.async_result = AsyncResult()
-        answer._remaining = 1
+        # AsyncResult.__init__, by hand.
+        answer = request.async_result = _new_result(AsyncResult)
+        answer.all_ok = answer._remaining = 1
         if durability is None and request.replica is None:
             turn = self._turn
             given = turn.given
@@ -288,22 +291,18 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         if not self._up:
             raise _not_up()
         answer, group = self._new_group(len(requests))
-        calls = group.calls = [self._member(request, group) for request in requests]
+        if type(requests[0]) is not GroupCall:
+            requests = [member_of(request) for request in requests]
+        calls: Sequence[GroupCall] = requests
+        for call in calls:
+            call.group = group
+        group.calls = calls
         if durability is None and requests[0].replica is None:
             self._turn.give_all(calls)
         else:
             for call in calls:
                 self._send(call, durability)
         return answer
-
-    @staticmethod
-    def _member(request: Any, group: Group) -> GroupCall:
-        call = GroupCall(request.operation, request.key, request.key_bytes)
-        call.extras, call.value, call.framing = request.extras, request.value, request.framing
-        call.cas, call.quiet, call.replica = request.cas, request.quiet, request.replica
-        call.decode_value = request.decode_value
-        call.group = group
-        return call
 
     @inlineCallbacks
     def _any_replica(self, call: Call) -> Generator[Any, Any, None]:

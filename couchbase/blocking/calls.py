@@ -48,15 +48,24 @@ class Call(Request):
     ended: Callable[[Call], None] | None
     """Told when the call is over, however it ends."""
 
-    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        key: Any,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
         # Request.__init__, by hand: every operation comes through here.
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
-        self.quiet = self.done = False
-        self.replica = self.decode_value = self.pending = self.ended = self.result = self.error = None
+        self.quiet = quiet
+        self.decode_value = decode_value
+        self.done = False
+        self.replica = self.pending = self.ended = self.result = self.error = None
 
     def succeed(self, result: Any) -> None:
         """End with a result."""

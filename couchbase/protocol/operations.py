@@ -56,8 +56,9 @@ class Operation(NamedTuple):
     """Whether an answer that never came leaves the document in doubt."""
     result: type[Result]
     """What a failed operation leaves in ``all_results``."""
-    decode: Callable[[Request, Frame], Any]
-    """From a successful response to a result."""
+    decode: Callable[[Request, int, bytes, int, int, int], Any]
+    """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
+    the response, and where in them its extras begin, its value begins (there is no key) and its value ends."""
 
 
 class Request:
@@ -97,14 +98,22 @@ class Request:
     vbucket: int
     """The vbucket it was last sent to; set by the driver's routing."""
 
-    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        key: Any,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = 0
-        self.quiet = False
-        self.replica = self.decode_value = None
+        self.quiet = quiet
+        self.replica = None
+        self.decode_value = decode_value
 
 
 def head(request: Request, vbucket: int, opaque: int) -> bytes:
