@@ -29,6 +29,7 @@ from couchbase.user_constants import LOCKMODE_NONE
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
+from txcouchbase.direct import Direct
 from txcouchbase.enduring import DURABLE, Endurance
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
@@ -228,6 +229,13 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         deferred: Deferred[Any] = Deferred()
         async_result.set_callbacks(deferred.callback, lambda _, kind, error, trace: deferred.errback(error))
         return deferred
+
+    def direct(self) -> Direct:
+        """Return the operations on single documents without Deferreds and AsyncResults.
+
+        For programs to which each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
+        """
+        return Direct(self, self._turn)
 
     # --- how operations are carried out ----------------------------------------------------
 
