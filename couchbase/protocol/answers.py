@@ -84,7 +84,6 @@ class AnswerReader:
                 try:
                     result = call.operation[4](call, cas, data, begin, begin + extras_length, end)
                 except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
-                    call.pending = None
                     add(None)
                     add(Undecodable(call, error))
                 else:
