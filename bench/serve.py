@@ -1,6 +1,7 @@
 """The servers that are measured, each in a process of its own.
 
     python -m bench.serve node
+    python -m bench.serve stub
     python -m bench.serve gateway [CONNECTION_STRING]
     python -m bench.serve klein
     python -m bench.serve resource
@@ -45,6 +46,14 @@ def node() -> Deferred[tuple[str, Any]]:
 
     embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
     return embedded.start().addCallback(lambda _: (embedded.connection_string, embedded.stop))
+
+
+def stub() -> tuple[str, Any]:
+    """Listen with the key-value server of prepared answers; returns (address, stop)."""
+    from bench.stub import Stub
+
+    port = reactor.listenTCP(0, Factory.forProtocol(Stub), interface="127.0.0.1")
+    return f"couchbase://127.0.0.1:{port.getHost().port}", port.stopListening
 
 
 def views() -> Deferred[tuple[str, Any]]:
@@ -220,6 +229,7 @@ def start(role: str, *arguments: str) -> Any:
     try:
         started: Any = {
             "node": node,
+            "stub": stub,
             "gateway": gateway,
             "klein": klein,
             "resource": lambda: serve(Plain()),

@@ -13,18 +13,30 @@ from couchbase import arguments
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
 from couchbase.protocol.operations import Operation, Request
-from couchbase.transcoder import check_format, check_key_length, decode_value, encode_key, encode_value
+from couchbase.transcoder import (
+    RawTranscoder,
+    check_format,
+    check_key_length,
+    decode_value,
+    encode_key,
+    encode_value,
+)
 from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON
+
+SHORT_KEY = 62
+"""Texts of so many characters are within the limit of a key, however many bytes each takes."""
 
 
 class Codec:
     """Settings of a connection, and what its driver provides.
 
-    A driver provides ``_request_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
+    A driver provides ``_request_type``, ``_member_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
     ``_submit_observe`` and ``_submit_stats``.
     """
 
     _request_type: type[Any] = Request
+    _member_type: type[Any] = Request
+    """What :meth:`_members` makes; a driver whose multi operations take the same requests leaves it alone."""
 
     _quiet = False
     _default_format: Any = FMT_JSON
@@ -34,6 +46,8 @@ class Codec:
     _decoder: Any = staticmethod(decode_value)
     # The same for ``no_format``.
     _bytes_decoder: Any = None
+    # Type of keys that need no more than their length checked, and how they are encoded is known.
+    _key_type: type[Any] | None = str
     _keys_as_given = True
 
     # --- what a driver provides ------------------------------------------------------------
@@ -91,7 +105,10 @@ class Codec:
 
     @property
     def transcoder(self) -> Any:
-        """Object that encodes and decodes keys and values; ``None`` for the built-in rules."""
+        """Object that encodes and decodes keys and values; ``None`` for the built-in rules.
+
+        With a :class:`couchbase.transcoder.RawTranscoder` keys and values are bytes that pass as they are.
+        """
         return self._transcoder
 
     @transcoder.setter
@@ -114,13 +131,9 @@ class Codec:
     def _encode_key(self, key: Any) -> bytes:
         transcoder = self._transcoder
         if transcoder is None:
-            # The common case inline: a short text is all that most programs ever pass.
-            if type(key) is str and 0 < len(key) <= 62:
-                try:
-                    return key.encode()
-                except UnicodeEncodeError:
-                    pass
             return encode_key(key)
+        if type(transcoder) is RawTranscoder:
+            return transcoder.encode_key(key)
         encoded = _ask(transcoder, "encode_key", key)
         if not isinstance(encoded, bytes) or not encoded:
             raise ValueFormatError.pyexc("encode_key must return bytes that are not empty", obj=encoded)
@@ -131,6 +144,8 @@ class Codec:
         transcoder = self._transcoder
         if transcoder is None:
             return encode_value(value, self._default_format if format is None else check_format(format))
+        if type(transcoder) is RawTranscoder:
+            return transcoder.encode_value(value, format)
         encoded = _ask(transcoder, "encode_value", value, self._default_format if format is None else format)
         if (
             not isinstance(encoded, tuple)
@@ -143,14 +158,22 @@ class Codec:
         return encoded
 
     def _choose_decoder(self) -> None:
-        self._keys_as_given = self._transcoder is None and not self._data_passthrough
-        if self._data_passthrough:
+        transcoder = self._transcoder
+        # Read by every operation, so not left to the class.
+        self._request_type = type(self)._request_type
+        self._key_type = None
+        self._keys_as_given = False
+        if type(transcoder) is RawTranscoder:
+            self._key_type, self._keys_as_given = bytes, True
+        elif transcoder is None and not self._data_passthrough:
+            self._key_type, self._keys_as_given = str, True
+        if self._data_passthrough or type(transcoder) is RawTranscoder:
             self._decoder = self._bytes_decoder = None
-        elif self._transcoder is None:
+        elif transcoder is None:
             self._decoder, self._bytes_decoder = decode_value, None
         else:
-            self._decoder = _TranscoderDecoder(self._transcoder)
-            self._bytes_decoder = _TranscoderDecoder(self._transcoder, FMT_BYTES)
+            self._decoder = _TranscoderDecoder(transcoder)
+            self._bytes_decoder = _TranscoderDecoder(transcoder, FMT_BYTES)
 
     def _result_key(self, encoded: bytes) -> Any:
         """Return the key that results carry, where it is not simply what the caller gave."""
@@ -166,12 +189,47 @@ class Codec:
         return key
 
     def _request(self, operation: Operation, key: Any) -> Any:
-        if type(key) is ItemTarget:
+        kind = type(key)
+        # The common case first: a short text (or, raw, short bytes) is all that most programs ever pass.
+        if kind is self._key_type and 0 < len(key) <= SHORT_KEY:
+            if kind is bytes:
+                return self._request_type(operation, key, key)
+            try:
+                return self._request_type(operation, key, key.encode())
+            except UnicodeEncodeError:
+                pass  # Refused below, in the SDK's words.
+        if kind is ItemTarget:
             operation, key = filling(operation, key.item), key.key
         encoded = self._encode_key(key)
         if not self._keys_as_given:
             key = self._result_key(encoded)
         return self._request_type(operation, key, encoded)
+
+    def _members(
+        self, operation: Operation, keys: Sequence[Any], quiet: bool, decode_value: Any
+    ) -> list[Any]:
+        """Return requests of a multi operation that differ in their keys only."""
+        make, kind = self._member_type, self._key_type
+        members: list[Any] = []
+        add = members.append
+        for key in keys:
+            if type(key) is kind and 0 < len(key) <= SHORT_KEY:
+                try:
+                    add(make(operation, key, key if kind is bytes else key.encode(), quiet, decode_value))
+                    continue
+                except UnicodeEncodeError:
+                    pass  # Refused below, in the SDK's words.
+            encoded = self._encode_key(key)
+            add(
+                make(
+                    operation,
+                    key if self._keys_as_given else self._result_key(encoded),
+                    encoded,
+                    quiet,
+                    decode_value,
+                )
+            )
+        return members
 
     def _quiet_for(self, quiet: Any) -> bool:
         return self._quiet if quiet is None else bool(quiet)

@@ -63,21 +63,11 @@ class Commands(StoreCommands):
         silent = self._quiet_for(quiet)
         decoder = self._bytes_decoder if no_format else self._decoder
         common = arguments.check_ttl(ttl)
-        requests = []
         if not common and not isinstance(keys, (dict, ItemCollection)):
             # The common case: nothing is different from key to key.
-            make: Any = self._request_type
-            encode = self._encode_key
-            as_given = self._keys_as_given
-            for key in arguments.key_collection(keys):
-                if as_given:
-                    request = make(operations.GET, key, encode(key))
-                else:
-                    request = self._request(operations.GET, key)
-                request.quiet = silent
-                request.decode_value = decoder
-                requests.append(request)
-            return self._submit_multi(requests)
+            collected = arguments.key_collection(keys)
+            return self._submit_multi(self._members(operations.GET, collected, silent, decoder))
+        requests = []
         for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",)):
             expiry = _own_or_common_ttl(options, common)
             request = self._request(operations.GET_AND_TOUCH if expiry else operations.GET, key)

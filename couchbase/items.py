@@ -238,8 +238,8 @@ def filling(operation: Operation, item: Any) -> Operation:
     """Return the operation with ``item`` as what its answer, or its failure, is put into."""
     decode: Callable[..., Any] = operation.decode
 
-    def into_item(request: Any, frame: Any) -> Any:
-        fill(item, decode(request, frame))
+    def into_item(request: Any, *answer: Any) -> Any:
+        fill(item, decode(request, *answer))
         return item
 
     def failed(code: int) -> Any:

@@ -45,7 +45,7 @@ class Parking:
 
     def put_off(self, node: Any, call: Any, frame: Frame, action: Action) -> None:
         """Take an operation back that a node did not carry out."""
-        call.sent = False
+        call.pending = None
         call.last_status = frame.specific
         if action is Action.REMAP:
             before = self.map

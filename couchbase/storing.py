@@ -11,7 +11,7 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
 from couchbase.protocol import operations
 from couchbase.protocol.durability import check_count
-from couchbase.protocol.operations import Operation
+from couchbase.protocol.operations import Operation, store_extras
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 
 _APPENDABLE = (FMT_UTF8, FMT_BYTES)
@@ -48,7 +48,9 @@ class StoreCommands(Codec):
         :raises NotFoundError: a CAS is given and the document is missing.
         """
         request = self._store_request(operations.SET, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+        if persist_to or replicate_to or durability_level or preserve_expiry:
+            return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+        return self._submit(request)
 
     def add(
         self,
@@ -196,7 +198,7 @@ class StoreCommands(Codec):
     ) -> Any:
         request = self._request(operation, key)
         request.value, flags = self._encode_value(value, format)
-        request.extras = operations.store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
+        request.extras = store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
         if cas != 0:
             request.cas = arguments.check_cas(cas)
         return request
@@ -282,7 +284,7 @@ class StoreCommands(Codec):
             if durability_level not in (0, 1, 2, 3):
                 raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
             # Official clients leave the server nine tenths of the operation's timeout.
-            timeout_ms = int(self._operation_timeout() * 900)
+            timeout_ms = int(self._operation_timeout() * 900) if durability_level else 0
             request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
         if persist_to or replicate_to:
             return self._submit(request, _durability(persist_to, replicate_to))

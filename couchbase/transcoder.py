@@ -270,6 +270,49 @@ def _pickles(format: Any) -> bool:
     return isinstance(format, int) and bool(format & FMT_PICKLE) and not format & (FMT_UTF8 | FMT_BYTES)
 
 
+class RawTranscoder:
+    """Keys and values are bytes, and pass as they are; ``format`` is the 32 bits of flags to store.
+
+    For programs that only hand documents on. It costs nothing: a connection knows this very class (no
+    subclass), and does what its methods do without asking it. Results carry the key that was given, the
+    bytes of the value, and the flags as they are stored; nothing is ever unpickled. Beyond SDK 1.2.
+    """
+
+    def encode_key(self, key: Any) -> bytes:
+        """Return the key.
+
+        :raises ValueFormatError: not ``bytes``.
+        :raises ArgumentError: empty, or over 250 bytes.
+        """
+        if type(key) is not bytes:
+            raise ValueFormatError.pyexc(f"a raw key must be bytes, not {type(key).__name__}", obj=key)
+        if not key:
+            raise ArgumentError.pyexc("a key must not be empty", obj=key)
+        check_key_length(key)
+        return key
+
+    def decode_key(self, key: bytes) -> bytes:
+        """Return the key."""
+        return key
+
+    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+        """Return the value with its flags, 0 for ``None``.
+
+        :raises ValueFormatError: not ``bytes``, or flags that are no number of 32 bits.
+        """
+        if type(value) is not bytes:
+            raise ValueFormatError.pyexc(f"a raw value must be bytes, not {type(value).__name__}", obj=value)
+        if format is None:
+            return value, 0
+        if type(format) is not int or not 0 <= format < 2**32:
+            raise ValueFormatError.pyexc("the flags of a raw value must be a number of 32 bits", obj=format)
+        return value, format
+
+    def decode_value(self, value: bytes, flags: int) -> bytes:
+        """Return the value."""
+        return value
+
+
 class TranscoderPP:
     """The sample transcoder of SDK 1.2, in plain Python: a base for one's own.
 

@@ -35,16 +35,14 @@ class Call(Request):
         "last_status",
         "opaque",
         "pending",
-        "sent",
     )
 
     deadline: float
     """Instant of the clock at which the caller gives up."""
     opaque: int
     pending: dict[int, Call] | None
-    """The table of the connection that waits for the answer, ``None`` while none does."""
-    sent: bool
-    """Whether it was handed to a connection, so that the server may carry it out."""
+    """The table of the connection that it was handed to, so that the server may carry it out; ``None``
+    before, and again when that connection is lost or the operation put off."""
     done: bool
     attempts: int
     """How often it was put off because of a temporary failure."""
@@ -56,15 +54,24 @@ class Call(Request):
     ended: Callable[[Call], None] | None
     """Told when the call is over, however it ends."""
 
-    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        key: Any,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
         # Request.__init__, by hand: every operation comes through here.
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
-        self.quiet = self.sent = self.done = False
-        self.replica = self.decode_value = self.pending = self.following = self.ended = None
+        self.quiet = quiet
+        self.decode_value = decode_value
+        self.done = False
+        self.replica = self.pending = self.following = self.ended = None
 
     def succeed(self, result: Any) -> None:
         """End with a result."""
@@ -83,7 +90,9 @@ class Call(Request):
         """Leave the table of the connection that waits for the answer, which is ignored then."""
         pending = self.pending
         if pending is not None:
-            pending.pop(self.opaque, None)
+            # Once answered it is not there any more; its number may even be another's.
+            if pending.get(self.opaque) is self:
+                del pending[self.opaque]
             self.pending = None
 
     def abandon(self) -> None:
@@ -176,9 +185,23 @@ class GroupCall(Call):
         following = self.following
         if following is not None and following(self, result):
             return
-        if not self.done:
-            self._end()
-            self.group.add(self.key, result, None)
+        if self.done:
+            return
+        self.done = True
+        if self.ended is not None:
+            self.ended(self)
+        # Group.add, by hand, for what is nearly every answer.
+        group = self.group
+        results = group.results
+        key = self.key
+        left = group.remaining - 1
+        if result._rc or not left or key in results:
+            group.add(key, result, None)
+            return
+        group.remaining = left
+        if group.counted:
+            results._remaining = left  # type: ignore[attr-defined]
+        results[key] = result
 
     def fail(self, error: BaseException) -> None:
         """Add a failed result to the group's."""
@@ -191,6 +214,14 @@ class GroupCall(Call):
             self.group.add(self.key, result, error)
 
 
+def member_of(request: Request) -> GroupCall:
+    """Return a request as one of a multi operation's."""
+    call = GroupCall(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
+    call.extras, call.value, call.framing = request.extras, request.value, request.framing
+    call.cas, call.replica = request.cas, request.replica
+    return call
+
+
 class Group:
     """The calls of one multi operation, and where their results gather.
 
@@ -198,7 +229,7 @@ class Group:
     :param finish: called once, when the last is in, with the first error or ``None``.
     """
 
-    __slots__ = ("_finish", "calls", "error", "remaining", "results")
+    __slots__ = ("_finish", "calls", "counted", "error", "remaining", "results")
 
     def __init__(
         self,
@@ -207,6 +238,8 @@ class Group:
         finish: Callable[[MultiResult, BaseException | None], None],
     ) -> None:
         self.results = results
+        # Whether the results, too, say how many are still to come.
+        self.counted = isinstance(results, AsyncResult)
         self.remaining = count
         self.calls: Sequence[Call] = ()
         self.error: BaseException | None = None
@@ -223,8 +256,8 @@ class Group:
         if error is not None and (self.error is None or _goes_before(error, self.error)):
             self.error = error
         self.remaining -= 1
-        if isinstance(results, AsyncResult):
-            results._remaining = self.remaining
+        if self.counted:
+            results._remaining = self.remaining  # type: ignore[attr-defined]
         if not self.remaining:
             if self.error is not None:
                 results.all_ok = 0

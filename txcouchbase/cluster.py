@@ -30,6 +30,7 @@ from txcouchbase.calls import Call
 from txcouchbase.link import Backlog, Link, refusal
 from txcouchbase.node import NodeProtocol, network_error
 from txcouchbase.streaming import ConfigStream
+from txcouchbase.turn import Turn
 
 _log = Logger()
 
@@ -98,6 +99,7 @@ class ClusterClient(Parking):
         self._poll: Any = None
         self._attempt: Deferred[Any] | None = None
         self._stream: ConfigStream | None = None
+        self.turn = Turn(reactor, self.submit, self._parked, self._watch_time)
 
     # --- connecting ------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class ClusterClient(Parking):
     @inlineCallbacks
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
-        protocol = NodeProtocol(self.reactor, self.put_off, self._pushed, self._set_writable)
+        protocol = NodeProtocol(self.reactor, self.put_off, self._pushed, self._set_writable, self.turn)
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             trust = platformTrust() if self.trust_root is None else self.trust_root
@@ -247,11 +249,13 @@ class ClusterClient(Parking):
 
     def _reroute(self) -> None:
         cluster = self.map
-        if cluster is None or not cluster.rows:
+        if cluster is None or not cluster.rows or self.closed:
             return
         senders = [link.sender if link is not None else self._no_active for link in self._servers]
         self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
         self._vbuckets = len(self._route)
+        direct = [link.direct if link is not None else None for link in self._servers]
+        self.turn.set_route([direct[row[0]] if row[0] >= 0 else None for row in cluster.rows])
 
     def _changed(self, link: Link) -> None:
         self._reroute()
@@ -312,8 +316,7 @@ class ClusterClient(Parking):
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
-        if self._sweep is None and not self.closed:
-            self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)
+        self._watch_time()
         key = call.key_bytes
         if not self._route or self.closed or call.replica is not None:
             self._submit_specially(call)
@@ -365,6 +368,10 @@ class ClusterClient(Parking):
 
     # --- time ------------------------------------------------------------------------------
 
+    def _watch_time(self) -> None:
+        if self._sweep is None and not self.closed:
+            self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)
+
     def _sweep_now(self) -> None:
         now = self.seconds()
         for call in self._queue.expired(now):
@@ -391,7 +398,7 @@ class ClusterClient(Parking):
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
 
     def _time_out(self, call: Call, link: Link | None = None) -> None:
-        sent = call.sent
+        sent = call.pending is not None
         call.leave()
         if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
             error = error_for(call, call.last_status)
@@ -465,7 +472,7 @@ class ClusterClient(Parking):
             self._attempt.cancel()
         if self._stream is not None:
             self._stream.stop()
-        waiting = [*self._queue.take(), *self._repeats.values()]
+        waiting = [*self._queue.take(), *self._repeats.values(), *self.turn.close()]
         self._repeats.clear()
         for link in self.links.values():
             waiting += link.close()

@@ -26,17 +26,20 @@ from couchbase.protocol.handshake import Credentials
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from couchbase.transcoder import check_format
 from couchbase.user_constants import LOCKMODE_NONE
-from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback
+from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
+from txcouchbase.direct import Direct
 from txcouchbase.enduring import DURABLE, Endurance
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.node import network_error
+from txcouchbase.turn import MAX_GIVEN
 from txcouchbase.views import BatchedView, ViewMethods
 
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
+_new_result: Any = AsyncResult.__new__
 _OPTIONS = frozenset({"network", "certpath"})
 
 
@@ -79,6 +82,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     """
 
     _request_type: type[Any] = AsyncCall
+    _member_type: type[Any] = GroupCall
     _cluster: Any
     _waits = False
     """Whether operations may be given before the connection is up."""
@@ -143,7 +147,6 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         if default_format is not None:
             self.default_format = check_format(default_format, "default_format")
         self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
-        self.timeout = 2.5 if timeout is None else timeout
         certpath = certpath or address.options.get("certpath")
         self._lock, self._unlock_gil = None, False
         self._cluster = self._client = ClusterClient(
@@ -156,8 +159,11 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
-        self._submit_call: Callable[[Call], None] = self._client.submit if self._waits else _too_early
-        self._seconds = self._client.seconds
+        self._turn = self._client.turn
+        self.timeout = 2.5 if timeout is None else timeout
+        self._up = self._waits
+        # Read by every operation, so not left to the class.
+        self._dur_persist_to = self._dur_replicate_to = 0
         self._http = HttpService(self._client)
         self._events = ConnectionEvents(reactor)
         weakref.finalize(self, self._events.destroyed, self._client, self._http).atexit = False
@@ -166,6 +172,16 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         self._client.bootstrap().addBoth(_bootstrapped, weakref.ref(self), self._events.connect)
 
     # --- settings and state ----------------------------------------------------------------
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take, its repetitions included."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, value: Any) -> None:
+        Async.timeout.fset(self, value)  # type: ignore[attr-defined]
+        self._turn.set_timeout(self._timeout)
 
     @property
     def server_nodes(self) -> list[str]:
@@ -214,10 +230,19 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         async_result.set_callbacks(deferred.callback, lambda _, kind, error, trace: deferred.errback(error))
         return deferred
 
+    def direct(self) -> Direct:
+        """Return the operations on single documents without Deferreds and AsyncResults.
+
+        For programs to which each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
+        """
+        return Direct(self, self._turn)
+
     # --- how operations are carried out ----------------------------------------------------
 
     def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
-        call.deadline = self._seconds() + self._timeout
+        # What was given before goes first.
+        self._turn.drain()
+        call.deadline = self._client.seconds() + self._timeout
         if wanted is not None:
             timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
             endurance = Endurance(
@@ -226,10 +251,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             call.following = endurance
             if self._client.map is not None and not self._client.closed and not endurance.before(call):
                 return
-        if call.replica == -1 and self._submit_call is not _too_early:
+        if call.replica == -1:
             self._any_replica(call)
         else:
-            self._submit_call(call)
+            self._client.submit(call)
 
     def _by_context(self, request: Any) -> tuple[int, int] | None:
         """Return what a durability context requires of an operation that requires nothing itself."""
@@ -240,13 +265,19 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         if durability is None and (self._dur_persist_to or self._dur_replicate_to):
             durability = self._by_context(request)
-        answer = request.async_result = AsyncResult()
-        answer._remaining = 1
-        if durability is not None or request.replica is not None:
-            self._send(request, durability)
+        if not self._up:
+            raise _not_up()
+        # AsyncResult.__init__, by hand.
+        answer = request.async_result = _new_result(AsyncResult)
+        answer.all_ok = answer._remaining = 1
+        if durability is None and request.replica is None:
+            turn = self._turn
+            given = turn.given
+            if not given or len(given) >= MAX_GIVEN:
+                turn.wake()
+            given.append(request)
         else:
-            request.deadline = self._seconds() + self._timeout
-            self._submit_call(request)
+            self._send(request, durability)
         return answer
 
     def _new_group(self, count: int) -> tuple[Any, Group]:
@@ -265,20 +296,21 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
         if durability is None and (self._dur_persist_to or self._dur_replicate_to):
             durability = self._by_context(requests[0])
+        if not self._up:
+            raise _not_up()
         answer, group = self._new_group(len(requests))
-        calls = group.calls = [self._member(request, group) for request in requests]
+        if type(requests[0]) is not GroupCall:
+            requests = [member_of(request) for request in requests]
+        calls: Sequence[GroupCall] = requests
         for call in calls:
-            self._send(call, durability)
+            call.group = group
+        group.calls = calls
+        if durability is None and requests[0].replica is None:
+            self._turn.give_all(calls)
+        else:
+            for call in calls:
+                self._send(call, durability)
         return answer
-
-    @staticmethod
-    def _member(request: Any, group: Group) -> GroupCall:
-        call = GroupCall(request.operation, request.key, request.key_bytes)
-        call.extras, call.value, call.framing = request.extras, request.value, request.framing
-        call.cas, call.quiet, call.replica = request.cas, request.quiet, request.replica
-        call.decode_value = request.decode_value
-        call.group = group
-        return call
 
     @inlineCallbacks
     def _any_replica(self, call: Call) -> Generator[Any, Any, None]:
@@ -294,7 +326,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
                 attempt.deadline = call.deadline
                 answer: Deferred[Any] = Deferred(attempt.cancelled)
                 attempt.deferred = answer
-                self._submit_call(attempt)
+                self._client.submit(attempt)
                 try:
                     result = yield answer
                 except CouchbaseError as missed:
@@ -312,7 +344,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _told(self, error: BaseException | None) -> None:
         """Connecting ended."""
         if error is None:
-            self._submit_call = self._client.submit
+            self._up = True
         if self._conncb is not None:
             self._conncb(error)
 
@@ -326,7 +358,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
         :param work: gives a Deferred of key -> result or exception.
         """
-        if self._submit_call is _too_early:
+        if not self._up:
             raise _not_up()
         answer, group = self._new_group(len(keys))
         if single:
@@ -428,7 +460,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         return self._finish_with(work, names, single, operations.ENDURE)
 
     def _submit_stats(self, groups: Sequence[str]) -> Any:
-        if self._submit_call is _too_early:
+        if not self._up:
             raise _not_up()
         answer, call = self._new_call(operations.STATS, None)
         self._ready().addCallbacks(
@@ -539,8 +571,11 @@ class Connection(TxAsyncConnection):
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
         if durability is None and request.replica is None:
-            request.deadline = self._seconds() + self._timeout
-            self._submit_call(request)
+            turn = self._turn
+            given = turn.given
+            if not given or len(given) >= MAX_GIVEN:
+                turn.wake()
+            given.append(request)
         else:
             self._send(request, durability)
         return answer
@@ -599,11 +634,6 @@ def _early(connection: Any, method: Callable[..., Any], /, *args: Any, **kwargs:
 def _not_up() -> CouchbaseError:
     code = rc.CLIENT_ETMPFAIL
     return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": "the connection is not up yet"})
-
-
-def _too_early(call: Call) -> None:
-    """Stand in for submitting until the connection is up."""
-    raise _not_up()
 
 
 def _trust_root(path: str) -> Any:

@@ -109,9 +109,13 @@ class Link:
     @property
     def sender(self) -> Callable[[Call, int], None]:
         """What takes a call and its vbucket now: the connection, or the backlog."""
-        if self.protocol is not None and not self._paused:
-            return self.protocol.send
-        return self._wait
+        protocol = self.direct
+        return self._wait if protocol is None else protocol.send
+
+    @property
+    def direct(self) -> NodeProtocol | None:
+        """The connection, if it can send now."""
+        return None if self._paused else self.protocol
 
     def _wait(self, call: Call, vbucket: int) -> None:
         call.vbucket = vbucket

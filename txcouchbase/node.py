@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import threads
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -14,13 +14,17 @@ from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
-from couchbase.protocol.constants import RESPONSE_MAGICS, Magic, ServerOpcode
-from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
+from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.constants import Magic, ServerOpcode
+from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.operations import client_error, complete, downgrade, head
 from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.statuses import Action, action_for
 from txcouchbase.calls import Call
+
+if TYPE_CHECKING:
+    from txcouchbase.turn import Turn
 
 _log = Logger()
 
@@ -38,6 +42,7 @@ class NodeProtocol(Protocol):
         retried, or sent elsewhere; the call has left this connection by then.
     :param pushed: called with (protocol, configuration bytes) when the server pushes a map.
     :param writable: called with (protocol, bool) when the peer stops and starts taking bytes.
+    :param turn: holds what is given while answers are handed out.
     """
 
     def __init__(
@@ -46,16 +51,20 @@ class NodeProtocol(Protocol):
         answered: Callable[[NodeProtocol, Call, Frame, Action], None],
         pushed: Callable[[NodeProtocol, bytes], None],
         writable: Callable[[NodeProtocol, bool], None],
+        turn: Turn,
     ) -> None:
         self._reactor = reactor
         self._answered = answered
         self._pushed = pushed
         self._writable = writable
-        self._reader = FrameReader(magics=RESPONSE_MAGICS)
-        self._out: list[bytes] = []
+        self._turn = turn
+        self._reader = AnswerReader()
+        self.out: list[bytes] = []
+        """What leaves with the next :meth:`flush`."""
         self._flushing: Any = None
         self._reading = False
-        self._opaque = 0
+        self.opaque = 0
+        """The number of the last request."""
         self._is_tcp = False
         self.pending: dict[int, Call] = {}
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
@@ -67,42 +76,23 @@ class NodeProtocol(Protocol):
     # --- operations ------------------------------------------------------------------------
 
     def send(self, call: Call, vbucket: int) -> None:
-        """Put an operation on the wire by the end of this reactor turn."""
+        """Put one operation on the wire by the end of this reactor turn.
+
+        For what takes a way of its own; nearly all operations come by way of :mod:`txcouchbase.turn`.
+        """
         pending = self.pending
         if len(pending) >= MAX_PENDING:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, f"{MAX_PENDING} operations wait for this node"))
             return
-        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
+        self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
         call.opaque = opaque
         call.pending = pending
-        call.sent = True
         pending[opaque] = call
-        out = self._out
-        if not out and not self._reading:
-            self._schedule()
-        if call.framing:
-            out.append(head(call, vbucket, opaque))
-        else:
-            # head(), by hand: this is the path of nearly every operation.
-            key, extras, value = call.key_bytes, call.extras, call.value
-            call.vbucket = vbucket
-            size, more = len(key), len(extras)
-            out.append(
-                HEADER.pack(
-                    0x80,
-                    call.operation[1],
-                    size,
-                    more,
-                    0,
-                    vbucket,
-                    size + more + len(value),
-                    opaque,
-                    call.cas,
-                )
-            )
-            out.append(extras + key if more else key)
+        if not self.out:
+            self.schedule()
+        self.out.append(head(call, vbucket, opaque))
         if call.value:
-            out.append(call.value)
+            self.out.append(call.value)
 
     def ask(self, opcode: int, listener: Callable[[Frame | None], bool], **fields: Any) -> int:
         """Send a request of the driver's own; returns its number, for :meth:`forget`.
@@ -113,11 +103,11 @@ class NodeProtocol(Protocol):
         if self.is_lost:
             listener(None)
             return -1
-        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
+        self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
         self._questions[opaque] = listener
-        if not self._out and not self._reading:
-            self._schedule()
-        self._out.append(encode_request(opcode, opaque=opaque, **fields))
+        if not self.out:
+            self.schedule()
+        self.out.append(encode_request(opcode, opaque=opaque, **fields))
         return opaque
 
     def forget(self, number: int) -> None:
@@ -135,16 +125,18 @@ class NodeProtocol(Protocol):
         number = self.ask(opcode, listener, **fields)
         return answer
 
-    def _schedule(self) -> None:
-        if self._flushing is None:
+    def schedule(self) -> None:
+        """See to it that what is to be sent leaves in the next turn at the latest."""
+        if self._flushing is None and not self._reading:
             self._flushing = self._reactor.callLater(0, self._flush_later)
 
     def _flush_later(self) -> None:
         self._flushing = None
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
-        out = self._out
+    def flush(self) -> None:
+        """Send what is to be sent, in one write."""
+        out = self.out
         if out and not self.is_lost:
             data = b"".join(out) if len(out) > 1 else out[0]
             out.clear()
@@ -193,34 +185,34 @@ class NodeProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Complete the operations whose answers arrived, then send what they gave rise to."""
-        reader = self._reader
-        take = self.pending.pop
-        self._reading = True
+        reader, turn = self._reader, self._turn
+        self._reading = turn.held = True
         try:
-            for frame in reader.feed(data):
-                call = take(frame[4], None)
-                if call is None or frame[0] == _SERVER_REQUEST:
-                    self._other(call, frame)
-                    continue
-                call.pending = None
-                if frame[2]:
-                    self._refused(call, frame)
-                    continue
-                try:
-                    result = call.operation[4](call, frame)
-                except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
-                    self._undecodable(call, error)
-                    continue
-                call.succeed(result)
+            pairs = iter(reader.feed(data, self.pending))
+            for call, result in zip(pairs, pairs, strict=True):
+                if call is None:
+                    self._other(result)
+                else:
+                    call.succeed(result)
         finally:
+            turn.held = False
+            turn.drain(self)
             self._reading = False
-        self._flush()
+            self.flush()
         if reader.violation is not None:
             _log.error("a node broke the protocol: {reason}", reason=reader.violation)
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
-    def _refused(self, call: Call, frame: Frame) -> None:
+    def _answered_by(self, call: Call, frame: Frame) -> None:
+        if not frame.specific:
+            try:
+                result = complete(call, frame)
+            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                self._undecodable(call, error)
+            else:
+                call.succeed(result)
+            return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
@@ -243,14 +235,21 @@ class NodeProtocol(Protocol):
             error.operation = call.operation.name
         call.fail(error)
 
-    def _other(self, call: Call | None, frame: Frame) -> None:
-        """Handle a frame that answers no operation."""
+    def _other(self, found: Frame | Undecodable) -> None:
+        """Handle what is no plain success."""
+        if isinstance(found, Undecodable):
+            self._undecodable(*found)
+            return
+        frame = found
         if frame.magic == _SERVER_REQUEST:
-            if call is not None:
-                # The server's numbers are its own: this call is still waiting.
-                self.pending[frame.opaque] = call
+            # The server's numbers are its own.
             if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
                 self._pushed(self, frame.value)
+            return
+        call = self.pending.pop(frame.opaque, None)
+        if call is not None:
+            call.pending = None
+            self._answered_by(call, frame)
             return
         listener = self._questions.pop(frame.opaque, None)
         if listener is not None and listener(frame):
@@ -262,7 +261,7 @@ class NodeProtocol(Protocol):
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        self._out.clear()
+        self.out.clear()
         # First of all: what is given from the callbacks below must not be sent here.
         self.lost.callback(reason.value)  # the exception: a Failure would go to errbacks
         questions, self._questions = self._questions, {}

@@ -29,16 +29,14 @@ class Call(Request):
         "opaque",
         "pending",
         "result",
-        "sent",
     )
 
     batch: Batch
     """The calls that it is waited for with."""
     opaque: int
     pending: dict[int, Call] | None
-    """The table of the connection that waits for the answer, ``None`` while none does."""
-    sent: bool
-    """Whether it was handed to a connection, so that the server may carry it out."""
+    """The table of the connection that it was handed to, so that the server may carry it out; ``None``
+    before, and again when that connection is lost or the operation put off."""
     done: bool
     result: Any
     """What came of it, ``None`` if it failed."""
@@ -50,15 +48,24 @@ class Call(Request):
     ended: Callable[[Call], None] | None
     """Told when the call is over, however it ends."""
 
-    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        key: Any,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
         # Request.__init__, by hand: every operation comes through here.
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
-        self.quiet = self.sent = self.done = False
-        self.replica = self.decode_value = self.pending = self.ended = self.result = self.error = None
+        self.quiet = quiet
+        self.decode_value = decode_value
+        self.done = False
+        self.replica = self.pending = self.ended = self.result = self.error = None
 
     def succeed(self, result: Any) -> None:
         """End with a result."""
@@ -82,7 +89,9 @@ class Call(Request):
         """Leave the table of the connection that waits for the answer, which is ignored then."""
         pending = self.pending
         if pending is not None:
-            pending.pop(self.opaque, None)
+            # Once answered it is not there any more; its number may even be another's.
+            if pending.get(self.opaque) is self:
+                del pending[self.opaque]
             self.pending = None
 
     def another(self) -> Call:

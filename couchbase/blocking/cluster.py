@@ -150,7 +150,7 @@ class Cluster(Parking, Loop):
         """Fail the operations whose time is up."""
         # The last ones first: what waits behind another call must not be sent now.
         for call in [call for call in calls if not call.done][::-1]:
-            sent = call.sent
+            sent = call.pending is not None
             call.leave()
             if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
                 call.fail(error_for(call, call.last_status))

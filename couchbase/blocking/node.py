@@ -16,8 +16,9 @@ from typing import Any, Callable
 from couchbase import exceptions as rc
 from couchbase.blocking.calls import Call
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
-from couchbase.protocol.constants import RESPONSE_MAGICS, Magic, ServerOpcode
-from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
+from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.constants import Magic, ServerOpcode
+from couchbase.protocol.frames import HEADER, Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.operations import client_error, complete, downgrade, head
 from couchbase.protocol.plans import Compute, Exchange
@@ -68,7 +69,7 @@ class Node:
         self._out: list[bytes] = []
         # What the socket did not take yet.
         self._unsent = memoryview(b"")
-        self._reader = FrameReader(magics=RESPONSE_MAGICS)
+        self._reader = AnswerReader()
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Listener] = {}
         self._unasked: dict[int, tuple[int, Listener, dict[str, Any]]] = {}
@@ -95,7 +96,6 @@ class Node:
         self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
         call.opaque = opaque
         call.pending = pending = self.pending
-        call.sent = True
         pending[opaque] = call
         out = self._out
         if not out:
@@ -367,23 +367,12 @@ class Node:
     def received(self, data: bytes) -> None:
         """Complete the operations whose answers arrived."""
         reader = self._reader
-        take = self.pending.pop
-        for frame in reader.feed(data):
-            call = take(frame[4], None)
-            if call is None or frame[0] == _SERVER_REQUEST:
-                self._other(call, frame)
-                continue
-            call.pending = None
-            if frame[2]:
-                self._refused(call, frame)
-                continue
-            try:
-                result = call.operation[4](call, frame)
-            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
-                self._undecodable(call, error)
-                continue
+        pairs = iter(reader.feed(data, self.pending))
+        for call, result in zip(pairs, pairs):
+            if call is None:
+                self._other(result)
             # Call.succeed(), by hand.
-            if not call.done:
+            elif not call.done:
                 call.done = True
                 call.result = result
                 call.batch.remaining -= 1
@@ -398,7 +387,15 @@ class Node:
         elif reader.violation is not None:
             self.lose(_error(rc.PROTOCOL_ERROR, f"{self.name} broke the protocol: {reader.violation}"))
 
-    def _refused(self, call: Call, frame: Frame) -> None:
+    def _answered_by(self, call: Call, frame: Frame) -> None:
+        if not frame.specific:
+            try:
+                result = complete(call, frame)
+            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                self._undecodable(call, error)
+            else:
+                call.succeed(result)
+            return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
@@ -420,14 +417,21 @@ class Node:
             error.operation = call.operation.name
         call.fail(error)
 
-    def _other(self, call: Call | None, frame: Frame) -> None:
-        """Handle a frame that answers no operation."""
+    def _other(self, found: Frame | Undecodable) -> None:
+        """Handle what is no plain success."""
+        if isinstance(found, Undecodable):
+            self._undecodable(*found)
+            return
+        frame = found
         if frame.magic == _SERVER_REQUEST:
-            if call is not None:
-                # The server's numbers are its own: this call is still waiting.
-                self.pending[frame.opaque] = call
+            # The server's numbers are its own.
             if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
                 self._owner.adopt_from(self, frame.value)
+            return
+        call = self.pending.pop(frame.opaque, None)
+        if call is not None:
+            call.pending = None
+            self._answered_by(call, frame)
             return
         listener = self._questions.pop(frame.opaque, None)
         if listener is not None and listener(frame):
@@ -443,7 +447,7 @@ class Node:
         self._attempt += 1
         self._out.clear()
         self._unsent = memoryview(b"")
-        self._reader = FrameReader(magics=RESPONSE_MAGICS)
+        self._reader = AnswerReader()
         self.failures += 1
         self.last_error = error
         delay = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures - 1, 10))

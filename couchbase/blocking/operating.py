@@ -39,6 +39,7 @@ class Operating(Commands):
     """Operations of a connection on its :class:`couchbase.blocking.cluster.Cluster`."""
 
     _request_type: type[Any] = Call
+    _member_type: type[Any] = Call
     _results_type: type[MultiResult] = MultiResult
 
     _cluster: Cluster

@@ -33,6 +33,14 @@ _COUNTER_EXTRAS = Struct(">QQI")
 _ENTRY = Struct(">HI")
 _DURABILITY = Struct(">BH")
 _TOKEN_BYTES = 16
+_unpack_u32 = _U32.unpack_from
+_unpack_entry = _ENTRY.unpack_from
+_new: Any = object.__new__
+
+# Flags and expiry by what an answer to GET_WITH_EXPIRY has in front of its last entry.
+_lookup_heads: dict[bytes, tuple[int, int]] = {}
+_MAX_LOOKUP_HEADS = 1024
+_MAX_LOOKUP_HEAD_BYTES = 64
 
 _MAGIC_REQUEST = int(Magic.REQUEST)
 _MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
@@ -48,8 +56,9 @@ class Operation(NamedTuple):
     """Whether an answer that never came leaves the document in doubt."""
     result: type[Result]
     """What a failed operation leaves in ``all_results``."""
-    decode: Callable[[Request, Frame], Any]
-    """From a successful response to a result."""
+    decode: Callable[[Request, int, bytes, int, int, int], Any]
+    """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
+    the response, and where in them its extras begin, its value begins (there is no key) and its value ends."""
 
 
 class Request:
@@ -89,14 +98,22 @@ class Request:
     vbucket: int
     """The vbucket it was last sent to; set by the driver's routing."""
 
-    def __init__(self, operation: Operation, key: Any, key_bytes: bytes) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        key: Any,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
         self.extras = self.value = self.framing = b""
         self.cas = 0
-        self.quiet = False
-        self.replica = self.decode_value = None
+        self.quiet = quiet
+        self.replica = None
+        self.decode_value = decode_value
 
 
 def head(request: Request, vbucket: int, opaque: int) -> bytes:
@@ -147,71 +164,109 @@ def head(request: Request, vbucket: int, opaque: int) -> bytes:
 # --- reading answers -------------------------------------------------------------------------
 
 
-def _decode_get(request: Request, frame: Frame) -> ValueResult:
-    extras = frame[7]
-    if len(extras) != 4:
-        raise _malformed(request, f"extras of {len(extras)} bytes instead of 4 (flags)")
-    (flags,) = _U32.unpack(extras)
+def _decode_get(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
+    if middle - at != 4:
+        raise _malformed(request, f"extras of {middle - at} bytes instead of 4 (flags)")
+    (flags,) = _unpack_u32(data, at)
     decode = request.decode_value
-    value = frame[9]
-    result = ValueResult(0, frame[5], value if decode is None else decode(value, flags), flags)
+    value: Any = data[middle:end]
+    # ValueResult.__init__, by hand: this is what nearly every read comes to.
+    result = _new(ValueResult)
+    result._rc = 0
+    result._cas = cas
+    result._token = None
+    result._value = value if decode is None else decode(value, flags)
+    result._flags = flags
     result._key = request.key
     return result
 
 
-def _decode_mutation(request: Request, frame: Frame) -> OperationResult:
-    result = OperationResult(0, frame[5])
-    result._key = request.key
-    extras = frame[7]
-    if len(extras) == _TOKEN_BYTES:
-        result._token = (request.vbucket, extras)
-    return result
-
-
-def _decode_plain(request: Request, frame: Frame) -> OperationResult:
-    result = OperationResult(0, frame[5])
+def _decode_mutation(
+    request: Request, cas: int, data: bytes, at: int, middle: int, end: int
+) -> OperationResult:
+    result = _new(OperationResult)
+    result._rc = 0
+    result._cas = cas
+    result._token = (request.vbucket, data[at:middle]) if middle - at == _TOKEN_BYTES else None
     result._key = request.key
     return result
 
 
-def _decode_counter(request: Request, frame: Frame) -> ValueResult:
-    value = frame.value
-    if len(value) != 8:
-        raise _malformed(request, f"a counter of {len(value)} bytes instead of 8")
-    result = ValueResult(0, frame.cas, int.from_bytes(value, "big"), 0)
-    result._key = request.key
-    if len(frame.extras) == _TOKEN_BYTES:
-        result._token = (request.vbucket, frame.extras)
-    return result
-
-
-def _decode_text(request: Request, frame: Frame) -> ValueResult:
-    result = ValueResult(0, frame.cas, frame.value.decode("utf-8", "replace"), 0)
+def _decode_plain(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> OperationResult:
+    result = OperationResult(0, cas)
     result._key = request.key
     return result
 
 
-def _decode_lookup(request: Request, frame: Frame) -> ExpiryResult:
-    entries = decode_lookup_entries(frame.value)
+def _decode_counter(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
+    if end - middle != 8:
+        raise _malformed(request, f"a counter of {end - middle} bytes instead of 8")
+    result = ValueResult(0, cas, int.from_bytes(data[middle:end], "big"), 0)
+    result._key = request.key
+    if middle - at == _TOKEN_BYTES:
+        result._token = (request.vbucket, data[at:middle])
+    return result
+
+
+def _decode_text(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
+    result = ValueResult(0, cas, data[middle:end].decode("utf-8", "replace"), 0)
+    result._key = request.key
+    return result
+
+
+def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
+    # Flags and expiry are two short texts in front of the body, and mostly those of the last document: what
+    # they say is remembered by their bytes, which include lengths and statuses.
+    body_at = known = None
+    if end - middle >= 3 * _ENTRY.size:
+        second = middle + _ENTRY.size + data[middle + 5]
+        if second + 2 * _ENTRY.size <= end:
+            third = second + _ENTRY.size + data[second + 5]
+            if third + _ENTRY.size <= end and _unpack_entry(data, third) == (0, end - third - _ENTRY.size):
+                known = _lookup_heads.get(data[middle:third])
+                body_at = third + _ENTRY.size
+    if known is None or body_at is None:
+        known, body_at = _read_lookup(request, data[middle:end])
+        body_at += middle
+    stored_flags, expiry = known
+    decode = request.decode_value
+    value: Any = data[body_at:end]
+    result = _new(ExpiryResult)
+    result._rc = 0
+    result._cas = cas
+    result._token = None
+    result._value = value if decode is None else decode(value, stored_flags)
+    result._flags = stored_flags
+    result._expiry = expiry
+    result._key = request.key
+    return result
+
+
+def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]:
+    """Return ``(flags, expiry)`` of a lookup's answer, and where in it the document begins."""
+    entries = decode_lookup_entries(answer)
     if len(entries) != len(_EXPIRY_LOOKUP):
         raise _malformed(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
     (flags_status, flags), (expiry_status, expiry), (body_status, body) = entries
     if flags_status or expiry_status or body_status:
         raise _malformed(request, f"entry statuses {flags_status}, {expiry_status}, {body_status}")
     try:
-        stored_flags, result_expiry = int(flags), int(expiry)
+        known = int(flags), int(expiry)
     except ValueError:
         raise _malformed(request, "$document.flags or $document.exptime is not a number") from None
-    decode = request.decode_value
-    value = body if decode is None else decode(body, stored_flags)
-    result = ExpiryResult(0, frame.cas, value, stored_flags)
-    result._expiry = result_expiry
-    result._key = request.key
-    return result
+    body_at = len(answer) - len(body)
+    head = answer[: body_at - _ENTRY.size]
+    if len(head) <= _MAX_LOOKUP_HEAD_BYTES:
+        if len(_lookup_heads) >= _MAX_LOOKUP_HEADS:
+            _lookup_heads.clear()
+        _lookup_heads[head] = known
+    return known, body_at
 
 
-def _decode_get_without_expiry(request: Request, frame: Frame) -> ExpiryResult:
-    plain = _decode_get(request, frame)
+def _decode_get_without_expiry(
+    request: Request, cas: int, data: bytes, at: int, middle: int, end: int
+) -> ExpiryResult:
+    plain = _decode_get(request, cas, data, at, middle, end)
     result = ExpiryResult(0, plain.cas, plain.value, plain.flags)
     result._expiry = 0
     result._key = request.key
@@ -304,9 +359,8 @@ QUIET_OPERATIONS = frozenset({"get", "rget", "delete", "touch", "lock"})
 # --- building requests -----------------------------------------------------------------------
 
 
-def store_extras(flags: int, expiry: int) -> bytes:
-    """Extras of set, add and replace."""
-    return _STORE_EXTRAS.pack(flags, expiry)
+store_extras = _STORE_EXTRAS.pack
+"""Extras of set, add and replace: called with flags and expiry."""
 
 
 def expiry_extras(seconds: int) -> bytes:
@@ -321,12 +375,17 @@ def counter_extras(delta: int, initial: int | None, expiry: int) -> bytes:
     return _COUNTER_EXTRAS.pack(delta, initial, expiry)
 
 
+_PRESERVE_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+
+
 def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve_expiry: bool) -> bytes:
     """Framing extras of a mutation: preserve-expiry first, then durability, as official SDKs send.
 
     :param durability_level: 0 for none, else 1 to 3.
     :param durability_timeout_ms: clipped to what 16 bits hold, reserved values left out.
     """
+    if preserve_expiry and not durability_level:
+        return _PRESERVE_EXPIRY
     infos: list[tuple[int, bytes]] = []
     if preserve_expiry:
         infos.append((FrameInfo.PRESERVE_TTL, b""))
@@ -379,7 +438,9 @@ def complete(request: Request, frame: Frame) -> Any:
     """
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:
-        return request.operation.decode(request, frame)
+        extras = frame.extras
+        body = extras + frame.value
+        return request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
     failed = failed_result(request, result_code(request.operation.name, status))
     if status == Status.KEY_ENOENT and request.quiet:
         return failed

@@ -1,0 +1,113 @@
+"""Answers to operations: cut out of the byte stream and decoded as they are cut.
+
+Nearly everything that a client receives is a success that answers one of its operations. Those are decoded
+straight out of the received chunk; a :class:`couchbase.protocol.frames.Frame` is built only for the rest.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, NamedTuple
+
+from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Magic
+from couchbase.protocol.frames import FrameError, FrameReader
+
+# magic, (opcode), key length, extras length, (datatype), status, body length, opaque, CAS
+_HEADER = Struct(">BxHBxHIIQ")
+_RESPONSE = int(Magic.RESPONSE)
+
+
+class Undecodable(NamedTuple):
+    """A success whose value could not be decoded: the answer was malformed, or a transcoder failed."""
+
+    call: Any
+    error: Exception
+
+
+class AnswerReader:
+    """Cut received bytes into answers, in whatever pieces they arrive.
+
+    Holds at most one incomplete frame, whose size :class:`couchbase.protocol.frames.FrameReader` limits.
+    """
+
+    __slots__ = ("_chunks", "_frames", "_have", "_need")
+
+    def __init__(self) -> None:
+        # For the frames that are no plain success; empty between any two of them.
+        self._frames = FrameReader(magics=RESPONSE_MAGICS)
+        self._chunks: list[bytes] = []
+        self._have = 0
+        # As in FrameReader: a large value in small pieces is joined once, not for each piece.
+        self._need = HEADER_BYTES
+
+    @property
+    def violation(self) -> FrameError | None:
+        """Why the stream cannot go on, or ``None``; see :attr:`FrameReader.violation`."""
+        return self._frames.violation
+
+    def feed(self, data: bytes, pending: dict[int, Any]) -> list[Any]:
+        """Take one chunk of any size; return what it completes, oldest first.
+
+        :param pending: operations that wait for answers, by opaque number. Those that are answered with
+            success leave it.
+        :returns: flat pairs ``call, result``. With ``None`` in place of a call comes what needs more thought:
+            a ``Frame`` (a failure, an answer to no operation, a request of the server; nothing has left
+            ``pending`` for it), or :class:`Undecodable`. Empty after a violation.
+        """
+        if self._have:
+            self._chunks.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._have = 0
+        done: list[Any] = []
+        add, take, unpack = done.append, pending.pop, _HEADER.unpack_from
+        at, size = 0, len(data)
+        need = HEADER_BYTES
+        while size - at >= HEADER_BYTES:
+            magic, key_length, extras_length, status, body, opaque, cas = unpack(data, at)
+            begin = at + HEADER_BYTES
+            end = begin + body
+            call = None
+            if not (status or magic != _RESPONSE or key_length or end > size or extras_length > body):
+                call = take(opaque, None)
+            if call is None:
+                frame = self._other(data, at, end)
+                if frame is None:
+                    need = end - at
+                    break
+                add(None)
+                add(frame)
+            else:
+                try:
+                    result = call.operation[4](call, cas, data, begin, begin + extras_length, end)
+                except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                    add(None)
+                    add(Undecodable(call, error))
+                else:
+                    add(call)
+                    add(result)
+            at = end
+        if at < size and self._frames.violation is None:
+            # data[at:] copies, which lets go of the (perhaps much larger) chunk it came from.
+            self._chunks.append(data[at:] if at else data)
+            self._have = size - at
+            self._need = need
+        return done
+
+    def _other(self, data: bytes, at: int, end: int) -> Any:
+        """Return the frame that begins at ``at``; ``None`` if it is incomplete, or a violation."""
+        reader = self._frames
+        if reader.violation is not None:
+            return None
+        begin = at + HEADER_BYTES
+        # The header alone first: what is wrong with it must be told before its body is waited for.
+        found = reader.feed(data[at:begin])
+        if not found and reader.violation is None:
+            if end > len(data):
+                self._frames = FrameReader(magics=RESPONSE_MAGICS)
+                return None
+            found = reader.feed(data[begin:end])
+        return found[0] if found else None

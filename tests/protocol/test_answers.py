@@ -1,0 +1,206 @@
+"""Answers cut out of a byte stream, and decoded as they are cut."""
+
+from struct import Struct
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase.exceptions import CouchbaseError, ProtocolError
+from couchbase.protocol import operations
+from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.constants import MAX_FRAME_BYTES, Opcode, Status
+from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos, encode_request, encode_response
+from couchbase.protocol.operations import Request
+from couchbase.result import ExpiryResult
+from couchbase.transcoder import decode_value
+
+_ENTRY = Struct(">HI")
+
+
+def call(operation, key, decode=None):
+    """Return a request as a driver keeps it."""
+    request = Request(operation, key, key.encode(), decode_value=decode)
+    request.vbucket = 7
+    return request
+
+
+def lookup(flags, expiry, body, statuses=(0, 0, 0)):
+    """Return the value of an answer to a lookup of flags, expiry and document."""
+    entries = zip(statuses, (flags, expiry, body), strict=True)
+    return b"".join(_ENTRY.pack(status, len(text)) + text for status, text in entries)
+
+
+class _Stream:
+    """A conversation: what waits, and what arrives."""
+
+    def __init__(self):
+        token = bytes(range(16))
+        self.pending = {
+            1: call(operations.GET, "get", decode_value),
+            2: call(operations.SET, "set"),
+            3: call(operations.GET, "missing"),
+            4: call(operations.DELETE, "plain"),
+            5: call(operations.INCR, "counter"),
+            6: call(operations.GET, "alternate"),
+            8: call(operations.GET_WITH_EXPIRY, "expiry"),
+            9: call(operations.GET, "broken", decode_value),
+            10: call(operations.GET, "no flags"),
+        }
+        infos = encode_frame_infos([(0, b"\0\1")])
+        self.data = b"".join(
+            (
+                encode_response(Opcode.GET, opaque=1, cas=11, extras=bytes(4), value=b'{"a":1}'),
+                encode_response(Opcode.SET, opaque=2, cas=12, extras=token),
+                encode_response(Opcode.GET, Status.KEY_ENOENT, opaque=3, value=b"{}"),
+                encode_request(0x01, opaque=4, magic=0x82, key=b"b", value=b"config"),
+                encode_response(Opcode.DELETE, opaque=4, cas=14),
+                encode_response(Opcode.INCREMENT, opaque=5, cas=15, value=bytes(7) + b"\5", datatype=1),
+                encode_response(Opcode.GET, opaque=6, cas=16, extras=bytes(4), value=b"6", framing=infos),
+                encode_response(Opcode.STAT, opaque=7, key=b"name", value=b"value"),
+                encode_response(Opcode.SUBDOC_MULTI_LOOKUP, opaque=8, cas=18, value=lookup(b"2", b"3", b"x")),
+                encode_response(Opcode.GET, opaque=9, cas=19, extras=bytes(4), value=b"{"),
+                encode_response(Opcode.GET, opaque=10, cas=20, value=b"1"),
+            )
+        )
+
+    def read(self, chunks):
+        """Return a line for everything that the chunks complete."""
+        reader = AnswerReader()
+        lines = []
+        for chunk in chunks:
+            flat = reader.feed(chunk, self.pending)
+            for found, result in zip(flat[::2], flat[1::2], strict=True):
+                if found is not None:
+                    lines.append((found.key, result.key, result.cas, result.value, result.mutation_token))
+                elif isinstance(result, Undecodable):
+                    lines.append((result.call.key, type(result.error).__bases__[0].__name__))
+                else:
+                    lines.append((result.magic, result.specific, result.opaque, result.key, result.value))
+        return lines, sorted(self.pending), reader.violation
+
+
+class AnswerTests(SynchronousTestCase):
+    """What comes of received bytes."""
+
+    def test_every_kind_in_every_split(self):
+        """Successes are decoded; all else is handed over, in order, and has left nothing."""
+        whole = _Stream()
+        expected = whole.read([whole.data])
+        lines, left, violation = expected
+        self.assertIsNone(violation)
+        # What was handed over still waits: the miss, and the answer with framing extras.
+        self.assertEqual(left, [3, 6])
+        token = operations.OperationResult()
+        token._token = (7, bytes(range(16)))
+        self.assertEqual(
+            lines[:9],
+            [
+                ("get", "get", 11, {"a": 1}, None),
+                ("set", "set", 12, None, token.mutation_token),
+                (0x81, Status.KEY_ENOENT, 3, b"", b"{}"),
+                (0x82, 0, 4, b"b", b"config"),
+                ("plain", "plain", 14, None, None),
+                ("counter", "counter", 15, 5, None),
+                (0x18, 0, 6, b"", b"6"),
+                (0x81, 0, 7, b"name", b"value"),
+                ("expiry", "expiry", 18, b"x", None),
+            ],
+        )
+        self.assertEqual([line[0] for line in lines[9:]], ["broken", "no flags"])
+        data = whole.data
+        splits = [[data[at : at + 1] for at in range(len(data))]]
+        splits += [[data[:cut], data[cut:]] for cut in range(1, len(data))]
+        for chunks in splits:
+            self.assertEqual(_Stream().read(chunks), expected)
+
+    def test_large_values_in_pieces(self):
+        """They are joined once they are complete, and nothing is held afterwards."""
+        pending = {1: call(operations.GET, "k")}
+        data = encode_response(Opcode.GET, opaque=1, extras=bytes(4), value=b"x" * 100_000)
+        reader = AnswerReader()
+        for at in range(0, len(data), 1000):
+            self.assertNotEqual(pending, {})
+            flat = reader.feed(data[at : at + 1000], pending)
+        self.assertEqual((flat[1].value, pending, reader._have), (b"x" * 100_000, {}, 0))
+
+    def test_violations(self):
+        """A header that cannot be is refused before its body arrives, and what came before it counts."""
+        for header in (
+            HEADER.pack(0x80, 0, 0, 0, 0, 0, 5, 2, 0),
+            HEADER.pack(0x81, 0, 0, 0, 0, 0, MAX_FRAME_BYTES, 2, 0),
+            HEADER.pack(0x81, 0, 0, 4, 0, 0, 3, 2, 0),
+            HEADER.pack(0x81, 0, 4, 0, 0, 0, 3, 2, 0),
+        ):
+            pending = {1: call(operations.DELETE, "k"), 2: call(operations.GET, "k")}
+            reader = AnswerReader()
+            before = encode_response(Opcode.DELETE, opaque=1)
+            flat = reader.feed(before + header, pending)
+            self.assertEqual(len(flat), 2)
+            self.assertIsNotNone(reader.violation)
+            self.assertEqual(reader.feed(before, pending), [])
+            self.assertEqual(list(pending), [2])
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.binary(max_size=200), st.booleans())
+    def test_any_bytes(self, data, plausible):
+        """Answers, frames, or a violation: nothing is raised."""
+        if plausible:
+            data = HEADER.pack(0x81, 0, 0, 4, 0, 0, len(data), 1, 0) + data
+        pending = {1: call(operations.GET, "k", decode_value)}
+        for found, result in zip(*[iter(AnswerReader().feed(data, pending))] * 2, strict=True):
+            if found is None:
+                self.assertIsInstance(result, (Frame, Undecodable))
+
+
+class LookupTests(SynchronousTestCase):
+    """Reading a document with its expiry."""
+
+    def decode(self, value):
+        """Return what the answer is decoded to, with other bytes around it as in a chunk."""
+        data = b"before" + value + b"behind"
+        request = call(operations.GET_WITH_EXPIRY, "k")
+        return operations.GET_WITH_EXPIRY.decode(request, 5, data, 6, 6, 6 + len(value))
+
+    def test_values(self):
+        """Flags, expiry and document, the first time and when their texts are known."""
+        for body in (b"", b"{}", b"x" * 300):
+            for flags, expiry in ((0, 0), (0x02000000, 1_700_000_000), (2**32 - 1, 1)):
+                for _ in range(2):
+                    result = self.decode(lookup(b"%d" % flags, b"%d" % expiry, body))
+                    self.assertIsInstance(result, ExpiryResult)
+                    self.assertEqual((result.value, result.flags, result.expiry), (body, flags, expiry))
+                    self.assertEqual((result.cas, result.key, result.rc), (5, "k", 0))
+
+    def test_long_texts(self):
+        """Texts too long to be remembered are read all the same."""
+        known = dict(operations._lookup_heads)
+        for _ in range(2):
+            result = self.decode(lookup(b"0" * 300 + b"1", b"0" * 300 + b"2", b"body"))
+            self.assertEqual((result.value, result.flags, result.expiry), (b"body", 1, 2))
+        self.assertEqual(operations._lookup_heads, known)
+
+    def test_memory_is_bounded(self):
+        """However many different expiries there are."""
+        for expiry in range(operations._MAX_LOOKUP_HEADS + 10):
+            self.assertEqual(self.decode(lookup(b"0", b"%d" % expiry, b"{}")).expiry, expiry)
+        self.assertLessEqual(len(operations._lookup_heads), operations._MAX_LOOKUP_HEADS)
+
+    def test_malformed(self):
+        """Each of the ways in which an answer can be wrong, also right after a good one like it."""
+        good = lookup(b"0", b"0", b"{}")
+        for value in (
+            b"",
+            good[:-1],
+            good + b"x",
+            good[:14],
+            lookup(b"0", b"0", b"{}") + _ENTRY.pack(0, 0),
+            lookup(b"x", b"0", b"{}"),
+            lookup(b"0", b"", b"{}"),
+            lookup(b"0", b"0", b"{}", (Status.SUBDOC_PATH_ENOENT, 0, 0)),
+            lookup(b"0", b"0", b"{}", (0, 0, Status.SUBDOC_PATH_ENOENT)),
+            _ENTRY.pack(0, 2**31) + b"0",
+            _ENTRY.pack(0, 1) + b"0" + _ENTRY.pack(0, 2**31) + b"0" + bytes(6),
+        ):
+            self.decode(good)
+            self.assertRaises((CouchbaseError, ProtocolError), self.decode, value)

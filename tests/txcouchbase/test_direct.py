@@ -1,0 +1,228 @@
+"""Operations that tell a receiver how they ended, against a real embedded node."""
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+
+from couchbase.exceptions import (
+    ArgumentError,
+    ClientTemporaryFailError,
+    KeyExistsError,
+    NotFoundError,
+    NotSupportedError,
+    ValueFormatError,
+)
+from couchbase.result import ExpiryResult, OperationResult, ValueResult
+from couchbase.transcoder import RawTranscoder
+from tests.txcouchbase.test_connection import NodeTestCase
+from txcouchbase.connection import Connection, TxAsyncConnection
+
+
+class Waiting:
+    """A receiver with a Deferred."""
+
+    def __init__(self, call):
+        self.deferred = Deferred()
+        call.receiver = self
+
+    def succeeded(self, result):
+        self.deferred.callback(result)
+
+    def failed(self, error):
+        self.deferred.errback(error)
+
+
+def end(call):
+    """Return a Deferred of how an operation ends."""
+    return Waiting(call).deferred
+
+
+class DirectTests(NodeTestCase):
+    """What receivers are told."""
+
+    @inlineCallbacks
+    def test_results(self):
+        """They are those of the connection; each kind of operation is there."""
+        direct = self.open().direct()
+        stored = yield end(direct.set("k", {"a": 1}))
+        self.assertIsInstance(stored, OperationResult)
+        self.assertEqual(stored.key, "k")
+        got = yield end(direct.get("k"))
+        self.assertIsInstance(got, ValueResult)
+        self.assertEqual((got.key, got.value, got.cas, got.flags), ("k", {"a": 1}, stored.cas, 0))
+        counted = yield end(direct.incr("n", 2, initial=5))
+        self.assertEqual(counted.value, 5)
+        yield end(direct.touch("k", 1000))
+        expiring = yield end(direct.get_with_expiry("k"))
+        self.assertIsInstance(expiring, ExpiryResult)
+        self.assertEqual(expiring.value, {"a": 1})
+        self.assertGreater(expiring.expiry, 1_000_000)
+        removed = yield end(direct.delete("k", cas=expiring.cas))
+        self.assertTrue(removed.success)
+
+    @inlineCallbacks
+    def test_errors(self):
+        """Exceptions of the server reach ``failed``; wrong arguments are raised."""
+        direct = self.open().direct()
+        missing = yield self.assertFailure(end(direct.get("missing")), NotFoundError)
+        self.assertEqual((missing.key, missing.operation), ("missing", "get"))
+        silent = yield end(direct.get("missing", quiet=True))
+        self.assertFalse(silent.success)
+        yield end(direct.set("k", 1))
+        yield self.assertFailure(end(direct.add("k", 1)), KeyExistsError)
+        self.assertRaises(ArgumentError, direct.get, "")
+        self.assertRaises(ValueFormatError, direct.get, b"bytes")
+
+    @inlineCallbacks
+    def test_order_with_the_connections_own(self):
+        """Operations of both kinds on one key take effect in the order given."""
+        connection = self.open()
+        yield connection.connect()
+        direct = connection.direct()
+        ends = [end(direct.set("k", 1)), connection.incr("k"), end(direct.incr("k")), connection.get("k")]
+        for ended in ends:
+            result = yield ended
+        self.assertEqual(result.value, 3)
+
+    @inlineCallbacks
+    def test_before_the_connection_is_up(self):
+        """Operations wait for it, those of a TxAsyncConnection too."""
+        for cls in (Connection, TxAsyncConnection):
+            connection = self.open(cls)
+            self.assertFalse(connection.connected)
+            result = yield end(connection.direct().set("k", 1))
+            self.assertTrue(result.success)
+
+    @inlineCallbacks
+    def test_abandoned(self):
+        """Nothing is told any more, whether it left already or not; the connection goes on."""
+        connection = self.open()
+        yield connection.connect()
+        direct = connection.direct()
+        told = []
+        unsent = direct.set("unsent", 1)
+        unsent.receiver = None
+        unsent.abandon()
+        sent = end(direct.set("sent", 1)).addBoth(told.append)
+        call = direct.get("k")
+        Waiting(call).deferred.addBoth(told.append)
+        yield deferLater(reactor, 0)
+        call.abandon()
+        call.abandon()
+        yield sent
+        missing = yield connection.get("unsent", quiet=True)
+        self.assertFalse(missing.success)
+        self.assertEqual(len(told), 1)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    @inlineCallbacks
+    def test_abandoned_by_another_answer_of_its_chunk(self):
+        """An answer that has arrived is not told to one who has just been given up."""
+        connection = self.open()
+        yield connection.connect()
+        direct = connection.direct()
+        told = []
+
+        class Rival:
+            def __init__(self, call):
+                call.receiver = self
+                self.other = None
+
+            def succeeded(self, result):
+                told.append(result.key)
+                self.other.abandon()
+
+        first, second = direct.set("first", 1), direct.set("second", 2)
+        Rival(first).other = second
+        Rival(second).other = first
+        yield connection.get("second")
+        self.assertEqual(told, ["first"])
+
+    @inlineCallbacks
+    def test_after_close(self):
+        """The failure comes once the receiver is set, not before."""
+        connection = self.open()
+        yield connection.connect()
+        direct = connection.direct()
+        waiting = end(direct.get("given before"))
+        connection._close()
+        yield self.assertFailure(waiting, ClientTemporaryFailError)
+        yield self.assertFailure(end(direct.get("k")), ClientTemporaryFailError)
+        given_up = direct.get("k")
+        given_up.receiver = None
+        given_up.abandon()
+        yield deferLater(reactor, 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    @inlineCallbacks
+    def test_receivers_that_fail(self):
+        """What they raise is logged, and so is that there is none; later answers arrive."""
+        connection = self.open()
+        yield connection.connect()
+        direct = connection.direct()
+
+        class Broken:
+            def succeeded(self, result):
+                raise KeyError(result.key)
+
+            def failed(self, error):
+                raise LookupError(error)
+
+        direct.set("k", 1).receiver = Broken()
+        direct.get("missing").receiver = Broken()
+        direct.get("k")
+        result = yield end(direct.get("k"))
+        self.assertEqual(result.value, 1)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
+    @inlineCallbacks
+    def test_settings(self):
+        """Those of the connection count as they were; the timeout as it is."""
+        connection = self.open(quiet=True, timeout=7)
+        yield connection.connect()
+        direct = connection.direct()
+        connection.quiet = False
+        connection.timeout = 3
+        silent = yield end(direct.get("missing"))
+        self.assertFalse(silent.success)
+        yield self.assertFailure(end(connection.direct().get("missing")), NotFoundError)
+        self.assertEqual(direct._operation_timeout(), 3)
+
+    @inlineCallbacks
+    def test_raw(self):
+        """Bytes pass as they are, with their flags; the expiry of a document is kept on demand."""
+        connection = self.open(transcoder=RawTranscoder())
+        yield connection.connect()
+        direct = connection.direct()
+        yield end(direct.set(b"k", b"\0\xff", ttl=1000, format=0x02000006))
+        yield end(direct.set(b"k", b"\xff\0", format=0x02000007, preserve_expiry=True))
+        result = yield end(direct.get_with_expiry(b"k"))
+        self.assertEqual((result.key, result.value, result.flags), (b"k", b"\xff\0", 0x02000007))
+        self.assertGreater(result.expiry, 1_000_000)
+        replaced = yield end(direct.replace(b"k", b"", format=None))
+        result = yield end(direct.get_with_expiry(b"k"))
+        self.assertEqual((result.value, result.flags, result.expiry, result.cas), (b"", 0, 0, replaced.cas))
+        for key in ("text", None, bytearray(b"k")):
+            self.assertRaises(ValueFormatError, direct.get, key)
+        for key in (b"", b"k" * 251):
+            self.assertRaises(ArgumentError, direct.get, key)
+        for value, flags in (("text", 0), (b"", -1), (b"", 2**32), (b"", "1")):
+            self.assertRaises(ValueFormatError, direct.set, b"k", value, format=flags)
+        longest = yield end(direct.set(b"k" * 250, b""))
+        self.assertEqual(longest.key, b"k" * 250)
+
+    def test_what_only_the_connection_does(self):
+        """More than one operation on one document is refused at once."""
+        direct = self.open().direct()
+        for refused in (
+            lambda: direct.get_multi(["k"]),
+            lambda: direct.set_multi({"k": 1}),
+            lambda: direct.rget("k"),
+            lambda: direct.set("k", 1, persist_to=1),
+            lambda: direct.observe("k"),
+            lambda: direct.endure("k", persist_to=1),
+            lambda: direct.stats(),
+        ):
+            self.assertRaises(NotSupportedError, refused)

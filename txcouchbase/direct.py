@@ -1,0 +1,130 @@
+"""Operations without Deferreds: the least that a program can pay for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, cast
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from couchbase.commands import Commands
+from couchbase.exceptions import NotSupportedError
+from txcouchbase.calls import Call
+from txcouchbase.turn import MAX_GIVEN, Turn
+
+_log = Logger()
+
+
+class Receiver(Protocol):
+    """What is told how an operation ended: one of the two, once, after the call that started it has returned.
+
+    What they raise is logged.
+    """
+
+    def succeeded(self, result: Any) -> None:
+        """Take the result that a Deferred would fire with."""
+
+    def failed(self, error: BaseException) -> None:
+        """Take the exception that a Deferred would fail with; its ``all_results`` is not set."""
+
+
+class DirectCall(Call):
+    """An operation under way; set :attr:`receiver` before control returns to the reactor.
+
+    :meth:`abandon` gives it up: its receiver is told nothing any more. A mutation already sent may still be
+    carried out. It can be called at any time, and again.
+    """
+
+    __slots__ = ("receiver",)
+
+    receiver: Receiver
+
+    def succeed(self, result: Any) -> None:
+        """Hand the result to the receiver."""
+        if self.done:
+            return
+        self.done = True
+        if self.ended is not None:
+            self.ended(self)
+        try:
+            self.receiver.succeeded(result)
+        except Exception:  # noqa: BLE001 - a program's receiver must not end the connection
+            _log.failure("a receiver failed, or there was none")
+
+    def fail(self, error: BaseException) -> None:
+        """Hand the error to the receiver."""
+        if hasattr(self, "receiver"):
+            self._fail(error)
+        else:
+            # From inside of the call that started it (a full queue, a closed connection).
+            from twisted.internet import reactor
+
+            cast(IReactorTime, reactor).callLater(0, self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.done:
+            return
+        self._end()
+        try:
+            self.receiver.failed(error)
+        except Exception:  # noqa: BLE001 - as above
+            _log.failure("a receiver failed, or there was none")
+
+
+class Direct(Commands):
+    """A connection's operations on single documents, that tell a receiver how they ended.
+
+    Made by :meth:`txcouchbase.connection.Connection.direct`. Methods, arguments, results and exceptions are
+    the connection's, but what a method returns is a :class:`DirectCall`::
+
+        direct = connection.direct()
+        call = direct.get(key)
+        call.receiver = self  # has succeeded(result) and failed(error)
+
+    What is wrong with arguments is raised. Operations given before the connection is up wait for it. The
+    settings (``quiet``, ``transcoder`` ...) are this object's own, as the connection's were when it was made;
+    only the timeout is always the connection's. Multi operations, replicas and waiting for copies
+    (``persist_to``, ``replicate_to``, a durability context) are the connection's alone: NotSupportedError.
+    """
+
+    _request_type: type[Any] = DirectCall
+
+    def __init__(self, connection: Any, turn: Turn) -> None:
+        self._turn = turn
+        self.quiet = connection.quiet
+        self.default_format = connection.default_format
+        self.transcoder = connection.transcoder
+        self.data_passthrough = connection.data_passthrough
+
+    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
+        if durability is not None or request.replica is not None:
+            _refuse()
+        turn = self._turn
+        given = turn.given
+        if not given or len(given) >= MAX_GIVEN:
+            turn.wake()
+        given.append(request)
+        call: DirectCall = request
+        return call
+
+    def _operation_timeout(self) -> float:
+        return self._turn.timeout
+
+    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
+        _refuse()
+
+    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
+        _refuse()
+
+    def _submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> NoReturn:
+        _refuse()
+
+    def _submit_stats(self, groups: Sequence[str]) -> NoReturn:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise NotSupportedError.pyexc(
+        "use the connection itself: this operation is more than one on one document"
+    )
