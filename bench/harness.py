@@ -23,13 +23,14 @@ class Server(AbstractContextManager["Server"]):
     """A role of :mod:`bench.serve` in its own process; use as a context manager.
 
     :param arguments: the role and what it takes.
+    :param root: the checkout whose code it runs.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, root: Path = HERE.parent) -> None:
         self._name = " ".join(arguments)
         self._process = subprocess.Popen(
             [OWN_PYTHON, "-m", "bench.serve", *arguments],
-            cwd=HERE.parent,
+            cwd=root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

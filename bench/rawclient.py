@@ -62,7 +62,7 @@ class RawClient(AbstractContextManager["RawClient"]):
         self.connection.close()
 
 
-def set_request(key: bytes, value: bytes) -> bytes:
+def set_request(key: bytes, value: bytes, flags: bytes = bytes(4)) -> bytes:
     """Return a request to store a value that does not expire."""
     vbucket = vbucket_of(key, VBUCKETS)
-    return encode_request(Opcode.SET, key=key, extras=bytes(8), value=value, vbucket=vbucket)
+    return encode_request(Opcode.SET, key=key, extras=flags + bytes(4), value=value, vbucket=vbucket)

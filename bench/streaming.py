@@ -1,13 +1,20 @@
-"""A batch as a client sees it that reads while it writes: any length, nothing kept."""
+"""A batch as a client sees it that reads while it writes: any length, nothing kept.
+
+Answers are counted and not taken apart, so that the gateway is what is measured.
+"""
 
 from __future__ import annotations
 
+import select
 import socket
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 READ_BYTES = 262144
+LINE_END = b"}\n"
+ERROR = b'"error":'
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+assert len(LAST_CHUNK) == len(ERROR) - 1, "so much of what was received is kept"
 
 
 class Batch:
@@ -24,8 +31,8 @@ class Batch:
         self._parts = urlsplit(url)
         self._bodies = bodies
         self._on_answers = on_answers
-        self._begun = b""
-        self._error: BaseException | None = None
+        # The last bytes received: a mark that is looked for may be cut in two.
+        self._tail = b""
         self.answers = 0
         self.failures = 0
 
@@ -36,57 +43,52 @@ class Batch:
         """
         assert self._parts.hostname is not None
         with socket.create_connection((self._parts.hostname, self._parts.port or 80)) as connection:
-            writer = threading.Thread(target=self._write, args=(connection,), daemon=True)
-            writer.start()
-            self._read(connection)
-            writer.join()
-        if self._error is not None:
-            raise self._error
+            connection.sendall(self._head())
+            connection.setblocking(False)
+            poll = select.poll()
+            poll.register(connection, select.POLLIN | select.POLLOUT)
+            chunks = self._chunks()
+            unsent = memoryview(next(chunks))
+            while self._tail != LAST_CHUNK:
+                ((_, events),) = poll.poll()
+                if events & ~select.POLLOUT:
+                    self._count(self._some(connection))
+                if events & select.POLLOUT:
+                    unsent = unsent[connection.send(unsent) :]
+                    if not unsent:
+                        chunk = next(chunks, b"")
+                        if not chunk:
+                            poll.modify(connection, select.POLLIN)
+                        unsent = memoryview(chunk)
 
-    def _write(self, connection: socket.socket) -> None:
-        try:
-            head = (
-                f"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: {self._parts.netloc}\r\n"
-                "Content-Type: application/x-ndjson\r\n"
-                "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-            )
-            connection.sendall(head.encode())
-            for body in self._bodies:
-                connection.sendall(b"%x\r\n%b\r\n" % (len(body), body))
-            connection.sendall(b"0\r\n\r\n")
-        except OSError as error:
-            self._error = RuntimeError(f"the gateway closed the connection: {error}")
+    def _head(self) -> bytes:
+        head = (
+            f"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: {self._parts.netloc}\r\n"
+            "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        return head.encode()
 
-    def _read(self, connection: socket.socket) -> None:
-        """Take the answer out of its chunks, as it comes."""
-        held = b""
-        while b"\r\n\r\n" not in held:
-            held += self._some(connection)
-        head, _, held = held.partition(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n")[0]:
-            raise RuntimeError(f"the gateway refused the batch: {head[:200]!r} {held[:300]!r}")
-        while True:
-            while b"\r\n" not in held:
-                held += self._some(connection)
-            size_line, _, held = held.partition(b"\r\n")
-            size = int(size_line, 16)
-            if not size:
-                return
-            while len(held) < size + 2:
-                held += self._some(connection)
-            self._count(held[:size])
-            held = held[size + 2 :]
-
-    def _count(self, data: bytes) -> None:
-        """Count whole lines without parsing them: only a failure has an ``"error":``."""
-        lines, newline, self._begun = (self._begun + data).rpartition(b"\n")
-        data = lines + newline
-        self.answers += data.count(b"\n")
-        self.failures += data.count(b'"error":')
-        self._on_answers(self.answers)
+    def _chunks(self) -> Iterator[bytes]:
+        for body in self._bodies:
+            yield b"%x\r\n%b\r\n" % (len(body), body)
+        yield b"0\r\n\r\n"
 
     def _some(self, connection: socket.socket) -> bytes:
-        data = connection.recv(READ_BYTES)
+        try:
+            data = connection.recv(READ_BYTES)
+        except OSError as error:
+            raise RuntimeError(f"the gateway closed the connection: {error}") from error
         if not data:
             raise RuntimeError("the gateway broke the answer off")
         return data
+
+    def _count(self, data: bytes) -> None:
+        """Count lines, each an object: only that of a failure has an ``"error":``."""
+        tail = self._tail
+        if not tail and b" 200 " not in data[:20]:
+            raise RuntimeError(f"the gateway refused the batch: {data[:500]!r}")
+        seam = tail + data[: len(ERROR) - 1]
+        self.answers += data.count(LINE_END) + (tail[-1:] + data[:1] == LINE_END)
+        self.failures += data.count(ERROR) + seam.count(ERROR)
+        self._tail = (tail + data[-len(LAST_CHUNK) :])[-len(LAST_CHUNK) :]
+        self._on_answers(self.answers)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
 from couchnode.durability import Copies, SyncWrites
 from couchnode.item import Item, Ledger, Refused
-from couchnode.replication import Change, ChangeKind, ReplicaStream, Replicator
+from couchnode.replication import ChangeKind, ReplicaStream, Replicator
 from couchnode.stats import bucket_stats
 from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreError
 from couchnode.vbucket import VBucket, VBucketRecord
@@ -334,7 +334,7 @@ class NodeBucket:
     def changed(self, vbucket: VBucket, item: Item) -> None:
         """A vbucket has a new version: the store and the replicas have to hear of it."""
         if vbucket.state == "active":
-            self.replicator.send(vbucket.id, Change(ChangeKind.STORED, item))
+            self.replicator.send(vbucket.id, ChangeKind.STORED, item)
             if self.change_log is not None:
                 self.change_log.note(vbucket.id, item)
         self._note_dirty(vbucket)
@@ -342,14 +342,14 @@ class NodeBucket:
     def prepared(self, vbucket: VBucket, item: Item) -> None:
         """A vbucket holds a synchronous write."""
         if vbucket.state == "active":
-            self.replicator.send(vbucket.id, Change(ChangeKind.PREPARED, item))
+            self.replicator.send(vbucket.id, ChangeKind.PREPARED, item)
         self._note_dirty(vbucket)
 
     def settled(self, vbucket: VBucket, item: Item, committed: bool) -> None:
         """A synchronous write became the document, or was dropped."""
         if vbucket.state == "active":
             kind = ChangeKind.COMMITTED if committed else ChangeKind.ABORTED
-            self.replicator.send(vbucket.id, Change(kind, item))
+            self.replicator.send(vbucket.id, kind, item)
             if committed and self.change_log is not None:
                 self.change_log.note(vbucket.id, item)
         self._note_dirty(vbucket)

@@ -18,6 +18,8 @@ ITEM_OVERHEAD_BYTES = 320
 ``bytes`` headers and the dictionary slot, measured on CPython 3.11 and rounded up."""
 
 _UNKNOWN = -1
+# Plain numbers: what is done with members of an enumeration is done by Python code.
+_RAW, _JSON = int(Datatype.RAW), int(Datatype.JSON)
 # What a JSON text can open with; most binary values are ruled out by their first byte.
 _JSON_OPENERS = frozenset(b'{["-0123456789tfn \t\r\n')
 
@@ -96,13 +98,13 @@ class Item:
         """
         known = self._datatype
         if known == _UNKNOWN:
-            known = self._datatype = Datatype.JSON if is_json(self.value) else Datatype.RAW
+            known = self._datatype = _JSON if is_json(self.value) else _RAW
         return known
 
     @property
     def known_json(self) -> bool | None:
         """Whether the value is a JSON text, ``None`` as long as nobody has asked for the datatype."""
-        return None if self._datatype == _UNKNOWN else self._datatype == Datatype.JSON
+        return None if self._datatype == _UNKNOWN else self._datatype == _JSON
 
     def copy(self) -> Item:
         """Return an item of its own for another vbucket, without the lock: locks are not replicated."""

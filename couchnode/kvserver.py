@@ -1,9 +1,12 @@
 """The key-value port of a node: connections, the order of answers, and limits on both.
 
-All frames of one received chunk are handled in one go and their answers leave in one write. An
+All requests of one received chunk are handled in one go and their answers leave in one write. An
 answer that has to wait (a synchronous write) holds its place in the order, and those behind it
 queue up. Whoever sends faster than they read is not read from: what a connection holds is
 bounded by one chunk of requests and one stretch of answers.
+
+Requests stay bytes until it is their turn: those of the usual form are answered from there by
+:mod:`couchnode.fastpath`, and only the others are made into frames.
 """
 
 from __future__ import annotations
@@ -15,15 +18,23 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from couchbase.protocol.constants import REQUEST_MAGICS, Feature, Magic, Opcode, ServerOpcode
-from couchbase.protocol.frames import Frame, FrameReader, encode_request
+from couchbase.protocol.constants import (
+    HEADER_BYTES,
+    REQUEST_MAGICS,
+    Feature,
+    Magic,
+    Opcode,
+    ServerOpcode,
+)
+from couchbase.protocol.frames import HEADER, Frame, FrameReader, encode_request
 from couchnode.commands import dispatch
-from couchnode.commands.table import COMMANDS, Answer
-from couchnode.fastpath import quick_answer
+from couchnode.commands.table import COMMANDS
+from couchnode.fastpath import quick_answers
 from couchnode.session import NodeView, Session
 
 MAX_CONNECTIONS = 4096
@@ -50,6 +61,7 @@ CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
 _REVISION = Struct(">qq")
+_BODY = 6  # the place of the body's length in a header
 # After these the bucket in use may be another one.
 _CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP})
 
@@ -73,8 +85,12 @@ class KeyValueConnection(Protocol):
     def __init__(self, factory: KeyValueFactory, peer: str) -> None:
         self.session = Session(factory.node, peer)
         self._owner = factory
-        self._reader = FrameReader(magics=REQUEST_MAGICS)
-        self._requests: deque[Frame] = deque()
+        # What came and is not handled: requests from _at on, the last of them perhaps incomplete.
+        self._input = b""
+        self._at = 0
+        # The pieces of one incomplete request, which is looked at again once there are _need bytes.
+        self._parts: list[bytes] = []
+        self._need = 0
         self._places: deque[_Place] = deque()
         self._output_is_full = False
         self._behind_barrier = False
@@ -83,6 +99,7 @@ class KeyValueConnection(Protocol):
         self._is_running = False
         self._push_is_due = False
         self._is_lost = False
+        self._is_tcp = False
         self._held_input = 0
         self._held_output = 0
         self._cut: IDelayedCall | None = None
@@ -96,6 +113,7 @@ class KeyValueConnection(Protocol):
             self._is_lost = True
             self.transport.abortConnection()
             return
+        self._is_tcp = isinstance(self.transport, TCPConnection)
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
@@ -106,22 +124,25 @@ class KeyValueConnection(Protocol):
         """Twisted: bytes arrived."""
         if self._input_has_ended:
             return
-        frames = self._reader.feed(data)
-        if self._reader.violation is not None:
-            self._log.info(
-                "{peer}: closing: {violation}", peer=self.session.peer, violation=self._reader.violation
-            )
-            self._input_has_ended = True
-        if self._held_input or self._reader.buffered_bytes:
-            self._hold_input(self._reader.buffered_bytes)
-        if frames:
-            self._requests.extend(frames)
+        if self._parts:
+            self._parts.append(data)
+            held = self._held_input + len(data)
+            if held < self._need:
+                self._hold_input(held)
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._hold_input(0)
+        elif self._at < len(self._input):
+            # Reading is paused, but a transport may still hand over what it has decrypted.
+            data = self._input[self._at :] + data
+        self._input, self._at = data, 0
         self._run()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: the connection is gone."""
         self._is_lost = True
-        self._requests.clear()
+        self._drop_input()
         self._places.clear()
         for timer in (self._cut, self._deadline):
             if timer is not None and timer.active():
@@ -169,7 +190,7 @@ class KeyValueConnection(Protocol):
             return
         self._is_running = True
         try:
-            while self._requests and self._may_go_on():
+            while self._at < len(self._input) and self._may_go_on():
                 self._handle_some()
         finally:
             self._is_running = False
@@ -188,29 +209,31 @@ class KeyValueConnection(Protocol):
 
     def _handle_some(self) -> None:
         """Handle requests until their answers fill one write, and write them."""
-        session, requests, places = self.session, self._requests, self._places
+        session, places, data = self.session, self._places, self._input
         bucket = session.bucket
         if bucket is not None and bucket.state != "ready":
             bucket = None
         out: list[bytes] = []
-        held = 0
-        while requests:
-            frame = requests.popleft()
-            opcode = frame.opcode
-            answer: Answer = None
-            if opcode <= Opcode.SET and bucket is not None and not places:
-                answer = quick_answer(session, bucket, frame)
-            if answer is None:
-                answer = dispatch(session, frame)
+        room = MAX_OUTPUT_BYTES
+        while True:
+            if bucket is not None and not places:
+                self._at, held = quick_answers(session, bucket, data, self._at, out, room)
+                room -= held
+                if room <= 0 or self._at == len(data):
+                    break
+            frame = self._next_frame()
+            if frame is None:
+                break
+            answer = dispatch(session, frame)
             if isinstance(answer, bytes):
-                held += len(answer)
+                room -= len(answer)
                 if places:
                     places.append(_Place(answer))
                 else:
                     out.append(answer)
             elif answer is not None:
-                self._hold_place(answer, opcode)
-            if held >= MAX_OUTPUT_BYTES or opcode in _CHANGES_SESSION or not self._may_go_on():
+                self._hold_place(answer, frame.opcode)
+            if room <= 0 or frame.opcode in _CHANGES_SESSION or not self._may_go_on():
                 break
         if out:
             self._write(b"".join(out))
@@ -218,6 +241,37 @@ class KeyValueConnection(Protocol):
             self._release_places()
         elif session.closing:
             self._close()
+
+    def _next_frame(self) -> Frame | None:
+        """Take the next request from the input, as a frame; ``None`` if it is not complete. Then the
+        input is over, and its last bytes wait for more, or there is no way to go on."""
+        data, at = self._input, self._at
+        end = min(at + HEADER_BYTES, len(data))
+        need = HEADER_BYTES
+        if at + HEADER_BYTES <= len(data):
+            need += HEADER.unpack_from(data, at)[_BODY]
+            if at + need <= len(data):
+                end = at + need
+        # Only a whole frame, or its header: how long a piece of one has to wait is not the reader's
+        # business here, whether it may be one is.
+        reader = FrameReader(magics=REQUEST_MAGICS)
+        frames = reader.feed(data[at:end] if at or end < len(data) else data)
+        if frames:
+            self._at = end
+            return frames[0]
+        self._drop_input()
+        if reader.violation is not None:
+            self._log.info("{peer}: closing: {violation}", peer=self.session.peer, violation=reader.violation)
+            self._input_has_ended = True
+        elif at < len(data):
+            self._parts.append(data[at:] if at else data)
+            self._need = need
+            self._hold_input(len(data) - at)
+        return None
+
+    def _drop_input(self) -> None:
+        self._input, self._at = b"", 0
+        self._parts.clear()
 
     def _hold_place(self, answer: Deferred[bytes], opcode: int) -> None:
         place = _Place()
@@ -258,7 +312,23 @@ class KeyValueConnection(Protocol):
     def _write(self, data: bytes) -> None:
         if not data or self._is_lost:
             return
-        self.transport.write(data)
+        transport = self.transport
+        # Straight to the socket if nothing waits in the transport: otherwise the bytes would leave only
+        # after another turn of the reactor and two changes of its interest in the socket. Only
+        # Twisted's TCP transport has these attributes; every other one takes the common way.
+        if (
+            self._is_tcp
+            and not transport.dataBuffer
+            and not transport._tempDataBuffer
+            and transport.connected
+            and not transport.disconnecting
+        ):
+            written = transport.writeSomeData(data)
+            if written == len(data):
+                return
+            if isinstance(written, int) and written:
+                data = data[written:]
+        transport.write(data)
         if self._output_is_full:
             self._held_output += len(data)
             self._owner.held_bytes += len(data)
@@ -294,10 +364,11 @@ class KeyValueConnection(Protocol):
         """Read on only if everything read is handled; end when the stream cannot go on."""
         if self._is_lost:
             return
-        if self._input_has_ended and not self._requests and not self._places:
+        waits = self._at < len(self._input)
+        if self._input_has_ended and not waits and not self._places:
             self._close()
             return
-        must_pause = bool(self._requests) or self._output_is_full or self._input_has_ended
+        must_pause = waits or self._output_is_full or self._input_has_ended
         if must_pause != self._input_is_paused:
             self._input_is_paused = must_pause
             if must_pause:
@@ -308,7 +379,7 @@ class KeyValueConnection(Protocol):
     def _close(self) -> None:
         """Close once the peer has read its answers, or soon anyway."""
         self._input_has_ended = True
-        self._requests.clear()
+        self._drop_input()
         if self._cut is None and not self._is_lost:
             # A registered producer would hold the connection open.
             self.transport.unregisterProducer()

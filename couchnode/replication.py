@@ -183,10 +183,10 @@ class Replicator:
             for stream in streams:
                 self.reconnect(stream)
 
-    def send(self, vbid: int, change: Change) -> None:
-        """Queue a change for this turn's end."""
+    def send(self, vbid: int, kind: ChangeKind, item: Item) -> None:
+        """Queue a change for this turn's end, if the vbucket has replicas."""
         if vbid in self._streams:
-            self._outbox.append((vbid, change))
+            self._outbox.append((vbid, Change(kind, item)))
             if not self._turn_asked:
                 self._ask_turn()
 

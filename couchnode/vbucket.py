@@ -39,6 +39,10 @@ class StoreMode(IntEnum):
     REPLACE = 2
 
 
+# Plain numbers for the usual path: an enumeration's members are looked up by Python code.
+_ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
+
+
 class VBucketRecord(NamedTuple):
     """What is stored about a vbucket beside its documents.
 
@@ -178,7 +182,7 @@ class VBucket:
 
     def store(
         self,
-        mode: StoreMode,
+        mode: int,
         key: bytes,
         value: bytes,
         flags: int = 0,
@@ -190,6 +194,7 @@ class VBucket:
     ) -> Item:
         """Store a document.
 
+        :param mode: a :class:`StoreMode`.
         :param expiry: as on the wire: 0, seconds from now up to 30 days, or a Unix time.
         :param cas: store only over this version; 0 for any. A missing document is then KEY_ENOENT.
         :param preserve_expiry: an existing document keeps its expiry and ``expiry`` is ignored.
@@ -200,18 +205,20 @@ class VBucket:
             raise Refused(Status.E2BIG)
         if self.pending and key in self.pending:
             raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
-        old = self.get(key)
+        old = self.items.get(key)
+        if old is not None and old.expiry:
+            old = self.get(key)
         if old is None:
-            if cas or mode == StoreMode.REPLACE:
+            if cas or mode == _REPLACE:
                 raise Refused(Status.KEY_ENOENT)
-        elif mode == StoreMode.ADD:
+        elif mode == _ADD:
             raise Refused(Status.KEY_EEXISTS)
-        else:
+        elif cas or old.lock_until:
             self.check_cas(old, cas)
-        if expiry:
-            expiry = absolute_expiry(expiry, int(self._seconds()))
         if preserve_expiry and old is not None:
             expiry = old.expiry
+        elif expiry:
+            expiry = absolute_expiry(expiry, int(self._seconds()))
         return self._publish(key, value, flags, expiry, old, durable)
 
     def delete(self, key: bytes, cas: int = 0, *, durable: bool = False) -> Item:
@@ -468,12 +475,13 @@ class VBucket:
         self, key: bytes, value: bytes, flags: int, expiry: int, old: Item | None, durable: bool
     ) -> Item:
         ledger = self._ledger
-        ledger.admit(
-            len(value) - len(old.value) if old is not None else len(key) + len(value) + ITEM_OVERHEAD_BYTES
-        )
         if old is not None:
+            growth = len(value) - len(old.value)
+            ledger.admit(growth)
             revid = old.revid + 1
         else:
+            growth = len(key) + len(value) + ITEM_OVERHEAD_BYTES
+            ledger.admit(growth)
             tombstone = self.tombstones.get(key) if self.tombstones else None
             revid = 1 + (tombstone.revid if tombstone is not None else self.max_deleted_revid)
         seqno = self.high_seqno = self.high_seqno + 1
@@ -483,10 +491,10 @@ class VBucket:
             if self._listener is not None:
                 self._listener.prepared(self, item)
             return item
-        if old is not None:
-            # The common case of _install, without its look-ups.
+        if old is not None or not (self.tombstones or key in self.items):
+            # The common cases of _install, without its look-ups.
             self.items[key] = item
-            ledger.memory_bytes += len(value) - len(old.value)
+            ledger.memory_bytes += growth
             if expiry:
                 self.may_expire = True
         else:

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from gateway.batchops import Operation, failure_line, read_operation, success_line
+from gateway.batchdirect import DirectSlot, direct_slot
+from gateway.batchops import Kind, Operation, failure_line, read_operation, success_line
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
 from gateway.http.request import Request
@@ -25,6 +26,7 @@ from gateway.limits import Budget, Limits
 from gateway.pool import ConnectionPool
 from gateway.resources import BucketResource
 from gateway.splitter import ArraySplitter, LineSplitter, SplitError, TooLong, splitter_for
+from txcouchbase.connection import Connection
 
 __all__ = ["Batch", "Batches"]
 
@@ -45,17 +47,28 @@ class _Slot:
 
     __slots__ = ("answer", "batch", "deferred", "held", "index", "operation")
 
-    def __init__(self, batch: Batch, index: int, held: int) -> None:
+    def __init__(self, batch: Batch, index: int) -> None:
         self.batch = batch
         self.index = index
-        self.held = held
+        self.held = 0
         self.operation = Operation()
         self.answer: bytes | None = None
         self.deferred: Deferred[Any] | None = None
 
+    @property
+    def kind(self) -> Kind | None:
+        return self.operation.kind
+
+    def cancel(self) -> None:
+        if self.deferred is not None:
+            self.deferred.cancel()
+
     def succeeded(self, result: Any) -> None:
+        operation = self.operation
+        assert operation.kind is not None
+        self.deferred = None
         try:
-            self.answer = answer = success_line(self.index, self.operation, result)
+            self.answer = answer = success_line(self.index, operation.key_json, operation.kind, result)
         except Exception:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
             self.failed(Failure())
             return
@@ -70,7 +83,7 @@ class _Slot:
         fault = describe(error, operation.name, cas_given=operation.cas_given, durable=operation.durable)
         if fault.is_bug:
             batch.log_bug(failure)
-        self.answer = failure_line(self.index, operation, fault)
+        self.answer = failure_line(self.index, operation.key_json, fault)
         batch.slot_done(self, len(self.answer), public_code(fault.problem))
 
 
@@ -97,6 +110,7 @@ class Batch:
         on_end: Callable[[], None],
     ) -> None:
         self._connection = connection
+        self._carry_out = connection.start if isinstance(connection, Connection) else None
         self._clock = clock
         self._now = now
         self._limits = limits
@@ -110,7 +124,7 @@ class Batch:
         self._sink: BodySink | None = None
         self._splitter: LineSplitter | ArraySplitter | None = None
         self._waiting: deque[bytes | TooLong | SplitError] = deque()
-        self._slots: deque[_Slot] = deque()
+        self._slots: deque[_Slot | DirectSlot] = deque()
         self._next_index = 0
         self._held = 0
         self._charged = 0
@@ -189,9 +203,11 @@ class Batch:
         waiting = self._waiting
         slots = self._slots
         limits = self._limits
+        # It changes only when _charge() is called.
+        is_full = self._budget.is_full
         while waiting and not self._output_paused and not self._cancelled:
             if len(slots) >= limits.batch_operations or (
-                slots and (self._held >= limits.batch_bytes or self._budget.is_full)
+                slots and (is_full or self._held >= limits.batch_bytes)
             ):
                 break
             self._start(waiting.popleft())
@@ -210,48 +226,75 @@ class Batch:
         self._charged = held
 
     def _start(self, element: bytes | TooLong | SplitError) -> None:
+        index = self._next_index
+        self._next_index = index + 1
+        carry_out = self._carry_out
+        if carry_out is not None and type(element) is bytes:
+            direct = direct_slot(element)
+            if direct is not None:
+                direct.batch = self
+                direct.index = index
+                self._hold(direct, len(element), direct.kind)
+                try:
+                    carry_out(direct)
+                except Exception as error:  # noqa: BLE001  # becomes the answer to this operation
+                    direct.fail(error)
+                return
+        self._start_read(index, element)
+
+    def _start_read(self, index: int, element: bytes | TooLong | SplitError) -> None:
+        """Start an operation after reading all of it, whatever it has."""
+        slot = _Slot(self, index)
+        operation = slot.operation
         held = len(element) if type(element) is bytes else 0
-        slot = _Slot(self, self._next_index, held)
-        self._next_index += 1
-        self._held += held
-        self._slots.append(slot)
         try:
             if type(element) is not bytes:
                 no_room, self._no_room = self._no_room, False
                 raise _element_fault(element, self._limits.max_line, no_room)
-            operation = slot.operation
             read_operation(element, operation)
             kind = operation.kind
             assert kind is not None
-            if kind.is_read:
-                # Reckon with what documents turned out to have, until this one is there.
-                slot.held += self._value_bytes
-                self._held += self._value_bytes
-            slot.deferred = deferred = kind.start(self._connection, operation, self._now())
         except Exception:  # noqa: BLE001  # becomes the answer to this operation
+            self._hold(slot, held, None)
+            slot.failed(Failure())
+            return
+        self._hold(slot, held, kind)
+        try:
+            slot.deferred = deferred = kind.start(self._connection, operation, self._now())
+        except Exception:  # noqa: BLE001  # this, too
             slot.failed(Failure())
             return
         deferred.addCallbacks(slot.succeeded, slot.failed)
 
-    def slot_done(self, slot: _Slot, answer_bytes: int, outcome: str) -> None:
+    def _hold(self, slot: _Slot | DirectSlot, held: int, kind: Kind | None) -> None:
+        if kind is not None and kind.is_read:
+            # Reckon with what documents turned out to have, until this one is there.
+            held += self._value_bytes
+        slot.held = held
+        self._held += held
+        self._slots.append(slot)
+
+    def slot_done(self, slot: _Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
         """Take note that a slot has its answer."""
-        slot.deferred = None
-        kind = slot.operation.kind
-        if kind is not None:
-            name = kind.name
-            if kind.is_read and outcome == "ok":
+        kind = slot.kind
+        if kind is None:
+            counted = ("batch", outcome)
+        elif outcome == "ok":
+            counted = kind.success
+            if kind.is_read:
                 # Grows at once, shrinks slowly: sixteen small documents make up for a large one.
                 known = self._value_bytes
                 self._value_bytes = (
                     answer_bytes if answer_bytes > known else known - (known - answer_bytes) // 16
                 )
         else:
-            name = "batch"
-        counted = (name, outcome)
-        self._counts[counted] = self._counts.get(counted, 0) + 1
+            counted = (kind.name, outcome)
+        counts = self._counts
+        counts[counted] = counts.get(counted, 0) + 1
         self._held += answer_bytes - slot.held
         slot.held = answer_bytes
-        self._soon()
+        if self._turn is None:
+            self._soon()
 
     # -- the answer
 
@@ -276,8 +319,7 @@ class Batch:
         self._cancelled = True
         self._waiting.clear()
         for slot in list(self._slots):
-            if slot.deferred is not None:
-                slot.deferred.cancel()
+            slot.cancel()
         self._slots.clear()
         if self._turn is not None:
             self._turn.cancel()

@@ -24,7 +24,7 @@ from gateway.jsontools import dumps, is_json, loads
 from gateway.locks import DEFAULT_LOCK_SECONDS
 from gateway.projection import member_text
 
-__all__ = ["OPERATIONS", "Operation", "failure_line", "read_operation", "success_line"]
+__all__ = ["OPERATIONS", "Kind", "Operation", "failure_line", "read_operation", "success_line"]
 
 
 class Operation:
@@ -63,6 +63,8 @@ class Kind(NamedTuple):
     """Result -> the rest of the answer's object, from a comma on."""
     is_read: bool
     """The answer may be far larger than the operation."""
+    success: tuple[str, str]
+    """Its name and "ok", as successes are counted."""
 
 
 # -- reading
@@ -396,7 +398,7 @@ def _kind(
     *,
     is_read: bool = False,
 ) -> Kind:
-    return Kind(name, frozenset(["op", "key", *members.split()]), start, render, is_read)
+    return Kind(name, frozenset(["op", "key", *members.split()]), start, render, is_read, (name, "ok"))
 
 
 OPERATIONS = {
@@ -422,18 +424,15 @@ OPERATIONS = {
 """Name -> how it is read, run and answered."""
 
 
-def success_line(index: int, operation: Operation, result: Any) -> bytes:
-    """Return the answer to an operation that succeeded, one JSON object without a line end."""
-    assert operation.kind is not None
-    return b'{"index":%d,"key":%b,"status":200%b' % (index, operation.key_json, operation.kind.render(result))
+def success_line(index: int, key_json: bytes, kind: Kind, result: Any) -> bytes:
+    """Return the answer to an operation that succeeded, one JSON object without a line end.
+
+    :param key_json: the key as JSON.
+    """
+    return b'{"index":%d,"key":%b,"status":200%b' % (index, key_json, kind.render(result))
 
 
-def failure_line(index: int, operation: Operation, fault: Fault) -> bytes:
+def failure_line(index: int, key_json: bytes, fault: Fault) -> bytes:
     """Return the answer to one that failed."""
     told = dumps(fault.fields())
-    return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (
-        index,
-        operation.key_json,
-        fault.problem.status,
-        told,
-    )
+    return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (index, key_json, fault.problem.status, told)

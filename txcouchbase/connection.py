@@ -580,6 +580,19 @@ class Connection(TxAsyncConnection):
             self._send(request, durability)
         return answer
 
+    def start(self, call: Call) -> None:
+        """Carry out an operation that the caller made, and that does without a Deferred.
+
+        For programs that give a great many: they derive from :class:`txcouchbase.calls.Call` what an
+        operation means to them. The connection ends it by calling its ``succeed`` with a result or its
+        ``fail`` with an exception, perhaps before this returns; its ``abandon`` gives it up.
+
+        :param call: a request as :mod:`couchbase.protocol.operations` describes it, with its key checked and
+            its value encoded. It is not one that waits for copies, or reads from replicas.
+        """
+        call.deadline = self._seconds() + self._timeout
+        self._submit_call(call)
+
     def _new_group(self, count: int) -> tuple[Any, Group]:
         def finish(results: MultiResult, error: BaseException | None) -> None:
             if not answer.called:

@@ -222,7 +222,7 @@ class Hostility(ServedNode):
         client.transport.write(b"".join(encode_request(Opcode.GET, key=b"k", opaque=n) for n in range(count)))
         yield sleep(0.3)
         (connection,) = self.factory.connections
-        self.assertGreater(len(connection._requests), 0)
+        self.assertGreater(len(connection._input) - connection._at, 0)
         transport = connection.transport
         held = len(transport.dataBuffer) + transport._tempDataLen
         self.assertLess(held, MAX_OUTPUT_BYTES + 2 * len(value))
@@ -270,7 +270,12 @@ class InMemoryCase(SynchronousTestCase):
 
     def connect(self) -> tuple[KeyValueConnection, StringTransport]:
         """Connect another client."""
-        connection = self.factory.buildProtocol(None)
+        return self.connect_to(self.factory)
+
+    @staticmethod
+    def connect_to(factory: KeyValueFactory) -> tuple[KeyValueConnection, StringTransport]:
+        """Connect a client to a node of that factory."""
+        connection = factory.buildProtocol(None)
         transport = StringTransport()
         # What TCP has and StringTransport has not.
         for name in ("setTcpNoDelay", "setTcpKeepAlive"):
@@ -334,6 +339,19 @@ class InMemory(InMemoryCase):
         self.connection.dataReceived(b"".join(store(b"%d" % n) for n in range(100)))
         self.assertEqual(len(writes), 1)
         self.assertEqual(len(FrameReader().feed(writes[0])), 100)
+
+    def test_what_comes_in_spite_of_a_pause(self) -> None:
+        """A transport that hands over more while it is paused is answered in order, when there is room."""
+        self.connection.dataReceived(store(b"k", b"value"))
+        self.answers()
+        self.connection.pauseProducing()
+        gets = b"".join(encode_request(Opcode.GET, key=b"k", opaque=n) for n in range(3))
+        for at in range(0, len(gets), 10):
+            self.connection.dataReceived(gets[at : at + 10])
+        self.assertEqual((self.answers(), self.transport.producerState), ([], "paused"))
+        self.connection.resumeProducing()
+        self.assertEqual([(a.opaque, a.value) for a in self.answers()], [(n, b"value") for n in range(3)])
+        self.assertEqual(self.transport.producerState, "producing")
 
     def test_too_many_waiting_answers_stop_the_reading(self) -> None:
         """Behind an answer that waits only so many others queue up; then reading stops, and goes on."""
