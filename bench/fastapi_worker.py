@@ -57,26 +57,27 @@ async def with_client(connection_string: str, user: str, password: str) -> FastA
     )
     opened: dict[str, Any] = {}
 
-    async def collection(bucket: str) -> Any:
-        if bucket not in opened:
-            found = cluster.bucket(bucket)
-            await found.on_connect()
-            opened[bucket] = found.default_collection()
-        return opened[bucket]
+    async def open_bucket(name: str) -> Any:
+        bucket = cluster.bucket(name)
+        await bucket.on_connect()
+        opened[name] = bucket.default_collection()
+        return opened[name]
 
     app = FastAPI(telemetry=QUIET)
 
     @app.get(PATH)
     async def get(bucket: str, key: str) -> Response:
+        collection = opened.get(bucket) or await open_bucket(bucket)
         try:
-            result = await (await collection(bucket)).get(key)
+            result = await collection.get(key)
         except DocumentNotFoundException:
             return Response(status_code=404)
         return Response(result.value, media_type="application/json")
 
     @app.put(PATH)
     async def put(bucket: str, key: str, request: Request) -> Response:
-        await (await collection(bucket)).upsert(key, await request.body())
+        collection = opened.get(bucket) or await open_bucket(bucket)
+        await collection.upsert(key, await request.body())
         return Response()
 
     return app

@@ -164,7 +164,8 @@ def _workers(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
     password = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "password"
     password.write_text(PASSWORD + "\n")
     port = free_port()
-    command = [OWN_PYTHON, "-m", "twisted", "couchgateway", "--workers=2", "--auth=none"]
+    command = [str(Path(OWN_PYTHON).with_name("twistd")), "--nodaemon", "--pidfile=", "couchgateway"]
+    command += ["--workers=2", "--auth=none"]
     command += [f"--listen=tcp:{port}:interface=127.0.0.1", f"--cluster={node.address}"]
     command += [f"--user={USER}", f"--password-file={password}", *options]
     program = stack.enter_context(Program(command, port))
