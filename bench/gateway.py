@@ -1,70 +1,159 @@
-"""GET and PUT of a 1 KiB document at 32 connections: the gateway beside bare peers.
+"""GET and PUT of 1 KiB documents over HTTP: the gateway beside its peers, in one run.
 
-    python -m bench.gateway [REQUESTS] [ROUNDS]
+    python -m bench.gateway [--rounds N] [--seconds N] [--connections N ...] [--only WORD ...]
 
-Peers: a Klein route that returns 1 KiB, and a plain resource of twisted.web. Server and load generator have a
-process each; where the node has one of its own, it is the third on the machine's cores.
+Prints medians over the rounds (5) of requests a second, latencies, and CPU of every process that serves, for
+GET and PUT at 32 and 128 keep-alive connections, one request under way on each; then whether the aims of this
+project are met. The peers take turns, each for as many whole seconds (2) a round, method and number of
+connections, 1,000 keys in turn. ``--only`` takes the peers whose names contain one of the words.
+
+Beside the gateway, with its node in another process, embedded, and with two workers: webdis, in C, with
+Redis, one thread, nothing written to disk (``apt-get install webdis redis-server``); a bare Klein route and
+twisted.web's plain resource, which return 1 KiB and store nothing; FastAPI with uvicorn, with the official
+client against the same node and bare (``make interop``, then bench/requirements.txt). The load comes from wrk
+(``apt-get install wrk``) or else from bench.httpload, and shares the cores. Latencies are as wrk tells them:
+with what a request would have waited while its connection did. Needs Linux, since CPU is read from /proc.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import itertools
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from bench.harness import OWN_PYTHON, Samples, Server, machine, run_json
+from bench.harness import Samples, Server, machine
+from bench.load import generator, run
+from bench.peers import CLIENT, EMBEDDED, GATEWAY, KLEIN, PEERS, WEBDIS, WORKERS, Peer, start
+from bench.processes import cpu_seconds
 
-CONNECTIONS = 32
-DOCUMENT_BYTES = 1024
-PATH = "/v1/buckets/default/documents/bench-{n}"
-BASE = "bare Klein route"
+METHODS = {"GET": 0, "PUT": 10}
+"""Method -> how many of ten requests are PUTs."""
+WARM_UP_SECONDS = 1
+
+AIM_RATIOS = {WEBDIS: 1.0, KLEIN: 4.0, CLIENT: 6.0}
+"""Peer -> how many of its GETs a second the gateway should serve at least."""
+AIM_CPU_US = 20.0
+"""Of the gateway's process for a GET, at most."""
 
 
-def load(server: Server, method: str, count: int) -> tuple[float, float]:
-    """Return (requests a second, CPU microseconds of the server a request)."""
-    before = server.cpu_seconds()
-    command = [
-        OWN_PYTHON,
-        "-m",
-        "bench.httpload",
-        server.address + PATH,
-        method,
-        str(CONNECTIONS),
-        str(count),
-    ]
-    found = run_json([*command, str(DOCUMENT_BYTES)])
-    used = server.cpu_seconds() - before
-    return count / found["seconds"], used / count * 1e6
+class Figures:
+    """What was measured, by peer (or one of its processes) and load."""
+
+    def __init__(self) -> None:
+        self.rates = Samples()
+        self.medians_ms = Samples()
+        self.p99_ms = Samples()
+        self.costs = Samples()
+        self.generator_us = Samples()
+
+    def measure(self, peer: Peer, method: str, connections: int, seconds: int) -> None:
+        """Load a peer once."""
+        before = {name: cpu_seconds(pid) for name, pid in peer.processes.items()}
+        outcome = run(peer.load(METHODS[method], connections, seconds))
+        column = column_of(method, connections)
+        for name, pid in peer.processes.items():
+            used = cpu_seconds(pid) - before[name]
+            self.costs.add(f"{peer.name}: {name}", column, used / outcome.requests * 1e6)
+        self.rates.add(peer.name, column, outcome.rate)
+        self.medians_ms.add(peer.name, column, outcome.p50_us / 1e3)
+        self.p99_ms.add(peer.name, column, outcome.p99_us / 1e3)
+        self.generator_us.add("load generator", column, outcome.cpu_seconds / outcome.requests * 1e6)
+
+    def ratios(self) -> str:
+        """Return a table of what the gateway serves for each request of a peer."""
+        return ratios_of(
+            self.rates,
+            [
+                *((GATEWAY, peer) for peer in AIM_RATIOS),
+                (EMBEDDED, WEBDIS),
+                (WORKERS, WEBDIS),
+                (WORKERS, GATEWAY),
+            ],
+        )
+
+    def aims(self, connections: Sequence[int]) -> str:
+        """Return a table of aims."""
+        lines = ["| aim | connections | measured | |", "| --- | ---: | ---: | --- |"]
+        for count in connections:
+            column = column_of("GET", count)
+            own = self.rates.median(GATEWAY, column)
+            for peer, least in AIM_RATIOS.items():
+                ratio = _ratio(own, self.rates.median(peer, column))
+                met = None if ratio is None else ratio >= least
+                lines.append(_aim(f"GETs a second at least {least:g} of {peer}", count, ratio, met))
+            cost = self.costs.median(f"{GATEWAY}: gateway", column)
+            met = None if cost is None else cost <= AIM_CPU_US
+            lines.append(_aim(f"at most {AIM_CPU_US:g} us of the gateway's CPU a GET", count, cost, met))
+            ratio = _ratio(self.p99_ms.median(GATEWAY, column), self.p99_ms.median(WEBDIS, column))
+            met = None if ratio is None else ratio <= 1
+            lines.append(_aim(f"99th percentile of a GET at most that of {WEBDIS}", count, ratio, met))
+        return "\n".join(lines)
+
+
+def column_of(method: str, connections: int) -> str:
+    """Return the name of a load's column."""
+    return f"{method}, {connections}"
+
+
+def ratios_of(samples: Samples, pairs: Sequence[tuple[str, str]]) -> str:
+    """Return a table of how medians relate, for the pairs of rows that took part."""
+    columns = samples.columns()
+    lines = [f"| ratio | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+    for row, base in pairs:
+        found = [_ratio(samples.median(row, column), samples.median(base, column)) for column in columns]
+        cells = [f"{ratio:.2f}" for ratio in found if ratio is not None]
+        if cells:
+            lines.append(f"| {row} / {base} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(figure: float | None, unit: float | None) -> float | None:
+    return None if figure is None or not unit else figure / unit
+
+
+def _aim(text: str, connections: int, measured: float | None, met: bool | None) -> str:
+    verdict = {True: "met", False: "**missed**", None: "not measured"}[met]
+    return f"| {text} | {connections} | {'-' if measured is None else f'{measured:.2f}'} | {verdict} |"
+
+
+def parse() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gateway", description="See the module's docstring."
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of peers' names")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    rates, costs = Samples(), Samples()
-    with (
-        Server("klein") as klein,
-        Server("resource") as plain,
-        Server("node") as node,
-        Server("gateway", node.address) as separate,
-        Server("gateway") as embedded,
-    ):
-        peers = {
-            BASE: klein,
-            "plain twisted.web resource": plain,
-            "gateway, node in its own process": separate,
-            "gateway with embedded node": embedded,
-        }
-        for server in peers.values():  # the first use warms up, and stores what will be read
-            load(server, "PUT", 1000)
-            load(server, "GET", 1000)
-        for _ in range(rounds):
-            for name, server in peers.items():
-                for method in ("GET", "PUT"):
-                    rate, cost = load(server, method, count)
-                    rates.add(name, method, rate)
-                    costs.add(name, method, cost)
-    print(f"{machine()}; {CONNECTIONS} connections, {count} requests a round, medians of {rounds} rounds\n")
-    print(rates.table("requests a second", base=BASE), end="\n\n")
-    print(costs.table("CPU us of the server a request", base=BASE))
+    """Measure, and print tables."""
+    given = parse()
+    names = [name for name in PEERS if any(word.lower() in name.lower() for word in given.only)]
+    figures = Figures()
+    with ExitStack() as stack:
+        peers = start(stack, names, stack.enter_context(Server("node")))
+        for peer in peers:
+            peer.store()
+            for puts in METHODS.values():
+                run(peer.load(puts, given.connections[0], WARM_UP_SECONDS))
+        loads = itertools.product(range(given.rounds), given.connections, METHODS)
+        for (_, connections, method), peer in itertools.product(loads, peers):
+            figures.measure(peer, method, connections, given.seconds)
+    print(
+        f"{machine()}; {given.seconds} s of each load by {generator()}, medians of {given.rounds} rounds;"
+        " columns: method, connections\n"
+    )
+    print(figures.rates.table("requests a second"), end="\n\n")
+    print(figures.ratios(), end="\n\n")
+    print(figures.medians_ms.table("median latency, ms", digits=2), end="\n\n")
+    print(figures.p99_ms.table("99th percentile of latency, ms", digits=2), end="\n\n")
+    print(figures.costs.table("CPU us of a process a request", digits=1), end="\n\n")
+    print(figures.generator_us.table("CPU us a request", digits=1), end="\n\n")
+    print(figures.aims(given.connections))
 
 
 if __name__ == "__main__":

@@ -23,18 +23,29 @@ class Server(AbstractContextManager["Server"]):
     """A role of :mod:`bench.serve` in its own process; use as a context manager.
 
     :param arguments: the role and what it takes.
+    :param command: in place of ``python -m bench.serve``; such a program may not answer questions.
+    :param first_line: sent to its standard input before anything else.
     :param root: the checkout whose code it runs.
     """
 
-    def __init__(self, *arguments: str, root: Path = HERE.parent) -> None:
-        self._name = " ".join(arguments)
+    def __init__(
+        self,
+        *arguments: str,
+        command: Sequence[str] | None = None,
+        first_line: str | None = None,
+        root: Path = HERE.parent,
+    ) -> None:
+        begin = command or [OWN_PYTHON, "-m", "bench.serve"]
+        self._name = " ".join(arguments if command is None else [*begin, *arguments])
         self._process = subprocess.Popen(
-            [OWN_PYTHON, "-m", "bench.serve", *arguments],
+            [*begin, *arguments],
             cwd=root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        if first_line is not None:
+            self._say(first_line)
         self.address: str = self._told()["address"]
         """URL or connection string."""
 
@@ -51,11 +62,23 @@ class Server(AbstractContextManager["Server"]):
         """Return its resident size now."""
         return int(self._ask("resident"))
 
+    def start_sampling(self) -> None:
+        """Begin to note what it does; see :mod:`bench.sampler`."""
+        self._ask("sample")
+
+    def stop_sampling(self) -> dict[str, int]:
+        """Return how often it was seen in which calls, outermost first, joined by semicolons."""
+        stacks: dict[str, int] = self._ask("stacks")
+        return stacks
+
     def _ask(self, what: str) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(what + "\n")
-        self._process.stdin.flush()
+        self._say(what)
         return self._told()[what]
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
     def _told(self) -> dict[str, Any]:
         assert self._process.stdout is not None

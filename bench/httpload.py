@@ -1,9 +1,10 @@
-"""A load generator: so many requests over so many HTTP connections, and how long they took.
+"""A load generator for machines without wrk: requests over HTTP connections for so many seconds.
 
-    python -m bench.httpload URL METHOD CONNECTIONS REQUESTS [BODY_BYTES]
+    python -m bench.httpload URL GET_PATH PUT_PATH PUTS CONNECTIONS SECONDS
 
-Each connection has one request under way. Prints ``{"seconds": ..., "requests": ..., "cpu": ...}``; fails
-on any answer that is no 200. ``{n}`` in the URL becomes 0 to 999 in turn, so that the documents differ.
+Each connection has one request under way; PUTS of ten requests are PUTs. ``{n}`` in a path becomes 0 to 999
+in turn, so that the documents differ. Prints ``{"requests": ..., "seconds": ..., "p50_us": ..., "p99_us":
+...}``; fails on any answer whose status is not 2xx.
 """
 
 from __future__ import annotations
@@ -11,51 +12,55 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import resource
 import sys
 import time
+from array import array
 from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
 
-KEYS = 1000
+from bench.load import Load, requests_of
 
 
 class Client(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, requests: list[bytes], numbers: Any, finished: asyncio.Future[None]) -> None:
+    def __init__(self, requests: Any, until: float, latencies: array[float]) -> None:
         self.requests = requests
-        self.numbers = numbers
-        self.finished = finished
+        self.until = until
+        self.latencies = latencies
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.parser = httptools.HttpResponseParser(self)
+        self.sent = 0.0
 
     def connection_made(self, transport: Any) -> None:
         """Send the first request."""
         self.transport = transport
-        self.next()
+        self.send()
 
-    def next(self) -> None:
-        """Send a request, if any is left."""
-        number = next(self.numbers, None)
-        if number is None:
-            self.transport.close()
-            if not self.finished.done():
-                self.finished.set_result(None)
-        else:
-            self.transport.write(self.requests[number % len(self.requests)])
+    def send(self) -> None:
+        """Send a request."""
+        self.sent = time.perf_counter()
+        self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
         self.parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        """Check the answer, and go on."""
-        if self.parser.get_status_code() != 200:
+        """Check the answer, and go on until the time is over."""
+        now = time.perf_counter()
+        if self.parser.get_status_code() // 100 != 2:
             self.fail(f"status {self.parser.get_status_code()}")
+            return
+        self.latencies.append(now - self.sent)
+        if now < self.until:
+            self.send()
         else:
-            self.next()
+            self.transport.close()
+            if not self.finished.done():
+                self.finished.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail unless everything is done."""
@@ -67,45 +72,36 @@ class Client(asyncio.Protocol):
             self.finished.set_exception(RuntimeError(reason))
 
 
-def requests_for(url: str, method: str, body_bytes: int) -> list[bytes]:
-    """Return the requests, ready to be sent."""
-    parts = urlsplit(url)
+async def measure(load: Load) -> dict[str, float]:
+    """Send requests until the time is over, and return what came of them."""
+    parts = urlsplit(load.url)
     made = []
-    for number in range(KEYS if "{n}" in url else 1):
-        head = f"{method} {parts.path.replace('{n}', str(number))} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        body = b""
-        if method != "GET":
-            body = b'{"text":"' + b"x" * (body_bytes - 11) + b'"}'
+    for method, path, body in requests_of(load):
+        head = f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        made.append(head.encode() + b"\r\n" + body)
-    return made
-
-
-async def measure(url: str, method: str, connections: int, count: int, body_bytes: int) -> dict[str, float]:
-    """Send everything, and return what it took."""
-    parts = urlsplit(url)
-    requests = requests_for(url, method, body_bytes)
-    numbers = iter(itertools.islice(itertools.count(), count))
+        made.append(f"{head}\r\n{body}".encode())
+    requests, latencies = itertools.cycle(made), array("d")
     loop = asyncio.get_running_loop()
     waiting = []
-    begun, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    for _ in range(connections):
-        finished: asyncio.Future[None] = loop.create_future()
-        waiting.append(finished)
-        await loop.create_connection(
-            lambda done=finished: Client(requests, numbers, done), parts.hostname, parts.port
+    begun = time.perf_counter()
+    for _ in range(load.connections):
+        _, client = await loop.create_connection(
+            lambda: Client(requests, begun + load.seconds, latencies), parts.hostname, parts.port
         )
+        waiting.append(client.finished)
     await asyncio.gather(*waiting)
-    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    return {"seconds": seconds, "requests": count, "cpu": cpu}
+    seconds = time.perf_counter() - begun
+    in_order = sorted(latencies)
+    p50, p99 = (in_order[int(len(in_order) * part)] * 1e6 for part in (0.5, 0.99))
+    return {"requests": len(in_order), "seconds": seconds, "p50_us": p50, "p99_us": p99}
 
 
 def main() -> None:
     """Measure as the command line says."""
-    url, method, connections, count, *rest = sys.argv[1:]
-    found = asyncio.run(measure(url, method, int(connections), int(count), int(rest[0]) if rest else 0))
-    print(json.dumps(found))
+    url, get, put, puts, connections, seconds = sys.argv[1:]
+    load = Load(url, get, put, int(puts), int(connections), int(seconds))
+    print(json.dumps(asyncio.run(measure(load))))
 
 
 if __name__ == "__main__":

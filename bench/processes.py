@@ -31,6 +31,14 @@ def own_cpu_seconds(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / TICKS
 
 
+def kernel_seconds(pid: int) -> float:
+    """Return system time alone that one process has used; 0 if it is gone."""
+    try:
+        return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[12]) / TICKS
+    except OSError:
+        return 0.0
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident size of one process now; 0 if it is gone."""
     try:

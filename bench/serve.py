@@ -2,14 +2,15 @@
 
     python -m bench.serve node
     python -m bench.serve stub
-    python -m bench.serve gateway [CONNECTION_STRING]
+    python -m bench.serve gateway [CONNECTION_STRING] [--OPTION=VALUE ...]
     python -m bench.serve klein
-    python -m bench.serve resource
+    python -m bench.serve resource [unlogged]
     python -m bench.serve views
     python -m bench.serve rows ROWS
 
-Prints ``{"address": ...}`` once it serves. Then it answers lines on its standard input: ``cpu`` and
-``resident``. It ends when its standard input does.
+Options are those of ``twistd couchgateway``. Prints ``{"address": ...}`` once it serves. Then it answers
+lines on its standard input: ``cpu`` and ``resident``; ``sample`` begins to note which functions it runs
+(bench.sampler), and ``stacks`` ends that and tells them. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
+
+from bench.sampler import Sampler
 
 USER, PASSWORD = "bench", "bench-password"
 BODY = b'{"text":"' + b"x" * (1024 - 11) + b'"}'
@@ -81,21 +84,21 @@ def rows(count: str) -> Any:
     return embedded.connection_string, embedded.stop
 
 
-def gateway(cluster: str | None = None) -> Deferred[tuple[str, Any]]:
-    """Start a gateway, on its embedded node unless a cluster is given."""
-    from gateway.options import resolve
-    from gateway.service import GatewayService
+def gateway(*arguments: str) -> Deferred[tuple[str, Any]]:
+    """Start a gateway with all that a user gets, on its embedded node unless a cluster is given."""
+    from gateway.service import Options, makeService
 
-    given: dict[str, Any] = {"listen": ["tcp:0:interface=127.0.0.1"], "auth": "none"}
+    clusters = [argument for argument in arguments if not argument.startswith("--")]
+    given = [argument for argument in arguments if argument.startswith("--")]
+    options = Options()
     with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
-        if cluster is None:
-            given["ephemeral"] = True
-        else:
-            file.write(PASSWORD + "\n")
-            file.flush()
-            given.update({"cluster": cluster, "user": USER, "password-file": file.name})
-        settings = resolve(given, {})
-    service = GatewayService(settings)
+        file.write(PASSWORD + "\n")
+        file.flush()
+        where = ["--ephemeral"]
+        if clusters:
+            where = [f"--cluster={clusters[0]}", f"--user={USER}", f"--password-file={file.name}"]
+        options.parseOptions(["--listen=tcp:0:interface=127.0.0.1", "--auth=none", *where, *given])
+    service: Any = makeService(options)
     service.privilegedStartService()
     service.startService()
     return service.started.addCallback(lambda _: (service.urls[0], service.stopService))
@@ -134,10 +137,17 @@ class Plain(Resource):
         return b""
 
 
-def serve(root: Any) -> tuple[str, Any]:
+def plain(logged: str = "") -> tuple[str, Any]:
+    """Start twisted.web's plain resource; with ``unlogged`` without the access log that it makes unasked."""
+    return serve(Plain(), is_logged=logged != "unlogged")
+
+
+def serve(root: Any, *, is_logged: bool = True) -> tuple[str, Any]:
     """Listen for a resource; returns (address, stop)."""
     site = Site(root)
     site.displayTracebacks = False
+    if not is_logged:
+        site.log = lambda request: None  # type: ignore[method-assign,assignment]
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     return f"http://127.0.0.1:{port.getHost().port}", port.stopListening
 
@@ -191,6 +201,7 @@ class Control(LineOnlyReceiver):
 
     def __init__(self) -> None:
         self.stop: Any = lambda: None
+        self.sampler = Sampler()
 
     def tell(self, **facts: Any) -> None:
         """Print one line."""
@@ -203,6 +214,11 @@ class Control(LineOnlyReceiver):
             self.tell(cpu=used.ru_utime + used.ru_stime)
         elif line == b"resident":
             self.tell(resident=resident_bytes())
+        elif line == b"sample":
+            self.sampler.start()
+            self.tell(sample=True)
+        elif line == b"stacks":
+            self.tell(stacks=self.sampler.stop())
 
     @inlineCallbacks
     def connectionLost(self, reason: Any) -> Any:  # type: ignore[override]
@@ -232,7 +248,7 @@ def start(role: str, *arguments: str) -> Any:
             "stub": stub,
             "gateway": gateway,
             "klein": klein,
-            "resource": lambda: serve(Plain()),
+            "resource": plain,
             "views": views,
             "rows": rows,
         }[role]

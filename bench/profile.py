@@ -1,0 +1,141 @@
+"""Where the microseconds of one request go in the gateway's process.
+
+    python -m bench.profile [--method GET|PUT] [--connections N] [--seconds N] [--embedded] [--top N]
+        [--folded FILE]
+
+Loads a gateway as bench.gateway does and has it look at itself every few milliseconds of its CPU time
+(bench.sampler). Rounds without that say what a request costs; the samples say how it is shared. Prints a
+table of stages, and one of the functions in which most time was spent, what they call not included except for
+C functions. ``--folded`` writes stacks for a flame graph, in the format of flamegraph.pl and speedscope:
+outermost function first, joined by semicolons, and a count.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.harness import Samples, Server, machine
+from bench.load import generator, run
+from bench.peers import EMBEDDED, GATEWAY, Peer
+from bench.processes import kernel_seconds
+
+ROUNDS = 3
+
+# What a sample counts for is said by the innermost function that has a rule, and by the longest prefix.
+STAGES = {
+    "twisted.internet.": "reactor: waiting, and choosing whose turn it is",
+    "twisted.internet.defer:": "Deferreds",
+    "twisted.python.failure:": "Deferreds",
+    "twisted.web.": "HTTP: parsing, and writing the head",
+    "twisted.protocols.": "HTTP: parsing, and writing the head",
+    "gateway.http.": "HTTP: parsing, and writing the head",
+    "gateway.web:": "HTTP: parsing, and writing the head",
+    "gateway.webrequest:": "HTTP: parsing, and writing the head",
+    "gateway.": "handler: what the request asks for, and the answer",
+    "gateway.app:": "dispatch: route, refusals, hooks",
+    "gateway.routing:": "dispatch: route, refusals, hooks",
+    "gateway.credentials:": "credentials and connection pool",
+    "gateway.pool:": "credentials and connection pool",
+    "gateway.plugins.": "metrics and other plugins",
+    "gateway.figures:": "metrics and other plugins",
+    "gateway.counters:": "metrics and other plugins",
+    "klein.": "Klein",
+    "werkzeug.": "Klein",
+    "txcouchbase.": "key-value client",
+    "couchbase.": "key-value client",
+    "couchbase.protocol.": "key-value frames",
+    "couchnode.": "embedded node",
+    "bench.": "the measurement itself",
+}
+SOCKETS = {
+    "doRead": "receive",
+    "_dataReceived": "receive",
+    "writeSomeData": "send",
+    "doWrite": "send",
+    "write": "send",
+    "writeSequence": "send",
+}
+"""Methods of Twisted's transports -> what they do to a socket."""
+
+
+def stage_of(stack: str) -> str:
+    """Return what a stack, as :mod:`bench.sampler` writes it, was about."""
+    for frame in reversed(stack.split(";")):
+        function, _, protocol = frame.partition("(")
+        action = SOCKETS.get(function.rpartition(".")[2]) if protocol else None
+        if action is not None:
+            side = "key-value" if protocol.startswith(("txcouchbase", "couchbase", "couchnode")) else "HTTP"
+            return f"socket: {action} ({side})"
+        prefixes = [prefix for prefix in STAGES if function.startswith(prefix)]
+        if prefixes:
+            return STAGES[max(prefixes, key=len)]
+    return "other"
+
+
+def table(title: str, counts: Counter[str], cost_us: float, top: int | None = None) -> str:
+    """Return a Markdown table of shares.
+
+    :param cost_us: of one request.
+    """
+    total = counts.total()
+    lines = [f"| {title} | share | us a request |", "| --- | ---: | ---: |"]
+    for name, count in counts.most_common(top):
+        lines.append(f"| {name} | {count / total:.1%} | {count / total * cost_us:.2f} |")
+    if top is None:
+        lines.append(f"| together | {1:.1%} | {cost_us:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.profile", description="See the module's docstring."
+    )
+    parser.add_argument("--method", choices=["GET", "PUT"], default="GET")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--embedded", action="store_true", help="the node in the gateway's process")
+    parser.add_argument("--top", type=int, default=30)
+    parser.add_argument("--folded", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    samples = Samples()
+    stacks: Counter[str] = Counter()
+    with ExitStack() as stack:
+        where = [] if given.embedded else [stack.enter_context(Server("node")).address]
+        gateway = stack.enter_context(Server("gateway", *where))
+        name = EMBEDDED if given.embedded else GATEWAY
+        peer = Peer(name, gateway.address, {"gateway": gateway.pid})
+        peer.store()
+        load = peer.load(10 if given.method == "PUT" else 0, given.connections, given.seconds)
+        run(load._replace(seconds=1))
+        for _ in range(ROUNDS):
+            used, in_kernel = gateway.cpu_seconds(), kernel_seconds(gateway.pid)
+            requests = run(load).requests
+            samples.add("cost", "us", (gateway.cpu_seconds() - used) / requests * 1e6)
+            samples.add("cost", "kernel", (kernel_seconds(gateway.pid) - in_kernel) / requests * 1e6)
+            gateway.start_sampling()
+            run(load)
+            stacks.update(gateway.stop_sampling())
+    cost = samples.median("cost", "us") or 0.0
+    stages: Counter[str] = Counter()
+    functions: Counter[str] = Counter()
+    for frames, count in stacks.items():
+        stages[stage_of(frames)] += count
+        functions[frames.rpartition(";")[2]] += count
+    print(
+        f"{machine()}; {name}\n"
+        f"{given.method} of 1 KiB, {given.connections} connections, load by {generator()};"
+        f" {stacks.total():,} samples; a request costs {cost:.1f} us of CPU,"
+        f" {samples.median('cost', 'kernel'):.1f} of them in the kernel\n"
+    )
+    print(table("stage", stages, cost), end="\n\n")
+    print(table("function", functions, cost, given.top))
+    if given.folded is not None:
+        given.folded.write_text("".join(f"{frames} {count}\n" for frames, count in sorted(stacks.items())))
+
+
+if __name__ == "__main__":
+    main()
