@@ -236,7 +236,8 @@ class GatewayFactory(ServerFactory):
         self.channels: set[GatewayChannel] = set()
         gateway.count_clients = self.channels.__len__
         self.stopping = False
-        self._stopped: Deferred[None] | None = None
+        """Whether every answer closes its connection."""
+        self._waiting: list[Deferred[None]] = []
         self._tick()
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
@@ -267,17 +268,31 @@ class GatewayFactory(ServerFactory):
 
         :returns: fires when all connections are closed, within the grace time.
         """
-        self.stopping = True
-        stopped: Deferred[None] = Deferred()
-        self._stopped = stopped
+        stopped = self._without_connections()
         for channel in list(self.channels):
             channel.close_if_idle()
-        if not self.channels:
-            self._all_closed()
-        else:
+        if self.channels:
             timer = self.clock.callLater(self.gateway.limits.grace_seconds, self._abort_all)
             stopped.addCallback(lambda _: timer.cancel() if timer.active() else None)
         return stopped
+
+    def drain(self) -> Deferred[None]:
+        """Let clients go elsewhere without losing a request; to be called when no new ones can come.
+
+        The next answer on each connection closes it. Idle ones are left alone until their time is
+        up, because a request may be on its way. :meth:`stop` may follow.
+
+        :returns: fires when all connections are closed.
+        """
+        return self._without_connections()
+
+    def _without_connections(self) -> Deferred[None]:
+        self.stopping = True
+        closed: Deferred[None] = Deferred()
+        self._waiting.append(closed)
+        if not self.channels:
+            self._all_closed()
+        return closed
 
     def lost(self, channel: GatewayChannel) -> None:
         """A connection is closed."""
@@ -288,9 +303,9 @@ class GatewayFactory(ServerFactory):
     def _all_closed(self) -> None:
         if self._sweeper.running:
             self._sweeper.stop()
-        stopped, self._stopped = self._stopped, None
-        if stopped is not None:
-            stopped.callback(None)
+        waiting, self._waiting = self._waiting, []
+        for closed in waiting:
+            closed.callback(None)
 
     def _abort_all(self) -> None:
         self._log.warn("{count} connections did not finish in time", count=len(self.channels))
