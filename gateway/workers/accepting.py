@@ -15,12 +15,14 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from gateway.workers.balance import Manners
+
 __all__ = ["Acceptor", "Inherited"]
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GONE = (errno.ENOTCONN, errno.EINVAL, errno.ECONNRESET)
 
-_PAUSE_SECONDS = 0.5
+_EXHAUSTED_SECONDS = 0.5
 
 
 class Inherited:
@@ -29,10 +31,12 @@ class Inherited:
     Everything else is the reactor's.
 
     :param descriptors: of sockets that listen, in the order in which endpoints ask for them.
+    :param manners: says who takes a connection.
     """
 
-    def __init__(self, reactor: Any, descriptors: Iterable[int]) -> None:
+    def __init__(self, reactor: Any, descriptors: Iterable[int], manners: Manners) -> None:
         self._reactor = reactor
+        self._manners = manners
         self._descriptors = iter(descriptors)
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +67,7 @@ class Inherited:
         descriptor = next(self._descriptors, None)
         if descriptor is None:
             raise OSError(errno.EBADF, "no socket was inherited for this endpoint")
-        acceptor = Acceptor(self._reactor, socket.socket(fileno=descriptor), factory)
+        acceptor = Acceptor(self._reactor, socket.socket(fileno=descriptor), factory, self._manners)
         acceptor.startListening()
         return acceptor
 
@@ -74,25 +78,33 @@ class Acceptor:
 
     One in each turn of the reactor: who is busy has longer turns, and takes fewer. Closing it
     leaves the socket to the others, which Twisted's own ports do not all do.
+
+    :param listening: is closed by :meth:`stopListening`.
+    :param manners: says when to leave a connection to others.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, listening: socket.socket, factory: ServerFactory) -> None:
+    def __init__(
+        self, reactor: Any, listening: socket.socket, factory: ServerFactory, manners: Manners
+    ) -> None:
         listening.setblocking(False)
         self._reactor = reactor
         self._socket = listening
         self._factory = factory
+        self._manners = manners
         self._resuming: Any = None
 
     def startListening(self) -> None:
         """Begin to accept."""
         self._factory.doStart()
+        self._manners.tell()
         self._reactor.addReader(self)
 
     def stopListening(self) -> Deferred[None]:
         """Accept nothing more; connections that wait are left to the others."""
         if self._socket.fileno() != -1:
+            self._manners.leave()
             self._reactor.removeReader(self)
             if self._resuming is not None and self._resuming.active():
                 self._resuming.cancel()
@@ -121,12 +133,17 @@ class Acceptor:
         self.stopListening()
 
     def doRead(self) -> None:
-        """Accept one connection, if no other process was quicker."""
+        """Accept one connection, unless another process is quicker or should have it."""
+        pause = self._manners.pause()
+        if pause:
+            self._pause(pause)
+            return
         try:
             connection, _ = self._socket.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._pause(error)
+                self._log.warn("no connection can be accepted: {error}", error=error)
+                self._pause(_EXHAUSTED_SECONDS)
             return
         try:
             with connection:
@@ -134,9 +151,9 @@ class Acceptor:
         except Exception as error:  # noqa: BLE001  # or no connection would be accepted any more
             if getattr(error, "errno", None) not in _GONE:
                 self._log.failure("a connection could not be taken")
+        self._manners.tell()
 
-    def _pause(self, error: OSError) -> None:
-        """Leave it to others for a moment, which may have descriptors and memory left."""
-        self._log.warn("no connection can be accepted: {error}", error=error)
+    def _pause(self, seconds: float) -> None:
+        """Leave what waits to others for a moment."""
         self._reactor.removeReader(self)
-        self._resuming = self._reactor.callLater(_PAUSE_SECONDS, self._reactor.addReader, self)
+        self._resuming = self._reactor.callLater(seconds, self._reactor.addReader, self)

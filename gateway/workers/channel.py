@@ -2,7 +2,7 @@
 
 Each has a ``type``.
 
-To a worker: ``serve`` (first of all: number, settings, sockets, cluster), ``cluster`` (the embedded
+To a worker: ``serve`` (first of all: settings, sockets, board, cluster), ``cluster`` (the embedded
 node is up), ``ask`` (for figures), ``total`` (the sums it asked for), ``drain``, ``stop``.
 
 To the supervisor: ``ready``, ``failed`` (it cannot serve, and why), ``figures``, ``gather`` (it wants

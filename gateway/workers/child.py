@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import InvalidLogLevelError, Logger, LogLevel
@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from gateway.figures import Figures
 from gateway.workers.channel import ChannelError, Message, MessageReader, encode
-from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET
+from gateway.workers.process import BOARD, CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET
 
 __all__ = ["START_SECONDS", "Child", "WorkerFailed"]
 
@@ -67,15 +67,16 @@ class Child(ProcessProtocol):
         self._rest = {1: b"", 2: b""}
         self._late: Any = None
 
-    def spawn(self, sockets: Sequence[int], **settings: Any) -> None:
+    def spawn(self, board: int, sockets: Sequence[int], **settings: Any) -> None:
         """Start the process.
 
+        :param board: descriptor of the board's memory.
         :param sockets: descriptors of those that listen, which it inherits.
         :param settings: members of the message ``serve``.
         :raises OSError: it cannot be started.
         """
         path = os.pathsep.join(part for part in sys.path if part)
-        descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r"}
+        descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", BOARD: board}
         inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
         descriptors.update(zip(inherited, sockets, strict=True))
         self._late = self._reactor.callLater(START_SECONDS, self._too_late)
@@ -85,14 +86,20 @@ class Child(ProcessProtocol):
                 self._reactor.spawnProcess(
                     self,
                     sys.executable,
-                    [sys.executable, "-m", "gateway.workers.process", type(self._reactor).__module__],
+                    [
+                        sys.executable,
+                        "-m",
+                        "gateway.workers.process",
+                        type(self._reactor).__module__,
+                        f"worker-{self.number}",
+                    ],
                     env={**os.environ, "PYTHONPATH": path},
                     childFDs=descriptors,
                 )
         except BaseException:
             self._late.cancel()
             raise
-        self.send("serve", number=self.number, sockets=list(inherited), **settings)
+        self.send("serve", board=BOARD, sockets=list(inherited), **settings)
 
     @property
     def pid(self) -> int | None:
@@ -111,6 +118,8 @@ class Child(ProcessProtocol):
 
     def ask_figures(self) -> Deferred[None]:
         """Have ``figures`` brought up to date; fires when they are, or the process is gone."""
+        if not self.is_ready:
+            return succeed(None)  # it has counted nothing yet
         asked: Deferred[None] = Deferred()
         self._asking.append(asked)
         if len(self._asking) == 1:  # else there is an answer to come, if it ever does

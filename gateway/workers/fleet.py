@@ -55,6 +55,10 @@ class IWorker(Protocol):
     is_ready: bool
     figures: Figures
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, if that is alive."""
+
     def send(self, kind: str, **members: object) -> None:
         """Send a message."""
 
@@ -144,11 +148,11 @@ class Fleet:
             self._not_filled(place, WorkerFailed(str(error), by_itself=True), 0.0)
             return
         worker.ready.addCallbacks(
-            self._filled, self._failed, callbackArgs=(place,), errbackArgs=(place, worker)
+            self._filled, self._failed, callbackArgs=(place, worker), errbackArgs=(place, worker)
         )
 
-    def _filled(self, _: object, place: _Place) -> None:
-        self.log.info("worker {number} is ready", number=place.number)
+    def _filled(self, _: object, place: _Place, worker: IWorker) -> None:
+        self.log.info("worker {number} is ready, process {pid}", number=place.number, pid=worker.pid)
         self._is_up(place)
 
     def _is_up(self, place: _Place) -> None:
@@ -236,7 +240,12 @@ class Fleet:
                 return False
             self.settings = settings
             old, place.worker, place.coming = place.worker, worker, None
-            self.log.info("worker {number} is ready, and replaces another", number=place.number)
+            self.log.info(
+                "worker {number} is ready, process {pid} in place of {old}",
+                number=place.number,
+                pid=worker.pid,
+                old=old.pid if old is not None else "one that had ended",
+            )
             self._is_up(place)
             if old is not None:
                 self._draining.append(old)

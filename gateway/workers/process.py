@@ -1,7 +1,8 @@
-"""A worker's process: ``python -m gateway.workers.process REACTOR``, started by the supervisor.
+"""A worker's process: ``python -m gateway.workers.process REACTOR NAME``, started by the supervisor.
 
-It inherits the channel as descriptors 3 (to read) and 4, and the sockets above. What is written to
-standard output or standard error ends in the supervisor's log.
+REACTOR is the module of the reactor to use; NAME is for who reads the list of processes. It inherits
+the channel as descriptors 3 (to read) and 4, the memory of ``balance`` as 5, and the sockets above. What
+is written to standard output or standard error ends in the supervisor's log.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
+__all__ = ["BOARD", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
 
-CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET = 3, 4, 5
+CHANNEL_IN, CHANNEL_OUT, BOARD, FIRST_SOCKET = 3, 4, 5, 6
 
 _LINGER_SECONDS = 5.0
 """For which a worker may outlive its supervisor beyond the grace time, and then no longer."""

@@ -18,6 +18,7 @@ from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.options import Settings
 from gateway.serving import listen_on, log_first_steps, url_of
+from gateway.workers.balance import Board
 from gateway.workers.child import Child
 from gateway.workers.fleet import Fleet
 from gateway.workers.handover import settings_for_worker
@@ -64,6 +65,7 @@ class Supervisor(Service):
         self._reread = reread or (lambda running: running)
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
+        self._board = Board.make(2 * (settings.workers or 1) + 1)
         self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
         self._is_rolling = False
         self._roll_is_wanted = False
@@ -147,16 +149,34 @@ class Supervisor(Service):
         yield closed
         yield self._binder.close()
         yield ended
+        self._board.close()
         if self._node is not None:
             yield self._node.stop()
 
     # -- workers
 
     def _spawn(self, number: int, settings: Settings) -> Child:
+        slot = self._board.take()
         child = Child(number, self._reactor, self._gather)
-        cluster = self._cluster if self._node is not None else settings.cluster
-        child.spawn(self._binder.descriptors, settings=settings_for_worker(settings), cluster=cluster)
+        try:
+            child.spawn(
+                self._board.descriptor,
+                self._binder.descriptors,
+                slot=slot,
+                slots=self._board.slots,
+                settings=settings_for_worker(settings),
+                cluster=self._cluster if self._node is not None else settings.cluster,
+            )
+        except OSError:
+            self._board.give_back(slot)
+            raise
+        child.ended.addCallback(self._leave, slot)
         return child
+
+    def _leave(self, how: str, slot: int) -> str:
+        if self.running:
+            self._board.give_back(slot)
+        return how
 
     def _gather(self, child: Child, number: int) -> None:
         self.fleet.totals.gather().addCallback(self._send_total, child, number)

@@ -16,6 +16,7 @@ from gateway.figures import Figures
 from gateway.interfaces import ISharedFigures
 from gateway.serving import Serving, plugins_for
 from gateway.workers.accepting import Inherited
+from gateway.workers.balance import Board, Manners
 from gateway.workers.channel import ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings
 
@@ -116,7 +117,9 @@ class Worker(Protocol):
         try:
             settings = read_settings(told["settings"])
             plugins = plugins_for(settings)
-            inherited = Inherited(self._reactor, told["sockets"])
+            board = Board(told["board"], told["slots"])
+            manners = Manners(board, told["slot"], self._connections, self._reactor.seconds)
+            inherited = Inherited(self._reactor, told["sockets"], manners)
             serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
             self._sharing = next((one for one in plugins if ISharedFigures.providedBy(one)), None)
             if self._sharing is not None:
@@ -152,6 +155,9 @@ class Worker(Protocol):
 
     def _on_stop(self, told: dict[str, Any]) -> None:
         self.quit()
+
+    def _connections(self) -> int:
+        return self._serving.gateway.count_clients() if self._serving is not None else 0
 
     # -- figures
 
