@@ -129,7 +129,7 @@ class Supervisor(Service):
         self._fail(failure)
 
     def _give_up(self, reason: str) -> None:
-        self.log.critical("couchgateway cannot start: a worker {reason}", reason=reason)
+        self.log.critical("couchgateway cannot start: {reason}", reason=reason)
         self._fail(Failure(RuntimeError(reason)))
 
     def _fail(self, failure: Failure) -> None:
