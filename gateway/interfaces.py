@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.http.response import Response
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.app import Gateway
 
-__all__ = ["IGatewayPlugin"]
+__all__ = ["IGatewayPlugin", "ISharedFigures"]
 
 
 class IGatewayPlugin(Interface):
@@ -49,3 +52,15 @@ class IGatewayPlugin(Interface):
         :param outcome: ``ok``, or the error code.
         :param count: how many of them.
         """
+
+
+class ISharedFigures(Interface):
+    """A plugin that counts, and wants to show what all workers have counted."""
+
+    gather: Callable[[], Deferred[Figures]] | None = Attribute(
+        "Set by a worker, after ``attach``: gives the sums over all workers, those that have ended too; "
+        "fails with a Refusal if they cannot be had. ``None`` if there is this process only."
+    )
+
+    def figures() -> Figures:  # noqa: B902
+        """Return what this process has counted."""

@@ -39,6 +39,8 @@ class Limits:
     """For which a client may not read its answer."""
     grace_seconds: float = 10.0
     """For requests under way to finish when the gateway stops."""
+    drain_seconds: float = 120.0
+    """For the connections of a worker that was replaced to end by themselves."""
 
 
 class Budget:

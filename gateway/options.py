@@ -107,7 +107,8 @@ def _endpoint(value: str) -> str:
 def _existing_file(value: str) -> str:
     if not Path(value).is_file():
         raise Wrong(f"there is no file {value!r}")
-    return value
+    # It is read again on SIGHUP, and twistd may have changed the directory by then.
+    return str(Path(value).absolute())
 
 
 class Setting(NamedTuple):
@@ -144,6 +145,7 @@ _LIMIT_TEXTS = {
     "idle_seconds": "After which an idle client connection is closed.",
     "stall_seconds": "For which a client may leave its answer unread.",
     "grace_seconds": "For requests under way to finish at the end.",
+    "drain_seconds": "For connections of a worker that was replaced.",
 }
 
 SETTINGS = [
@@ -163,6 +165,7 @@ SETTINGS = [
     Setting("node-rest-port", _number(0, 65535), 0, "REST port of the (first) embedded node; 0: any."),
     Setting("node-kv-port", _number(0, 65535), 0, "Key-value port of the (first) embedded node; 0: any."),
     Setting("sample", _existing_file, None, "Documents to load into the embedded node's bucket."),
+    Setting("workers", _number(1, 64), None, "Worker processes; without it all is done in one process."),
     Setting("insecure", None, False, "Allow --auth none on addresses other than loopback."),
     Setting("timeout", _seconds, 2.5, "Time for one operation at the cluster, in seconds."),
     Setting("views-timeout", _seconds, 75.0, "For which a view may send nothing, in seconds."),
@@ -208,9 +211,10 @@ class Options(UsageOptions):
 
     def postOptions(self) -> None:
         """Check everything, so that a mistake is told before anything starts."""
-        self.settings = resolve(self._given(), os.environ)
+        self.settings = resolve(self.given(), os.environ)
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
+        """Return what the command line says; see :func:`resolve`."""
         given = {name: value for name, value in self.items() if value not in (None, 0, False)}
         given.update(self.repeated)
         return given
@@ -234,6 +238,8 @@ class Settings:
     node_rest_port: int
     node_kv_port: int
     sample: str | None
+    workers: int | None
+    """``None``: no processes but this one."""
     insecure: bool
     timeout: float
     views_timeout: float
@@ -358,6 +364,8 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
     values["password"] = None if password_file is None else _password(password_file, refuse)
     if cluster is None and values["data"] is None and not ephemeral:
         values["data"] = str(user_data_folder())
+    if values["workers"] is not None and sys.platform == "win32":
+        raise refuse("workers", "sockets are shared between processes on POSIX systems only")
     _check_auth(values, refuse)
     return Settings(limits=limits, **values)
 

@@ -6,58 +6,114 @@ The only module of the gateway that knows the embedded node.
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable
-from secrets import token_bytes, token_urlsafe
+from dataclasses import replace
+from secrets import token_urlsafe
 from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import IService
 from twisted.internet import reactor as global_reactor
-from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
-import gateway.plugins
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import end_process
-from gateway.app import Gateway
-from gateway.credentials import Authorizer, Passthrough, ServiceAccount
-from gateway.errors import Refusal, describe
-from gateway.http.factory import ChannelFactory
-from gateway.http.polling import Gate
+from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.options import Options, Settings, user_data_folder
-from gateway.pool import ConnectionPool
-from gateway.transcoder import PassThrough
-from txcouchbase.connection import Connection
+from gateway.serving import Serving, log_first_steps, plugins_for, url_of
+from gateway.workers.reload import reread
+from gateway.workers.supervisor import Supervisor
 
 __all__ = ["GatewayService", "Options", "makeService"]
 
 DEFAULT_ADMINISTRATOR = "Administrator"
 
-_PROBE_KEY = b"couchgateway:ready"
 
-
-def makeService(options: Options) -> GatewayService:
+def makeService(options: Options) -> IService:
     """Return the service for a parsed command line."""
     settings = options.settings
     assert settings is not None
-    found = getPlugins(IGatewayPlugin, gateway.plugins)
-    plugins = [plugin for plugin in found if plugin.name not in settings.without_plugin]
-    return GatewayService(settings, plugins, on_failure=end_process)
+    hangup = HangUp(global_reactor)
+    if settings.workers is None:
+        return GatewayService(settings, plugins_for(settings), on_failure=end_process, hangup=hangup)
+    settings = with_account(settings)
+    return Supervisor(
+        settings,
+        Embedded(settings) if settings.cluster is None else None,
+        on_failure=end_process,
+        hangup=hangup,
+        reread=lambda running: reread(options.given(), os.environ, running),
+    )
 
 
-class GatewayService(Service):
-    """A gateway, with its embedded node if it has one.
+def with_account(settings: Settings) -> Settings:
+    """Return settings with an administrator for the embedded node, if there will be one."""
+    if settings.cluster is not None or settings.user is not None:
+        return settings
+    # Nobody can know this password: the gateway itself is the only user.
+    return replace(settings, user=DEFAULT_ADMINISTRATOR, password=token_urlsafe(24))
+
+
+def make_node(settings: Settings) -> EmbeddedNode:
+    """Return the embedded node, not started; see :func:`with_account`."""
+    assert settings.user is not None and settings.password is not None
+    default = user_data_folder()
+    if settings.data == str(default):
+        # A new account may lack the folder above; of a place that was named, a missing parent is
+        # more likely a slip, which the node refuses.
+        default.parent.mkdir(parents=True, exist_ok=True)
+    return EmbeddedNode(
+        settings.data,
+        nodes=settings.nodes,
+        replicas=settings.replicas,
+        users=[(settings.user, settings.password)],
+        buckets=[(settings.bucket, None)],
+        rest_port=settings.node_rest_port,
+        kv_port=settings.node_kv_port,
+        sample=settings.sample,
+    )
+
+
+class Embedded:
+    """The embedded node of a gateway, made when it starts."""
+
+    log = Logger()
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node: EmbeddedNode | None = None
+
+    @inlineCallbacks
+    def start(self) -> Any:
+        """Start it; fires with the connection string, or fails with what hinders it."""
+        node = self._node = make_node(self._settings)
+        yield node.start()
+        self.log.info(
+            "embedded node: {cluster}, REST {urls}, data in {data}",
+            cluster=node.connection_string,
+            urls=" ".join(node.rest_urls),
+            data=self._settings.data or "memory",
+        )
+        return node.connection_string
+
+    @inlineCallbacks
+    def stop(self) -> Any:
+        """Stop it; fires when its data is flushed."""
+        node, self._node = self._node, None
+        if node is not None:
+            yield node.stop()
+
+
+class GatewayService(Serving):
+    """A gateway in this process, with its embedded node if it has one.
 
     :param settings: checked settings.
     :param plugins: attached in this order.
     :param on_failure: called when the embedded node does not start.
+    :param hangup: watched for SIGHUP while the service runs.
     """
 
     log = Logger()
@@ -68,119 +124,43 @@ class GatewayService(Service):
         plugins: Iterable[IGatewayPlugin] = (),
         reactor: Any = global_reactor,
         on_failure: Callable[[], None] | None = None,
+        hangup: HangUp | None = None,
     ) -> None:
+        settings = with_account(settings)
+        super().__init__(settings, plugins, reactor)
         self.setName("couchgateway")
-        self._settings = settings
-        self._reactor = reactor
         self._on_failure = on_failure
-        self._node: EmbeddedNode | None = None
-        self._cluster = settings.cluster
-        self._ports: list[IListeningPort] = []
+        self._hangup = hangup
+        self._node = Embedded(settings) if settings.cluster is None else None
         self.urls: list[str] = []
         """Where it listens, once it does."""
-        secret = token_bytes(32)
-        user, password = settings.user, settings.password
-        if settings.cluster is None and user is None:
-            # Nobody can know this password: the gateway itself is the only user.
-            user, password = DEFAULT_ADMINISTRATOR, token_urlsafe(24)
-        self._account = None
-        if user is not None and password is not None:
-            self._account = ServiceAccount(user, password, secret)
-            self._user, self._password = user, password
-        authorizer: Authorizer = Passthrough(secret)
-        if settings.auth == "none":
-            assert self._account is not None
-            authorizer = self._account
-        self.pool = ConnectionPool(
-            self._connection,
-            reactor,
-            max_connections=settings.limits.max_connections,
-            verify_seconds=settings.verify_seconds,
-        )
-        self.gateway = Gateway(
-            authorizer,
-            self.pool,
-            reactor,
-            now=time.time,
-            limits=settings.limits,
-            is_ready=self._is_ready,
-            plugins=plugins,
-            access_log=settings.access_log,
-        )
-        self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.started: Deferred[None] = Deferred()
         """Fires when documents can be served; fails if the embedded node does not start."""
         self.started.addErrback(lambda failure: None)
 
-    # -- life
-
-    def privilegedStartService(self) -> None:
-        """Listen; raises what hinders it (a port in use, say), so that twistd ends."""
-        super().privilegedStartService()
-        for description in self._settings.listen:
-            listening = serverFromString(self._reactor, description).listen(self.factory)
-            listening.addCallback(self._listens, description)
-            result = getattr(listening, "result", None)
-            if isinstance(result, Failure):
-                listening.addErrback(lambda _: None)
-                raise RuntimeError(f"--listen: {description}: {result.getErrorMessage()}")
-
     def _listens(self, port: IListeningPort, description: str) -> None:
-        self._ports.append(port)
-        address: Any = port.getHost()
-        if isinstance(address, UNIXAddress):
-            url = "unix:" + os.fsdecode(address.name or b"")
-        else:
-            scheme = "https" if description.startswith("ssl") else "http"
-            host = f"[{address.host}]" if ":" in address.host else address.host
-            url = f"{scheme}://{host}:{address.port}"
+        super()._listens(port, description)
+        url = url_of(port.getHost(), description)
         self.urls.append(url)
         self.log.info("couchgateway listens on {url}", url=url)
 
     def startService(self) -> None:
         """Start the embedded node, if there is one."""
         super().startService()
-        self.pool.start()
-        if self._cluster is not None:
+        if self._hangup is not None:
+            self._hangup.start(self._reload)
+        if self._node is None:
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
-            self._announce(None)
+            self._has_cluster(None)
             return
-        starting: Deferred[Any] = maybeDeferred(self._start_node)
-        starting.addCallbacks(self._announce, self._node_failed)
+        starting: Deferred[Any] = maybeDeferred(self._node.start)
+        starting.addCallbacks(self._has_cluster, self._node_failed)
 
-    @inlineCallbacks
-    def _start_node(self) -> Any:
-        node = self._make_node()
-        yield node.start()
-        self._node_started(node)
-
-    def _make_node(self) -> EmbeddedNode:
-        settings = self._settings
-        default = user_data_folder()
-        if settings.data == str(default):
-            # A new account may lack the folder above; of a place that was named, a missing parent is
-            # more likely a slip, which the node refuses.
-            default.parent.mkdir(parents=True, exist_ok=True)
-        return EmbeddedNode(
-            settings.data,
-            nodes=settings.nodes,
-            replicas=settings.replicas,
-            users=[(self._user, self._password)],
-            buckets=[(settings.bucket, None)],
-            rest_port=settings.node_rest_port,
-            kv_port=settings.node_kv_port,
-            sample=settings.sample,
-        )
-
-    def _node_started(self, node: EmbeddedNode) -> None:
-        self._node = node
-        self._cluster = node.connection_string
-        self.log.info(
-            "embedded node: {cluster}, REST {urls}, data in {data}",
-            cluster=self._cluster,
-            urls=" ".join(node.rest_urls),
-            data=self._settings.data or "memory",
-        )
+    def _has_cluster(self, connection_string: str | None) -> None:
+        if connection_string is not None:
+            self.use_cluster(connection_string)
+        self.started.callback(None)
+        log_first_steps(self.log, self._settings, self.urls)
 
     def _node_failed(self, failure: Failure) -> None:
         self.log.failure("the embedded node does not start", failure)
@@ -188,66 +168,16 @@ class GatewayService(Service):
         if self._on_failure is not None:
             self._on_failure()
 
-    def _announce(self, _: object) -> None:
-        self.started.callback(None)
-        url = next((url for url in self.urls if url.startswith("http")), None)
-        if url is not None and sys.stdout is not None and sys.stdout.isatty():
-            who = "" if self._settings.auth == "none" else " -u USER"
-            self.log.info(
-                "try: curl{who} -X PUT -d '\"world\"' -H 'Content-Type: application/json' "
-                "{url}/v1/buckets/{bucket}/documents/hello",
-                who=who,
-                url=url,
-                bucket=self._settings.bucket,
-            )
+    def _reload(self) -> None:
+        self.log.warn(
+            "SIGHUP: settings take effect at start only; a gateway with --workers would take new ones"
+        )
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop listening, let the requests under way finish, then flush the embedded node."""
-        super().stopService()
-        ports, self._ports = self._ports, []
-        for port in ports:
-            yield maybeDeferred(port.stopListening)
-        yield self.factory.stop()
-        self.pool.close()
-        node, self._node = self._node, None
-        if node is not None:
-            yield node.stop()
-
-    # -- what the gateway asks for
-
-    def _connection(self, bucket: str | None, user: str, password: str) -> Connection:
-        if self._cluster is None:
-            raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
-        connection = Connection(
-            bucket=bucket,
-            connection_string=self._cluster,
-            username=user,
-            password=password,
-            timeout=self._settings.timeout,
-            transcoder=PassThrough(),
-            reactor=self._reactor,
-        )
-        # The transcoder would hand values through as well; this way it is not even asked.
-        connection.data_passthrough = True
-        connection.views_timeout = self._settings.views_timeout
-        return connection
-
-    def _is_ready(self) -> Deferred[str | None]:
-        if self.factory.stopping:
-            return succeed("the gateway is stopping")
-        if self._cluster is None:
-            return succeed("the embedded node is starting")
-        if self._account is None:
-            # Without a service account only callers can reach the cluster.
-            return succeed(None)
-        opened: Deferred[Any] = maybeDeferred(
-            self.pool.connection, self._settings.bucket, self._account.credentials
-        )
-        opened.addCallback(lambda connection: connection.get(_PROBE_KEY, quiet=True))
-        return opened.addCallbacks(lambda _: None, _reason)
-
-
-def _reason(failure: Failure) -> str:
-    assert failure.value is not None
-    return describe(failure.value, "open").message
+        if self._hangup is not None:
+            self._hangup.stop()
+        yield super().stopService()
+        if self._node is not None:
+            yield self._node.stop()

@@ -590,8 +590,11 @@ class Connection(TxAsyncConnection):
         :param call: a request as :mod:`couchbase.protocol.operations` describes it, with its key checked and
             its value encoded. It is not one that waits for copies, or reads from replicas.
         """
-        call.deadline = self._seconds() + self._timeout
-        self._submit_call(call)
+        turn = self._turn
+        given = turn.given
+        if not given or len(given) >= MAX_GIVEN:
+            turn.wake()
+        given.append(call)
 
     def _new_group(self, count: int) -> tuple[Any, Group]:
         def finish(results: MultiResult, error: BaseException | None) -> None:

@@ -58,7 +58,8 @@ class Operation(NamedTuple):
     """What a failed operation leaves in ``all_results``."""
     decode: Callable[[Request, int, bytes, int, int, int], Any]
     """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
-    the response, and where in them its extras begin, its value begins (there is no key) and its value ends."""
+    the response, and where in them its extras begin, its value begins (there is no key) and its value
+    ends."""
 
 
 class Request:

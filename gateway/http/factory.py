@@ -45,7 +45,7 @@ class ChannelFactory(ServerFactory):
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""
         """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
-        self._stopped: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
         self._refuses = False
         application.count_clients = self.channels.__len__
         self._tick()
@@ -138,23 +138,38 @@ class ChannelFactory(ServerFactory):
         :returns: fires when all connections are closed, within the grace time.
         """
         self._refuses = True
-        self.stopping = True
-        stopped = self._stopped = Deferred()
+        stopped = self._without_connections()
         for channel in list(self.channels):
             channel.close_if_idle()
-        if not self.channels:
-            self._all_closed()
-        else:
+        if self.channels:
             timer = self.clock.callLater(self.application.limits.grace_seconds, self._abort_all)
             stopped.addCallback(lambda _: timer.cancel() if timer.active() else None)
         return stopped
 
+    def drain(self) -> Deferred[None]:
+        """Let clients go elsewhere without losing a request; to be called when no new ones can come.
+
+        The next answer on each connection closes it. Idle ones are left alone until their time is
+        up, because a request may be on its way. :meth:`stop` may follow.
+
+        :returns: fires when all connections are closed.
+        """
+        return self._without_connections()
+
+    def _without_connections(self) -> Deferred[None]:
+        self.stopping = True
+        closed: Deferred[None] = Deferred()
+        self._waiting.append(closed)
+        if not self.channels:
+            self._all_closed()
+        return closed
+
     def _all_closed(self) -> None:
         if self._sweeper.running:
             self._sweeper.stop()
-        stopped, self._stopped = self._stopped, None
-        if stopped is not None:
-            stopped.callback(None)
+        waiting, self._waiting = self._waiting, []
+        for closed in waiting:
+            closed.callback(None)
 
     def _abort_all(self) -> None:
         self._log.warn("{count} connections did not finish in time", count=len(self.channels))

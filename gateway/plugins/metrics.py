@@ -1,13 +1,13 @@
 """``/metrics`` for Prometheus.
 
-Requests are counted in plain dictionaries; the families that Prometheus reads are made when it
-asks.
+A request costs one look into a dictionary; everything that Prometheus reads is made when it asks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,13 +19,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
-from gateway.interfaces import IGatewayPlugin
+from gateway.interfaces import IGatewayPlugin, ISharedFigures
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -37,18 +39,29 @@ __all__ = ["BUCKETS", "Metrics", "metrics"]
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
 
+# Requests in each bucket and above the last, then their seconds.
+_NUMBERS = len(BUCKETS) + 2
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
+_GAUGES = {
+    "client_connections": "Open connections of clients.",
+    "cluster_connections": "Open connections to the cluster.",
+    "requests_under_way": "Requests not answered yet.",
+    "workers": "Workers that take connections.",
+}
 
-@implementer(IPlugin, IGatewayPlugin)
-class Metrics(Collector):
+
+@implementer(IPlugin, IGatewayPlugin, ISharedFigures)
+class Metrics:
     """Counts requests and operations, and shows them.
 
     ``couchgateway_requests_total{route,method,status}``,
     ``couchgateway_request_seconds{route}`` (until the answer begins),
     ``couchgateway_operations_total{operation,outcome}``,
     ``couchgateway_client_connections``, ``couchgateway_cluster_connections``,
-    ``couchgateway_requests_under_way``.
+    ``couchgateway_requests_under_way``; with ``--workers`` the sums over all of them, and
+    ``couchgateway_workers``, ``couchgateway_worker_restarts_total``.
     """
 
     name = "metrics"
@@ -56,19 +69,18 @@ class Metrics(Collector):
     on_request = None
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
         self._gateway: Gateway | None = None
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._seconds: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
-        self._operations: dict[tuple[str, str], int] = {}
+        self.gather: Callable[[], Deferred[Figures]] | None = None
+        # (route, method, status) -> _NUMBERS
+        self._requests: dict[tuple[str, str, int], list[float]] = {}
+        self._operations: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def attach(self, gateway: Gateway) -> None:
         """Count for this gateway from now on."""
         self._gateway = gateway
-        for counted in (self._requests, self._seconds, self._sums, self._operations):
-            counted.clear()
+        self.gather = None
+        self._requests.clear()
+        self._operations.clear()
 
     def routes(self, app: Klein) -> None:
         """Declare ``/metrics``."""
@@ -77,65 +89,97 @@ class Metrics(Collector):
 
     def on_response(self, request: Request, response: Response, seconds: float) -> None:
         """Count a request."""
-        route = request.endpoint.name if request.endpoint is not None else "none"
-        method = request.method if request.method in _METHODS else "other"
-        counted = (route, method, response.status)
-        self._requests[counted] = self._requests.get(counted, 0) + 1
-        histogram = self._seconds.get(route)
-        if histogram is None:
-            histogram = self._seconds[route] = [0] * (len(BUCKETS) + 1)
-            self._sums[route] = 0.0
-        histogram[bisect_left(BUCKETS, seconds)] += 1
-        self._sums[route] += seconds
+        served = request.endpoint
+        route = "none" if served is None else served.name
+        try:
+            counts = self._requests[route, request.method, response.status]
+        except KeyError:
+            counts = self._counts(route, request.method, response.status)
+        counts[bisect_left(BUCKETS, seconds)] += 1
+        counts[-1] += seconds
+
+    def _counts(self, route: str, method: str, status: int) -> list[float]:
+        """Return the counts of a request that is the first of its kind, or whose method is invented."""
+        # Anyone can invent methods, so they are not kept apart.
+        method = method if method in _METHODS else "other"
+        return self._requests.setdefault((route, method, status), [0] * _NUMBERS)
 
     def on_operation(self, operation: str, outcome: str, count: int) -> None:
         """Count operations."""
-        counted = (operation, outcome)
-        self._operations[counted] = self._operations.get(counted, 0) + count
+        self._operations[operation, outcome] += count
 
     @endpoint("metrics", "GET", "/metrics")
-    def show(self, request: Request) -> Response:
-        """Everything counted, in Prometheus' text form."""
-        return Response(
-            200, [(b"Content-Type", CONTENT_TYPE_LATEST.encode("ascii"))], generate_latest(self._registry)
-        )
+    def show(self, request: Request) -> Response | Deferred[Response]:
+        """Everything counted, in Prometheus' text form; by all workers, if there are others."""
+        if self.gather is None:
+            return _response(self.figures())
+        return self.gather().addCallback(_response)
+
+    def figures(self) -> Figures:
+        """Return what this process has counted."""
+        figures = Figures()
+        for (route, method, status), counts in self._requests.items():
+            figures.counters["requests", route, method, str(status)] = counts.copy()
+        for (operation, outcome), count in self._operations.items():
+            figures.counters["operations", operation, outcome] = [count]
+        gateway = self._gateway
+        if gateway is not None:
+            figures.gauges["client_connections",] = [gateway.count_clients()]
+            figures.gauges["cluster_connections",] = [len(gateway.pool)]
+            figures.gauges["requests_under_way",] = [gateway.under_way]
+        return figures
+
+
+class _Families(Collector):
+    """Figures as Prometheus' library wants them."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families."""
         requests = CounterMetricFamily(
             "couchgateway_requests", "Requests answered.", labels=["route", "method", "status"]
         )
-        for (route, method, status), count in self._requests.items():
-            requests.add_metric([route, method, str(status)], count)
+        by_route: dict[str, list[float]] = {}
+        for labels, counts in self._figures.named("requests"):
+            if len(counts) != _NUMBERS:
+                continue  # of a worker from before an upgrade that changed the buckets
+            requests.add_metric(labels, sum(counts[:-1]))
+            known = by_route.setdefault(labels[0], [0] * _NUMBERS)
+            by_route[labels[0]] = [one + other for one, other in zip(known, counts, strict=True)]
         yield requests
         latency = HistogramMetricFamily(
             "couchgateway_request_seconds", "From a request's headers to its answer.", labels=["route"]
         )
-        for route, counts in self._seconds.items():
-            latency.add_metric([route], list(_cumulated(counts)), self._sums[route])
+        for route, counts in by_route.items():
+            latency.add_metric([route], list(_cumulated(counts[:-1])), counts[-1])
         yield latency
         operations = CounterMetricFamily(
             "couchgateway_operations", "Key-value operations.", labels=["operation", "outcome"]
         )
-        for (operation, outcome), count in self._operations.items():
-            operations.add_metric([operation, outcome], count)
+        for labels, (count,) in self._figures.named("operations"):
+            operations.add_metric(labels, count)
         yield operations
-        yield from self._gauges()
-
-    def _gauges(self) -> Iterator[Metric]:
-        gateway = self._gateway
-        if gateway is None:
-            return
-        for name, text, value in (
-            ("client_connections", "Open connections of clients.", gateway.count_clients()),
-            ("cluster_connections", "Open connections to the cluster.", len(gateway.pool)),
-            ("requests_under_way", "Requests not answered yet.", gateway.under_way),
-        ):
-            yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
+        for _, (count,) in self._figures.named("worker_restarts"):
+            yield CounterMetricFamily(
+                "couchgateway_worker_restarts", "Workers started because one had ended.", value=count
+            )
+        for name, text in _GAUGES.items():
+            if (name,) in self._figures.gauges:
+                (value,) = self._figures.gauges[name,]
+                yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
 
 
-def _cumulated(counts: list[int]) -> Iterator[tuple[str, int]]:
-    total = 0
+def _response(figures: Figures) -> Response:
+    registry = CollectorRegistry()
+    registry.register(_Families(figures))
+    content_type = CONTENT_TYPE_LATEST.encode("ascii")
+    return Response(200, [(b"Content-Type", content_type)], generate_latest(registry))
+
+
+def _cumulated(counts: list[float]) -> Iterator[tuple[str, float]]:
+    total = 0.0
     for bound, count in zip([*map(str, BUCKETS), "+Inf"], counts, strict=True):
         total += count
         yield bound, total

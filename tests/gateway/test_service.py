@@ -100,6 +100,6 @@ class LifeTests(TestCase):
     def test_unknown_password(self) -> None:
         """An embedded node that nobody named a user for has one whose password differs each time."""
         services = [GatewayService(resolve({"listen": [LOOPBACK], "ephemeral": True}, {})) for _ in range(2)]
-        passwords = {service._password for service in services}
+        passwords = {service._settings.password for service in services}
         self.assertEqual(len(passwords), 2)
         self.assertTrue(all(len(password) >= 20 for password in passwords))

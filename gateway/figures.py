@@ -1,0 +1,88 @@
+"""Counters and gauges as plain numbers, which processes can send to each other and add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Figures"]
+
+Key = tuple[str, ...]
+"""A name, then the values of its labels."""
+
+_MAX_KEYS = 100_000
+
+
+class Figures:
+    """What one process, or several together, have counted.
+
+    ``counters`` and ``gauges`` map a name with its labels to a list of numbers, whose meaning is its
+    owner's. Lists of one name have one length.
+    """
+
+    __slots__ = ("counters", "gauges")
+
+    def __init__(self) -> None:
+        self.counters: dict[Key, list[float]] = {}
+        self.gauges: dict[Key, list[float]] = {}
+
+    def add(self, other: Figures) -> None:
+        """Add the figures of another process, number by number."""
+        _add(self.counters, other.counters)
+        _add(self.gauges, other.gauges)
+
+    def retire(self, other: Figures) -> None:
+        """Add what a process has counted that is no more: its gauges are gone."""
+        _add(self.counters, other.counters)
+
+    def named(self, name: str) -> Iterator[tuple[Key, list[float]]]:
+        """Yield (label values, numbers) of the counters of a name."""
+        for key, numbers in self.counters.items():
+            if key[0] == name:
+                yield key[1:], numbers
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them as what JSON can hold."""
+        return {
+            "counters": [[*key, numbers] for key, numbers in self.counters.items()],
+            "gauges": [[*key, numbers] for key, numbers in self.gauges.items()],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Figures:
+        """Read what :meth:`to_json` returned.
+
+        :raises ValueError: it is something else.
+        """
+        figures = cls()
+        if not isinstance(value, dict):
+            raise ValueError("figures must be an object")
+        for name, kept in (("counters", figures.counters), ("gauges", figures.gauges)):
+            rows = value.get(name)
+            if not isinstance(rows, list) or len(rows) > _MAX_KEYS:
+                raise ValueError(f"figures: {name} must be a list of at most {_MAX_KEYS} rows")
+            for row in rows:
+                if not _is_row(row):
+                    raise ValueError(f"figures: {name} has a row that is not strings and a list of numbers")
+                kept[tuple(row[:-1])] = row[-1]
+        return figures
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) > 1
+        and all(isinstance(label, str) for label in row[:-1])
+        and isinstance(row[-1], list)
+        and all(type(number) in (int, float) for number in row[-1])
+    )
+
+
+def _add(sums: dict[Key, list[float]], others: dict[Key, list[float]]) -> None:
+    for key, numbers in others.items():
+        known = sums.get(key)
+        if known is None:
+            sums[key] = numbers.copy()
+        else:
+            for at, number in enumerate(numbers[: len(known)]):
+                known[at] += number

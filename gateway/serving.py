@@ -1,0 +1,207 @@
+"""A gateway on its endpoints: what is the same in one process and in each of several workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from secrets import token_bytes
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet import reactor as global_reactor
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+
+import gateway.plugins
+from couchbase.transcoder import RawTranscoder
+from gateway.app import Gateway
+from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.errors import Refusal, describe
+from gateway.http.factory import ChannelFactory
+from gateway.http.polling import Gate
+from gateway.interfaces import IGatewayPlugin
+from gateway.options import Settings
+from gateway.pool import ConnectionPool
+from txcouchbase.connection import Connection
+
+__all__ = ["Serving", "listen_on", "log_first_steps", "plugins_for", "url_of"]
+
+_PROBE_KEY = b"couchgateway:ready"
+
+
+def plugins_for(settings: Settings) -> list[IGatewayPlugin]:
+    """Return the plugins that are installed and not left out."""
+    found = getPlugins(IGatewayPlugin, gateway.plugins)
+    return [plugin for plugin in found if plugin.name not in settings.without_plugin]
+
+
+def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
+    """Listen on an endpoint.
+
+    :raises RuntimeError: that is not possible (the port is in use, say); the text tells why. So
+        twistd, which calls while it starts, ends.
+    """
+    listening: Deferred[IListeningPort] = maybeDeferred(
+        serverFromString(reactor, description).listen, factory
+    )
+    result = getattr(listening, "result", None)
+    if isinstance(result, Failure):
+        listening.addErrback(lambda _: None)
+        raise RuntimeError(f"--listen: {description}: {result.getErrorMessage()}")
+    return listening
+
+
+def url_of(address: Any, description: str) -> str:
+    """Return where clients find an endpoint.
+
+    :param address: of the socket that listens: a Twisted address.
+    """
+    if isinstance(address, UNIXAddress):
+        return "unix:" + os.fsdecode(address.name or b"")
+    scheme = "https" if description.startswith("ssl") else "http"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{scheme}://{host}:{address.port}"
+
+
+def log_first_steps(log: Logger, settings: Settings, urls: list[str]) -> None:
+    """Log what to try first, if someone watches."""
+    url = next((url for url in urls if url.startswith("http")), None)
+    if url is not None and sys.stdout is not None and sys.stdout.isatty():
+        log.info(
+            "try: curl{who} -X PUT -d '\"world\"' -H 'Content-Type: application/json' "
+            "{url}/v1/buckets/{bucket}/documents/hello",
+            who="" if settings.auth == "none" else " -u USER",
+            url=url,
+            bucket=settings.bucket,
+        )
+
+
+class Serving(Service):
+    """A gateway that serves a cluster, once it knows one.
+
+    :param settings: checked settings; without a cluster among them, documents are refused until
+        :meth:`use_cluster`. A user and a password must be there if ``auth`` is ``none``.
+    :param plugins: attached in this order.
+    :param listen_with: the reactor that endpoints are given to listen with; ``reactor`` if ``None``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: Iterable[IGatewayPlugin] = (),
+        reactor: Any = global_reactor,
+        listen_with: Any = None,
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._listen_with = listen_with if listen_with is not None else reactor
+        self._cluster = settings.cluster
+        self._ports: list[IListeningPort] = []
+        self._stopping = False
+        secret = token_bytes(32)
+        self._account = None
+        if settings.user is not None and settings.password is not None:
+            self._account = ServiceAccount(settings.user, settings.password, secret)
+        authorizer: Authorizer = Passthrough(secret)
+        if settings.auth == "none":
+            assert self._account is not None
+            authorizer = self._account
+        self.pool = ConnectionPool(
+            self._connection,
+            reactor,
+            max_connections=settings.limits.max_connections,
+            verify_seconds=settings.verify_seconds,
+        )
+        self.gateway = Gateway(
+            authorizer,
+            self.pool,
+            reactor,
+            now=time.time,
+            limits=settings.limits,
+            is_ready=self._is_ready,
+            plugins=plugins,
+            access_log=settings.access_log,
+        )
+        self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
+
+    # -- life
+
+    def privilegedStartService(self) -> None:
+        """Listen; see :func:`listen_on` for what it raises."""
+        super().privilegedStartService()
+        for description in self._settings.listen:
+            listening = listen_on(self._listen_with, description, self.factory)
+            listening.addCallback(self._listens, description)
+
+    def _listens(self, port: IListeningPort, description: str) -> None:
+        self._ports.append(port)
+
+    def startService(self) -> None:
+        """Take care of connections to the cluster."""
+        super().startService()
+        self.pool.start()
+
+    def use_cluster(self, connection_string: str) -> None:
+        """Serve this cluster from now on."""
+        self._cluster = connection_string
+
+    @inlineCallbacks
+    def stop_listening(self) -> Any:
+        """Take no new connections; fires when all sockets that listened are closed."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            yield maybeDeferred(port.stopListening)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Stop listening, and let the requests under way finish."""
+        self._stopping = True
+        super().stopService()
+        yield self.stop_listening()
+        yield self.factory.stop()
+        self.pool.close()
+
+    # -- what the gateway asks for
+
+    def _connection(self, bucket: str | None, user: str, password: str) -> Connection:
+        if self._cluster is None:
+            raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
+        connection = Connection(
+            bucket=bucket,
+            connection_string=self._cluster,
+            username=user,
+            password=password,
+            timeout=self._settings.timeout,
+            transcoder=RawTranscoder(),
+            reactor=self._reactor,
+        )
+        connection.views_timeout = self._settings.views_timeout
+        return connection
+
+    def _is_ready(self) -> Deferred[str | None]:
+        # Not asked of the factory: one that drains has others beside it, and serves on.
+        if self._stopping:
+            return succeed("the gateway is stopping")
+        if self._cluster is None:
+            return succeed("the embedded node is starting")
+        if self._account is None:
+            # Without a service account only callers can reach the cluster.
+            return succeed(None)
+        opened: Deferred[Any] = maybeDeferred(
+            self.pool.connection, self._settings.bucket, self._account.credentials
+        )
+        opened.addCallback(lambda connection: connection.get(_PROBE_KEY, quiet=True))
+        return opened.addCallbacks(lambda _: None, _reason)
+
+
+def _reason(failure: Failure) -> str:
+    assert failure.value is not None
+    return describe(failure.value, "open").message

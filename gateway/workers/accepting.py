@@ -1,0 +1,159 @@
+"""A worker's side of listening sockets: they are inherited, and shared with other workers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from gateway.workers.balance import Manners
+
+__all__ = ["Acceptor", "Inherited"]
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_GONE = (errno.ENOTCONN, errno.EINVAL, errno.ECONNRESET)
+
+_EXHAUSTED_SECONDS = 0.5
+
+
+class Inherited:
+    """A reactor to endpoints: whatever they listen on is the next socket that was inherited.
+
+    Everything else is the reactor's.
+
+    :param descriptors: of sockets that listen, in the order in which endpoints ask for them.
+    :param manners: says who takes a connection.
+    """
+
+    def __init__(self, reactor: Any, descriptors: Iterable[int], manners: Manners) -> None:
+        self._reactor = reactor
+        self._manners = manners
+        self._descriptors = iter(descriptors)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(self, port: int, factory: ServerFactory, backlog: int = 50, interface: str = "") -> Any:
+        """Accept on the next socket."""
+        return self._accept(factory)
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: ServerFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> Any:
+        """Accept on the next socket, and speak TLS."""
+        return self._accept(TLSMemoryBIOFactory(contextFactory, False, factory))
+
+    def listenUNIX(
+        self, address: Any, factory: ServerFactory, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        """Accept on the next socket."""
+        return self._accept(factory)
+
+    def _accept(self, factory: Any) -> Acceptor:
+        descriptor = next(self._descriptors, None)
+        if descriptor is None:
+            raise OSError(errno.EBADF, "no socket was inherited for this endpoint")
+        acceptor = Acceptor(self._reactor, socket.socket(fileno=descriptor), factory, self._manners)
+        acceptor.startListening()
+        return acceptor
+
+
+@implementer(IListeningPort, IReadDescriptor)
+class Acceptor:
+    """Accepts connections on a socket that other processes accept on, too.
+
+    One in each turn of the reactor: who is busy has longer turns, and takes fewer. Closing it
+    leaves the socket to the others, which Twisted's own ports do not all do.
+
+    :param listening: is closed by :meth:`stopListening`.
+    :param manners: says when to leave a connection to others.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, listening: socket.socket, factory: ServerFactory, manners: Manners
+    ) -> None:
+        listening.setblocking(False)
+        self._reactor = reactor
+        self._socket = listening
+        self._factory = factory
+        self._manners = manners
+        self._resuming: Any = None
+
+    def startListening(self) -> None:
+        """Begin to accept."""
+        self._factory.doStart()
+        self._manners.tell()
+        self._reactor.addReader(self)
+
+    def stopListening(self) -> Deferred[None]:
+        """Accept nothing more; connections that wait are left to the others."""
+        if self._socket.fileno() != -1:
+            self._manners.leave()
+            self._reactor.removeReader(self)
+            if self._resuming is not None and self._resuming.active():
+                self._resuming.cancel()
+            self._socket.close()
+            self._factory.doStop()
+        return succeed(None)
+
+    def getHost(self) -> Any:
+        """Return the socket's address."""
+        address = self._socket.getsockname()
+        if self._socket.family == socket.AF_UNIX:
+            return UNIXAddress(address)
+        kind = IPv6Address if self._socket.family == socket.AF_INET6 else IPv4Address
+        return kind("TCP", *address[:2])
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what its log lines begin with."""
+        return "couchgateway"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor is about to end."""
+        self.stopListening()
+
+    def doRead(self) -> None:
+        """Accept one connection, unless another process is quicker or should have it."""
+        pause = self._manners.pause()
+        if pause:
+            self._pause(pause)
+            return
+        try:
+            connection, _ = self._socket.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._log.warn("no connection can be accepted: {error}", error=error)
+                self._pause(_EXHAUSTED_SECONDS)
+            return
+        try:
+            with connection:
+                self._reactor.adoptStreamConnection(connection.fileno(), self._socket.family, self._factory)
+        except Exception as error:  # noqa: BLE001  # or no connection would be accepted any more
+            if getattr(error, "errno", None) not in _GONE:
+                self._log.failure("a connection could not be taken")
+        self._manners.tell()
+
+    def _pause(self, seconds: float) -> None:
+        """Leave what waits to others for a moment."""
+        self._reactor.removeReader(self)
+        self._resuming = self._reactor.callLater(seconds, self._reactor.addReader, self)

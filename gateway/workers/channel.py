@@ -1,0 +1,71 @@
+"""What supervisor and workers say to each other: one JSON object a line, over two pipes.
+
+Each has a ``type``.
+
+To a worker: ``serve`` (first of all: settings, sockets, board, cluster), ``cluster`` (the embedded
+node is up), ``ask`` (for figures), ``total`` (the sums it asked for), ``drain``, ``stop``.
+
+To the supervisor: ``ready``, ``failed`` (it cannot serve, and why), ``figures``, ``gather`` (it wants
+the sums), ``closed`` (it takes no more connections), ``log``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["MAX_MESSAGE_BYTES", "ChannelError", "MessageReader", "encode"]
+
+MAX_MESSAGE_BYTES = 4 * 2**20
+"""Longest message that is believed."""
+
+Message = dict[str, Any]
+
+
+class ChannelError(Exception):
+    """The peer does not speak this; nothing it sends can be understood any more."""
+
+
+def encode(kind: str, **members: object) -> bytes:
+    """Return a message."""
+    return json.dumps({"type": kind, **members}, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+class MessageReader:
+    """Cuts received bytes into messages."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take bytes as they arrived, and return the messages that are complete with them.
+
+        :raises ChannelError: what arrived is not a message, or too long for one.
+        """
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        first, *others = data.split(b"\n")
+        self._hold(first)
+        lines = [b"".join(self._parts), *others[:-1]]
+        self._parts, self._held = [], 0
+        self._hold(others[-1])
+        return [_decode(line) for line in lines]
+
+    def _hold(self, data: bytes) -> None:
+        self._held += len(data)
+        if self._held > MAX_MESSAGE_BYTES:
+            raise ChannelError(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
+        if data:
+            self._parts.append(data)
+
+
+def _decode(line: bytes) -> Message:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        raise ChannelError(f"a line that is not JSON: {line[:100]!r}") from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise ChannelError(f"a line that is no object with a type: {line[:100]!r}")
+    return message

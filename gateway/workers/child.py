@@ -1,0 +1,218 @@
+"""One worker as the supervisor sees it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import InvalidLogLevelError, Logger, LogLevel
+from twisted.python.failure import Failure
+
+from gateway.figures import Figures
+from gateway.workers.channel import ChannelError, Message, MessageReader, encode
+from gateway.workers.process import BOARD, CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET
+
+__all__ = ["START_SECONDS", "Child", "WorkerFailed"]
+
+START_SECONDS = 60.0
+"""For a worker to get ready; then it is killed."""
+
+_LONGEST_LINE = 2000
+
+
+class WorkerFailed(Exception):
+    """A worker ended before it was ready; the text says why.
+
+    :ivar by_itself: it decided so; else it was killed.
+    """
+
+    def __init__(self, reason: str, *, by_itself: bool) -> None:
+        super().__init__(reason)
+        self.by_itself = by_itself
+
+
+class Child(ProcessProtocol):
+    """A worker's process, and the supervisor's end of the channel to it.
+
+    :param number: of the worker, as in the log: 1 to N. The one that replaces it has the same.
+    :param gather: called with this and a number when the worker wants the sums of all figures; they
+        are sent with :meth:`send_total`.
+
+    :ivar ready: fires when it takes connections; fails with :class:`WorkerFailed`.
+    :ivar closed: fires when it takes no more, however that came.
+    :ivar ended: fires with the way it ended, a text, when it is gone.
+    :ivar figures: the last ones that it told.
+    """
+
+    log = Logger()
+
+    def __init__(self, number: int, reactor: Any, gather: Callable[[Child, int], None]) -> None:
+        self.number = number
+        self.started_at = reactor.seconds()
+        self.ready: Deferred[None] = Deferred()
+        self.closed: Deferred[None] = Deferred()
+        self.ended: Deferred[str] = Deferred()
+        self.is_ready = False
+        self.figures = Figures()
+        self._reactor = reactor
+        self._gather = gather
+        self._reader = MessageReader()
+        self._asking: list[Deferred[None]] = []
+        self._reason = ""
+        self._rest = {1: b"", 2: b""}
+        self._late: Any = None
+
+    def spawn(self, board: int, sockets: Sequence[int], **settings: Any) -> None:
+        """Start the process.
+
+        :param board: descriptor of the board's memory.
+        :param sockets: descriptors of those that listen, which it inherits.
+        :param settings: members of the message ``serve``.
+        :raises OSError: it cannot be started.
+        """
+        path = os.pathsep.join(part for part in sys.path if part)
+        descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", BOARD: board}
+        inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
+        descriptors.update(zip(inherited, sockets, strict=True))
+        self._late = self._reactor.callLater(START_SECONDS, self._too_late)
+        try:
+            with open(os.devnull, "rb") as nothing:
+                descriptors[0] = nothing.fileno()
+                self._reactor.spawnProcess(
+                    self,
+                    sys.executable,
+                    [
+                        sys.executable,
+                        "-m",
+                        "gateway.workers.process",
+                        type(self._reactor).__module__,
+                        f"worker-{self.number}",
+                    ],
+                    env={**os.environ, "PYTHONPATH": path},
+                    childFDs=descriptors,
+                )
+        except BaseException:
+            self._late.cancel()
+            raise
+        self.send("serve", board=BOARD, sockets=list(inherited), **settings)
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; ``None`` if there is none any more."""
+        return getattr(self.transport, "pid", None)
+
+    def send(self, kind: str, **members: object) -> None:
+        """Send a message; nothing happens if the process is gone."""
+        transport: Any = self.transport
+        if transport is not None and CHANNEL_IN in transport.pipes:
+            transport.writeToChild(CHANNEL_IN, encode(kind, **members))
+
+    def send_total(self, number: int, total: Figures) -> None:
+        """Answer a worker that asked for the sums."""
+        self.send("total", id=number, figures=total.to_json())
+
+    def ask_figures(self) -> Deferred[None]:
+        """Have ``figures`` brought up to date; fires when they are, or the process is gone."""
+        if not self.is_ready:
+            return succeed(None)  # it has counted nothing yet
+        asked: Deferred[None] = Deferred()
+        self._asking.append(asked)
+        if len(self._asking) == 1:  # else there is an answer to come, if it ever does
+            self.send("ask")
+        return asked
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.transport is not None:
+            try:
+                self.transport.signalProcess("KILL")
+            except ProcessExitedAlready:
+                pass  # as it should be
+
+    def _too_late(self) -> None:
+        self._reason = f"it was not ready in {START_SECONDS:g} seconds"
+        self.kill()
+
+    # -- ProcessProtocol
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Take messages, and what was printed."""
+        if childFD != CHANNEL_OUT:
+            self._printed(childFD, data)
+            return
+        try:
+            for message in self._reader.receive(data):
+                self._received(message)
+        except (ChannelError, KeyError, TypeError, ValueError) as error:
+            self._reason = f"it does not speak as a worker: {error}"
+            self.kill()
+
+    def processEnded(self, reason: Failure) -> None:
+        """Tell everyone who waits."""
+        if self._late.active():
+            self._late.cancel()
+        how: Any = reason.value
+        signal = getattr(how, "signal", None)
+        status = getattr(how, "exitCode", 0)
+        text = f"killed by signal {signal}" if signal is not None else f"exit status {status}"
+        if self._reason:
+            text = f"{self._reason} ({text})"
+        self.transport = None
+        if not self.is_ready:
+            self.ready.errback(WorkerFailed(text, by_itself=signal is None))
+        self.is_ready = False
+        self._fire_asking()
+        if not self.closed.called:
+            self.closed.callback(None)
+        self.ended.callback(text)
+
+    # -- what it says
+
+    def _received(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "figures":
+            self.figures = Figures.from_json(message["figures"])
+            if message.get("asked"):
+                self._fire_asking()
+        elif kind == "log":
+            self._log(message)
+        elif kind == "gather":
+            self._gather(self, int(message["id"]))
+        elif kind == "ready":
+            self._late.cancel()
+            self.is_ready = True
+            self.ready.callback(None)
+        elif kind == "failed":
+            self._reason = str(message["reason"])
+        elif kind == "closed":
+            if not self.closed.called:
+                self.closed.callback(None)
+        else:
+            raise ChannelError(f"an unknown message: {kind[:100]!r}")
+
+    def _fire_asking(self) -> None:
+        asking, self._asking = self._asking, []
+        for asked in asking:
+            asked.callback(None)
+
+    def _log(self, message: Message) -> None:
+        try:
+            level = LogLevel.levelWithName(message["level"])
+        except InvalidLogLevelError:
+            level = LogLevel.info
+        Logger(namespace=str(message["namespace"])).emit(
+            level, "worker {worker}: {text}", worker=self.number, text=message["text"]
+        )
+
+    def _printed(self, childFD: int, data: bytes) -> None:
+        """Log what should not have been printed: a crash of the interpreter, say."""
+        *lines, rest = (self._rest[childFD] + data).split(b"\n")
+        self._rest[childFD] = rest[-_LONGEST_LINE:]
+        for line in lines:
+            text = line[:_LONGEST_LINE].decode("utf-8", "replace")
+            self.log.warn("worker {worker} printed: {text}", worker=self.number, text=text)

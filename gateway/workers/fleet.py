@@ -1,0 +1,303 @@
+"""Workers in their places: started again when they end, replaced one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.figures import Figures
+from gateway.options import Settings
+from gateway.workers.child import WorkerFailed
+from gateway.workers.totals import Totals
+
+__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "Backoff", "Fleet", "IWorker"]
+
+CLOSE_SECONDS = 2.0
+"""For workers to close their listening sockets at the end."""
+
+KILL_SECONDS = 5.0
+"""For which a worker may go on beyond the time that it has; then it is killed."""
+
+
+class Backoff:
+    """Pauses before something that does not last is tried again, in seconds: 0.1, doubling, up to 5."""
+
+    FIRST = 0.1
+    LONGEST = 5.0
+    SETTLED = 10.0
+    """Who lived for so long has a short pause again."""
+
+    def __init__(self) -> None:
+        self._next = self.FIRST
+
+    def pause_after(self, lived: float) -> float:
+        """Return the pause after it lived for ``lived`` seconds."""
+        if lived >= self.SETTLED:
+            self._next = self.FIRST
+        pause = self._next
+        self._next = min(pause * 2, self.LONGEST)
+        return pause
+
+
+class IWorker(Protocol):
+    """What a fleet wants of a worker; see :class:`gateway.workers.child.Child`."""
+
+    number: int
+    started_at: float
+    ready: Deferred[None]
+    closed: Deferred[None]
+    ended: Deferred[str]
+    is_ready: bool
+    figures: Figures
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, if that is alive."""
+
+    def send(self, kind: str, **members: object) -> None:
+        """Send a message."""
+
+    def ask_figures(self) -> Deferred[None]:
+        """Bring ``figures`` up to date."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class _Place:
+    """One of N places: who is there, and who will be."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: IWorker | None = None
+        self.coming: IWorker | None = None
+        self.backoff = Backoff()
+        self.timer: Any = None
+
+    def forget_timer(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.timer = None
+
+
+class Fleet:
+    """N workers.
+
+    :param spawn: starts a worker: number and settings -> worker; raises OSError if it cannot.
+    :param settings: handed to ``spawn``.
+    :param on_failure: called once, with a reason, if workers cannot serve from the beginning.
+    :ivar started: fires when each place has had a worker that was ready.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        size: int,
+        spawn: Callable[[int, Settings], IWorker],
+        settings: Settings,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._spawn = spawn
+        self.settings = settings
+        self._on_failure = on_failure
+        self._places = [_Place(number) for number in range(1, size + 1)]
+        self._alive: set[IWorker] = set()
+        self._draining: list[IWorker] = []
+        self._room: Deferred[None] | None = None
+        self._was_ready: set[int] = set()
+        self._stopping = False
+        self.totals = Totals(clock, self._alive)
+        self.restarts = 0
+        self.started: Deferred[None] = Deferred()
+
+    def start(self) -> None:
+        """Start all workers."""
+        for place in self._places:
+            self._fill(place)
+
+    @property
+    def serving(self) -> int:
+        """How many take connections."""
+        return sum(place.worker is not None and place.worker.is_ready for place in self._places)
+
+    def __iter__(self) -> Iterator[IWorker]:
+        """Iterate over all that are alive, those that are being replaced too."""
+        return iter(list(self._alive))
+
+    # -- a worker in each place
+
+    def _begin(self, place: _Place, settings: Settings) -> IWorker:
+        worker = self._spawn(place.number, settings)
+        self._alive.add(worker)
+        worker.ended.addCallback(self._ended, place, worker)
+        return worker
+
+    def _fill(self, place: _Place) -> None:
+        place.timer = None
+        try:
+            worker = place.worker = self._begin(place, self.settings)
+        except OSError as error:
+            self._not_filled(place, WorkerFailed(str(error), by_itself=True), 0.0)
+            return
+        worker.ready.addCallbacks(
+            self._filled, self._failed, callbackArgs=(place, worker), errbackArgs=(place, worker)
+        )
+
+    def _filled(self, _: object, place: _Place, worker: IWorker) -> None:
+        self.log.info("worker {number} is ready, process {pid}", number=place.number, pid=worker.pid)
+        self._is_up(place)
+
+    def _is_up(self, place: _Place) -> None:
+        self._was_ready.add(place.number)
+        if len(self._was_ready) == len(self._places) and not self.started.called:
+            self.started.callback(None)
+
+    def _failed(self, failure: Failure, place: _Place, worker: IWorker) -> None:
+        error = failure.value
+        assert isinstance(error, WorkerFailed)
+        if place.worker is worker:
+            place.worker = None
+            self._not_filled(place, error, self._clock.seconds() - worker.started_at)
+
+    def _not_filled(self, place: _Place, error: WorkerFailed, lived: float) -> None:
+        if self._stopping:
+            return
+        if error.by_itself and not self._was_ready:
+            # Nothing has ever worked, so another try would not either.
+            self._stopping = True
+            self._on_failure(str(error))
+            return
+        self._fill_later(place, f"did not start: {error}", lived)
+
+    def _ended(self, how: str, place: _Place, worker: IWorker) -> str:
+        self._alive.discard(worker)
+        self.totals.retire(worker)
+        if worker in self._draining:
+            self._draining.remove(worker)
+            self.log.info("worker {number} that was replaced has ended: {how}", number=place.number, how=how)
+            room, self._room = self._room, None
+            if room is not None:
+                room.callback(None)
+        elif place.worker is worker:
+            place.worker = None
+            if not self._stopping:
+                self._fill_later(place, f"has ended: {how}", self._clock.seconds() - worker.started_at)
+        return how
+
+    def _fill_later(self, place: _Place, what: str, lived: float) -> None:
+        if place.coming is not None:
+            self.log.error("worker {number} {what}; another is coming", number=place.number, what=what)
+            return
+        pause = place.backoff.pause_after(lived)
+        self.log.error(
+            "worker {number} {what}; the next one starts in {pause:g} s",
+            number=place.number,
+            what=what,
+            pause=pause,
+        )
+        self.restarts += 1
+        place.timer = self._clock.callLater(pause, self._fill, place)
+
+    # -- all of them replaced
+
+    @inlineCallbacks
+    def roll(self, settings: Settings) -> Any:
+        """Replace all workers, one after the other: the old one goes when the new one is ready.
+
+        :returns: fires with true when all are replaced; with false, and those that are left stay,
+            if a new one could not serve.
+        """
+        before = self.settings.limits
+        for place in self._places:
+            while len(self._draining) >= len(self._places):
+                # However often this is called, there are about twice as many processes as wanted.
+                self._room = Deferred()
+                yield self._room
+            if self._stopping:
+                return False
+            place.forget_timer()
+            try:
+                worker = place.coming = self._begin(place, settings)
+                yield worker.ready
+            except (OSError, WorkerFailed) as error:
+                place.coming = None
+                if not self._stopping:
+                    self.log.error(
+                        "the new worker {number} did not start: {error}; the others are not replaced",
+                        number=place.number,
+                        error=error,
+                    )
+                    if place.worker is None:
+                        self._fill_later(place, "has ended", 0.0)
+                return False
+            self.settings = settings
+            old, place.worker, place.coming = place.worker, worker, None
+            self.log.info(
+                "worker {number} is ready, process {pid} in place of {old}",
+                number=place.number,
+                pid=worker.pid,
+                old=old.pid if old is not None else "one that had ended",
+            )
+            self._is_up(place)
+            if old is not None:
+                self._draining.append(old)
+                old.send("drain")
+                self._kill_after(before.drain_seconds + before.grace_seconds, old)
+        return True
+
+    # -- the end
+
+    def stop(self, grace_seconds: float) -> tuple[Deferred[Any], Deferred[Any]]:
+        """Stop all workers; those that do not stop in time are killed.
+
+        :returns: a Deferred that fires when none takes connections any more (or soon will), and one
+            that fires when all have ended.
+        """
+        self._stopping = True
+        for place in self._places:
+            place.forget_timer()
+        room, self._room = self._room, None
+        if room is not None:
+            room.callback(None)
+        alive = list(self._alive)
+        for worker in alive:
+            worker.send("stop")
+            self._kill_after(grace_seconds, worker)
+        closed: Deferred[Any] = DeferredList([_copy(worker.closed) for worker in alive], consumeErrors=True)
+        closed.addTimeout(CLOSE_SECONDS, self._clock)
+        return closed, DeferredList([_copy(worker.ended) for worker in alive])
+
+    def _kill_after(self, seconds: float, worker: IWorker) -> None:
+        timer = self._clock.callLater(seconds + KILL_SECONDS, self._kill, worker)
+
+        def ended(how: str) -> str:
+            if timer.active():
+                timer.cancel()
+            return how
+
+        worker.ended.addCallback(ended)
+
+    def _kill(self, worker: IWorker) -> None:
+        self.log.error("worker {number} did not stop in time", number=worker.number)
+        worker.kill()
+
+
+def _copy(shared: Deferred[Any]) -> Deferred[None]:
+    """Return a Deferred of one's own that fires when ``shared`` does."""
+    mine: Deferred[None] = Deferred()
+
+    def fired(result: Any) -> Any:
+        if not mine.called:
+            mine.callback(None)
+        return result
+
+    shared.addBoth(fired)
+    return mine

@@ -1,0 +1,62 @@
+"""A worker's process: ``python -m gateway.workers.process REACTOR NAME``, started by the supervisor.
+
+REACTOR is the module of the reactor to use; NAME is for who reads the list of processes. It inherits
+the channel as descriptors 3 (to read) and 4, the memory of ``balance`` as 5, and the sockets above. What
+is written to standard output or standard error ends in the supervisor's log.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+__all__ = ["BOARD", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
+
+CHANNEL_IN, CHANNEL_OUT, BOARD, FIRST_SOCKET = 3, 4, 5, 6
+
+_LINGER_SECONDS = 5.0
+"""For which a worker may outlive its supervisor beyond the grace time, and then no longer."""
+
+
+def main(reactor_module: str) -> int:
+    """Run until the supervisor says stop, or is gone; return the exit status."""
+    # Ctrl-C and the loss of a terminal reach every process there; what follows is the supervisor's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    import_module(reactor_module).install()
+    from twisted.internet import reactor as installed
+    from twisted.internet.stdio import StandardIO
+    from twisted.logger import globalLogBeginner
+
+    from gateway.workers.worker import Worker
+
+    reactor: Any = installed
+    worker = Worker(reactor, reactor.stop)
+    pipes: Any = StandardIO
+    pipes(worker, CHANNEL_IN, CHANNEL_OUT, reactor)
+    observers: list[Any] = [worker.observe]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
+    reactor.addSystemEventTrigger("before", "shutdown", worker.stop)
+    threading.Thread(target=_end_with_supervisor, args=(worker.grace_seconds,), daemon=True).start()
+    reactor.run()
+    return int(worker.failed)
+
+
+def _end_with_supervisor(grace_seconds: Callable[[], float]) -> None:
+    """Be sure to end when the supervisor has, even if the reactor is stuck; runs in a thread."""
+    watched = select.poll()
+    watched.register(CHANNEL_IN, 0)
+    watched.poll()  # for the other end to be closed
+    time.sleep(grace_seconds() + _LINGER_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,228 @@
+"""The process that binds the sockets, runs the embedded node, and looks after the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
+
+from gateway.figures import Figures
+from gateway.hangup import HangUp
+from gateway.options import Settings
+from gateway.serving import listen_on, log_first_steps, url_of
+from gateway.workers.balance import Board
+from gateway.workers.child import Child
+from gateway.workers.fleet import Fleet
+from gateway.workers.handover import settings_for_worker
+from gateway.workers.sockets import Binder
+
+__all__ = ["Supervisor"]
+
+
+class _Node(Protocol):
+    def start(self) -> Deferred[str]:
+        """Start; fires with the connection string."""
+
+    def stop(self) -> Deferred[Any]:
+        """Stop, and flush."""
+
+
+class Supervisor(Service):
+    """A gateway in several processes.
+
+    :param settings: checked settings, with ``workers``.
+    :param node: the embedded node, if there is one.
+    :param on_failure: called when the service cannot start.
+    :param hangup: watched for SIGHUP, which replaces the workers.
+    :param reread: settings in force -> settings for new workers; raises UsageError if they are wrong.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: _Node | None,
+        reactor: Any = global_reactor,
+        on_failure: Callable[[], None] | None = None,
+        hangup: HangUp | None = None,
+        reread: Callable[[Settings], Settings] | None = None,
+    ) -> None:
+        self.setName("couchgateway")
+        self._settings = settings
+        self._node = node
+        self._reactor = reactor
+        self._on_failure = on_failure
+        self._hangup = hangup
+        self._reread = reread or (lambda running: running)
+        self._cluster = settings.cluster
+        self._binder = Binder(reactor)
+        self._board = Board.make(2 * (settings.workers or 1) + 1)
+        self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
+        self._is_rolling = False
+        self._roll_is_wanted = False
+        self.urls: list[str] = []
+        """Where it listens, once it does."""
+        self.started: Deferred[None] = Deferred()
+        """Fires when all workers serve documents; fails if the embedded node or they do not start."""
+        self.started.addErrback(lambda failure: None)
+
+    # -- life
+
+    def privilegedStartService(self) -> None:
+        """Bind all sockets; raises what hinders it, so that twistd ends."""
+        super().privilegedStartService()
+        for description in self._settings.listen:
+            bound = listen_on(self._binder, description, ServerFactory())
+            if not hasattr(bound, "result"):
+                raise RuntimeError(f"--listen: {description}: workers need a socket that is there at once")
+            bound.addCallback(self._bound, description)
+
+    def _bound(self, port: IListeningPort, description: str) -> None:
+        url = url_of(port.getHost(), description)
+        self.urls.append(url)
+        self.log.info("couchgateway listens on {url}", url=url)
+
+    def startService(self) -> None:
+        """Start the workers, and the embedded node if there is one."""
+        super().startService()
+        if self._hangup is not None:
+            self._hangup.start(self.reload)
+        # Twistd starts services before it runs the reactor, and that has to see processes end.
+        self._reactor.callWhenRunning(self._start)
+
+    def _start(self) -> None:
+        if not self.running:
+            return
+        self.fleet.start()
+        if self._node is None:
+            self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
+            self._has_cluster(None)
+        else:
+            starting: Deferred[Any] = maybeDeferred(self._node.start)
+            starting.addCallbacks(self._has_cluster, self._node_failed)
+
+    def _has_cluster(self, connection_string: str | None) -> None:
+        if connection_string is not None:
+            self._cluster = connection_string
+            for worker in self.fleet:
+                worker.send("cluster", cluster=connection_string)
+        self.fleet.started.addCallback(self._is_up)
+
+    def _is_up(self, _: object) -> None:
+        if self.started.called:
+            return
+        self.started.callback(None)
+        log_first_steps(self.log, self._settings, self.urls)
+        self._roll()
+
+    def _node_failed(self, failure: Failure) -> None:
+        self.log.failure("the embedded node does not start", failure)
+        self._fail(failure)
+
+    def _give_up(self, reason: str) -> None:
+        self.log.critical("couchgateway cannot start: {reason}", reason=reason)
+        self._fail(Failure(RuntimeError(reason)))
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.started.called:
+            self.started.errback(failure)
+            if self._on_failure is not None:
+                self._on_failure()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Take no new requests, let those under way finish, then flush the embedded node."""
+        super().stopService()
+        if self._hangup is not None:
+            self._hangup.stop()
+        closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
+        # Not earlier: closing a socket that others still accept on would end it for them, too.
+        yield closed
+        yield self._binder.close()
+        yield ended
+        self._board.close()
+        if self._node is not None:
+            yield self._node.stop()
+
+    # -- workers
+
+    def _spawn(self, number: int, settings: Settings) -> Child:
+        slot = self._board.take()
+        child = Child(number, self._reactor, self._gather)
+        try:
+            child.spawn(
+                self._board.descriptor,
+                self._binder.descriptors,
+                slot=slot,
+                slots=self._board.slots,
+                settings=settings_for_worker(settings),
+                cluster=self._cluster if self._node is not None else settings.cluster,
+            )
+        except OSError:
+            self._board.give_back(slot)
+            raise
+        child.ended.addCallback(self._leave, slot)
+        return child
+
+    def _leave(self, how: str, slot: int) -> str:
+        if self.running:
+            self._board.give_back(slot)
+        return how
+
+    def _gather(self, child: Child, number: int) -> None:
+        self.fleet.totals.gather().addCallback(self._send_total, child, number)
+
+    def _send_total(self, total: Figures, child: Child, number: int) -> None:
+        total.gauges["workers",] = [self.fleet.serving]
+        total.counters["worker_restarts",] = [self.fleet.restarts]
+        child.send_total(number, total)
+
+    # -- SIGHUP
+
+    def reload(self) -> None:
+        """Replace all workers by new ones with the settings as they are now.
+
+        While that goes on, it is done once more afterwards, however often it is asked for.
+        """
+        self._roll_is_wanted = True
+        if self._is_rolling or not self.started.called:
+            self.log.info("SIGHUP: the workers are replaced as soon as all those before are there")
+        else:
+            self._roll()
+
+    def _roll(self) -> None:
+        if self._roll_is_wanted:
+            self._is_rolling = True
+            self._roll_while_wanted().addErrback(self._roll_failed)
+
+    @inlineCallbacks
+    def _roll_while_wanted(self) -> Any:
+        try:
+            while self._roll_is_wanted and self.running:
+                self._roll_is_wanted = False
+                yield self._roll_once()
+        finally:
+            self._is_rolling = False
+
+    @inlineCallbacks
+    def _roll_once(self) -> Any:
+        try:
+            settings = self._reread(self.fleet.settings)
+        except UsageError as error:
+            self.log.error("SIGHUP: the workers go on with the settings they have: {error}", error=error)
+            return
+        self.log.info("SIGHUP: replacing the workers")
+        if (yield self.fleet.roll(settings)):
+            self.log.info("all workers are replaced")
+
+    def _roll_failed(self, failure: Failure) -> None:
+        self.log.failure("replacing the workers", failure)

@@ -1,0 +1,241 @@
+"""What a worker does as its supervisor says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, LogLevel, eventAsText
+from twisted.python.failure import Failure
+
+from gateway.errors import Refusal
+from gateway.figures import Figures
+from gateway.interfaces import ISharedFigures
+from gateway.serving import Serving, plugins_for
+from gateway.workers.accepting import Inherited
+from gateway.workers.balance import Board, Manners
+from gateway.workers.channel import ChannelError, MessageReader, encode
+from gateway.workers.handover import read_settings
+
+__all__ = ["Worker"]
+
+_REPORT_SECONDS = 1.0
+
+_GATHER_SECONDS = 3.0
+
+_LONGEST_LINE = 64 * 1024
+
+
+class Worker(Protocol):
+    """The worker's end of the channel, and its gateway.
+
+    It stops by itself when the channel closes: then the supervisor is gone.
+
+    :param quit: called once; ends the process. It must call :meth:`stop`, and wait for it.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, quit: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._quit = quit
+        self._quitting = False
+        self._reader = MessageReader()
+        self._serving: Serving | None = None
+        self._sharing: Any = None
+        self._reports = LoopingCall(self._report)
+        self._reports.clock = reactor
+        self._reported: dict[str, Any] | None = None
+        self._gathering: dict[int, Deferred[Figures]] = {}
+        self._asked = 0
+        self._is_congested = False
+        self._left_out = 0
+        self._stopped: Deferred[None] | None = None
+        self.failed = False
+        """Whether it could not serve."""
+        self.gone: Deferred[None] = Deferred()
+        """Fires when the channel is closed."""
+
+    # -- the channel
+
+    def connectionMade(self) -> None:
+        """Hear of the channel being full."""
+        self.transport.registerProducer(self, True)  # type: ignore[union-attr]
+
+    def pauseProducing(self) -> None:
+        """The supervisor is slow: it must do without log lines."""
+        self._is_congested = True
+
+    def resumeProducing(self) -> None:
+        """The supervisor has caught up."""
+        self._is_congested = False
+        if self._left_out:
+            count, self._left_out = self._left_out, 0
+            self.log.warn("{count} log lines were left out", count=count)
+
+    def stopProducing(self) -> None:
+        """The channel is gone; :meth:`connectionLost` sees to it."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The supervisor is gone, or the stop is complete."""
+        gathering, self._gathering = self._gathering, {}
+        for waiting in gathering.values():
+            waiting.errback(_no_sums())
+        self.gone.callback(None)
+        self.quit()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Do as the supervisor says."""
+        try:
+            for message in self._reader.receive(data):
+                getattr(self, f"_on_{message['type']}")(message)
+        except (ChannelError, AttributeError, KeyError, TypeError, ValueError):
+            self.log.failure("the supervisor cannot be understood")
+            self.quit()
+
+    def tell(self, kind: str, **members: object) -> None:
+        """Send a message."""
+        if not self.gone.called:
+            self.transport.write(encode(kind, **members))  # type: ignore[union-attr]
+
+    def observe(self, event: Any) -> None:
+        """Pass a log event on."""
+        if self._is_congested:
+            self._left_out += 1
+            return
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        level = event.get("log_level", LogLevel.info).name
+        namespace = str(event.get("log_namespace", "gateway.workers"))
+        self.tell("log", level=level, namespace=namespace, text=text[:_LONGEST_LINE])
+
+    # -- what the supervisor says
+
+    def _on_serve(self, told: dict[str, Any]) -> None:
+        try:
+            settings = read_settings(told["settings"])
+            plugins = plugins_for(settings)
+            board = Board(told["board"], told["slots"])
+            manners = Manners(board, told["slot"], self._connections, self._reactor.seconds)
+            inherited = Inherited(self._reactor, told["sockets"], manners)
+            serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
+            self._sharing = next((one for one in plugins if ISharedFigures.providedBy(one)), None)
+            if self._sharing is not None:
+                self._sharing.gather = self._gather
+            if told["cluster"] is not None:
+                serving.use_cluster(told["cluster"])
+            serving.startService()
+            serving.privilegedStartService()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor has to know
+            self.failed = True
+            self.log.failure("the worker cannot serve")
+            self.tell("failed", reason=str(error))
+            self.quit()
+            return
+        self._reports.start(_REPORT_SECONDS)
+        self.tell("ready")
+
+    def _on_cluster(self, told: dict[str, Any]) -> None:
+        if self._serving is not None:
+            self._serving.use_cluster(told["cluster"])
+
+    def _on_ask(self, told: dict[str, Any]) -> None:
+        self.tell("figures", asked=True, figures=self._figures().to_json())
+
+    def _on_total(self, told: dict[str, Any]) -> None:
+        waiting = self._gathering.pop(told["id"], None)
+        if waiting is not None:
+            waiting.callback(Figures.from_json(told["figures"]))
+
+    def _on_drain(self, told: dict[str, Any]) -> None:
+        if self._serving is not None:
+            self._drain(self._serving).addErrback(self._broken)
+
+    def _on_stop(self, told: dict[str, Any]) -> None:
+        self.quit()
+
+    def _connections(self) -> int:
+        return self._serving.gateway.count_clients() if self._serving is not None else 0
+
+    # -- figures
+
+    def _figures(self) -> Figures:
+        return self._sharing.figures() if self._sharing is not None else Figures()
+
+    def _report(self) -> None:
+        """Tell the figures from time to time, so that little is lost if this is killed."""
+        figures = self._figures().to_json()
+        if figures != self._reported and not self._is_congested:
+            self._reported = figures
+            self.tell("figures", figures=figures)
+
+    def _gather(self) -> Deferred[Figures]:
+        """Return the sums over all workers; what the plugin that shows them calls."""
+        if self.gone.called:
+            return fail(_no_sums())
+        self._asked += 1
+        number = self._asked
+        waiting: Deferred[Figures] = Deferred(lambda _: self._forget(number))
+        self._gathering[number] = waiting
+        self.tell("gather", id=number)
+        return waiting.addTimeout(_GATHER_SECONDS, self._reactor, lambda *_: Failure(_no_sums()))
+
+    def _forget(self, number: int) -> None:
+        self._gathering.pop(number, None)
+
+    # -- the end
+
+    def grace_seconds(self) -> float:
+        """Return for how long requests may go on after the stop."""
+        return self._serving.gateway.limits.grace_seconds if self._serving is not None else 0.0
+
+    @inlineCallbacks
+    def _drain(self, serving: Serving) -> Any:
+        """Let clients go to other workers, and stop when they have."""
+        yield serving.stop_listening()
+        self.tell("closed")
+        seconds = serving.gateway.limits.drain_seconds
+        timer = self._reactor.callLater(seconds, self.quit)
+        yield serving.factory.drain()
+        if timer.active():
+            timer.cancel()
+        self.quit()
+
+    def quit(self) -> None:
+        """End the process, gracefully."""
+        if not self._quitting:
+            self._quitting = True
+            self._quit()
+
+    def stop(self) -> Deferred[None]:
+        """Stop serving; fires when all is done and told."""
+        self._quitting = True
+        if self._stopped is None:
+            self._stopped = Deferred()
+            self._stop().addErrback(self._broken).chainDeferred(self._stopped)
+        return self._stopped
+
+    @inlineCallbacks
+    def _stop(self) -> Any:
+        serving = self._serving
+        if serving is not None:
+            yield serving.stop_listening()
+            self.tell("closed")
+            yield maybeDeferred(serving.stopService)
+        if self._reports.running:
+            self._reports.stop()
+        if not self.gone.called:
+            self.tell("figures", figures=self._figures().to_json())
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+            self.transport.loseConnection()  # type: ignore[union-attr]
+            yield self.gone
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the worker could not stop in order", failure)
+        self.quit()
+
+
+def _no_sums() -> Refusal:
+    return Refusal("UnderlyingServiceUnavailable", "The figures of the other workers cannot be had.")

@@ -1,0 +1,370 @@
+"""Workers without processes: messages, settings, sums, and who takes a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.filepath import FilePath
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.figures import Figures
+from gateway.hangup import HangUp
+from gateway.limits import Limits
+from gateway.options import Settings, resolve
+from gateway.workers.balance import Board, Manners
+from gateway.workers.channel import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
+from gateway.workers.handover import read_settings, settings_for_worker
+from gateway.workers.reload import reread
+from gateway.workers.totals import ANSWER_SECONDS, Totals
+
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+class ChannelTests(SynchronousTestCase):
+    """Messages between supervisor and worker."""
+
+    @given(
+        st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), max_size=5),
+        st.integers(1, 50),
+    )
+    def test_any_pieces(self, told: list[dict[str, Any]], size: int) -> None:
+        """What was sent arrives, in whatever pieces."""
+        sent = b"".join(encode("x", told=one) for one in told)
+        reader = MessageReader()
+        found = []
+        for at in range(0, len(sent), size):
+            found += reader.receive(sent[at : at + size])
+        self.assertEqual(found, [{"type": "x", "told": one} for one in told])
+
+    def test_malformed(self) -> None:
+        """Anything else is refused by what is wrong with it."""
+        for line, words in (
+            (b"\n", "not JSON"),
+            (b"hello\n", "not JSON"),
+            (b"\xff\n", "not JSON"),
+            (b"[1]\n", "no object with a type"),
+            (b"{}\n", "no object with a type"),
+            (b'{"type":1}\n', "no object with a type"),
+        ):
+            with self.assertRaises(ChannelError) as caught:
+                MessageReader().receive(line)
+            self.assertIn(words, str(caught.exception))
+
+    def test_endless(self) -> None:
+        """A message that does not end is not kept."""
+        reader = MessageReader()
+        part = b"x" * (MAX_MESSAGE_BYTES // 4)
+        for _ in range(4):
+            reader.receive(part)
+        self.assertRaises(ChannelError, reader.receive, b"x")
+
+
+class HandoverTests(SynchronousTestCase):
+    """Settings on their way to a worker."""
+
+    def settings(self, **given: Any) -> Settings:
+        return resolve({"cluster": "couchbase://h", "workers": "3", **given}, {})
+
+    def handed(self, settings: Settings) -> Settings:
+        return read_settings(json.loads(json.dumps(settings_for_worker(settings))))
+
+    def test_all_arrive(self) -> None:
+        """What is not shared out arrives as it was."""
+        settings = replace(self.settings(listen=[LOOPBACK, "unix:/s"]), user="u", password='p"\nä')
+        handed = self.handed(settings)
+        self.assertEqual(replace(handed, limits=settings.limits), settings)
+
+    def test_shares(self) -> None:
+        """Limits of the service are divided, rounded up; limits of one request are not."""
+        limits = self.handed(
+            self.settings(**{"max-clients": "100", "max-connections": "2", "max-buffered": "300M"})
+        ).limits
+        self.assertEqual((limits.max_clients, limits.max_connections), (34, 1))
+        self.assertEqual(limits.max_buffered, 100 * 2**20)
+        self.assertEqual((limits.max_body, limits.max_line), (Limits().max_body, Limits().max_line))
+
+    def test_the_largest_request_fits(self) -> None:
+        """However many workers there are, each can hold the largest document and operation."""
+        limits = self.handed(self.settings(workers="64")).limits
+        self.assertEqual(limits.max_buffered, limits.max_line)
+        small = self.handed(self.settings(workers="64", **{"max-buffered": "1M"})).limits
+        self.assertEqual(small.max_buffered, 2**20)
+
+    def test_upgrade(self) -> None:
+        """A worker that knows more settings than its supervisor uses defaults, and ignores unknown ones."""
+        told = settings_for_worker(self.settings())
+        del told["views_timeout"], told["limits"]["idle_seconds"]
+        told["new"] = told["limits"]["new"] = 1
+        settings = read_settings(told)
+        self.assertEqual((settings.views_timeout, settings.limits.idle_seconds), (75.0, 60.0))
+
+    def test_systemd(self) -> None:
+        """A socket that only its first process can find by name is any socket to a worker."""
+        settings = replace(self.settings(), listen=["systemd:domain=INET:index=0", LOOPBACK])
+        self.assertEqual(self.handed(settings).listen, ["tcp:0", LOOPBACK])
+
+
+class ReloadTests(SynchronousTestCase):
+    """Settings read again."""
+
+    def setUp(self) -> None:
+        self.path = FilePath(self.mktemp())
+        self.given = {"config": self.path.path, "workers": "2", "listen": [LOOPBACK]}
+
+    def running(self, content: str, **given: Any) -> Settings:
+        self.path.setContent(content.encode())
+        self.given.update(given)
+        return resolve(self.given, {})
+
+    def reread(self, running: Settings, content: str) -> Settings:
+        self.path.setContent(content.encode())
+        return reread(self.given, {}, running)
+
+    def test_new_values(self) -> None:
+        """Limits, timeouts, plugins and the cluster are new."""
+        running = self.running('cluster = "couchbase://a"\n')
+        settings = self.reread(
+            running, 'cluster = "couchbase://b"\nmax-body = "1K"\nwithout-plugin = ["x"]\n'
+        )
+        self.assertEqual(
+            (settings.cluster, settings.limits.max_body, settings.without_plugin),
+            ("couchbase://b", 1024, ["x"]),
+        )
+
+    def test_kept(self) -> None:
+        """What is bound to the process is as it was, and that is said."""
+        del self.given["listen"], self.given["workers"]
+        running = self.running(f'workers = 2\nlisten = "{LOOPBACK}"\nephemeral = true\nbucket = "a"\n')
+        running = replace(running, user="Administrator", password="made up")
+        logged = self.capture()
+        settings = self.reread(
+            running, 'workers = 3\nlisten = "unix:s"\nephemeral = true\nbucket = "b"\ntimeout = 9\n'
+        )
+        self.assertEqual(settings, replace(running, timeout=9.0))
+        self.assertEqual(logged, ["listen", "workers", "bucket"])
+
+    def capture(self) -> list[str]:
+        """Return a list to which the names of settings are added that are warned of."""
+        names: list[str] = []
+
+        class Log:
+            def warn(self, text: str, name: str) -> None:
+                names.append(name)
+
+        self.patch(__import__("gateway.workers.reload", fromlist=["_log"]), "_log", Log())
+        return names
+
+    def test_who_may_call(self) -> None:
+        """It is judged by the sockets that are open, not by those that are wanted now."""
+        del self.given["listen"]
+        password = FilePath(self.mktemp())
+        password.setContent(b"secret")
+        account = f'user = "u"\npassword-file = "{password.path}"\nephemeral = true\n'
+        running = self.running(account + 'listen = "tcp:0"\n')
+        self.assertEqual(running.auth, "passthrough")
+        with self.assertRaises(UsageError) as caught:
+            self.reread(running, account + f'listen = "{LOOPBACK}"\nauth = "none"\n')
+        self.assertIn("'tcp:0'", str(caught.exception))
+
+    def test_wrong(self) -> None:
+        """Wrong values are told, and so is what only a restart could do."""
+        running = self.running("ephemeral = true\n")
+        for content, words in (("timeout = 0\n", "timeout"), ('cluster = "couchbase://b"\n', "restart")):
+            with self.assertRaises(UsageError) as caught:
+                self.reread(running, content)
+            self.assertIn(words, str(caught.exception))
+
+
+class Source:
+    """A worker that tells its figures when the test says so."""
+
+    def __init__(self, **counters: float) -> None:
+        self.asked: list[Deferred[None]] = []
+        self.tells(**counters)
+
+    def tells(self, **counters: float) -> None:
+        self.figures = Figures()
+        self.figures.counters.update({(name,): [value] for name, value in counters.items()})
+        self.figures.gauges["alive",] = [1]
+
+    def ask_figures(self) -> Deferred[None]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+    def answer(self, **counters: float) -> None:
+        self.tells(**counters)
+        asked, self.asked = self.asked, []
+        for one in asked:
+            one.callback(None)
+
+
+class TotalsTests(SynchronousTestCase):
+    """Sums over workers."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.one, self.two = Source(n=1), Source(n=10)
+        self.alive = {self.one, self.two}
+        self.totals = Totals(self.clock, self.alive)
+
+    def sums(self, total: Figures) -> tuple[float, float]:
+        return total.counters["n",][0], total.gauges["alive",][0]
+
+    def test_sum(self) -> None:
+        """What all say now, when all have said it."""
+        waiting = self.totals.gather()
+        self.one.answer(n=2)
+        self.assertNoResult(waiting)
+        self.two.answer(n=20)
+        self.assertEqual(self.sums(self.successResultOf(waiting)), (22, 2))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stuck(self) -> None:
+        """Of one that does not answer in time the last figures count."""
+        waiting = self.totals.gather()
+        self.one.answer(n=2)
+        self.clock.advance(ANSWER_SECONDS)
+        self.assertEqual(self.sums(self.successResultOf(waiting)), (12, 2))
+        self.two.answer(n=20)
+        again = self.totals.gather()
+        self.one.answer(n=3)
+        self.two.answer(n=21)
+        self.assertEqual(self.sums(self.successResultOf(again)), (24, 2))
+
+    def test_ended(self) -> None:
+        """One that is gone goes on counting, with what it said last; it is no longer alive."""
+        self.one.tells(n=5)
+        self.alive.discard(self.one)
+        self.totals.retire(self.one)
+        waiting = self.totals.gather()
+        self.two.answer(n=10)
+        self.assertEqual(self.sums(self.successResultOf(waiting)), (15, 1))
+
+    def test_next_round(self) -> None:
+        """Who asks while others are answered is answered by the next round: nothing older counts."""
+        first = self.totals.gather()
+        self.one.answer(n=2)
+        later = [self.totals.gather(), self.totals.gather()]
+        self.two.answer(n=20)
+        self.assertEqual(self.sums(self.successResultOf(first)), (22, 2))
+        for waiting in later:
+            self.assertNoResult(waiting)
+        self.assertEqual(len(self.one.asked), 1)
+        self.one.answer(n=3)
+        self.two.answer(n=20)
+        for waiting in later:
+            self.assertEqual(self.sums(self.successResultOf(waiting)), (23, 2))
+
+    def test_nobody(self) -> None:
+        """Without workers there is only what those before have counted."""
+        self.alive.clear()
+        self.totals.retire(self.two)
+        self.assertEqual(self.successResultOf(self.totals.gather()).counters, {("n",): [10]})
+
+
+class BalanceTests(SynchronousTestCase):
+    """Who takes a connection."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.board = Board.make(4)
+        self.addCleanup(self.board.close)
+        self.slot, self.other = self.board.take(), self.board.take()
+        self.count = 0
+        self.manners = Manners(self.board, self.slot, lambda: self.count, self.clock.seconds)
+
+    def takes(self) -> bool:
+        pause = self.manners.pause()
+        self.clock.advance(pause)
+        if not pause:
+            self.count += 1
+            self.manners.tell()
+        return not pause
+
+    def test_slots(self) -> None:
+        """Each worker has its own, and those that are gone leave theirs."""
+        self.assertEqual(len({self.slot, self.other, self.board.take(), self.board.take()}), 4)
+        self.assertRaises(OSError, self.board.take)
+        self.board.give_back(self.other)
+        self.assertEqual(self.board.take(), self.other)
+
+    def test_shared(self) -> None:
+        """What one writes others read."""
+        again = Board(os.dup(self.board.descriptor), 4)
+        self.addCleanup(again.close)
+        self.board.set(self.slot, 7)
+        self.board.set(self.other, 5)
+        self.assertEqual(again.least(), 5)
+        again.clear(self.other)
+        self.assertEqual(self.board.least(), 7)
+
+    def test_alone(self) -> None:
+        """Slots without a worker that takes connections do not count."""
+        for _ in range(100):
+            self.assertTrue(self.takes())
+
+    def test_fair(self) -> None:
+        """Who has as many as the others takes what comes; who has more leaves it to them."""
+        self.board.set(self.other, 10)
+        while self.takes():
+            pass
+        self.assertEqual(self.count, 12)
+        self.board.set(self.other, 12)
+        self.assertTrue(self.takes())
+
+    def test_full_or_stuck(self) -> None:
+        """If nobody takes what was left, this one does, soon as fast as it can."""
+        self.board.set(self.other, 0)
+        for _ in range(1000):
+            self.takes()
+        self.assertGreater(self.count, 950)
+        self.assertLess(self.clock.seconds(), 0.05)
+
+    def test_polite_again(self) -> None:
+        """After a while it begins anew."""
+        self.board.set(self.other, 0)
+        for _ in range(100):
+            self.takes()
+        self.clock.advance(1)
+        self.assertEqual([self.takes() for _ in range(4)], [False, True, False, True])
+
+
+class HangUpTests(SynchronousTestCase):
+    """SIGHUP."""
+
+    def setUp(self) -> None:
+        self.calls: list[str] = []
+        self.terminal = True
+        self.hangup = HangUp(self, lambda: self.terminal)
+        self.hangup.start(lambda: self.calls.append("reload"))
+        self.addCleanup(self.hangup.stop)
+
+    def callFromThread(self, function: Any) -> None:
+        function()
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def test_reload(self) -> None:
+        """It asks for new settings as long as the terminal is there, or if there never was one."""
+        signal.raise_signal(signal.SIGHUP)
+        self.hangup.stop()
+        self.terminal = False
+        self.hangup.start(lambda: self.calls.append("again"))
+        signal.raise_signal(signal.SIGHUP)
+        self.assertEqual(self.calls, ["reload", "again"])
+
+    def test_terminal_is_gone(self) -> None:
+        """Then the program goes with it, in order."""
+        self.terminal = False
+        signal.raise_signal(signal.SIGHUP)
+        self.assertEqual(self.calls, ["stop"])
