@@ -107,5 +107,5 @@ def _endured(result: Any, connection: Any, key: bytes, waits: Durability) -> Def
 
 
 def _counted(result: Any, request: Request) -> Response:
-    headers = [(b"Content-Type", contenttypes.JSON), *mutation_headers(request, result)]
+    headers = [(b"Content-Type", contenttypes.JSON), *mutation_headers(result, request.parameters["bucket"])]
     return Response(200, headers, b"%d" % result.value)

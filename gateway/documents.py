@@ -30,7 +30,7 @@ from gateway.pool import ConnectionPool
 from gateway.projection import Path, parse_projection, project
 from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
 
-__all__ = ["Documents", "MutationHeaders", "document_response", "read_expiry", "read_mutation"]
+__all__ = ["Documents", "MutationHeaders", "document_response", "mutate", "read_expiry", "read_mutation"]
 
 _GET_QUERY = frozenset({"project", "replica"})
 _REPLICAS = {"any": ANY, "0": 0, "1": 1, "2": 2}
@@ -194,49 +194,42 @@ class Documents(BucketResource):
         """Return the document, or parts of it."""
         return self.connected(request, self._get, read_get(request))
 
-    def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Deferred[Response]:
+    def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Any:
         key = document_key(request)
         check_collection(request)
-        if wanted is _WHOLE:
-            return connection.get_with_expiry(key).addCallback(_whole_document)
         if wanted.replica is None:
-            return connection.get_with_expiry(key).addCallback(_wanted_parts, wanted)
+            call = connection.operations.get_with_expiry(key)
+            request.render = _whole_document if wanted is _WHOLE else partial(_wanted_parts, wanted=wanted)
+            call.receiver = request
+            return call
         request.operation = "get_replica"
         copies = connection.configured_replica_count
         if wanted.replica >= copies:
             raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
         index = None if wanted.replica == ANY else wanted.replica
-        return connection.rget(key, replica_index=index).addCallback(_wanted_parts, wanted)
+        copy: Deferred[Any] = connection.rget(key, replica_index=index)
+        return copy.addCallback(_wanted_parts, wanted)
 
     @endpoint("create_document", "POST", on=DOCUMENT, operation="add")
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
         return self.connected(request, self._add, read_mutation(request))
 
-    def _add(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+    def _add(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
         body = request.body()
         check_encoding(headers.encoding)
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
-        stored: Deferred[Any] = connection.add(
-            key,
-            body,
-            ttl=expiry or 0,
-            format=headers.flags,
-            persist_to=waits.persist_to,
-            replicate_to=waits.replicate_to,
-            durability_level=waits.level,
-        )
-        return stored.addCallback(_stored, request)
+        return mutate(connection, request, waits, "add", key, body, ttl=expiry or 0, format=headers.flags)
 
     @endpoint("put_document", "PUT", on=DOCUMENT, operation="set")
     def put_document(self, request: Request) -> Any:
         """Store the document; with If-Match only if it is there, or is that version."""
         return self.connected(request, self._put, read_mutation(request))
 
-    def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+    def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
         cas = parse_if_match(headers.if_match, any_allowed=True)
         body = request.body()
@@ -244,43 +237,34 @@ class Documents(BucketResource):
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
-        store = connection.set
         if cas:
             request.operation = "replace"
-            store = connection.replace
             request.cas_given = cas != ANY
-        stored: Deferred[Any] = store(
+        return mutate(
+            connection,
+            request,
+            waits,
+            request.operation,
             key,
             body,
             cas=cas if cas != ANY else 0,
             ttl=expiry or 0,
             format=headers.flags,
-            persist_to=waits.persist_to,
-            replicate_to=waits.replicate_to,
-            durability_level=waits.level,
             preserve_expiry=expiry is None,
         )
-        return stored.addCallback(_stored, request)
 
     @endpoint("delete_document", "DELETE", on=DOCUMENT, operation="delete")
     def delete_document(self, request: Request) -> Any:
         """Remove the document."""
         return self.connected(request, self._delete, read_mutation(request))
 
-    def _delete(self, connection: Any, request: Request, headers: MutationHeaders) -> Deferred[Response]:
+    def _delete(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
         cas = parse_if_match(headers.if_match)
         request.cas_given = cas != 0
         waits = _durability(request, headers)
         check_collection(request)
-        removed: Deferred[Any] = connection.delete(
-            key,
-            cas=cas,
-            persist_to=waits.persist_to,
-            replicate_to=waits.replicate_to,
-            durability_level=waits.level,
-        )
-        return removed.addCallback(_stored, request)
+        return mutate(connection, request, waits, "delete", key, cas=cas)
 
     @endpoint("append_document", "POST", "/append", on=DOCUMENT, operation="append")
     def append_document(self, request: Request) -> Any:
@@ -292,9 +276,7 @@ class Documents(BucketResource):
         """Add bytes at the document's start."""
         return self.connected(request, partial(self._extend, "prepend"), read_mutation(request))
 
-    def _extend(
-        self, how: str, connection: Any, request: Request, headers: MutationHeaders
-    ) -> Deferred[Response]:
+    def _extend(self, how: str, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
         cas = parse_if_match(headers.if_match)
         request.cas_given = cas != 0
@@ -303,15 +285,7 @@ class Documents(BucketResource):
             raise bad_request(f"the request has no body: there is nothing to {how}")
         waits = _durability(request, headers)
         check_collection(request)
-        extended: Deferred[Any] = getattr(connection, how)(
-            key,
-            body,
-            cas=cas,
-            persist_to=waits.persist_to,
-            replicate_to=waits.replicate_to,
-            durability_level=waits.level,
-        )
-        return extended.addCallback(_stored, request)
+        return mutate(connection, request, waits, how, key, body, cas=cas)
 
 
 def _durability(request: Request, headers: MutationHeaders) -> Durability:
@@ -336,12 +310,31 @@ def _wanted_parts(result: Any, wanted: _Wanted) -> Response:
     return response
 
 
-def _stored(result: Any, request: Request) -> Response:
+def mutate(
+    connection: Any, request: Request, waits: Durability, operation: str, *arguments: Any, **options: Any
+) -> Any:
+    """Carry out a mutation; what it returns answers the request.
+
+    :param operation: the SDK's name, with the ``arguments`` and ``options`` of that method.
+    """
+    bucket = request.parameters["bucket"]
+    if waits.level:
+        options["durability_level"] = waits.level
+    if waits.persist_to or waits.replicate_to:
+        options.update(persist_to=waits.persist_to, replicate_to=waits.replicate_to)
+        stored: Deferred[Any] = getattr(connection, operation)(*arguments, **options)
+        return stored.addCallback(_stored, bucket)
+    call = getattr(connection.operations, operation)(*arguments, **options)
+    request.render = partial(_stored, bucket=bucket)
+    call.receiver = request
+    return call
+
+
+def _stored(result: Any, bucket: bytes) -> Response:
     token = result.mutation_token
     if token is None:
-        return Response(200, mutation_headers(request, result))
+        return Response(200, mutation_headers(result, bucket))
+    # What mutation_headers() says, in the form that is sent.
     return RenderedResponse(
-        200,
-        b"ETag: %08x\r\nX-CB-MutationToken: %b:%d:%08x:%d\r\n"
-        % (result.cas, request.parameters["bucket"], *token),
+        200, b"ETag: %08x\r\nX-CB-MutationToken: %b:%d:%08x:%d\r\n" % (result.cas, bucket, *token)
     )

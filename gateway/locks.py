@@ -111,7 +111,7 @@ def _touched(result: Any) -> Response:
 
 
 def _unlocked(result: Any, request: Request) -> Response:
-    headers = [pair for pair in mutation_headers(request, result) if pair[0] != b"ETag"]
+    headers = [pair for pair in mutation_headers(result, request.parameters["bucket"]) if pair[0] != b"ETag"]
     if not headers:
         # As in the Data API: an unlock is no mutation, and its token is of zeros.
         headers = [(b"X-CB-MutationToken", request.parameters["bucket"] + b":0:00000000:0")]

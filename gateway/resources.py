@@ -68,12 +68,12 @@ def check_collection(request: Request) -> None:
         raise Refusal("CollectionNotFound")
 
 
-def mutation_headers(request: Request, result: Any) -> list[tuple[bytes, bytes]]:
+def mutation_headers(result: Any, bucket: bytes) -> list[tuple[bytes, bytes]]:
     """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
     headers = [(b"ETag", etag(result.cas))] if result.cas else []
     token = result.mutation_token
     if token is not None:
-        headers.append((b"X-CB-MutationToken", token_header(request.parameters["bucket"].decode(), token)))
+        headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
     return headers
 
 

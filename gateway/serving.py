@@ -21,8 +21,8 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 import gateway.plugins
-from couchbase.transcoder import RawTranscoder
 from gateway.app import Gateway
+from gateway.connection import GatewayConnection
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
@@ -30,7 +30,6 @@ from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
 from gateway.options import Settings
 from gateway.pool import ConnectionPool
-from txcouchbase.connection import Connection
 
 __all__ = ["Serving", "listen_on", "log_first_steps", "plugins_for", "url_of"]
 
@@ -171,16 +170,15 @@ class Serving(Service):
 
     # -- what the gateway asks for
 
-    def _connection(self, bucket: str | None, user: str, password: str) -> Connection:
+    def _connection(self, bucket: str | None, user: str, password: str) -> GatewayConnection:
         if self._cluster is None:
             raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
-        connection = Connection(
+        connection = GatewayConnection(
             bucket=bucket,
             connection_string=self._cluster,
             username=user,
             password=password,
             timeout=self._settings.timeout,
-            transcoder=RawTranscoder(),
             reactor=self._reactor,
         )
         connection.views_timeout = self._settings.views_timeout

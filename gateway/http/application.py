@@ -130,9 +130,7 @@ class Application:
             return
         request.under_way = result
         if kind is Deferred:
-            result.addCallbacks(
-                self.succeeded, self._errback, callbackArgs=(request,), errbackArgs=(request,)
-            )
+            result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that never got as far as a handler of the gateway's kind."""
@@ -179,6 +177,13 @@ class Application:
             for hook in self._operation_hooks:
                 hook(request.operation, fault.problem.code, 1)
         self._answered(self._explained(fault, error, request), request)
+
+    def _fired(self, result: Any, request: Request) -> None:
+        if isinstance(result, Response):
+            self.succeeded(result, request)
+        elif request.under_way is not None:
+            # An operation that could begin only now; it tells the request by itself.
+            request.under_way = result
 
     def _errback(self, failure: Failure, request: Request) -> None:
         assert failure.value is not None

@@ -242,9 +242,7 @@ class Exchange(Request):
             self._release()
         if self._stream is not None:
             self._stream.lose()
-        if self.under_way is not None:
-            under_way, self.under_way = self.under_way, None
-            under_way.cancel()
+        self.give_up()
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.cancel()

@@ -6,9 +6,11 @@ A channel makes a :class:`Request` and hands it to the dispatcher; tests make on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import CancelledError, Deferred
 
 from gateway.errors import bad_request, too_large
 from gateway.jsontools import loads
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyReader",
     "BodyStream",
-    "Cancellable",
     "HeaderTable",
     "Request",
+    "UnderWay",
     "decode_percent",
     "parse_query",
 ]
@@ -62,11 +64,11 @@ class BodyStream(Protocol):
         """Go on reading."""
 
 
-class Cancellable(Protocol):
-    """What a handler has under way: a Deferred, or a call of the driver."""
+class UnderWay(Protocol):
+    """An operation of the driver whose outcome is told to the request, as its receiver."""
 
-    def cancel(self) -> None:
-        """Give it up: nobody waits for it any more."""
+    def abandon(self) -> None:
+        """Give it up: nobody waits for it any more, and nothing is told."""
 
 
 def decode_percent(raw: bytes, what: str) -> bytes:
@@ -153,8 +155,11 @@ class Request:
     cas_given = False
     durable = False
 
-    under_way: Cancellable | None = None
-    """What the handler waits for; cancelled if the client leaves."""
+    under_way: UnderWay | Deferred[Any] | None = None
+    """What the handler waits for; given up if the client leaves."""
+
+    render: Callable[[Any], Response]
+    """Set by a handler that makes the request the receiver of an operation: from its result to the answer."""
 
     def __init__(
         self,
@@ -186,6 +191,30 @@ class Request:
     def broken(self, error: BaseException) -> None:
         """The answer cannot be written: that is a bug of whoever made it. Tell the log, and hang up."""
         raise NotImplementedError
+
+    # -- the receiver of an operation (txcouchbase.direct.Receiver)
+
+    def succeeded(self, result: Any) -> None:
+        """Answer with what an operation gave."""
+        try:
+            response = self.render(result)
+        except Exception as error:  # noqa: BLE001  # becomes the answer
+            self.application.failed(error, self)
+        else:
+            self.application.succeeded(response, self)
+
+    def failed(self, error: BaseException) -> None:
+        """Answer with why an operation failed."""
+        self.application.failed(error, self)
+
+    def give_up(self) -> None:
+        """The client is gone: nobody waits for what is under way."""
+        under_way, self.under_way = self.under_way, None
+        if isinstance(under_way, Deferred):
+            under_way.cancel()
+        elif under_way is not None:
+            under_way.abandon()
+            self.application.failed(CancelledError(), self)
 
     # -- who it is
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BUCKET", "DOCUMENT", "Dispatcher", "Endpoint", "Handler", "endpoint", "endpoints_of", "mount"]
 
 Handler = Callable[[Request], Any]
-"""Takes a request, returns a ``Response`` or a Deferred of one, and raises what went wrong."""
+"""Takes a request and returns a ``Response``, a Deferred of one, or an operation that has the request for its
+receiver (see ``Request.render``); raises what went wrong."""
 
 _VERSIONS = ("/v1", "/v1.alpha")
 

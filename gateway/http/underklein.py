@@ -81,11 +81,7 @@ class _Served(Request):
     def __init__(self, twisted_request: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._twisted_request = twisted_request
-        self.done: Deferred[Any] = Deferred(self._hung_up)
-
-    def _hung_up(self, _: Deferred[Any]) -> None:
-        if self.under_way is not None:
-            self.under_way.cancel()
+        self.done: Deferred[Any] = Deferred(lambda _: self.give_up())
 
     def respond(self, response: Response) -> None:
         """Give Klein the answer."""

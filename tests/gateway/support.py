@@ -62,6 +62,7 @@ class ScriptedConnection:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.closed = False
+        self.operations = ScriptedOperations(self)
 
     def connect(self) -> Deferred[Any]:
         return self._answer("connect", (), {})
@@ -80,6 +81,44 @@ class ScriptedConnection:
         if callable(answer):
             return answer(*args, **kwargs)  # type: ignore[no-any-return]
         return fail(answer) if isinstance(answer, Exception) else succeed(answer)
+
+
+class ScriptedOperations:
+    """What a connection's ``operations`` are: the answers are told to a receiver."""
+
+    def __init__(self, connection: ScriptedConnection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: ScriptedCall(self._connection._answer(name, args, kwargs))
+
+
+class ScriptedCall:
+    """An operation under way.
+
+    :param answer: fires or fails with what the receiver is told.
+    """
+
+    def __init__(self, answer: Deferred[Any]) -> None:
+        self._answer = answer
+        self._abandoned = False
+
+    @property
+    def receiver(self) -> Any:
+        return None
+
+    @receiver.setter
+    def receiver(self, receiver: Any) -> None:
+        self._answer.addCallbacks(
+            lambda result: None if self._abandoned else receiver.succeeded(result),
+            lambda failure: None if self._abandoned else receiver.failed(failure.value),
+        )
+
+    def abandon(self) -> None:
+        self._abandoned = True
+        self._answer.cancel()
 
 
 class Transport(StringTransport):

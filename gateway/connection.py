@@ -1,0 +1,22 @@
+"""Connections to the cluster as the gateway opens them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from couchbase.transcoder import RawTranscoder
+from txcouchbase.connection import Connection
+
+__all__ = ["GatewayConnection"]
+
+
+class GatewayConnection(Connection):
+    """A connection whose keys and values are bytes: what a node stored is what a client gets, unread.
+
+    :ivar operations: operations on single documents that tell a receiver how they ended
+        (:class:`txcouchbase.direct.Direct`); the connection's own return Deferreds.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(transcoder=RawTranscoder(), **kwargs)
+        self.operations = self.direct()
