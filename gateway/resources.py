@@ -95,7 +95,7 @@ class BucketResource:
         request.operation = "open"
         request.caller = caller = self._authorizer.identify(request)
         connection = self._pool.connection(bucket_name(request), caller)
-        if isinstance(connection, Deferred):
+        if type(connection) is Deferred:
             return connection.addCallback(self._act, request, act, plan, operation)
         request.operation = operation
         return act(connection, request, plan)
