@@ -129,13 +129,18 @@ class HTTPChannel(Protocol):
         """Take what arrived."""
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
-            if end == len(data) and not self._head and end <= self._max_headers and data[0] != _CR:
-                # One whole request without a body, and nothing else: nearly always. The rest says the same
-                # slowly.
+            if 4 <= end <= self._max_headers and not self._head and data[0] != _CR and not self.is_stalled:
+                # A whole head, as nearly always.
                 try:
-                    self._parse_head(data)
+                    if end == len(data):
+                        self._parse_head(data)
+                        return
+                    data = self._parse_head(data[:end], data[end:])
                 except (_Malformed, Refusal) as error:
                     self._refuse(error)
+                    return
+                if data:
+                    self._consume(data)
                 return
             self._consume(data)
         elif self._reads_body and not self._unread:
@@ -190,11 +195,7 @@ class HTTPChannel(Protocol):
             return b""
         if end > self._max_headers:
             raise _too_large(self._max_headers)
-        if end == len(data):
-            self._parse_head(data)
-            return b""
-        self._parse_head(data[:end])
-        return data[end:]
+        return self._parse_head(data[:end], data[end:])
 
     def _keep_head(self, data: bytes) -> None:
         """Keep the beginning of a head; what cannot become one is refused at once."""
@@ -206,14 +207,17 @@ class HTTPChannel(Protocol):
             self._enter(HEADERS)
         self._head = data
 
-    def _parse_head(self, head: bytes) -> None:
-        """Parse a complete head, and begin to serve the request."""
+    def _parse_head(self, head: bytes, rest: bytes = b"") -> bytes:
+        """Parse a complete head, and begin to serve the request.
+
+        :param rest: what has arrived behind the head.
+        :returns: what of it was not needed yet.
+        """
         if len(head) > _FEW_HEADERS_BYTES and head.count(b"\r\n") - 2 > MAX_HEADER_COUNT:
             raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
         line = _REQUEST_LINE.match(head)
         if line is None:
-            self._parse_unusual_head(head)
-            return
+            return self._parse_unusual_head(head, rest)
         method, path, query_string = line.groups()
         headers = self._feed_head(head)
         exchange = Exchange(self, _METHODS[method], path, query_string or b"", headers)
@@ -221,11 +225,11 @@ class HTTPChannel(Protocol):
         if connection is not None and _wants_close(connection):
             exchange.keep_alive = False
         self._exchange = exchange
+        self.phase = HANDLING
         if self._complete:
-            self.phase = HANDLING
             self._application.serve(exchange)
-        else:
-            self._begin_body(exchange)
+            return rest
+        return self._begin_body(exchange, rest)
 
     def _feed_head(self, head: bytes) -> dict[bytes, Any]:
         """Let llhttp read a head; returns its headers."""
@@ -252,7 +256,7 @@ class HTTPChannel(Protocol):
                     headers[name] = value.rstrip(b" \t")
         return headers
 
-    def _parse_unusual_head(self, head: bytes) -> None:
+    def _parse_unusual_head(self, head: bytes, rest: bytes) -> bytes:
         """Parse a head whose request line is not of the usual form: another method or version, a whole
         URL."""
         line = _ANY_REQUEST_LINE.match(head)
@@ -275,19 +279,22 @@ class HTTPChannel(Protocol):
         elif _wants_close(headers.get(b"connection", b"")):
             exchange.keep_alive = False
         self._exchange = exchange
+        self.phase = HANDLING
         if self._complete:
-            self.phase = HANDLING
             self._application.serve(exchange)
-        else:
-            self._begin_body(exchange)
+            return rest
+        return self._begin_body(exchange, rest)
 
-    def _begin_body(self, exchange: Exchange) -> None:
+    def _begin_body(self, exchange: Exchange, rest: bytes) -> bytes:
         headers = self._headers
         coding = headers.get(b"transfer-encoding")
         if coding is None:
             # llhttp has read its digits; to count is all that is left, so it does not get to see the body.
-            self._left = int(headers[b"content-length"])
+            length = self._left = int(headers[b"content-length"])
             self._parser = None
+            # Most clients send a small body with its head.
+            if length == len(rest) and exchange.whole_body(rest):
+                return b""
         elif isinstance(coding, bytes) and coding.lower() == b"chunked":
             self._left = None
         else:
@@ -299,6 +306,7 @@ class HTTPChannel(Protocol):
         self._headers = {}
         self._enter(BODY)
         exchange.expect_body(self._left)
+        return rest
 
     def _read_body(self, data: bytes) -> bytes:
         """Take a part of a body; returns what is behind the body."""

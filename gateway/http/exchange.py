@@ -132,6 +132,30 @@ class Exchange(Request):
 
     # -- the body
 
+    def whole_body(self, body: bytes) -> bool:
+        """Serve a request whose body has arrived with its headers.
+
+        :returns: false, and nothing is done, if there is no room for it: :meth:`expect_body` tells the client.
+        """
+        application = self._channel.factory.application
+        limit = application.limits.max_body
+        size = len(body)
+        if size > limit or not application.budget.take(size):
+            return False
+        self._reserved = size
+        application.dispatch(self)
+        endpoint = self.endpoint
+        if endpoint is not None and endpoint.streamed:
+            self._release()
+            self.stream = self._stream = _Stream(self._channel)
+            self._stream.received(body)
+            self._stream.finished()
+        else:
+            self.body_limit = limit
+            self.raw_body = body
+        self._run()
+        return True
+
     def expect_body(self, length: int | None) -> None:
         """The headers are complete: find the handler, and start it if it does not need the body first.
 
