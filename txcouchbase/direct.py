@@ -92,6 +92,8 @@ class Direct(Commands):
 
     def __init__(self, connection: Any, turn: Turn) -> None:
         self._turn = turn
+        # Without anybody who holds it, it would be closed.
+        self._connection = connection
         self.quiet = connection.quiet
         self.default_format = connection.default_format
         self.transcoder = connection.transcoder
