@@ -21,8 +21,8 @@ from typing import Any
 VALUE = {"text": "x" * 85, "number": 7}
 KEYS = [f"bench-{number}" for number in range(1000)]
 
-# An operation is started with a key and tells when it is done: (key, done(result), failed(...)). What failed is
-# called with is a Failure, or what an AsyncResult calls its errback with: the exception is the third.
+# An operation is started with a key and tells when it is done: (key, done(result), failed(...)). What failed
+# is called with is a Failure, or what an AsyncResult calls its errback with: the exception is the third.
 Operation = Callable[[str, Callable[[Any], Any], Callable[..., Any]], Any]
 
 
