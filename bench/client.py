@@ -1,6 +1,9 @@
 """txcouchbase beside the official client, against the same couchnode; then couchnode itself.
 
-    python -m bench.client [OPERATIONS] [ROUNDS]
+    python -m bench.client [OPERATIONS] [ROUNDS] [stub]
+
+First comes txcouchbase against bench/stub.py, a server that costs less than any client: what the clients can
+do where the server does not hold them up. With ``stub`` that is all.
 
 The official 4.x client takes part if ``.venv-interop`` has it (``make interop``), with the Twisted of
 bench/requirements.txt.
@@ -25,6 +28,9 @@ FLAVOURS = {
     "txcouchbase Connection": "deferred",
     "txcouchbase TxAsyncConnection": "async",
 }
+# Of the same cases, those in which the server counts: with one under way it is mostly waited for.
+STUB_CASES = ("get, 64", "set, 64", "get_multi of 1,000")
+STUB_TIMES = 3
 BASE = "official 4.x, Deferreds"
 WORKER_SECONDS = 300
 BLOCK = 100
@@ -39,10 +45,11 @@ def has_official() -> bool:
     return subprocess.run(check, cwd="/", capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
-def measure_clients(node: Server, count: int, rounds: int) -> tuple[Samples, Samples]:
+def measure_clients(
+    node: Server, count: int, rounds: int, flavours: dict[str, str]
+) -> tuple[Samples, Samples]:
     """Return (operations a second, CPU microseconds an operation)."""
     rates, costs = Samples(), Samples()
-    flavours = {name: kind for name, kind in FLAVOURS.items() if kind != "official" or has_official()}
     for _ in range(rounds):
         for name, kind in flavours.items():
             python = str(OFFICIAL_PYTHON) if kind == "official" else OWN_PYTHON
@@ -90,15 +97,33 @@ def measure_node(node: Server, count: int, rounds: int) -> Samples:
     return samples
 
 
+def measure_stub(count: int, rounds: int) -> tuple[Samples, Samples]:
+    """Return what :func:`measure_clients` does, of this project's clients against the stub."""
+    flavours = {name: kind for name, kind in FLAVOURS.items() if kind != "official"}
+    with Server("stub") as stub:
+        rates, costs = measure_clients(stub, count, rounds, flavours)
+    return rates.only(STUB_CASES), costs.only(STUB_CASES)
+
+
 def main() -> None:
     """Measure, and print tables."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    arguments = sys.argv[1:]
+    stub_only = "stub" in arguments
+    numbers = [int(text) for text in arguments if text != "stub"]
+    count, rounds = (*numbers, *(20_000, 5)[len(numbers) :])
+    rates, costs = measure_stub(count * STUB_TIMES, rounds)
+    print(f"{machine()}; {count} operations a round ({STUB_TIMES} times that against the stub),", end=" ")
+    print(f"medians of {rounds} rounds\n")
+    print(rates.table("against a stub, operations a second"), end="\n\n")
+    print(costs.table("against a stub, CPU us of the client an operation", digits=2))
+    if stub_only:
+        return
+    flavours = {name: kind for name, kind in FLAVOURS.items() if kind != "official" or has_official()}
     with Server("node") as node:
-        rates, costs = measure_clients(node, count, rounds)
+        rates, costs = measure_clients(node, count, rounds, flavours)
         own = measure_node(node, count * 5, rounds)
     base = BASE if BASE in rates.rows() else None
-    print(f"{machine()}; {count} operations a round, medians of {rounds} rounds\n")
+    print()
     print(rates.table("operations a second", base=base), end="\n\n")
     print(costs.table("CPU us of the client an operation", digits=2, base=base), end="\n\n")
     print(own.table("raw pipelining client, 400 gets of 1,000 keys under way"))

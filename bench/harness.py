@@ -123,6 +123,13 @@ class Samples:
         figures = self._figures.get(row, {}).get(column)
         return statistics.median(figures) if figures else None
 
+    def only(self, columns: Sequence[str]) -> Samples:
+        """Return the figures of some columns."""
+        some = Samples()
+        for row, figures in self._figures.items():
+            some._figures[row] = {column: figures[column] for column in columns if column in figures}
+        return some
+
     def rows(self) -> list[str]:
         """Return the rows in the order of their first figures."""
         return list(self._figures)

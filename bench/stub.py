@@ -1,9 +1,7 @@
-"""A key-value server that costs far less than any client: every GET has the same answer, and SET keeps
-nothing.
+"""A key-value server that costs far less than any client: GET has one answer, and SET keeps nothing.
 
 It knows the handshake just well enough for this project's clients, reads of a request no more than its
-opcode, length and number, and writes the answers to one chunk at once. What is measured against it is the
-client.
+opcode, length and number, and writes the answers to one chunk at once. What is measured is the client.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from couchbase.items import ItemTarget, filling
 from couchbase.protocol.operations import Operation, Request
 from couchbase.transcoder import (
     RawTranscoder,
-    check_format,
     check_key_length,
     decode_value,
     encode_key,
@@ -30,8 +29,8 @@ SHORT_KEY = 62
 class Codec:
     """Settings of a connection, and what its driver provides.
 
-    A driver provides ``_request_type``, ``_member_type``, ``_submit``, ``_submit_multi``, ``_submit_endure``,
-    ``_submit_observe`` and ``_submit_stats``.
+    A driver provides ``_request_type``, ``_member_type``, ``_submit``, ``_submit_to_replica``,
+    ``_submit_multi``, ``_submit_endure``, ``_submit_observe`` and ``_submit_stats``.
     """
 
     _request_type: type[Any] = Request
@@ -46,6 +45,8 @@ class Codec:
     _decoder: Any = staticmethod(decode_value)
     # The same for ``no_format``.
     _bytes_decoder: Any = None
+    # From a value and its format to bytes and flags.
+    _encode_value: Any = staticmethod(encode_value)
     # Type of keys that need no more than their length checked, and how they are encoded is known.
     _key_type: type[Any] | None = str
     _keys_as_given = True
@@ -54,6 +55,10 @@ class Codec:
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        raise NotImplementedError
+
+    def _submit_to_replica(self, request: Any) -> Any:
+        """Carry out one request whose ``replica`` is set."""
         raise NotImplementedError
 
     def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
@@ -140,23 +145,6 @@ class Codec:
         check_key_length(encoded)
         return encoded
 
-    def _encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
-        transcoder = self._transcoder
-        if transcoder is None:
-            return encode_value(value, self._default_format if format is None else check_format(format))
-        if type(transcoder) is RawTranscoder:
-            return transcoder.encode_value(value, format)
-        encoded = _ask(transcoder, "encode_value", value, self._default_format if format is None else format)
-        if (
-            not isinstance(encoded, tuple)
-            or len(encoded) != 2
-            or not isinstance(encoded[0], bytes)
-            or not isinstance(encoded[1], int)
-            or not 0 <= encoded[1] <= arguments.MAX_U32
-        ):
-            raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
-        return encoded
-
     def _choose_decoder(self) -> None:
         transcoder = self._transcoder
         # Read by every operation, so not left to the class.
@@ -165,8 +153,13 @@ class Codec:
         self._keys_as_given = False
         if type(transcoder) is RawTranscoder:
             self._key_type, self._keys_as_given = bytes, True
-        elif transcoder is None and not self._data_passthrough:
-            self._key_type, self._keys_as_given = str, True
+            self._encode_value = transcoder.encode_value
+        elif transcoder is None:
+            self._encode_value = encode_value
+            if not self._data_passthrough:
+                self._key_type, self._keys_as_given = str, True
+        else:
+            self._encode_value = _TranscoderEncoder(transcoder)
         if self._data_passthrough or type(transcoder) is RawTranscoder:
             self._decoder = self._bytes_decoder = None
         elif transcoder is None:
@@ -191,7 +184,7 @@ class Codec:
     def _request(self, operation: Operation, key: Any) -> Any:
         kind = type(key)
         # The common case first: a short text (or, raw, short bytes) is all that most programs ever pass.
-        if kind is self._key_type and 0 < len(key) <= SHORT_KEY:
+        if kind is self._key_type and key and len(key) <= SHORT_KEY:
             if kind is bytes:
                 return self._request_type(operation, key, key)
             try:
@@ -213,7 +206,7 @@ class Codec:
         members: list[Any] = []
         add = members.append
         for key in keys:
-            if type(key) is kind and 0 < len(key) <= SHORT_KEY:
+            if type(key) is kind and key and len(key) <= SHORT_KEY:
                 try:
                     add(make(operation, key, key if kind is bytes else key.encode(), quiet, decode_value))
                     continue
@@ -233,6 +226,27 @@ class Codec:
 
     def _quiet_for(self, quiet: Any) -> bool:
         return self._quiet if quiet is None else bool(quiet)
+
+
+class _TranscoderEncoder:
+    """A custom transcoder's ``encode_value`` with its failures wrapped."""
+
+    __slots__ = ("_transcoder",)
+
+    def __init__(self, transcoder: Any) -> None:
+        self._transcoder = transcoder
+
+    def __call__(self, value: Any, format: Any) -> tuple[bytes, int]:
+        encoded = _ask(self._transcoder, "encode_value", value, format)
+        if (
+            not isinstance(encoded, tuple)
+            or len(encoded) != 2
+            or not isinstance(encoded[0], bytes)
+            or not isinstance(encoded[1], int)
+            or not 0 <= encoded[1] <= arguments.MAX_U32
+        ):
+            raise ValueFormatError.pyexc("encode_value must return (bytes, flags below 2**32)", obj=encoded)
+        return encoded
 
 
 class _TranscoderDecoder:

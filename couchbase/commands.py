@@ -87,7 +87,7 @@ class Commands(StoreCommands):
         """
         request = self._request(operations.GET_WITH_EXPIRY, key)
         request.value = operations.EXPIRY_LOOKUP_VALUE
-        request.quiet = self._quiet_for(quiet)
+        request.quiet = self._quiet if quiet is None else bool(quiet)
         request.decode_value = self._bytes_decoder if no_format else self._decoder
         return self._submit(request)
 
@@ -99,7 +99,7 @@ class Commands(StoreCommands):
         :raises NotFoundError: no replica (or not that one) has it.
         :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
         """
-        return self._submit(self._rget_request(key, replica_index, quiet))
+        return self._submit_to_replica(self._rget_request(key, replica_index, quiet))
 
     def rget_multi(self, keys: Any, replica_index: Any = None, quiet: Any = None) -> Any:
         """Read many documents from replicas. Returns MultiResult."""

@@ -11,7 +11,8 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
 from couchbase.protocol import operations
 from couchbase.protocol.durability import check_count
-from couchbase.protocol.operations import Operation, store_extras
+from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING, Operation, store_extras
+from couchbase.transcoder import check_format
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 
 _APPENDABLE = (FMT_UTF8, FMT_BYTES)
@@ -48,8 +49,10 @@ class StoreCommands(Codec):
         :raises NotFoundError: a CAS is given and the document is missing.
         """
         request = self._store_request(operations.SET, key, value, cas, ttl, format)
-        if persist_to or replicate_to or durability_level or preserve_expiry:
+        if persist_to or replicate_to or durability_level:
             return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+        if preserve_expiry:
+            request.framing = PRESERVE_EXPIRY_FRAMING
         return self._submit(request)
 
     def add(
@@ -197,6 +200,10 @@ class StoreCommands(Codec):
         self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
     ) -> Any:
         request = self._request(operation, key)
+        if format is None:
+            format = self._default_format
+        elif self._transcoder is None:
+            check_format(format)
         request.value, flags = self._encode_value(value, format)
         request.extras = store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
         if cas != 0:
@@ -219,6 +226,8 @@ class StoreCommands(Codec):
                     "message": f"{operation.name} keeps the expiry: ttl cannot be given",
                 }
             )
+        if self._transcoder is None:
+            check_format(format)
         request.value, _ = self._encode_value(value, format)
         request.cas = arguments.check_cas(cas)
         return request

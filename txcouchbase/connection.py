@@ -263,21 +263,27 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         return self._dur_persist_to, self._dur_replicate_to
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
-            durability = self._by_context(request)
-        if not self._up:
+        turn = self._turn
+        given = turn.given
+        if not given and not self._up:
             raise _not_up()
         # AsyncResult.__init__, by hand.
         answer = request.async_result = _new_result(AsyncResult)
         answer.all_ok = answer._remaining = 1
-        if durability is None and request.replica is None:
-            turn = self._turn
-            given = turn.given
+        if durability is not None or self._dur_persist_to or self._dur_replicate_to:
+            self._send(request, durability or self._by_context(request))
+        else:
             if not given or len(given) >= MAX_GIVEN:
                 turn.wake()
             given.append(request)
-        else:
-            self._send(request, durability)
+        return answer
+
+    def _submit_to_replica(self, request: Any) -> Any:
+        if not self._up:
+            raise _not_up()
+        answer = request.async_result = AsyncResult()
+        answer._remaining = 1
+        self._send(request)
         return answer
 
     def _new_group(self, count: int) -> tuple[Any, Group]:
@@ -566,18 +572,22 @@ class Connection(TxAsyncConnection):
                 self.__dict__.pop(name, None)
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
-            durability = self._by_context(request)
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
-        if durability is None and request.replica is None:
+        if durability is not None or self._dur_persist_to or self._dur_replicate_to:
+            self._send(request, durability or self._by_context(request))
+        else:
             turn = self._turn
             given = turn.given
             if not given or len(given) >= MAX_GIVEN:
                 turn.wake()
             given.append(request)
-        else:
-            self._send(request, durability)
+        return answer
+
+    def _submit_to_replica(self, request: Any) -> Any:
+        answer: Deferred[Any] = Deferred(request.cancelled)
+        request.deferred = answer
+        self._send(request)
         return answer
 
     def start(self, call: Call) -> None:

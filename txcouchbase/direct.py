@@ -92,13 +92,15 @@ class Direct(Commands):
 
     def __init__(self, connection: Any, turn: Turn) -> None:
         self._turn = turn
+        # Without anybody who holds it, it would be closed.
+        self._connection = connection
         self.quiet = connection.quiet
         self.default_format = connection.default_format
         self.transcoder = connection.transcoder
         self.data_passthrough = connection.data_passthrough
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
-        if durability is not None or request.replica is not None:
+        if durability is not None:
             _refuse()
         turn = self._turn
         given = turn.given
@@ -110,6 +112,9 @@ class Direct(Commands):
 
     def _operation_timeout(self) -> float:
         return self._turn.timeout
+
+    def _submit_to_replica(self, request: Any) -> NoReturn:
+        _refuse()
 
     def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
         _refuse()

@@ -103,6 +103,11 @@ class Turn:
         route, parked, pack = self._route, self._parked, HEADER.pack
         count = len(route)
         touched: list[NodeProtocol] = []
+        # What belongs to the connection of the operation before, which is mostly this one's, too.
+        protocol: NodeProtocol | None = None
+        pending: dict[int, Call] = {}
+        opaque = room = 0
+        add: Any = None
         for call in calls:
             if call.done:
                 continue
@@ -111,41 +116,52 @@ class Turn:
             # couchbase.protocol.hashing.vbucket_of, by hand, as is operations.head below: every operation
             # comes through here.
             vbucket = ((crc32(key) >> 16) & 0x7FFF) % count
-            protocol = route[vbucket]
-            if protocol is None or parked:
-                self._submit(call)
-                # Whatever that led to may have changed the map.
-                route = self._route
-                count = len(route)
-                continue
-            pending = protocol.pending
-            if len(pending) >= MAX_PENDING:
-                refuse(call)
-                route = self._route
-                count = len(route)
-                continue
-            protocol.opaque = opaque = (protocol.opaque + 1) & 0xFFFFFFFF
+            owner = route[vbucket]
+            if owner is not protocol or not room:
+                if protocol is not None:
+                    protocol.opaque = opaque
+                protocol = owner
+                if owner is None or parked or len(owner.pending) >= MAX_PENDING:
+                    protocol = None
+                    if owner is None or parked:
+                        self._submit(call)
+                    else:
+                        _refuse(call)
+                    # Whatever that led to may have changed the map.
+                    route = self._route
+                    count = len(route)
+                    continue
+                pending, opaque = owner.pending, owner.opaque
+                room = MAX_PENDING - len(pending)
+                add = owner.out.append
+                if not owner.out:
+                    touched.append(owner)
+            room -= 1
+            opaque = (opaque + 1) & 0xFFFFFFFF
             call.opaque = opaque
             call.pending = pending
             call.vbucket = vbucket
             pending[opaque] = call
-            out = protocol.out
-            if not out:
-                touched.append(protocol)
+            size = len(key)
             extras, value, framing = call.extras, call.value, call.framing
-            size, more = len(key), len(extras)
             if framing:
-                before = len(framing)
+                before, more = len(framing), len(extras)
                 body = before + more + size + len(value)
                 size |= before << 8
-                out.append(pack(0x08, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
-                out.append(framing + extras + key)
-            else:
+                add(pack(0x08, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
+                add(framing + extras + key)
+                add(value)
+            elif extras or value:
+                more = len(extras)
                 body = size + more + len(value)
-                out.append(pack(0x80, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
-                out.append(extras + key if more else key)
-            if value:
-                out.append(value)
+                add(pack(0x80, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
+                add(extras + key)
+                add(value)
+            else:
+                add(pack(0x80, call.operation[1], size, 0, 0, vbucket, size, opaque, call.cas))
+                add(key)
+        if protocol is not None:
+            protocol.opaque = opaque
         for protocol in touched:
             if reading is None:
                 protocol.flush()
@@ -175,7 +191,7 @@ class _AtOnce(list[Call]):
             self.append(call)
 
 
-def refuse(call: Call) -> None:
+def _refuse(call: Call) -> None:
     """Fail an operation because too many wait for its node."""
     message = f"{MAX_PENDING} operations wait for this node"
     call.fail(client_error(call, rc.CLIENT_ETMPFAIL, message))

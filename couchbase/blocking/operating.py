@@ -109,7 +109,6 @@ class Operating(Commands):
         if (
             self._pipeline is not None
             or durability is not None
-            or request.replica is not None
             or self._dur_persist_to
             or self._dur_replicate_to
         ):
@@ -125,6 +124,9 @@ class Operating(Commands):
         if request.error is not None:
             return outcome(request)
         return request.result
+
+    def _submit_to_replica(self, request: Any) -> Any:
+        return self._do(self._work([request], None, True))
 
     def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
         return self._do(self._work(requests, durability, False))

@@ -65,8 +65,9 @@ class AnswerReader:
         done: list[Any] = []
         add, take, unpack = done.append, pending.pop, _HEADER.unpack_from
         at, size = 0, len(data)
+        last = size - HEADER_BYTES
         need = HEADER_BYTES
-        while size - at >= HEADER_BYTES:
+        while at <= last:
             magic, key_length, extras_length, status, body, opaque, cas = unpack(data, at)
             begin = at + HEADER_BYTES
             end = begin + body

@@ -35,6 +35,9 @@ _DURABILITY = Struct(">BH")
 _TOKEN_BYTES = 16
 _unpack_u32 = _U32.unpack_from
 _unpack_entry = _ENTRY.unpack_from
+_ENTRY_BYTES = _ENTRY.size
+_LENGTH_AT = _ENTRY_BYTES - 1
+_LEAST_LOOKUP_BYTES = 3 * _ENTRY_BYTES
 _new: Any = object.__new__
 
 # Flags and expiry by what an answer to GET_WITH_EXPIRY has in front of its last entry.
@@ -58,8 +61,7 @@ class Operation(NamedTuple):
     """What a failed operation leaves in ``all_results``."""
     decode: Callable[[Request, int, bytes, int, int, int], Any]
     """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
-    the response, and where in them its extras begin, its value begins (there is no key) and its value
-    ends."""
+    the response, and where in them its extras begin, its value begins (there is no key), and it ends."""
 
 
 class Request:
@@ -218,15 +220,19 @@ def _decode_text(request: Request, cas: int, data: bytes, at: int, middle: int, 
 def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
     # Flags and expiry are two short texts in front of the body, and mostly those of the last document: what
     # they say is remembered by their bytes, which include lengths and statuses.
-    body_at = known = None
-    if end - middle >= 3 * _ENTRY.size:
-        second = middle + _ENTRY.size + data[middle + 5]
-        if second + 2 * _ENTRY.size <= end:
-            third = second + _ENTRY.size + data[second + 5]
-            if third + _ENTRY.size <= end and _unpack_entry(data, third) == (0, end - third - _ENTRY.size):
-                known = _lookup_heads.get(data[middle:third])
-                body_at = third + _ENTRY.size
-    if known is None or body_at is None:
+    # Lengths are in the last of their four bytes: longer texts are not remembered.
+    known = None
+    body_at = middle + _LEAST_LOOKUP_BYTES
+    if body_at <= end:
+        body_at += data[middle + _LENGTH_AT]
+        if body_at <= end:
+            # Of the second text, whose length ends just before it.
+            head_end = body_at - _ENTRY_BYTES
+            head_end += data[head_end - 1]
+            body_at = head_end + _ENTRY_BYTES
+            if body_at <= end and _unpack_entry(data, head_end) == (0, end - body_at):
+                known = _lookup_heads.get(data[middle:head_end])
+    if known is None:
         known, body_at = _read_lookup(request, data[middle:end])
         body_at += middle
     stored_flags, expiry = known
@@ -376,7 +382,8 @@ def counter_extras(delta: int, initial: int | None, expiry: int) -> bytes:
     return _COUNTER_EXTRAS.pack(delta, initial, expiry)
 
 
-_PRESERVE_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+PRESERVE_EXPIRY_FRAMING = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+"""Framing extras of a mutation that keeps the expiry, and wants nothing else."""
 
 
 def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve_expiry: bool) -> bytes:
@@ -386,7 +393,7 @@ def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve
     :param durability_timeout_ms: clipped to what 16 bits hold, reserved values left out.
     """
     if preserve_expiry and not durability_level:
-        return _PRESERVE_EXPIRY
+        return PRESERVE_EXPIRY_FRAMING
     infos: list[tuple[int, bytes]] = []
     if preserve_expiry:
         infos.append((FrameInfo.PRESERVE_TTL, b""))

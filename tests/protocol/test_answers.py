@@ -27,8 +27,13 @@ def call(operation, key, decode=None):
 
 def lookup(flags, expiry, body, statuses=(0, 0, 0)):
     """Return the value of an answer to a lookup of flags, expiry and document."""
-    entries = zip(statuses, (flags, expiry, body), strict=True)
-    return b"".join(_ENTRY.pack(status, len(text)) + text for status, text in entries)
+    texts = (flags, expiry, body)
+    return b"".join(_ENTRY.pack(statuses[at], len(text)) + text for at, text in enumerate(texts))
+
+
+def pairs(flat):
+    """Return what a reader completed as pairs."""
+    return [(flat[at], flat[at + 1]) for at in range(0, len(flat), 2)]
 
 
 class _Stream:
@@ -69,8 +74,7 @@ class _Stream:
         reader = AnswerReader()
         lines = []
         for chunk in chunks:
-            flat = reader.feed(chunk, self.pending)
-            for found, result in zip(flat[::2], flat[1::2], strict=True):
+            for found, result in pairs(reader.feed(chunk, self.pending)):
                 if found is not None:
                     lines.append((found.key, result.key, result.cas, result.value, result.mutation_token))
                 elif isinstance(result, Undecodable):
@@ -148,7 +152,7 @@ class AnswerTests(SynchronousTestCase):
         if plausible:
             data = HEADER.pack(0x81, 0, 0, 4, 0, 0, len(data), 1, 0) + data
         pending = {1: call(operations.GET, "k", decode_value)}
-        for found, result in zip(*[iter(AnswerReader().feed(data, pending))] * 2, strict=True):
+        for found, result in pairs(AnswerReader().feed(data, pending)):
             if found is None:
                 self.assertIsInstance(result, (Frame, Undecodable))
 

@@ -94,6 +94,25 @@ class DirectTests(NodeTestCase):
             self.assertTrue(result.success)
 
     @inlineCallbacks
+    def test_connection_is_kept(self):
+        """Nobody else needs to hold it."""
+        connection = Connection(
+            bucket="default",
+            username="Administrator",
+            password="password",
+            connection_string=self.node.connection_string,
+        )
+        yield connection.connect()
+        direct, closed = connection.direct(), Deferred()
+        connection.registerDeferred("_dtor", closed)
+        del connection
+        result = yield end(direct.set("k", 1))
+        self.assertTrue(result.success)
+        self.assertNoResult(closed)
+        del direct
+        yield closed
+
+    @inlineCallbacks
     def test_abandoned(self):
         """Nothing is told any more, whether it left already or not; the connection goes on."""
         connection = self.open()

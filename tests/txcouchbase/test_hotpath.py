@@ -1,0 +1,168 @@
+"""What one operation costs, counted in calls and bytecode: numbers that no busy machine changes.
+
+Connections talk to a node in memory. Counted is what runs on the client's side: starting operations, the end
+of the turn, and handing out the answers, Twisted's Deferreds included.
+"""
+
+import gc
+import sys
+from collections import Counter
+
+from couchbase.transcoder import RawTranscoder
+from tests.txcouchbase.memory import STORED, MemoryTestCase
+from txcouchbase.connection import Connection, TxAsyncConnection
+
+OPERATIONS = 64
+KEYS = [f"key-{number}" for number in range(OPERATIONS)]
+VALUE = {"text": "x" * 85, "number": 7}
+
+
+class Receiver:
+    """Is told how an operation ended."""
+
+    def __init__(self, ended):
+        self.succeeded = self.failed = ended
+
+
+class Calls:
+    """Counts calls of Python and C functions (and methods; what makes an object is not seen)."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __enter__(self):
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *exception):
+        sys.setprofile(None)
+
+    def _profile(self, frame, event, argument):
+        self.count += event in ("call", "c_call")
+
+
+class Instructions:
+    """Counts bytecode instructions."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __enter__(self):
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+
+    def __exit__(self, *exception):
+        sys.settrace(self._before)
+
+    def _trace(self, frame, event, argument):
+        if event == "call":
+            frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        self.count += event == "opcode"
+        return self._trace
+
+
+# For each operation: calls, then bytecode instructions on CPython 3.10 and on 3.11. Every version compiles to
+# instructions of its own, and from 3.12 on tracing does not tell all of them. The limits are a little above
+# what was counted when they were written; lower them with every improvement.
+VERSIONS = ((3, 10), (3, 11))
+LIMITS = {
+    "get, Deferred": (37, 660, 690),
+    "set, Deferred": (43, 690, 730),
+    "get, AsyncResult": (29, 520, 540),
+    "set, AsyncResult": (35, 555, 585),
+    "get_multi": (22, 445, 465),
+    "set_multi": (31, 595, 620),
+    "raw get_with_expiry": (28, 530, 550),
+    "raw set": (30, 525, 550),
+}
+
+
+class CostTests(MemoryTestCase):
+    """Calls and instructions for each operation: above its limit, somebody has put something in the way."""
+
+    def check(self, name, start):
+        """Compare the cost of each of the operations that ``start`` starts with its limit."""
+        most, *by_version = LIMITS[name]
+        self.count(name, "calls", start, Calls(), most)
+        if sys.implementation.name == "cpython" and sys.version_info[:2] in VERSIONS:
+            most = by_version[VERSIONS.index(sys.version_info[:2])]
+            self.count(name, "instructions", start, Instructions(), most)
+
+    def count(self, name, unit, start, counter, most):
+        ended = Counter()
+
+        def end(result):
+            ended["ended"] += 1
+
+        # Once for what happens the first time only.
+        start(end)
+        self.carry_out()
+        expected = ended.pop("ended")
+        self.assertIn(expected, (1, OPERATIONS))
+        gc.disable()
+        try:
+            with counter:
+                start(end)
+            with counter:
+                self.clock.advance(0)
+            (written,) = self.node.transport.writes
+            answers = self.node.answers()
+            with counter:
+                self.node.protocol.dataReceived(answers)
+        finally:
+            gc.enable()
+        self.assertEqual(ended["ended"], expected)
+        each = counter.count / OPERATIONS
+        self.assertLessEqual(each, most, f"{name}: {unit} for each operation")
+        # A limit far above what is counted would guard nothing.
+        self.assertGreater(each, most * 0.8, f"{name}: {unit} for each operation")
+
+    def test_deferreds(self):
+        """A Connection's, Twisted's own share included."""
+        connection = self.connect(Connection)
+
+        def get(end):
+            for key in KEYS:
+                connection.get(key).addCallback(end)
+
+        def store(end):
+            for key in KEYS:
+                connection.set(key, VALUE).addCallback(end)
+
+        self.check("get, Deferred", get)
+        self.check("set, Deferred", store)
+        self.check("get_multi", lambda end: connection.get_multi(KEYS).addCallback(end))
+        documents = dict.fromkeys(KEYS, VALUE)
+        self.check("set_multi", lambda end: connection.set_multi(documents).addCallback(end))
+
+    def test_async_results(self):
+        """A TxAsyncConnection's."""
+        connection = self.connect(TxAsyncConnection)
+
+        def get(end):
+            for key in KEYS:
+                connection.get(key).set_callbacks(end, end)
+
+        def store(end):
+            for key in KEYS:
+                connection.set(key, VALUE).set_callbacks(end, end)
+
+        self.check("get, AsyncResult", get)
+        self.check("set, AsyncResult", store)
+        self.check("get_multi", lambda end: connection.get_multi(KEYS).set_callbacks(end, end))
+
+    def test_receivers(self):
+        """What a gateway does: raw documents, without Deferreds."""
+        direct = self.connect(Connection, transcoder=RawTranscoder()).direct()
+        keys = [key.encode() for key in KEYS]
+
+        def get(end):
+            for key in keys:
+                direct.get_with_expiry(key).receiver = Receiver(end)
+
+        def store(end):
+            for key in keys:
+                call = direct.set(key, STORED, format=0x02000000, preserve_expiry=True)
+                call.receiver = Receiver(end)
+
+        self.check("raw get_with_expiry", get)
+        self.check("raw set", store)

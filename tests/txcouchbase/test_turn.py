@@ -1,0 +1,187 @@
+"""What is given in one turn of the reactor leaves together."""
+
+from twisted.internet.defer import CancelledError
+
+from couchbase.exceptions import ClientTemporaryFailError, TimeoutError
+from couchbase.protocol.constants import Opcode
+from couchbase.protocol.hashing import vbucket_of
+from tests.txcouchbase.memory import VBUCKETS, MemoryTestCase
+from txcouchbase import turn as turn_module
+from txcouchbase.connection import Connection, TxAsyncConnection
+from txcouchbase.turn import MAX_GIVEN
+
+
+class TurnTests(MemoryTestCase):
+    """Order, time, limits."""
+
+    def test_one_write(self):
+        """Operations of all kinds leave in one write, in their order, with what belongs to them."""
+        connection = self.connect(Connection)
+        given = [
+            connection.set("k", 1, cas=3, ttl=4, preserve_expiry=True),
+            connection.get("k"),
+            connection.get_multi(["a", "b"]),
+            connection.set("k", 2, durability_level=1),
+            connection.delete("k", cas=5),
+        ]
+        self.assertEqual(self.node.transport.writes, [])
+        self.clock.advance(0)
+        self.assertEqual(len(self.node.transport.writes), 1)
+        self.carry_out()
+        for deferred in given:
+            self.successResultOf(deferred)
+        seen = self.node.seen
+        self.assertEqual([frame.opcode for frame in seen], [1, 0, 0, 0, 1, 4])
+        self.assertEqual([frame.magic for frame in seen], [0x08, 0x80, 0x80, 0x80, 0x08, 0x80])
+        self.assertEqual([frame.cas for frame in seen], [3, 0, 0, 0, 0, 5])
+        self.assertEqual([frame.value for frame in seen], [b"1", b"", b"", b"", b"2", b""])
+        self.assertEqual([frame.key for frame in seen], [b"k", b"k", b"a", b"b", b"k", b"k"])
+        for frame in seen:
+            self.assertEqual(frame.specific, vbucket_of(frame.key, VBUCKETS))
+        self.assertEqual(seen[0].extras, bytes(7) + b"\4")
+        self.assertEqual(len({frame.opaque for frame in seen}), 6)
+
+    def test_what_takes_its_own_way_keeps_its_place(self):
+        """An operation that waits for copies is not sent before those given earlier."""
+        connection = self.connect(Connection)
+        connection.set("k", 1)
+        connection.set("k", 2, persist_to=1).addErrback(lambda failure: None)
+        connection.set("k", 3)
+        self.carry_out()
+        self.assertEqual([frame.value for frame in self.node.seen[:3]], [b"1", b"2", b"3"])
+        connection._close()
+
+    def test_answers_are_followed_by_one_write(self):
+        """What callbacks give leaves with the answers' end; what is for others in the next turn."""
+        connection = self.connect(Connection, count=2)
+        first, second = self.nodes.values()
+        of_first, of_second = (
+            [key for key in map(str, range(50)) if vbucket_of(key.encode(), VBUCKETS) % 2 == index]
+            for index in (0, 1)
+        )
+        for key in of_first:
+            connection.get(key).addCallback(
+                lambda _: [connection.get(of_first[0]), connection.get(of_second[0])]
+            )
+        self.clock.advance(0)
+        self.assertEqual((len(first.transport.writes), second.transport.writes), (1, []))
+        first.protocol.dataReceived(first.answers())
+        self.assertEqual((len(first.transport.writes), second.transport.writes), (1, []))
+        self.clock.advance(0)
+        self.assertEqual((len(first.transport.writes), len(second.transport.writes)), (1, 1))
+        self.carry_out()
+        self.assertEqual((len(first.seen), len(second.seen)), (len(of_first) * 2, len(of_first)))
+
+    def test_time_begins_when_it_leaves(self):
+        """However long the turn takes that an operation is given in, it never ends early."""
+        connection = self.connect(Connection, timeout=1.0)
+        given = connection.get("k")
+        self.clock.rightNow += 0.5
+        self.clock.advance(0)
+        self.clock.pump([0.1] * 9)
+        self.assertNoResult(given)
+        self.clock.pump([0.1] * 2)
+        self.failureResultOf(given, TimeoutError)
+
+    def test_a_new_timeout_is_not_for_what_was_given(self):
+        """Not even in the same turn."""
+        connection = self.connect(Connection, timeout=1.0)
+        before = connection.get("k")
+        connection.timeout = 5.0
+        after = connection.get("k")
+        connection.timeout = 2.0
+        self.clock.pump([0.1] * 12)
+        self.failureResultOf(before, TimeoutError)
+        self.assertNoResult(after)
+        self.clock.pump([0.1] * 30)
+        self.assertNoResult(after)
+        self.clock.pump([0.1] * 12)
+        self.failureResultOf(after, TimeoutError)
+
+    def test_given_up_before_it_left(self):
+        """It never does."""
+        connection = self.connect(Connection)
+        given = [connection.set(key, 1) for key in "abc"]
+        given[1].cancel()
+        self.failureResultOf(given[1], CancelledError)
+        self.carry_out()
+        self.assertEqual([frame.key for frame in self.node.seen], [b"a", b"c"])
+
+    def test_very_many(self):
+        """They do not wait for the turn's end, so that little is held."""
+        for cls in (Connection, TxAsyncConnection):
+            connection = self.connect(cls)
+            ended = []
+            for number in range(MAX_GIVEN * 2 + 1):
+                given = connection.get(str(number))
+                if cls is Connection:
+                    given.addCallback(ended.append)
+                else:
+                    given.set_callbacks(ended.append, ended.append)
+            self.assertEqual(len(self.node.transport.writes), 2)
+            self.carry_out()
+            self.assertEqual(len(ended), MAX_GIVEN * 2 + 1)
+
+    def test_too_many(self):
+        """What does not fit the table of a node fails at once; the rest is carried out."""
+        self.patch(turn_module, "MAX_PENDING", 10)
+        connection = self.connect(Connection)
+        given = [connection.get(str(number)) for number in range(12)]
+        self.clock.advance(0)
+        for deferred in given[10:]:
+            self.failureResultOf(deferred, ClientTemporaryFailError)
+        self.carry_out()
+        for deferred in given[:10]:
+            self.assertTrue(self.successResultOf(deferred).success)
+        again = connection.get("k")
+        self.carry_out()
+        self.assertTrue(self.successResultOf(again).success)
+
+    def test_closed_before_it_left(self):
+        """It fails, and nothing is written."""
+        connection = self.connect(Connection)
+        given = connection.get("k")
+        connection._close()
+        self.failureResultOf(given, ClientTemporaryFailError)
+        self.clock.advance(0)
+        self.assertEqual(self.node.transport.writes, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_by_a_failure_of_the_same_turn(self):
+        """What is left of the turn is not sent either."""
+        self.patch(turn_module, "MAX_PENDING", 1)
+        connection = self.connect(Connection)
+        given = [connection.get("k") for _ in range(4)]
+        given[1].addErrback(lambda failure: connection._close())
+        self.clock.advance(0)
+        for deferred in given[2:]:
+            self.failureResultOf(deferred, ClientTemporaryFailError)
+        given[0].addErrback(lambda failure: None)
+
+    def test_in_the_order_of_the_key(self):
+        """What is given while an earlier operation of its key is being repeated waits behind it."""
+        connection = self.connect(Connection)
+        refused = []
+        answer = self.node.answer
+
+        def once_busy(frame):
+            if frame.opcode == Opcode.SET and not refused:
+                refused.append(frame)
+                return (
+                    bytes.fromhex("8101000000000086") + bytes(4) + frame.opaque.to_bytes(4, "big") + bytes(8)
+                )
+            return answer(frame)
+
+        self.node.answer = once_busy
+        order = []
+        connection.set("k", 1).addCallback(lambda _: order.append("first"))
+        self.carry_out()
+        connection.set("k", 2).addCallback(lambda _: order.append("second"))
+        connection.set("other", 3).addCallback(lambda _: order.append("other"))
+        self.carry_out()
+        self.assertEqual(order, ["other"])
+        self.clock.advance(1)
+        self.carry_out()
+        self.carry_out()
+        self.assertEqual(order, ["other", "first", "second"])
+        self.assertEqual([frame.value for frame in self.node.seen], [b"3", b"1", b"2"])
