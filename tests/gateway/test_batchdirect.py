@@ -16,11 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions as sdk
 from couchbase.commands import Commands
 from couchbase.protocol.operations import Request
+from couchbase.transcoder import RawTranscoder
 from gateway.batch import Batch
 from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Operation, read_operation
 from gateway.limits import Budget, Limits
-from gateway.transcoder import PassThrough
 from tests.gateway.support import Answer, error
 from txcouchbase.calls import Call
 from txcouchbase.connection import Connection
@@ -68,7 +68,7 @@ class Recorder(Commands):
     _request_type = Request
 
     def __init__(self) -> None:
-        self.transcoder = PassThrough()
+        self.transcoder = RawTranscoder()
         self.requests: list[Request] = []
 
     def _submit(self, request: Any, durability: Any = None) -> Deferred[Any]:
@@ -76,7 +76,18 @@ class Recorder(Commands):
         return Deferred()
 
 
-FIELDS = ("operation", "key", "key_bytes", "extras", "value", "framing", "cas", "quiet", "replica")
+FIELDS = (
+    "operation",
+    "key",
+    "key_bytes",
+    "extras",
+    "value",
+    "framing",
+    "cas",
+    "quiet",
+    "replica",
+    "decode_value",
+)
 
 
 class LineTests(SynchronousTestCase):
