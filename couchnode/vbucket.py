@@ -484,8 +484,8 @@ class VBucket:
             ledger.admit(growth)
             tombstone = self.tombstones.get(key) if self.tombstones else None
             revid = 1 + (tombstone.revid if tombstone is not None else self.max_deleted_revid)
-        seqno = self.high_seqno = self.high_seqno + 1
-        item = Item(key, value, flags, expiry, self._next_cas(), seqno, revid)
+        self.high_seqno += 1
+        item = Item(key, value, flags, expiry, self._next_cas(), self.high_seqno, revid)
         if durable:
             self._hold(item)
             if self._listener is not None:

@@ -74,13 +74,14 @@ class Gateway:
         for line in body.splitlines():
             operation = Operation()
             read_operation(line, operation)
-            assert operation.name == "set" and operation.raw_value is not None
+            assert operation.kind is not None and operation.raw_value is not None
+            assert operation.name == "set"
             key = operation.key.decode()
             if self.lines.get(key):
                 answers.append(self.lines[key].pop(0))
             else:
                 self.documents[key] = json.loads(operation.raw_value)
-                answers.append(success_line(len(answers), operation, Answer()))
+                answers.append(success_line(len(answers), operation.key_json, operation.kind, Answer()))
         return b"".join(answer + b"\n" for answer in answers)
 
 

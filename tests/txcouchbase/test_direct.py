@@ -10,11 +10,14 @@ from couchbase.exceptions import (
     KeyExistsError,
     NotFoundError,
     NotSupportedError,
+    TimeoutError,
     ValueFormatError,
 )
+from couchbase.protocol import operations
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
 from couchbase.transcoder import RawTranscoder
 from tests.txcouchbase.test_connection import NodeTestCase
+from txcouchbase.calls import Call
 from txcouchbase.connection import Connection, TxAsyncConnection
 
 
@@ -35,6 +38,74 @@ class Waiting:
 def end(call):
     """Return a Deferred of how an operation ends."""
     return Waiting(call).deferred
+
+
+class OwnCall(Call):
+    """An operation that a program made by itself."""
+
+    def __init__(self, operation, key, value=b""):
+        super().__init__(operation, key, key)
+        self.value = value
+        if value:
+            self.extras = operations.store_extras(7, 0)
+        self.deferred = Deferred()
+
+    def succeed(self, result):
+        if not self.done:
+            self.done = True
+            self.deferred.callback(result)
+
+    def fail(self, error):
+        if not self.done:
+            self.done = True
+            self.deferred.errback(error)
+
+
+class OwnCallTests(NodeTestCase):
+    """Operations that a program makes by itself and hands to a connection."""
+
+    @inlineCallbacks
+    def test_start(self):
+        """They wait for the connection, keep their order, and end with a result or an exception."""
+        connection = self.open()
+        calls = [
+            OwnCall(operations.SET, b"k", b"1"),
+            OwnCall(operations.ADD, b"k", b"2"),
+            OwnCall(operations.GET, b"k"),
+        ]
+        for call in calls:
+            connection.start(call)
+        stored = yield calls[0].deferred
+        yield self.assertFailure(calls[1].deferred, KeyExistsError)
+        found = yield calls[2].deferred
+        self.assertEqual((found.key, found.value, found.flags, found.cas), (b"k", b"1", 7, stored.cas))
+
+    @inlineCallbacks
+    def test_given_up(self):
+        """One that is abandoned ends in silence; one that nobody answers in time fails."""
+        connection = self.open(timeout=0.2)
+        yield connection.connect()
+        given_up, told = OwnCall(operations.GET, b"k"), []
+        given_up.deferred.addBoth(told.append)
+        connection.start(given_up)
+        given_up.abandon()
+        connection._client.links[next(iter(connection._client.links))].protocol.dataReceived = lambda data: (
+            None
+        )
+        late = OwnCall(operations.GET, b"k")
+        connection.start(late)
+        yield self.assertFailure(late.deferred, TimeoutError)
+        self.assertEqual(told, [])
+
+    @inlineCallbacks
+    def test_on_a_closed_connection(self):
+        """They fail."""
+        connection = self.open()
+        yield connection.connect()
+        connection._close()
+        call = OwnCall(operations.GET, b"k")
+        connection.start(call)
+        yield self.assertFailure(call.deferred, ClientTemporaryFailError)
 
 
 class DirectTests(NodeTestCase):
