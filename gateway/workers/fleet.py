@@ -128,6 +128,10 @@ class Fleet:
         """How many take connections."""
         return sum(place.worker is not None and place.worker.is_ready for place in self._places)
 
+    def __len__(self) -> int:
+        """Return how many there shall be."""
+        return len(self._places)
+
     def __iter__(self) -> Iterator[IWorker]:
         """Iterate over all that are alive, those that are being replaced too."""
         return iter(list(self._alive))
