@@ -137,7 +137,7 @@ class Supervisor(Service):
     def _fail(self, failure: Failure) -> None:
         if not self.started.called:
             self.started.errback(failure)
-            if self._on_failure is not None:
+            if self._on_failure is not None and self.running:
                 self._on_failure()
 
     @inlineCallbacks
