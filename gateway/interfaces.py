@@ -55,7 +55,10 @@ class IGatewayPlugin(Interface):
 
 
 class ISharedFigures(Interface):
-    """A plugin that counts, and wants to show what all workers have counted."""
+    """A plugin that counts, and wants to show what all workers have counted.
+
+    Names of figures are shared by all plugins.
+    """
 
     gather: Callable[[], Deferred[Figures]] | None = Attribute(
         "Set by a worker, after ``attach``: gives the sums over all workers, those that have ended too; "

@@ -165,7 +165,7 @@ class GatewayService(Serving):
     def _node_failed(self, failure: Failure) -> None:
         self.log.failure("the embedded node does not start", failure)
         self.started.errback(failure)
-        if self._on_failure is not None:
+        if self._on_failure is not None and self.running:
             self._on_failure()
 
     def _reload(self) -> None:

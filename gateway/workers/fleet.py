@@ -3,86 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.figures import Figures
 from gateway.options import Settings
 from gateway.workers.child import WorkerFailed
+from gateway.workers.place import IWorker, Place
 from gateway.workers.totals import Totals
 
-__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "Backoff", "Fleet", "IWorker"]
+__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "Fleet"]
 
 CLOSE_SECONDS = 2.0
 """For workers to close their listening sockets at the end."""
 
 KILL_SECONDS = 5.0
 """For which a worker may go on beyond the time that it has; then it is killed."""
-
-
-class Backoff:
-    """Pauses before something that does not last is tried again, in seconds: 0.1, doubling, up to 5."""
-
-    FIRST = 0.1
-    LONGEST = 5.0
-    SETTLED = 10.0
-    """Who lived for so long has a short pause again."""
-
-    def __init__(self) -> None:
-        self._next = self.FIRST
-
-    def pause_after(self, lived: float) -> float:
-        """Return the pause after it lived for ``lived`` seconds."""
-        if lived >= self.SETTLED:
-            self._next = self.FIRST
-        pause = self._next
-        self._next = min(pause * 2, self.LONGEST)
-        return pause
-
-
-class IWorker(Protocol):
-    """What a fleet wants of a worker; see :class:`gateway.workers.child.Child`."""
-
-    number: int
-    started_at: float
-    ready: Deferred[None]
-    closed: Deferred[None]
-    ended: Deferred[str]
-    is_ready: bool
-    figures: Figures
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, if that is alive."""
-
-    def send(self, kind: str, **members: object) -> None:
-        """Send a message."""
-
-    def ask_figures(self) -> Deferred[None]:
-        """Bring ``figures`` up to date."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
-class _Place:
-    """One of N places: who is there, and who will be."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.worker: IWorker | None = None
-        self.coming: IWorker | None = None
-        self.backoff = Backoff()
-        self.timer: Any = None
-
-    def forget_timer(self) -> None:
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
-        self.timer = None
 
 
 class Fleet:
@@ -108,7 +47,7 @@ class Fleet:
         self._spawn = spawn
         self.settings = settings
         self._on_failure = on_failure
-        self._places = [_Place(number) for number in range(1, size + 1)]
+        self._places = [Place(number) for number in range(1, size + 1)]
         self._alive: set[IWorker] = set()
         self._draining: list[IWorker] = []
         self._room: Deferred[None] | None = None
@@ -128,19 +67,23 @@ class Fleet:
         """How many take connections."""
         return sum(place.worker is not None and place.worker.is_ready for place in self._places)
 
+    def __len__(self) -> int:
+        """Return how many there shall be."""
+        return len(self._places)
+
     def __iter__(self) -> Iterator[IWorker]:
         """Iterate over all that are alive, those that are being replaced too."""
         return iter(list(self._alive))
 
     # -- a worker in each place
 
-    def _begin(self, place: _Place, settings: Settings) -> IWorker:
+    def _begin(self, place: Place, settings: Settings) -> IWorker:
         worker = self._spawn(place.number, settings)
         self._alive.add(worker)
         worker.ended.addCallback(self._ended, place, worker)
         return worker
 
-    def _fill(self, place: _Place) -> None:
+    def _fill(self, place: Place) -> None:
         place.timer = None
         try:
             worker = place.worker = self._begin(place, self.settings)
@@ -151,23 +94,23 @@ class Fleet:
             self._filled, self._failed, callbackArgs=(place, worker), errbackArgs=(place, worker)
         )
 
-    def _filled(self, _: object, place: _Place, worker: IWorker) -> None:
+    def _filled(self, _: object, place: Place, worker: IWorker) -> None:
         self.log.info("worker {number} is ready, process {pid}", number=place.number, pid=worker.pid)
         self._is_up(place)
 
-    def _is_up(self, place: _Place) -> None:
+    def _is_up(self, place: Place) -> None:
         self._was_ready.add(place.number)
         if len(self._was_ready) == len(self._places) and not self.started.called:
             self.started.callback(None)
 
-    def _failed(self, failure: Failure, place: _Place, worker: IWorker) -> None:
+    def _failed(self, failure: Failure, place: Place, worker: IWorker) -> None:
         error = failure.value
         assert isinstance(error, WorkerFailed)
         if place.worker is worker:
             place.worker = None
             self._not_filled(place, error, self._clock.seconds() - worker.started_at)
 
-    def _not_filled(self, place: _Place, error: WorkerFailed, lived: float) -> None:
+    def _not_filled(self, place: Place, error: WorkerFailed, lived: float) -> None:
         if self._stopping:
             return
         if error.by_itself and not self._was_ready:
@@ -177,7 +120,7 @@ class Fleet:
             return
         self._fill_later(place, f"did not start: {error}", lived)
 
-    def _ended(self, how: str, place: _Place, worker: IWorker) -> str:
+    def _ended(self, how: str, place: Place, worker: IWorker) -> str:
         self._alive.discard(worker)
         self.totals.retire(worker)
         if worker in self._draining:
@@ -192,7 +135,7 @@ class Fleet:
                 self._fill_later(place, f"has ended: {how}", self._clock.seconds() - worker.started_at)
         return how
 
-    def _fill_later(self, place: _Place, what: str, lived: float) -> None:
+    def _fill_later(self, place: Place, what: str, lived: float) -> None:
         if place.coming is not None:
             self.log.error("worker {number} {what}; another is coming", number=place.number, what=what)
             return

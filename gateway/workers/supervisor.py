@@ -65,7 +65,7 @@ class Supervisor(Service):
         self._reread = reread or (lambda running: running)
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
-        self._board = Board.make(2 * (settings.workers or 1) + 1)
+        self._board: Board | None = None
         self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
         self._is_rolling = False
         self._roll_is_wanted = False
@@ -102,6 +102,8 @@ class Supervisor(Service):
     def _start(self) -> None:
         if not self.running:
             return
+        # Those that drain have none any more, but keep their slots until they end.
+        self._board = Board.make(2 * len(self.fleet) + 1)
         self.fleet.start()
         if self._node is None:
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
@@ -135,7 +137,7 @@ class Supervisor(Service):
     def _fail(self, failure: Failure) -> None:
         if not self.started.called:
             self.started.errback(failure)
-            if self._on_failure is not None:
+            if self._on_failure is not None and self.running:
                 self._on_failure()
 
     @inlineCallbacks
@@ -149,34 +151,32 @@ class Supervisor(Service):
         yield closed
         yield self._binder.close()
         yield ended
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
         if self._node is not None:
             yield self._node.stop()
 
     # -- workers
 
     def _spawn(self, number: int, settings: Settings) -> Child:
-        slot = self._board.take()
+        board = self._board
+        assert board is not None
+        slot = board.take()
         child = Child(number, self._reactor, self._gather)
         try:
             child.spawn(
-                self._board.descriptor,
+                board.descriptor,
                 self._binder.descriptors,
                 slot=slot,
-                slots=self._board.slots,
+                slots=board.slots,
                 settings=settings_for_worker(settings),
                 cluster=self._cluster if self._node is not None else settings.cluster,
             )
         except OSError:
-            self._board.give_back(slot)
+            board.give_back(slot)
             raise
-        child.ended.addCallback(self._leave, slot)
+        child.ended.addCallback(_give_back, board, slot)
         return child
-
-    def _leave(self, how: str, slot: int) -> str:
-        if self.running:
-            self._board.give_back(slot)
-        return how
 
     def _gather(self, child: Child, number: int) -> None:
         self.fleet.totals.gather().addCallback(self._send_total, child, number)
@@ -226,3 +226,8 @@ class Supervisor(Service):
 
     def _roll_failed(self, failure: Failure) -> None:
         self.log.failure("replacing the workers", failure)
+
+
+def _give_back(how: str, board: Board, slot: int) -> str:
+    board.give_back(slot)
+    return how

@@ -45,7 +45,7 @@ class Worker(Protocol):
         self._quitting = False
         self._reader = MessageReader()
         self._serving: Serving | None = None
-        self._sharing: Any = None
+        self._sharing: list[Any] = []
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
         self._reported: dict[str, Any] | None = None
@@ -121,9 +121,9 @@ class Worker(Protocol):
             manners = Manners(board, told["slot"], self._connections, self._reactor.seconds)
             inherited = Inherited(self._reactor, told["sockets"], manners)
             serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
-            self._sharing = next((one for one in plugins if ISharedFigures.providedBy(one)), None)
-            if self._sharing is not None:
-                self._sharing.gather = self._gather
+            self._sharing = [plugin for plugin in plugins if ISharedFigures.providedBy(plugin)]
+            for plugin in self._sharing:
+                plugin.gather = self._gather
             if told["cluster"] is not None:
                 serving.use_cluster(told["cluster"])
             serving.startService()
@@ -162,7 +162,10 @@ class Worker(Protocol):
     # -- figures
 
     def _figures(self) -> Figures:
-        return self._sharing.figures() if self._sharing is not None else Figures()
+        figures = Figures()
+        for plugin in self._sharing:
+            figures.add(plugin.figures())
+        return figures
 
     def _report(self) -> None:
         """Tell the figures from time to time, so that little is lost if this is killed."""

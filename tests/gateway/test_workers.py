@@ -162,6 +162,33 @@ class LifeTests(WorkersTestCase):
         self.assertIn("the embedded node does not start", self.running.log)
 
 
+class HangUpTests(WorkersTestCase):
+    """SIGHUP, where it does not replace workers."""
+
+    @inlineCallbacks
+    def test_one_process(self) -> Any:
+        """Without workers there is nothing to replace: that is said, and the gateway serves on."""
+        self.running.start("--ephemeral", "--listen", LOOPBACK)
+        (url,) = yield self.running.logged(r"listens on (\S+)")
+        yield self.running.logged("embedded node: ")
+        self.running.signal("HUP")
+        yield self.running.logged("SIGHUP: settings take effect at start only")
+        self.assertEqual((yield self.fetch("GET", url + "/ready"))[0], 200)
+        yield self.stop()
+
+    @inlineCallbacks
+    def test_terminal_is_gone(self) -> Any:
+        """Who closes the terminal ends the gateway that runs in it, all its processes, and in order."""
+        self.running.start("--ephemeral", "--workers", "2", "--listen", LOOPBACK, terminal=True)
+        yield self.running.logged(r"worker \d+ is ready", 2)
+        pids = [pid for pids in self.running.workers.values() for pid in pids]
+        assert self.running.transport is not None
+        self.running.transport.loseConnection()
+        yield self.running.ended
+        self.assertEqual(self.running.status, 0)
+        self.assertEqual([pid for pid in pids if is_alive(pid)], [])
+
+
 class EndpointTests(WorkersTestCase):
     """Whatever can be listened on."""
 

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.figures import Figures
 from gateway.options import Settings, resolve
 from gateway.workers.child import WorkerFailed
-from gateway.workers.fleet import KILL_SECONDS, Backoff, Fleet
+from gateway.workers.fleet import KILL_SECONDS, Fleet
+from gateway.workers.place import Backoff
 
 SETTINGS = resolve({"cluster": "couchbase://h"}, {})
 

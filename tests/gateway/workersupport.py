@@ -56,24 +56,24 @@ class Running(ProcessProtocol):
         descriptors: dict[int, Any] | None = None,
         prelude: str = "",
         path: str | None = None,
+        terminal: bool = False,
     ) -> None:
         """Start it.
 
         :param descriptors: what it inherits besides.
         :param prelude: code to run first.
         :param path: a folder to put on its path.
+        :param terminal: run it in one, which goes when the transport is closed.
         """
         code = f"{prelude}\nfrom twisted.scripts.twistd import run; run()"
         command = [sys.executable, "-c", code, "--nodaemon", "--pidfile=", "couchgateway", *arguments]
         environment = {name: value for name, value in os.environ.items() if "COUCHGATEWAY" not in name}
         environment["PYTHONPATH"] = os.pathsep.join(one for one in (path, *sys.path) if one)
-        reactor.spawnProcess(
-            self,
-            sys.executable,
-            command,
-            environment,
-            childFDs={0: "w", 1: "r", 2: "r", **(descriptors or {})},
-        )
+        if terminal:
+            reactor.spawnProcess(self, sys.executable, command, environment, usePTY=True)
+            return
+        pipes: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        reactor.spawnProcess(self, sys.executable, command, environment, childFDs=pipes | (descriptors or {}))
 
     @property
     def pid(self) -> int:
