@@ -59,4 +59,5 @@ class Sampler:
 def _whose(frame: FrameType) -> str:
     """Return which protocol a transport works for, as ``(module:class)``: one class serves all of them."""
     protocol: Any = getattr(frame.f_locals.get("self"), "protocol", None)
+    protocol = getattr(protocol, "_wrappedProtocol", protocol)  # as an endpoint connects it
     return "" if protocol is None else f"({type(protocol).__module__}:{type(protocol).__qualname__})"
