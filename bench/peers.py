@@ -81,13 +81,16 @@ class Program(AbstractContextManager["Program"]):
 
     :param command: starts it, in the foreground.
     :param port: where it listens on 127.0.0.1 once it is ready.
+    :param folder: for what it prints: webdis has a line for each connection that ends when wrk does.
     """
 
-    def __init__(self, command: Sequence[str], port: int) -> None:
+    def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:
         self._command = command
-        self._process = subprocess.Popen(
-            command, cwd=HERE.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        self._log = folder / f"{Path(command[0]).name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=HERE.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             self._wait_for(port)
         except BaseException:
@@ -103,7 +106,10 @@ class Program(AbstractContextManager["Program"]):
         until = time.monotonic() + START_SECONDS
         while True:
             if self._process.poll() is not None:
-                raise RuntimeError(f"{self._command[0]} ended with status {self._process.returncode}")
+                raise RuntimeError(
+                    f"{self._command[0]} ended with status {self._process.returncode}:\n"
+                    f"{self._log.read_text(errors='replace')}"
+                )
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
                 return
@@ -161,14 +167,15 @@ def _workers(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
 
     if not any(setting.name == "workers" for setting in SETTINGS):
         raise Missing("the gateway has no --workers")
-    password = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "password"
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    password = folder / "password"
     password.write_text(PASSWORD + "\n")
     port = free_port()
     command = [str(Path(OWN_PYTHON).with_name("twistd")), "--nodaemon", "--pidfile=", "couchgateway"]
     command += ["--workers=2", "--auth=none"]
     command += [f"--listen=tcp:{port}:interface=127.0.0.1", f"--cluster={node.address}"]
     command += [f"--user={USER}", f"--password-file={password}", *options]
-    program = stack.enter_context(Program(command, port))
+    program = stack.enter_context(Program(command, port, folder))
     return Peer(WORKERS, f"http://127.0.0.1:{port}", {"gateway, all": program.pid, "node": node.pid})
 
 
@@ -187,7 +194,7 @@ def _webdis(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
     redis_port, port = free_port(), free_port()
     command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
-    redis = stack.enter_context(Program(command, redis_port))
+    redis = stack.enter_context(Program(command, redis_port, folder))
     settings = {
         "redis_host": "127.0.0.1",
         "redis_port": redis_port,
@@ -196,10 +203,10 @@ def _webdis(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
         "threads": 1,
         "daemonize": False,
         "verbosity": 0,
-        "logfile": str(folder / "webdis.log"),
+        "logfile": str(folder / "requests.log"),
     }
     (folder / "webdis.json").write_text(json.dumps(settings))
-    webdis = stack.enter_context(Program(["webdis", str(folder / "webdis.json")], port))
+    webdis = stack.enter_context(Program(["webdis", str(folder / "webdis.json")], port, folder))
     processes = {"webdis": webdis.pid, "redis-server": redis.pid}
     return Peer(WEBDIS, f"http://127.0.0.1:{port}", processes, "/GET/bench-{n}.txt", "/SET/bench-{n}")
 

@@ -1,13 +1,14 @@
-"""Where the microseconds of one request go in the gateway's process.
+"""Where the microseconds of one request go in the gateway's process, or in the node's.
 
-    python -m bench.profile [--method GET|PUT] [--connections N] [--seconds N] [--embedded] [--top N]
-        [--folded FILE]
+    python -m bench.profile [--method GET|PUT] [--connections N] [--seconds N] [--embedded | --node]
+        [--top N] [--folded FILE]
 
 Loads a gateway as bench.gateway does and has it look at itself every few milliseconds of its CPU time
 (bench.sampler). Rounds without that say what a request costs; the samples say how it is shared. Prints a
 table of stages, and one of the functions in which most time was spent, what they call not included except for
-C functions. ``--folded`` writes stacks for a flame graph, in the format of flamegraph.pl and speedscope:
-outermost function first, joined by semicolons, and a count.
+C functions. ``--embedded`` puts the node into the gateway's process; ``--node`` looks at the node's process
+instead of the gateway's. ``--folded`` writes stacks for a flame graph, in the format of flamegraph.pl and
+speedscope: outermost function first, joined by semicolons, and a count.
 """
 
 from __future__ import annotations
@@ -29,25 +30,28 @@ STAGES = {
     "twisted.internet.": "reactor: waiting, and choosing whose turn it is",
     "twisted.internet.defer:": "Deferreds",
     "twisted.python.failure:": "Deferreds",
-    "twisted.web.": "HTTP: parsing, and writing the head",
-    "twisted.protocols.": "HTTP: parsing, and writing the head",
-    "gateway.http.": "HTTP: parsing, and writing the head",
-    "gateway.web:": "HTTP: parsing, and writing the head",
-    "gateway.webrequest:": "HTTP: parsing, and writing the head",
+    "gateway.http.polling:": "reactor: waiting, and choosing whose turn it is",
+    "gateway.http.channel:": "HTTP: reading requests",
+    "gateway.http.channel:HTTPChannel.write": "socket: send (HTTP)",
+    "gateway.http.factory:": "HTTP: reading requests",
+    "gateway.http.exchange:": "HTTP: one request and its answer",
+    "gateway.http.request:": "HTTP: one request and its answer",
+    "gateway.http.response:": "HTTP: one request and its answer",
+    "gateway.http.": "dispatch: routes, refusals, hooks",
+    "gateway.app:": "dispatch: routes, refusals, hooks",
     "gateway.": "handler: what the request asks for, and the answer",
-    "gateway.app:": "dispatch: route, refusals, hooks",
-    "gateway.routing:": "dispatch: route, refusals, hooks",
     "gateway.credentials:": "credentials and connection pool",
     "gateway.pool:": "credentials and connection pool",
     "gateway.plugins.": "metrics and other plugins",
     "gateway.figures:": "metrics and other plugins",
     "gateway.counters:": "metrics and other plugins",
-    "klein.": "Klein",
-    "werkzeug.": "Klein",
+    "klein.": "Klein and twisted.web",
+    "werkzeug.": "Klein and twisted.web",
+    "twisted.web.": "Klein and twisted.web",
     "txcouchbase.": "key-value client",
     "couchbase.": "key-value client",
     "couchbase.protocol.": "key-value frames",
-    "couchnode.": "embedded node",
+    "couchnode.": "node",
     "bench.": "the measurement itself",
 }
 SOCKETS = {
@@ -97,28 +101,31 @@ def main() -> None:
     parser.add_argument("--method", choices=["GET", "PUT"], default="GET")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--embedded", action="store_true", help="the node in the gateway's process")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--embedded", action="store_true", help="the node in the gateway's process")
+    where.add_argument("--node", action="store_true", help="look at the node's process, not at the gateway's")
     parser.add_argument("--top", type=int, default=30)
     parser.add_argument("--folded", type=Path, metavar="FILE")
     given = parser.parse_args()
     samples = Samples()
     stacks: Counter[str] = Counter()
     with ExitStack() as stack:
-        where = [] if given.embedded else [stack.enter_context(Server("node")).address]
-        gateway = stack.enter_context(Server("gateway", *where))
-        name = EMBEDDED if given.embedded else GATEWAY
+        node = None if given.embedded else stack.enter_context(Server("node"))
+        gateway = stack.enter_context(Server("gateway", *([] if node is None else [node.address])))
+        name = EMBEDDED if node is None else GATEWAY
+        server = node if given.node and node is not None else gateway
         peer = Peer(name, gateway.address, {"gateway": gateway.pid})
         peer.store()
         load = peer.load(10 if given.method == "PUT" else 0, given.connections, given.seconds)
         run(load._replace(seconds=1))
         for _ in range(ROUNDS):
-            used, in_kernel = gateway.cpu_seconds(), kernel_seconds(gateway.pid)
+            used, in_kernel = server.cpu_seconds(), kernel_seconds(server.pid)
             requests = run(load).requests
-            samples.add("cost", "us", (gateway.cpu_seconds() - used) / requests * 1e6)
-            samples.add("cost", "kernel", (kernel_seconds(gateway.pid) - in_kernel) / requests * 1e6)
-            gateway.start_sampling()
+            samples.add("cost", "us", (server.cpu_seconds() - used) / requests * 1e6)
+            samples.add("cost", "kernel", (kernel_seconds(server.pid) - in_kernel) / requests * 1e6)
+            server.start_sampling()
             run(load)
-            stacks.update(gateway.stop_sampling())
+            stacks.update(server.stop_sampling())
     cost = samples.median("cost", "us") or 0.0
     stages: Counter[str] = Counter()
     functions: Counter[str] = Counter()
@@ -126,7 +133,7 @@ def main() -> None:
         stages[stage_of(frames)] += count
         functions[frames.rpartition(";")[2]] += count
     print(
-        f"{machine()}; {name}\n"
+        f"{machine()}; {name}; the {'node' if given.node else 'gateway'}'s process\n"
         f"{given.method} of 1 KiB, {given.connections} connections, load by {generator()};"
         f" {stacks.total():,} samples; a request costs {cost:.1f} us of CPU,"
         f" {samples.median('cost', 'kernel'):.1f} of them in the kernel\n"

@@ -21,12 +21,13 @@ class Sampler:
     def __init__(self) -> None:
         # By id, since hashing a code object looks at all of it; it is kept so that the id stays its own.
         self._labels: dict[int, tuple[str, str, CodeType]] = {}
-        self._counts: dict[tuple[str, ...], int] = {}
+        self.counts: dict[tuple[str, ...], int] = {}
+        """How often each stack was seen so far, the innermost function first."""
         self._wakeup = -1
 
     def start(self) -> None:
         """Begin with nothing."""
-        self._counts = {}
+        self.counts = {}
         # The reactor would be woken up by every signal, and that would be seen too.
         self._wakeup = signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGPROF, self._take)
@@ -37,7 +38,7 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wakeup)
-        return {";".join(reversed(stack)): count for stack, count in self._counts.items()}
+        return {";".join(reversed(stack)): count for stack, count in self.counts.items()}
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         stack = []
@@ -52,10 +53,11 @@ class Sampler:
             stack.append(label + _whose(frame) if module in TRANSPORTS else label)
             frame = frame.f_back
         key = tuple(stack)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self.counts[key] = self.counts.get(key, 0) + 1
 
 
 def _whose(frame: FrameType) -> str:
     """Return which protocol a transport works for, as ``(module:class)``: one class serves all of them."""
     protocol: Any = getattr(frame.f_locals.get("self"), "protocol", None)
+    protocol = getattr(protocol, "_wrappedProtocol", protocol)  # as an endpoint connects it
     return "" if protocol is None else f"({type(protocol).__module__}:{type(protocol).__qualname__})"

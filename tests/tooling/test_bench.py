@@ -1,0 +1,183 @@
+"""The parts of bench/ whose mistakes would not show in their tables."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench import peers
+from bench.connections import read_answer
+from bench.gateway import Figures
+from bench.load import DOCUMENT, KEYS, Load, Outcome, requests_of
+from bench.peers import CLIENT, GATEWAY, KLEIN, WEBDIS, Missing, Peer
+from bench.profile import stage_of
+from bench.sampler import Sampler
+
+
+class LoadTests(SynchronousTestCase):
+    """What is sent."""
+
+    def requests(self, puts: int) -> list[tuple[str, str, str]]:
+        """Return the requests with so many PUTs of ten."""
+        return requests_of(Load("http://127.0.0.1:1", "/get/{n}", "/put/{n}", puts, 1, 1))
+
+    def test_gets_and_puts_alone_have_each_key_once(self) -> None:
+        """A thousand requests, a thousand paths; a body where one is stored."""
+        for puts, method, body in [(0, "GET", ""), (10, "PUT", DOCUMENT)]:
+            expected = {(method, f"/{method.lower()}/{key}", body) for key in range(KEYS)}
+            self.assertEqual(set(self.requests(puts)), expected)
+            self.assertEqual(len(self.requests(puts)), KEYS)
+
+    def test_one_put_of_ten_reaches_every_key(self) -> None:
+        """In any ten requests there is one, and no key is read only."""
+        requests = self.requests(1)
+        puts = [number for number, (method, _, _) in enumerate(requests) if method == "PUT"]
+        self.assertEqual(len(puts), len(requests) // 10)
+        self.assertEqual({requests[number][1] for number in puts}, {f"/put/{key}" for key in range(KEYS)})
+
+    def test_documents_are_a_kibibyte(self) -> None:
+        """As the tables say."""
+        self.assertEqual(len(DOCUMENT), 1024)
+
+
+class FiguresTests(SynchronousTestCase):
+    """What is concluded from the figures."""
+
+    def figures(self, rates: dict[str, float], p99: dict[str, float], cost_us: float) -> Figures:
+        """Return one round of GETs at 32 connections."""
+        figures = Figures()
+        for name, rate in rates.items():
+            figures.rates.add(name, "GET, 32", rate)
+        for name, latency in p99.items():
+            figures.p99_ms.add(name, "GET, 32", latency)
+        figures.costs.add(f"{GATEWAY}: gateway", "GET, 32", cost_us)
+        return figures
+
+    def verdicts(self, figures: Figures) -> list[str]:
+        """Return the last column of the table of aims."""
+        return [line.split(" | ")[-1].strip(" |") for line in figures.aims([32]).splitlines()[2:]]
+
+    def test_aims_are_met_at_their_limits(self) -> None:
+        """Each of the five."""
+        rates = {GATEWAY: 24.0, WEBDIS: 24.0, KLEIN: 6.0, CLIENT: 4.0}
+        figures = self.figures(rates, {GATEWAY: 2.0, WEBDIS: 2.0}, 20.0)
+        self.assertEqual(self.verdicts(figures), ["met"] * 5)
+
+    def test_aims_are_missed_beyond_their_limits(self) -> None:
+        """Each of the five."""
+        rates = {GATEWAY: 24.0, WEBDIS: 25.0, KLEIN: 6.1, CLIENT: 4.1}
+        figures = self.figures(rates, {GATEWAY: 2.1, WEBDIS: 2.0}, 20.1)
+        self.assertEqual(self.verdicts(figures), ["**missed**"] * 5)
+
+    def test_an_absent_peer_is_no_success(self) -> None:
+        """What was not measured is neither met nor missed."""
+        figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {GATEWAY: 2.0}, 20.0)
+        self.assertEqual(
+            self.verdicts(figures), ["not measured", "met", "not measured", "met", "not measured"]
+        )
+
+    def test_cpu_is_shared_by_requests(self) -> None:
+        """Of every process; latencies are told in milliseconds."""
+        figures = Figures()
+        peer = Peer(GATEWAY, "http://127.0.0.1:1", {"gateway": 1, "node": 2})
+        used = iter([1.0, 5.0, 3.0, 5.5])  # gateway and node before, then after
+        with (
+            patch("bench.gateway.cpu_seconds", lambda pid: next(used)),
+            patch("bench.gateway.run", lambda load: Outcome(100_000, 2.0, 1500.0, 2500.0, 0.5)),
+        ):
+            figures.measure(peer, "GET", 32, 2)
+        self.assertEqual(figures.rates.median(GATEWAY, "GET, 32"), 50_000)
+        self.assertEqual(figures.costs.median(f"{GATEWAY}: gateway", "GET, 32"), 20.0)
+        self.assertEqual(figures.costs.median(f"{GATEWAY}: node", "GET, 32"), 5.0)
+        self.assertEqual(figures.medians_ms.median(GATEWAY, "GET, 32"), 1.5)
+        self.assertEqual(figures.p99_ms.median(GATEWAY, "GET, 32"), 2.5)
+        self.assertEqual(figures.generator_us.median("load generator", "GET, 32"), 5.0)
+
+
+class PeersTests(SynchronousTestCase):
+    """Who takes part."""
+
+    def test_what_is_not_installed_is_left_out(self) -> None:
+        """The others are measured all the same."""
+        there = Peer(KLEIN, "http://127.0.0.1:1", {})
+
+        def missing(*_: Any) -> Peer:
+            raise Missing("apt-get install it")
+
+        makers = {WEBDIS: missing, KLEIN: lambda *_: there}
+        node: Any = None
+        told: list[str] = []
+        with (
+            ExitStack() as stack,
+            patch.dict(peers.PEERS, makers),
+            patch("builtins.print", lambda line, **_: told.append(line)),
+        ):
+            self.assertEqual(peers.start(stack, [WEBDIS, KLEIN], node), [there])
+        self.assertEqual(told, [f"{WEBDIS} is left out: apt-get install it"])
+
+
+class AnswerTests(SynchronousTestCase):
+    """When an answer is whole."""
+
+    def read(self, data: bytes) -> None:
+        """Read what a server sends before it closes the connection."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(data)
+            theirs.shutdown(socket.SHUT_WR)
+            read_answer(ours)
+
+    def test_answers_are_read_to_their_end(self) -> None:
+        """A shorter one, or another status, is no answer."""
+        self.read(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc")
+        for wrong in [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc",
+            b"HTTP/1.1 200 OK\r\n\r\nabc",
+        ]:
+            self.assertRaises(RuntimeError, self.read, wrong)
+
+
+class ProfileTests(SynchronousTestCase):
+    """Who is charged with a sample."""
+
+    def test_the_innermost_known_function_counts(self) -> None:
+        """The standard library works for its caller; the longest prefix wins."""
+        for stack, stage in [
+            ("twisted.internet.base:Reactor.run;gateway.documents:get;json:loads", "handler: "),
+            ("gateway.app:Gateway.dispatch;gateway.pool:ConnectionPool.connection", "credentials "),
+            ("txcouchbase.node:Node.send;couchbase.protocol.frames:encode", "key-value frames"),
+            ("gateway.app:f;twisted.internet.defer:Deferred.callback", "Deferreds"),
+            ("runpy:run;somewhere:f", "other"),
+        ]:
+            self.assertTrue(stage_of(stack).startswith(stage), (stack, stage_of(stack)))
+
+    def test_a_socket_is_its_protocols(self) -> None:
+        """Twisted has one class for all of them."""
+        for stack, stage in [
+            ("a:b;twisted.internet.tcp:Connection.doRead(gateway.web:Channel)", "socket: receive (HTTP)"),
+            (
+                "twisted.internet.tcp:Connection.writeSomeData(txcouchbase.node:NodeProtocol);socket:send",
+                "socket: send (key-value)",
+            ),
+        ]:
+            self.assertEqual(stage_of(stack), stage)
+
+    def test_busy_functions_are_seen(self) -> None:
+        """Outermost first; and nobody looks any more when it is over."""
+        sampler = Sampler()
+        sampler.start()
+        try:
+            while not any(
+                stack[0].endswith("test_busy_functions_are_seen") for stack in list(sampler.counts)
+            ):
+                sum(range(1000))
+        finally:
+            stacks = sampler.stop()
+        own = next(stack for stack in stacks if stack.endswith("test_busy_functions_are_seen"))
+        self.assertIn("twisted.trial", own.partition(f"{__name__}:")[0])
+        self.assertGreaterEqual(stacks[own], 1)
