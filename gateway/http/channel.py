@@ -129,7 +129,7 @@ class HTTPChannel(Protocol):
         """Take what arrived."""
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
-            if end == len(data) and not self._head and end <= self._max_headers and data[0] != _CR:
+            if 3 < end == len(data) <= self._max_headers and not self._head and data[0] != _CR:
                 # One whole request without a body, and nothing else: nearly always. The rest says the same
                 # slowly.
                 try:

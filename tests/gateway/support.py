@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -216,6 +217,14 @@ class Site:
         transport = self.client()
         self.send(transport, raw_request(method, path, body, headers))
         return read_reply(transport.value(), method)[0]
+
+
+def in_every_split(data: bytes) -> Iterator[list[bytes]]:
+    """Yield ``data`` whole, byte by byte, and cut once at every position."""
+    yield [data]
+    yield [data[i : i + 1] for i in range(len(data))]
+    for cut in range(1, len(data)):
+        yield [data[:cut], data[cut:]]
 
 
 def raw_request(

@@ -17,7 +17,7 @@ from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
-from tests.gateway.support import Answer, Site, raw_request, read_reply
+from tests.gateway.support import Answer, Site, in_every_split, raw_request, read_reply
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 
@@ -145,6 +145,14 @@ class ConnectionTests(WebTestCase):
         for byte in raw_request("PUT", "/take2", b"abc"):
             self.site.send(client, bytes([byte]))
         self.assertEqual(read_reply(client.value())[0].status, 404)
+
+    def test_cut_anywhere(self) -> None:
+        """Also into two, be the first three bytes long, as the sign for "no end yet" plus four is."""
+        for parts in in_every_split(raw_request("GET", "/health")):
+            client = self.site.client()
+            for part in parts:
+                self.site.send(client, part)
+            self.assertEqual(read_reply(client.value())[0].status, 200, parts)
 
     def test_connection_close_and_http_1_0(self) -> None:
         """Who asks for it gets the connection closed after the answer."""
