@@ -127,6 +127,9 @@ class HTTPChannel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""
+        if self.is_closing:
+            # TLS hands over what it has decrypted also after the connection was given up.
+            return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
             if 3 < end == len(data) <= self._max_headers and not self._head and data[0] != _CR:

@@ -90,10 +90,13 @@ class Transport(StringTransport):
         super().__init__()
         self.aborted = False
         self.protocol: Any = None
+        self.closes_at_once = True
+        """Else it goes on handing over what arrives, as TLS does until the other side has closed."""
 
     def loseConnection(self) -> None:
         super().loseConnection()
-        self._closed()
+        if self.closes_at_once:
+            self._closed()
 
     def abortConnection(self) -> None:
         self.aborted = True

@@ -205,6 +205,37 @@ class ConnectionTests(WebTestCase):
         self.assertEqual((len(cancelled), client.value()), (1, b""))
 
 
+class ClosingTests(WebTestCase):
+    """Between the decision to close and the end of the connection."""
+
+    def closing(self, data: bytes) -> Any:
+        client = self.site.client()
+        client.closes_at_once = False
+        self.site.send(client, data)
+        self.assertTrue(client.disconnecting)
+        client.clear()
+        return client
+
+    def test_nothing_is_served(self) -> None:
+        """What a client smuggles in behind a refused request, or sends behind its last, is not looked at."""
+        for data in (b"nonsense\r\n\r\n", raw_request("GET", "/health", headers={"Connection": "close"})):
+            client = self.closing(data)
+            self.site.send(client, raw_request("GET", DOCUMENT))
+            self.site.send(client, raw_request("GET", DOCUMENT) * 2)
+            self.assertEqual((client.value(), self.site.calls), (b"", []))
+
+    def test_nothing_is_kept(self) -> None:
+        """An answer that was cut leaves its request under way; what comes behind it is not kept for later."""
+        client = self.site.client()
+        client.closes_at_once = False
+        self.site.send(client, raw_request("GET", "/produce"))
+        assert self.plugin.producer.sink is not None
+        self.plugin.producer.sink.abort()
+        for _ in range(10):
+            self.site.send(client, b"x" * 65536)
+        self.assertEqual(client.protocol._unread, b"")
+
+
 class MalformedTests(WebTestCase):
     """What is no proper HTTP."""
 
