@@ -127,9 +127,12 @@ class HTTPChannel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""
+        if self.is_closing:
+            # TLS hands over what it has decrypted also after the connection was given up.
+            return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
-            if 4 <= end <= self._max_headers and not self._head and data[0] != _CR and not self.is_stalled:
+            if 3 < end <= self._max_headers and not self._head and data[0] != _CR and not self.is_stalled:
                 # A whole head, as nearly always.
                 try:
                     if end == len(data):
@@ -237,6 +240,7 @@ class HTTPChannel(Protocol):
         self._headers = headers
         self._complete = False
         parser = self._parser
+        is_used = parser is not None
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
         try:
@@ -247,6 +251,11 @@ class HTTPChannel(Protocol):
             self._parser = None
             return self._feed_head(_UPGRADE.sub(rb"\r\nX-Not-Upgraded:", head))
         except HttpParserError as error:
+            if is_used:
+                # llhttp may have been closed by the request before: by `Proxy-Connection: close`, or a trailer
+                # that says close. Neither means anything here.
+                self._parser = None
+                return self._feed_head(head)
             raise _malformed(error) from None
         if b" \r\n" in head or b"\t\r\n" in head:
             for name, value in headers.items():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -128,10 +129,13 @@ class Transport(StringTransport):
         super().__init__()
         self.aborted = False
         self.protocol: Any = None
+        self.closes_at_once = True
+        """Else it goes on handing over what arrives, as TLS does until the other side has closed."""
 
     def loseConnection(self) -> None:
         super().loseConnection()
-        self._closed()
+        if self.closes_at_once:
+            self._closed()
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -255,6 +259,14 @@ class Site:
         transport = self.client()
         self.send(transport, raw_request(method, path, body, headers))
         return read_reply(transport.value(), method)[0]
+
+
+def in_every_split(data: bytes) -> Iterator[list[bytes]]:
+    """Yield ``data`` whole, byte by byte, and cut once at every position."""
+    yield [data]
+    yield [data[i : i + 1] for i in range(len(data))]
+    for cut in range(1, len(data)):
+        yield [data[:cut], data[cut:]]
 
 
 def raw_request(

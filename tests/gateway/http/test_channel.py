@@ -17,7 +17,7 @@ from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
-from tests.gateway.support import Answer, Site, raw_request, read_reply
+from tests.gateway.support import Answer, Site, in_every_split, raw_request, read_reply
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 
@@ -146,6 +146,14 @@ class ConnectionTests(WebTestCase):
             self.site.send(client, bytes([byte]))
         self.assertEqual(read_reply(client.value())[0].status, 404)
 
+    def test_cut_anywhere(self) -> None:
+        """Also into two, be the first three bytes long, as the sign for "no end yet" plus four is."""
+        for parts in in_every_split(raw_request("GET", "/health")):
+            client = self.site.client()
+            for part in parts:
+                self.site.send(client, part)
+            self.assertEqual(read_reply(client.value())[0].status, 200, parts)
+
     def test_connection_close_and_http_1_0(self) -> None:
         """Who asks for it gets the connection closed after the answer."""
         for data in (
@@ -157,6 +165,17 @@ class ConnectionTests(WebTestCase):
             reply = read_reply(client.value())[0]
             self.assertEqual((reply.status, reply.header("Connection")), (200, "close"))
             self.assertFalse(client.connected)
+
+    def test_close_where_it_means_nothing(self) -> None:
+        """In a trailer, or to a proxy: the next request on the connection is served as any other."""
+        last = b"0\r\nConnection: close\r\n\r\n"
+        chunked = b"POST /take2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + last
+        for data in (chunked, raw_request("GET", "/no", headers={"Proxy-Connection": "close"})):
+            client = self.site.client()
+            self.site.send(client, data + raw_request("GET", "/health"))
+            rest = read_reply(client.value())[1]
+            self.assertEqual(read_reply(rest)[0].status, 200)
+            self.assertTrue(client.connected)
 
     def test_request_id_is_taken_over(self) -> None:
         """A well-formed X-Request-Id of the client is used; another is not."""
@@ -195,6 +214,37 @@ class ConnectionTests(WebTestCase):
         site.send(client, raw_request("GET", DOCUMENT))
         client.loseConnection()
         self.assertEqual((len(cancelled), client.value()), (1, b""))
+
+
+class ClosingTests(WebTestCase):
+    """Between the decision to close and the end of the connection."""
+
+    def closing(self, data: bytes) -> Any:
+        client = self.site.client()
+        client.closes_at_once = False
+        self.site.send(client, data)
+        self.assertTrue(client.disconnecting)
+        client.clear()
+        return client
+
+    def test_nothing_is_served(self) -> None:
+        """What a client smuggles in behind a refused request, or sends behind its last, is not looked at."""
+        for data in (b"nonsense\r\n\r\n", raw_request("GET", "/health", headers={"Connection": "close"})):
+            client = self.closing(data)
+            self.site.send(client, raw_request("GET", DOCUMENT))
+            self.site.send(client, raw_request("GET", DOCUMENT) * 2)
+            self.assertEqual((client.value(), self.site.calls), (b"", []))
+
+    def test_nothing_is_kept(self) -> None:
+        """An answer that was cut leaves its request under way; what comes behind it is not kept for later."""
+        client = self.site.client()
+        client.closes_at_once = False
+        self.site.send(client, raw_request("GET", "/produce"))
+        assert self.plugin.producer.sink is not None
+        self.plugin.producer.sink.abort()
+        for _ in range(10):
+            self.site.send(client, b"x" * 65536)
+        self.assertEqual(client.protocol._unread, b"")
 
 
 class MalformedTests(WebTestCase):
