@@ -1,9 +1,9 @@
 """An HTTP/1.1 connection: what arrives is cut into requests, one after the other is served.
 
-llhttp (by httptools) judges every request line, header and chunk; what it lets through and a gateway must not
-(`_check_head`) is refused here. A head is collected until it is complete and parsed at once, so that its size
-is known before anything is made of it, and no more than one request is parsed at a time: a client that sends
-requests faster than they are answered fills its own send buffer, not our memory.
+What a head and a chunk mean is for :mod:`gateway.http.heads` to say. A head is collected until it is complete
+and read at once, so that its size is known before anything is made of it, and no more than one request is
+read at a time: a client that sends requests faster than they are answered fills its own send buffer, not our
+memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
@@ -20,6 +19,7 @@ from zope.interface import implementer
 
 from gateway.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
+from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line, wants_close
 
 if TYPE_CHECKING:
     from gateway.http.application import Application
@@ -44,18 +44,7 @@ _CR = 13
 
 # A head up to this size cannot have more headers than are allowed.
 _FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
-_METHODS = {
-    name.encode("ascii"): name
-    for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
-}
-_REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n" % b"|".join(_METHODS))
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_ANY_REQUEST_LINE = re.compile(rb"(%b) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN.pattern)
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-
-
-class _Malformed(Exception):
-    """The bytes are no request."""
 
 
 @implementer(IPushProducer)
@@ -79,7 +68,7 @@ class HTTPChannel(Protocol):
     is_closing = False
 
     _exchange: Exchange | None = None
-    _parser: HttpRequestParser | None = None
+    _chunks: ChunkReader | None = None
     _head = b""
     _unread = b""
     _is_consuming = False
@@ -95,9 +84,6 @@ class HTTPChannel(Protocol):
         self.factory = factory
         self._application: Application = factory.application
         self._max_headers = factory.application.limits.max_headers
-        self._parts: list[bytes] = []
-        self._headers: dict[bytes, Any] = {}
-        self._complete = False
 
     # -- Protocol
 
@@ -118,7 +104,7 @@ class HTTPChannel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel what is under way."""
         self.is_closing = True
-        self._parser = None
+        self._chunks = None
         self._unread = self._head = b""
         self.factory.lost(self)
         exchange, self._exchange = self._exchange, None
@@ -139,7 +125,7 @@ class HTTPChannel(Protocol):
                         self._parse_head(data)
                         return
                     data = self._parse_head(data[:end], data[end:])
-                except (_Malformed, Refusal) as error:
+                except (Malformed, Refusal) as error:
                     self._refuse(error)
                     return
                 if data:
@@ -166,7 +152,7 @@ class HTTPChannel(Protocol):
                     break
                 else:
                     data = self._read_head(data)
-        except (_Malformed, Refusal) as error:
+        except (Malformed, Refusal) as error:
             self._refuse(error)
         finally:
             self._is_consuming = False
@@ -205,7 +191,7 @@ class HTTPChannel(Protocol):
         if len(data) > self._max_headers:
             raise _too_large(self._max_headers)
         if data.count(b"\n") != data.count(b"\r\n") or (data and not _TOKEN.match(data) and data != b"\r"):
-            raise _Malformed("the request is not well-formed HTTP/1.1")
+            raise Malformed("the request is not well-formed HTTP/1.1")
         if self.phase == IDLE:
             self._enter(HEADERS)
         self._head = data
@@ -218,101 +204,50 @@ class HTTPChannel(Protocol):
         """
         if len(head) > _FEW_HEADERS_BYTES and head.count(b"\r\n") - 2 > MAX_HEADER_COUNT:
             raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
-        line = _REQUEST_LINE.match(head)
-        if line is None:
-            return self._parse_unusual_head(head, rest)
-        method, path, query_string = line.groups()
-        headers = self._feed_head(head)
-        exchange = Exchange(self, _METHODS[method], path, query_string or b"", headers)
+        reader = self.factory.heads
+        line = REQUEST_LINE.match(head)
+        if line is not None:
+            method, path, query_string = line.groups()
+            headers = reader.read(head)
+            exchange = Exchange(self, METHODS[method], path, query_string or b"", headers)
+        else:
+            method, target, is_1_1, head = read_unusual_line(head)
+            headers = reader.read(head)
+            path, _, query_string = target.partition(b"?")
+            exchange = Exchange(self, method.decode("ascii"), path, query_string, headers)
+            if not is_1_1:
+                exchange.is_1_1 = exchange.keep_alive = False
+                if b"transfer-encoding" in headers:
+                    # RFC 9112 6.1: somebody on the way may have taken the body for something else.
+                    raise Malformed("HTTP/1.0 has no Transfer-Encoding")
         connection = headers.get(b"connection")
-        if connection is not None and _wants_close(connection):
+        if connection is not None and wants_close(connection):
             exchange.keep_alive = False
         self._exchange = exchange
         self.phase = HANDLING
-        if self._complete:
-            self._application.serve(exchange)
-            return rest
-        return self._begin_body(exchange, rest)
-
-    def _feed_head(self, head: bytes) -> dict[bytes, Any]:
-        """Let llhttp read a head; returns its headers."""
-        headers: dict[bytes, Any] = {}
-        self._headers = headers
-        self._complete = False
-        parser = self._parser
-        is_used = parser is not None
-        if parser is None:
-            parser = self._parser = HttpRequestParser(self)
-        try:
-            parser.feed_data(head)
-        except HttpParserUpgrade:
-            # Other protocols are not spoken here, which RFC 9110 7.8 lets a server pass over. llhttp takes
-            # what follows for the other protocol's, so it must not see that header.
-            self._parser = None
-            return self._feed_head(_UPGRADE.sub(rb"\r\nX-Not-Upgraded:", head))
-        except HttpParserError as error:
-            if is_used:
-                # llhttp may have been closed by the request before: by `Proxy-Connection: close`, or a trailer
-                # that says close. Neither means anything here.
-                self._parser = None
-                return self._feed_head(head)
-            raise _malformed(error) from None
-        if b" \r\n" in head or b"\t\r\n" in head:
-            for name, value in headers.items():
-                if isinstance(value, list):
-                    headers[name] = [one.rstrip(b" \t") for one in value]
-                else:
-                    headers[name] = value.rstrip(b" \t")
-        return headers
-
-    def _parse_unusual_head(self, head: bytes, rest: bytes) -> bytes:
-        """Parse a head whose request line is not of the usual form: another method or version, a whole
-        URL."""
-        line = _ANY_REQUEST_LINE.match(head)
-        if line is None:
-            raise _Malformed("the request is not well-formed HTTP/1.1: its first line is no request line")
-        raw_method, target, version = line.groups()
-        if version not in (b"1.1", b"1.0"):
-            raise _Malformed(f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is")
-        # llhttp knows a list of methods; any token may be one, and no other means anything to how it parses.
-        headers = self._feed_head(b"PUT" + head[len(raw_method) :])
-        if target[:1] != b"/":
-            target = _origin_form(target)
-        path, _, query_string = target.partition(b"?")
-        exchange = Exchange(self, raw_method.decode("ascii"), path, query_string, headers)
-        if version == b"1.0":
-            exchange.is_1_1 = exchange.keep_alive = False
-            if b"transfer-encoding" in headers:
-                # RFC 9112 6.1: somebody on the way may have taken the body for something else.
-                raise _Malformed("HTTP/1.0 has no Transfer-Encoding")
-        elif _wants_close(headers.get(b"connection", b"")):
-            exchange.keep_alive = False
-        self._exchange = exchange
-        self.phase = HANDLING
-        if self._complete:
-            self._application.serve(exchange)
-            return rest
-        return self._begin_body(exchange, rest)
+        if reader.has_body:
+            return self._begin_body(exchange, rest)
+        self._application.serve(exchange)
+        return rest
 
     def _begin_body(self, exchange: Exchange, rest: bytes) -> bytes:
-        headers = self._headers
+        headers = exchange.headers
         coding = headers.get(b"transfer-encoding")
         if coding is None:
-            # llhttp has read its digits; to count is all that is left, so it does not get to see the body.
-            length = self._left = int(headers[b"content-length"])
-            self._parser = None
+            # llhttp has judged its digits; to count is all that is left.
+            length: Any = headers[b"content-length"]
+            left = self._left = int(length)
             # Most clients send a small body with its head.
-            if length == len(rest) and exchange.whole_body(rest):
+            if left == len(rest) and exchange.whole_body(rest):
                 return b""
         elif isinstance(coding, bytes) and coding.lower() == b"chunked":
             self._left = None
+            self._chunks = ChunkReader()
+            self._tail = b""
+            self._overhead = 0
         else:
-            raise _Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
-        self._tail = b""
-        self._overhead = 0
+            raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
         self._reads_body = True
-        # What comes behind the body must not change what the handler was chosen by.
-        self._headers = {}
         self._enter(BODY)
         exchange.expect_body(self._left)
         return rest
@@ -334,28 +269,21 @@ class HTTPChannel(Protocol):
         return data[left:]
 
     def _read_chunks(self, data: bytes) -> bytes:
-        rest = b""
         cut = self._boundary(data)
-        if cut < len(data):
-            data, rest = data[:cut], data[cut:]
-        parser, exchange = self._parser, self._exchange
-        assert parser is not None and exchange is not None
-        self._overhead += len(data)
-        try:
-            parser.feed_data(data)
-        except HttpParserError as error:
-            raise _malformed(error) from None
-        parts = self._parts
-        if parts:
-            part = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
+        chunks, exchange = self._chunks, self._exchange
+        assert chunks is not None and exchange is not None
+        self._overhead += cut
+        part = chunks.read(data[:cut] if cut < len(data) else data)
+        if part:
             self._overhead = 0
             exchange.body_part(part)
         elif self._overhead > self._max_headers:
             raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
-        if self._complete:
+        if chunks.is_complete:
+            chunks.close()
+            self._chunks = None
             self._end_body(exchange)
-        return rest
+        return data[cut:]
 
     def _end_body(self, exchange: Exchange) -> None:
         self._reads_body = False
@@ -377,31 +305,6 @@ class HTTPChannel(Protocol):
             cut = found + 4 if found >= 0 else len(data)
         self._tail = (tail + data[:cut])[-3:]
         return cut
-
-    # -- httptools
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header, or behind a chunked body a trailer."""
-        name = name.lower()
-        headers = self._headers
-        if name not in headers:
-            headers[name] = value
-        elif name == b"host":
-            raise _Malformed("Host is given more than once")
-        else:
-            known = headers[name]
-            if isinstance(known, list):
-                known.append(value)
-            else:
-                headers[name] = [known, value]
-
-    def on_body(self, data: bytes) -> None:
-        """httptools: a part of the body."""
-        self._parts.append(data)
-
-    def on_message_complete(self) -> None:
-        """httptools: head and body are complete."""
-        self._complete = True
 
     # -- what exchanges ask for
 
@@ -504,7 +407,7 @@ class HTTPChannel(Protocol):
 
     # -- the end
 
-    def _refuse(self, error: _Malformed | Refusal) -> None:
+    def _refuse(self, error: Malformed | Refusal) -> None:
         """Answer a request that cannot be read, and close."""
         if self.is_closing:
             return
@@ -557,26 +460,3 @@ class HTTPChannel(Protocol):
 
 def _too_large(limit: int) -> Refusal:
     return Refusal("HeadersTooLarge", f"Request line and headers exceed {limit} bytes.", "")
-
-
-def _malformed(error: HttpParserError) -> _Malformed:
-    """Return what to answer to what llhttp found."""
-    cause = error.__context__
-    if isinstance(cause, _Malformed):
-        return cause
-    return _Malformed(f"the request is not well-formed HTTP/1.1: {error}")
-
-
-def _wants_close(connection: bytes | list[bytes]) -> bool:
-    """Tell whether the options of ``Connection`` say that this is the last request."""
-    text = connection if isinstance(connection, bytes) else b",".join(connection)
-    return b"close" in [option.strip().lower() for option in text.split(b",")]
-
-
-def _origin_form(target: bytes) -> bytes:
-    """Return path and query of a request target, also of one in absolute form (RFC 9112 3.2.2)."""
-    if b"://" not in target:
-        return target
-    authority_and_path = target.split(b"://", 1)[1]
-    slash = authority_and_path.find(b"/")
-    return authority_and_path[slash:] if slash >= 0 else b"/"

@@ -15,6 +15,7 @@ from gateway.expiry import http_date
 from gateway.http.application import Application
 from gateway.http.channel import BODY, CLOSING, HANDLING, HEADERS, IDLE, LINGER, LINGER_SECONDS, HTTPChannel
 from gateway.http.exchange import status_line
+from gateway.http.heads import HeadReader
 from gateway.http.polling import Gate
 
 __all__ = ["ChannelFactory"]
@@ -41,6 +42,8 @@ class ChannelFactory(ServerFactory):
         self.channels: set[HTTPChannel] = set()
         self.stopping = False
         """Whether connections are closed after the answer that is under way."""
+        self.heads = HeadReader()
+        """Reads the heads of all channels."""
         self._gate = gate
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""

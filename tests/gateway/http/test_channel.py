@@ -169,7 +169,8 @@ class ConnectionTests(WebTestCase):
     def test_close_where_it_means_nothing(self) -> None:
         """In a trailer, or to a proxy: the next request on the connection is served as any other."""
         last = b"0\r\nConnection: close\r\n\r\n"
-        chunked = b"POST /take2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + last
+        chunked = f"PUT {DOCUMENT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".encode() + last
+        self.site.answers["set"] = Answer()
         for data in (chunked, raw_request("GET", "/no", headers={"Proxy-Connection": "close"})):
             client = self.site.client()
             self.site.send(client, data + raw_request("GET", "/health"))

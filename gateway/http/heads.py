@@ -1,0 +1,196 @@
+"""Heads of requests, and chunks of their bodies, as llhttp reads them.
+
+llhttp (by httptools) judges every request line, header and chunk; what it lets through and a gateway must not
+is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+__all__ = [
+    "METHODS",
+    "REQUEST_LINE",
+    "ChunkReader",
+    "HeadReader",
+    "Malformed",
+    "read_unusual_line",
+    "wants_close",
+]
+
+METHODS = {
+    name.encode("ascii"): name
+    for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
+}
+
+REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n" % b"|".join(METHODS))
+"""The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``."""
+
+_ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+class Malformed(Exception):
+    """The bytes are no request; the text tells why."""
+
+
+class HeadReader:
+    """Reads heads, one after the other. Each is there in full, so one reader serves many connections."""
+
+    __slots__ = ("_headers", "_is_used", "_parser", "has_body")
+
+    def __init__(self) -> None:
+        self._headers: dict[bytes, Any] = {}
+        self.has_body = False
+        """Whether the last head announced a body."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._parser = HttpRequestParser(self)
+        self._is_used = False
+
+    def read(self, head: bytes) -> dict[bytes, Any]:
+        """Return the headers of a head; see :data:`gateway.http.request.HeaderTable`.
+
+        :param head: from the request line to the empty line.
+        :raises Malformed: it is no head of HTTP/1.1.
+        """
+        headers: dict[bytes, Any] = {}
+        self._headers = headers
+        self.has_body = True
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade:
+            # Other protocols are not spoken here, which RFC 9110 7.8 lets a server pass over. llhttp
+            # takes what follows for the other protocol's, so it must not see that header.
+            self._begin_anew()
+            return self.read(_UPGRADE.sub(rb"\r\nX-Not-Upgraded:", head))
+        except HttpParserError as error:
+            was_used = self._is_used
+            self._begin_anew()
+            if was_used:
+                # llhttp takes nothing behind a request that says it is the last one (so does, to llhttp,
+                # `Proxy-Connection: close`), while this head is the first of another connection, or to be
+                # judged by itself.
+                return self.read(head)
+            raise _malformed(error) from None
+        self._is_used = True
+        if self.has_body:
+            # The body is none of this reader's: llhttp must not take the next head for it.
+            self._begin_anew()
+        if b" \r\n" in head or b"\t\r\n" in head:
+            for name, value in headers.items():
+                if isinstance(value, list):
+                    headers[name] = [one.rstrip(b" \t") for one in value]
+                else:
+                    headers[name] = value.rstrip(b" \t")
+        return headers
+
+    # -- httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header."""
+        name = name.lower()
+        headers = self._headers
+        if name not in headers:
+            headers[name] = value
+        elif name == b"host":
+            raise Malformed("Host is given more than once")
+        else:
+            known = headers[name]
+            if isinstance(known, list):
+                known.append(value)
+            else:
+                headers[name] = [known, value]
+
+    def on_message_complete(self) -> None:
+        """httptools: there is no body."""
+        self.has_body = False
+
+
+class ChunkReader:
+    """Reads one chunked body.
+
+    Extensions of chunks are passed over, and so are trailers: what comes behind a body must not change what
+    the request was judged by.
+    """
+
+    __slots__ = ("_parser", "_parts", "is_complete")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.is_complete = False
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def read(self, data: bytes) -> bytes:
+        """Return what ``data`` has of the body.
+
+        :param data: nothing of it is behind the body's end.
+        :raises Malformed: the chunks are broken.
+        """
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            raise _malformed(error) from None
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        return body
+
+    def close(self) -> None:
+        """Let go of the parser, which refers to this object."""
+        del self._parser
+
+    def on_body(self, data: bytes) -> None:
+        """httptools: a part of the body."""
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """httptools: the body has ended."""
+        self.is_complete = True
+
+
+def read_unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
+    """Read a request line that :data:`REQUEST_LINE` does not match: another method or version, a whole URL.
+
+    :returns: method, target in origin form, whether the version is 1.1 (else it is 1.0), and the head as
+        llhttp takes it: that knows a list of methods, while any token may be one, and no other method means
+        anything to how it reads.
+    :raises Malformed: it is no request line of HTTP/1.0 or HTTP/1.1.
+    """
+    line = _ANY_REQUEST_LINE.match(head)
+    if line is None:
+        raise Malformed("the request is not well-formed HTTP/1.1: its first line is no request line")
+    method, target, version = line.groups()
+    if version not in (b"1.1", b"1.0"):
+        raise Malformed(f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is")
+    if target[:1] != b"/":
+        target = _origin_form(target)
+    return method, target, version == b"1.1", b"PUT" + head[len(method) :]
+
+
+def wants_close(connection: bytes | list[bytes]) -> bool:
+    """Tell whether the options of ``Connection`` say that this is the last request."""
+    text = connection if isinstance(connection, bytes) else b",".join(connection)
+    return b"close" in [option.strip().lower() for option in text.split(b",")]
+
+
+def _malformed(error: HttpParserError) -> Malformed:
+    """Return what to answer to what llhttp found."""
+    cause = error.__context__
+    if isinstance(cause, Malformed):
+        return cause
+    return Malformed(f"the request is not well-formed HTTP/1.1: {error}")
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return path and query of a request target, also of one in absolute form (RFC 9112 3.2.2)."""
+    if b"://" not in target:
+        return target
+    authority_and_path = target.split(b"://", 1)[1]
+    slash = authority_and_path.find(b"/")
+    return authority_and_path[slash:] if slash >= 0 else b"/"
