@@ -236,6 +236,7 @@ class HTTPChannel(Protocol):
         self._headers = headers
         self._complete = False
         parser = self._parser
+        is_used = parser is not None
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
         try:
@@ -246,6 +247,11 @@ class HTTPChannel(Protocol):
             self._parser = None
             return self._feed_head(_UPGRADE.sub(rb"\r\nX-Not-Upgraded:", head))
         except HttpParserError as error:
+            if is_used:
+                # llhttp may have been closed by the request before: by `Proxy-Connection: close`, or a trailer
+                # that says close. Neither means anything here.
+                self._parser = None
+                return self._feed_head(head)
             raise _malformed(error) from None
         if b" \r\n" in head or b"\t\r\n" in head:
             for name, value in headers.items():

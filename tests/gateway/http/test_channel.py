@@ -166,6 +166,18 @@ class ConnectionTests(WebTestCase):
             self.assertEqual((reply.status, reply.header("Connection")), (200, "close"))
             self.assertFalse(client.connected)
 
+    def test_close_where_it_means_nothing(self) -> None:
+        """In a trailer, or to a proxy: the next request on the connection is served as any other."""
+        last = b"0\r\nConnection: close\r\n\r\n"
+        chunked = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + last
+        site = Site({"set": Answer()})
+        for data in (chunked, raw_request("GET", "/no", headers={"Proxy-Connection": "close"})):
+            client = site.client()
+            site.send(client, data + raw_request("GET", "/health"))
+            rest = read_reply(client.value())[1]
+            self.assertEqual(read_reply(rest)[0].status, 200)
+            self.assertTrue(client.connected)
+
     def test_request_id_is_taken_over(self) -> None:
         """A well-formed X-Request-Id of the client is used; another is not."""
         self.assertEqual(
