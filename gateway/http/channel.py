@@ -51,6 +51,7 @@ _METHODS = {
 _REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n" % b"|".join(_METHODS))
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ANY_REQUEST_LINE = re.compile(rb"(%b) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n" % _TOKEN.pattern)
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
@@ -185,8 +186,8 @@ class HTTPChannel(Protocol):
             data = self._head + data
             self._head = b""
         # Some clients send an empty line behind a body (RFC 9112 2.2).
-        while data.startswith(b"\r\n"):
-            data, start = data[2:], 0
+        if data.startswith(b"\r\n"):
+            data, start = _EMPTY_LINES.sub(b"", data, 1), 0
         end = data.find(_END, start) + 4
         if end < 4:
             self._keep_head(data)
