@@ -310,52 +310,63 @@ class HTTPChannel(Protocol):
 
     def _read_body(self, data: bytes) -> bytes:
         """Take a part of a body; returns what is behind the body."""
-        rest = b""
-        if self._left is None:
-            cut = self._boundary(data)
-        else:
-            cut = min(self._left, len(data))
-            self._left -= cut
-        if cut < len(data):
-            data, rest = data[:cut], data[cut:]
         parser = self._parser
         assert parser is not None
         exchange = self._exchange
         assert exchange is not None
-        self._overhead += len(data)
         try:
-            parser.feed_data(data)
+            if self._left is None:
+                end = self._feed_chunks(parser, data)
+            else:
+                end = min(self._left, len(data))
+                self._left -= end
+                parser.feed_data(data if end == len(data) else data[:end])
         except HttpParserError as error:
             raise _malformed(error) from None
         parts = self._parts
         if parts:
             part = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._reckon_overhead(end - len(part), len(parts), len(part))
             parts.clear()
-            self._overhead = 0
             exchange.body_part(part)
-        elif self._overhead > self._max_headers:
-            raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
+        else:
+            self._reckon_overhead(end, 0, 0)
         if self._complete:
             self._reads_body = False
             if not self.is_closing:
                 if self.phase == BODY:
                     self.phase = HANDLING
                 exchange.body_end()
-        return rest
+        return data[end:]
 
-    def _boundary(self, data: bytes) -> int:
-        """Return up to where ``data`` can belong to a chunked body.
+    def _reckon_overhead(self, overhead: int, chunks: int, size: int) -> None:
+        """Refuse a body that is mostly chunk extensions or trailers."""
+        # What sizes, line ends and a signature of each chunk take is allowed to any length.
+        self._overhead = max(0, self._overhead + overhead - 16 * chunks - 2 * size)
+        if self._overhead > self._max_headers:
+            self._parts.clear()
+            raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
+
+    def _feed_chunks(self, parser: HttpRequestParser, data: bytes) -> int:
+        """Let llhttp read a chunked body; returns where in ``data`` it ends, or ends for now.
 
         A message ends with an empty line, so nothing behind one is given to the parser before it is known
         whether the message ended there.
         """
-        tail = self._tail
-        cut = (tail + data[:3]).find(_END) + 4 - len(tail)
-        if cut < 1 or (tail + data[:3]).find(_END) < 0:
-            found = data.find(_END)
-            cut = found + 4 if found >= 0 else len(data)
-        self._tail = (tail + data[:cut])[-3:]
-        return cut
+        view = memoryview(data)
+        start = 0
+        while start < len(data) and not self._complete:
+            tail = self._tail
+            found = (tail + data[start : start + 3]).find(_END)
+            if found >= 0:
+                end = start + found + 4 - len(tail)
+            else:
+                found = data.find(_END, start)
+                end = found + 4 if found >= 0 else len(data)
+            self._tail = (tail + data[max(start, end - 3) : end])[-3:]
+            parser.feed_data(view[start:end])
+            start = end
+        return start
 
     # -- httptools
 
