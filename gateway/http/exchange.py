@@ -135,7 +135,8 @@ class Exchange(Request):
     def whole_body(self, body: bytes) -> bool:
         """Serve a request whose body has arrived with its headers.
 
-        :returns: false, and nothing is done, if there is no room for it: :meth:`expect_body` tells the client.
+        :returns: false, and nothing is done, if there is no room for it: :meth:`expect_body` tells the
+            client.
         """
         application = self._channel.factory.application
         limit = application.limits.max_body
