@@ -114,6 +114,8 @@ class MutationHeaders(NamedTuple):
     persist_to: bytes | None
     replicate_to: bytes | None
     flags: int
+    is_plain: bool = False
+    """Whether there is nothing but the flags."""
 
     def durability(self) -> Durability:
         """Return what the mutation waits for; raises Refusal (400)."""
@@ -129,7 +131,7 @@ _MUTATION_HEADERS = frozenset(
 
 
 def _of_flags(flags: int) -> MutationHeaders:
-    return MutationHeaders(None, None, None, None, None, None, None, flags)
+    return MutationHeaders(None, None, None, None, None, None, None, flags, True)
 
 
 _WITHOUT_HEADERS = _of_flags(0)
@@ -199,7 +201,7 @@ class Documents(BucketResource):
         check_collection(request)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)
-            request.render = _whole_document if wanted is _WHOLE else partial(_wanted_parts, wanted=wanted)
+            request.render = _whole_document if wanted is _WHOLE else partial(_wanted_parts, wanted)
             call.receiver = request
             return call
         request.operation = "get_replica"
@@ -208,7 +210,7 @@ class Documents(BucketResource):
             raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
         index = None if wanted.replica == ANY else wanted.replica
         copy: Deferred[Any] = connection.rget(key, replica_index=index)
-        return copy.addCallback(_wanted_parts, wanted)
+        return copy.addCallback(partial(_wanted_parts, wanted), request)
 
     @endpoint("create_document", "POST", on=DOCUMENT, operation="add")
     def create_document(self, request: Request) -> Any:
@@ -231,6 +233,15 @@ class Documents(BucketResource):
 
     def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
+        if headers.is_plain:
+            check_collection(request)
+            # What follows here does the same at length.
+            call = connection.operations.set(
+                key, request.body(), cas=0, ttl=0, format=headers.flags, preserve_expiry=True
+            )
+            request.render = _stored
+            call.receiver = request
+            return call
         cas = parse_if_match(headers.if_match, any_allowed=True)
         body = request.body()
         check_encoding(headers.encoding)
@@ -294,11 +305,11 @@ def _durability(request: Request, headers: MutationHeaders) -> Durability:
     return waits
 
 
-def _whole_document(result: Any) -> Response:
+def _whole_document(result: Any, request: Request) -> Response:
     return document_response(result, expiry=result.expiry)
 
 
-def _wanted_parts(result: Any, wanted: _Wanted) -> Response:
+def _wanted_parts(wanted: _Wanted, result: Any, request: Request) -> Response:
     if wanted.if_none_match is not None:
         known = parse_if_none_match(wanted.if_none_match)
         if known is None or result.cas in known:
@@ -317,21 +328,21 @@ def mutate(
 
     :param operation: the SDK's name, with the ``arguments`` and ``options`` of that method.
     """
-    bucket = request.parameters["bucket"]
     if waits.level:
         options["durability_level"] = waits.level
     if waits.persist_to or waits.replicate_to:
         options.update(persist_to=waits.persist_to, replicate_to=waits.replicate_to)
         stored: Deferred[Any] = getattr(connection, operation)(*arguments, **options)
-        return stored.addCallback(_stored, bucket)
+        return stored.addCallback(_stored, request)
     call = getattr(connection.operations, operation)(*arguments, **options)
-    request.render = partial(_stored, bucket=bucket)
+    request.render = _stored
     call.receiver = request
     return call
 
 
-def _stored(result: Any, bucket: bytes) -> Response:
+def _stored(result: Any, request: Request) -> Response:
     token = result.mutation_token
+    bucket = request.parameters["bucket"]
     if token is None:
         return Response(200, mutation_headers(result, bucket))
     # What mutation_headers() says, in the form that is sent.

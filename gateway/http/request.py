@@ -158,8 +158,9 @@ class Request:
     under_way: UnderWay | Deferred[Any] | None = None
     """What the handler waits for; given up if the client leaves."""
 
-    render: Callable[[Any], Response]
-    """Set by a handler that makes the request the receiver of an operation: from its result to the answer."""
+    render: Callable[[Any, Request], Response]
+    """Set by a handler that makes the request the receiver of an operation: from its result and the request
+    to the answer."""
 
     def __init__(
         self,
@@ -197,7 +198,7 @@ class Request:
     def succeeded(self, result: Any) -> None:
         """Answer with what an operation gave."""
         try:
-            response = self.render(result)
+            response = self.render(result, self)
         except Exception as error:  # noqa: BLE001  # becomes the answer
             self.application.failed(error, self)
         else:
