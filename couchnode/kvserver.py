@@ -40,8 +40,9 @@ from couchnode.session import NodeView, Session
 MAX_CONNECTIONS = 4096
 """Connections that one node serves at a time; further ones are closed at once."""
 
-MAX_OUTPUT_BYTES = 256 * 2**10
-"""Answers that are gathered before they are written, and the transport asked whether it has room."""
+MAX_OUTPUT_BYTES = 128 * 2**10
+"""Answers that are gathered before they are written, and the transport asked whether it has room: as
+much as Twisted's TCP transport gives to the socket at once."""
 
 MAX_WAITING = 1024
 """Answers that may queue up on one connection behind one that waits."""

@@ -23,10 +23,10 @@ from txcouchbase.calls import Call
 
 __all__ = ["DirectSlot", "SlotOwner", "direct_slot"]
 
-# A key of printable ASCII without quotes and backslashes is its own JSON.
+# A key without quotes, backslashes and control characters is its own JSON, if it is UTF-8.
 _usual_line = re.compile(
-    rb'\{"op": ?"(get|set|add|replace|delete)", ?"key": ?("[ !#-\[\]-~]{1,%d}")(?:(\})\s*\Z|, ?"value":)'
-    % MAX_KEY_BYTES
+    rb'\{"op": ?"(get|set|add|replace|delete)", ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
+    rb'(?:(\})[ \t\r\n]*\Z|, ?"value":)' % MAX_KEY_BYTES
 ).match
 
 
@@ -106,6 +106,11 @@ def direct_slot(line: bytes) -> DirectSlot | None:
     if takes_value is (closed is not None):
         return None
     key = key_json[1:-1]
+    if not key.isascii():
+        try:
+            key.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
     slot = DirectSlot(operation, key, key)
     if takes_value:
         line = line.rstrip()

@@ -364,7 +364,8 @@ def _with_value(result: Any) -> bytes:
 def _member(flags: int, value: bytes) -> bytes:
     declared = format_of(flags)
     if declared in (JSON, None) and is_json(value):
-        if b"\n" in value or b"\r" in value:
+        # find() looks at bytes much faster than "in" does.
+        if value.find(b"\n") >= 0 or value.find(b"\r") >= 0:
             # In JSON a line end is a blank; in the answer it would end the line.
             value = value.replace(b"\n", b" ").replace(b"\r", b" ")
         return b'"value":' + value

@@ -35,6 +35,8 @@ USUAL = (
     b'{"op":"add","key":"k","value": 1.50 }\r',
     b'{"op":"replace","key":"k","value":null}',
     b'{"op":"set","key":"%b","value":1}' % (b"x" * 250),
+    b'{"op":"get","key":"%b"}' % ("é" * 125).encode(),
+    b'{"op":"get","key":"%b"}' % "\x7f\x85\u2028\U0001f600".encode(),
 )
 UNUSUAL = (
     b"",
@@ -44,11 +46,14 @@ UNUSUAL = (
     b'{"op":"get","key":""}',
     b'{"op":"get","key":"%b"}' % (b"x" * 251),
     b'{"op":"get","key":"\\u0041"}',
-    b'{"op":"get","key":"\xc3\xa9"}',
+    b'{"op":"get","key":"\xe9"}',
+    b'{"op":"get","key":"\xed\xa0\x80"}',
+    b'{"op":"get","key":"%b"}' % ("é" * 126).encode(),
     b'{"op":"get","key":"a\x01"}',
     b'{"op":"get","key":"k","ttl":5}',
     b'{"op":"get","key":"k"}}',
     b'{"op":"get","key":"k"}x',
+    b'{"op":"get","key":"k"}\x0b',
     b'{"op":"get","key":"k","value":1}',
     b'{"op":"set","key":"k"}',
     b'{"op":"set","key":"k","value":}',
@@ -308,7 +313,7 @@ class Work(DirectCase):
     def test_calls_a_document(self) -> None:
         """From the body to the driver, and from its result to the answer."""
         for most, line, outcome in (
-            (31, b'{"op":"set","key":"k","value":{"text":"%b"}}\n' % (b"x" * 1000), Answer()),
-            (32, b'{"op":"get","key":"k"}\n', Answer(b'{"text":"%b"}' % (b"x" * 1000))),
+            (33, b'{"op":"set","key":"k","value":{"text":"%b"}}\n' % (b"x" * 1000), Answer()),
+            (35, b'{"op":"get","key":"k"}\n', Answer(b'{"text":"%b"}' % (b"x" * 1000))),
         ):
             self.assertLessEqual(self.calls(line, outcome), most, line[:20])
