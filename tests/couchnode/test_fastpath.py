@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from struct import pack
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +18,7 @@ from couchnode.bucket import NodeBucket
 from couchnode.item import Item
 from couchnode.kvserver import KeyValueConnection, KeyValueFactory
 from couchnode.storage import MemoryStore
+from tests import work
 from tests.couchnode.nodes import UUID, StubNode
 from tests.couchnode.stores import ManualStore
 from tests.couchnode.test_kvserver import InMemoryCase
@@ -358,23 +357,6 @@ class SameAnswers(InMemoryCase):
         self.assertEqual(len(self.answers()), 10)
 
 
-def python_calls(run: Callable[[], None]) -> int:
-    """Return how many functions, of Python and of C, ``run`` calls."""
-    count = 0
-
-    def note(frame: Any, event: str, argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
-    return count
-
-
 class Work(InMemoryCase):
     """How much is done for a request, told in calls: the same number on every machine."""
 
@@ -382,7 +364,7 @@ class Work(InMemoryCase):
         """Return the calls that one more request of a chunk costs."""
         connection: KeyValueConnection = self.connection
         connection.dataReceived(request * 2)
-        few, many = (python_calls(lambda n=n: connection.dataReceived(request * n)) for n in (100, 1100))
+        few, many = (work.calls(lambda n=n: connection.dataReceived(request * n)) for n in (100, 1100))
         self.answers()
         return (many - few) / 1000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from hypothesis import given
@@ -21,6 +20,7 @@ from gateway.batch import Batch
 from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Operation, read_operation
 from gateway.limits import Budget, Limits
+from tests import work
 from tests.gateway.support import Answer, error
 from txcouchbase.calls import Call
 from txcouchbase.connection import Connection
@@ -292,22 +292,15 @@ class Work(DirectCase):
     def calls(self, line: bytes, outcome: Any) -> float:
         """Return how many functions, of Python and of C, one more line of a batch costs the gateway."""
         counts = []
-        count = 0
-
-        def note(frame: Any, event: str, argument: Any) -> None:
-            nonlocal count
-            count += event in ("call", "c_call")
-
         for lines in (100, 900):
-            data, count, before = line * lines, 0, sys.getprofile()
-            sys.setprofile(note)
-            try:
+            data = line * lines
+
+            def run(data: bytes = data) -> None:
                 self.batch.body_received(data)
                 self.connection.end(outcome)
                 self.clock.advance(0)
-            finally:
-                sys.setprofile(before)
-            counts.append(count)
+
+            counts.append(work.calls(run))
         return (counts[1] - counts[0]) / 800
 
     def test_calls_a_document(self) -> None:

@@ -1,0 +1,116 @@
+"""What a GET and a PUT cost the gateway, from the bytes of the request to those of the answer.
+
+Counted in calls and bytecode, so a busy machine changes nothing; the limits are a little above what was
+counted when they were written. Above its limit, somebody has put something in the way of every request; lower
+it with every improvement.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+
+from gateway.app import Gateway
+from gateway.connection import GatewayConnection
+from gateway.credentials import Authorizer, ServiceAccount
+from gateway.http.factory import ChannelFactory
+from gateway.limits import Limits
+from gateway.plugins.metrics import Metrics
+from gateway.pool import ConnectionPool
+from tests import work
+from tests.gateway.support import SECRET, Transport, basic, passthrough, raw_request, read_reply
+from tests.txcouchbase.memory import STORED, MemoryTestCase
+
+PATH = "/v1/buckets/b/documents/key-17"
+CLIENT = {"User-Agent": "curl/8.5.0", "Accept": "*/*"}
+JSON = {"Content-Type": "application/json"}
+
+CLIENTS = 32
+"""Connections that ask in the same turn, so that what is done once a turn is shared as it is under load."""
+
+# Request -> calls, then bytecode instructions on CPython 3.11.
+LIMITS = {
+    "GET": (104, 1660),
+    "GET with credentials": (112, 1740),
+    "PUT": (118, 1800),
+}
+
+
+class HotPathTests(MemoryTestCase):
+    """The whole way, with every feature on and nothing left out but sockets."""
+
+    def open(self, authorizer: Authorizer | None = None) -> list[Transport]:
+        """Return clients of a gateway whose connection to the cluster is up."""
+        connection = self.connect(GatewayConnection)
+        pool = ConnectionPool(lambda *_: connection, self.clock)
+        gateway = Gateway(
+            authorizer or ServiceAccount("service", "secret", SECRET),
+            pool,
+            self.clock,
+            now=self.clock.seconds,
+            limits=Limits(),
+            is_ready=lambda: None,  # type: ignore[arg-type, return-value]
+            plugins=[Metrics()],
+        )
+        self.factory = ChannelFactory(gateway, self.clock)
+        clients = []
+        for _ in range(CLIENTS):
+            transport = Transport()
+            transport.protocol = self.factory.buildProtocol(None)
+            transport.protocol.makeConnection(transport)
+            clients.append(transport)
+        return clients
+
+    def cost(
+        self, unit: Callable[[Callable[[], object]], int], clients: list[Transport], request: bytes
+    ) -> int:
+        """Count what a request of each client costs: when it arrives, when the turn ends, when nodes
+        answer."""
+
+        def arrive() -> None:
+            for client in clients:
+                client.protocol.dataReceived(request)
+
+        counted = unit(arrive) + unit(lambda: self.clock.advance(0))
+        # What the node does is not counted.
+        answers = self.node.answers()
+        return counted + unit(lambda: self.node.protocol.dataReceived(answers))
+
+    def check(self, name: str, request: bytes, authorizer: Authorizer | None = None) -> None:
+        """Compare what a request costs with its limits."""
+        clients = self.open(authorizer)
+        for client in clients:
+            # The first request of all opens the pool's connection, and fills what is remembered.
+            client.protocol.dataReceived(request)
+            self.carry_out()
+            self.carry_out()
+        gc.disable()
+        try:
+            for unit, most in zip((work.calls, work.instructions), LIMITS[name], strict=True):
+                if unit is work.instructions and sys.version_info[:2] != (3, 11):
+                    continue
+                for client in clients:
+                    client.clear()
+                each = self.cost(unit, clients, request) / CLIENTS
+                for client in clients:
+                    reply, rest = read_reply(client.value())
+                    self.assertEqual((reply.status, rest), (200, b""))
+                self.assertLessEqual(each, most, f"{unit.__name__} for each {name}")
+                # A limit far above what is counted would guard nothing.
+                self.assertGreater(each, most * 0, f"{unit.__name__} for each {name}")
+        finally:
+            gc.enable()
+
+    def test_get(self) -> None:
+        """A document read."""
+        self.check("GET", raw_request("GET", PATH, headers=CLIENT))
+
+    def test_get_with_credentials(self) -> None:
+        """A document read by a caller who proves himself."""
+        headers = {**CLIENT, **basic("user", "password")}
+        self.check("GET with credentials", raw_request("GET", PATH, headers=headers), passthrough())
+
+    def test_put(self) -> None:
+        """A document stored."""
+        self.check("PUT", raw_request("PUT", PATH, STORED, {**CLIENT, **JSON}))
