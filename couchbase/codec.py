@@ -119,7 +119,7 @@ class Codec:
     @transcoder.setter
     def transcoder(self, value: Any) -> None:
         self._transcoder = value or None
-        self._choose_decoder()
+        self._choose()
 
     @property
     def data_passthrough(self) -> bool:
@@ -129,7 +129,7 @@ class Codec:
     @data_passthrough.setter
     def data_passthrough(self, value: Any) -> None:
         self._data_passthrough = _flag("data_passthrough", value)
-        self._choose_decoder()
+        self._choose()
 
     # --- keys and values -------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Codec:
         check_key_length(encoded)
         return encoded
 
-    def _choose_decoder(self) -> None:
+    def _choose(self) -> None:
         transcoder = self._transcoder
         # Read by every operation, so not left to the class.
         self._request_type = type(self)._request_type
