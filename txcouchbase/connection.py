@@ -561,7 +561,7 @@ class Connection(TxAsyncConnection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not self.connected:
-            # In the way only until then. The reference is weak, so that this makes no cycle. By way of setattr:
+            # In the way only until then. The reference is weak, so that this makes no cycle. And setattr:
             # CPython 3.11 looks attributes up three times as long once the dict itself was asked for.
             for name in _EARLY:
                 setattr(self, name, partial(_early, weakref.ref(self), getattr(type(self), name)))
