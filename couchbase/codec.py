@@ -119,7 +119,7 @@ class Codec:
     @transcoder.setter
     def transcoder(self, value: Any) -> None:
         self._transcoder = value or None
-        self._choose_decoder()
+        self._choose()
 
     @property
     def data_passthrough(self) -> bool:
@@ -129,7 +129,7 @@ class Codec:
     @data_passthrough.setter
     def data_passthrough(self, value: Any) -> None:
         self._data_passthrough = _flag("data_passthrough", value)
-        self._choose_decoder()
+        self._choose()
 
     # --- keys and values -------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Codec:
         check_key_length(encoded)
         return encoded
 
-    def _choose_decoder(self) -> None:
+    def _choose(self) -> None:
         transcoder = self._transcoder
         # Read by every operation, so not left to the class.
         self._request_type = type(self)._request_type
@@ -183,12 +183,13 @@ class Codec:
 
     def _request(self, operation: Operation, key: Any) -> Any:
         kind = type(key)
+        make = self._request_type
         # The common case first: a short text (or, raw, short bytes) is all that most programs ever pass.
         if kind is self._key_type and key and len(key) <= SHORT_KEY:
             if kind is bytes:
-                return self._request_type(operation, key, key)
+                return make(operation, key, key)
             try:
-                return self._request_type(operation, key, key.encode())
+                return make(operation, key, key.encode())
             except UnicodeEncodeError:
                 pass  # Refused below, in the SDK's words.
         if kind is ItemTarget:
@@ -196,7 +197,7 @@ class Codec:
         encoded = self._encode_key(key)
         if not self._keys_as_given:
             key = self._result_key(encoded)
-        return self._request_type(operation, key, encoded)
+        return make(operation, key, encoded)
 
     def _members(
         self, operation: Operation, keys: Sequence[Any], quiet: bool, decode_value: Any

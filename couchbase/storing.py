@@ -204,7 +204,8 @@ class StoreCommands(Codec):
             format = self._default_format
         elif self._transcoder is None:
             check_format(format)
-        request.value, flags = self._encode_value(value, format)
+        encode = self._encode_value
+        request.value, flags = encode(value, format)
         request.extras = store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
         if cas != 0:
             request.cas = arguments.check_cas(cas)

@@ -154,7 +154,8 @@ class AsyncCall(Call):
         if result._rc:
             answer.all_ok = 0
         try:
-            answer.callback(result)
+            callback = answer.callback
+            callback(result)
         except AttributeError:
             report_unset(answer)
         except Exception:  # noqa: BLE001 - a program's callback must not end the connection

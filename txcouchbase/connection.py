@@ -561,15 +561,17 @@ class Connection(TxAsyncConnection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not self.connected:
-            # In the way only until then. The reference is weak, so that this makes no cycle.
+            # In the way only until then. The reference is weak, so that this makes no cycle. And setattr:
+            # CPython 3.11 looks attributes up three times as long once the dict itself was asked for.
             for name in _EARLY:
-                self.__dict__[name] = partial(_early, weakref.ref(self), getattr(type(self), name))
+                setattr(self, name, partial(_early, weakref.ref(self), getattr(type(self), name)))
 
     def _told(self, error: BaseException | None) -> None:
         super()._told(error)
         if error is None:
             for name in _EARLY:
-                self.__dict__.pop(name, None)
+                if name in vars(self):
+                    delattr(self, name)
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         answer: Deferred[Any] = Deferred(request.cancelled)

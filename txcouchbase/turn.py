@@ -122,7 +122,8 @@ class Turn:
                     protocol.opaque = opaque
                 protocol = owner
                 if owner is None or parked or len(owner.pending) >= MAX_PENDING:
-                    protocol = None
+                    # No room, so that the next one comes here again, whoever its owner is.
+                    protocol, room = None, 0
                     if owner is None or parked:
                         self._submit(call)
                     else:

@@ -2,7 +2,7 @@
 
 import json
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -83,11 +83,15 @@ class MemoryNode:
 class MemoryTestCase(SynchronousTestCase):
     """Connects to nodes in memory: ``nodes`` by port, the first of them ``node``."""
 
-    def connect(self, cls, count=1, **options):
-        """Return a connection that is up, to a cluster of ``count`` nodes."""
+    def connect(self, cls, count=1, unreachable=(), **options):
+        """Return a connection that is up, to a cluster of ``count`` nodes.
+
+        :param unreachable: indexes of nodes to which connecting does not end.
+        """
         self.nodes = {}
         for port in range(FIRST_PORT, FIRST_PORT + count):
             self.nodes[port] = MemoryNode(port, self.nodes)
+            self.nodes[port].reachable = port - FIRST_PORT not in unreachable
         self.node = self.nodes[FIRST_PORT]
         self.clock = clock = Clock()
         clock.callFromThread = lambda function, *arguments: clock.callLater(0, function, *arguments)
@@ -102,6 +106,8 @@ class MemoryTestCase(SynchronousTestCase):
 
     @staticmethod
     def _connect(node, protocol):
+        if not node.reachable:
+            return Deferred()
         node.protocol = protocol
         protocol.makeConnection(node.transport)
         return succeed(protocol)

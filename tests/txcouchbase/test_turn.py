@@ -72,6 +72,28 @@ class TurnTests(MemoryTestCase):
         self.carry_out()
         self.assertEqual((len(first.seen), len(second.seen)), (len(of_first) * 2, len(of_first)))
 
+    def test_a_node_that_is_out_of_reach(self):
+        """What is for it waits; what is for the others leaves, wherever it stands among it."""
+        for index in (1, 2):
+            connection = self.connect(Connection, count=3, unreachable=(index,))
+            keys = [str(number) for number in range(60)]
+            owners = {key: vbucket_of(key.encode(), VBUCKETS) % 3 for key in keys}
+            given = {key: connection.get(key) for key in keys}
+            self.carry_out()
+            self.carry_out()
+            for key, deferred in given.items():
+                if owners[key] == index:
+                    self.assertNoResult(deferred)
+                else:
+                    self.assertEqual(self.successResultOf(deferred).key, key)
+            for owner, node in enumerate(self.nodes.values()):
+                wanted = [key for key in keys if owners[key] == owner != index]
+                self.assertEqual([frame.key.decode() for frame in node.seen], wanted)
+            connection._close()
+            for key in keys:
+                if owners[key] == index:
+                    self.failureResultOf(given[key], ClientTemporaryFailError)
+
     def test_time_begins_when_it_leaves(self):
         """However long the turn takes that an operation is given in, it never ends early."""
         connection = self.connect(Connection, timeout=1.0)
