@@ -86,7 +86,7 @@ types: $(INSTALLED)
 
 bench: $(INSTALLED) interop
 	@test ! -x $(INTEROP_VENV)/bin/python || $(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt
-	@for name in client guide gateway batch memory views; do \
+	@for name in client guide gateway workers batch memory views; do \
 		echo "== bench/$$name.py"; $(BIN)/python -m bench.$$name || exit 1; done
 
 # The samples of README.md and docs/ are what these commands print; a test compares them.
