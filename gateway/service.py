@@ -84,12 +84,13 @@ class Embedded:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._node: EmbeddedNode | None = None
+        self.node: EmbeddedNode | None = None
+        """The node, from the start to the stop."""
 
     @inlineCallbacks
     def start(self) -> Any:
         """Start it; fires with the connection string, or fails with what hinders it."""
-        node = self._node = make_node(self._settings)
+        node = self.node = make_node(self._settings)
         yield node.start()
         self.log.info(
             "embedded node: {cluster}, REST {urls}, data in {data}",
@@ -102,7 +103,7 @@ class Embedded:
     @inlineCallbacks
     def stop(self) -> Any:
         """Stop it; fires when its data is flushed."""
-        node, self._node = self._node, None
+        node, self.node = self.node, None
         if node is not None:
             yield node.stop()
 
@@ -131,7 +132,7 @@ class GatewayService(Serving):
         self.setName("couchgateway")
         self._on_failure = on_failure
         self._hangup = hangup
-        self._node = Embedded(settings) if settings.cluster is None else None
+        self._embedded = Embedded(settings) if settings.cluster is None else None
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -149,11 +150,11 @@ class GatewayService(Serving):
         super().startService()
         if self._hangup is not None:
             self._hangup.start(self._reload)
-        if self._node is None:
+        if self._embedded is None:
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
             self._has_cluster(None)
             return
-        starting: Deferred[Any] = maybeDeferred(self._node.start)
+        starting: Deferred[Any] = maybeDeferred(self._embedded.start)
         starting.addCallbacks(self._has_cluster, self._node_failed)
 
     def _has_cluster(self, connection_string: str | None) -> None:
@@ -179,5 +180,5 @@ class GatewayService(Serving):
         if self._hangup is not None:
             self._hangup.stop()
         yield super().stopService()
-        if self._node is not None:
-            yield self._node.stop()
+        if self._embedded is not None:
+            yield self._embedded.stop()

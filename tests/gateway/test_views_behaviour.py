@@ -281,7 +281,7 @@ class ViewBehaviourTests(GatewayTestCase):
 
     def end_engine(self, stream: Any) -> None:
         """The process that has the index dies."""
-        os.kill(self.service._node._views._worker.pid, signal.SIGKILL)
+        os.kill(self.service._embedded.node._views._worker.pid, signal.SIGKILL)
 
 
 class ViewAccessTests(GatewayTestCase):
