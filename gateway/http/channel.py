@@ -45,6 +45,7 @@ _CR = 13
 # A head up to this size cannot have more headers than are allowed.
 _FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 @implementer(IPushProducer)
@@ -176,8 +177,8 @@ class HTTPChannel(Protocol):
             data = self._head + data
             self._head = b""
         # Some clients send an empty line behind a body (RFC 9112 2.2).
-        while data.startswith(b"\r\n"):
-            data, start = data[2:], 0
+        if data.startswith(b"\r\n"):
+            data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
         end = data.find(_END, start) + 4
         if end < 4:
             self._keep_head(data)

@@ -178,6 +178,15 @@ class ConnectionTests(WebTestCase):
             self.assertEqual(read_reply(rest)[0].status, 200)
             self.assertTrue(client.connected)
 
+    def test_empty_lines(self) -> None:
+        """Before a request they are passed over, however many, at no more cost than other bytes."""
+        client = self.site.client()
+        for _ in range(200):
+            self.site.send(client, b"\r\n" * 2**15)
+        for byte in b"\r\n\r\n" + raw_request("GET", "/health"):
+            self.site.send(client, bytes([byte]))
+        self.assertEqual(read_reply(client.value())[0].status, 200)
+
     def test_request_id_is_taken_over(self) -> None:
         """A well-formed X-Request-Id of the client is used; another is not."""
         self.assertEqual(
