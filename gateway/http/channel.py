@@ -77,8 +77,6 @@ class HTTPChannel(Protocol):
     _is_tcp = False
     # Of the body that is being read: bytes to come, ``None`` for a chunked one.
     _left: int | None = 0
-    _tail = b""
-    _overhead = 0
     _reads_body = False
 
     def __init__(self, factory: ChannelFactory) -> None:
@@ -243,9 +241,7 @@ class HTTPChannel(Protocol):
                 return b""
         elif isinstance(coding, bytes) and coding.lower() == b"chunked":
             self._left = None
-            self._chunks = ChunkReader()
-            self._tail = b""
-            self._overhead = 0
+            self._chunks = ChunkReader(self._max_headers)
         else:
             raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
         self._reads_body = True
@@ -270,21 +266,16 @@ class HTTPChannel(Protocol):
         return data[left:]
 
     def _read_chunks(self, data: bytes) -> bytes:
-        cut = self._boundary(data)
         chunks, exchange = self._chunks, self._exchange
         assert chunks is not None and exchange is not None
-        self._overhead += cut
-        part = chunks.read(data[:cut] if cut < len(data) else data)
+        part, end = chunks.read(data)
         if part:
-            self._overhead = 0
             exchange.body_part(part)
-        elif self._overhead > self._max_headers:
-            raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
         if chunks.is_complete:
             chunks.close()
             self._chunks = None
             self._end_body(exchange)
-        return data[cut:]
+        return data[end:]
 
     def _end_body(self, exchange: Exchange) -> None:
         self._reads_body = False
@@ -292,20 +283,6 @@ class HTTPChannel(Protocol):
             if self.phase == BODY:
                 self.phase = HANDLING
             exchange.body_end()
-
-    def _boundary(self, data: bytes) -> int:
-        """Return up to where ``data`` can belong to a chunked body.
-
-        A message ends with an empty line, so nothing behind one is given to the parser before it is known
-        whether the message ended there.
-        """
-        tail = self._tail
-        cut = (tail + data[:3]).find(_END) + 4 - len(tail)
-        if cut < 1 or (tail + data[:3]).find(_END) < 0:
-            found = data.find(_END)
-            cut = found + 4 if found >= 0 else len(data)
-        self._tail = (tail + data[:cut])[-3:]
-        return cut
 
     # -- what exchanges ask for
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from gateway.errors import Refusal
+
 __all__ = [
     "METHODS",
     "REQUEST_LINE",
@@ -30,6 +32,7 @@ REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n"
 """The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``."""
 
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
+_END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
@@ -116,30 +119,58 @@ class ChunkReader:
 
     Extensions of chunks are passed over, and so are trailers: what comes behind a body must not change what
     the request was judged by.
+
+    :param max_overhead: bytes that extensions and trailers may have.
     """
 
-    __slots__ = ("_parser", "_parts", "is_complete")
+    __slots__ = ("_max_overhead", "_overhead", "_parser", "_parts", "_tail", "is_complete")
 
-    def __init__(self) -> None:
+    def __init__(self, max_overhead: int) -> None:
+        self._max_overhead = max_overhead
+        self._overhead = 0
+        self._tail = b""
         self._parts: list[bytes] = []
         self.is_complete = False
         self._parser = HttpRequestParser(self)
         self._parser.feed_data(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
-    def read(self, data: bytes) -> bytes:
-        """Return what ``data`` has of the body.
+    def read(self, data: bytes) -> tuple[bytes, int]:
+        """Return what ``data`` has of the body, and where in it the chunks end, or end for now.
 
-        :param data: nothing of it is behind the body's end.
         :raises Malformed: the chunks are broken.
+        :raises Refusal: 431, extensions or trailers are too long.
         """
         try:
-            self._parser.feed_data(data)
+            end = self._feed(data)
         except HttpParserError as error:
             raise _malformed(error) from None
         parts = self._parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
+        # What sizes, line ends and a signature of each chunk take is allowed to a body of any length.
+        allowed = 16 * len(parts) + 2 * len(body)
         parts.clear()
-        return body
+        self._overhead = max(0, self._overhead + end - len(body) - allowed)
+        if self._overhead > self._max_overhead:
+            raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
+        return body, end
+
+    def _feed(self, data: bytes) -> int:
+        # A message ends with an empty line, so nothing behind one is given to the parser before it is known
+        # whether the message ended there.
+        view = memoryview(data)
+        start = 0
+        while start < len(data) and not self.is_complete:
+            tail = self._tail
+            found = (tail + data[start : start + 3]).find(_END)
+            if found >= 0:
+                end = start + found + len(_END) - len(tail)
+            else:
+                found = data.find(_END, start)
+                end = found + len(_END) if found >= 0 else len(data)
+            self._tail = (tail + data[max(start, end - 3) : end])[-3:]
+            self._parser.feed_data(view[start:end])
+            start = end
+        return start
 
     def close(self) -> None:
         """Let go of the parser, which refers to this object."""

@@ -339,6 +339,39 @@ class BodyTests(WebTestCase):
         reply, rest = read_reply(client.value())
         self.assertEqual((reply.status, read_reply(rest)[0].status), (413, 200))
 
+    def test_too_long_extensions_and_trailers(self) -> None:
+        """Refused in whatever pieces they come, and also if bytes of the body are strewn in."""
+        head = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        for body in (
+            b"1;" + b"e" * 20000 + b"\r\nx\r\n0\r\n\r\n",
+            b"1\r\nx\r\n0\r\nT: " + b"e" * 20000 + b"\r\n\r\n",
+            b"1\r\nx\r\n0\r\n" + b"T: e\r\n" * 5000 + b"\r\n",
+            (b"1;" + b"e" * 1000 + b"\r\nx\r\n") * 20 + b"0\r\n\r\n",
+        ):
+            for size in (len(body), 1000, 1):
+                client = self.site.client()
+                self.site.send(client, head)
+                for start in range(0, len(body), size):
+                    self.site.send(client, body[start : start + size])
+                reply = read_reply(client.value())[0]
+                self.assertEqual((reply.status, reply.json()["code"]), (431, "HeadersTooLarge"), (body, size))
+                self.assertEqual(self.site.calls, [])
+
+    def test_small_chunks(self) -> None:
+        """A body may come in chunks of one byte each, and may consist of ends of messages."""
+        site = Site({"set": Answer()})
+        head = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        for body, chunk in ((b"x" * 10000, 1), (b"\r\n" * 40000, 80000), (b"0\r\n\r\n" * 200, 7)):
+            chunks = [body[start : start + chunk] for start in range(0, len(body), chunk)]
+            coded = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks) + b"0\r\n\r\n"
+            for size in (len(coded), 1000, 3):
+                client = site.client()
+                site.send(client, head)
+                for start in range(0, len(coded), size):
+                    site.send(client, coded[start : start + size])
+                self.assertEqual(read_reply(client.value())[0].status, 200)
+                self.assertEqual(site.calls[-1][1][1], body)
+
     def test_exactly_the_limit(self) -> None:
         """A body of exactly the limit is taken, by either coding."""
         site = Site({"set": Answer()}, limits=Limits(max_body=4))
