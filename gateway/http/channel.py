@@ -176,7 +176,7 @@ class HTTPChannel(Protocol):
             self._head = b""
         # Some clients send an empty line behind a body (RFC 9112 2.2).
         if data.startswith(b"\r\n"):
-            data, start = _EMPTY_LINES.sub(b"", data, 1), 0
+            data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
         end = data.find(_END, start) + 4
         if end < 4:
             self._keep_head(data)

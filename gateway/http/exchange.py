@@ -182,10 +182,15 @@ class Exchange(Request):
         elif length is None or self._reserve(length):
             self._continue()
 
+    @property
+    def _waits_to_be_asked(self) -> bool:
+        """Whether the client sends its body only when it is asked to (RFC 9110 10.1.1)."""
+        expected = self.headers.get(b"expect")
+        return isinstance(expected, bytes) and expected.lower() == b"100-continue" and self.is_1_1
+
     def _continue(self) -> None:
         """Ask for a body that is wanted."""
-        expected = self.headers.get(b"expect")
-        if expected is not None and not isinstance(expected, list) and expected.lower() == b"100-continue":
+        if self._waits_to_be_asked:
             self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def body_part(self, data: bytes) -> None:
@@ -233,6 +238,10 @@ class Exchange(Request):
         self._body = []
         self.body_too_large = too_large
         if self._length is None or self._length - self._body_bytes > DRAINED_BYTES:
+            self.keep_alive = False
+        elif not self._body_bytes and self._waits_to_be_asked:
+            # Nobody can tell whether it will send the body nevertheless: its next request must not be taken
+            # for that.
             self.keep_alive = False
         application = self._channel.factory.application
         if refusal is not None:

@@ -134,7 +134,8 @@ class Gate:
                 # Nearly always.
                 try:
                     why = descriptor.doRead()
-                except Exception as error:  # noqa: BLE001  # a protocol's fault ends its connection only
+                except BaseException as error:  # noqa: BLE001  # as in a reactor, also of sys.exit()
+                    # A protocol's fault ends its connection only.
                     self._log.failure("reading from {descriptor} failed", descriptor=descriptor)
                     why = error
                 if why is not None:
@@ -158,20 +159,24 @@ class Gate:
                     why = descriptor.doWrite()
                 if why is None and descriptor.fileno() not in (fd, -1):
                     why = ConnectionFdescWentAway("the descriptor is another one")
-            except Exception as error:  # noqa: BLE001  # as above
+            except BaseException as error:  # noqa: BLE001  # as above
                 self._log.failure("an event of {descriptor} failed", descriptor=descriptor)
                 why = error
         if why is not None:
             self._disconnect(descriptor, why, is_read=is_read)
 
-    def _disconnect(self, descriptor: Any, why: Exception, *, is_read: bool) -> None:
-        self.ignore(descriptor, _IN)
-        if is_read and isinstance(why, ConnectionDone) and hasattr(descriptor, "readConnectionLost"):
-            # The client may have closed its half only.
-            descriptor.readConnectionLost(Failure(why))
-        else:
-            self.ignore(descriptor, _OUT)
-            descriptor.connectionLost(Failure(why))
+    def _disconnect(self, descriptor: Any, why: BaseException, *, is_read: bool) -> None:
+        # An error that got out of here would be the gate's own, for which the reactor ends all connections.
+        try:
+            self.ignore(descriptor, _IN)
+            if is_read and isinstance(why, ConnectionDone) and hasattr(descriptor, "readConnectionLost"):
+                # The client may have closed its half only.
+                descriptor.readConnectionLost(Failure(why))
+            else:
+                self.ignore(descriptor, _OUT)
+                descriptor.connectionLost(Failure(why))
+        except BaseException:  # noqa: BLE001  # as above
+            self._log.failure("the end of {descriptor} failed", descriptor=descriptor)
 
     def logPrefix(self) -> str:
         """Return what log entries of this reader begin with."""
@@ -179,10 +184,9 @@ class Gate:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends, and everything with it."""
+        assert reason.value is not None
         for descriptor in list(self._watched.values()):
-            self.ignore(descriptor, _IN)
-            self.ignore(descriptor, _OUT)
-            descriptor.connectionLost(reason)
+            self._disconnect(descriptor, reason.value, is_read=False)
 
 
 class _Watch:

@@ -405,6 +405,30 @@ class BodyTests(WebTestCase):
         self.site.send(client, head.encode())
         self.assertEqual(client.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def test_100_continue_is_for_http_1_1(self) -> None:
+        """A client of HTTP/1.0 cannot mean it."""
+        client = self.site.client()
+        self.site.send(
+            client, f"PUT {DOCUMENT} HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode()
+        )
+        self.assertEqual(client.value(), b"")
+
+    def test_refused_without_100_continue(self) -> None:
+        """The connection ends: what comes next may be the body, or the next request, which must not be taken
+        for it."""
+        site = Site(limits=Limits(max_body=2))
+        for path, status in (("/no", 404), (DOCUMENT, 413)):
+            client = site.client()
+            site.send(
+                client,
+                f"PUT {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode(),
+            )
+            reply, rest = read_reply(client.value())
+            self.assertEqual((reply.status, reply.header("Connection"), rest), (status, "close", b""))
+            client.clear()
+            site.send(client, raw_request("GET", "/health"))
+            self.assertEqual((client.value(), client.connected), (b"", False))
+
 
 class StreamTests(WebTestCase):
     """Bodies handed over as they arrive, and bodies produced."""
