@@ -117,7 +117,7 @@ class HTTPChannel(Protocol):
             return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
-            if 3 < end <= self._max_headers and not self._head and data[0] != _CR and not self.is_stalled:
+            if 3 < end <= self._max_headers and not self._head and data[0] != _CR:
                 # A whole head, as nearly always.
                 try:
                     if end == len(data):

@@ -421,7 +421,7 @@ class BodyTests(WebTestCase):
             client = site.client()
             site.send(
                 client,
-                f"PUT {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode(),
+                f"PUT {path} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode(),
             )
             reply, rest = read_reply(client.value())
             self.assertEqual((reply.status, reply.header("Connection"), rest), (status, "close", b""))
