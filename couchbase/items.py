@@ -246,4 +246,4 @@ def filling(operation: Operation, item: Any) -> Operation:
         _RC.__set__(item, code)
         return item
 
-    return operation._replace(decode=into_item, result=failed)  # type: ignore[arg-type]
+    return Operation(operation.name, operation.opcode, operation.mutates, failed, into_item)

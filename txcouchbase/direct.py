@@ -32,8 +32,8 @@ class Receiver(Protocol):
 class DirectCall(Call):
     """An operation under way; set :attr:`receiver` before control returns to the reactor.
 
-    ``abandon`` gives it up: its receiver is told nothing any more. A mutation already sent may still be
-    carried out. It can be called at any time, and again.
+    :meth:`txcouchbase.calls.Call.abandon` gives it up: its receiver is told nothing any more. A mutation
+    already sent may still be carried out. It can be called at any time, and again.
     """
 
     __slots__ = ("receiver",)

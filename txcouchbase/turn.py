@@ -149,17 +149,17 @@ class Turn:
                 before, more = len(framing), len(extras)
                 body = before + more + size + len(value)
                 size |= before << 8
-                add(pack(0x08, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
+                add(pack(0x08, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas))
                 add(framing + extras + key)
                 add(value)
             elif extras or value:
                 more = len(extras)
                 body = size + more + len(value)
-                add(pack(0x80, call.operation[1], size, more, 0, vbucket, body, opaque, call.cas))
+                add(pack(0x80, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas))
                 add(extras + key)
                 add(value)
             else:
-                add(pack(0x80, call.operation[1], size, 0, 0, vbucket, size, opaque, call.cas))
+                add(pack(0x80, call.operation.opcode, size, 0, 0, vbucket, size, opaque, call.cas))
                 add(key)
         if protocol is not None:
             protocol.opaque = opaque

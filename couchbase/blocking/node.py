@@ -110,7 +110,7 @@ class Node:
             out.append(
                 HEADER.pack(
                     0x80,
-                    call.operation[1],
+                    call.operation.opcode,
                     size,
                     more,
                     0,

@@ -83,7 +83,7 @@ class AnswerReader:
                 add(frame)
             else:
                 try:
-                    result = call.operation[4](call, cas, data, begin, begin + extras_length, end)
+                    result = call.operation.decode(call, cas, data, begin, begin + extras_length, end)
                 except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
                     add(None)
                     add(Undecodable(call, error))
