@@ -89,32 +89,15 @@ class LifeTests(WorkersTestCase):
             client.sendall(
                 b"PUT " + (DOCUMENT + "slow").encode() + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1"
             )
-            yield self.accepted(url, 1)
+            yield self.until_metrics(url, "couchgateway_client_connections", 2)
             self.running.signal("TERM")
             yield self.until(lambda: is_refused(port))
             client.sendall(b"2")
-            client.setblocking(False)
-            answer = b""
-
-            def is_answered() -> bool:
-                nonlocal answer
-                try:
-                    answer += client.recv(65536)
-                except BlockingIOError:
-                    pass
-                return b"\r\n\r\n" in answer
-
-            yield self.until(is_answered)
+            answer = yield self.answer(client)
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
         self.assertIn(b"Connection: close", answer)
         yield self.running.ended
         self.stopped_in_order()
-
-    @inlineCallbacks
-    def accepted(self, url: str, others: int) -> Any:
-        """Wait until the service has so many connections besides the one that asks."""
-        while (yield self.metrics(url))["couchgateway_client_connections"] != others + 1:
-            pass
 
     @inlineCallbacks
     def test_supervisor_is_killed(self) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,40 @@ class RollTests(WorkersTestCase):
         after = yield self.metrics(url)
         self.assertEqual(after[name], len(prefixes))
         self.assertEqual((after["couchgateway_workers"], after["couchgateway_worker_restarts_total"]), (2, 0))
+        yield self.stop()
+
+    @inlineCallbacks
+    def test_idle_connections(self) -> Any:
+        """They outlive their workers' replacement by one answer, which closes them; then those end."""
+        url = yield self.begin()
+        first = self.pids
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        get = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(6)]
+            for client in clients:
+                client.sendall(get)
+                self.assertNotIn(b"Connection: close", (yield self.answer(client)))
+            self.running.signal("HUP")
+            yield self.running.logged("all workers are replaced")
+            self.assertEqual([is_alive(pid) for pid in first], [True, True])
+            for client in clients:
+                client.sendall(get)
+                answer = yield self.answer(client)
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+                self.assertIn(b"Connection: close", answer)
+            yield self.running.logged("that was replaced has ended: exit status 0", 2)
+        yield self.stop()
+
+    @inlineCallbacks
+    def test_drain_seconds(self) -> Any:
+        """A connection that stays idle does not keep its worker for ever."""
+        url = yield self.begin("--drain-seconds", "0.1")
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with socket.create_connection(address), socket.create_connection(address):
+            yield self.until_metrics(url, "couchgateway_client_connections", 3)
+            self.running.signal("HUP")
+            yield self.running.logged("that was replaced has ended: exit status 0", 2)
         yield self.stop()
 
     @inlineCallbacks

@@ -186,12 +186,35 @@ class WorkersTestCase(TestCase):
         return response.code, request_id.partition("-")[0], body
 
     @inlineCallbacks
+    def answer(self, client: socket.socket) -> Any:
+        """Return the head of the next answer on a connection, and what came of its body with it."""
+        client.setblocking(False)
+        answer = b""
+
+        def is_there() -> bool:
+            nonlocal answer
+            try:
+                answer += client.recv(65536)
+            except BlockingIOError:
+                pass
+            return b"\r\n\r\n" in answer
+
+        yield self.until(is_there)
+        return answer
+
+    @inlineCallbacks
     def metrics(self, url: str) -> Any:
         """Return every figure by its name and labels."""
         status, _, body = yield self.fetch("GET", url + "/metrics")
         self.assertEqual(status, 200, body)
         lines = [line.rpartition(" ") for line in body.decode().splitlines() if line[0] != "#"]
         return {name: float(value) for name, _, value in lines}
+
+    @inlineCallbacks
+    def until_metrics(self, url: str, name: str, value: float) -> Any:
+        """Wait until a figure has a value."""
+        while (yield self.metrics(url))[name] != value:
+            pass
 
     @inlineCallbacks
     def stop(self, name: str = "TERM") -> Any:
