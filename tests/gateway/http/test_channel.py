@@ -417,12 +417,10 @@ class BodyTests(WebTestCase):
         """The connection ends: what comes next may be the body, or the next request, which must not be taken
         for it."""
         site = Site(limits=Limits(max_body=2))
+        headers = "Host: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         for path, status in (("/no", 404), (DOCUMENT, 413)):
             client = site.client()
-            site.send(
-                client,
-                f"PUT {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode(),
-            )
+            site.send(client, f"PUT {path} HTTP/1.1\r\n{headers}".encode())
             reply, rest = read_reply(client.value())
             self.assertEqual((reply.status, reply.header("Connection"), rest), (status, "close", b""))
             client.clear()
