@@ -125,6 +125,9 @@ HEADERS = {
     "other letters in a name": line(b"GET /health HTTP/1.1", b"X\xe9: a"),
     "no name": line(b"GET /health HTTP/1.1", b": a"),
     "no colon": line(b"GET /health HTTP/1.1", b"abc"),
+    "no host": b"GET /health HTTP/1.1\r\nX: y\r\n\r\n",
+    "no host for a whole URL": b"GET http://h/health HTTP/1.1\r\nX: y\r\n\r\n",
+    "no header at all": b"GET /health HTTP/1.1\r\n\r\n",
     "two hosts": line(b"GET /health HTTP/1.1", b"Host: h"),
     "two hosts that differ": line(b"GET /health HTTP/1.1", b"HOST: i"),
 }
@@ -228,6 +231,7 @@ SERVED = {
         put(b"Upgrade: h2c", b"Connection: x, upgrade", CHUNKED, body=b"3\r\nabc\r\n0\r\n\r\n"),
         b"abc",
     ),
+    "an empty host": (put(b"Content-Length: 1", body=b"a").replace(b"Host: h", b"Host:"), b"a"),
     "another name for a coding": (put(b"Transfer_Encoding: chunked", b"Content-Length: 1", body=b"a"), b"a"),
     "empty lines before": (b"\r\n\r\n" + put(b"Content-Length: 1", body=b"a"), b"a"),
     "whole URL": (put(b"Content-Length: 1", body=b"a").replace(b"/v1", b"http://other/v1", 1), b"a"),
