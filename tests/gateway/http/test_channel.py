@@ -464,6 +464,17 @@ class StreamTests(WebTestCase):
         self.plugin.stream.deliver_to(self.plugin.reader)
         self.assertEqual(client.producerState, "producing")
 
+    def test_pause_while_early_parts_are_delivered(self) -> None:
+        """A reader that has enough of what came before it is not given more."""
+        client = self.begin()
+        self.site.send(client, b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+        reader = self.plugin.reader
+        reader.body_received = lambda data: self.plugin.stream.pause()  # type: ignore[method-assign]
+        self.plugin.stream.deliver_to(reader)
+        self.assertEqual(client.producerState, "paused")
+        self.plugin.stream.resume()
+        self.assertEqual(client.producerState, "producing")
+
     def test_pause_survives_an_emptied_send_buffer(self) -> None:
         """What resumes writing must not resume a body that was paused."""
         client = self.begin()
