@@ -208,6 +208,8 @@ class HTTPChannel(Protocol):
         if line is not None:
             method, path, query_string = line.groups()
             headers = reader.read(head)
+            if b"host" not in headers:
+                raise _no_host()
             exchange = Exchange(self, METHODS[method], path, query_string or b"", headers)
         else:
             method, target, is_1_1, head = read_unusual_line(head)
@@ -219,6 +221,8 @@ class HTTPChannel(Protocol):
                 if b"transfer-encoding" in headers:
                     # RFC 9112 6.1: somebody on the way may have taken the body for something else.
                     raise Malformed("HTTP/1.0 has no Transfer-Encoding")
+            elif b"host" not in headers:
+                raise _no_host()
         connection = headers.get(b"connection")
         if connection is not None and wants_close(connection):
             exchange.keep_alive = False
@@ -434,6 +438,11 @@ class HTTPChannel(Protocol):
         """Close the connection unless a request is under way."""
         if self._exchange is None and not self._head and not self._unread:
             self.close()
+
+
+def _no_host() -> Malformed:
+    # RFC 9112 3.2: a proxy in front may have taken another request's for this one's.
+    return Malformed("HTTP/1.1 requires a Host header")
 
 
 def _too_large(limit: int) -> Refusal:

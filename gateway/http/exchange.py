@@ -47,6 +47,7 @@ class _Stream:
         self._reader: BodyReader | None = None
         self._early: list[bytes] = []
         self._early_bytes = 0
+        self._is_paused = False
         self._finished = False
         self.lost = False
 
@@ -59,14 +60,16 @@ class _Stream:
             reader.body_lost()
         elif self._finished:
             reader.body_finished()
-        elif self._early_bytes > _READ_AHEAD:
+        elif self._early_bytes > _READ_AHEAD and not self._is_paused:
             self._channel.resume_body()
 
     def pause(self) -> None:
+        self._is_paused = True
         if not self._finished:
             self._channel.pause_body()
 
     def resume(self) -> None:
+        self._is_paused = False
         if not self._finished and not self.lost:
             self._channel.resume_body()
 

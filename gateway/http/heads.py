@@ -33,6 +33,7 @@ REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n"
 """The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``."""
 
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
+_AUTHORITY = re.compile(rb"[^/?#]*")
 _EMPTY_LINE = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
@@ -240,6 +241,7 @@ def _origin_form(target: bytes) -> bytes:
     """Return path and query of a request target, also of one in absolute form (RFC 9112 3.2.2)."""
     if b"://" not in target:
         return target
-    authority_and_path = target.split(b"://", 1)[1]
-    slash = authority_and_path.find(b"/")
-    return authority_and_path[slash:] if slash >= 0 else b"/"
+    rest = target.split(b"://", 1)[1]
+    # The authority ends with the first of these (RFC 3986 3.2); a slash behind a '?' is the query's.
+    path = rest[len(_AUTHORITY.match(rest)[0]) :]  # type: ignore[index]  # it always matches
+    return path if path[:1] == b"/" else b"/" + path

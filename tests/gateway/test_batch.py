@@ -327,7 +327,7 @@ class StreamingTests(SynchronousTestCase):
         held = Held()
         site = Site({"get": held.get}, limits=limits)
         client = site.client()
-        site.send(client, f"POST {BATCH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        site.send(client, f"POST {BATCH} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         return site, held, client
 
     def send(self, site: Site, client: Any, count: int) -> None:
@@ -392,7 +392,7 @@ class StreamingTests(SynchronousTestCase):
         """When the room is used up, large operations are refused and small ones go on, one by one."""
         site, held, client = self.begin(Limits(max_buffered=200_000))
         _, other = site, site.client()
-        site.send(other, f"POST {BATCH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        site.send(other, f"POST {BATCH} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         large = b'{"op":"get","key":"k","x":"' + b"x" * 150_000
         site.send(other, b"%x\r\n%b\r\n" % (len(large), large))
         site.send(client, b"%x\r\n%b\r\n" % (len(large), large))

@@ -169,11 +169,14 @@ class ConnectionTests(WebTestCase):
     def test_close_where_it_means_nothing(self) -> None:
         """In a trailer, or to a proxy: the next request on the connection is served as any other."""
         last = b"0\r\nConnection: close\r\n\r\n"
-        chunked = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + last
-        site = Site({"set": Answer()})
+        chunked = (
+            f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".encode()
+            + last
+        )
+        self.site.answers["set"] = Answer()
         for data in (chunked, raw_request("GET", "/no", headers={"Proxy-Connection": "close"})):
-            client = site.client()
-            site.send(client, data + raw_request("GET", "/health"))
+            client = self.site.client()
+            self.site.send(client, data + raw_request("GET", "/health"))
             rest = read_reply(client.value())[1]
             self.assertEqual(read_reply(rest)[0].status, 200)
             self.assertTrue(client.connected)
@@ -266,9 +269,9 @@ class MalformedTests(WebTestCase):
             b"nonsense\r\n\r\n",
             b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
             b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            b"PUT " + DOCUMENT.encode() + b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"PUT " + DOCUMENT.encode() + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
         ):
             client = self.site.client()
@@ -317,7 +320,9 @@ class BodyTests(WebTestCase):
     def test_too_large_lingers_for_a_while_only(self) -> None:
         """A client that neither sends nor closes is dropped."""
         client = self.site.client()
-        self.site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nContent-Length: {10**12}\r\n\r\n".encode())
+        self.site.send(
+            client, f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nContent-Length: {10**12}\r\n\r\n".encode()
+        )
         self.site.clock.pump([1] * int(LINGER_SECONDS + 2))
         self.assertFalse(client.connected)
 
@@ -325,7 +330,9 @@ class BodyTests(WebTestCase):
         """Counted as it arrives."""
         site = Site(limits=Limits(max_body=10))
         client = site.client()
-        site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        site.send(
+            client, f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
         site.send(client, b"8\r\n12345678\r\n")
         self.assertEqual(client.value(), b"")
         site.send(client, b"8\r\n12345678\r\n")
@@ -376,7 +383,9 @@ class BodyTests(WebTestCase):
         """A body of exactly the limit is taken, by either coding."""
         site = Site({"set": Answer()}, limits=Limits(max_body=4))
         self.assertEqual(site.request("PUT", DOCUMENT, b"1234").status, 200)
-        chunked = f"PUT {DOCUMENT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n0\r\n\r\n"
+        chunked = (
+            f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n0\r\n\r\n"
+        )
         client = site.client()
         site.send(client, chunked.encode())
         self.assertEqual(read_reply(client.value())[0].status, 200)
@@ -395,13 +404,13 @@ class BodyTests(WebTestCase):
     def test_refused_route_does_not_wait_for_its_body(self) -> None:
         """A 404 is sent before the body came."""
         client = self.site.client()
-        self.site.send(client, b"POST /no HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+        self.site.send(client, b"POST /no HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
         self.assertEqual(read_reply(client.value())[0].status, 404)
 
     def test_100_continue(self) -> None:
         """A body that is wanted is asked for."""
         client = self.site.client()
-        head = f"PUT {DOCUMENT} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        head = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         self.site.send(client, head.encode())
         self.assertEqual(client.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -417,12 +426,10 @@ class BodyTests(WebTestCase):
         """The connection ends: what comes next may be the body, or the next request, which must not be taken
         for it."""
         site = Site(limits=Limits(max_body=2))
+        headers = "Host: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         for path, status in (("/no", 404), (DOCUMENT, 413)):
             client = site.client()
-            site.send(
-                client,
-                f"PUT {path} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode(),
-            )
+            site.send(client, f"PUT {path} HTTP/1.1\r\n{headers}".encode())
             reply, rest = read_reply(client.value())
             self.assertEqual((reply.status, reply.header("Connection"), rest), (status, "close", b""))
             client.clear()
@@ -435,7 +442,9 @@ class StreamTests(WebTestCase):
 
     def begin(self) -> Any:
         client = self.site.client()
-        self.site.send(client, b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        self.site.send(
+            client, b"POST /take HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+        )
         return client
 
     def test_parts_arrive_as_sent(self) -> None:
@@ -453,6 +462,17 @@ class StreamTests(WebTestCase):
         self.site.send(client, b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
         self.assertEqual(client.producerState, "paused")
         self.plugin.stream.deliver_to(self.plugin.reader)
+        self.assertEqual(client.producerState, "producing")
+
+    def test_pause_while_early_parts_are_delivered(self) -> None:
+        """A reader that has enough of what came before it is not given more."""
+        client = self.begin()
+        self.site.send(client, b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+        reader = self.plugin.reader
+        reader.body_received = lambda data: self.plugin.stream.pause()  # type: ignore[method-assign]
+        self.plugin.stream.deliver_to(reader)
+        self.assertEqual(client.producerState, "paused")
+        self.plugin.stream.resume()
         self.assertEqual(client.producerState, "producing")
 
     def test_pause_survives_an_emptied_send_buffer(self) -> None:
@@ -562,7 +582,7 @@ class TimeoutTests(WebTestCase):
     def test_slow_body(self) -> None:
         """Neither does a body."""
         client = self.site.client()
-        self.site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode())
+        self.site.send(client, f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n".encode())
         for _ in range(125):
             self.site.send(client, b"x")
             self.site.clock.advance(1)
