@@ -181,9 +181,10 @@ class Codec:
             ) from error
         return key
 
-    def _request(self, operation: Operation, key: Any) -> Any:
+    def _request(self, operation: Operation, key: Any, make: Any = None) -> Any:
         kind = type(key)
-        make = self._request_type
+        if make is None:
+            make = self._request_type
         # The common case first: a short text (or, raw, short bytes) is all that most programs ever pass.
         if kind is self._key_type and key and len(key) <= SHORT_KEY:
             if kind is bytes:

@@ -197,9 +197,9 @@ class StoreCommands(Codec):
         return self._submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _store_request(
-        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any, make: Any = None
     ) -> Any:
-        request = self._request(operation, key)
+        request = self._request(operation, key, make)
         if format is None:
             format = self._default_format
         elif self._transcoder is None:
@@ -245,12 +245,14 @@ class StoreCommands(Codec):
                     0 if options.get("ignore_cas") else item_cas(item),
                     _own_or_common("ttl", options, ttl),
                     _own_or_common("format", options, format),
+                    self._member_type,
                 )
                 for item, options in item_options(keys, arguments.STORE_OPTIONS)
             ]
         else:
+            make = self._member_type
             requests = [
-                self._store_request(operation, key, value, 0, ttl, format)
+                self._store_request(operation, key, value, 0, ttl, format, make)
                 for key, value in arguments.key_values(keys)
             ]
         return self._submit_multi(requests, _durability(persist_to, replicate_to))

@@ -20,8 +20,13 @@ from couchbase.exceptions import (
     ValueFormatError,
 )
 from couchbase.result import OperationResult, ValueResult
-from couchbase.transcoder import NoPickleTranscoder, Transcoder, TranscoderPP
+from couchbase.transcoder import NoPickleTranscoder, RawTranscoder, Transcoder, TranscoderPP
 from tests.couchbase.support import ConnectionTestCase
+
+
+class _Upper(RawTranscoder):
+    def decode_value(self, value, flags):
+        return value.upper()
 
 
 class KeyValueTests(ConnectionTestCase):
@@ -318,6 +323,29 @@ class FormatTests(ConnectionTestCase):
         self.assertEqual(list(self.cb.get_multi([self.key()])), [self.key().encode()])
         self.cb.transcoder = _Flags()
         self.assertEqual(self.cb.get(self.key()).value, b'{"a":1}')
+
+    def test_raw(self):
+        """Keys and values are bytes both ways, with their flags; of a subclass the methods are asked."""
+        raw = self.connect(transcoder=RawTranscoder)
+        key = self.key().encode()
+        for passthrough in (False, True):
+            raw.data_passthrough = passthrough
+            self.assertEqual(raw.set(key, b"ab\xff", format=0x02000004).key, key)
+            found = raw.get(key)
+            self.assertEqual((found.key, found.value, found.flags), (key, b"ab\xff", 0x02000004))
+            self.assertEqual(raw.get_multi([key])[key].value, b"ab\xff")
+            self.assertEqual(raw.get(key, no_format=True).value, b"ab\xff")
+        raw.append(key, b"c", format=0)
+        self.assertEqual(raw.set_multi({key: b"d"})[key].success, True)
+        self.assertEqual((raw.get(key).value, raw.get(key).flags), (b"d", 0))
+        for keys in ([key, "text"], [b""], [b"k" * 251]):
+            self.assertRaises((ValueFormatError, ArgumentError), raw.get_multi, keys)
+        raw.transcoder = _Upper()
+        self.assertEqual(raw.get(key, no_format=False).value, b"d")
+        raw.data_passthrough = False
+        self.assertEqual(raw.get(key).value, b"D")
+        raw.transcoder = None
+        self.assertEqual(raw.get(self.key(), no_format=True).value, b"d")
 
     def test_converters(self):
         """Replaced for all connections at once; the former pair comes back."""

@@ -70,7 +70,7 @@ LIMITS = {
     "get, AsyncResult": (29, 520, 540),
     "set, AsyncResult": (35, 555, 585),
     "get_multi": (22, 445, 465),
-    "set_multi": (31, 595, 620),
+    "set_multi": (28.5, 500, 525),
     "raw get_with_expiry": (28, 530, 550),
     "raw set": (30, 525, 550),
 }
