@@ -150,7 +150,10 @@ class Application:
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
         """Tell the plugins about key-value operations."""
         for hook in self._operation_hooks:
-            hook(operation, outcome, count)
+            try:
+                hook(operation, outcome, count)
+            except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                self.log.failure("a plugin's on_operation failed for {operation}", operation=operation)
 
     # -- the way out
 
@@ -158,8 +161,7 @@ class Application:
         """Answer with what the handler made."""
         operation = request.operation
         if operation and request.stream is None:
-            for hook in self._operation_hooks:
-                hook(operation, "ok", 1)
+            self.count_operation(operation, "ok", 1)
         self._answered(response, request)
 
     def failed(self, error: BaseException, request: Request) -> None:
@@ -174,8 +176,7 @@ class Application:
                 path=request.path,
             )
         if request.endpoint is not None and request.operation:
-            for hook in self._operation_hooks:
-                hook(request.operation, fault.problem.code, 1)
+            self.count_operation(request.operation, fault.problem.code, 1)
         self._answered(self._explained(fault, error, request), request)
 
     def _fired(self, result: Any, request: Request) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -672,6 +673,29 @@ class PluginTests(WebTestCase):
         self.assertEqual(self.site.request("GET", "/no").header("X-Seen"), "404")
         self.site.request("GET", DOCUMENT)
         self.assertEqual(self.plugin.operations, [("get", "ok", 1)])
+
+    def test_failing_hooks(self) -> None:
+        """A hook that fails while an answer is under way is in the log; the answer leaves nevertheless."""
+        waiting: list[Deferred[Any]] = []
+
+        def read(key: bytes) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        def fail(*args: object) -> None:
+            raise LookupError
+
+        plugin = TestPlugin()
+        plugin.on_operation = plugin.on_response = fail  # type: ignore[method-assign,assignment]
+        site = Site({"get_with_expiry": read}, plugins=[plugin])
+        for outcome, status in ((Answer(b"{}"), 200), (Failure(ZeroDivisionError()), 500)):
+            client = site.client()
+            site.send(client, raw_request("GET", DOCUMENT))
+            waiting.pop().callback(outcome)
+            self.assertEqual(read_reply(client.value())[0].status, status)
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 4)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(site.gateway.under_way, 0)
 
     def test_metrics(self) -> None:
         """Requests by route, method and status; operations by outcome; connections."""
