@@ -131,6 +131,9 @@ class Application:
         request.under_way = result
         if kind is Deferred:
             result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
+        elif not hasattr(kind, "abandon"):
+            request.under_way = None
+            self._resolve(result, request)
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that never got as far as a handler of the gateway's kind."""
@@ -180,11 +183,19 @@ class Application:
         self._answered(self._explained(fault, error, request), request)
 
     def _fired(self, result: Any, request: Request) -> None:
-        if isinstance(result, Response):
-            self.succeeded(result, request)
+        if not hasattr(result, "abandon"):
+            self._resolve(result, request)
         elif request.under_way is not None:
             # An operation that could begin only now; it tells the request by itself.
             request.under_way = result
+
+    def _resolve(self, result: Any, request: Request) -> None:
+        """Answer with what a handler made, if it is an answer: else the client would wait for ever."""
+        if isinstance(result, Response):
+            self.succeeded(result, request)
+        else:
+            wrong = f"the handler of {request.method} returned {result!r:.80}, which is no Response"
+            self.failed(TypeError(wrong), request)
 
     def _errback(self, failure: Failure, request: Request) -> None:
         assert failure.value is not None
@@ -232,6 +243,8 @@ class Application:
         try:
             request.respond(response)
         except Exception as error:  # noqa: BLE001  # nothing is left to answer with
+            if not isinstance(response.body, bytes):
+                response.body.cancel()
             request.broken(error)
 
     def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:

@@ -109,6 +109,23 @@ class TestPlugin:
     def injection(self, request: Request) -> Response:
         return Response(200, [(b"X-Evil", b"a\r\nSet-Cookie: b")])
 
+    @endpoint("injection_while_producing", "GET", "/injection/produced")
+    def injection_while_producing(self, request: Request) -> Response:
+        return Response(200, [(b"X-Evil", b"a\r\nSet-Cookie: b")], self.producer)
+
+    @endpoint("returns", "GET", "/returns/<what>")
+    def returns(self, request: Request) -> Any:
+        class Special(Response):
+            """Of a plugin's own."""
+
+        made = {b"none": None, b"text": "text", b"special": Special(200, [], b"special")}
+        what = request.parameters["what"]
+        return succeed(made[what[6:]]) if what.startswith(b"later-") else made[what]
+
+    @endpoint("empty", "GET", "/empty")
+    def empty(self, request: Request) -> Response:
+        return Response(204, [], self.producer)
+
     @endpoint("converted", "POST", "/converted/<int:number>", streamed=True)
     def converted(self, request: Request) -> Deferred[Response]:
         assert request.stream is not None
@@ -299,6 +316,22 @@ class MalformedTests(WebTestCase):
         self.site.send(client, raw_request("GET", "/injection"))
         self.assertEqual((client.value(), client.aborted), (b"", True))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_header_injection_while_producing(self) -> None:
+        """The body of such an answer is given up."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/injection/produced"))
+        self.assertEqual((client.value(), client.aborted), (b"", True))
+        self.assertEqual(self.plugin.producer.told, ["cancel"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_no_response(self) -> None:
+        """A handler that returns something else is a bug, which is told; one of Response's kind is taken."""
+        for what, status in (("none", 500), ("text", 500), ("special", 200)):
+            for when in ("", "later-"):
+                self.assertEqual(self.site.request("GET", f"/returns/{when}{what}").status, status, what)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 4)
+        self.assertEqual(self.site.gateway.under_way, 0)
 
 
 class BodyTests(WebTestCase):
