@@ -584,6 +584,14 @@ class StreamTests(WebTestCase):
         self.assertEqual((client.protocol, client.aborted), (None, False))
         self.assertNotIn(b"\r\n0\r\n", client.value())
 
+    def test_produced_body_of_an_answer_without_one(self) -> None:
+        """A 204 announces no body, and what would have made it is cancelled."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/empty") + raw_request("GET", "/health"))
+        reply, rest = read_reply(client.value())
+        self.assertEqual((reply.status, reply.header("Transfer-Encoding")), (204, None))
+        self.assertEqual((self.plugin.producer.told, read_reply(rest)[0].status), (["cancel"], 200))
+
     def test_produced_body_hang_up_and_head(self) -> None:
         """Cancelled when the client leaves, and when only the head is wanted."""
         client = self.site.client()
