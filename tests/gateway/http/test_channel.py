@@ -630,6 +630,16 @@ class TimeoutTests(WebTestCase):
             self.site.clock.advance(1)
         self.assertEqual(read_reply(client.value())[0].status, 408)
 
+    def test_end_that_fails(self) -> None:
+        """What goes wrong at the end of one connection keeps no other from its end."""
+        client, other = self.site.client(), self.site.client()
+        for one in (client, other):
+            self.site.send(one, b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+            self.plugin.begun._canceller = lambda _: 1 // 0  # type: ignore[union-attr]
+        self.site.clock.pump([1] * 125)
+        self.assertEqual((client.connected, other.connected), (False, False))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_idle(self) -> None:
         """An idle connection is closed without a word; one whose request is under way is not."""
         site = Site({"get_with_expiry": lambda key: Deferred()})
