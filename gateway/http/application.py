@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -145,7 +146,7 @@ class Application:
         if not self.explains_missing_routes:
             return True
         try:
-            path = request.path.decode("utf-8")
+            path = unquote_to_bytes(request.path).decode("utf-8")
             return bool(self.app.url_map.bind("").test(path, request.method))
         except (UnicodeDecodeError, ValueError):
             return False

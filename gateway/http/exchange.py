@@ -261,7 +261,7 @@ class Exchange(Request):
         """Let Klein find the handler, if it knows of one."""
         application = self._channel.factory.application
         if application.klein_knows(self):
-            self._klein_request = render_by_klein(self, self._channel)
+            render_by_klein(self, self._channel)
         else:
             application.refuse(self, no_route(self.path))
 
