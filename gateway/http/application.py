@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -131,6 +132,9 @@ class Application:
         request.under_way = result
         if kind is Deferred:
             result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
+        elif not hasattr(kind, "abandon"):
+            request.under_way = None
+            self._resolve(result, request)
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that never got as far as a handler of the gateway's kind."""
@@ -142,7 +146,7 @@ class Application:
         if not self.explains_missing_routes:
             return True
         try:
-            path = request.path.decode("utf-8")
+            path = unquote_to_bytes(request.path).decode("utf-8")
             return bool(self.app.url_map.bind("").test(path, request.method))
         except (UnicodeDecodeError, ValueError):
             return False
@@ -150,7 +154,10 @@ class Application:
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
         """Tell the plugins about key-value operations."""
         for hook in self._operation_hooks:
-            hook(operation, outcome, count)
+            try:
+                hook(operation, outcome, count)
+            except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                self.log.failure("a plugin's on_operation failed for {operation}", operation=operation)
 
     # -- the way out
 
@@ -158,8 +165,7 @@ class Application:
         """Answer with what the handler made."""
         operation = request.operation
         if operation and request.stream is None:
-            for hook in self._operation_hooks:
-                hook(operation, "ok", 1)
+            self.count_operation(operation, "ok", 1)
         self._answered(response, request)
 
     def failed(self, error: BaseException, request: Request) -> None:
@@ -174,16 +180,23 @@ class Application:
                 path=request.path,
             )
         if request.endpoint is not None and request.operation:
-            for hook in self._operation_hooks:
-                hook(request.operation, fault.problem.code, 1)
+            self.count_operation(request.operation, fault.problem.code, 1)
         self._answered(self._explained(fault, error, request), request)
 
     def _fired(self, result: Any, request: Request) -> None:
-        if isinstance(result, Response):
-            self.succeeded(result, request)
+        if not hasattr(result, "abandon"):
+            self._resolve(result, request)
         elif request.under_way is not None:
             # An operation that could begin only now; it tells the request by itself.
             request.under_way = result
+
+    def _resolve(self, result: Any, request: Request) -> None:
+        """Answer with what a handler made, if it is an answer: else the client would wait for ever."""
+        if isinstance(result, Response):
+            self.succeeded(result, request)
+        else:
+            wrong = f"the handler of {request.method} returned {result!r:.80}, which is no Response"
+            self.failed(TypeError(wrong), request)
 
     def _errback(self, failure: Failure, request: Request) -> None:
         assert failure.value is not None
@@ -231,6 +244,8 @@ class Application:
         try:
             request.respond(response)
         except Exception as error:  # noqa: BLE001  # nothing is left to answer with
+            if not isinstance(response.body, bytes):
+                response.body.cancel()
             request.broken(error)
 
     def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:

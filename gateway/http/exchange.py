@@ -262,7 +262,7 @@ class Exchange(Request):
         """Let Klein find the handler, if it knows of one."""
         application = self._channel.factory.application
         if application.klein_knows(self):
-            self._klein_request = render_by_klein(self, self._channel)
+            render_by_klein(self, self._channel)
         else:
             application.refuse(self, no_route(self.path))
 
@@ -331,14 +331,16 @@ class Exchange(Request):
         head = [channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
         if channel.factory.stopping:
             self.keep_alive = False
-        if not isinstance(body, bytes):
-            if self.is_1_1:
-                head.append(b"Transfer-Encoding: chunked\r\n")
-                self._chunked = True
-            else:
-                self.keep_alive = False
-        elif status not in _NO_BODY:
+        if status in _NO_BODY:
+            # Neither header may be there (RFC 9110 8.6, RFC 9112 6.1), and nothing behind the head.
+            pass
+        elif isinstance(body, bytes):
             head.append(b"Content-Length: %d\r\n" % len(body))
+        elif self.is_1_1:
+            head.append(b"Transfer-Encoding: chunked\r\n")
+            self._chunked = True
+        else:
+            self.keep_alive = False
         if not self.keep_alive:
             head.append(b"Connection: close\r\n")
         head.append(b"\r\n")

@@ -118,20 +118,25 @@ class ChannelFactory(ServerFactory):
         # Once a second, so that no request has to format the date, or look at the clock for its deadline.
         self._tick()
         now = self.clock.seconds()
-        allowed = self._seconds_of_phase
-        stall_seconds = self.application.limits.stall_seconds
         for channel in list(self.channels):
-            if channel.is_stalled and not channel.is_closing:
-                if channel.stalled_since is None:
-                    channel.stalled_since = now
-                elif now - channel.stalled_since >= stall_seconds:
-                    channel.abort()
-                    continue
-            if channel.since is None:
-                channel.since = now
-            elif now - channel.since >= allowed[channel.phase] and not channel.body_is_paused:
-                channel.since = now
-                channel.expire()
+            try:
+                self._look_after(channel, now)
+            except Exception:  # noqa: BLE001  # of what it cancels; all others must still be looked after
+                self._log.failure("the end of a connection that took too long failed")
+                channel.abort()
+
+    def _look_after(self, channel: HTTPChannel, now: float) -> None:
+        if channel.is_stalled and not channel.is_closing:
+            if channel.stalled_since is None:
+                channel.stalled_since = now
+            elif now - channel.stalled_since >= self.application.limits.stall_seconds:
+                channel.abort()
+                return
+        if channel.since is None:
+            channel.since = now
+        elif now - channel.since >= self._seconds_of_phase[channel.phase] and not channel.body_is_paused:
+            channel.since = now
+            channel.expire()
 
     # -- the end
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from klein.resource import KleinResource
 from twisted.python.failure import Failure
@@ -13,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site
 
+from gateway.errors import bad_request
 from gateway.expiry import http_date
 
 if TYPE_CHECKING:
@@ -26,11 +28,12 @@ _SITE = Site(Resource())
 _SITE.displayTracebacks = False
 
 
-def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> KleinRequest:
+def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> None:
     """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
     request = KleinRequest(exchange, channel)
-    request.render_app()
-    return request
+    # A handler that writes at once may have to be paused before it returns.
+    exchange._klein_request = request
+    request.run()
 
 
 class _WebChannel(http.HTTPChannel):
@@ -91,6 +94,11 @@ class _WebChannel(http.HTTPChannel):
         """Hang up."""
         self._channel.abort()
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # What twisted.web calls for a form that it cannot read.
+        self._exchange._klein_request = None
+        self._channel.factory.application.refuse(self._exchange, bad_request("the form cannot be read"))
+
     def requestDone(self, request: Any) -> None:
         """The answer is complete."""
         self._exchange.klein_finished()
@@ -100,55 +108,46 @@ class KleinRequest(TwistedRequest):
     """A request of twisted.web for Klein, with the body that the gateway's channel has read."""
 
     channel: _WebChannel
-    defaultContentType = b"text/html"
 
     def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
         super().__init__(_WebChannel(exchange, channel), False)
         self._exchange = exchange
         self._application = channel.factory.application
-        self.method = exchange.method.encode("latin-1")
         query = exchange.query_string
-        self.uri = exchange.path + b"?" + query if query else exchange.path
-        self.path = exchange.path
-        self.clientproto = b"HTTP/1.1" if exchange.is_1_1 else b"HTTP/1.0"
+        self._line = (
+            exchange.method.encode("latin-1"),
+            exchange.path + b"?" + query if query else exchange.path,
+            b"HTTP/1.1" if exchange.is_1_1 else b"HTTP/1.0",
+        )
         self.requestHeaders = Headers()
         for name, value in exchange.headers.items():
             self.requestHeaders.setRawHeaders(name, value if isinstance(value, list) else [value])
         self.parseCookies()
-        self.content = BytesIO(exchange.raw_body)
-        self.args = http.parse_qs(query, True)
-        self._parse_form(exchange)
+        self.content = BytesIO()
+        self.content.write(exchange.raw_body)
         self.site = _SITE
         self.client = channel.transport.getPeer()
         self.host = channel.transport.getHost()
-        self.prepath = []
-        self.postpath = exchange.path[1:].split(b"/")
         factory = channel.factory
         headers = self.responseHeaders
         headers.setRawHeaders(b"Server", [factory.server])
         headers.setRawHeaders(b"Date", [http_date(self._application.unix_time())])
         headers.setRawHeaders(b"X-Request-Id", [exchange.id_bytes])
-        headers.setRawHeaders(b"Content-Type", [self.defaultContentType])
         if not exchange.is_1_1 or factory.stopping:
             # Such an answer may have no length that the client could tell its end by.
             exchange.keep_alive = False
         if not exchange.keep_alive:
             headers.setRawHeaders(b"Connection", [b"close"])
 
-    def _parse_form(self, exchange: Exchange) -> None:
-        """Add the fields of a form to ``args``, as twisted.web does."""
-        content_type = exchange.headers.get(b"content-type")
-        if (
-            exchange.method == "POST"
-            and isinstance(content_type, bytes)
-            and content_type.partition(b";")[0].strip().lower() == b"application/x-www-form-urlencoded"
-        ):
-            for name, values in http.parse_qs(exchange.raw_body, True).items():
-                self.args.setdefault(name, []).extend(values)
+    def run(self) -> None:
+        """Read query and form as twisted.web does, and have the request answered."""
+        self.requestReceived(*self._line)
 
-    def render_app(self) -> None:
+    def process(self) -> None:
         """Run Klein's own dispatching."""
-        KleinResource(self._application.app).render(self)
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        self.render(KleinResource(self._application.app))
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer a failure that Klein found no handler for."""

@@ -102,15 +102,14 @@ def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Call
 
 
 class _Node:
-    __slots__ = ("child", "literals", "methods", "parameter", "parent", "rule")
+    __slots__ = ("child", "literals", "methods", "parent")
 
     def __init__(self, parent: _Node | None = None) -> None:
         self.parent = parent
         self.literals: dict[bytes, _Node] = {}
         self.child: _Node | None = None
-        self.parameter = ""
-        self.methods: dict[str, tuple[Endpoint, Handler]] = {}
-        self.rule = ""
+        self.methods: dict[str, tuple[Endpoint, Handler, tuple[str, ...]]] = {}
+        """By method, with the names of the parameters: two routes may give the same segment two names."""
 
     @property
     def is_only_child(self) -> bool:
@@ -156,12 +155,10 @@ class Dispatcher:
             if segment[0] == "<":
                 if node.child is None:
                     node.child = _Node(node)
-                    node.parameter = segment[1:-1]
                 node = node.child
             else:
                 node = node.literals.setdefault(segment.encode("ascii"), _Node())
-        node.rule = rule
-        node.methods[declared.method] = (declared, handler)
+        node.methods[declared.method] = (declared, handler, _names(rule))
 
     def find(self, path: bytes) -> tuple[_Node, list[bytes]] | None:
         """Return the node of a path, and what stands for its parameters; ``None``: no such route."""
@@ -217,12 +214,10 @@ class Dispatcher:
                 resource="",
                 headers=((b"Allow", ", ".join(allowed(node)).encode("ascii")),),
             )
-        declared, handler = served
+        declared, handler, names = served
         request.endpoint = declared
         request.operation = declared.operation
         if values:
-            # The names are those of the segments passed: read off the rule once.
-            names = _names(node.rule)
             request.parameters = parameters = {
                 name: decode_percent(value, name) for name, value in zip(names, values, strict=True)
             }
@@ -248,14 +243,8 @@ class Dispatcher:
         return None if found is None else allowed(found[0])
 
 
-_names_of_rule: dict[str, tuple[str, ...]] = {}
-
-
 def _names(rule: str) -> tuple[str, ...]:
-    names = _names_of_rule.get(rule)
-    if names is None:
-        names = _names_of_rule[rule] = tuple(re.findall(r"<([a-z_]+)>", rule))
-    return names
+    return tuple(re.findall(r"<([a-z_]+)>", rule))
 
 
 def allowed(node: _Node) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -107,6 +108,23 @@ class TestPlugin:
     @endpoint("injection", "GET", "/injection")
     def injection(self, request: Request) -> Response:
         return Response(200, [(b"X-Evil", b"a\r\nSet-Cookie: b")])
+
+    @endpoint("injection_while_producing", "GET", "/injection/produced")
+    def injection_while_producing(self, request: Request) -> Response:
+        return Response(200, [(b"X-Evil", b"a\r\nSet-Cookie: b")], self.producer)
+
+    @endpoint("returns", "GET", "/returns/<what>")
+    def returns(self, request: Request) -> Any:
+        class Special(Response):
+            """Of a plugin's own."""
+
+        made = {b"none": None, b"text": "text", b"special": Special(200, [], b"special")}
+        what = request.parameters["what"]
+        return succeed(made[what[6:]]) if what.startswith(b"later-") else made[what]
+
+    @endpoint("empty", "GET", "/empty")
+    def empty(self, request: Request) -> Response:
+        return Response(204, [], self.producer)
 
     @endpoint("converted", "POST", "/converted/<int:number>", streamed=True)
     def converted(self, request: Request) -> Deferred[Response]:
@@ -298,6 +316,22 @@ class MalformedTests(WebTestCase):
         self.site.send(client, raw_request("GET", "/injection"))
         self.assertEqual((client.value(), client.aborted), (b"", True))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_header_injection_while_producing(self) -> None:
+        """The body of such an answer is given up."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/injection/produced"))
+        self.assertEqual((client.value(), client.aborted), (b"", True))
+        self.assertEqual(self.plugin.producer.told, ["cancel"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_no_response(self) -> None:
+        """A handler that returns something else is a bug, which is told; one of Response's kind is taken."""
+        for what, status in (("none", 500), ("text", 500), ("special", 200)):
+            for when in ("", "later-"):
+                self.assertEqual(self.site.request("GET", f"/returns/{when}{what}").status, status, what)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 4)
+        self.assertEqual(self.site.gateway.under_way, 0)
 
 
 class BodyTests(WebTestCase):
@@ -550,6 +584,14 @@ class StreamTests(WebTestCase):
         self.assertEqual((client.protocol, client.aborted), (None, False))
         self.assertNotIn(b"\r\n0\r\n", client.value())
 
+    def test_produced_body_of_an_answer_without_one(self) -> None:
+        """A 204 announces no body, and what would have made it is cancelled."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/empty") + raw_request("GET", "/health"))
+        reply, rest = read_reply(client.value())
+        self.assertEqual((reply.status, reply.header("Transfer-Encoding")), (204, None))
+        self.assertEqual((self.plugin.producer.told, read_reply(rest)[0].status), (["cancel"], 200))
+
     def test_produced_body_hang_up_and_head(self) -> None:
         """Cancelled when the client leaves, and when only the head is wanted."""
         client = self.site.client()
@@ -587,6 +629,16 @@ class TimeoutTests(WebTestCase):
             self.site.send(client, b"x")
             self.site.clock.advance(1)
         self.assertEqual(read_reply(client.value())[0].status, 408)
+
+    def test_end_that_fails(self) -> None:
+        """What goes wrong at the end of one connection keeps no other from its end."""
+        client, other = self.site.client(), self.site.client()
+        for one in (client, other):
+            self.site.send(one, b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+            self.plugin.begun._canceller = lambda _: 1 // 0  # type: ignore[union-attr]
+        self.site.clock.pump([1] * 125)
+        self.assertEqual((client.connected, other.connected), (False, False))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_idle(self) -> None:
         """An idle connection is closed without a word; one whose request is under way is not."""
@@ -672,6 +724,29 @@ class PluginTests(WebTestCase):
         self.assertEqual(self.site.request("GET", "/no").header("X-Seen"), "404")
         self.site.request("GET", DOCUMENT)
         self.assertEqual(self.plugin.operations, [("get", "ok", 1)])
+
+    def test_failing_hooks(self) -> None:
+        """A hook that fails while an answer is under way is in the log; the answer leaves nevertheless."""
+        waiting: list[Deferred[Any]] = []
+
+        def read(key: bytes) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        def fail(*args: object) -> None:
+            raise LookupError
+
+        plugin = TestPlugin()
+        plugin.on_operation = plugin.on_response = fail  # type: ignore[method-assign,assignment]
+        site = Site({"get_with_expiry": read}, plugins=[plugin])
+        for outcome, status in ((Answer(b"{}"), 200), (Failure(ZeroDivisionError()), 500)):
+            client = site.client()
+            site.send(client, raw_request("GET", DOCUMENT))
+            waiting.pop().callback(outcome)
+            self.assertEqual(read_reply(client.value())[0].status, status)
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 4)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(site.gateway.under_way, 0)
 
     def test_metrics(self) -> None:
         """Requests by route, method and status; operations by outcome; connections."""
