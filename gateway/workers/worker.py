@@ -201,7 +201,9 @@ class Worker(Protocol):
         self.tell("closed")
         seconds = serving.gateway.limits.drain_seconds
         timer = self._reactor.callLater(seconds, self.quit)
-        yield serving.factory.drain()
+        drained = serving.factory.drain()
+        self.log.info("replaced, with {count} connections left", count=self._connections())
+        yield drained
         if timer.active():
             timer.cancel()
         self.quit()
