@@ -54,9 +54,11 @@ _WHOLE = _Wanted(None, None, None)
 
 def read_get(request: Request) -> _Wanted:
     """Read query and headers of a GET; raises Refusal (400)."""
+    if not request.query_string and b"if-none-match" not in request.headers:
+        return _WHOLE
     condition = request.header(b"If-None-Match")
     if not request.query_string:
-        return _WHOLE if condition is None else _Wanted(None, None, condition)
+        return _Wanted(None, None, condition)
     query = request.query(_GET_QUERY)
     replica = None
     if "replica" in query:

@@ -304,20 +304,19 @@ class Exchange(Request):
             and self.keep_alive
             and self.given_id is None
             and self.method != "HEAD"
+            and self._body_complete
             and not self._lost
             and not factory.stopping
         ):
             # Nearly every answer. Here its headers and body are put together once, without a copy between.
-            self.has_begun = True
+            self.has_begun = self._answered = True
             channel.write(
                 b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
                 % (factory.ok_head, self.number, response.block(), len(body), body)
             )
-            self._answered = True
-            if self._body_complete:
-                self._end()
-            else:
-                self._finished()
+            if self._reserved:
+                self._release()
+            channel.done(self)
             return
         if not self._lost:
             self._respond_in_full(response)
