@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway import contenttypes
 from gateway.contenttypes import FLAGS_OF_TYPE, content_type, format_of
 from gateway.credentials import Authorizer
@@ -199,8 +200,12 @@ class Documents(BucketResource):
         return self.connected(request, self._get, read_get(request))
 
     def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Any:
-        key = document_key(request)
-        check_collection(request)
+        parameters = request.parameters
+        key = parameters["key"]
+        if len(parameters) != 2 or len(key) > MAX_KEY_BYTES:
+            # Something is to be refused, or the path names scope and collection.
+            key = document_key(request)
+            check_collection(request)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)
             request.render = _whole_document if wanted is _WHOLE else partial(_wanted_parts, wanted)

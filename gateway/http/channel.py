@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from gateway.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
-from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line, wants_close
+from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
 
 if TYPE_CHECKING:
     from gateway.http.application import Application
@@ -207,50 +207,42 @@ class HTTPChannel(Protocol):
         line = REQUEST_LINE.match(head)
         if line is not None:
             method, path, query_string = line.groups()
-            headers = reader.read(head)
-            if b"host" not in headers:
-                raise _no_host()
-            exchange = Exchange(self, METHODS[method], path, query_string or b"", headers)
+            behind = head[line.end() :]
+            read = reader.known.get(behind)
+            if read is None:
+                read = reader.read(head)
+                if b"host" not in read.headers:
+                    raise _no_host()
+                reader.remember(behind, read)
+            exchange = Exchange(self, METHODS[method], path, query_string or b"", read.headers)
         else:
             method, target, is_1_1, head = read_unusual_line(head)
-            headers = reader.read(head)
+            read = reader.read(head)
             path, _, query_string = target.partition(b"?")
-            exchange = Exchange(self, method.decode("ascii"), path, query_string, headers)
+            exchange = Exchange(self, method.decode("ascii"), path, query_string, read.headers)
             if not is_1_1:
                 exchange.is_1_1 = exchange.keep_alive = False
-                if b"transfer-encoding" in headers:
+                if b"transfer-encoding" in read.headers:
                     # RFC 9112 6.1: somebody on the way may have taken the body for something else.
                     raise Malformed("HTTP/1.0 has no Transfer-Encoding")
-            elif b"host" not in headers:
+            elif b"host" not in read.headers:
                 raise _no_host()
-        connection = headers.get(b"connection")
-        if connection is not None and wants_close(connection):
+        if read.closes:
             exchange.keep_alive = False
         self._exchange = exchange
         self.phase = HANDLING
-        if reader.has_body:
-            return self._begin_body(exchange, rest)
-        self._application.serve(exchange)
-        return rest
-
-    def _begin_body(self, exchange: Exchange, rest: bytes) -> bytes:
-        headers = exchange.headers
-        coding = headers.get(b"transfer-encoding")
-        if coding is None:
-            # llhttp has judged its digits; to count is all that is left.
-            length: Any = headers[b"content-length"]
-            left = self._left = int(length)
-            # Most clients send a small body with its head.
-            if left == len(rest) and exchange.whole_body(rest):
-                return b""
-        elif isinstance(coding, bytes) and coding.lower() == b"chunked":
-            self._left = None
+        if not read.has_body:
+            self._application.serve(exchange)
+            return rest
+        length = self._left = read.length
+        # Most clients send a small body with its head.
+        if length == len(rest) and exchange.whole_body(rest):
+            return b""
+        if length is None:
             self._chunks = ChunkReader(self._max_headers)
-        else:
-            raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
         self._reads_body = True
         self._enter(BODY)
-        exchange.expect_body(self._left)
+        exchange.expect_body(length)
         return rest
 
     def _read_body(self, data: bytes) -> bytes:

@@ -18,10 +18,10 @@ __all__ = [
     "METHODS",
     "REQUEST_LINE",
     "ChunkReader",
+    "Head",
     "HeadReader",
     "Malformed",
     "read_unusual_line",
-    "wants_close",
 ]
 
 METHODS = {
@@ -29,8 +29,11 @@ METHODS = {
     for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
 }
 
-REQUEST_LINE = re.compile(rb"(%b) (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n" % b"|".join(METHODS))
-"""The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``."""
+REQUEST_LINE = re.compile(
+    rb"(%b) (/[\x21-\x3e\x40-\x7e]*)(?:\?([\x21-\x7e]*))? HTTP/1\.1\r\n" % b"|".join(METHODS)
+)
+"""The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``. llhttp
+takes every line that matches."""
 
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 _AUTHORITY = re.compile(rb"[^/?#]*")
@@ -42,31 +45,78 @@ class Malformed(Exception):
     """The bytes are no request; the text tells why."""
 
 
+class Head:
+    """What a head says, apart from its first line."""
+
+    __slots__ = ("closes", "has_body", "headers", "length")
+
+    def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
+        """Read what matters to the connection.
+
+        :raises Malformed: the body's length cannot be told for sure.
+        """
+        self.headers = headers
+        """See :data:`gateway.http.request.HeaderTable`; nobody changes it."""
+        self.has_body = has_body
+        self.length: int | None = 0
+        """Bytes of the body; ``None`` if it is chunked."""
+        connection = headers.get(b"connection")
+        self.closes = connection is not None and _wants_close(connection)
+        """Whether this is the last request of the connection."""
+        if has_body:
+            coding = headers.get(b"transfer-encoding")
+            if coding is None and b"content-length" in headers:
+                # llhttp has judged its digits.
+                self.length = int(headers[b"content-length"])
+            elif coding is None:
+                raise Malformed("the request is not well-formed HTTP/1.1: it does not end with its headers")
+            elif isinstance(coding, bytes) and coding.lower() == b"chunked":
+                self.length = None
+            else:
+                raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
+
+
+# What is not remembered, as it may be a secret.
+_SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+_KNOWN = 512
+_LONGEST_KNOWN = 1024
+
+
 class HeadReader:
     """Reads heads, one after the other. Each is there in full, so one reader serves many connections.
 
     llhttp hands each header to a function. What it is given here are methods of a dict and a list, which
     costs a tenth of a function in Python; heads in which a header comes twice are then read once more.
+
+    A client sends the same headers with each request, so what stands behind the first line is remembered with
+    what llhttp made of it: what it makes of the same bytes behind another line of the usual form is the same.
     """
 
-    __slots__ = ("_announced", "_callbacks", "_found", "_is_used", "_parser", "has_body")
+    __slots__ = ("_announced", "_callbacks", "_found", "_is_used", "_parser", "known")
 
     def __init__(self) -> None:
+        self.known: dict[bytes, Head] = {}
+        """Bytes behind a line that :data:`REQUEST_LINE` matches -> what they say. They name a host."""
         self._found: dict[bytes, bytes] = {}
         self._announced: list[bool] = []
         self._callbacks = SimpleNamespace(
             on_header=self._found.__setitem__, on_message_complete=self._announced.clear
         )
-        self.has_body = False
-        """Whether the last head announced a body."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._parser = HttpRequestParser(self._callbacks)
         self._is_used = False
 
-    def read(self, head: bytes) -> dict[bytes, Any]:
-        """Return the headers of a head; see :data:`gateway.http.request.HeaderTable`.
+    def remember(self, behind: bytes, head: Head) -> None:
+        """Put a head among those known, if that is wise."""
+        if len(behind) <= _LONGEST_KNOWN and _SECRETS.isdisjoint(head.headers):
+            if len(self.known) >= _KNOWN:
+                self.known.clear()
+            self.known[behind] = head
+
+    def read(self, head: bytes) -> Head:
+        """Read a head.
 
         :param head: from the request line to the empty line.
         :raises Malformed: it is no head of HTTP/1.1.
@@ -92,8 +142,8 @@ class HeadReader:
                 return self.read(head)
             raise _malformed(error) from None
         self._is_used = True
-        self.has_body = bool(announced)
-        if announced:
+        has_body = bool(announced)
+        if has_body:
             announced.clear()
             # The body is none of this reader's: llhttp must not take the next head for it.
             self._begin_anew()
@@ -106,7 +156,7 @@ class HeadReader:
                     headers[name] = [one.rstrip(b" \t") for one in value]
                 else:
                     headers[name] = value.rstrip(b" \t")
-        return headers
+        return Head(headers, has_body)
 
 
 class _Repeated:
@@ -226,7 +276,7 @@ def read_unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
     return method, target, version == b"1.1", b"PUT" + head[len(method) :]
 
 
-def wants_close(connection: bytes | list[bytes]) -> bool:
+def _wants_close(connection: bytes | list[bytes]) -> bool:
     """Tell whether the options of ``Connection`` say that this is the last request."""
     text = connection if isinstance(connection, bytes) else b",".join(connection)
     return b"close" in [option.strip().lower() for option in text.split(b",")]
