@@ -151,6 +151,11 @@ class KleinRequest(TwistedRequest):
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer a failure that Klein found no handler for."""
+        # Klein finishes every request that does not tell that it is finished, which would be a second answer.
+        self.finished = 1
+        told, self.notifications = self.notifications, []
+        for waiting in told:
+            waiting.callback(None)
         if self.startedWriting:
             self._log.failure("a handler failed after its answer had begun", reason)
             self.channel.abortConnection()

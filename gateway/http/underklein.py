@@ -137,6 +137,8 @@ def run_under_klein(
 
 def _render(response: Response, twisted_request: Any, request: Request) -> Any:
     twisted_request.setResponseCode(response.status)
+    # Of a type that the handler does not name nothing is known.
+    twisted_request.defaultContentType = None
     for name, value in response.headers:
         twisted_request.responseHeaders.addRawHeader(name, value)
     twisted_request.setHeader(b"X-Request-Id", request.id_bytes)
