@@ -230,12 +230,16 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         async_result.set_callbacks(deferred.callback, lambda _, kind, error, trace: deferred.errback(error))
         return deferred
 
-    def direct(self) -> Direct:
+    def direct(self, *, together: int = MAX_GIVEN) -> Direct:
         """Return the operations on single documents without Deferreds and AsyncResults.
 
         For programs to which each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
+
+        :param together: operations of one turn that leave together at the most. A program that does much
+            between them gains from a small number: nodes begin to answer while it still makes requests. One
+            that does little pays a system call for each lot.
         """
-        return Direct(self, self._turn)
+        return Direct(self, self._turn, together)
 
     # --- how operations are carried out ----------------------------------------------------
 

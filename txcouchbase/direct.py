@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from couchbase.commands import Commands
 from couchbase.exceptions import NotSupportedError
 from txcouchbase.calls import Call
-from txcouchbase.turn import MAX_GIVEN, Turn
+from txcouchbase.turn import Turn
 
 _log = Logger()
 
@@ -90,8 +90,9 @@ class Direct(Commands):
 
     _request_type: type[Any] = DirectCall
 
-    def __init__(self, connection: Any, turn: Turn) -> None:
+    def __init__(self, connection: Any, turn: Turn, together: int) -> None:
         self._turn = turn
+        self._together = together
         # Without anybody who holds it, it would be closed.
         self._connection = connection
         self.quiet = connection.quiet
@@ -100,11 +101,14 @@ class Direct(Commands):
         self.data_passthrough = connection.data_passthrough
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
-        if durability is not None:
+        if durability is not None or request.replica is not None:
             _refuse()
         turn = self._turn
         given = turn.given
-        if not given or len(given) >= MAX_GIVEN:
+        if not given:
+            turn.wake()
+        elif len(given) >= self._together:
+            turn.drain()
             turn.wake()
         given.append(request)
         call: DirectCall = request

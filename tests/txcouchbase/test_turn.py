@@ -144,6 +144,29 @@ class TurnTests(MemoryTestCase):
             self.carry_out()
             self.assertEqual(len(ended), MAX_GIVEN * 2 + 1)
 
+    def test_lots(self):
+        """Direct operations leave in lots of the size asked for, in order, the last one with the turn's end."""
+        connection = self.connect(Connection)
+        direct = connection.direct(together=4)
+        ended = []
+
+        class Receiver:
+            def __init__(self, key):
+                self.key = key
+
+            def succeeded(self, result):
+                ended.append(self.key)
+
+        keys = [f"k{number}" for number in range(10)]
+        for number, key in enumerate(keys):
+            direct.get(key).receiver = Receiver(key)
+            self.assertEqual(len(self.node.transport.writes), number // 4)
+        self.clock.advance(0)
+        self.assertEqual(len(self.node.transport.writes), 3)
+        self.carry_out()
+        self.assertEqual(ended, keys)
+        self.assertEqual([frame.key.decode() for frame in self.node.seen], keys)
+
     def test_too_many(self):
         """What does not fit the table of a node fails at once; the rest is carried out."""
         self.patch(turn_module, "MAX_PENDING", 10)
