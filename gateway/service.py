@@ -23,7 +23,7 @@ from couchnode.service import end_process
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.options import Options, Settings, user_data_folder
-from gateway.serving import Serving, log_first_steps, plugins_for, url_of
+from gateway.serving import Serving, forget_what_stays, log_first_steps, plugins_for, url_of
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
 
@@ -38,7 +38,9 @@ def makeService(options: Options) -> IService:
     assert settings is not None
     hangup = HangUp(global_reactor)
     if settings.workers is None:
-        return GatewayService(settings, plugins_for(settings), on_failure=end_process, hangup=hangup)
+        service = GatewayService(settings, plugins_for(settings), on_failure=end_process, hangup=hangup)
+        service.started.addCallback(lambda _: forget_what_stays())
+        return service
     settings = with_account(settings)
     return Supervisor(
         settings,

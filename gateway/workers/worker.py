@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from gateway.errors import Refusal
 from gateway.figures import Figures
 from gateway.interfaces import ISharedFigures
-from gateway.serving import Serving, plugins_for
+from gateway.serving import Serving, forget_what_stays, plugins_for
 from gateway.workers.accepting import Inherited
 from gateway.workers.balance import Board, Manners
 from gateway.workers.channel import ChannelError, MessageReader, encode
@@ -135,6 +135,7 @@ class Worker(Protocol):
             self.quit()
             return
         self._reports.start(_REPORT_SECONDS)
+        forget_what_stays()
         self.tell("ready")
 
     def _on_cluster(self, told: dict[str, Any]) -> None:
