@@ -342,42 +342,13 @@ segments = st.one_of(
     st.binary(max_size=3).map(quote_from_bytes),
 )
 BEFORE_A_SEGMENT = [
-    "/a/",
-    "/int/5/",
-    "/int/",
-    "/path/",
-    "/branch/",
-    "/files/",
-    "/sub/",
-    "/later/",
-    "/status/",
-    "/raise/",
-    "/m/",
-    "/m/literal/",
-    "/m/literal/x/",
-    "/m/b/x/",
-    "/m/literal/y/",
-    "/n/b/",
-    "/c/",
-]
+    "/a/", "/int/5/", "/int/", "/path/", "/branch/", "/files/", "/sub/", "/later/", "/status/",
+    "/raise/", "/m/", "/m/literal/", "/m/literal/x/", "/m/b/x/", "/m/literal/y/", "/n/b/", "/c/"
+]  # fmt: skip
 WHOLE = [
-    "/",
-    "/echo",
-    "/written",
-    "/element",
-    "/redirect",
-    "/coroutine",
-    "/slash/",
-    "/slash",
-    "/branch",
-    "/streamed",
-    "/produced",
-    "/refused",
-    "/nothing",
-    "//",
-    "/sub/x",
-    "/files/one.txt",
-]
+    "/", "/echo", "/written", "/element", "/redirect", "/coroutine", "/slash/", "/slash", "/branch",
+    "/streamed", "/produced", "/refused", "/nothing", "//", "/sub/x", "/files/one.txt"
+]  # fmt: skip
 paths = st.one_of(
     st.lists(segments, max_size=5).map(lambda parts: "/" + "/".join(parts)),
     st.builds(lambda head, tail: head + tail, st.sampled_from(BEFORE_A_SEGMENT), segments),

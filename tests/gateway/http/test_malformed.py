@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.http.heads import HeadReader, Malformed
+from gateway.http.heads import REQUEST_LINE, HeadReader, Malformed
 from tests.gateway.support import Answer, Reply, Site, in_every_split, read_reply
 
 PATH = b"/v1/buckets/b/documents/k"
@@ -379,3 +379,12 @@ class ReaderTests(SynchronousTestCase):
             read = reader.read(b"GET / HTTP/1.1\r\nHost: h\r\nX: y\r\nX: z\r\n\r\n")
             self.assertEqual(read.headers, {b"host": b"h", b"x": [b"y", b"z"]})
             self.assertFalse(read.has_body)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.from_regex(REQUEST_LINE, fullmatch=True))
+    def test_usual_lines(self, first: bytes) -> None:
+        """llhttp takes every line of the usual form: else one would be refused behind headers that are new, and
+        served behind headers that are known."""
+        reader = HeadReader()
+        for headers in (b"Host: h\r\n\r\n", b"Host: h\r\nContent-Length: 1\r\n\r\n"):
+            reader.read(first + headers)
