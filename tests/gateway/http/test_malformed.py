@@ -383,8 +383,8 @@ class ReaderTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(st.from_regex(REQUEST_LINE, fullmatch=True))
     def test_usual_lines(self, first: bytes) -> None:
-        """llhttp takes every line of the usual form: else one would be refused behind headers that are new, and
-        served behind headers that are known."""
+        """llhttp takes every line of the usual form: else one would be refused before headers that are new,
+        and served before headers that are known."""
         reader = HeadReader()
         for headers in (b"Host: h\r\n\r\n", b"Host: h\r\nContent-Length: 1\r\n\r\n"):
             reader.read(first + headers)
