@@ -114,13 +114,14 @@ class Application:
     def handle(self, request: Request) -> None:
         """Run the handler that :meth:`dispatch` found; ``request.respond`` is called with what comes of
         it."""
-        self.under_way += 1
         try:
-            for hook in self._request_hooks:
-                answer = hook(request)
-                if answer is not None:
-                    self._answered(answer, request)
-                    return
+            if not request.is_inner:
+                self.under_way += 1
+                for hook in self._request_hooks:
+                    answer = hook(request)
+                    if answer is not None:
+                        self.answered(answer, request)
+                        return
             result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
         except Exception as error:  # noqa: BLE001  # the one place where every failure becomes an answer
             self.failed(error, request)
@@ -166,7 +167,7 @@ class Application:
         operation = request.operation
         if operation and request.stream is None:
             self.count_operation(operation, "ok", 1)
-        self._answered(response, request)
+        self.answered(response, request)
 
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer with what went wrong."""
@@ -181,7 +182,7 @@ class Application:
             )
         if request.endpoint is not None and request.operation:
             self.count_operation(request.operation, fault.problem.code, 1)
-        self._answered(self._explained(fault, error, request), request)
+        self.answered(self._explained(fault, error, request), request)
 
     def _fired(self, result: Any, request: Request) -> None:
         if not hasattr(result, "abandon"):
@@ -223,7 +224,11 @@ class Application:
             headers = (*headers, (b"Retry-After", b"1"))
         return json_response(told, fault.problem.status, headers)
 
-    def _answered(self, response: Response, request: Request) -> None:
+    def answered(self, response: Response, request: Request) -> None:
+        """Count an answer, show it to the plugins, and hand it to the request."""
+        if request.is_inner:
+            request.respond(response)
+            return
         self.under_way -= 1
         seconds = self._seconds() - request.started
         for hook in self._response_hooks:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.http_headers import Headers
 
 from gateway.errors import Refusal
 from gateway.http.kleinweb import render_by_klein
@@ -121,7 +122,8 @@ class Exchange(Request):
     _body: list[bytes]
     _producer: BodyProducer | None = None
     _chunked = False
-    _klein_request: Any = None
+    klein_request: Any = None
+    """What Klein answers, if it does."""
 
     def __init__(
         self, channel: HTTPChannel, method: str, path: bytes, query_string: bytes, headers: HeaderTable
@@ -262,9 +264,30 @@ class Exchange(Request):
         """Let Klein find the handler, if it knows of one."""
         application = self._channel.factory.application
         if application.klein_knows(self):
-            render_by_klein(self, self._channel)
+            self.handler = self._by_klein
+            application.handle(self)
         else:
             application.refuse(self, no_route(self.path))
+
+    def _by_klein(self, request: Request) -> Any:
+        return render_by_klein(self, self._channel)
+
+    def klein_answers(self, status: int, headers: Headers) -> Headers:
+        """Klein's answer begins: return the headers to send, after the plugins have seen them."""
+        self.has_begun = True
+        seen = Response(
+            status, [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        )
+        self._channel.factory.application.answered(seen, self)
+        changed = Headers()
+        for name, value in seen.headers:
+            changed.addRawHeader(name, value)
+        return changed
+
+    def klein_failed(self, error: Exception) -> None:
+        """Klein has no answer: tell the failure as any other."""
+        self.klein_request = None
+        self._channel.factory.application.failed(error, self)
 
     def _run(self) -> None:
         if self.handler is not None:
@@ -283,8 +306,8 @@ class Exchange(Request):
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.cancel()
-        if self._klein_request is not None:
-            self._klein_request.connectionLost(reason)
+        if self.klein_request is not None:
+            self.klein_request.connectionLost(reason)
 
     def _release(self) -> None:
         self._channel.factory.application.budget.adjust(-self._reserved)
@@ -306,6 +329,7 @@ class Exchange(Request):
             and self.method != "HEAD"
             and self._body_complete
             and not self._lost
+            and self.klein_request is None
             and not factory.stopping
         ):
             # Nearly every answer. Here its headers and body are put together once, without a copy between.
@@ -317,6 +341,9 @@ class Exchange(Request):
             if self._reserved:
                 self._release()
             channel.done(self)
+            return
+        if self.klein_request is not None:
+            # It writes by itself.
             return
         if not self._lost:
             self._respond_in_full(response)
@@ -393,12 +420,12 @@ class Exchange(Request):
                 self._producer.pause()
             else:
                 self._producer.resume()
-        if self._klein_request is not None:
-            self._klein_request.stalled(stalled)
+        if self.klein_request is not None:
+            self.klein_request.stalled(stalled)
 
     def klein_finished(self) -> None:
         """Klein's answer is written."""
-        self._klein_request = None
+        self.klein_request = None
         self._finished()
 
     def _finished(self) -> None:

@@ -28,12 +28,13 @@ _SITE = Site(Resource())
 _SITE.displayTracebacks = False
 
 
-def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> None:
+def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> KleinRequest:
     """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
     request = KleinRequest(exchange, channel)
     # A handler that writes at once may have to be paused before it returns.
-    exchange._klein_request = request
+    exchange.klein_request = request
     request.run()
+    return request
 
 
 class _WebChannel(http.HTTPChannel):
@@ -47,11 +48,12 @@ class _WebChannel(http.HTTPChannel):
         self._channel = channel
         self.producer: Any = None
         self._is_pull = False
+        self._next_pull: Any = None
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         """Send status line and headers."""
-        self._exchange.has_begun = True
-        super().writeHeaders(version, code, reason, headers)
+        answer = self._exchange.klein_answers(int(code), headers)
+        super().writeHeaders(version, code, reason, answer)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let a handler be paused when the client reads slowly."""
@@ -67,11 +69,16 @@ class _WebChannel(http.HTTPChannel):
     def unregisterProducer(self) -> None:
         """The handler is done."""
         self.producer = None
+        if self._next_pull is not None:
+            self._next_pull.cancel()
+            self._next_pull = None
 
     def _pull(self) -> None:
-        # A pull producer writes one part each time it is asked, so it is asked again as long as there is
-        # room.
-        while self.producer is not None and not self._channel.is_stalled:
+        """Ask a pull producer for a part, each turn as long as there is room: it may have none at the
+        moment."""
+        self._next_pull = None
+        if self.producer is not None and not self._channel.is_stalled:
+            self._next_pull = self._channel.factory.clock.callLater(0, self._pull)
             self.producer.resumeProducing()
 
     def stalled(self, stalled: bool) -> None:
@@ -79,7 +86,7 @@ class _WebChannel(http.HTTPChannel):
         if self.producer is None:
             return
         if self._is_pull:
-            if not stalled:
+            if not stalled and self._next_pull is None:
                 self._pull()
         elif stalled:
             self.producer.pauseProducing()
@@ -96,8 +103,7 @@ class _WebChannel(http.HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # What twisted.web calls for a form that it cannot read.
-        self._exchange._klein_request = None
-        self._channel.factory.application.refuse(self._exchange, bad_request("the form cannot be read"))
+        self._exchange.klein_failed(bad_request("the form cannot be read"))
 
     def requestDone(self, request: Any) -> None:
         """The answer is complete."""
@@ -111,7 +117,7 @@ class KleinRequest(TwistedRequest):
 
     def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
         super().__init__(_WebChannel(exchange, channel), False)
-        self._exchange = exchange
+        self.exchange = exchange
         self._application = channel.factory.application
         query = exchange.query_string
         self._line = (
@@ -162,8 +168,10 @@ class KleinRequest(TwistedRequest):
             return
         error = reason.value
         assert isinstance(error, Exception)
-        self._exchange._klein_request = None
-        self._application.refuse(self._exchange, error)
+        self.exchange.klein_failed(error)
+
+    def abandon(self) -> None:
+        """The client is gone; :meth:`connectionLost` tells the handler."""
 
     def stalled(self, stalled: bool) -> None:
         """The client reads slowly, or has caught up."""
@@ -172,6 +180,7 @@ class KleinRequest(TwistedRequest):
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
         producer = self.channel.producer
+        self.channel.unregisterProducer()
         super().connectionLost(reason)
         if producer is not None:
             producer.stopProducing()

@@ -135,6 +135,9 @@ class Request:
     :param stream: the body of a streamed request.
     """
 
+    is_inner = False
+    """Whether this is a view of another request, which is counted and shown to the plugins instead."""
+
     raw_body = b""
     body_limit = 0
     body_too_large = False

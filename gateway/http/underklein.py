@@ -127,6 +127,12 @@ def run_under_klein(
         stream=_Received(body) if endpoint.streamed and body else None,
     )
     application.dispatch(request)
+    outer = getattr(twisted_request, "exchange", None)
+    if outer is not None:
+        # It came by the gateway's channel, which looks after it.
+        request.is_inner = True
+        request.number, request.given_id = outer.number, outer.given_id
+        outer.endpoint, outer.operation = endpoint, endpoint.operation
     request.endpoint = endpoint
     request.handler = handler
     request.operation = endpoint.operation

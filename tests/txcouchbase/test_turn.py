@@ -145,7 +145,7 @@ class TurnTests(MemoryTestCase):
             self.assertEqual(len(ended), MAX_GIVEN * 2 + 1)
 
     def test_lots(self):
-        """Direct operations leave in lots of the size asked for, in order, the last one with the turn's end."""
+        """Direct operations leave in lots of the size asked for, in order, the last at the turn's end."""
         connection = self.connect(Connection)
         direct = connection.direct(together=4)
         ended = []

@@ -6,6 +6,7 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IPullProducer
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -60,6 +61,27 @@ class Reader:
         self.told.append("lost")
 
 
+@implementer(IPullProducer)
+class Pulled:
+    """Has nothing to write until it is asked for the last time."""
+
+    def __init__(self, request: Any, times: int) -> None:
+        self.request = request
+        self.times = times
+        self.asked = 0
+        self.done: Deferred[None] = Deferred()
+
+    def resumeProducing(self) -> None:
+        self.asked += 1
+        if self.asked == self.times:
+            self.request.write(b"late")
+            self.request.unregisterProducer()
+            self.done.callback(None)
+
+    def stopProducing(self) -> None:
+        """Nothing is to be stopped."""
+
+
 @implementer(IGatewayPlugin)
 class TestPlugin:
     """Routes of every kind."""
@@ -83,6 +105,16 @@ class TestPlugin:
         def plain(request: Any, number: int) -> bytes:
             request.setHeader(b"X-Plain", b"yes")
             return b"number %d" % (100 // number)
+
+        @app.route("/waiting/<int:number>")
+        def waiting(request: Any, number: int) -> Deferred[bytes]:
+            return Deferred(lambda _: setattr(self, "cancelled", True))
+
+        @app.route("/pulled/<int:number>")
+        def pulled(request: Any, number: int) -> Deferred[None]:
+            self.pulled = Pulled(request, number)
+            request.registerProducer(self.pulled, False)
+            return self.pulled.done
 
     def on_request(self, request: Request) -> Response | None:
         if request.header_values(b"X-Short-Cut"):
@@ -700,10 +732,47 @@ class KleinTests(WebTestCase):
         self.assertEqual(rest, b"", "a request has one answer")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_plugins_see_klein_handlers(self) -> None:
+        """Their requests can be answered before them, their answers changed; they are counted, once."""
+        reply = self.site.request("GET", "/plain/2", headers={"X-Short-Cut": "1"})
+        self.assertEqual(reply.json(), "short cut")
+        for path, seen in (("/plain/2", "200"), ("/plain/0", "500")):
+            reply = self.site.request("GET", path)
+            self.assertEqual(reply.headers["x-seen"], [seen])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.site.gateway.under_way, 0)
+
+    def test_hang_up_before_klein_answers(self) -> None:
+        """It is not under way any more."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/waiting/1"))
+        self.assertEqual(self.site.gateway.under_way, 1)
+        client.loseConnection()
+        self.assertEqual(self.site.gateway.under_way, 0)
+        self.assertTrue(self.plugin.cancelled)
+
+    def test_pull_producer(self) -> None:
+        """It is asked once a turn, though it may have nothing yet, and not while the client reads slowly."""
+        client = self.site.client()
+        client.protocol.dataReceived(raw_request("GET", "/pulled/3"))
+        producer = self.plugin.pulled
+        self.assertEqual(producer.asked, 1)
+        client.protocol.pauseProducing()
+        self.site.clock.pump([0] * 3)
+        self.assertEqual(producer.asked, 1)
+        client.protocol.resumeProducing()
+        self.assertEqual(producer.asked, 2)
+        self.site.clock.advance(0)
+        self.assertEqual(producer.asked, 3)
+        self.assertEqual(read_reply(client.value())[0].body, b"late")
+        self.assertEqual(self.site.gateway.under_way, 0)
+
     def test_endpoint_under_a_converter(self) -> None:
-        """The gateway's own kind of handler works there too, body and all."""
+        """The gateway's own kind of handler works there too, body and all; it is counted once."""
         reply = self.site.request("POST", "/converted/5", b"body")
         self.assertEqual(reply.json(), ["5", True])
+        self.assertEqual(reply.headers["x-seen"], ["200"])
+        self.assertEqual(self.site.gateway.under_way, 0)
         self.assertEqual((self.plugin.reader.parts, self.plugin.reader.told), ([b"body"], ["finished"]))
 
     def test_keys_with_slashes(self) -> None:
