@@ -24,7 +24,7 @@ from contextlib import ExitStack
 
 from bench.harness import Samples, Server, machine
 from bench.load import generator, run
-from bench.peers import CLIENT, EMBEDDED, GATEWAY, KLEIN, PEERS, WEBDIS, WORKERS, Peer, start
+from bench.peers import CLIENT, EMBEDDED, GATEWAY, KLEIN, PEERS, WEBDIS, WEBDIS_POOL, WORKERS, Peer, start
 from bench.processes import cpu_seconds
 
 METHODS = {"GET": 0, "PUT": 10}
@@ -66,6 +66,7 @@ class Figures:
             self.rates,
             [
                 *((GATEWAY, peer) for peer in AIM_RATIOS),
+                (GATEWAY, WEBDIS_POOL),
                 (EMBEDDED, WEBDIS),
                 (WORKERS, WEBDIS),
                 (WORKERS, GATEWAY),

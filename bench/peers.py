@@ -30,6 +30,7 @@ KLEIN = "bare Klein route"
 PLAIN = "twisted.web's plain resource"
 UNLOGGED = "twisted.web's plain resource, no access log"
 WEBDIS = "webdis with Redis"
+WEBDIS_POOL = "webdis with a pool of 20 connections"
 CLIENT = "FastAPI with the official client"
 FASTAPI = "FastAPI, bare"
 
@@ -187,7 +188,7 @@ def _role(name: str, *arguments: str) -> Callable[[ExitStack, Server, Sequence[s
     return make
 
 
-def _webdis(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
+def _webdis(stack: ExitStack, node: Server, options: Sequence[str], **more: int) -> Peer:
     if not (shutil.which("webdis") and shutil.which("redis-server")):
         raise Missing("apt-get install webdis redis-server")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -204,11 +205,19 @@ def _webdis(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
         "daemonize": False,
         "verbosity": 0,
         "logfile": str(folder / "requests.log"),
+        **more,
     }
     (folder / "webdis.json").write_text(json.dumps(settings))
     webdis = stack.enter_context(Program(["webdis", str(folder / "webdis.json")], port, folder))
     processes = {"webdis": webdis.pid, "redis-server": redis.pid}
-    return Peer(WEBDIS, f"http://127.0.0.1:{port}", processes, "/GET/bench-{n}.txt", "/SET/bench-{n}")
+    name = WEBDIS_POOL if more else WEBDIS
+    return Peer(name, f"http://127.0.0.1:{port}", processes, "/GET/bench-{n}.txt", "/SET/bench-{n}")
+
+
+def _webdis_pool(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
+    # So many connections to Redis are in the sample configuration that webdis comes with; the package's own
+    # has webdis choose, which is two.
+    return _webdis(stack, node, options, pool_size=20)
 
 
 def _fastapi(stack: ExitStack, *arguments: str, modules: str) -> Server:
@@ -239,6 +248,7 @@ def _bare_fastapi(stack: ExitStack, node: Server, options: Sequence[str]) -> Pee
 
 PEERS: dict[str, Callable[[ExitStack, Server, Sequence[str]], Peer]] = {
     WEBDIS: _webdis,
+    WEBDIS_POOL: _webdis_pool,
     GATEWAY: _gateway,
     EMBEDDED: _embedded,
     WORKERS: _workers,

@@ -69,12 +69,22 @@ class Gate:
             transport = below
         if transport.reactor is not self._reactor:
             return False
+        try:
+            self._open()
+        except OSError:
+            # No descriptor is left; the reactor goes on watching this one.
+            return False
         transport.stopReading()
         transport.reactor = self._watch  # type: ignore[assignment]  # as much of one as it uses
         transport.startReading()
         return True
 
     # -- the descriptors
+
+    def _open(self) -> None:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._reactor.addReader(self)
 
     def watch(self, descriptor: Any, event: int) -> None:
         """Begin to watch for an event."""
@@ -85,9 +95,7 @@ class Gate:
         if interest:
             self._epoll.modify(fd, interest | event)
         else:
-            if self._epoll is None:
-                self._epoll = select.epoll()
-                self._reactor.addReader(self)
+            self._open()
             self._epoll.register(fd, event)
             self._watched[fd] = descriptor
         self._interests[fd] = interest | event
