@@ -302,7 +302,8 @@ class Exchange(Request):
             self._release()
         if self._stream is not None:
             self._stream.lose()
-        self.give_up()
+        if not self.has_begun:
+            self.give_up()
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.cancel()

@@ -110,6 +110,11 @@ class TestPlugin:
         def waiting(request: Any, number: int) -> Deferred[bytes]:
             return Deferred(lambda _: setattr(self, "cancelled", True))
 
+        @app.route("/begun/<int:number>")
+        def begun(request: Any, number: int) -> Deferred[bytes]:
+            request.write(b"begun")
+            return Deferred()
+
         @app.route("/pulled/<int:number>")
         def pulled(request: Any, number: int) -> Deferred[None]:
             self.pulled = Pulled(request, number)
@@ -750,6 +755,14 @@ class KleinTests(WebTestCase):
         client.loseConnection()
         self.assertEqual(self.site.gateway.under_way, 0)
         self.assertTrue(self.plugin.cancelled)
+
+    def test_hang_up_while_klein_answers(self) -> None:
+        """What has been counted when its answer began is not counted again."""
+        client = self.site.client()
+        self.site.send(client, raw_request("GET", "/begun/1"))
+        self.assertEqual(self.site.gateway.under_way, 0)
+        client.loseConnection()
+        self.assertEqual(self.site.gateway.under_way, 0)
 
     def test_pull_producer(self) -> None:
         """It is asked once a turn, though it may have nothing yet, and not while the client reads slowly."""
