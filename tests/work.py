@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["COUNTS_INSTRUCTIONS", "calls", "instructions"]
+__all__ = ["INSTRUCTIONS_OF", "calls", "instructions"]
 
-# Every version compiles to instructions of its own, and from 3.12 on tracing does not tell all of them.
-COUNTS_INSTRUCTIONS = sys.implementation.name == "cpython" and sys.version_info[:2] in ((3, 10), (3, 11))
-"""Whether :func:`instructions` counts here."""
+INSTRUCTIONS_OF = ((3, 10), (3, 11))
+"""Versions of CPython on which :func:`instructions` counts: each compiles to instructions of its own, and
+from 3.12 on tracing does not tell all of them."""
 
 
 def calls(run: Callable[[], object]) -> int:

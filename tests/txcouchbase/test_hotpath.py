@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 
 from couchbase.transcoder import RawTranscoder
+from tests import work
 from tests.txcouchbase.memory import STORED, MemoryTestCase
 from txcouchbase.connection import Connection, TxAsyncConnection
 
@@ -24,46 +25,8 @@ class Receiver:
         self.succeeded = self.failed = ended
 
 
-class Calls:
-    """Counts calls of Python and C functions (and methods; what makes an object is not seen)."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __enter__(self):
-        sys.setprofile(self._profile)
-
-    def __exit__(self, *exception):
-        sys.setprofile(None)
-
-    def _profile(self, frame, event, argument):
-        self.count += event in ("call", "c_call")
-
-
-class Instructions:
-    """Counts bytecode instructions."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __enter__(self):
-        self._before = sys.gettrace()
-        sys.settrace(self._trace)
-
-    def __exit__(self, *exception):
-        sys.settrace(self._before)
-
-    def _trace(self, frame, event, argument):
-        if event == "call":
-            frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        self.count += event == "opcode"
-        return self._trace
-
-
-# For each operation: calls, then bytecode instructions on CPython 3.10 and on 3.11. Every version compiles to
-# instructions of its own, and from 3.12 on tracing does not tell all of them. The limits are a little above
-# what was counted when they were written; lower them with every improvement.
-VERSIONS = ((3, 10), (3, 11))
+# For each operation: calls, then bytecode instructions on each of work.INSTRUCTIONS_OF. The limits are a little
+# above what was counted when they were written; lower them with every improvement.
 LIMITS = {
     "get, Deferred": (37, 660, 690),
     "set, Deferred": (43, 690, 730),
@@ -82,12 +45,12 @@ class CostTests(MemoryTestCase):
     def check(self, name, start):
         """Compare the cost of each of the operations that ``start`` starts with its limit."""
         most, *by_version = LIMITS[name]
-        self.count(name, "calls", start, Calls(), most)
-        if sys.implementation.name == "cpython" and sys.version_info[:2] in VERSIONS:
-            most = by_version[VERSIONS.index(sys.version_info[:2])]
-            self.count(name, "instructions", start, Instructions(), most)
+        self.count(name, work.calls, start, most)
+        if sys.implementation.name == "cpython" and sys.version_info[:2] in work.INSTRUCTIONS_OF:
+            most = by_version[work.INSTRUCTIONS_OF.index(sys.version_info[:2])]
+            self.count(name, work.instructions, start, most)
 
-    def count(self, name, unit, start, counter, most):
+    def count(self, name, unit, start, most):
         ended = Counter()
 
         def end(result):
@@ -100,21 +63,17 @@ class CostTests(MemoryTestCase):
         self.assertIn(expected, (1, OPERATIONS))
         gc.disable()
         try:
-            with counter:
-                start(end)
-            with counter:
-                self.clock.advance(0)
+            counted = unit(lambda: start(end)) + unit(lambda: self.clock.advance(0))
             (written,) = self.node.transport.writes
             answers = self.node.answers()
-            with counter:
-                self.node.protocol.dataReceived(answers)
+            counted += unit(lambda: self.node.protocol.dataReceived(answers))
         finally:
             gc.enable()
         self.assertEqual(ended["ended"], expected)
-        each = counter.count / OPERATIONS
-        self.assertLessEqual(each, most, f"{name}: {unit} for each operation")
+        each = counted / OPERATIONS
+        self.assertLessEqual(each, most, f"{name}: {unit.__name__} for each operation")
         # A limit far above what is counted would guard nothing.
-        self.assertGreater(each, most * 0.8, f"{name}: {unit} for each operation")
+        self.assertGreater(each, most * 0.8, f"{name}: {unit.__name__} for each operation")
 
     def test_deferreds(self):
         """A Connection's, Twisted's own share included."""
