@@ -25,8 +25,8 @@ class Receiver:
         self.succeeded = self.failed = ended
 
 
-# For each operation: calls, then bytecode instructions on each of work.INSTRUCTIONS_OF. The limits are a little
-# above what was counted when they were written; lower them with every improvement.
+# For each operation: calls, then bytecode instructions on each of work.INSTRUCTIONS_OF. The limits are a
+# little above what was counted when they were written; lower them with every improvement.
 LIMITS = {
     "get, Deferred": (37, 660, 690),
     "set, Deferred": (43, 690, 730),
