@@ -34,8 +34,8 @@ LIMITS = {
     "set, AsyncResult": (35, 555, 585),
     "get_multi": (22, 445, 465),
     "set_multi": (28.5, 500, 525),
-    "raw get_with_expiry": (28, 530, 550),
-    "raw set": (30, 525, 550),
+    "raw get_with_expiry": (28, 540, 555),
+    "raw set": (30, 535, 555),
 }
 
 
