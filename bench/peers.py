@@ -215,8 +215,7 @@ def _webdis(stack: ExitStack, node: Server, options: Sequence[str], **more: int)
 
 
 def _webdis_pool(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
-    # So many connections to Redis are in the sample configuration that webdis comes with; the package's own
-    # has webdis choose, which is two.
+    # By itself it chooses a few connections to Redis, which have more to carry at once.
     return _webdis(stack, node, options, pool_size=20)
 
 
