@@ -65,6 +65,8 @@ class HTTPChannel(Protocol):
     stalled_since: float | None = None
     is_stalled = False
     """Whether the client reads slower than we write."""
+    unsent = 0
+    """What the sweep has last seen waiting for the client, in bytes."""
     body_is_paused = False
     is_closing = False
 

@@ -16,7 +16,7 @@ from gateway.http.application import Application
 from gateway.http.channel import BODY, CLOSING, HANDLING, HEADERS, IDLE, LINGER, LINGER_SECONDS, HTTPChannel
 from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
-from gateway.http.polling import Gate
+from gateway.http.polling import Gate, unsent_bytes
 
 __all__ = ["ChannelFactory"]
 
@@ -126,6 +126,12 @@ class ChannelFactory(ServerFactory):
                 channel.abort()
 
     def _look_after(self, channel: HTTPChannel, now: float) -> None:
+        if channel.is_stalled or channel.is_closing:
+            unsent = unsent_bytes(channel.transport)
+            if unsent < channel.unsent:
+                # It reads slowly, but it reads.
+                channel.stalled_since = channel.since = now
+            channel.unsent = unsent
         if channel.is_stalled and not channel.is_closing:
             if channel.stalled_since is None:
                 channel.stalled_since = now

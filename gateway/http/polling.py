@@ -10,6 +10,7 @@ that watches descriptors, and does nothing where there is no epoll.
 from __future__ import annotations
 
 import select
+import sys
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -19,7 +20,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Gate"]
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Gate", "unsent_bytes"]
 
 _IN: int = getattr(select, "EPOLLIN", 0)
 _OUT: int = getattr(select, "EPOLLOUT", 0)
@@ -27,6 +34,37 @@ _GONE: int = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 _EVENTS_A_TURN = 1024
 """The reactor's timers and other descriptors wait for no more than these."""
+
+
+def _descriptor_below(transport: Any) -> Any:
+    """Return the transport that has the socket: TLS is a layer above it. ``None`` if there is no such one."""
+    while not isinstance(transport, FileDescriptor):
+        below = getattr(transport, "transport", None)
+        if below is None or below is transport:
+            return None
+        transport = below
+    return transport
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Return what the peer of a transport has not acknowledged yet, here and in the kernel; 0 where nobody
+    can tell.
+
+    It becomes less when the peer reads.
+    """
+    descriptor = _descriptor_below(transport)
+    if descriptor is None:
+        return 0
+    waiting = len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen
+    if fcntl is not None:
+        try:
+            # The kernel may hold megabytes, so that a slow reader takes minutes before more fits in.
+            queued = fcntl.ioctl(descriptor.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            # Not for this kind of socket, or it is closed.
+            return waiting
+        waiting += int.from_bytes(queued, sys.byteorder)
+    return waiting
 
 
 @implementer(IReadDescriptor)
@@ -61,13 +99,8 @@ class Gate:
         """
         if not self._is_supported:
             return False
-        # TLS is a layer above such a transport.
-        while not isinstance(transport, FileDescriptor):
-            below = getattr(transport, "transport", None)
-            if below is None or below is transport:
-                return False
-            transport = below
-        if transport.reactor is not self._reactor:
+        transport = _descriptor_below(transport)
+        if transport is None or transport.reactor is not self._reactor:
             return False
         try:
             self._open()
@@ -75,7 +108,7 @@ class Gate:
             # No descriptor is left; the reactor goes on watching this one.
             return False
         transport.stopReading()
-        transport.reactor = self._watch  # type: ignore[assignment]  # as much of one as it uses
+        transport.reactor = self._watch
         transport.startReading()
         return True
 

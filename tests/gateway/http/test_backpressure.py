@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 from klein import Klein
@@ -264,6 +265,33 @@ class SlowTests(BackPressureTestCase):
         self.clock.pump([1] * 3)
         yield self.until(lambda: not self.factory.channels)
         self.assertTrue(self.app.endless.is_cancelled)
+
+    @inlineCallbacks
+    def slow_reader(self, head: bytes) -> Any:
+        """Ask for a body that takes several minutes to read, and check that it arrives whole."""
+        self.patch(sys.modules[__name__], "BODY", b"x" * 19_000_000)
+        client = self.client()
+        yield self.send(client, head)
+        got = 0
+        for _ in range(20):
+            # So much in 30 seconds.
+            data = yield self.receive(client, 300_000)
+            got += len(data)
+            yield self.turns(5)
+            self.clock.pump([1] * 30)
+            self.assertEqual(len(self.factory.channels), 1)
+        while got < len(BODY):
+            data = yield self.receive(client, 1)
+            self.assertTrue(data)
+            got += len(data)
+
+    def test_slow_reader(self) -> Any:
+        """Who reads slowly, but reads, gets everything, however long it takes."""
+        return self.slow_reader(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+
+    def test_slow_reader_of_the_last_answer(self) -> Any:
+        """So does the reader of an answer that closes the connection."""
+        return self.slow_reader(b"GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 
 
 class FastTests(BackPressureTestCase):
