@@ -241,10 +241,11 @@ class Documents(BucketResource):
     def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
         if headers.is_plain:
-            check_collection(request)
             # What follows here does the same at length.
+            body = request.body()
+            check_collection(request)
             call = connection.operations.set(
-                key, request.body(), cas=0, ttl=0, format=headers.flags, preserve_expiry=True
+                key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True
             )
             request.render = _stored
             call.receiver = request
