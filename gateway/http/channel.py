@@ -391,11 +391,10 @@ class HTTPChannel(Protocol):
         broken, self._exchange = self._exchange, None
         self._reads_body = False
         if broken is not None:
+            broken.lose(Failure(refusal))
             if broken.has_begun:
-                broken.lose(Failure(refusal))
                 self.abort()
                 return
-            broken.lose(Failure(refusal))
         exchange = self._exchange = Exchange(self, "?", b"", b"", {})
         exchange.keep_alive = False
         self._application.dispatch(exchange)
