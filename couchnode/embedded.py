@@ -33,6 +33,9 @@ DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
 Steps = Generator[Deferred[Any], Any, None]
 
 
+# Twisted's default of 50 is too small for a burst of clients; the kernel has a limit of its own.
+BACKLOG = 1024
+
 _NOT_STARTED = object()
 _STARTING = object()
 
@@ -300,7 +303,7 @@ class EmbeddedNode(Service):
 
     def _open_port(self, reactor: Any, listener: _Listener, number: int, factory: Any, option: str) -> int:
         try:
-            port = reactor.listenTCP(number, factory, interface=self._host)
+            port = reactor.listenTCP(number, factory, BACKLOG, self._host)
         except CannotListenError as fault:
             reason = getattr(fault.socketError, "strerror", None) or fault.socketError
             raise StartError(

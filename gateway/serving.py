@@ -14,9 +14,7 @@ from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
@@ -29,10 +27,11 @@ from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
+from gateway.listening import listen_on
 from gateway.options import Settings
 from gateway.pool import ConnectionPool
 
-__all__ = ["Serving", "forget_what_stays", "listen_on", "log_first_steps", "plugins_for", "url_of"]
+__all__ = ["Serving", "forget_what_stays", "log_first_steps", "plugins_for", "url_of"]
 
 _PROBE_KEY = b"couchgateway:ready"
 
@@ -51,22 +50,6 @@ def plugins_for(settings: Settings) -> list[IGatewayPlugin]:
     """Return the plugins that are installed and not left out."""
     found = getPlugins(IGatewayPlugin, gateway.plugins)
     return [plugin for plugin in found if plugin.name not in settings.without_plugin]
-
-
-def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
-    """Listen on an endpoint.
-
-    :raises RuntimeError: that is not possible (the port is in use, say); the text tells why. So
-        twistd, which calls while it starts, ends.
-    """
-    listening: Deferred[IListeningPort] = maybeDeferred(
-        serverFromString(reactor, description).listen, factory
-    )
-    result = getattr(listening, "result", None)
-    if isinstance(result, Failure):
-        listening.addErrback(lambda _: None)
-        raise RuntimeError(f"--listen: {description}: {result.getErrorMessage()}")
-    return listening
 
 
 def url_of(address: Any, description: str) -> str:
@@ -145,7 +128,7 @@ class Serving(Service):
     # -- life
 
     def privilegedStartService(self) -> None:
-        """Listen; see :func:`listen_on` for what it raises."""
+        """Listen; see :func:`gateway.listening.listen_on` for what it raises."""
         super().privilegedStartService()
         for description in self._settings.listen:
             listening = listen_on(self._listen_with, description, self.factory)

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from gateway.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
 from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
+from gateway.http.targets import BadTarget, split_target
 
 if TYPE_CHECKING:
     from gateway.http.application import Application
@@ -220,8 +221,16 @@ class HTTPChannel(Protocol):
         else:
             method, target, is_1_1, head = read_unusual_line(head)
             read = reader.read(head)
+            try:
+                target, host = split_target(method, target)
+            except BadTarget as error:
+                raise Malformed(str(error)) from None
             path, _, query_string = target.partition(b"?")
-            exchange = Exchange(self, method.decode("ascii"), path, query_string, read.headers)
+            headers = read.headers
+            if host is not None:
+                # RFC 9112 3.2.2: what the URL names counts.
+                headers = headers | {b"host": host}
+            exchange = Exchange(self, method.decode("ascii"), path, query_string, headers)
             if not is_1_1:
                 exchange.is_1_1 = exchange.keep_alive = False
                 if b"transfer-encoding" in read.headers:

@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers
 from gateway.errors import Refusal
 from gateway.http.kleinweb import render_by_klein
 from gateway.http.request import BodyReader, HeaderTable, Request
-from gateway.http.response import BodyProducer, Response
+from gateway.http.response import REASONS, BodyProducer, Response
 from gateway.http.routing import no_route
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ LINGER_BYTES = 2**21
 # Read ahead of a streamed body before its handler wants it.
 _READ_AHEAD = 2**16
 
-_STATUS_LINES = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in http.RESPONSES.items()
-} | {499: b"HTTP/1.1 499 Client Closed Request\r\n"}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 
 _NO_BODY = frozenset(http.NO_BODY_CODES)
 

@@ -13,6 +13,7 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from gateway.errors import Refusal
+from gateway.http.targets import BadTarget, check_host
 
 __all__ = [
     "METHODS",
@@ -35,14 +36,31 @@ REQUEST_LINE = re.compile(
 """The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``. llhttp
 takes every line that matches."""
 
-_ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) +([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
-_AUTHORITY = re.compile(rb"[^/?#]*")
+_ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])\r\n")
+_NO_TARGET_BYTE = re.compile(rb"[^\x21-\x7e]")
 _EMPTY_LINE = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class Malformed(Exception):
     """The bytes are no request; the text tells why."""
+
+
+# Values of Host that were found valid: a server has few names, but anyone can send others.
+_good_hosts: set[bytes] = set()
+_GOOD_HOSTS = 256
+_LONGEST_GOOD_HOST = 256
+
+
+def _check_host(host: bytes) -> None:
+    try:
+        check_host(host)
+    except BadTarget as error:
+        raise Malformed(str(error)) from None
+    if len(host) <= _LONGEST_GOOD_HOST:
+        if len(_good_hosts) >= _GOOD_HOSTS:
+            _good_hosts.clear()
+        _good_hosts.add(host)
 
 
 class Head:
@@ -53,13 +71,16 @@ class Head:
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
         """Read what matters to the connection.
 
-        :raises Malformed: the body's length cannot be told for sure.
+        :raises Malformed: the body's length cannot be told for sure, or ``Host`` is invalid.
         """
         self.headers = headers
         """See :data:`gateway.http.request.HeaderTable`; nobody changes it."""
         self.has_body = has_body
         self.length: int | None = 0
         """Bytes of the body; ``None`` if it is chunked."""
+        host = headers.get(b"host")
+        if host is not None and host not in _good_hosts:
+            _check_host(host)
         connection = headers.get(b"connection")
         self.closes = connection is not None and _wants_close(connection)
         """Whether this is the last request of the connection."""
@@ -260,20 +281,34 @@ class ChunkReader:
 def read_unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
     """Read a request line that :data:`REQUEST_LINE` does not match: another method or version, a whole URL.
 
-    :returns: method, target in origin form, whether the version is 1.1 (else it is 1.0), and the head as
-        llhttp takes it: that knows a list of methods, while any token may be one, and no other method means
-        anything to how it reads.
-    :raises Malformed: it is no request line of HTTP/1.0 or HTTP/1.1.
+    :returns: method, target, whether the version is 1.1 or later (else it is 1.0), and the head as llhttp
+        takes it: with a line of its usual form, as it knows a list of methods and versions, and nothing in
+        the line means anything to how it reads.
+    :raises Malformed: it is no request line of HTTP/1.
     """
     line = _ANY_REQUEST_LINE.match(head)
     if line is None:
-        raise Malformed("the request is not well-formed HTTP/1.1: its first line is no request line")
-    method, target, version = line.groups()
-    if version not in (b"1.1", b"1.0"):
-        raise Malformed(f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is")
-    if target[:1] != b"/":
-        target = _origin_form(target)
-    return method, target, version == b"1.1", b"PUT" + head[len(method) :]
+        raise Malformed(_wrong_line(head))
+    method, target, major, minor = line.groups()
+    if major != b"1":
+        version = f"HTTP/{major.decode('ascii')}.{minor.decode('ascii')}"
+        raise Malformed(f"{version} is not spoken here; HTTP/1.1 is")
+    if _NO_TARGET_BYTE.search(target):
+        raise Malformed(
+            "the request target has bytes that must be percent-encoded: control bytes, and those of letters "
+            "beyond ASCII in UTF-8; '%C3%A9' stands for an e with an acute accent"
+        )
+    # Whoever speaks a later minor version understands HTTP/1.1 too (RFC 9110 6.2).
+    is_1_1 = minor != b"0"
+    return method, target, is_1_1, b"PUT / HTTP/1.%d\r\n%b" % (is_1_1, head[line.end() :])
+
+
+def _wrong_line(head: bytes) -> str:
+    """Return what is wrong with the first line of a request."""
+    text = "the request is not well-formed HTTP/1.1: its first line is no request line"
+    if head.partition(b"\r\n")[0].count(b" ") > 2:
+        return f"{text}; one blank stands before and behind the target, and in it a blank is '%20'"
+    return text
 
 
 def _wants_close(connection: bytes | list[bytes]) -> bool:
@@ -285,13 +320,3 @@ def _wants_close(connection: bytes | list[bytes]) -> bool:
 def _malformed(error: HttpParserError) -> Malformed:
     """Return what to answer to what llhttp found."""
     return Malformed(f"the request is not well-formed HTTP/1.1: {error}")
-
-
-def _origin_form(target: bytes) -> bytes:
-    """Return path and query of a request target, also of one in absolute form (RFC 9112 3.2.2)."""
-    if b"://" not in target:
-        return target
-    rest = target.split(b"://", 1)[1]
-    # The authority ends with the first of these (RFC 3986 3.2); a slash behind a '?' is the query's.
-    path = rest[len(_AUTHORITY.match(rest)[0]) :]  # type: ignore[index]  # it always matches
-    return path if path[:1] == b"/" else b"/" + path

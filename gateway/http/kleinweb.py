@@ -16,6 +16,7 @@ from twisted.web.server import Site
 
 from gateway.errors import bad_request
 from gateway.expiry import http_date
+from gateway.http.response import REASONS
 
 if TYPE_CHECKING:
     from gateway.http.channel import HTTPChannel
@@ -53,7 +54,7 @@ class _WebChannel(http.HTTPChannel):
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         """Send status line and headers."""
         answer = self._exchange.klein_answers(int(code), headers)
-        super().writeHeaders(version, code, reason, answer)
+        super().writeHeaders(version, code, REASONS.get(int(code), reason), answer)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let a handler be paused when the client reads slowly."""

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from twisted.web.http import RESPONSES
+
 from gateway.jsontools import dumps
 
-__all__ = ["BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
+__all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"Content-Type", b"application/json")
+
+# What twisted.web lacks, or calls by an old name (RFC 9110 15, RFC 6585).
+REASONS = dict(RESPONSES) | {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    421: b"Misdirected Request",
+    422: b"Unprocessable Content",
+    428: b"Precondition Required",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    499: b"Client Closed Request",
+    511: b"Network Authentication Required",
+}
+"""What status lines say behind the status."""
 
 
 class BodySink(Protocol):

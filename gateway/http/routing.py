@@ -233,6 +233,9 @@ class Dispatcher:
         if request.path == b"*":
             return Response(204)
         methods = self.allow(request.path)
+        if methods is None and request.path == b"/":
+            # What HAProxy asks for when it is not told how to check a server.
+            return Response(204, [(b"Allow", b"OPTIONS")])
         if methods is None:
             raise Refusal("RouteNotFound", resource="")
         return Response(204, [(b"Allow", ", ".join(methods).encode("ascii"))])

@@ -16,8 +16,9 @@ from twisted.python.usage import UsageError
 
 from gateway.figures import Figures
 from gateway.hangup import HangUp
+from gateway.listening import listen_on
 from gateway.options import Settings
-from gateway.serving import listen_on, log_first_steps, url_of
+from gateway.serving import log_first_steps, url_of
 from gateway.workers.balance import Board
 from gateway.workers.child import Child
 from gateway.workers.fleet import Fleet

@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from gateway.errors import PROBLEMS
 from gateway.http.channel import LINGER_SECONDS
 from gateway.http.request import Request
-from gateway.http.response import BodySink, Response, json_response
+from gateway.http.response import REASONS, BodySink, Response, json_response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
@@ -267,6 +268,22 @@ class ConnectionTests(WebTestCase):
         """A request target may be a whole URL."""
         self.assertEqual(self.site.request("GET", "http://host/health").status, 200)
         self.assertEqual(self.site.request("OPTIONS", "*").status, 204)
+
+    def test_a_proxys_check(self) -> None:
+        """What HAProxy sends to check a server when it is not told what to ask for."""
+        client = self.site.client()
+        self.site.send(client, b"OPTIONS / HTTP/1.0\r\n\r\n")
+        self.assertEqual(read_reply(client.value())[0].status, 204)
+        self.assertEqual(self.site.request("GET", "/").status, 404)
+
+    def test_every_status_has_its_reason(self) -> None:
+        """Status lines have the words of RFC 9110 and 6585, for every status that an error may have."""
+        for status in {problem.status for problem in PROBLEMS.values()} | {200, 201, 204, 304}:
+            self.assertIn(status, REASONS)
+        self.assertEqual(
+            self.site.factory.head(431)[:46], b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        )
+        self.assertEqual(self.site.factory.head(413)[:32], b"HTTP/1.1 413 Content Too Large\r\n")
 
     def test_client_limit(self) -> None:
         """More connections than allowed are not accepted."""

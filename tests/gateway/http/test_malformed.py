@@ -130,12 +130,44 @@ HEADERS = {
     "no header at all": b"GET /health HTTP/1.1\r\n\r\n",
     "two hosts": line(b"GET /health HTTP/1.1", b"Host: h"),
     "two hosts that differ": line(b"GET /health HTTP/1.1", b"HOST: i"),
+    "bad host of a whole URL": b"GET http://h/health HTTP/1.1\r\nHost: a b\r\n\r\n",
 }
+
+BAD_HOSTS = [
+    *(b"a b", b"a/b", b"a@b", b"a?b", b"a#b", b"a\\b", b'a"b', b"<a>", b"a^b", b"{a}", b"a|b", b"a`b"),
+    *(
+        b"[::1",
+        b"::1",
+        b"::1]",
+        b"[::1]x",
+        b"[::g]",
+        b"[127.0.0.1]",
+        b"[]",
+        b"a[::1]",
+        b"[[::1]]",
+        b"[::1%25lo]",
+    ),
+    *(b"a:99999", b"a:65536", b"a:b", b"a:-1", b"a:80:80", b"a:8 0", b":80", b":", b"a:+80", b"a: 80"),
+    *(b"%", b"%zz", b"a%2", "\u00e9".encode(), b"a\x7f", b"http://a", b"user:pw@a", b"a, b"),
+    b"a:" + b"9" * 5000,
+]
+GOOD_HOSTS = [
+    *(b"", b"h", b"example.org", b"example.org.", b"h:8080", b"h:", b"h:0", b"h:65535", b"h:0080"),
+    *(
+        b"127.0.0.1:80",
+        b"[::1]",
+        b"[::1]:8080",
+        b"[2001:DB8::1.2.3.4]",
+        b"[v1.fe80::a]",
+        b"a_b",
+        b"a%20b",
+        b"a,b",
+    ),
+]
 
 REQUEST_LINES = {
     "HTTP/0.9": b"GET /health\r\n\r\n",
     "HTTP/0.9 said": line(b"GET /health HTTP/0.9"),
-    "HTTP/1.2": line(b"GET /health HTTP/1.2"),
     "HTTP/2.0": line(b"GET /health HTTP/2.0"),
     "HTTP/11.1": line(b"GET /health HTTP/11.1"),
     "HTTP/1": line(b"GET /health HTTP/1"),
@@ -152,6 +184,17 @@ REQUEST_LINES = {
     "control byte in the target": line(b"GET /hea\x01lth HTTP/1.1"),
     "tab in the target": line(b"GET /hea\tlth HTTP/1.1"),
     "other letters in the target": line(b"GET /hea\xe9lth HTTP/1.1"),
+    "UTF-8 in the target": line("GET /v1/buckets/b/documents/\u00e9 HTTP/1.1".encode()),
+    "two blanks before the target": line(b"GET  /health HTTP/1.1"),
+    "a blank in the target": line(b"GET /v1/buckets/b/documents/a b HTTP/1.1"),
+    "URL of another scheme": line(b"GET ftp://h/health HTTP/1.1"),
+    "URL with a user": line(b"GET http://user@h/health HTTP/1.1"),
+    "URL with a password": line(b"GET http://user:pw@h/health HTTP/1.1"),
+    "URL without a host": line(b"GET http:///health HTTP/1.1"),
+    "URL with a port only": line(b"GET http://:80/health HTTP/1.1"),
+    "URL with a bad port": line(b"GET http://h:99999/health HTTP/1.1"),
+    "URL with a bad host": line(b"GET http://[::1/health HTTP/1.1"),
+    "target of OPTIONS only": line(b"GET * HTTP/1.1"),
     "relative target": line(b"GET health HTTP/1.1"),
     "CONNECT": line(b"CONNECT h:443 HTTP/1.1"),
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(100, 200)),
@@ -242,7 +285,6 @@ REFUSED = {
     "method in lower case": (line(b"get /health HTTP/1.1"), 405),
     "unknown method": (line(b"BREW /health HTTP/1.1"), 405),
     "method that tunnels": (line(b"CONNECT /health HTTP/1.1"), 405),
-    "target of OPTIONS only": (line(b"GET * HTTP/1.1"), 404),
     "method that upgrades": (line(b"BREW /health HTTP/1.1", b"Connection: upgrade", b"Upgrade: x"), 405),
 }
 
@@ -332,6 +374,46 @@ class MalformedTests(SynchronousTestCase):
                 self.assertEqual((stored, read), ((b"k", body), (b"smuggled",)), (name, parts))
                 self.assertEqual(given["cas"], 0, name)
 
+    def test_hosts(self) -> None:
+        """``Host`` is a host as RFC 3986 has it, with or without a port that exists; also where headers were
+        seen before, and with credentials, which no reader remembers."""
+        for extra in ((), (b"Authorization: Basic eDp5",)):
+            for host in BAD_HOSTS:
+                data = b"\r\n".join([b"GET /health HTTP/1.1", b"Host: " + host, *extra, b"", b""])
+                for _ in range(2):
+                    self.check_refused([data + SMUGGLED], 400, "InvalidArgument", host)
+            for host in GOOD_HOSTS:
+                data = b"\r\n".join([b"GET /health HTTP/1.1", b"Host: " + host, *extra, b"", b""])
+                for _ in range(2):
+                    answers, is_open = self.send([data])
+                    self.assertEqual(([one.status for one in answers], is_open), ([200], True), host)
+
+    def test_what_is_wrong_is_said(self) -> None:
+        """The message names what was wrong, and what is expected."""
+        for data, expected in (
+            (line("GET /\u00e9 HTTP/1.1".encode()), "percent-encoded"),
+            (line(b"GET /a\x01 HTTP/1.1"), "percent-encoded"),
+            (line(b"GET /a b HTTP/1.1"), "'%20'"),
+            (line(b"GET /a HTTP/2.0"), "HTTP/2.0 is not spoken here; HTTP/1.1 is"),
+            (REQUEST_LINES["preface of HTTP/2"], "HTTP/2.0 is not spoken here; HTTP/1.1 is"),
+            (line(b"GET ftp://h/ HTTP/1.1"), "http and https are"),
+            (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "Host 'a b' is not a host"),
+            (b"GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", "beyond 65535"),
+        ):
+            answers, _ = self.send([data])
+            self.assertIn(expected, answers[0].json()["message"], data)
+
+    def test_later_minor_versions(self) -> None:
+        """A later minor version of HTTP/1 is served as HTTP/1.1, with keep-alive and chunked bodies."""
+        for version in (b"HTTP/1.2", b"HTTP/1.9"):
+            data = put(CHUNKED, body=ONE_BYTE, version=version)
+            for parts in in_every_split(data + SMUGGLED):
+                answers, is_open = self.send(parts)
+                self.assertEqual([one.status for one in answers], [200, 200], (version, parts))
+                self.assertTrue(is_open)
+            without = b"GET /health " + version + b"\r\n\r\n"
+            self.check_refused([without], 400, "InvalidArgument", version)
+
     def test_refused_as_any_other(self) -> None:
         """A well-formed request that no resource takes does not end its connection."""
         for name, (data, status) in REFUSED.items():
@@ -348,6 +430,8 @@ class MalformedTests(SynchronousTestCase):
             (b"http://h", 404),
             (b"http://h?x=/health", 404),
             (b"http://h?/health", 404),
+            (b"HTTPS://h:443/health", 200),
+            (b"http://[::1]:80/health", 200),
         ):
             answers, _ = self.send([line(b"GET " + target + b" HTTP/1.1")])
             self.assertEqual([answer.status for answer in answers], [status], target)

@@ -1,0 +1,107 @@
+"""Endpoint strings, and the backlog of what they listen on."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from gateway.listening import BACKLOG, listen_on, with_backlog
+
+reactor: Any = installed_reactor
+
+_MOST = Path("/proc/sys/net/core/somaxconn")
+
+
+def tcp_backlog(listening: socket.socket) -> int:
+    """Return the backlog that the kernel has for a TCP socket that listens (Linux: ``tcpi_sacked``)."""
+    told = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int(struct.unpack_from("I", told, 28)[0])
+
+
+class DescriptionTests(SynchronousTestCase):
+    """The number is added to the string where it belongs."""
+
+    def test_kinds(self) -> None:
+        """Every kind of Twisted's own that has a backlog gets one, also behind a wrapper; others are left
+        alone."""
+        for given in ("tcp:80", "tcp6:80:interface=\\:\\:1", "ssl:443", "unix:/run/x", "haproxy:tcp:80"):
+            self.assertEqual(with_backlog(given), f"{given}:backlog={BACKLOG}")
+        for given in ("systemd:domain=INET:index=0", "fd:3", "onion:80", "stdio:"):
+            self.assertEqual(with_backlog(given), given)
+
+    def test_named(self) -> None:
+        """A number that the string names stays; one inside a value is no number."""
+        for given in ("tcp:80:backlog=5", "unix:/run/x:mode=660:backlog=4096", "unix:a\\\\:backlog=7"):
+            self.assertEqual(with_backlog(given), given)
+        for given in ("unix:/run/x\\:backlog=5", "unix:/run/backlog=5", "tcp:80:interface=backlog"):
+            self.assertEqual(with_backlog(given), f"{given}:backlog={BACKLOG}")
+
+
+class _Nobody(Factory):
+    noisy = False
+    protocol = Protocol
+
+
+class BacklogTests(TestCase):
+    """What the kernel is told."""
+
+    @inlineCallbacks
+    def listen(self, description: str) -> Any:
+        """Listen, and stop at the test's end."""
+        port = yield listen_on(reactor, description, _Nobody())
+        self.addCleanup(port.stopListening)
+        return port
+
+    @inlineCallbacks
+    def test_tcp(self) -> Any:
+        """A TCP socket has 1024, or the number that the string names."""
+        if not sys.platform.startswith("linux"):
+            self.skipTest("the kernel does not tell")
+        most = int(_MOST.read_text())
+        for description, expected in (
+            ("tcp:0:interface=127.0.0.1", BACKLOG),
+            ("tcp:0:interface=127.0.0.1:backlog=7", 7),
+        ):
+            port = yield self.listen(description)
+            self.assertEqual(tcp_backlog(port.socket), min(expected, most), description)
+
+    @inlineCallbacks
+    def test_unix_burst(self) -> Any:
+        """Hundreds of clients of a Unix socket come within one turn of the reactor: none is refused, as it
+        would be with a full backlog, for which connect() does not wait."""
+        name = self.mktemp()[-60:].replace("/", "_")
+        yield self.listen(f"unix:{name}")
+        count = min(400, int(_MOST.read_text())) if _MOST.exists() else 100
+        clients = []
+        try:
+            for _ in range(count):
+                client = socket.socket(socket.AF_UNIX)
+                clients.append(client)
+                client.setblocking(False)
+                client.connect(name)
+        finally:
+            for client in clients:
+                client.close()
+
+    @inlineCallbacks
+    def test_adopted(self) -> Any:
+        """A socket that somebody else opened, as systemd does, does not lose its backlog to Twisted's 50."""
+        if not sys.platform.startswith("linux"):
+            self.skipTest("the kernel does not tell")
+        opened = socket.socket()
+        opened.bind(("127.0.0.1", 0))
+        opened.listen(2000)
+        # The endpoint closes the descriptor that it is given.
+        endpoint = AdoptedStreamServerEndpoint(reactor, opened.detach(), socket.AF_INET)
+        self.patch(sys.modules["gateway.listening"], "serverFromString", lambda *_: endpoint)
+        port = yield self.listen("systemd:domain=INET:index=0")
+        self.assertEqual(tcp_backlog(port.socket), min(BACKLOG, int(_MOST.read_text())))
