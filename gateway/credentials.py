@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
 from hashlib import blake2b
 from typing import Protocol
@@ -10,16 +11,18 @@ from typing import Protocol
 from gateway.errors import Refusal, bad_request
 from gateway.http.request import Request
 
-__all__ = ["Authorizer", "Credentials", "Passthrough", "ServiceAccount"]
+__all__ = ["Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
 
 
 class Credentials:
     """A user name and a password, not yet believed.
 
-    ``digest`` is a keyed hash of both. It is what gets kept and compared, so a password lives no
-    longer than the request that brought it, and what comparing takes tells nothing about it.
+    ``digest`` is a keyed hash of both. It is what the HTTP side keeps and compares, and the time that
+    comparing takes reveals nothing about the password. The password itself is kept by the connection that
+    was opened with it, for as long as that is open: it is needed to connect again.
     """
 
     __slots__ = ("_password", "digest", "user")
@@ -105,6 +108,15 @@ class Passthrough:
         return credentials
 
 
+def has_controls(text: str) -> bool:
+    """Tell whether a user name or password has a control character, which none may have.
+
+    NUL is more than bad form: SCRAM cannot tell a password from the same one with NULs behind it, as HMAC
+    pads its key with them.
+    """
+    return _CONTROLS.search(text) is not None
+
+
 def _read_basic(header: bytes) -> tuple[str, str]:
     """Return user name and password."""
     scheme, _, encoded = header.partition(b" ")
@@ -114,6 +126,8 @@ def _read_basic(header: bytes) -> tuple[str, str]:
         user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise bad_request("Authorization: the credentials are not base64 of UTF-8 text") from None
+    if has_controls(user) or has_controls(password):
+        raise bad_request("Authorization: user name and password must not have control characters (RFC 7617)")
     if not colon:
         raise bad_request("Authorization: the credentials have no colon between user name and password")
     if not user or not password:

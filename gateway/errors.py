@@ -19,7 +19,17 @@ from twisted.internet.defer import CancelledError
 from couchbase import exceptions as sdk
 from couchbase.protocol.constants import Status
 
-__all__ = ["PROBLEMS", "Fault", "Problem", "Refusal", "Retry", "bad_request", "describe", "too_large"]
+__all__ = [
+    "PROBLEMS",
+    "READS",
+    "Fault",
+    "Problem",
+    "Refusal",
+    "Retry",
+    "bad_request",
+    "describe",
+    "too_large",
+]
 
 
 class Retry(Enum):
@@ -56,8 +66,8 @@ PROBLEMS = _problems(
         # the caller
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
-        ("NoReadAccess", 403, Retry.NEVER, "The user may not read here."),
-        ("NoWriteAccess", 403, Retry.NEVER, "The user may not write here."),
+        ("NoReadAccess", 403, Retry.NEVER, "The user may not read this bucket, or it does not exist."),
+        ("NoWriteAccess", 403, Retry.NEVER, "The user may not write to this bucket, or it does not exist."),
         # what is addressed
         ("BucketNotFound", 404, Retry.NEVER, "There is no such bucket, or the user may not see it."),
         ("ScopeNotFound", 404, Retry.NEVER, "There is no such scope."),
@@ -157,7 +167,10 @@ def _rule(
     return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
 
 
-_READS = "get get_replica observe endure lookup stats exists"
+_READS = "get get_replica observe endure lookup stats exists query design_get design_list"
+READS = frozenset(_READS.split())
+"""Operations that need the right to read; all others need the right to write."""
+
 _COUNTERS = "incr decr"
 
 # First match wins. A status says more than the exception's class, so those rows come first.

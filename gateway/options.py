@@ -9,8 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from ipaddress import ip_address
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,8 @@ from twisted.python.usage import UsageError
 
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
+from gateway.credentials import has_controls
+from gateway.endpoints import is_local, place_of
 from gateway.limits import Limits
 
 if sys.version_info >= (3, 11):
@@ -41,6 +42,12 @@ class Wrong(ValueError):
 def _text(value: str) -> str:
     if not value:
         raise Wrong("expected some text")
+    return value
+
+
+def _user(value: str) -> str:
+    if not value or has_controls(value):
+        raise Wrong(f"{value!r} is not a user name: text without control characters")
     return value
 
 
@@ -101,6 +108,9 @@ def _endpoint(value: str) -> str:
         serverFromString(reactor, value)
     except Exception as error:  # noqa: BLE001  # endpoint parsers raise what they like
         raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
+    port = place_of(value).port
+    if port is not None and not 0 <= port <= 65535:
+        raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")
     return value
 
 
@@ -152,12 +162,18 @@ SETTINGS = [
     Setting("config", _existing_file, None, "TOML file with any of these settings."),
     Setting("listen", _endpoint, [DEFAULT_LISTEN], "Twisted endpoint to listen on.", repeatable=True),
     Setting("cluster", _cluster, None, "Connection string; without it an embedded node is started."),
-    Setting("user", _text, None, "Service account; the embedded node's administrator."),
+    Setting("user", _user, None, "Service account; the embedded node's administrator."),
     Setting("password-file", _existing_file, None, "File whose first line is the user's password."),
     Setting(
         "auth", _auth, None, "passthrough: callers' credentials go to the cluster; none: anyone may call."
     ),
     Setting("bucket", _bucket, "default", "Created on the embedded node; asked for by /ready."),
+    Setting(
+        "bucket-password-file",
+        _existing_file,
+        None,
+        "File whose first line is the password of the embedded node's bucket (default: a random one).",
+    ),
     Setting("data", _text, None, "Folder of the embedded node's data."),
     Setting("ephemeral", None, False, "Keep the embedded node's data in memory only."),
     Setting("nodes", _number(1, 16), None, "Nodes of the embedded cluster; as many as its data has, or 1."),
@@ -227,9 +243,11 @@ class Settings:
     listen: list[str]
     cluster: str | None
     user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     auth: str
     bucket: str
+    bucket_password: str | None = field(repr=False)
+    """Of the embedded node's bucket; ``None``: a random one, unknown to everybody."""
     data: str | None
     """``None``: keep the embedded node's data in memory."""
     nodes: int | None
@@ -270,6 +288,17 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
                 break
     return _checked(values, told)
 
+
+_ABOUT_THE_NODE = (
+    "bucket-password-file",
+    "data",
+    "ephemeral",
+    "nodes",
+    "replicas",
+    "node-rest-port",
+    "node-kv-port",
+    "sample",
+)
 
 _Source = dict[str, tuple[str, Any]]
 """Option name -> (what to call it in a message, its parsed value)."""
@@ -347,9 +376,10 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
     del values["config"]
     ephemeral = values.pop("ephemeral")
     password_file = values.pop("password_file")
+    bucket_password_file = values.pop("bucket_password_file")
     limits = Limits(**{limit.name: values.pop(limit.name) for limit in fields(Limits)})
     cluster = values["cluster"]
-    for name in ("data", "ephemeral", "nodes", "replicas", "node-rest-port", "node-kv-port", "sample"):
+    for name in _ABOUT_THE_NODE:
         if cluster is not None and name in told:
             raise refuse(name, "it is about the embedded node, which is not started when a cluster is given")
     if ephemeral and values["data"] is not None:
@@ -362,6 +392,11 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
         missing = "password-file" if password_file is None else "user"
         raise refuse("user" if password_file is None else "password-file", f"it needs --{missing} too")
     values["password"] = None if password_file is None else _password(password_file, refuse)
+    values["bucket_password"] = None
+    if bucket_password_file is not None:
+        values["bucket_password"] = _password(bucket_password_file, refuse, "bucket-password-file")
+    if cluster is None and values["user"] == values["bucket"]:
+        raise refuse("user", f"{values['user']!r} is the name of the bucket, which has a user of its own")
     if cluster is None and values["data"] is None and not ephemeral:
         values["data"] = str(user_data_folder())
     if values["workers"] is not None and sys.platform == "win32":
@@ -375,6 +410,12 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
     open_to_others = [listen for listen in values["listen"] if not is_local(listen)]
     if values["auth"] is None:
         values["auth"] = "passthrough" if cluster is not None or open_to_others else "none"
+        if open_to_others and cluster is None and values["user"] is None:
+            raise refuse(
+                "listen",
+                f"{open_to_others[0]!r} can be reached from other machines, so say who may call: "
+                "--user and --password-file, or --auth none --insecure if anyone may",
+            )
     if values["auth"] == "none":
         if open_to_others and not values["insecure"]:
             raise refuse(
@@ -390,28 +431,17 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
         )
 
 
-def _password(path: str, refuse: Callable[[str, str], UsageError]) -> str:
+def _password(path: str, refuse: Callable[[str, str], UsageError], option: str = "password-file") -> str:
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        # Not splitlines(), for which more than line feeds ends a line.
+        first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
-        raise refuse("password-file", f"{path}: {error}") from None
-    if not lines or not lines[0]:
-        raise refuse("password-file", f"the first line of {path} is empty; it must be the password")
-    return lines[0]
-
-
-def is_local(endpoint: str) -> bool:
-    """Tell whether an endpoint can be reached from this machine only."""
-    parts = [part.replace("\\:", ":") for part in re.split(r"(?<!\\):", endpoint)]
-    if parts[0] == "unix":
-        return True
-    if parts[0] not in ("tcp", "tcp6", "ssl"):
-        return False
-    interface = next((part[len("interface=") :] for part in parts if part.startswith("interface=")), "")
-    try:
-        return interface == "localhost" or ip_address(interface).is_loopback
-    except ValueError:
-        return False
+        raise refuse(option, f"{path}: {error}") from None
+    if not first:
+        raise refuse(option, f"the first line of {path} is empty; it must be the password")
+    if has_controls(first):
+        raise refuse(option, f"the password in {path} has a control character, which none may have")
+    return first
 
 
 def user_data_folder() -> Path:

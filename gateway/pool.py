@@ -19,18 +19,26 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.protocol.constants import Status
 from gateway.credentials import Credentials
 from gateway.errors import Refusal
 
-__all__ = ["Connect", "ConnectionPool"]
+__all__ = ["Connect", "ConnectionPool", "IsHidden", "NoAccessError"]
 
 Connect = Callable[["str | None", str, str], Any]
 """(bucket or ``None``, user, password) -> a ``Connection`` that is not connected yet; may refuse."""
+
+IsHidden = Callable[[str, str, str], "Deferred[bool]"]
+"""(bucket, user, password) -> whether the cluster will not tell this user if there is such a bucket."""
 
 _Key = tuple["str | None", str]
 _Credential = tuple["str | None", str, bytes]
 
 FAILURES_KEPT = 1024
+
+
+class NoAccessError(Exception):
+    """The user may not use the bucket, nor know whether it exists."""
 
 
 class _Entry:
@@ -55,6 +63,9 @@ class ConnectionPool:
     :param max_opening: connections being opened at once; the others queue.
     :param max_waiting: length of that queue; beyond it callers are told 503 Overloaded.
     :param grace_seconds: how long a connection that made room may finish what it is doing.
+    :param is_hidden: asked when the cluster refuses a bucket: over the key-value protocol it gives one answer
+        for a bucket that does not exist and for one that the user may not use. If the user may not even know,
+        callers get :class:`NoAccessError`. ``None``: always BucketNotFoundError.
     """
 
     _log = Logger()
@@ -71,8 +82,10 @@ class ConnectionPool:
         max_opening: int = 8,
         max_waiting: int = 256,
         grace_seconds: float = 10.0,
+        is_hidden: IsHidden | None = None,
     ) -> None:
         self._connect = connect
+        self._is_hidden = is_hidden
         self._clock = clock
         self._seconds = clock.seconds
         self._max_connections = max_connections
@@ -195,7 +208,7 @@ class ConnectionPool:
                 self._opened,
                 self._refused,
                 callbackArgs=(credential, connection),
-                errbackArgs=(credential, connection),
+                errbackArgs=(credential, connection, caller),
             )
             opened.addErrback(lambda failure: self._log.failure("opening a connection", failure))
 
@@ -223,10 +236,31 @@ class ConnectionPool:
             self._entries[key] = entry
         self._answer(credential, entry.connection)
 
-    def _refused(self, failure: Failure, credential: _Credential, connection: Any) -> None:
-        self._done_opening(connection)
+    def _refused(
+        self, failure: Failure, credential: _Credential, connection: Any, caller: Credentials
+    ) -> Deferred[None] | None:
         connection._close()
-        if failure.check(AuthError, BucketNotFoundError):
+        bucket = credential[0]
+        error: Any = failure.value
+        if (
+            bucket is not None
+            and self._is_hidden is not None
+            and isinstance(error, BucketNotFoundError)
+            and error.status == Status.EACCESS
+        ):
+            asked = self._is_hidden(bucket, caller.user, caller.password)
+            asked.addErrback(lambda _: False)
+            return asked.addCallback(self._explained, failure, credential, connection)
+        self._remember(failure, credential, connection)
+        return None
+
+    def _explained(self, is_hidden: bool, failure: Failure, credential: _Credential, connection: Any) -> None:
+        self._remember(Failure(NoAccessError()) if is_hidden else failure, credential, connection)
+
+    def _remember(self, failure: Failure, credential: _Credential, connection: Any) -> None:
+        """Answer those who wait with what the cluster refused, and others for a moment."""
+        self._done_opening(connection)
+        if failure.check(AuthError, BucketNotFoundError, NoAccessError):
             failure.cleanFailure()
             until = self._clock.seconds() + self._failure_seconds
             self._failures[credential] = (until, failure.value)

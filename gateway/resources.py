@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.credentials import Authorizer
-from gateway.errors import Refusal, bad_request
+from gateway.errors import READS, Refusal, bad_request
 from gateway.headers import etag, token_header
 from gateway.http.request import Request
-from gateway.pool import ConnectionPool
+from gateway.pool import ConnectionPool, NoAccessError
 
 __all__ = ["BucketResource", "bucket_name", "check_collection", "document_key", "mutation_headers"]
 
@@ -96,7 +97,12 @@ class BucketResource:
         request.caller = caller = self._authorizer.identify(request)
         connection = self._pool.connection(bucket_name(request), caller)
         if type(connection) is Deferred:
-            return connection.addCallback(self._act, request, act, plan, operation)
+            return connection.addCallbacks(
+                self._act,
+                self._not_opened,
+                callbackArgs=(request, act, plan, operation),
+                errbackArgs=(request, operation),
+            )
         request.operation = operation
         return act(connection, request, plan)
 
@@ -110,3 +116,9 @@ class BucketResource:
     ) -> Any:
         request.operation = operation
         return act(connection, request, plan)
+
+    def _not_opened(self, failure: Failure, request: Request, operation: str) -> Failure:
+        if failure.check(NoAccessError):
+            request.operation = operation
+            raise Refusal("NoReadAccess" if operation in READS else "NoWriteAccess")
+        return failure

@@ -52,11 +52,19 @@ def makeService(options: Options) -> IService:
 
 
 def with_account(settings: Settings) -> Settings:
-    """Return settings with an administrator for the embedded node, if there will be one."""
-    if settings.cluster is not None or settings.user is not None:
+    """Return settings with an administrator and a bucket's password for the embedded node, if there will be
+    one.
+
+    Nobody can know the passwords that are made here: without one that was given, the gateway itself is the
+    node's only user, also beside other programs of this machine.
+    """
+    if settings.cluster is not None:
         return settings
-    # Nobody can know this password: the gateway itself is the only user.
-    return replace(settings, user=DEFAULT_ADMINISTRATOR, password=token_urlsafe(24))
+    if settings.bucket_password is None:
+        settings = replace(settings, bucket_password=token_urlsafe(24))
+    if settings.user is None:
+        settings = replace(settings, user=DEFAULT_ADMINISTRATOR, password=token_urlsafe(24))
+    return settings
 
 
 def make_node(settings: Settings) -> EmbeddedNode:
@@ -72,7 +80,7 @@ def make_node(settings: Settings) -> EmbeddedNode:
         nodes=settings.nodes,
         replicas=settings.replicas,
         users=[(settings.user, settings.password)],
-        buckets=[(settings.bucket, None)],
+        buckets=[(settings.bucket, settings.bucket_password)],
         rest_port=settings.node_rest_port,
         kv_port=settings.node_kv_port,
         sample=settings.sample,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from secrets import token_bytes
 from typing import Any
+from urllib.parse import quote
 
 from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
@@ -112,6 +113,7 @@ class Serving(Service):
             reactor,
             max_connections=settings.limits.max_connections,
             verify_seconds=settings.verify_seconds,
+            is_hidden=self._is_hidden,
         )
         self.gateway = Gateway(
             authorizer,
@@ -177,6 +179,18 @@ class Serving(Service):
         )
         connection.views_timeout = self._settings.views_timeout
         return connection
+
+    @inlineCallbacks
+    def _is_hidden(self, bucket: str, user: str, password: str) -> Any:
+        """Ask the cluster's management service, which tells who may know a bucket (404) from others (403)."""
+        session = self._connection(None, user, password)
+        try:
+            yield session.connect()
+            path = f"/pools/default/buckets/{quote(bucket, safe='')}"
+            status, _, _ = yield session.management_request("GET", path)
+        finally:
+            session._close()
+        return status in (401, 403)
 
     def _is_ready(self) -> Deferred[str | None]:
         # Not asked of the factory: one that drains has others beside it, and serves on.

@@ -41,10 +41,14 @@ No unordered execution: results of one key come in the order of its operations."
 
 
 class Credentials(NamedTuple):
-    """Who connects."""
+    """Who connects. The password is kept as long as the connection is, which needs it to connect again."""
 
     user: str
     password: str
+
+    def __repr__(self) -> str:
+        # A traceback or a log that shows one must not give the password away.
+        return f"Credentials(user={self.user!r})"
 
 
 class Session(NamedTuple):

@@ -62,10 +62,11 @@ class MessageReader:
 
 
 def _decode(line: bytes) -> Message:
+    # Its content is not repeated: settings have passwords.
     try:
         message = json.loads(line)
     except ValueError:
-        raise ChannelError(f"a line that is not JSON: {line[:100]!r}") from None
+        raise ChannelError(f"a line of {len(line)} bytes that is not JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ChannelError(f"a line that is no object with a type: {line[:100]!r}")
+        raise ChannelError(f"a line of {len(line)} bytes that is no object with a type")
     return message

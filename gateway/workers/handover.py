@@ -31,7 +31,8 @@ def settings_for_worker(settings: Settings) -> dict[str, Any]:
         max_connections=_share(limits.max_connections, workers),
     )
     listen = [_ANY_SOCKET if name.startswith(_BY_NAME_ONLY) else name for name in settings.listen]
-    return asdict(replace(settings, limits=shared, listen=listen))
+    # Workers speak to the node as the service account.
+    return asdict(replace(settings, limits=shared, listen=listen, bucket_password=None))
 
 
 def read_settings(told: dict[str, Any]) -> Settings:

@@ -18,6 +18,7 @@ _OF_THE_NODE = (
     "user",
     "password",
     "bucket",
+    "bucket_password",
     "data",
     "nodes",
     "replicas",
@@ -25,6 +26,8 @@ _OF_THE_NODE = (
     "node_kv_port",
     "sample",
 )
+
+_OPTIONS = {"password": "password-file", "bucket_password": "bucket-password-file"}
 
 _log = Logger()
 
@@ -50,7 +53,10 @@ def reread(given: Mapping[str, Any], environment: Mapping[str, str], running: Se
         if wanted.user is None:
             # The account that was made up at the start.
             wanted = replace(wanted, user=running.user, password=running.password)
+        if wanted.bucket_password is None:
+            wanted = replace(wanted, bucket_password=running.bucket_password)
     for name in kept:
         if getattr(wanted, name) != getattr(running, name):
-            _log.warn("--{name}: a new value takes effect at the next start", name=name.replace("_", "-"))
+            option = _OPTIONS.get(name) or name.replace("_", "-")
+            _log.warn("--{name}: a new value takes effect at the next start", name=option)
     return replace(settings, **{name: getattr(running, name) for name in kept})

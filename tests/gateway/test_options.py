@@ -6,11 +6,21 @@ import os
 from typing import Any
 from unittest import mock
 
+from hypothesis import given
+from hypothesis.strategies import lists, sampled_from
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import Clock
 from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.options import SETTINGS, Options, Settings, is_local, resolve
+from gateway.endpoints import is_local, place_of
+from gateway.options import SETTINGS, Options, Settings, resolve
+
+PARTS = ["0", "8080", "port=1", "backlog=2", "127.0.0.1", "0.0.0.0", "\\:\\:1"]
+PARTS += [
+    f"interface={address}" for address in ("", "127.0.0.1", "0.0.0.0", "\\:\\:", "\\:\\:1", "localhost")
+]
 
 
 class ResolveTests(SynchronousTestCase):
@@ -103,8 +113,19 @@ class ResolveTests(SynchronousTestCase):
             ("--auth: none lets anyone in", ["--listen", "tcp:1", "--auth", "none"]),
             ("--auth: none needs a service account", [*cluster, "--auth", "none"]),
             ("--auth: passthrough with the embedded node", ["--auth", "passthrough"]),
-            ("--auth: passthrough with the embedded node", ["--listen", "tcp:1"]),
+            ("--listen: 'tcp:1' can be reached from other machines", ["--listen", "tcp:1"]),
+            ("so say who may call", ["--listen", "tcp:8080:interface=0.0.0.0"]),
+            ("--listen: 'tcp:99999': there is no port 99999", ["--listen", "tcp:99999"]),
+            ("there is no port -1", ["--listen", "tcp:-1:interface=127.0.0.1"]),
             ("--replicas: 1 replicas need at least 2 nodes", ["--replicas", "1", "--nodes", "1"]),
+            ("--bucket-password-file: it is about", [*cluster, "--bucket-password-file", password]),
+            ("--bucket-password-file: there is no file", ["--bucket-password-file", "/nonexistent"]),
+            (
+                "--user: 'default' is the name of the bucket",
+                ["--user", "default", "--password-file", password],
+            ),
+            ("control character", ["--user", "u", "--password-file", self.file("a\0\n", "nul")]),
+            ("--user: 'a\\tb' is not a user name", ["--user", "a\tb", "--password-file", password]),
             ("first line", ["--user", "u", "--password-file", self.file("\nx", "empty")]),
         ):
             self.refuses(words, arguments)
@@ -125,8 +146,46 @@ class ResolveTests(SynchronousTestCase):
             ("tcp:8080:interface=0.0.0.0", False),
             ("tcp:8080:interface=192.168.0.1", False),
             ("systemd:domain=INET:index=0", False),
+            # Twisted takes the last of two, and arguments by their place as well as by their name.
+            ("tcp:0:interface=127.0.0.1:interface=0.0.0.0", False),
+            ("tcp:0:interface=0.0.0.0:interface=127.0.0.1", True),
+            ("tcp:interface=127.0.0.1:port=0", True),
+            ("tcp:port=0:interface=127.0.0.1:interface=", False),
+            ("tcp:0:127.0.0.1", True),
+            ("tcp:0:0.0.0.0:50", False),
+            ("tcp:0:\\interface=127.0.0.1", True),
+            ("tcp:0:interface=LOCALHOST", True),
+            ("tcp:0:interface=127.1.2.3", True),
+            ("tcp:0:interface=127.0.0.1.example", False),
+            ("tcp:0:interface=127.0.0.1%eth0", False),
+            ("tcp6:0", False),
+            ("TCP6:0:interface=\\:\\:1", True),
+            ("tcp6:0:interface=\\:\\:", False),
+            ("tcp6:0:50:\\:\\:1", True),
+            ("tcp6:0:interface=\\:\\:ffff\\:127.0.0.1", True),
+            ("tcp6:0:interface=\\:\\:ffff\\:10.0.0.1", False),
+            ("ssl:8443:interface=127.0.0.1:privateKey=k:interface=0.0.0.0", False),
+            ("ssl:8443:k:c:None:127.0.0.1", True),
+            ("haproxy:tcp:8080:interface=127.0.0.1", True),
+            ("haproxy:tcp\\:8080\\:interface=127.0.0.1", False),
+            ("haproxy:tcp:8080", False),
+            ("haproxy:haproxy:unix:/run/s", True),
+            ("unix:/run/s:mode=660", True),
+            ("fd:3", False),
+            ("stdio:", False),
         ):
             self.assertEqual(is_local(endpoint), local, endpoint)
+
+    @given(kind=sampled_from(["tcp", "tcp6"]), parts=lists(sampled_from(PARTS), max_size=4))
+    def test_endpoints_are_read_as_twisted_reads_them(self, kind: str, parts: list[str]) -> None:
+        """Whatever the order, the form and the number of arguments: what Twisted would bind to is judged."""
+        description = ":".join([kind, *parts])
+        try:
+            endpoint: Any = serverFromString(Clock(), description)
+        except Exception:  # noqa: BLE001  # what Twisted refuses never gets as far
+            return
+        place = place_of(description)
+        self.assertEqual((place.port, place.interface), (endpoint._port, endpoint._interface))
 
     def test_every_setting_has_a_text_and_a_field(self) -> None:
         """The table and the result agree."""
@@ -137,5 +196,6 @@ class ResolveTests(SynchronousTestCase):
                 "config",
                 "ephemeral",
                 "password_file",
+                "bucket_password_file",
             )
             self.assertTrue(known and setting.text.endswith("."), setting.name)
