@@ -17,7 +17,7 @@ from gateway.designs import Designs
 from gateway.documents import Documents
 from gateway.durability import DurabilityChecks
 from gateway.health import CheckReady, Health
-from gateway.http.application import Application
+from gateway.http.application import Application, EndHook
 from gateway.http.request import Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
@@ -96,9 +96,9 @@ class Gateway(Application):
         limits: Limits,
         is_ready: CheckReady,
         plugins: Iterable[IGatewayPlugin] = (),
-        access_log: bool = False,
+        end_hooks: Iterable[EndHook] = (),
     ) -> None:
-        super().__init__(Klein(), clock, now=now, limits=limits, plugins=plugins, access_log=access_log)
+        super().__init__(Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks)
         self.pool = pool
         resources = [
             Documents(authorizer, pool, now),

@@ -27,6 +27,9 @@ class Credentials:
 
     __slots__ = ("_password", "digest", "user")
 
+    stands_for_anyone = False
+    """Whether callers need not be whom these name."""
+
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         self.user = user
         self._password = password
@@ -66,11 +69,19 @@ class Authorizer(Protocol):
         """
 
 
+class _Shared(Credentials):
+    """Credentials under which everyone may call."""
+
+    __slots__ = ()
+
+    stands_for_anyone = True
+
+
 class ServiceAccount:
     """Everyone may call, as the gateway's own user (``--auth none``)."""
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
-        self.credentials = Credentials(user, password, secret)
+        self.credentials: Credentials = _Shared(user, password, secret)
 
     def identify(self, request: Request) -> Credentials:
         """Return the service account's credentials, whatever the request says."""
@@ -93,7 +104,10 @@ class Passthrough:
 
     def identify(self, request: Request) -> Credentials:
         """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
-        header = request.header(b"Authorization")
+        header = request.headers.get(b"authorization")
+        if header.__class__ is not bytes:
+            # Refuses one that is given twice.
+            header = request.header(b"Authorization")
         if header is None:
             raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
         mark = blake2b(header, key=self._secret, digest_size=32).digest()

@@ -45,6 +45,16 @@ class IGatewayPlugin(Interface):
             has not begun.
         """
 
+    def on_end(request: Request, status: int, seconds: float) -> None:  # noqa: B902
+        """Look at a request that is over: its answer was taken by the client's system, or is cut.
+
+        Called once for each request; ``request.cut`` tells who cut the answer, if somebody did,
+        ``request.received_bytes`` and ``request.sent_bytes`` the sizes of both bodies.
+
+        :param status: of the answer; 499 if the client left before the end of it.
+        :param seconds: since the request's headers were complete.
+        """
+
     def on_operation(operation: str, outcome: str, count: int) -> None:  # noqa: B902
         """Count key-value operations.
 

@@ -22,6 +22,7 @@ from couchbase.protocol.connstr import parse_connection_string
 from gateway.credentials import has_controls
 from gateway.endpoints import is_local, place_of
 from gateway.limits import Limits
+from gateway.trusted import check_proxy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,6 +115,15 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    try:
+        return check_proxy(value)
+    except ValueError:
+        raise Wrong(
+            f"{value!r} is neither an address, nor a network such as 10.0.0.0/8, nor the word unix"
+        ) from None
+
+
 def _existing_file(value: str) -> str:
     if not Path(value).is_file():
         raise Wrong(f"there is no file {value!r}")
@@ -187,6 +197,13 @@ SETTINGS = [
     Setting("views-timeout", _seconds, 75.0, "For which a view may send nothing, in seconds."),
     Setting("verify-seconds", _seconds, 300.0, "After which a caller's password is checked again."),
     Setting("access-log", None, False, "Log a line for every request."),
+    Setting(
+        "trusted-proxies",
+        _proxy,
+        [],
+        "Address or network of proxies that tell the client's address; unix: those at Unix sockets.",
+        repeatable=True,
+    ),
     Setting("without-plugin", _text, [], "Leave a plugin out.", repeatable=True),
     *(
         Setting(
@@ -224,6 +241,11 @@ class Options(UsageOptions):
     def opt_without_plugin(self, value: str) -> None:
         """Leave a plugin out; may be repeated."""
         self.repeated.setdefault("without-plugin", []).append(value)
+
+    def opt_trusted_proxies(self, value: str) -> None:
+        """Address or network of proxies that tell the client's address; unix: those at Unix sockets. May be
+        repeated."""
+        self.repeated.setdefault("trusted-proxies", []).append(value)
 
     def postOptions(self) -> None:
         """Check everything, so that a mistake is told before anything starts."""
@@ -263,6 +285,7 @@ class Settings:
     views_timeout: float
     verify_seconds: float
     access_log: bool
+    trusted_proxies: list[str]
     without_plugin: list[str]
     limits: Limits
 

@@ -21,6 +21,7 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 import gateway.plugins
+from gateway.accesslog import AccessLog
 from gateway.app import Gateway
 from gateway.connection import GatewayConnection
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
@@ -31,6 +32,7 @@ from gateway.interfaces import IGatewayPlugin
 from gateway.listening import listen_on
 from gateway.options import Settings
 from gateway.pool import ConnectionPool
+from gateway.trusted import TrustedProxies
 
 __all__ = ["Serving", "forget_what_stays", "log_first_steps", "plugins_for", "url_of"]
 
@@ -123,7 +125,9 @@ class Serving(Service):
             limits=settings.limits,
             is_ready=self._is_ready,
             plugins=plugins,
-            access_log=settings.access_log,
+            end_hooks=[AccessLog(TrustedProxies(settings.trusted_proxies)).on_end]
+            if settings.access_log
+            else [],
         )
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
 

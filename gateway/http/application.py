@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Application"]
 
+_NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
+
+EndHook = Callable[[Request, int, float], None]
+"""See ``on_end`` of :class:`gateway.interfaces.IGatewayPlugin`."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -41,6 +46,7 @@ class Application:
 
     :param app: its routes may be declared later, up to :meth:`routes_are_complete`.
     :param now: gives the Unix time in seconds.
+    :param end_hooks: called as the plugins' ``on_end`` is, after those.
     """
 
     log = Logger()
@@ -57,7 +63,7 @@ class Application:
         now: Callable[[], float] = time.time,
         limits: Limits | None = None,
         plugins: Iterable[IGatewayPlugin] = (),
-        access_log: bool = False,
+        end_hooks: Iterable[EndHook] = (),
     ) -> None:
         self.app = app
         self.clock = clock
@@ -71,11 +77,11 @@ class Application:
         """Tells how many client connections there are; set by the channel's factory."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
-        self._seconds = clock.seconds
-        self._access_log = access_log
+        self.seconds = clock.seconds
         self._request_hooks = _hooks(self.plugins, "on_request")
         self._response_hooks = _hooks(self.plugins, "on_response")
         self._operation_hooks = _hooks(self.plugins, "on_operation")
+        self.end_hooks: list[EndHook] = [*_hooks(self.plugins, "on_end"), *end_hooks]
         self.dispatcher = Dispatcher(app)
 
     def routes_are_complete(self) -> None:
@@ -98,7 +104,7 @@ class Application:
             need be to one that refuses.
         """
         request.application = self
-        request.started = self._seconds()
+        request.started = self.seconds()
         request.number = next(self._ids)
         if b"x-request-id" in request.headers:
             given = request.header_values(b"X-Request-Id")[0]
@@ -172,6 +178,9 @@ class Application:
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer with what went wrong."""
         fault = describe(error, request.operation, cas_given=request.cas_given, durable=request.durable)
+        if request.operation == "open" or fault.problem.code in _NOT_BELIEVED:
+            # Nobody has confirmed who it is, and the log must not say so.
+            request.caller = None
         if fault.is_bug:
             self.log.failure(
                 "request {id} failed: {method} {path}",
@@ -225,33 +234,36 @@ class Application:
         return json_response(told, fault.problem.status, headers)
 
     def answered(self, response: Response, request: Request) -> None:
-        """Count an answer, show it to the plugins, and hand it to the request."""
+        """Show an answer to the plugins, and hand it to the request, which calls :meth:`ended` in time."""
         if request.is_inner:
             request.respond(response)
             return
         self.under_way -= 1
-        seconds = self._seconds() - request.started
-        for hook in self._response_hooks:
-            try:
-                hook(request, response, seconds)
-            except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
-                self.log.failure("a plugin's on_response failed for request {id}", id=request.id)
-        if self._access_log:
-            self.log.info(
-                "{method} {path} {status} {milliseconds:.1f} ms {id}",
-                method=request.method,
-                path=request.path.decode("latin-1"),
-                status=response.status,
-                milliseconds=seconds * 1000,
-                id=request.id,
-                user=request.caller.user if request.caller is not None else None,
-            )
+        if self._response_hooks:
+            seconds = self.seconds() - request.started
+            for hook in self._response_hooks:
+                try:
+                    hook(request, response, seconds)
+                except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                    self.log.failure("a plugin's on_response failed for request {id}", id=request.id)
         try:
             request.respond(response)
         except Exception as error:  # noqa: BLE001  # nothing is left to answer with
             if not isinstance(response.body, bytes):
                 response.body.cancel()
             request.broken(error)
+
+    def ended(self, request: Request, status: int) -> None:
+        """Count a request, once: its answer is complete, or was cut.
+
+        :param status: of the answer; 499 if the client left before the end.
+        """
+        seconds = self.seconds() - request.started
+        for hook in self.end_hooks:
+            try:
+                hook(request, status, seconds)
+            except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                self.log.failure("a plugin's on_end failed for request {id}", id=request.id)
 
     def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
         """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""

@@ -20,6 +20,8 @@ from zope.interface import implementer
 from gateway.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
 from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
+from gateway.http.polling import waiting_bytes
+from gateway.http.request import HeaderTable
 from gateway.http.targets import BadTarget, split_target
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ class HTTPChannel(Protocol):
     unsent = 0
     """What the sweep has last seen waiting for the client, in bytes."""
     body_is_paused = False
+    cut_by = "client"
+    """Whose doing it is if the connection ends before its time."""
+    unsent_exchange: Exchange | None = None
+    """Whose answer waits for the client to read on; it is over otherwise."""
     is_closing = False
 
     _exchange: Exchange | None = None
@@ -109,6 +115,12 @@ class HTTPChannel(Protocol):
         self._chunks = None
         self._unread = self._head = b""
         self.factory.lost(self)
+        unsent, self.unsent_exchange = self.unsent_exchange, None
+        if unsent is not None:
+            if waiting_bytes(self.transport):
+                unsent.unsent()
+            else:
+                unsent.all_sent()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lose(reason)
@@ -369,6 +381,9 @@ class HTTPChannel(Protocol):
         """The send buffer has emptied."""
         self.is_stalled = False
         self.stalled_since = None
+        sent, self.unsent_exchange = self.unsent_exchange, None
+        if sent is not None:
+            sent.all_sent()
         if self._exchange is not None:
             self._exchange.stalled(False)
         self._go_on()
@@ -399,12 +414,18 @@ class HTTPChannel(Protocol):
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         broken, self._exchange = self._exchange, None
         self._reads_body = False
+        line: tuple[str, bytes, bytes, HeaderTable] = ("?", b"", b"", {})
         if broken is not None:
+            if not broken.has_begun:
+                broken.replaced()
+                line = (broken.method, broken.path, broken.query_string, broken.headers)
             broken.lose(Failure(refusal))
             if broken.has_begun:
                 self.abort()
                 return
-        exchange = self._exchange = Exchange(self, "?", b"", b"", {})
+        exchange = self._exchange = Exchange(self, *line)
+        if broken is not None:
+            exchange.received_bytes = broken.received_bytes
         exchange.keep_alive = False
         self._application.dispatch(exchange)
         self._application.refuse(exchange, refusal)

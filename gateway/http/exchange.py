@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from gateway.errors import Refusal
+from gateway.http.counted import CountedRequest
 from gateway.http.kleinweb import render_by_klein
 from gateway.http.request import BodyReader, HeaderTable, Request
 from gateway.http.response import REASONS, BodyProducer, Response
@@ -93,7 +95,7 @@ class _Stream:
                 self._reader.body_lost()
 
 
-class Exchange(Request):
+class Exchange(CountedRequest):
     """A request as its channel sees it, and the answer to it.
 
     :param channel: nothing is written to it before the answers to earlier requests are complete, as a channel
@@ -112,7 +114,6 @@ class Exchange(Request):
     _lost = False
     _answered = False
     _body_complete = True
-    _body_bytes = 0
     _dropping = False
     _length: int | None = 0
     _reserved = 0
@@ -133,6 +134,11 @@ class Exchange(Request):
         self.query_string = query_string
         self.headers = headers
 
+    @property
+    def transport(self) -> Any:
+        """The transport of its connection."""
+        return self._channel.transport
+
     # -- the body
 
     def whole_body(self, body: bytes) -> bool:
@@ -146,7 +152,7 @@ class Exchange(Request):
         size = len(body)
         if size > limit or not application.budget.take(size):
             return False
-        self._reserved = size
+        self._reserved = self.received_bytes = size
         application.dispatch(self)
         endpoint = self.endpoint
         if endpoint is not None and endpoint.streamed:
@@ -198,15 +204,15 @@ class Exchange(Request):
 
     def body_part(self, data: bytes) -> None:
         """Take a part of the body."""
-        self._body_bytes += len(data)
+        self.received_bytes += len(data)
         channel = self._channel
         if self._dropping:
-            if self._body_bytes > LINGER_BYTES and self._answered:
+            if self.received_bytes > LINGER_BYTES and self._answered:
                 channel.close()
         elif self._stream is not None:
             channel.body_progress()
             self._stream.received(data)
-        elif self._length is None and self._body_bytes > channel.factory.application.limits.max_body:
+        elif self._length is None and self.received_bytes > channel.factory.application.limits.max_body:
             self._drop_body(too_large=True)
         elif self._length is not None or self._reserve(len(data)):
             self._body.append(data)
@@ -240,9 +246,9 @@ class Exchange(Request):
         self._dropping = True
         self._body = []
         self.body_too_large = too_large
-        if self._length is None or self._length - self._body_bytes > DRAINED_BYTES:
+        if self._length is None or self._length - self.received_bytes > DRAINED_BYTES:
             self.keep_alive = False
-        elif not self._body_bytes and self._waits_to_be_asked:
+        elif not self.received_bytes and self._waits_to_be_asked:
             # Nobody can tell whether it will send the body nevertheless: its next request must not be taken
             # for that.
             self.keep_alive = False
@@ -273,6 +279,7 @@ class Exchange(Request):
     def klein_answers(self, status: int, headers: Headers) -> Headers:
         """Klein's answer begins: return the headers to send, after the plugins have seen them."""
         self.has_begun = True
+        self._status = status
         seen = Response(
             status, [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
         )
@@ -296,17 +303,25 @@ class Exchange(Request):
     def lose(self, reason: Failure) -> None:
         """The client is gone: cancel everything done for it."""
         self._lost = True
+        if not self._is_over:
+            self.cut = self.cut or self._channel.cut_by
         if self._reserved:
             self._release()
         if self._stream is not None:
             self._stream.lose()
         if not self.has_begun:
-            self.give_up()
+            if self._body_complete or self._dropping or self._stream is not None:
+                self.give_up()
+            elif not self._is_over:
+                # Nobody else knows of it yet.
+                self._channel.factory.application.refuse(self, CancelledError())
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.cancel()
         if self.klein_request is not None:
             self.klein_request.connectionLost(reason)
+        if self.has_begun:
+            self._over()
 
     def _release(self) -> None:
         self._channel.factory.application.budget.adjust(-self._reserved)
@@ -333,12 +348,25 @@ class Exchange(Request):
         ):
             # Nearly every answer. Here its headers and body are put together once, without a copy between.
             self.has_begun = self._answered = True
+            size = self.sent_bytes = len(body)
             channel.write(
                 b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
-                % (factory.ok_head, self.number, response.block(), len(body), body)
+                % (factory.ok_head, self.number, response.block(), size, body)
             )
             if self._reserved:
                 self._release()
+            if channel.is_stalled:
+                self._status = 200
+                channel.unsent_exchange = self
+            else:
+                # It is done with, so nobody looks at _is_over any more.
+                application = factory.application
+                seconds = application.seconds() - self.started
+                for hook in application.end_hooks:
+                    try:
+                        hook(self, 200, seconds)
+                    except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                        self._log.failure("a plugin's on_end failed for request {id}", id=self.id)
             channel.done(self)
             return
         if self.klein_request is not None:
@@ -346,13 +374,16 @@ class Exchange(Request):
             return
         if not self._lost:
             self._respond_in_full(response)
-        elif not isinstance(body, bytes):
-            body.cancel()
+        else:
+            self._status = response.status
+            if not isinstance(body, bytes):
+                body.cancel()
+            self._over()
 
     def _respond_in_full(self, response: Response) -> None:
         channel = self._channel
         body = response.body
-        status = response.status
+        status = self._status = response.status
         head = [channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
         if channel.factory.stopping:
             self.keep_alive = False
@@ -374,6 +405,7 @@ class Exchange(Request):
         if isinstance(body, bytes):
             if sends_body:
                 head.append(body)
+                self.sent_bytes = len(body)
             channel.write(b"".join(head))
             self._finished()
             return
@@ -390,12 +422,15 @@ class Exchange(Request):
     def broken(self, error: BaseException) -> None:
         """The answer cannot be written: tell the log, and hang up."""
         self._log.failure("request {id}: writing its answer failed", Failure(error), id=self.id)
+        self.cut = self.cut or "gateway"
         if not self._lost:
             self._channel.abort()
+        self._over()
 
     def write_part(self, data: bytes) -> None:
         """Send a part of a produced body."""
         if self._producer is not None:
+            self.sent_bytes += len(data)
             self._channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end_parts(self) -> None:
@@ -410,6 +445,8 @@ class Exchange(Request):
     def abort_parts(self) -> None:
         """A produced body cannot be completed."""
         self._producer = None
+        self.cut = "gateway"
+        self._over()
         self._channel.close()
 
     def stalled(self, stalled: bool) -> None:
@@ -429,6 +466,10 @@ class Exchange(Request):
 
     def _finished(self) -> None:
         self._answered = True
+        if self._channel.is_stalled:
+            self._channel.unsent_exchange = self
+        else:
+            self._over()
         if self._body_complete:
             self._end()
         else:

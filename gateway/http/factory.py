@@ -188,4 +188,5 @@ class ChannelFactory(ServerFactory):
     def _abort_all(self) -> None:
         self._log.warn("{count} connections did not finish in time", count=len(self.channels))
         for channel in list(self.channels):
+            channel.cut_by = "gateway"
             channel.abort()

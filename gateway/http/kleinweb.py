@@ -96,10 +96,12 @@ class _WebChannel(http.HTTPChannel):
 
     def loseConnection(self) -> None:
         """Close once what was written is sent."""
+        self._exchange.cut = self._exchange.cut or "gateway"
         self._channel.close()
 
     def abortConnection(self) -> None:
         """Hang up."""
+        self._exchange.cut = self._exchange.cut or "gateway"
         self._channel.abort()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -145,6 +147,12 @@ class KleinRequest(TwistedRequest):
             exchange.keep_alive = False
         if not exchange.keep_alive:
             headers.setRawHeaders(b"Connection", [b"close"])
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the answer's body."""
+        if self.method != b"HEAD":
+            self.exchange.sent_bytes += len(data)
+        super().write(data)
 
     def run(self) -> None:
         """Read query and form as twisted.web does, and have the request answered."""

@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Gate", "unsent_bytes"]
+__all__ = ["Gate", "peer_below", "unsent_bytes", "waiting_bytes"]
 
 _IN: int = getattr(select, "EPOLLIN", 0)
 _OUT: int = getattr(select, "EPOLLOUT", 0)
@@ -46,6 +46,21 @@ def _descriptor_below(transport: Any) -> Any:
     return transport
 
 
+def peer_below(transport: Any) -> Any:
+    """Return the address of the socket's peer, whatever a layer above says of it."""
+    descriptor = _descriptor_below(transport)
+    return (transport if descriptor is None else descriptor).getPeer()
+
+
+def waiting_bytes(transport: Any) -> int:
+    """Return what of the bytes written to a transport the kernel has not taken yet; 0 where nobody can
+    tell."""
+    descriptor = _descriptor_below(transport)
+    if descriptor is None:
+        return 0
+    return int(len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen)
+
+
 def unsent_bytes(transport: Any) -> int:
     """Return what the peer of a transport has not acknowledged yet, here and in the kernel; 0 where nobody
     can tell.
@@ -55,7 +70,7 @@ def unsent_bytes(transport: Any) -> int:
     descriptor = _descriptor_below(transport)
     if descriptor is None:
         return 0
-    waiting = len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen
+    waiting = waiting_bytes(transport)
     if fcntl is not None:
         try:
             # The kernel may hold megabytes, so that a slow reader takes minutes before more fits in.

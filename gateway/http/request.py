@@ -152,6 +152,14 @@ class Request:
     started = 0.0
     given_id: bytes | None = None
 
+    # Filled by the channel, for whoever counts:
+    received_bytes = 0
+    """Of the body, as far as it came."""
+    sent_bytes = 0
+    """Of the answer's body, as far as it was handed to the transport."""
+    cut = ""
+    """Who broke off request or answer: ``client``, ``gateway``, or nobody."""
+
     # Filled by the handler, for whoever has to explain a failure:
     caller: Credentials | None = None
     operation = ""

@@ -42,9 +42,11 @@ class _Received:
 class _Sink:
     """Puts a produced body into a twisted.web request."""
 
-    def __init__(self, request: Any, producer: BodyProducer) -> None:
+    def __init__(self, request: Any, producer: BodyProducer, served: _Served, status: int) -> None:
         self._request = request
         self._producer = producer
+        self._served = served
+        self._status = status
         self.done: Deferred[bytes] = Deferred(lambda _: producer.cancel())
 
     def start(self) -> None:
@@ -52,14 +54,18 @@ class _Sink:
         self._producer.start(self)
 
     def write(self, data: bytes) -> None:
+        self._served.sent_bytes += len(data)
         self._request.write(data)
 
     def finish(self) -> None:
         self._request.unregisterProducer()
+        self._served.over(self._status)
         self.done.callback(b"")
 
     def abort(self) -> None:
         self._request.unregisterProducer()
+        self._served.cut = "gateway"
+        self._served.over(self._status)
         self._request.channel.loseConnection()
 
     def pauseProducing(self) -> None:
@@ -70,6 +76,8 @@ class _Sink:
 
     def stopProducing(self) -> None:
         self._producer.cancel()
+        self._served.cut = "client"
+        self._served.over(499)
 
 
 class _Served(Request):
@@ -78,16 +86,33 @@ class _Served(Request):
     ``done`` fires with what Klein can render, as soon as there is an answer.
     """
 
+    outer: Request | None = None
+    """The request of the gateway's channel that brought it, if one did."""
+    _is_over = False
+
     def __init__(self, twisted_request: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._twisted_request = twisted_request
+        self.transport = getattr(twisted_request, "transport", None)
         self.done: Deferred[Any] = Deferred(lambda _: self.give_up())
 
     def respond(self, response: Response) -> None:
         """Give Klein the answer."""
         self.under_way = None
+        if self.outer is not None:
+            # For the log, which shows the other one.
+            self.outer.caller = self.caller
+        if isinstance(response.body, bytes):
+            self.sent_bytes = len(response.body)
+            self.over(response.status)
         if not self.done.called:
             self.done.callback(_render(response, self._twisted_request, self))
+
+    def over(self, status: int) -> None:
+        """Be counted, unless another request is counted for this one."""
+        if self.outer is None and not self._is_over:
+            self._is_over = True
+            self.application.ended(self, status)
 
     def broken(self, error: BaseException) -> None:
         """Let Klein tell the failure."""
@@ -126,11 +151,13 @@ def run_under_klein(
         body_too_large=not endpoint.streamed and len(body) > limit,
         stream=_Received(body) if endpoint.streamed and body else None,
     )
+    request.received_bytes = len(body)
     application.dispatch(request)
     outer = getattr(twisted_request, "exchange", None)
     if outer is not None:
         # It came by the gateway's channel, which looks after it.
         request.is_inner = True
+        request.outer = outer
         request.number, request.given_id = outer.number, outer.given_id
         outer.endpoint, outer.operation = endpoint, endpoint.operation
     request.endpoint = endpoint
@@ -141,7 +168,7 @@ def run_under_klein(
     return request.done
 
 
-def _render(response: Response, twisted_request: Any, request: Request) -> Any:
+def _render(response: Response, twisted_request: Any, request: _Served) -> Any:
     twisted_request.setResponseCode(response.status)
     # Of a type that the handler does not name nothing is known.
     twisted_request.defaultContentType = None
@@ -152,6 +179,6 @@ def _render(response: Response, twisted_request: Any, request: Request) -> Any:
     if isinstance(body, bytes):
         twisted_request.setHeader(b"Content-Length", b"%d" % len(body))
         return body
-    sink = _Sink(twisted_request, body)
+    sink = _Sink(twisted_request, body, request, response.status)
     sink.start()
     return sink.done

@@ -39,8 +39,9 @@ __all__ = ["BUCKETS", "Metrics", "metrics"]
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
 
-# Requests in each bucket and above the last, then their seconds.
-_NUMBERS = len(BUCKETS) + 2
+# Requests in each bucket and above the last, then their seconds, and the bytes of bodies.
+_NUMBERS = len(BUCKETS) + 4
+SECONDS, RECEIVED, SENT = range(len(BUCKETS) + 1, _NUMBERS)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
@@ -57,7 +58,9 @@ class Metrics:
     """Counts requests and operations, and shows them.
 
     ``couchgateway_requests_total{route,method,status}``,
-    ``couchgateway_request_seconds{route}`` (until the answer begins),
+    ``couchgateway_request_seconds{route}`` (to the end of the answer),
+    ``couchgateway_request_bytes_total{route}``, ``couchgateway_response_bytes_total{route}``,
+    ``couchgateway_requests_cut_total{route,by}``,
     ``couchgateway_operations_total{operation,outcome}``,
     ``couchgateway_client_connections``, ``couchgateway_cluster_connections``,
     ``couchgateway_requests_under_way``; with ``--workers`` the sums over all of them, and
@@ -65,8 +68,8 @@ class Metrics:
     """
 
     name = "metrics"
-    # Requests are looked at when they are answered.
-    on_request = None
+    # Requests are looked at when they are over.
+    on_request = on_response = None
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
@@ -74,6 +77,7 @@ class Metrics:
         # (route, method, status) -> _NUMBERS
         self._requests: dict[tuple[str, str, int], list[float]] = {}
         self._operations: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._cut: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def attach(self, gateway: Gateway) -> None:
         """Count for this gateway from now on."""
@@ -81,22 +85,28 @@ class Metrics:
         self.gather = None
         self._requests.clear()
         self._operations.clear()
+        self._cut.clear()
 
     def routes(self, app: Klein) -> None:
         """Declare ``/metrics``."""
         assert self._gateway is not None
         mount(app, self, self._gateway.run_under_klein)
 
-    def on_response(self, request: Request, response: Response, seconds: float) -> None:
+    def on_end(self, request: Request, status: int, seconds: float) -> None:
         """Count a request."""
         served = request.endpoint
         route = "none" if served is None else served.name
         try:
-            counts = self._requests[route, request.method, response.status]
+            counts = self._requests[route, request.method, status]
         except KeyError:
-            counts = self._counts(route, request.method, response.status)
+            counts = self._counts(route, request.method, status)
         counts[bisect_left(BUCKETS, seconds)] += 1
-        counts[-1] += seconds
+        counts[SECONDS] += seconds
+        if request.received_bytes:
+            counts[RECEIVED] += request.received_bytes
+        counts[SENT] += request.sent_bytes
+        if request.cut:
+            self._cut[route, request.cut] += 1
 
     def _counts(self, route: str, method: str, status: int) -> list[float]:
         """Return the counts of a request that is the first of its kind, or whose method is invented."""
@@ -120,6 +130,8 @@ class Metrics:
         figures = Figures()
         for (route, method, status), counts in self._requests.items():
             figures.counters["requests", route, method, str(status)] = counts.copy()
+        for (route, by), count in self._cut.items():
+            figures.counters["requests_cut", route, by] = [count]
         for (operation, outcome), count in self._operations.items():
             figures.counters["operations", operation, outcome] = [count]
         gateway = self._gateway
@@ -145,16 +157,34 @@ class _Families(Collector):
         for labels, counts in self._figures.named("requests"):
             if len(counts) != _NUMBERS:
                 continue  # of a worker from before an upgrade that changed the buckets
-            requests.add_metric(labels, sum(counts[:-1]))
+            requests.add_metric(labels, sum(counts[:SECONDS]))
             known = by_route.setdefault(labels[0], [0] * _NUMBERS)
             by_route[labels[0]] = [one + other for one, other in zip(known, counts, strict=True)]
         yield requests
         latency = HistogramMetricFamily(
-            "couchgateway_request_seconds", "From a request's headers to its answer.", labels=["route"]
+            "couchgateway_request_seconds",
+            "From a request's headers to the end of its answer.",
+            labels=["route"],
+        )
+        received = CounterMetricFamily(
+            "couchgateway_request_bytes", "Of the bodies of requests.", labels=["route"]
+        )
+        sent = CounterMetricFamily(
+            "couchgateway_response_bytes", "Of the bodies of answers.", labels=["route"]
         )
         for route, counts in by_route.items():
-            latency.add_metric([route], list(_cumulated(counts[:-1])), counts[-1])
-        yield latency
+            latency.add_metric([route], list(_cumulated(counts[:SECONDS])), counts[SECONDS])
+            received.add_metric([route], counts[RECEIVED])
+            sent.add_metric([route], counts[SENT])
+        yield from (latency, received, sent)
+        cut = CounterMetricFamily(
+            "couchgateway_requests_cut",
+            "Requests and answers broken off, by whom: the client (status 499) or the gateway.",
+            labels=["route", "by"],
+        )
+        for labels, (count,) in self._figures.named("requests_cut"):
+            cut.add_metric(labels, count)
+        yield cut
         operations = CounterMetricFamily(
             "couchgateway_operations", "Key-value operations.", labels=["operation", "outcome"]
         )

@@ -11,7 +11,6 @@ from zope.interface.verify import verifyObject
 from gateway.errors import Refusal
 from gateway.figures import Figures
 from gateway.http.request import Request
-from gateway.http.response import Response
 from gateway.interfaces import ISharedFigures
 from gateway.plugins.metrics import BUCKETS, Metrics
 from tests.gateway.support import Answer, Site
@@ -84,14 +83,23 @@ class MetricsTests(SynchronousTestCase):
         """A request is in the bucket of its time and all above, over all methods and statuses."""
         request = Request("GET", b"/", b"", lambda name: None)
         for seconds, status in ((BUCKETS[0], 200), (0.3, 200), (9.0, 404), (9.0, 404)):
-            self.plugin.on_response(request, Response(status), seconds)
+            self.plugin.on_end(request, status, seconds)
+        big = Request("PUT", b"/", b"", {})
+        big.received_bytes, big.sent_bytes, big.cut = 700, 30, "client"
+        self.plugin.on_end(big, 499, 60.0)
+        big.received_bytes, big.sent_bytes, big.cut = 0, 3, ""
+        self.plugin.on_end(big, 204, 0.3)
         self.shows(
+            'couchgateway_request_bytes_total{route="none"} 700.0',
+            'couchgateway_response_bytes_total{route="none"} 33.0',
+            'couchgateway_requests_cut_total{by="client",route="none"} 1.0',
+            'couchgateway_requests_total{method="PUT",route="none",status="499"} 1.0',
             'couchgateway_request_seconds_bucket{le="0.0005",route="none"} 1.0',
             'couchgateway_request_seconds_bucket{le="0.25",route="none"} 1.0',
-            'couchgateway_request_seconds_bucket{le="0.5",route="none"} 2.0',
-            'couchgateway_request_seconds_bucket{le="+Inf",route="none"} 4.0',
-            'couchgateway_request_seconds_count{route="none"} 4.0',
-            'couchgateway_request_seconds_sum{route="none"} 18.3005',
+            'couchgateway_request_seconds_bucket{le="0.5",route="none"} 3.0',
+            'couchgateway_request_seconds_bucket{le="+Inf",route="none"} 6.0',
+            'couchgateway_request_seconds_count{route="none"} 6.0',
+            'couchgateway_request_seconds_sum{route="none"} 78.6005',
             'couchgateway_requests_total{method="GET",route="none",status="200"} 2.0',
             'couchgateway_requests_total{method="GET",route="none",status="404"} 2.0',
         )

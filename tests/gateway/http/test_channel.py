@@ -95,6 +95,7 @@ class TestPlugin:
         self.stream: Any = None
         self.begun: Deferred[Response] | None = None
         self.operations: list[tuple[str, str, int]] = []
+        self.ended: list[tuple[str, bytes, int, str]] = []
 
     def attach(self, gateway: Any) -> None:
         self.gateway = gateway
@@ -129,6 +130,9 @@ class TestPlugin:
 
     def on_response(self, request: Request, response: Response, seconds: float) -> None:
         response.headers = [*response.headers, (b"X-Seen", b"%d" % response.status)]
+
+    def on_end(self, request: Request, status: int, seconds: float) -> None:
+        self.ended.append((request.method, request.path, status, request.cut))
 
     def on_operation(self, operation: str, outcome: str, count: int) -> None:
         self.operations.append((operation, outcome, count))
