@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from gateway.batch import Batches
 from gateway.buckets import Buckets
+from gateway.conditions import SELECTIVE, check_taken
 from gateway.counters import Counters
 from gateway.credentials import Authorizer
 from gateway.designs import Designs
@@ -24,6 +25,7 @@ from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
 from gateway.locks import Locks
 from gateway.pool import ConnectionPool
+from gateway.rendering import Rendering
 from gateway.views import Views
 
 __all__ = ["Gateway"]
@@ -39,6 +41,7 @@ _RESOURCE_SEGMENTS = {
     "DocumentNotFound": 4,
     "DocumentExists": 4,
     "CasMismatch": 4,
+    "PreconditionFailed": 4,
     "DocumentLocked": 4,
     "DocumentNotLocked": 4,
     "DocumentNotNumeric": 4,
@@ -81,10 +84,12 @@ class Gateway(Application):
 
     :param now: gives the Unix time in seconds.
     :param is_ready: tells whether documents can be served, or why not; see :class:`Health`.
+    :param quoted_etags: whether ``ETag`` has quotes, as RFC 9110 wants; bare it is the Data API's.
     """
 
     log = Logger()
     explains_missing_routes = True
+    selective_headers = SELECTIVE
 
     def __init__(
         self,
@@ -96,15 +101,21 @@ class Gateway(Application):
         limits: Limits,
         is_ready: CheckReady,
         plugins: Iterable[IGatewayPlugin] = (),
+<<<<<<< HEAD
         end_hooks: Iterable[EndHook] = (),
+=======
+        access_log: bool = False,
+        quoted_etags: bool = False,
+>>>>>>> 87a467e (Gateway: conditions, expiry and durability in headers are honoured or refused, never dropped)
     ) -> None:
         super().__init__(Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks)
         self.pool = pool
+        rendering = Rendering(quoted=quoted_etags)
         resources = [
-            Documents(authorizer, pool, now),
-            Counters(authorizer, pool, now),
-            Locks(authorizer, pool, now),
-            DurabilityChecks(authorizer, pool),
+            Documents(authorizer, pool, rendering, now),
+            Counters(authorizer, pool, rendering, now),
+            Locks(authorizer, pool, rendering, now),
+            DurabilityChecks(authorizer, pool, rendering),
             Buckets(authorizer, pool),
             Batches(authorizer, pool, clock, now, limits, self.budget, self.count_operation, self._log_bug),
             Views(authorizer, pool, self.budget, self.count_operation, self._log_bug),
@@ -121,6 +132,10 @@ class Gateway(Application):
     def resource_of(self, request: Request, code: str) -> str:
         """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""
         return resource_of(request, code)
+
+    def check_headers(self, request: Request) -> None:
+        """Refuse conditions, expiry, durability ... where they are not honoured; raises Refusal (400)."""
+        check_taken(request)
 
     def _log_bug(self, failure: Failure) -> None:
         self.log.failure("an operation failed after its answer had begun", failure=failure)

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Kind, Operation, failure_line, read_operation, success_line
+from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
 from gateway.http.request import Request
@@ -407,14 +408,12 @@ class Batches(BucketResource):
         self._count_operation = count_operation
         self._log_bug = log_bug
 
-    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True)
+    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True, takes=ENCODING)
     def post_batch(self, request: Request) -> Any:
         """Run the operations of the body, and answer each."""
         request.query()
         form = _answer_form(request.header(b"Accept"))
-        encoding = request.header(b"Content-Encoding")
-        if encoding is not None and encoding != b"identity":
-            raise bad_request("Content-Encoding: a batch is sent plain")
+        check_encoding(request.header(b"Content-Encoding"))
         if request.stream is None:
             raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
         return self.connected(request, self._run, form)

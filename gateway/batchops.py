@@ -15,11 +15,11 @@ from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT, JSON, TEXT, format_of
-from gateway.counters import MAX_COUNTER, checked_number
+from gateway.counters import MAX_COUNTER, checked_number, count
 from gateway.durability import copies
 from gateway.errors import Fault, bad_request
 from gateway.expiry import expiry_from_expires, expiry_from_ttl, parse_duration
-from gateway.headers import MAX_COPIES, parse_cas, parse_durability
+from gateway.headers import MAX_COPIES, NO_DURABILITY, Durability, parse_cas, parse_durability
 from gateway.jsontools import dumps, is_json, loads
 from gateway.locks import DEFAULT_LOCK_SECONDS
 from gateway.projection import member_text
@@ -184,7 +184,7 @@ def _ttl(operation: Operation, now: float) -> int | None:
     return expiry_from_ttl(str(checked_number(ttl, "ttl", 0, 2**32 - 1)))
 
 
-def _durability(operation: Operation) -> dict[str, int]:
+def _durability(operation: Operation) -> Durability:
     members = operation.members
     level = members.get("durabilityLevel")
     if level is not None and type(level) is not str:
@@ -196,14 +196,8 @@ def _durability(operation: Operation) -> dict[str, int]:
         b"%d" % persist_to if persist_to else None,
         b"%d" % replicate_to if replicate_to else None,
     )
-    operation.durable = bool(waits.level or waits.persist_to or waits.replicate_to)
-    if not operation.durable:
-        return _NO_WAITS
-    return {
-        "persist_to": waits.persist_to,
-        "replicate_to": waits.replicate_to,
-        "durability_level": waits.level,
-    }
+    operation.durable = waits != NO_DURABILITY
+    return waits
 
 
 _NO_WAITS: dict[str, int] = {}
@@ -213,7 +207,14 @@ _DURABILITY_MEMBERS = frozenset({"durabilityLevel", "persistTo", "replicateTo"})
 def _waits(operation: Operation) -> dict[str, int]:
     if operation.members.keys().isdisjoint(_DURABILITY_MEMBERS):
         return _NO_WAITS
-    return _durability(operation)
+    waits = _durability(operation)
+    if not operation.durable:
+        return _NO_WAITS
+    return {
+        "persist_to": waits.persist_to,
+        "replicate_to": waits.replicate_to,
+        "durability_level": waits.level,
+    }
 
 
 # -- running
@@ -288,7 +289,7 @@ def _delete(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     return connection.delete(operation.key, cas=_cas(operation), **_waits(operation))
 
 
-def _count(method: Callable[..., Deferred[Any]], operation: Operation, now: float) -> Deferred[Any]:
+def _count(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     members = operation.members
     delta = checked_number(members.get("delta", 1), "delta", 0, MAX_COUNTER)
     initial = members.get("initial")
@@ -297,15 +298,8 @@ def _count(method: Callable[..., Deferred[Any]], operation: Operation, now: floa
     ttl = _ttl(operation, now)
     if ttl is not None and initial is None:
         raise bad_request("ttl and expires need 'initial': they count only if the counter is created")
-    return method(operation.key, amount=delta, initial=initial, ttl=ttl or 0)
-
-
-def _incr(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
-    return _count(connection.incr, operation, now)
-
-
-def _decr(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
-    return _count(connection.decr, operation, now)
+    waits = _durability(operation)
+    return count(connection, operation.name, operation.key, delta, initial, ttl or 0, waits)
 
 
 def _touch(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
@@ -387,8 +381,9 @@ def _with_copies(result: Any) -> bytes:
 
 _CAS = "cas"
 _EXPIRY = "ttl expires"
-_STORE = "value text base64 flags durabilityLevel persistTo replicateTo"
-_EXTEND = "text base64 cas durabilityLevel persistTo replicateTo"
+_DURABILITY = "durabilityLevel persistTo replicateTo"
+_STORE = f"value text base64 flags {_DURABILITY}"
+_EXTEND = f"text base64 {_CAS} {_DURABILITY}"
 
 
 def _kind(
@@ -412,9 +407,9 @@ OPERATIONS = {
         _kind("replace", f"{_STORE} {_EXPIRY} {_CAS}", _replace),
         _kind("append", _EXTEND, _append),
         _kind("prepend", _EXTEND, _prepend),
-        _kind("delete", "cas durabilityLevel persistTo replicateTo", _delete),
-        _kind("incr", f"delta initial {_EXPIRY}", _incr, _with_number),
-        _kind("decr", f"delta initial {_EXPIRY}", _decr, _with_number),
+        _kind("delete", f"{_CAS} {_DURABILITY}", _delete),
+        _kind("incr", f"delta initial {_EXPIRY} {_DURABILITY}", _count, _with_number),
+        _kind("decr", f"delta initial {_EXPIRY} {_DURABILITY}", _count, _with_number),
         _kind("touch", _EXPIRY, _touch),
         _kind("lock", "lockTime", _lock, _with_value, is_read=True),
         _kind("unlock", _CAS, _unlock),

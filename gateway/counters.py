@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from gateway import contenttypes
+from gateway.conditions import DURABILITY, EXPIRY
 from gateway.credentials import Authorizer
 from gateway.documents import MutationHeaders, read_expiry, read_mutation
 from gateway.errors import bad_request
@@ -16,9 +17,10 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
-from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
+from gateway.rendering import Rendering
+from gateway.resources import BucketResource, check_collection, document_key
 
-__all__ = ["Counters", "checked_number"]
+__all__ = ["Counters", "checked_number", "count"]
 
 _MEMBERS = frozenset({"delta", "initial"})
 MAX_COUNTER = 2**64 - 1
@@ -64,16 +66,33 @@ def read_step(request: Request) -> _Step:
 class Counters(BucketResource):
     """Increment and decrement."""
 
-    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, now: Callable[[], float]) -> None:
+    def __init__(
+        self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering, now: Callable[[], float]
+    ) -> None:
         super().__init__(authorizer, pool)
+        self._rendering = rendering
         self._now = now
 
-    @endpoint("increment_document", "POST", "/increment", on=DOCUMENT, operation="incr")
+    @endpoint(
+        "increment_document",
+        "POST",
+        "/increment",
+        on=DOCUMENT,
+        operation="incr",
+        takes=(*EXPIRY, *DURABILITY),
+    )
     def increment_document(self, request: Request) -> Any:
         """Add to the number; above 2**64-1 it wraps around."""
         return self.connected(request, self._count, read_step(request))
 
-    @endpoint("decrement_document", "POST", "/decrement", on=DOCUMENT, operation="decr")
+    @endpoint(
+        "decrement_document",
+        "POST",
+        "/decrement",
+        on=DOCUMENT,
+        operation="decr",
+        takes=(*EXPIRY, *DURABILITY),
+    )
     def decrement_document(self, request: Request) -> Any:
         """Subtract from the number; it stops at 0."""
         return self.connected(request, self._count, read_step(request))
@@ -89,13 +108,29 @@ class Counters(BucketResource):
         if expiry is not None and step.initial is None:
             raise bad_request("Expires needs 'initial': it counts only if the counter is created")
         check_collection(request)
-        count = connection.incr if request.operation == "incr" else connection.decr
-        counted: Deferred[Any] = count(
-            key, amount=step.delta, initial=step.initial, ttl=expiry or 0, durability_level=waits.level
-        )
-        if waits.persist_to or waits.replicate_to:
-            counted.addCallback(_endured, connection, key, waits)
-        return counted.addCallback(_counted, request)
+        counted = count(connection, request.operation, key, step.delta, step.initial, expiry or 0, waits)
+        return counted.addCallback(self._counted, request)
+
+    def _counted(self, result: Any, request: Request) -> Response:
+        mutation = self._rendering.mutation_headers(result, request.parameters["bucket"])
+        return Response(200, [(b"Content-Type", contenttypes.JSON), *mutation], b"%d" % result.value)
+
+
+def count(
+    connection: Any,
+    operation: str,
+    key: bytes,
+    delta: int,
+    initial: int | None,
+    ttl: int,
+    waits: Durability,
+) -> Deferred[Any]:
+    """Carry out ``incr`` or ``decr``, and wait for its copies."""
+    method = connection.incr if operation == "incr" else connection.decr
+    counted: Deferred[Any] = method(key, amount=delta, initial=initial, ttl=ttl, durability_level=waits.level)
+    if waits.persist_to or waits.replicate_to:
+        counted.addCallback(_endured, connection, key, waits)
+    return counted
 
 
 def _endured(result: Any, connection: Any, key: bytes, waits: Durability) -> Deferred[Any]:
@@ -104,8 +139,3 @@ def _endured(result: Any, connection: Any, key: bytes, waits: Durability) -> Def
         key, persist_to=waits.persist_to, replicate_to=waits.replicate_to
     )
     return endured.addCallback(lambda _: result)
-
-
-def _counted(result: Any, request: Request) -> Response:
-    headers = [(b"Content-Type", contenttypes.JSON), *mutation_headers(result, request.parameters["bucket"])]
-    return Response(200, headers, b"%d" % result.value)

@@ -10,35 +10,38 @@ from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway import contenttypes
-from gateway.contenttypes import FLAGS_OF_TYPE, content_type, format_of
+from gateway.conditions import (
+    CONDITIONS,
+    DURABILITY,
+    ENCODING,
+    EXPIRY,
+    FLAGS,
+    Condition,
+    check_encoding,
+    compare_and_write,
+    read_condition,
+)
+from gateway.contenttypes import FLAGS_OF_TYPE
 from gateway.credentials import Authorizer
 from gateway.errors import bad_request
-from gateway.expiry import expiry_from_expires, expiry_from_ttl, http_date
-from gateway.headers import (
-    ANY,
-    NO_DURABILITY,
-    Durability,
-    etag,
-    parse_durability,
-    parse_flags,
-    parse_if_match,
-    parse_if_none_match,
-)
+from gateway.expiry import expiry_from_expires, expiry_from_ttl
+from gateway.headers import NO_DURABILITY, Durability, parse_durability, parse_flags
 from gateway.http.request import Request
-from gateway.http.response import RenderedResponse, Response
+from gateway.http.response import Response
 from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
 from gateway.projection import Path, parse_projection, project
-from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
+from gateway.rendering import Rendering
+from gateway.resources import BucketResource, check_collection, document_key
 
-__all__ = ["Documents", "MutationHeaders", "document_response", "mutate", "read_expiry", "read_mutation"]
+__all__ = ["Documents", "MutationHeaders", "read_expiry", "read_mutation"]
 
 _GET_QUERY = frozenset({"project", "replica"})
-_REPLICAS = {"any": ANY, "0": 0, "1": 1, "2": 2}
 
-# A cache may keep a document, but has to ask each time whether it is still the same: the expiry
-# that "Expires" tells is the document's end, not the end of its freshness.
-_REVALIDATE = (b"Cache-Control", b"private, no-cache")
+ANY = -1
+"""Whichever replica answers."""
+
+_REPLICAS = {"any": ANY, "0": 0, "1": 1, "2": 2}
 
 
 class _Wanted(NamedTuple):
@@ -47,19 +50,20 @@ class _Wanted(NamedTuple):
     paths: list[tuple[str, Path]] | None
     replica: int | None
     """``None``: the active copy; ``ANY``: whichever replica answers."""
-    if_none_match: bytes | None
+    if_match: bytes | None = None
+    if_none_match: bytes | None = None
 
 
-_WHOLE = _Wanted(None, None, None)
+_WHOLE = _Wanted(None, None)
 
 
 def read_get(request: Request) -> _Wanted:
     """Read query and headers of a GET; raises Refusal (400)."""
-    if not request.query_string and b"if-none-match" not in request.headers:
+    if not request.query_string and not request.is_selective:
         return _WHOLE
-    condition = request.header(b"If-None-Match")
+    conditions = (request.header(b"If-Match"), request.header(b"If-None-Match"))
     if not request.query_string:
-        return _Wanted(None, None, condition)
+        return _Wanted(None, None, *conditions)
     query = request.query(_GET_QUERY)
     replica = None
     if "replica" in query:
@@ -67,40 +71,7 @@ def read_get(request: Request) -> _Wanted:
         if replica is None:
             raise bad_request(f"replica: {query['replica'][:80]!r} is not one of any, 0, 1, 2")
     paths = parse_projection(query["project"]) if "project" in query else None
-    return _Wanted(paths, replica, condition)
-
-
-# For each value of the flags the bytes around the ETag; as many as programs use different flags.
-_known_blocks: dict[int, tuple[bytes, bytes]] = {}
-_KNOWN_BLOCKS = 256
-
-
-def _block(flags: int, value: bytes) -> tuple[bytes, bytes]:
-    """Return the headers of a document, before and behind its CAS."""
-    block = (
-        b"Content-Type: %b\r\nETag: " % content_type(flags, value),
-        b"\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (flags, _REVALIDATE[1]),
-    )
-    # Flags that declare no format leave the type to the value.
-    if format_of(flags) is not None and len(_known_blocks) < _KNOWN_BLOCKS:
-        _known_blocks[flags] = block
-    return block
-
-
-def document_response(result: Any, *, expiry: int = 0) -> Response:
-    """Return a document as it is stored.
-
-    :param result: a ValueResult whose value is bytes.
-    :param expiry: Unix time in seconds, 0 for none.
-    """
-    value = result.value
-    flags = result.flags
-    before, behind = _known_blocks.get(flags) or _block(flags, value)
-    # The CAS as gateway.headers.etag shows it.
-    block = b"%b%08x%b" % (before, result.cas, behind)
-    if expiry:
-        block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
-    return RenderedResponse(200, block, value)
+    return _Wanted(paths, replica, *conditions)
 
 
 class MutationHeaders(NamedTuple):
@@ -110,6 +81,7 @@ class MutationHeaders(NamedTuple):
     """
 
     if_match: bytes | None
+    if_none_match: bytes | None
     encoding: bytes | None
     expires: str | None
     ttl: str | None
@@ -124,36 +96,32 @@ class MutationHeaders(NamedTuple):
         """Return what the mutation waits for; raises Refusal (400)."""
         return parse_durability(self.level, self.persist_to, self.replicate_to)
 
-
-_MUTATION_HEADERS = frozenset(
-    {
-        *(b"if-match", b"content-encoding", b"content-type", b"expires"),
-        *(b"x-cb-ttl", b"x-cb-durabilitylevel", b"x-cb-persistto", b"x-cb-replicateto", b"x-cb-flags"),
-    }
-)
+    def condition(self) -> Condition:
+        """Return for which versions the mutation is; raises Refusal (400)."""
+        return read_condition(self.if_match, self.if_none_match)
 
 
 def _of_flags(flags: int) -> MutationHeaders:
-    return MutationHeaders(None, None, None, None, None, None, None, flags, True)
+    return MutationHeaders(None, None, None, None, None, None, None, None, flags, True)
 
 
 _WITHOUT_HEADERS = _of_flags(0)
-_OF_TYPE = {declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()}
+_OF_TYPE: dict[bytes | None, MutationHeaders] = {
+    declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()
+}
 
 
 def read_mutation(request: Request) -> MutationHeaders:
     """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
     request.query()
-    given = request.headers.keys() & _MUTATION_HEADERS
-    if not given:
-        return _WITHOUT_HEADERS
     header = request.header
     declared = header(b"Content-Type")
-    if len(given) == 1 and declared is not None:
+    if not request.is_selective:
         return _OF_TYPE.get(declared, _WITHOUT_HEADERS)
     flags = header(b"X-CB-Flags")
     return MutationHeaders(
         header(b"If-Match"),
+        header(b"If-None-Match"),
         header(b"Content-Encoding"),
         request.text_header(b"Expires"),
         request.text_header(b"X-CB-TTL"),
@@ -176,25 +144,20 @@ def read_expiry(headers: MutationHeaders, now: float) -> int | None:
     return expiry_from_ttl(headers.ttl)
 
 
-def check_encoding(encoding: bytes | None) -> None:
-    """Refuse a compressed body; raises Refusal (400)."""
-    if encoding is not None and encoding != b"identity":
-        raise bad_request(
-            f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported; send the body plain"
-        )
-
-
 class Documents(BucketResource):
     """The document itself.
 
     :param now: gives the Unix time in seconds.
     """
 
-    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, now: Callable[[], float]) -> None:
+    def __init__(
+        self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering, now: Callable[[], float]
+    ) -> None:
         super().__init__(authorizer, pool)
+        self._rendering = rendering
         self._now = now
 
-    @endpoint("get_document", "GET", on=DOCUMENT, operation="get")
+    @endpoint("get_document", "GET", on=DOCUMENT, operation="get", takes=CONDITIONS)
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
         return self.connected(request, self._get, read_get(request))
@@ -206,9 +169,16 @@ class Documents(BucketResource):
             # Something is to be refused, or the path names scope and collection.
             key = document_key(request)
             check_collection(request)
+        if wanted is _WHOLE:
+            call = connection.operations.get_with_expiry(key)
+            request.render = self._rendering.whole
+            call.receiver = request
+            return call
+        condition = read_condition(wanted.if_match, wanted.if_none_match)
+        show = partial(self._parts, wanted, condition)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)
-            request.render = _whole_document if wanted is _WHOLE else partial(_wanted_parts, wanted)
+            request.render = show
             call.receiver = request
             return call
         request.operation = "get_replica"
@@ -217,23 +187,51 @@ class Documents(BucketResource):
             raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
         index = None if wanted.replica == ANY else wanted.replica
         copy: Deferred[Any] = connection.rget(key, replica_index=index)
-        return copy.addCallback(partial(_wanted_parts, wanted), request)
+        return copy.addCallback(show, request)
 
-    @endpoint("create_document", "POST", on=DOCUMENT, operation="add")
+    def _parts(self, wanted: _Wanted, condition: Condition, result: Any, request: Request) -> Response:
+        if not condition.check_read(result.cas):
+            return self._rendering.not_modified(result.cas)
+        if wanted.replica is None:
+            response = self._rendering.whole(result, request)
+        else:
+            response = self._rendering.document(result)
+        if wanted.paths is not None:
+            response.body = project(result.value, wanted.paths)
+            response.headers = [(b"Content-Type", contenttypes.JSON), *response.headers[1:]]
+        return response
+
+    @endpoint(
+        "create_document",
+        "POST",
+        on=DOCUMENT,
+        operation="add",
+        takes=("If-None-Match", *EXPIRY, *DURABILITY, *FLAGS, *ENCODING),
+    )
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
         return self.connected(request, self._add, read_mutation(request))
 
     def _add(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
+        # Whatever If-None-Match names is not there when the document is created.
+        headers.condition()
         body = request.body()
         check_encoding(headers.encoding)
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
-        return mutate(connection, request, waits, "add", key, body, ttl=expiry or 0, format=headers.flags)
+        return self._mutate(
+            connection, request, waits, "add", key, body, ttl=expiry or 0, format=headers.flags
+        )
 
-    @endpoint("put_document", "PUT", on=DOCUMENT, operation="set")
+    @endpoint(
+        "put_document",
+        "PUT",
+        on=DOCUMENT,
+        operation="set",
+        takes=(*CONDITIONS, *EXPIRY, *DURABILITY, *FLAGS, *ENCODING),
+    )
     def put_document(self, request: Request) -> Any:
         """Store the document; with If-Match only if it is there, or is that version."""
         return self.connected(request, self._put, read_mutation(request))
@@ -247,64 +245,148 @@ class Documents(BucketResource):
             call = connection.operations.set(
                 key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True
             )
-            request.render = _stored
+            request.render = self._rendering.stored
             call.receiver = request
             return call
-        cas = parse_if_match(headers.if_match, any_allowed=True)
+        condition = headers.condition()
         body = request.body()
         check_encoding(headers.encoding)
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
-        if cas:
+        cas = condition.cas()
+        options = {"ttl": expiry or 0, "format": headers.flags}
+
+        def create() -> Deferred[Any]:
+            request.operation = "add"
+            added: Deferred[Any] = connection.add(key, body, **_of(waits), **options)
+            return added
+
+        def replace(cas: int) -> Deferred[Any]:
             request.operation = "replace"
-            request.cas_given = cas != ANY
-        return mutate(
+            replaced: Deferred[Any] = connection.replace(
+                key, body, cas=cas, preserve_expiry=expiry is None, **_of(waits), **options
+            )
+            return replaced
+
+        if cas is None:
+            return self._compare(connection, request, key, condition, replace, create)
+        if condition.match is not None:
+            request.operation = "replace"
+            request.cas_given = cas != 0
+        return self._mutate(
             connection,
             request,
             waits,
             request.operation,
             key,
             body,
-            cas=cas if cas != ANY else 0,
-            ttl=expiry or 0,
-            format=headers.flags,
+            cas=cas,
             preserve_expiry=expiry is None,
+            **options,
         )
 
-    @endpoint("delete_document", "DELETE", on=DOCUMENT, operation="delete")
+    @endpoint("delete_document", "DELETE", on=DOCUMENT, operation="delete", takes=(*CONDITIONS, *DURABILITY))
     def delete_document(self, request: Request) -> Any:
         """Remove the document."""
         return self.connected(request, self._delete, read_mutation(request))
 
     def _delete(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
-        cas = parse_if_match(headers.if_match)
-        request.cas_given = cas != 0
+        condition = headers.condition()
         waits = _durability(request, headers)
         check_collection(request)
-        return mutate(connection, request, waits, "delete", key, cas=cas)
+        return self._change(connection, request, condition, waits, "delete", key)
 
-    @endpoint("append_document", "POST", "/append", on=DOCUMENT, operation="append")
+    @endpoint(
+        "append_document",
+        "POST",
+        "/append",
+        on=DOCUMENT,
+        operation="append",
+        takes=(*CONDITIONS, *DURABILITY),
+    )
     def append_document(self, request: Request) -> Any:
         """Add bytes at the document's end."""
         return self.connected(request, partial(self._extend, "append"), read_mutation(request))
 
-    @endpoint("prepend_document", "POST", "/prepend", on=DOCUMENT, operation="prepend")
+    @endpoint(
+        "prepend_document",
+        "POST",
+        "/prepend",
+        on=DOCUMENT,
+        operation="prepend",
+        takes=(*CONDITIONS, *DURABILITY),
+    )
     def prepend_document(self, request: Request) -> Any:
         """Add bytes at the document's start."""
         return self.connected(request, partial(self._extend, "prepend"), read_mutation(request))
 
     def _extend(self, how: str, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
-        cas = parse_if_match(headers.if_match)
-        request.cas_given = cas != 0
+        condition = headers.condition()
         body = request.body()
         if not body:
             raise bad_request(f"the request has no body: there is nothing to {how}")
         waits = _durability(request, headers)
         check_collection(request)
-        return mutate(connection, request, waits, how, key, body, cas=cas)
+        return self._change(connection, request, condition, waits, how, key, body)
+
+    def _change(
+        self,
+        connection: Any,
+        request: Request,
+        condition: Condition,
+        waits: Durability,
+        operation: str,
+        key: bytes,
+        *arguments: bytes,
+    ) -> Any:
+        """Carry out a mutation that needs the document to be there."""
+        cas = condition.cas()
+        if cas is not None:
+            request.cas_given = cas != 0
+            return self._mutate(connection, request, waits, operation, key, *arguments, cas=cas)
+
+        def write(cas: int) -> Deferred[Any]:
+            changed: Deferred[Any] = getattr(connection, operation)(key, *arguments, cas=cas, **_of(waits))
+            return changed
+
+        return self._compare(connection, request, key, condition, write)
+
+    def _compare(
+        self,
+        connection: Any,
+        request: Request,
+        key: bytes,
+        condition: Condition,
+        write: Callable[[int], Deferred[Any]],
+        create: Callable[[], Deferred[Any]] | None = None,
+    ) -> Deferred[Response]:
+        request.cas_given = True
+        written = compare_and_write(lambda: connection.get(key), condition, write, create)
+        return written.addCallback(self._rendering.stored, request)
+
+    def _mutate(
+        self,
+        connection: Any,
+        request: Request,
+        waits: Durability,
+        operation: str,
+        *arguments: Any,
+        **options: Any,
+    ) -> Any:
+        """Carry out a mutation; what it returns answers the request.
+
+        :param operation: the SDK's name, with the ``arguments`` and ``options`` of that method.
+        """
+        if waits.persist_to or waits.replicate_to:
+            stored: Deferred[Any] = getattr(connection, operation)(*arguments, **_of(waits), **options)
+            return stored.addCallback(self._rendering.stored, request)
+        call = getattr(connection.operations, operation)(*arguments, **_of(waits), **options)
+        request.render = self._rendering.stored
+        call.receiver = request
+        return call
 
 
 def _durability(request: Request, headers: MutationHeaders) -> Durability:
@@ -313,47 +395,11 @@ def _durability(request: Request, headers: MutationHeaders) -> Durability:
     return waits
 
 
-def _whole_document(result: Any, request: Request) -> Response:
-    return document_response(result, expiry=result.expiry)
-
-
-def _wanted_parts(wanted: _Wanted, result: Any, request: Request) -> Response:
-    if wanted.if_none_match is not None:
-        known = parse_if_none_match(wanted.if_none_match)
-        if known is None or result.cas in known:
-            return Response(304, [(b"ETag", etag(result.cas)), _REVALIDATE])
-    response = document_response(result, expiry=0 if wanted.replica is not None else result.expiry)
-    if wanted.paths is not None:
-        response.body = project(result.value, wanted.paths)
-        response.headers = [(b"Content-Type", contenttypes.JSON), *response.headers[1:]]
-    return response
-
-
-def mutate(
-    connection: Any, request: Request, waits: Durability, operation: str, *arguments: Any, **options: Any
-) -> Any:
-    """Carry out a mutation; what it returns answers the request.
-
-    :param operation: the SDK's name, with the ``arguments`` and ``options`` of that method.
-    """
+def _of(waits: Durability) -> dict[str, int]:
+    """Return what a mutation waits for as options of the driver."""
+    options = {}
     if waits.level:
         options["durability_level"] = waits.level
     if waits.persist_to or waits.replicate_to:
         options.update(persist_to=waits.persist_to, replicate_to=waits.replicate_to)
-        stored: Deferred[Any] = getattr(connection, operation)(*arguments, **options)
-        return stored.addCallback(_stored, request)
-    call = getattr(connection.operations, operation)(*arguments, **options)
-    request.render = _stored
-    call.receiver = request
-    return call
-
-
-def _stored(result: Any, request: Request) -> Response:
-    token = result.mutation_token
-    bucket = request.parameters["bucket"]
-    if token is None:
-        return Response(200, mutation_headers(result, bucket))
-    # What mutation_headers() says, in the form that is sent.
-    return RenderedResponse(
-        200, b"ETag: %08x\r\nX-CB-MutationToken: %b:%d:%08x:%d\r\n" % (result.cas, bucket, *token)
-    )
+    return options

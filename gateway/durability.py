@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import ObserveState
+from gateway.conditions import one_version, parse_if_match
 from gateway.counters import checked_number
+from gateway.credentials import Authorizer
 from gateway.errors import bad_request
 from gateway.expiry import parse_duration
-from gateway.headers import MAX_COPIES, etag, parse_if_match
+from gateway.headers import MAX_COPIES, etag
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import DOCUMENT, endpoint
+from gateway.pool import ConnectionPool
+from gateway.rendering import Rendering
 from gateway.resources import BucketResource, check_collection, document_key
 
 __all__ = ["DurabilityChecks", "copies"]
@@ -79,6 +83,10 @@ def copies(result: Any) -> list[dict[str, Any]]:
 class DurabilityChecks(BucketResource):
     """State of the copies of a document."""
 
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering) -> None:
+        super().__init__(authorizer, pool)
+        self._rendering = rendering
+
     @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation="observe")
     def observe_document(self, request: Request) -> Any:
         """Tell, for each copy, whether it is in memory, on disk, or gone."""
@@ -90,14 +98,14 @@ class DurabilityChecks(BucketResource):
         check_collection(request)
         return connection.observe(key).addCallback(_observed, key)
 
-    @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation="endure")
+    @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation="endure", takes=("If-Match",))
     def endure_document(self, request: Request) -> Any:
         """Answer as soon as the document is (or its removal has got) on that many copies."""
         return self.connected(request, self._endure, _read_endure(request))
 
     def _endure(self, connection: Any, request: Request, wanted: _Endure) -> Deferred[Response]:
         key = document_key(request)
-        cas = parse_if_match(wanted.if_match)
+        cas = one_version(parse_if_match(wanted.if_match))
         request.cas_given = cas != 0
         check_collection(request)
         endured: Deferred[Any] = connection.endure(
@@ -109,12 +117,11 @@ class DurabilityChecks(BucketResource):
             timeout=wanted.timeout,
             interval=wanted.interval,
         )
-        return endured.addCallback(_endured)
+        return endured.addCallback(self._endured)
+
+    def _endured(self, result: Any) -> Response:
+        return Response(204, self._rendering.etag_header(result))
 
 
 def _observed(result: Any, key: bytes) -> Response:
     return json_response({"key": key.decode("utf-8"), "copies": copies(result)})
-
-
-def _endured(result: Any) -> Response:
-    return Response(204, [(b"ETag", etag(result.cas))] if result.cas else [])

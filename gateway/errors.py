@@ -78,6 +78,12 @@ PROBLEMS = _problems(
         # the document's state
         ("DocumentExists", 409, Retry.NEVER, "The document exists already."),
         ("CasMismatch", 409, Retry.NEVER, "The document is not the version that If-Match names."),
+        (
+            "PreconditionFailed",
+            412,
+            Retry.NEVER,
+            "The condition of the request is false.",
+        ),
         ("DocumentLocked", 409, Retry.SAFE, "The document is locked."),
         ("DocumentNotLocked", 400, Retry.NEVER, "The document is not locked."),
         ("DocumentNotNumeric", 400, Retry.NEVER, "The document is not an unsigned decimal number."),

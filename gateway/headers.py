@@ -9,24 +9,16 @@ from couchbase.result import MutationToken
 from gateway.errors import bad_request
 
 __all__ = [
-    "ANY",
     "Durability",
     "etag",
     "parse_cas",
     "parse_count",
     "parse_durability",
     "parse_flags",
-    "parse_if_match",
-    "parse_if_none_match",
     "token_header",
 ]
 
-ANY = -1
-"""What :func:`parse_if_match` returns for ``*``."""
-
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,16}")
-_TAG = re.compile(rb'[ \t]*(?:W/)?("?)([0-9A-Fa-f]{1,16})\1[ \t]*(?:,|\Z)')
-_OTHER_TAG = re.compile(rb'[ \t]*(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?:,|\Z)')
 _CAS_FORM = "1 to 16 hexadecimal digits, not zero, as an ETag of this gateway has them"
 
 
@@ -48,47 +40,6 @@ def parse_cas(digits: bytes, name: str) -> int:
 
 def _shown(value: bytes) -> str:
     return repr(value[:80].decode("latin-1"))
-
-
-def parse_if_match(value: bytes | None, *, any_allowed: bool = False) -> int:
-    """Read ``If-Match``: the CAS, bare or quoted; 0 if there is none; :data:`ANY` for ``*``.
-
-    :param any_allowed: whether ``*`` (the document must exist) has a meaning here.
-    """
-    if value is None:
-        return 0
-    if value == b"*":
-        if any_allowed:
-            return ANY
-        raise bad_request("If-Match: '*' is understood by PUT only; name the ETag of the document")
-    if len(value) > 2 and value[:1] == b'"' and value[-1:] == b'"':
-        value = value[1:-1]
-    return parse_cas(value, "If-Match")
-
-
-def parse_if_none_match(value: bytes) -> frozenset[int] | None:
-    """Read ``If-None-Match``: the CAS values named, ``None`` for ``*`` (any document).
-
-    Entity tags are compared weakly (RFC 9110 13.1.2), so ``W/`` is allowed; a well-formed tag
-    that is no CAS just matches nothing.
-    """
-    if value == b"*":
-        return None
-    named = set()
-    at = 0
-    while at < len(value):
-        tag = _TAG.match(value, at)
-        if tag is not None:
-            named.add(int(tag[2], 16))
-            at = tag.end()
-            continue
-        other = _OTHER_TAG.match(value, at)
-        if other is None:
-            raise bad_request(f"If-None-Match: {_shown(value)} is neither '*' nor a list of ETags")
-        at = other.end()
-    if not value.strip(b" \t,"):
-        raise bad_request("If-None-Match: the header is blank; it takes '*' or a list of ETags")
-    return frozenset(named)
 
 
 def parse_flags(value: bytes) -> int:

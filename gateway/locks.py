@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
+from gateway.conditions import one_version, parse_if_match
 from gateway.counters import checked_number
 from gateway.credentials import Authorizer
-from gateway.documents import document_response
 from gateway.errors import bad_request
 from gateway.expiry import expiry_from_touch, expiry_from_ttl
-from gateway.headers import etag, parse_if_match
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
-from gateway.resources import BucketResource, check_collection, document_key, mutation_headers
+from gateway.rendering import Rendering
+from gateway.resources import BucketResource, check_collection, document_key
 
 __all__ = ["DEFAULT_LOCK_SECONDS", "Locks"]
 
@@ -60,11 +60,14 @@ def _read_lock(request: Request) -> int:
 class Locks(BucketResource):
     """Expiry and locks of a document, apart from its value."""
 
-    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, now: Callable[[], float]) -> None:
+    def __init__(
+        self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering, now: Callable[[], float]
+    ) -> None:
         super().__init__(authorizer, pool)
+        self._rendering = rendering
         self._now = now
 
-    @endpoint("touch_document", "POST", "/touch", on=DOCUMENT, operation="touch")
+    @endpoint("touch_document", "POST", "/touch", on=DOCUMENT, operation="touch", takes=("X-CB-TTL",))
     def touch_document(self, request: Request) -> Any:
         """Set the document's expiry, and return the document if asked to."""
         return self.connected(request, self._touch, _read_touch(request, self._now()))
@@ -73,12 +76,12 @@ class Locks(BucketResource):
         key = document_key(request)
         check_collection(request)
         if not touch.return_content:
-            return connection.touch(key, ttl=touch.expiry).addCallback(_touched)
+            return connection.touch(key, ttl=touch.expiry).addCallback(self._touched)
         if touch.expiry:
-            return connection.get(key, ttl=touch.expiry).addCallback(document_response)
+            return connection.get(key, ttl=touch.expiry).addCallback(self._rendering.document)
         # A get with expiry 0 is a plain get in SDK 1.2, so clearing it takes two operations.
         cleared: Deferred[Any] = connection.touch(key, ttl=0)
-        return cleared.addCallback(lambda _: connection.get(key)).addCallback(document_response)
+        return cleared.addCallback(lambda _: connection.get(key)).addCallback(self._rendering.document)
 
     @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation="lock")
     def lock_document(self, request: Request) -> Any:
@@ -88,9 +91,9 @@ class Locks(BucketResource):
     def _lock(self, connection: Any, request: Request, seconds: int) -> Deferred[Response]:
         key = document_key(request)
         check_collection(request)
-        return connection.lock(key, ttl=seconds).addCallback(document_response)
+        return connection.lock(key, ttl=seconds).addCallback(self._rendering.document)
 
-    @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation="unlock")
+    @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation="unlock", takes=("If-Match",))
     def unlock_document(self, request: Request) -> Any:
         """Give the lock up."""
         request.query()
@@ -98,21 +101,20 @@ class Locks(BucketResource):
 
     def _unlock(self, connection: Any, request: Request, if_match: bytes | None) -> Deferred[Response]:
         key = document_key(request)
-        cas = parse_if_match(if_match)
+        cas = one_version(parse_if_match(if_match))
         if not cas:
             raise bad_request("If-Match is missing: it takes the ETag that the lock returned")
         request.cas_given = True
         check_collection(request)
-        return connection.unlock(key, cas).addCallback(_unlocked, request)
+        return connection.unlock(key, cas).addCallback(self._unlocked, request)
 
+    def _touched(self, result: Any) -> Response:
+        return Response(204, self._rendering.etag_header(result))
 
-def _touched(result: Any) -> Response:
-    return Response(204, [(b"ETag", etag(result.cas))] if result.cas else [])
-
-
-def _unlocked(result: Any, request: Request) -> Response:
-    headers = [pair for pair in mutation_headers(result, request.parameters["bucket"]) if pair[0] != b"ETag"]
-    if not headers:
-        # As in the Data API: an unlock is no mutation, and its token is of zeros.
-        headers = [(b"X-CB-MutationToken", request.parameters["bucket"] + b":0:00000000:0")]
-    return Response(200, headers)
+    def _unlocked(self, result: Any, request: Request) -> Response:
+        mutation = self._rendering.mutation_headers(result, request.parameters["bucket"])
+        headers = [pair for pair in mutation if pair[0] != b"ETag"]
+        if not headers:
+            # As in the Data API: an unlock is no mutation, and its token is of zeros.
+            headers = [(b"X-CB-MutationToken", request.parameters["bucket"] + b":0:00000000:0")]
+        return Response(200, headers)

@@ -196,6 +196,9 @@ SETTINGS = [
     Setting("timeout", _seconds, 2.5, "Time for one operation at the cluster, in seconds."),
     Setting("views-timeout", _seconds, 75.0, "For which a view may send nothing, in seconds."),
     Setting("verify-seconds", _seconds, 300.0, "After which a caller's password is checked again."),
+    Setting(
+        "quoted-etags", None, False, "Send ETag in quotes (RFC 9110), for caches and compressing proxies."
+    ),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting(
         "trusted-proxies",
@@ -284,6 +287,8 @@ class Settings:
     timeout: float
     views_timeout: float
     verify_seconds: float
+    quoted_etags: bool
+    """Whether ``ETag`` goes out in quotes."""
     access_log: bool
     trusted_proxies: list[str]
     without_plugin: list[str]

@@ -12,11 +12,10 @@ from twisted.python.failure import Failure
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.credentials import Authorizer
 from gateway.errors import READS, Refusal, bad_request
-from gateway.headers import etag, token_header
 from gateway.http.request import Request
 from gateway.pool import ConnectionPool, NoAccessError
 
-__all__ = ["BucketResource", "bucket_name", "check_collection", "document_key", "mutation_headers"]
+__all__ = ["BucketResource", "bucket_name", "check_collection", "document_key"]
 
 _Plan = TypeVar("_Plan")
 
@@ -67,15 +66,6 @@ def check_collection(request: Request) -> None:
         raise Refusal("ScopeNotFound")
     if parameters.get("collection", b"_default") != b"_default":
         raise Refusal("CollectionNotFound")
-
-
-def mutation_headers(result: Any, bucket: bytes) -> list[tuple[bytes, bytes]]:
-    """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
-    headers = [(b"ETag", etag(result.cas))] if result.cas else []
-    token = result.mutation_token
-    if token is not None:
-        headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
-    return headers
 
 
 class BucketResource:

@@ -128,6 +128,7 @@ class Serving(Service):
             end_hooks=[AccessLog(TrustedProxies(settings.trusted_proxies)).on_end]
             if settings.access_log
             else [],
+            quoted_etags=settings.quoted_etags,
         )
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
 

@@ -55,6 +55,9 @@ class Application:
     """Whether a path without a route gets this class's own 404, and a method without one its 405; else the
     Klein app says so itself."""
 
+    selective_headers: frozenset[bytes] = frozenset()
+    """Headers (lower case) that must not be dropped: requests with one are shown to :meth:`check_headers`."""
+
     def __init__(
         self,
         app: Klein,
@@ -128,6 +131,9 @@ class Application:
                     if answer is not None:
                         self.answered(answer, request)
                         return
+            if not self.selective_headers.isdisjoint(request.headers):
+                request.is_selective = True
+                self.check_headers(request)
             result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
         except Exception as error:  # noqa: BLE001  # the one place where every failure becomes an answer
             self.failed(error, request)
@@ -211,6 +217,9 @@ class Application:
     def _errback(self, failure: Failure, request: Request) -> None:
         assert failure.value is not None
         self.failed(failure.value, request)
+
+    def check_headers(self, request: Request) -> None:
+        """Refuse the :attr:`selective_headers` that the request's endpoint does not take; raises Refusal."""
 
     def resource_of(self, request: Request, code: str) -> str:
         """Return what an error is about; ``""`` if nothing in particular."""

@@ -151,6 +151,8 @@ class Request:
     number = 0
     started = 0.0
     given_id: bytes | None = None
+    is_selective = False
+    """Whether it has one of the application's ``selective_headers``."""
 
     # Filled by the channel, for whoever counts:
     received_bytes = 0

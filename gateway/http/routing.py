@@ -9,7 +9,7 @@ the path as it was sent, so that a ``%2F`` in a key is not mistaken for a slash.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -49,6 +49,8 @@ class Endpoint:
     """The SDK's name of what it does, for error mapping and metrics; may be refined by a handler."""
     streamed: bool = False
     """The body is handed over as it arrives."""
+    takes: frozenset[bytes] = frozenset()
+    """Of the application's ``selective_headers`` those (lower case) that it honours."""
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -61,10 +63,16 @@ def endpoint(
     on: tuple[str, ...] = ("",),
     operation: str = "",
     streamed: bool = False,
+    takes: Iterable[str] = (),
 ) -> Callable[[_F], _F]:
-    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``."""
+    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``.
+
+    :param takes: names of the headers that it honours, of those that an application refuses elsewhere; see
+        :attr:`gateway.http.application.Application.selective_headers`.
+    """
     rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))
-    declared = Endpoint(name, method, rules, operation, streamed)
+    honoured = frozenset(header.lower().encode("ascii") for header in takes)
+    declared = Endpoint(name, method, rules, operation, streamed, honoured)
 
     def declare(function: _F) -> _F:
         function.endpoint = declared  # type: ignore[attr-defined]

@@ -204,6 +204,7 @@ class Site:
         limits: Limits | None = None,
         plugins: Any = (),
         ready: str | None = None,
+        quoted_etags: bool = False,
     ) -> None:
         self.answers = answers if answers is not None else {}
         self.connections: list[ScriptedConnection] = []
@@ -218,6 +219,7 @@ class Site:
             limits=limits or Limits(),
             is_ready=lambda: succeed(ready),
             plugins=plugins,
+            quoted_etags=quoted_etags,
         )
         self.factory = ChannelFactory(self.gateway, self.clock)
         self.factory.startFactory()

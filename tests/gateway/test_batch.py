@@ -74,10 +74,10 @@ class OperationTests(SynchronousTestCase):
                 {"op": "delete", "durabilityLevel": "Majority"},
                 ("delete", (), {"cas": 0, "persist_to": 0, "replicate_to": 0, "durability_level": 1}),
             ),
-            ({"op": "incr"}, ("incr", (), {"amount": 1, "initial": None, "ttl": 0})),
+            ({"op": "incr"}, ("incr", (), {"amount": 1, "initial": None, "ttl": 0, "durability_level": 0})),
             (
                 {"op": "decr", "delta": 2, "initial": 9, "ttl": 3},
-                ("decr", (), {"amount": 2, "initial": 9, "ttl": 3}),
+                ("decr", (), {"amount": 2, "initial": 9, "ttl": 3, "durability_level": 0}),
             ),
             ({"op": "touch", "expires": "90s"}, ("touch", (), {"ttl": 90})),
             ({"op": "lock"}, ("lock", (), {"ttl": 15})),

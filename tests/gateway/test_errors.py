@@ -85,6 +85,7 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         {},
         {"append": raises(sdk.E2BIG, status=Status.E2BIG)},
     ),
+    ("PreconditionFailed", "GET", DOCUMENT, b"", {"If-Match": "1"}, {"get_with_expiry": Answer(b"")}),
     (
         "DurabilityImpossible",
         "PUT",

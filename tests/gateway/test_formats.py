@@ -16,13 +16,9 @@ from gateway.contenttypes import content_type
 from gateway.errors import Refusal
 from gateway.expiry import EXPIRED, expiry_from_expires, expiry_from_touch, expiry_from_ttl, parse_duration
 from gateway.headers import (
-    ANY,
     Durability,
-    etag,
     parse_durability,
     parse_flags,
-    parse_if_match,
-    parse_if_none_match,
     token_header,
 )
 from gateway.http.request import decode_percent, parse_query
@@ -131,54 +127,6 @@ class ExpiryTests(RefusingTestCase):
     def test_long_duration_text(self) -> None:
         """A text of any length is no reason to work for long."""
         self.assertIsNone(parse_duration("1s" * 1000))
-
-
-class EntityTagTests(RefusingTestCase):
-    """CAS as entity tag."""
-
-    @given(st.integers(1, 2**64 - 1), st.booleans(), st.booleans())
-    def test_round_trip(self, cas: int, quoted: bool, upper: bool) -> None:
-        """What ETag says is what If-Match and If-None-Match understand, bare or quoted, in any case."""
-        tag = etag(cas)
-        self.assertGreaterEqual(len(tag), 8)
-        tag = tag.upper() if upper else tag
-        tag = b'"' + tag + b'"' if quoted else tag
-        self.assertEqual(parse_if_match(tag), cas)
-        self.assertEqual(parse_if_none_match(b'"zz", W/' + tag + b",00000001"), {cas, 1})
-
-    def test_star(self) -> None:
-        """``*`` where it has a meaning."""
-        self.assertEqual(parse_if_match(b"*", any_allowed=True), ANY)
-        self.refuses("PUT only", parse_if_match, b"*")
-        self.assertIsNone(parse_if_none_match(b"*"))
-        self.assertEqual(parse_if_match(None), 0)
-
-    def test_bad(self) -> None:
-        """Zero, blanks, prefixes, lists and half-quoted tags are told to be no CAS."""
-        for value in (
-            b"",
-            b"0",
-            b"0000",
-            b"0x12",
-            b'W/"12"',
-            b'"12',
-            b'12"',
-            b"g",
-            b"1" * 17,
-            b"12,13",
-            b'""',
-        ):
-            self.refuses("hexadecimal", parse_if_match, value)
-        for value in (b"", b" ", b"12 13", b'"12', b"nonsense"):
-            self.refuses("If-None-Match", parse_if_none_match, value)
-
-    @given(st.binary(max_size=30))
-    def test_arbitrary_bytes(self, value: bytes) -> None:
-        """A set, or a refusal; and in no more time than it takes to look at each byte."""
-        try:
-            parse_if_none_match(value)
-        except Refusal as refusal:
-            self.assertEqual(refusal.problem.status, 400)
 
 
 class HeaderTests(RefusingTestCase):
