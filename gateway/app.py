@@ -101,12 +101,8 @@ class Gateway(Application):
         limits: Limits,
         is_ready: CheckReady,
         plugins: Iterable[IGatewayPlugin] = (),
-<<<<<<< HEAD
         end_hooks: Iterable[EndHook] = (),
-=======
-        access_log: bool = False,
         quoted_etags: bool = False,
->>>>>>> 87a467e (Gateway: conditions, expiry and durability in headers are honoured or refused, never dropped)
     ) -> None:
         super().__init__(Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks)
         self.pool = pool

@@ -59,8 +59,6 @@ _WHOLE = _Wanted(None, None)
 
 def read_get(request: Request) -> _Wanted:
     """Read query and headers of a GET; raises Refusal (400)."""
-    if not request.query_string and not request.is_selective:
-        return _WHOLE
     conditions = (request.header(b"If-Match"), request.header(b"If-None-Match"))
     if not request.query_string:
         return _Wanted(None, None, *conditions)
@@ -160,7 +158,8 @@ class Documents(BucketResource):
     @endpoint("get_document", "GET", on=DOCUMENT, operation="get", takes=CONDITIONS)
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
-        return self.connected(request, self._get, read_get(request))
+        wanted = read_get(request) if request.query_string or request.is_selective else _WHOLE
+        return self.connected(request, self._get, wanted)
 
     def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Any:
         parameters = request.parameters
