@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator
 from typing import Any
 
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol import offers
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.statuses import Action, retry_delay
 
@@ -62,21 +65,105 @@ class Parking:
         """Repeat an operation after a pause; later ones on its key wait behind it."""
         if call.done:
             return
+        if call.ended is None:
+            waiting = self._parked.get(call.key_bytes)
+            if waiting is not None:
+                # Another operation of this key is being repeated, or not answered yet, and this one was sent
+                # beside it: it comes before those that were never sent.
+                at = 0
+                if call.last_status:
+                    at = next((n for n, other in enumerate(waiting) if not other.last_status), len(waiting))
+                else:
+                    at = len(waiting)
+                waiting.insert(at, call)
+                return
+            self._hold(call)
         attempt, call.attempts = call.attempts, call.attempts + 1
-        key = call.key_bytes
-        if key not in self._parked:
-            self._parked[key] = deque()
-        elif not attempt:
-            # Another operation of this key is being repeated; this one was sent behind it.
-            call.attempts = 0
-            self._parked[key].append(call)
-            return
-        if not attempt:
-            call.ended = self._release
         self._submit_later(call, retry_delay(attempt))
 
+    def _hold(self, call: Any) -> None:
+        """Let whatever comes later for an operation's key wait until the operation is over."""
+        self._parked[call.key_bytes] = deque()
+        call.ended = self._release
+
     def _release(self, ended: Any) -> None:
-        """Let the operations go that waited behind a repeated one."""
+        """Let the operations go that waited behind another one."""
         for call in self._parked.pop(ended.key_bytes, ()):
             if not call.done:
                 self.submit(call)
+
+    # --- nodes that lack a feature ---------------------------------------------------------
+
+    def adapt(self, node: Any, call: Any) -> bool:
+        """Make an operation fit what a node offered; false if it is not to be sent (now).
+
+        :param node: has ``name`` and ``lacking``.
+        """
+        key = call.key_bytes
+        if call.ended is None and key in self._parked:
+            # It waited for the connection together with the one that holds the key now.
+            self._parked[key].append(call)
+            return False
+        try:
+            adapted = offers.adapt(call, node.lacking, node.name)
+        except CouchbaseError as error:
+            call.fail(error)
+            return False
+        if adapted is offers.Adapted.SEND:
+            return True
+        if call.ended is None:
+            self._hold(call)
+        lacking = set(node.lacking)
+        self._advance(node, call, offers.keep_expiry(call, lacking), lacking, None)
+        return False
+
+    def _advance(
+        self, node: Any, call: Any, plan: Generator[Any, Any, Any], lacking: set[int], step: Any
+    ) -> None:
+        """Give a plan that stands for an operation the outcome of its last step."""
+        if call.done:
+            return
+        call.pending = None
+        try:
+            if step is None:
+                request = next(plan)
+            elif step.error is not None:
+                request = plan.throw(step.error)
+            else:
+                request = plan.send(step.result)
+        except StopIteration as done:
+            node.lacking |= lacking
+            call.succeed(done.value)
+            return
+        except Exception as error:  # noqa: BLE001 - the outcome of the operation
+            node.lacking |= lacking
+            call.fail(offers.as_of(call, error))
+            return
+        step = self._step_of(call, request)
+        release = call.ended
+        if request.operation.mutates:
+            # Should the operation's time be up now, it may have been carried out.
+            call.opaque, call.pending = 0, {}
+
+        def over(ended: Any) -> None:
+            """The operation ended before its step did."""
+            call.ended = release
+            step.ended = None
+            step.leave()
+            step.done = True
+            release(ended)
+
+        def advance(_: Any) -> None:
+            call.ended = release
+            self._advance(node, call, plan, lacking, step)
+
+        call.ended = over
+        step.ended = advance
+        self.submit(step)
+
+    def _step_of(self, call: Any, request: Any) -> Any:
+        """Return a call for a request that is part of what another call asks for.
+
+        It has ``result`` and ``error``, of which one is set when its ``ended`` is called.
+        """
+        raise NotImplementedError

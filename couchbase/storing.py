@@ -300,6 +300,10 @@ class StoreCommands(Codec):
             request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
         if persist_to or replicate_to:
             return self._submit(request, _durability(persist_to, replicate_to))
+        return self._submit_level(request) if durability_level else self._submit(request)
+
+    def _submit_level(self, request: Any) -> Any:
+        """Carry out a synchronous write (one with a durability level)."""
         return self._submit(request)
 
     def _operation_timeout(self) -> float:

@@ -74,13 +74,15 @@ class DirectSlot(Call):
             self.fail(error)
             return
         self.done = True
+        if self.ended is not None:
+            self.ended(self)
         self.batch.slot_done(self, len(answer), "ok")
 
     def fail(self, error: BaseException) -> None:
         """Make the answer from an error."""
         if self.done:
             return
-        self.done = True
+        self._end()
         fault = describe(error, self.kind.name)
         if fault.is_bug:
             self.batch.log_bug(Failure(error))

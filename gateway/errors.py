@@ -383,6 +383,8 @@ def describe(
         message = problem.text
         if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
             message = error.message
+        elif isinstance(error, sdk.NotSupportedError) and error.status is None and error.message:
+            message = error.message  # tells what the server lacks
         elif operation in _DESIGN_WRITES and isinstance(error, sdk.TimeoutError) and error.message:
             message = error.message  # tells whether the change was made
         elif problem.code == "ServerError":

@@ -104,6 +104,29 @@ class Call(Request):
         return f"<{type(self).__name__} {self.operation.name} {self.key!r}>"
 
 
+class Step(Call):
+    """A call that is part of what another one asks for; ``ended`` is told when it is over."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def succeed(self, result: Any) -> None:
+        """Keep the result."""
+        if not self.done:
+            self.result = result
+            self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the error."""
+        if not self.done:
+            self.error = error
+            self._end()
+
+
 class DeferredCall(Call):
     """A call whose end fires a Deferred."""
 

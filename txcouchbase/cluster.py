@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 from zlib import crc32
 
@@ -23,12 +23,13 @@ from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.handshake import Credentials, handshake, no_map
+from couchbase.protocol.offers import is_durable, lacks
 from couchbase.protocol.operations import client_error, error_for
 from couchbase.protocol.plans import Ask, Pause
-from txcouchbase.calls import Call
+from txcouchbase.calls import Call, Step
 from txcouchbase.link import Backlog, Link, refusal
-from txcouchbase.node import NodeProtocol, network_error
+from txcouchbase.node import NodeProtocol, cause_text, network_error
 from txcouchbase.streaming import ConfigStream
 from txcouchbase.turn import Turn
 
@@ -42,6 +43,19 @@ SWEEP_SECONDS = 0.05
 """Time limits are checked this often, so an operation may end this much after its limit."""
 
 _LOOPBACK = ("localhost", "127.", "::1")
+
+
+class Cause(NamedTuple):
+    """Why one address of the cluster cannot be used."""
+
+    host: str
+    port: int
+    text: str
+    """In one line, such as ``connection refused`` or ``the host name is unknown``."""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}: {self.text}"
 
 
 class ClusterClient(Parking):
@@ -89,6 +103,11 @@ class ClusterClient(Parking):
         self._agent = agent
         self._random = random
         self._queue = Backlog()
+        # The last operation in flight on each key, as of which round of the turn.
+        self._last_sent: dict[bytes, Call] = {}
+        self._indexed = -1
+        # Why each seed gave no map when they were asked last.
+        self._causes: list[Cause] = []
         # Why there is no map and will be none: later operations fail with it, too.
         self._failure: BaseException | None = None
         self._servers: list[Link | None] = []
@@ -100,6 +119,38 @@ class ClusterClient(Parking):
         self._attempt: Deferred[Any] | None = None
         self._stream: ConfigStream | None = None
         self.turn = Turn(reactor, self.submit, self._parked, self._watch_time)
+
+    @property
+    def causes(self) -> list[Cause]:
+        """Why addresses of the cluster cannot be used, one entry for each; empty if all is well.
+
+        Before there is a map these are the seeds that were tried (one may appear twice: its key-value port and
+        its cluster manager's), afterwards the nodes of the map without a connection.
+        """
+        if self.map is None:
+            return list(self._causes)
+        return [
+            Cause(
+                link.address.host,
+                link.port,
+                "not connected yet" if link.last_error is None else cause_text(link.last_error),
+            )
+            for link in self.links.values()
+            if link.protocol is None
+        ]
+
+    @property
+    def problem(self) -> str | None:
+        """Why documents cannot be served, in one line with each host, port and cause; ``None`` if they can.
+
+        A single node that cannot be reached is a problem, too: its part of the documents is missing.
+        """
+        if self.closed:
+            return "the connection is closed"
+        causes = self.causes
+        if causes:
+            return "; ".join(dict.fromkeys(map(str, causes)))
+        return "not connected yet" if self.map is None else None
 
     # --- connecting ------------------------------------------------------------------------
 
@@ -115,8 +166,14 @@ class ClusterClient(Parking):
         seeds = list(self.seeds)
         if self.shuffle:
             random_module.shuffle(seeds)
+        causes: list[Cause] = []
         for seed in seeds:
-            for attempt in (self._bootstrap_kv, self._bootstrap_http):
+            for attempt, port in (
+                (self._bootstrap_kv, seed.kv_port),
+                (self._bootstrap_http, seed.management_port),
+            ):
+                if port is None:
+                    continue
                 left = deadline - self.seconds()
                 if left <= 0 or self.closed:
                     break
@@ -125,7 +182,9 @@ class ClusterClient(Parking):
                     self._attempt.addTimeout(min(left, self.host_timeout), self.reactor)
                     done = yield self._attempt
                 except Exception as failure:
-                    error = _connect_error(failure, seed)
+                    error = _connect_error(failure, seed.host, port)
+                    causes.append(Cause(seed.host, port, cause_text(failure)))
+                    self._causes = causes
                     self.errors.append((getattr(error, "rc", 0), str(getattr(error, "message", error))))
                     if isinstance(error, (AuthError, BucketNotFoundError)):
                         self._refuse(error)
@@ -144,13 +203,12 @@ class ClusterClient(Parking):
 
     @inlineCallbacks
     def _bootstrap_kv(self, seed: Seed) -> Generator[Any, Any, bool]:
-        if seed.kv_port is None:
-            return False
+        assert seed.kv_port is not None
         protocol: NodeProtocol = yield self.connect_node(seed.host, seed.kv_port)
         config = protocol.session.config
         if config is None and self.bucket is not None:
             protocol.transport.loseConnection()  # type: ignore[union-attr]
-            return False
+            raise no_map(f"{seed.host}:{seed.kv_port}", seed.management_port)
         if config is None:
             cluster = ClusterMap(nodes=[NodeAddress(seed.host, seed.kv_port)], data_nodes=0)
         else:
@@ -172,6 +230,7 @@ class ClusterClient(Parking):
     @inlineCallbacks
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
         if seed.management_port is None or self.bucket is None:
+            # The cluster as a whole is not streamed.
             return False
         stream = ConfigStream(self, seed.host, seed.management_port, self._streamed)
         yield stream.start()
@@ -189,6 +248,7 @@ class ClusterClient(Parking):
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
         protocol = NodeProtocol(self.reactor, self.put_off, self._pushed, self._set_writable, self.turn)
+        protocol.name = f"{host}:{port}"
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             trust = platformTrust() if self.trust_root is None else self.trust_root
@@ -205,6 +265,8 @@ class ClusterClient(Parking):
         )
         try:
             protocol.session = yield protocol.run(plan)
+            protocol.lacking = lacks(protocol.session)
+            protocol.adapt, protocol.demoted = self.adapt, self._reroute
         except BaseException:
             protocol.transport.abortConnection()  # type: ignore[union-attr]
             raise
@@ -254,7 +316,8 @@ class ClusterClient(Parking):
         senders = [link.sender if link is not None else self._no_active for link in self._servers]
         self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
         self._vbuckets = len(self._route)
-        direct = [link.direct if link is not None else None for link in self._servers]
+        # What a node may not be sent as it is goes by way of its :meth:`NodeProtocol.send`.
+        direct = [link.unchecked if link is not None else None for link in self._servers]
         self.turn.set_route([direct[row[0]] if row[0] >= 0 else None for row in cluster.rows])
 
     def _changed(self, link: Link) -> None:
@@ -320,9 +383,14 @@ class ClusterClient(Parking):
         key = call.key_bytes
         if not self._route or self.closed or call.replica is not None:
             self._submit_specially(call)
-        elif self._parked and key in self._parked and not call.attempts:
+        elif self._parked and key in self._parked and call.ended is None:
             self._parked[key].append(call)
         else:
+            if call.framing and call.ended is None and is_durable(call.framing):
+                if self._waits_for(call):
+                    return
+            else:
+                self.turn.rounds += 1
             vbucket = ((crc32(key) >> 16) & 0x7FFF) % self._vbuckets
             self._route[vbucket](call, vbucket)
 
@@ -351,6 +419,41 @@ class ClusterClient(Parking):
             call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
             return
         link.sender(call, vbucket)
+
+    def _waits_for(self, call: Call) -> bool:
+        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
+
+        Until it is decided, readers see the former version and other writes fail, though they come later.
+        """
+        before = self._sent_before(call.key_bytes)
+        if before is None:
+            self._hold(call)
+            return False
+        self._hold(before)
+        self._parked[call.key_bytes].append(call)
+        return True
+
+    def _sent_before(self, key: bytes) -> Call | None:
+        """Return the operation on a key that was sent last and has no answer, if there is one."""
+        if self._indexed != self.turn.rounds:
+            # Once for all synchronous writes that are given together.
+            self._indexed = self.turn.rounds
+            self._last_sent = {
+                call.key_bytes: call
+                for link in self.links.values()
+                if link.protocol is not None
+                for call in link.protocol.pending.values()
+            }
+        before = self._last_sent.get(key)
+        if before is None or before.done or before.pending is None or before.ended is not None:
+            return None
+        return before
+
+    def _step_of(self, call: Call, request: Any) -> Step:
+        step = Step(request.operation, request.key, request.key_bytes)
+        step.extras, step.value, step.framing = request.extras, request.value, request.framing
+        step.cas, step.deadline = request.cas, call.deadline
+        return step
 
     def _no_active(self, call: Call, vbucket: int) -> None:
         # A vbucket without an active node: a failover may bring one within the operation's time.
@@ -483,7 +586,7 @@ class ClusterClient(Parking):
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
 
 
-def _connect_error(failure: BaseException, seed: Seed) -> BaseException:
+def _connect_error(failure: BaseException, host: str, port: int) -> BaseException:
     """Return a failed attempt to connect as the SDK's error."""
     if isinstance(failure, CouchbaseError):
         return failure
@@ -493,5 +596,9 @@ def _connect_error(failure: BaseException, seed: Seed) -> BaseException:
     elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
         code = rc.ETIMEDOUT
     return CouchbaseError.rc_to_exctype(code)(
-        {"rc": code, "message": f"cannot connect to {seed.host}: {failure}", "inner_cause": failure}
+        {
+            "rc": code,
+            "message": f"cannot connect to {host}:{port}: {cause_text(failure)}",
+            "inner_cause": failure,
+        }
     )

@@ -245,7 +245,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
         # What was given before goes first.
-        self._turn.drain()
+        self._turn.drain(later=True)
         call.deadline = self._client.seconds() + self._timeout
         if wanted is not None:
             timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
@@ -282,7 +282,13 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             given.append(request)
         return answer
 
+    def _submit_level(self, request: Any) -> Any:
+        if self._dur_persist_to or self._dur_replicate_to:
+            return self._submit(request)
+        return self._submit_to_replica(request)
+
     def _submit_to_replica(self, request: Any) -> Any:
+        """Send an operation by itself, not with those of the turn."""
         if not self._up:
             raise _not_up()
         answer = request.async_result = AsyncResult()

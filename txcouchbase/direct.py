@@ -114,6 +114,12 @@ class Direct(Commands):
         call: DirectCall = request
         return call
 
+    def _submit_level(self, request: Any) -> DirectCall:
+        # Not with those of the turn: it holds its key until it is decided.
+        self._turn.submit_now(request)
+        call: DirectCall = request
+        return call
+
     def _operation_timeout(self) -> float:
         return self._turn.timeout
 

@@ -117,6 +117,12 @@ class Link:
         """The connection, if it can send now."""
         return None if self._paused else self.protocol
 
+    @property
+    def unchecked(self) -> NodeProtocol | None:
+        """The connection, if it can send now, and whatever there is to send."""
+        protocol = self.direct
+        return None if protocol is None or protocol.lacking else protocol
+
     def _wait(self, call: Call, vbucket: int) -> None:
         call.vbucket = vbucket
         self.backlog.add(call, f"node {self.name} cannot take them")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import threads
+from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import SSL
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,7 +20,15 @@ from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import Session
-from couchbase.protocol.operations import client_error, complete, downgrade, head
+from couchbase.protocol.offers import NO_FULL_LOOKUP
+from couchbase.protocol.operations import (
+    GET_WITH_EXPIRY,
+    PathsRefused,
+    client_error,
+    complete,
+    downgrade,
+    head,
+)
 from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.statuses import Action, action_for
 from txcouchbase.calls import Call
@@ -70,8 +80,18 @@ class NodeProtocol(Protocol):
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Callable[[Frame | None], bool]] = {}
         self.session = Session(frozenset(), None, {})
+        self.lacking: frozenset[int] = frozenset()
+        """What its HELLO did not grant, and what it refused since; see :mod:`couchbase.protocol.offers`."""
+        self.adapt: Callable[[NodeProtocol, Call], bool] = lambda node, call: True
+        """Makes an operation fit a node that lacks something; false if it is not to be sent."""
+        self.demoted: Callable[[], None] = lambda: None
+        """Called when it turns out that the node lacks something."""
         self.lost: Deferred[Any] = Deferred()
         self.is_lost = False
+        self.name = "a node"
+        """``host:port``, for messages."""
+        # Why the connection ends, where that is better known than what the transport says.
+        self._fault: BaseException | None = None
 
     # --- operations ------------------------------------------------------------------------
 
@@ -80,6 +100,8 @@ class NodeProtocol(Protocol):
 
         For what takes a way of its own; nearly all operations come by way of :mod:`txcouchbase.turn`.
         """
+        if self.lacking and not self.adapt(self, call):
+            return
         pending = self.pending
         if len(pending) >= MAX_PENDING:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, f"{MAX_PENDING} operations wait for this node"))
@@ -200,7 +222,11 @@ class NodeProtocol(Protocol):
             self._reading = False
             self.flush()
         if reader.violation is not None:
-            _log.error("a node broke the protocol: {reason}", reason=reader.violation)
+            message = f"{self.name} broke the protocol: {reader.violation}"
+            if self._fault is None:
+                _log.error("{message}", message=message)
+            code = rc.PROTOCOL_ERROR
+            self._fault = CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
@@ -216,6 +242,7 @@ class NodeProtocol(Protocol):
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
+                self._lacks_lookups()
                 self.send(call, call.vbucket)
                 return
             try:
@@ -228,8 +255,15 @@ class NodeProtocol(Protocol):
             assert self.transport is not None
             self.transport.loseConnection()
 
-    @staticmethod
-    def _undecodable(call: Call, error: Exception) -> None:
+    def _lacks_lookups(self) -> None:
+        self.lacking |= {NO_FULL_LOOKUP}
+        self.demoted()
+
+    def _undecodable(self, call: Call, error: Exception) -> None:
+        if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
+            self._lacks_lookups()
+            self.send(call, call.vbucket)
+            return
         if isinstance(error, CouchbaseError):
             error.key = call.key if error.key is None else error.key
             error.operation = call.operation.name
@@ -262,8 +296,10 @@ class NodeProtocol(Protocol):
             self._flushing.cancel()
             self._flushing = None
         self.out.clear()
+        if self._fault is None:
+            self._fault = reason.value
         # First of all: what is given from the callbacks below must not be sent here.
-        self.lost.callback(reason.value)  # the exception: a Failure would go to errbacks
+        self.lost.callback(self._fault)  # the exception: a Failure would go to errbacks
         questions, self._questions = self._questions, {}
         for listener in questions.values():
             listener(None)
@@ -271,7 +307,7 @@ class NodeProtocol(Protocol):
         self.pending.clear()
         for call in calls:
             call.pending = None
-            message = f"the connection was lost: {reason.getErrorMessage()}"
+            message = f"the connection was lost: {cause_text(self._fault)}"
             call.fail(client_error(call, rc.NETWORK_ERROR, message, ambiguous=True))
 
     # --- handshake -------------------------------------------------------------------------
@@ -311,9 +347,38 @@ class NodeProtocol(Protocol):
         for answer in waiting:
             frame = yield answer
             if frame is None:
-                raise network_error("the connection was lost during the handshake")
+                fault = self._fault or connectionDone.value
+                if isinstance(fault, CouchbaseError):
+                    raise fault
+                what = "the connection was lost during the handshake"
+                if isinstance(fault, SSL.Error) or type(fault).__name__ == "VerificationError":
+                    what = f"no TLS connection to {self.name}"
+                message = f"{what}: {cause_text(fault)}"
+                raise network_error(message, fault)
             frames.append(frame)
         return frames
+
+
+def cause_text(error: BaseException) -> str:
+    """Return why a connection failed, in one line for people."""
+    if isinstance(error, CouchbaseError):
+        return str(error.message or error)
+    if isinstance(error, DNSLookupError):
+        return "the host name is unknown"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
+        return "no answer in time"
+    if isinstance(error, SSL.Error):
+        reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
+        text = "; ".join(reasons) or "the handshake failed"
+        if "wrong version number" in text or "packet length too long" in text:
+            text += ": the port does not speak TLS"
+        return text
+    if type(error).__name__ == "VerificationError":
+        # Of service_identity, which Twisted brings and hides.
+        return "the certificate is for another host name"
+    return str(error) or type(error).__name__
 
 
 def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:

@@ -42,6 +42,8 @@ class Turn:
         """Whether answers are being handed out, after which somebody calls :meth:`drain`."""
         self.timeout = 2.5
         """Seconds that an operation may take; set with :meth:`set_timeout`."""
+        self.rounds = 0
+        """Changes whenever operations are sent."""
         self._route: Sequence[NodeProtocol | None] = ()
         self._reactor = reactor
         self._submit = submit
@@ -82,15 +84,22 @@ class Turn:
         self.wake()
         self.given.extend(calls)
 
+    def submit_now(self, call: Call) -> None:
+        """Send one operation by itself, after those that were given before."""
+        self.drain(later=True)
+        call.deadline = self._reactor.seconds() + self.timeout
+        self._submit(call)
+
     def _end(self) -> None:
         self._timer = None
         self.drain()
 
-    def drain(self, reading: NodeProtocol | None = None) -> None:
+    def drain(self, reading: NodeProtocol | None = None, later: bool = False) -> None:
         """Send everything that was given.
 
         :param reading: the connection that calls this at the end of its answers, and flushes itself. What is
             for others leaves in the next turn then, together with what their own answers give rise to.
+        :param later: only put it in front of what is sent next, and leave by the end of the turn.
         """
         given = self.given
         if not given:
@@ -98,6 +107,7 @@ class Turn:
         calls = given[:]
         # The same list: whoever made it full is about to append to it.
         given.clear()
+        self.rounds += 1
         self._watch()
         deadline = self._reactor.seconds() + self.timeout
         route, parked, pack = self._route, self._parked, HEADER.pack
@@ -164,7 +174,7 @@ class Turn:
         if protocol is not None:
             protocol.opaque = opaque
         for protocol in touched:
-            if reading is None:
+            if reading is None and not later:
                 protocol.flush()
             elif protocol is not reading:
                 protocol.schedule()

@@ -23,7 +23,8 @@ from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.handshake import Credentials, handshake, no_map
+from couchbase.protocol.offers import is_durable
 from couchbase.protocol.operations import client_error, error_for
 
 POLL_SECONDS = 2.5
@@ -223,8 +224,7 @@ class Cluster(Parking, Loop):
                 self.turn(limit)
             config = node.session.config
             if config is None:
-                node.close()
-                return False
+                raise no_map(node.name, seed.management_port)
             cluster = self._parse(config, seed.host)
         except BaseException:
             node.close()
@@ -403,9 +403,12 @@ class Cluster(Parking, Loop):
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self._why_not()))
         elif call.replica is not None:
             self._submit_to_replica(call)
-        elif self._parked and key in self._parked and not call.attempts:
+        elif self._parked and key in self._parked and call.ended is None:
             self._parked[key].append(call)
         else:
+            if call.framing and call.ended is None and is_durable(call.framing):
+                # Until it is decided, readers see the former version, and other writes fail.
+                self._hold(call)
             route = self._route
             vbucket = ((crc32(key) >> 16) & 0x7FFF) % len(route)
             route[vbucket](call, vbucket)
@@ -417,8 +420,12 @@ class Cluster(Parking, Loop):
                 self.submit(call)
             return
         # submit(), by hand: this is where multi operations spend their time.
+        parked = self._parked
         for call in calls:
             call.batch = batch
+            if call.framing or parked:
+                self.submit(call)
+                continue
             route = self._route
             vbucket = ((crc32(call.key_bytes) >> 16) & 0x7FFF) % len(route)
             if call.replica is None:
@@ -446,6 +453,13 @@ class Cluster(Parking, Loop):
 
     def _submit_later(self, call: Call, seconds: float) -> None:
         self.call_at(self.seconds() + seconds, lambda: None if call.done else self.submit(call))
+
+    def _step_of(self, call: Call, request: Any) -> Call:
+        step = Call(request.operation, request.key, request.key_bytes)
+        step.extras, step.value, step.framing = request.extras, request.value, request.framing
+        step.cas = request.cas
+        step.batch = Batch(1)
+        return step
 
     def target(self, host: str, port: int) -> http.Target:
         """Return where to send a request over HTTP."""

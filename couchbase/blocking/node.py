@@ -20,7 +20,15 @@ from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
 from couchbase.protocol.frames import HEADER, Frame, encode_request
 from couchbase.protocol.handshake import Session
-from couchbase.protocol.operations import client_error, complete, downgrade, head
+from couchbase.protocol.offers import NO_FULL_LOOKUP, lacks
+from couchbase.protocol.operations import (
+    GET_WITH_EXPIRY,
+    PathsRefused,
+    client_error,
+    complete,
+    downgrade,
+    head,
+)
 from couchbase.protocol.plans import Compute, Exchange
 from couchbase.protocol.statuses import Action, action_for
 
@@ -54,6 +62,8 @@ class Node:
         """When something was sent last, and when something came."""
         self.heard_at = 0.0
         self.session = Session(frozenset(), None, {})
+        self.lacking: frozenset[int] = frozenset()
+        """What its HELLO did not grant, and what it refused since; see :mod:`couchbase.protocol.offers`."""
         self.pending: dict[int, Call] = {}
         self.waiting: list[tuple[Call, int]] = []
         self._owner = owner
@@ -92,6 +102,8 @@ class Node:
             call.vbucket = vbucket
             self.waiting.append((call, vbucket))
             self.start()
+            return
+        if self.lacking and not self._owner.adapt(self, call):
             return
         self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
         call.opaque = opaque
@@ -318,6 +330,7 @@ class Node:
     def _greeted(self, session: Session) -> None:
         self._plan = None
         self.session = session
+        self.lacking = lacks(session)
         self.ready = True
         self.failures = 0
         self.last_error = None
@@ -399,6 +412,7 @@ class Node:
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
+                self.lacking |= {NO_FULL_LOOKUP}
                 self.send(call, call.vbucket)
                 return
             try:
@@ -410,8 +424,11 @@ class Node:
         if action is Action.RECONNECT:
             self._spent = True
 
-    @staticmethod
-    def _undecodable(call: Call, error: Exception) -> None:
+    def _undecodable(self, call: Call, error: Exception) -> None:
+        if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
+            self.lacking |= {NO_FULL_LOOKUP}
+            self.send(call, call.vbucket)
+            return
         if isinstance(error, CouchbaseError):
             error.key = call.key if error.key is None else error.key
             error.operation = call.operation.name

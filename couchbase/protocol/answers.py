@@ -92,6 +92,10 @@ class AnswerReader:
                     add(result)
             at = end
         if at < size and self._frames.violation is None:
+            if data[at] not in RESPONSE_MAGICS:
+                # Not even the rest of the header is waited for: a stranger may never send it.
+                self._frames.feed(data[at:])
+                return done
             # data[at:] copies, which lets go of the (perhaps much larger) chunk it came from.
             self._chunks.append(data[at:] if at else data)
             self._have = size - at

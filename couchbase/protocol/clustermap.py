@@ -115,12 +115,21 @@ def parse_cluster_map(
     :param network: ``default`` (the nodes' own addresses), the name of an alternate network such as
         ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else default.
     :param bootstrap_host: host name that the user gave; ``host`` if not told.
-    :raises CouchbaseError: ProtocolError, the document is not a usable configuration.
+    :raises CouchbaseError: ProtocolError, the document is not a usable configuration; NotSupportedError,
+        it is that of a memcached bucket.
     """
     try:
         config = json.loads(text)
         if not isinstance(config, dict):
             raise TypeError("not a JSON object")
+        if config.get("nodeLocator", "vbucket") != "vbucket" and "vBucketServerMap" not in config:
+            raise CouchbaseError.rc_to_exctype(rc.NOT_SUPPORTED)(
+                {
+                    "rc": rc.NOT_SUPPORTED,
+                    "message": f"bucket {config.get('name')!r} has no vbuckets (node locator "
+                    f"{config['nodeLocator']!r}): memcached buckets are not supported",
+                }
+            )
         return _parse(config, host, network, bootstrap_host or host)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(

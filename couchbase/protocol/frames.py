@@ -19,6 +19,7 @@ from couchbase.protocol.constants import (
     RESPONSE_MAGICS,
     Magic,
 )
+from couchbase.protocol.strangers import looks_like
 
 HEADER = Struct(">BBHBBHIIQ")
 """magic, opcode, key length, extras length, datatype, vbucket or status, body length, opaque, CAS"""
@@ -109,7 +110,7 @@ class FrameReader:
                 data, start
             )
             if magic not in magics:
-                self._violate(f"0x{magic:02x} cannot open a frame here")
+                self._refuse(data[start:])
                 return frames
             framing_length = 0
             if magic in _ALTERNATE:
@@ -151,11 +152,20 @@ class FrameReader:
             )
             start = end
         if start < size:
+            if data[start] not in magics:
+                # No need to wait for the rest of a header, which a stranger may never send.
+                self._refuse(data[start:])
+                return frames
             # data[start:] copies, which lets go of the (perhaps much larger) chunk it came from.
             self._chunks.append(data[start:] if start else data)
             self._have = size - start
             self._need = need
         return frames
+
+    def _refuse(self, data: bytes) -> None:
+        name = looks_like(data)
+        hint = f": it looks like {name}" if name else ""
+        self._violate(f"0x{data[0]:02x} cannot open a frame here{hint}")
 
     def _violate(self, reason: str) -> None:
         self.violation = FrameError(reason)

@@ -201,6 +201,16 @@ def _config(answer: Frame) -> bytes | None:
     raise _error(rc.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
 
 
+def no_map(name: str, management_port: int | None) -> CouchbaseError:
+    """Return the error for a node that gives no cluster map over the key-value protocol.
+
+    :param name: ``host:port`` of the node.
+    :param management_port: where the map is asked for next; ``None`` if nowhere.
+    """
+    hint = "" if management_port else "; connect with http://host:port of its cluster manager"
+    return _error(rc.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")
+
+
 def parse_error_map(answer: Frame) -> dict[int, dict[str, Any]]:
     """Return an error map by status; empty if the answer holds none that can be read."""
     if answer.specific != Status.SUCCESS:

@@ -9,7 +9,7 @@ an exception.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -276,7 +276,7 @@ def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]
         raise _malformed(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
     (flags_status, flags), (expiry_status, expiry), (body_status, body) = entries
     if flags_status or expiry_status or body_status:
-        raise _malformed(request, f"entry statuses {flags_status}, {expiry_status}, {body_status}")
+        raise _paths_refused(request, (flags_status, expiry_status, body_status))
     try:
         known = int(flags), int(expiry)
     except ValueError:
@@ -288,6 +288,23 @@ def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]
             _lookup_heads.clear()
         _lookup_heads[head] = known
     return known, body_at
+
+
+def _decode_expiry(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
+    entries = decode_lookup_entries(data[middle:end])
+    if len(entries) != 1:
+        raise _malformed(request, f"{len(entries)} entries instead of 1")
+    status, text = entries[0]
+    if status:
+        raise _paths_refused(request, (status,))
+    try:
+        expiry = int(text)
+    except ValueError:
+        raise _malformed(request, "$document.exptime is not a number") from None
+    result = ExpiryResult(0, cas, None, 0)
+    result._expiry = expiry
+    result._key = request.key
+    return result
 
 
 def _decode_get_without_expiry(
@@ -319,6 +336,22 @@ def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
     return entries
 
 
+class PathsRefused(CouchbaseError):
+    """A server does not know a virtual attribute that was asked for; there is a plainer way."""
+
+
+def _paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError:
+    refused = ", ".join(status_name(status) for status in statuses if status)
+    return PathsRefused(
+        {
+            "rc": rc.NOT_SUPPORTED,
+            "key": request.key,
+            "operation": request.operation.name,
+            "message": f"the server cannot read a document's expiry: {refused}",
+        }
+    )
+
+
 def _malformed(request: Request, what: str) -> CouchbaseError:
     return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
         {
@@ -335,6 +368,7 @@ def _malformed(request: Request, what: str) -> CouchbaseError:
 GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
 GET_AND_TOUCH = Operation("get", Opcode.GAT, True, ValueResult, _decode_get)
 GET_WITH_EXPIRY = Operation("get", Opcode.SUBDOC_MULTI_LOOKUP, False, ValueResult, _decode_lookup)
+GET_EXPIRY = Operation("get", Opcode.SUBDOC_MULTI_LOOKUP, False, ValueResult, _decode_expiry)
 GET_WITHOUT_EXPIRY = Operation("get", Opcode.GET, False, ValueResult, _decode_get_without_expiry)
 GET_REPLICA = Operation("rget", Opcode.GET_REPLICA, False, ValueResult, _decode_get)
 LOCK = Operation("lock", Opcode.GET_LOCKED, True, ValueResult, _decode_get)
@@ -358,6 +392,7 @@ OPERATIONS = (
     GET,
     GET_AND_TOUCH,
     GET_WITH_EXPIRY,
+    GET_EXPIRY,
     GET_WITHOUT_EXPIRY,
     GET_REPLICA,
     LOCK,
@@ -429,30 +464,50 @@ _EXPIRY_LOOKUP = (
     (Opcode.GET, 0x00, b""),
 )
 _LOOKUP_SPEC = Struct(">BBH")
-EXPIRY_LOOKUP_VALUE = b"".join(
-    _LOOKUP_SPEC.pack(opcode, flags, len(path)) + path for opcode, flags, path in _EXPIRY_LOOKUP
-)
+
+
+def _lookup_value(specs: Sequence[tuple[int, int, bytes]]) -> bytes:
+    return b"".join(_LOOKUP_SPEC.pack(opcode, flags, len(path)) + path for opcode, flags, path in specs)
+
+
+EXPIRY_LOOKUP_VALUE = _lookup_value(_EXPIRY_LOOKUP)
 """Value of the lookup that reads flags, expiry and body of a document in one answer.
 
 Flags and expiry are virtual attributes (path flag 0x04), the whole document is opcode 0x00 with an
 empty path; attributes come first, as the protocol demands.
 """
 
+EXPIRY_ONLY_LOOKUP_VALUE = _lookup_value(_EXPIRY_LOOKUP[1:2])
+"""Value of the lookup that reads a document's expiry."""
 
-_NO_LOOKUP = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.XATTR_EINVAL})
+LOOKUP_REFUSALS = frozenset(
+    {
+        Status.EINVAL,
+        Status.UNKNOWN_COMMAND,
+        Status.NOT_SUPPORTED,
+        Status.XATTR_EINVAL,
+        *(status for status in Status if Status.SUBDOC_PATH_ENOENT <= status < 0xE0),
+    }
+)
+"""Statuses by which a server says that it cannot read virtual attributes, or not that way."""
 
 
 def downgrade(request: Request, status: int) -> bool:
     """Turn a request that this server is too old for into a plainer one; false if there is none.
 
-    Reading a document with its expiry needs sub-document lookups (servers from 5.0 on). An older one
-    still gives the document; its expiry is then told as 0.
+    Reading a document with its expiry needs virtual attributes (servers from 5.0 on, and not every
+    stand-in for one). Another one still gives the document; its expiry is then 0.
     """
-    if request.operation is GET_WITH_EXPIRY and status in _NO_LOOKUP:
-        request.operation = GET_WITHOUT_EXPIRY
-        request.value = b""
+    if request.operation is GET_WITH_EXPIRY and status in LOOKUP_REFUSALS:
+        read_plainly(request)
         return True
     return False
+
+
+def read_plainly(request: Request) -> None:
+    """Turn the reading of a document with its expiry into that of the document alone."""
+    request.operation = GET_WITHOUT_EXPIRY
+    request.value = b""
 
 
 # --- completing ------------------------------------------------------------------------------

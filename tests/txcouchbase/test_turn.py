@@ -21,7 +21,7 @@ class TurnTests(MemoryTestCase):
             connection.set("k", 1, cas=3, ttl=4, preserve_expiry=True),
             connection.get("k"),
             connection.get_multi(["a", "b"]),
-            connection.set("k", 2, durability_level=1),
+            connection.set("d", 2, durability_level=1),
             connection.delete("k", cas=5),
         ]
         self.assertEqual(self.node.transport.writes, [])
@@ -35,7 +35,7 @@ class TurnTests(MemoryTestCase):
         self.assertEqual([frame.magic for frame in seen], [0x08, 0x80, 0x80, 0x80, 0x08, 0x80])
         self.assertEqual([frame.cas for frame in seen], [3, 0, 0, 0, 0, 5])
         self.assertEqual([frame.value for frame in seen], [b"1", b"", b"", b"", b"2", b""])
-        self.assertEqual([frame.key for frame in seen], [b"k", b"k", b"a", b"b", b"k", b"k"])
+        self.assertEqual([frame.key for frame in seen], [b"k", b"k", b"a", b"b", b"d", b"k"])
         for frame in seen:
             self.assertEqual(frame.specific, vbucket_of(frame.key, VBUCKETS))
         self.assertEqual(seen[0].extras, bytes(7) + b"\4")

@@ -1,0 +1,157 @@
+"""What a node's HELLO did not grant, and what is done instead.
+
+Couchbase Server from 5.0 on is supported. Frames and lookups that a node did not offer are never sent to it:
+older ones close the connection at a frame that they do not know, and with it everybody's operations end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from enum import Enum
+from struct import Struct
+from typing import Any
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError
+from couchbase.protocol.constants import Feature, Status
+from couchbase.protocol.handshake import Session
+from couchbase.protocol.operations import (
+    ADD,
+    EXPIRY_ONLY_LOOKUP_VALUE,
+    GET_EXPIRY,
+    GET_WITH_EXPIRY,
+    LOOKUP_REFUSALS,
+    PRESERVE_EXPIRY_FRAMING,
+    SET,
+    PathsRefused,
+    Request,
+    client_error,
+    failed_result,
+    read_plainly,
+    store_extras,
+)
+
+NO_FULL_LOOKUP = -1
+"""Stands among the features that a node lacks for one that refused to read flags, expiry and body at once."""
+NO_EXPIRY_LOOKUP = -2
+"""The same for one that refused to read the expiry."""
+
+MAX_KEEPING_ATTEMPTS = 16
+"""How often a document may be changed by others between reading its expiry and storing it."""
+
+_USED = frozenset({Feature.XATTR, Feature.ALT_REQUEST, Feature.SYNC_REPLICATION, Feature.PRESERVE_TTL})
+_STORE_EXTRAS = Struct(">II")
+_LOCKED_CAS = 2**64 - 1
+"""What a locked document shows for its CAS."""
+
+
+class Adapted(Enum):
+    """What is to be done with a request."""
+
+    SEND = "send"
+    KEEP_EXPIRY = "keep expiry"
+    """Run :func:`keep_expiry` in its place."""
+
+
+def lacks(session: Session) -> frozenset[int]:
+    """Return the features that we use and that a session does not have; empty for servers from 7.0 on."""
+    return _USED - session.features
+
+
+def is_durable(framing: bytes) -> bool:
+    """Tell whether a request's framing extras ask for a synchronous write."""
+    return framing != b"" and framing != PRESERVE_EXPIRY_FRAMING
+
+
+def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
+    """Make a request fit a node that lacks some features, in place.
+
+    :param name: ``host:port`` of the node.
+    :raises CouchbaseError: NotSupportedError, it cannot; nothing was sent.
+    """
+    if request.operation is GET_WITH_EXPIRY:
+        if Feature.XATTR in lacking or NO_FULL_LOOKUP in lacking:
+            read_plainly(request)
+        return Adapted.SEND
+    framing = request.framing
+    if not framing:
+        return Adapted.SEND
+    if is_durable(framing) and (Feature.SYNC_REPLICATION in lacking or Feature.ALT_REQUEST in lacking):
+        raise client_error(
+            request,
+            rc.NOT_SUPPORTED,
+            f"{name} does not offer durable writes (durability levels): they need Couchbase Server 6.5 or later",
+        )
+    if framing.startswith(PRESERVE_EXPIRY_FRAMING) and (
+        Feature.PRESERVE_TTL in lacking or Feature.ALT_REQUEST in lacking
+    ):
+        return Adapted.KEEP_EXPIRY
+    return Adapted.SEND
+
+
+def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
+    """Plan that stores a document with the expiry it had, on a server that cannot do so by itself.
+
+    Yields requests and is sent their results, or thrown their errors. The expiry is read first, and the
+    document stored with it if it is still the same version; if not, all of it is done again. Where not even
+    the expiry can be read (no server since 5.0), the document is stored with the expiry that ``request`` gives.
+
+    :param request: a set or replace whose framing extras ask for it.
+    :param lacking: what the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if it turns out so.
+    :returns: the result of the store.
+    """
+    flags, given = _STORE_EXTRAS.unpack(request.extras)
+    last: CouchbaseError | None = None
+    for _ in range(MAX_KEEPING_ATTEMPTS):
+        if Feature.XATTR in lacking or NO_EXPIRY_LOOKUP in lacking:
+            return (yield _store(request, request.operation, request.extras, request.cas))
+        lookup = Request(GET_EXPIRY, request.key, request.key_bytes)
+        lookup.value = EXPIRY_ONLY_LOOKUP_VALUE
+        try:
+            found = yield lookup
+        except PathsRefused:
+            lacking.add(NO_EXPIRY_LOOKUP)
+            continue
+        except CouchbaseError as error:
+            if error.status in LOOKUP_REFUSALS:
+                lacking.add(NO_EXPIRY_LOOKUP)
+                continue
+            if error.status != Status.KEY_ENOENT or request.operation is not SET or request.cas:
+                raise
+            try:
+                return (yield _store(request, ADD, request.extras, 0))
+            except CouchbaseError as taken:
+                if taken.rc != rc.KEY_EEXISTS or taken.status == Status.LOCKED:
+                    raise
+                last = taken
+                continue
+        extras = store_extras(flags, found.expiry)
+        # Without a condition a locked document is refused as what it is.
+        cas = request.cas or (found.cas if found.cas != _LOCKED_CAS else 0)
+        try:
+            return (yield _store(request, request.operation, extras, cas))
+        except CouchbaseError as changed:
+            gone = changed.status == Status.KEY_ENOENT and request.operation is SET
+            if request.cas or not cas or not (gone or changed.status == Status.KEY_EEXISTS):
+                raise
+            last = changed
+    message = f"others changed the document {MAX_KEEPING_ATTEMPTS} times while it was stored"
+    error = client_error(request, rc.ETMPFAIL, message)
+    error.inner_cause = last
+    raise error
+
+
+def _store(request: Request, operation: Any, extras: bytes, cas: int) -> Request:
+    store = Request(operation, request.key, request.key_bytes)
+    store.value, store.extras, store.cas = request.value, extras, cas
+    store.framing = request.framing[len(PRESERVE_EXPIRY_FRAMING) :]
+    return store
+
+
+def as_of(request: Request, error: BaseException) -> BaseException:
+    """Return an error of one of a plan's requests as that of the request which the plan stands for."""
+    if isinstance(error, CouchbaseError):
+        error.key = request.key
+        error.operation = request.operation.name
+        error.result = failed_result(request, error.rc)
+    return error

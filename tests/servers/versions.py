@@ -1,0 +1,293 @@
+"""Nodes that answer as Couchbase Server of some version does, in threads; they keep documents.
+
+Each grants in HELLO what that version grants, and closes the connection at a frame that it did not grant, as
+real ones do. What should never have been sent is in ``violations``.
+"""
+
+import itertools
+import time
+from struct import Struct
+
+from couchbase.protocol.constants import Feature, Magic, ObserveState, Opcode, Status
+from couchbase.protocol.frames import decode_frame_infos
+from tests.couchbase.scripted import ScriptedNode
+
+_U32 = Struct(">I")
+_STORE = Struct(">II")
+_COUNTER = Struct(">QQI")
+_SPEC = Struct(">BBH")
+_ENTRY = Struct(">HI")
+_XATTR_FLAG = 0x04
+_PRESERVE, _DURABILITY = 5, 1
+
+_5_0 = frozenset(
+    {
+        Feature.TCP_NODELAY,
+        Feature.MUTATION_SEQNO,
+        Feature.XATTR,
+        Feature.XERROR,
+        Feature.SELECT_BUCKET,
+        Feature.SNAPPY,
+        Feature.JSON,
+    }
+)
+_6_0 = _5_0 | {
+    Feature.DUPLEX,
+    Feature.CLUSTERMAP_CHANGE_NOTIFICATION,
+    Feature.UNORDERED_EXECUTION,
+    Feature.TRACING,
+}
+_6_6 = _6_0 | {Feature.ALT_REQUEST, Feature.SYNC_REPLICATION, Feature.VATTR}
+_7_0 = _6_6 | {
+    Feature.COLLECTIONS,
+    Feature.PRESERVE_TTL,
+    Feature.SUBDOC_CREATE_AS_DELETED,
+    Feature.SUBDOC_DOCUMENT_MACRO,
+}
+_7_6 = _7_0 | {
+    Feature.SUBDOC_REPLICA_READ,
+    Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
+    Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
+    Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
+}
+FEATURES = {"5.0": _5_0, "6.0": _6_0, "6.6": _6_6, "7.0": _7_0, "7.6": _7_6, "8.0": _7_6}
+"""Version -> what it grants if asked."""
+MOCK = frozenset({Feature.TCP_NODELAY, Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR,
+                  Feature.SELECT_BUCKET, Feature.JSON})  # fmt: skip
+"""What CouchbaseMock grants; it knows no virtual attributes."""
+
+
+class Document:
+    """What is stored under a key."""
+
+    def __init__(self, value, flags, expiry, cas):
+        self.value, self.flags, self.expiry, self.cas = value, flags, expiry, cas
+        self.locked = 0
+
+
+class VersionedNode(ScriptedNode):
+    """A node of one vbucket that keeps documents in memory.
+
+    :param features: what it grants.
+    :param vattrs: names of the virtual attributes that it knows below ``$document``.
+    """
+
+    def __init__(self, features, vattrs=("exptime", "flags")):
+        self.offers = features
+        self.vattrs = vattrs
+        self.documents = {}
+        self.violations = []
+        self.before_store = None
+        """Called with the key before a document is stored: to come in between."""
+        self._granted = {}
+        self._cas = itertools.count(1001)
+        super().__init__()
+
+    def expire_at(self, key):
+        """Return a document's expiry, 0 for none."""
+        return self.documents[key].expiry
+
+    def put(self, key, value, expiry=0, flags=0x02000000):
+        """Store a document behind everybody's back."""
+        self.documents[key] = Document(value, flags, expiry, next(self._cas))
+
+    def _handle(self, peer, frame):
+        if frame.opcode == Opcode.HELLO:
+            asked = [int.from_bytes(frame.value[at : at + 2], "big") for at in range(0, len(frame.value), 2)]
+            granted = self._granted[peer] = {code for code in asked if code in self.offers}
+            peer.answer(frame, value=b"".join(code.to_bytes(2, "big") for code in asked if code in granted))
+            return
+        granted = self._granted.get(peer, frozenset())
+        wrong = self._wrong(frame, granted)
+        if wrong:
+            self.violations.append(wrong)
+            peer.cut()
+            return
+        super()._handle(peer, frame)
+
+    @staticmethod
+    def _wrong(frame, granted):
+        if frame.magic == Magic.ALT_REQUEST and Feature.ALT_REQUEST not in granted:
+            return "a flexible frame"
+        infos = dict(decode_frame_infos(frame.framing))
+        if _DURABILITY in infos and Feature.SYNC_REPLICATION not in granted:
+            return "a durability frame"
+        if _PRESERVE in infos and Feature.PRESERVE_TTL not in granted:
+            return "a preserve-TTL frame"
+        if frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP and Feature.XATTR not in granted:
+            return "a lookup of attributes"
+        if frame.datatype and Feature.JSON not in granted:
+            return "a datatype"
+        return None
+
+    # --- operations ------------------------------------------------------------------------
+
+    def script(self, peer, frame):
+        """Carry an operation out."""
+        handler = self._HANDLERS.get(frame.opcode)
+        if handler is None:
+            peer.answer(frame, Status.UNKNOWN_COMMAND)
+            return
+        result = handler(self, frame)
+        if isinstance(result, int):
+            peer.answer(frame, result)
+        else:
+            peer.answer(frame, **result)
+
+    def _find(self, frame):
+        document = self.documents.get(frame.key)
+        if document is not None and document.expiry and document.expiry <= time.time():
+            del self.documents[frame.key]
+            return None
+        return document
+
+    def _get(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        if frame.opcode == Opcode.GAT:
+            self._expire(frame, document)
+        elif frame.opcode == Opcode.GET_LOCKED:
+            if document.locked:
+                return Status.LOCKED
+            document.locked = document.cas = next(self._cas)
+        return {"extras": _U32.pack(document.flags), "value": document.value, "cas": document.cas}
+
+    def _touch(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        self._expire(frame, document)
+        return {"cas": document.cas}
+
+    def _expire(self, frame, document):
+        document.expiry = self._absolute(_U32.unpack(frame.extras)[0])
+        document.cas = next(self._cas)
+
+    @staticmethod
+    def _absolute(expiry):
+        return expiry + int(time.time()) if 0 < expiry <= 30 * 24 * 3600 else expiry
+
+    def _unlock(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        if not document.locked or frame.cas != document.locked:
+            return Status.ETMPFAIL if not document.locked else Status.LOCKED
+        document.locked = 0
+        return {"cas": document.cas}
+
+    def _lookup(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        body, at, statuses = b"", 0, []
+        while at < len(frame.value):
+            opcode, flags, size = _SPEC.unpack_from(frame.value, at)
+            path = frame.value[at + _SPEC.size : at + _SPEC.size + size].decode()
+            at += _SPEC.size + size
+            name = path.rpartition(".")[2]
+            if opcode == Opcode.GET:
+                status, text = 0, document.value
+            elif name not in self.vattrs:
+                status, text = Status.SUBDOC_XATTR_UNKNOWN_VATTR, b""
+            else:
+                value = {"exptime": document.expiry, "flags": document.flags}[name]
+                status, text = 0, str(value).encode()
+            statuses.append(status)
+            body += _ENTRY.pack(status, len(text)) + text
+        status = Status.SUBDOC_MULTI_PATH_FAILURE if any(statuses) else 0
+        cas = 2**64 - 1 if document.locked else document.cas
+        return {"status": status, "value": body, "cas": cas}
+
+    def _store(self, frame):
+        if self.before_store is not None:
+            self.before_store(frame.key)
+        document = self._find(frame)
+        flags, expiry = _STORE.unpack(frame.extras)
+        if document is not None and frame.opcode == Opcode.ADD:
+            return Status.KEY_EEXISTS
+        if document is None and (frame.opcode == Opcode.REPLACE or frame.cas):
+            return Status.KEY_ENOENT
+        refused = document is not None and self._refused(frame, document)
+        if refused:
+            return refused
+        expiry = self._absolute(expiry)
+        if document is not None and _PRESERVE in dict(decode_frame_infos(frame.framing)):
+            expiry = document.expiry
+        self.documents[frame.key] = document = Document(frame.value, flags, expiry, next(self._cas))
+        return {"cas": document.cas}
+
+    @staticmethod
+    def _refused(frame, document):
+        if document.locked and frame.cas != document.locked:
+            return Status.LOCKED
+        return Status.KEY_EEXISTS if frame.cas and frame.cas != document.cas else 0
+
+    def _concat(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.NOT_STORED
+        refused = self._refused(frame, document)
+        if refused:
+            return refused
+        at_end = frame.opcode == Opcode.APPEND
+        document.value = document.value + frame.value if at_end else frame.value + document.value
+        document.cas = next(self._cas)
+        return {"cas": document.cas}
+
+    def _delete(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        refused = self._refused(frame, document)
+        if refused:
+            return refused
+        del self.documents[frame.key]
+        return {"cas": next(self._cas)}
+
+    def _count(self, frame):
+        delta, initial, expiry = _COUNTER.unpack(frame.extras)
+        document = self._find(frame)
+        if document is None:
+            if expiry == 0xFFFFFFFF:
+                return Status.KEY_ENOENT
+            number = initial
+            document = self.documents[frame.key] = Document(b"", 0, self._absolute(expiry), 0)
+        elif not document.value.isdigit():
+            return Status.DELTA_BADVAL
+        else:
+            number = int(document.value)
+            number = number + delta if frame.opcode == Opcode.INCREMENT else max(0, number - delta)
+        document.value, document.cas = str(number).encode(), next(self._cas)
+        return {"value": number.to_bytes(8, "big"), "cas": document.cas}
+
+    def _observe(self, frame):
+        body, at = b"", 0
+        while at < len(frame.value):
+            size = int.from_bytes(frame.value[at + 2 : at + 4], "big")
+            key = frame.value[at + 4 : at + 4 + size]
+            document = self.documents.get(key)
+            state = ObserveState.NOT_FOUND if document is None else ObserveState.PERSISTED
+            body += frame.value[at : at + 4 + size] + bytes([state])
+            body += (0 if document is None else document.cas).to_bytes(8, "big")
+            at += 4 + size
+        return {"value": body}
+
+    _HANDLERS = {
+        Opcode.GET: _get,
+        Opcode.GAT: _get,
+        Opcode.GET_LOCKED: _get,
+        Opcode.UNLOCK: _unlock,
+        Opcode.TOUCH: _touch,
+        Opcode.SUBDOC_MULTI_LOOKUP: _lookup,
+        Opcode.SET: _store,
+        Opcode.ADD: _store,
+        Opcode.REPLACE: _store,
+        Opcode.APPEND: _concat,
+        Opcode.PREPEND: _concat,
+        Opcode.DELETE: _delete,
+        Opcode.INCREMENT: _count,
+        Opcode.DECREMENT: _count,
+        Opcode.OBSERVE: _observe,
+    }
