@@ -124,8 +124,8 @@ class ClusterClient(Parking):
     def causes(self) -> list[Cause]:
         """Why addresses of the cluster cannot be used, one entry for each; empty if all is well.
 
-        Before there is a map these are the seeds that were tried (one may appear twice: its key-value port and
-        its cluster manager's), afterwards the nodes of the map without a connection.
+        Before there is a map these are the seeds that were tried (one may appear twice: its key-value port
+        and its cluster manager's), afterwards the nodes of the map without a connection.
         """
         if self.map is None:
             return list(self._causes)

@@ -44,7 +44,7 @@ class VersionTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_readme(self):
-        """The first PUT and GET of the README work on every version, and the expiry stays with a plain PUT."""
+        """PUT and GET as in the README work on every version, and the expiry stays with a plain PUT."""
         for version, features in FEATURES.items():
             node = yield self.behind(features)
             stored = yield self.ask("PUT", D + "k", b"1", Expires="300s", **JSON)
