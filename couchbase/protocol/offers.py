@@ -93,8 +93,9 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
     """Plan that stores a document with the expiry it had, on a server that cannot do so by itself.
 
     Yields requests and is sent their results, or thrown their errors. The expiry is read first, and the
-    document stored with it if it is still the same version; if not, all of it is done again. Where not even the
-    expiry can be read (no server since 5.0), the document is stored with the expiry that ``request`` gives.
+    document stored with it if it is still the same version; if not, all of it is done again. Where not even
+    the expiry can be read (no server since 5.0), the document is stored with the expiry that ``request``
+    gives.
 
     :param request: a set or replace whose framing extras ask for it.
     :param lacking: what the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if it turns out so.
