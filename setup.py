@@ -6,6 +6,10 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
+# Read, not imported: that would need what is about to be installed.
+VERSION: dict[str, str] = {}
+exec((HERE / "gateway" / "version.py").read_text(encoding="utf-8"), VERSION)
+
 # One floor for each runtime dependency; docs/dependencies.md says what each saves (a test compares the two),
 # requirements/lock.txt pins the exact versions that the tests run with.
 REQUIREMENTS = [
@@ -47,7 +51,7 @@ SOURCE_PACKAGES = ["couchbase", "txcouchbase", "gcouchbase", "couchnode", "gatew
 
 setup(
     name="couchgateway",
-    version="0.1.0",
+    version=VERSION["VERSION"],
     description="Documents over HTTP: a REST front end, a Twisted driver and an embedded node for Couchbase",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

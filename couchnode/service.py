@@ -24,6 +24,7 @@ from couchnode.definition import (
     DefinitionError,
     bucket_name_fault,
 )
+from couchnode.descriptors import raise_limit
 from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
 from couchnode.metadata import DataDirectoryError
 from couchnode.sample import SampleError
@@ -258,6 +259,7 @@ def _exit_with_failure() -> None:
 
 def makeService(options: Options) -> NodeService:
     """Return the service that ``options`` describe; nothing is opened before it starts."""
+    raise_limit()
     node = EmbeddedNode(
         options["data"],
         nodes=options["nodes"],

@@ -18,12 +18,15 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from couchnode.descriptors import raise_limit
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import end_process
+from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.options import Options, Settings, user_data_folder
 from gateway.serving import Serving, forget_what_stays, log_first_steps, plugins_for, url_of
+from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
 
@@ -36,11 +39,15 @@ def makeService(options: Options) -> IService:
     """Return the service for a parsed command line."""
     settings = options.settings
     assert settings is not None
+    limit = raise_limit()
     hangup = HangUp(global_reactor)
     if settings.workers is None:
         service = GatewayService(settings, plugins_for(settings), on_failure=end_process, hangup=hangup)
         service.started.addCallback(lambda _: forget_what_stays())
+        _warn_of_shortage(settings, limit)
         return service
+    share = read_settings(settings_for_worker(settings))
+    _warn_of_shortage(share, limit, settings.workers)
     settings = with_account(settings)
     return Supervisor(
         settings,
@@ -49,6 +56,12 @@ def makeService(options: Options) -> IService:
         hangup=hangup,
         reread=lambda running: reread(options.given(), os.environ, running),
     )
+
+
+def _warn_of_shortage(settings: Settings, limit: int | None, processes: int = 1) -> None:
+    text = shortage(settings, limit, processes)
+    if text is not None:
+        GatewayService.log.warn("{text}", text=text)
 
 
 def with_account(settings: Settings) -> Settings:

@@ -25,6 +25,7 @@ from gateway.accesslog import AccessLog
 from gateway.app import Gateway
 from gateway.connection import GatewayConnection
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
 from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
@@ -131,6 +132,10 @@ class Serving(Service):
             quoted_etags=settings.quoted_etags,
         )
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
+        self.factory.max_clients = room_for_clients(settings, descriptor_limit())
+        self.refusals = Refusals(reactor)
+        self.factory.on_refused = self._refused
+        self.gateway.count_refused = self.refusals.counts.copy
 
     # -- life
 
@@ -143,6 +148,10 @@ class Serving(Service):
 
     def _listens(self, port: IListeningPort, description: str) -> None:
         self._ports.append(port)
+        PortLog(self.refusals).attach(port)
+
+    def _refused(self, clients: int) -> None:
+        self.refusals.too_many(clients, self._settings.limits.max_clients)
 
     def startService(self) -> None:
         """Take care of connections to the cluster."""

@@ -78,6 +78,8 @@ class Application:
         """Requests that have no answer yet."""
         self.count_clients: Callable[[], int] = int
         """Tells how many client connections there are; set by the channel's factory."""
+        self.count_refused: Callable[[], dict[str, int]] = dict
+        """Tells how many connections were refused, by cause; set by who listens."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
         self.seconds = clock.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -42,6 +43,10 @@ class ChannelFactory(ServerFactory):
         self.channels: set[HTTPChannel] = set()
         self.stopping = False
         """Whether connections are closed after the answer that is under way."""
+        self.max_clients = application.limits.max_clients
+        """Beyond which connections are closed at once."""
+        self.on_refused: Callable[[int], None] | None = None
+        """Told how many clients there were when one was closed for that."""
         self.heads = HeadReader()
         """Reads the heads of all channels."""
         self._gate = gate
@@ -78,7 +83,11 @@ class ChannelFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPChannel | None:
         """Return a channel; ``None``, which closes the connection, if there are too many."""
-        if self._refuses or len(self.channels) >= self.application.limits.max_clients:
+        if self._refuses:
+            return None
+        if len(self.channels) >= self.max_clients:
+            if self.on_refused is not None:
+                self.on_refused(len(self.channels))
             return None
         return HTTPChannel(self)
 

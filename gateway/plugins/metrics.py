@@ -5,6 +5,7 @@ A request costs one look into a dictionary; everything that Prometheus reads is 
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,11 +24,14 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+import twisted
 from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin, ISharedFigures
+from gateway.processes import add_process, process_families
+from gateway.version import VERSION
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -49,6 +53,8 @@ _GAUGES = {
     "client_connections": "Open connections of clients.",
     "cluster_connections": "Open connections to the cluster.",
     "requests_under_way": "Requests not answered yet.",
+    "buffered_bytes": "Held of requests, of what --max-buffered allows.",
+    "buffered_limit_bytes": "What --max-buffered allows.",
     "workers": "Workers that take connections.",
 }
 
@@ -57,14 +63,7 @@ _GAUGES = {
 class Metrics:
     """Counts requests and operations, and shows them.
 
-    ``couchgateway_requests_total{route,method,status}``,
-    ``couchgateway_request_seconds{route}`` (to the end of the answer),
-    ``couchgateway_request_bytes_total{route}``, ``couchgateway_response_bytes_total{route}``,
-    ``couchgateway_requests_cut_total{route,by}``,
-    ``couchgateway_operations_total{operation,outcome}``,
-    ``couchgateway_client_connections``, ``couchgateway_cluster_connections``,
-    ``couchgateway_requests_under_way``; with ``--workers`` the sums over all of them, and
-    ``couchgateway_workers``, ``couchgateway_worker_restarts_total``.
+    docs/howto/operations.md lists them. With ``--workers`` they are sums over all of them.
     """
 
     name = "metrics"
@@ -122,7 +121,9 @@ class Metrics:
     def show(self, request: Request) -> Response | Deferred[Response]:
         """Everything counted, in Prometheus' text form; by all workers, if there are others."""
         if self.gather is None:
-            return _response(self.figures())
+            figures = self.figures()
+            add_process(figures)
+            return _response(figures)
         return self.gather().addCallback(_response)
 
     def figures(self) -> Figures:
@@ -139,6 +140,10 @@ class Metrics:
             figures.gauges["client_connections",] = [gateway.count_clients()]
             figures.gauges["cluster_connections",] = [len(gateway.pool)]
             figures.gauges["requests_under_way",] = [gateway.under_way]
+            figures.gauges["buffered_bytes",] = [gateway.budget.used]
+            figures.gauges["buffered_limit_bytes",] = [gateway.budget.limit]
+            for cause, count in gateway.count_refused().items():
+                figures.counters["connections_refused", cause] = [count]
         return figures
 
 
@@ -191,6 +196,14 @@ class _Families(Collector):
         for labels, (count,) in self._figures.named("operations"):
             operations.add_metric(labels, count)
         yield operations
+        refused = CounterMetricFamily(
+            "couchgateway_connections_refused",
+            "Connections closed at once: beyond --max-clients, or for want of file descriptors.",
+            labels=["cause"],
+        )
+        for labels, (count,) in self._figures.named("connections_refused"):
+            refused.add_metric(labels, count)
+        yield refused
         for _, (count,) in self._figures.named("worker_restarts"):
             yield CounterMetricFamily(
                 "couchgateway_worker_restarts", "Workers started because one had ended.", value=count
@@ -199,6 +212,12 @@ class _Families(Collector):
             if (name,) in self._figures.gauges:
                 (value,) = self._figures.gauges[name,]
                 yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
+        build = GaugeMetricFamily(
+            "couchgateway_build_info", "Always 1; the labels tell.", labels=["version", "python", "twisted"]
+        )
+        build.add_metric([VERSION, platform.python_version(), twisted.__version__], 1)
+        yield build
+        yield from process_families(self._figures)
 
 
 def _response(figures: Figures) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from gateway.descriptors import Refusals
 from gateway.workers.balance import Manners
 
 __all__ = ["Acceptor", "Inherited"]
@@ -38,6 +40,8 @@ class Inherited:
         self._reactor = reactor
         self._manners = manners
         self._descriptors = iter(descriptors)
+        self.refusals = Refusals(reactor)
+        """Told if no connection can be accepted."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -67,7 +71,9 @@ class Inherited:
         descriptor = next(self._descriptors, None)
         if descriptor is None:
             raise OSError(errno.EBADF, "no socket was inherited for this endpoint")
-        acceptor = Acceptor(self._reactor, socket.socket(fileno=descriptor), factory, self._manners)
+        acceptor = Acceptor(
+            self._reactor, socket.socket(fileno=descriptor), factory, self._manners, self.refusals
+        )
         acceptor.startListening()
         return acceptor
 
@@ -81,18 +87,25 @@ class Acceptor:
 
     :param listening: is closed by :meth:`stopListening`.
     :param manners: says when to leave a connection to others.
+    :param refusals: told if no connection can be accepted.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, listening: socket.socket, factory: ServerFactory, manners: Manners
+        self,
+        reactor: Any,
+        listening: socket.socket,
+        factory: ServerFactory,
+        manners: Manners,
+        refusals: Refusals,
     ) -> None:
         listening.setblocking(False)
         self._reactor = reactor
         self._socket = listening
         self._factory = factory
         self._manners = manners
+        self._refusals = refusals
         self._resuming: Any = None
 
     def startListening(self) -> None:
@@ -142,14 +155,17 @@ class Acceptor:
             connection, _ = self._socket.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._log.warn("no connection can be accepted: {error}", error=error)
+                self._refusals.exhausted(f"accept failed: {error.strerror}", 0)
                 self._pause(_EXHAUSTED_SECONDS)
             return
         try:
             with connection:
                 self._reactor.adoptStreamConnection(connection.fileno(), self._socket.family, self._factory)
         except Exception as error:  # noqa: BLE001  # or no connection would be accepted any more
-            if getattr(error, "errno", None) not in _GONE:
+            reason = getattr(error, "errno", None)
+            if reason in _EXHAUSTED:
+                self._refusals.exhausted(f"no file descriptor is left: {os.strerror(reason)}")
+            elif reason not in _GONE:
                 self._log.failure("a connection could not be taken")
         self._manners.tell()
 

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.figures import Figures
 from gateway.options import Settings
 from gateway.workers.child import WorkerFailed
 from gateway.workers.place import IWorker, Place
@@ -74,6 +75,15 @@ class Fleet:
     def __iter__(self) -> Iterator[IWorker]:
         """Iterate over all that are alive, those that are being replaced too."""
         return iter(list(self._alive))
+
+    def named_figures(self) -> Iterator[tuple[str, Figures]]:
+        """Yield a name and the figures of each that is alive, the same name for each successor; those that
+        are being replaced have numbers of their own, the longest-serving 1."""
+        for place in self._places:
+            if place.worker is not None:
+                yield f"worker-{place.number}", place.worker.figures
+        for number, worker in enumerate(self._draining, 1):
+            yield f"replaced-{number}", worker.figures
 
     # -- a worker in each place
 

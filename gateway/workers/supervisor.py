@@ -18,6 +18,7 @@ from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.listening import listen_on
 from gateway.options import Settings
+from gateway.processes import add_process
 from gateway.serving import log_first_steps, url_of
 from gateway.workers.balance import Board
 from gateway.workers.child import Child
@@ -184,6 +185,13 @@ class Supervisor(Service):
 
     def _send_total(self, total: Figures, child: Child, number: int) -> None:
         total.gauges["workers",] = [self.fleet.serving]
+        # Sums of these mean little: whether one process has run out of something could not be seen.
+        total.gauges.pop(("process",), None)
+        add_process(total, "supervisor")
+        for name, figures in self.fleet.named_figures():
+            numbers = figures.gauges.get(("process",))
+            if numbers is not None:
+                total.gauges["process", name] = numbers
         total.counters["worker_restarts",] = [self.fleet.restarts]
         child.send_total(number, total)
 

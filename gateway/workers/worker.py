@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from gateway.errors import Refusal
 from gateway.figures import Figures
 from gateway.interfaces import ISharedFigures
+from gateway.processes import add_process
 from gateway.serving import Serving, forget_what_stays, plugins_for
 from gateway.workers.accepting import Inherited
 from gateway.workers.balance import Board, Manners
@@ -121,6 +122,7 @@ class Worker(Protocol):
             manners = Manners(board, told["slot"], self._connections, self._reactor.seconds)
             inherited = Inherited(self._reactor, told["sockets"], manners)
             serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
+            inherited.refusals = serving.refusals
             self._sharing = [plugin for plugin in plugins if ISharedFigures.providedBy(plugin)]
             for plugin in self._sharing:
                 plugin.gather = self._gather
@@ -143,7 +145,10 @@ class Worker(Protocol):
             self._serving.use_cluster(told["cluster"])
 
     def _on_ask(self, told: dict[str, Any]) -> None:
-        self.tell("figures", asked=True, figures=self._figures().to_json())
+        figures = self._figures()
+        # Only now: to count descriptors takes a while if there are many.
+        add_process(figures)
+        self.tell("figures", asked=True, figures=figures.to_json())
 
     def _on_total(self, told: dict[str, Any]) -> None:
         waiting = self._gathering.pop(told["id"], None)

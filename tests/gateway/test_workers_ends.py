@@ -18,6 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from gateway.descriptors import Refusals
 from gateway.errors import Refusal
 from gateway.figures import Figures
 from gateway.workers.accepting import Acceptor, Inherited
@@ -177,7 +178,8 @@ class AcceptorTests(SynchronousTestCase):
         self.reactor = ReactorStub()
         self.socket: Any = ListeningStub()
         manners = Manners(self.board, self.board.take(), lambda: 5, self.reactor.seconds)
-        self.acceptor = Acceptor(self.reactor, self.socket, Factory(), manners)
+        self.refusals = Refusals(self.reactor)
+        self.acceptor = Acceptor(self.reactor, self.socket, Factory(), manners, self.refusals)
         self.acceptor.startListening()
 
     def test_another_was_quicker(self) -> None:
@@ -192,6 +194,20 @@ class AcceptorTests(SynchronousTestCase):
         self.assertEqual(self.reactor.readers, [])
         self.reactor.advance(0.5)
         self.assertEqual(self.reactor.readers, [self.acceptor])
+
+    def test_no_descriptors_for_what_was_accepted(self) -> None:
+        """That is no fault of the code's, and gets no traceback."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.socket.accept = lambda: (ours, None)
+
+        def adopt(*_: object) -> None:
+            raise OSError(errno.EMFILE, "too many")
+
+        self.reactor.adoptStreamConnection = adopt  # type: ignore[attr-defined]
+        self.acceptor.doRead()
+        self.assertEqual(self.refusals.counts, {"max_clients": 0, "descriptors": 1})
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_has_more_than_others(self) -> None:
         """It does not even try to accept, for a moment."""

@@ -1,0 +1,53 @@
+"""What the system tells of a process, as figures: the usual ``process_*`` of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.figures import Figures
+
+__all__ = ["add_process", "process_families"]
+
+_NAME = "process"
+
+# In the order of the numbers of a figure.
+_FAMILIES = (
+    ("process_cpu_seconds", CounterMetricFamily, "User and system time spent, in seconds."),
+    ("process_resident_memory_bytes", GaugeMetricFamily, "Resident memory, in bytes."),
+    ("process_virtual_memory_bytes", GaugeMetricFamily, "Virtual memory, in bytes."),
+    ("process_open_fds", GaugeMetricFamily, "Open file descriptors."),
+    ("process_max_fds", GaugeMetricFamily, "File descriptors that may be open."),
+    ("process_start_time_seconds", GaugeMetricFamily, "Start, in seconds of Unix time."),
+)
+
+
+def add_process(figures: Figures, name: str | None = None) -> None:
+    """Add the figures of this process; none where the system does not tell them (no ``/proc``).
+
+    :param name: which of several it is; ``None`` if it is the only one.
+    """
+    told = {family.name: family.samples[0].value for family in _collector.collect() if family.samples}
+    if told:
+        numbers = [float(told.get(family, 0)) for family, _, _ in _FAMILIES]
+        # A gauge, also the time spent: that of a process that has ended is not added to others.
+        figures.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
+
+
+def process_families(figures: Figures) -> Iterator[Metric]:
+    """Yield the metric families; with a label ``process`` where there are several."""
+    rows = {key[1:]: numbers for key, numbers in figures.gauges.items() if key[0] == _NAME}
+    if not rows:
+        return
+    labels = ["process"] if any(rows) else []
+    for at, (name, kind, text) in enumerate(_FAMILIES):
+        family = kind(name, text, labels=labels)
+        for values, numbers in rows.items():
+            if len(values) == len(labels) and at < len(numbers):
+                family.add_metric(values, numbers[at])
+        yield family
+
+
+_collector = ProcessCollector(registry=CollectorRegistry())
