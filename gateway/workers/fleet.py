@@ -16,10 +16,14 @@ from gateway.workers.child import WorkerFailed
 from gateway.workers.place import IWorker, Place
 from gateway.workers.totals import Totals
 
-__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "Fleet"]
+__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "Fleet"]
 
 CLOSE_SECONDS = 2.0
 """For workers to close their listening sockets at the end."""
+
+MAX_DRAINING = 3
+"""Replaced workers for each place that may be there at the same time. They wait for idle connections, which
+proxies keep for long; a SIGHUP must not wait for them, and yet there must not be any number of processes."""
 
 KILL_SECONDS = 5.0
 """For which a worker may go on beyond the time that it has; then it is killed."""
@@ -62,6 +66,11 @@ class Fleet:
         """Start all workers."""
         for place in self._places:
             self._fill(place)
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether a replacement waits for workers to end that were replaced before."""
+        return self._room is not None
 
     @property
     def serving(self) -> int:
@@ -159,19 +168,35 @@ class Fleet:
         self.restarts += 1
         place.timer = self._clock.callLater(pause, self._fill, place)
 
+    def waiting_for(self) -> str:
+        """Return what keeps the workers that were replaced, for the log."""
+        count = len(self._draining)
+        text = f"waiting for {count} replaced worker{'s' if count != 1 else ''}"
+        gauges = [worker.figures.gauges for worker in self._draining]
+        try:
+            connections = sum(int(told["client_connections",][0]) for told in gauges)
+            under_way = sum(int(told["requests_under_way",][0]) for told in gauges)
+        except KeyError:
+            # The plugin that counts is left out.
+            return text
+        idle = max(0, connections - under_way)
+        return f"{text} with {idle} idle connections and {under_way} requests under way"
+
     # -- all of them replaced
 
     @inlineCallbacks
     def roll(self, settings: Settings) -> Any:
         """Replace all workers, one after the other: the old one goes when the new one is ready.
 
+        Nobody waits for the old ones to end, unless there are too many of them; see :data:`MAX_DRAINING`.
+
         :returns: fires with true when all are replaced; with false, and those that are left stay,
             if a new one could not serve.
         """
         before = self.settings.limits
         for place in self._places:
-            while len(self._draining) >= len(self._places):
-                # However often this is called, there are about twice as many processes as wanted.
+            while len(self._draining) >= len(self._places) * MAX_DRAINING:
+                self.log.info("SIGHUP: {waiting}", waiting=self.waiting_for())
                 self._room = Deferred()
                 yield self._room
             if self._stopping:

@@ -22,7 +22,7 @@ from gateway.processes import add_process
 from gateway.serving import log_first_steps, url_of
 from gateway.workers.balance import Board
 from gateway.workers.child import Child
-from gateway.workers.fleet import Fleet
+from gateway.workers.fleet import MAX_DRAINING, Fleet
 from gateway.workers.handover import settings_for_worker
 from gateway.workers.sockets import Binder
 
@@ -105,7 +105,7 @@ class Supervisor(Service):
         if not self.running:
             return
         # Those that drain have none any more, but keep their slots until they end.
-        self._board = Board.make(2 * len(self.fleet) + 1)
+        self._board = Board.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
         self.fleet.start()
         if self._node is None:
             self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
@@ -203,7 +203,9 @@ class Supervisor(Service):
         While that goes on, it is done once more afterwards, however often it is asked for.
         """
         self._roll_is_wanted = True
-        if self._is_rolling or not self.started.called:
+        if self.fleet.must_wait:
+            self.log.info("SIGHUP: the workers are replaced afterwards; {why}", why=self.fleet.waiting_for())
+        elif self._is_rolling or not self.started.called:
             self.log.info("SIGHUP: the workers are replaced as soon as all those before are there")
         else:
             self._roll()

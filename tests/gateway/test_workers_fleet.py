@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.figures import Figures
 from gateway.options import Settings, resolve
 from gateway.workers.child import WorkerFailed
-from gateway.workers.fleet import KILL_SECONDS, Fleet
+from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, Fleet
 from gateway.workers.place import Backoff
 
 SETTINGS = resolve({"cluster": "couchbase://h"}, {})
@@ -246,13 +246,28 @@ class RollTests(FleetTestCase):
         self.assertEqual((self.fleet.serving, second.sent), (2, ["drain"]))
 
     def test_again_and_again(self) -> None:
-        """There are never more that drain than places: the next roll waits for one of them to end."""
+        """Old ones drain side by side, up to so many; the next roll waits for one of them to end, and says
+        what keeps it."""
         first, second = self.up()
-        self.roll()
-        self.new().becomes_ready()
-        self.new().becomes_ready()
+        first.figures.gauges.update({("client_connections",): [20], ("requests_under_way",): [2]})
+        for _ in range(MAX_DRAINING):
+            rolled = self.roll()
+            for _ in range(2):
+                worker = self.new()
+                worker.becomes_ready()
+                worker.figures.gauges.update({("client_connections",): [2], ("requests_under_way",): [0]})
+            self.assertTrue(self.successResultOf(rolled))
+        self.assertFalse(self.fleet.must_wait)
+        second.figures.gauges.update({("client_connections",): [10], ("requests_under_way",): [0]})
         rolled = self.roll()
         self.assertEqual(self.spawned, [])
+        self.assertTrue(self.fleet.must_wait)
+        self.assertEqual(
+            self.fleet.waiting_for(),
+            "waiting for 6 replaced workers with 36 idle connections and 2 requests under way",
+        )
+        second.figures.gauges.clear()
+        self.assertEqual(self.fleet.waiting_for(), "waiting for 6 replaced workers")
         second.ends()
         self.new().becomes_ready()
         self.assertEqual(self.spawned, [])

@@ -119,6 +119,29 @@ class RollTests(WorkersTestCase):
         yield self.stop()
 
     @inlineCallbacks
+    def test_twice(self) -> Any:
+        """A second SIGHUP does not wait for the idle connections that the first has left, as a proxy's pool
+        has them; they are served on."""
+        url = yield self.begin()
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        get = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(6)]
+            for client in clients:
+                client.sendall(get)
+                yield self.answer(client)
+            for count in (1, 2):
+                self.running.signal("HUP")
+                yield self.running.logged("all workers are replaced", count)
+            self.assertNotIn("waiting for", self.running.log)
+            self.assertTrue(all(is_alive(pids[0]) for pids in self.running.workers.values()))
+            for client in clients:
+                client.sendall(get)
+                self.assertIn(b"Connection: close", (yield self.answer(client)))
+            yield self.running.logged("that was replaced has ended: exit status 0", 4)
+        yield self.stop()
+
+    @inlineCallbacks
     def test_drain_seconds(self) -> Any:
         """A connection that stays idle does not keep its worker for ever."""
         url = yield self.begin("--drain-seconds", "0.1")
