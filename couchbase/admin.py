@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from couchbase import exceptions as rc
+from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
 from couchbase.exceptions import ArgumentError, CouchbaseError
@@ -42,7 +43,8 @@ class Admin(Commands):
     ) -> None:
         for name, text in (("username", username), ("password", password)):
             if not isinstance(text, str):
-                raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=text)
+                raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}")
+        check_credentials(username, password)
         if not isinstance(host, str):
             raise ArgumentError.pyexc("host must be a str", obj=host)
         seed = seeds_from_hosts(host, port)[0]

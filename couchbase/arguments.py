@@ -8,6 +8,7 @@ from typing import Any
 from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
+from couchbase.protocol.sasl import has_control
 from couchbase.result import Result
 from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
 
@@ -123,7 +124,21 @@ def check_texts(**texts: Any) -> None:
     """
     for name, text in texts.items():
         if text is not None and not isinstance(text, str):
-            raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=text)
+            # An exception is printed with what it holds: no password goes in there, of whatever type.
+            shown = None if name == "password" else text
+            raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=shown)
+
+
+def check_credentials(username: str | None, password: str | None) -> None:
+    """Refuse names and passwords that cannot be sent: those with control characters.
+
+    :raises ArgumentError: there is one; the text says in which, and does not quote it.
+    """
+    for name, text in (("username", username), ("password", password)):
+        if text and has_control(text):
+            raise ArgumentError.pyexc(
+                f"{name} contains control characters (such as NUL, tab or line end), which no server accepts"
+            )
 
 
 def check_flags(**flags: Any) -> None:

@@ -10,7 +10,14 @@ from functools import partial
 from typing import Any
 
 from couchbase import exceptions as rc
-from couchbase.arguments import check_flags, check_hosts, check_keywords, check_lockmode, check_texts
+from couchbase.arguments import (
+    check_credentials,
+    check_flags,
+    check_hosts,
+    check_keywords,
+    check_lockmode,
+    check_texts,
+)
 from couchbase.blocking import configcache
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designing import Designing
@@ -104,6 +111,7 @@ class Connection(Designing):
             connection_string=connection_string,
             certpath=certpath,
         )
+        check_credentials(username, password)
         check_flags(quiet=quiet, unlock_gil=unlock_gil)
         check_lockmode(lockmode)
         if connection_string is None:

@@ -107,9 +107,12 @@ class Cluster:
 
     @property
     def unauthenticated_bucket(self) -> str | None:
-        """The bucket that connections without credentials may use, if there is one."""
+        """The bucket that connections without credentials may use, if there is one.
+
+        There is none in a cluster that is closed to strangers (see :attr:`UserStore.are_open`).
+        """
         bucket = self.buckets.get(OPEN_BUCKET)
-        return OPEN_BUCKET if bucket is not None and bucket.is_open else None
+        return OPEN_BUCKET if bucket is not None and bucket.is_open and self.users.are_open else None
 
     def may_use(self, user: str | None, bucket: str) -> bool:
         """Tell whether ``user`` (``None``: no credentials) may use ``bucket``; it need not exist."""
@@ -210,7 +213,10 @@ class Cluster:
                 )
             self.uuid = str(data["uuid"])
             self._epoch, self._rev = int(data["epoch"]), int(data["rev"])
-            self.users.load(data["users"])
+            self.users.load(
+                data["users"],
+                [name for name, part in data["buckets"].items() if part["ownsUser"] and part["isOpen"]],
+            )
             for name, part in data["buckets"].items():
                 definition = BucketDefinition(**part["definition"]).check()
                 rows = check_rows(part["rows"], count, definition.replica_number)
@@ -262,8 +268,8 @@ class Cluster:
     def create_bucket(self, definition: BucketDefinition, password: str | None = None) -> Deferred[None]:
         """Make a bucket.
 
-        :param password: with it comes a user named like the bucket; empty: usable with an empty password, and
-            ``default`` without credentials; ``None``: no such user.
+        :param password: with it comes a user named like the bucket; empty: in a cluster that is open usable
+            with an empty password, and ``default`` without credentials; ``None``: no such user.
         :return: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
         """
         return self._change(self._create_bucket, definition, password)
@@ -350,22 +356,24 @@ class Cluster:
         rows = with_replicas(bucket.rows, len(self.nodes), definition.replica_number)
         yield self._publish(bucket, definition, rows)
 
-    def set_bucket_password(self, name: str, password: str) -> Deferred[None]:
+    def set_bucket_password(self, name: str, password: str, *, save: bool = True) -> Deferred[None]:
         """Give the user who belongs to a bucket another password, or the bucket such a user.
 
+        :param save: false before :meth:`start`, which saves everything.
         :return: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
             user of that name has nothing to do with the bucket, or :class:`~couchnode.users.UserError`.
         """
-        return self._change(self._set_bucket_password, name, password)
+        return self._change(self._set_bucket_password, name, password, save)
 
     @inlineCallbacks
-    def _set_bucket_password(self, name: str, password: str) -> Steps:
+    def _set_bucket_password(self, name: str, password: str, save: bool) -> Steps:
         bucket = self.bucket(name)
         if name in self.users and not bucket.owns_user:
             raise DefinitionError({"name": f"the user {name!r} is not this bucket's"})
         yield self.users.add(name, password, buckets=[name])
         bucket.owns_user, bucket.is_open = True, not password
-        yield self._save()
+        if save:
+            yield self._save()
 
     def flush_bucket(self, name: str) -> Deferred[None]:
         """Remove all documents of a bucket.

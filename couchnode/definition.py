@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from couchnode.users import UserError, check_password_text
+
 MEBIBYTE = 2**20
 MIN_QUOTA_BYTES = 100 * MEBIBYTE
 """Smallest memory quota of a bucket on a node, as on Couchbase Server."""
@@ -170,6 +172,10 @@ def _off(what: str) -> Callable[[str], None]:
 
 
 def _password(text: str) -> str:
+    try:
+        check_password_text(text)
+    except UserError as fault:
+        raise _FieldError(str(fault)) from None
     return text
 
 

@@ -63,14 +63,19 @@ class EmbeddedNode(Service):
     :param nodes: how many; ``None``: as many as the directory was made with, one if it is new.
     :param replicas: replicas of buckets that are made here.
     :param users: administrators, (name, password). If any are given, they are the only ones.
-    :param buckets: (name, password). ``None`` or ``""`` as the password: usable with the bucket's name and an
-        empty password, and ``default`` without credentials.
+    :param buckets: (name, password). A password is the bucket's from this start on, whatever it had before:
+        clients log in with the bucket's name and the password. ``None`` or ``""``: the bucket has none, or
+        keeps the one that it has; who may use one without is said under ``open_buckets``.
     :param rest_port, kv_port: 0 for any free ones; else node i listens on port + i.
     :param host: IP address to listen on.
     :param clock: for timers and the time; the reactor if ``None``.
     :param quota_bytes: memory for the documents of each bucket made here, on each node.
     :param sample: file of JSON lines whose documents are added to the first bucket (see
         :mod:`couchnode.sample`).
+    :param open_buckets: let clients without credentials use buckets that have no password: ``default`` as
+        they are, others with the bucket's name and an empty password. A node that has no administrator is
+        always open in this way, and listens on loopback only; one that has an administrator serves nobody
+        without a password unless this is true, and its buckets without one are the administrators' alone.
     :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
     """
 
@@ -88,6 +93,7 @@ class EmbeddedNode(Service):
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
         sample: str | Path | None = None,
         view_limits: Sequence[str] = (),
+        open_buckets: bool = False,
     ) -> None:
         self._data_dir = data_dir
         self._nodes = nodes
@@ -100,6 +106,7 @@ class EmbeddedNode(Service):
         self._quota_bytes = quota_bytes
         self._sample = sample
         self._view_limits = tuple(view_limits)
+        self._open_buckets = open_buckets
         self._directory: DataDirectory | None = None
         self._cluster: Cluster | None = None
         self._views: Views | None = None
@@ -141,6 +148,10 @@ class EmbeddedNode(Service):
         if address.is_unspecified:
             return "[::1]" if address.version == 6 else "127.0.0.1"
         return bracketed(self._host)
+
+    @property
+    def _is_loopback(self) -> bool:
+        return ipaddress.ip_address(self._host).is_loopback
 
     @property
     def _reactor(self) -> Any:
@@ -215,10 +226,13 @@ class EmbeddedNode(Service):
             self._directory = yield deferToThread(DataDirectory, self._data_dir)
             data = yield deferToThread(self._directory.load)
         count = self._nodes if self._nodes is not None else int(data["nodes"]) if data is not None else 1
-        cluster = Cluster(count, clock=clock, directory=self._directory, users=UserStore())
+        users = UserStore(open_buckets=self._open_buckets)
+        cluster = Cluster(count, clock=clock, directory=self._directory, users=users)
         if data is not None:
             cluster.restore(data)
         yield self._make_users(cluster)
+        yield self._set_passwords(cluster)
+        self._check_host(cluster)
         if is_available():
             self._views = Views(cluster, self._directory, self._view_limits)
         else:
@@ -230,6 +244,11 @@ class EmbeddedNode(Service):
         yield self._make_buckets(cluster)
         if self._views is not None:
             self._views.start()
+        if cluster.users.are_open:
+            self._log.warn(
+                "the node is open: every process on {where} can use its buckets that have no password",
+                where="this machine" if self._is_loopback else "every machine that reaches it",
+            )
         self._log.info(
             "ready: key-value on {kv}, REST on {rest}",
             kv=self.connection_string,
@@ -275,19 +294,33 @@ class EmbeddedNode(Service):
                 yield cluster.users.add(name, password, admin=True)
 
     @inlineCallbacks
-    def _make_buckets(self, cluster: Cluster) -> Steps:
+    def _set_passwords(self, cluster: Cluster) -> Steps:
+        """Give buckets of an earlier run their passwords, before anybody can connect with the old ones."""
         for name, password in self._buckets:
             bucket = cluster.buckets.get(name)
             if bucket is None:
+                continue
+            if password and not (yield cluster.users.verify(name, password)):
+                yield cluster.set_bucket_password(name, password, save=False)
+                self._log.info("bucket {bucket} has a new password", bucket=name)
+            elif not password and not bucket.is_open:
+                self._log.warn("bucket {bucket} keeps the password that it was given earlier", bucket=name)
+
+    def _check_host(self, cluster: Cluster) -> None:
+        if cluster.users.are_open and not self._open_buckets and not self._is_loopback:
+            raise StartError(
+                f"--host {self._host}: a node without an administrator is open to everybody, so it listens "
+                "on loopback only: give it an administrator, or 127.0.0.1"
+            )
+
+    @inlineCallbacks
+    def _make_buckets(self, cluster: Cluster) -> Steps:
+        for name, password in self._buckets:
+            if name not in cluster.buckets:
                 definition = BucketDefinition(
                     name, quota_bytes=self._quota_bytes, replica_number=self._replicas, flush_enabled=True
                 )
                 yield cluster.create_bucket(definition, password or "")
-            elif password and not (yield cluster.users.verify(name, password)):
-                yield cluster.set_bucket_password(name, password)
-                self._log.info("bucket {bucket} has a new password", bucket=name)
-            elif not password and not bucket.is_open:
-                self._log.warn("bucket {bucket} keeps the password that it was given earlier", bucket=name)
 
     def _listen(self, reactor: Any, cluster: Cluster, index: int) -> None:
         """Open both ports of one node, and give the node its address."""

@@ -16,7 +16,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from couchnode import config
-from couchnode.access import Access, Refusal, not_found
+from couchnode.access import Access, Gate, Refusal, not_found
 from couchnode.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.httpedge import RestSite
 from couchnode.members import FlushDisabled, Node, NoSuchBucket
@@ -56,7 +56,7 @@ class RestApi:
         resource: IResource = self.app.resource()
         if self._views is not None:
             resource = ViewSite(self._node, self._views, resource)
-        return RestSite(resource, self._cluster.clock)
+        return RestSite(Gate(self._cluster, resource), self._cluster.clock)
 
     def close(self) -> None:
         """End all streams."""
@@ -67,8 +67,9 @@ class RestApi:
     # ---- the cluster -----------------------------------------------------------------------------
 
     @app.route("/", methods=["GET"])
-    def root(self, request: Request) -> bytes:
+    async def root(self, request: Request) -> bytes:
         """Answer clients who only want to know that somebody is there."""
+        await self._access.caller(request)
         return _json(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
 
     @app.route("/pools", methods=["GET"])

@@ -84,12 +84,20 @@ class Options(usage.Options):
          "first bucket."],
     ]  # fmt: skip
 
-    optFlags = [["ephemeral", None, "Keep nothing on disk."]]
+    optFlags = [
+        ["ephemeral", None, "Keep nothing on disk."],
+        ["open-buckets", None, "Let clients without credentials use buckets that have no password. A node "
+         "without --user always does, and is reachable from this machine only."],
+    ]  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
         self["buckets"] = []
         self["password"] = None
+
+    def __repr__(self) -> str:
+        # A dictionary of all options would show the passwords among them.
+        return f"<couchnode options at {id(self):#x}>"
 
     def opt_bucket(self, text: str) -> None:
         """Bucket NAME[:PASSWORD] to make if it is not there; repeatable. [default: default]"""
@@ -271,5 +279,6 @@ def makeService(options: Options) -> NodeService:
         host=options["host"],
         quota_bytes=options["ram-quota"] * MEBIBYTE,
         sample=options["sample"],
+        open_buckets=bool(options["open-buckets"]),
     )
     return NodeService(node)

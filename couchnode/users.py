@@ -5,7 +5,11 @@ they check a password and cannot be turned back into it). Deriving costs millise
 in threads, except in :meth:`UserStore.check_password`.
 
 An unknown user is answered as a known one with a wrong password is: same work, same salt length and iteration
-count, and a salt that stays the same from one attempt and one restart to the next.
+iteration count, and a salt that stays the same from one attempt and one restart to the next.
+
+A cluster is open, or closed to strangers. It is open while it has never had an administrator, or if it was
+told to be. In a closed one nobody gets in without a password: a user whose password is empty is a user who
+does not exist.
 """
 
 from __future__ import annotations
@@ -14,13 +18,19 @@ import hashlib
 import hmac
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
-from couchbase.protocol.sasl import MECHANISMS, MIN_ITERATIONS, ScramCredential, derive_scram_credential
+from couchbase.protocol.sasl import (
+    MECHANISMS,
+    MIN_ITERATIONS,
+    ScramCredential,
+    derive_scram_credential,
+    has_control,
+)
 
 MAX_USER_BYTES = 128
 """Longest user name, in bytes of UTF-8, that the protocol carries."""
@@ -49,11 +59,17 @@ class User(NamedTuple):
     :ivar buckets: names of the buckets that a user who is no administrator may use.
     :ivar credentials: SCRAM mechanism -> keys. All share one salt: the salt shown for a user who does not
         exist is one a user too, and two rules would tell them apart.
+    :ivar has_password: false if the password is empty.
     """
 
     admin: bool
     buckets: frozenset[str]
     credentials: dict[str, ScramCredential]
+    has_password: bool = True
+
+    def __repr__(self) -> str:
+        # Whoever has the keys can check guesses of the password, and one of them proves a server.
+        return f"<User admin={self.admin} buckets={sorted(self.buckets)}>"
 
 
 class UserStore:
@@ -61,10 +77,13 @@ class UserStore:
 
     :param iterations: PBKDF2 rounds of new keys. The default is what ``ScramServer`` shows for an unknown
         user; another value would tell which names exist.
+    :param open_buckets: be open to clients without a password although there is an administrator.
     """
 
-    def __init__(self, *, iterations: int = MIN_ITERATIONS) -> None:
+    def __init__(self, *, iterations: int = MIN_ITERATIONS, open_buckets: bool = False) -> None:
         self._iterations = iterations
+        self._open_buckets = open_buckets
+        self._had_administrator = False
         self._users: dict[str, User] = {}
         self._decoy_key = secrets.token_bytes(32)
         # A password once checked is recognised by a keyed hash, so that HTTP Basic, which repeats it with
@@ -73,13 +92,23 @@ class UserStore:
         self._recognition_key = secrets.token_bytes(32)
         self._checks = DeferredSemaphore(_CONCURRENT_CHECKS)
 
+    @property
+    def are_open(self) -> bool:
+        """Whether clients without a password may use buckets that have none.
+
+        They may not any more once there has been an administrator, unless ``open_buckets`` says so; removing
+        the last administrator opens nothing.
+        """
+        return self._open_buckets or not self._had_administrator
+
     def add(
         self, user: str, password: str, *, admin: bool = False, buckets: Iterable[str] = ()
     ) -> Deferred[None]:
         """Create a user, or replace the one of that name; keys are derived in a thread.
 
         :param user: 1 to 128 bytes of UTF-8 without control characters.
-        :param password: at most 1024 bytes of UTF-8 without NUL; may be empty, except an administrator's.
+        :param password: at most 1024 bytes of UTF-8 without control characters; may be empty, except an
+            administrator's.
         :param buckets: what a user who is no administrator may use; :data:`ALL_BUCKETS` for any.
         :return: fires with ``None`` once the user can log in. Fails with :class:`UserError`, before any work,
             if a rule above is broken.
@@ -97,7 +126,8 @@ class UserStore:
         credentials = yield deferToThread(
             _derive_all, password, secrets.token_bytes(SALT_BYTES), self._iterations
         )
-        self._users[user] = User(admin, buckets, credentials)
+        self._users[user] = User(admin, buckets, credentials, bool(password))
+        self._had_administrator = self._had_administrator or admin
         self._recognised[user] = self._fingerprint(user, password)
 
     def remove(self, user: str) -> User | None:
@@ -109,6 +139,11 @@ class UserStore:
         """Undo :meth:`remove`."""
         self._users[user] = record
 
+    def _admitted(self, user: str | None) -> User | None:
+        """Return the record of a user who may log in; in a closed cluster one without a password may not."""
+        record = self._users.get(user) if user is not None else None
+        return record if record is None or record.has_password or self.are_open else None
+
     def __contains__(self, user: object) -> bool:
         return user in self._users
 
@@ -117,19 +152,24 @@ class UserStore:
 
     def is_admin(self, user: str | None) -> bool:
         """Tell whether ``user`` may administer the cluster; nobody (``None``) may not."""
-        record = self._users.get(user) if user is not None else None
+        record = self._admitted(user)
         return record is not None and record.admin
 
     def may_use(self, user: str | None, bucket: str) -> bool:
         """Tell whether ``user`` may use ``bucket``; whether that bucket exists is another question."""
-        record = self._users.get(user) if user is not None else None
+        record = self._admitted(user)
         return record is not None and (
             record.admin or bucket in record.buckets or ALL_BUCKETS in record.buckets
         )
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
-        """Return the keys of ``user`` for one SCRAM mechanism, ``None`` if there is no such user."""
-        record = self._users.get(user)
+        """Return the keys of ``user`` for one SCRAM mechanism, ``None`` if there is no such user.
+
+        SCRAM cannot tell a password from the same one with zero bytes behind it: its HMAC pads keys with
+        zeros. So clients have to refuse those (:mod:`couchbase.protocol.sasl` does); where the password
+        itself arrives, :meth:`verify` does.
+        """
+        record = self._admitted(user)
         return None if record is None else record.credentials.get(mechanism)
 
     def decoy_salt(self, user: str) -> bytes:
@@ -144,7 +184,7 @@ class UserStore:
         """
         if self._recognises(user, password):
             return True
-        record = self._users.get(user)
+        record = self._admitted(user)
         matches = _matches(password, *self._reference(user, record))
         return self._conclude(user, password, record, matches)
 
@@ -157,7 +197,7 @@ class UserStore:
         """
         if self._recognises(user, password):
             return True
-        record = self._users.get(user)
+        record = self._admitted(user)
         salt, iterations, stored_key = self._reference(user, record)
         matches = yield self._checks.run(deferToThread, _matches, password, salt, iterations, stored_key)
         return self._conclude(user, password, record, matches)
@@ -184,9 +224,10 @@ class UserStore:
             },
         }
 
-    def load(self, dumped: dict[str, Any]) -> None:
+    def load(self, dumped: dict[str, Any], without_password: Collection[str] = ()) -> None:
         """Replace all users by what :meth:`dump` returned once.
 
+        :param without_password: names of those whose password is empty.
         :raises ValueError, KeyError, TypeError: the data is of another shape; nothing was changed.
         """
         users = {}
@@ -200,9 +241,12 @@ class UserStore:
                 )
                 for mechanism, keys in data["credentials"].items()
             }
-            users[name] = User(bool(data["admin"]), frozenset(data["buckets"]), credentials)
+            users[name] = User(
+                bool(data["admin"]), frozenset(data["buckets"]), credentials, name not in without_password
+            )
         self._decoy_key = b64decode(dumped["decoyKey"])
         self._users = users
+        self._had_administrator = any(user.admin for user in users.values())
         self._recognised.clear()
 
     def _fingerprint(self, user: str, password: str) -> bytes:
@@ -211,7 +255,10 @@ class UserStore:
 
     def _recognises(self, user: str, password: str) -> bool:
         fingerprint = self._fingerprint(user, password)
-        return hmac.compare_digest(self._recognised.get(user, b""), fingerprint)
+        return (
+            hmac.compare_digest(self._recognised.get(user, b""), fingerprint)
+            and self._admitted(user) is not None
+        )
 
     def _reference(self, user: str, record: User | None) -> tuple[bytes, int, bytes]:
         """Salt, rounds and stored key to compare with; those of a stranger match no password."""
@@ -222,7 +269,7 @@ class UserStore:
 
     def _conclude(self, user: str, password: str, record: User | None, matches: bool) -> bool:
         # The user may have been removed, or given another password, while a thread was at work.
-        if not matches or record is None or self._users.get(user) is not record:
+        if not matches or record is None or self._admitted(user) is not record:
             return False
         self._recognised[user] = self._fingerprint(user, password)
         return True
@@ -241,14 +288,15 @@ def check_user_name(user: str) -> None:
         raise UserError("a user name must be valid UTF-8") from None
     if length > MAX_USER_BYTES:
         raise UserError(f"a user name has at most {MAX_USER_BYTES} bytes of UTF-8, this one has {length}")
-    if any(ord(character) < 32 or ord(character) == 127 for character in user):
+    if has_control(user):
         raise UserError("a user name must not contain control characters")
 
 
 def check_password_text(password: str) -> None:
     """Refuse a password that the protocol could not carry.
 
-    :raises UserError: longer than 1024 bytes of UTF-8, or with a NUL.
+    :raises UserError: longer than 1024 bytes of UTF-8, or with control characters. RFC 7617 and SASLprep
+        forbid those: NUL ends the password in SASL PLAIN, and at the end of a key HMAC cannot tell it.
     """
     try:
         length = len(password.encode())
@@ -256,9 +304,8 @@ def check_password_text(password: str) -> None:
         raise UserError("a password must be valid UTF-8") from None
     if length > MAX_PASSWORD_BYTES:
         raise UserError(f"a password has at most {MAX_PASSWORD_BYTES} bytes of UTF-8, this one has {length}")
-    if "\0" in password:
-        # NUL ends the password in SASL PLAIN.
-        raise UserError("a password must not contain NUL")
+    if has_control(password):
+        raise UserError("a password must not contain control characters (such as NUL, tab or line end)")
 
 
 def _derive_all(password: str, salt: bytes, iterations: int) -> dict[str, ScramCredential]:

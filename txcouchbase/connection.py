@@ -13,7 +13,14 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
-from couchbase.arguments import check_flags, check_hosts, check_keywords, check_lockmode, check_texts
+from couchbase.arguments import (
+    check_credentials,
+    check_flags,
+    check_hosts,
+    check_keywords,
+    check_lockmode,
+    check_texts,
+)
 from couchbase.asynchronous.connection import Async
 from couchbase.commands import Commands, no_such_replica
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError
@@ -118,6 +125,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         check_texts(
             username=username, password=password, certpath=certpath, connection_string=connection_string
         )
+        check_credentials(username, password)
         check_texts(config_cache=config_cache, conncache=conncache)
         if conncache is not None:
             warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)

@@ -12,6 +12,7 @@ import hmac
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from typing import Callable, NamedTuple
+from unicodedata import category
 
 MECHANISMS = ("SCRAM-SHA512", "SCRAM-SHA256", "SCRAM-SHA1", "PLAIN")
 """Everything we speak, strongest first."""
@@ -42,6 +43,10 @@ class ScramCredential(NamedTuple):
     stored_key: bytes
     server_key: bytes
 
+    def __repr__(self) -> str:
+        # Whoever has the keys can try passwords against them at leisure.
+        return f"ScramCredential(iterations={self.iterations}, ...)"
+
 
 def derive_scram_credential(mechanism: str, password: str, salt: bytes, iterations: int) -> ScramCredential:
     """Derive what a server stores for ``password``.
@@ -61,6 +66,7 @@ class ScramClient:
     """The client's half of one SCRAM exchange.
 
     :param nonce: printable ASCII without a comma, fresh for every exchange.
+    :raises ValueError: control characters in the user name or the password.
     """
 
     def __init__(self, mechanism: str, user: str, password: str, nonce: str) -> None:
@@ -68,6 +74,7 @@ class ScramClient:
         self._hash = _hash_of(mechanism)
         self._password = password
         self._nonce = nonce
+        check_sendable(user, password)
         escaped = user.replace("=", "=3D").replace(",", "=2C")
         self._first_bare = f"n={escaped},r={nonce}"
         self._server_signature = b""
@@ -195,24 +202,46 @@ class ScramServer:
 
 
 def encode_plain(user: str, password: str) -> bytes:
-    """Return the PLAIN payload for a user and a password."""
+    """Return the PLAIN payload for a user and a password.
+
+    :raises ValueError: control characters in either.
+    """
+    check_sendable(user, password)
     return b"\0".join((b"", user.encode(), password.encode()))
 
 
 def parse_plain(payload: bytes) -> tuple[str, str, str]:
     """Split a PLAIN payload into authorization id, user and password.
 
-    One trailing NUL is tolerated, as the server does.
+    Couchbase Server tolerates one NUL at the end. Here it is malformed, as RFC 4616 says: it would let in a
+    password that is not the right one.
 
     :raises SaslMalformed: not three parts of UTF-8.
     """
     parts = payload.split(b"\0")
-    if len(parts) == 4 and not parts[3]:
-        parts.pop()
     if len(parts) != 3:
         raise SaslMalformed("PLAIN takes authorization id, user and password separated by NUL")
     authzid, user, password = (_text(part) for part in parts)
     return authzid, user, password
+
+
+def has_control(text: str) -> bool:
+    """Say whether there is a control character in a user name or password.
+
+    RFC 7617 and SASLprep (RFC 4013) forbid them. In SCRAM a NUL at the end would even count for nothing: HMAC
+    pads its keys with zeros, so that the password with it and the one without are the same.
+    """
+    return any(category(character) == "Cc" for character in text)
+
+
+def check_sendable(user: str, password: str) -> None:
+    """Refuse a user name or a password with control characters.
+
+    :raises ValueError: there is one; the text does not quote it.
+    """
+    for what, text in (("user name", user), ("password", password)):
+        if has_control(text):
+            raise ValueError(f"the {what} contains control characters, which SASL does not allow")
 
 
 def _hash_of(mechanism: str) -> str:

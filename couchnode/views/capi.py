@@ -77,13 +77,11 @@ class _ViewInterface:
         self._log = Logger()
 
     def render(self, request: Request, match: re.Match[bytes]) -> Any:
-        try:
-            bucket, design, view = [
-                None if part is None else unquote(part.decode("ascii"), errors="strict")
-                for part in match.groups()
-            ]
-        except UnicodeDecodeError:
-            return self._finish_with(request, _error(400, "bad_request", "the path is not UTF-8"))
+        # That the path is UTF-8 was checked at the gate.
+        bucket, design, view = [
+            None if part is None else unquote(part.decode("ascii"), errors="strict")
+            for part in match.groups()
+        ]
         assert bucket is not None and design is not None
         name, _, uuid = bucket.partition("+")
         if view is not None:

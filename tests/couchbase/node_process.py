@@ -37,6 +37,7 @@ def start(options):
         replicas=options.get("replicas", 0),
         users=[("Administrator", "password")],
         buckets=[("default", None), ("secret", "hush"), ("open", None)],
+        open_buckets=True,
     )
     yield node.start()
     StandardIO(Lifeline(node))

@@ -62,12 +62,14 @@ class Answer:
 
 
 class RestCase(TestCase):
-    """A node in memory with an open bucket ``default``, a bucket ``private`` and an administrator."""
+    """A node in memory with an administrator, a bucket ``default`` that has no password, and ``private``;
+    closed to strangers unless ``open_buckets``."""
 
     timeout = 30
     nodes = 1
     replicas = 0
     buckets: list[tuple[str, str | None]] = [("default", None), ("private", "pw")]
+    open_buckets = False
 
     @inlineCallbacks
     def setUp(self) -> Steps:
@@ -79,6 +81,7 @@ class RestCase(TestCase):
             users=[ADMIN],
             buckets=self.buckets,
             quota_bytes=2**27,
+            open_buckets=self.open_buckets,
         )
         yield self.node.start()
         self.cluster = self.node.cluster
@@ -134,8 +137,8 @@ class ReadTests(RestCase):
     @inlineCallbacks
     def test_discovery(self) -> Steps:
         """From / to /pools to the pool to the bucket, each link leads on, and says who asks."""
-        self.assertEqual((yield self.ask("/", auth=None)).status, 200)
-        pools = (yield self.ask("/pools", auth=None)).json
+        self.assertEqual((yield self.ask("/")).status, 200)
+        pools = (yield self.ask("/pools", auth=("private", "pw"))).json
         self.assertFalse(pools["isAdminCreds"])
         self.assertTrue((yield self.ask("/pools")).json["isAdminCreds"])
         pool = (yield self.ask(pools["pools"][0]["uri"])).json
@@ -212,7 +215,11 @@ class ReadTests(RestCase):
         exchange = yield self.connect()
         for _ in range(2):
             exchange.data = b""
-            exchange.transport.write(b"GET /pools? HTTP/1.1\r\nhost: localhost\r\nconnection:\r\n\r\n")
+            exchange.transport.write(
+                b"GET /pools? HTTP/1.1\r\nhost: localhost\r\nconnection:\r\nauthorization: Basic "
+                + b64encode(":".join(ADMIN).encode())
+                + b"\r\n\r\n"
+            )
             while b"}]}" not in exchange.data:
                 yield deferLater(reactor, 0.005)
             self.assertEqual(Answer(exchange.data).status, 200)
@@ -220,7 +227,9 @@ class ReadTests(RestCase):
 
 
 class RightsTests(RestCase):
-    """Who gets in."""
+    """Who gets in where buckets without a password are open."""
+
+    open_buckets = True
 
     @inlineCallbacks
     def test_table_of_rights(self) -> Steps:
@@ -228,7 +237,7 @@ class RightsTests(RestCase):
         bucket, wrong, stranger = ("private", "pw"), ("private", "wrong"), ("ghost", "pw")
         wrong_open = ("default", "wrong")
         for path, expected in {
-            "/": {None: 200, wrong: 200},
+            "/": {None: 200, wrong: 401},
             "/pools": {None: 200, wrong: 401, stranger: 401},
             "/pools/default": {None: 200, ADMIN: 200, bucket: 200, wrong: 401, stranger: 401},
             BUCKETS: {None: 200, ADMIN: 200, bucket: 200, wrong: 401},
@@ -435,7 +444,7 @@ class StreamTests(RestCase):
         """No stream of a bucket without credentials for it."""
         self.assertEqual((yield self.ask("/pools/default/bs/private", auth=None)).status, 401)
         self.assertEqual(
-            (yield self.ask("/pools/default/bucketsStreaming/private", auth=("default", ""))).status, 403
+            (yield self.ask("/pools/default/bucketsStreaming/private", auth=("default", ""))).status, 401
         )
 
     @inlineCallbacks
@@ -501,7 +510,7 @@ class LimitTests(RestCase):
         self.patch(httpedge, "MAX_CONNECTIONS", 1)
         first = yield self.connect()
         first.transport.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        while b"pools" not in first.data:
+        while b"401" not in first.data:
             yield deferLater(reactor, 0.005)
         second = yield self.connect()
         yield second.closed

@@ -77,6 +77,11 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsInstance(makeService(options), NodeService)
         self.assertFalse((self.directory / "data").exists())
 
+    def test_open_buckets(self) -> None:
+        """Off unless asked for aloud."""
+        self.assertFalse(self.options("--ephemeral")["open-buckets"])
+        self.assertTrue(self.options("--ephemeral", "--open-buckets")["open-buckets"])
+
     def test_each_refusal_names_its_option(self) -> None:
         """Whatever is wrong with a command line, the message begins with the option and says why."""
         file = self.password_file
@@ -128,6 +133,9 @@ class OptionsTests(SynchronousTestCase):
         """A bucket option that is refused does not print the password that came with it."""
         error = self.assertRaises(UsageError, self.options, "--ephemeral", "--bucket", "a b:s3cret")
         self.assertNotIn("s3cret", str(error))
+        user = ("--user", "root", "--password-file", self.password_file)
+        options = self.options("--ephemeral", *user, "--bucket", "beer:s3cret")
+        self.assertNotIn("s3cret", f"{options!r} {options}")
 
     def test_plugin(self) -> None:
         """twistd finds the command."""

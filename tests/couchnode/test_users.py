@@ -160,7 +160,8 @@ class UserStoreTests(TestCase):
             ("a\nb", "x", False, "control characters"),
             ("\ud800", "x", False, "valid UTF-8"),
             ("ann", "x" * 1025, False, "at most 1024 bytes"),
-            ("ann", "a\0b", False, "NUL"),
+            ("ann", "a\0b", False, "control characters"),
+            ("ann", "ab\x85", False, "control characters"),
             ("ann", "", True, "needs a password"),
         ]:
             error = yield self.assertFailure(self.store.add(user, password, admin=admin), UserError)
@@ -175,6 +176,32 @@ class UserStoreTests(TestCase):
         yield self.store.add("ann", "s3cret")
         for password in ("x" * 10**6, "\0", "\ud800"):
             self.assertFalse((yield self.store.verify("ann", password)))
+
+    @inlineCallbacks
+    def test_closed_and_open(self) -> Steps:
+        """Once there has been an administrator an empty password is no password, unless told otherwise."""
+        for store, after in [(self.store, False), (UserStore(open_buckets=True), True)]:
+            yield store.add("guest", "", buckets=["guest"])
+            self.assertTrue(store.are_open)
+            self.assertTrue((yield store.verify("guest", "")))
+            yield store.add("root", "s3cret", admin=True)
+            for _ in range(2):
+                self.assertIs(store.are_open, after)
+                self.assertIs((yield store.verify("guest", "")), after)
+                self.assertIs(store.check_password("guest", ""), after)
+                self.assertIs(store.may_use("guest", "guest"), after)
+                self.assertIs(store.scram_credential("SCRAM-SHA1", "guest") is not None, after)
+                store.remove("root")
+            self.assertTrue("guest" in store)
+
+    @inlineCallbacks
+    def test_no_secret_is_printed(self) -> Steps:
+        """The record of a user shows neither keys nor salt."""
+        yield self.store.add("ann", "s3cret")
+        shown = repr(self.store._users["ann"])
+        for keys in self.store._users["ann"].credentials.values():
+            self.assertNotIn(repr(keys.stored_key), shown)
+            self.assertNotIn(repr(keys.salt), shown)
 
     def test_load_of_something_else_changes_nothing(self) -> None:
         """Data of another shape is refused and the users stay as they were."""

@@ -39,6 +39,7 @@ class NodeTestCase(TestCase):
             replicas=self.replicas,
             users=[("Administrator", "password")],
             buckets=[("default", None), ("secret", "hush")],
+            open_buckets=True,
         )
         self.addCleanup(self.node.stop)
         yield self.node.start()
