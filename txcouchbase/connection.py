@@ -61,10 +61,7 @@ def _operation_names() -> tuple[str, ...]:
 class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc]
     """A connection whose operations return AsyncResults.
 
-    Operations raise ClientTemporaryFailError until it is up: wait for :meth:`connect`.
-
-    Never blocks, and does not raise for network reasons: operations given before the connection is
-    up wait for it, in order, in a bounded queue, and fail with its error if it does not come up.
+    Operations raise ClientTemporaryFailError until it is up: wait for :meth:`connect`. Never blocks.
 
     :param bucket: name of the bucket; ``None`` for a session of the cluster as a whole, which has
         no document operations.
