@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
@@ -111,6 +112,9 @@ def parse_cluster_map(
 ) -> ClusterMap:
     """Read a configuration document.
 
+    The same document gives the same map, without being read again: when vbuckets move, a node sends it with
+    each operation that it does not carry out, hundreds of them in a row.
+
     :param host: the host that it came from, put in place of ``$HOST`` and of missing host names.
     :param network: ``default`` (the nodes' own addresses), the name of an alternate network such as
         ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else default.
@@ -118,6 +122,12 @@ def parse_cluster_map(
     :raises CouchbaseError: ProtocolError, the document is not a usable configuration; NotSupportedError,
         it is that of a memcached bucket.
     """
+    return _read(bytes(text), host, network, bootstrap_host or host)
+
+
+# Documents of a few nodes, of a few clusters; a map is never changed, so it can be shared.
+@lru_cache(maxsize=8)
+def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterMap:
     try:
         config = json.loads(text)
         if not isinstance(config, dict):
@@ -130,7 +140,7 @@ def parse_cluster_map(
                     f"{config['nodeLocator']!r}): memcached buckets are not supported",
                 }
             )
-        return _parse(config, host, network, bootstrap_host or host)
+        return _parse(config, host, network, bootstrap_host)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
             {

@@ -228,6 +228,15 @@ class ClusterMapTests(SynchronousTestCase):
         self.assertEqual((cluster.active(1), cluster.replica(1, 0), cluster.replica(1, 1)), (1, 0, -1))
         self.assertEqual(cluster.nodes[0].kv_port(True), 11207)
 
+    def test_the_same_document_is_read_once(self):
+        """A node that moves its vbuckets sends its map with each refused operation: it is read once."""
+        text = config(rev=77)
+        read = parse_cluster_map(text, "seed")
+        for _ in range(3):
+            self.assertIs(parse_cluster_map(bytes(bytearray(text)), "seed"), read)
+        self.assertIsNot(parse_cluster_map(text, "other"), read)
+        self.assertIsNot(parse_cluster_map(config(rev=78), "seed"), read)
+
     def test_alternate_addresses(self):
         """The network in which the bootstrap host is found is used, or the one asked for."""
         found = parse_cluster_map(config(), "seed", bootstrap_host="ext.example")
