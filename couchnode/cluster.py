@@ -139,9 +139,16 @@ class Cluster:
         if bucket is None:
             document = config.cluster_config(self._nodes_revision, addresses, node.index)
         else:
-            document = config.terse_bucket(self.bucket(bucket).state, addresses, node.index)
+            document = config.terse_bucket(self.bucket_state(bucket), addresses, node.index)
         made = self._configs[bucket, node.index] = config.encode(document)
         return made
+
+    def bucket_state(self, name: str) -> config.BucketState:
+        """Return what configurations say of a bucket.
+
+        :raises NoSuchBucket: there is none of that name.
+        """
+        return self.bucket(name).state._replace(on_disk=self._directory is not None)
 
     def bucket(self, name: str) -> Bucket:
         """Return the bucket of that name.

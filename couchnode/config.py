@@ -3,6 +3,13 @@
 Three kinds: the terse configuration of a bucket (over the key-value port, and streamed), the cluster-level
 one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes come in the
 order of ``serverList``, because that is how clients join what the lists say.
+
+Whether documents of a bucket ever reach a disk is told by ``bucketType``: ``membase``, or ``ephemeral``, as
+which a bucket of type couchbase counts too on a node that keeps nothing. Couchbase Server has the member in
+the verbose object only; here the terse configuration has it too, because the capabilities do not tell:
+``couchapi`` says that there are views, which are there on a node that keeps nothing, and not on one without a
+view engine. The statistic ``ep_bucket_type`` says the same (``persistent``, ``ephemeral``), durability levels
+that need a disk are refused with DURABILITY_INVALID_LEVEL, and OBSERVE never says PERSISTED.
 """
 
 from __future__ import annotations
@@ -68,6 +75,7 @@ class NodeAddress(NamedTuple):
 class BucketState(NamedTuple):
     """All that a configuration says of a bucket.
 
+    :ivar on_disk: whether its documents ever reach a disk.
     :ivar revision: (epoch, rev); clients adopt a configuration only if its revision is greater.
     """
 
@@ -75,6 +83,12 @@ class BucketState(NamedTuple):
     uuid: str
     revision: tuple[int, int]
     rows: Rows
+    on_disk: bool = True
+
+    @property
+    def bucket_type(self) -> str:
+        """The value of ``bucketType``."""
+        return "membase" if self.on_disk and self.definition.persistent else "ephemeral"
 
 
 class NodeReport(NamedTuple):
@@ -119,6 +133,7 @@ def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: i
         "name": definition.name,
         "nodeLocator": "vbucket",
         "uuid": bucket.uuid,
+        "bucketType": bucket.bucket_type,
         **_bucket_uris(bucket),
         **_capabilities(bucket, nodes),
         "vBucketServerMap": _server_map(bucket, nodes),
@@ -149,13 +164,13 @@ def verbose_bucket(
     base = bucket_path(definition.name)
     epoch, rev = bucket.revision
     controllers = {"flush": f"{base}/controller/doFlush"} if definition.flush_enabled else {}
-    backend = {"storageBackend": "couchstore"} if definition.persistent else {}
+    backend = {"storageBackend": "couchstore"} if bucket.bucket_type == "membase" else {}
     return {
         "rev": rev,
         "revEpoch": epoch,
         "name": definition.name,
         "uuid": bucket.uuid,
-        "bucketType": "membase" if definition.type == "couchbase" else definition.type,
+        "bucketType": bucket.bucket_type,
         "authType": "sasl",
         "saslPassword": "",
         "proxyPort": 0,

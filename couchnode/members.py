@@ -68,7 +68,7 @@ class Bucket:
 
     @property
     def state(self) -> BucketState:
-        """What configurations say of the bucket."""
+        """What configurations say of the bucket, in a cluster that has a disk."""
         return BucketState(self.definition, self.uuid, self.revision, self.rows)
 
 

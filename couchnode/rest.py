@@ -215,6 +215,10 @@ class RestApi:
         """Change settings of a bucket."""
         await self._access.administrator(request)
         form = _form(request)
+        known = bucket in self._cluster.buckets
+        if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
+            # Clients send back what they read, which on a node that keeps nothing is another word.
+            del form["bucketType"]
         await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current))
         return _body(request, b"")
 
@@ -288,7 +292,7 @@ class RestApi:
 
     def _verbose(self, request: Request, bucket: str) -> dict[str, Any]:
         return config.verbose_bucket(
-            self._cluster.bucket(bucket).state,
+            self._cluster.bucket_state(bucket),
             self._reports(request, bucket),
             self._node.index,
             self._cluster.basic_stats(bucket),
@@ -307,7 +311,7 @@ class RestApi:
         return {
             "samples": {"timestamp": [int(now * 1000)], **samples},
             "samplesCount": 1,
-            "isPersistent": self._cluster.bucket(bucket).definition.persistent,
+            "isPersistent": self._cluster.bucket_state(bucket).bucket_type == "membase",
             "lastTStamp": int(now * 1000),
             "interval": 1000,
         }

@@ -171,6 +171,18 @@ class VerboseTests(SynchronousTestCase):
         self.assertEqual((document["bucketType"], document["evictionPolicy"]), ("ephemeral", "noEviction"))
         self.assertNotIn("storageBackend", document)
 
+    def test_without_a_disk(self) -> None:
+        """Whether there is a disk is said alike in both documents, whatever type the bucket was made with."""
+        for state, said in [
+            (bucket(), "membase"),
+            (bucket()._replace(on_disk=False), "ephemeral"),
+            (bucket(type="ephemeral", eviction_policy="noEviction"), "ephemeral"),
+        ]:
+            self.assertEqual(config.terse_bucket(state, nodes(), 0)["bucketType"], said)
+            verbose = config.verbose_bucket(state, reports(), 0, {})
+            self.assertEqual(verbose["bucketType"], said)
+            self.assertEqual("storageBackend" in verbose, said == "membase")
+
     def test_all_documents_are_json(self) -> None:
         """Whatever is built can be encoded, and comes back equal as JSON."""
         for document in (

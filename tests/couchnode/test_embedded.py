@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.definition import DefinitionError
 from couchnode.metadata import DataDirectoryError
@@ -109,6 +109,32 @@ class EmbeddedNodeTests(TestCase):
         client = yield self.connect(again.kv_ports[again.cluster.bucket("default").rows[VBUCKET][0]])
         got = yield client.ask(Opcode.GET, key=KEY, vbucket=VBUCKET)
         self.assertEqual((got.specific, got.value, got.cas), (Status.SUCCESS, b"v", stored.cas))
+
+    @inlineCallbacks
+    def test_says_whether_there_is_a_disk(self) -> Steps:
+        """Map, statistics, durability and OBSERVE agree on whether documents reach a disk."""
+        for place, kind, stat in [(self.path, "membase", b"persistent"), (None, "ephemeral", b"ephemeral")]:
+            node = yield self.start(place)
+            client = yield self.connect(node.kv_ports[0])
+            answer = yield client.ask(Opcode.GET_CLUSTER_CONFIG)
+            self.assertEqual(json.loads(answer.value)["bucketType"], kind)
+            answer = yield client.ask(Opcode.STAT)
+            told = {}
+            while answer.key:
+                told[answer.key] = answer.value
+                answer = yield client.next_answer()
+            self.assertEqual(told[b"ep_bucket_type"], stat)
+            yield client.ask(Opcode.SET, key=KEY, value=b"v", extras=bytes(8), vbucket=VBUCKET)
+            answer = yield client.ask(
+                Opcode.SEQNO_PERSISTENCE, extras=(1).to_bytes(8, "big"), vbucket=VBUCKET
+            )
+            expected = Status.SUCCESS if place else Status.NOT_SUPPORTED
+            self.assertEqual(answer.specific, expected)
+            observed = VBUCKET.to_bytes(2, "big") + len(KEY).to_bytes(2, "big") + KEY
+            answer = yield client.ask(Opcode.OBSERVE, value=observed)
+            state = ObserveState.PERSISTED if place else ObserveState.FOUND
+            self.assertEqual(answer.value[len(observed)], state)
+            yield node.stop()
 
     @inlineCallbacks
     def test_can_be_started_again(self) -> Steps:
