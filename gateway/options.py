@@ -80,6 +80,12 @@ def _seconds(value: str) -> float:
     return float(value)
 
 
+def _seconds_or_none(value: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        raise Wrong(f"{value!r} is not a number of seconds, 0 or more")
+    return float(value)
+
+
 def _auth(value: str) -> str:
     if value not in ("passthrough", "none"):
         raise Wrong(f"{value!r} is neither passthrough nor none")
@@ -199,6 +205,12 @@ SETTINGS = [
     Setting(
         "quoted-etags", None, False, "Send ETag in quotes (RFC 9110), for caches and compressing proxies."
     ),
+    Setting(
+        "shutdown-delay",
+        _seconds_or_none,
+        0.0,
+        "At the end, requests are served for so long while /ready is 503, in seconds.",
+    ),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting(
         "trusted-proxies",
@@ -289,6 +301,7 @@ class Settings:
     verify_seconds: float
     quoted_etags: bool
     """Whether ``ETag`` goes out in quotes."""
+    shutdown_delay: float
     access_log: bool
     trusted_proxies: list[str]
     without_plugin: list[str]

@@ -24,6 +24,7 @@ from couchnode.service import end_process
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
+from gateway.leaving import Leaving
 from gateway.options import Options, Settings, user_data_folder
 from gateway.serving import Serving, forget_what_stays, log_first_steps, plugins_for, url_of
 from gateway.workers.handover import read_settings, settings_for_worker
@@ -41,8 +42,11 @@ def makeService(options: Options) -> IService:
     assert settings is not None
     limit = raise_limit()
     hangup = HangUp(global_reactor)
+    leaving = Leaving(global_reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
-        service = GatewayService(settings, plugins_for(settings), on_failure=end_process, hangup=hangup)
+        service = GatewayService(
+            settings, plugins_for(settings), on_failure=end_process, hangup=hangup, leaving=leaving
+        )
         service.started.addCallback(lambda _: forget_what_stays())
         _warn_of_shortage(settings, limit)
         return service
@@ -54,6 +58,7 @@ def makeService(options: Options) -> IService:
         Embedded(settings) if settings.cluster is None else None,
         on_failure=end_process,
         hangup=hangup,
+        leaving=leaving,
         reread=lambda running: reread(options.given(), os.environ, running),
     )
 
@@ -138,6 +143,7 @@ class GatewayService(Serving):
     :param plugins: attached in this order.
     :param on_failure: called when the embedded node does not start.
     :param hangup: watched for SIGHUP while the service runs.
+    :param leaving: waited for before the stop; ``None`` for one that no signal ends.
     """
 
     log = Logger()
@@ -149,12 +155,14 @@ class GatewayService(Serving):
         reactor: Any = global_reactor,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
+        leaving: Leaving | None = None,
     ) -> None:
         settings = with_account(settings)
         super().__init__(settings, plugins, reactor)
         self.setName("couchgateway")
         self._on_failure = on_failure
         self._hangup = hangup
+        self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
         self._embedded = Embedded(settings) if settings.cluster is None else None
         self.urls: list[str] = []
         """Where it listens, once it does."""
@@ -200,6 +208,9 @@ class GatewayService(Serving):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop listening, let the requests under way finish, then flush the embedded node."""
+        if self._leaving.seconds:
+            self.leave()
+            yield self._leaving.wait()
         if self._hangup is not None:
             self._hangup.stop()
         yield super().stopService()

@@ -162,6 +162,11 @@ class Serving(Service):
         """Serve this cluster from now on."""
         self._cluster = connection_string
 
+    def leave(self) -> None:
+        """Tell load balancers, by ``/ready`` and by closing connections, that this will stop; serve on."""
+        self._stopping = True
+        self.factory.leave()
+
     @inlineCallbacks
     def stop_listening(self) -> Any:
         """Take no new connections; fires when all sockets that listened are closed."""

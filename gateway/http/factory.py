@@ -102,7 +102,7 @@ class ChannelFactory(ServerFactory):
     def lost(self, channel: HTTPChannel) -> None:
         """A connection is closed."""
         self.channels.discard(channel)
-        if self.stopping and not self.channels:
+        if self._waiting and not self.channels:
             self._all_closed()
 
     def head(self, status: int) -> bytes:
@@ -154,6 +154,13 @@ class ChannelFactory(ServerFactory):
             channel.expire()
 
     # -- the end
+
+    def leave(self) -> None:
+        """Accept and serve on, but let every answer close its connection, so that clients find others.
+
+        :meth:`stop` or :meth:`drain` follows.
+        """
+        self.stopping = True
 
     def stop(self) -> Deferred[None]:
         """Take no new requests, and let those under way finish.

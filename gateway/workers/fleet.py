@@ -58,6 +58,7 @@ class Fleet:
         self._room: Deferred[None] | None = None
         self._was_ready: set[int] = set()
         self._stopping = False
+        self._is_leaving = False
         self.totals = Totals(clock, self._alive)
         self.restarts = 0
         self.started: Deferred[None] = Deferred()
@@ -99,6 +100,8 @@ class Fleet:
     def _begin(self, place: Place, settings: Settings) -> IWorker:
         worker = self._spawn(place.number, settings)
         self._alive.add(worker)
+        if self._is_leaving:
+            worker.send("leave")
         worker.ended.addCallback(self._ended, place, worker)
         return worker
 
@@ -199,7 +202,7 @@ class Fleet:
                 self.log.info("SIGHUP: {waiting}", waiting=self.waiting_for())
                 self._room = Deferred()
                 yield self._room
-            if self._stopping:
+            if self._stopping or self._is_leaving:
                 return False
             place.forget_timer()
             try:
@@ -232,6 +235,12 @@ class Fleet:
         return True
 
     # -- the end
+
+    def leave(self) -> None:
+        """Have all workers tell that they will stop, and serve on; those that are started later, too."""
+        self._is_leaving = True
+        for worker in self:
+            worker.send("leave")
 
     def stop(self, grace_seconds: float) -> tuple[Deferred[Any], Deferred[Any]]:
         """Stop all workers; those that do not stop in time are killed.

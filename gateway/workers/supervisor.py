@@ -16,6 +16,7 @@ from twisted.python.usage import UsageError
 
 from gateway.figures import Figures
 from gateway.hangup import HangUp
+from gateway.leaving import Leaving
 from gateway.listening import listen_on
 from gateway.options import Settings
 from gateway.processes import add_process
@@ -44,6 +45,7 @@ class Supervisor(Service):
     :param node: the embedded node, if there is one.
     :param on_failure: called when the service cannot start.
     :param hangup: watched for SIGHUP, which replaces the workers.
+    :param leaving: waited for before the stop; ``None`` for one that no signal ends.
     :param reread: settings in force -> settings for new workers; raises UsageError if they are wrong.
     """
 
@@ -56,6 +58,7 @@ class Supervisor(Service):
         reactor: Any = global_reactor,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
+        leaving: Leaving | None = None,
         reread: Callable[[Settings], Settings] | None = None,
     ) -> None:
         self.setName("couchgateway")
@@ -64,6 +67,7 @@ class Supervisor(Service):
         self._reactor = reactor
         self._on_failure = on_failure
         self._hangup = hangup
+        self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
         self._reread = reread or (lambda running: running)
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
@@ -146,6 +150,9 @@ class Supervisor(Service):
     def stopService(self) -> Any:
         """Take no new requests, let those under way finish, then flush the embedded node."""
         super().stopService()
+        if self._leaving.seconds and self.started.called:
+            self.fleet.leave()
+            yield self._leaving.wait()
         if self._hangup is not None:
             self._hangup.stop()
         closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
@@ -202,6 +209,8 @@ class Supervisor(Service):
 
         While that goes on, it is done once more afterwards, however often it is asked for.
         """
+        if not self.running:
+            return
         self._roll_is_wanted = True
         if self.fleet.must_wait:
             self.log.info("SIGHUP: the workers are replaced afterwards; {why}", why=self.fleet.waiting_for())

@@ -159,6 +159,10 @@ class Worker(Protocol):
         if self._serving is not None:
             self._drain(self._serving).addErrback(self._broken)
 
+    def _on_leave(self, told: dict[str, Any]) -> None:
+        if self._serving is not None:
+            self._serving.leave()
+
     def _on_stop(self, told: dict[str, Any]) -> None:
         self.quit()
 

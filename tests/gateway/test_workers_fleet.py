@@ -287,6 +287,20 @@ class RollTests(FleetTestCase):
         self.assertEqual(first.sent, ["drain", "KILL"])
 
 
+class LeaveTests(FleetTestCase):
+    """The phase before the stop."""
+
+    def test_leave(self) -> None:
+        """Every worker is told, also one that takes the place of another meanwhile; none is replaced."""
+        first, second = self.up()
+        self.fleet.leave()
+        self.assertEqual((first.sent, second.sent), (["leave"], ["leave"]))
+        second.ends()
+        self.clock.advance(1)
+        self.assertEqual(self.new().sent, ["leave"])
+        self.assertFalse(self.successResultOf(self.fleet.roll(SETTINGS)))
+
+
 class StopTests(FleetTestCase):
     """The end."""
 

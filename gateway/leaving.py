@@ -1,0 +1,59 @@
+"""The phase before the stop, in which load balancers find out that this gateway is leaving."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+__all__ = ["Leaving"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Leaving:
+    """Waits between the signal to stop and the stop.
+
+    :param seconds: for so long; 0: not at all.
+    :param watch_signals: whether another SIGTERM or SIGINT ends the wait; to be true in a program whose
+        signals are the reactor's.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, seconds: float, *, watch_signals: bool = False) -> None:
+        self.seconds = seconds
+        self._reactor = reactor
+        self._watch_signals = watch_signals
+        self._over: Deferred[None] | None = None
+        self._timer: Any = None
+
+    def wait(self) -> Deferred[None]:
+        """Begin; fires when the time is over, or :meth:`end` was called."""
+        over: Deferred[None] = Deferred()
+        self._over = over
+        self._timer = self._reactor.callLater(self.seconds, self.end)
+        self.log.info(
+            "stopping in {seconds:g} s: /ready is 503, requests are still served", seconds=self.seconds
+        )
+        if self._watch_signals and threading.current_thread() is threading.main_thread():
+            # The reactor's own handlers would try to stop it again, which is an error. These stay to the end.
+            for number in _SIGNALS:
+                signal.signal(number, self._signalled)
+        return over
+
+    def end(self) -> None:
+        """Wait no longer."""
+        over, self._over = self._over, None
+        if over is not None:
+            if self._timer.active():
+                self._timer.cancel()
+                self.log.info("stopping at once")
+            over.callback(None)
+
+    def _signalled(self, number: int, frame: object) -> None:
+        # Between any two instructions: the rest waits for the reactor's turn.
+        self._reactor.callFromThread(self.end)
