@@ -37,8 +37,9 @@ class CouchbaseError(Exception):
     ``operation``
         name of the operation that failed (``"get"``, ``"set"`` ...), ``None`` outside of one.
     ``ambiguous``
-        true if a mutation was sent and nobody knows whether the server carried it out. Repeat
-        such an operation only if doing it twice does no harm.
+        true if a mutation was sent and nobody knows whether the server carried it out, or it was
+        carried out and copies of it were waited for in vain. Repeat such an operation only if doing
+        it twice does no harm.
     ``context``
         the server's own words about the failure, if it sent any.
     """
@@ -359,7 +360,7 @@ OPTIONS_CONFLICT = 0x3A
 RESULT_CODES: dict[int, ResultCode] = {
     0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
     0x01: ResultCode("AUTH_CONTINUE", None, 32 + 4 + 256, "The server expects another authentication step"),
-    0x02: ResultCode("AUTH_ERROR", AuthError, 4 + 1, "Authentication failed: wrong user name or password"),
+    0x02: ResultCode("AUTH_ERROR", AuthError, 4 + 1, "Wrong user name or password, or access denied"),
     0x03: ResultCode("DELTA_BADVAL", DeltaBadvalError, 1 + 16 + 256, "The document is not a counter"),
     0x04: ResultCode("E2BIG", TooBigError, 1 + 16 + 256, "The document is too large"),
     0x05: ResultCode("EBUSY", BusyError, 8, "The server is busy"),

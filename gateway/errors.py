@@ -95,7 +95,12 @@ PROBLEMS = _problems(
         ("InvalidDesignDocument", 400, Retry.NEVER, "The design document cannot be used."),
         ("ViewFailed", 500, Retry.NEVER, "The view cannot be computed."),
         # durability
-        ("DurabilityImpossible", 400, Retry.NEVER, "The bucket does not have that many copies."),
+        (
+            "DurabilityImpossible",
+            400,
+            Retry.NEVER,
+            "The bucket lacks the copies, or the disk, that are asked for.",
+        ),
         ("DurabilityAmbiguous", 408, Retry.AMBIGUOUS, "Durability was not reached in time."),
         ("DurableWriteInProgress", 409, Retry.SAFE, "Another durable write of the document is under way."),
         # the cluster, the gateway
@@ -295,9 +300,18 @@ def _of_http(error: sdk.HTTPError, operation: str) -> tuple[Problem, str]:
 
 @lru_cache(maxsize=1024)
 def _problem_of(
-    kind: type[BaseException], operation: str, status: int | None, rc: int, cas_given: bool, durable: bool
+    kind: type[BaseException],
+    operation: str,
+    status: int | None,
+    rc: int,
+    cas_given: bool,
+    durable: bool,
+    ambiguous: bool = False,
 ) -> Problem:
     if durable and issubclass(kind, sdk.TimeoutError):
+        return PROBLEMS["DurabilityAmbiguous"]
+    if ambiguous and status is None and issubclass(kind, sdk.KeyExistsError):
+        # Done, and then overtaken while copies were waited for.
         return PROBLEMS["DurabilityAmbiguous"]
     for rule in _RULES:
         if (
@@ -376,9 +390,13 @@ def describe(
         problem, message = _of_http(error, operation)
         return Fault(problem, message, error.rc, "HTTPError", problem.retry, False)
     if isinstance(error, sdk.CouchbaseError):
-        problem = _problem_of(_kind(error), operation, error.status, error.rc, cas_given, durable)
+        problem = _problem_of(
+            _kind(error), operation, error.status, error.rc, cas_given, durable, error.ambiguous
+        )
         in_doubt = error.ambiguous or operation in _DESIGN_WRITES
-        retry = Retry.AMBIGUOUS if in_doubt and problem.retry is Retry.SAFE else problem.retry
+        retry = problem.retry
+        if in_doubt and (error.ambiguous or retry is Retry.SAFE):
+            retry = Retry.AMBIGUOUS
         # The exception's own words may quote the document; the table's never do.
         message = problem.text
         if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
@@ -387,6 +405,11 @@ def describe(
             message = error.message  # tells what the server lacks
         elif operation in _DESIGN_WRITES and isinstance(error, sdk.TimeoutError) and error.message:
             message = error.message  # tells whether the change was made
+        elif problem.code == "DurabilityAmbiguous" and isinstance(error, sdk.KeyExistsError):
+            done = "removed" if operation == "delete" else "stored"
+            message = f"The document was {done}, then overtaken by another write while waiting for copies."
+        elif problem.code == "DurabilityImpossible" and error.context:
+            message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
         elif problem.code == "ServerError":
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)

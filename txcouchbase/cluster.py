@@ -538,10 +538,13 @@ class ClusterClient(Parking):
         asked: list[Deferred[Frame | None] | None] = []
         for server, opcode, fields in step.questions:
             link = self._servers[server] if server < len(self._servers) else None
-            if link is None or link.protocol is None:
+            if link is None or (link.protocol is None and not step.connect):
                 asked.append(None)
             else:
-                answer = link.protocol.ask_once(opcode, **fields)
+                if link.protocol is not None:
+                    answer = link.protocol.ask_once(opcode, **fields)
+                else:
+                    answer = link.up().addCallback(_ask_once, opcode, fields)
                 answer.addTimeout(self.host_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
                 asked.append(answer)
         frames: list[Frame | None] = []
@@ -584,6 +587,10 @@ class ClusterClient(Parking):
         self._parked.clear()
         for call in waiting:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
+
+
+def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any]) -> Any:
+    return None if protocol is None else protocol.ask_once(opcode, **fields)
 
 
 def _connect_error(failure: BaseException, host: str, port: int) -> BaseException:

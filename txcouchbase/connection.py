@@ -429,12 +429,13 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             seen = yield client.run(plan)
             outcome: dict[Any, Any] = {}
             for key, encoded in keys:
-                result = ValueResult(0, 0, seen[encoded])
+                copies = seen[encoded]
+                result = ValueResult(0, 0, copies.seen)
                 result._key = key
                 outcome[key] = result
-                if not seen[encoded]:
+                if copies.missing or not copies.seen:
                     request = Call(operations.OBSERVE, key, encoded)
-                    outcome[key] = operations.client_error(request, rc.NETWORK_ERROR, "no node answered")
+                    outcome[key] = durability.observe_error(request, copies, rc.NETWORK_ERROR)
             return outcome
 
         return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.python.failure import Failure
+
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import durability, operations
 from txcouchbase.calls import Call
@@ -74,7 +76,7 @@ class Endurance:
             after_mutation=True,
         )
         self._client.run(plan).addCallbacks(
-            self._endured, lambda failure: call.fail(failure.value), callbackArgs=(call, result)
+            self._endured, self._failed, callbackArgs=(call, result), errbackArgs=(call, result)
         )
         return True
 
@@ -82,6 +84,12 @@ class Endurance:
         code = outcome[call.key_bytes]
         call.following = None
         if code:
-            call.fail(durability.endure_error(call.key, code, self._requirement, call.operation.name, result))
+            failed = durability.unsafe_result(call, code, result)
+            name = call.operation.name
+            call.fail(durability.endure_error(call.key, code, self._requirement, name, failed))
         else:
             call.succeed(result)
+
+    @staticmethod
+    def _failed(failure: Failure, call: Call, result: Any) -> None:
+        call.fail(durability.unwatched_error(call, failure.value, result))

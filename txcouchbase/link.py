@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from couchbase import exceptions as rc
@@ -98,6 +98,7 @@ class Link:
         self._changed = changed
         self._random = random
         self._paused = False
+        self._waiters: list[Deferred[NodeProtocol | None]] = []
         self._retry: Any = None
         self._attempt: Deferred[Any] | None = None
 
@@ -127,6 +128,26 @@ class Link:
         call.vbucket = vbucket
         self.backlog.add(call, f"node {self.name} cannot take them")
 
+    def up(self) -> Deferred[NodeProtocol | None]:
+        """Connect, now if need be; fires with the connection, or with ``None`` when that attempt failed.
+
+        Cancelling it leaves the attempt alone.
+        """
+        if self.protocol is not None:
+            return succeed(self.protocol)
+        waiter: Deferred[NodeProtocol | None] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.start()
+        return waiter
+
+    def _tell_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(self.protocol)
+
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
         if not self.closed and self._attempt is None and self.protocol is None and self._retry is None:
@@ -148,6 +169,7 @@ class Link:
                     call.fail(refusal(call, error))
             _log.info("node {node}: {error}", node=self.name, error=error)
             self._try_later()
+            self._tell_waiters()
             self._changed(self)
         else:
             self._attempt = None
@@ -167,6 +189,7 @@ class Link:
         protocol.lost.addCallback(self._lost, protocol)
         self._drain()
         self._changed(self)
+        self._tell_waiters()
 
     def set_writable(self, writable: bool) -> None:
         """Hold operations back while the node does not read, and let them go afterwards."""
@@ -202,6 +225,7 @@ class Link:
     def close(self) -> list[Call]:
         """Drop the connection; returns the operations that waited."""
         self.closed = True
+        self._tell_waiters()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

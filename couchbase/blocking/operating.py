@@ -207,13 +207,16 @@ class Operating(Commands):
             check_removed=calls[0].operation.opcode == Opcode.DELETE,
             after_mutation=True,
         )
-        codes = self._cluster.run_plan(plan, monotonic() + timeout)
+        try:
+            codes = self._cluster.run_plan(plan, monotonic() + timeout)
+        except CouchbaseError as error:
+            for call in stored:
+                call.error = durability.unwatched_error(call, error, call.result)
+            return
         for call in stored:
             code = codes[call.key_bytes]
             if code:
-                kept = call.result
-                result = failed_result(call, code)
-                result._cas = kept._cas
+                result = durability.unsafe_result(call, code, call.result)
                 name = call.operation.name
                 call.error = durability.endure_error(call.key, code, requirement, name, result)
 
@@ -261,11 +264,12 @@ class Operating(Commands):
             calls = []
             for key, encoded in keys:
                 call = Call(operations.OBSERVE, key, encoded)
-                if seen[encoded]:
-                    call.result = ValueResult(0, 0, seen[encoded])
+                copies = seen[encoded]
+                if copies.seen and not copies.missing:
+                    call.result = ValueResult(0, 0, copies.seen)
                     call.result._key = key
                 else:
-                    call.error = client_error(call, rc.ETIMEDOUT, "no node answered")
+                    call.error = durability.observe_error(call, copies, rc.ETIMEDOUT)
                 calls.append(call)
             return outcome(calls[0]) if single else gather(calls, self._results_type)
 

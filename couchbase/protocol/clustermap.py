@@ -49,9 +49,12 @@ class ClusterMap:
     :param nodes: the first ``data_nodes`` of them serve the bucket, in the order that ``rows``
         index; others only run other services.
     :param rows: a row a vbucket: index of the active node, then of each replica; -1 for none.
+    :param persistent: whether the bucket is kept on disk; true if nobody says otherwise.
     """
 
-    __slots__ = ("data_nodes", "epoch", "forward", "name", "nodes", "replicas", "rev", "rows", "uuid")
+    __slots__ = (
+        "data_nodes", "epoch", "forward", "name", "nodes", "persistent", "replicas", "rev", "rows", "uuid",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class ClusterMap:
         epoch: int = 0,
         rev: int | None = None,
         forward: Sequence[Sequence[int]] = (),
+        persistent: bool = True,
     ) -> None:
         self.nodes = tuple(nodes)
         self.rows = tuple(tuple(row) for row in rows)
@@ -75,6 +79,7 @@ class ClusterMap:
         self.epoch = epoch
         self.rev = rev
         self.forward = tuple(tuple(row) for row in forward)
+        self.persistent = persistent
 
     @property
     def usable_replicas(self) -> int:
@@ -163,6 +168,7 @@ def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str)
         "uuid": config.get("uuid"),
         "epoch": int(config.get("revEpoch", 0)),
         "rev": None if rev is None else int(rev),
+        "persistent": _is_persistent(config),
     }
     if server_map is None:
         return ClusterMap(nodes=nodes, data_nodes=0, **common)
@@ -191,6 +197,20 @@ def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str)
         forward=server_map.get("vBucketMapForward", ()),
         **common,
     )
+
+
+# What only buckets with a disk have: views (couchstore), history (magma), range scans (both, from 7.6 on).
+_OF_DISKS = frozenset({"couchapi", "nonDedupedHistory", "rangeScan"})
+
+
+def _is_persistent(config: dict[str, Any]) -> bool:
+    kind = config.get("bucketType")
+    if kind is not None:
+        return kind != "ephemeral"
+    capabilities = config.get("bucketCapabilities")
+    # A list that names none of them is that of an ephemeral bucket; servers before 5.0, which have none of
+    # those, tell little or nothing.
+    return not capabilities or "xattr" not in capabilities or not _OF_DISKS.isdisjoint(capabilities)
 
 
 def _nodes(config: dict[str, Any], host: str, network: str, bootstrap_host: str) -> list[NodeAddress]:

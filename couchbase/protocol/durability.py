@@ -15,8 +15,9 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.operations import Request, client_error, failed_result, status_name
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.result import ObserveInfo
+from couchbase.result import ObserveInfo, ValueResult
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 MUTATION_INTERVAL_SECONDS = 0.1
@@ -59,8 +60,12 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
 
     :param persist_to: nodes; negative means all of them.
     :param replicate_to: replicas; negative means all of them.
-    :raises ArgumentError: (rc 0x21) more than the cluster has.
+    :raises ArgumentError: (rc 0x21) more than the cluster has, or a disk where the bucket has none.
     """
+    if persist_to and not cluster.persistent:
+        raise _impossible(
+            f"persist_to={persist_to}, but bucket {cluster.name!r} is ephemeral: it has no disk"
+        )
     replicas = cluster.usable_replicas
     persist_to = replicas + 1 if persist_to < 0 else persist_to
     replicate_to = replicas if replicate_to < 0 else replicate_to
@@ -69,15 +74,16 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
         ("replicate_to", replicate_to, replicas),
     ):
         if wanted > most:
-            code = rc.DURABILITY_ETOOMANY
-            raise CouchbaseError.rc_to_exctype(code)(
-                {
-                    "rc": code,
-                    "message": f"{name}={wanted}, but the cluster allows at most {most} "
-                    f"({cluster.data_nodes} nodes, {cluster.replicas} replicas)",
-                }
+            raise _impossible(
+                f"{name}={wanted}, but the cluster allows at most {most} "
+                f"({cluster.data_nodes} nodes, {cluster.replicas} replicas)"
             )
     return Requirement(persist_to, replicate_to)
+
+
+def _impossible(message: str) -> CouchbaseError:
+    code = rc.DURABILITY_ETOOMANY
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
 
 
 def observe_value(entries: Sequence[tuple[int, bytes]]) -> bytes:
@@ -113,9 +119,8 @@ def observe_questions(
     for key in keys:
         vbucket = cluster.vbucket(key)
         row = cluster.rows[vbucket]
-        for server in dict.fromkeys(row[:1] if active_only else row):
-            if server >= 0:
-                by_node.setdefault(server, []).append((vbucket, key))
+        for server in _holders(row, active_only):
+            by_node.setdefault(server, []).append((vbucket, key))
     questions = []
     for server, entries in by_node.items():
         for start in range(0, len(entries), MAX_KEYS_PER_OBSERVE):
@@ -124,22 +129,73 @@ def observe_questions(
     return questions
 
 
+class Copies(NamedTuple):
+    """What the nodes said about one key."""
+
+    seen: list[ObserveInfo]
+    """One entry for each copy whose node answered."""
+    missing: list[str]
+    """``host:port`` of each node that holds a copy and could not be asked, or did not answer."""
+
+
+OBSERVE_ROUNDS = 5
+"""How often nodes are asked that answer that they cannot tell just now."""
+OBSERVE_PAUSE_SECONDS = 0.05
+
+
 def observe_plan(
     current_map: Callable[[], ClusterMap], keys: Sequence[bytes], master_only: bool
-) -> Generator[Any, Any, dict[bytes, list[ObserveInfo]]]:
-    """Plan that asks once what the nodes hold; returns the answers by key.
+) -> Generator[Any, Any, dict[bytes, Copies]]:
+    """Plan that asks what the nodes hold; returns the answers by key.
 
-    A node that does not answer, or does not hold the vbucket, leaves no entry.
+    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user may not.
     """
-    cluster = current_map()
-    views = yield from _poll(cluster, keys, master_only)
-    return {
-        key: [
-            ObserveInfo(seen.state, server == cluster.active(cluster.vbucket(key)), seen.cas)
-            for server, seen in views.get(key, {}).items()
-        ]
-        for key in keys
-    }
+    for attempt in range(OBSERVE_ROUNDS):
+        cluster = current_map()
+        round_ = yield from _poll(cluster, keys, master_only, connect=True)
+        if not round_.refused or attempt == OBSERVE_ROUNDS - 1:
+            break
+        # A vbucket on its way, or a busy node.
+        yield Pause(OBSERVE_PAUSE_SECONDS)
+    found = {}
+    for key in keys:
+        vbucket = cluster.vbucket(key)
+        active, view = cluster.active(vbucket), round_.views.get(key, {})
+        asked = _holders(cluster.rows[vbucket], master_only)
+        found[key] = Copies(
+            [
+                ObserveInfo(view[server].state, server == active, view[server].cas)
+                for server in asked
+                if server in view
+            ],
+            [_name_of(cluster, server) for server in asked if server not in view],
+        )
+    return found
+
+
+def observe_error(request: Request, copies: Copies, code: int) -> CouchbaseError:
+    """Return the error for a key some of whose copies could not be asked.
+
+    Its ``result`` has those that could.
+    """
+    result = ValueResult(code, 0, copies.seen)
+    result._key = request.key
+    nodes = ", ".join(copies.missing) or "the active node is not known"
+    total = len(copies.seen) + len(copies.missing)
+    error = client_error(
+        request, code, f"{len(copies.missing)} of {total} copies could not be asked: {nodes}"
+    )
+    error.result = result
+    return error
+
+
+def _name_of(cluster: ClusterMap, server: int) -> str:
+    node = cluster.nodes[server]
+    return f"{node.host}:{node.kv or node.kv_tls}"
+
+
+def _holders(row: Sequence[int], active_only: bool) -> list[int]:
+    return [server for server in dict.fromkeys(row[:1] if active_only else row) if server >= 0]
 
 
 def endure_plan(
@@ -172,7 +228,7 @@ def endure_plan(
     outcome: dict[bytes, int] = {}
     while True:
         cluster = current_map()
-        views = yield from _poll(cluster, list(waiting), requirement.active_only)
+        views = (yield from _poll(cluster, list(waiting), requirement.active_only)).views
         for key, cas in list(waiting.items()):
             active = cluster.active(cluster.vbucket(key))
             verdict = _judge(views.get(key, {}), active, cas, requirement, check_removed, after_mutation)
@@ -186,18 +242,53 @@ def endure_plan(
         yield Pause(min(interval, remaining))
 
 
+class _Round(NamedTuple):
+    """What one round of questions brought."""
+
+    views: dict[bytes, dict[int, Observation]]
+    """Key -> server index -> what it said."""
+    refused: bool
+    """Whether a node answered that it cannot tell."""
+
+
+_UNKNOWN = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
+
+
 def _poll(
-    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool
-) -> Generator[Any, Any, dict[bytes, dict[int, Observation]]]:
-    """Ask one round; returns key -> server index -> what it said."""
+    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool, connect: bool = False
+) -> Generator[Any, Any, _Round]:
+    """Ask one round.
+
+    :raises CouchbaseError: a node answered what no further round can change.
+    """
     questions = observe_questions(cluster, keys, active_only)
-    answers: Sequence[Frame | None] = yield Ask(questions)
+    answers: Sequence[Frame | None] = yield Ask(questions, connect)
     views: dict[bytes, dict[int, Observation]] = {}
+    refused = False
     for (server, _, _), answer in zip(questions, answers):
-        if answer is not None and answer.specific == Status.SUCCESS:
+        if answer is None:
+            continue
+        status = answer.specific
+        if status == Status.SUCCESS:
             for seen in parse_observe(answer.value):
                 views.setdefault(seen.key, {})[server] = seen
-    return views
+            continue
+        if status in _UNKNOWN or status == Status.EACCESS:
+            raise _cannot_observe(_name_of(cluster, server), status)
+        refused = True
+    return _Round(views, refused)
+
+
+def _cannot_observe(name: str, status: int) -> CouchbaseError:
+    if status == Status.EACCESS:
+        code, why = rc.AUTH_ERROR, "the user may not read this bucket"
+    else:
+        code, why = rc.NOT_SUPPORTED, "the server does not know OBSERVE"
+    message = f"{name} cannot say which copies there are: {why} ({status_name(status)})"
+    details = {"rc": code, "message": message}
+    if code == rc.AUTH_ERROR:
+        details["status"] = int(status)
+    return CouchbaseError.rc_to_exctype(code)(details)
 
 
 def _judge(
@@ -244,18 +335,33 @@ def _judge(
     return rc.SUCCESS
 
 
+_REASONS = {
+    rc.ETIMEDOUT: "not on enough nodes in time",
+    rc.KEY_EEXISTS: "the active node has another version",
+    rc.KEY_ENOENT: "the active node does not have it",
+}
+_REASONS_AFTER = {
+    **_REASONS,
+    rc.ETIMEDOUT: "it was done, and is not on enough nodes in time",
+    rc.KEY_EEXISTS: "stored, then overtaken by another write while waiting for copies",
+}
+_REASONS_AFTER_DELETE = {
+    **_REASONS_AFTER,
+    rc.KEY_EEXISTS: "removed, then overtaken by another write while waiting for copies",
+}
+
+
 def endure_error(
     key: Any, code: int, requirement: Requirement, operation: str, result: Any
 ) -> CouchbaseError:
     """Return the exception for a key whose wait ended with ``code``.
 
-    After a mutation that was acknowledged only the copies are in doubt, so it is not ambiguous.
+    After a mutation it is ambiguous: the active node carried it out, and how far it got is not known.
     """
-    reasons = {
-        rc.ETIMEDOUT: "not on enough nodes in time",
-        rc.KEY_EEXISTS: "another version took its place while waiting",
-        rc.KEY_ENOENT: "the active node does not have it",
-    }
+    mutated = operation != "endure"
+    reasons = _REASONS
+    if mutated:
+        reasons = _REASONS_AFTER_DELETE if operation == "delete" else _REASONS_AFTER
     return CouchbaseError.rc_to_exctype(code)(
         {
             "rc": code,
@@ -264,8 +370,37 @@ def endure_error(
             "result": result,
             "message": f"durability (persist_to={requirement.persist_to}, "
             f"replicate_to={requirement.replicate_to}) not reached: {reasons[code]}",
+            "ambiguous": mutated,
         }
     )
+
+
+def unwatched_error(request: Request, error: BaseException, stored: Any) -> CouchbaseError:
+    """Return the exception for a mutation that was done, and whose copies could not be waited for.
+
+    :param error: why not.
+    :param stored: the result of the mutation.
+    """
+    code = error.rc if isinstance(error, CouchbaseError) else rc.ERROR
+    words = getattr(error, "message", None) or error
+    return CouchbaseError.rc_to_exctype(code)(
+        {
+            "rc": code,
+            "key": request.key,
+            "operation": request.operation.name,
+            "result": unsafe_result(request, code, stored),
+            "message": f"it was done, but its copies cannot be waited for: {words}",
+            "inner_cause": error,
+            "ambiguous": True,
+        }
+    )
+
+
+def unsafe_result(request: Request, code: int, stored: Any) -> Any:
+    """Return the failed result of a mutation that was done, with its CAS."""
+    result = failed_result(request, code)
+    result._cas = stored._cas
+    return result
 
 
 def _malformed() -> CouchbaseError:

@@ -537,12 +537,19 @@ def failed_result(request: Request, code: int) -> Result:
     return failed
 
 
+_EXPLAINED: dict[int, str] = {
+    Status.EACCESS: "the user may not do this; ",
+    Status.AUTH_STALE: "the user has changed since the connection was made; ",
+}
+
+
 def error_for(
     request: Request, status: int, context: str | None = None, result: Result | None = None
 ) -> CouchbaseError:
     """Return the exception for a status."""
     name = request.operation.name
     code = result_code(name, status)
+    why = _EXPLAINED.get(status, "")
     return CouchbaseError.rc_to_exctype(code)(
         {
             "rc": code,
@@ -550,7 +557,7 @@ def error_for(
             "status": int(status),
             "operation": name,
             "result": failed_result(request, code) if result is None else result,
-            "message": f"{name} failed: the server answered {status_name(status)}",
+            "message": f"{name} failed: {why}the server answered {status_name(status)}",
             "context": context,
             "ambiguous": status == Status.SYNC_WRITE_AMBIGUOUS,
         }

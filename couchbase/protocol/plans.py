@@ -31,6 +31,8 @@ class Ask(NamedTuple):
     """
 
     questions: Sequence[tuple[int, int, dict[str, Any]]]
+    connect: bool = False
+    """Whether to wait for a connection that is not up, within the time for an answer."""
 
 
 class Compute(NamedTuple):

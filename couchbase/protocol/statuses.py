@@ -122,7 +122,11 @@ def action_for(operation: str, status: int, xerror: bool) -> Action:
     if status == Status.NOT_MY_VBUCKET:
         return Action.REMAP
     if status in _RETRIED:
-        if status == Status.ETMPFAIL and not xerror and operation in _LOCK_OPERATIONS:
+        # To an unlock it says that the document is not locked (servers before 7.6), or not with that CAS:
+        # repeating cannot help.
+        if status == Status.ETMPFAIL and (
+            operation == "unlock" or (not xerror and operation in _LOCK_OPERATIONS)
+        ):
             return Action.SURFACE
         return Action.RETRY
     if status in _RECONNECTED:
