@@ -78,9 +78,8 @@ class Head:
         self.has_body = has_body
         self.length: int | None = 0
         """Bytes of the body; ``None`` if it is chunked."""
-        host = headers.get(b"host")
-        if host is not None and host not in _good_hosts:
-            _check_host(host)
+        if b"host" in headers and headers[b"host"] not in _good_hosts:
+            _check_host(headers[b"host"])
         connection = headers.get(b"connection")
         self.closes = connection is not None and _wants_close(connection)
         """Whether this is the last request of the connection."""
