@@ -16,6 +16,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.tcp import Port as TCPPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
@@ -30,7 +31,7 @@ from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
-from gateway.listening import listen_on
+from gateway.listening import BACKLOG, listen_on
 from gateway.options import Settings
 from gateway.pool import ConnectionPool
 from gateway.trusted import TrustedProxies
@@ -172,7 +173,17 @@ class Serving(Service):
         """Take no new connections; fires when all sockets that listened are closed."""
         ports, self._ports = self._ports, []
         for port in ports:
+            self._take_waiting(port)
             yield maybeDeferred(port.stopListening)
+
+    def _take_waiting(self, port: Any) -> None:
+        """Accept the connections that wait: closing the socket would reset them."""
+        if isinstance(port, TCPPort):
+            for _ in range(BACKLOG):
+                before = len(self.factory.channels)
+                port.doRead()
+                if len(self.factory.channels) == before:
+                    break
 
     @inlineCallbacks
     def stopService(self) -> Any:

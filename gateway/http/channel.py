@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
@@ -20,7 +20,7 @@ from zope.interface import implementer
 from gateway.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
 from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
-from gateway.http.polling import waiting_bytes
+from gateway.http.polling import socket_error, unread_bytes, waiting_bytes
 from gateway.http.request import HeaderTable
 from gateway.http.targets import BadTarget, split_target
 
@@ -28,10 +28,17 @@ if TYPE_CHECKING:
     from gateway.http.application import Application
     from gateway.http.factory import ChannelFactory
 
-__all__ = ["LINGER_SECONDS", "MAX_HEADER_COUNT", "HTTPChannel"]
+__all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "MAX_HEADER_COUNT", "HTTPChannel"]
 
-LINGER_SECONDS = 5.0
-"""For which the rest of a refused body is read."""
+# A connection whose client may still be sending is closed in stages (RFC 9112 9.6): if what arrives were
+# left unread, the kernel would reset the connection, and the client might never see the answer. nginx, too,
+# waits for so long.
+LINGER_SECONDS = 30.0
+"""For which the rest of a refused request is read and dropped, at most."""
+LINGER_IDLE_SECONDS = 5.0
+"""The same, while nothing arrives."""
+LINGER_BYTES = 2**26
+"""What is read so, at most, unless the request has announced more."""
 
 MAX_HEADER_COUNT = 500
 """Headers that a request may have, as in twisted.web."""
@@ -51,7 +58,7 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class HTTPChannel(Protocol):
     """One client's connection.
 
@@ -76,6 +83,10 @@ class HTTPChannel(Protocol):
     unsent_exchange: Exchange | None = None
     """Whose answer waits for the client to read on; it is over otherwise."""
     is_closing = False
+    is_at_end = False
+    """Whether the client has closed its half, and sends nothing more."""
+    linger_until: float | None = None
+    """When what still arrives is no longer waited for; ``None`` if nothing is dropped."""
 
     _exchange: Exchange | None = None
     _chunks: ChunkReader | None = None
@@ -84,6 +95,11 @@ class HTTPChannel(Protocol):
     _is_consuming = False
     _is_paused = False
     _is_tcp = False
+    _is_last = False
+    """Whether the client has said that it sends no other request."""
+    _asked_for_life = False
+    _discarded = 0
+    _discard_limit = 0
     # Of the body that is being read: bytes to come, ``None`` for a chunked one.
     _left: int | None = 0
     _reads_body = False
@@ -128,7 +144,7 @@ class HTTPChannel(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""
         if self.is_closing:
-            # TLS hands over what it has decrypted also after the connection was given up.
+            self._discard(len(data))
             return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
@@ -172,6 +188,8 @@ class HTTPChannel(Protocol):
             self._is_consuming = False
         if self._unread or self._is_paused or self.is_stalled:
             self._settle_reading()
+        if self.is_at_end:
+            self._settle_end()
 
     def _go_on(self) -> None:
         """Serve what was kept while a request was under way."""
@@ -181,6 +199,8 @@ class HTTPChannel(Protocol):
             self._consume(unread)
         elif self._is_paused:
             self._settle_reading()
+        elif self.is_at_end and not self._is_consuming:
+            self._settle_end()
 
     def _read_head(self, data: bytes) -> bytes:
         """Take a request's head, and begin to serve it if it is complete; returns what is behind it."""
@@ -250,8 +270,9 @@ class HTTPChannel(Protocol):
                     raise Malformed("HTTP/1.0 has no Transfer-Encoding")
             elif b"host" not in read.headers:
                 raise _no_host()
-        if read.closes:
+        if read.closes or not exchange.is_1_1:
             exchange.keep_alive = False
+            self._is_last = True
         self._exchange = exchange
         self.phase = HANDLING
         if not read.has_body:
@@ -349,8 +370,8 @@ class HTTPChannel(Protocol):
             self._settle_reading()
 
     def linger(self) -> None:
-        """The answer is out before the body is in: read on for a moment."""
-        self._enter(LINGER)
+        """The answer is out before the body is in: read on, so that the connection can be used again."""
+        self._linger()
         self.resume_body()
 
     def done(self, exchange: Exchange) -> None:
@@ -361,7 +382,7 @@ class HTTPChannel(Protocol):
         self.body_is_paused = False
         if not exchange.keep_alive or self.factory.stopping:
             self.close()
-        elif self._unread or self._is_paused:
+        elif self._unread or self._is_paused or self.is_at_end:
             self._go_on()
 
     def _enter(self, phase: int) -> None:
@@ -398,12 +419,51 @@ class HTTPChannel(Protocol):
             or len(self._unread) > _MAX_UNREAD
             or (self.is_stalled and not self._reads_body)
         )
-        if must_pause != self._is_paused and not self.is_closing:
+        if must_pause != self._is_paused and not self.is_closing and not self.is_at_end:
             self._is_paused = must_pause
             if must_pause:
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
+
+    # -- the client's half
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more; it may still read (RFC 9112 9.6)."""
+        self.is_at_end = True
+        if self.is_closing:
+            self.transport.loseConnection()
+        elif not self._is_consuming:
+            self._settle_end()
+
+    def _settle_end(self) -> None:
+        """Close when all that the client has sent is answered."""
+        exchange = self._exchange
+        if self.is_closing or self._unread:
+            return
+        if exchange is None:
+            self.close()
+        elif self._reads_body and self.phase != LINGER:
+            # The rest of the body will never come.
+            self._reads_body = False
+            self._exchange = None
+            exchange.lose(Failure(connectionDone.value))
+            self.close()
+        elif self._reads_body:
+            self.close()
+
+    def look_for_client(self) -> None:
+        """Find out whether a client that has closed its half is there at all.
+
+        That it is gone shows only when something is sent to it: a 100 (Continue), which every client of
+        HTTP/1.1 passes over. The kernel's answer is seen by the next call.
+        """
+        exchange = self._exchange
+        if socket_error(self.transport):
+            self.abort()
+        elif exchange is not None and exchange.is_1_1 and not exchange.has_begun and not self._asked_for_life:
+            self._asked_for_life = True
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- the end
 
@@ -413,7 +473,7 @@ class HTTPChannel(Protocol):
             return
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         broken, self._exchange = self._exchange, None
-        self._reads_body = False
+        self._reads_body = self._is_last = False
         line: tuple[str, bytes, bytes, HeaderTable] = ("?", b"", b"", {})
         if broken is not None:
             if not broken.has_begun:
@@ -432,13 +492,69 @@ class HTTPChannel(Protocol):
 
     def close(self) -> None:
         """Close once what was written is sent. An answer without its end is cut by it, which chunks make
-        visible."""
-        if not self.is_closing:
-            self.is_closing = True
-            self._enter(CLOSING)
-            # A registered producer would hold the connection open.
-            self.transport.unregisterProducer()
+        visible.
+
+        If the client may still be sending, only our half is closed, and what arrives is dropped until the
+        client closes its own.
+        """
+        if self.is_closing:
+            return
+        in_stages = self._reads_body or bool(self._unread) or not self._is_last
+        self._close(in_stages=in_stages and not self.is_at_end)
+
+    def _close(self, *, in_stages: bool) -> None:
+        self.is_closing = True
+        self._enter(CLOSING)
+        self._discard_limit = max(LINGER_BYTES, self._left or 0)
+        self._unread = self._head = b""
+        self._chunks = None
+        transport = self.transport
+        # A registered producer would hold the connection open.
+        transport.unregisterProducer()
+        if self._is_paused and not self.is_at_end:
+            # TLS, too, waits for what the client sends at the end.
+            self._is_paused = False
+            transport.resumeProducing()
+        if self._can_close_half and (in_stages or unread_bytes(transport)):
+            self.factory.lingers(self)
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    @property
+    def _can_close_half(self) -> bool:
+        # TLS does it by itself: it sends its own word for the end, and reads on until the client's.
+        return hasattr(type(self.transport), "loseWriteConnection")
+
+    def writeConnectionLost(self) -> None:
+        """All is sent, and our half is closed: drop what still arrives."""
+        if self.is_at_end:
             self.transport.loseConnection()
+        else:
+            self._linger()
+
+    def all_is_sent(self) -> None:
+        """What was written before the end has arrived."""
+        self._linger()
+
+    def _linger(self) -> None:
+        self._enter(LINGER)
+        assert self.since is not None
+        self.linger_until = self.since + LINGER_SECONDS
+
+    def _discard(self, size: int) -> None:
+        """Drop what arrives behind the last answer."""
+        if self.phase == LINGER:
+            self.since = None
+        self._discarded += size
+        if self._discarded > self._discard_limit:
+            self._stop_lingering()
+
+    def _stop_lingering(self) -> None:
+        if self._can_close_half:
+            self.transport.loseConnection()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection, so that the client sees that its answer is cut."""
@@ -448,19 +564,29 @@ class HTTPChannel(Protocol):
     def expire(self) -> None:
         """The time for this phase is over."""
         if self.is_closing:
-            self.abort()
+            if self.phase == LINGER:
+                self._stop_lingering()
+            else:
+                self.abort()
         elif self.phase in (HEADERS, BODY):
             if self.phase == HEADERS and not self._head:
-                self.close()
+                self.close_if_idle()
             else:
                 self._refuse(Refusal("RequestTimeout", resource=""))
+        elif self.phase == IDLE:
+            self.close_if_idle()
         else:
             self.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._exchange is None and not self._head and not self._unread
+
     def close_if_idle(self) -> None:
-        """Close the connection unless a request is under way."""
-        if self._exchange is None and not self._head and not self._unread:
-            self.close()
+        """Close the connection unless a request is under way, or has just arrived."""
+        if self.is_idle and not self.is_closing and not unread_bytes(self.transport):
+            self._close(in_stages=False)
 
 
 def _no_host() -> Malformed:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "status_line"]
 
-# A refused body up to this size is read to its end and the connection goes on; of a larger one as
-# much is read as a client that looks for answers while it sends may have sent by then.
+# A refused body up to this size is read to its end, and the connection goes on.
 DRAINED_BYTES = 2**18
-LINGER_BYTES = 2**21
+# Of a body whose end is not known, more is read if the answer has promised that the connection goes on.
+_DRAINED_UNKNOWN_BYTES = 2**21
 
 # Read ahead of a streamed body before its handler wants it.
 _READ_AHEAD = 2**16
@@ -207,7 +207,7 @@ class Exchange(CountedRequest):
         self.received_bytes += len(data)
         channel = self._channel
         if self._dropping:
-            if self.received_bytes > LINGER_BYTES and self._answered:
+            if self.received_bytes > _DRAINED_UNKNOWN_BYTES and self._answered:
                 channel.close()
         elif self._stream is not None:
             channel.body_progress()
@@ -241,17 +241,24 @@ class Exchange(CountedRequest):
         self._drop_body(too_large=False, refusal=Refusal("Overloaded", resource=""))
         return False
 
+    @property
+    def _leaves_much(self) -> bool:
+        """Whether so much of the body is still to come that the connection cannot be used again."""
+        if self._body_complete:
+            return False
+        if self._length is None:
+            return self._stream is None
+        if self._length - self.received_bytes > DRAINED_BYTES:
+            return True
+        # Nobody can tell whether a client that waits to be asked will send the body nevertheless: its next
+        # request must not be taken for that.
+        return not self.received_bytes and self._waits_to_be_asked
+
     def _drop_body(self, *, too_large: bool, refusal: Refusal | None = None) -> None:
         """Answer now; the body is not wanted."""
         self._dropping = True
         self._body = []
         self.body_too_large = too_large
-        if self._length is None or self._length - self.received_bytes > DRAINED_BYTES:
-            self.keep_alive = False
-        elif not self.received_bytes and self._waits_to_be_asked:
-            # Nobody can tell whether it will send the body nevertheless: its next request must not be taken
-            # for that.
-            self.keep_alive = False
         application = self._channel.factory.application
         if refusal is not None:
             application.refuse(self, refusal)
@@ -385,7 +392,7 @@ class Exchange(CountedRequest):
         body = response.body
         status = self._status = response.status
         head = [channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
-        if channel.factory.stopping:
+        if channel.factory.stopping or (isinstance(body, bytes) and self._leaves_much):
             self.keep_alive = False
         if status in _NO_BODY:
             # Neither header may be there (RFC 9110 8.6, RFC 9112 6.1), and nothing behind the head.
@@ -470,7 +477,7 @@ class Exchange(CountedRequest):
             self._channel.unsent_exchange = self
         else:
             self._over()
-        if self._body_complete:
+        if self._body_complete or not self.keep_alive:
             self._end()
         else:
             self._dropping = True

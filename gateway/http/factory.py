@@ -14,12 +14,28 @@ from zope.interface import implementer
 
 from gateway.expiry import http_date
 from gateway.http.application import Application
-from gateway.http.channel import BODY, CLOSING, HANDLING, HEADERS, IDLE, LINGER, LINGER_SECONDS, HTTPChannel
+from gateway.http.channel import (
+    BODY,
+    CLOSING,
+    HANDLING,
+    HEADERS,
+    IDLE,
+    LINGER,
+    LINGER_IDLE_SECONDS,
+    HTTPChannel,
+)
 from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
 from gateway.http.polling import Gate, unsent_bytes
 
-__all__ = ["ChannelFactory"]
+__all__ = ["QUIET_SECONDS", "ChannelFactory"]
+
+QUIET_SECONDS = 0.5
+"""For which a connection that was used lately may be quiet at the end, before it is taken for idle: a request
+may be on its way, and would be lost."""
+
+# One connection in so many may be lingering; beyond it the oldest is cut.
+_LINGERING_SHARE = 4
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -53,6 +69,7 @@ class ChannelFactory(ServerFactory):
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""
         """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
+        self._lingering: dict[HTTPChannel, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._refuses = False
         application.count_clients = self.channels.__len__
@@ -66,7 +83,7 @@ class ChannelFactory(ServerFactory):
             BODY: limits.body_seconds,
             # As long as it takes: its operations have time limits of their own.
             HANDLING: float("inf"),
-            LINGER: LINGER_SECONDS,
+            LINGER: LINGER_IDLE_SECONDS,
             CLOSING: limits.stall_seconds,
         }
 
@@ -102,8 +119,18 @@ class ChannelFactory(ServerFactory):
     def lost(self, channel: HTTPChannel) -> None:
         """A connection is closed."""
         self.channels.discard(channel)
+        self._lingering.pop(channel, None)
         if self._waiting and not self.channels:
             self._all_closed()
+
+    def lingers(self, channel: HTTPChannel) -> None:
+        """A connection waits for its client to close; so that refused requests cannot take all connections,
+        those that wait longest have to go when they are many."""
+        self._lingering[channel] = None
+        if len(self._lingering) > max(1, self.application.limits.max_clients // _LINGERING_SHARE):
+            oldest = next(iter(self._lingering))
+            del self._lingering[oldest]
+            oldest.abort()
 
     def head(self, status: int) -> bytes:
         """Return how every answer with this status begins, up to the value of ``X-Request-Id``."""
@@ -141,6 +168,10 @@ class ChannelFactory(ServerFactory):
                 # It reads slowly, but it reads.
                 channel.stalled_since = channel.since = now
             channel.unsent = unsent
+            if not unsent and channel.is_closing and channel.phase == CLOSING:
+                channel.all_is_sent()
+        if channel.is_at_end and not channel.is_closing:
+            channel.look_for_client()
         if channel.is_stalled and not channel.is_closing:
             if channel.stalled_since is None:
                 channel.stalled_since = now
@@ -151,6 +182,9 @@ class ChannelFactory(ServerFactory):
             channel.since = now
         elif now - channel.since >= self._seconds_of_phase[channel.phase] and not channel.body_is_paused:
             channel.since = now
+            channel.expire()
+            return
+        if channel.linger_until is not None and channel.phase == LINGER and now >= channel.linger_until:
             channel.expire()
 
     # -- the end
@@ -169,12 +203,25 @@ class ChannelFactory(ServerFactory):
         """
         self._refuses = True
         stopped = self._without_connections()
-        for channel in list(self.channels):
-            channel.close_if_idle()
+        self._close_idle(unused=True)
         if self.channels:
-            timer = self.clock.callLater(self.application.limits.grace_seconds, self._abort_all)
-            stopped.addCallback(lambda _: timer.cancel() if timer.active() else None)
+            timers = [
+                self.clock.callLater(QUIET_SECONDS, self._close_idle),
+                self.clock.callLater(self.application.limits.grace_seconds, self._abort_all),
+            ]
+            stopped.addCallback(lambda _: [timer.cancel() for timer in timers if timer.active()] and None)
         return stopped
+
+    def _close_idle(self, *, unused: bool = False) -> None:
+        """Close connections on which no request is under way.
+
+        :param unused: only those on which there was none for some time.
+        """
+        now = self.clock.seconds()
+        for channel in list(self.channels):
+            quiet_since = channel.since
+            if not unused or (quiet_since is not None and now - quiet_since >= QUIET_SECONDS):
+                channel.close_if_idle()
 
     def drain(self) -> Deferred[None]:
         """Let clients go elsewhere without losing a request; to be called when no new ones can come.

@@ -10,6 +10,7 @@ that watches descriptors, and does nothing where there is no epoll.
 from __future__ import annotations
 
 import select
+import socket
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Gate", "peer_below", "unsent_bytes", "waiting_bytes"]
+__all__ = ["Gate", "peer_below", "socket_error", "unread_bytes", "unsent_bytes", "waiting_bytes"]
 
 _IN: int = getattr(select, "EPOLLIN", 0)
 _OUT: int = getattr(select, "EPOLLOUT", 0)
@@ -80,6 +81,31 @@ def unsent_bytes(transport: Any) -> int:
             return waiting
         waiting += int.from_bytes(queued, sys.byteorder)
     return waiting
+
+
+def unread_bytes(transport: Any) -> int:
+    """Return what has arrived for a transport and was not read yet; 0 where nobody can tell."""
+    descriptor = _descriptor_below(transport)
+    if descriptor is None or fcntl is None:
+        return 0
+    try:
+        queued = fcntl.ioctl(descriptor.fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):
+        # It is closed.
+        return 0
+    return int.from_bytes(queued, sys.byteorder)
+
+
+def socket_error(transport: Any) -> int:
+    """Return the error that the kernel has noted for a transport's socket, as that the peer has reset the
+    connection; 0 if there is none, or nobody can tell."""
+    connection = getattr(_descriptor_below(transport), "socket", None)
+    if connection is None:
+        return 0
+    try:
+        return int(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    except OSError as error:
+        return error.errno or 0
 
 
 @implementer(IReadDescriptor)

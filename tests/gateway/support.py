@@ -151,6 +151,21 @@ class Transport(StringTransport):
         self.producer = None
 
 
+class HalfClosing(Transport):
+    """A transport with two halves, as that of TCP: after ``loseWriteConnection`` it still delivers."""
+
+    half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+        self.protocol.writeConnectionLost()
+
+    def end(self) -> None:
+        """The client closes its half."""
+        if self.protocol is not None:
+            self.protocol.readConnectionLost()
+
+
 class Reply:
     """One parsed answer."""
 
@@ -235,9 +250,9 @@ class Site:
         """Operations asked of the cluster."""
         return [call for one in self.connections for call in one.calls if call[0] != "connect"]
 
-    def client(self) -> Transport:
+    def client(self, transport: Transport | None = None) -> Transport:
         """Return a new connection of a client."""
-        transport = Transport()
+        transport = transport or Transport()
         channel = self.factory.buildProtocol(None)
         assert channel is not None
         transport.protocol = channel

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.http.factory import QUIET_SECONDS
 from gateway.limits import Limits
 from tests.gateway.support import Answer, Site, Transport, raw_request, read_reply
 
@@ -64,13 +65,14 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(self.site.factory.drain())
 
     def test_stop(self) -> None:
-        """Whoever has no time left stops: idle connections go at once, the others within the grace time."""
+        """Whoever has no time left stops: idle connections go, the others within the grace time."""
         idle = self.client()
         self.site.answers["get_with_expiry"] = lambda *_, **__: self.answer
         busy = self.site.client()
         self.site.send(busy, raw_request("GET", DOCUMENT))
         drained = self.site.factory.drain()
         stopped = self.site.factory.stop()
+        self.site.clock.advance(QUIET_SECONDS)
         self.assertEqual((idle.connected, busy.connected), (False, True))
         self.site.clock.advance(5)
         self.assertTrue(busy.aborted)
