@@ -18,7 +18,7 @@ from gateway.designs import Designs
 from gateway.documents import Documents
 from gateway.durability import DurabilityChecks
 from gateway.health import CheckReady, Health
-from gateway.http.application import Application, EndHook
+from gateway.http.application import Application, EndHook, Guard
 from gateway.http.request import Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
@@ -103,8 +103,11 @@ class Gateway(Application):
         plugins: Iterable[IGatewayPlugin] = (),
         end_hooks: Iterable[EndHook] = (),
         quoted_etags: bool = False,
+        guard: Guard | None = None,
     ) -> None:
-        super().__init__(Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks)
+        super().__init__(
+            Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
+        )
         self.pool = pool
         rendering = Rendering(quoted=quoted_etags)
         resources = [

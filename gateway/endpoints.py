@@ -32,8 +32,8 @@ def _tcp6(factory: Any, port: str, backlog: str = "50", interface: str = "::") -
 
 
 _SIGNATURES: dict[str, Callable[..., Any]] = {
-    "tcp": endpoints._parseTCP,  # type: ignore[attr-defined]
-    "ssl": endpoints._parseSSL,  # type: ignore[attr-defined]
+    "tcp": endpoints._parseTCP,
+    "ssl": endpoints._parseSSL,
     "tcp6": _tcp6,
 }
 
@@ -44,7 +44,7 @@ def place_of(description: str) -> Place:
     :param description: one that ``serverFromString`` takes.
     :raises ValueError: its port is no number.
     """
-    positional, named = endpoints._parse(description)  # type: ignore[attr-defined]
+    positional, named = endpoints._parse(description)
     while len(positional) > 1 and positional[0].lower() == "haproxy":
         positional = positional[1:]
     kind = positional[0].lower()

@@ -66,6 +66,13 @@ PROBLEMS = _problems(
         # the caller
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
+        ("ForbiddenHost", 403, Retry.NEVER, "Host is neither an address nor a name that --allow-host names."),
+        (
+            "ForbiddenOrigin",
+            403,
+            Retry.NEVER,
+            "A page of another origin sent this; --allow-host names hosts.",
+        ),
         ("NoReadAccess", 403, Retry.NEVER, "The user may not read this bucket, or it does not exist."),
         ("NoWriteAccess", 403, Retry.NEVER, "The user may not write to this bucket, or it does not exist."),
         # what is addressed

@@ -20,6 +20,7 @@ from twisted.python.usage import UsageError
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
 from gateway.credentials import has_controls
+from gateway.doors import origin_of
 from gateway.endpoints import is_local, place_of
 from gateway.limits import Limits
 from gateway.trusted import check_proxy
@@ -102,6 +103,20 @@ def _cluster(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", value):
+        raise Wrong(f"{value!r} is not a host name such as gateway.example (without scheme and port), or *")
+    return value
+
+
+def _cors_origin(value: str) -> str:
+    if value not in ("*", "none") and origin_of(value) is None:
+        raise Wrong(
+            f"{value!r} is not an origin such as https://app.example or http://localhost:3000, * or none"
+        )
+    return value
+
+
 def _bucket(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.%-]{1,100}", value):
         raise Wrong(f"{value!r} is not a bucket name: letters, digits, and _ . % -")
@@ -137,6 +152,12 @@ def _existing_file(value: str) -> str:
     return str(Path(value).absolute())
 
 
+def _shown_size(size: int) -> str:
+    """Return a size as an option takes it."""
+    unit = next(unit for unit in "GMK" if unit == "K" or size % _UNITS[unit] == 0)
+    return f"{size // _UNITS[unit]}{unit}" if size % _UNITS[unit] == 0 else str(size)
+
+
 class Setting(NamedTuple):
     """One option."""
 
@@ -152,6 +173,20 @@ class Setting(NamedTuple):
     def attribute(self) -> str:
         """Name in :class:`Settings`, and in the environment after the prefix (upper case)."""
         return self.name.replace("-", "_")
+
+    @property
+    def help(self) -> str:
+        """The text with the default, for ``--help``."""
+        default = self.default
+        if self.parse is None or default is None or default == [] or "default" in self.text:
+            return self.text
+        if isinstance(default, list):
+            shown = " ".join(default)
+        elif self.attribute in _SIZES:
+            shown = _shown_size(default)
+        else:
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+        return f"{self.text} [default: {shown}]"
 
 
 _LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": _count, "float": _seconds}
@@ -182,6 +217,20 @@ SETTINGS = [
     Setting("password-file", _existing_file, None, "File whose first line is the user's password."),
     Setting(
         "auth", _auth, None, "passthrough: callers' credentials go to the cluster; none: anyone may call."
+    ),
+    Setting(
+        "allow-host",
+        _host,
+        [],
+        "Host name that browsers may use with --auth none, beside localhost and IP addresses; * is any.",
+        repeatable=True,
+    ),
+    Setting(
+        "cors-origin",
+        _cors_origin,
+        [],
+        "Origin whose pages may use the gateway, such as https://app.example; * is any, none is no other.",
+        repeatable=True,
     ),
     Setting("bucket", _bucket, "default", "Created on the embedded node; asked for by /ready."),
     Setting(
@@ -239,7 +288,7 @@ class Options(UsageOptions):
     longdesc = "Documents of a Couchbase cluster, or of an embedded node, over HTTP."
     optFlags = [[setting.name, None, setting.text] for setting in SETTINGS if setting.parse is None]
     optParameters = [
-        [setting.name, None, None, setting.text]
+        [setting.name, None, None, setting.help]
         for setting in SETTINGS
         if setting.parse is not None and not setting.repeatable
     ]
@@ -248,19 +297,6 @@ class Options(UsageOptions):
         super().__init__()
         self.repeated: dict[str, list[str]] = {}
         self.settings: Settings | None = None
-
-    def opt_listen(self, value: str) -> None:
-        """Twisted endpoint to listen on; may be repeated. [default: tcp:8080:interface=127.0.0.1]"""
-        self.repeated.setdefault("listen", []).append(value)
-
-    def opt_without_plugin(self, value: str) -> None:
-        """Leave a plugin out; may be repeated."""
-        self.repeated.setdefault("without-plugin", []).append(value)
-
-    def opt_trusted_proxies(self, value: str) -> None:
-        """Address or network of proxies that tell the client's address; unix: those at Unix sockets. May be
-        repeated."""
-        self.repeated.setdefault("trusted-proxies", []).append(value)
 
     def postOptions(self) -> None:
         """Check everything, so that a mistake is told before anything starts."""
@@ -273,6 +309,20 @@ class Options(UsageOptions):
         return given
 
 
+def _adder(setting: Setting) -> Callable[[Options, str], None]:
+    def add(options: Options, value: str) -> None:
+        options.repeated.setdefault(setting.name, []).append(value)
+
+    add.__doc__ = f"{setting.help} May be repeated."
+    return add
+
+
+for _setting in SETTINGS:
+    if _setting.repeatable:
+        # What twisted.python.usage looks for.
+        setattr(Options, f"opt_{_setting.attribute}", _adder(_setting))
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a gateway is told, checked."""
@@ -282,6 +332,8 @@ class Settings:
     user: str | None
     password: str | None = field(repr=False)
     auth: str
+    allow_host: list[str]
+    cors_origin: list[str]
     bucket: str
     bucket_password: str | None = field(repr=False)
     """Of the embedded node's bucket; ``None``: a random one, unknown to everybody."""
@@ -443,6 +495,14 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
     if values["workers"] is not None and sys.platform == "win32":
         raise refuse("workers", "sockets are shared between processes on POSIX systems only")
     _check_auth(values, refuse)
+    if "none" in values["cors_origin"] and len(values["cors_origin"]) > 1:
+        raise refuse("cors-origin", "none excludes all others")
+    if values["auth"] == "none" and "*" in values["cors_origin"] and not values["insecure"]:
+        raise refuse(
+            "cors-origin",
+            "* with --auth none lets every web page that is open on this machine read and write; "
+            "name the origins, or say --insecure if that is meant",
+        )
     return Settings(limits=limits, **values)
 
 

@@ -27,6 +27,7 @@ from gateway.app import Gateway
 from gateway.connection import GatewayConnection
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
+from gateway.doors import Doors
 from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
@@ -131,6 +132,9 @@ class Serving(Service):
             if settings.access_log
             else [],
             quoted_etags=settings.quoted_etags,
+            guard=Doors(
+                is_open=settings.auth == "none", hosts=settings.allow_host, origins=settings.cors_origin
+            ),
         )
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import count
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
@@ -17,9 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import Fault, Refusal, describe
-from gateway.http.request import Request
-from gateway.http.response import RenderedResponse, Response, json_response
-from gateway.http.routing import Dispatcher
+from gateway.http.request import HeaderTable, Request
+from gateway.http.response import Headers, RenderedResponse, Response, json_response
+from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
 
@@ -27,7 +27,33 @@ if TYPE_CHECKING:
     from gateway.http.exchange import Exchange
     from gateway.interfaces import IGatewayPlugin
 
-__all__ = ["Application"]
+__all__ = ["Application", "Guard", "Visit"]
+
+
+class Visit(Protocol):
+    """What a guard found in the headers of a request."""
+
+    def admit(self, request: Request) -> Response | None:
+        """Let a request in (``None``), or return its answer.
+
+        :raises Refusal: it is not let in.
+        """
+
+    def mark(self, response: Response) -> None:
+        """Add headers to the answer."""
+
+
+class Guard(Protocol):
+    """Looks at the headers of every request; what it finds is remembered with them."""
+
+    headers: Headers
+    """What every answer has."""
+    names: frozenset[bytes]
+    """Headers that it looks at, in lower case; for a request without any of them it need not be asked."""
+
+    def look(self, headers: HeaderTable) -> Visit | None:
+        """Return what has to be decided; ``None``: nothing, let it in."""
+
 
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
@@ -47,6 +73,7 @@ class Application:
     :param app: its routes may be declared later, up to :meth:`routes_are_complete`.
     :param now: gives the Unix time in seconds.
     :param end_hooks: called as the plugins' ``on_end`` is, after those.
+    :param guard: decides by their headers which requests are let in.
     """
 
     log = Logger()
@@ -67,8 +94,11 @@ class Application:
         limits: Limits | None = None,
         plugins: Iterable[IGatewayPlugin] = (),
         end_hooks: Iterable[EndHook] = (),
+        guard: Guard | None = None,
     ) -> None:
         self.app = app
+        self.guard = guard
+        """Looks at every request before anything else does; ``None``: all are let in."""
         self.clock = clock
         self.limits = limits or Limits()
         self.budget = Budget(self.limits.max_buffered)
@@ -115,12 +145,24 @@ class Application:
             given = request.header_values(b"X-Request-Id")[0]
             if _REQUEST_ID.fullmatch(given):
                 request.given_id = given
+        if request.visit is not None:
+            request.handler = self.barred(request)
+            if request.handler is not None:
+                return True
         try:
             handler = request.handler = self.dispatcher.dispatch(request)
         except Refusal as refusal:
             request.handler = _Refuse(refusal)
             return True
         return handler is not None
+
+    def barred(self, request: Request) -> Handler | None:
+        """Return what answers a request in place of its handler, if the guard does not let it in."""
+        try:
+            answer = request.visit.admit(request)
+        except Refusal as refusal:
+            return _Refuse(refusal)
+        return None if answer is None else lambda _: answer
 
     def handle(self, request: Request) -> None:
         """Run the handler that :meth:`dispatch` found; ``request.respond`` is called with what comes of
@@ -250,6 +292,8 @@ class Application:
             request.respond(response)
             return
         self.under_way -= 1
+        if request.visit is not None:
+            request.visit.mark(response)
         if self._response_hooks:
             seconds = self.seconds() - request.started
             for hook in self._response_hooks:

@@ -248,8 +248,13 @@ class HTTPChannel(Protocol):
                 read = reader.read(head)
                 if b"host" not in read.headers:
                     raise _no_host()
+                guard = self._application.guard
+                if guard is not None and not guard.names.isdisjoint(read.headers):
+                    read.visit = guard.look(read.headers)
                 reader.remember(behind, read)
             exchange = Exchange(self, METHODS[method], path, query_string or b"", read.headers)
+            if read.visit is not None:
+                exchange.visit = read.visit
         else:
             method, target, is_1_1, head = read_unusual_line(head)
             read = reader.read(head)
@@ -263,6 +268,8 @@ class HTTPChannel(Protocol):
                 # RFC 9112 3.2.2: what the URL names counts.
                 headers = headers | {b"host": host}
             exchange = Exchange(self, method.decode("ascii"), path, query_string, headers)
+            if self._application.guard is not None:
+                exchange.visit = self._application.guard.look(headers)
             if not is_1_1:
                 exchange.is_1_1 = exchange.keep_alive = False
                 if b"transfer-encoding" in read.headers:

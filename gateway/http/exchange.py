@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -138,6 +139,11 @@ class Exchange(CountedRequest):
     def transport(self) -> Any:
         """The transport of its connection."""
         return self._channel.transport
+
+    @property
+    def is_from_unix_socket(self) -> bool:  # type: ignore[override]
+        """Whether the client came by a socket that no browser can reach."""
+        return isinstance(self._channel.transport.getHost(), UNIXAddress)
 
     # -- the body
 

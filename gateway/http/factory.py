@@ -66,6 +66,8 @@ class ChannelFactory(ServerFactory):
         self.heads = HeadReader()
         """Reads the heads of all channels."""
         self._gate = gate
+        guard = application.guard
+        self._always = b"" if guard is None else b"".join(b"%b: %b\r\n" % pair for pair in guard.headers)
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""
         """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
@@ -137,10 +139,11 @@ class ChannelFactory(ServerFactory):
         head = self._heads.get(status)
         if head is None:
             date = http_date(self.application.unix_time())
-            head = self._heads[status] = b"%bDate: %b\r\nServer: %b\r\nX-Request-Id: " % (
+            head = self._heads[status] = b"%bDate: %b\r\nServer: %b\r\n%bX-Request-Id: " % (
                 status_line(status),
                 date,
                 self.server,
+                self._always,
             )
         return head
 

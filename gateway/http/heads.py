@@ -66,7 +66,7 @@ def _check_host(host: bytes) -> None:
 class Head:
     """What a head says, apart from its first line."""
 
-    __slots__ = ("closes", "has_body", "headers", "length")
+    __slots__ = ("closes", "has_body", "headers", "length", "visit")
 
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
         """Read what matters to the connection.
@@ -76,12 +76,14 @@ class Head:
         self.headers = headers
         """See :data:`gateway.http.request.HeaderTable`; nobody changes it."""
         self.has_body = has_body
+        self.visit: Any = None
+        """What the application's guard has found; whoever asks it keeps it here."""
         self.length: int | None = 0
         """Bytes of the body; ``None`` if it is chunked."""
+        # Not headers.get(): for callers with credentials this is done for every request.
         if b"host" in headers and headers[b"host"] not in _good_hosts:
             _check_host(headers[b"host"])
-        connection = headers.get(b"connection")
-        self.closes = connection is not None and _wants_close(connection)
+        self.closes = b"connection" in headers and _wants_close(headers[b"connection"])
         """Whether this is the last request of the connection."""
         if has_body:
             coding = headers.get(b"transfer-encoding")

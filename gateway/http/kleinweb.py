@@ -142,6 +142,9 @@ class KleinRequest(TwistedRequest):
         headers.setRawHeaders(b"Server", [factory.server])
         headers.setRawHeaders(b"Date", [http_date(self._application.unix_time())])
         headers.setRawHeaders(b"X-Request-Id", [exchange.id_bytes])
+        if self._application.guard is not None:
+            for name, value in self._application.guard.headers:
+                headers.addRawHeader(name, value)
         if not exchange.is_1_1 or factory.stopping:
             # Such an answer may have no length that the client could tell its end by.
             exchange.keep_alive = False

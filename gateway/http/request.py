@@ -143,6 +143,11 @@ class Request:
     body_too_large = False
     stream: BodyStream | None = None
 
+    visit: Any = None
+    """What :attr:`gateway.http.application.Application.guard` has found in the headers; ``None``: nothing."""
+    is_from_unix_socket = False
+    """Whether the client came by a socket that no browser can reach."""
+
     # Filled by the application:
     parameters: dict[str, bytes] = _NO_PARAMETERS
     endpoint: Endpoint | None = None

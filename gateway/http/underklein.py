@@ -152,16 +152,19 @@ def run_under_klein(
         stream=_Received(body) if endpoint.streamed and body else None,
     )
     request.received_bytes = len(body)
-    application.dispatch(request)
     outer = getattr(twisted_request, "exchange", None)
+    if outer is None and application.guard is not None:
+        request.visit = application.guard.look(headers)
+    application.dispatch(request)
     if outer is not None:
         # It came by the gateway's channel, which looks after it.
         request.is_inner = True
         request.outer = outer
         request.number, request.given_id = outer.number, outer.given_id
         outer.endpoint, outer.operation = endpoint, endpoint.operation
+    barred = application.barred(request) if request.visit is not None else None
     request.endpoint = endpoint
-    request.handler = handler
+    request.handler = barred or handler
     request.operation = endpoint.operation
     request.parameters = {name: str(value).encode("utf-8") for name, value in parameters.items()}
     application.handle(request)

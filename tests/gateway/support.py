@@ -19,6 +19,7 @@ from couchbase.exceptions import CouchbaseError
 from couchbase.result import MutationToken
 from gateway.app import Gateway
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.http.application import Guard
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
 from gateway.pool import ConnectionPool
@@ -220,6 +221,7 @@ class Site:
         plugins: Any = (),
         ready: str | None = None,
         quoted_etags: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         self.answers = answers if answers is not None else {}
         self.connections: list[ScriptedConnection] = []
@@ -235,6 +237,7 @@ class Site:
             is_ready=lambda: succeed(ready),
             plugins=plugins,
             quoted_etags=quoted_etags,
+            guard=guard,
         )
         self.factory = ChannelFactory(self.gateway, self.clock)
         self.factory.startFactory()
@@ -298,7 +301,7 @@ def raw_request(
     if body:
         pairs.append(("Content-Length", str(len(body))))
     lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in pairs)
-    return method.encode() + b" " + target + b" HTTP/1.1\r\nHost: test\r\n" + lines + b"\r\n" + body
+    return method.encode() + b" " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n" + body
 
 
 def basic(user: str, password: str) -> dict[str, str]:

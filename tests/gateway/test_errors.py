@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions as sdk
 from couchbase.protocol.constants import Status
+from gateway.doors import Doors
 from gateway.errors import PROBLEMS, Retry, describe, public_code
 from gateway.limits import Limits
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, raw_request, read_reply
@@ -171,6 +172,14 @@ class EveryCodeTests(SynchronousTestCase):
         self.check("Unauthorized", reply)
         self.assertTrue((reply.header("WWW-Authenticate") or "").startswith("Basic "))
 
+    def test_by_pages(self) -> None:
+        """403 for what a browser sends for others' pages."""
+        site = Site(guard=Doors(is_open=True))
+        self.check("ForbiddenOrigin", site.request("GET", DOCUMENT, headers={"Origin": "http://x.example"}))
+        client = site.client()
+        site.send(client, b"GET / HTTP/1.1\r\nHost: x.example\r\n\r\n")
+        self.check("ForbiddenHost", read_reply(client.value())[0])
+
     def test_by_limits(self) -> None:
         """413 and 431, and 503 when bodies fill the room there is for them."""
         self.check("PayloadTooLarge", Site(limits=Limits(max_body=3)).request("PUT", DOCUMENT, b"long"))
@@ -205,6 +214,7 @@ class EveryCodeTests(SynchronousTestCase):
             "by_request_and_cluster",
             "by_views",
             "by_credentials",
+            "by_pages",
             "by_limits",
             "by_time",
             "by_a_bug",

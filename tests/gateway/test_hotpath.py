@@ -14,6 +14,7 @@ from collections.abc import Callable
 from gateway.app import Gateway
 from gateway.connection import GatewayConnection
 from gateway.credentials import Authorizer, ServiceAccount
+from gateway.doors import Doors
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
@@ -52,6 +53,7 @@ class HotPathTests(MemoryTestCase):
             limits=Limits(),
             is_ready=lambda: None,  # type: ignore[arg-type, return-value]
             plugins=[Metrics()],
+            guard=Doors(is_open=authorizer is None),
         )
         self.factory = ChannelFactory(gateway, self.clock)
         clients = []

@@ -126,10 +126,19 @@ class ResolveTests(SynchronousTestCase):
             ),
             ("control character", ["--user", "u", "--password-file", self.file("a\0\n", "nul")]),
             ("--user: 'a\\tb' is not a user name", ["--user", "a\tb", "--password-file", password]),
+            ("--cors-origin: none excludes", ["--cors-origin", "none", "--cors-origin", "http://a"]),
+            ("--cors-origin: * with --auth none", ["--cors-origin", "*"]),
+            ("--cors-origin: 'https://a/' is not an origin", ["--cors-origin", "https://a/"]),
+            ("--cors-origin: 'null' is not an origin", ["--cors-origin", "null"]),
+            ("--allow-host: 'http://a' is not a host name", ["--allow-host", "http://a"]),
+            ("--allow-host: 'a:80' is not a host name", ["--allow-host", "a:80"]),
             ("first line", ["--user", "u", "--password-file", self.file("\nx", "empty")]),
         ):
             self.refuses(words, arguments)
         self.assertEqual(self.resolve([*cluster]).auth, "passthrough")
+        self.assertEqual(self.resolve(["--cors-origin", "*", "--insecure"]).cors_origin, ["*"])
+        named = self.resolve(["--allow-host", "a.example", "--allow-host", "b"])
+        self.assertEqual((named.allow_host, named.cors_origin), (["a.example", "b"], []))
         self.assertEqual(self.resolve([*cluster, *account, "--auth", "none"]).password, "secret")
         self.assertEqual(self.resolve(["--listen", "tcp:1", "--auth", "none", "--insecure"]).auth, "none")
         self.assertEqual(self.resolve(["--listen", "tcp:1", *account]).auth, "passthrough")

@@ -212,7 +212,7 @@ class ViewBehaviourTests(GatewayTestCase):
         host, _, port = self.url.removeprefix("http://").partition(":")
         # The same rows again and again: as long an answer as is wanted.
         keys = json.dumps({"keys": list(range(9000)) * 11}).encode()
-        head = f"POST {B}/views/d/wide HTTP/1.1\r\nHost: h\r\nContent-Length: {len(keys)}\r\n\r\n"
+        head = f"POST {B}/views/d/wide HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(keys)}\r\n\r\n"
         client = Client(head.encode() + keys)
         yield connectProtocol(HostnameEndpoint(reactor, host, int(port)), client)
         yield client.first

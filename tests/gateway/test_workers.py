@@ -87,7 +87,9 @@ class LifeTests(WorkersTestCase):
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(
-                b"PUT " + (DOCUMENT + "slow").encode() + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1"
+                b"PUT "
+                + (DOCUMENT + "slow").encode()
+                + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1"
             )
             yield self.until_metrics(url, "couchgateway_client_connections", 2)
             self.running.signal("TERM")

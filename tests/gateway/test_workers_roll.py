@@ -98,7 +98,7 @@ class RollTests(WorkersTestCase):
         """They outlive their workers' replacement by one answer, which closes them; then those end."""
         url = yield self.begin()
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
-        get = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
+        get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(address)) for _ in range(6)]
             workers = []
