@@ -455,7 +455,7 @@ class SocketTests(GatewayTestCase):
         port = int(self.url.rpartition(":")[2])
         hearing = yield connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Hearing())
         hearing.transport.write(
-            b"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         line = b'{"op":"set","key":"k","value":1}\n' * 500
         hearing.transport.write(b"%x\r\n%b\r\n" % (len(line), line))
@@ -482,7 +482,7 @@ class SocketTests(GatewayTestCase):
         count = 3000
         line = b'{"op":"get","key":"k"}\n' * count
         hearing.transport.write(
-            b"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/buckets/default/batch HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"%x\r\n%b\r\n0\r\n\r\n" % (len(line), line)
         )
         while not any(channel.is_stalled for channel in self.service.factory.channels):
