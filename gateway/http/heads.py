@@ -169,8 +169,7 @@ class HeadReader:
             announced.clear()
             # The body is none of this reader's: llhttp must not take the next head for it.
             self._begin_anew()
-        # Not a comprehension, which costs several times as much; for callers with credentials this is done for
-        # every request.
+        # Not a comprehension, which costs more: with credentials this is done for every request.
         headers: dict[bytes, Any] = dict(zip(map(bytes.lower, found), found.values(), strict=True))
         if head.count(b"\r\n") != len(headers) + 2:
             headers = _with_repeated(head)
