@@ -16,11 +16,12 @@ INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop run test versions lint types format bench docs api lock clean
+.PHONY: help install interop run test busy versions lint types format bench docs api lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
 	@echo "make test    run every test (TESTS=tests.gateway for some)"
+	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
 	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
@@ -68,6 +69,9 @@ run: $(INSTALLED)
 
 test: $(INSTALLED) interop
 	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
+
+busy: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.busy 8 600
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)

@@ -22,6 +22,7 @@ from couchnode.views.sandbox import (
     BROKEN,
     LENGTH,
     MEMORY,
+    PATIENCE,
     READY,
     REFUSED,
     RESULT,
@@ -181,7 +182,7 @@ class Sandbox:
         :raises SandboxDied: it ended without a reply, or was killed because none came in time.
         """
         limits = self._limits
-        seconds = limits.call_seconds + limits.slice_seconds + SETTLE_SECONDS + _MARGIN_SECONDS
+        seconds = (limits.call_seconds + limits.slice_seconds) * PATIENCE + SETTLE_SECONDS + _MARGIN_SECONDS
         kind, text = self._ask(request, seconds)
         if kind not in (RESULT, REFUSED):
             self.close()

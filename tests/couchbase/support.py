@@ -89,6 +89,8 @@ class ConnectionTestCase(TestCase):
             "connection_string": self.node.string,
             "username": "Administrator",
             "password": "password",
+            # Patient: the machine may be busy.
+            "timeout": 30,
         }
         arguments.update(keywords)
         connection = cls(**{name: value for name, value in arguments.items() if value is not None})

@@ -129,7 +129,7 @@ class Client(Protocol):
 class ServedNode(TestCase):
     """Tests that speak to a node over a socket on loopback."""
 
-    timeout = 20
+    timeout = 120
     max_connections = 64
 
     def setUp(self) -> Any:

@@ -38,7 +38,7 @@ def definition(name: str = "beer", **settings: Any) -> BucketDefinition:
 class ClusterCase(TestCase):
     """A cluster without ports, on a real directory or in memory."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())

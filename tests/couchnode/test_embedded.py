@@ -31,7 +31,7 @@ VBUCKET = vbucket_of(KEY, 1024)
 class EmbeddedNodeTests(TestCase):
     """Nodes in this process, on ports of loopback."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())

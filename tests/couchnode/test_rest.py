@@ -65,7 +65,7 @@ class RestCase(TestCase):
     """A node in memory with an administrator, a bucket ``default`` that has no password, and ``private``;
     closed to strangers unless ``open_buckets``."""
 
-    timeout = 30
+    timeout = 120
     nodes = 1
     replicas = 0
     buckets: list[tuple[str, str | None]] = [("default", None), ("private", "pw")]

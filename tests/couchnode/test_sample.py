@@ -81,7 +81,7 @@ class ReadTests(SynchronousTestCase):
 class LoadTests(TestCase):
     """Loading into a bucket."""
 
-    timeout = 30
+    timeout = 120
 
     @inlineCallbacks
     def test_loads_what_is_missing(self) -> Steps:

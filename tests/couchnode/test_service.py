@@ -182,7 +182,7 @@ class Twistd(ProcessProtocol):
 class ProcessTests(TestCase):
     """The real command, in a process of its own."""
 
-    timeout = 60
+    timeout = 120
 
     def run_twistd(self, *arguments: str) -> Twistd:
         """Start ``twistd couchnode``; it is killed after the test if it still runs."""

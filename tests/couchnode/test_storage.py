@@ -49,7 +49,7 @@ def batch(*items: Item, vbid: int = 5, wipes: Iterable[int] = ()) -> Batch:
 class StoreCase(TestCase):
     """Tests with a file of their own."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         """Name a file."""

@@ -218,7 +218,7 @@ class ClientAddressTests(SynchronousTestCase):
 class ProxyProtocolTests(TestCase):
     """The PROXY protocol, over sockets, on an endpoint that speaks it and on one that does not."""
 
-    timeout = 60
+    timeout = 120
 
     V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
     V2 = (

@@ -46,12 +46,13 @@ class GatewayTestCase(TestCase):
     ``options`` are those of the command line.
     """
 
-    timeout = 60
+    timeout = 120
     options: dict[str, Any] = {"ephemeral": True}
     credentials: tuple[str, str] | None = None
 
     def settings(self, **changes: Any) -> Settings:
-        return resolve({"listen": [LISTEN], **self.options, **changes}, {})
+        # Patient: on a busy machine the node in this process may take its time.
+        return resolve({"listen": [LISTEN], "timeout": "30", **self.options, **changes}, {})
 
     @inlineCallbacks
     def setUp(self) -> Any:

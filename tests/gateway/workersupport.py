@@ -139,7 +139,7 @@ class UnixEndpoints:
 class WorkersTestCase(TestCase):
     """Runs a gateway with two workers on an embedded node."""
 
-    timeout = 90
+    timeout = 120
 
     def setUp(self) -> None:
         self.running = Running()

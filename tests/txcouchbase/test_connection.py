@@ -45,7 +45,8 @@ class NodeTestCase(TestCase):
         yield self.node.start()
 
     def open(self, cls=Connection, **options):
-        keywords = {"bucket": "default", "username": "Administrator", "password": "password"}
+        # Patient: the node shares this process, and the machine may be busy.
+        keywords = {"bucket": "default", "username": "Administrator", "password": "password", "timeout": 30}
         keywords.update(options)
         connection = cls(connection_string=self.node.connection_string, **keywords)
         self.addCleanup(connection._close)

@@ -54,7 +54,7 @@ class Answer:
 class ViewCase(TestCase):
     """A node, or several, with an open bucket ``default`` and a closed one, ``private``."""
 
-    timeout = 60
+    timeout = 120
     nodes = 1
     replicas = 0
     limits: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,8 +12,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from py_mini_racer import JSTimeoutException
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchnode.views import sandbox
 from couchnode.views.sandboxes import (
     BuildError,
     Change,
@@ -48,6 +51,46 @@ def at(number: int, body: str) -> str:
 
 
 PLAIN = "function (doc, meta) { emit(doc.n); }"
+
+
+class TimeOfACall(SynchronousTestCase):
+    """The time limit counts the processor's time, not the clock's."""
+
+    def run_within(self, *, used: float, passed: float) -> str:
+        """Run a call that ends after three looks at the time, each of which finds so many seconds more."""
+        done: Any = None
+        looks = 0
+
+        class Time:
+            def process_time(self) -> float:
+                nonlocal looks
+                looks += 1
+                if looks == 4:
+                    done.set_result("done")
+                return used * (looks - 1)
+
+            def monotonic(self) -> float:
+                return passed * max(looks - 1, 0)
+
+        async def call() -> Any:
+            nonlocal done
+            done = asyncio.get_running_loop().create_future()
+            return await done
+
+        self.patch(sandbox, "time", Time())
+        return str(asyncio.run(sandbox._within(call(), 0.01)))
+
+    def test_a_call_that_waits_for_the_processor(self) -> None:
+        """It goes on while it had less than its limit, and the clock less than PATIENCE times that."""
+        self.assertEqual(self.run_within(used=0.001, passed=0.01), "done")
+
+    def test_a_call_that_computes(self) -> None:
+        """It ends at its limit."""
+        self.assertRaises(JSTimeoutException, self.run_within, used=0.01, passed=0.0)
+
+    def test_a_call_that_does_nothing(self) -> None:
+        """It ends when the clock says PATIENCE times its limit."""
+        self.assertRaises(JSTimeoutException, self.run_within, used=0.0, passed=0.01 * sandbox.PATIENCE)
 
 
 class Pooled(SynchronousTestCase):

@@ -274,7 +274,7 @@ class Half(Protocol):
 class UnsentTests(TestCase):
     """Over sockets: an answer that waits in buffers is not over."""
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def setUp(self) -> Any:

@@ -70,7 +70,7 @@ class Client(Protocol):
 class ListenerTests(TestCase):
     """One service that listens on all of them."""
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def setUp(self) -> Any:
