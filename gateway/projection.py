@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from json.decoder import scanstring  # type: ignore[attr-defined]
+from collections.abc import Generator
+from itertools import islice
 from operator import itemgetter
-from typing import Any
 
+from couchbase.protocol.jsontext import STEP_BYTES, NotJson, TooDeep, at_once, check, members, past_blanks, skip
 from gateway.errors import Refusal, bad_request
+from gateway.jsontools import fast_loads
 
-__all__ = ["Path", "member_text", "parse_projection", "project"]
+__all__ = ["Path", "member_text", "parse_projection", "project", "projecting"]
 
 Path = tuple[str | int, ...]
 """Member names and array indexes, outermost first."""
@@ -26,7 +28,6 @@ MAX_LEVELS = 32
 _NAME = re.compile(r"[^.,\[\]`]+")
 _QUOTED = re.compile(r"`((?:[^`]|``)+)`")
 _INDEX = re.compile(r"\[(0|-1|[1-9][0-9]{0,8})\]")
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def parse_projection(text: str) -> list[tuple[str, Path]]:
@@ -92,90 +93,256 @@ def _tree(paths: list[tuple[str, Path]]) -> _Node:
     return root
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+_SCALAR_RUN = re.compile(rb'[^"\[\]{}]*')
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_FLAT = rb"[\[{][^\"\[\]{}]*(?:" + _STRING + rb"[^\"\[\]{}]*)*[\]}]"
+_ITEM = re.compile(
+    rb"(?:[ \t\r\n]*(?:" + _STRING + rb"|" + _FLAT + rb")[ \t\r\n]*|[^\"\[\]{},]+),", re.DOTALL
+)
+_WHOLE = re.compile(_STRING + rb"|" + _FLAT, re.DOTALL)
+_ITEMS = re.compile(rb"(?:" + _ITEM.pattern + rb")*", re.DOTALL)
+_MEMBER = re.compile(
+    rb"(" + _STRING + rb")[ \t\r\n]*:[ \t\r\n]*(?:(" + _STRING + rb"|" + _FLAT + rb")|([^\"\[\]{}, \t\r\n]+))?",
+    re.DOTALL,
+)
+_MEMBERS = re.compile(
+    rb"(?:[ \t\r\n]*" + _STRING + rb"[ \t\r\n]*:(?:[ \t\r\n]*(?:" + _STRING + rb"|" + _FLAT
+    + rb")[ \t\r\n]*|[^\"\[\]{},]+),)*",
+    re.DOTALL,
+)  # fmt: skip
+_BLANKS = re.compile(rb"[ \t\r\n,]*")
+_FEW = 32
+_MOST_SOUGHT = 16
+"""Names looked for in a run of members as a whole; with more, each member is looked up."""
+
+_SMALL_BYTES = 2**16
+"""A document up to this size is checked at once."""
+
+_OVERHEAD_BYTES = 48
+"""What a member or element that is looked at by itself is reckoned with, beside its length."""
+
+_MOST_PASSES = 64
+"""So often the document's length may be walked; paths that do not repeat themselves need fewer."""
+
+_Part = list["bytes | memoryview"]
+_Cut = Generator[None, None, tuple["_Part | None", int]]
 
 
-_scan = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+class _Cutter:
+    """Cuts parts out of one document, in steps: each generator yields after some milliseconds of work.
 
-
-def _skip(text: str, at: int) -> int:
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]
-
-
-def _cut(text: str, at: int, wanted: _Node) -> tuple[str | None, int]:
-    """Return the wanted parts of the value at ``at`` as JSON (``None``: there are none), and its end.
-
-    The whole document was checked before, so the text is JSON here.
+    :param text: JSON.
     """
-    if wanted.path is not None:
-        end = _scan(text, at)[1]
-        return text[at:end], end
-    first = text[at]
-    is_object = isinstance(next(iter(wanted)), str)
-    if any(isinstance(step, str) != is_object for step in wanted) or first != ("{" if is_object else "["):
-        raise Refusal("PathMismatch", None, path=wanted.any_path)
-    return _cut_object(text, at, wanted) if is_object else _cut_array(text, at, wanted)
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._view = memoryview(text)
+        self._step = STEP_BYTES
+        self._left = _MOST_PASSES * (len(text) + STEP_BYTES)
+
+    def _pause(self, size: int) -> bool:
+        """Reckon with work on so many bytes; tell whether it is time to yield."""
+        self._step -= size
+        if self._step > 0:
+            return False
+        self._left -= STEP_BYTES - self._step
+        self._step = STEP_BYTES
+        if self._left < 0:
+            raise bad_request("project: the paths lead through the same elements too often; name each once")
+        return True
+
+    def cut(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
+        """Return the wanted parts of the value at ``at`` (``None``: there are none), and where it ends.
+
+        :param needs_end: else any number is returned for the end.
+        """
+        text = self._text
+        if wanted.path is not None:
+            match = _WHOLE.match(text, at, at + STEP_BYTES)
+            if match is not None:
+                return [match[0]], match.end()
+            end = yield from skip(text, at)
+            if self._pause(end - at):
+                yield
+            return [self._view[at:end]], end
+        first = text[at]
+        is_object = isinstance(next(iter(wanted)), str)
+        if any(isinstance(step, str) != is_object for step in wanted) or first != (0x7B if is_object else 0x5B):
+            raise Refusal("PathMismatch", None, path=wanted.any_path)
+        return (yield from (self._object if is_object else self._array)(at, wanted, needs_end))
+
+    def _object(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
+        text = self._text
+        names = {_quoted(name): name for name in wanted}
+        sought = list(names) if len(names) <= _MOST_SOUGHT else []
+        found: dict[bytes, _Part | None] = {}
+        at += 1
+        while True:
+            limit = at + STEP_BYTES
+            at = _BLANKS.match(text, at, limit).end()  # type: ignore[union-attr]
+            if at == limit:
+                at = yield from past_blanks(text, at)
+            if text[at] == 0x7D:
+                break
+            limit = at + STEP_BYTES
+            if sought and len(text) - at > _SMALL_BYTES:
+                end = _MEMBERS.match(text, at, limit).end()  # type: ignore[union-attr]
+                if end > at and not self._may_have(at, end, sought):
+                    if self._pause(end - at):
+                        yield
+                    at = end
+                    continue
+            match = _MEMBER.match(text, at, limit)
+            begin = at
+            end = 0
+            if match is not None:
+                name = match[1]
+                if match[2] is not None or (match[3] is not None and match.end() < limit):
+                    start = match.start(match.lastindex or 0)
+                    end = match.end()
+                else:
+                    start = yield from past_blanks(text, match.end(1))
+            else:
+                at = yield from skip(text, at)
+                name = text[begin:at]
+                start = yield from past_blanks(text, at)
+            if b"\\" in name:
+                name = json.dumps(json.loads(name), ensure_ascii=False).encode("utf-8", "surrogatepass")
+            # Of a repeated name the first counts, as in the protocol's sub-document reads.
+            if name in names and name not in found:
+                goes_on = needs_end or len(found) + 1 < len(names)
+                found[name], at = yield from self.cut(start, wanted[names[name]], goes_on)
+                if not goes_on:
+                    break
+            else:
+                at = end or (yield from skip(text, start))
+            if self._pause(at - begin + _OVERHEAD_BYTES):
+                yield
+        part: _Part = []
+        for name in names:
+            below = found.get(name)
+            if below is not None:
+                part += [b"," if part else b"{", name, b":", *below]
+        return ([*part, b"}"] if part else None), at + 1
+
+    def _may_have(self, at: int, end: int, sought: list[bytes]) -> bool:
+        find = self._text.find
+        if find(b"\\", at, end) >= 0:
+            return True
+        return any(find(name, at, end) >= 0 for name in sought)
+
+    def _array(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
+        text = self._text
+        # cut() saw to it that these steps are all indexes.
+        targets = sorted((int(step) for step in wanted if step != -1), reverse=True)
+        parts: dict[int, _Part | None] = {}
+        wants_last = -1 in wanted
+        count = 0
+        last = 0
+        at = yield from past_blanks(text, at + 1)
+        while text[at] != 0x5D:
+            # The element number `count` begins at `at`.
+            if targets and targets[-1] == count:
+                index = targets.pop()
+                goes_on = needs_end or wants_last or bool(targets)
+                last = at
+                parts[index], at = yield from self.cut(at, wanted[index], goes_on)
+                if not goes_on:
+                    break
+            else:
+                passed, after = self._run(at, targets[-1] - count if targets else None)
+                if passed:
+                    if self._pause(after - at):
+                        yield
+                    count += passed
+                    at = yield from past_blanks(text, after)
+                    last = at
+                    continue
+                last = at
+                at = yield from skip(text, at)
+            count += 1
+            if self._pause(at - last + _OVERHEAD_BYTES):
+                yield
+            limit = at + STEP_BYTES
+            at = _BLANKS.match(text, at, limit).end()  # type: ignore[union-attr]
+            if at == limit:
+                at = yield from past_blanks(text, at)
+        if wants_last and count:
+            parts[-1] = (yield from self.cut(last, wanted[-1], False))[0]
+        resolved = [(count - 1 if step == -1 else int(step), parts.get(int(step))) for step in wanted]
+        result: _Part = []
+        for _, part in sorted(resolved, key=itemgetter(0)):
+            if part is not None:
+                result += [b"," if result else b"[", *part]
+        return ([*result, b"]"] if result else None), at + 1
+
+    def _run(self, at: int, most: int | None) -> tuple[int, int]:
+        """Pass elements that have commas behind them: return how many, and where the next one begins.
+
+        :param most: of them.
+        """
+        text = self._text
+        limit = at + STEP_BYTES
+        end = text.rfind(b",", at, _SCALAR_RUN.match(text, at, limit).end()) + 1  # type: ignore[union-attr]
+        if end:
+            count = text.count(b",", at, end)
+            if most is None or count <= most:
+                return count, end
+            for _ in range(most):
+                at = text.find(b",", at) + 1
+            return most, at
+        if most is not None and most < _FEW:
+            count = 0
+            while count < most and (match := _ITEM.match(text, at, limit)) is not None:
+                at = match.end()
+                count += 1
+            return count, at
+        end = _ITEMS.match(text, at, limit).end()  # type: ignore[union-attr]
+        count = len(_ITEM.findall(text, at, end))
+        if most is not None and count > most:
+            for match in islice(_ITEM.finditer(text, at, end), most):
+                at = match.end()
+            return most, at
+        return count, end
 
 
-def _cut_object(text: str, at: int, wanted: _Node) -> tuple[str | None, int]:
-    found: dict[str | int, str] = {}
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        name, at = scanstring(text, at + 1)
-        at = _skip(text, _skip(text, at) + 1)
-        below = wanted.get(name)
-        # Of a repeated name the first counts, as in the protocol's sub-document reads.
-        if below is None or name in found:
-            at = _scan(text, at)[1]
+def _quoted(name: str | int) -> bytes:
+    """Return a member's name as JSON that has no needless escapes."""
+    assert isinstance(name, str)
+    if name.isidentifier():
+        return b'"%b"' % name.encode("utf-8")
+    return json.dumps(name, ensure_ascii=False).encode("utf-8")
+
+
+def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None, None, bytes]:
+    """Return the parts of ``document`` that ``paths`` name, as JSON; yields after each step of some work.
+
+    :raises Refusal: 400 DocumentNotJson; 400 PathMismatch if a path goes through a value of
+        another type, with the path; 400 DocumentTooDeep; 400 InvalidArgument if paths name an element
+        both by its number and as the last so often that the work is out of proportion.
+    """
+    try:
+        if len(document) > _SMALL_BYTES:
+            yield from check(document, fast_loads)
         else:
-            part, at = _cut(text, at, below)
-            if part is not None:
-                found[name] = part
-        at = _skip(text, at)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    parts = [f"{json.dumps(name, ensure_ascii=False)}:{found[name]}" for name in wanted if name in found]
-    return ("{" + ",".join(parts) + "}" if parts else None), at + 1
-
-
-def _cut_array(text: str, at: int, wanted: _Node) -> tuple[str | None, int]:
-    starts = []
-    at = _skip(text, at + 1)
-    while text[at] != "]":
-        starts.append(at)
-        at = _skip(text, _scan(text, at)[1])
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    parts = []
-    last = len(starts) - 1
-    # _cut saw to it that these steps are all indexes.
-    indexes = [(last if step == -1 else int(step), below) for step, below in wanted.items()]
-    for index, below in sorted(indexes, key=itemgetter(0)):
-        if 0 <= index < len(starts):
-            part = _cut(text, starts[index], below)[0]
-            if part is not None:
-                parts.append(part)
-    return ("[" + ",".join(parts) + "]" if parts else None), at + 1
+            try:
+                fast_loads(document)
+            except ValueError:
+                yield from check(document)
+    except TooDeep:
+        raise Refusal("DocumentTooDeep") from None
+    except NotJson:
+        raise Refusal("DocumentNotJson") from None
+    start = yield from past_blanks(document, 0)
+    part = (yield from _Cutter(document).cut(start, _tree(paths), False))[0]
+    if part is None:
+        return b"null"
+    return b"".join(part)
 
 
 def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
-    """Return the parts of ``document`` that ``paths`` name, as JSON.
-
-    :raises Refusal: 400 DocumentNotJson; 400 PathMismatch if a path goes through a value of
-        another type, with the path; 400 DocumentTooDeep.
-    """
-    try:
-        text = document.decode("utf-8")
-        start = _skip(text, 0)
-        if _skip(text, _scan(text, start)[1]) != len(text):
-            raise Refusal("DocumentNotJson")
-        part = _cut(text, start, _tree(paths))[0]
-    except RecursionError:
-        raise Refusal("DocumentTooDeep") from None
-    except ValueError:
-        raise Refusal("DocumentNotJson") from None
-    return b"null" if part is None else part.encode("utf-8")
+    """Return what :func:`projecting` does, at once."""
+    return at_once(projecting(document, paths))
 
 
 def member_text(document: bytes, name: str) -> bytes:
@@ -183,16 +350,8 @@ def member_text(document: bytes, name: str) -> bytes:
 
     :param document: a JSON object that has the member.
     """
-    text = document.decode("utf-8")
-    found = ""
-    at = _skip(text, _skip(text, 0) + 1)
-    while text[at] != "}":
-        member, at = scanstring(text, at + 1)
-        start = _skip(text, _skip(text, at) + 1)
-        end = _scan(text, start)[1]
-        if member == name:
-            found = text[start:end]
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return found.encode("utf-8")
+    found = b""
+    for written, start, end in at_once(members(document, at_once(past_blanks(document, 0)))):
+        if json.loads(written) == name:
+            found = document[start:end]
+    return found

@@ -1,0 +1,428 @@
+"""JSON texts as bytes: whether a text is JSON (RFC 8259, in UTF-8), and where its parts are.
+
+Nothing here builds the values of a text. All work is done in steps of bounded size, so that one long text
+does not hold up a program that serves others: generators yield after each step, and :class:`Checker` takes
+a text in pieces.
+
+Walking (:func:`skip`, :func:`members`) takes texts that are known to be JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Generator, Iterator
+from typing import Any, Callable, NoReturn, Optional, TypeVar, cast
+
+__all__ = [
+    "LEVELS",
+    "STEP_BYTES",
+    "Checker",
+    "NotJson",
+    "Steps",
+    "TooDeep",
+    "at_once",
+    "check",
+    "is_json",
+    "members",
+    "past_blanks",
+    "skip",
+    "value_end",
+]
+
+LEVELS = 1024
+"""Arrays and objects in one another that a text may have, as most parsers have such a bound."""
+
+STEP_BYTES = 8 * 1024
+"""What is looked at in one step: some milliseconds at worst, mostly far less."""
+
+_BLOCK_LEAST_BYTES = 256
+_TRIES = 8
+"""How often the fast parser may fail on one piece."""
+
+Loads = Callable[[bytes], Any]
+Steps = Generator[None, None, int]
+"""Yields after each step of bounded work; returns a place in the text."""
+
+
+class NotJson(ValueError):
+    """The text is not JSON.
+
+    :ivar at: where in the text, in bytes from its start.
+    """
+
+    def __init__(self, reason: str, at: int) -> None:
+        super().__init__(f"{reason} at byte {at + 1}")
+        self.at = at
+
+
+class TooDeep(NotJson):
+    """The text has more than :data:`LEVELS` levels."""
+
+
+# -- checking ---------------------------------------------------------------------------------------------
+
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_STRING = rb'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
+_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_SIMPLE = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null|\[[ \t\r\n]*\]|\{[ \t\r\n]*\})"
+# Whole elements or members without anything in them, each with the comma behind it.
+_ELEMENTS = re.compile(rb"(?:[ \t\r\n]*" + _SIMPLE + rb"[ \t\r\n]*,)*")
+_MEMBERS = re.compile(rb"(?:[ \t\r\n]*" + _STRING + rb"[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE + rb"[ \t\r\n]*,)*")
+_STRING_PART = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
+_ESCAPE_BEGUN = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_NUMBER_SIGNS = re.compile(rb"[-+.eE0-9]*")
+_WHOLE_NUMBER = re.compile(_NUMBER + rb"\Z")
+_MORE_DIGITS = re.compile(rb"([0-9]{2})[0-9]+")
+_LONGEST_SHAPE = 64
+_WORDS = {0x74: b"true", 0x66: b"false", 0x6E: b"null"}
+
+_QUOTE, _COMMA, _COLON_SIGN, _BACKSLASH = b'",:\\'
+_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
+_NUMBER_STARTS = frozenset(b"-0123456789")
+
+# What is expected next.
+_VALUE, _FIRST_ELEMENT, _FIRST_NAME, _NAME, _COLON, _AFTER, _IN_STRING, _IN_NAME, _IN_NUMBER = range(9)
+_EXPECTED = (
+    "a value is expected",
+    "a value or ']' is expected",
+    "a member's name or '}' is expected",
+    "a member's name is expected",
+    "':' is expected",
+    "',' or the end of what is open is expected",
+    "a string has a control character or a bad escape",
+    "a string has a control character or a bad escape",
+    "a number is malformed",
+)
+
+
+class Checker:
+    """Tells whether a text is JSON while it arrives in pieces of any size.
+
+    Work is proportional to the piece, memory does not grow with the text.
+
+    :param loads: a fast parser from bytes that takes nothing but JSON and raises ValueError for the rest
+        (it may refuse what is JSON); it is tried on pieces of a text, and makes checking ten times as fast.
+    """
+
+    def __init__(self, loads: Optional[Loads] = None) -> None:
+        self._loads = loads
+        self._state = _VALUE
+        self._open = bytearray()
+        self._rest = b""
+        self._shape = b""
+        self._seen = 0
+        self._tries = 0
+        self._failed_level = 0
+        self._decoder = getincrementaldecoder("utf-8")()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece.
+
+        :raises NotJson: the text cannot become JSON any more; nothing may be fed after that.
+        """
+        try:
+            self._decoder.decode(data)
+        except UnicodeDecodeError as error:
+            raise NotJson("the text is not UTF-8", self._seen + error.start) from None
+        text = self._rest + data if self._rest else data
+        base = self._seen - len(self._rest)
+        self._seen += len(data)
+        self._tries = _TRIES
+        self._failed_level = LEVELS
+        try:
+            at = self._run(text)
+        except NotJson as error:
+            raise type(error)(error.args[0].rpartition(" at byte ")[0], base + error.at) from None
+        self._rest = text[at:]
+
+    def finish(self) -> None:
+        """Say that this was all.
+
+        :raises NotJson: the text is not complete.
+        """
+        if self._state == _IN_NUMBER:
+            self._end_number(0)
+        if self._rest or self._open or self._state != _AFTER or self._decoder.getstate()[0]:
+            raise NotJson("the text ends too early", self._seen)
+
+    def _run(self, text: bytes) -> int:
+        """Look at ``text`` as far as its tokens are complete; return where that ended."""
+        at, end = 0, len(text)
+        while True:
+            state = self._state
+            if state == _IN_STRING or state == _IN_NAME:
+                at = _STRING_PART.match(text, at).end()  # type: ignore[union-attr]
+                if at == end:
+                    return at
+                if text[at] != _QUOTE:
+                    if _ESCAPE_BEGUN.match(text, at):
+                        return at
+                    self._fail(text, at)
+                at += 1
+                self._state = _COLON if state == _IN_NAME else _AFTER
+                continue
+            if state == _IN_NUMBER:
+                signs = _NUMBER_SIGNS.match(text, at).end()  # type: ignore[union-attr]
+                # Of each run of digits two stay: that is all its grammar looks at.
+                self._shape = _MORE_DIGITS.sub(rb"\1", self._shape + text[at:signs])
+                if len(self._shape) > _LONGEST_SHAPE:
+                    self._fail(text, at)
+                at = signs
+                if at == end:
+                    return at
+                self._end_number(at)
+                continue
+            at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+            if at == end:
+                return at
+            sign = text[at]
+            if state == _AFTER:
+                if not self._open or sign not in b",]}":
+                    self._fail(text, at)
+                if sign == _COMMA:
+                    self._state = _NAME if self._open[-1] == _OPEN_OBJECT else _VALUE
+                    at = self._many(text, at + 1, end)
+                else:
+                    at = self._close(text, at)
+            elif state == _COLON:
+                if sign != _COLON_SIGN:
+                    self._fail(text, at)
+                self._state = _VALUE
+                at += 1
+            elif state == _NAME or state == _FIRST_NAME:
+                if sign == _QUOTE:
+                    self._state = _IN_NAME
+                    at += 1
+                elif sign == _CLOSE_OBJECT and state == _FIRST_NAME:
+                    at = self._close(text, at)
+                else:
+                    self._fail(text, at)
+            else:
+                at = self._value(text, at, end, sign)
+                if at < 0:
+                    return ~at
+
+    def _value(self, text: bytes, at: int, end: int, sign: int) -> int:
+        """Begin the value at ``at``; the inverse of it if more of the text is needed."""
+        if sign == _QUOTE:
+            self._state = _IN_STRING
+            return at + 1
+        if sign == _OPEN_OBJECT or sign == _OPEN_ARRAY:
+            if len(self._open) >= LEVELS:
+                raise TooDeep(f"the text has more than {LEVELS} levels", at)
+            self._open.append(sign)
+            self._state = _FIRST_NAME if sign == _OPEN_OBJECT else _FIRST_ELEMENT
+            return self._many(text, at + 1, end)
+        if sign in _NUMBER_STARTS:
+            self._state, self._shape = _IN_NUMBER, b""
+            return at
+        if sign == _CLOSE_ARRAY and self._state == _FIRST_ELEMENT:
+            return self._close(text, at)
+        word = _WORDS.get(sign)
+        if word is None:
+            self._fail(text, at)
+        found = text[at : at + len(word)]
+        if found == word:
+            self._state = _AFTER
+            return at + len(word)
+        if at + len(found) == end and word.startswith(found):
+            return ~at
+        self._fail(text, at)
+
+    def _many(self, text: bytes, at: int, end: int) -> int:
+        """Pass as many whole elements or members as can be told at once, with the commas behind them."""
+        if len(self._open) >= LEVELS:
+            return at
+        is_object = self._open[-1] == _OPEN_OBJECT
+        start = at
+        if (
+            self._loads is not None
+            and self._tries
+            and len(self._open) < self._failed_level
+            and end - at >= _BLOCK_LEAST_BYTES
+        ):
+            at = self._block(self._loads, text, at, end, b"{%b}" if is_object else b"[%b]")
+        at = (_MEMBERS if is_object else _ELEMENTS).match(text, at).end()  # type: ignore[union-attr]
+        if at != start:
+            self._state = _NAME if is_object else _VALUE
+        return at
+
+    def _block(self, loads: Loads, text: bytes, at: int, end: int, brackets: bytes) -> int:
+        """Pass what lies before the last comma, if between brackets it is JSON: then it is whole values."""
+        for mark in (b",", b"},", b"],"):
+            comma = text.rfind(mark, at + _BLOCK_LEAST_BYTES, end) + len(mark) - 1
+            if comma < at:
+                continue
+            piece = text[at:comma]
+            if piece[0] in b" \t\r\n" and not piece.strip():
+                continue
+            try:
+                loads(brackets % piece)
+                levels = len(self._open)
+                if levels + piece.count(b"[") + piece.count(b"{") > LEVELS:
+                    # The parser has the same limit: it counts from the outermost level here.
+                    outer = b"[" * (levels - 1)
+                    loads(outer + brackets % piece + outer.replace(b"[", b"]"))
+            except (ValueError, RecursionError):
+                continue
+            return comma + 1
+        # The piece ends in something that is deeper: nearer to the outside there is more hope.
+        self._tries -= 1
+        self._failed_level = len(self._open)
+        return at
+
+    def _close(self, text: bytes, at: int) -> int:
+        if not self._open or self._open[-1] + 2 != text[at]:
+            self._fail(text, at)
+        self._open.pop()
+        self._state = _AFTER
+        return at + 1
+
+    def _end_number(self, at: int) -> None:
+        if not _WHOLE_NUMBER.match(self._shape):
+            raise NotJson(_EXPECTED[_IN_NUMBER], at)
+        self._state = _AFTER
+
+    def _fail(self, text: bytes, at: int) -> NoReturn:
+        if self._state == _AFTER and not self._open:
+            raise NotJson("there is something behind the value", at)
+        raise NotJson(_EXPECTED[self._state], at)
+
+
+def check(text: bytes, loads: Optional[Loads] = None) -> Iterator[None]:
+    """Yield after each step of finding out whether ``text`` is JSON; it is when the steps end.
+
+    :param loads: see :class:`Checker`.
+    :raises NotJson: it is not.
+    """
+    checker = Checker(loads)
+    for at in range(0, len(text), STEP_BYTES):
+        checker.feed(text[at : at + STEP_BYTES])
+        yield
+    checker.finish()
+
+
+def is_json(text: bytes) -> bool:
+    """Tell whether ``text`` is JSON, at once, however long it is."""
+    try:
+        for _ in check(text):
+            pass
+    except NotJson:
+        return False
+    return True
+
+
+# -- walking ----------------------------------------------------------------------------------------------
+
+_VALID_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_PLAIN = rb'[^"\[\]{}]*(?:' + _VALID_STRING + rb'[^"\[\]{}]*)*'
+_SCALAR = re.compile(_VALID_STRING + rb'|[^"\[\]{}, \t\r\n]+', re.DOTALL)
+_STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+# Strings, what needs no look, and containers without containers in them.
+_LEVEL = re.compile(
+    rb'[^"\[\]{}]*(?:(?:' + _VALID_STRING + rb"|[\[{]" + _PLAIN + rb'[\]}])[^"\[\]{}]*)*', re.DOTALL
+)
+_MEMBER = re.compile(
+    rb"(" + _VALID_STRING + rb")[ \t\r\n]*:[ \t\r\n]*(" + _VALID_STRING + rb'|[^"\[\]{}, \t\r\n]+)?',
+    re.DOTALL,
+)
+_BETWEEN = re.compile(rb"[ \t\r\n,:]*")
+
+
+def past_blanks(text: bytes, at: int) -> Steps:
+    """Find the next sign that is neither white space nor comma nor colon."""
+    while True:
+        limit = at + STEP_BYTES
+        at = _BETWEEN.match(text, at, limit).end()  # type: ignore[union-attr]
+        if at < limit:
+            return at
+        yield
+
+
+def skip(text: bytes, at: int) -> Steps:
+    """Find the end of the value that begins at ``at``."""
+    sign = text[at]
+    if sign == _QUOTE:
+        return (yield from _string_end(text, at + 1))
+    if sign != _OPEN_OBJECT and sign != _OPEN_ARRAY:
+        while True:
+            limit = at + STEP_BYTES
+            match = _SCALAR.match(text, at, limit)
+            if match is None:
+                return at
+            at = match.end()
+            if at < limit:
+                return at
+            yield
+    at += 1
+    depth = 1
+    length = len(text)
+    limit = at + STEP_BYTES
+    while True:
+        at = _LEVEL.match(text, at, limit).end()  # type: ignore[union-attr]
+        if at >= limit or at >= length:
+            limit = at + STEP_BYTES
+            yield
+            continue
+        sign = text[at]
+        at += 1
+        if sign == _OPEN_OBJECT or sign == _OPEN_ARRAY:
+            depth += 1
+        elif sign == _QUOTE:
+            # It is not closed before the limit.
+            at = yield from _string_end(text, at)
+            limit = at + STEP_BYTES
+        else:
+            depth -= 1
+            if not depth:
+                return at
+
+
+def _string_end(text: bytes, at: int) -> Steps:
+    """Find what follows the closing quote of the string that is open at ``at``."""
+    while True:
+        limit = at + STEP_BYTES
+        at = _STRING_REST.match(text, at, limit).end()  # type: ignore[union-attr]
+        if at < limit and text[at] == _QUOTE:
+            return at + 1
+        yield
+
+
+def members(text: bytes, at: int) -> Generator[None, None, list[tuple[bytes, int, int]]]:
+    """Find the members of the object that begins at ``at``: (name with its quotes, start, end of the value)."""
+    found = []
+    at += 1
+    while True:
+        at = yield from past_blanks(text, at)
+        if text[at] == _CLOSE_OBJECT:
+            return found
+        limit = at + STEP_BYTES
+        match = _MEMBER.match(text, at, limit)
+        if match is not None and match[2] is not None and match.end() < limit:
+            at = match.end()
+            found.append((match[1], match.start(2), at))
+            continue
+        begin = at
+        at = yield from skip(text, at)
+        name = text[begin:at]
+        start = yield from past_blanks(text, at)
+        at = yield from skip(text, start)
+        found.append((name, start, at))
+
+
+_T = TypeVar("_T")
+
+
+def at_once(steps: Generator[None, None, _T]) -> _T:
+    """Take all steps, and return what they find."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("_T", done.value)
+
+
+def value_end(text: bytes, at: int) -> int:
+    """Return where the value that begins at ``at`` ends."""
+    return at_once(skip(text, at))
