@@ -26,6 +26,7 @@ from gateway.limits import Limits
 from gateway.locks import Locks
 from gateway.pool import ConnectionPool
 from gateway.rendering import Rendering
+from gateway.steps import StepRunner
 from gateway.views import Views
 
 __all__ = ["Gateway"]
@@ -109,7 +110,7 @@ class Gateway(Application):
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
         self.pool = pool
-        rendering = Rendering(quoted=quoted_etags)
+        rendering = Rendering(StepRunner(clock), quoted=quoted_etags)
         resources = [
             Documents(authorizer, pool, rendering, now),
             Counters(authorizer, pool, rendering, now),

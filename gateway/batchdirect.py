@@ -18,7 +18,7 @@ from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.batchops import OPERATIONS, Kind, failure_line, success_line
 from gateway.contenttypes import FLAGS_JSON
 from gateway.errors import describe, public_code
-from gateway.jsontools import loads
+from gateway.jsontools import is_json
 from txcouchbase.calls import Call
 
 __all__ = ["DirectSlot", "SlotOwner", "direct_slot"]
@@ -119,10 +119,8 @@ def direct_slot(line: bytes) -> DirectSlot | None:
         if line[-1:] != b"}":
             return None
         text = line[match.end() : -1].strip(b" \t\r\n")
-        try:
-            # Only to see that it is JSON: with it the whole line is.
-            loads(text)
-        except ValueError:
+        # With its value the whole line is JSON.
+        if not is_json(text):
             return None
         slot.value, slot.extras, slot.framing = text, extras, framing
     slot.answer = None

@@ -7,6 +7,7 @@ and printed again: its text is cut out of the line and stored, and spliced into 
 from __future__ import annotations
 
 import binascii
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,15 +15,16 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.jsontext import at_once
 from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT, JSON, TEXT, format_of
 from gateway.counters import MAX_COUNTER, checked_number, count
 from gateway.durability import copies
 from gateway.errors import Fault, bad_request
 from gateway.expiry import expiry_from_expires, expiry_from_ttl, parse_duration
 from gateway.headers import MAX_COPIES, NO_DURABILITY, Durability, parse_cas, parse_durability
-from gateway.jsontools import dumps, is_json, loads
+from gateway.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, loads_unique
 from gateway.locks import DEFAULT_LOCK_SECONDS
-from gateway.projection import member_text
+from gateway.projection import member_text, object_members
 
 __all__ = ["OPERATIONS", "Kind", "Operation", "failure_line", "read_operation", "success_line"]
 
@@ -77,21 +79,40 @@ def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
         # The usual case: "value" comes last. If what is before it and what is after it are both
         # JSON, then so is the line, and nothing had to be parsed twice.
         try:
-            members = loads(line[:at] + b'"value":0}')
+            head = line[:at] + b'"value":0}'
+            members = fast_loads(head)
             text = line[at + 8 :].rstrip()
             if text[-1:] == b"}" and type(members) is dict and "value" in members:
                 text = text[:-1].strip(b" \t\r\n")
-                loads(text)
-                return members, text
+                # As many colons as members: none is there twice.
+                if is_json(text) and (head.count(b":") == len(members) or loads_unique(head)):
+                    return members, text
+        except RepeatedName as error:
+            raise bad_request(str(error)) from None
         except ValueError:
             pass
+    return _read_any(line)
+
+
+def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """Do the same for a line that has ``value`` in the middle, or none."""
     try:
         members = loads(line)
+        if type(members) is not dict:
+            raise bad_request('an operation is a JSON object such as {"op":"get","key":"k"}')
+        if "value" not in members:
+            if line.count(b":") != len(members):
+                loads_unique(line)
+            return members, None
+    except RepeatedName as error:
+        raise bad_request(str(error)) from None
     except ValueError as error:
         raise bad_request(f"not JSON: {error}") from None
-    if type(members) is not dict:
-        raise bad_request('an operation is a JSON object such as {"op":"get","key":"k"}')
-    return members, member_text(line, "value") if "value" in members else None
+    names = [json.loads(name) for name, _, _ in at_once(object_members(line))]
+    if len(names) != len(members):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise bad_request(str(RepeatedName(twice)))
+    return members, member_text(line, "value")
 
 
 def read_operation(line: bytes, operation: Operation) -> None:
@@ -100,6 +121,9 @@ def read_operation(line: bytes, operation: Operation) -> None:
     :raises Refusal: 400, with ``operation`` filled as far as possible.
     """
     members, operation.raw_value = _read_members(line)
+    if None in members.values():
+        # As in all JSON bodies, null counts as missing; but it may be a value.
+        members = {name: given for name, given in members.items() if given is not None or name == "value"}
     operation.members = members
     key = members.get("key")
     if type(key) is str:
@@ -296,7 +320,7 @@ def _count(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     if initial is not None:
         initial = checked_number(initial, "initial", 0, MAX_COUNTER)
     ttl = _ttl(operation, now)
-    if ttl is not None and initial is None:
+    if ttl and initial is None:
         raise bad_request("ttl and expires need 'initial': they count only if the counter is created")
     waits = _durability(operation)
     return count(connection, operation.name, operation.key, delta, initial, ttl or 0, waits)

@@ -41,26 +41,19 @@ class _Step(NamedTuple):
 
     delta: int
     initial: int | None
-    wrong_type: bool
     headers: MutationHeaders
 
 
 def read_step(request: Request) -> _Step:
-    """Read headers and body; raises Refusal (400).
-
-    A body under another content type is refused, but only after the credentials were looked at.
-    """
+    """Read headers and body; raises Refusal (400)."""
     headers = read_mutation(request)
-    declared = request.header(b"Content-Type") or b""
-    if request.raw_body and not declared.startswith(contenttypes.JSON):
-        return _Step(1, None, True, headers)
     body = request.json_object(_MEMBERS, required=False)
     delta = checked_number(body.get("delta", 1), "delta", 0, MAX_COUNTER)
     initial = body.get("initial")
     if initial is not None:
         initial = checked_number(initial, "initial", 0, MAX_COUNTER)
     # The protocol's way to say "do not create".
-    return _Step(delta, None if initial == MAX_COUNTER else initial, False, headers)
+    return _Step(delta, None if initial == MAX_COUNTER else initial, headers)
 
 
 class Counters(BucketResource):
@@ -100,12 +93,10 @@ class Counters(BucketResource):
     def _count(self, connection: Any, request: Request, step: _Step) -> Deferred[Response]:
         key = document_key(request)
         request.body()
-        if step.wrong_type:
-            raise bad_request("Content-Type: a counter takes no body, or one of type application/json")
         expiry = read_expiry(step.headers, self._now())
         waits = step.headers.durability()
         request.durable = waits != NO_DURABILITY
-        if expiry is not None and step.initial is None:
+        if expiry and step.initial is None:
             raise bad_request("Expires needs 'initial': it counts only if the counter is created")
         check_collection(request)
         counted = count(connection, request.operation, key, step.delta, step.initial, expiry or 0, waits)

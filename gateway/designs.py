@@ -10,11 +10,12 @@ from twisted.internet.defer import Deferred
 
 from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import HTTPError
-from gateway.errors import Refusal, bad_request
+from gateway.contenttypes import check_charset
+from gateway.errors import Refusal, bad_request, too_large
 from gateway.http.request import Request
 from gateway.http.response import JSON_TYPE, Response
 from gateway.http.routing import BUCKET, endpoint
-from gateway.jsontools import loads
+from gateway.jsontools import read_body, without_mark
 from gateway.resources import BucketResource
 from gateway.views import name_of
 from gateway.viewstream import any_json
@@ -22,6 +23,9 @@ from gateway.viewstream import any_json
 __all__ = ["Designs"]
 
 MAX_SYNCWAIT_SECONDS = 300
+
+MAX_DESIGN_BYTES = 2**20
+"""Longest design document."""
 
 _READ_QUERY = frozenset({"dev"})
 _WRITE_QUERY = frozenset({"dev", "syncwait"})
@@ -65,13 +69,11 @@ def _read_document(request: Request) -> str:
     takes = 'a JSON object such as {"views": {"name": {"map": "function (doc, meta) {...}"}}}'
     if not body:
         raise bad_request(f"the request has no body; it takes {takes}")
-    try:
-        is_object = isinstance(loads(body), dict)
-    except ValueError:
-        raise bad_request(f"the body is not JSON; it takes {takes}") from None
-    if not is_object:
-        raise bad_request(f"the body is JSON but no object; it takes {takes}")
-    return body.decode("utf-8")
+    if len(body) > MAX_DESIGN_BYTES:
+        raise too_large(f"the request body has more than {MAX_DESIGN_BYTES} bytes")
+    check_charset(request.header(b"Content-Type") or b"")
+    read_body(body, takes)
+    return without_mark(body).decode("utf-8")
 
 
 class Designs(BucketResource):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from gateway import contenttypes
 from gateway.conditions import (
     CONDITIONS,
     DURABILITY,
@@ -21,7 +20,7 @@ from gateway.conditions import (
     compare_and_write,
     read_condition,
 )
-from gateway.contenttypes import FLAGS_OF_TYPE
+from gateway.contenttypes import FLAGS_OF_TYPE, flags_of
 from gateway.credentials import Authorizer
 from gateway.errors import bad_request
 from gateway.expiry import expiry_from_expires, expiry_from_ttl
@@ -30,7 +29,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import DOCUMENT, endpoint
 from gateway.pool import ConnectionPool
-from gateway.projection import Path, parse_projection, project
+from gateway.projection import Path, parse_projection
 from gateway.rendering import Rendering
 from gateway.resources import BucketResource, check_collection, document_key
 
@@ -115,7 +114,10 @@ def read_mutation(request: Request) -> MutationHeaders:
     header = request.header
     declared = header(b"Content-Type")
     if not request.is_selective:
-        return _OF_TYPE.get(declared, _WITHOUT_HEADERS)
+        known = _OF_TYPE.get(declared)
+        if known is None:
+            known = _WITHOUT_HEADERS if declared is None else _of_flags(flags_of(declared))
+        return known
     flags = header(b"X-CB-Flags")
     return MutationHeaders(
         header(b"If-Match"),
@@ -126,7 +128,7 @@ def read_mutation(request: Request) -> MutationHeaders:
         header(b"X-CB-DurabilityLevel"),
         header(b"X-CB-PersistTo"),
         header(b"X-CB-ReplicateTo"),
-        FLAGS_OF_TYPE.get(declared or b"", 0) if flags is None else parse_flags(flags),
+        flags_of(declared or b"") if flags is None else parse_flags(flags),
     )
 
 
@@ -188,17 +190,17 @@ class Documents(BucketResource):
         copy: Deferred[Any] = connection.rget(key, replica_index=index)
         return copy.addCallback(show, request)
 
-    def _parts(self, wanted: _Wanted, condition: Condition, result: Any, request: Request) -> Response:
+    def _parts(
+        self, wanted: _Wanted, condition: Condition, result: Any, request: Request
+    ) -> Response | Deferred[Response]:
         if not condition.check_read(result.cas):
             return self._rendering.not_modified(result.cas)
-        if wanted.replica is None:
-            response = self._rendering.whole(result, request)
-        else:
-            response = self._rendering.document(result)
         if wanted.paths is not None:
-            response.body = project(result.value, wanted.paths)
-            response.headers = [(b"Content-Type", contenttypes.JSON), *response.headers[1:]]
-        return response
+            expiry = 0 if wanted.replica is not None else result.expiry
+            return self._rendering.parts(result, wanted.paths, expiry)
+        if wanted.replica is None:
+            return self._rendering.whole(result, request)
+        return self._rendering.document(result)
 
     @endpoint(
         "create_document",

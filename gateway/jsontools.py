@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol import jsontext
+from gateway.errors import bad_request
 
 __all__ = [
     "BYTE_ORDER_MARK",
@@ -22,6 +23,7 @@ __all__ = [
     "is_json",
     "loads",
     "loads_unique",
+    "read_body",
     "without_mark",
 ]
 
@@ -107,6 +109,23 @@ def loads_unique(data: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("too many levels") from None
+
+
+def read_body(body: bytes, takes: str) -> dict[str, Any]:
+    """Return a request's body as a JSON object.
+
+    :param takes: what the request takes, for the message.
+    :raises Refusal: 400 if it is not JSON, no object, or names a member twice.
+    """
+    try:
+        value = loads_unique(body)
+    except RepeatedName as error:
+        raise bad_request(f"the body is not taken: {error}") from None
+    except ValueError:
+        raise bad_request(f"the body is not JSON; it takes {takes}") from None
+    if not isinstance(value, dict):
+        raise bad_request(f"the body is JSON but no object; it takes {takes}")
+    return value
 
 
 def without_mark(data: bytes) -> bytes:

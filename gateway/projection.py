@@ -13,11 +13,20 @@ from collections.abc import Generator
 from itertools import islice
 from operator import itemgetter
 
-from couchbase.protocol.jsontext import STEP_BYTES, NotJson, TooDeep, at_once, check, members, past_blanks, skip
+from couchbase.protocol.jsontext import (
+    STEP_BYTES,
+    NotJson,
+    TooDeep,
+    at_once,
+    check,
+    members,
+    past_blanks,
+    skip,
+)
 from gateway.errors import Refusal, bad_request
 from gateway.jsontools import fast_loads
 
-__all__ = ["Path", "member_text", "parse_projection", "project", "projecting"]
+__all__ = ["Path", "member_text", "object_members", "parse_projection", "project", "projecting"]
 
 Path = tuple[str | int, ...]
 """Member names and array indexes, outermost first."""
@@ -102,7 +111,13 @@ _ITEM = re.compile(
 _WHOLE = re.compile(_STRING + rb"|" + _FLAT, re.DOTALL)
 _ITEMS = re.compile(rb"(?:" + _ITEM.pattern + rb")*", re.DOTALL)
 _MEMBER = re.compile(
-    rb"(" + _STRING + rb")[ \t\r\n]*:[ \t\r\n]*(?:(" + _STRING + rb"|" + _FLAT + rb")|([^\"\[\]{}, \t\r\n]+))?",
+    rb"("
+    + _STRING
+    + rb")[ \t\r\n]*:[ \t\r\n]*(?:("
+    + _STRING
+    + rb"|"
+    + _FLAT
+    + rb")|([^\"\[\]{}, \t\r\n]+))?",
     re.DOTALL,
 )
 _MEMBERS = re.compile(
@@ -167,7 +182,9 @@ class _Cutter:
             return [self._view[at:end]], end
         first = text[at]
         is_object = isinstance(next(iter(wanted)), str)
-        if any(isinstance(step, str) != is_object for step in wanted) or first != (0x7B if is_object else 0x5B):
+        if any(isinstance(step, str) != is_object for step in wanted) or first != (
+            0x7B if is_object else 0x5B
+        ):
             raise Refusal("PathMismatch", None, path=wanted.any_path)
         return (yield from (self._object if is_object else self._array)(at, wanted, needs_end))
 
@@ -345,13 +362,19 @@ def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
     return at_once(projecting(document, paths))
 
 
+def object_members(document: bytes) -> Generator[None, None, list[tuple[bytes, int, int]]]:
+    """Return (name as written, start and end of the value) of each member of a JSON object, in steps."""
+    start = yield from past_blanks(document, 0)
+    return (yield from members(document, start))
+
+
 def member_text(document: bytes, name: str) -> bytes:
     """Return the text of a member of a JSON object as it is written there; the last one counts.
 
     :param document: a JSON object that has the member.
     """
     found = b""
-    for written, start, end in at_once(members(document, at_once(past_blanks(document, 0)))):
+    for written, start, end in at_once(object_members(document)):
         if json.loads(written) == name:
             found = document[start:end]
     return found

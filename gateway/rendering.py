@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.contenttypes import content_type, format_of
+from twisted.internet.defer import Deferred
+
+from gateway.contenttypes import JSON, content_type, format_of, sniffing
 from gateway.expiry import http_date
 from gateway.headers import etag, token_header
 from gateway.http.request import Request
 from gateway.http.response import RenderedResponse, Response
+from gateway.projection import Path, project, projecting
+from gateway.steps import AT_ONCE_BYTES, StepRunner
 
 __all__ = ["REVALIDATE", "Rendering"]
 
@@ -22,10 +26,14 @@ _KNOWN_BLOCKS = 256
 class Rendering:
     """Makes the answers that have an ``ETag``.
 
+    A method that may have to look through a long value returns a Deferred of the answer then.
+
+    :param steps: does such work.
     :param quoted: whether ``ETag`` has quotes, as RFC 9110 wants; bare it is the Data API's.
     """
 
-    def __init__(self, *, quoted: bool = False) -> None:
+    def __init__(self, steps: StepRunner, *, quoted: bool = False) -> None:
+        self._steps = steps
         quote = b'"' if quoted else b""
         self._quote = quote
         # For each value of the flags the bytes around the CAS; as many as programs use different flags.
@@ -49,43 +57,65 @@ class Rendering:
             headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
         return headers
 
-    def whole(self, result: Any, request: Request) -> Response:
+    def whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
         """Return a document as it is stored, and when it expires.
 
         :param result: an ExpiryResult whose value is bytes.
         """
-        value = result.value
-        flags = result.flags
-        before, behind = self._blocks.get(flags) or self._block(flags, value)
+        try:
+            before, behind = self._blocks[result.flags]
+        except KeyError:
+            return self._unknown(result, result.expiry)
         # The CAS as gateway.headers.etag shows it.
         block = b"%b%08x%b" % (before, result.cas, behind)
         expiry = result.expiry
         if expiry:
             block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
-        return RenderedResponse(200, block, value)
+        return RenderedResponse(200, block, result.value)
 
-    def document(self, result: Any) -> Response:
+    def document(self, result: Any) -> Response | Deferred[Response]:
         """Return a document as it is stored.
 
         :param result: a ValueResult whose value is bytes.
         """
-        before, behind = self._block(result.flags, result.value)
-        return RenderedResponse(200, b"%b%08x%b" % (before, result.cas, behind), result.value)
+        return self._unknown(result, 0)
+
+    def parts(self, result: Any, paths: list[tuple[str, Path]], expiry: int) -> Response | Deferred[Response]:
+        """Return parts of a document; raises (or fails with) what :func:`gateway.projection.project` raises.
+
+        :param expiry: of the document; 0 if it has none.
+        """
+        value = result.value
+        if len(value) <= AT_ONCE_BYTES:
+            return self._shown(result, JSON, project(value, paths), expiry)
+        cut = self._steps.run(projecting(value, paths))
+        return cut.addCallback(lambda body: self._shown(result, JSON, body, expiry))
+
+    def _unknown(self, result: Any, expiry: int) -> Response | Deferred[Response]:
+        """Return a document whose flags may leave its type to the value."""
+        value = result.value
+        if len(value) <= AT_ONCE_BYTES or format_of(result.flags) is not None:
+            return self._shown(result, content_type(result.flags, value), value, expiry)
+        sniffed = self._steps.run(sniffing(value))
+        return sniffed.addCallback(lambda kind: self._shown(result, kind, value, expiry))
+
+    def _shown(self, result: Any, kind: bytes, body: bytes, expiry: int) -> Response:
+        flags = result.flags
+        block = (
+            b"Content-Type: %b\r\nETag: %b" % (kind, self._quote),
+            b"%b\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (self._quote, flags, REVALIDATE[1]),
+        )
+        # Flags that declare no format leave the type to the value.
+        if format_of(flags) == kind and len(self._blocks) < _KNOWN_BLOCKS:
+            self._blocks[flags] = block
+        shown = b"%b%08x%b" % (block[0], result.cas, block[1])
+        if expiry:
+            shown = b"%bExpires: %b\r\n" % (shown, http_date(expiry))
+        return RenderedResponse(200, shown, body)
 
     def not_modified(self, cas: int) -> Response:
         """Return the answer to a reader who has this version."""
         return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
-
-    def _block(self, flags: int, value: bytes) -> tuple[bytes, bytes]:
-        """Return the headers of a document, before and behind its CAS."""
-        block = (
-            b"Content-Type: %b\r\nETag: %b" % (content_type(flags, value), self._quote),
-            b"%b\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (self._quote, flags, REVALIDATE[1]),
-        )
-        # Flags that declare no format leave the type to the value.
-        if format_of(flags) is not None and len(self._blocks) < _KNOWN_BLOCKS:
-            self._blocks[flags] = block
-        return block
 
     def stored(self, result: Any, request: Request) -> Response:
         """Return the answer to a mutation."""

@@ -212,6 +212,7 @@ class Serving(Service):
             reactor=self._reactor,
         )
         connection.views_timeout = self._settings.views_timeout
+        connection.design_timeout = self._settings.timeout
         return connection
 
     @inlineCallbacks

@@ -13,16 +13,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from couchbase.protocol.jsontext import at_once, past_blanks, value_end
 from couchbase.views.params import Query
 from gateway.errors import Refusal, bad_request
 from gateway.http.request import Request
-from gateway.jsontools import loads
+from gateway.jsontools import is_json, without_mark
 from gateway.projection import member_text
 
 __all__ = ["ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
 
 MAX_URL_BYTES = 12_000
 """Of all parameters but ``keys``, percent-encoded: they go to the node in one line."""
+
+MAX_BODY_BYTES = 2**20
+"""Of a POST: what is parsed in one go, here and at the node."""
 
 MAX_COUNT = 2**53 - 1
 MAX_MILLISECONDS = 2**31 - 1
@@ -91,11 +95,7 @@ def _one_of(*words: str, booleans: dict[bool, str] | None = None) -> _Kind:
 
 def _json_text(text: str) -> str | None:
     """Return JSON as it is written: what is printed again might have other digits."""
-    try:
-        loads(text.encode("utf-8"))
-    except ValueError:
-        return None
-    return text
+    return text if is_json(text.encode("utf-8")) else None
 
 
 def _array_text(text: str) -> str | None:
@@ -110,21 +110,32 @@ def _json_document_id(value: Any, _: bytes) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _ends(text: str) -> list[Any] | None:
+def _ends(text: str) -> list[str] | None:
+    """Return the texts of one or two elements of an array."""
     if _array_text(text) is None:
         return None
-    ends = json.loads(text)
-    return ends if 1 <= len(ends) <= 2 else None
+    data = text.encode("utf-8")
+    ends: list[str] = []
+    at = at_once(past_blanks(data, data.index(b"[") + 1))
+    while data[at : at + 1] != b"]":
+        if len(ends) == 2:
+            return None
+        end = value_end(data, at)
+        ends.append(data[at:end].decode("utf-8"))
+        at = at_once(past_blanks(data, end))
+    return ends or None
 
 
 def _key_range(text: str) -> tuple[str, ...] | None:
     ends = _ends(text)
-    return None if ends is None else tuple(json.dumps(end, ensure_ascii=False) for end in ends)
+    return None if ends is None else tuple(ends)
 
 
 def _id_range(text: str) -> tuple[str, ...] | None:
     ends = _ends(text)
-    return None if ends is None or not all(isinstance(end, str) for end in ends) else tuple(ends)
+    if ends is None or not all(end.startswith('"') for end in ends):
+        return None
+    return tuple(json.loads(end) for end in ends)
 
 
 def _as_written(read: Callable[[str], Any]) -> Callable[[Any, bytes], Any]:
@@ -200,8 +211,8 @@ def read_parameters(request: Request) -> ViewParameters:
 
 
 def _read_body(request: Request, reader: _Reader) -> None:
-    members = request.json_object(_NAMES, required=False)
-    body = request.body()
+    members = request.json_object(_NAMES, required=False, limit=MAX_BODY_BYTES, nulls=True)
+    body = without_mark(request.body())
     for name, value in members.items():
         try:
             text = member_text(body, name)

@@ -20,6 +20,7 @@ from txcouchbase.views import with_devmode
 
 POLL_SECONDS = 0.1
 """How often ``syncwait`` looks whether a change is visible."""
+STORE_SECONDS = 10.0
 _META = "X-Couchbase-Meta"
 _JSON = {"Content-Type": "application/json"}
 _ID_PREFIX = "_design/"
@@ -39,6 +40,10 @@ class DesignMethods:
     _client: Any
     _http: HttpService
     _views_timeout: float
+    design_timeout: float | None = None
+    """Seconds for a design document to be read, listed or deleted, ``None`` for ``views_timeout``. To store
+    one takes longer, since the node compiles its functions: it has at least :data:`STORE_SECONDS`.
+    (An addition to SDK 1.2.)"""
 
     def _ready(self) -> Deferred[None]:
         raise NotImplementedError
@@ -128,7 +133,7 @@ class DesignMethods:
         """
         yield self._ready()
         path = f"/pools/default/buckets/{quote(self._design_bucket(), safe='')}/ddocs"
-        answer = yield self._http.whole(MANAGEMENT, "GET", path, timeout=self._views_timeout)
+        answer = yield self._http.whole(MANAGEMENT, "GET", path, timeout=self._seconds_for("GET"))
         result = _result(path, *answer)
         result._maybe_raise()
         try:
@@ -144,6 +149,12 @@ class DesignMethods:
         return result
 
     # --- one request -----------------------------------------------------------------------
+
+    def _seconds_for(self, method: str) -> float:
+        seconds = self.design_timeout
+        if seconds is None:
+            return self._views_timeout
+        return max(seconds, STORE_SECONDS) if method == "PUT" else seconds
 
     def _design_bucket(self) -> str:
         if self._bucket is None:
@@ -168,7 +179,7 @@ class DesignMethods:
         common: dict[str, Any] = {
             "body": body,
             "headers": None if body is None else _JSON,
-            "timeout": self._views_timeout,
+            "timeout": self._seconds_for(method),
         }
         if base is None:
             answer = yield self._http.whole(VIEWS, method, path, **common)

@@ -19,6 +19,7 @@ from twisted.web.client import (
     RequestTransmissionFailed,
     ResponseDone,
     ResponseNeverReceived,
+    _HTTP11ClientFactory,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -144,6 +145,11 @@ def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
     return collector.done
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    # Else each connection writes two lines into the program's log.
+    noisy = False
+
+
 class HttpService:
     """HTTP for one cluster client: addresses, credentials, TLS, and connections kept for the next request.
 
@@ -208,22 +214,27 @@ class HttpService:
             pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
             sent.setRawHeaders("Authorization", [f"Basic {pair}"])
         if self._pool is None:
-            self._pool = HTTPConnectionPool(self.client.reactor)
+            self._pool = self._quiet_pool(persistent=True)
             self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
 
-        def send(pool: HTTPConnectionPool | None) -> Deferred[Any]:
+        def send(pool: HTTPConnectionPool) -> Deferred[Any]:
             producer = None if body is None else _Body(body)
             return self._agent(pool).request(method.encode(), url.encode(), sent, producer)
 
         def again(failure: Failure) -> Any:
             reasons = getattr(failure.value, "reasons", ())
             if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
-                return send(None)
+                return send(self._quiet_pool(persistent=False))
             return failure
 
         return send(self._pool).addErrback(again)
 
-    def _agent(self, pool: HTTPConnectionPool | None) -> Agent:
+    def _quiet_pool(self, persistent: bool) -> HTTPConnectionPool:
+        pool = HTTPConnectionPool(self.client.reactor, persistent)
+        pool._factory = _QuietFactory
+        return pool
+
+    def _agent(self, pool: HTTPConnectionPool) -> Agent:
         trust = self.client.trust_root
         policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
         return Agent(self.client.reactor, policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
@@ -241,13 +252,17 @@ class HttpService:
     ) -> Generator[Any, Any, tuple[int, HttpHeaders, bytes]]:
         """Ask one node, and the next where one cannot be asked; fires with (status, headers, body).
 
+        :param timeout: seconds for all of it; the nodes that are left share what is left.
         :raises CouchbaseError: of the last node: TimeoutError or NetworkError.
         """
         last: BaseException | None = None
-        for base in self.addresses(service):
+        addresses = self.addresses(service)
+        deadline = self.client.seconds() + timeout
+        for number, base in enumerate(addresses):
+            share = (deadline - self.client.seconds()) / (len(addresses) - number)
             try:
                 answer: tuple[int, HttpHeaders, bytes] = yield self.ask(
-                    base, method, path, body=body, headers=headers, timeout=timeout
+                    base, method, path, body=body, headers=headers, timeout=max(share, 0.0)
                 )
             except CouchbaseError as error:
                 last = error

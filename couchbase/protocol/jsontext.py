@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Generator, Iterator
-from typing import Any, Callable, NoReturn, Optional, TypeVar, cast
+from typing import Any, Callable, NoReturn, TypeVar, cast
 
 __all__ = [
     "LEVELS",
@@ -105,7 +105,7 @@ class Checker:
         (it may refuse what is JSON); it is tried on pieces of a text, and makes checking ten times as fast.
     """
 
-    def __init__(self, loads: Optional[Loads] = None) -> None:
+    def __init__(self, loads: Loads | None = None) -> None:
         self._loads = loads
         self._state = _VALUE
         self._open = bytearray()
@@ -151,7 +151,7 @@ class Checker:
         at, end = 0, len(text)
         while True:
             state = self._state
-            if state == _IN_STRING or state == _IN_NAME:
+            if state in (_IN_STRING, _IN_NAME):
                 at = _STRING_PART.match(text, at).end()  # type: ignore[union-attr]
                 if at == end:
                     return at
@@ -190,7 +190,7 @@ class Checker:
                     self._fail(text, at)
                 self._state = _VALUE
                 at += 1
-            elif state == _NAME or state == _FIRST_NAME:
+            elif state in (_NAME, _FIRST_NAME):
                 if sign == _QUOTE:
                     self._state = _IN_NAME
                     at += 1
@@ -208,7 +208,7 @@ class Checker:
         if sign == _QUOTE:
             self._state = _IN_STRING
             return at + 1
-        if sign == _OPEN_OBJECT or sign == _OPEN_ARRAY:
+        if sign in (_OPEN_OBJECT, _OPEN_ARRAY):
             if len(self._open) >= LEVELS:
                 raise TooDeep(f"the text has more than {LEVELS} levels", at)
             self._open.append(sign)
@@ -226,9 +226,9 @@ class Checker:
         if found == word:
             self._state = _AFTER
             return at + len(word)
-        if at + len(found) == end and word.startswith(found):
-            return ~at
-        self._fail(text, at)
+        if at + len(found) != end or not word.startswith(found):
+            self._fail(text, at)
+        return ~at
 
     def _many(self, text: bytes, at: int, end: int) -> int:
         """Pass as many whole elements or members as can be told at once, with the commas behind them."""
@@ -290,7 +290,7 @@ class Checker:
         raise NotJson(_EXPECTED[self._state], at)
 
 
-def check(text: bytes, loads: Optional[Loads] = None) -> Iterator[None]:
+def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
     """Yield after each step of finding out whether ``text`` is JSON; it is when the steps end.
 
     :param loads: see :class:`Checker`.
@@ -345,7 +345,7 @@ def skip(text: bytes, at: int) -> Steps:
     sign = text[at]
     if sign == _QUOTE:
         return (yield from _string_end(text, at + 1))
-    if sign != _OPEN_OBJECT and sign != _OPEN_ARRAY:
+    if sign not in (_OPEN_OBJECT, _OPEN_ARRAY):
         while True:
             limit = at + STEP_BYTES
             match = _SCALAR.match(text, at, limit)
@@ -367,7 +367,7 @@ def skip(text: bytes, at: int) -> Steps:
             continue
         sign = text[at]
         at += 1
-        if sign == _OPEN_OBJECT or sign == _OPEN_ARRAY:
+        if sign in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
         elif sign == _QUOTE:
             # It is not closed before the limit.
@@ -390,8 +390,11 @@ def _string_end(text: bytes, at: int) -> Steps:
 
 
 def members(text: bytes, at: int) -> Generator[None, None, list[tuple[bytes, int, int]]]:
-    """Find the members of the object that begins at ``at``: (name with its quotes, start, end of the value)."""
-    found = []
+    """Find the members of the object that begins at ``at``.
+
+    Returns (name with its quotes, start, end of the value) of each.
+    """
+    found: list[tuple[bytes, int, int]] = []
     at += 1
     while True:
         at = yield from past_blanks(text, at)

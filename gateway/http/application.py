@@ -186,12 +186,17 @@ class Application:
         if kind is Response or kind is RenderedResponse:
             self.succeeded(result, request)
             return
-        request.under_way = result
         if kind is Deferred:
-            result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
-        elif not hasattr(kind, "abandon"):
-            request.under_way = None
+            self.wait_for(result, request)
+        elif hasattr(kind, "abandon"):
+            request.under_way = result
+        else:
             self._resolve(result, request)
+
+    def wait_for(self, result: Deferred[Any], request: Request) -> None:
+        """Answer with what ``result`` fires with; it is cancelled if the client leaves."""
+        request.under_way = result
+        result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that never got as far as a handler of the gateway's kind."""

@@ -12,8 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from gateway.contenttypes import JSON, check_charset, media_type
 from gateway.errors import bad_request, too_large
-from gateway.jsontools import loads
+from gateway.jsontools import read_body
 
 if TYPE_CHECKING:
     from gateway.credentials import Credentials
@@ -32,6 +33,9 @@ __all__ = [
 
 HeaderTable = Mapping[bytes, "bytes | list[bytes]"]
 """Header values by lower-case name: bytes, or a list if the header is given more than once."""
+
+MAX_JSON_BYTES = 64 * 1024
+"""Longest JSON body of a request whose members are few and short."""
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x20\x7f]")
@@ -176,9 +180,9 @@ class Request:
     under_way: UnderWay | Deferred[Any] | None = None
     """What the handler waits for; given up if the client leaves."""
 
-    render: Callable[[Any, Request], Response]
+    render: Callable[[Any, Request], Response | Deferred[Response]]
     """Set by a handler that makes the request the receiver of an operation: from its result and the request
-    to the answer."""
+    to the answer, or to a Deferred of it."""
 
     def __init__(
         self,
@@ -220,7 +224,10 @@ class Request:
         except Exception as error:  # noqa: BLE001  # becomes the answer
             self.application.failed(error, self)
         else:
-            self.application.succeeded(response, self)
+            if type(response) is Deferred:
+                self.application.wait_for(response, self)
+            else:
+                self.application.succeeded(response, self)
 
     def failed(self, error: BaseException) -> None:
         """Answer with why an operation failed."""
@@ -293,26 +300,37 @@ class Request:
             raise too_large(f"the request body has more than {self.body_limit} bytes")
         return self.raw_body
 
-    def json_object(self, members: frozenset[str], *, required: bool = True) -> dict[str, Any]:
+    def json_object(
+        self,
+        members: frozenset[str],
+        *,
+        required: bool = True,
+        limit: int = MAX_JSON_BYTES,
+        nulls: bool = False,
+    ) -> dict[str, Any]:
         """Return the body as a JSON object.
+
+        Its ``Content-Type`` is not looked at, except that another charset than UTF-8 is refused: programs
+        send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
 
         :param members: the names it may have.
         :param required: whether a body must be there; ``{}`` stands for an absent one.
-        :raises Refusal: 400 if it is not JSON, no object, or has other members; 413.
+        :param limit: bytes it may have.
+        :param nulls: whether ``null`` is a value; else such a member counts as missing, as in the Data API.
+        :raises Refusal: 400 if it is not JSON, no object, or has other members, or one twice; 413.
         """
         body = self.body()
-        if not body and not required:
-            return {}
+        declared = self.header(b"Content-Type") or b""
         takes = "a JSON object with " + ", ".join(sorted(members))
         if not body:
-            raise bad_request(f"the request has no body; it takes {takes}")
-        try:
-            value = loads(body)
-        except ValueError:
-            raise bad_request(f"the body is not JSON; it takes {takes}") from None
-        if not isinstance(value, dict):
-            raise bad_request(f"the body is JSON but no object; it takes {takes}")
+            if required or media_type(declared) == JSON:
+                raise bad_request(f"the request has no body; it takes {takes}")
+            return {}
+        if len(body) > limit:
+            raise too_large(f"the request body has more than {limit} bytes")
+        check_charset(declared)
+        value = read_body(body, takes)
         for name in value:
             if name not in members:
                 raise bad_request(f"the body has an unknown member {name[:80]!r}; it takes {takes}")
-        return value
+        return value if nulls else {name: given for name, given in value.items() if given is not None}

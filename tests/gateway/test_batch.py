@@ -156,10 +156,27 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual(json.loads(text), value)
         self.assertEqual(read.keys(), members.keys())
 
-    def test_of_two_values_the_last_counts(self) -> None:
-        """As everywhere in JSON, also when it looks like the usual form."""
-        self.assertEqual(_read_members(b'{"value":1,"value":2}')[1], b"2")
-        self.assertEqual(_read_members(b'{"value" :1,"op":"set","value":2}')[1], b"2")
+    def test_a_member_given_twice(self) -> None:
+        """It is refused, in whatever form: a filter in front may have read the other one."""
+        for line in (
+            b'{"value":1,"value":2}',
+            b'{"value" :1,"op":"set","value":2}',
+            b'{"\\u0076alue":1,"x":3,"value":2}',
+            b'{"op":"get","op":"delete","key":"x"}',
+            b'{"op":"set","key":"a:b","key":"c","value":1}',
+            b'{"op":"set","\\u006fp":"add","key":"c","value":1}',
+            b'{"op":"touch","key":"x","ttl":1,"ttl":2}',
+            b'{"op":"get","key":"x","y":{"z":1,"z":2}}',
+        ):
+            with self.assertRaises(Refusal, msg=line) as caught:
+                _read_members(line)
+            self.assertIn("twice", caught.exception.message)
+
+    def test_a_document_may_repeat_names(self) -> None:
+        """What is in a value is the document's business: its text is stored as it is."""
+        text = b'{"a":1,"a":2}'
+        for line in (b'{"op":"set","key":"a:b","value":%b}', b'{"value":%b,"op":"set","key":"k"}'):
+            self.assertEqual(_read_members(line % text)[1], text)
         self.assertEqual(_read_members(b'{"\\u0076alue":1,"x":3}')[1], b"1")
 
     @given(st.binary(max_size=40))

@@ -354,13 +354,22 @@ class StoreTests(SynchronousTestCase):
             self.assertEqual((name, keywords["cas"]), expected)
 
     def test_flags(self) -> None:
-        """From the content type, exactly as written, unless they are given."""
+        """From the content type, in any case and with any parameters, unless they are given."""
         for headers, flags in (
             ({}, 0),
             ({"Content-Type": "application/json"}, 33554432),
             ({"Content-Type": "text/plain"}, 67108864),
             ({"Content-Type": "application/octet-stream"}, 50331648),
-            ({"Content-Type": "application/json; charset=utf-8"}, 0),
+            ({"Content-Type": "application/json; charset=utf-8"}, 33554432),
+            ({"Content-Type": "Application/JSON;a=b"}, 33554432),
+            ({"Content-Type": "text/plain;charset=UTF-8"}, 67108864),
+            ({"Content-Type": 'text/plain; charset="utf-8"'}, 67108864),
+            # An SDK would read it as UTF-8.
+            ({"Content-Type": "text/plain; charset=iso-8859-1"}, 0),
+            ({"Content-Type": "application/octet-stream; x=1"}, 50331648),
+            ({"Content-Type": "application/jsonp"}, 0),
+            ({"Content-Type": "application/problem+json"}, 0),
+            ({"Content-Type": "application/json; charset=utf-8", "X-CB-Flags": "5"}, 5),
             ({"Content-Type": "application/json", "X-CB-Flags": "5"}, 5),
         ):
             for method in ("PUT", "POST"):
@@ -443,11 +452,52 @@ class CounterTests(SynchronousTestCase):
             self.assertIn("from 0 to 18446744073709551615", reply.json()["message"])
 
     def test_content_type(self) -> None:
-        """A body must say that it is JSON."""
-        self.assertIn("Content-Type", self.count(b"{}")[0].json()["message"])
+        """JSON is taken under any type, as programs send it; not in another charset than UTF-8."""
+        for declared in (
+            {},
+            {"Content_Type": "application/x-www-form-urlencoded"},
+            {"Content_Type": "text/plain"},
+        ):
+            reply, site = self.count(b'{"delta":7}', **declared)
+            self.assertEqual((reply.status, site.calls[0][2]["amount"]), (200, 7), declared)
+        reply = self.count(b"{}", Content_Type="application/json; charset=utf-16")[0]
+        self.assertEqual(reply.status, 400)
+        self.assertIn("charset", reply.json()["message"])
+
+    def test_json_without_a_body(self) -> None:
+        """What is said to be JSON has to be there; without a type the body may be missing."""
+        for declared in ("application/json", "Application/Json; charset=utf-8"):
+            reply = self.count(b"", Content_Type=declared)[0]
+            self.assertEqual(reply.status, 400, declared)
+            self.assertIn("no body", reply.json()["message"])
+        self.assertEqual(self.count(b"", Content_Type="text/plain")[0].status, 200)
+
+    def test_null_counts_as_missing(self) -> None:
+        """As in the Data API."""
+        keywords = self.count(b'{"delta":null,"initial":null}')[1].calls[0][2]
+        self.assertEqual((keywords["amount"], keywords["initial"]), (1, None))
+
+    def test_a_member_given_twice(self) -> None:
+        """It is refused."""
+        reply = self.count(b'{"delta":1,"delta":5}')[0]
+        self.assertEqual(reply.status, 400)
+        self.assertIn("'delta' is given twice", reply.json()["message"])
+
+    def test_byte_order_mark(self) -> None:
+        """It is ignored."""
+        reply, site = self.count(b'\xef\xbb\xbf{"delta":7}')
+        self.assertEqual((reply.status, site.calls[0][2]["amount"]), (200, 7))
+
+    def test_longest_body(self) -> None:
+        """A JSON body of few members is refused before it is parsed if it is absurdly long."""
+        reply = self.count(b'{"delta":1' + b" " * 65536 + b"}")[0]
+        self.assertEqual(reply.status, 413)
+        self.assertIn("65536 bytes", reply.json()["message"])
 
     def test_expiry_needs_initial(self) -> None:
-        """Because it counts only at creation."""
+        """Because it counts only at creation; to ask for none is always possible."""
+        for header in ({"Expires": "0"}, {"Expires": ""}, {"X_CB_TTL": "0"}):
+            self.assertEqual(self.count(**header)[0].status, 200, header)
         self.assertIn("'initial'", self.count(Expires="60s")[0].json()["message"])
         reply, site = self.count(b'{"initial":1}', Expires="60s", Content_Type="application/json")
         self.assertEqual((reply.status, site.calls[0][2]["ttl"]), (200, 60))

@@ -1,0 +1,63 @@
+"""Long work that is done in small steps, between which everybody else is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from time import perf_counter
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator
+
+__all__ = ["AT_ONCE_BYTES", "StepRunner"]
+
+TURN_SECONDS = 0.004
+"""What all long work together may take of one reactor turn, give or take one step."""
+
+AT_ONCE_BYTES = 256 * 1024
+"""A text up to this size is parsed in one go: that takes 3 ms at most."""
+
+_T = TypeVar("_T")
+
+
+def _turn() -> Callable[[], bool]:
+    end = perf_counter() + TURN_SECONDS
+    return lambda: perf_counter() >= end
+
+
+class StepRunner:
+    """Runs generators that yield after each step of some milliseconds; each has its share of every turn.
+
+    :param clock: calls the next turn.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._cooperator = Cooperator(
+            terminationPredicateFactory=_turn, scheduler=lambda turn: clock.callLater(0, turn)
+        )
+
+    def run(self, steps: Generator[None, None, _T]) -> Deferred[_T]:
+        """Take all steps; fires with what the generator returns. Cancelling it ends the work."""
+        outcome: list[_T] = []
+
+        def stop(_: object) -> None:
+            task.stop()
+            steps.close()
+
+        def run() -> Generator[None, None, None]:
+            outcome.append((yield from steps))
+
+        task = self._cooperator.cooperate(run())
+        done: Deferred[_T] = Deferred(stop)
+
+        def finished(_: object) -> None:
+            done.callback(outcome[0])
+
+        def failed(failure: Any) -> None:
+            # A task that was stopped fails, too; then `done` has been cancelled.
+            if not done.called:
+                done.errback(failure)
+
+        task.whenDone().addCallbacks(finished, failed)
+        return done
