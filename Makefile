@@ -13,15 +13,17 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
+MOCK := build/judges/CouchbaseMock-1.5.25.jar
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop run test busy versions lint types format bench docs api lock clean
+.PHONY: help install interop judges run test busy versions lint types format bench docs api lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
 	@echo "make test    run every test (TESTS=tests.gateway for some)"
 	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
+	@echo "make judges  fetch the programs of others that tests.judges runs against"
 	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
@@ -67,11 +69,18 @@ run: $(INSTALLED)
 	@echo
 	@exec $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS)
 
-test: $(INSTALLED) interop
+test: $(INSTALLED) interop judges
 	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
 
 busy: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.busy 8 600
+
+# Programs of others that tests run against; without them their tests are skipped, and say so.
+judges:
+	@test -e $(MOCK) || ! command -v mvn >/dev/null || { echo "Fetching CouchbaseMock for tests.judges ..."; \
+		mvn --quiet --batch-mode --file tests/judges/pom.xml dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/judges; } || \
+		echo "CouchbaseMock could not be fetched; its tests will be skipped." >&2
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)

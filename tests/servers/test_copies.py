@@ -266,6 +266,27 @@ class GatewayCopiesTests(GatewayTestCase):
     options = {"ephemeral": True, "nodes": "2", "replicas": "1"}
 
     @inlineCallbacks
+    def test_no_disk(self):
+        """Persistence is refused at once, and nothing is stored."""
+        for value in ("1", "2", "-1"):
+            answer = yield self.ask("PUT", D + "e", b"1", X_CB_PersistTo=value, **JSON)
+            self.assertEqual(answer.code(), (400, "DurabilityImpossible"))
+            self.assertIn("no disk", answer.json()["message"])
+        answer = yield self.ask("POST", D + "e/endure", b'{"persistTo":1,"timeout":"1s"}')
+        self.assertEqual(answer.code(), (400, "DurabilityImpossible"))
+        answer = yield self.ask("PUT", D + "e", b"1", X_CB_DurabilityLevel="PersistToMajority", **JSON)
+        self.assertEqual(answer.code(), (400, "DurabilityImpossible"))
+        self.assertIn("no disk to persist to", answer.json()["message"])
+        lines = b'{"op":"set","key":"e","value":1,"persistTo":1}\n{"op":"get","key":"e"}\n'
+        answer = yield self.ask(
+            "POST", "/v1/buckets/default/batch", lines, Content_Type="application/x-ndjson"
+        )
+        answers = sorted(map(json.loads, answer.body.splitlines()), key=lambda line: line["index"])
+        self.assertEqual(
+            [line["error"]["code"] for line in answers], ["DurabilityImpossible", "DocumentNotFound"]
+        )
+
+    @inlineCallbacks
     def test_overtaken(self):
         """Writers of one document that wait for copies: done, or in doubt, never a false condition."""
         answers = yield gatherResults(
