@@ -126,7 +126,7 @@ def list_page(kind: Kind, listing: Listing, *, search: str = "", first: bool = T
     if not search:
         found = f"No {kind.plural} yet." if first and not count else ""
     elif listing.more:
-        found = f"The first {count} {kind.plural} with “{search}”; type more for fewer."
+        found = f"{count} of the {kind.plural} with “{search}”; type more for fewer."
     else:
         found = f"{count} {kind.name if count == 1 else kind.plural} with “{search}”."
     return Page(
@@ -150,7 +150,7 @@ def list_page(kind: Kind, listing: Listing, *, search: str = "", first: bool = T
             tags.section(
                 tags.p(found, id="found") if found else "",
                 _table(kind, listing, f"{kind.title}, by name") if count else "",
-                _pager(address(kind), listing.following, first and not search),
+                _all_link(kind) if search else _pager(address(kind), listing.following, first),
                 id="results",
             ),
         ),
@@ -439,7 +439,8 @@ def _shown(one: Field, document: dict[str, Any], brewery: str | None) -> Any:
     """Return what a field of a document looks like, ``None`` if there is nothing."""
     value = document.get(one.name)
     shown = text(value)
-    if not shown:
+    if not shown or (one.name == "upc" and not shown.strip("0")):
+        # Many beers of the sample have the bar code 0: they have none.
         return None
     if one.control == "brewery":
         if brewery is None:
@@ -487,6 +488,12 @@ def _row(kind: Kind, row: Any, listing: Listing, brewery: bool) -> Tag:
 def _cell(head: str, content: Any) -> Tag:
     # Small screens have no place for the heads of columns; the style sheet shows this instead.
     return tags.td(content, **{"data-head": head})
+
+
+def _all_link(kind: Kind) -> Tag:
+    """Return the way back from what a search found."""
+    link = tags.a(f"All {kind.plural}", href=address(kind), class_="button")
+    return tags.nav(link, **{"aria-label": "Pages"})
 
 
 def _pager(path: str, following: Position | None, first: bool) -> Any:

@@ -212,7 +212,7 @@ class Store:
         """Return the first documents with a word, in their names, that begins like ``text``.
 
         The view has a row for each word of a name, with the name from there on as its key; so all that
-        begin alike are one range of keys.
+        begin alike are one range of keys. They come in the order of those words, and are shown by name.
         """
         wanted = search_key(text)
         query = Query(
@@ -222,7 +222,8 @@ class Store:
         rows = list(await self._query("search", query))
         once = list({row.docid: row for row in reversed(rows)}.values())[::-1]
         more = len(once) > PAGE_ROWS or len(rows) > 3 * PAGE_ROWS
-        return await self._listing(kind, once[:PAGE_ROWS], None, more)
+        shown = sorted(once[:PAGE_ROWS], key=lambda row: (row.value["name"].lower(), row.docid))
+        return await self._listing(kind, shown, None, more)
 
     async def beers_of(self, key: str, start: Position | None = None) -> tuple[Listing, int]:
         """Return a page of a brewery's beers, by name, and how many it has in all."""

@@ -52,12 +52,19 @@ class ListTests(BeerCase):
         )
         found = await page.search().submit(q="SAIS")
         self.assertEqual(sorted(found.names), wanted)
+        self.assertTrue(found.has_link("All beers"))
+        self.assertFalse(found.has_link("First page"))
         self.assertEqual(found.by_id("q").get("value"), "SAIS")
         self.assertEqual(found.text(found.by_id("found")), f"{len(wanted)} beers with “SAIS”.")
         found = await page.search().submit(q="  weaver   por")
         self.assertTrue(found.names and all("Weaver Porter" in name for name in found.names), found.names)
         found = await page.search().submit(q="orter")
         self.assertEqual(found.text(found.by_id("found")), "0 beers with “orter”.")
+        self.assertTrue(found.has_link("All beers"))
+        found = await page.search().submit(q="por")
+        # By name, as the table's caption says, whichever word was found.
+        self.assertGreater(len(found.names), 3)
+        self.assertEqual(found.names, sorted(found.names, key=str.lower))
         found = await (await self.browser.get("/brewery")).search().submit(q="amber lo")
         self.assertEqual(found.names, ["Amber Lock Brewpub"])
 
@@ -68,7 +75,7 @@ class ListTests(BeerCase):
             doc["name"] for _, doc in sample_documents() if re.search(r"\ba", doc["name"], re.IGNORECASE)
         }
         self.assertTrue(len(found.names) == 20 and set(found.names) <= everything)
-        self.assertRegex(found.text(found.by_id("found")), "^The first 20 beers with “a”; type more")
+        self.assertRegex(found.text(found.by_id("found")), "^20 of the beers with “a”; type more")
         for nothing in ("", "  ", "-", "(.)"):
             page = await self.browser.get("/beer", params={"q": nothing})
             self.assertEqual((len(page.names), page.has_link("Next page")), (20, True))
@@ -84,7 +91,7 @@ class ListTests(BeerCase):
             await self.brewery(f"twin-{number}", f"Quux Quuxling {number:02} quux")
         found = await self.browser.get("/brewery?q=quux")
         self.assertEqual((len(found.names), len(set(found.names))), (20, 20))
-        self.assertIn("The first 20 breweries", found.text())
+        self.assertIn("20 of the breweries", found.text())
         await self.connection.delete("twin-7")
         found = await self.browser.get("/brewery?q=quux")
         self.assertEqual((len(found.names), len(set(found.names))), (20, 20))
@@ -184,6 +191,14 @@ class DocumentTests(BeerCase):
         page = await form.submit(name="Other")
         self.assertEqual(page.heading, "Other")
         self.assertEqual(await self.stored("other"), {"type": "something else"})
+
+    async def test_no_bar_code(self) -> None:
+        """A bar code of zeros is none, and is not shown."""
+        await self.brewery()
+        for code, is_shown in ((0, False), ("000", False), (70, True)):
+            await self.beer(upc=code)
+            page = await self.browser.get("/beer/mill-stout")
+            self.assertEqual("Bar code" in page.text(), is_shown, code)
 
     async def test_edit(self) -> None:
         """What the form changes is stored; what it does not know stays."""
