@@ -44,6 +44,9 @@ MAX_OUTPUT_BYTES = 128 * 2**10
 """Answers that are gathered before they are written, and the transport asked whether it has room: as
 much as Twisted's TCP transport gives to the socket at once."""
 
+LARGE_BYTES = 2**18
+"""Answers that are larger are written in pieces of this size."""
+
 MAX_WAITING = 1024
 """Answers that may queue up on one connection behind one that waits."""
 
@@ -93,6 +96,8 @@ class KeyValueConnection(Protocol):
         self._parts: list[bytes] = []
         self._need = 0
         self._places: deque[_Place] = deque()
+        # What the transport has not taken of large answers.
+        self._unsent: deque[memoryview] = deque()
         self._output_is_full = False
         self._behind_barrier = False
         self._input_is_paused = False
@@ -145,6 +150,7 @@ class KeyValueConnection(Protocol):
         self._is_lost = True
         self._drop_input()
         self._places.clear()
+        self._unsent.clear()
         for timer in (self._cut, self._deadline):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -164,7 +170,8 @@ class KeyValueConnection(Protocol):
         self._output_is_full = False
         self._owner.held_bytes -= self._held_output
         self._held_output = 0
-        if not self._is_running:
+        self._write_on()
+        if not self._is_running and not self._unsent:
             self._run()
 
     def stopProducing(self) -> None:
@@ -202,6 +209,7 @@ class KeyValueConnection(Protocol):
     def _may_go_on(self) -> bool:
         return not (
             self._output_is_full
+            or self._unsent
             or self._behind_barrier
             or self._is_lost
             or self.session.closing
@@ -237,7 +245,10 @@ class KeyValueConnection(Protocol):
             if room <= 0 or frame.opcode in _CHANGES_SESSION or not self._may_go_on():
                 break
         if out:
-            self._write(b"".join(out))
+            if room < MAX_OUTPUT_BYTES - LARGE_BYTES:
+                self._write_in_pieces(out)
+            else:
+                self._write(b"".join(out))
         if places:
             self._release_places()
         elif session.closing:
@@ -310,7 +321,37 @@ class KeyValueConnection(Protocol):
         elif not self._is_running:
             self._run()
 
+    def _write_in_pieces(self, out: list[bytes]) -> None:
+        """Write answers with large values, so that no turn of the reactor copies all of one."""
+        small: list[bytes] = []
+        for data in out:
+            if len(data) < LARGE_BYTES:
+                small.append(data)
+                continue
+            self._unsent.append(memoryview(b"".join(small)))
+            self._unsent.append(memoryview(data))
+            small.clear()
+        self._unsent.append(memoryview(b"".join(small)))
+        self._write_on()
+
+    def _write_on(self) -> None:
+        """Write what waits, as long as the peer reads."""
+        unsent = self._unsent
+        while unsent and not self._output_is_full and not self._is_lost:
+            piece = unsent.popleft()
+            if len(piece) > LARGE_BYTES:
+                unsent.appendleft(piece[LARGE_BYTES:])
+                piece = piece[:LARGE_BYTES]
+            self._send(bytes(piece))
+
     def _write(self, data: bytes) -> None:
+        """Write something behind everything before it."""
+        if self._unsent:
+            self._unsent.append(memoryview(data))
+        else:
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
         if not data or self._is_lost:
             return
         transport = self.transport
@@ -381,6 +422,9 @@ class KeyValueConnection(Protocol):
         """Close once the peer has read its answers, or soon anyway."""
         self._input_has_ended = True
         self._drop_input()
+        if self._unsent:
+            # The rest of a large answer; _settle_input() comes back here.
+            return
         if self._cut is None and not self._is_lost:
             # A registered producer would hold the connection open.
             self.transport.unregisterProducer()

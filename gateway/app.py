@@ -111,8 +111,10 @@ class Gateway(Application):
         )
         self.pool = pool
         rendering = Rendering(StepRunner(clock), quoted=quoted_etags)
+        documents = Documents(authorizer, pool, rendering, now)
+        self.note_large = documents.was_large
         resources = [
-            Documents(authorizer, pool, rendering, now),
+            documents,
             Counters(authorizer, pool, rendering, now),
             Locks(authorizer, pool, rendering, now),
             DurabilityChecks(authorizer, pool, rendering),

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Kind, Operation, failure_line, read_operation, success_line
+from gateway.bulk import Window
 from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
@@ -36,8 +37,9 @@ ARRAY = b"application/json"
 
 CountOperation = Callable[[str, str, int], None]
 
-# What a read is reckoned with before anything is known about the size of the documents.
-_EXPECTED_VALUE_BYTES = 4096
+# Reads that are started while nothing is known about the size of the documents; the first that comes tells
+# how many more may be.
+_FIRST_READS = 4
 
 # An operation up to this size is read even when there is no room left.
 _SPARED_BYTES = 2**16
@@ -60,9 +62,10 @@ class _Slot:
     def kind(self) -> Kind | None:
         return self.operation.kind
 
-    def cancel(self) -> None:
+    def cancel(self, gone: Callable[[], None]) -> None:
         if self.deferred is not None:
             self.deferred.cancel()
+        gone()
 
     def succeeded(self, result: Any) -> None:
         operation = self.operation
@@ -92,6 +95,7 @@ class Batch:
     """One request's operations: takes the body, makes the answer.
 
     :param connection: leased; given back through ``on_end``.
+    :param window: what it may have under way at the cluster together with all others that use the connection.
     :param form: content type of the answer; ``None`` to answer in the form of the body.
     :param on_form: called once, with the content type, when it is clear.
     :param on_end: called once, when no operation is under way and none will be.
@@ -100,6 +104,7 @@ class Batch:
     def __init__(
         self,
         connection: Any,
+        window: Window,
         clock: IReactorTime,
         now: Callable[[], float],
         limits: Limits,
@@ -111,6 +116,7 @@ class Batch:
         on_end: Callable[[], None],
     ) -> None:
         self._connection = connection
+        self._window = window
         self._carry_out = connection.start if isinstance(connection, Connection) else None
         self._clock = clock
         self._now = now
@@ -129,7 +135,13 @@ class Batch:
         self._next_index = 0
         self._held = 0
         self._charged = 0
-        self._value_bytes = _EXPECTED_VALUE_BYTES
+        # What is held as finished answers; reads that are under way, and what each is reckoned with.
+        self._ready = 0
+        self._reads = 0
+        self._value_bytes = limits.batch_bytes // _FIRST_READS
+        self._knows_size = False
+        # What of the window is taken.
+        self._taken = 0
         self._input_paused = False
         self._output_paused = False
         self._body_ended = False
@@ -160,7 +172,7 @@ class Batch:
         try:
             self._waiting.extend(splitter.feed(data))
         except SplitError as error:
-            self._give_up(error)
+            self._stop_reading(error)
         self._charge()
         if self._budget.is_full and splitter.held > _SPARED_BYTES:
             # All together hold too much: this operation is not even read to its end.
@@ -179,7 +191,7 @@ class Batch:
             try:
                 self._waiting.extend(self._splitter.finish())
             except SplitError as error:
-                self._give_up(error)
+                self._stop_reading(error)
         self._start_operations()
         self._soon()
 
@@ -187,7 +199,7 @@ class Batch:
         """The client is gone."""
         self.cancel()
 
-    def _give_up(self, error: SplitError) -> None:
+    def _stop_reading(self, error: SplitError) -> None:
         self._waiting.append(error)
         self._body_ended = True
 
@@ -202,18 +214,13 @@ class Batch:
     def _start_operations(self) -> None:
         """Start what is waiting, as far as there is room, and read more only when none waits."""
         waiting = self._waiting
-        slots = self._slots
-        limits = self._limits
-        # It changes only when _charge() is called.
-        is_full = self._budget.is_full
-        while waiting and not self._output_paused and not self._cancelled:
-            if len(slots) >= limits.batch_operations or (
-                slots and (is_full or self._held >= limits.batch_bytes)
-            ):
-                break
-            self._start(waiting.popleft())
+        if waiting and not self._output_paused and not self._cancelled:
+            if self._window.has_room:
+                self._start_some()
+            else:
+                self._window.queue(self, self._has_turn)
         self._charge()
-        if waiting or self._held >= limits.batch_bytes:
+        if waiting or self._held >= self._limits.batch_bytes:
             if not self._input_paused and not self._body_ended:
                 self._input_paused = True
                 self._stream.pause()
@@ -221,10 +228,38 @@ class Batch:
             self._input_paused = False
             self._stream.resume()
 
+    def _has_turn(self) -> None:
+        """There is room in the window again."""
+        if self._waiting and not self._output_paused and not self._cancelled:
+            self._start_some()
+            self._charge()
+            self._soon()
+
+    def _start_some(self) -> None:
+        """Start what is waiting, as far as there is room for it here."""
+        waiting = self._waiting
+        slots = self._slots
+        limits = self._limits
+        most = limits.batch_bytes
+        # It changes only when _charge() is called.
+        is_full = self._budget.is_full
+        while waiting:
+            if len(slots) >= limits.batch_operations or (
+                slots
+                and (is_full or self._held >= most or self._reads * self._value_bytes + self._ready >= most)
+            ):
+                break
+            self._start(waiting.popleft())
+
     def _charge(self) -> None:
         held = self._held + (self._splitter.held if self._splitter is not None else 0)
         self._budget.adjust(held - self._charged)
         self._charged = held
+        taken = max(self._held - self._ready, self._reads * self._value_bytes)
+        if taken != self._taken:
+            # Noted first: this may begin operations of this batch, too.
+            more, self._taken = taken - self._taken, taken
+            self._window.adjust(more)
 
     def _start(self, element: bytes | TooLong | SplitError) -> None:
         index = self._next_index
@@ -256,7 +291,7 @@ class Batch:
             kind = operation.kind
             assert kind is not None
         except Exception:  # noqa: BLE001  # becomes the answer to this operation
-            self._hold(slot, held, None)
+            self._hold(slot, held, operation.kind)
             slot.failed(Failure())
             return
         self._hold(slot, held, kind)
@@ -271,6 +306,7 @@ class Batch:
         if kind is not None and kind.is_read:
             # Reckon with what documents turned out to have, until this one is there.
             held += self._value_bytes
+            self._reads += 1
         slot.held = held
         self._held += held
         self._slots.append(slot)
@@ -280,22 +316,50 @@ class Batch:
         kind = slot.kind
         if kind is None:
             counted = ("batch", outcome)
-        elif outcome == "ok":
-            counted = kind.success
+        else:
+            counted = kind.success if outcome == "ok" else (kind.name, outcome)
             if kind.is_read:
+                self._reads -= 1
                 # Grows at once, shrinks slowly: sixteen small documents make up for a large one.
                 known = self._value_bytes
-                self._value_bytes = (
-                    answer_bytes if answer_bytes > known else known - (known - answer_bytes) // 16
-                )
-        else:
-            counted = (kind.name, outcome)
+                if answer_bytes > known:
+                    self._value_bytes = answer_bytes
+                    if self._reads * answer_bytes > self._limits.batch_bytes:
+                        self._take_back()
+                elif self._knows_size:
+                    self._value_bytes = known - (known - answer_bytes) // 16
+                else:
+                    self._value_bytes, self._knows_size = answer_bytes, True
         counts = self._counts
         counts[counted] = counts.get(counted, 0) + 1
         self._held += answer_bytes - slot.held
+        self._ready += answer_bytes
         slot.held = answer_bytes
         if self._turn is None:
             self._soon()
+
+    def _take_back(self) -> None:
+        """Documents turned out to be larger than was reckoned: ask for the last ones again, later.
+
+        Only reads at the end, behind which nothing was started, so that the order of operations stays.
+        """
+        slots = self._slots
+        while len(slots) > 1 and self._reads * self._value_bytes > self._limits.batch_bytes:
+            slot = slots[-1]
+            if type(slot) is not DirectSlot or slot.done or not slot.kind.is_read:
+                break
+            slots.pop()
+            self._give_up(slot)
+            self._held -= slot.held
+            self._reads -= 1
+            self._next_index -= 1
+            self._waiting.appendleft(b'{"op":"get","key":%b}' % slot.key_json)
+
+    def _give_up(self, slot: _Slot | DirectSlot) -> None:
+        """Cancel an operation; what was sent keeps its place in the window until its answer has come."""
+        size = self._value_bytes
+        self._window.adjust(size)
+        slot.cancel(lambda: self._window.adjust(-size))
 
     # -- the answer
 
@@ -320,8 +384,10 @@ class Batch:
         self._cancelled = True
         self._waiting.clear()
         for slot in list(self._slots):
-            slot.cancel()
+            if slot.answer is None:
+                self._give_up(slot)
         self._slots.clear()
+        self._held = self._ready = self._reads = 0
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -346,9 +412,12 @@ class Batch:
     def _write(self, sink: BodySink) -> None:
         slots = self._slots
         answers = []
+        held = 0
         while slots and (answer := slots[0].answer) is not None:
             answers.append(answer)
-            self._held -= slots.popleft().held
+            held += slots.popleft().held
+        self._held -= held
+        self._ready -= held
         if not answers:
             return
         if self._form == ARRAY:
@@ -372,6 +441,9 @@ class Batch:
     def _end(self) -> None:
         self._budget.adjust(-self._charged)
         self._charged = 0
+        self._window.leave(self)
+        self._window.adjust(-self._taken)
+        self._taken = 0
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
@@ -421,8 +493,10 @@ class Batches(BucketResource):
     def _run(self, connection: Any, request: Request, form: bytes | None) -> Deferred[Response]:
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
+        bulk = connection.bulk
         batch = Batch(
-            connection,
+            bulk.connection,
+            bulk.window,
             self._clock,
             self._now,
             self._limits,

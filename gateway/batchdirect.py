@@ -9,6 +9,7 @@ carries out is made from it without a Deferred. Any other line is none of this m
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from twisted.python.failure import Failure
@@ -89,10 +90,12 @@ class DirectSlot(Call):
         self.answer = answer = failure_line(self.index, self.key_json, fault)
         self.batch.slot_done(self, len(answer), public_code(fault.problem))
 
-    def cancel(self) -> None:
-        """Give the operation up; there will be no answer."""
-        if not self.done:
-            self.abandon()
+    def cancel(self, gone: Callable[[], None]) -> None:
+        """Give the operation up; there will be no answer.
+
+        :param gone: called when nothing of it is under way any more.
+        """
+        self.give_up(gone)
 
 
 def direct_slot(line: bytes) -> DirectSlot | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import ILogObserver, Logger, globalLogPublisher
-from zope.interface import implementer
+from twisted.logger import Logger, globalLogPublisher
 
 from gateway.options import Settings
 
@@ -120,14 +119,13 @@ class Refusals:
             self.log.warn("clients are refused ({count} so far): {why}", count=self.counts[cause], why=why)
 
 
-@implementer(ILogObserver)
 class PortLog:
     """What one of Twisted's ports logs to: its three lines for each refused client become one a minute."""
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: dict[str, Any]) -> None:
         """Take a log event."""
         text = event.get("log_format") or ""
         if text.startswith("EMFILE recovery: Closed socket"):

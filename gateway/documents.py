@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.bulk import LARGE_BYTES, LargeKeys
 from gateway.conditions import (
     CONDITIONS,
     DURABILITY,
@@ -156,6 +157,14 @@ class Documents(BucketResource):
         super().__init__(authorizer, pool)
         self._rendering = rendering
         self._now = now
+        self._large = LargeKeys()
+        # Looked at by every request, so without a step between.
+        self._large_sizes = self._large.sizes
+
+    def was_large(self, request: Request, size: int) -> None:
+        """Take note that an answer was large."""
+        if request.operation == "get":
+            self._large.note(request.parameters["bucket"], request.parameters["key"], size)
 
     @endpoint("get_document", "GET", on=DOCUMENT, operation="get", takes=CONDITIONS)
     def get_document(self, request: Request) -> Any:
@@ -170,6 +179,10 @@ class Documents(BucketResource):
             # Something is to be refused, or the path names scope and collection.
             key = document_key(request)
             check_collection(request)
+        if self._large_sizes and wanted.replica is None and connection.bulk is not None:
+            size = self._large_sizes.get((parameters["bucket"], key))
+            if size is not None:
+                return connection.bulk.carry_out(size, lambda bulk: self._get(bulk, request, wanted))
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
             request.render = self._rendering.whole
@@ -215,6 +228,8 @@ class Documents(BucketResource):
 
     def _add(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
+        if request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
+            return self._large_body(connection, request, lambda bulk: self._add(bulk, request, headers))
         # Whatever If-None-Match names is not there when the document is created.
         headers.condition()
         body = request.body()
@@ -239,6 +254,8 @@ class Documents(BucketResource):
 
     def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
+        if request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
+            return self._large_body(connection, request, lambda bulk: self._put(bulk, request, headers))
         if headers.is_plain:
             # What follows here does the same at length.
             body = request.body()
@@ -325,6 +342,10 @@ class Documents(BucketResource):
 
     def _extend(self, how: str, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         key = document_key(request)
+        if request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
+            return self._large_body(
+                connection, request, lambda bulk: self._extend(how, bulk, request, headers)
+            )
         condition = headers.condition()
         body = request.body()
         if not body:
@@ -332,6 +353,13 @@ class Documents(BucketResource):
         waits = _durability(request, headers)
         check_collection(request)
         return self._change(connection, request, condition, waits, how, key, body)
+
+    def _large_body(self, connection: Any, request: Request, act: Callable[[Any], Any]) -> Deferred[Any]:
+        """Do with the connection for large operations what a handler does with that for all others."""
+        size = len(request.raw_body)
+        self._large.note(request.parameters["bucket"], request.parameters["key"], size)
+        carried_out: Deferred[Any] = connection.bulk.carry_out(size, act)
+        return carried_out
 
     def _change(
         self,

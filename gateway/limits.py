@@ -8,6 +8,9 @@ __all__ = ["Budget", "Limits"]
 
 MEBIBYTE = 2**20
 
+SMALL_BYTES = 2**16
+"""Up to this size there is room for a body also when large ones have used up theirs."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -49,15 +52,17 @@ class Budget:
     :param limit: of them.
     """
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("_for_large", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        # An eighth is left to small ones, so that large ones cannot shut them out.
+        self._for_large = limit - limit // 8
 
     def take(self, size: int) -> bool:
         """Reckon with ``size`` more bytes; false, and nothing is changed, if there is no room."""
-        if self.used + size > self.limit:
+        if self.used + size > (self.limit if size <= SMALL_BYTES else self._for_large):
             return False
         self.used += size
         return True

@@ -25,7 +25,6 @@ from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.leaving import Leaving
-from gateway.logs import LogsItself
 from gateway.options import Options, Settings, user_data_folder
 from gateway.serving import Serving, forget_what_stays, log_first_steps, plugins_for, url_of
 from gateway.workers.handover import read_settings, settings_for_worker
@@ -42,22 +41,19 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     assert settings is not None
     limit = raise_limit()
-    if options.log_file is not None:
-        options.log_file.reopen_on_signal(global_reactor)
     hangup = HangUp(global_reactor)
     leaving = Leaving(global_reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
         service = GatewayService(
             settings, plugins_for(settings), on_failure=end_process, hangup=hangup, leaving=leaving
         )
-        service.log_observer = options.log_observer
         service.started.addCallback(lambda _: forget_what_stays())
         _warn_of_shortage(settings, limit)
         return service
     share = read_settings(settings_for_worker(settings))
     _warn_of_shortage(share, limit, settings.workers)
     settings = with_account(settings)
-    supervisor = Supervisor(
+    return Supervisor(
         settings,
         Embedded(settings) if settings.cluster is None else None,
         on_failure=end_process,
@@ -65,8 +61,6 @@ def makeService(options: Options) -> IService:
         leaving=leaving,
         reread=lambda running: reread(options.given(), os.environ, running),
     )
-    supervisor.log_observer = options.log_observer
-    return supervisor
 
 
 def _warn_of_shortage(settings: Settings, limit: int | None, processes: int = 1) -> None:
@@ -142,7 +136,7 @@ class Embedded:
             yield node.stop()
 
 
-class GatewayService(LogsItself, Serving):
+class GatewayService(Serving):
     """A gateway in this process, with its embedded node if it has one.
 
     :param settings: checked settings.

@@ -100,6 +100,24 @@ class Call(Request):
         self.leave()
         self._end()
 
+    def give_up(self, gone: Callable[[], None]) -> None:
+        """Give the call up, and be told when nothing of it is under way any more.
+
+        :param gone: called once: at once if it was not sent, else when its answer has come (which is dropped
+            unread) or can come no more. Until then the answers behind it have to wait.
+        """
+        pending = self.pending
+        was_sent = pending is not None and pending.get(self.opaque) is self
+        if was_sent and pending is not None:
+            heir = _GivenUp(self.operation, self.key, self.key_bytes)
+            heir.gone, heir.deadline = gone, self.deadline
+            heir.opaque, heir.pending = self.opaque, pending
+            pending[self.opaque] = heir
+            self.pending = None
+        self._end()
+        if not was_sent:
+            gone()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.operation.name} {self.key!r}>"
 
@@ -125,6 +143,24 @@ class Step(Call):
         if not self.done:
             self.error = error
             self._end()
+
+
+class _GivenUp(Call):
+    """Stands in the table for a call that nobody waits for any more."""
+
+    __slots__ = ("gone",)
+
+    gone: Callable[[], None]
+
+    def succeed(self, result: Any) -> None:
+        """Drop the answer."""
+        if not self.done:
+            self.done = True
+            self.gone()
+
+    def fail(self, error: BaseException) -> None:
+        """Drop the error."""
+        self.succeed(None)
 
 
 class DeferredCall(Call):

@@ -251,7 +251,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
         # What was given before goes first.
         self._turn.drain(later=True)
-        call.deadline = self._client.seconds() + self._timeout
+        call.deadline = self._client.seconds() + self._timeout + self._turn.more_for(len(call.value))
         if wanted is not None:
             timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
             endurance = Endurance(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from txcouchbase.turn import Turn
 
 _log = Logger()
+
+LARGE_BYTES = 2**18
+"""Values from this size on are sent in pieces of it."""
 
 MAX_PENDING = 65_536
 """Operations that may wait for answers on one connection."""
@@ -76,6 +80,11 @@ class NodeProtocol(Protocol):
         self.opaque = 0
         """The number of the last request."""
         self._is_tcp = False
+        self.has_large = False
+        """Whether there is a large value in :attr:`out`."""
+        # What the transport has not taken of large values, and what goes behind them.
+        self._unsent: deque[memoryview] = deque()
+        self._is_full = False
         self.pending: dict[int, Call] = {}
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Callable[[Frame | None], bool]] = {}
@@ -115,6 +124,8 @@ class NodeProtocol(Protocol):
         self.out.append(head(call, vbucket, opaque))
         if call.value:
             self.out.append(call.value)
+            if len(call.value) >= LARGE_BYTES:
+                self.has_large = True
 
     def ask(self, opcode: int, listener: Callable[[Frame | None], bool], **fields: Any) -> int:
         """Send a request of the driver's own; returns its number, for :meth:`forget`.
@@ -160,9 +171,40 @@ class NodeProtocol(Protocol):
         """Send what is to be sent, in one write."""
         out = self.out
         if out and not self.is_lost:
+            if self.has_large or self._unsent:
+                self._flush_in_pieces()
+                return
             data = b"".join(out) if len(out) > 1 else out[0]
             out.clear()
             self._write(data)
+
+    def _flush_in_pieces(self) -> None:
+        """Send large values in pieces, so that no turn of the reactor copies all of one, let alone of
+        many."""
+        small: list[bytes] = []
+        for piece in self.out:
+            if len(piece) < LARGE_BYTES:
+                small.append(piece)
+                continue
+            if small:
+                self._unsent.append(memoryview(b"".join(small)))
+                small.clear()
+            self._unsent.append(memoryview(piece))
+        if small:
+            self._unsent.append(memoryview(b"".join(small)))
+        self.out.clear()
+        self.has_large = False
+        self._send_on()
+
+    def _send_on(self) -> None:
+        """Send what waits, as long as the transport takes it."""
+        unsent = self._unsent
+        while unsent and not self._is_full and not self.is_lost:
+            piece = unsent.popleft()
+            if len(piece) > LARGE_BYTES:
+                unsent.appendleft(piece[LARGE_BYTES:])
+                piece = piece[:LARGE_BYTES]
+            self._write(bytes(piece))
 
     def _write(self, data: bytes) -> None:
         transport: Any = self.transport
@@ -196,11 +238,15 @@ class NodeProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full: the peer does not read."""
+        self._is_full = True
         self._writable(self, False)
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty again."""
-        self._writable(self, True)
+        self._is_full = False
+        self._send_on()
+        if not self._is_full:
+            self._writable(self, True)
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost tells the rest."""

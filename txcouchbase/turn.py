@@ -14,7 +14,7 @@ from couchbase import exceptions as rc
 from couchbase.protocol.frames import HEADER
 from couchbase.protocol.operations import client_error
 from txcouchbase.calls import Call
-from txcouchbase.node import MAX_PENDING, NodeProtocol
+from txcouchbase.node import LARGE_BYTES, MAX_PENDING, NodeProtocol
 
 MAX_GIVEN = 4096
 """So many operations are sent at once, though the turn has not ended."""
@@ -44,6 +44,9 @@ class Turn:
         """Seconds that an operation may take; set with :meth:`set_timeout`."""
         self.rounds = 0
         """Changes whenever operations are sent."""
+        self.least_rate = float("inf")
+        """Bytes a second that a large value is reckoned to make at the least: its operation is given so much
+        more time, so that it takes a dead peer and not a slow network to end it."""
         self._route: Sequence[NodeProtocol | None] = ()
         self._reactor = reactor
         self._submit = submit
@@ -67,6 +70,10 @@ class Turn:
             self._timer = None
         return calls
 
+    def more_for(self, size: int) -> float:
+        """Return the seconds that a value of that many bytes is given beyond :attr:`timeout`."""
+        return size / self.least_rate if size >= LARGE_BYTES else 0.0
+
     def set_timeout(self, seconds: float) -> None:
         """Change the time of the operations to come; those already given keep theirs."""
         self.drain()
@@ -87,7 +94,7 @@ class Turn:
     def submit_now(self, call: Call) -> None:
         """Send one operation by itself, after those that were given before."""
         self.drain(later=True)
-        call.deadline = self._reactor.seconds() + self.timeout
+        call.deadline = self._reactor.seconds() + self.timeout + self.more_for(len(call.value))
         self._submit(call)
 
     def _end(self) -> None:
@@ -134,6 +141,7 @@ class Turn:
                 if owner is None or parked or len(owner.pending) >= MAX_PENDING:
                     # No room, so that the next one comes here again, whoever its owner is.
                     protocol, room = None, 0
+                    call.deadline = deadline + self.more_for(len(call.value))
                     if owner is None or parked:
                         self._submit(call)
                     else:
@@ -158,6 +166,9 @@ class Turn:
             if framing:
                 before, more = len(framing), len(extras)
                 body = before + more + size + len(value)
+                if body >= LARGE_BYTES:
+                    call.deadline = deadline + body / self.least_rate
+                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
                 size |= before << 8
                 add(pack(0x08, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas))
                 add(framing + extras + key)
@@ -165,6 +176,9 @@ class Turn:
             elif extras or value:
                 more = len(extras)
                 body = size + more + len(value)
+                if body >= LARGE_BYTES:
+                    call.deadline = deadline + body / self.least_rate
+                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
                 add(pack(0x80, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas))
                 add(extras + key)
                 add(value)
@@ -193,7 +207,7 @@ class _AtOnce(list[Call]):
     def append(self, call: Call) -> None:
         """Submit an operation."""
         turn = self._turn
-        call.deadline = turn._reactor.seconds() + turn.timeout
+        call.deadline = turn._reactor.seconds() + turn.timeout + turn.more_for(len(call.value))
         turn._submit(call)
 
     def extend(self, calls: Iterable[Call]) -> None:

@@ -22,6 +22,7 @@ from gateway.http.response import Headers, RenderedResponse, Response, json_resp
 from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
+from gateway.turns import OneByOne
 
 if TYPE_CHECKING:
     from gateway.http.exchange import Exchange
@@ -110,6 +111,10 @@ class Application:
         """Tells how many client connections there are; set by the channel's factory."""
         self.count_refused: Callable[[], dict[str, int]] = dict
         """Tells how many connections were refused, by cause; set by who listens."""
+        self.large_turns = OneByOne(clock)
+        """Large bodies that wait for a turn of the reactor in which they are put together."""
+        self.note_large: Callable[[Request, int], None] = lambda request, size: None
+        """Told of each answer that has a large body, with its size."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
         self.seconds = clock.seconds

@@ -28,6 +28,10 @@ DRAINED_BYTES = 2**18
 # Of a body whose end is not known, more is read if the answer has promised that the connection goes on.
 _DRAINED_UNKNOWN_BYTES = 2**21
 
+SLICED_BYTES = 2**18
+"""From this size on, bodies of requests are put together in a turn of the reactor of their own, and those of
+answers are sent in pieces: copying 20 MiB takes milliseconds, and it is copied more than once on its way."""
+
 # Read ahead of a streamed body before its handler wants it.
 _READ_AHEAD = 2**16
 
@@ -116,6 +120,7 @@ class Exchange(CountedRequest):
     _answered = False
     _body_complete = True
     _dropping = False
+    _is_joining = False
     _length: int | None = 0
     _reserved = 0
     _stream: _Stream | None = None
@@ -235,8 +240,20 @@ class Exchange(CountedRequest):
             self._stream.finished()
         else:
             body = self._body
+            if self.received_bytes >= SLICED_BYTES:
+                self._is_joining = True
+                self._channel.factory.application.large_turns.add(self._join_body)
+                return
             self.raw_body = body[0] if len(body) == 1 else b"".join(body)
             self._body = []
+            self._run()
+
+    def _join_body(self) -> None:
+        self._is_joining = False
+        body, self._body = self._body, []
+        if not self._lost:
+            self.raw_body = body[0] if len(body) == 1 else b"".join(body)
+            del body
             self._run()
 
     def _reserve(self, size: int) -> bool:
@@ -323,7 +340,7 @@ class Exchange(CountedRequest):
         if self._stream is not None:
             self._stream.lose()
         if not self.has_begun:
-            if self._body_complete or self._dropping or self._stream is not None:
+            if (self._body_complete and not self._is_joining) or self._dropping or self._stream is not None:
                 self.give_up()
             elif not self._is_over:
                 # Nobody else knows of it yet.
@@ -360,8 +377,13 @@ class Exchange(CountedRequest):
             and not factory.stopping
         ):
             # Nearly every answer. Here its headers and body are put together once, without a copy between.
-            self.has_begun = self._answered = True
             size = self.sent_bytes = len(body)
+            if size >= SLICED_BYTES:
+                self.sent_bytes = 0
+                factory.application.note_large(self, size)
+                self._respond_in_full(response)
+                return
+            self.has_begun = self._answered = True
             channel.write(
                 b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
                 % (factory.ok_head, self.number, response.block(), size, body)
@@ -415,6 +437,8 @@ class Exchange(CountedRequest):
         head.append(b"\r\n")
         self.has_begun = True
         sends_body = self.method != "HEAD" and status not in _NO_BODY
+        if isinstance(body, bytes) and len(body) >= SLICED_BYTES:
+            body = _Slices(body)
         if isinstance(body, bytes):
             if sends_body:
                 head.append(body)
@@ -493,6 +517,39 @@ class Exchange(CountedRequest):
         if self._reserved:
             self._release()
         self._channel.done(self)
+
+
+class _Slices:
+    """A large body that is there already: sent in pieces, so that no turn of the reactor copies all of it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = memoryview(body)
+        self._is_paused = False
+        self._sink: Any = None
+
+    def start(self, sink: Any) -> None:
+        self._sink = sink
+        self._go_on()
+
+    def pause(self) -> None:
+        self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
+        self._go_on()
+
+    def cancel(self) -> None:
+        self._left = self._left[:0]
+        self._sink = None
+
+    def _go_on(self) -> None:
+        while self._sink is not None and not self._is_paused:
+            piece, self._left = self._left[:SLICED_BYTES], self._left[SLICED_BYTES:]
+            sink = self._sink
+            sink.write(bytes(piece))
+            if not self._left:
+                self._sink = None
+                sink.finish()
 
 
 class _Sink:

@@ -18,7 +18,6 @@ from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.leaving import Leaving
 from gateway.listening import listen_on
-from gateway.logs import LogsItself
 from gateway.options import Settings
 from gateway.processes import add_process
 from gateway.serving import log_first_steps, url_of
@@ -39,7 +38,7 @@ class _Node(Protocol):
         """Stop, and flush."""
 
 
-class Supervisor(LogsItself, Service):
+class Supervisor(Service):
     """A gateway in several processes.
 
     :param settings: checked settings, with ``workers``.

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from couchbase.exceptions import CouchbaseError
 from couchbase.result import MutationToken
 from gateway.app import Gateway
+from gateway.bulk import Lane
 from gateway.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.http.application import Guard
 from gateway.http.factory import ChannelFactory
@@ -60,11 +61,18 @@ class ScriptedConnection:
 
     configured_replica_count = 1
 
-    def __init__(self, answers: dict[str, Any]) -> None:
+    def __init__(self, answers: dict[str, Any], clock: Any = None) -> None:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.closed = False
         self.operations = ScriptedOperations(self)
+        self.bulk: Lane | None = Lane(self._for_large, clock or Clock(), 2.5)
+
+    def _for_large(self) -> ScriptedConnection:
+        """Return what carries out large operations: its calls are noted here, too."""
+        other = ScriptedConnection(self.answers)
+        other.calls, other.bulk = self.calls, None
+        return other
 
     def connect(self) -> Deferred[Any]:
         return self._answer("connect", (), {})
@@ -113,14 +121,30 @@ class ScriptedCall:
 
     @receiver.setter
     def receiver(self, receiver: Any) -> None:
+        self._answer.addBoth(self._end)
         self._answer.addCallbacks(
             lambda result: None if self._abandoned else receiver.succeeded(result),
             lambda failure: None if self._abandoned else receiver.failed(failure.value),
         )
 
+    def _end(self, outcome: Any) -> Any:
+        if self.ended is not None:
+            self.ended(self)
+        return outcome
+
+    ended: Any = None
+
+    @property
+    def done(self) -> bool:
+        return self._answer.called
+
     def abandon(self) -> None:
         self._abandoned = True
         self._answer.cancel()
+
+    def give_up(self, gone: Any) -> None:
+        self.abandon()
+        gone()
 
 
 class Transport(StringTransport):
@@ -243,7 +267,7 @@ class Site:
         self.factory.startFactory()
 
     def _connect(self, bucket: str | None, user: str, password: str) -> ScriptedConnection:
-        connection = ScriptedConnection(self.answers)
+        connection = ScriptedConnection(self.answers, self.clock)
         connection.opened_with = (bucket, user, password)
         self.connections.append(connection)
         return connection

@@ -1,0 +1,40 @@
+"""Keeping turns of the reactor short: nobody is served while one lasts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+__all__ = ["OneByOne"]
+
+
+class OneByOne:
+    """Things that take long enough to have a turn of the reactor each."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Call in a later turn, after all that were added before; what it raises is logged."""
+        self._waiting.append(call)
+        if len(self._waiting) == 1:
+            self._clock.callLater(0, self._next)
+
+    def _next(self) -> None:
+        try:
+            self._waiting[0]()
+        except Exception:  # noqa: BLE001  # the others wait for it
+            self._log.failure("what had a turn of its own failed")
+        self._waiting.popleft()
+        if self._waiting:
+            self._clock.callLater(0, self._next)
