@@ -16,7 +16,7 @@ from couchnode.durability import Copies, SyncWrites
 from couchnode.item import Item, Ledger, Refused
 from couchnode.replication import ChangeKind, ReplicaStream, Replicator
 from couchnode.stats import bucket_stats
-from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreError
+from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreDamagedError, StoreError
 from couchnode.vbucket import VBucket, VBucketRecord
 from couchnode.views.feed import ChangeLog
 
@@ -529,6 +529,12 @@ class NodeBucket:
         for vbid, item in chunk:
             vbucket = vbuckets[vbid] if vbid < self._vbucket_count else None
             if vbucket is not None:
+                if item.seqno > vbucket.high_seqno:
+                    raise StoreDamagedError(
+                        f"the store of bucket {self.name} is damaged: key {item.key!r:.100} is newer than "
+                        f"the record of its vbucket {vbid}: restore the data directory from a copy, or run "
+                        "`python -m couchnode.repair` on it"
+                    )
                 vbucket.load(item)
         loaded, estimated = self.warmup_progress
         self.warmup_progress = (loaded + len(chunk), max(estimated, loaded + len(chunk)))

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import (
@@ -47,7 +48,7 @@ from couchnode.layout import (
 )
 from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, machine_memory
 from couchnode.metadata import DataDirectory, DataDirectoryError
-from couchnode.storage import MemoryStore, SqliteStore
+from couchnode.storage import History, MemoryStore, SqliteStore
 from couchnode.users import UserStore
 from couchnode.views.designs import DesignDocument, Designs, restored, with_design, without_design
 
@@ -98,6 +99,10 @@ class Cluster:
         # its epoch is the time of its making.
         self._epoch = max(1, int(clock.seconds()))
         self._rev = 0
+        # How often everything was opened, and whether it was closed in order since: see storefile.History.
+        self._starts = 0
+        self._was_stopped = False
+        self._is_started = False
         self._nodes_revision = (self._epoch, 0)
         self._changes = DeferredLock()
         self._rates: dict[str, tuple[float, int, float]] = {}
@@ -220,6 +225,7 @@ class Cluster:
                 )
             self.uuid = str(data["uuid"])
             self._epoch, self._rev = int(data["epoch"]), int(data["rev"])
+            self._starts, self._was_stopped = int(data.get("starts", 0)), bool(data.get("stopped", False))
             self.users.load(
                 data["users"],
                 [name for name, part in data["buckets"].items() if part["ownsUser"] and part["isOpen"]],
@@ -233,6 +239,7 @@ class Cluster:
                     rows,
                     owns_user=part["ownsUser"],
                     is_open=part["isOpen"],
+                    is_made=part.get("made", True),
                     designs={
                         design: restored(design, data) for design, data in part.get("designs", {}).items()
                     },
@@ -255,8 +262,11 @@ class Cluster:
         self._nodes_revision = (self._epoch, self._rev)
         self._configs.clear()
         yield self._save()
-        warm = [self._open(bucket) for bucket in self.buckets.values()]
-        yield _all(warm)
+        yield _all(self._open(bucket) for bucket in self.buckets.values())
+        for bucket in self.buckets.values():
+            bucket.is_made = True
+        self._starts, self._was_stopped, self._is_started = self._starts + 1, False, True
+        yield self._save()
 
     @inlineCallbacks
     def stop(self) -> Steps:
@@ -264,9 +274,16 @@ class Cluster:
         yield self._changes.acquire()
         try:
             parts = [part for node in self.nodes for part in node.buckets.values()]
-            yield self._close(parts)
+            in_order = yield self._close(parts)
             for node in self.nodes:
                 node.buckets.clear()
+            if self._is_started:
+                self._is_started, self._was_stopped = False, in_order
+                try:
+                    yield self._save()
+                except DataDirectoryError as fault:
+                    # The next start then takes it for a crash, which costs nothing but a check.
+                    self._log.error("{error}", error=fault)
         finally:
             self._changes.release()
 
@@ -301,12 +318,15 @@ class Cluster:
             rows,
             owns_user=password is not None,
             is_open=password == "",
+            is_made=False,
         )
         yield self._remove_files(name)  # of a bucket whose deletion a crash cut short
         self._bump(bucket)
         try:
             yield self._save({**self.buckets, name: bucket})
             yield self._open(bucket)
+            bucket.is_made = True
+            yield self._save({**self.buckets, name: bucket})
         except BaseException:
             # Nobody has heard of it yet; what is left on disk is swept when the name is used again.
             for node in self.nodes:
@@ -490,7 +510,7 @@ class Cluster:
                 bucket.uuid,
                 vbucket_count=VBUCKETS,
                 quota_bytes=definition.quota_bytes,
-                store=self._store(definition, node),
+                store=self._store(bucket, node),
                 clock=self.clock,
                 flush_enabled=definition.flush_enabled,
                 replica_count=definition.replica_number,
@@ -500,15 +520,25 @@ class Cluster:
 
     @inlineCallbacks
     def _close(self, parts: Sequence[NodeBucket]) -> Steps:
+        """Close them; fires with whether all of them were closed in order."""
         outcomes = yield DeferredList([maybeDeferred(part.close) for part in parts], consumeErrors=True)
         for part, (closed, failure) in zip(parts, outcomes, strict=True):
             if not closed:
-                self._log.failure("bucket {bucket} was not closed cleanly", failure, bucket=part.name)
+                self._log.error(
+                    "bucket {bucket} was not closed cleanly: {error}", bucket=part.name, error=failure.value
+                )
+        return all(closed for closed, _ in outcomes)
 
-    def _store(self, definition: BucketDefinition, node: Node) -> SqliteStore | MemoryStore:
-        if self._directory is None or not definition.persistent:
+    def _store(self, bucket: Bucket, node: Node) -> SqliteStore | MemoryStore:
+        if self._directory is None or not bucket.definition.persistent:
             return MemoryStore()
-        return SqliteStore(self._directory.node_directory(node.name) / f"{definition.name}.sqlite")
+        # A bucket made in this run has starts of its own to come; those of earlier runs have a history.
+        history = History(self._starts, self._was_stopped) if bucket.is_made else None
+        return SqliteStore(
+            self._directory.store_path(node.name, bucket.definition.name, make=True),
+            history=history,
+            starts=self._starts + (0 if self._is_started else 1),
+        )
 
     def _wire(self, bucket: Bucket) -> None:
         """Make the nodes do what the map says."""
@@ -582,6 +612,8 @@ class Cluster:
             "uuid": self.uuid,
             "epoch": self._epoch,
             "rev": self._rev,
+            "starts": self._starts,
+            "stopped": self._was_stopped,
             "nodes": len(self.nodes),
             "users": self.users.dump(),
             "buckets": {
@@ -591,6 +623,7 @@ class Cluster:
                     "rows": bucket.rows,
                     "ownsUser": bucket.owns_user,
                     "isOpen": bucket.is_open,
+                    "made": bucket.is_made,
                     "designs": {design: one.dump() for design, one in bucket.designs.items()},
                 }
                 for name, bucket in (self.buckets if buckets is None else buckets).items()
@@ -605,9 +638,9 @@ class Cluster:
 
         def remove() -> None:
             for node in self.nodes:
-                for suffix in ("", "-wal", "-shm"):
-                    path = directory.node_directory(node.name) / f"{name}.sqlite{suffix}"
-                    path.unlink(missing_ok=True)
+                for suffix in ("", "-wal", "-shm", "-open"):
+                    path = directory.store_path(node.name, name)
+                    Path(f"{path}{suffix}").unlink(missing_ok=True)
                 shutil.rmtree(directory.views_directory(node.name, name), ignore_errors=True)
 
         return deferToThread(remove)

@@ -28,6 +28,7 @@ class Bucket:
 
     :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
     :ivar is_open: that user's password is empty.
+    :ivar is_made: its files were made; until then a crash may have left some out.
     :ivar designs: name -> design document. Never changed, but replaced.
     """
 
@@ -40,12 +41,14 @@ class Bucket:
         owns_user: bool,
         is_open: bool,
         designs: Designs | None = None,
+        is_made: bool = True,
     ) -> None:
         self.definition = definition
         self.uuid = uuid
         self.rows = rows
         self.owns_user = owns_user
         self.is_open = is_open
+        self.is_made = is_made
         self.designs: Designs = designs if designs is not None else {}
         self.revision = (0, 0)
 
@@ -64,6 +67,7 @@ class Bucket:
             owns_user=self.owns_user,
             is_open=self.is_open,
             designs=self.designs if designs is None else designs,
+            is_made=self.is_made,
         )
 
     @property

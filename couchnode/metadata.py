@@ -8,8 +8,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 FILE_NAME = "cluster.json"
 LOCK_NAME = "lock"
@@ -49,9 +51,10 @@ class DataDirectory:
             ) from None
         # For whoever meets the lock. The lock itself is the kernel's and goes with the process, however it
         # ends.
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        # On a full disk it does without.
+        with suppress(OSError):
+            self._lock.truncate(0)
+            os.write(self._lock.fileno(), b"%d\n" % os.getpid())
 
     def _holder(self) -> str:
         try:
@@ -65,11 +68,15 @@ class DataDirectory:
         """Give the directory up; calling again does nothing."""
         self._lock.close()
 
-    def node_directory(self, name: str) -> Path:
-        """Return the directory of one node's bucket files, made if it does not exist."""
+    def store_path(self, name: str, bucket: str, *, make: bool = False) -> Path:
+        """Return the file of one bucket on one node.
+
+        :param make: make the directory that it is in, if that does not exist.
+        """
         path = self.path / name
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
+        if make:
+            path.mkdir(mode=0o700, exist_ok=True)
+        return path / f"{bucket}.sqlite"
 
     def views_directory(self, name: str, bucket: str) -> Path:
         """Return the directory of the view indexes of one bucket on one node; it may not exist."""
@@ -97,11 +104,17 @@ class DataDirectory:
         try:
             data = json.loads(text)
         except ValueError as fault:
-            raise DataDirectoryError(f"{file} is damaged: {fault}") from fault
+            raise DataDirectoryError(f"{file} is damaged: {fault}: restore it from a copy") from fault
         version = data.get("format") if isinstance(data, dict) else None
         if version != FORMAT:
             raise DataDirectoryError(
                 f"{file} has format {version!r}; this version of couchnode reads {FORMAT}"
+            )
+        # Files of before there were starts have no checksum.
+        known = data.pop("checksum", None)
+        if known != checksum(data) and ("starts" in data or known is not None):
+            raise DataDirectoryError(
+                f"{file} is damaged: it is not what was written (wrong checksum): restore it from a copy"
             )
         return dict(data)
 
@@ -112,7 +125,8 @@ class DataDirectory:
         """
         file = self.path / FILE_NAME
         new = self.path / f"{FILE_NAME}.new"
-        text = json.dumps({"format": FORMAT, **data}, separators=(",", ":")).encode("ascii")
+        data = {"format": FORMAT, **data}
+        text = json.dumps({**data, "checksum": checksum(data)}, separators=(",", ":")).encode("ascii")
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as out:
@@ -131,3 +145,8 @@ class DataDirectory:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def checksum(data: dict[str, Any]) -> int:
+    """Return the CRC-32 of the members of cluster.json, in their order, without this one."""
+    return crc32(json.dumps(data, separators=(",", ":")).encode("ascii"))

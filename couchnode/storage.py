@@ -8,87 +8,48 @@ survives a power cut, and a process killed at any point leaves a file that opens
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from couchnode.item import Item
-from couchnode.vbucket import VBucketRecord
+from couchnode.storefile import (
+    Batch,
+    History,
+    Opened,
+    StoreClosedError,
+    StoreDamagedError,
+    StoreError,
+    StoreFile,
+    StoreFullError,
+    StoreLockedError,
+    StoreLostError,
+    StoreVersionError,
+)
 
-SCHEMA_VERSION = 1
-_LOAD_ROWS = 1000
-_LOAD_BYTES = 4 * 2**20
-# Rows that one statement carries. SQLite runs a statement without Python's lock but needs it
-# again between statements; row by row, a busy reactor would starve the writer.
-_STATEMENT_ROWS = (250, 25, 1)
-_VACUUM_PAGES = 2000
-_COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid")
-
-_SCHEMA = """
-CREATE TABLE node (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE vbuckets (
-    vb INTEGER PRIMARY KEY, high_seqno INTEGER NOT NULL, max_cas INTEGER NOT NULL,
-    max_deleted_revid INTEGER NOT NULL, failover_log TEXT NOT NULL
-);
-CREATE TABLE documents (
-    vb INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, flags INTEGER NOT NULL,
-    expiry INTEGER NOT NULL, cas INTEGER NOT NULL, seqno INTEGER NOT NULL, revid INTEGER NOT NULL
-);
-CREATE UNIQUE INDEX documents_by_key ON documents (vb, key);
-"""
+__all__ = [
+    "Batch",
+    "History",
+    "MemoryStore",
+    "Opened",
+    "SqliteStore",
+    "Store",
+    "StoreClosedError",
+    "StoreDamagedError",
+    "StoreError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StoreLostError",
+    "StoreVersionError",
+]
 
 _T = TypeVar("_T")
-
-
-class StoreError(Exception):
-    """The store cannot do what it was asked; the message names the file and the cause."""
-
-
-class StoreVersionError(StoreError):
-    """The file was written by another version of this program: use that one, or another folder."""
-
-
-class StoreDamagedError(StoreError):
-    """The file is not a store, or it is damaged: restore it from a copy, or remove it."""
-
-
-class StoreLockedError(StoreError):
-    """Another process has the file open: stop it, or use another folder."""
-
-
-class StoreFullError(StoreError):
-    """The disk is full. What waits stays in memory and is tried again."""
-
-
-class StoreClosedError(StoreError):
-    """The store was closed before this."""
-
-
-class Opened(NamedTuple):
-    """What an opened store holds. ``clean`` is false after a crash: the last changes that were
-    acknowledged but not reported as persisted may be missing."""
-
-    records: list[VBucketRecord]
-    documents: int
-    clean: bool
-
-
-class Batch(NamedTuple):
-    """One transaction: vbuckets to empty first, then documents (tombstones remove theirs), and
-    the records that go with them."""
-
-    wipes: list[int]
-    changes: list[tuple[int, Iterable[Item]]]
-    records: list[VBucketRecord]
 
 
 class Store(Protocol):
@@ -155,48 +116,59 @@ class SqliteStore:
     :param path: the file; its folder must exist.
     :param call_from_thread: how results come back to the reactor's thread; by default
         ``reactor.callFromThread`` of the global reactor.
+    :param history: what the cluster knows of the store; ``None`` if it is made now.
+    :param starts: number of this start of the cluster.
     """
 
     persistent = True
 
     def __init__(
-        self, path: str | os.PathLike[str], call_from_thread: Callable[..., object] | None = None
+        self,
+        path: str | os.PathLike[str],
+        call_from_thread: Callable[..., object] | None = None,
+        *,
+        history: History | None = None,
+        starts: int = 1,
     ) -> None:
-        self._path = Path(path)
+        self._file = StoreFile(Path(path))
+        self._history = history
+        self._starts = starts
         if call_from_thread is None:
             from twisted.internet import reactor
 
             call_from_thread = reactor.callFromThread  # type: ignore[attr-defined]
         self._call_from_thread: Callable[..., object] = call_from_thread
         self._worker: _Worker | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._disk_bytes = 0
 
     @property
     def disk_bytes(self) -> int:
         """Size of the file and its log, in bytes, as of the last write."""
-        return self._disk_bytes
+        return self._file.disk_bytes
 
     def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
         """Open or create the file.
 
         Fails with :class:`StoreVersionError`, :class:`StoreDamagedError`,
-        :class:`StoreLockedError`, :class:`StoreFullError`, or :class:`StoreError` (no such
-        folder, no permission, the file belongs to another bucket).
+        :class:`StoreLockedError`, :class:`StoreFullError`, :class:`StoreLostError` (it does not fit its
+        history), or :class:`StoreError` (no such folder, no permission, the file belongs to another bucket).
         """
         if self._worker is not None:
             raise ValueError("this store is open already")
-        self._worker = _Worker(f"store {self._path.name}", self._call_from_thread)
-        opening = self._worker.submit(lambda: self._translated(lambda: self._open(bucket, uuid)))
+        file = self._file
+        self._worker = _Worker(f"store {file.path.name}", self._call_from_thread)
+        opening: Deferred[Opened] = self._submit(lambda: file.open(bucket, uuid, self._history, self._starts))
         return opening.addErrback(self._give_up)
 
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
-        """Hand every document to ``consume``; at most one chunk waits while one is being taken."""
+        """Hand every document to ``consume``; at most one chunk waits while one is being taken.
+
+        Fails with :class:`StoreDamagedError` at the end if some are not what was written.
+        """
         return self._submit(lambda: self._load(consume))
 
     def write(self, batch: Batch) -> Deferred[None]:
         """Write a batch as one transaction and sync it."""
-        return self._submit(lambda: self._write(batch))
+        return self._submit(lambda: self._file.write(batch))
 
     def close(self) -> Deferred[None]:
         """Mark the file clean and close it; fires when the file is free for another process."""
@@ -211,14 +183,14 @@ class SqliteStore:
     def _submit(self, work: Callable[[], _T]) -> Deferred[_T]:
         if self._worker is None:
             failed: Deferred[_T] = Deferred()
-            failed.errback(StoreClosedError(f"{self._path} is not open"))
+            failed.errback(StoreClosedError(f"{self._file.path} is not open"))
             return failed
-        return self._worker.submit(lambda: self._translated(work))
+        return self._worker.submit(lambda: self._file.translated(work))
 
     def _finish(self, clean: bool) -> Deferred[None]:
         if self._worker is None:
             return succeed(None)
-        closing = self._submit(lambda: self._close(clean))
+        closing = self._submit(lambda: self._file.close(clean))
         self._worker.stop()
         self._worker = None
         return closing
@@ -231,64 +203,9 @@ class SqliteStore:
 
     # -- in the worker's thread ------------------------------------------------------------------
 
-    def _translated(self, work: Callable[[], _T]) -> _T:
-        try:
-            return work()
-        except sqlite3.Error as error:
-            raise _translate(self._path, error) from error
-
-    def _open(self, bucket: str, uuid: str) -> Opened:
-        if not self._path.parent.is_dir():
-            raise StoreError(f"{self._path}: the folder does not exist")
-        connection = sqlite3.connect(self._path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        try:
-            opened = self._prepare(connection, bucket, uuid)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        self._measure()
-        return opened
-
-    def _prepare(self, connection: sqlite3.Connection, bucket: str, uuid: str) -> Opened:
-        execute = connection.execute
-        # Exclusive: nobody else opens the file, and the log needs no shared memory.
-        execute("PRAGMA locking_mode=EXCLUSIVE")
-        execute("PRAGMA auto_vacuum=INCREMENTAL")
-        execute("PRAGMA journal_mode=WAL")
-        execute("PRAGMA synchronous=FULL")
-        execute("PRAGMA journal_size_limit=67108864")
-        execute("BEGIN IMMEDIATE")
-        tables = {name for (name,) in execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                execute(statement)
-            facts = {"schema": str(SCHEMA_VERSION), "bucket": bucket, "uuid": uuid, "clean": "1"}
-            connection.executemany("INSERT INTO node VALUES (?, ?)", facts.items())
-        elif "node" not in tables:
-            raise StoreDamagedError(f"{self._path} is a SQLite file of another program")
-        facts = dict(execute("SELECT name, value FROM node"))
-        version = facts.get("schema", "none")
-        if version != str(SCHEMA_VERSION):
-            raise StoreVersionError(f"{self._path} has schema {version}; this program reads {SCHEMA_VERSION}")
-        if (facts.get("bucket"), facts.get("uuid")) != (bucket, uuid):
-            raise StoreError(
-                f"{self._path} belongs to bucket {facts.get('bucket')!r} ({facts.get('uuid')}), "
-                f"not to {bucket!r} ({uuid})"
-            )
-        records = [
-            VBucketRecord(vb, seqno, cas, revid, tuple((entry[0], entry[1]) for entry in json.loads(log)))
-            for vb, seqno, cas, revid, log in execute("SELECT * FROM vbuckets ORDER BY vb")
-        ]
-        (documents,) = execute("SELECT count(*) FROM documents").fetchone()
-        # Until close() says otherwise, this run may end in a crash.
-        execute("UPDATE node SET value = '0' WHERE name = 'clean'")
-        execute("COMMIT")
-        return Opened(records, documents, facts.get("clean") == "1")
-
     def _load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> None:
         waiting: _Handover | None = None
-        for chunk in self._chunks():
+        for chunk in self._file.chunks():
             if waiting is not None:
                 waiting.wait()
             waiting = _Handover(consume, chunk)
@@ -296,129 +213,9 @@ class SqliteStore:
         if waiting is not None:
             waiting.wait()
 
-    def _chunks(self) -> Iterator[list[tuple[int, Item]]]:
-        chunk: list[tuple[int, Item]] = []
-        held = 0
-        for vb, key, value, flags, expiry, cas, seqno, revid in self._db.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM documents"
-        ):
-            chunk.append((vb, Item(key, value, flags, expiry, cas, seqno, revid)))
-            held += len(value)
-            if len(chunk) >= _LOAD_ROWS or held >= _LOAD_BYTES:
-                yield chunk
-                chunk, held = [], 0
-        if chunk:
-            yield chunk
-
-    def _write(self, batch: Batch) -> None:
-        execute = self._db.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            for vb in batch.wipes:
-                execute("DELETE FROM documents WHERE vb = ?", (vb,))
-                execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
-            stored: list[Any] = []
-            removed: list[Any] = []
-            for vb, items in batch.changes:
-                for item in items:
-                    if item.deleted:
-                        removed += (vb, item.key)
-                    else:
-                        stored += (vb, item.key, item.value, item.flags, item.expiry)
-                        stored += (item.cas, item.seqno, item.revid)
-            self._run_many(_store_statement, len(_COLUMNS), stored)
-            self._run_many(_remove_statement, 2, removed)
-            rows: list[Any] = []
-            for record in batch.records:
-                rows += (*record[:4], json.dumps(record.failover_log))
-            self._run_many(_record_statement, 5, rows)
-            execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                execute("ROLLBACK")
-            raise
-        if removed or batch.wipes:
-            self._shrink()
-        self._measure()
-
-    def _run_many(self, statement: Callable[[int], str], width: int, values: list[Any]) -> None:
-        at = 0
-        for rows in _STATEMENT_ROWS:
-            step = rows * width
-            text = statement(rows)
-            while len(values) - at >= step:
-                self._db.execute(text, values[at : at + step])
-                at += step
-
-    def _shrink(self) -> None:
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        if free > _VACUUM_PAGES:
-            # execute() takes one step, which frees one page; a script runs to its end.
-            self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-
-    def _close(self, clean: bool) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
-            if clean:
-                connection.execute("UPDATE node SET value = '1' WHERE name = 'clean'")
-        finally:
-            connection.close()
-
-    def _measure(self) -> None:
-        total = 0
-        for suffix in ("", "-wal"):
-            try:
-                total += os.stat(f"{self._path}{suffix}").st_size
-            except FileNotFoundError:
-                continue
-        self._disk_bytes = total
-
     @property
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreClosedError(f"{self._path} is not open")
-        return self._connection
-
-
-def _rows(count: int, width: int) -> str:
-    return ", ".join(["(" + ", ".join("?" * width) + ")"] * count)
-
-
-@cache
-def _store_statement(rows: int) -> str:
-    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])
-    return (
-        f"INSERT INTO documents ({', '.join(_COLUMNS)}) VALUES {_rows(rows, len(_COLUMNS))} "
-        f"ON CONFLICT (vb, key) DO UPDATE SET {updates}"
-    )
-
-
-@cache
-def _remove_statement(rows: int) -> str:
-    return f"DELETE FROM documents WHERE (vb, key) IN (VALUES {_rows(rows, 2)})"
-
-
-@cache
-def _record_statement(rows: int) -> str:
-    return f"INSERT OR REPLACE INTO vbuckets VALUES {_rows(rows, 5)}"
-
-
-def _translate(path: Path, error: sqlite3.Error) -> StoreError:
-    text = str(error)
-    kinds: tuple[tuple[str, type[StoreError]], ...] = (
-        ("locked", StoreLockedError),
-        ("full", StoreFullError),
-        ("malformed", StoreDamagedError),
-        ("not a database", StoreDamagedError),
-        ("no such table", StoreDamagedError),
-        ("no such column", StoreDamagedError),
-    )
-    for words, kind in kinds:
-        if words in text:
-            return kind(f"{path}: {text}")
-    return StoreError(f"{path}: {text}")
+    def _db(self) -> Any:
+        return self._file.db
 
 
 class _Handover:

@@ -23,7 +23,7 @@ from couchnode.item import Refused
 from couchnode.kvserver import KeyValueFactory
 from couchnode.layout import LayoutError, spread
 from couchnode.members import FlushDisabled, NoSuchBucket
-from couchnode.metadata import DataDirectory, DataDirectoryError
+from couchnode.metadata import DataDirectory, DataDirectoryError, checksum
 from couchnode.vbucket import StoreMode
 from tests.couchnode.nodes import Client
 
@@ -261,6 +261,8 @@ class BucketTests(ClusterCase):
         file = self.path / "cluster.json"
         data = json.loads(file.read_text())
         data["buckets"]["beer"]["rows"][5] = [9]
+        del data["checksum"]
+        data["checksum"] = checksum(data)
         file.write_text(json.dumps(data))
         error = yield self.assertFailure(self.open(1), DataDirectoryError)
         self.assertIn("damaged cluster.json", str(error))

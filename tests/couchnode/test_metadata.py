@@ -112,6 +112,6 @@ class DataDirectoryTests(SynchronousTestCase):
     def test_documents_without_metadata_are_not_ignored(self) -> None:
         """Bucket files without cluster.json: refused, rather than starting afresh beside them."""
         directory = self.open()
-        (directory.node_directory("node0") / "beer.sqlite").write_bytes(b"")
+        directory.store_path("node0", "beer", make=True).write_bytes(b"")
         error = self.assertRaises(DataDirectoryError, directory.load)
         self.assertIn("holds documents (node0/beer.sqlite) but no cluster.json", str(error))

@@ -1,0 +1,112 @@
+"""``python -m couchnode.repair DIRECTORY``: go on with what is left of damaged or lost documents.
+
+A node does not start on documents that are gone, older than its cluster.json, or not what was written: it
+would serve wrong answers in the name of right ones. The first remedy is a copy of the data directory. Where
+there is none, this makes the directory one that a node starts on, and says what it cost:
+
+- a file that is missing or empty is made anew, without documents;
+- one that is older than cluster.json counts as it is;
+- changes that were only in a log that is gone are given up;
+- documents that are not what was written are moved to the table ``damaged`` of their file;
+- records of vbuckets that are not, or are missing, are made anew from the documents.
+
+Indexes of views are removed; they are rebuilt. A file that SQLite cannot read any more is left alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from couchnode.metadata import DataDirectory, DataDirectoryError
+from couchnode.storefile import StoreError, StoreFile
+
+USAGE = "usage: python -m couchnode.repair DIRECTORY   (a data directory of couchnode or couchgateway)"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Repair the directory that is named; return the status with which to exit: 2 for what stays broken."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write(f"{USAGE}\n")
+        return 0 if arguments in (["-h"], ["--help"]) else 1
+    if not Path(arguments[0]).is_dir():
+        sys.stderr.write(f"{arguments[0]}: there is no such directory\n")
+        return 1
+    try:
+        directory = DataDirectory(arguments[0])
+    except DataDirectoryError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 1
+    try:
+        broken = 0
+        for line, is_well in repaired(directory):
+            print(line, flush=True)
+            broken += not is_well
+        return 2 if broken else 0
+    except DataDirectoryError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 1
+    finally:
+        directory.close()
+
+
+def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
+    """Repair every store of a directory.
+
+    :return: for each a line that says what was done, and whether a node starts on it now.
+    :raises DataDirectoryError: cluster.json is missing, damaged, or cannot be written.
+    """
+    data = directory.load()
+    if data is None:
+        raise DataDirectoryError(f"{directory.path} has no cluster.json: it is not a data directory")
+    starts = int(data.get("starts", 0))
+    for name, part in data["buckets"].items():
+        if part["definition"]["type"] != "couchbase":
+            continue
+        for index in range(int(data["nodes"])):
+            node = f"node{index}"
+            path = directory.store_path(node, name, make=True)
+            yield _repair(StoreFile(path), name, str(part["uuid"]), starts)
+            rmtree(directory.views_directory(node, name), ignore_errors=True)
+    # Whoever holds a token of what is gone has to learn that history took another way, as after a crash.
+    directory.save({**data, "stopped": False})
+
+
+def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, bool]:
+    path = file.path
+    done: list[str] = []
+    if not path.exists() or not path.stat().st_size:
+        done.append("was gone or empty: made anew, without documents")
+    try:
+        file.check_log()
+    except StoreError:
+        file.forget_log()
+        done.append("the last changes before a crash are given up, with the log that had them")
+
+    def work() -> Any:
+        opened = file.open(bucket, uuid, None, starts, repairing=True)
+        try:
+            damaged = file.set_damaged_aside()
+            return opened, damaged, file.renew_records(opened.records)
+        finally:
+            file.close(False)
+
+    try:
+        opened, damaged, renewed = file.translated(work)
+    except StoreError as fault:
+        return (
+            f"{fault}; it can only be moved away, and this be run again: the bucket is then empty here",
+            False,
+        )
+    done += [f"vbucket {vb!r} key {key!r:.300}: moved to the table `damaged`" for vb, key in damaged]
+    if renewed:
+        done.append(f"records of {renewed} vbucket(s) made anew")
+    kept = f"{opened.documents - len(damaged)} documents"
+    return f"{path}: {kept}" + "".join(f"\n    {text}" for text in done), True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
