@@ -1,6 +1,6 @@
 """A tour of views: define, publish and query, with rows as they arrive.
 
-python examples/beer_views.py couchbase://127.0.0.1:11210 [DOCUMENTS.jsonl[.gz]]
+python examples/beer_views.py couchbase://127.0.0.1:11210 [USER PASSWORD_FILE [DOCUMENTS.jsonl[.gz]]]
 
 Stores the documents (examples/sample-breweries.jsonl unless others are named) in the bucket ``default``.
 """
@@ -67,9 +67,17 @@ async def show(connection: Connection, title: str, view: str, **options: Any) ->
         print("   ", json.dumps(row.key, ensure_ascii=False), json.dumps(row.value), row.docid or "")
 
 
-async def tour(reactor: Any, connection_string: str, path: Path) -> None:
+async def tour(
+    reactor: Any, connection_string: str, user: str | None, password: str | None, path: Path
+) -> None:
     """Store, define, publish, ask."""
-    connection = Connection(bucket="default", connection_string=connection_string, reactor=reactor)
+    connection = Connection(
+        bucket="default",
+        connection_string=connection_string,
+        username=user,
+        password=password,
+        reactor=reactor,
+    )
     try:
         for some in documents(path):
             if some:
@@ -99,9 +107,16 @@ async def tour(reactor: Any, connection_string: str, path: Path) -> None:
         connection._close()
 
 
-def main(reactor: Any, connection_string: str, path: str = str(HERE / "sample-breweries.jsonl")) -> Any:
+def main(
+    reactor: Any,
+    connection_string: str,
+    user: str | None = None,
+    password_file: str | None = None,
+    path: str = str(HERE / "sample-breweries.jsonl"),
+) -> Any:
     """Run the tour."""
-    return ensureDeferred(tour(reactor, connection_string, Path(path)))
+    password = None if password_file is None else Path(password_file).read_text().splitlines()[0]
+    return ensureDeferred(tour(reactor, connection_string, user, password, Path(path)))
 
 
 if __name__ == "__main__":

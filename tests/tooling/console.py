@@ -31,6 +31,8 @@ PAGES = [
 """Pages with samples. Each is run from its top against a gateway of its own, freshly started."""
 
 TOLD_URL = "http://127.0.0.1:8080"
+TOLD_NODE = "couchbase://127.0.0.1:11210"
+TOLD_PASSWORD_FILE = "bucket-password.txt"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START_SECONDS = 60
 COMMAND_SECONDS = 60
@@ -78,10 +80,23 @@ def samples(block: str) -> list[Sample]:
     return found
 
 
-def run(command: str, url: str, environment: dict[str, str]) -> str:
-    """Run one command against the gateway at ``url``; return what it prints on both outputs."""
+class Place(NamedTuple):
+    """Where a gateway and its node are."""
+
+    url: str
+    node: str
+    """Connection string."""
+    password_file: str
+    """Of the bucket's own user."""
+
+
+def run(command: str, place: Place, environment: dict[str, str]) -> str:
+    """Run one command against a gateway; return what it prints on both outputs."""
+    url = place.url
+    for told, real in ((TOLD_URL, url), (TOLD_NODE, place.node), (TOLD_PASSWORD_FILE, place.password_file)):
+        command = command.replace(told, real)
     done = subprocess.run(
-        ["bash", "-c", command.replace(TOLD_URL, url)],
+        ["bash", "-c", command],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -93,19 +108,18 @@ def run(command: str, url: str, environment: dict[str, str]) -> str:
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n")) if text else ""
 
 
-def rerun(page: str, url: str, connection_string: str) -> str:
+def rerun(page: str, place: Place) -> str:
     """Run every sample of a page's text; return the text with what they print now."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "CONNECTION_STRING": connection_string,
         "LC_ALL": "C.UTF-8",
     }
 
     def again(block: re.Match[str]) -> str:
         parts = []
         for sample in samples(block.group(1)):
-            output = run(sample.command, url, environment)
+            output = run(sample.command, place, environment)
             same = blurred(output) == blurred(sample.output)
             parts.append(f"$ {sample.command}\n")
             # A page is not touched for the sake of a new CAS alone.
@@ -117,13 +131,19 @@ def rerun(page: str, url: str, connection_string: str) -> str:
 
 
 @contextmanager
-def gateway() -> Iterator[tuple[str, str]]:
-    """Run ``twistd couchgateway`` on an embedded node of its own; yields its URL and connection string."""
+def gateway() -> Iterator[Place]:
+    """Run ``twistd couchgateway`` on an embedded node of its own."""
     twistd = Path(sys.executable).with_name("twistd")
     command = [str(twistd), "--nodaemon", "--pidfile=", "couchgateway"]
     data = tempfile.mkdtemp()
+    password_file = Path(data, TOLD_PASSWORD_FILE)
+    password_file.write_text("sesame\n", encoding="utf-8")
+    password_file.chmod(0o600)
     process = subprocess.Popen(
-        [*command, "--data", data, "--listen", "tcp:0:interface=127.0.0.1"],
+        [
+            *(*command, "--data", str(Path(data, "documents")), "--listen", "tcp:0:interface=127.0.0.1"),
+            *("--bucket-password-file", str(password_file)),
+        ],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("COUCHGATEWAY_")},
         stdin=subprocess.DEVNULL,
@@ -148,7 +168,7 @@ def gateway() -> Iterator[tuple[str, str]]:
             raise RuntimeError(f"twistd couchgateway did not start:\n{told}")
         # What it logs later must not fill the pipe.
         threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield url.group(1), node.group(1)
+        yield Place(url.group(1), node.group(1), str(password_file))
     finally:
         too_long.cancel()
         process.terminate()
@@ -162,8 +182,8 @@ def main() -> None:
     for name in PAGES:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        with gateway() as (url, connection_string):
-            after = rerun(before, url, connection_string)
+        with gateway() as place:
+            after = rerun(before, place)
         if after != before:
             path.write_text(after, encoding="utf-8")
             print(f"{name}: written anew")

@@ -42,7 +42,8 @@ def shown(owner: Any) -> Iterator[tuple[str, Any]]:
     for name in dir(owner):
         if name.startswith("_"):
             continue
-        found = inspect.getattr_static(owner, name)
+        # A module may import a name when it is asked for it.
+        found = getattr(owner, name) if inspect.ismodule(owner) else inspect.getattr_static(owner, name)
         if isinstance(found, (staticmethod, classmethod)):
             found = found.__func__
         of = found.fget if isinstance(found, property) else found

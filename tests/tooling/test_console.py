@@ -22,8 +22,8 @@ class PageTests(SynchronousTestCase):
         """Run the samples of one page and compare."""
         page = (ROOT / name).read_text(encoding="utf-8")
         self.assertTrue(console.BLOCK.search(page), f"{name} has no samples")
-        with console.gateway() as (url, connection_string):
-            now = console.rerun(page, url, connection_string)
+        with console.gateway() as place:
+            now = console.rerun(page, place)
         difference = "\n".join(difflib.unified_diff(page.splitlines(), now.splitlines(), name, "printed now"))
         self.assertEqual(difference, "", f"make docs writes the page anew\n{difference}")
 
