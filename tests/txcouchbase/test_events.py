@@ -274,7 +274,7 @@ class SharedTests(NodeTestCase):
 
     def test_settings(self):
         """By number, and what the map says of a key."""
-        self.assertEqual(self.cb._cntl(0x00), 2_500_000)
+        self.assertEqual(self.open(timeout=2.5)._cntl(0x00), 2_500_000)
         self.cb._cntl(0x12, 1_000_000)
         self.assertEqual(self.cb._client.bootstrap_timeout, 1.0)
         self.assertEqual(self.cb._cntl(0x30, value_type="str"), "default")
