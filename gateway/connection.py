@@ -45,3 +45,8 @@ class GatewayConnection(_RawConnection):
         """Close it, and that of large operations."""
         self.bulk.close()
         super()._close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why documents cannot be served: a line with each host, port and cause; ``None`` if they can."""
+        return self._client.problem

@@ -282,6 +282,9 @@ _HTTP_RULES = [
 
 _EXPLAINED_BY_CLUSTER = frozenset({"InvalidArgument", "InvalidDesignDocument", "ViewFailed"})
 
+# The driver's own words, in which there is nothing of a document.
+_EXPLAINED_BY_DRIVER = frozenset({"UnderlyingServiceUnavailable", "DeadlineExceeded"})
+
 _MAX_REASON = 2000
 
 
@@ -417,6 +420,9 @@ def describe(
             message = f"The document was {done}, then overtaken by another write while waiting for copies."
         elif problem.code == "DurabilityImpossible" and error.context:
             message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
+        elif problem.code in _EXPLAINED_BY_DRIVER and error.message:
+            # Which node it was, and what happened there.
+            message = f"{problem.text[:-1]}: {error.message}"
         elif problem.code == "ServerError":
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)

@@ -20,13 +20,23 @@ from twisted.python.failure import Failure
 
 from couchnode.descriptors import raise_limit
 from couchnode.embedded import EmbeddedNode
-from couchnode.service import end_process
+from couchnode.service import EXPECTED_ERRORS, end_process
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.leaving import Leaving
+from gateway.listening import CannotStartError, give_up
 from gateway.options import Options, Settings, user_data_folder
-from gateway.serving import Serving, forget_what_stays, log_first_steps, plugins_for, url_of
+from gateway.readiness import Watch
+from gateway.serving import (
+    ClusterLog,
+    Serving,
+    forget_what_stays,
+    log_no_start,
+    log_ready,
+    plugins_for,
+    url_of,
+)
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
@@ -118,8 +128,11 @@ class Embedded:
     @inlineCallbacks
     def start(self) -> Any:
         """Start it; fires with the connection string, or fails with what hinders it."""
-        node = self.node = make_node(self._settings)
-        yield node.start()
+        try:
+            node = self.node = make_node(self._settings)
+            yield node.start()
+        except (*EXPECTED_ERRORS, OSError) as error:
+            raise CannotStartError(f"the embedded node: {error}") from error
         self.log.info(
             "embedded node: {cluster}, REST {urls}, data in {data}",
             cluster=node.connection_string,
@@ -164,6 +177,7 @@ class GatewayService(Serving):
         self._hangup = hangup
         self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
         self._embedded = Embedded(settings) if settings.cluster is None else None
+        self._watch: Watch | None = None
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -172,9 +186,19 @@ class GatewayService(Serving):
 
     def _listens(self, port: IListeningPort, description: str) -> None:
         super()._listens(port, description)
-        url = url_of(port.getHost(), description)
-        self.urls.append(url)
-        self.log.info("couchgateway listens on {url}", url=url)
+        self.urls.append(url_of(port.getHost(), description))
+
+    def privilegedStartService(self) -> None:
+        """Listen.
+
+        :raises CannotStartError: it cannot; if twistd starts this, that is logged.
+        """
+        try:
+            super().privilegedStartService()
+        except CannotStartError as error:
+            if self._on_failure is None:
+                raise
+            give_up(self.log, error)
 
     def startService(self) -> None:
         """Start the embedded node, if there is one."""
@@ -182,20 +206,21 @@ class GatewayService(Serving):
         if self._hangup is not None:
             self._hangup.start(self._reload)
         if self._embedded is None:
-            self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
-            self._has_cluster(None)
+            self.started.callback(None)
+            changed = ClusterLog(self.log, self._settings, self.urls)
+            self._watch = Watch(self._reactor, self.readiness, changed)
+            self._watch.start()
             return
         starting: Deferred[Any] = maybeDeferred(self._embedded.start)
         starting.addCallbacks(self._has_cluster, self._node_failed)
 
-    def _has_cluster(self, connection_string: str | None) -> None:
-        if connection_string is not None:
-            self.use_cluster(connection_string)
+    def _has_cluster(self, connection_string: str) -> None:
+        self.use_cluster(connection_string)
         self.started.callback(None)
-        log_first_steps(self.log, self._settings, self.urls)
+        log_ready(self.log, self._settings, self.urls)
 
     def _node_failed(self, failure: Failure) -> None:
-        self.log.failure("the embedded node does not start", failure)
+        log_no_start(self.log, failure)
         self.started.errback(failure)
         if self._on_failure is not None and self.running:
             self._on_failure()
@@ -213,6 +238,8 @@ class GatewayService(Serving):
             yield self._leaving.wait()
         if self._hangup is not None:
             self._hangup.stop()
+        if self._watch is not None:
+            self._watch.stop()
         yield super().stopService()
         if self._embedded is not None:
             yield self._embedded.stop()

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from secrets import token_bytes
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 import gateway.plugins
+from couchbase.exceptions import AuthError, BucketNotFoundError
 from gateway.accesslog import AccessLog
 from gateway.app import Gateway
 from gateway.connection import GatewayConnection
@@ -32,12 +33,13 @@ from gateway.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
-from gateway.listening import BACKLOG, listen_on
+from gateway.listening import BACKLOG, CannotStartError, listen_on
 from gateway.options import Settings
-from gateway.pool import ConnectionPool
+from gateway.pool import ConnectionPool, NoAccessError
+from gateway.readiness import Readiness, reach
 from gateway.trusted import TrustedProxies
 
-__all__ = ["Serving", "forget_what_stays", "log_first_steps", "plugins_for", "url_of"]
+__all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
 
 _PROBE_KEY = b"couchgateway:ready"
 
@@ -70,17 +72,51 @@ def url_of(address: Any, description: str) -> str:
     return f"{scheme}://{host}:{address.port}"
 
 
-def log_first_steps(log: Logger, settings: Settings, urls: list[str]) -> None:
-    """Log what to try first, if someone watches."""
-    url = next((url for url in urls if url.startswith("http")), None)
-    if url is not None and sys.stdout is not None and sys.stdout.isatty():
+def log_ready(log: Logger, settings: Settings, urls: list[str]) -> None:
+    """Log that documents are served and where, and what to try first if someone watches."""
+    for url in urls:
+        log.info("couchgateway listens on {url}", url=url)
+    served = settings.cluster
+    if served is None:
+        served = "data in " + (settings.data or "memory")
+    log.info("Ready: {urls} ({served})", urls=" ".join(urls), served=served)
+    first = next((url for url in urls if url.startswith("http")), None)
+    if first is not None and sys.stdout is not None and sys.stdout.isatty():
         log.info(
             "try: curl{who} -X PUT -d '\"world\"' -H 'Content-Type: application/json' "
             "{url}/v1/buckets/{bucket}/documents/hello",
             who="" if settings.auth == "none" else " -u USER",
-            url=url,
+            url=first,
             bucket=settings.bucket,
         )
+
+
+def log_no_start(log: Logger, failure: Failure) -> None:
+    """Log why the embedded node does not start; with a traceback only if nobody foresaw it."""
+    if failure.check(CannotStartError):
+        log.critical("couchgateway cannot start: {error}", error=failure.value)
+    else:
+        log.failure("couchgateway cannot start: the embedded node", failure)
+
+
+class ClusterLog:
+    """Logs when the cluster becomes usable and when it ceases to be, each with one line; see
+    :class:`gateway.readiness.Watch`."""
+
+    def __init__(self, log: Logger, settings: Settings, urls: list[str]) -> None:
+        self._log = log
+        self._settings = settings
+        self._urls = urls
+        self._was_ready = False
+
+    def __call__(self, reason: str | None) -> None:
+        if reason is not None:
+            self._log.warn("the cluster cannot be used: {reason}", reason=reason)
+            return
+        self._log.info("couchgateway serves {cluster}", cluster=self._settings.cluster)
+        if not self._was_ready:
+            self._was_ready = True
+            log_ready(self._log, self._settings, self._urls)
 
 
 class Serving(Service):
@@ -136,6 +172,8 @@ class Serving(Service):
                 is_open=settings.auth == "none", hosts=settings.allow_host, origins=settings.cors_origin
             ),
         )
+        self.readiness = Readiness(reactor, self._probe)
+        self._hindrance: Callable[[], str | None] | None = None
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())
         self.refusals = Refusals(reactor)
@@ -163,9 +201,14 @@ class Serving(Service):
         super().startService()
         self.pool.start()
 
-    def use_cluster(self, connection_string: str) -> None:
-        """Serve this cluster from now on."""
+    def use_cluster(self, connection_string: str, hindrance: Callable[[], str | None] | None = None) -> None:
+        """Serve this cluster from now on.
+
+        :param hindrance: tells why its documents cannot be served, beside what a probe can see; ``None`` if
+            they can.
+        """
         self._cluster = connection_string
+        self._hindrance = hindrance
 
     def leave(self) -> None:
         """Tell load balancers, by ``/ready`` and by closing connections, that this will stop; serve on."""
@@ -196,6 +239,7 @@ class Serving(Service):
         super().stopService()
         yield self.stop_listening()
         yield self.factory.stop()
+        self.readiness.close()
         self.pool.close()
 
     # -- what the gateway asks for
@@ -233,16 +277,28 @@ class Serving(Service):
             return succeed("the gateway is stopping")
         if self._cluster is None:
             return succeed("the embedded node is starting")
+        if self._hindrance is not None:
+            reason = self._hindrance()
+            if reason is not None:
+                return succeed(reason)
+        return self.readiness.check()
+
+    def _probe(self) -> Deferred[str | None]:
+        assert self._cluster is not None
         if self._account is None:
-            # Without a service account only callers can reach the cluster.
-            return succeed(None)
+            # Without a service account only callers can log in to the cluster.
+            return reach(self._cluster, self._reactor, self._settings.timeout)
         opened: Deferred[Any] = maybeDeferred(
             self.pool.connection, self._settings.bucket, self._account.credentials
         )
         opened.addCallback(lambda connection: connection.get(_PROBE_KEY, quiet=True))
-        return opened.addCallbacks(lambda _: None, _reason)
+        return opened.addCallbacks(lambda _: None, self._reason)
 
-
-def _reason(failure: Failure) -> str:
-    assert failure.value is not None
-    return describe(failure.value, "open").message
+    def _reason(self, failure: Failure) -> str:
+        assert failure.value is not None
+        bucket, user = self._settings.bucket, self._settings.user
+        if failure.check(BucketNotFoundError, NoAccessError):
+            return f"there is no bucket {bucket!r} (--bucket), or {user!r} (--user) may not use it"
+        if failure.check(AuthError):
+            return f"the cluster refused the user {user!r} (--user) or the password"
+        return describe(failure.value, "open").message

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from couchbase.protocol.plans import Ask, Pause
 from txcouchbase.calls import Call, Step
 from txcouchbase.link import Backlog, Link, refusal
 from txcouchbase.node import NodeProtocol, cause_text, network_error
+from txcouchbase.quiet import connect_quietly
 from txcouchbase.streaming import ConfigStream
 from txcouchbase.turn import Turn
 
@@ -253,7 +254,7 @@ class ClusterClient(Parking):
         if self.tls:
             trust = platformTrust() if self.trust_root is None else self.trust_root
             endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
-        yield connectProtocol(endpoint, protocol)
+        yield connect_quietly(endpoint, protocol)
         safe = self.tls or self._allow_plain or host.startswith(_LOOPBACK)
         plan = handshake(
             agent=self._agent,

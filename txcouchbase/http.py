@@ -19,7 +19,6 @@ from twisted.web.client import (
     RequestTransmissionFailed,
     ResponseDone,
     ResponseNeverReceived,
-    _HTTP11ClientFactory,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -29,6 +28,7 @@ from zope.interface import implementer
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
 from txcouchbase.node import network_error
+from txcouchbase.quiet import QuietPool
 
 MANAGEMENT = "management"
 VIEWS = "views"
@@ -145,11 +145,6 @@ def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
     return collector.done
 
 
-class _QuietFactory(_HTTP11ClientFactory):
-    # Else each connection writes two lines into the program's log.
-    noisy = False
-
-
 class HttpService:
     """HTTP for one cluster client: addresses, credentials, TLS, and connections kept for the next request.
 
@@ -214,7 +209,7 @@ class HttpService:
             pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
             sent.setRawHeaders("Authorization", [f"Basic {pair}"])
         if self._pool is None:
-            self._pool = self._quiet_pool(persistent=True)
+            self._pool = QuietPool(self.client.reactor, persistent=True)
             self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
 
         def send(pool: HTTPConnectionPool) -> Deferred[Any]:
@@ -224,15 +219,10 @@ class HttpService:
         def again(failure: Failure) -> Any:
             reasons = getattr(failure.value, "reasons", ())
             if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
-                return send(self._quiet_pool(persistent=False))
+                return send(QuietPool(self.client.reactor, persistent=False))
             return failure
 
         return send(self._pool).addErrback(again)
-
-    def _quiet_pool(self, persistent: bool) -> HTTPConnectionPool:
-        pool = HTTPConnectionPool(self.client.reactor, persistent)
-        pool._factory = _QuietFactory
-        return pool
 
     def _agent(self, pool: HTTPConnectionPool) -> Agent:
         trust = self.client.trust_root

@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.clustermap import split_stream
+from txcouchbase.quiet import QuietPool
 
 MAX_DOCUMENT_BYTES = 20 * 2**20
 PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
@@ -67,7 +68,8 @@ class ConfigStream:
     def _agent(self) -> Any:
         trust = self._client.trust_root
         policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
-        return Agent(self._client.reactor, contextFactory=policy, connectTimeout=2.0)
+        pool = QuietPool(self._client.reactor, False)
+        return Agent(self._client.reactor, contextFactory=policy, connectTimeout=2.0, pool=pool)
 
     def _url(self, path: str) -> bytes:
         scheme = "https" if self._client.tls else "http"

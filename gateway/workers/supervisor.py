@@ -17,10 +17,11 @@ from twisted.python.usage import UsageError
 from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.leaving import Leaving
-from gateway.listening import listen_on
+from gateway.listening import CannotStartError, give_up, listen_on
 from gateway.options import Settings
 from gateway.processes import add_process
-from gateway.serving import log_first_steps, url_of
+from gateway.readiness import Readiness, Watch, reach
+from gateway.serving import ClusterLog, log_no_start, log_ready, url_of
 from gateway.workers.balance import Board
 from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
@@ -75,6 +76,8 @@ class Supervisor(Service):
         self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
         self._is_rolling = False
         self._roll_is_wanted = False
+        self._readiness: Readiness | None = None
+        self._watch: Watch | None = None
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -84,18 +87,29 @@ class Supervisor(Service):
     # -- life
 
     def privilegedStartService(self) -> None:
-        """Bind all sockets; raises what hinders it, so that twistd ends."""
+        """Bind all sockets.
+
+        :raises CannotStartError: it cannot; if twistd starts this, that is logged.
+        """
         super().privilegedStartService()
+        try:
+            self._bind()
+        except CannotStartError as error:
+            if self._on_failure is None:
+                raise
+            give_up(self.log, error)
+
+    def _bind(self) -> None:
         for description in self._settings.listen:
             bound = listen_on(self._binder, description, ServerFactory())
             if not hasattr(bound, "result"):
-                raise RuntimeError(f"--listen: {description}: workers need a socket that is there at once")
+                raise CannotStartError(
+                    f"--listen: {description}: workers need a socket that is there at once"
+                )
             bound.addCallback(self._bound, description)
 
     def _bound(self, port: IListeningPort, description: str) -> None:
-        url = url_of(port.getHost(), description)
-        self.urls.append(url)
-        self.log.info("couchgateway listens on {url}", url=url)
+        self.urls.append(url_of(port.getHost(), description))
 
     def startService(self) -> None:
         """Start the workers, and the embedded node if there is one."""
@@ -112,7 +126,6 @@ class Supervisor(Service):
         self._board = Board.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
         self.fleet.start()
         if self._node is None:
-            self.log.info("couchgateway serves {cluster}", cluster=self._cluster)
             self._has_cluster(None)
         else:
             starting: Deferred[Any] = maybeDeferred(self._node.start)
@@ -129,11 +142,21 @@ class Supervisor(Service):
         if self.started.called:
             return
         self.started.callback(None)
-        log_first_steps(self.log, self._settings, self.urls)
+        if self._node is not None:
+            log_ready(self.log, self._settings, self.urls)
+        else:
+            cluster, timeout = self._cluster, self._settings.timeout
+            assert cluster is not None
+            readiness = self._readiness = Readiness(
+                self._reactor, lambda: reach(cluster, self._reactor, timeout)
+            )
+            changed = ClusterLog(self.log, self._settings, self.urls)
+            self._watch = Watch(self._reactor, readiness, changed)
+            self._watch.start()
         self._roll()
 
     def _node_failed(self, failure: Failure) -> None:
-        self.log.failure("the embedded node does not start", failure)
+        log_no_start(self.log, failure)
         self._fail(failure)
 
     def _give_up(self, reason: str) -> None:
@@ -155,6 +178,9 @@ class Supervisor(Service):
             yield self._leaving.wait()
         if self._hangup is not None:
             self._hangup.stop()
+        if self._watch is not None and self._readiness is not None:
+            self._watch.stop()
+            self._readiness.close()
         closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
         # Not earlier: closing a socket that others still accept on would end it for them, too.
         yield closed
