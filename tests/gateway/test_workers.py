@@ -135,7 +135,7 @@ class LifeTests(WorkersTestCase):
             self.running.start("--ephemeral", "--workers", "2", "--listen", endpoint)
             yield self.running.ended
         self.assertEqual(self.running.status, 1)
-        self.assertIn(f"--listen: {endpoint}: Couldn't listen on 127.0.0.1", self.running.log)
+        self.assertIn(f"--listen: {endpoint}: Address already in use", self.running.log)
 
     @inlineCallbacks
     def test_node_cannot_start(self) -> Any:
@@ -145,7 +145,7 @@ class LifeTests(WorkersTestCase):
             self.running.start("--ephemeral", "--workers", "2", "--listen", LOOPBACK, "--node-kv-port", port)
             yield self.running.ended
         self.assertEqual(self.running.status, 1)
-        self.assertIn("the embedded node does not start", self.running.log)
+        self.assertIn("couchgateway cannot start: the embedded node", self.running.log)
 
 
 class HangUpTests(WorkersTestCase):
