@@ -110,7 +110,8 @@ class Gateway(Application):
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
         self.pool = pool
-        rendering = Rendering(StepRunner(clock), quoted=quoted_etags)
+        steps = StepRunner(clock)
+        rendering = Rendering(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, rendering, now)
         self.note_large = documents.was_large
         resources = [
@@ -120,7 +121,7 @@ class Gateway(Application):
             DurabilityChecks(authorizer, pool, rendering),
             Buckets(authorizer, pool),
             Batches(authorizer, pool, clock, now, limits, self.budget, self.count_operation, self._log_bug),
-            Views(authorizer, pool, self.budget, self.count_operation, self._log_bug),
+            Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),
             Health(is_ready),
         ]

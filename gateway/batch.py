@@ -22,7 +22,7 @@ from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
 from gateway.http.request import Request
-from gateway.http.response import BodySink, Response
+from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget, Limits
 from gateway.pool import ConnectionPool
@@ -504,7 +504,7 @@ class Batches(BucketResource):
             self._count_operation,
             self._log_bug,
             form,
-            lambda form: begun.callback(Response(200, [(b"Content-Type", form)], batch)),
+            lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
             lambda: self._pool.release(connection),
         )
         batch.read(request.stream)

@@ -207,7 +207,8 @@ _RULES = [
     _rule(sdk.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
     _rule(sdk.CouchbaseError, "NoWriteAccess", Status.EACCESS),
     _rule(sdk.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend"),
-    _rule(sdk.CouchbaseError, "InvalidArgument", Status.E2BIG, Status.EINVAL, Status.ERANGE),
+    _rule(sdk.CouchbaseError, "PayloadTooLarge", Status.E2BIG),
+    _rule(sdk.CouchbaseError, "InvalidArgument", Status.EINVAL, Status.ERANGE),
     _rule(
         sdk.CouchbaseError,
         "DurabilityImpossible",
@@ -231,7 +232,7 @@ _RULES = [
     _rule(sdk.KeyExistsError, "CasMismatch"),
     _rule(sdk.DeltaBadvalError, "DocumentNotNumeric"),
     _rule(sdk.TooBigError, "ValueTooLarge", on="append prepend"),
-    _rule(sdk.TooBigError, "InvalidArgument"),
+    _rule(sdk.TooBigError, "PayloadTooLarge"),
     _rule(sdk.AuthError, "InvalidAuth"),
     _rule(sdk.BucketNotFoundError, "BucketNotFound"),
     _rule(sdk.ArgumentError, "DurabilityImpossible", rc=sdk.DURABILITY_ETOOMANY),

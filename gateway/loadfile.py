@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator
-from json.decoder import scanstring  # type: ignore[attr-defined]  # not in the stubs
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple
+
+from couchbase.protocol.jsontext import NotJson, TooDeep, at_once, check
+from gateway.jsontools import BYTE_ORDER_MARK, fast_loads
+from gateway.projection import object_members
 
 __all__ = ["Line", "LineError", "LoadError", "Progress", "Source", "read_line"]
 
@@ -35,56 +37,30 @@ class Line(NamedTuple):
     """Its line of the batch, without the newline."""
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise LineError(f"{name} is not JSON")
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-# The C scanner behind json.loads tells where a value ends, so that its text can be taken as written.
-_scan_value = json.JSONDecoder(parse_constant=_no_constant).scan_once  # type: ignore[attr-defined]
-
-
-def _after_space(text: str, at: int = 0) -> int:
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # an empty match is one too
-
-
-def _members(text: str) -> dict[str, str]:
+def _members(data: bytes) -> dict[str, bytes]:
     """Return the members of a JSON object: name -> value, as written.
 
-    :raises LineError: ``text`` is not one JSON object.
+    :raises LineError: ``data`` is not one JSON object, or names a member twice.
     """
     try:
-        position = _after_space(text)
-        if text[position : position + 1] != "{":
-            raise LineError("not a JSON object")
-        members = {}
-        position = _after_space(text, position + 1)
-        closed = text[position : position + 1] == "}"
-        while not closed:
-            if text[position] != '"':
-                raise LineError("not JSON: a member without a name")
-            name, position = scanstring(text, position + 1, True)
-            position = _after_space(text, position)
-            if text[position] != ":":
-                raise LineError(f"not JSON: no colon after {name!r}")
-            start = _after_space(text, position + 1)
-            _, end = _scan_value(text, start)
-            members[name] = text[start:end]
-            position = _after_space(text, end)
-            closed = text[position] == "}"
-            if not closed:
-                if text[position] != ",":
-                    raise LineError("not JSON: members without a comma between them")
-                position = _after_space(text, position + 1)
-        if _after_space(text, position + 1) != len(text):
-            raise LineError("not JSON: text after the object")
-        return members
-    except (StopIteration, IndexError):
-        raise LineError("not JSON: the line ends or breaks off inside the object") from None
-    except RecursionError:
-        raise LineError("nested too deep") from None
-    except json.JSONDecodeError as error:
-        raise LineError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+        fast_loads(data)
+    except ValueError:
+        try:
+            for _ in check(data):
+                pass
+        except TooDeep:
+            raise LineError("nested too deep") from None
+        except NotJson as error:
+            raise LineError(f"not JSON: {error}") from None
+    if not data.lstrip(b" \t\r\n").startswith(b"{"):
+        raise LineError("not a JSON object")
+    found: dict[str, bytes] = {}
+    for written, start, end in at_once(object_members(data)):
+        name = json.loads(written)
+        if name in found:
+            raise LineError(f"the member {name[:80]!r} is given twice")
+        found[name] = data[start:end]
+    return found
 
 
 def read_line(number: int, data: bytes, key_field: str = "id", value_field: str = "doc") -> Line:
@@ -97,19 +73,15 @@ def read_line(number: int, data: bytes, key_field: str = "id", value_field: str 
     """
     if len(data) > LINE_BYTES:
         raise LineError(f"longer than {LINE_BYTES} bytes")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise LineError(f"not UTF-8 at byte {error.start + 1}") from None
-    members = _members(text)
+    members = _members(data)
     for field in (key_field, value_field):
         if field not in members:
             raise LineError(f"no member {field!r}")
     key = json.loads(members[key_field])
     if not isinstance(key, str):
         raise LineError(f"{key_field!r} is not a string")
-    operation = f'{{"op":"set","key":{members[key_field]},"value":{members[value_field]}}}'
-    return Line(number, key, operation.encode("utf-8"))
+    operation = b'{"op":"set","key":%b,"value":%b}' % (members[key_field], members[value_field])
+    return Line(number, key, operation)
 
 
 class Source:
@@ -142,6 +114,8 @@ class Source:
         try:
             while data := self._file.readline(LINE_BYTES + 2):
                 number += 1
+                if number == 1:
+                    data = data.removeprefix(BYTE_ORDER_MARK)
                 rest = data
                 while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
                     rest = self._file.readline(LINE_BYTES + 2)

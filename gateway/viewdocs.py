@@ -5,15 +5,16 @@ A document is never parsed into Python and printed again: its bytes go into the 
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from typing import Any
 
 from couchbase.exceptions import CouchbaseError
-from gateway.contenttypes import JSON, format_of
+from couchbase.protocol.jsontext import at_once
 from gateway.errors import Refusal, describe
-from gateway.jsontools import dumps, is_json, loads
+from gateway.jsontools import dumps, loads
 from gateway.limits import Budget
+from gateway.projection import object_members
+from gateway.steps import AT_ONCE_BYTES, StepRunner
+from gateway.values import VIEW, value_member, value_member_steps
 from gateway.viewparams import reduced_documents
 
 __all__ = ["MAX_BATCH", "DocumentJoiner"]
@@ -34,10 +35,12 @@ class DocumentJoiner:
     at once when documents turn out large.
 
     :param budget: the gateway's; what a batch is expected to take is reckoned there while it is fetched.
+    :param steps: renders long documents.
     """
 
-    def __init__(self, connection: Any, budget: Budget) -> None:
+    def __init__(self, connection: Any, budget: Budget, steps: StepRunner) -> None:
         self._connection = connection
+        self._steps = steps
         self._budget = budget
         self._size = FIRST_BATCH
         self._expected = 1
@@ -62,10 +65,17 @@ class DocumentJoiner:
         finally:
             self._budget.adjust(-charged)
         self._learn(found)
+        contents = {key: await self._content(result) for key, result in found.items() if result.success}
         return [
-            line[:-1] + _document(docid, found.get(key), failure) + b"}"
+            line[:-1] + _document(docid, found.get(key), contents.get(key), failure) + b"}"
             for line, docid, key in zip(lines, rows, ids, strict=True)
         ]
+
+    async def _content(self, result: Any) -> bytes:
+        value = result.value
+        if len(value) <= AT_ONCE_BYTES:
+            return value_member(VIEW, result.flags, value)
+        return await self._steps.run(value_member_steps(VIEW, result.flags, value))
 
     async def _fetch(self, ids: list[bytes]) -> tuple[dict[bytes, Any], CouchbaseError | None]:
         try:
@@ -82,31 +92,20 @@ class DocumentJoiner:
 
 
 def _id_of(line: bytes) -> str:
-    try:
-        row = loads(line)
-    except ValueError:
-        row = json.loads(line)  # half a surrogate pair, for instance
-    docid = row.get("id") if isinstance(row, dict) else None
-    if not isinstance(docid, str):
-        raise reduced_documents("the view's reduce function")
-    return docid
+    for name, start, end in at_once(object_members(line)):
+        if name == b'"id"':
+            docid = loads(line[start:end])
+            if isinstance(docid, str):
+                return docid
+    raise reduced_documents("the view's reduce function")
 
 
-def _document(docid: str, result: Any, failure: CouchbaseError | None) -> bytes:
+def _document(docid: str, result: Any, content: bytes | None, failure: CouchbaseError | None) -> bytes:
     """Return what is added to a row, from a comma on."""
-    if result is not None and result.success:
+    if content is not None:
         meta = b'{"id":%b,"cas":"%08x","flags":%d}' % (dumps(docid), result.cas, result.flags)
-        return b',"doc":{"meta":%b,%b}' % (meta, _content(result.flags, result.value))
+        return b',"doc":{"meta":%b,%b}' % (meta, content)
     return b',"doc":null,"doc_error":' + dumps(_reason(result, failure))
-
-
-def _content(flags: int, value: bytes) -> bytes:
-    if format_of(flags) in (JSON, None) and is_json(value):
-        if b"\n" in value or b"\r" in value:
-            # In JSON a line end is a blank; in an answer of lines it would end the row.
-            value = value.replace(b"\n", b" ").replace(b"\r", b" ")
-        return b'"json":' + value
-    return b'"base64":"' + b64encode(value) + b'"'
 
 
 def _reason(result: Any, failure: CouchbaseError | None) -> dict[str, object]:

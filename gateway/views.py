@@ -17,11 +17,12 @@ from couchbase.exceptions import ViewEngineError
 from gateway.credentials import Authorizer
 from gateway.errors import describe, public_code
 from gateway.http.request import Request
-from gateway.http.response import BodySink, Response
+from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget
 from gateway.pool import ConnectionPool
 from gateway.resources import BucketResource
+from gateway.steps import StepRunner
 from gateway.viewdocs import DocumentJoiner
 from gateway.viewparams import ViewParameters, read_parameters
 from gateway.viewstream import Form, form_for
@@ -181,6 +182,8 @@ class ViewAnswer:
                 total = None
             self._unsent = [part for part in (self._form.head(total), data) if part]
             headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
+            if self._form.by_lines:
+                headers.append(UNBUFFERED)
             if total is not None:
                 headers.append((b"X-CB-TotalRows", b"%d" % total))
             begun.callback(Response(200, headers, self))
@@ -297,11 +300,13 @@ class Views(BucketResource):
         authorizer: Authorizer,
         pool: ConnectionPool,
         budget: Budget,
+        steps: StepRunner,
         count_operation: CountOperation,
         log_bug: Callable[[Failure], None],
     ) -> None:
         super().__init__(authorizer, pool)
         self._budget = budget
+        self._steps = steps
         self._count_operation = count_operation
         self._log_bug = log_bug
 
@@ -324,7 +329,7 @@ class Views(BucketResource):
     ) -> Deferred[Response]:
         form, parameters = plan
         begun: Deferred[Response] = Deferred(lambda _: answer.cancel())
-        joiner = DocumentJoiner(connection, self._budget) if parameters.include_docs else None
+        joiner = DocumentJoiner(connection, self._budget, self._steps) if parameters.include_docs else None
 
         def on_end(outcome: str | None) -> None:
             self._pool.release(connection)

@@ -7,6 +7,7 @@ tell of a failure, and end in proper form, at any time.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, Protocol
 
@@ -27,7 +28,16 @@ def any_json(value: Any) -> bytes:
     try:
         return dumps(value)
     except (TypeError, ValueError, UnicodeEncodeError):
-        return json.dumps(value, separators=(",", ":")).encode("ascii")
+        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without numbers that JSON has no word for: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Form(Protocol):
@@ -75,7 +85,8 @@ class JsonForm:
     def rows(self, rows: list[bytes]) -> bytes:
         """Return some of its rows, with the comma that they need."""
         separator, self._separator = self._separator, b",\n"
-        return separator + b",\n".join(rows)
+        # A node may end lines with CR LF, which never is a part of a string; blocks end anywhere.
+        return separator + b",\n".join(rows).replace(b"\r", b"")
 
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
         """Return the rest of the object."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from couchnode.views.parameters import read_json
+from couchnode.views.parameters import RepeatedName, read_json
 
 BUILTIN_REDUCES = ("_count", "_sum", "_stats")
 DEV_PREFIX = "dev_"
@@ -68,7 +68,7 @@ class View:
 class DesignDocument:
     """One design document of a bucket.
 
-    :ivar text: the JSON as it was stored.
+    :ivar text: the JSON as it was stored, without a byte order mark.
     :ivar rev: ``<count>-<hex>``, another one for each change.
     :ivar views: name -> view.
     """
@@ -144,14 +144,16 @@ def read_design(name: str, text: bytes, previous: DesignDocument | None) -> Desi
     if len(text) > MAX_DESIGN_BYTES:
         raise DesignError(f"a design document has at most {MAX_DESIGN_BYTES} bytes", "bad_request")
     try:
-        document = read_json(text.decode("utf-8"))
+        document = read_json(text)
+    except RepeatedName as error:
+        raise DesignError(str(error), "bad_request") from None
     except ValueError:
         raise DesignError("invalid UTF-8 JSON", "bad_request") from None
     if not isinstance(document, dict):
         raise DesignError("Document must be a JSON object", "bad_request")
     views = _views(document)
     count = 1 + int(previous.rev.partition("-")[0]) if previous is not None else 1
-    return DesignDocument(name, text, f"{count}-{secrets.token_hex(4)}", views)
+    return DesignDocument(name, text.removeprefix(b"\xef\xbb\xbf"), f"{count}-{secrets.token_hex(4)}", views)
 
 
 def check_together(designs: Iterable[DesignDocument]) -> None:

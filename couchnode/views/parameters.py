@@ -40,6 +40,13 @@ class ParameterError(ValueError):
         self.reason = reason
 
 
+class RepeatedName(ValueError):
+    """An object of a JSON text has two members of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the member {name[:80]!r} is given twice")
+
+
 class ViewQuery(NamedTuple):
     """A query that may be asked.
 
@@ -80,20 +87,36 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
 
 
 def read_json(text: str | bytes) -> Any:
-    """Read JSON as it is defined: no NaN, and no number that is none in 64 bits.
+    """Read JSON as it is defined: no NaN, no number that is none in 64 bits, and no name twice in an object.
 
+    A byte order mark before it is ignored.
+
+    :raises RepeatedName: an object has two members of one name.
     :raises ValueError: it is not JSON, or nested too deeply.
     """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    text = text.removeprefix("\ufeff")
     collects = gc.isenabled()
     # While much is made and nothing given up, the collector only looks at all of it again and again.
     gc.disable()
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     finally:
         if collects:
             gc.enable()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedName(next(name for name in names if names.count(name) > 1))
+    return members
 
 
 def _finite(text: str) -> float:

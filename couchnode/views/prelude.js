@@ -38,6 +38,8 @@
   const MAX_OUTPUT = 4 * 1024 * 1024; // characters of rows after which a batch pauses for them to be taken
   const MAX_REASON = 1000;
   const MAX_LOG = 100;
+  const MAX_ENDS = 100;
+  const NO_FUNCTION = "Expected one function, such as function (doc, meta) {...} or (doc, meta) => {...}";
 
   let functions = []; // the compiled functions, a fixed array once loaded
   let batch = []; // documents or reduce calls under way
@@ -181,42 +183,88 @@
     Function(`return [\n${source}\n]`);
   }
 
-  // Whether the text is one plain function, found out by parsing alone. A function declaration without braces is
-  // legal as the branch of an if, where nothing may follow it before else. An arrow function (or an assignment,
-  // which loading refuses) is an expression that may be a computed member name and not an operand.
-  function isFunction(source) {
-    let text = source.trim();
-    // Nobody would wait for it.
-    if (/^async(?![\w$])/.test(text)) return false;
-    while (text[0] === "(" && text[text.length - 1] === ")" && parses(`(${text.slice(1, -1)}\n)`)) {
-      text = text.slice(1, -1).trim();
+  function isAlone(source) {
+    try {
+      parseAlone(source);
+      return true;
+    } catch {
+      return false;
     }
-    const start = /^(?:\s|\/\/[^\n\r\u2028\u2029]*|\/\*[^]*?\*\/)*(function(?![\w$\\\u0080-\uffff]))?/.exec(text);
-    if (start[1] === undefined) return parses(`({[${text}\n]:0})`) && !parses(`({[0||${text}\n]:0})`);
-    const rest = text.slice(start[0].length);
-    const named = /^(?:\s|\/\/[^\n\r\u2028\u2029]*|\/\*[^]*?\*\/)*\(/.test(rest) ? " f " + rest : " " + rest;
-    return parses(`if(0)function${named}\nelse;`);
+  }
+
+  // Where the first sign is, from a place between two tokens on, that is no blank, comment or semicolon.
+  function pastTrivia(text, at) {
+    for (;;) {
+      if (/[\s;]/.test(text[at] ?? "")) {
+        at++;
+      } else if (text.startsWith("//", at)) {
+        while (at < text.length && !/[\n\r\u2028\u2029]/.test(text[at])) at++;
+      } else if (text.startsWith("/*", at) && text.indexOf("*/", at + 2) >= 0) {
+        at = text.indexOf("*/", at + 2) + 2;
+      } else {
+        return at;
+      }
+    }
+  }
+
+  // The beginnings of a text that end before (or with) that sign, and behind which there is nothing but trivia.
+  function beginnings(text, sign, withSign) {
+    const found = [];
+    let at = text.length;
+    for (let tries = 0; tries < MAX_ENDS && at > 0; tries++) {
+      at = text.lastIndexOf(sign, at - 1);
+      if (at < 0) break;
+      const end = at + (withSign ? 1 : 0);
+      if (pastTrivia(text, end) === text.length) found.push(text.slice(0, end));
+    }
+    return found;
+  }
+
+  // The text without semicolons around it, which would not stand in parentheses. Throws what V8 says of it.
+  function expressionOf(source) {
+    const text = source.slice(pastTrivia(source, 0));
+    if (isAlone(text)) return text;
+    for (const head of beginnings(text, ";", false)) if (isAlone(head)) return head;
+    parseAlone(text);
+  }
+
+  // Whether an expression is one function, found out by parsing alone. A class may extend what is called or looked
+  // up, of which only a function (or an object) ends in a brace. An arrow function (or an assignment, which makes
+  // no harm) is an expression that may be a computed member name and not an operand.
+  function isFunction(source) {
+    const text = source.slice(pastTrivia(source, 0));
+    if (/^(?:async(?:[^\S\n\r\u2028\u2029]|\/\*[^\n\r\u2028\u2029]*?\*\/)+)?function(?![\w$\\\u0080-\uffff])/.test(text)) {
+      return beginnings(text, "}", true).some((head) => isAlone(head) && parses(`(class extends ${head}{})`));
+    }
+    if (parses(`({[${text}\n]:0})`) && !parses(`({[0||${text}\n]:0})`)) return true;
+    if (text[0] !== "(") return false;
+    return beginnings(text, ")", true).some((head) => isAlone(head.slice(1, -1)) && isFunction(head.slice(1, -1)));
   }
 
   // Takes the source; gives the reason why it is not one function, or nothing. Runs none of it.
   function check(source) {
     try {
-      parseAlone(source);
+      return isFunction(expressionOf(source)) ? "" : `SyntaxError: ${NO_FUNCTION}`;
     } catch (error) {
       return describe(error);
     }
-    return isFunction(source) ? "" : "SyntaxError: Expected one function expression";
   }
 
   // Takes [source, ...]; gives "" or the number of the function that is none, a tab, and why.
   function load(text) {
     const sources = parse(text);
     const compiled = [];
-    for (let index = 0; index < sources.length; index++) {
+    let index = 0;
+    try {
+      // All of them before the first is evaluated, which may run code.
+      for (; index < sources.length; index++) sources[index] = expressionOf(sources[index]);
+    } catch (error) {
+      return index + "\t" + stringify(describe(error));
+    }
+    for (index = 0; index < sources.length; index++) {
       try {
-        parseAlone(sources[index]);
         const value = evaluate(`(${sources[index]}\n)`);
-        if (typeof value !== "function") throw new SyntaxError("Expected one function expression");
+        if (typeof value !== "function") throw new SyntaxError(NO_FUNCTION);
         defineProperty(compiled, index, { __proto__: null, value });
       } catch (error) {
         return index + "\t" + stringify(describe(error));

@@ -333,7 +333,11 @@ class Query:
                 self._skip -= 1
                 continue
             self._left -= 1
-            value = partial.encode() if reduce is None else reduce.text(partial)
+            try:
+                value = partial.encode() if reduce is None else reduce.text(partial)
+            except ReductionError as error:
+                self._fail("local", None, error)
+                return
             yield b'{"key":%b,"value":%b}' % (key_text, value)
             if self._left <= 0:
                 return

@@ -71,7 +71,7 @@ class _Sum:
     aggregate = "count(*), total(num)"
 
     def from_columns(self, columns: Sequence[Any]) -> Any:
-        return columns[1] if columns[0] else None
+        return _number(columns[1]) if columns[0] else None
 
     def from_numbers(self, numbers: Sequence[float]) -> Any:
         return sum(numbers)
@@ -87,7 +87,7 @@ class _Stats:
     aggregate = "total(num), count(*), min(num), max(num), total(num * num)"
 
     def from_columns(self, columns: Sequence[Any]) -> Any:
-        return tuple(columns) if columns[1] else None
+        return tuple(map(_number, columns)) if columns[1] else None
 
     def from_numbers(self, numbers: Sequence[float]) -> Any:
         squares = sum([number * number for number in numbers])
@@ -99,6 +99,11 @@ class _Stats:
 
     def text(self, partial: Any) -> bytes:
         return b'{"sum":%b,"count":%b,"min":%b,"max":%b,"sumsqr":%b}' % tuple(map(number_text, partial))
+
+
+def _number(column: float | None) -> float:
+    """Return a sum of SQLite's, which has NULL for infinity less infinity."""
+    return math.nan if column is None else column
 
 
 _FUNCTIONS: dict[str, Builtin] = {"_count": _Count(), "_sum": _Sum(), "_stats": _Stats()}
@@ -198,11 +203,14 @@ def _array(values: Sequence[bytes]) -> str:
 
 
 def number_text(number: float) -> bytes:
-    """Print a number as JavaScript prints JSON: ``6``, ``0.5``, ``1e+21``, ``1e-7``; infinite is ``null``."""
+    """Print a number as JavaScript prints JSON: ``6``, ``0.5``, ``1e+21``, ``1e-7``.
+
+    :raises ReductionError: it is beyond the range of doubles.
+    """
     if number == 0:
         return b"0"
     if isinstance(number, float) and not math.isfinite(number):
-        return b"null"
+        raise ReductionError("the result is beyond the range of numbers, about 1.8e308")
     if abs(number) < 1e21 and number == int(number):
         return b"%d" % int(float(number)) if abs(number) < 2**53 else _shortest_integer(float(number))
     digits = repr(float(number))

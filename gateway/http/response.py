@@ -13,6 +13,9 @@ __all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse",
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+UNBUFFERED = (b"X-Accel-Buffering", b"no")
+"""Makes nginx pass on an answer as it comes, which else waits until a buffer is full."""
+
 JSON_TYPE = (b"Content-Type", b"application/json")
 
 # What twisted.web lacks, or calls by an old name (RFC 9110 15, RFC 6585).

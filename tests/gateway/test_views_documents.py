@@ -115,6 +115,8 @@ class DocumentTests(SynchronousTestCase):
             return succeed(found(**{docid.decode(): (b'"%b"' % (b"x" * 2**21), 0) for docid in ids}))
 
         self.docs(get_multi, *(row(f"k{number}") for number in range(16)))
+        # Long documents are rendered in steps.
+        self.site.clock.pump([0] * 20_000)
         self.assertEqual(sizes, [8, 3, 3, 2])
         self.assertEqual(self.site.gateway.budget.used, 0)
         sizes.clear()
@@ -122,6 +124,7 @@ class DocumentTests(SynchronousTestCase):
         site.gateway.budget.adjust(site.gateway.budget.limit)
         site.ask("?include_docs=true")
         site.streams[0].answer(row("a"), row("b"))
+        site.clock.pump([0] * 5_000)
         self.assertEqual(sizes, [1, 1])
 
     def test_slow_client_stops_the_fetching(self) -> None:

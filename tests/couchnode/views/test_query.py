@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from couchnode.views.collation import KeyEncoder
 from couchnode.views.index import IndexReader, ViewIndex
 from couchnode.views.query import Query, Refused
-from couchnode.views.reducers import number_text
+from couchnode.views.reducers import ReductionError, number_text
 from tests.couchnode.views.indexes import Answer, Row, apply, given, python_reduce, text
 
 CRLF = "\r\n"
@@ -114,10 +114,11 @@ class SpellingTests(_Case):
             (-1.25e-6, "-0.00000125"),
             (1e-7, "1e-7"),
             (5e-324, "5e-324"),
-            (float("inf"), "null"),
             (7, "7"),
         ):
             self.assertEqual(printed, number_text(number).decode(), number)
+        for number in (float("inf"), float("-inf"), float("nan")):
+            self.assertRaises(ReductionError, number_text, number)
 
 
 DOCS = [("d1", "a", 1), ("d2", "a", 2), ("d3", "a", 3), ("d1", "b", 4), ("d2", "b", 5), ("d1", "c", 6)]
