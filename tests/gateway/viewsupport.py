@@ -66,8 +66,12 @@ class Stream:
     def answer(self, *rows: Any, total: int | None = 7, **meta: Any) -> None:
         """Send a whole answer."""
         head = {} if total is None else {"total_rows": total}
-        self.send(json.dumps({**head, "rows": list(rows), **meta}).encode())
-        self.finish()
+        taken = self.send(json.dumps({**head, "rows": list(rows), **meta}).encode())
+        if taken is None:
+            self.finish()
+        else:
+            # As a driver does: the end is told when the rows have been taken.
+            taken.addCallback(lambda _: self.finish())
 
     def fail(self, error: Exception) -> None:
         """The query fails."""
