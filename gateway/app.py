@@ -26,6 +26,7 @@ from gateway.limits import Limits
 from gateway.locks import Locks
 from gateway.pool import ConnectionPool
 from gateway.rendering import Rendering
+from gateway.resources import Admission
 from gateway.steps import StepRunner
 from gateway.views import Views
 
@@ -110,6 +111,7 @@ class Gateway(Application):
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
         self.pool = pool
+        self.admission = Admission(authorizer, pool).admit
         steps = StepRunner(clock)
         rendering = Rendering(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, rendering, now)

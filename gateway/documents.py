@@ -232,11 +232,12 @@ class Documents(BucketResource):
             return self._large_body(connection, request, lambda bulk: self._add(bulk, request, headers))
         # Whatever If-None-Match names is not there when the document is created.
         headers.condition()
-        body = request.body()
+        request.check_size()
         check_encoding(headers.encoding)
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
+        body = request.body()
         return self._mutate(
             connection, request, waits, "add", key, body, ttl=expiry or 0, format=headers.flags
         )
@@ -258,8 +259,11 @@ class Documents(BucketResource):
             return self._large_body(connection, request, lambda bulk: self._put(bulk, request, headers))
         if headers.is_plain:
             # What follows here does the same at length.
+            if len(request.parameters) != 2:
+                # The path names scope and collection.
+                request.check_size()
+                check_collection(request)
             body = request.body()
-            check_collection(request)
             call = connection.operations.set(
                 key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True
             )
@@ -267,11 +271,12 @@ class Documents(BucketResource):
             call.receiver = request
             return call
         condition = headers.condition()
-        body = request.body()
+        request.check_size()
         check_encoding(headers.encoding)
         expiry = read_expiry(headers, self._now())
         waits = _durability(request, headers)
         check_collection(request)
+        body = request.body()
         cas = condition.cas()
         options = {"ttl": expiry or 0, "format": headers.flags}
 
@@ -347,12 +352,12 @@ class Documents(BucketResource):
                 connection, request, lambda bulk: self._extend(how, bulk, request, headers)
             )
         condition = headers.condition()
-        body = request.body()
-        if not body:
+        request.check_size()
+        if not request.body_is_awaited and not request.body():
             raise bad_request(f"the request has no body: there is nothing to {how}")
         waits = _durability(request, headers)
         check_collection(request)
-        return self._change(connection, request, condition, waits, how, key, body)
+        return self._change(connection, request, condition, waits, how, key, request.body())
 
     def _large_body(self, connection: Any, request: Request, act: Callable[[Any], Any]) -> Deferred[Any]:
         """Do with the connection for large operations what a handler does with that for all others."""

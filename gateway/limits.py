@@ -35,7 +35,8 @@ class Limits:
     header_seconds: float = 10.0
     """From the first byte of a request to the end of its headers."""
     body_seconds: float = 120.0
-    """From there to the end of the body; for a batch, between two parts of it."""
+    """From there to the end of the body, and one more for each 64 KiB of it that were received; for a batch,
+    between two parts of it."""
     idle_seconds: float = 60.0
     """Between two requests of a connection."""
     stall_seconds: float = 60.0

@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from gateway.credentials import Authorizer
 from gateway.errors import READS, Refusal, bad_request
-from gateway.http.request import Request
+from gateway.http.request import BodyWanted, Request
 from gateway.pool import ConnectionPool, NoAccessError
 
-__all__ = ["BucketResource", "bucket_name", "check_collection", "document_key"]
+__all__ = ["Admission", "BucketResource", "bucket_name", "check_collection", "document_key"]
 
 _Plan = TypeVar("_Plan")
 
@@ -76,6 +76,8 @@ class BucketResource:
     connection (credentials, bucket), and acts on it (the rest).
     """
 
+    checks_first = True
+
     def __init__(self, authorizer: Authorizer, pool: ConnectionPool) -> None:
         self._authorizer = authorizer
         self._pool = pool
@@ -112,3 +114,17 @@ class BucketResource:
             request.operation = operation
             raise Refusal("NoReadAccess" if operation in READS else "NoWriteAccess")
         return failure
+
+
+class Admission(BucketResource):
+    """Says whose body may be read, where a handler reads the body before it looks at the caller."""
+
+    def admit(self, request: Request) -> Any:
+        """Confirm the caller, the bucket and the key; see ``Application.admission``."""
+        return self.connected(request, _admitted, None)
+
+
+def _admitted(connection: Any, request: Request, _: None) -> Any:
+    if "key" in request.parameters:
+        document_key(request)
+    raise BodyWanted

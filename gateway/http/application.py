@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import Fault, Refusal, describe
-from gateway.http.request import HeaderTable, Request
+from gateway.http.request import BodyWanted, HeaderTable, Request
 from gateway.http.response import Headers, RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
@@ -79,6 +79,9 @@ class Application:
 
     log = Logger()
 
+    admission: Handler | None = None
+    """A handler that refuses callers who may not have their body read, and else raises ``BodyWanted``. It is
+    asked where a resource reads the body before it looks at the caller."""
     explains_missing_routes = False
     """Whether a path without a route gets this class's own 404, and a method without one its 405; else the
     Klein app says so itself."""
@@ -203,6 +206,20 @@ class Application:
         request.under_way = result
         result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
 
+    def resume(self, request: Request) -> None:
+        """Run the handler of a request that :meth:`handle` has seen: again, or another one."""
+        try:
+            result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
+        except Exception as error:  # noqa: BLE001  # as in handle()
+            self.failed(error, request)
+            return
+        if type(result) is Deferred:
+            self.wait_for(result, request)
+        elif hasattr(type(result), "abandon"):
+            request.under_way = result
+        else:
+            self._resolve(result, request)
+
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that never got as far as a handler of the gateway's kind."""
         self.under_way += 1
@@ -237,6 +254,9 @@ class Application:
 
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer with what went wrong."""
+        if type(error) is BodyWanted:
+            request.body_wanted()
+            return
         fault = describe(error, request.operation, cas_given=request.cas_given, durable=request.durable)
         if request.operation == "open" or fault.problem.code in _NOT_BELIEVED:
             # Nobody has confirmed who it is, and the log must not say so.

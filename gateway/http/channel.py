@@ -78,6 +78,8 @@ class HTTPChannel(Protocol):
     unsent = 0
     """What the sweep has last seen waiting for the client, in bytes."""
     body_is_paused = False
+    body_is_held = False
+    """Whether the body is not read before the request's handler wants it."""
     cut_by = "client"
     """Whose doing it is if the connection ends before its time."""
     unsent_exchange: Exchange | None = None
@@ -176,6 +178,9 @@ class HTTPChannel(Protocol):
         try:
             while data and not self.is_closing:
                 if self._reads_body:
+                    if self.body_is_held:
+                        self._unread = data
+                        break
                     data = self._read_body(data)
                 elif self._exchange is not None or self.is_stalled:
                     self._unread = data
@@ -287,8 +292,8 @@ class HTTPChannel(Protocol):
             return rest
         length = self._left = read.length
         # Most clients send a small body with its head.
-        if length == len(rest) and exchange.whole_body(rest):
-            return b""
+        if length is not None and length <= len(rest) and exchange.whole_body(rest[:length]):
+            return rest[length:]
         if length is None:
             self._chunks = ChunkReader(self._max_headers)
         self._reads_body = True
@@ -376,10 +381,24 @@ class HTTPChannel(Protocol):
             self.since = None
             self._settle_reading()
 
+    def hold_body(self) -> None:
+        """Leave the request's body where it is until :meth:`release_body`, or until the answer is out."""
+        self.body_is_held = True
+
+    def release_body(self) -> None:
+        """Read the body that was held."""
+        if self.body_is_held:
+            self.body_is_held = False
+            self._enter(BODY)
+            self._go_on()
+
     def linger(self) -> None:
         """The answer is out before the body is in: read on, so that the connection can be used again."""
         self._linger()
         self.resume_body()
+        if self.body_is_held:
+            self.body_is_held = False
+            self._go_on()
 
     def done(self, exchange: Exchange) -> None:
         """Request and answer are complete: go on with the next."""
@@ -423,6 +442,7 @@ class HTTPChannel(Protocol):
         """Read from the socket only what there is room for."""
         must_pause = (
             self.body_is_paused
+            or (self.body_is_held and len(self._unread) > 0)
             or len(self._unread) > _MAX_UNREAD
             or (self.is_stalled and not self._reads_body)
         )
@@ -479,8 +499,13 @@ class HTTPChannel(Protocol):
         if self.is_closing:
             return
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
-        broken, self._exchange = self._exchange, None
-        self._reads_body = self._is_last = False
+        self._is_last = False
+        broken = self._exchange
+        if broken is not None and broken.waits_for_body:
+            broken.refuse_body(refusal)
+            return
+        self._exchange = None
+        self._reads_body = False
         line: tuple[str, bytes, bytes, HeaderTable] = ("?", b"", b"", {})
         if broken is not None:
             if not broken.has_begun:
@@ -511,6 +536,7 @@ class HTTPChannel(Protocol):
 
     def _close(self, *, in_stages: bool) -> None:
         self.is_closing = True
+        self.body_is_held = False
         self._enter(CLOSING)
         self._discard_limit = max(LINGER_BYTES, self._left or 0)
         self._unread = self._head = b""
@@ -567,6 +593,14 @@ class HTTPChannel(Protocol):
         """Drop the connection, so that the client sees that its answer is cut."""
         self.is_closing = True
         self.transport.abortConnection()
+
+    def has_more_time(self, seconds: float) -> bool:
+        """Tell whether this phase may take ``seconds`` longer than the usual."""
+        if self.body_is_paused or self.body_is_held:
+            # The client does not decide how long that takes.
+            return True
+        exchange = self._exchange
+        return self.phase == BODY and exchange is not None and exchange.body_allowance > seconds
 
     def expire(self) -> None:
         """The time for this phase is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
@@ -21,7 +22,10 @@ from gateway.http.routing import no_route
 if TYPE_CHECKING:
     from gateway.http.channel import HTTPChannel
 
-__all__ = ["Exchange", "status_line"]
+__all__ = ["LEAST_BYTES_A_SECOND", "Exchange", "status_line"]
+
+LEAST_BYTES_A_SECOND = 2**16
+"""At which a body may arrive for as long as it takes; slower ones are bound by ``--body-seconds``."""
 
 # A refused body up to this size is read to its end, and the connection goes on.
 DRAINED_BYTES = 2**18
@@ -31,6 +35,10 @@ _DRAINED_UNKNOWN_BYTES = 2**21
 SLICED_BYTES = 2**18
 """From this size on, bodies of requests are put together in a turn of the reactor of their own, and those of
 answers are sent in pieces: copying 20 MiB takes milliseconds, and it is copied more than once on its way."""
+
+# A body up to this size that its handler reads before it looks at the caller is read for anybody, as headers
+# are.
+_SMALL_BODY = 2**14
 
 # Read ahead of a streamed body before its handler wants it.
 _READ_AHEAD = 2**16
@@ -48,8 +56,9 @@ def status_line(status: int) -> bytes:
 class _Stream:
     """The body of a streamed request."""
 
-    def __init__(self, channel: HTTPChannel) -> None:
+    def __init__(self, channel: HTTPChannel, on_wanted: Callable[[], None] | None = None) -> None:
         self._channel = channel
+        self._on_wanted = on_wanted
         self._reader: BodyReader | None = None
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -57,8 +66,15 @@ class _Stream:
         self._finished = False
         self.lost = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody takes it."""
+        return self._reader is not None
+
     def deliver_to(self, reader: BodyReader) -> None:
         self._reader = reader
+        if self._on_wanted is not None:
+            self._on_wanted()
         early, self._early = self._early, []
         for data in early:
             reader.body_received(data)
@@ -113,6 +129,8 @@ class Exchange(CountedRequest):
     """Whether the connection may be used for another request afterwards."""
     is_1_1 = True
     """Whether the client speaks HTTP/1.1, and so knows chunked coding."""
+    is_begun = False
+    """Whether the handler has run before its body was there, and the plugins have seen the request."""
     has_begun = False
     """Whether anything of the answer was written."""
 
@@ -175,6 +193,10 @@ class Exchange(CountedRequest):
             self.body_limit = limit
             self.raw_body = body
         self._run()
+        if self._reserved and self.operation == "open":
+            # Nobody has confirmed the caller yet, who must not take room from others; and what has arrived
+            # with the headers is little.
+            self._release()
         return True
 
     def expect_body(self, length: int | None) -> None:
@@ -192,15 +214,61 @@ class Exchange(CountedRequest):
         endpoint = self.endpoint
         if endpoint is not None and endpoint.streamed:
             self.body_limit = 0
-            self.stream = self._stream = _Stream(channel)
-            self._continue()
+            self.stream = stream = self._stream = _Stream(channel, self._stream_wanted)
             self._run()
+            if endpoint.early and not stream.is_wanted and not self._answered:
+                channel.hold_body()
+        elif endpoint is not None and endpoint.early:
+            self.body_is_awaited = True
+            self.body_too_large = length is not None and length > limit
+            channel.hold_body()
+            application.handle(self)
+            self.is_begun = True
         elif length is not None and length > limit:
             self._drop_body(too_large=True)
         elif endpoint is None and (found or not application.klein_knows(self)):
             self._drop_body(too_large=False)
         elif length is None or self._reserve(length):
             self._continue()
+
+    def body_wanted(self) -> None:
+        """The handler cannot go on without the body: read it, unless that is too early."""
+        self.under_way = None
+        self.is_begun = True
+        application = self._channel.factory.application
+        if self.caller is not None or application.admission is None:
+            if self._length is not None and not self._reserve(self._length):
+                return
+        elif self._length is None or self._length > _SMALL_BODY or self._waits_to_be_asked:
+            # The handler reads the body before it looks at the caller.
+            handler, self.handler = self.handler, application.admission
+            application.resume(self)
+            self.handler = handler
+            return
+        self._continue()
+        self._channel.release_body()
+
+    def _stream_wanted(self) -> None:
+        if not self._body_complete:
+            self._continue()
+            self._channel.release_body()
+
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether the handler waits for the body."""
+        return self.is_begun and not (self._body_complete or self._answered or self._dropping)
+
+    def refuse_body(self, refusal: Refusal) -> None:
+        """Answer instead of the handler, which waits for the body: the rest of it will not be read."""
+        self._dropping = True
+        self.keep_alive = False
+        self._body = []
+        self._channel.factory.application.failed(refusal, self)
+
+    @property
+    def body_allowance(self) -> float:
+        """Seconds that the body may take beyond the usual, for what has arrived of it."""
+        return 0.0 if self._stream is not None else self.received_bytes / LEAST_BYTES_A_SECOND
 
     @property
     def _waits_to_be_asked(self) -> bool:
@@ -246,7 +314,7 @@ class Exchange(CountedRequest):
                 return
             self.raw_body = body[0] if len(body) == 1 else b"".join(body)
             self._body = []
-            self._run()
+            self._body_is_there()
 
     def _join_body(self) -> None:
         self._is_joining = False
@@ -254,6 +322,14 @@ class Exchange(CountedRequest):
         if not self._lost:
             self.raw_body = body[0] if len(body) == 1 else b"".join(body)
             del body
+            self._body_is_there()
+
+    def _body_is_there(self) -> None:
+        """Run the handler, again if it has asked for the body."""
+        self.body_is_awaited = False
+        if self.is_begun:
+            self._channel.factory.application.resume(self)
+        else:
             self._run()
 
     def _reserve(self, size: int) -> bool:
@@ -283,7 +359,12 @@ class Exchange(CountedRequest):
         self._body = []
         self.body_too_large = too_large
         application = self._channel.factory.application
-        if refusal is not None:
+        if self.is_begun:
+            if refusal is not None:
+                application.failed(refusal, self)
+            else:
+                application.resume(self)
+        elif refusal is not None:
             application.refuse(self, refusal)
         elif self.handler is None and application.explains_missing_routes:
             application.refuse(self, no_route(self.path))
@@ -340,8 +421,11 @@ class Exchange(CountedRequest):
         if self._stream is not None:
             self._stream.lose()
         if not self.has_begun:
-            if (self._body_complete and not self._is_joining) or self._dropping or self._stream is not None:
+            is_read = self._body_complete and not self._is_joining
+            if is_read or self._dropping or self._stream is not None or self.under_way is not None:
                 self.give_up()
+            elif self.is_begun:
+                self._channel.factory.application.failed(CancelledError(), self)
             elif not self._is_over:
                 # Nobody else knows of it yet.
                 self._channel.factory.application.refuse(self, CancelledError())

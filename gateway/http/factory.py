@@ -183,7 +183,9 @@ class ChannelFactory(ServerFactory):
                 return
         if channel.since is None:
             channel.since = now
-        elif now - channel.since >= self._seconds_of_phase[channel.phase] and not channel.body_is_paused:
+        elif now - channel.since >= self._seconds_of_phase[channel.phase] and not channel.has_more_time(
+            now - channel.since - self._seconds_of_phase[channel.phase]
+        ):
             channel.since = now
             channel.expire()
             return

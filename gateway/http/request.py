@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyReader",
     "BodyStream",
+    "BodyWanted",
     "HeaderTable",
     "Request",
     "UnderWay",
@@ -40,6 +41,11 @@ MAX_JSON_BYTES = 64 * 1024
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x20\x7f]")
 _PLAIN = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]+")
+
+
+class BodyWanted(Exception):
+    """A handler has got as far as the body, which has not been read yet. It is called again, from its
+    beginning, when the body is there."""
 
 
 class BodyReader(Protocol):
@@ -145,6 +151,8 @@ class Request:
     raw_body = b""
     body_limit = 0
     body_too_large = False
+    body_is_awaited = False
+    """Whether the body is read only when a handler wants it."""
     stream: BodyStream | None = None
 
     visit: Any = None
@@ -209,6 +217,10 @@ class Request:
 
     def respond(self, response: Response) -> None:
         """Answer; the application calls this once."""
+        raise NotImplementedError
+
+    def body_wanted(self) -> None:
+        """The handler needs the body to go on; see :class:`BodyWanted`."""
         raise NotImplementedError
 
     def broken(self, error: BaseException) -> None:
@@ -295,10 +307,18 @@ class Request:
         """Return the whole body.
 
         :raises Refusal: 413 if it is over the limit.
+        :raises BodyWanted: it has not been read yet; not to be caught by handlers.
         """
         if self.body_too_large:
             raise too_large(f"the request body has more than {self.body_limit} bytes")
+        if self.body_is_awaited:
+            raise BodyWanted
         return self.raw_body
+
+    def check_size(self) -> None:
+        """Refuse a body that is over the limit, also before it is there; raises Refusal (413)."""
+        if self.body_too_large:
+            self.body()
 
     def json_object(
         self,

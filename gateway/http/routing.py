@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -51,6 +51,10 @@ class Endpoint:
     """The body is handed over as it arrives."""
     takes: frozenset[bytes] = frozenset()
     """Of the application's ``selective_headers`` those (lower case) that it honours."""
+    early: bool = False
+    """The handler checks all that it can before it asks for the body, and changes nothing before: so it may
+    be called before the body is read, and again afterwards. True of the methods of a resource that has a true
+    attribute ``checks_first``."""
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -95,7 +99,9 @@ def mount(app: Klein, resource: object, run: Callable[..., Any]) -> None:
     :param run: serves a request when Klein itself dispatches:
         ``run(twisted_request, endpoint, handler, parameters)`` returns something Klein can render.
     """
-    for declared, handler in endpoints_of(resource):
+    checks_first = getattr(resource, "checks_first", False)
+    for endpoint_of, handler in endpoints_of(resource):
+        declared = replace(endpoint_of, early=checks_first)
         for number, rule in enumerate(declared.paths):
             view = _view(declared, handler, run)
             app.route(rule, methods=[declared.method], endpoint=f"{declared.name}_{number}")(view)
