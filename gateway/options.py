@@ -202,7 +202,7 @@ _LIMIT_TEXTS = {
     "batch_operations": "Operations of one batch under way.",
     "batch_bytes": "Operations and answers of one batch held at once.",
     "header_seconds": "Time for the headers of a request.",
-    "body_seconds": "Time for its body, and 1 s more for each 64 KiB that came; for a batch, between two parts.",
+    "body_seconds": "Time for its body, and 1 s more for each 64 KiB read; for a batch, between two parts.",
     "idle_seconds": "After which an idle client connection is closed.",
     "stall_seconds": "For which a client may leave its answer unread.",
     "grace_seconds": "For requests under way to finish at the end.",

@@ -30,7 +30,7 @@ LARGE = 21 * 2**20
 def head(method: str, path: str, *lines: str, length: int | None = None) -> bytes:
     """Return the head of a request with a body; chunked without a length."""
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: h", framing, *lines, "", ""]).encode()
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", framing, *lines, "", ""]).encode()
 
 
 class LingerTests(SynchronousTestCase):
