@@ -57,7 +57,8 @@ class EarlyTestCase(SynchronousTestCase):
         self.site = Site(
             {"connect": lambda: self.opened, "set": Answer(), "get_with_expiry": Answer(b"{}")},
             authorizer=passthrough(),
-            limits=Limits(max_buffered=LARGE),
+            # Room for one large body, and not for two.
+            limits=Limits(max_buffered=LARGE * 3 // 2),
         )
 
     def client(self, data: bytes) -> HalfClosing:
