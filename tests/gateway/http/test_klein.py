@@ -483,7 +483,10 @@ gateway_headers = st.lists(
         [
             ("If-Match", "*"),
             ("If-Match", '"0000000000001234"'),
+            ("If-Match", "1234, 5678"),
             ("If-None-Match", "00001234"),
+            ("If-None-Match", "*"),
+            ("X-CB-TTL", "5"),
             ("Expires", "no date"),
             ("Accept-Encoding", "gzip"),
             ("X-CB-Flags", "1"),
@@ -521,7 +524,8 @@ class GatewayTests(SynchronousTestCase):
             st.sampled_from([Answer(b'{"a": 1}'), error(0x0D), error(0x0C), error(0x0B)]),
         )
         def run(method, path, query, body, more, answer):  # type: ignore[no-untyped-def]
-            for name in ("get_with_expiry", "set", "add", "replace", "delete", "append", "prepend", "touch"):
+            reads = ("get_with_expiry", "get")
+            for name in (*reads, "set", "add", "replace", "delete", "append", "prepend", "touch"):
                 self.answers[name] = answer
             data = raw_request(method, path + query, body, more)
             ours, our_calls = self.ask(self.site.factory, data, method)
