@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -54,6 +55,8 @@ def read_options(arguments: Sequence[str]) -> Namespace:
         parser.error("name a connection string, or --embedded, and not both")
     if options.data_dir is not None and not options.embedded:
         parser.error("--data-dir is for --embedded")
+    if options.embedded and (options.username or options.password_file):
+        parser.error("--username and --password-file are for a connection string")
     if not 0 <= options.port <= 65535:
         parser.error("--port: a number from 0 to 65535")
     return options
@@ -77,16 +80,19 @@ class Running:
         """
         options, reactor = self._options, self._reactor
         bucket = options.bucket or DEFAULT_BUCKET
+        username = options.username
         try:
             if options.embedded:
-                options.connection_string = await self._start_node(bucket)
+                # Nobody else is to reach it: the password is this process's own.
+                username, password = "Administrator", token_urlsafe()
+                options.connection_string = await self._start_node(bucket, (username, password))
             elif not options.bucket:
                 bucket = parse_connection_string(options.connection_string).bucket or DEFAULT_BUCKET
             self._connection = Connection(
                 bucket=bucket,
                 connection_string=options.connection_string,
-                username=options.username,
-                password=_first_line(options.password_file),
+                username=username,
+                password=password if options.embedded else _first_line(options.password_file),
                 reactor=reactor,
             )
             await self._connection.connect()
@@ -118,12 +124,12 @@ class Running:
         if self._node is not None:
             await self._node.stop()
 
-    async def _start_node(self, bucket: str) -> str:
+    async def _start_node(self, bucket: str, user: tuple[str, str]) -> str:
         # Only here: with a cluster of one's own, nothing of the node is needed.
         from couchnode.embedded import EmbeddedNode, StartError
         from couchnode.metadata import DataDirectoryError
 
-        node = EmbeddedNode(self._options.data_dir, buckets=[(bucket, None)])
+        node = EmbeddedNode(self._options.data_dir, users=[user], buckets=[(bucket, None)])
         try:
             await node.start()
         except (StartError, DataDirectoryError) as error:

@@ -84,6 +84,7 @@ class CommandTests(BeerCase):
             (("couchbase://x", "--embedded"), 2, "not both"),
             (("couchbase://x", "--data-dir", "x"), 2, "--data-dir is for --embedded"),
             (("couchbase://x", "--port", "70000"), 2, "0 to 65535"),
+            (("--embedded", "--username", "x"), 2, "are for a connection string"),
             (("nonsense://x",), 1, "nonsense"),
             (("couchbase://127.0.0.1:1",), 1, "Is the cluster running"),
             ((f"{self.node.connection_string}/no_such_bucket",), 1, "no_such_bucket"),
