@@ -122,7 +122,9 @@ class Gateway(Application):
             Locks(authorizer, pool, rendering, now),
             DurabilityChecks(authorizer, pool, rendering),
             Buckets(authorizer, pool),
-            Batches(authorizer, pool, clock, now, limits, self.budget, self.count_operation, self._log_bug),
+            Batches(
+                authorizer, pool, clock, now, limits, self.budget, steps, self.count_operation, self._log_bug
+            ),
             Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),
             Health(is_ready),

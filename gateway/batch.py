@@ -16,7 +16,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from gateway.batchdirect import DirectSlot, direct_slot
-from gateway.batchops import Kind, Operation, failure_line, read_operation, success_line
+from gateway.batchops import (
+    Kind,
+    LongValue,
+    Operation,
+    failure_line,
+    read_operation,
+    reading,
+    success_line,
+    success_steps,
+)
 from gateway.bulk import Window
 from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
@@ -27,7 +36,8 @@ from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget, Limits
 from gateway.pool import ConnectionPool
 from gateway.resources import BucketResource
-from gateway.splitter import ArraySplitter, LineSplitter, SplitError, TooLong, splitter_for
+from gateway.splitter import BodySplitter, SplitError, TooLong
+from gateway.steps import AT_ONCE_BYTES, StepRunner
 from txcouchbase.connection import Connection
 
 __all__ = ["Batch", "Batches"]
@@ -73,6 +83,9 @@ class _Slot:
         self.deferred = None
         try:
             self.answer = answer = success_line(self.index, operation.key_json, operation.kind, result)
+        except LongValue:
+            self.batch.render_long(self, operation.key_json, operation.kind, result)
+            return
         except Exception:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
             self.failed(Failure())
             return
@@ -96,6 +109,7 @@ class Batch:
 
     :param connection: leased; given back through ``on_end``.
     :param window: what it may have under way at the cluster together with all others that use the connection.
+    :param steps: looks through long texts.
     :param form: content type of the answer; ``None`` to answer in the form of the body.
     :param on_form: called once, with the content type, when it is clear.
     :param on_end: called once, when no operation is under way and none will be.
@@ -109,6 +123,7 @@ class Batch:
         now: Callable[[], float],
         limits: Limits,
         budget: Budget,
+        steps: StepRunner,
         count_operation: CountOperation,
         log_bug: Callable[[Failure], None],
         form: bytes | None,
@@ -122,6 +137,7 @@ class Batch:
         self._now = now
         self._limits = limits
         self._budget = budget
+        self._steps = steps
         self._count_operation = count_operation
         self.log_bug = log_bug
         self._form = form
@@ -129,7 +145,7 @@ class Batch:
         self._on_end: Callable[[], None] | None = on_end
         self._stream: Any = None
         self._sink: BodySink | None = None
-        self._splitter: LineSplitter | ArraySplitter | None = None
+        self._splitter = BodySplitter(limits.max_line)
         self._waiting: deque[bytes | TooLong | SplitError] = deque()
         self._slots: deque[_Slot | DirectSlot] = deque()
         self._next_index = 0
@@ -151,6 +167,9 @@ class Batch:
         self._turn: Any = None
         self._written_any = False
         self._counts: dict[tuple[str, str], int] = {}
+        # Long texts that are looked through in steps: answers, and the operation that is to be started next.
+        self._long: set[Deferred[Any]] = set()
+        self._is_reading = False
 
     def read(self, stream: Any) -> None:
         """Begin to read the request's body."""
@@ -164,15 +183,12 @@ class Batch:
         if self._body_ended or self._cancelled:
             return
         splitter = self._splitter
-        if splitter is None:
-            splitter = self._splitter = splitter_for(data, self._limits.max_line)
-            if splitter is None:
-                return
-            self._decide_form(ARRAY if isinstance(splitter, ArraySplitter) else LINES)
         try:
             self._waiting.extend(splitter.feed(data))
         except SplitError as error:
             self._stop_reading(error)
+        if self._on_form is not None and splitter.is_array is not None:
+            self._decide_form(ARRAY if splitter.is_array else LINES)
         self._charge()
         if self._budget.is_full and splitter.held > _SPARED_BYTES:
             # All together hold too much: this operation is not even read to its end.
@@ -185,13 +201,12 @@ class Batch:
         if self._body_ended or self._cancelled:
             return
         self._body_ended = True
-        if self._splitter is None:
+        try:
+            self._waiting.extend(self._splitter.finish())
+        except SplitError as error:
+            self._stop_reading(error)
+        if self._on_form is not None:
             self._decide_form(LINES)
-        else:
-            try:
-                self._waiting.extend(self._splitter.finish())
-            except SplitError as error:
-                self._stop_reading(error)
         self._start_operations()
         self._soon()
 
@@ -243,7 +258,7 @@ class Batch:
         most = limits.batch_bytes
         # It changes only when _charge() is called.
         is_full = self._budget.is_full
-        while waiting:
+        while waiting and not self._is_reading:
             if len(slots) >= limits.batch_operations or (
                 slots
                 and (is_full or self._held >= most or self._reads * self._value_bytes + self._ready >= most)
@@ -252,7 +267,7 @@ class Batch:
             self._start(waiting.popleft())
 
     def _charge(self) -> None:
-        held = self._held + (self._splitter.held if self._splitter is not None else 0)
+        held = self._held + self._splitter.held
         self._budget.adjust(held - self._charged)
         self._charged = held
         taken = max(self._held - self._ready, self._reads * self._value_bytes)
@@ -264,6 +279,9 @@ class Batch:
     def _start(self, element: bytes | TooLong | SplitError) -> None:
         index = self._next_index
         self._next_index = index + 1
+        if type(element) is bytes and len(element) > AT_ONCE_BYTES:
+            self._start_long(index, element)
+            return
         carry_out = self._carry_out
         if carry_out is not None and type(element) is bytes:
             direct = direct_slot(element)
@@ -277,6 +295,41 @@ class Batch:
                     direct.fail(error)
                 return
         self._start_read(index, element)
+
+    def _start_long(self, index: int, element: bytes) -> None:
+        """Read a long operation in steps; what is behind it waits, since it may be of the same key."""
+        slot = _Slot(self, index)
+        self._hold(slot, len(element), None)
+        self._is_reading = True
+
+        def read(_: Any) -> None:
+            self._long.discard(reads)
+            if self._cancelled:
+                return
+            self._is_reading = False
+            kind = slot.operation.kind
+            assert kind is not None
+            if kind.is_read:
+                self._reads += 1
+                self._held += self._value_bytes
+                slot.held += self._value_bytes
+            self._carry_out_read(slot, kind)
+            self._start_operations()
+
+        def failed(failure: Failure) -> None:
+            self._long.discard(reads)
+            if self._cancelled:
+                return
+            self._is_reading = False
+            kind = slot.operation.kind
+            if kind is not None and kind.is_read:
+                self._reads += 1
+            slot.failed(failure)
+            self._start_operations()
+
+        reads = self._steps.run(reading(element, slot.operation))
+        self._long.add(reads)
+        reads.addCallbacks(read, failed)
 
     def _start_read(self, index: int, element: bytes | TooLong | SplitError) -> None:
         """Start an operation after reading all of it, whatever it has."""
@@ -295,8 +348,11 @@ class Batch:
             slot.failed(Failure())
             return
         self._hold(slot, held, kind)
+        self._carry_out_read(slot, kind)
+
+    def _carry_out_read(self, slot: _Slot, kind: Kind) -> None:
         try:
-            slot.deferred = deferred = kind.start(self._connection, operation, self._now())
+            slot.deferred = deferred = kind.start(self._connection, slot.operation, self._now())
         except Exception:  # noqa: BLE001  # this, too
             slot.failed(Failure())
             return
@@ -310,6 +366,27 @@ class Batch:
         slot.held = held
         self._held += held
         self._slots.append(slot)
+
+    def render_long(self, slot: _Slot | DirectSlot, key_json: bytes, kind: Kind, result: Any) -> None:
+        """Make the answer to an operation that has read a long value, in steps."""
+
+        def rendered(answer: bytes) -> None:
+            self._long.discard(rendering)
+            slot.answer = answer
+            self.slot_done(slot, len(answer), "ok")
+
+        def failed(failure: Failure) -> None:
+            self._long.discard(rendering)
+            if self._cancelled:
+                return
+            self.log_bug(failure)
+            fault = describe(failure.value, kind.name)
+            slot.answer = failure_line(slot.index, key_json, fault)
+            self.slot_done(slot, len(slot.answer), public_code(fault.problem))
+
+        rendering = self._steps.run(success_steps(slot.index, key_json, kind, result))
+        self._long.add(rendering)
+        rendering.addCallbacks(rendered, failed)
 
     def slot_done(self, slot: _Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
         """Take note that a slot has its answer."""
@@ -383,6 +460,8 @@ class Batch:
             return
         self._cancelled = True
         self._waiting.clear()
+        for work in list(self._long):
+            work.cancel()
         for slot in list(self._slots):
             if slot.answer is None:
                 self._give_up(slot)
@@ -469,6 +548,7 @@ class Batches(BucketResource):
         now: Callable[[], float],
         limits: Limits,
         budget: Budget,
+        steps: StepRunner,
         count_operation: CountOperation,
         log_bug: Callable[[Failure], None],
     ) -> None:
@@ -477,6 +557,7 @@ class Batches(BucketResource):
         self._now = now
         self._limits = limits
         self._budget = budget
+        self._steps = steps
         self._count_operation = count_operation
         self._log_bug = log_bug
 
@@ -501,6 +582,7 @@ class Batches(BucketResource):
             self._now,
             self._limits,
             self._budget,
+            self._steps,
             self._count_operation,
             self._log_bug,
             form,

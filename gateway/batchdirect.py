@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol import operations
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from gateway.batchops import OPERATIONS, Kind, failure_line, success_line
+from gateway.batchops import OPERATIONS, Kind, LongValue, failure_line, success_line
 from gateway.contenttypes import FLAGS_JSON
 from gateway.errors import describe, public_code
 from gateway.jsontools import is_json
@@ -36,6 +36,9 @@ class SlotOwner(Protocol):
 
     def log_bug(self, failure: Failure) -> None:
         """Note a failure that nobody foresaw."""
+
+    def render_long(self, slot: Any, key_json: bytes, kind: Kind, result: Any) -> None:
+        """Make the answer from a result whose value is long."""
 
     def slot_done(self, slot: Any, answer_bytes: int, outcome: str) -> None:
         """Take note that a slot has its answer."""
@@ -71,6 +74,10 @@ class DirectSlot(Call):
             return
         try:
             self.answer = answer = success_line(self.index, self.key_json, self.kind, result)
+        except LongValue:
+            self._end()
+            self.batch.render_long(self, self.key_json, self.kind, result)
+            return
         except Exception as error:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
             self.fail(error)
             return
@@ -95,7 +102,11 @@ class DirectSlot(Call):
 
         :param gone: called when nothing of it is under way any more.
         """
-        self.give_up(gone)
+        if self.done:
+            # Its answer is being made.
+            gone()
+        else:
+            self.give_up(gone)
 
 
 def direct_slot(line: bytes) -> DirectSlot | None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import binascii
 import json
-from base64 import b64decode, b64encode
-from collections.abc import Callable
+from base64 import b64decode
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from couchbase.protocol.jsontext import at_once
-from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT, JSON, TEXT, format_of
+from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
+from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT
 from gateway.counters import MAX_COUNTER, checked_number, count
 from gateway.durability import copies
 from gateway.errors import Fault, bad_request
@@ -25,6 +25,8 @@ from gateway.headers import MAX_COPIES, NO_DURABILITY, Durability, parse_cas, pa
 from gateway.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, loads_unique
 from gateway.locks import DEFAULT_LOCK_SECONDS
 from gateway.projection import member_text, object_members
+from gateway.steps import AT_ONCE_BYTES
+from gateway.values import BATCH, value_member, value_member_steps
 
 __all__ = ["OPERATIONS", "Kind", "Operation", "failure_line", "read_operation", "success_line"]
 
@@ -71,6 +73,9 @@ class Kind(NamedTuple):
 
 # -- reading
 
+_OPEN_OBJECT, _QUOTE = b'{"'
+_NO_OBJECT = 'an operation is a JSON object such as {"op":"get","key":"k"}'
+
 
 def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     """Parse a line; returns its members and the text of ``value`` as it is written there."""
@@ -99,7 +104,7 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     try:
         members = loads(line)
         if type(members) is not dict:
-            raise bad_request('an operation is a JSON object such as {"op":"get","key":"k"}')
+            raise bad_request(_NO_OBJECT)
         if "value" not in members:
             if line.count(b":") != len(members):
                 loads_unique(line)
@@ -115,12 +120,49 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     return members, member_text(line, "value")
 
 
+def reading(line: bytes, operation: Operation) -> Generator[None, None, None]:
+    """Do what :func:`read_operation` does with a long line; yields after each step of work."""
+    try:
+        yield from check(line, fast_loads)
+        start = yield from past_blanks(line, 0)
+        if line[start] != _OPEN_OBJECT:
+            raise bad_request(_NO_OBJECT)
+        found = yield from object_members(line)
+    except NotJson as error:
+        raise bad_request(f"not JSON: {error}") from None
+    members: dict[str, Any] = {}
+    value = None
+    for written, start, end in found:
+        name = json.loads(written)
+        if name in members:
+            raise bad_request(str(RepeatedName(name)))
+        if name == "value":
+            value = line[start:end]
+            members[name] = 0
+        elif line[start] == _QUOTE:
+            members[name] = loads(line[start:end])
+        else:
+            try:
+                # Nothing but a string may be long here.
+                members[name] = loads_unique(line[start : min(end, start + AT_ONCE_BYTES)])
+            except RepeatedName as error:
+                raise bad_request(str(error)) from None
+            except ValueError:
+                raise bad_request(f"{name[:80]}: the value is too long, or nested too deep") from None
+        yield
+    _take(members, value, operation)
+
+
 def read_operation(line: bytes, operation: Operation) -> None:
     """Fill ``operation`` from its JSON text.
 
     :raises Refusal: 400, with ``operation`` filled as far as possible.
     """
-    members, operation.raw_value = _read_members(line)
+    _take(*_read_members(line), operation)
+
+
+def _take(members: dict[str, Any], value: bytes | None, operation: Operation) -> None:
+    operation.raw_value = value
     if None in members.values():
         # As in all JSON bodies, null counts as missing; but it may be a value.
         members = {name: given for name, given in members.items() if given is not None or name == "value"}
@@ -375,24 +417,19 @@ def _with_cas(result: Any) -> bytes:
     return b',"cas":"%08x"}' % result.cas if result.cas else b"}"
 
 
+class LongValue(Exception):
+    """The value of a result is too long to be looked through at once: see :func:`success_steps`."""
+
+
 def _with_value(result: Any) -> bytes:
-    return b',"cas":"%08x","flags":%d,%b}' % (result.cas, result.flags, _member(result.flags, result.value))
-
-
-def _member(flags: int, value: bytes) -> bytes:
-    declared = format_of(flags)
-    if declared in (JSON, None) and is_json(value):
-        # find() looks at bytes much faster than "in" does.
-        if value.find(b"\n") >= 0 or value.find(b"\r") >= 0:
-            # In JSON a line end is a blank; in the answer it would end the line.
-            value = value.replace(b"\n", b" ").replace(b"\r", b" ")
-        return b'"value":' + value
-    if declared in (TEXT, JSON, None):
-        try:
-            return b'"text":' + dumps(value.decode("utf-8"))
-        except UnicodeDecodeError:
-            pass
-    return b'"base64":"' + b64encode(value) + b'"'
+    value = result.value
+    if len(value) > AT_ONCE_BYTES:
+        raise LongValue
+    return b',"cas":"%08x","flags":%d,%b}' % (
+        result.cas,
+        result.flags,
+        value_member(BATCH, result.flags, value),
+    )
 
 
 def _with_number(result: Any) -> bytes:
@@ -450,6 +487,18 @@ def success_line(index: int, key_json: bytes, kind: Kind, result: Any) -> bytes:
     :param key_json: the key as JSON.
     """
     return b'{"index":%d,"key":%b,"status":200%b' % (index, key_json, kind.render(result))
+
+
+def success_steps(index: int, key_json: bytes, kind: Kind, result: Any) -> Generator[None, None, bytes]:
+    """Return what :func:`success_line` does, for a long value; yields after each step of work."""
+    member = yield from value_member_steps(BATCH, result.flags, result.value)
+    head = b'{"index":%d,"key":%b,"status":200,"cas":"%08x","flags":%d,' % (
+        index,
+        key_json,
+        result.cas,
+        result.flags,
+    )
+    return b"".join((head, member, b"}"))
 
 
 def failure_line(index: int, key_json: bytes, fault: Fault) -> bytes:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ArraySplitter", "LineSplitter", "SplitError", "TooLong", "splitter_for"]
+from gateway.jsontools import BYTE_ORDER_MARK
+
+__all__ = ["ArraySplitter", "BodySplitter", "LineSplitter", "SplitError", "TooLong"]
 
 
 class SplitError(Exception):
@@ -242,9 +244,59 @@ class ArraySplitter:
         self._skipping = False
 
 
-def splitter_for(start: bytes, limit: int) -> LineSplitter | ArraySplitter | None:
-    """Return the splitter for a body that starts with ``start``; ``None`` if it is blank so far."""
-    first = _NOT_SPACE.search(start)
-    if first is None:
-        return None
-    return ArraySplitter(limit) if first[0] == b"[" else LineSplitter(limit)
+class BodySplitter:
+    """Operations of a body, in the form that it turns out to have; a byte order mark before them is ignored.
+
+    :param limit: longest operation, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inner: LineSplitter | ArraySplitter | None = None
+        # What may be the beginning of a byte order mark.
+        self._start = b""
+        self._may_be_marked = True
+
+    @property
+    def is_array(self) -> bool | None:
+        """Whether the body is an array; ``None`` until something of it was seen."""
+        return None if self._inner is None else isinstance(self._inner, ArraySplitter)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the operation that is not complete yet."""
+        return 0 if self._inner is None else self._inner.held
+
+    def skip(self) -> None:
+        """Drop the operation that is not complete yet; it will come out as :class:`TooLong`."""
+        if self._inner is not None:
+            self._inner.skip()
+
+    def feed(self, data: bytes) -> list[bytes | TooLong]:
+        """Return the operations that ``data`` completes.
+
+        :raises SplitError: see :meth:`ArraySplitter.feed`.
+        """
+        inner = self._inner
+        if inner is None:
+            if self._may_be_marked:
+                data, self._start = self._start + data, b""
+                if data and data in (BYTE_ORDER_MARK[:1], BYTE_ORDER_MARK[:2]):
+                    self._start = data
+                    return []
+                self._may_be_marked = not data
+                data = data.removeprefix(BYTE_ORDER_MARK)
+            first = _NOT_SPACE.search(data)
+            if first is None:
+                return []
+            inner = self._inner = (ArraySplitter if first[0] == b"[" else LineSplitter)(self._limit)
+        return inner.feed(data)
+
+    def finish(self) -> list[bytes | TooLong]:
+        """Return the last line, if it had no end.
+
+        :raises SplitError: an array was not closed.
+        """
+        if self._inner is None:
+            return [self._start] if self._start else []
+        return self._inner.finish()

@@ -21,6 +21,7 @@ from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Operation, read_operation
 from gateway.bulk import Window
 from gateway.limits import Budget, Limits
+from gateway.steps import StepRunner
 from tests import work
 from tests.gateway.support import Answer, error
 from txcouchbase.calls import Call
@@ -209,6 +210,7 @@ class DirectCase(SynchronousTestCase):
             lambda: 0.0,
             Limits(),
             Budget(2**30),
+            StepRunner(self.clock),
             lambda *counted: self.counted.append(counted),
             self.bugs.append,
             None,
@@ -275,7 +277,7 @@ class SlotTests(DirectCase):
         self.connection.broken = ZeroDivisionError("secret")
         self.batch.body_received(b'{"op":"get","key":"b"}\n')
         self.assertEqual([told["status"] for told in self.answers()], [500, 500])
-        self.assertEqual([type(bug.value) for bug in self.bugs], [AttributeError, ZeroDivisionError])
+        self.assertEqual([type(bug.value) for bug in self.bugs], [TypeError, ZeroDivisionError])
 
     def test_cancel(self) -> None:
         """When the client goes, operations under way are given up, and leave the connection's table."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.splitter import ArraySplitter, LineSplitter, SplitError, TooLong, splitter_for
+from gateway.splitter import ArraySplitter, BodySplitter, LineSplitter, SplitError, TooLong
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.just('"\\[]{},'),
@@ -120,6 +120,25 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_by_first_byte(self) -> None:
         """A bracket means an array, a blank start is undecided, all else is lines."""
-        self.assertIsInstance(splitter_for(b"\n [", 1), ArraySplitter)
-        self.assertIsInstance(splitter_for(b"{", 1), LineSplitter)
-        self.assertIsNone(splitter_for(b" \n", 1))
+        for body, is_array in ((b"\n [", True), (b"{", False), (b" \n", None), (b"\xef\xbb\xbf [", True)):
+            splitter = BodySplitter(10)
+            splitter.feed(body)
+            self.assertIs(splitter.is_array, is_array, body)
+
+    def test_byte_order_mark(self) -> None:
+        """It is ignored at the start, in whatever pieces it comes; elsewhere it is a part of a line."""
+        for text, expected in (
+            (b'\xef\xbb\xbf{"a":1}\n2', [b'{"a":1}', b"2"]),
+            (b"\xef\xbb\xbf[1,2]", [b"1", b"2"]),
+            (b"\xef\xbb\xbf", []),
+            (b"\xef\xbb", [b"\xef\xbb"]),
+            (b"\xef\xbb{}", [b"\xef\xbb{}"]),
+            (b"\xbf{}", [b"\xbf{}"]),
+            (b"1\n\xef\xbb\xbf2", [b"1", b"\xef\xbb\xbf2"]),
+        ):
+            for size in (1, 2, 100):
+                splitter = BodySplitter(10)
+                found = []
+                for at in range(0, len(text), size):
+                    found += splitter.feed(text[at : at + size])
+                self.assertEqual(found + splitter.finish(), expected, (text, size))
