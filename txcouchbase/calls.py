@@ -106,6 +106,9 @@ class Call(Request):
         :param gone: called once: at once if it was not sent, else when its answer has come (which is dropped
             unread) or can come no more. Until then the answers behind it have to wait.
         """
+        if self.done:
+            gone()
+            return
         pending = self.pending
         was_sent = pending is not None and pending.get(self.opaque) is self
         if was_sent and pending is not None:

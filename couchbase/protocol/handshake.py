@@ -28,7 +28,6 @@ FEATURES = (
     Feature.XATTR,
     Feature.XERROR,
     Feature.SELECT_BUCKET,
-    Feature.JSON,
     Feature.DUPLEX,
     Feature.CLUSTERMAP_CHANGE_NOTIFICATION,
     Feature.ALT_REQUEST,
@@ -36,7 +35,8 @@ FEATURES = (
     Feature.PRESERVE_TTL,
     Feature.VATTR,
 )
-"""What our clients ask for. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare.
+"""What our clients ask for. No JSON: flags tell what a value is, and a server that is to mark JSON may have
+to parse each value that it sends. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare.
 No unordered execution: results of one key come in the order of its operations."""
 
 
