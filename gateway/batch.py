@@ -30,6 +30,7 @@ from gateway.bulk import Window
 from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
+from gateway.http.exchange import SLICED_BYTES
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import BUCKET, endpoint
@@ -170,6 +171,8 @@ class Batch:
         # Long texts that are looked through in steps: answers, and the operation that is to be started next.
         self._long: set[Deferred[Any]] = set()
         self._is_reading = False
+        # What is left of large answers that are being written.
+        self._pieces: deque[memoryview] = deque()
 
     def read(self, stream: Any) -> None:
         """Begin to read the request's body."""
@@ -384,6 +387,9 @@ class Batch:
             slot.answer = failure_line(slot.index, key_json, fault)
             self.slot_done(slot, len(slot.answer), public_code(fault.problem))
 
+        if len(result.value) > self._value_bytes:
+            # Those that are under way need not wait for the answer to be made.
+            self._grow(len(result.value))
         rendering = self._steps.run(success_steps(slot.index, key_json, kind, result))
         self._long.add(rendering)
         rendering.addCallbacks(rendered, failed)
@@ -400,9 +406,7 @@ class Batch:
                 # Grows at once, shrinks slowly: sixteen small documents make up for a large one.
                 known = self._value_bytes
                 if answer_bytes > known:
-                    self._value_bytes = answer_bytes
-                    if self._reads * answer_bytes > self._limits.batch_bytes:
-                        self._take_back()
+                    self._grow(answer_bytes)
                 elif self._knows_size:
                     self._value_bytes = known - (known - answer_bytes) // 16
                 else:
@@ -414,6 +418,12 @@ class Batch:
         slot.held = answer_bytes
         if self._turn is None:
             self._soon()
+
+    def _grow(self, size: int) -> None:
+        """A document turned out to be that large."""
+        self._value_bytes = size
+        if self._reads * size > self._limits.batch_bytes:
+            self._take_back()
 
     def _take_back(self) -> None:
         """Documents turned out to be larger than was reckoned: ask for the last ones again, later.
@@ -466,6 +476,7 @@ class Batch:
             if slot.answer is None:
                 self._give_up(slot)
         self._slots.clear()
+        self._pieces.clear()
         self._held = self._ready = self._reads = 0
         if self._turn is not None:
             self._turn.cancel()
@@ -485,20 +496,42 @@ class Batch:
         if not self._output_paused:
             self._write(sink)
         self._start_operations()
-        if self._body_ended and not self._slots and not self._waiting and self._turn is None:
+        if self._body_ended and not (self._slots or self._pieces or self._waiting) and self._turn is None:
             self._finish(sink)
 
     def _write(self, sink: BodySink) -> None:
+        if not self._write_pieces(sink):
+            return
         slots = self._slots
-        answers = []
+        answers: list[bytes] = []
         held = 0
         while slots and (answer := slots[0].answer) is not None:
-            answers.append(answer)
-            held += slots.popleft().held
+            slot = slots.popleft()
+            held += slot.held
+            if slot.held < SLICED_BYTES:
+                answers.append(answer)
+                continue
+            if answers:
+                self._write_answers(sink, answers)
+                answers = []
+            pieces = self._pieces
+            if self._form == ARRAY:
+                pieces.append(memoryview(b",\n" if self._written_any else b"[\n"))
+            pieces.append(memoryview(answer))
+            if self._form != ARRAY:
+                pieces.append(memoryview(b"\n"))
+            self._written_any = True
+            if not self._write_pieces(sink):
+                break
         self._held -= held
         self._ready -= held
-        if not answers:
-            return
+        if answers:
+            self._write_answers(sink, answers)
+        counts, self._counts = self._counts, {}
+        for (name, outcome), count in counts.items():
+            self._count_operation(name, outcome, count)
+
+    def _write_answers(self, sink: BodySink, answers: list[bytes]) -> None:
         if self._form == ARRAY:
             start = b",\n" if self._written_any else b"[\n"
             sink.write(start + b",\n".join(answers))
@@ -506,9 +539,17 @@ class Batch:
             answers.append(b"")
             sink.write(b"\n".join(answers))
         self._written_any = True
-        counts, self._counts = self._counts, {}
-        for (name, outcome), count in counts.items():
-            self._count_operation(name, outcome, count)
+
+    def _write_pieces(self, sink: BodySink) -> bool:
+        """Write what is left of large answers, as far as the client reads; says whether that was all."""
+        pieces = self._pieces
+        while pieces and not self._output_paused:
+            piece = pieces.popleft()
+            if len(piece) > SLICED_BYTES:
+                pieces.appendleft(piece[SLICED_BYTES:])
+                piece = piece[:SLICED_BYTES]
+            sink.write(bytes(piece))
+        return not pieces
 
     def _finish(self, sink: BodySink) -> None:
         self._finished = True

@@ -227,7 +227,7 @@ class DirectCase(SynchronousTestCase):
     def answers(self) -> list[dict[str, Any]]:
         """Let a turn pass; returns the answers so far."""
         self.clock.pump([0] * 3)
-        return [json.loads(line) for data in self.stream.data for line in data.splitlines()]
+        return [json.loads(line) for line in b"".join(self.stream.data).splitlines()]
 
 
 class SlotTests(DirectCase):

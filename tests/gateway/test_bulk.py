@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -348,6 +349,38 @@ class BatchTests(DirectCase):
                 break
             self.end(100)
         self.assertEqual(indexes, list(range(200)))
+
+    def test_large_answers_in_pieces(self) -> None:
+        """A large answer is whole and in its place whatever pauses the client makes, in pieces no larger than
+        agreed; it is not cut short by the end of the batch."""
+        for form in (b"application/x-ndjson", b"application/json"):
+            self.setUp()
+            self.batch._form = form
+            self.read(3)
+            self.batch.body_finished()
+            sizes: list[int] = []
+            write = self.stream.write
+
+            def one_piece(data: bytes, write: Any = write, sizes: list[int] = sizes) -> None:
+                sizes.append(len(data))
+                write(data)
+                self.batch.pause()
+
+            self.stream.write = one_piece  # type: ignore[method-assign]
+            for size in (10, 5 * LARGE_BYTES, 10):
+                self.end(size)
+            for _ in range(40):
+                self.batch.resume()
+                self.clock.advance(0)
+            text = b"".join(self.stream.data)
+            told = (
+                json.loads(text)
+                if text.startswith(b"[")
+                else [json.loads(line) for line in text.splitlines()]
+            )
+            self.assertEqual([len(one["value"]) + 2 for one in told], [10, 5 * LARGE_BYTES, 10])
+            self.assertLessEqual(max(sizes), LARGE_BYTES)
+            self.assertEqual((self.stream.finished, self.window.used), (True, 0))
 
     def test_order_stays(self) -> None:
         """What was started before a write is not asked for again behind it."""
