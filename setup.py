@@ -10,6 +10,25 @@ HERE = Path(__file__).resolve().parent
 VERSION: dict[str, str] = {}
 exec((HERE / "gateway" / "version.py").read_text(encoding="utf-8"), VERSION)
 
+# What the views of the embedded node need. PyICU with ICU inside comes ready built or not at all; for macOS
+# 13 and 14 (Darwin 22 and 23) in an older version only, and not for every Python and processor. A requirement
+# that cannot be met would make the whole installation fail, so there a plain installation does without
+# views. Markers look for words rather than compare: what Linux has in platform_version is no version.
+VIEWS_REQUIREMENTS = [
+    "mini-racer >= 0.14 ; platform_python_implementation == 'CPython'",
+    "pyicu-wheels >= 2.14 ; platform_python_implementation == 'CPython'",
+]
+
+VIEWS_WHERE_READY_BUILT = [
+    "mini-racer >= 0.14 ; platform_python_implementation == 'CPython'",
+    "pyicu-wheels >= 2.15 ; platform_python_implementation == 'CPython'"
+    " and 'Version 21.' not in platform_version"
+    " and 'Version 22.' not in platform_version and 'Version 23.' not in platform_version",
+    "pyicu-wheels >= 2.14, < 2.15 ; platform_python_implementation == 'CPython' and python_version < '3.14' "
+    "and ('Version 23.' in platform_version or "
+    "('Version 22.' in platform_version and platform_machine == 'x86_64'))",
+]
+
 # One floor for each runtime dependency; docs/dependencies.md says what each saves (a test compares the two),
 # requirements/lock.txt pins the exact versions that the tests run with.
 REQUIREMENTS = [
@@ -21,8 +40,7 @@ REQUIREMENTS = [
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",
-    "mini-racer >= 0.14 ; platform_python_implementation == 'CPython'",
-    "pyicu-wheels >= 2.15 ; platform_python_implementation == 'CPython'",
+    *VIEWS_WHERE_READY_BUILT,
     "tomli >= 2.0 ; python_version < '3.11'",
 ]
 
@@ -34,6 +52,8 @@ GEVENT_REQUIREMENTS = [
 TEST_REQUIREMENTS = [
     *GEVENT_REQUIREMENTS,
     "hypothesis >= 6.100",
+    # What a platform gets is tested with the markers' own rules.
+    "packaging >= 24",
     # Not only to install: a test builds the wheel.
     "setuptools >= 77",
 ]
@@ -73,6 +93,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "gevent": GEVENT_REQUIREMENTS,
+        "views": VIEWS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": DEVELOPMENT_REQUIREMENTS,
     },

@@ -236,7 +236,10 @@ class EmbeddedNode(Service):
         if is_available():
             self._views = Views(cluster, self._directory, self._view_limits)
         else:
-            self._log.warn("there are no views: mini-racer or pyicu-wheels is not installed")
+            self._log.warn(
+                "there are no views: mini-racer or pyicu-wheels is not installed; "
+                "pip install 'couchgateway[views]' brings them where they come ready built"
+            )
         for index in range(count):
             self._listen(reactor, cluster, index)
         self._cluster = cluster

@@ -47,4 +47,6 @@ def main(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 4) or not sys.argv[1]:
+        sys.exit("counter.py needs a connection string; " + (__doc__ or "").splitlines()[2])
     react(main, sys.argv[1:])
