@@ -397,6 +397,10 @@ def describe(
     """
     if isinstance(error, Refusal):
         return Fault(error.problem, error.message, None, None, error.problem.retry, False)
+    if isinstance(error, MemoryError):
+        # Anywhere, so that nobody can tell what was done.
+        problem = PROBLEMS["Overloaded"]
+        return Fault(problem, "The gateway has no memory left.", None, None, Retry.AMBIGUOUS, False)
     if isinstance(error, sdk.HTTPError):
         problem, message = _of_http(error, operation)
         return Fault(problem, message, error.rc, "HTTPError", problem.retry, False)

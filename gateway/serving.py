@@ -38,6 +38,7 @@ from gateway.options import Settings
 from gateway.pool import ConnectionPool, NoAccessError
 from gateway.readiness import Readiness, reach
 from gateway.trusted import TrustedProxies
+from gateway.workers.accepting import Acceptor
 
 __all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
 
@@ -221,11 +222,16 @@ class Serving(Service):
         ports, self._ports = self._ports, []
         for port in ports:
             self._take_waiting(port)
+            # Twisted closes a port in the next turn only, and more may come until then.
+            self._reactor.callLater(0, self._take_waiting, port)
             yield maybeDeferred(port.stopListening)
 
     def _take_waiting(self, port: Any) -> None:
         """Accept the connections that wait: closing the socket would reset them."""
-        if isinstance(port, TCPPort):
+        if isinstance(port, Acceptor):
+            if self._stopping:
+                port.take_waiting()
+        elif isinstance(port, TCPPort):
             for _ in range(BACKLOG):
                 before = len(self.factory.channels)
                 port.doRead()

@@ -589,6 +589,17 @@ class HTTPChannel(Protocol):
         else:
             self.abort()
 
+    def out_of_memory(self) -> bool:
+        """Something could not be done for want of memory: refuse the request whose body takes some.
+
+        :returns: whether the connection can go on.
+        """
+        exchange = self._exchange
+        if self.is_closing or exchange is None or not exchange.holds_body:
+            return False
+        exchange.refuse_for_memory()
+        return True
+
     def abort(self) -> None:
         """Drop the connection, so that the client sees that its answer is cut."""
         self.is_closing = True

@@ -318,11 +318,19 @@ class Exchange(CountedRequest):
 
     def _join_body(self) -> None:
         self._is_joining = False
-        body, self._body = self._body, []
-        if not self._lost:
+        body = self._body
+        if self._lost or self._dropping:
+            self._body = []
+            return
+        try:
             self.raw_body = body[0] if len(body) == 1 else b"".join(body)
+        except MemoryError:
             del body
-            self._body_is_there()
+            self.refuse_for_memory()
+            return
+        self._body = []
+        del body
+        self._body_is_there()
 
     def _body_is_there(self) -> None:
         """Run the handler, again if it has asked for the body."""
@@ -352,6 +360,15 @@ class Exchange(CountedRequest):
         # Nobody can tell whether a client that waits to be asked will send the body nevertheless: its next
         # request must not be taken for that.
         return not self.received_bytes and self._waits_to_be_asked
+
+    @property
+    def holds_body(self) -> bool:
+        """Whether it collects a body that no handler has yet."""
+        return bool(self._reserved and getattr(self, "_body", None)) and not self._dropping
+
+    def refuse_for_memory(self) -> None:
+        """Let go of the body, and answer 503: there is no memory for it."""
+        self._drop_body(too_large=False, refusal=Refusal("Overloaded", "The gateway has no memory left.", ""))
 
     def _drop_body(self, *, too_large: bool, refusal: Refusal | None = None) -> None:
         """Answer now; the body is not wanted."""

@@ -33,6 +33,8 @@ _IN: int = getattr(select, "EPOLLIN", 0)
 _OUT: int = getattr(select, "EPOLLOUT", 0)
 _GONE: int = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
+_LOG_SECONDS = 60.0
+
 _EVENTS_A_TURN = 1024
 """The reactor's timers and other descriptors wait for no more than these."""
 
@@ -123,6 +125,7 @@ class Gate:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._epoll: Any = None
+        self._said_no_memory: float | None = None
         self._watched: dict[int, Any] = {}
         self._interests: dict[int, int] = {}
         self._watch = _Watch(self, reactor)
@@ -216,6 +219,8 @@ class Gate:
                 # Nearly always.
                 try:
                     why = descriptor.doRead()
+                except MemoryError as error:
+                    why = self._no_memory(descriptor, error)
                 except BaseException as error:  # noqa: BLE001  # as in a reactor, also of sys.exit()
                     # A protocol's fault ends its connection only.
                     self._log.failure("reading from {descriptor} failed", descriptor=descriptor)
@@ -241,11 +246,33 @@ class Gate:
                     why = descriptor.doWrite()
                 if why is None and descriptor.fileno() not in (fd, -1):
                     why = ConnectionFdescWentAway("the descriptor is another one")
+            except MemoryError as error:
+                why = self._no_memory(descriptor, error)
             except BaseException as error:  # noqa: BLE001  # as above
                 self._log.failure("an event of {descriptor} failed", descriptor=descriptor)
                 why = error
         if why is not None:
             self._disconnect(descriptor, why, is_read=is_read)
+
+    def _no_memory(self, descriptor: Any, error: MemoryError) -> BaseException | None:
+        """Have the protocol give up something; returns why to disconnect, ``None`` if that need not be."""
+        now = self._reactor.seconds()
+        if self._said_no_memory is None or now - self._said_no_memory >= _LOG_SECONDS:
+            self._said_no_memory = now
+            self._log.warn(
+                "no memory is left (ulimit -v, MemoryMax, --max-buffered): requests are refused, or cut"
+            )
+        protocol = getattr(descriptor, "protocol", None)
+        while protocol is not None and not hasattr(protocol, "out_of_memory"):
+            protocol = getattr(protocol, "wrappedProtocol", None)
+        try:
+            if protocol is not None and protocol.out_of_memory():
+                return None
+        except MemoryError:
+            pass
+        except Exception:  # noqa: BLE001  # as above
+            self._log.failure("refusing for want of memory failed")
+        return error
 
     def _disconnect(self, descriptor: Any, why: BaseException, *, is_read: bool) -> None:
         # An error that got out of here would be the gate's own, for which the reactor ends all connections.

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from gateway.descriptors import Refusals
+from gateway.listening import BACKLOG
 from gateway.workers.balance import Manners
 
 __all__ = ["Acceptor", "Inherited"]
@@ -125,6 +126,15 @@ class Acceptor:
             self._factory.doStop()
         return succeed(None)
 
+    def take_waiting(self) -> None:
+        """Accept all connections that wait, whoever should have them.
+
+        For a worker that may be the last one to close the socket, which would reset them.
+        """
+        for _ in range(BACKLOG):
+            if self._socket.fileno() == -1 or not self._take():
+                break
+
     def getHost(self) -> Any:
         """Return the socket's address."""
         address = self._socket.getsockname()
@@ -151,13 +161,17 @@ class Acceptor:
         if pause:
             self._pause(pause)
             return
+        self._take()
+
+    def _take(self) -> bool:
+        """Accept one connection; false if there is none, or no room for one."""
         try:
             connection, _ = self._socket.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 self._refusals.exhausted(f"accept failed: {error.strerror}", 0)
                 self._pause(_EXHAUSTED_SECONDS)
-            return
+            return False
         try:
             with connection:
                 self._reactor.adoptStreamConnection(connection.fileno(), self._socket.family, self._factory)
@@ -168,6 +182,7 @@ class Acceptor:
             elif reason not in _GONE:
                 self._log.failure("a connection could not be taken")
         self._manners.tell()
+        return True
 
     def _pause(self, seconds: float) -> None:
         """Leave what waits to others for a moment."""

@@ -53,9 +53,14 @@ class Binder:
 
     @inlineCallbacks
     def close(self) -> Any:
-        """Close all sockets: clients are refused from now on. Workers must have closed theirs."""
+        """Close all sockets, and leave them to workers: clients are refused when those have closed theirs.
+
+        So connections that wait are a worker's, not lost with the last socket that nobody accepts on.
+        """
         ports, self._ports = self._ports, []
         for port in ports:
+            # As for a socket that was inherited: shutting it down would end it for the workers, too.
+            port._shouldShutdown = False
             closing: Deferred[object] = maybeDeferred(port.stopListening)
             yield closing
 

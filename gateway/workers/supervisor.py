@@ -181,10 +181,9 @@ class Supervisor(Service):
         if self._watch is not None and self._readiness is not None:
             self._watch.stop()
             self._readiness.close()
-        closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
-        # Not earlier: closing a socket that others still accept on would end it for them, too.
-        yield closed
         yield self._binder.close()
+        closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
+        yield closed
         yield ended
         if self._board is not None:
             self._board.close()

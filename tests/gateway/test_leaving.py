@@ -94,7 +94,7 @@ class ProcessTests(WorkersTestCase):
         yield self.until_not_ready(url)
         for _ in range(4):
             with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(b"GET " + DOCUMENT.encode() + b"a HTTP/1.1\r\nHost: h\r\n\r\n")
+                client.sendall(b"GET " + DOCUMENT.encode() + b"a HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 answer = yield self.answer(client)
             self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
             self.assertIn(b"\r\nConnection: close\r\n", answer)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol, serverFromString
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
@@ -64,6 +64,7 @@ class SharedSocketTests(TestCase):
     def setUp(self) -> None:
         self.board = Board.make(3)
         self.binder = Binder(reactor)
+        self.factories: list[Any] = []
 
     @inlineCallbacks
     def bound(self, description: str) -> Any:
@@ -72,6 +73,7 @@ class SharedSocketTests(TestCase):
         shared = []
         for name in (b"one", b"two"):
             factory: Any = Factory.forProtocol(Greeter)
+            self.factories.append(factory)
             factory.name, factory.connections, factory.noisy = name, [], False
             manners = Manners(self.board, self.board.take(), factory.connections.__len__, reactor.seconds)
             descriptors = [os.dup(one) for one in self.binder.descriptors]
@@ -102,6 +104,37 @@ class SharedSocketTests(TestCase):
             client.transport.loseConnection()
             yield client.lost
         yield self.binder.close()
+        self.board.close()
+
+    @inlineCallbacks
+    def test_end(self) -> Any:
+        """When the supervisor has closed its end, workers go on; who closes last has taken what waited."""
+        address, shared = yield self.bound("tcp:0:interface=127.0.0.1")
+        yield self.binder.close()
+        client, _ = yield self.greeted(HostnameEndpoint(reactor, address.host, address.port))
+        yield shared[0].stopListening()
+        waiting = [socket.create_connection((address.host, address.port)) for _ in range(5)]
+        before = len(self.factories[1].connections)
+        shared[1].take_waiting()
+        yield shared[1].stopListening()
+        self.assertEqual(len(self.factories[1].connections), before + 5)
+        for one in waiting:
+            one.setblocking(False)
+            heard = b""
+            while not heard:
+                yield deferLater(reactor, 0.01)
+                try:
+                    heard = one.recv(10)
+                except BlockingIOError:
+                    continue
+            self.assertEqual(heard, b"two")
+            one.close()
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((address.host, address.port))
+        client.transport.loseConnection()
+        yield client.lost
+        while any(factory.connections for factory in self.factories):
+            yield deferLater(reactor, 0.01)
         self.board.close()
 
     def test_tcp(self) -> Any:

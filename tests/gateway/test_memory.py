@@ -1,0 +1,96 @@
+"""Without memory a gateway refuses, and goes on."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import Retry, describe
+from tests.gateway.support import Answer, Site, read_reply
+from tests.gateway.workersupport import DOCUMENT, LOOPBACK, WorkersTestCase, reactor
+
+MEBIBYTE = 2**20
+PUT = "PUT " + DOCUMENT + "k HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+
+LIMITED = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (300 * {MEBIBYTE}, 300 * {MEBIBYTE}))
+"""
+
+
+class MemoryTests(SynchronousTestCase):
+    """In memory."""
+
+    def test_told(self) -> None:
+        """It is no bug, and a write that was under way is in doubt."""
+        fault = describe(MemoryError(), "set")
+        self.assertEqual((fault.problem.code, fault.problem.status), ("Overloaded", 503))
+        self.assertEqual((fault.retry, fault.is_bug), (Retry.AMBIGUOUS, False))
+
+    def test_body_is_dropped(self) -> None:
+        """A body that is being collected is given up, with a 503 that says so."""
+        site = Site({"get_with_expiry": Answer(b"{}")})
+        client = site.client()
+        site.send(client, PUT.format(size=100).encode() + b"0123456789")
+        self.assertEqual(site.gateway.budget.used, 100)
+        self.assertTrue(client.protocol.out_of_memory())
+        reply, _ = read_reply(client.value())
+        self.assertEqual(
+            (reply.status, reply.json()["code"], reply.json()["retry"]), (503, "Overloaded", "safe")
+        )
+        site.send(client, b"x" * 90)
+        self.assertEqual((site.gateway.budget.used, site.gateway.under_way), (0, 0))
+
+    def test_nothing_to_drop(self) -> None:
+        """A connection without a body cannot be helped."""
+        self.assertFalse(Site().client().protocol.out_of_memory())
+
+
+class ProcessTests(WorkersTestCase):
+    """A whole service that may take little memory."""
+
+    timeout = 25
+
+    @inlineCallbacks
+    def test_uploads(self) -> Any:
+        """Sixteen large uploads at once are answered, each of them, without a traceback; then all is well."""
+        size = 20 * MEBIBYTE
+        self.running.start("--ephemeral", "--listen", LOOPBACK, prelude=LIMITED)
+        yield self.running.logged("embedded node: ")
+        url = (yield self.running.logged(r"listens on (\S+)"))[0]
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        part = b"0" * 2**16
+        clients = []
+        for _ in range(16):
+            client = socket.create_connection(address)
+            client.sendall(PUT.format(size=size).encode())
+            client.setblocking(False)
+            clients.append([client, size, b""])
+        waiting = clients
+        while waiting:
+            for one in waiting:
+                client, left, _ = one
+                try:
+                    if left:
+                        one[1] -= client.send(part[:left])
+                except OSError:
+                    # There is no room at the moment, or nobody wants it.
+                    pass
+                try:
+                    one[2] += client.recv(65536) or b"cut"
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    one[2] += b"cut"
+            waiting = [one for one in waiting if b"\r\n\r\n" not in one[2] and b"cut" not in one[2]]
+            yield deferLater(reactor, 0)
+        for client, _, answer in clients:
+            self.assertIn(answer[:13], (b"HTTP/1.1 503 ", b"HTTP/1.1 200 "))
+            client.close()
+        self.assertEqual((yield self.fetch("GET", url + "/ready"))[0], 200)
+        self.assertNotIn("Traceback", self.running.log)
+        yield self.stop()
