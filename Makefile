@@ -14,6 +14,8 @@ INSTALLED := $(VENV)/.installed
 INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
+DEBIAN := build/judges/debian
+DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
@@ -81,6 +83,11 @@ judges:
 		mvn --quiet --batch-mode --file tests/judges/pom.xml dependency:copy-dependencies \
 			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/judges; } || \
 		echo "CouchbaseMock could not be fetched; its tests will be skipped." >&2
+	@test -e $(DEBIAN) || ! command -v apt-get >/dev/null || { echo "Fetching Debian's proxies for tests.judges ..."; \
+		mkdir -p $(DEBIAN).new && cd $(DEBIAN).new && apt-get --quiet=2 download $(DEBIAN_PACKAGES) 2>/dev/null && \
+		for package in *.deb; do dpkg-deb --extract $$package . || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
+			$(CURDIR)/$(DEBIAN); } || \
+		echo "Debian's packages could not be fetched; the tests of proxies will be skipped." >&2
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)
