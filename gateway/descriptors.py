@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from zope.interface import implementer
 
 from gateway.options import Settings
 
@@ -119,13 +120,14 @@ class Refusals:
             self.log.warn("clients are refused ({count} so far): {why}", count=self.counts[cause], why=why)
 
 
+@implementer(ILogObserver)
 class PortLog:
     """What one of Twisted's ports logs to: its three lines for each refused client become one a minute."""
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Any) -> None:
         """Take a log event."""
         text = event.get("log_format") or ""
         if text.startswith("EMFILE recovery: Closed socket"):

@@ -23,6 +23,7 @@ from gateway.credentials import has_controls
 from gateway.doors import origin_of
 from gateway.endpoints import is_local, place_of
 from gateway.limits import Limits
+from gateway.logs import LogFile, LogObserver, check_folder, observer_for
 from gateway.trusted import check_proxy
 
 if sys.version_info >= (3, 11):
@@ -134,6 +135,13 @@ def _endpoint(value: str) -> str:
     if port is not None and not 0 <= port <= 65535:
         raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")
     return value
+
+
+def _log_file(value: str) -> str:
+    try:
+        return check_folder(value)
+    except ValueError:
+        raise Wrong(f"{value!r} is no file in a folder that is there") from None
 
 
 def _proxy(value: str) -> str:
@@ -260,6 +268,12 @@ SETTINGS = [
         0.0,
         "At the end, requests are served for so long while /ready is 503, in seconds.",
     ),
+    Setting(
+        "log-file",
+        _log_file,
+        None,
+        "File to add the log to; it is opened again if it is moved, and on SIGUSR1.",
+    ),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting(
         "trusted-proxies",
@@ -297,10 +311,27 @@ class Options(UsageOptions):
         super().__init__()
         self.repeated: dict[str, list[str]] = {}
         self.settings: Settings | None = None
+        self.log_file: LogFile | None = None
+        self.log_observer: LogObserver | None = None
+        """What shall write the log; ``None`` leaves it to twistd."""
 
     def postOptions(self) -> None:
         """Check everything, so that a mistake is told before anything starts."""
         self.settings = resolve(self.given(), os.environ)
+        self._choose_log(self.settings.log_file)
+
+    def _choose_log(self, path: str | None) -> None:
+        """Open the log file, and say what writes the log."""
+        twistd = self.parent if self.parent is not None else {}
+        others = [name for name in ("logfile", "syslog", "logger") if twistd.get(name) not in (None, 0, "-")]
+        if path is not None:
+            if others:
+                raise UsageError(f"--log-file: it excludes twistd's --{others[0]}")
+            try:
+                self.log_file = LogFile(path)
+            except OSError as error:
+                raise UsageError(f"--log-file: {path}: {error.strerror}") from None
+        self.log_observer = None if others else observer_for(self.log_file, os.environ)
 
     def given(self) -> dict[str, Any]:
         """Return what the command line says; see :func:`resolve`."""
@@ -354,6 +385,7 @@ class Settings:
     quoted_etags: bool
     """Whether ``ETag`` goes out in quotes."""
     shutdown_delay: float
+    log_file: str | None
     access_log: bool
     trusted_proxies: list[str]
     without_plugin: list[str]

@@ -26,6 +26,7 @@ from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.leaving import Leaving
 from gateway.listening import CannotStartError, give_up
+from gateway.logs import LogsItself
 from gateway.options import Options, Settings, user_data_folder
 from gateway.readiness import Watch
 from gateway.serving import (
@@ -51,19 +52,22 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     assert settings is not None
     limit = raise_limit()
+    if options.log_file is not None:
+        options.log_file.reopen_on_signal(global_reactor)
     hangup = HangUp(global_reactor)
     leaving = Leaving(global_reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
         service = GatewayService(
             settings, plugins_for(settings), on_failure=end_process, hangup=hangup, leaving=leaving
         )
+        service.log_observer = options.log_observer
         service.started.addCallback(lambda _: forget_what_stays())
         _warn_of_shortage(settings, limit)
         return service
     share = read_settings(settings_for_worker(settings))
     _warn_of_shortage(share, limit, settings.workers)
     settings = with_account(settings)
-    return Supervisor(
+    supervisor = Supervisor(
         settings,
         Embedded(settings) if settings.cluster is None else None,
         on_failure=end_process,
@@ -71,6 +75,8 @@ def makeService(options: Options) -> IService:
         leaving=leaving,
         reread=lambda running: reread(options.given(), os.environ, running),
     )
+    supervisor.log_observer = options.log_observer
+    return supervisor
 
 
 def _warn_of_shortage(settings: Settings, limit: int | None, processes: int = 1) -> None:
@@ -149,7 +155,7 @@ class Embedded:
             yield node.stop()
 
 
-class GatewayService(Serving):
+class GatewayService(LogsItself, Serving):
     """A gateway in this process, with its embedded node if it has one.
 
     :param settings: checked settings.

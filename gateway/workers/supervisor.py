@@ -18,6 +18,7 @@ from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.leaving import Leaving
 from gateway.listening import CannotStartError, give_up, listen_on
+from gateway.logs import LogsItself
 from gateway.options import Settings
 from gateway.processes import add_process
 from gateway.readiness import Readiness, Watch, reach
@@ -39,7 +40,7 @@ class _Node(Protocol):
         """Stop, and flush."""
 
 
-class Supervisor(Service):
+class Supervisor(LogsItself, Service):
     """A gateway in several processes.
 
     :param settings: checked settings, with ``workers``.

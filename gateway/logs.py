@@ -1,0 +1,152 @@
+"""Where the log goes: a file that logrotate may move away, or standard output as the journal likes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, eventAsText, formatEventAsClassicLogText
+from twisted.python.components import Componentized
+from zope.interface import implementer
+
+__all__ = ["LogFile", "LogObserver", "LogsItself", "check_folder", "is_journal", "observer_for"]
+
+_LOOK_SECONDS = 1.0
+"""So often the file's name is looked at."""
+
+
+class LogFile:
+    """A file that lines are added to, under one name: if that is moved away, or removed, a new file is made.
+
+    :param path: its folder must be there.
+    :raises OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._looked = seconds()
+        self._lost = 0
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        # Appending, so that also a file that was cut short (logrotate's copytruncate) goes on at its end.
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, text: str) -> None:
+        """Add whole lines. What cannot be written (the disk is full) is lost, and counted."""
+        now = self._seconds()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            if self._has_gone():
+                self.reopen()
+        data = text.encode("utf-8", "backslashreplace")
+        if self._lost:
+            data = b"%d log entries could not be written\n" % self._lost + data
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now; in the old one if no other can be opened."""
+        try:
+            descriptor = self._open()
+        except OSError:
+            return
+        old, self._descriptor = self._descriptor, descriptor
+        os.close(old)
+
+    def reopen_on_signal(self, reactor: Any) -> None:
+        """Do so at each SIGUSR1 from now on; to be called in the main thread."""
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(self.reopen))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def _has_gone(self) -> bool:
+        mine = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return True
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+
+@implementer(ILogObserver)
+class LogObserver:
+    """Writes log events as lines.
+
+    :param write: takes text that ends with a line end.
+    :param has_time: whether lines begin with the time, as Twisted's do.
+    """
+
+    def __init__(self, write: Callable[[str], object], *, has_time: bool = True) -> None:
+        self._write = write
+        self._has_time = has_time
+
+    def __call__(self, event: Any) -> None:
+        """Write an event."""
+        if self._has_time:
+            text = formatEventAsClassicLogText(event)
+        else:
+            text = eventAsText(event, includeTimestamp=False).replace("\n", "\n\t")
+        if text:
+            self._write(text if text.endswith("\n") else text + "\n")
+
+
+class LogsItself:
+    """Mixed into a service that says what writes the log of the program it is in."""
+
+    log_observer: LogObserver | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application: twistd looks there for what shall write its log."""
+        super().setServiceParent(parent)  # type: ignore[misc]
+        if self.log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.log_observer)
+
+
+def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """Tell whether a descriptor is a stream to systemd's journal (systemd.exec(5), ``JOURNAL_STREAM``)."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def observer_for(file: LogFile | None, environment: Mapping[str, str]) -> LogObserver | None:
+    """Return what shall write the log; ``None`` leaves it to twistd."""
+    if file is not None:
+        return LogObserver(file.write)
+    if sys.stdout is not None and is_journal(1, environment):
+        # Which notes the time by itself.
+        return LogObserver(_to_stdout, has_time=False)
+    return None
+
+
+def _to_stdout(text: str) -> None:
+    sys.__stdout__.write(text)  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def check_folder(path: str) -> str:
+    """Return the absolute path of a log file.
+
+    :raises ValueError: its folder is not there, or the name is a folder's.
+    """
+    absolute = Path(path).absolute()
+    if absolute.is_dir() or not absolute.parent.is_dir():
+        raise ValueError(path)
+    return str(absolute)

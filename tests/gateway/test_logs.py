@@ -1,0 +1,218 @@
+"""Where the log goes: files that are rotated by others, and the journal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.logs import LogFile, LogObserver, is_journal
+from gateway.options import Options
+from tests.gateway.workersupport import LOOPBACK, WorkersTestCase
+
+TO_THE_JOURNAL = """
+import os
+status = os.fstat(1)
+os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
+"""
+
+
+class LogFileTests(SynchronousTestCase):
+    """The file."""
+
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.path = Path(self.mktemp()).absolute()
+        self.path.write_text("before\n")
+        self.file = LogFile(str(self.path), lambda: self.now)
+        self.addCleanup(self.file.close)
+
+    def test_appends(self) -> None:
+        """What is there stays; a file that was cut short goes on at its beginning, without a gap."""
+        self.file.write("one\n")
+        self.assertEqual(self.path.read_text(), "before\none\n")
+        os.truncate(self.path, 0)
+        self.file.write("two\n")
+        self.assertEqual(self.path.read_bytes(), b"two\n")
+
+    def test_moved(self) -> None:
+        """After a rename it goes on in a new file, at the latest after a second; nothing is lost."""
+        old = self.path.with_suffix(".1")
+        self.path.rename(old)
+        self.file.write("one\n")
+        self.now = 1.0
+        self.file.write("two\n")
+        self.assertEqual((old.read_text(), self.path.read_text()), ("before\none\n", "two\n"))
+        self.path.unlink()
+        self.now = 2.0
+        self.file.write("three\n")
+        self.assertEqual(self.path.read_text(), "three\n")
+
+    def test_reopen(self) -> None:
+        """When asked, at once."""
+        self.path.rename(self.path.with_suffix(".1"))
+        self.file.reopen()
+        self.file.write("one\n")
+        self.assertEqual(self.path.read_text(), "one\n")
+
+    def test_cannot_be_reopened(self) -> None:
+        """It goes on where it was."""
+        old = self.path.with_suffix(".1")
+        self.path.rename(old)
+        self.path.mkdir()
+        self.file.reopen()
+        self.now = 1.0
+        self.file.write("one\n")
+        self.assertEqual(old.read_text(), "before\none\n")
+
+    def test_full_disk(self) -> None:
+        """What cannot be written is counted, and told when there is room again."""
+        if not os.path.exists("/dev/full"):
+            self.skipTest("there is no /dev/full here")
+        file = LogFile("/dev/full", lambda: 0.0)
+        self.addCleanup(file.close)
+        file.write("one\n")
+        file.write("two\n")
+        os.dup2(self.file._descriptor, file._descriptor)
+        file.write("three\n")
+        file.write("four\n")
+        self.assertEqual(self.path.read_text(), "before\n2 log entries could not be written\nthree\nfour\n")
+
+    def test_any_text(self) -> None:
+        """Text that is no Unicode is shown, not a failure."""
+        self.file.write("\ud800 ü\n")
+        self.assertEqual(self.path.read_bytes(), b"before\n\\ud800 \xc3\xbc\n")
+
+
+class ObserverTests(SynchronousTestCase):
+    """Lines."""
+
+    def test_lines(self) -> None:
+        """With the time as Twisted writes it, or without; what has several lines is one entry."""
+        for has_time, pattern in (
+            (True, r"\A\d{4}-\d\d-\d\dT[0-9:]{8}[+-]\d{4} \[some#info\] one\n\ttwo\n\Z"),
+            (False, r"\A\[some#info\] one\n\ttwo\n\Z"),
+        ):
+            lines: list[str] = []
+            log = Logger(namespace="some", observer=LogObserver(lines.append, has_time=has_time))
+            log.info("{text}", text="one\ntwo")
+            self.assertRegex("".join(lines), pattern)
+
+    def test_journal(self) -> None:
+        """It is the journal's stream only if device and inode are those that systemd names."""
+        status = os.fstat(0)
+        stream = f"{status.st_dev}:{status.st_ino}"
+        self.assertTrue(is_journal(0, {"JOURNAL_STREAM": stream}))
+        for environment in ({}, {"JOURNAL_STREAM": ""}, {"JOURNAL_STREAM": stream + "0"}):
+            self.assertFalse(is_journal(0, environment))
+        self.assertFalse(is_journal(99999, {"JOURNAL_STREAM": stream}))
+
+
+class OptionTests(SynchronousTestCase):
+    """``--log-file``."""
+
+    def parse(self, path: str, **twistd: str) -> Options:
+        options = Options()
+        options.parent = dict(twistd)  # type: ignore[assignment]
+        options.parseOptions(["--ephemeral", "--log-file", path])
+        return options
+
+    def test_twistd_logs_there(self) -> None:
+        """Instead of its own file or standard output."""
+        path = Path(self.mktemp()).absolute()
+        options = self.parse(str(path), logfile="-")
+        assert options.log_file is not None
+        self.addCleanup(options.log_file.close)
+        assert options.log_observer is not None
+        Logger(observer=options.log_observer).info("hello")
+        self.assertIn("hello", path.read_text())
+
+    def test_wrong(self) -> None:
+        """A place where no file can be, or a second one."""
+        for path, twistd, words in (
+            ("no/such/folder/log", {}, "folder that is there"),
+            (".", {}, "folder that is there"),
+            ("log", {"logfile": "twistd.log"}, "excludes twistd's --logfile"),
+            ("log", {"logger": "x.y"}, "excludes twistd's --logger"),
+        ):
+            with self.assertRaises(UsageError) as caught:
+                self.parse(path, **twistd)
+            self.assertIn(words, str(caught.exception))
+
+
+class ProcessTests(WorkersTestCase):
+    """Whole services."""
+
+    @inlineCallbacks
+    def until_in(self, path: Path, pattern: str, count: int = 1) -> Any:
+        """Wait until a file holds something, and return its text."""
+
+        def is_there() -> bool:
+            self.assertFalse(self.running.ended.called, self.running.log)
+            return path.exists() and len(re.findall(pattern, path.read_text())) >= count
+
+        yield self.until(is_there)
+        return path.read_text()
+
+    @inlineCallbacks
+    def check(self, *arguments: str) -> Any:
+        """Rotate the log in both ways that logrotate knows, and see that every request is in it, once."""
+        path = Path(self.mktemp()).absolute()
+        self.running.start(
+            "--ephemeral", "--listen", LOOPBACK, "--log-file", str(path), "--access-log", *arguments
+        )
+        text = yield self.until_in(path, "embedded node: ")
+        if arguments:
+            text = yield self.until_in(path, r"worker \d+ is ready", 2)
+        url = re.findall(r"listens on (\S+)", text)[0]
+        found = re.findall(r"worker (\d+) is ready, process (\d+)", text)
+        texts = []
+
+        for number in range(3):
+            yield self.fetch("GET", f"{url}/number-{number}")
+            yield self.until_in(path, f"GET /number-{number} ")
+            texts.append(path.read_text())
+            if number == 0:
+                path.rename(path.with_suffix(".1"))
+                os.kill(self.running.pid, signal.SIGUSR1)
+                yield self.until(path.exists)
+            else:
+                os.truncate(path, 0)
+        self.running.signal("TERM")
+        yield self.running.ended
+        texts.append(path.read_text())
+        whole = "".join(texts)
+        self.assertNotIn("\0", whole)
+        for number in range(3):
+            self.assertEqual(whole.count(f"GET /number-{number} "), 1)
+        self.assertIn("Server Shut Down.", texts[-1])
+        self.assertEqual(self.running.log, "", "all of the log is in the file")
+        return found
+
+    @inlineCallbacks
+    def test_one_process(self) -> Any:
+        """A gateway in one process."""
+        yield self.check()
+
+    @inlineCallbacks
+    def test_workers(self) -> Any:
+        """With workers there is one file."""
+        yield self.check("--workers", "2")
+
+    @inlineCallbacks
+    def test_journal(self) -> Any:
+        """There lines have no time of their own."""
+        self.running.start("--ephemeral", "--listen", LOOPBACK, prelude=TO_THE_JOURNAL)
+        yield self.running.logged("embedded node: ")
+        self.running.signal("TERM")
+        yield self.running.ended
+        self.assertNotRegex(self.running.log, r"(?m)^\d{4}-")
+        self.assertRegex(self.running.log, r"(?m)^\[gateway\.service\.\w+#info\] couchgateway listens on")
+        self.assertIn("Server Shut Down.", self.running.log)
