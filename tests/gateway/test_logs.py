@@ -169,6 +169,7 @@ class ProcessTests(WorkersTestCase):
             "--ephemeral", "--listen", LOOPBACK, "--log-file", str(path), "--access-log", *arguments
         )
         text = yield self.until_in(path, "embedded node: ")
+        text = yield self.until_in(path, r"listens on \S+\n")
         if arguments:
             text = yield self.until_in(path, r"worker \d+ is ready", 2)
         url = re.findall(r"listens on (\S+)", text)[0]
