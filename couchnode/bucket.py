@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
+from couchnode.clock import unix_time_of
 from couchnode.durability import Copies, SyncWrites
 from couchnode.item import Item, Ledger, Refused
 from couchnode.replication import ChangeKind, ReplicaStream, Replicator
@@ -55,7 +56,7 @@ class NodeBucket:
     :param uuid: the bucket's uuid (32 hex digits); a store of another uuid is refused.
     :param quota_bytes: memory for documents on this node.
     :param store: where documents are kept: a ``SqliteStore`` or a ``MemoryStore`` of its own.
-    :param clock: timers and the current Unix time (``seconds()``).
+    :param clock: timers, and the Unix time; see :func:`couchnode.clock.unix_time_of`.
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.
@@ -83,6 +84,7 @@ class NodeBucket:
         self.replica_count = replica_count
         self.state: Literal["warmup", "ready", "closed"] = "warmup"
         self.clock = clock
+        self.unix_time = unix_time_of(clock)
         self.ledger = Ledger(quota_bytes)
         self.upstreams: dict[int, ReplicaStream] = {}
         self.replicator = Replicator(self, clock)
@@ -478,7 +480,8 @@ class NodeBucket:
         return VBucket(
             vbid,
             self.ledger,
-            self.clock.seconds,
+            self.unix_time,
+            timer_seconds=self.clock.seconds,
             state=state,
             listener=self,
             keeps_changes=self._store.persistent,
@@ -549,7 +552,7 @@ class NodeBucket:
     def _page(self, start: int) -> None:
         """Delete what has expired and forget old tombstones, some vbuckets a turn."""
         budget = _ITEMS_A_TURN
-        before = int(self.clock.seconds()) - TOMBSTONE_SECONDS
+        before = int(self.unix_time()) - TOMBSTONE_SECONDS
         for vbid in range(start, self._vbucket_count):
             vbucket = self.vbuckets[vbid]
             if vbucket is None:

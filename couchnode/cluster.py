@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 
 from couchnode import config
 from couchnode.bucket import NodeBucket
+from couchnode.clock import unix_time_of
 from couchnode.config import NodeReport
 from couchnode.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.layout import (
@@ -97,7 +98,7 @@ class Cluster:
         self._directory = directory
         # A cluster that is made anew at the same address must look newer than the one that clients remember:
         # its epoch is the time of its making.
-        self._epoch = max(1, int(clock.seconds()))
+        self._epoch = max(1, int(unix_time_of(clock)()))
         self._rev = 0
         # How often everything was opened, and whether it was closed in order since: see storefile.History.
         self._starts = 0

@@ -17,6 +17,7 @@ from twisted.web.server import Request
 
 from couchnode import config
 from couchnode.access import Access, Gate, Refusal, not_found
+from couchnode.clock import unix_time_of
 from couchnode.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.httpedge import RestSite
 from couchnode.members import FlushDisabled, Node, NoSuchBucket
@@ -299,7 +300,7 @@ class RestApi:
         )
 
     def _samples(self, bucket: str) -> dict[str, Any]:
-        now = self._cluster.clock.seconds()
+        now = unix_time_of(self._cluster.clock)()
         totals: dict[str, float] = {}
         for node in self._cluster.nodes:
             for name, value in node.buckets[bucket].stats(b"") or ():

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from couchnode.clock import use_monotonic_clock
 from couchnode.definition import (
     MAX_REPLICAS,
     MEBIBYTE,
@@ -267,6 +268,10 @@ def _exit_with_failure() -> None:
 
 def makeService(options: Options) -> NodeService:
     """Return the service that ``options`` describe; nothing is opened before it starts."""
+    # Not at the top: importing the reactor there would choose one before twistd's --reactor can.
+    from twisted.internet import reactor
+
+    use_monotonic_clock(reactor)
     raise_limit()
     node = EmbeddedNode(
         options["data"],

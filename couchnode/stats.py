@@ -38,7 +38,7 @@ def _default(bucket: NodeBucket) -> Stats:
     numbers: dict[str, int | str] = {
         "bucket": bucket.name,
         "uuid": bucket.uuid,
-        "time": int(bucket.clock.seconds()),
+        "time": int(bucket.unix_time()),
         "curr_items": sum(len(vb.items) for vb in active),
         "curr_items_tot": sum(len(vb.items) for vb in hosted),
         "vb_active_num": len(active),

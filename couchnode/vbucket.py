@@ -84,6 +84,7 @@ class VBucket:
     the key get SYNC_WRITE_IN_PROGRESS.
 
     :param seconds: the current Unix time.
+    :param timer_seconds: the time that locks end by, on a clock that is never set; ``seconds`` if ``None``.
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     """
 
@@ -92,6 +93,7 @@ class VBucket:
         "_ledger",
         "_listener",
         "_seconds",
+        "_timer_seconds",
         "dirty",
         "failover_log",
         "high_seqno",
@@ -114,6 +116,7 @@ class VBucket:
         ledger: Ledger,
         seconds: Callable[[], float],
         *,
+        timer_seconds: Callable[[], float] | None = None,
         state: str = "active",
         listener: ChangeListener | None = None,
         keeps_changes: bool = False,
@@ -136,6 +139,7 @@ class VBucket:
         self.failover_log: list[tuple[int, int]] = [(new_vbucket_uuid(), 0)]
         self._ledger = ledger
         self._seconds = seconds
+        self._timer_seconds = timer_seconds or seconds
         self._listener = listener
         self._keeps_changes = keeps_changes
 
@@ -167,7 +171,7 @@ class VBucket:
 
     def is_locked(self, item: Item) -> bool:
         """Say whether a lock holds; it lasts through the second in which it expires."""
-        return item.lock_until != 0 and int(self._seconds()) <= item.lock_until
+        return item.lock_until != 0 and int(self._timer_seconds()) <= item.lock_until
 
     def find(self, key: bytes) -> Item | None:
         """Return the live document or else its tombstone, if either is still known."""
@@ -302,7 +306,7 @@ class VBucket:
         if not 0 < seconds <= MAX_LOCK_SECONDS:
             seconds = DEFAULT_LOCK_SECONDS
         # No sequence number: a lock is neither stored nor replicated.
-        return self._relabel(old, self._next_cas(), int(self._seconds()) + seconds)
+        return self._relabel(old, self._next_cas(), int(self._timer_seconds()) + seconds)
 
     def unlock(self, key: bytes, cas: int) -> Item:
         """Release the lock whose CAS is ``cas``; that stays the CAS of the document.

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from couchnode.descriptors import raise_limit
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import EXPECTED_ERRORS, end_process
+from gateway.clock import use_monotonic_clock
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
@@ -51,6 +52,7 @@ def makeService(options: Options) -> IService:
     """Return the service for a parsed command line."""
     settings = options.settings
     assert settings is not None
+    use_monotonic_clock(global_reactor)
     limit = raise_limit()
     if options.log_file is not None:
         options.log_file.reopen_on_signal(global_reactor)

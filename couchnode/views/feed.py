@@ -107,7 +107,7 @@ class ChangeLog:
         while True:
             if self._expiries is None:
                 yield from self._collect(bucket)
-            heap, now = self._expiries, int(bucket.clock.seconds())
+            heap, now = self._expiries, int(bucket.unix_time())
             while heap and heap[0][0] < now:
                 _, vbid, key = heapq.heappop(heap)
                 vbucket = bucket.vbuckets[vbid]

@@ -35,9 +35,11 @@ def main(reactor_module: str) -> int:
     from twisted.internet.stdio import StandardIO
     from twisted.logger import globalLogBeginner
 
+    from gateway.clock import use_monotonic_clock
     from gateway.workers.worker import Worker
 
     reactor: Any = installed
+    use_monotonic_clock(reactor)
     worker = Worker(reactor, reactor.stop)
     pipes: Any = StandardIO
     pipes(worker, CHANNEL_IN, CHANNEL_OUT, reactor)

@@ -1,0 +1,21 @@
+"""The clock of the process's reactor."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+__all__ = ["use_monotonic_clock"]
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Have a reactor's timers and deadlines keep a clock that is never set, back or forward.
+
+    Twisted's own is that of the system: set back by an hour, it stops every timer for an hour. Timers
+    that are set already stay right. From then on ``reactor.unix_time()`` is the Unix time, and
+    ``reactor.seconds()`` is not.
+    """
+    if not hasattr(reactor, "unix_time"):
+        ahead = reactor.seconds() - time.monotonic()
+        reactor.unix_time = time.time
+        reactor.seconds = lambda: time.monotonic() + ahead
