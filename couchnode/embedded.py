@@ -143,6 +143,21 @@ class EmbeddedNode(Service):
         return "couchbase://" + ",".join(f"{self._client_host}:{port}" for port in self.kv_ports)
 
     @property
+    def persistence_problem(self) -> str | None:
+        """Why changes cannot be written to disk now, with bucket and file; ``None`` while nothing hinders it.
+
+        Known from the last write, which is tried again every second: a disk that filled up since shows with
+        the next change. What cannot be written stays in memory, and is written once there is room.
+        """
+        if self._cluster is None:
+            return None
+        for node in self._cluster.nodes:
+            for name, part in node.buckets.items():
+                if part.write_error is not None:
+                    return f"bucket {name} cannot be written to disk: {part.write_error}"
+        return None
+
+    @property
     def _client_host(self) -> str:
         address = ipaddress.ip_address(self._host)
         if address.is_unspecified:

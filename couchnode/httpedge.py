@@ -90,6 +90,10 @@ class RestSite(WrappingFactory):
         self._closed: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
 
+    def logPrefix(self) -> str:
+        """Twisted: say whose port it is that is opened."""
+        return "couchnode REST"
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Take a connection if there is room for it."""
         if self._closed is not None or len(self.protocols) >= MAX_CONNECTIONS:

@@ -36,6 +36,7 @@ from couchnode.commands import dispatch
 from couchnode.commands.table import COMMANDS
 from couchnode.fastpath import quick_answers
 from couchnode.session import NodeView, Session
+from couchnode.sparselog import SparseLog
 
 MAX_CONNECTIONS = 4096
 """Connections that one node serves at a time; further ones are closed at once."""
@@ -83,11 +84,10 @@ class _Place:
 class KeyValueConnection(Protocol):
     """One client's connection."""
 
-    _log = Logger()
     transport: Any
 
     def __init__(self, factory: KeyValueFactory, peer: str) -> None:
-        self.session = Session(factory.node, peer)
+        self.session = Session(factory.node, peer, factory.log)
         self._owner = factory
         # What came and is not handled: requests from _at on, the last of them perhaps incomplete.
         self._input = b""
@@ -273,7 +273,9 @@ class KeyValueConnection(Protocol):
             return frames[0]
         self._drop_input()
         if reader.violation is not None:
-            self._log.info("{peer}: closing: {violation}", peer=self.session.peer, violation=reader.violation)
+            self._owner.log.info(
+                "{peer}: closing: {violation}", peer=self.session.peer, violation=reader.violation
+            )
             self._input_has_ended = True
         elif at < len(data):
             self._parts.append(data[at:] if at else data)
@@ -294,7 +296,7 @@ class KeyValueConnection(Protocol):
 
         def fill(result: object) -> None:
             if isinstance(result, Failure):
-                self._log.failure("{peer}: an answer failed", result, peer=self.session.peer)
+                self._owner.log.failure("{peer}: an answer failed", result, peer=self.session.peer)
                 self.transport.abortConnection()
                 return
             place.answer = cast(bytes, result)
@@ -382,14 +384,14 @@ class KeyValueConnection(Protocol):
         self._held_input = size
         if size > MAX_STRANGER_BYTES:
             if not self.session.is_admitted:
-                self._log.info("{peer}: closing: too long for a handshake", peer=self.session.peer)
+                self._owner.log.info("{peer}: closing: too long for a handshake", peer=self.session.peer)
                 self.transport.abortConnection()
             else:
                 self._cut_if_too_much("incomplete requests")
 
     def _cut_if_too_much(self, what: str) -> None:
         if self._owner.held_bytes > self._owner.max_held_bytes:
-            self._log.warn(
+            self._owner.log.warn(
                 "{peer}: cut off: {what} take {held} bytes",
                 peer=self.session.peer,
                 what=what,
@@ -399,7 +401,7 @@ class KeyValueConnection(Protocol):
 
     def _check_handshake(self) -> None:
         if not self.session.is_admitted:
-            self._log.info("{peer}: closing: no credentials", peer=self.session.peer)
+            self._owner.log.info("{peer}: closing: no credentials", peer=self.session.peer)
             self.transport.abortConnection()
 
     def _settle_input(self) -> None:
@@ -474,7 +476,6 @@ class KeyValueFactory(Factory):
     :param max_held_bytes: see :data:`MAX_HELD_BYTES`.
     """
 
-    _log = Logger()
     noisy = False
 
     def __init__(
@@ -484,6 +485,7 @@ class KeyValueFactory(Factory):
         max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.node = node
+        self.log = SparseLog(Logger(namespace=__name__), node.cluster.clock.seconds)
         self.max_connections = max_connections
         self.max_held_bytes = max_held_bytes
         self.held_bytes = 0
@@ -496,10 +498,14 @@ class KeyValueFactory(Factory):
         host, port = getattr(addr, "host", "?"), getattr(addr, "port", "?")
         return KeyValueConnection(self, f"{host}:{port}")
 
+    def logPrefix(self) -> str:
+        """Twisted: say whose port it is that is opened."""
+        return "couchnode key-value"
+
     def admit(self, connection: KeyValueConnection) -> bool:
         """Count a new connection; false if there are too many."""
         if len(self.connections) >= self.max_connections:
-            self._log.warn("{peer}: refused: {limit} connections are open", peer=connection.session.peer,
+            self.log.warn("{peer}: refused: {limit} connections are open", peer=connection.session.peer,
                            limit=self.max_connections)  # fmt: skip
             return False
         self.connections.add(connection)

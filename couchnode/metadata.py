@@ -72,10 +72,14 @@ class DataDirectory:
         """Return the file of one bucket on one node.
 
         :param make: make the directory that it is in, if that does not exist.
+        :raises DataDirectoryError: it cannot be made.
         """
         path = self.path / name
         if make:
-            path.mkdir(mode=0o700, exist_ok=True)
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+            except OSError as fault:
+                raise DataDirectoryError(f"{path} cannot be made: {fault.strerror}") from fault
         return path / f"{bucket}.sqlite"
 
     def views_directory(self, name: str, bucket: str) -> Path:

@@ -22,6 +22,7 @@ from couchnode.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.httpedge import RestSite
 from couchnode.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
+from couchnode.sparselog import SparseLog
 from couchnode.streams import DocumentStream
 from couchnode.views.capi import ViewSite
 from couchnode.views.service import UpdateSettings, Views
@@ -49,7 +50,7 @@ class RestApi:
         self._cluster = node.cluster
         self._access = Access(node.cluster)
         self._streams: dict[DocumentStream, str | None] = {}
-        self._log = Logger()
+        self._log = SparseLog(Logger(namespace=__name__), node.cluster.clock.seconds)
         self._cluster.on_config_change.append(self._changed)
 
     def site(self) -> RestSite:
@@ -275,8 +276,13 @@ class RestApi:
             return self.refused(request, Failure(Refusal(405, b"Method Not Allowed", headers=(header,))))
         if status is not None:  # no route leads there
             return self.refused(request, Failure(not_found()))
-        self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
-        text = "the disk refused" if failure.check(DataDirectoryError) else "unexpected server error"
+        if failure.check(DataDirectoryError):
+            self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri,
+                            error=failure.value)  # fmt: skip
+            text = "the disk refused"
+        else:
+            self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+            text = "unexpected server error"
         return self.refused(request, Failure(Refusal.of_json(500, [f"Internal server error: {text}"])))
 
     # ---- inside ----------------------------------------------------------------------------------

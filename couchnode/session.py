@@ -14,6 +14,7 @@ from couchbase.protocol.constants import SUCCESS_STATUSES, Datatype, Feature, Op
 from couchbase.protocol.frames import Frame, encode_response
 from couchbase.protocol.sasl import ScramServer
 from couchnode.bucket import NodeBucket
+from couchnode.sparselog import SparseLog
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -100,13 +101,16 @@ _DISCONNECT_BEFORE_XERROR = frozenset(
 class Session:
     """One connection's state: features, user, bucket.
 
+    :param log: for what this client causes; all connections of a node share one.
+
     ``user`` is ``None`` until authenticated. ``closing`` is set when the connection is to end
     after the answers so far.
     """
 
-    def __init__(self, node: NodeView, peer: str = "") -> None:
+    def __init__(self, node: NodeView, peer: str = "", log: SparseLog | None = None) -> None:
         self.node = node
         self.peer = peer
+        self.log = log if log is not None else SparseLog(_log, node.cluster.clock.seconds)
         self.agent = ""
         self.user: str | None = None
         self.scram: ScramServer | None = None
@@ -230,7 +234,7 @@ class Session:
         value, datatype = b"", 0
         if context and status not in SUCCESS_STATUSES:
             reference = str(uuid4())
-            _log.debug(
+            self.log.debug(
                 "{peer}: opcode {opcode:#x} refused with {status:#x}: {context} ({reference})",
                 peer=self.peer,
                 opcode=frame.opcode,

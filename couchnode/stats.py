@@ -58,6 +58,7 @@ def _default(bucket: NodeBucket) -> Stats:
         "ep_total_persisted": counters["written"],
         "ep_flusher_batches": counters["batches"],
         "ep_item_commit_failed": counters["write_failures"],
+        "ep_data_write_failed": counters["write_failures"],
         "ep_write_error": bucket.write_error or "",
         "ep_db_file_size": bucket.disk_bytes,
     }

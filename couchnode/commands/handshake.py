@@ -8,7 +8,6 @@ from functools import lru_cache
 from struct import Struct
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 
 from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, SaslMalformed, ScramServer, parse_plain
@@ -17,7 +16,6 @@ from couchnode.errormap import ERROR_MAP_VERSION, error_map
 from couchnode.item import Refused
 from couchnode.session import to_json
 
-_log = Logger()
 _U16 = Struct(">H")
 _VERSION = Struct(">qq")
 _ID_EXTRAS = Struct(">QI")
@@ -143,7 +141,8 @@ def _plain(call: Call, payload: bytes) -> Deferred[bytes]:
 
 
 def _denied(call: Call, user: str) -> Refused:
-    _log.info("{peer}: authentication failed for {user!r}", peer=call.session.peer, user=user[:128])
+    session = call.session
+    session.log.info("{peer}: authentication failed for {user!r}", peer=session.peer, user=user[:128])
     return Refused(Status.AUTH_ERROR, "wrong user name or password")
 
 

@@ -13,7 +13,6 @@ from struct import Struct
 from typing import NamedTuple, Union
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import (
@@ -34,7 +33,6 @@ from couchnode.vbucket import VBucket
 Answer = Union[bytes, "Deferred[bytes]", None]
 """An encoded response, one to come, or none at all."""
 
-_log = Logger()
 _U16 = Struct(">H")
 _DEFAULT_COLLECTION = 0
 _MAX_LEB128_BYTES = 5
@@ -211,7 +209,7 @@ def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseE
         return session.refusal(frame, error.status, error.context, manifest)
     if isinstance(error, NotMyVBucket):
         return session.not_my_vbucket(frame)
-    _log.failure("opcode {opcode:#x} failed", Failure(error), opcode=frame.opcode)
+    session.log.failure("opcode {opcode:#x} failed", Failure(error), opcode=frame.opcode)
     return session.refusal(frame, Status.EINTERNAL, "an error inside the node; its log has more")
 
 

@@ -25,6 +25,7 @@ from couchnode.cluster import Cluster
 from couchnode.config import encode
 from couchnode.members import Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
+from couchnode.sparselog import SparseLog
 from couchnode.views.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.views.parameters import ParameterError
 from couchnode.views.service import QueryRefused, Views
@@ -74,7 +75,7 @@ class _ViewInterface:
         self._cluster: Cluster = node.cluster
         self._views = views
         self._access = Access(node.cluster)
-        self._log = Logger()
+        self._log = SparseLog(Logger(namespace=__name__), node.cluster.clock.seconds)
 
     def render(self, request: Request, match: re.Match[bytes]) -> Any:
         # That the path is UTF-8 was checked at the gate.
@@ -210,9 +211,11 @@ class _ViewInterface:
             return refusal
         if isinstance(fault, WorkerError):
             return _error(500, "error", str(fault))
+        if isinstance(fault, DataDirectoryError):
+            self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri, error=fault)
+            return _error(500, "internal", "the disk refused")
         self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
-        text = "the disk refused" if isinstance(fault, DataDirectoryError) else "unexpected server error"
-        return _error(500, "internal", text)
+        return _error(500, "internal", "unexpected server error")
 
 
 @implementer(IPushProducer)

@@ -1,0 +1,71 @@
+"""Log lines that clients cause: as many as help, however many there are to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+LINES = 10
+"""Lines of one kind in one interval."""
+
+INTERVAL_SECONDS = 60.0
+
+
+class SparseLog:
+    """Writes the first ten lines of each kind in a minute; with the next one after that it says how many are
+    left out.
+
+    A kind is a format, so there are as many as there are places that write here.
+
+    :param seconds: the time.
+    """
+
+    def __init__(self, log: Logger, seconds: Callable[[], float]) -> None:
+        self._log = log
+        self._seconds = seconds
+        # Format -> [when its interval began, lines in it, those that were left out].
+        self._kinds: dict[str, list[float]] = {}
+
+    def admits(self, kind: str) -> bool:
+        """Count one line of that kind, and tell whether it is to be written."""
+        now = self._seconds()
+        known = self._kinds.get(kind)
+        if known is None or now - known[0] >= INTERVAL_SECONDS:
+            if known is not None and known[2]:
+                self._log.info("{count} lines left out, like: {kind}", count=int(known[2]), kind=kind)
+            self._kinds[kind] = [now, 1, 0]
+            return True
+        if known[1] < LINES:
+            known[1] += 1
+            return True
+        known[2] += 1
+        return False
+
+    def emit(self, level: Any, text: str, **values: Any) -> None:
+        """Write a line of the kind ``text``, a format, if there is room for it."""
+        if self.admits(text):
+            self._log.emit(level, text, **values)
+
+    def debug(self, text: str, **values: Any) -> None:
+        """Write a line at this level."""
+        self.emit(LogLevel.debug, text, **values)
+
+    def info(self, text: str, **values: Any) -> None:
+        """Write a line at this level."""
+        self.emit(LogLevel.info, text, **values)
+
+    def warn(self, text: str, **values: Any) -> None:
+        """Write a line at this level."""
+        self.emit(LogLevel.warn, text, **values)
+
+    def error(self, text: str, **values: Any) -> None:
+        """Write a line at this level."""
+        self.emit(LogLevel.error, text, **values)
+
+    def failure(self, text: str, failure: Failure, **values: Any) -> None:
+        """Write a line and a traceback."""
+        if self.admits(text):
+            self._log.failure(text, failure, **values)

@@ -1,0 +1,177 @@
+"""What a node writes to its log: few lines at its start, few for what clients do wrong, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase.protocol.constants import Opcode, Status
+from couchnode import metadata
+from couchnode.metadata import DataDirectory, DataDirectoryError
+from couchnode.sparselog import INTERVAL_SECONDS, LINES, SparseLog
+from tests.couchnode.test_closed import KEY, VBUCKET, NodeCase
+from tests.couchnode.test_rest import ADMIN, head
+
+Steps = Generator[Deferred[Any], Any, Any]
+
+
+class SparseLogTests(SynchronousTestCase):
+    """The count of lines."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.events: list[Any] = []
+        self.log = SparseLog(Logger(observer=self.events.append), self.clock.seconds)
+
+    def lines(self) -> list[str]:
+        """Return what was written since the last call."""
+        lines = [formatEvent(event) for event in self.events]
+        self.events.clear()
+        return lines
+
+    def test_ten_of_a_kind_in_a_minute(self) -> None:
+        """The first ten are written; the first one of the next minute is preceded by how many were not."""
+        for number in range(1000):
+            self.log.info("refused {number}", number=number)
+        self.assertEqual(self.lines(), [f"refused {number}" for number in range(LINES)])
+        self.clock.advance(INTERVAL_SECONDS - 1)
+        self.log.info("refused {number}", number=1000)
+        self.assertEqual(self.lines(), [])
+        self.clock.advance(1)
+        self.log.info("refused {number}", number=1001)
+        self.assertEqual(
+            self.lines(), [f"{1001 - LINES} lines left out, like: refused {{number}}", "refused 1001"]
+        )
+        self.clock.advance(INTERVAL_SECONDS)
+        self.log.info("refused {number}", number=1002)
+        self.assertEqual(self.lines(), ["refused 1002"])
+
+    def test_kinds_do_not_share(self) -> None:
+        """One kind that comes often leaves room for others, at every level."""
+        for _ in range(100):
+            self.log.debug("often")
+        self.lines()
+        for name in ("debug", "info", "warn", "error"):
+            getattr(self.log, name)(name)
+        self.log.failure("failure", Failure(ValueError()))
+        levels = [LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical]
+        self.assertEqual([event["log_level"] for event in self.events], levels)
+
+
+class NodeLogTests(NodeCase):
+    """A node's lines."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events: list[Any] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def lines(self) -> list[str]:
+        """Return what couchnode wrote since the last call."""
+        lines = [
+            formatEvent(event) for event in self.events if event["log_namespace"].startswith("couchnode")
+        ]
+        failures = [event for event in self.events if event.get("log_failure")]
+        self.assertEqual(failures, [])
+        self.events.clear()
+        return lines
+
+    @inlineCallbacks
+    def test_a_start(self) -> Steps:
+        """A node that has its buckets says in one line where it is; ports have a name that tells whose."""
+        folder = Path(self.mktemp())
+        node = yield self.start(folder, buckets=[("default", "pw")])
+        yield node.stop()
+        opened = [formatEvent(event) for event in self.events if " starting on " in formatEvent(event)]
+        self.assertEqual(
+            sorted(line.split(" starting")[0] for line in opened), ["couchnode REST", "couchnode key-value"]
+        )
+        self.lines()
+        yield self.start(folder, buckets=[("default", "pw")])
+        (line,) = [line for line in self.lines() if "no views" not in line]
+        self.assertIn("ready: key-value on couchbase://127.0.0.1:", line)
+
+    @inlineCallbacks
+    def test_refusals_do_not_flood(self) -> Steps:
+        """However many commands, logins, frames and paths are refused, each kind has ten lines at most."""
+        node = yield self.start()
+        client = yield self.client(node, *ADMIN)
+        yield client.ask(Opcode.SELECT_BUCKET, key=b"default")
+        self.lines()
+        for _ in range(300):
+            client.send(Opcode.SET, key=KEY, value=b"v", extras=b"odd", vbucket=VBUCKET)
+        for _ in range(300):
+            answer = yield client.next_answer()
+            self.assertEqual(answer.specific, Status.EINVAL)
+        self.assertEqual(len(self.lines()), LINES)
+        for _ in range(2 * LINES):
+            stranger = yield self.client(node, "ghost", "pw")
+            stranger.transport.write(b"no frame at all, but longer than a header")
+            yield stranger.lost
+        lines = self.lines()
+        self.assertEqual(sum("authentication failed" in line for line in lines), LINES)
+        self.assertEqual(sum("closing" in line for line in lines), LINES)
+        for path in ("/%ff", "/pools/%fe", "/%ff/_design/x", "/nothing"):
+            yield self.ask(node, path, auth=ADMIN)
+        yield self.ask(node, "", raw=head("GET", "/pools", ADMIN).replace(b"localhost", b"\xff"))
+        self.assertEqual(self.lines(), [])
+
+    @inlineCallbacks
+    def test_a_full_disk_is_told(self) -> Steps:
+        """While nothing can be written the node says why, with the file, and no more once it can."""
+        node = yield self.start(Path(self.mktemp()), buckets=[("default", None)])
+        self.assertIsNone(node.persistence_problem)
+        part = node.cluster.nodes[0].buckets["default"]
+        store: Any = part._store
+        yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=10").fetchall())
+        self.lines()
+        vbucket = part.vbuckets[VBUCKET]
+        item = vbucket.store(0, KEY, bytes(100_000))
+        while node.persistence_problem is None:
+            yield deferLater(reactor, 0.005)
+        problem = node.persistence_problem
+        self.assertIn("bucket default cannot be written to disk: ", problem)
+        self.assertIn("node0/default.sqlite: database or disk is full", problem)
+        self.assertEqual(sum("cannot write" in line for line in self.lines()), 1)
+        yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=100000").fetchall())
+        yield part.wait_persisted(vbucket, item.seqno)
+        self.assertIsNone(node.persistence_problem)
+
+    @inlineCallbacks
+    def test_a_start_on_a_full_disk(self) -> Steps:
+        """It fails with one line that names the file and the reason, and works once there is room."""
+        folder = Path(self.mktemp()).absolute()
+        node = yield self.start(folder)
+        yield node.stop()
+        real = os.open
+
+        def full(path: Any, flags: int, *rest: Any) -> int:
+            if str(path).endswith(".new"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(path, flags, *rest)
+
+        with mock.patch.object(metadata.os, "open", full):
+            fault = yield self.assertFailure(self.start(folder), DataDirectoryError)
+        self.assertEqual(str(fault), f"{folder / 'cluster.json'} cannot be written: No space left on device")
+        self.lines()
+        yield self.start(folder)
+
+    def test_the_lock_needs_no_room(self) -> None:
+        """The process id in the lock is for people; where there is no room for it, the lock holds."""
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with mock.patch.object(metadata.os, "write", side_effect=full):
+            directory = DataDirectory(self.mktemp())
+        self.assertRaises(DataDirectoryError, DataDirectory, directory.path)
+        directory.close()
