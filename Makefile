@@ -69,7 +69,9 @@ run: $(INSTALLED)
 	@echo "  curl -i -X PUT -H 'Content-Type: application/json' -d '{\"greeting\": \"hello\"}' http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo "  curl -i http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo
-	@exec $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS)
+	@# Ctrl-C is how it ends, so a death by SIGINT is no failure that make should report.
+	@trap : INT; $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS); \
+		status=$$?; test $$status -eq 130 || exit $$status
 
 test: $(INSTALLED) interop judges
 	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
+from gateway.version import VERSION
 
 __all__ = ["CheckReady", "Health"]
 
@@ -29,8 +30,8 @@ class Health:
 
     @endpoint("health", "GET", "/health")
     def health(self, request: Request) -> Response:
-        """The process answers: 200, always."""
-        return json_response({"status": "ok"}, headers=_NO_STORE)
+        """The process answers: 200, always, with the version."""
+        return json_response({"status": "ok", "version": VERSION}, headers=_NO_STORE)
 
     @endpoint("ready", "GET", "/ready")
     def ready(self, request: Request) -> Deferred[Response]:

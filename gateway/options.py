@@ -6,25 +6,21 @@ One table holds them all; docs/configuration.md lists the same, and a test compa
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from couchbase.exceptions import InvalidError
-from couchbase.protocol.connstr import parse_connection_string
+from gateway import optionvalues as take
 from gateway.credentials import has_controls
-from gateway.doors import origin_of
-from gateway.endpoints import is_local, place_of
+from gateway.endpoints import is_local
 from gateway.limits import Limits
-from gateway.logs import LogFile, LogObserver, check_folder, observer_for
-from gateway.trusted import check_proxy
+from gateway.logs import LogFile, LogObserver, observer_for
+from gateway.version import VERSION
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,136 +30,12 @@ else:
 __all__ = ["ENVIRONMENT_PREFIX", "SETTINGS", "Options", "Settings", "resolve"]
 
 ENVIRONMENT_PREFIX = "COUCHGATEWAY_"
-DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-
-
-class Wrong(ValueError):
-    """A value that an option does not take; the message tells what it takes."""
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise Wrong("expected some text")
-    return value
-
-
-def _user(value: str) -> str:
-    if not value or has_controls(value):
-        raise Wrong(f"{value!r} is not a user name: text without control characters")
-    return value
-
-
-def _size(value: str) -> int:
-    match = re.fullmatch(r"(\d{1,15})([KMG]?)(?:iB|B)?", value)
-    if match is None or not int(match[1]):
-        raise Wrong(f"{value!r} is not a size such as 20M, 512K or 1048576")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _count(value: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", value) or not int(value):
-        raise Wrong(f"{value!r} is not a whole number above 0")
-    return int(value)
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
-            raise Wrong(f"{value!r} is not a whole number from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _seconds(value: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value) or not float(value):
-        raise Wrong(f"{value!r} is not a number of seconds above 0")
-    return float(value)
-
-
-def _seconds_or_none(value: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value):
-        raise Wrong(f"{value!r} is not a number of seconds, 0 or more")
-    return float(value)
-
-
-def _auth(value: str) -> str:
-    if value not in ("passthrough", "none"):
-        raise Wrong(f"{value!r} is neither passthrough nor none")
-    return value
-
-
-def _cluster(value: str) -> str:
-    if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
-        raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
-    try:
-        parse_connection_string(value)
-    except InvalidError as error:
-        raise Wrong(str(error.message)) from None
-    return value
-
-
-def _host(value: str) -> str:
-    if value != "*" and not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", value):
-        raise Wrong(f"{value!r} is not a host name such as gateway.example (without scheme and port), or *")
-    return value
-
-
-def _cors_origin(value: str) -> str:
-    if value not in ("*", "none") and origin_of(value) is None:
-        raise Wrong(
-            f"{value!r} is not an origin such as https://app.example or http://localhost:3000, * or none"
-        )
-    return value
-
-
-def _bucket(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.%-]{1,100}", value):
-        raise Wrong(f"{value!r} is not a bucket name: letters, digits, and _ . % -")
-    return value
-
-
-def _endpoint(value: str) -> str:
-    from twisted.internet import reactor
-
-    try:
-        serverFromString(reactor, value)
-    except Exception as error:  # noqa: BLE001  # endpoint parsers raise what they like
-        raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
-    port = place_of(value).port
-    if port is not None and not 0 <= port <= 65535:
-        raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")
-    return value
-
-
-def _log_file(value: str) -> str:
-    try:
-        return check_folder(value)
-    except ValueError:
-        raise Wrong(f"{value!r} is no file in a folder that is there") from None
-
-
-def _proxy(value: str) -> str:
-    try:
-        return check_proxy(value)
-    except ValueError:
-        raise Wrong(
-            f"{value!r} is neither an address, nor a network such as 10.0.0.0/8, nor the word unix"
-        ) from None
-
-
-def _existing_file(value: str) -> str:
-    if not Path(value).is_file():
-        raise Wrong(f"there is no file {value!r}")
-    # It is read again on SIGHUP, and twistd may have changed the directory by then.
-    return str(Path(value).absolute())
 
 
 def _shown_size(size: int) -> str:
     """Return a size as an option takes it."""
-    unit = next(unit for unit in "GMK" if unit == "K" or size % _UNITS[unit] == 0)
-    return f"{size // _UNITS[unit]}{unit}" if size % _UNITS[unit] == 0 else str(size)
+    unit = next(unit for unit in "GMK" if unit == "K" or size % take.UNITS[unit] == 0)
+    return f"{size // take.UNITS[unit]}{unit}" if size % take.UNITS[unit] == 0 else str(size)
 
 
 class Setting(NamedTuple):
@@ -197,96 +69,146 @@ class Setting(NamedTuple):
         return f"{self.text} [default: {shown}]"
 
 
-_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": _count, "float": _seconds}
+_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": take.count, "float": take.seconds}
 _SIZES = frozenset({"max_body", "max_headers", "max_buffered", "max_line", "batch_bytes"})
 
 _LIMIT_TEXTS = {
     "max_body": "Largest request body outside a batch.",
     "max_headers": "Largest request line and headers together.",
-    "max_buffered": "Held of requests at once, of all clients.",
+    "max_buffered": "Memory for request bodies of all clients together.",
     "max_clients": "Client connections at once.",
-    "max_connections": "Connections to the cluster at once, one a (bucket, user).",
-    "max_line": "Largest operation of a batch.",
-    "batch_operations": "Operations of one batch under way.",
-    "batch_bytes": "Operations and answers of one batch held at once.",
-    "header_seconds": "Time for the headers of a request.",
+    "max_connections": "Connections to the cluster at once, one per (bucket, user).",
+    "max_line": "Largest operation of a batch, in bytes.",
+    "batch_operations": "Operations of one batch that may run at once.",
+    "batch_bytes": "Memory for operations and answers of one batch.",
+    "header_seconds": "Time for the headers of a request to arrive, in seconds.",
     "body_seconds": "Time for its body, and 1 s more for each 64 KiB read; for a batch, between two parts.",
-    "idle_seconds": "After which an idle client connection is closed.",
-    "stall_seconds": "For which a client may leave its answer unread.",
-    "grace_seconds": "For requests under way to finish at the end.",
-    "drain_seconds": "For connections of a worker that was replaced.",
+    "idle_seconds": "How long a client connection may be idle before it is closed, in seconds.",
+    "stall_seconds": "How long a client may leave its answer unread, in seconds.",
+    "grace_seconds": "How long running requests may take at shutdown, in seconds.",
+    "drain_seconds": "How long a replaced worker may finish its connections, in seconds.",
 }
 
 SETTINGS = [
-    Setting("config", _existing_file, None, "TOML file with any of these settings."),
-    Setting("listen", _endpoint, [DEFAULT_LISTEN], "Twisted endpoint to listen on.", repeatable=True),
-    Setting("cluster", _cluster, None, "Connection string; without it an embedded node is started."),
-    Setting("user", _user, None, "Service account; the embedded node's administrator."),
-    Setting("password-file", _existing_file, None, "File whose first line is the user's password."),
+    Setting("config", take.existing_file, None, "TOML file with any of these settings."),
     Setting(
-        "auth", _auth, None, "passthrough: callers' credentials go to the cluster; none: anyone may call."
+        "listen",
+        take.endpoint,
+        [take.DEFAULT_LISTEN],
+        "Twisted endpoint to listen on.",
+        repeatable=True,
+    ),
+    Setting(
+        "cluster",
+        take.cluster,
+        None,
+        "Connection string of a cluster; without it an embedded node is started.",
+    ),
+    Setting(
+        "user",
+        take.user,
+        None,
+        "User name of the service account; with the embedded node, its administrator.",
+    ),
+    Setting("password-file", take.existing_file, None, "File whose first line is the user's password."),
+    Setting(
+        "auth",
+        take.auth,
+        None,
+        "passthrough: callers' credentials go to the cluster; none: anyone may call (default: none with the "
+        "embedded node on loopback, else passthrough).",
     ),
     Setting(
         "allow-host",
-        _host,
+        take.host,
         [],
         "Host name that browsers may use with --auth none, beside localhost and IP addresses; * is any.",
         repeatable=True,
     ),
     Setting(
         "cors-origin",
-        _cors_origin,
+        take.cors_origin,
         [],
         "Origin whose pages may use the gateway, such as https://app.example; * is any, none is no other.",
         repeatable=True,
     ),
-    Setting("bucket", _bucket, "default", "Created on the embedded node; asked for by /ready."),
+    Setting(
+        "bucket",
+        take.bucket,
+        "default",
+        "Bucket that the embedded node creates, and that /ready probes with a service account.",
+    ),
     Setting(
         "bucket-password-file",
-        _existing_file,
+        take.existing_file,
         None,
         "File whose first line is the password of the embedded node's bucket (default: a random one).",
     ),
-    Setting("data", _text, None, "Folder of the embedded node's data."),
+    Setting(
+        "data",
+        take.text,
+        None,
+        "Folder of the embedded node's data (default: couchgateway in the user's data folder).",
+    ),
     Setting("ephemeral", None, False, "Keep the embedded node's data in memory only."),
-    Setting("nodes", _number(1, 16), None, "Nodes of the embedded cluster; as many as its data has, or 1."),
-    Setting("replicas", _number(0, 3), 0, "Replicas of the embedded node's bucket."),
-    Setting("node-rest-port", _number(0, 65535), 0, "REST port of the (first) embedded node; 0: any."),
-    Setting("node-kv-port", _number(0, 65535), 0, "Key-value port of the (first) embedded node; 0: any."),
-    Setting("sample", _existing_file, None, "Documents to load into the embedded node's bucket."),
-    Setting("workers", _number(1, 64), None, "Worker processes; without it all is done in one process."),
+    Setting(
+        "nodes",
+        take.number(1, 16),
+        None,
+        "Nodes of the embedded cluster (default: as many as its data has, or 1).",
+    ),
+    Setting("replicas", take.number(0, 3), 0, "Replicas of the embedded node's bucket."),
+    Setting("node-rest-port", take.number(0, 65535), 0, "REST port of the (first) embedded node; 0: any."),
+    Setting(
+        "node-kv-port",
+        take.number(0, 65535),
+        0,
+        "Key-value port of the (first) embedded node; 0: any.",
+    ),
+    Setting("sample", take.existing_file, None, "Documents to load into the embedded node's bucket."),
+    Setting("workers", take.number(1, 64), None, "Worker processes (default: one process does all)."),
     Setting("insecure", None, False, "Allow --auth none on addresses other than loopback."),
-    Setting("timeout", _seconds, 2.5, "Time for one operation at the cluster, in seconds."),
-    Setting("views-timeout", _seconds, 75.0, "For which a view may send nothing, in seconds."),
-    Setting("verify-seconds", _seconds, 300.0, "After which a caller's password is checked again."),
+    Setting("timeout", take.seconds, 2.5, "Time for one operation at the cluster, in seconds."),
+    Setting(
+        "views-timeout",
+        take.seconds,
+        75.0,
+        "How long a view may send nothing before it is given up, in seconds.",
+    ),
+    Setting(
+        "verify-seconds",
+        take.seconds,
+        300.0,
+        "How often a caller's password is checked again, in seconds.",
+    ),
     Setting(
         "quoted-etags", None, False, "Send ETag in quotes (RFC 9110), for caches and compressing proxies."
     ),
     Setting(
         "shutdown-delay",
-        _seconds_or_none,
+        take.seconds_or_none,
         0.0,
         "At the end, requests are served for so long while /ready is 503, in seconds.",
     ),
     Setting(
         "log-file",
-        _log_file,
+        take.log_file,
         None,
         "File to add the log to; it is opened again if it is moved, and on SIGUSR1.",
     ),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting(
         "trusted-proxies",
-        _proxy,
+        take.proxy,
         [],
         "Address or network of proxies that tell the client's address; unix: those at Unix sockets.",
         repeatable=True,
     ),
-    Setting("without-plugin", _text, [], "Leave a plugin out.", repeatable=True),
+    Setting("without-plugin", take.text, [], "Name of a plugin to leave out.", repeatable=True),
     *(
         Setting(
             limit.name.replace("_", "-"),
-            _size if limit.name in _SIZES else _LIMIT_PARSERS[str(limit.type)],
+            take.size if limit.name in _SIZES else _LIMIT_PARSERS[str(limit.type)],
             limit.default,
             _LIMIT_TEXTS[limit.name],
         )
@@ -314,6 +236,16 @@ class Options(UsageOptions):
         self.log_file: LogFile | None = None
         self.log_observer: LogObserver | None = None
         """What shall write the log; ``None`` leaves it to twistd."""
+
+    def opt_version(self) -> None:
+        """Print the version of couchgateway and exit."""
+        print(f"couchgateway {VERSION}")
+        sys.exit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """Refuse words that are no options."""
+        if words:
+            raise UsageError(f"{words[0]!r}: couchgateway takes options only, each of which begins with --")
 
     def postOptions(self) -> None:
         """Check everything, so that a mistake is told before anything starts."""
@@ -436,7 +368,7 @@ def _parsed(setting: Setting, label: str, value: Any) -> tuple[str, Any]:
         if setting.repeatable:
             return label, [setting.parse(one) for one in value]
         return label, setting.parse(value)
-    except Wrong as wrong:
+    except take.Wrong as wrong:
         raise UsageError(f"{label}: {wrong}") from None
 
 
@@ -445,7 +377,7 @@ def _switch(value: Any) -> bool:
         return True
     if value in (False, 0, "0", "false", "no", "off", ""):
         return False
-    raise Wrong(f"{value!r} is neither true nor false")
+    raise take.Wrong(f"{value!r} is neither true nor false")
 
 
 def _from_command_line(given: Mapping[str, Any]) -> _Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.endpoints import is_local, place_of
 from gateway.options import SETTINGS, Options, Settings, resolve
+from gateway.version import VERSION
 
 PARTS = ["0", "8080", "port=1", "backlog=2", "127.0.0.1", "0.0.0.0", "\\:\\:1"]
 PARTS += [
@@ -208,3 +210,36 @@ class ResolveTests(SynchronousTestCase):
                 "bucket_password_file",
             )
             self.assertTrue(known and setting.text.endswith("."), setting.name)
+
+
+class CommandTests(SynchronousTestCase):
+    """What the command line says of itself."""
+
+    def test_version(self) -> None:
+        """The gateway's own, as the package has it."""
+        printed: list[str] = []
+        self.patch(builtins, "print", printed.append)
+        with self.assertRaises(SystemExit) as caught:
+            Options().parseOptions(["--version"])
+        self.assertEqual((printed, caught.exception.code), ([f"couchgateway {VERSION}"], 0))
+
+    def test_help(self) -> None:
+        """Each option with its default, if it has one."""
+        text = " ".join(Options().getUsage(width=200).split())
+        for words in (
+            "[default: tcp:8080:interface=127.0.0.1] May be repeated.",
+            "[default: 256M]",
+            "[default: 16K]",
+            "[default: 2.5]",
+            "Print the version of couchgateway and exit.",
+        ):
+            self.assertIn(words, text)
+        for setting in SETTINGS:
+            self.assertIn(f"--{setting.name}", text)
+            if setting.default not in (None, [], False):
+                self.assertIn("efault", setting.help, setting.name)
+
+    def test_stray_word(self) -> None:
+        """It is named."""
+        error = self.assertRaises(UsageError, Options().parseOptions, ["stray"])
+        self.assertIn("'stray'", str(error))

@@ -1,0 +1,181 @@
+"""What options take: each function reads a value as it was given, and says what it takes if that is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.endpoints import serverFromString
+
+from couchbase.exceptions import InvalidError
+from couchbase.protocol.connstr import parse_connection_string
+from gateway.credentials import has_controls
+from gateway.doors import origin_of
+from gateway.endpoints import place_of
+from gateway.logs import check_folder
+from gateway.trusted import check_proxy
+
+__all__ = [
+    "DEFAULT_LISTEN",
+    "UNITS",
+    "Wrong",
+    "auth",
+    "bucket",
+    "cluster",
+    "cors_origin",
+    "count",
+    "endpoint",
+    "existing_file",
+    "host",
+    "log_file",
+    "number",
+    "proxy",
+    "seconds",
+    "seconds_or_none",
+    "size",
+    "text",
+    "user",
+]
+
+DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class Wrong(ValueError):
+    """A value that an option does not take; the message tells what it takes."""
+
+
+def text(value: str) -> str:
+    """Take any text that is not empty."""
+    if not value:
+        raise Wrong("expected some text")
+    return value
+
+
+def user(value: str) -> str:
+    """Take a user name."""
+    if not value or has_controls(value):
+        raise Wrong(f"{value!r} is not a user name: text without control characters")
+    return value
+
+
+def size(value: str) -> int:
+    """Take a size: bytes, or with K, M or G (1024 each) behind."""
+    match = re.fullmatch(r"(\d{1,15})([KMG]?)(?:iB|B)?", value)
+    if match is None or not int(match[1]):
+        raise Wrong(f"{value!r} is not a size such as 20M, 512K or 1048576")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def count(value: str) -> int:
+    """Take a whole number above 0."""
+    if not re.fullmatch(r"\d{1,9}", value) or not int(value):
+        raise Wrong(f"{value!r} is not a whole number above 0")
+    return int(value)
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Return what takes a whole number from ``low`` to ``high``."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
+            raise Wrong(f"{value!r} is not a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def seconds(value: str) -> float:
+    """Take a number of seconds above 0."""
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value) or not float(value):
+        raise Wrong(f"{value!r} is not a number of seconds above 0")
+    return float(value)
+
+
+def seconds_or_none(value: str) -> float:
+    """Take a number of seconds, or 0."""
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        raise Wrong(f"{value!r} is not a number of seconds, 0 or more")
+    return float(value)
+
+
+def auth(value: str) -> str:
+    """Take a kind of authentication."""
+    if value not in ("passthrough", "none"):
+        raise Wrong(f"{value!r} is neither passthrough nor none")
+    return value
+
+
+def cluster(value: str) -> str:
+    """Take a connection string."""
+    if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
+        raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
+    try:
+        parse_connection_string(value)
+    except InvalidError as error:
+        raise Wrong(str(error.message)) from None
+    return value
+
+
+def host(value: str) -> str:
+    """Take a host name, or ``*``."""
+    if value != "*" and not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", value):
+        raise Wrong(f"{value!r} is not a host name such as gateway.example (without scheme and port), or *")
+    return value
+
+
+def cors_origin(value: str) -> str:
+    """Take an origin, ``*`` or ``none``."""
+    if value not in ("*", "none") and origin_of(value) is None:
+        raise Wrong(
+            f"{value!r} is not an origin such as https://app.example or http://localhost:3000, * or none"
+        )
+    return value
+
+
+def bucket(value: str) -> str:
+    """Take a bucket's name."""
+    if not re.fullmatch(r"[A-Za-z0-9_.%-]{1,100}", value):
+        raise Wrong(f"{value!r} is not a bucket name: letters, digits, and _ . % -")
+    return value
+
+
+def endpoint(value: str) -> str:
+    """Take an endpoint string of Twisted's."""
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, value)
+    except Exception as error:  # noqa: BLE001  # endpoint parsers raise what they like
+        raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
+    port = place_of(value).port
+    if port is not None and not 0 <= port <= 65535:
+        raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")
+    return value
+
+
+def log_file(value: str) -> str:
+    """Take the path of a log file, whose folder must be there."""
+    try:
+        return check_folder(value)
+    except ValueError:
+        raise Wrong(f"{value!r} is no file in a folder that is there") from None
+
+
+def proxy(value: str) -> str:
+    """Take the address or network of a proxy, or ``unix``."""
+    try:
+        return check_proxy(value)
+    except ValueError:
+        raise Wrong(
+            f"{value!r} is neither an address, nor a network such as 10.0.0.0/8, nor the word unix"
+        ) from None
+
+
+def existing_file(value: str) -> str:
+    """Take the path of a file that is there; made absolute."""
+    if not Path(value).is_file():
+        raise Wrong(f"there is no file {value!r}")
+    # It is read again on SIGHUP, and twistd may have changed the directory by then.
+    return str(Path(value).absolute())
