@@ -382,6 +382,7 @@ class Batch:
             self._long.discard(rendering)
             if self._cancelled:
                 return
+            assert failure.value is not None
             self.log_bug(failure)
             fault = describe(failure.value, kind.name)
             slot.answer = failure_line(slot.index, key_json, fault)

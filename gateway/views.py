@@ -163,6 +163,11 @@ class ViewAnswer:
         if self._is_over:
             return
         view = self._view
+        if self._begun is not None:
+            # The head first: the tail tells only what that has not told.
+            self._put(b"")
+            if self._is_over:
+                return
         tail = self._form.tail(view.meta, errors, None if is_cut else view.rows_returned)
         self._is_cut = is_cut
         self._put(tail)

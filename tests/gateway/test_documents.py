@@ -534,6 +534,38 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(self.post("/touch", X_CB_TTL="30")[1], [("touch", (b"k",), {"ttl": 30})])
         self.assertIn("send one", self.post("/touch", b'{"expiry":"1s"}', X_CB_TTL="30")[0].json()["message"])
 
+    def test_null_counts_as_missing(self) -> None:
+        """As in the Data API: the default time of a lock, no content of a touch."""
+        site = Site(dict(ANSWERS))
+        self.assertEqual(site.request("POST", SHORT + "/lock", b'{"lockTime":null}').status, 200)
+        self.assertEqual(site.calls[0][2]["ttl"], 15)
+        site = Site(dict(ANSWERS))
+        touched = site.request("POST", SHORT + "/touch", b'{"expiry":"60s","returnContent":null}')
+        self.assertEqual(touched.status, 204, touched.body)
+        site = Site(dict(ANSWERS))
+        endured = site.request("POST", SHORT + "/endure", b'{"persistTo":null,"timeout":null}')
+        self.assertEqual(endured.status, 204, endured.body)
+        refused = Site(dict(ANSWERS)).request("POST", SHORT + "/touch", b'{"expiry":null}')
+        self.assertEqual(refused.status, 400)
+
+    def test_one_rule_for_bodies(self) -> None:
+        """Any content type, a byte order mark; no member twice, and none in another charset."""
+        for path, body in (("/lock", b"{}"), ("/touch", b'{"expiry":"60s"}'), ("/endure", b"{}")):
+            for declared in (
+                "text/plain",
+                "application/x-www-form-urlencoded",
+                "application/json; charset=UTF-8",
+            ):
+                headers = {"Content-Type": declared}
+                reply = Site(dict(ANSWERS)).request("POST", SHORT + path, b"\xef\xbb\xbf" + body, headers)
+                self.assertIn(reply.status, (200, 204), reply.body)
+            reply = Site(dict(ANSWERS)).request("POST", SHORT + path, b'{"x":1,"x":2}')
+            self.assertIn("twice", reply.json()["message"])
+            reply = Site(dict(ANSWERS)).request(
+                "POST", SHORT + path, body, {"Content-Type": "a/b; charset=utf-16"}
+            )
+            self.assertIn("charset", reply.json()["message"])
+
     def test_bad_touch(self) -> None:
         """Each member is named."""
         for body, words in (

@@ -71,6 +71,22 @@ class DesignTests(SynchronousTestCase):
             fault = self.assertRaises(DesignError, read_design, "x", json.dumps(document).encode(), None)
             self.assertEqual((fault.error, fault.reason), ("invalid_design_document", reason))
 
+    def test_a_name_given_twice(self) -> None:
+        """A view given twice, or any other member, at any level, is a bad request that names it."""
+        for text, name in (
+            (b'{"views":{"v":{"map":"x => 1"},"v":{"map":"x => 2"}}}', "'v'"),
+            (b'{"views":{},"views":{}}', "'views'"),
+            (b'{"views":{"v":{"map":"x => 1","map":"x => 2"}}}', "'map'"),
+            (b'{"views":{},"options":{"a":[{"b":1,"\\u0062":2}]}}', "'b'"),
+        ):
+            fault = self.assertRaises(DesignError, read_design, "x", text, None)
+            self.assertEqual(fault.error, "bad_request")
+            self.assertIn(f"{name} is given twice", fault.reason)
+
+    def test_byte_order_mark(self) -> None:
+        """It is ignored, and not kept."""
+        self.assertEqual(read_design("x", b'\xef\xbb\xbf{"views":{}}', None).text, b'{"views":{}}')
+
     def test_no_document(self) -> None:
         """What is no JSON object, or too much of one, is a bad request."""
         for text in (b"", b"{", b"[]", b"\xff", b"[" * 100_000, b" " * (2**20 + 1) + b"{}"):
