@@ -245,8 +245,11 @@ class Worker:
 
         path = await self._running()
         endpoint = UNIXClientEndpoint(reactor, str(path), timeout=int(STARTING_SECONDS))
+        factory = Factory.forProtocol(WorkerConnection)
+        # Else each query writes two lines into the log.
+        factory.noisy = False
         try:
-            return await endpoint.connect(Factory.forProtocol(WorkerConnection))
+            return await endpoint.connect(factory)
         except (ConnectError, OSError) as fault:
             raise WorkerGone(f"the view worker cannot be reached: {fault}") from fault
 
