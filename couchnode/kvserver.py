@@ -110,6 +110,8 @@ class KeyValueConnection(Protocol):
         self._held_output = 0
         self._cut: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
+        # Until it, what came is not looked at.
+        self._next_turn: IDelayedCall | None = None
 
     # -- Protocol ----------------------------------------------------------------------------------
 
@@ -139,10 +141,20 @@ class KeyValueConnection(Protocol):
             data = b"".join(self._parts)
             self._parts.clear()
             self._hold_input(0)
+            if held > LARGE_BYTES:
+                # What is made of it comes in a turn of its own, as both take milliseconds.
+                self._input, self._at = data, 0
+                self._next_turn = self._owner.node.cluster.clock.callLater(0, self._after_join)
+                self._settle_input()
+                return
         elif self._at < len(self._input):
             # Reading is paused, but a transport may still hand over what it has decrypted.
             data = self._input[self._at :] + data
         self._input, self._at = data, 0
+        self._run()
+
+    def _after_join(self) -> None:
+        self._next_turn = None
         self._run()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -151,7 +163,7 @@ class KeyValueConnection(Protocol):
         self._drop_input()
         self._places.clear()
         self._unsent.clear()
-        for timer in (self._cut, self._deadline):
+        for timer in (self._cut, self._deadline, self._next_turn):
             if timer is not None and timer.active():
                 timer.cancel()
         self._cut = self._deadline = None
@@ -209,6 +221,7 @@ class KeyValueConnection(Protocol):
     def _may_go_on(self) -> bool:
         return not (
             self._output_is_full
+            or self._next_turn is not None
             or self._unsent
             or self._behind_barrier
             or self._is_lost

@@ -85,6 +85,9 @@ class NodeProtocol(Protocol):
         # What the transport has not taken of large values, and what goes behind them.
         self._unsent: deque[memoryview] = deque()
         self._is_full = False
+        # A large answer that is complete and not decoded yet.
+        self._joined: bytes | None = None
+        self._joining: Any = None
         self.pending: dict[int, Call] = {}
         # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
         self._questions: dict[int, Callable[[Frame | None], bool]] = {}
@@ -253,6 +256,26 @@ class NodeProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Complete the operations whose answers arrived, then send what they gave rise to."""
+        if self._reader.need < LARGE_BYTES and self._joined is None:
+            self._received(data)
+        elif self._joined is not None:
+            # Reading is paused, but a transport may still hand over what it has decrypted.
+            self._joined += data
+        else:
+            self._joined = self._reader.joined(data)
+            if self._joined is not None:
+                # What is made of it comes in a turn of its own, as both take milliseconds.
+                self.transport.pauseProducing()  # type: ignore[union-attr]
+                self._joining = self._reactor.callLater(0, self._after_join)
+
+    def _after_join(self) -> None:
+        self._joining = None
+        data, self._joined = self._joined, None
+        assert data is not None
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
         reader, turn = self._reader, self._turn
         self._reading = turn.held = True
         try:
@@ -267,6 +290,11 @@ class NodeProtocol(Protocol):
             turn.drain(self)
             self._reading = False
             self.flush()
+        if reader.need >= LARGE_BYTES:
+            # All that wait come behind it, and are given the time that it may take.
+            more = turn.more_for(reader.need)
+            for call in self.pending.values():
+                call.deadline += more
         if reader.violation is not None:
             message = f"{self.name} broke the protocol: {reader.violation}"
             if self._fault is None:
@@ -337,6 +365,9 @@ class NodeProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail what was in flight: nobody knows whether it was carried out."""
+        if self._joining is not None:
+            self._joining.cancel()
+            self._joining = self._joined = None
         self.is_lost = True
         if self._flushing is not None:
             self._flushing.cancel()

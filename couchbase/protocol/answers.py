@@ -30,20 +30,36 @@ class AnswerReader:
     Holds at most one incomplete frame, whose size :class:`couchbase.protocol.frames.FrameReader` limits.
     """
 
-    __slots__ = ("_chunks", "_frames", "_have", "_need")
+    __slots__ = ("_chunks", "_frames", "_have", "need")
 
     def __init__(self) -> None:
         # For the frames that are no plain success; empty between any two of them.
         self._frames = FrameReader(magics=RESPONSE_MAGICS)
         self._chunks: list[bytes] = []
         self._have = 0
-        # As in FrameReader: a large value in small pieces is joined once, not for each piece.
-        self._need = HEADER_BYTES
+        self.need = HEADER_BYTES
+        """Bytes that the incomplete frame will have, as far as that is known. As in FrameReader, a large
+        value in small pieces is joined once, not for each piece."""
 
     @property
     def violation(self) -> FrameError | None:
         """Why the stream cannot go on, or ``None``; see :attr:`FrameReader.violation`."""
         return self._frames.violation
+
+    def joined(self, data: bytes) -> bytes | None:
+        """Take one chunk; return what is to be given to :meth:`feed` if that completes the frame that is
+        held.
+
+        Joining a large frame and decoding it each take their time, so a driver may do one thing between.
+        """
+        self._chunks.append(data)
+        self._have += len(data)
+        if self._have < self.need:
+            return None
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._have, self.need = 0, HEADER_BYTES
+        return data
 
     def feed(self, data: bytes, pending: dict[int, Any]) -> list[Any]:
         """Take one chunk of any size; return what it completes, oldest first.
@@ -57,11 +73,11 @@ class AnswerReader:
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
-            if self._have < self._need:
+            if self._have < self.need:
                 return []
             data = b"".join(self._chunks)
             self._chunks.clear()
-            self._have = 0
+            self._have, self.need = 0, HEADER_BYTES
         done: list[Any] = []
         add, take, unpack = done.append, pending.pop, _HEADER.unpack_from
         at, size = 0, len(data)
@@ -99,7 +115,7 @@ class AnswerReader:
             # data[at:] copies, which lets go of the (perhaps much larger) chunk it came from.
             self._chunks.append(data[at:] if at else data)
             self._have = size - at
-            self._need = need
+            self.need = need
         return done
 
     def _other(self, data: bytes, at: int, end: int) -> Any:
