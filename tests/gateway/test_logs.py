@@ -208,6 +208,30 @@ class ProcessTests(WorkersTestCase):
         yield self.check("--workers", "2")
 
     @inlineCallbacks
+    def test_no_line_for_nothing(self) -> Any:
+        """Requests of every kind leave none, unless the access log is on."""
+        self.running.start("--ephemeral", "--listen", LOOPBACK)
+        url = (yield self.running.logged(r"listens on (\S+)"))[0]
+        yield self.running.logged(r"Ready: .*\n")
+        before = self.running.log
+        bucket = url + "/v1/buckets/default"
+        view = b'{"views": {"v": {"map": "function (doc, meta) { emit(meta.id); }"}}}'
+        json = {"Content-Type": ["application/json"]}
+        for method, path, options in (
+            ("PUT", "/documents/a", {"data": b"1", "headers": json}),
+            ("GET", "/documents/a", {}),
+            ("GET", "/documents/none", {}),
+            ("PUT", "/designs/d", {"data": view, "headers": json}),
+            ("GET", "/designs", {}),
+            ("GET", "/views/d/v?stale=false", {}),
+            ("GET", "/views/d/none", {}),
+        ):
+            yield self.fetch(method, bucket + path, **options)
+        self.assertEqual(self.running.log, before)
+        yield self.stop()
+        self.assertNotRegex(self.running.log, r"(Start|Stopp)ing factory")
+
+    @inlineCallbacks
     def test_journal(self) -> Any:
         """There lines have no time of their own."""
         self.running.start("--ephemeral", "--listen", LOOPBACK, prelude=TO_THE_JOURNAL)
