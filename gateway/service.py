@@ -149,6 +149,10 @@ class Embedded:
         )
         return node.connection_string
 
+    def hindrance(self) -> str | None:
+        """Why documents cannot be kept; ``None`` if they can."""
+        return None if self.node is None else self.node.persistence_problem
+
     @inlineCallbacks
     def stop(self) -> Any:
         """Stop it; fires when its data is flushed."""
@@ -223,7 +227,8 @@ class GatewayService(LogsItself, Serving):
         starting.addCallbacks(self._has_cluster, self._node_failed)
 
     def _has_cluster(self, connection_string: str) -> None:
-        self.use_cluster(connection_string)
+        assert self._embedded is not None
+        self.use_cluster(connection_string, self._embedded.hindrance)
         self.started.callback(None)
         log_ready(self.log, self._settings, self.urls)
 

@@ -174,7 +174,8 @@ class Serving(Service):
             ),
         )
         self.readiness = Readiness(reactor, self._probe)
-        self._hindrance: Callable[[], str | None] | None = None
+        self.hindrance: Callable[[], str | None] | None = None
+        """Tells why documents cannot be served, beside what a probe can see; ``None`` if they can."""
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())
         self.refusals = Refusals(reactor)
@@ -205,11 +206,10 @@ class Serving(Service):
     def use_cluster(self, connection_string: str, hindrance: Callable[[], str | None] | None = None) -> None:
         """Serve this cluster from now on.
 
-        :param hindrance: tells why its documents cannot be served, beside what a probe can see; ``None`` if
-            they can.
+        :param hindrance: see :attr:`hindrance`.
         """
         self._cluster = connection_string
-        self._hindrance = hindrance
+        self.hindrance = hindrance
 
     def leave(self) -> None:
         """Tell load balancers, by ``/ready`` and by closing connections, that this will stop; serve on."""
@@ -283,8 +283,8 @@ class Serving(Service):
             return succeed("the gateway is stopping")
         if self._cluster is None:
             return succeed("the embedded node is starting")
-        if self._hindrance is not None:
-            reason = self._hindrance()
+        if self.hindrance is not None:
+            reason = self.hindrance()
             if reason is not None:
                 return succeed(reason)
         return self.readiness.check()

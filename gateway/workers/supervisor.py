@@ -10,6 +10,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
@@ -31,10 +32,16 @@ from gateway.workers.sockets import Binder
 
 __all__ = ["Supervisor"]
 
+_LOOK_SECONDS = 1.0
+"""So often the embedded node is asked whether it can write to disk."""
+
 
 class _Node(Protocol):
     def start(self) -> Deferred[str]:
         """Start; fires with the connection string."""
+
+    def hindrance(self) -> str | None:
+        """Why documents cannot be kept; ``None`` if they can."""
 
     def stop(self) -> Deferred[Any]:
         """Stop, and flush."""
@@ -79,6 +86,9 @@ class Supervisor(LogsItself, Service):
         self._roll_is_wanted = False
         self._readiness: Readiness | None = None
         self._watch: Watch | None = None
+        self._node_watch = LoopingCall(self._look_at_node)
+        self._node_watch.clock = reactor
+        self._told_reason: str | None = None
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -144,6 +154,7 @@ class Supervisor(LogsItself, Service):
             return
         self.started.callback(None)
         if self._node is not None:
+            self._node_watch.start(_LOOK_SECONDS)
             log_ready(self.log, self._settings, self.urls)
         else:
             cluster, timeout = self._cluster, self._settings.timeout
@@ -155,6 +166,16 @@ class Supervisor(LogsItself, Service):
             self._watch = Watch(self._reactor, readiness, changed)
             self._watch.start()
         self._roll()
+
+    def _look_at_node(self) -> None:
+        """Tell the workers when documents cannot be kept any more, and when they can again."""
+        assert self._node is not None
+        reason = self._node.hindrance()
+        # Said again while it lasts: some worker may be new.
+        if reason is not None or self._told_reason is not None:
+            for worker in self.fleet:
+                worker.send("hindrance", reason=reason)
+        self._told_reason = reason
 
     def _node_failed(self, failure: Failure) -> None:
         log_no_start(self.log, failure)
@@ -179,6 +200,8 @@ class Supervisor(LogsItself, Service):
             yield self._leaving.wait()
         if self._hangup is not None:
             self._hangup.stop()
+        if self._node_watch.running:
+            self._node_watch.stop()
         if self._watch is not None and self._readiness is not None:
             self._watch.stop()
             self._readiness.close()

@@ -144,6 +144,11 @@ class Worker(Protocol):
         if self._serving is not None:
             self._serving.use_cluster(told["cluster"])
 
+    def _on_hindrance(self, told: dict[str, Any]) -> None:
+        if self._serving is not None:
+            reason = told["reason"]
+            self._serving.hindrance = lambda: reason
+
     def _on_ask(self, told: dict[str, Any]) -> None:
         figures = self._figures()
         # Only now: to count descriptors takes a while if there are many.

@@ -22,7 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from couchnode.embedded import EmbeddedNode
 from gateway.options import resolve
 from gateway.readiness import FRESH_SECONDS, LONGEST_SECONDS, WATCH_SECONDS, Readiness, Watch
-from gateway.service import GatewayService
+from gateway.service import GatewayService, with_account
+from gateway.workers.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -261,3 +262,49 @@ class StartTests(TestCase):
         damaged.child("cluster.json").setContent(b"{")
         for folder in (__file__, damaged.path):
             yield self.check(str(folder), "--data", str(folder), "--listen", LOOPBACK)
+
+
+class DiskTests(TestCase):
+    """The embedded node's disk."""
+
+    timeout = 60
+
+    @inlineCallbacks
+    def test_full(self) -> Any:
+        """While nothing can be written to disk, ``/ready`` says so; as soon as it can, all is well."""
+        options = {"listen": [LOOPBACK], "data": self.mktemp()}
+        service = GatewayService(resolve(options, {}))
+        service.privilegedStartService()
+        service.startService()
+        self.addCleanup(service.stopService)
+        yield service.started
+        node = service._embedded.node  # type: ignore[union-attr]
+        bucket = node.cluster.nodes[0].buckets["default"]  # type: ignore[union-attr]
+        for error, status in ((None, 200), ("default.sqlite: database or disk is full", 503), (None, 200)):
+            bucket.write_error = error
+            answer = yield treq.get(service.urls[0] + "/ready", persistent=False)
+            told = yield answer.json()
+            self.assertEqual(answer.code, status)
+            self.assertIn(error or "", told.get("reason", ""))
+
+    def test_workers_are_told(self) -> None:
+        """A supervisor tells its workers, new ones too as long as it lasts, and once when it is over."""
+        told: list[str | None] = []
+
+        class Child:
+            def send(self, kind: str, reason: str | None) -> None:
+                told.append(reason)
+
+        class Node:
+            reason: str | None = None
+
+            def hindrance(self) -> str | None:
+                return self.reason
+
+        node = Node()
+        settings = with_account(resolve({"listen": [LOOPBACK], "ephemeral": True, "workers": "1"}, {}))
+        supervisor = Supervisor(settings, node, Clock())  # type: ignore[arg-type]
+        supervisor.fleet = [Child()]  # type: ignore[assignment]
+        for node.reason in (None, "full", "full", None, None):
+            supervisor._look_at_node()
+        self.assertEqual(told, ["full", "full", None])
