@@ -83,7 +83,7 @@ class ConnectionTestCase(TestCase):
         self.cb = self.connect()
 
     def connect(self, cls=Connection, **keywords):
-        """Return a connection that is closed after the test."""
+        """Return a connection that is closed after the test; ``None`` stands for a default."""
         arguments = {
             "bucket": self.bucket,
             "connection_string": self.node.string,

@@ -16,6 +16,8 @@ from couchbase.result import MutationToken
 from gateway.batchops import OPERATIONS
 from gateway.conditions import (
     ATTEMPTS,
+    DURABILITY,
+    EXPIRY,
     MEMBERS,
     SELECTIVE,
     Condition,
@@ -30,6 +32,7 @@ from gateway.plugins.metrics import Metrics
 from tests.gateway.support import Answer, Reply, Site, error
 from tests.gateway.test_behaviour import D, GatewayTestCase
 from tests.gateway.test_documents import ANSWERS, ROWS, SHORT
+from tests.tooling.sources import ROOT
 
 VALUES = {
     "If-Match": "1234",
@@ -139,6 +142,29 @@ class EveryResourceTests(SynchronousTestCase):
     def test_options_has_no_conditions(self) -> None:
         """RFC 9110 13.2.1: they are ignored with a method that selects no representation."""
         self.assertEqual(self.site.request("OPTIONS", SHORT, headers={"If-Match": "?"}).status, 204)
+
+    def test_the_reference_says_the_same(self) -> None:
+        """The table of rest-api.md names the headers that a document's endpoints take, and no other."""
+        page = (ROOT / "docs" / "rest-api.md").read_text(encoding="utf-8")
+        (table,) = re.findall(r"^\| resource \| `If-Match`.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+        columns = (("If-Match",), ("If-None-Match",), EXPIRY, DURABILITY, ("X-CB-Flags",))
+        documented: dict[str, set[str]] = {}
+        for line in table.splitlines():
+            resources, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            takes: set[str] = set()
+            for cell, headers in zip(cells, columns, strict=True):
+                only = re.fullmatch(r"`([\w-]+)` only", cell)
+                takes.update((only[1],) if only else headers if cell else ())
+            for resource in re.findall("`([^`]+)`", resources):
+                method, _, document = resource.rpartition(" ")
+                documented[method if document == "D" else resource] = takes
+        declared = {}
+        for found in endpoints(self.site):
+            suffix = found.paths[0].partition("/documents/<key>")[2]
+            if "<key>" in found.paths[0]:
+                takes = {name for name in VALUES if name.lower().encode() in found.takes}
+                declared[suffix[1:] or found.method] = takes - {"Content-Encoding"}
+        self.assertEqual(documented, {**declared, "HEAD": declared["GET"]})
 
     def test_batch_lines_are_in_step(self) -> None:
         """An operation takes the same as a request and as a line; a get may set the expiry in a line only."""
