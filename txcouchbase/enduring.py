@@ -92,4 +92,5 @@ class Endurance:
 
     @staticmethod
     def _failed(failure: Failure, call: Call, result: Any) -> None:
+        assert failure.value is not None
         call.fail(durability.unwatched_error(call, failure.value, result))

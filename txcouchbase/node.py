@@ -373,10 +373,9 @@ class NodeProtocol(Protocol):
             self._flushing.cancel()
             self._flushing = None
         self.out.clear()
-        if self._fault is None:
-            self._fault = reason.value
+        fault = self._fault = self._fault or reason.value or network_error("the connection was lost")
         # First of all: what is given from the callbacks below must not be sent here.
-        self.lost.callback(self._fault)  # the exception: a Failure would go to errbacks
+        self.lost.callback(fault)  # the exception: a Failure would go to errbacks
         questions, self._questions = self._questions, {}
         for listener in questions.values():
             listener(None)
@@ -384,7 +383,7 @@ class NodeProtocol(Protocol):
         self.pending.clear()
         for call in calls:
             call.pending = None
-            message = f"the connection was lost: {cause_text(self._fault)}"
+            message = f"the connection was lost: {cause_text(fault)}"
             call.fail(client_error(call, rc.NETWORK_ERROR, message, ambiguous=True))
 
     # --- handshake -------------------------------------------------------------------------
@@ -424,7 +423,7 @@ class NodeProtocol(Protocol):
         for answer in waiting:
             frame = yield answer
             if frame is None:
-                fault = self._fault or connectionDone.value
+                fault = self._fault or network_error("the connection was lost")
                 if isinstance(fault, CouchbaseError):
                     raise fault
                 what = "the connection was lost during the handshake"

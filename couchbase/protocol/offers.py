@@ -137,9 +137,9 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
                 raise
             last = changed
     message = f"others changed the document {MAX_KEEPING_ATTEMPTS} times while it was stored"
-    error = client_error(request, rc.ETMPFAIL, message)
-    error.inner_cause = last
-    raise error
+    busy = client_error(request, rc.ETMPFAIL, message)
+    busy.inner_cause = last
+    raise busy
 
 
 def _store(request: Request, operation: Any, extras: bytes, cas: int) -> Request:

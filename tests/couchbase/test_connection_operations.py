@@ -105,7 +105,7 @@ class KeyValueTests(ConnectionTestCase):
             lambda: self.cb.replace(self.missing(), 1),
             lambda: self.cb.set(self.missing(), 1, cas=5),
             lambda: self.cb.unlock(self.missing(), 5),
-            lambda: self.cb.endure(self.missing()),
+            lambda: self.cb.endure(self.missing(), persist_to=0, replicate_to=0),
         ):
             self.assertRaises(NotFoundError, operation)
         self.assertRaises(NotStoredError, self.cb.append, self.missing(), "x")

@@ -52,16 +52,16 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual(self.cb.lock(self.key(), ttl=10).value, "vw")
 
     def test_durability_in_vain(self):
-        """TimeoutError 0x17 where nothing is written to disk; the mutation stays, with its CAS."""
-        self.cb._cntl(0x0D, 60_000)
+        """ArgumentError 0x21 where nothing is written to disk, and nothing is stored."""
         for operation in (
             lambda: self.cb.set(self.key(), 1, persist_to=1),
-            lambda: self.cb.set_multi({self.key(): 1}, persist_to=1),
+            lambda: self.cb.set_multi({self.key(): 1}, persist_to=-1),
+            lambda: self.cb.endure(self.key()),
         ):
-            with self.assertRaises(TimeoutError) as caught:
+            with self.assertRaises(ArgumentError) as caught:
                 operation()
-            self.assertEqual((caught.exception.rc, caught.exception.key), (0x17, self.key()))
-            self.assertEqual(caught.exception.result.cas, self.cb.get(self.key()).cas)
+            self.assertEqual(caught.exception.rc, 0x21)
+            self.assertFalse(self.cb.get(self.key(), quiet=True).success)
 
     def test_zero_counts(self):
         """endure with 0 and 0 asks that the active node has it, and no more."""
