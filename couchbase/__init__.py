@@ -63,7 +63,7 @@ class Couchbase:
         unlock_gil: Any = True,
         timeout: float | None = 2.5,
         transcoder: Any = None,
-        lockmode: int = LOCKMODE_EXC,
+        lockmode: int = LOCKMODE_WAIT,
         **kwargs: Any,
     ) -> Connection:
         """Connect to a bucket; see :class:`couchbase.connection.Connection` for the arguments."""

@@ -27,12 +27,12 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.pipeline import DurabilityContext, Pipeline
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.durability import check_count
-from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.handshake import credentials_for
 from couchbase.result import *  # noqa: F403
 from couchbase.timings import Timings
 from couchbase.transcoder import check_format
 from couchbase.user_constants import *  # noqa: F403
-from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE
+from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from couchbase.views.iterator import View
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
@@ -43,8 +43,8 @@ _OPTIONS = frozenset({"network", "certpath"})
 class Connection(Designing):
     """A connection to a bucket whose operations wait for their answers.
 
-    The constructor connects, and blocks until it has a cluster map. One connection serves one thread at
-    a time; see ``lockmode``. After a fork the child makes connections of its own.
+    The constructor connects, and blocks until it has a cluster map. Threads may share one connection, which
+    serves one at a time; see ``lockmode``. After a fork the child makes connections of its own.
 
     :param bucket: name of the bucket.
     :param host: host name, or list of host names and ``(host, port)`` pairs, tried in order until one gives
@@ -56,8 +56,9 @@ class Connection(Designing):
     :param timeout: see :attr:`timeout`; ``None`` for 2.5 seconds.
     :param transcoder: object, or class that is called without arguments; see :attr:`transcoder`.
     :param default_format: see :attr:`default_format`.
-    :param lockmode: what happens when two threads use the connection at once: ``LOCKMODE_EXC`` raises
-        ObjectThreadError in the second, ``LOCKMODE_WAIT`` lets it wait, ``LOCKMODE_NONE`` checks nothing.
+    :param lockmode: what happens when two threads use the connection at once: ``LOCKMODE_WAIT`` (the
+        default) lets the second wait, ``LOCKMODE_EXC`` raises ObjectThreadError in it, ``LOCKMODE_NONE``
+        checks nothing.
     :param unlock_gil: accepted; false forces ``LOCKMODE_NONE``.
     :param config_cache: path of a file that keeps the cluster map; used instead of the network if it holds a
         map, and written after a map came from the network.
@@ -87,7 +88,7 @@ class Connection(Designing):
         timeout: float | None = 2.5,
         transcoder: Any = None,
         default_format: Any = None,
-        lockmode: int = LOCKMODE_EXC,
+        lockmode: int = LOCKMODE_WAIT,
         unlock_gil: Any = True,
         config_cache: str | None = None,
         conncache: str | None = None,
@@ -145,7 +146,7 @@ class Connection(Designing):
         self._cluster = self._cluster_type(
             address.seeds,
             bucket=self._bucket,
-            credentials=_credentials(self._bucket, username, password),
+            credentials=credentials_for(self._bucket, username, password),
             tls_context=self._tls_context(certpath) if address.tls else None,
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
@@ -336,13 +337,6 @@ class Connection(Designing):
 
     def __delitem__(self, key: Any) -> None:
         self.delete(key)
-
-
-def _credentials(bucket: str, username: str | None, password: str | None) -> Credentials | None:
-    if not password and not username and bucket == "default":
-        return None
-    # A bucket without a password is one whose own user has an empty one.
-    return Credentials(username or bucket, password or "")
 
 
 def _seconds(name: str, value: Any) -> float:

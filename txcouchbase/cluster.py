@@ -116,6 +116,9 @@ class ClusterClient(Parking):
         self._vbuckets = 1
         self._repeats: dict[Any, Call] = {}
         self._sweep: Any = None
+        self.owner: Callable[[], Any] = lambda: None
+        """A weak reference to whoever this works for: kept alive while operations are under way."""
+        self._kept: Any = None
         self._poll: Any = None
         self._attempt: Deferred[Any] | None = None
         self._stream: ConfigStream | None = None
@@ -179,7 +182,7 @@ class ClusterClient(Parking):
                 if left <= 0 or self.closed:
                     break
                 try:
-                    self._attempt = attempt(seed)
+                    self._attempt = self._without_password(attempt, seed)
                     self._attempt.addTimeout(min(left, self.host_timeout), self.reactor)
                     done = yield self._attempt
                 except Exception as failure:
@@ -195,6 +198,23 @@ class ClusterClient(Parking):
                         return
         self._refuse(error)
         raise error
+
+    @inlineCallbacks
+    def _without_password(
+        self, attempt: Callable[[Seed], Deferred[Any]], seed: Seed
+    ) -> Generator[Any, Any, Any]:
+        """Try a seed; without credentials also as the own user of a bucket that has no password."""
+        try:
+            return (yield attempt(seed))
+        except AuthError as refused:
+            if self.credentials is not None or self.bucket is None:
+                raise
+            self.credentials = Credentials(self.bucket, "")
+            try:
+                return (yield attempt(seed))
+            except (AuthError, BucketNotFoundError):
+                self.credentials = None
+                raise refused from None
 
     def _refuse(self, error: BaseException) -> None:
         if self.map is None:
@@ -474,6 +494,7 @@ class ClusterClient(Parking):
 
     def _watch_time(self) -> None:
         if self._sweep is None and not self.closed:
+            self._kept = self.owner()
             self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)
 
     def _sweep_now(self) -> None:
@@ -498,7 +519,9 @@ class ClusterClient(Parking):
         for calls in list(self._parked.values()):
             for call in [call for call in calls if call.deadline <= now]:
                 self._time_out(call)
-        busy = busy or bool(self._parked)
+        busy = busy or bool(self._parked or self.turn.given)
+        if not busy:
+            self._kept = None
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
 
     def _time_out(self, call: Call, link: Link | None = None) -> None:
@@ -574,7 +597,7 @@ class ClusterClient(Parking):
         for timer in (*self._repeats, self._sweep, self._poll):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._sweep = self._poll = None
+        self._sweep = self._poll = self._kept = None
         if self._attempt is not None:
             self._attempt.cancel()
         if self._stream is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from functools import wraps
 from typing import Any
 
 from twisted.internet import ssl
@@ -70,7 +70,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
         (``couchbases://`` for TLS). Options: ``network``, ``certpath``.
     :param username: the bucket's name by default.
-    :param password: ``None`` or empty: no authentication.
+    :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
+        bucket without a password.
     :param timeout: seconds that an operation may take.
     :param quiet: see :attr:`quiet`.
     :param default_format: see :attr:`default_format`.
@@ -164,6 +165,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
+        self._client.owner = weakref.ref(self)
         self._turn = self._client.turn
         self.timeout = 2.5 if timeout is None else timeout
         self._up = self._waits
@@ -577,17 +579,13 @@ class Connection(TxAsyncConnection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not self.connected:
-            # In the way only until then. The reference is weak, so that this makes no cycle. And setattr:
-            # CPython 3.11 looks attributes up three times as long once the dict itself was asked for.
-            for name in _EARLY:
-                setattr(self, name, partial(_early, weakref.ref(self), getattr(type(self), name)))
+            # In the way only until then.
+            self.__class__ = _connecting(type(self))
 
     def _told(self, error: BaseException | None) -> None:
         super()._told(error)
         if error is None:
-            for name in _EARLY:
-                if name in vars(self):
-                    delattr(self, name)
+            self.__class__ = getattr(type(self), "_when_connected", type(self))
 
     def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         answer: Deferred[Any] = Deferred(request.cancelled)
@@ -662,17 +660,32 @@ def _bootstrapped(result: Any, connection: Any, event: ConnectionEventQueue) -> 
         event(error)
 
 
-def _early(connection: Any, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a method; before the connection is up, what is wrong with the arguments fails the Deferred."""
-    known = connection()
-    if known.connected:
-        return method(known, *args, **kwargs)
-    try:
-        return method(known, *args, **kwargs)
-    except CouchbaseError:
-        failed: Deferred[Any] = Deferred()
-        failed.errback(Failure())
-        return failed
+_connecting_classes: dict[type, type] = {}
+
+
+def _connecting(cls: type[Connection]) -> type[Connection]:
+    """Return the class of a connection that is not up: what is wrong with arguments fails the Deferred."""
+    made = _connecting_classes.get(cls)
+    if made is None:
+        members = {name: _early(getattr(cls, name)) for name in _EARLY}
+        members |= {"_when_connected": cls, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        made = _connecting_classes[cls] = type(cls.__name__, (cls,), members)
+    return made
+
+
+def _early(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.connected:
+            return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        except CouchbaseError:
+            failed: Deferred[Any] = Deferred()
+            failed.errback(Failure())
+            return failed
+
+    return call
 
 
 def _not_up() -> CouchbaseError:

@@ -83,6 +83,8 @@ class Turn:
         """See to it that what is given is sent by the end of this turn; at once, if that is much already."""
         if len(self.given) >= MAX_GIVEN:
             self.drain()
+        # Who gives operations may let go of the connection at once: whoever watches the time keeps it.
+        self._watch()
         if self._timer is None and not self.held and type(self.given) is not _AtOnce:
             self._timer = self._reactor.callLater(0, self._end)
 

@@ -78,6 +78,7 @@ def seeds_from_hosts(host: Any, port: Any) -> tuple[Seed, ...]:
 
     :param host: a name, a ``;``-separated list of names, or a list of names and (name, port) pairs.
         Ports are those of the cluster manager.
+    :param port: an int, or its digits, from 1 to 65535.
     :raises CouchbaseError: InvalidError (rc 0x1F), a name or a port is malformed.
     """
     pairs: list[tuple[str, Any]] = []
@@ -92,6 +93,9 @@ def seeds_from_hosts(host: Any, port: Any) -> tuple[Seed, ...]:
         raise _invalid(host, "no host given")
     seeds = []
     for name, number in pairs:
+        if isinstance(number, str) and number.isascii() and number.isdigit():
+            # SDK 1.2 only ever joined the two with a colon.
+            number = int(number)
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
             raise _invalid(host, f"port {number!r} is not a number from 1 to 65535")
         name = name.partition("://")[2] if "://" in name else name

@@ -51,6 +51,16 @@ class Credentials(NamedTuple):
         return f"Credentials(user={self.user!r})"
 
 
+def credentials_for(bucket: str | None, username: str | None, password: str | None) -> Credentials | None:
+    """Return who connects by the arguments of SDK 1.2; ``None`` to skip authentication.
+
+    A bucket without a password is one whose own user has an empty one; ``default`` needs no user at all.
+    """
+    if not password and not username and (not bucket or bucket == "default"):
+        return None
+    return Credentials(username or bucket or "", password or "")
+
+
 class Session(NamedTuple):
     """What a finished handshake leaves behind."""
 

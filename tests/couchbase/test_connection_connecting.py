@@ -7,7 +7,7 @@ import tempfile
 import time
 import warnings
 
-from couchbase import FMT_AUTO, FMT_PICKLE, LOCKMODE_EXC, LOCKMODE_NONE, Connection, Couchbase
+from couchbase import FMT_AUTO, FMT_PICKLE, LOCKMODE_NONE, LOCKMODE_WAIT, Connection, Couchbase
 from couchbase.exceptions import (
     ArgumentError,
     AuthError,
@@ -62,7 +62,7 @@ class ConnectTests(ConnectionTestCase):
         self.addCleanup(cb._close)
         self.assertIs(type(cb), Connection)
         self.assertEqual((cb.default_format, cb.quiet, cb.timeout), (FMT_PICKLE, False, 2.5))
-        self.assertEqual((cb.lockmode, cb.unlock_gil), (LOCKMODE_EXC, True))
+        self.assertEqual((cb.lockmode, cb.unlock_gil), (LOCKMODE_WAIT, True))
 
     def test_password(self):
         """A bucket with a password; the user name is the bucket's, and no other."""
@@ -108,7 +108,7 @@ class ConnectTests(ConnectionTestCase):
             with self.assertRaises(InvalidError) as caught:
                 self.old(host=host)
             self.assertEqual(caught.exception.rc, 0x1F)
-        for bad in (0, 65536, -1, "8091", None):
+        for bad in (0, 65536, -1, "0", "65536", "8091x", "", None):
             self.assertRaises(InvalidError, self.old, port=bad)
         for host in (None, 5, [5], [("a", 1, 2)]):
             self.assertRaises(ArgumentError, self.old, host=host)

@@ -150,7 +150,7 @@ class SignatureTests(TestCase):
             "unlock_gil": True,
             "timeout": 2.5,
             "transcoder": None,
-            "lockmode": couchbase.LOCKMODE_EXC,
+            "lockmode": couchbase.LOCKMODE_WAIT,
         }
         text = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
         self.check(Couchbase.connect, f"{text}, **kwargs")

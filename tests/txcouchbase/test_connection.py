@@ -38,7 +38,7 @@ class NodeTestCase(TestCase):
             nodes=self.nodes,
             replicas=self.replicas,
             users=[("Administrator", "password")],
-            buckets=[("default", None), ("secret", "hush")],
+            buckets=[("default", None), ("secret", "hush"), ("beer", None)],
             open_buckets=True,
         )
         self.addCleanup(self.node.stop)
@@ -197,8 +197,8 @@ class DeferredTests(NodeTestCase):
         self.assertEqual((yield connection.observe("nope")).value[0].flags, OBS_NOTFOUND)
         yield connection.endure("k", persist_to=0, replicate_to=0)
         yield self.assertFailure(connection.endure("nope", 0, 0), NotFoundError)
-        error = yield self.assertFailure(connection.endure("k", persist_to=1, timeout=0.03), rc.TimeoutError)
-        self.assertEqual(error.rc, rc.ETIMEDOUT)
+        error = yield self.assertFailure(connection.endure("k", persist_to=1, timeout=0.03), ArgumentError)
+        self.assertEqual(error.rc, rc.DURABILITY_ETOOMANY)
 
     @inlineCallbacks
     def test_more_copies_than_the_cluster_has(self):
@@ -428,3 +428,65 @@ class AsyncFailureTests(NodeTestCase):
         self.assertEqual((yield connection.defer(read)).value, 1)
         connection._close()
         yield self.assertFailure(connection.defer(connection.get("k")), ClientTemporaryFailError)
+
+
+class OpenBucketTests(NodeTestCase):
+    """A bucket without a password, by another name than ``default``."""
+
+    @inlineCallbacks
+    def test_no_password(self):
+        """Its own user with an empty password opens it, as in the blocking client; the port may be text."""
+        for password in (None, ""):
+            (url, *_) = self.node.rest_urls
+            connection = Connection(
+                bucket="beer", host="127.0.0.1", port=url.rsplit(":", 1)[1], password=password
+            )
+            self.addCleanup(connection._close)
+            yield connection.set("k", 1)
+            self.assertEqual((yield connection.get("k")).value, 1)
+
+
+class UnheldTests(NodeTestCase):
+    """Programs that keep only the Deferred of an operation."""
+
+    def options(self):
+        return {
+            "bucket": "default",
+            "connection_string": self.node.connection_string,
+            "username": "Administrator",
+            "password": "password",
+        }
+
+    @inlineCallbacks
+    def test_operations_keep_their_connection(self):
+        """Operations end as if somebody held it; afterwards it is closed."""
+
+        def store(key):
+            return Connection(**self.options()).set(key, 1)
+
+        def store_many(keys):
+            connection = Connection(**self.options())
+            return connection.set_multi(dict.fromkeys(keys, 2))
+
+        yield store("a")
+        yield store_many(["b", "c"])
+        self.assertEqual((yield Connection(**self.options()).get("c")).value, 2)
+        self.assertTrue((yield Connection(**self.options()).observe("c")).value)
+        gone = Deferred()
+        connection = Connection(**self.options())
+        connection.registerDeferred("_dtor", gone)
+        yield connection.connect()
+        pending = connection.set("d", 4)
+        del connection
+        yield pending
+        yield gone
+
+    @inlineCallbacks
+    def test_errors(self):
+        """What is wrong with arguments fails the Deferred of a connection that nobody holds, too."""
+        yield self.assertFailure(Connection(**self.options()).get(5.5), ValueFormatError)
+        connection = Connection(**self.options())
+        self.assertIsInstance(connection, Connection)
+        yield connection.connect()
+        self.assertIs(type(connection), Connection)
+        connection._close()
