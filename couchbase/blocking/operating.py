@@ -99,9 +99,12 @@ class Operating(Commands):
         if self._lock is None:
             raise ObjectThreadError.pyexc("a connection with LOCKMODE_NONE has no lock")
         if op:
+            self._user = None
             self._lock.release()
         else:
             self._lock.acquire()
+            # An operation of the same thread is refused then: it would wait for itself.
+            self._user = threading.get_ident()
 
     # --- carrying out ----------------------------------------------------------------------
 

@@ -40,9 +40,14 @@ def count_on_own(connection_string: str) -> None:
 
 def main(connection_string: str) -> None:
     """Share connections in every way."""
-    # LOCKMODE_EXC is the default. Sharing a connection by mistake shows, and harms nothing.
-    cb = Couchbase.connect(bucket="default", connection_string=connection_string)
-    print("default mode:", cb.lockmode == LOCKMODE_EXC)
+    # LOCKMODE_WAIT is the default: threads may share a connection.
+    print(
+        "default mode:",
+        Couchbase.connect(bucket="default", connection_string=connection_string).lockmode == LOCKMODE_WAIT,
+    )
+
+    # LOCKMODE_EXC: sharing a connection by mistake shows, and harms nothing.
+    cb = Couchbase.connect(bucket="default", connection_string=connection_string, lockmode=LOCKMODE_EXC)
     cb.set(KEY, 0)
     refused = threading.Event()
     with ThreadPoolExecutor(THREADS) as pool:
