@@ -263,7 +263,9 @@ class Options(UsageOptions):
                 self.log_file = LogFile(path)
             except OSError as error:
                 raise UsageError(f"--log-file: {path}: {error.strerror}") from None
-        self.log_observer = None if others else observer_for(self.log_file, os.environ)
+        if self.log_file is not None or (not others and twistd.get("nodaemon")):
+            # A daemon has no standard output, and logs to twistd.log.
+            self.log_observer = observer_for(self.log_file, os.environ)
 
     def given(self) -> dict[str, Any]:
         """Return what the command line says; see :func:`resolve`."""

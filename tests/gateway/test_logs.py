@@ -134,6 +134,22 @@ class OptionTests(SynchronousTestCase):
         Logger(observer=options.log_observer).info("hello")
         self.assertIn("hello", path.read_text())
 
+    def test_twistd_decides(self) -> None:
+        """Without the option, of a daemon's log, and if it was told where to log; else the journal counts."""
+        status = os.fstat(1)
+        self.patch(os, "environ", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        for twistd, ours in (
+            ({"nodaemon": 1}, True),
+            ({"nodaemon": 1, "logfile": "-"}, True),
+            ({"nodaemon": 1, "logfile": "x.log"}, False),
+            ({"nodaemon": 1, "syslog": 1}, False),
+            ({"nodaemon": 0}, False),
+        ):
+            options = Options()
+            options.parent = dict(twistd)  # type: ignore[assignment]
+            options.parseOptions(["--ephemeral"])
+            self.assertEqual(options.log_observer is not None, ours, twistd)
+
     def test_wrong(self) -> None:
         """A place where no file can be, or a second one."""
         for path, twistd, words in (
