@@ -87,7 +87,7 @@ judges:
 		echo "CouchbaseMock could not be fetched; its tests will be skipped." >&2
 	@test -e $(DEBIAN) || ! command -v apt-get >/dev/null || { echo "Fetching Debian's proxies for tests.judges ..."; \
 		mkdir -p $(DEBIAN).new && cd $(DEBIAN).new && apt-get --quiet=2 download $(DEBIAN_PACKAGES) 2>/dev/null && \
-		for package in *.deb; do dpkg-deb --extract $$package . || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
+		for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
 			$(CURDIR)/$(DEBIAN); } || \
 		echo "Debian's packages could not be fetched; the tests of proxies will be skipped." >&2
 
