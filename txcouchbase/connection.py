@@ -667,7 +667,7 @@ def _connecting(cls: type[Connection]) -> type[Connection]:
     """Return the class of a connection that is not up: what is wrong with arguments fails the Deferred."""
     made = _connecting_classes.get(cls)
     if made is None:
-        members = {name: _early(getattr(cls, name)) for name in _EARLY}
+        members: dict[str, Any] = {name: _early(getattr(cls, name)) for name in _EARLY}
         members |= {"_when_connected": cls, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
         made = _connecting_classes[cls] = type(cls.__name__, (cls,), members)
     return made

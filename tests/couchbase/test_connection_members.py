@@ -18,6 +18,7 @@ class MemberTests(ConnectionTestCase):
 
     def test_timeouts(self):
         """Seconds as floats, settable at any time."""
+        self.cb = self.connect(timeout=2.5)
         self.cb = self.connect(timeout=None)
         for name, start in (("timeout", 2.5), ("views_timeout", 75.0)):
             self.assertEqual(getattr(self.cb, name), start)
@@ -169,6 +170,7 @@ class ControlTests(ConnectionTestCase):
 
     def test_defaults(self):
         """What is read without a type."""
+        self.cb = self.connect(timeout=2.5)
         self.cb = self.connect(timeout=None)
         for op, value in {
             0x00: 2_500_000,
@@ -194,6 +196,7 @@ class ControlTests(ConnectionTestCase):
 
     def test_typed(self):
         """With a type: floats are seconds, setting returns True."""
+        self.cb = self.connect(timeout=2.5)
         self.cb = self.connect(timeout=None)
         self.assertEqual(self.cb._cntl(0x00, value_type="timeout"), 2.5)
         self.assertIs(self.cb._cntl(0x00, 0.5, value_type="timeout"), True)
