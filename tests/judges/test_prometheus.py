@@ -26,7 +26,8 @@ class PromtoolTests(SynchronousTestCase):
         gateway.until_answers(port, "/ready")
         text = b""
         until = time.monotonic() + START_SECONDS
-        while not text or (arguments and b"\ncouchgateway_workers 2.0\n" not in text):
+        names = (b"worker-1", b"worker-2") if arguments else (b"couchgateway_build_info",)
+        while not all(name in text for name in names):
             # One worker may be ready before the other.
             self.assertLess(time.monotonic(), until, text.decode() + gateway.log)
             with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
