@@ -30,10 +30,11 @@ class Chromium(protocol.ProcessProtocol):
     """One Chromium with one page.
 
     :param folder: for its profile; it must not exist.
+    :param options: further ones of the command line.
     :ivar events: what happened in the page, as (method, parameters): errors, dialogs, log entries.
     """
 
-    def __init__(self, path: str, folder: Path) -> None:
+    def __init__(self, path: str, folder: Path, *options: str) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.ended: Deferred[None] = Deferred()
         self._buffer = b""
@@ -44,7 +45,7 @@ class Chromium(protocol.ProcessProtocol):
         command = [
             path, "--headless", "--remote-debugging-pipe", f"--user-data-dir={folder}", "--no-first-run",
             "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-            "about:blank",
+            *options, "about:blank",
         ]  # fmt: skip
         # Commands go in by descriptor 3, answers come by 4; each ends with a zero byte.
         descriptors: Any = {0: "w", 1: "r", 2: "r", 3: "w", 4: "r"}
