@@ -12,19 +12,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from couchbase.protocol.constants import Status
+from couchbase.protocol.jsontext import value_end
 from couchnode.item import Refused
 
 MAX_PATH_BYTES = 1024
 MAX_DEPTH = 32
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_SCALAR = re.compile(rb"[^\s,\]}]+")
-_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _INDEX = re.compile(rb"\[(-1|0|[1-9][0-9]{0,9})\]")
 _PLAIN_KEY = re.compile(rb"[^.\[\]`]+")
 _QUOTED_KEY = re.compile(rb"`((?:[^`]|``)*)`")
-_OPEN_OBJECT, _OPEN_ARRAY, _QUOTE = b"{"[0], b"["[0], b'"'[0]
+_OPEN_OBJECT, _OPEN_ARRAY = b"{["
 
 
 class Span(NamedTuple):
@@ -101,23 +100,7 @@ def skip_space(text: bytes, at: int) -> int:
 def value_at(text: bytes, at: int) -> Span:
     """Return the span of the value that begins at ``at`` (white space before it is skipped)."""
     start = skip_space(text, at)
-    opener = text[start]
-    if opener == _QUOTE:
-        match = _STRING.match(text, start)
-    elif opener not in (_OPEN_OBJECT, _OPEN_ARRAY):
-        match = _SCALAR.match(text, start)
-    else:
-        depth = 0
-        for match in _NESTING.finditer(text, start):
-            token = text[match.start()]
-            if token == _QUOTE:
-                continue
-            depth += 1 if token in (_OPEN_OBJECT, _OPEN_ARRAY) else -1
-            if not depth:
-                break
-    if match is None:
-        raise AssertionError("the text is not valid JSON")
-    return Span(start, match.end())
+    return Span(start, value_end(text, start))
 
 
 def members(text: bytes, container: Span) -> Iterator[Member]:

@@ -12,18 +12,15 @@ from twisted.internet.task import Cooperator
 
 __all__ = ["AT_ONCE_BYTES", "StepRunner"]
 
-TURN_SECONDS = 0.004
-"""What all long work together may take of one reactor turn, give or take one step."""
+LEAST_SECONDS = 0.0005
+MOST_SECONDS = 0.004
+"""What all long work together may take of one reactor turn, give or take one step: as long as everything else
+took of the turn before, within these bounds. So it has about half of the time while there is other work."""
 
 AT_ONCE_BYTES = 256 * 1024
 """A text up to this size is parsed in one go: that takes 3 ms at most."""
 
 _T = TypeVar("_T")
-
-
-def _turn() -> Callable[[], bool]:
-    end = perf_counter() + TURN_SECONDS
-    return lambda: perf_counter() >= end
 
 
 class StepRunner:
@@ -34,8 +31,20 @@ class StepRunner:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._cooperator = Cooperator(
-            terminationPredicateFactory=_turn, scheduler=lambda turn: clock.callLater(0, turn)
+            terminationPredicateFactory=self._turn, scheduler=lambda turn: clock.callLater(0, turn)
         )
+        self._ended = perf_counter()
+
+    def _turn(self) -> Callable[[], bool]:
+        begun = perf_counter()
+        end = begun + min(max(begun - self._ended, LEAST_SECONDS), MOST_SECONDS)
+
+        def is_over() -> bool:
+            # Asked after each step.
+            self._ended = now = perf_counter()
+            return now >= end
+
+        return is_over
 
     def run(self, steps: Generator[None, None, _T]) -> Deferred[_T]:
         """Take all steps; fires with what the generator returns. Cancelling it ends the work."""
