@@ -320,7 +320,6 @@ class EmbeddedNode(Service):
                 continue
             if password and not (yield cluster.users.verify(name, password)):
                 yield cluster.set_bucket_password(name, password, save=False)
-                self._log.info("bucket {bucket} has a new password", bucket=name)
             elif not password and not bucket.is_open:
                 self._log.warn("bucket {bucket} keeps the password that it was given earlier", bucket=name)
 
