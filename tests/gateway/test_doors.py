@@ -205,7 +205,7 @@ class PassthroughTests(Doors):
                 ("PUT", "/documents/k", b"2", "NoWriteAccess"),
                 ("POST", "/documents/new", b"2", "NoWriteAccess"),
                 ("DELETE", "/documents/k", b"", "NoWriteAccess"),
-                ("POST", "/documents/k/increment", b"", "NoWriteAccess"),
+                ("POST", "/documents/k/increment", b"{}", "NoWriteAccess"),
                 ("POST", "/documents/k/touch", b'{"expiry":"1h"}', "NoWriteAccess"),
                 ("POST", "/documents/k/lock", b"{}", "NoWriteAccess"),
                 ("PUT", "/designs/d", DESIGN, "NoWriteAccess"),

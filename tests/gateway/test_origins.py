@@ -55,7 +55,8 @@ class OriginTestCase(SynchronousTestCase):
         """Return a gateway; its cluster answers everything."""
         self.plugin = KleinPlugin()
         credentials = {} if doors["is_open"] else {"authorizer": passthrough()}
-        answers = {name: Answer(b"1") for name in ("get", "get_with_expiry", "set", "add", "delete", "incr")}
+        answers = {name: Answer(b"1") for name in ("get", "get_with_expiry", "set", "add", "delete")}
+        answers["incr"] = Answer(1)
         return Site(answers, plugins=[Metrics(), self.plugin], guard=Doors(**doors), **credentials)
 
     def send(self, site: Site, head: bytes, body: bytes = b"", *, unix: bool = False) -> Reply:
