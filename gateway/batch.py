@@ -26,7 +26,6 @@ from gateway.batchops import (
     success_line,
     success_steps,
 )
-from gateway.bulk import Window
 from gateway.conditions import ENCODING, check_encoding
 from gateway.credentials import Authorizer
 from gateway.errors import Refusal, bad_request, describe, public_code
@@ -39,6 +38,7 @@ from gateway.pool import ConnectionPool
 from gateway.resources import BucketResource
 from gateway.splitter import BodySplitter, SplitError, TooLong
 from gateway.steps import AT_ONCE_BYTES, StepRunner
+from gateway.window import Window
 from txcouchbase.connection import Connection
 
 __all__ = ["Batch", "Batches"]

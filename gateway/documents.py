@@ -161,6 +161,17 @@ class Documents(BucketResource):
         # Looked at by every request, so without a step between.
         self._large_sizes = self._large.sizes
 
+    def _get_large(self, connection: Any, request: Request, wanted: _Wanted, size: int) -> Deferred[Any]:
+        """Read a document that is known to be large, when there is room for it here and on its way."""
+        lane = connection.bulk
+
+        def ask(_: None) -> Any:
+            request.hold_answer(size)
+            return lane.carry_out(size, lambda bulk: self._get(bulk, request, wanted))
+
+        room: Deferred[Any] = request.application.answers.enter(size, lane.seconds_for(size))
+        return room.addCallback(ask)
+
     def was_large(self, request: Request, size: int) -> None:
         """Take note that an answer was large."""
         if request.operation == "get":
@@ -182,7 +193,7 @@ class Documents(BucketResource):
         if self._large_sizes and wanted.replica is None and connection.bulk is not None:
             size = self._large_sizes.get((parameters["bucket"], key))
             if size is not None:
-                return connection.bulk.carry_out(size, lambda bulk: self._get(bulk, request, wanted))
+                return self._get_large(connection, request, wanted, size)
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
             request.render = self._rendering.whole

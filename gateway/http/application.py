@@ -23,6 +23,7 @@ from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
 from gateway.turns import OneByOne
+from gateway.window import Window
 
 if TYPE_CHECKING:
     from gateway.http.exchange import Exchange
@@ -114,6 +115,9 @@ class Application:
         """Tells how many client connections there are; set by the channel's factory."""
         self.count_refused: Callable[[], dict[str, int]] = dict
         """Tells how many connections were refused, by cause; set by who listens."""
+        self.answers = Window(self.limits.max_buffered, clock)
+        """Large answers that clients have not taken yet, as far as they are known before; see
+        :meth:`gateway.http.request.Request.hold_answer`."""
         self.large_turns = OneByOne(clock)
         """Large bodies that wait for a turn of the reactor in which they are put together."""
         self.note_large: Callable[[Request, int], None] = lambda request, size: None

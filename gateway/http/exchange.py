@@ -141,6 +141,7 @@ class Exchange(CountedRequest):
     _is_joining = False
     _length: int | None = 0
     _reserved = 0
+    _answer_bytes = 0
     _stream: _Stream | None = None
     _body: list[bytes]
     _producer: BodyProducer | None = None
@@ -454,9 +455,20 @@ class Exchange(CountedRequest):
         if self.has_begun:
             self._over()
 
+    def hold_answer(self, size: int) -> None:
+        """Keep room for a large answer until the client has taken it."""
+        self._answer_bytes += size
+        # By this byte _release() is sure to be called.
+        self._channel.factory.application.budget.adjust(1)
+        self._reserved += 1
+
     def _release(self) -> None:
-        self._channel.factory.application.budget.adjust(-self._reserved)
+        application = self._channel.factory.application
+        application.budget.adjust(-self._reserved)
         self._reserved = 0
+        if self._answer_bytes:
+            size, self._answer_bytes = self._answer_bytes, 0
+            application.answers.adjust(-size)
 
     # -- the answer
 

@@ -227,6 +227,14 @@ class Request:
         """The answer cannot be written: that is a bug of whoever made it. Tell the log, and hang up."""
         raise NotImplementedError
 
+    def hold_answer(self, size: int) -> None:
+        """Keep room for a large answer until the client has taken it.
+
+        :param size: in bytes, taken from ``application.answers``.
+        """
+        # A request without a channel of its own is never slow.
+        self.application.answers.adjust(-size)
+
     # -- the receiver of an operation (txcouchbase.direct.Receiver)
 
     def succeeded(self, result: Any) -> None:

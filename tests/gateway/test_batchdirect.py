@@ -19,9 +19,9 @@ from couchbase.transcoder import RawTranscoder
 from gateway.batch import Batch
 from gateway.batchdirect import DirectSlot, direct_slot
 from gateway.batchops import Operation, read_operation
-from gateway.bulk import Window
 from gateway.limits import Budget, Limits
 from gateway.steps import StepRunner
+from gateway.window import Window
 from tests import work
 from tests.gateway.support import Answer, error
 from txcouchbase.calls import Call

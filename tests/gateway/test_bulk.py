@@ -17,11 +17,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.bulk import LARGE_BYTES, LargeKeys, Window
+from gateway.bulk import LARGE_BYTES, LargeKeys
 from gateway.connection import GatewayConnection
 from gateway.errors import Refusal
-from gateway.limits import SMALL_BYTES, Budget
+from gateway.limits import SMALL_BYTES, Budget, Limits
 from gateway.turns import OneByOne
+from gateway.window import Window
 from tests.gateway.support import Answer, Site, raw_request, read_reply
 from tests.gateway.test_batchdirect import DirectCase
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
@@ -243,6 +244,41 @@ class RequestTests(SynchronousTestCase):
         for number in range(3):
             waiting[number].callback(Answer(b"x" * 20 * MIB))
         self.assertEqual((len(waiting), window.used, len(window)), (3, 0, 0))
+
+    def test_unread_answers_are_bounded(self) -> None:
+        """Of a document that is known to be large, no more copies are held for clients that do not read than
+        there is room for bodies; the others wait, and none is left when all have gone."""
+        waiting: list[Deferred[Any]] = []
+
+        def ask(*args: Any, **kwargs: Any) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        site = Site({"get_with_expiry": ask}, limits=Limits(max_buffered=3 * MIB))
+        clients = [site.client() for _ in range(10)]
+        answers = site.gateway.answers
+        for number, client in enumerate(clients):
+            client.protocol.pauseProducing()
+            write = client.write
+            client.write = lambda data, write=write, client=client: (  # type: ignore[method-assign]
+                write(data),
+                client.protocol.pauseProducing(),
+            )
+            site.send(client, b"")
+            client.protocol.resumeProducing()
+            site.send(client, raw_request("GET", DOCUMENT))
+            if not number:
+                waiting[0].callback(Answer(b"x" * MIB))
+        for number in range(1, 4):
+            waiting[number].callback(Answer(b"x" * MIB))
+        site.clock.pump([0] * 4)
+        self.assertEqual((len(waiting), answers.used, len(answers)), (4, 3 * MIB, 6))
+        clients[1].protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((len(waiting), answers.used, len(answers)), (5, 3 * MIB, 5))
+        for client in clients:
+            if client is not clients[1]:
+                client.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((answers.used, len(answers), site.gateway.budget.used), (0, 0, 0))
 
     def test_sent_in_pieces(self) -> None:
         """A large body arrives whole, whatever pauses the client makes, and no piece is larger than
