@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, TaskStopped
 
 __all__ = ["AT_ONCE_BYTES", "StepRunner"]
 
@@ -64,8 +64,8 @@ class StepRunner:
             done.callback(outcome[0])
 
         def failed(failure: Any) -> None:
-            # A task that was stopped fails, too; then `done` has been cancelled.
-            if not done.called:
+            # A task that was stopped fails, too; then `done` is being cancelled, and says so itself.
+            if not failure.check(TaskStopped):
                 done.errback(failure)
 
         task.whenDone().addCallbacks(finished, failed)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
@@ -21,6 +22,7 @@ from gateway.bulk import LARGE_BYTES, LargeKeys
 from gateway.connection import GatewayConnection
 from gateway.errors import Refusal
 from gateway.limits import SMALL_BYTES, Budget, Limits
+from gateway.steps import StepRunner
 from gateway.turns import OneByOne
 from gateway.window import Window
 from tests.gateway.support import Answer, Site, raw_request, read_reply
@@ -163,6 +165,24 @@ class OneByOneTests(SynchronousTestCase):
         self.assertEqual(seen, [[], [1], [1], [1, 3]])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(len(turns), 0)
+
+
+def _some_steps() -> Generator[None, None, None]:
+    yield
+    yield
+
+
+class StepTests(SynchronousTestCase):
+    """Work in steps that is given up."""
+
+    def test_cancelled(self) -> None:
+        """It ends, and says that it was cancelled: no failure of the gateway's own, which would be logged."""
+        clock = Clock()
+        done: Deferred[None] = StepRunner(clock).run(_some_steps())
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        clock.advance(0)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class RequestTests(SynchronousTestCase):
