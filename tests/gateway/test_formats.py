@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from email.utils import format_datetime
+from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
+from couchbase.protocol.jsontext import STEP_BYTES
 from couchbase.result import MutationToken
 from gateway.contenttypes import content_type
 from gateway.errors import Refusal
@@ -23,7 +25,7 @@ from gateway.headers import (
 )
 from gateway.http.request import decode_percent, parse_query
 from gateway.jsontools import _compact_dumps, _strict_loads, dumps, loads
-from gateway.projection import member_text, parse_projection, project
+from gateway.projection import member_text, parse_projection, project, projecting
 
 NOW = 1_700_000_000.0
 
@@ -227,6 +229,43 @@ class ProjectionTests(RefusingTestCase):
             self.assertTrue(all(steps for _, steps in parse_projection(text)))
         except Refusal as refusal:
             self.assertEqual(refusal.problem.status, 400)
+
+    def test_in_steps(self) -> None:
+        """However short the steps, the parts are the same; there are as many steps as the length needs."""
+        document = (
+            b'{"a":['
+            + b'{"x":"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"},' * 3000
+            + b'[1,[2,"\\"]"]]],"b":"'
+            + b"z" * 99_999
+            + b'"}'
+        )
+        for paths, expected in (
+            ("a[-1][1][0]", b'{"a":[[[2]]]}'),
+            ("a[-1][0],a[3000][1]", b'{"a":[[1],[[2,"\\"]"]]]}'),
+            ("b", b'{"b":"' + b"z" * 99_999 + b'"}'),
+        ):
+            steps = projecting(document, parse_projection(paths))
+            taken = 0
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    self.assertEqual(done.value, expected, paths)
+                    break
+                taken += 1
+            self.assertGreaterEqual(taken, len(document) // STEP_BYTES)
+
+    def test_paths_that_repeat_themselves(self) -> None:
+        """The work is bounded: an element named by number and as the last, at each level, is refused."""
+        document = b"[" * 9 + b'"' + b"x" * 100_000 + b'"' + b"]" * 9
+        paths = ",".join("".join(steps) for steps in product(("[0]", "[-1]"), repeat=9))
+        self.refuses("too often", project, document, parse_projection(paths))
+
+    def test_levels(self) -> None:
+        """A document that is nested deeper than JSON may be has an error of its own."""
+        for size in (1025, 100_000):
+            deep = b"[" * size + b"]" * size
+            self.refuses("nested too deep", project, deep, parse_projection("[0]"), code="DocumentTooDeep")
 
     def test_bad_paths(self) -> None:
         """Empty paths, open brackets and quotes, too many levels."""

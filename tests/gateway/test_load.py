@@ -338,6 +338,12 @@ class LineTests(SynchronousTestCase):
             json.loads(read_line(1, b'{"_id":"a","body":1}', "_id", "body").operation)["key"], "a"
         )
 
+    def test_texts_that_other_parsers_refuse(self) -> None:
+        """JSON is what the gateway takes for JSON."""
+        for text in (b'{"s":"ab\\ud83d"}', b"[1e400]", b"1" * 5000):
+            line = read_line(1, b'{"id":"a","doc":%b}' % text)
+            self.assertEqual(line.operation, b'{"op":"set","key":"a","value":%b}' % text)
+
     def test_errors_say_what_is_wrong(self) -> None:
         """Each way to be no document has its own words."""
         for data, words in [
