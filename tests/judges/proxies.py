@@ -72,21 +72,34 @@ def connect(path: Path) -> http.client.HTTPConnection:
     return connection
 
 
+class Answer:
+    """What came back."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.body = response.read()
+        self.getheader = response.getheader
+
+
 def ask(
-    path: Path, method: str, target: str, body: bytes | None = None, *, reads_on: bool = False
-) -> http.client.HTTPResponse:
+    path: Path,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    *,
+    headers: dict[str, str] | None = None,
+    reads_on: bool = False,
+) -> Answer:
     """Send a request on a connection of its own; returns the answer, read."""
     connection = connect(path)
     try:
         try:
-            connection.request(method, target, body)
+            connection.request(method, target, body, headers or {})
         except (BrokenPipeError, ConnectionResetError):
             # The proxy takes no more of the body; what it has answered may be there to read.
             if not reads_on:
                 raise
-        response = connection.getresponse()
-        response.read()
-        return response
+        return Answer(connection.getresponse())
     finally:
         connection.close()
 
