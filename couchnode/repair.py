@@ -22,7 +22,7 @@ from shutil import rmtree
 from typing import Any
 
 from couchnode.metadata import DataDirectory, DataDirectoryError
-from couchnode.storefile import StoreError, StoreFile
+from couchnode.storefile import StoreDamagedError, StoreError, StoreFile
 
 USAGE = "usage: python -m couchnode.repair DIRECTORY   (a data directory of couchnode or couchgateway)"
 
@@ -63,6 +63,9 @@ def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
     if data is None:
         raise DataDirectoryError(f"{directory.path} has no cluster.json: it is not a data directory")
     starts = int(data.get("starts", 0))
+    # Whoever holds a token of what is gone has to learn that history took another way, as after a crash.
+    # First, because a repair that is cut short leaves files that were not closed.
+    directory.save({**data, "stopped": False})
     for name, part in data["buckets"].items():
         if part["definition"]["type"] != "couchbase":
             continue
@@ -71,8 +74,6 @@ def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
             path = directory.store_path(node, name, make=True)
             yield _repair(StoreFile(path), name, str(part["uuid"]), starts)
             rmtree(directory.views_directory(node, name), ignore_errors=True)
-    # Whoever holds a token of what is gone has to learn that history took another way, as after a crash.
-    directory.save({**data, "stopped": False})
 
 
 def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, bool]:
@@ -96,11 +97,13 @@ def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, 
 
     try:
         opened, damaged, renewed = file.translated(work)
-    except StoreError as fault:
+    except StoreDamagedError as fault:
         return (
             f"{fault}; it can only be moved away, and this be run again: the bucket is then empty here",
             False,
         )
+    except StoreError as fault:
+        return str(fault), False
     done += [f"vbucket {vb!r} key {key!r:.300}: moved to the table `damaged`" for vb, key in damaged]
     if renewed:
         done.append(f"records of {renewed} vbucket(s) made anew")

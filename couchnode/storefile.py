@@ -21,6 +21,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from struct import Struct
@@ -164,7 +165,7 @@ class StoreFile:
                 raise StoreDamagedError(f"{self.path} is damaged ({fault!r}): {self.remedy}") from fault
             self._mark()
         except BaseException:
-            connection.close()
+            self._give_back(connection)
             raise
         self._connection = connection
         self._measure()
@@ -178,10 +179,21 @@ class StoreFile:
         try:
             if clean:
                 connection.execute("UPDATE node SET value = '1' WHERE name = 'clean'")
-            # Before the log goes. Removing works on a full disk too.
-            self._marker.unlink(missing_ok=True)
+            self._unmark()
         finally:
             connection.close()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        """Close a connection that was not to be. SQLite may finish the log of an earlier crash then, and
+        remove it: its mark must not outlive it."""
+        is_marked = self._marker.exists()
+        with suppress(OSError):
+            if is_marked:
+                self._unmark()
+        connection.close()
+        if is_marked and Path(f"{self.path}-wal").exists():
+            with suppress(OSError):
+                self._marker.touch(mode=0o600)
 
     def _check_presence(self) -> None:
         if not self.path.exists():
@@ -205,13 +217,21 @@ class StoreFile:
         """Have :meth:`check_log` pass: what was in the log is given up."""
         self._marker.unlink(missing_ok=True)
 
-    def _mark(self) -> None:
-        # The log is there now; that it is must be on disk before the mark that says so.
+    def _sync_folder(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _unmark(self) -> None:
+        # Before the log goes, on the disk too. Removing works on a full disk.
+        self._marker.unlink(missing_ok=True)
+        self._sync_folder()
+
+    def _mark(self) -> None:
+        # The log is there now; that it is must be on disk before the mark that says so.
+        self._sync_folder()
         try:
             self._marker.touch(mode=0o600)
         except OSError as error:
@@ -272,7 +292,10 @@ class StoreFile:
         (documents,) = execute("SELECT count(*) FROM documents INDEXED BY documents_by_key").fetchone()
         # Until close() says otherwise, this run may end in a crash.
         execute("UPDATE node SET value = '0' WHERE name = 'clean'")
-        execute("INSERT OR REPLACE INTO node VALUES ('starts', ?)", (str(starts),))
+        execute(
+            "INSERT OR REPLACE INTO node VALUES ('starts', ?), ('node', ?)",
+            (str(starts), self.path.parent.name),
+        )
         execute("COMMIT")
         return Opened(sorted(records), documents, facts.get("clean") == "1")
 
@@ -286,6 +309,13 @@ class StoreFile:
             raise StoreError(
                 f"{self.path} belongs to bucket {facts.get('bucket')!r} ({facts.get('uuid')}), "
                 f"not to {bucket!r} ({uuid})"
+            )
+        # A file in another node's place would be taken for one of vbuckets that moved away, and emptied.
+        node = self.path.parent.name
+        if facts.get("node", node) != node:
+            raise StoreError(
+                f"{self.path} belongs to {facts['node']}, not to {node}: move the directories of the nodes "
+                "back to where they were"
             )
         if history is None:
             return

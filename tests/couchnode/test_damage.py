@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.item import Item
 from couchnode.metadata import DataDirectory, DataDirectoryError
-from couchnode.repair import main
+from couchnode.repair import main, repaired
 from couchnode.service import EmbeddedNode
 from couchnode.storefile import (
     Batch,
@@ -201,6 +201,61 @@ class LostTests(FolderCase):
         yield self.refused("default.sqlite-wal is gone")
         self.assertEqual(repair(self.path)[0], 0)
         yield self.start()
+
+    @inlineCallbacks
+    def test_folders_of_two_nodes_that_changed_places(self) -> Steps:
+        """Neither start nor repair takes another node's documents; back in their places, all are there."""
+
+        def swap() -> None:
+            (self.path / "node0").rename(self.path / "aside")
+            (self.path / "node1").rename(self.path / "node0")
+            (self.path / "aside").rename(self.path / "node1")
+
+        swap()
+        for _ in range(2):
+            fault = yield self.assertFailure(self.start(), StoreError)
+            self.assertRegex(str(fault), "belongs to node[01], not to node[10]: move the directories")
+        status, said = repair(self.path)
+        self.assertEqual(status, 2)
+        self.assertIn("belongs to node1, not to node0", said)
+        self.assertNotIn("bucket is then empty", said)
+        swap()
+        node = yield self.start()
+        self.assertEqual(self.served(node), self.values)
+
+    @inlineCallbacks
+    def test_a_start_that_fails_after_a_crash(self) -> Steps:
+        """SQLite may finish the log of the crash when the start fails; nobody then says that it is gone."""
+        key = self.keys_of(self.file)[0]
+        node = yield self.start()
+        item = self.part(node, key).store(0, key, b"newer")
+        yield node.cluster.nodes[0].buckets["default"].wait_persisted(self.part(node, key), item.seqno)
+        killed = self.path.with_name("killed")
+        shutil.copytree(self.path, killed)
+        yield node.stop()
+        shutil.rmtree(self.path)
+        shutil.copytree(killed, self.path)
+        with mock.patch.object(
+            StoreFile, "_check_schema", side_effect=sqlite3.OperationalError("disk is full")
+        ):
+            fault = yield self.assertFailure(self.start(), StoreError)
+            self.assertIn("disk is full", str(fault))
+        node = yield self.start()
+        self.assertEqual(self.served(node)[key], b"newer")
+
+    @inlineCallbacks
+    def test_a_repair_that_is_cut_short(self) -> Steps:
+        """A repair that was killed after any file leaves a directory that a node starts on."""
+        for count in (1, 2):
+            directory = DataDirectory(self.path)
+            steps = repaired(directory)
+            for _ in range(count):
+                self.assertTrue(next(steps)[1])
+            steps.close()
+            directory.close()
+            node = yield self.start()
+            self.assertEqual(self.served(node), self.values)
+            yield node.stop()
 
     @inlineCallbacks
     def test_a_bucket_whose_making_was_cut_short(self) -> Steps:
