@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from couchbase.protocol import jsontext
 from couchbase.protocol.constants import MAX_KEY_BYTES, MAX_VALUE_BYTES, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster import Cluster
@@ -124,23 +125,25 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _parse(number: int, line: bytes) -> Line:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as fault:
-        return Line(number, b"", b"", f"not JSON: {fault}")
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or "doc" not in entry:
+    text = line.strip()
+    if not jsontext.is_json(text):
+        return Line(number, b"", b"", "not JSON")
+    # As they are written: printed again, numbers might have other digits, or be none.
+    entry = {}
+    if text.startswith(b"{"):
+        for name, start, end in jsontext.at_once(jsontext.members(text, 0)):
+            entry[json.loads(name)] = text[start:end]
+    if not entry.get("id", b"").startswith(b'"') or "doc" not in entry:
         return Line(number, b"", b"", 'expected {"id": "...", "doc": ...}')
     try:
-        key = entry["id"].encode("utf-8")
+        key = json.loads(entry["id"]).encode("utf-8")
     except UnicodeEncodeError:
         return Line(number, b"", b"", "the id is not valid Unicode")
     if not 1 <= len(key) <= MAX_KEY_BYTES:
         return Line(
             number, b"", b"", f"an id has 1 to {MAX_KEY_BYTES} bytes of UTF-8, this one has {len(key)}"
         )
-    value = json.dumps(entry["doc"], ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    value = entry["doc"]
     if len(value) > MAX_VALUE_BYTES:
         return Line(number, b"", b"", f"a document has at most {MAX_VALUE_BYTES} bytes")
     return Line(number, key, value, "")

@@ -56,7 +56,7 @@ def _no_constant(name: str) -> Any:
 def _strict_loads(data: bytes) -> Any:
     try:
         # Decoded here, because json.loads would also take UTF-16 and UTF-32.
-        return json.loads(str(data, "utf-8"), parse_constant=_no_constant)
+        return json.loads(str(data, "utf-8"), parse_constant=_no_constant, parse_int=jsontext.whole_number)
     except RecursionError:
         raise ValueError("too many levels") from None
 
@@ -105,7 +105,10 @@ def loads_unique(data: bytes) -> Any:
     """
     try:
         return json.loads(
-            str(without_mark(data), "utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique
+            str(without_mark(data), "utf-8"),
+            parse_constant=_no_constant,
+            parse_int=jsontext.whole_number,
+            object_pairs_hook=_unique,
         )
     except RecursionError:
         raise ValueError("too many levels") from None

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_plus
 
+from couchbase.protocol.jsontext import whole_number
+
 BAD_REQUEST = "bad_request"
 PARSE_ERROR = "query_parse_error"
 
@@ -102,7 +104,11 @@ def read_json(text: str | bytes) -> Any:
     gc.disable()
     try:
         return json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_unique,
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -122,6 +128,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
+        raise ValueError(f"{text[:100]} is too large")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = whole_number(text)
+    if isinstance(number, float):
         raise ValueError(f"{text[:100]} is too large")
     return number
 

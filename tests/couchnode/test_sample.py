@@ -34,11 +34,17 @@ class ReadTests(SynchronousTestCase):
         return list(read_lines(path))
 
     def test_documents(self) -> None:
-        """Key and value come out as UTF-8, numbers as they were, blank lines are counted but skipped."""
+        """Key and value come out in UTF-8, as they are written; blank lines are counted but skipped."""
         first, second = self.read(GOOD + b'\n  \n{"doc": null, "id": "\xf0\x9f\x8d\xba"}')
         self.assertEqual((first.number, first.key, first.fault), (1, b"a", ""))
-        self.assertEqual(first.value, b'{"n":123456789012345678901234567890,"f":0.1,"t":"\xc3\xa9"}')
+        self.assertEqual(first.value, b'{"n": 123456789012345678901234567890, "f": 0.1, "t": "\xc3\xa9"}')
         self.assertEqual((second.number, second.key, second.value), (4, "🍺".encode(), b"null"))
+
+    def test_texts_that_other_parsers_refuse_or_change(self) -> None:
+        """A document is stored as it is written, and what is JSON elsewhere is JSON here."""
+        for text in (b"1.50", b"1e400", b"1" * 5000, b'"ab\\ud83d"', b'{"a": 1, "a": 2}', b"-0"):
+            (line,) = self.read(b'{"id": "x", "doc": 0, "doc": %b }' % text)
+            self.assertEqual((line.fault, line.value), ("", text))
 
     def test_compressed(self) -> None:
         """A name that ends in .gz is decompressed."""
@@ -56,6 +62,8 @@ class ReadTests(SynchronousTestCase):
             (b'{"id": "%s", "doc": 1}' % (b"x" * 251), "this one has 251"),
             (b'{"id": "\\ud800", "doc": 1}', "not valid Unicode"),
             (b"[" * 100_000, "not JSON"),
+            (b'{"id": "x", "doc": NaN}', "not JSON"),
+            (b'{"id": "x", "doc": -Infinity}', "not JSON"),
         ]:
             good, bad, last = self.read(GOOD + line + b"\n" + GOOD)
             self.assertEqual((good.fault, last.fault, last.number), ("", "", 3))

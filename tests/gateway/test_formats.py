@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from itertools import product
+from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from gateway.headers import (
     token_header,
 )
 from gateway.http.request import decode_percent, parse_query
-from gateway.jsontools import _compact_dumps, _strict_loads, dumps, loads
+from gateway.jsontools import _compact_dumps, _strict_loads, dumps, loads, loads_unique
 from gateway.projection import member_text, parse_projection, project, projecting
 
 NOW = 1_700_000_000.0
@@ -346,6 +347,15 @@ class JsonTests(SynchronousTestCase):
             return  # orjson prints 64 bits at most, and no lone surrogates
         self.assertEqual(_strict_loads(printed), loads(printed))
         self.assertEqual(_strict_loads(_compact_dumps(value)), value)
+
+    def test_numbers_of_any_length(self) -> None:
+        """However long a whole number is, it is JSON; beyond all use it is infinite."""
+        for digits in (b"1" * 400, b"1" * 4000, b"1" * 5000, b"-" + b"9" * 4300):
+            text = b'{"a":[%b,1e400]}' % digits
+            for parse in (loads, loads_unique, _strict_loads):
+                number, large = parse(text)["a"]
+                self.assertEqual(number, int(digits) if len(digits) <= 4000 else float(digits))
+                self.assertEqual(large, inf)
 
     @given(st.binary(max_size=20))
     def test_both_refuse_the_same(self, data: bytes) -> None:
