@@ -1,4 +1,4 @@
-"""Headers for conditions, expiry, durability, flags and encoding: who takes which, what a condition means.
+"""Headers for conditions, expiry, durability, flags, encoding, parts: who takes which, what conditions mean.
 
 A header such as ``If-Match`` must never be dropped, since its sender relies on it. So each endpoint declares
 which of them it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), and
@@ -6,7 +6,8 @@ which of them it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), an
 (:data:`MEMBERS`), and refuse what they do not know too.
 
 Conditions on dates are ignored, as RFC 9110 13.1.3 and 13.1.4 demand of resources without a date of
-modification; so are ``Range`` (14.2 leaves that open) and with it ``If-Range``.
+modification; so are ``Range`` (14.2 leaves that open) and with it ``If-Range``. Nobody takes
+``Content-Range``, by which a client writes a part (14.5): the part would be stored as the whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "EXPIRY",
     "FLAGS",
     "MEMBERS",
+    "PARTS",
     "SELECTIVE",
     "Condition",
     "Versions",
@@ -46,8 +48,11 @@ EXPIRY = ("Expires", "X-CB-TTL")
 DURABILITY = ("X-CB-DurabilityLevel", "X-CB-PersistTo", "X-CB-ReplicateTo")
 FLAGS = ("X-CB-Flags",)
 ENCODING = ("Content-Encoding",)
+PARTS = ("Content-Range",)
 
-_NAMES = {name.lower().encode(): name for name in (*CONDITIONS, *EXPIRY, *DURABILITY, *FLAGS, *ENCODING)}
+_NAMES = {
+    name.lower().encode(): name for name in (*CONDITIONS, *EXPIRY, *DURABILITY, *FLAGS, *ENCODING, *PARTS)
+}
 
 SELECTIVE = frozenset(_NAMES)
 """The headers (lower case) that an endpoint honours or refuses."""
@@ -82,7 +87,7 @@ def check_taken(request: Request) -> None:
             takes = "it takes " + ", ".join(taken) if taken else "it takes none"
             raise bad_request(
                 f"{_NAMES[name]}: {request.method} does not take this header here; "
-                f"of those for conditions, expiry, durability, flags and encoding {takes}"
+                f"of those for conditions, expiry, durability, flags, encoding and parts {takes}"
             )
 
 
