@@ -8,6 +8,7 @@ from typing import Any
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import offers
+from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.statuses import Action, retry_delay
 
@@ -47,9 +48,17 @@ class Parking:
     # --- putting off -----------------------------------------------------------------------
 
     def put_off(self, node: Any, call: Any, frame: Frame, action: Action) -> None:
-        """Take an operation back that a node did not carry out."""
+        """Take an operation back that a node did not carry out.
+
+        :param action: ``SURFACE`` for one that is over, and whose answer asks for a newer map.
+        """
         call.pending = None
-        call.last_status = frame.specific
+        known: int = node.session.error_map.get(frame.specific, frame.specific)
+        if action is Action.SURFACE:
+            # The caller has its answer; the server says that its map is a new one.
+            self._refresh()
+            return
+        call.last_status = known
         if action is Action.REMAP:
             before = self.map
             if frame.value:
@@ -79,7 +88,10 @@ class Parking:
                 return
             self._hold(call)
         attempt, call.attempts = call.attempts, call.attempts + 1
-        self._submit_later(call, retry_delay(attempt))
+        delay = None
+        if isinstance(call.last_status, ServerStatus):
+            delay = call.last_status.delay(attempt)
+        self._submit_later(call, retry_delay(attempt) if delay is None else delay)
 
     def _hold(self, call: Any) -> None:
         """Let whatever comes later for an operation's key wait until the operation is over."""

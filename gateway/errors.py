@@ -247,6 +247,7 @@ _RULES = [
     _rule(sdk.CouchbaseError, "UnderlyingServiceUnavailable", rc=sdk.NO_MATCHING_SERVER),
     _rule(sdk.TimeoutError, "DeadlineExceeded"),
     _rule(sdk.CouchbaseNetworkError, "UnderlyingServiceUnavailable"),
+    _rule(sdk.CouchbaseError, "InvalidArgument", rc=sdk.EINVAL),
     _rule(sdk.CouchbaseError, "ServerError"),
     _rule(CancelledError, "RequestCanceled"),
 ]

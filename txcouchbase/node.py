@@ -19,6 +19,7 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
+from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.offers import NO_FULL_LOOKUP
@@ -313,6 +314,10 @@ class NodeProtocol(Protocol):
             else:
                 call.succeed(result)
             return
+        error_map = self.session.error_map
+        if frame.specific in error_map:
+            self._explained(call, frame, error_map[frame.specific])
+            return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
@@ -324,10 +329,28 @@ class NodeProtocol(Protocol):
             except CouchbaseError as error:
                 call.fail(error)
             return
-        self._answered(self, call, frame, action)
         if action is Action.RECONNECT:
-            assert self.transport is not None
-            self.transport.loseConnection()
+            self._leave()
+        self._answered(self, call, frame, action)
+
+    def _explained(self, call: Call, frame: Frame, status: ServerStatus) -> None:
+        """Handle a status that only the server's error map explains."""
+        action = status.action(call.attempts)
+        if status.reconnects:
+            self._leave()
+        if action is not Action.SURFACE or status.refreshes:
+            self._answered(self, call, frame, action)
+        if action is Action.SURFACE:
+            try:
+                call.succeed(complete(call, frame, status))
+            except CouchbaseError as error:
+                call.fail(error)
+
+    def _leave(self) -> None:
+        """Take nothing more, and close: the server says that this connection is of no use."""
+        self._writable(self, False)
+        assert self.transport is not None
+        self.transport.loseConnection()
 
     def _lacks_lookups(self) -> None:
         self.lacking |= {NO_FULL_LOOKUP}

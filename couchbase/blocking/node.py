@@ -18,6 +18,7 @@ from couchbase.blocking.calls import Call
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
+from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import HEADER, Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.offers import NO_FULL_LOOKUP, lacks
@@ -409,6 +410,10 @@ class Node:
             else:
                 call.succeed(result)
             return
+        error_map = self.session.error_map
+        if frame.specific in error_map:
+            self._explained(call, frame, error_map[frame.specific])
+            return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
             if downgrade(call, frame.specific):
@@ -423,6 +428,18 @@ class Node:
         self._owner.put_off(self, call, frame, action)
         if action is Action.RECONNECT:
             self._spent = True
+
+    def _explained(self, call: Call, frame: Frame, status: ServerStatus) -> None:
+        """Handle a status that only the server's error map explains."""
+        action = status.action(call.attempts)
+        if action is not Action.SURFACE or status.refreshes:
+            self._owner.put_off(self, call, frame, action)
+        if action is Action.SURFACE:
+            try:
+                call.succeed(complete(call, frame, status))
+            except CouchbaseError as error:
+                call.fail(error)
+        self._spent = self._spent or status.reconnects
 
     def _undecodable(self, call: Call, error: Exception) -> None:
         if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.operations import error_context, status_name
 from couchbase.protocol.plans import Compute, Exchange
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, ScramClient, encode_plain
 
 _U16 = Struct(">H")
-ERROR_MAP_VERSION = 2
 
 FEATURES = (
     Feature.TCP_NODELAY,
@@ -67,8 +67,8 @@ class Session(NamedTuple):
     features: frozenset[int]
     config: bytes | None
     """The cluster map as the node sent it; ``None`` if the node gives none over this protocol."""
-    error_map: dict[int, dict[str, Any]]
-    """Status -> name, description and attributes, in the server's words; empty if not offered."""
+    error_map: dict[int, ServerStatus]
+    """What the server says of statuses that we do not know, by status; empty if it says nothing."""
 
     @property
     def xerror(self) -> bool:
@@ -116,11 +116,11 @@ def handshake(
         closing.append((Opcode.SELECT_BUCKET, {"key": bucket.encode()}))
     closing.append((Opcode.GET_CLUSTER_CONFIG, {}))
     answers = yield Exchange(closing)
-    error_map: dict[int, dict[str, Any]] = {}
+    error_map: dict[int, ServerStatus] = {}
     config = None
     for (opcode, _), answer in zip(closing, answers):
         if opcode == Opcode.GET_ERROR_MAP:
-            error_map = parse_error_map(answer)
+            error_map = parse_error_map(answer.value) if answer.specific == Status.SUCCESS else {}
         elif opcode == Opcode.SELECT_BUCKET:
             _check_selected(answer, bucket or "", credentials is not None)
         else:
@@ -219,17 +219,6 @@ def no_map(name: str, management_port: int | None) -> CouchbaseError:
     """
     hint = "" if management_port else "; connect with http://host:port of its cluster manager"
     return _error(rc.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")
-
-
-def parse_error_map(answer: Frame) -> dict[int, dict[str, Any]]:
-    """Return an error map by status; empty if the answer holds none that can be read."""
-    if answer.specific != Status.SUCCESS:
-        return {}
-    try:
-        errors = json.loads(answer.value)["errors"]
-        return {int(code, 16): dict(entry) for code, entry in errors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _error(code: int, message: str, answer: Frame | None = None) -> CouchbaseError:

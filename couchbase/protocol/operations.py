@@ -23,6 +23,7 @@ from couchbase.protocol.constants import (
     Opcode,
     Status,
 )
+from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos
 from couchbase.protocol.statuses import result_code
 from couchbase.result import ExpiryResult, OperationResult, Result, ValueResult
@@ -513,8 +514,10 @@ def read_plainly(request: Request) -> None:
 # --- completing ------------------------------------------------------------------------------
 
 
-def complete(request: Request, frame: Frame) -> Any:
+def complete(request: Request, frame: Frame, explained: ServerStatus | None = None) -> Any:
     """Turn the answer to ``request`` into its result.
+
+    :param explained: the status with what the server's error map says of it, if we do not know it.
 
     :raises CouchbaseError: of the class that operation and status call for. With
         ``request.quiet`` a missing document is a result instead.
@@ -524,6 +527,8 @@ def complete(request: Request, frame: Frame) -> Any:
         extras = frame.extras
         body = extras + frame.value
         return request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
+    if explained is not None:
+        raise error_for(request, explained, error_context(frame))
     failed = failed_result(request, result_code(request.operation.name, status))
     if status == Status.KEY_ENOENT and request.quiet:
         return failed
@@ -548,7 +553,7 @@ def error_for(
 ) -> CouchbaseError:
     """Return the exception for a status."""
     name = request.operation.name
-    code = result_code(name, status)
+    code = status.code if isinstance(status, ServerStatus) else result_code(name, status)
     why = _EXPLAINED.get(status, "")
     return CouchbaseError.rc_to_exctype(code)(
         {
@@ -586,6 +591,8 @@ def client_error(request: Request, code: int, message: str, ambiguous: bool = Fa
 
 def status_name(status: int) -> str:
     """Return ``NAME (0xNN)`` for people."""
+    if isinstance(status, ServerStatus):
+        return status.words
     try:
         return f"{Status(status).name} (0x{status:02x})"
     except ValueError:

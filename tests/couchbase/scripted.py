@@ -56,6 +56,7 @@ class ScriptedNode:
         self.rows = [[0]]
         self.features = _FEATURES
         self.gives_config = True
+        self.error_map = b""
         self.greets = True
         self._context = context
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -149,7 +150,9 @@ class ScriptedNode:
                 peer.answer(frame, value=self.config())
             else:
                 peer.answer(frame, 0x81)
-        elif frame.opcode in (Opcode.SELECT_BUCKET, Opcode.GET_ERROR_MAP, Opcode.SASL_AUTH):
+        elif frame.opcode == Opcode.GET_ERROR_MAP:
+            peer.answer(frame, value=self.error_map)
+        elif frame.opcode in (Opcode.SELECT_BUCKET, Opcode.SASL_AUTH):
             peer.answer(frame)
         elif frame.opcode == Opcode.SASL_LIST_MECHS:
             peer.answer(frame, value=b"PLAIN")

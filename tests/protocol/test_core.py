@@ -141,13 +141,16 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(
             self.opcodes(step), [Opcode.GET_ERROR_MAP, Opcode.SELECT_BUCKET, Opcode.GET_CLUSTER_CONFIG]
         )
-        error_map = response(0xFE, value=b'{"version":2,"errors":{"9":{"name":"LOCKED"}}}')
+        error_map = response(
+            0xFE, value=b'{"version":2,"errors":{"9":{"name":"LOCKED"},"7f00":{"name":"NEW"}}}'
+        )
         with self.assertRaises(StopIteration) as done:
             plan.send([error_map, response(0x89), response(0xB5, value=b"{}")])
         session = done.exception.value
         self.assertTrue(session.xerror)
         self.assertEqual(session.config, b"{}")
-        self.assertEqual(session.error_map, {9: {"name": "LOCKED"}})
+        self.assertEqual(list(session.error_map), [0x7F00])
+        self.assertEqual(session.error_map[0x7F00].name, "NEW")
 
     def test_scram_runs_the_slow_part_off_the_loop(self):
         """Between AUTH and STEP the plan asks for a computation."""

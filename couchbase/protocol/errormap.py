@@ -1,0 +1,213 @@
+"""Statuses that we do not know, in the words of the server's error map.
+
+A server of tomorrow may answer with statuses that no client of today has in its tables. Its error map
+(GET_ERROR_MAP, versions 1 and 2) says what each amounts to. A status that we do know is handled by our own
+table (:mod:`couchbase.protocol.statuses`), whatever the map says of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from couchbase import exceptions as rc
+from couchbase.protocol.constants import SUCCESS_STATUSES, Status
+from couchbase.protocol.statuses import RC_OF_STATUS, RETRY_DELAYS, Action
+
+ERROR_MAP_VERSION = 2
+"""The latest version that :func:`parse_error_map` understands."""
+
+LONGEST_TEXT = 200
+"""Characters that are kept of a name or a description."""
+LONGEST_DELAY_SECONDS = 60.0
+SHORTEST_DELAY_SECONDS = 0.001
+"""A server that asks for no pause at all must not keep client and network busy."""
+MOST_ATTEMPTS = 1000
+
+_RETRIED = frozenset({"retry-now", "retry-later", "auto-retry"})
+_LATER = 2  # Where in RETRY_DELAYS "retry-later" begins: with 50 ms.
+
+_CODE_OF_ATTRIBUTE = (
+    ("auth", rc.AUTH_ERROR),
+    ("item-locked", rc.KEY_EEXISTS),
+    ("rate-limit", rc.EBUSY),
+    ("system-constraint", rc.ENOMEM),
+    ("temp", rc.ETMPFAIL),
+    ("retry-now", rc.ETMPFAIL),
+    ("retry-later", rc.ETMPFAIL),
+    ("auto-retry", rc.ETMPFAIL),
+    ("item-deleted", rc.KEY_ENOENT),
+    ("invalid-input", rc.EINVAL),
+    ("internal", rc.EINTERNAL),
+)
+"""The first attribute that a status has decides its result code; without any it is ``rc.ERROR``."""
+
+# Ours to handle although they have no result code of their own.
+_OTHERS_KNOWN = frozenset(
+    map(int, (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE, *SUCCESS_STATUSES, *range(0xC0, 0xE0)))
+)
+
+
+class RetrySpec(NamedTuple):
+    """How a server wants a status to be retried; times in seconds."""
+
+    strategy: str
+    """``constant``, ``linear`` or ``exponential``."""
+    interval: float
+    after: float
+    """Pause before the first repetition."""
+    ceiling: float
+    """The longest pause."""
+    max_duration: float | None
+    """The pauses together take no longer than this; ``None`` leaves it to the operation's timeout."""
+
+    def pause(self, attempt: int) -> float:
+        """Return the seconds to wait before repetition number ``attempt`` (the first is 0)."""
+        seconds = self.after if attempt == 0 else self._grown(attempt)
+        return max(SHORTEST_DELAY_SECONDS, min(seconds, self.ceiling, LONGEST_DELAY_SECONDS))
+
+    def _grown(self, attempt: int) -> float:
+        if self.strategy == "linear":
+            return self.interval * attempt
+        if self.strategy == "exponential":
+            # A power of the interval's milliseconds, as the specification of error maps has it.
+            base = self.interval * 1000
+            try:
+                return float(base**attempt) / 1000
+            except OverflowError:
+                return LONGEST_DELAY_SECONDS
+        return self.interval
+
+    def delay(self, attempt: int) -> float | None:
+        """Return the pause before repetition number ``attempt``; ``None``: do not repeat it any more."""
+        if attempt >= MOST_ATTEMPTS:
+            return None
+        pause = self.pause(attempt)
+        if self.max_duration is not None:
+            spent = sum(self.pause(earlier) for earlier in range(attempt))
+            if spent + pause > self.max_duration:
+                return None
+        return pause
+
+
+class ServerStatus(int):
+    """A status that only the server's error map explains."""
+
+    name: str
+    """As the server calls it, at most 200 characters."""
+    description: str
+    attributes: frozenset[str]
+    retry: RetrySpec | None
+    code: int
+    """The result code that its attributes amount to."""
+
+    def __new__(
+        cls,
+        status: int,
+        name: str = "",
+        description: str = "",
+        attributes: frozenset[str] = frozenset(),
+        retry: RetrySpec | None = None,
+    ) -> ServerStatus:
+        """Make the status with what the map says of it."""
+        made = super().__new__(cls, status)
+        made.name, made.description, made.attributes, made.retry = name, description, attributes, retry
+        made.code = next(
+            (code for attribute, code in _CODE_OF_ATTRIBUTE if attribute in attributes), rc.ERROR
+        )
+        return made
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether the connection is of no use after this answer."""
+        return "conn-state-invalidated" in self.attributes
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether a newer cluster map is to be asked for."""
+        return "fetch-config" in self.attributes
+
+    def delay(self, attempt: int) -> float | None:
+        """Return the seconds to wait before repetition number ``attempt`` (the first is 0).
+
+        ``None``: it is not to be repeated, or has been often enough.
+        """
+        wanted = self.attributes & _RETRIED
+        if not wanted or "no-retry" in self.attributes:
+            return None
+        if self.retry is not None:
+            return self.retry.delay(attempt)
+        first = 0 if "retry-now" in wanted else _LATER
+        return RETRY_DELAYS[min(attempt + first, len(RETRY_DELAYS) - 1)]
+
+    def action(self, attempt: int) -> Action:
+        """Tell what to do with the answer to an operation that was repeated ``attempt`` times already."""
+        if self.delay(attempt) is None:
+            return Action.SURFACE
+        return Action.REMAP if self.refreshes else Action.RETRY
+
+    @property
+    def words(self) -> str:
+        """What the server answered, for people."""
+        name = f"{self.name} (0x{int(self):02x})" if self.name else f"0x{int(self):02x}"
+        return f"{name}: {self.description}" if self.description else name
+
+
+def parse_error_map(value: bytes) -> dict[int, ServerStatus]:
+    """Return what an error map says of the statuses that we do not know, by status.
+
+    Nothing in it is an error: what cannot be read is left out, the whole map if need be.
+    """
+    try:
+        errors = json.loads(value)["errors"].items()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    found: dict[int, ServerStatus] = {}
+    for key, entry in errors:
+        try:
+            status = int(key, 16)
+        except ValueError:
+            continue
+        known = status in RC_OF_STATUS or status in _OTHERS_KNOWN
+        if 0 < status <= 0xFFFF and not known and isinstance(entry, dict):
+            found[status] = _read_entry(status, entry)
+    return found
+
+
+def _read_entry(status: int, entry: dict[str, Any]) -> ServerStatus:
+    attributes = entry.get("attrs")
+    names = frozenset(
+        name for name in (attributes if isinstance(attributes, list) else ()) if isinstance(name, str)
+    )
+    return ServerStatus(
+        status, _text(entry.get("name")), _text(entry.get("desc")), names, _read_retry(entry.get("retry"))
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in value[:LONGEST_TEXT])
+
+
+def _read_retry(spec: Any) -> RetrySpec | None:
+    if not isinstance(spec, dict) or spec.get("strategy") not in ("constant", "linear", "exponential"):
+        return None
+    interval = _seconds(spec.get("interval"))
+    if interval is None:
+        return None
+    after, ceiling = _seconds(spec.get("after")), _seconds(spec.get("ceil"))
+    return RetrySpec(
+        spec["strategy"],
+        interval,
+        interval if after is None else after,
+        ceiling or LONGEST_DELAY_SECONDS,
+        _seconds(spec.get("max-duration")) or None,
+    )
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+        return None
+    # False for a NaN, too.
+    return milliseconds / 1000 if 0 <= milliseconds <= 86_400_000 else None
