@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.window import Window
@@ -142,6 +142,28 @@ class Lane:
 
         entered: Deferred[Any] = self.window.enter(size, self.seconds_for(size))
         return entered.addCallback(enter)
+
+    def ask(self, size: int, begin: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:
+        """Read documents whose size is unknown or large when there is room for them, however long that takes.
+
+        :param size: which they are expected to have together, in bytes.
+        :param begin: called with the connection.
+        :returns: fires as what ``begin`` returned. Cancelling it is safe: what was sent by then keeps its
+            place in the window until its answers have come, which are dropped.
+        """
+
+        def enter(_: None) -> Deferred[Any]:
+            answer: Deferred[Any] = Deferred()
+
+            def passed(outcome: Any) -> None:
+                self.window.adjust(-size)
+                # Does nothing after a cancellation.
+                answer.callback(outcome)
+
+            maybeDeferred(begin, self.connection).addBoth(passed)
+            return answer
+
+        return self.window.enter(size, None).addCallback(enter)
 
     def close(self) -> None:
         """Drop the connection."""

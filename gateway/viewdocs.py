@@ -9,6 +9,7 @@ from typing import Any
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.jsontext import at_once
+from gateway.bulk import Lane
 from gateway.errors import Refusal, describe
 from gateway.jsontools import dumps, loads
 from gateway.limits import Budget
@@ -34,16 +35,18 @@ class DocumentJoiner:
     Nobody knows how large a document is before it is there, so batches begin small, grow, and shrink
     at once when documents turn out large.
 
+    :param lane: by which documents are read: they may be large, and nobody else is to wait behind them.
     :param budget: the gateway's; what a batch is expected to take is reckoned there while it is fetched.
     :param steps: renders long documents.
     """
 
-    def __init__(self, connection: Any, budget: Budget, steps: StepRunner) -> None:
-        self._connection = connection
+    def __init__(self, lane: Lane, budget: Budget, steps: StepRunner) -> None:
+        self._lane = lane
         self._steps = steps
         self._budget = budget
         self._size = FIRST_BATCH
-        self._expected = 1
+        self._expected = BATCH_BYTES // FIRST_BATCH
+        self._knows_size = False
 
     @property
     def batch_size(self) -> int:
@@ -58,10 +61,11 @@ class DocumentJoiner:
         """
         rows = [_id_of(line) for line in lines]
         ids = [docid.encode("utf-8", "surrogatepass") for docid in rows]
-        charged = len(ids) * self._expected
+        wanted = list(dict.fromkeys(ids))
+        charged = len(wanted) * self._expected
         self._budget.adjust(charged)
         try:
-            found, failure = await self._fetch(list(dict.fromkeys(ids)))
+            found, failure = await self._fetch(wanted, charged)
         finally:
             self._budget.adjust(-charged)
         self._learn(found)
@@ -77,9 +81,9 @@ class DocumentJoiner:
             return value_member(VIEW, result.flags, value)
         return await self._steps.run(value_member_steps(VIEW, result.flags, value))
 
-    async def _fetch(self, ids: list[bytes]) -> tuple[dict[bytes, Any], CouchbaseError | None]:
+    async def _fetch(self, ids: list[bytes], size: int) -> tuple[dict[bytes, Any], CouchbaseError | None]:
         try:
-            return await self._connection.get_multi(ids, quiet=True), None
+            return await self._lane.ask(size, lambda bulk: bulk.get_multi(ids, quiet=True)), None
         except CouchbaseError as error:
             # Some failed; those that did not are there all the same.
             return error.all_results or {}, error
@@ -87,7 +91,9 @@ class DocumentJoiner:
     def _learn(self, found: dict[bytes, Any]) -> None:
         largest = max((len(result.value) for result in found.values() if result.success), default=1)
         known = self._expected
-        self._expected = max(largest, known - (known - largest) // 16, 1)
+        if self._knows_size:
+            largest = max(largest, known - (known - largest) // 16)
+        self._expected, self._knows_size = max(largest, 1), True
         self._size = max(1, min(MAX_BATCH, self._size * 2, BATCH_BYTES // self._expected))
 
 

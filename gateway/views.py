@@ -334,7 +334,9 @@ class Views(BucketResource):
     ) -> Deferred[Response]:
         form, parameters = plan
         begun: Deferred[Response] = Deferred(lambda _: answer.cancel())
-        joiner = DocumentJoiner(connection, self._budget, self._steps) if parameters.include_docs else None
+        joiner = None
+        if parameters.include_docs:
+            joiner = DocumentJoiner(connection.bulk, self._budget, self._steps)
 
         def on_end(outcome: str | None) -> None:
             self._pool.release(connection)

@@ -61,11 +61,11 @@ class Window:
         finally:
             self._is_calling = False
 
-    def enter(self, size: int, seconds: float) -> Deferred[None]:
+    def enter(self, size: int, seconds: float | None) -> Deferred[None]:
         """Wait for room for an operation, and take it; give it back with :meth:`adjust`.
 
         :param size: in bytes.
-        :param seconds: to wait at the most.
+        :param seconds: to wait at the most; ``None``: as long as it takes.
         :returns: fires when it may begin; fails with :class:`Refusal` (Overloaded) if that took too long.
             Nothing is taken then, nor when it is cancelled before.
         """
@@ -76,7 +76,7 @@ class Window:
 
         def give_up() -> None:
             self.leave(entered)
-            if timer.active():
+            if timer is not None and timer.active():
                 timer.cancel()
 
         def late() -> None:
@@ -84,10 +84,11 @@ class Window:
             entered.errback(Refusal("Overloaded", "Too many large documents are under way."))
 
         def begin() -> None:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             self.used += size
             entered.callback(None)
 
-        timer = self._clock.callLater(seconds, late)
+        timer = None if seconds is None else self._clock.callLater(seconds, late)
         self.queue(entered, begin)
         return entered

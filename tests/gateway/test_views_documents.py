@@ -148,19 +148,53 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(len(reply_of(client).json()["rows"]), 20)
 
     def test_hang_up_while_fetching(self) -> None:
-        """What is under way is cancelled, and nothing is reckoned any more."""
-        cancelled: list[bool] = []
+        """Nothing is reckoned any more but what was sent, until its answer has come; that is dropped."""
         for pause_first in (False, True):
-            pending: Deferred[Any] = Deferred(lambda _: cancelled.append(True))
+            pending: Deferred[Any] = Deferred()
             answers = iter([succeed(found(k0=(b"1", 0))), pending] if pause_first else [pending])
             site = ViewSite({"get_multi": lambda ids, quiet, answers=answers: next(answers)})
             client = site.ask("?include_docs=true")
             body = json.dumps({"rows": [row(f"k{number}") for number in range(20)]}).encode()
             site.streams[0].send(body)
+            bulk = site.connections[0].bulk
+            assert bulk is not None
+            window = bulk.window
             hang_up(client)
             self.assertEqual(site.streams[0].told[-1], "stop")
             self.assertEqual((site.gateway.budget.used, site.pool._leases), (0, {}))
-        self.assertEqual(cancelled, [True, True])
+            self.assertGreater(window.used, 0)
+            pending.errback(error(sdk.ETIMEDOUT)) if pause_first else pending.callback(found(k0=(b"1", 0)))
+            self.assertEqual(window.used, 0)
+
+    def test_reads_under_way_are_bounded(self) -> None:
+        """Documents come by the lane of large ones: while their size is unknown, 32 reads at a time for all
+        queries of a user, which wait in line; who hangs up makes no room before the answers are in."""
+        under_way: list[Deferred[Any]] = []
+
+        def get_multi(ids: list[bytes], quiet: bool) -> Deferred[Any]:
+            answer: Deferred[Any] = Deferred()
+            under_way.extend(answer for _ in ids)
+            return answer
+
+        site = ViewSite({"get_multi": get_multi})
+        body = json.dumps({"rows": [row(f"k{number}") for number in range(8)]}).encode()
+        clients = []
+        for number in range(7):
+            clients.append(site.ask("?include_docs=true"))
+            site.streams[number].send(body)
+            # None by the way of everybody else's operations.
+            self.patch(site.connections[0], "get_multi", None)
+        self.assertEqual(len(under_way), 32)
+        hang_up(clients[0])
+        hang_up(clients[4])  # It was next in line.
+        self.assertEqual(len(under_way), 32)
+        first = under_way[0]
+        first.callback(found(k0=(b"1", 0)))
+        self.assertEqual((len(under_way), under_way.count(first)), (40, 8))
+        # Small documents after all: the others have room, too.
+        under_way[8].callback(found(**{f"k{number}": (b"1", 0) for number in range(8)}))
+        self.assertEqual(len(under_way), 48)
+        self.assertIn(b'"json":1', chunks(clients[1])[0])
 
     def test_head_with_documents(self) -> None:
         """The query is stopped from within the very step that has its first rows."""
