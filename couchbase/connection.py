@@ -11,6 +11,7 @@ from typing import Any
 
 from couchbase import exceptions as rc
 from couchbase.arguments import (
+    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,
@@ -37,7 +38,7 @@ from couchbase.views.iterator import View
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
-_OPTIONS = frozenset({"network", "certpath"})
+_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key"})
 
 
 class Connection(Designing):
@@ -64,8 +65,12 @@ class Connection(Designing):
         map, and written after a map came from the network.
     :param conncache: the older name of ``config_cache``.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port`` (``couchbases://``
-        for TLS), for any user name. Options: ``network``, ``certpath``. Beyond SDK 1.2.
+        for TLS), for any user name. Options: ``network``, ``certpath``,
+        ``client_cert``, ``client_key``. Beyond SDK 1.2.
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
+    :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
+        (HTTP, too); what follows it in the file is its chain.
+    :param client_key: PEM file of its private key; by default it is in the same file.
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :raises ArgumentError: a wrong or unknown argument.
     :raises InvalidError: a malformed host or connection string.
@@ -94,6 +99,8 @@ class Connection(Designing):
         conncache: str | None = None,
         connection_string: str | None = None,
         certpath: str | None = None,
+        client_cert: str | None = None,
+        client_key: str | None = None,
         allow_plain: bool = False,
         experimental_gevent_support: Any = False,
         _no_connect_exceptions: Any = False,
@@ -111,6 +118,8 @@ class Connection(Designing):
             conncache=conncache,
             connection_string=connection_string,
             certpath=certpath,
+            client_cert=client_cert,
+            client_key=client_key,
         )
         check_credentials(username, password)
         check_flags(quiet=quiet, unlock_gil=unlock_gil)
@@ -143,11 +152,15 @@ class Connection(Designing):
             warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)
         self._cache = config_cache or conncache
         certpath = certpath or address.options.get("certpath")
+        own = check_client_certificate(address, client_cert, client_key, password)
+        context = self._tls_context(certpath) if address.tls else None
+        if own is not None:
+            _load_client_certificate(context, *own)
         self._cluster = self._cluster_type(
             address.seeds,
             bucket=self._bucket,
-            credentials=credentials_for(self._bucket, username, password),
-            tls_context=self._tls_context(certpath) if address.tls else None,
+            credentials=None if own else credentials_for(self._bucket, username, password),
+            tls_context=context,
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
             received=partial(configcache.save, self._cache) if self._cache else None,
@@ -349,3 +362,17 @@ def _seconds(name: str, value: Any) -> float:
 
 def _error(code: int, message: str) -> CouchbaseError:
     return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+
+
+def _load_client_certificate(context: Any, certificate: str, key: str) -> None:
+    def no_password() -> str:
+        raise ValueError("the key is encrypted")
+
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except (OSError, ValueError) as error:
+        raise ArgumentError.pyexc(
+            f"client_cert {certificate!r} and client_key {key!r} are not a certificate and its key, in PEM:"
+            f" {error}",
+            inner=error,
+        ) from error

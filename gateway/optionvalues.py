@@ -107,14 +107,20 @@ def auth(value: str) -> str:
     return value
 
 
+# Client certificates are not among them: the cluster is to know each caller of the gateway.
+_CLUSTER_OPTIONS = frozenset({"certpath", "network"})
+
+
 def cluster(value: str) -> str:
     """Take a connection string."""
     if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
         raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
     try:
-        parse_connection_string(value)
+        options = parse_connection_string(value).options
     except InvalidError as error:
         raise Wrong(str(error.message)) from None
+    if foreign := sorted(set(options) - _CLUSTER_OPTIONS):
+        raise Wrong(f"{value!r} has unknown options {foreign}; known: {sorted(_CLUSTER_OPTIONS)}")
     return value
 
 

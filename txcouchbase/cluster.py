@@ -15,6 +15,8 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
 from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.logger import Logger
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
@@ -59,11 +61,14 @@ class Cause(NamedTuple):
         return f"{host}:{self.port}: {self.text}"
 
 
+@implementer(IPolicyForHTTPS)
 class ClusterClient(Parking):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
     :param allow_plain: let PLAIN send the password over a network without TLS.
     :param trust_root: certificates to trust for TLS; the platform's by default.
+    :param client_certificate: options of ``CertificateOptions`` with a certificate that takes the place of
+        ``credentials``.
     :param random: numbers in [0, 1) for jitter.
     """
 
@@ -76,6 +81,7 @@ class ClusterClient(Parking):
         credentials: Credentials | None,
         tls: bool = False,
         trust_root: Any = None,
+        client_certificate: Any = None,
         allow_plain: bool = False,
         network: str = "auto",
         agent: str = "txcouchbase",
@@ -88,6 +94,7 @@ class ClusterClient(Parking):
         self.credentials = credentials
         self.tls = tls
         self.trust_root = trust_root
+        self.client_certificate = client_certificate
         self.map: ClusterMap | None = None
         self.connected = False
         self.closed = False
@@ -207,7 +214,8 @@ class ClusterClient(Parking):
         try:
             return (yield attempt(seed))
         except AuthError as refused:
-            if self.credentials is not None or self.bucket is None:
+            known = self.credentials is not None or self.client_certificate is not None
+            if known or self.bucket is None:
                 raise
             self.credentials = Credentials(self.bucket, "")
             try:
@@ -265,6 +273,17 @@ class ClusterClient(Parking):
     def _parse(self, text: bytes, host: str, bootstrap_host: str) -> ClusterMap:
         return parse_cluster_map(text, host, self._network, bootstrap_host)
 
+    def tls_options(self, host: str) -> Any:
+        """Return what makes a TLS connection to a host of the cluster."""
+        trust = platformTrust() if self.trust_root is None else self.trust_root
+        # A copy, as Twisted adds to it.
+        own = dict(self.client_certificate or {})
+        return optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        """The same for an HTTP client: this is its :class:`twisted.web.iweb.IPolicyForHTTPS`."""
+        return self.tls_options(hostname.decode("ascii"))
+
     @inlineCallbacks
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
@@ -272,8 +291,7 @@ class ClusterClient(Parking):
         protocol.name = f"{host}:{port}"
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
-            trust = platformTrust() if self.trust_root is None else self.trust_root
-            endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), endpoint)
+            endpoint = wrapClientTLS(self.tls_options(host), endpoint)
         yield connect_quietly(endpoint, protocol)
         safe = self.tls or self._allow_plain or host.startswith(_LOOPBACK)
         plan = handshake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.arguments import (
+    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,
@@ -47,7 +49,8 @@ from txcouchbase.views import BatchedView, ViewMethods
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
 _new_result: Any = AsyncResult.__new__
-_OPTIONS = frozenset({"network", "certpath"})
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key"})
 
 
 def _operation_names() -> tuple[str, ...]:
@@ -68,7 +71,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param host: host name, or list of host names and ``(host, port)`` pairs.
     :param port: port of the cluster manager, for hosts without one of their own.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
-        (``couchbases://`` for TLS). Options: ``network``, ``certpath``.
+        (``couchbases://`` for TLS). Options: ``network``, ``certpath``, ``client_cert``, ``client_key``.
     :param username: the bucket's name by default.
     :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
         bucket without a password.
@@ -77,6 +80,9 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param default_format: see :attr:`default_format`.
     :param transcoder: object or class; see :attr:`transcoder`.
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
+    :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
+        (HTTP, too); what follows it in the file is its chain.
+    :param client_key: PEM file of its private key; by default it is in the same file.
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :param reactor: the global reactor by default.
     :param lockmode: accepted, as is ``unlock_gil``; there is no lock.
@@ -108,6 +114,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         default_format: Any = None,
         transcoder: Any = None,
         certpath: str | None = None,
+        client_cert: str | None = None,
+        client_key: str | None = None,
         allow_plain: bool = False,
         reactor: Any = None,
         lockmode: int = LOCKMODE_NONE,
@@ -123,6 +131,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         check_texts(
             username=username, password=password, certpath=certpath, connection_string=connection_string
         )
+        check_texts(client_cert=client_cert, client_key=client_key)
         check_credentials(username, password)
         check_texts(config_cache=config_cache, conncache=conncache)
         if conncache is not None:
@@ -154,6 +163,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             self.default_format = check_format(default_format, "default_format")
         self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
         certpath = certpath or address.options.get("certpath")
+        own = check_client_certificate(address, client_cert, client_key, password)
         self._lock, self._unlock_gil = None, False
         self._cluster = self._client = ClusterClient(
             reactor,
@@ -162,6 +172,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             credentials=credentials,
             tls=address.tls,
             trust_root=_trust_root(certpath) if certpath else None,
+            client_certificate=_client_certificate(*own) if own else None,
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
@@ -700,6 +711,24 @@ def _trust_root(path: str) -> Any:
     except (OSError, ValueError, ssl.SSL.Error) as error:
         raise ArgumentError.pyexc(
             f"certpath {path!r} is not a PEM certificate: {error}", inner=error
+        ) from error
+
+
+def _client_certificate(certificate: str, key: str) -> Any:
+    try:
+        with open(certificate, "rb") as file:
+            first, *chain = [ssl.Certificate.loadPEM(pem).original for pem in _PEM.findall(file.read())]
+        with open(key, "rb") as file:
+            own = ssl.KeyPair.load(file.read(), ssl.SSL.FILETYPE_PEM).original
+        options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
+        # Says whether they belong together.
+        ssl.CertificateOptions(**options).getContext()
+        return options
+    except (OSError, ValueError, ssl.SSL.Error) as error:
+        raise ArgumentError.pyexc(
+            f"client_cert {certificate!r} and client_key {key!r} are not a certificate and its key, in PEM:"
+            f" {error}",
+            inner=error,
         ) from error
 
 

@@ -13,7 +13,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     RequestNotSent,
     RequestTransmissionFailed,
@@ -225,9 +224,7 @@ class HttpService:
         return send(self._pool).addErrback(again)
 
     def _agent(self, pool: HTTPConnectionPool) -> Agent:
-        trust = self.client.trust_root
-        policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
-        return Agent(self.client.reactor, policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
+        return Agent(self.client.reactor, self.client, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
 
     @inlineCallbacks
     def whole(

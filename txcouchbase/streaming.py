@@ -10,7 +10,7 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from couchbase import exceptions as rc
@@ -66,10 +66,8 @@ class ConfigStream:
             self._reader.transport.loseConnection()
 
     def _agent(self) -> Any:
-        trust = self._client.trust_root
-        policy = BrowserLikePolicyForHTTPS(trust) if trust is not None else BrowserLikePolicyForHTTPS()
         pool = QuietPool(self._client.reactor, False)
-        return Agent(self._client.reactor, contextFactory=policy, connectTimeout=2.0, pool=pool)
+        return Agent(self._client.reactor, contextFactory=self._client, connectTimeout=2.0, pool=pool)
 
     def _url(self, path: str) -> bytes:
         scheme = "https" if self._client.tls else "http"
