@@ -200,26 +200,44 @@ class Commands(StoreCommands):
         return request
 
     def incr(
-        self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0, *, durability_level: int = 0
+        self,
+        key: Any,
+        amount: Any = 1,
+        initial: Any = None,
+        ttl: Any = 0,
+        *,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        durability_level: int = 0,
     ) -> Any:
         """Add to a counter.
 
         :param amount: what to add; a negative one subtracts.
         :param initial: value to create a missing counter with (``amount`` is not added then).
         :param ttl: expiry of a counter that is created.
+        :param persist_to, replicate_to: copies to wait for, as in :meth:`set`. Copies of any later version
+            will do, as other clients go on counting. Beyond SDK 1.2, as ``durability_level`` is.
         :returns: ValueResult with the new number.
         :raises NotFoundError: no such document, and no ``initial``.
         :raises DeltaBadvalError: the document is not an unsigned decimal number.
         """
         request = self._counter_request(amount, initial, ttl, key)
-        return self._mutate(request, 0, 0, durability_level)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
 
     def decr(
-        self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0, *, durability_level: int = 0
+        self,
+        key: Any,
+        amount: Any = 1,
+        initial: Any = None,
+        ttl: Any = 0,
+        *,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        durability_level: int = 0,
     ) -> Any:
         """Subtract from a counter, which stops at 0; arguments as for :meth:`incr`."""
         request = self._counter_request(_negated(amount), initial, ttl, key)
-        return self._mutate(request, 0, 0, durability_level)
+        return self._mutate(request, persist_to, replicate_to, durability_level)
 
     def arithmetic(self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
         """The same as :meth:`incr`."""

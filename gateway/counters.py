@@ -118,15 +118,13 @@ def count(
 ) -> Deferred[Any]:
     """Carry out ``incr`` or ``decr``, and wait for its copies."""
     method = connection.incr if operation == "incr" else connection.decr
-    counted: Deferred[Any] = method(key, amount=delta, initial=initial, ttl=ttl, durability_level=waits.level)
-    if waits.persist_to or waits.replicate_to:
-        counted.addCallback(_endured, connection, key, waits)
-    return counted
-
-
-def _endured(result: Any, connection: Any, key: bytes, waits: Durability) -> Deferred[Any]:
-    # Any later version will do: other callers go on counting.
-    endured: Deferred[Any] = connection.endure(
-        key, persist_to=waits.persist_to, replicate_to=waits.replicate_to
+    counted: Deferred[Any] = method(
+        key,
+        amount=delta,
+        initial=initial,
+        ttl=ttl,
+        persist_to=waits.persist_to,
+        replicate_to=waits.replicate_to,
+        durability_level=waits.level,
     )
-    return endured.addCallback(lambda _: result)
+    return counted

@@ -68,7 +68,7 @@ class Endurance:
         plan = durability.endure_plan(
             self._client.current_map,
             self._client.seconds,
-            {call.key_bytes: result._cas},
+            {call.key_bytes: durability.awaited_cas(call, result)},
             self._requirement,
             timeout=self._timeout,
             interval=self._interval,

@@ -203,7 +203,7 @@ class Operating(Commands):
         plan = durability.endure_plan(
             self._cluster.current_map,
             monotonic,
-            {call.key_bytes: call.result._cas for call in stored},
+            {call.key_bytes: durability.awaited_cas(call, call.result) for call in stored},
             requirement,
             timeout=timeout,
             interval=self._durability_interval,

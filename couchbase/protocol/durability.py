@@ -30,6 +30,7 @@ MAX_KEYS_PER_OBSERVE = 500
 
 _ENTRY_HEAD = Struct(">HH")
 _ENTRY_TAIL = Struct(">BQ")
+_COUNTERS = (Opcode.INCREMENT, Opcode.DECREMENT)
 _HERE = (ObserveState.FOUND, ObserveState.PERSISTED)
 
 
@@ -196,6 +197,14 @@ def _name_of(cluster: ClusterMap, server: int) -> str:
 
 def _holders(row: Sequence[int], active_only: bool) -> list[int]:
     return [server for server in dict.fromkeys(row[:1] if active_only else row) if server >= 0]
+
+
+def awaited_cas(request: Request, result: Any) -> int:
+    """Return the version whose copies a mutation waits for; 0 for any.
+
+    Any later one will do for a counter: other clients go on counting.
+    """
+    return 0 if request.operation.opcode in _COUNTERS else int(result._cas)
 
 
 def endure_plan(

@@ -57,6 +57,19 @@ class CopyTests(ConnectionTestCase):
         self.assertTrue(self.cb.set_multi(keys, persist_to=2).all_ok)
         self.assertTrue(self.cb.delete_multi(list(keys), persist_to=-1, replicate_to=-1).all_ok)
 
+    def test_counters(self) -> None:
+        """They wait for copies, and count nothing if the cluster cannot hold as many."""
+        key = self.key()
+        self.assertEqual(self.cb.incr(key, initial=5, persist_to=-1, replicate_to=1).value, 5)
+        for count, more in ((self.cb.incr, 1), (self.cb.decr, -1)):
+            for wanted in ({"persist_to": 3}, {"replicate_to": 2}):
+                with self.assertRaises(ArgumentError) as raised:
+                    count(key, **wanted)
+                self.assertEqual(raised.exception.rc, 0x21)
+            self.assertEqual(self.cb.get(key).value, 5)
+            self.assertEqual(count(key, persist_to=1).value, 5 + more)
+            self.cb.set(key, 5)
+
     def test_too_many(self):
         """ArgumentError 0x21 before anything is sent."""
         for wanted in ({"persist_to": 3}, {"replicate_to": 2}):

@@ -250,6 +250,30 @@ class DocumentTests(GatewayTestCase):
         self.assertEqual((head.status, head.body, head.header("Content-Length")), (200, b"", "26"))
 
     @inlineCallbacks
+    def test_counters_whose_copies_cannot_be(self) -> Any:
+        """They are refused before anything is counted, by headers and in batches."""
+        yield self.ask("PUT", D + "n", b"5", **JSON)
+        for wanted in ({"X_CB_PersistTo": "1"}, {"X_CB_PersistTo": "-1"}, {"X_CB_ReplicateTo": "1"}):
+            for key, body in (("n", b"{}"), ("none", b'{"initial":1}')):
+                for way in ("increment", "decrement"):
+                    refused = yield self.ask("POST", f"{D}{key}/{way}", body, **wanted, **JSON)
+                    self.assertEqual(refused.code(), (400, "DurabilityImpossible"))
+        for member in (
+            b'"persistTo":1',
+            b'"persistTo":-1',
+            b'"replicateTo":1',
+            b'"replicateTo":1,"initial":1',
+        ):
+            for way in (b"incr", b"decr"):
+                line = b'{"op":"%b","key":"%b",%b}' % (way, b"none" if b"init" in member else b"n", member)
+                refused = yield self.ask("POST", D.replace("documents/", "batch"), line)
+                self.assertIn(b'"DurabilityImpossible"', refused.body)
+        kept = yield self.ask("GET", D + "n")
+        self.assertEqual(kept.body, b"5")
+        none = yield self.ask("GET", D + "none")
+        self.assertEqual(none.status, 404)
+
+    @inlineCallbacks
     def test_limits_of_the_node(self) -> Any:
         """A value of 20 MiB is stored; what grows beyond it, or cannot be persisted, has its code."""
         full = b"x" * (20 * 2**20)

@@ -428,7 +428,9 @@ class CounterTests(SynchronousTestCase):
         """The new number as JSON."""
         reply, site = self.count()
         self.assertEqual((reply.body, reply.header("Content-Type")), (b"7", "application/json"))
-        self.assertEqual(site.calls[0][2], {"amount": 1, "initial": None, "ttl": 0, "durability_level": 0})
+        expected = {"amount": 1, "initial": None, "ttl": 0}
+        expected |= {"persist_to": 0, "replicate_to": 0, "durability_level": 0}
+        self.assertEqual(site.calls[0][2], expected)
 
     def test_body(self) -> None:
         """Delta and initial; an initial of 2**64-1 means: do not create."""
@@ -502,10 +504,11 @@ class CounterTests(SynchronousTestCase):
         reply, site = self.count(b'{"initial":1}', Expires="60s", Content_Type="application/json")
         self.assertEqual((reply.status, site.calls[0][2]["ttl"]), (200, 60))
 
-    def test_endure_after_count(self) -> None:
-        """The protocol's counters know no persist_to, so the gateway waits itself."""
-        _, site = self.count(X_CB_PersistTo="1")
-        self.assertEqual([call[0] for call in site.calls], ["incr", "endure"])
+    def test_copies(self) -> None:
+        """The connection waits for the copies: it refuses, before it counts, what the cluster cannot do."""
+        _, site = self.count(X_CB_PersistTo="1", X_CB_ReplicateTo="2")
+        ((operation, _, options),) = site.calls
+        self.assertEqual((operation, options["persist_to"], options["replicate_to"]), ("incr", 1, 2))
 
 
 class LockTests(SynchronousTestCase):
