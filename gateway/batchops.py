@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.constants import MAX_KEY_BYTES
 from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
 from gateway.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT
-from gateway.counters import MAX_COUNTER, checked_number, count
-from gateway.durability import copies
+from gateway.counters import MAX_COUNTER, checked_delta, checked_number, count
+from gateway.durability import copies, read_waiting
 from gateway.errors import Fault, bad_request
-from gateway.expiry import expiry_from_expires, expiry_from_ttl, parse_duration
+from gateway.expiry import expiry_from_expires, expiry_from_ttl
 from gateway.headers import MAX_COPIES, NO_DURABILITY, Durability, parse_cas, parse_durability
 from gateway.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, loads_unique
 from gateway.locks import DEFAULT_LOCK_SECONDS
@@ -357,7 +357,7 @@ def _delete(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
 
 def _count(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     members = operation.members
-    delta = checked_number(members.get("delta", 1), "delta", 0, MAX_COUNTER)
+    delta = checked_delta(members, "incr", "decr")
     initial = members.get("initial")
     if initial is not None:
         initial = checked_number(initial, "initial", 0, MAX_COUNTER)
@@ -388,15 +388,19 @@ def _unlock(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
 
 
 def _observe(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
-    return connection.observe(operation.key)
+    master_only = operation.members.get("masterOnly", False)
+    if type(master_only) is not bool:
+        raise bad_request("masterOnly: expected true or false")
+    return (
+        connection.observe(operation.key, master_only=True)
+        if master_only
+        else connection.observe(operation.key)
+    )
 
 
 def _endure(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     members = operation.members
-    timeout = members.get("timeout", "5s")
-    nanoseconds = parse_duration(timeout) if type(timeout) is str else None
-    if nanoseconds is None or not 0 < nanoseconds <= 300 * 10**9:
-        raise bad_request("timeout: expected a duration as in '5s', up to 300s")
+    timeout, interval = read_waiting(members)
     check_removed = members.get("checkRemoved", False)
     if type(check_removed) is not bool:
         raise bad_request("checkRemoved: expected true or false")
@@ -406,7 +410,8 @@ def _endure(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
         replicate_to=checked_number(members.get("replicateTo", -1), "replicateTo", -1, MAX_COPIES),
         cas=_cas(operation),
         check_removed=check_removed,
-        timeout=nanoseconds / 1e9,
+        timeout=timeout,
+        interval=interval,
     )
 
 
@@ -474,8 +479,8 @@ OPERATIONS = {
         _kind("touch", _EXPIRY, _touch),
         _kind("lock", "lockTime", _lock, _with_value, is_read=True),
         _kind("unlock", _CAS, _unlock),
-        _kind("observe", "", _observe, _with_copies),
-        _kind("endure", "persistTo replicateTo cas checkRemoved timeout", _endure),
+        _kind("observe", "masterOnly", _observe, _with_copies),
+        _kind("endure", "persistTo replicateTo cas checkRemoved timeout interval", _endure),
     )
 }
 """Name -> how it is read, run and answered."""

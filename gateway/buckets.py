@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from gateway.errors import Refusal
+from gateway.errors import Refusal, bad_request
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import BUCKET, endpoint
@@ -14,6 +14,9 @@ from gateway.jsontools import loads
 from gateway.resources import BucketResource
 
 __all__ = ["Buckets"]
+
+MAX_GROUPS = 16
+"""Groups of statistics of one request."""
 
 _STATS_QUERY = frozenset({"group"})
 
@@ -43,11 +46,25 @@ class Buckets(BucketResource):
     @endpoint("bucket_stats", "GET", "/stats", on=BUCKET, operation="stats")
     def bucket_stats(self, request: Request) -> Any:
         """Return the nodes' statistics of the bucket."""
-        query = request.query(_STATS_QUERY)
-        return self.connected(request, self._stats, query.get("group"))
+        return self.connected(request, self._stats, _groups(request.query(_STATS_QUERY).get("group", "")))
 
-    def _stats(self, connection: Any, request: Request, group: str | None) -> Deferred[Response]:
-        return connection.stats(group or None).addCallback(_statistics)
+    def _stats(self, connection: Any, request: Request, groups: list[str]) -> Deferred[Response]:
+        asked: Deferred[Any] = connection.stats(groups or None)
+        return asked.addCallback(_statistics)
+
+
+def _groups(text: str) -> list[str]:
+    """Read the groups of statistics, separated by commas; none are the general ones.
+
+    :raises Refusal: 400 if one is empty or given twice, or there are too many.
+    """
+    groups = text.split(",") if text else []
+    if "" in groups or len(set(groups)) < len(groups) or len(groups) > MAX_GROUPS:
+        raise bad_request(
+            f"group: {text[:80]!r} is not taken; it takes 1 to {MAX_GROUPS} groups of statistics, each once, "
+            "separated by commas, as in memory,timings"
+        )
+    return groups
 
 
 def _identity(session: Any, request: Request) -> Response:

@@ -20,7 +20,7 @@ from gateway.pool import ConnectionPool
 from gateway.rendering import Rendering
 from gateway.resources import BucketResource, check_collection, document_key
 
-__all__ = ["Counters", "checked_number", "count"]
+__all__ = ["Counters", "checked_delta", "checked_number", "count"]
 
 _MEMBERS = frozenset({"delta", "initial"})
 MAX_COUNTER = 2**64 - 1
@@ -36,6 +36,22 @@ def checked_number(value: object, name: str, low: int, high: int) -> int:
     return value
 
 
+def checked_delta(members: dict[str, Any], *names: str) -> int:
+    """Return the amount that a counter changes by, 1 if none is given.
+
+    :param names: what the operations that add and subtract are called.
+    :raises Refusal: 400; of a negative number it says which operation is meant.
+    """
+    delta = members.get("delta", 1)
+    if type(delta) in (int, float) and delta < 0:
+        add, subtract = names
+        raise bad_request(
+            f"delta: expected a whole number from 0 to {MAX_COUNTER}, not {str(delta)[:24]}; "
+            f"{add} adds it and {subtract} subtracts it"
+        )
+    return checked_number(delta, "delta", 0, MAX_COUNTER)
+
+
 class _Step(NamedTuple):
     """What a counter request asks for."""
 
@@ -48,7 +64,7 @@ def read_step(request: Request) -> _Step:
     """Read headers and body; raises Refusal (400)."""
     headers = read_mutation(request)
     body = request.json_object(_MEMBERS, required=False)
-    delta = checked_number(body.get("delta", 1), "delta", 0, MAX_COUNTER)
+    delta = checked_delta(body, "increment", "decrement")
     initial = body.get("initial")
     if initial is not None:
         initial = checked_number(initial, "initial", 0, MAX_COUNTER)

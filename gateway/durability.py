@@ -20,9 +20,10 @@ from gateway.pool import ConnectionPool
 from gateway.rendering import Rendering
 from gateway.resources import BucketResource, check_collection, document_key
 
-__all__ = ["DurabilityChecks", "copies"]
+__all__ = ["DurabilityChecks", "copies", "read_waiting"]
 
 _MEMBERS = frozenset({"persistTo", "replicateTo", "checkRemoved", "timeout", "interval"})
+_OBSERVE_QUERY = frozenset({"masterOnly"})
 _STATES = {
     ObserveState.FOUND: "found",
     ObserveState.PERSISTED: "persisted",
@@ -42,7 +43,8 @@ class _Endure(NamedTuple):
     if_match: bytes | None
 
 
-def _seconds(body: dict[str, Any], name: str, default: str, low: float, high: float) -> float:
+def read_seconds(body: dict[str, Any], name: str, default: str, low: float, high: float) -> float:
+    """Return a duration among the members of a JSON object, in seconds; raises Refusal (400)."""
     value = body.get(name, default)
     nanoseconds = parse_duration(value) if isinstance(value, str) else None
     if nanoseconds is None or not low <= nanoseconds / 1e9 <= high:
@@ -50,6 +52,14 @@ def _seconds(body: dict[str, Any], name: str, default: str, low: float, high: fl
             f"{name}: expected a duration as in '5s' or '10ms', from {low:g} to {high:g} seconds"
         )
     return nanoseconds / 1e9
+
+
+def read_waiting(body: dict[str, Any]) -> tuple[float, float]:
+    """Return ``timeout`` and ``interval`` of an endure, in seconds; raises Refusal (400)."""
+    return (
+        read_seconds(body, "timeout", "5s", 0.001, MAX_TIMEOUT_SECONDS),
+        read_seconds(body, "interval", "10ms", 0.001, 60.0),
+    )
 
 
 def _read_endure(request: Request) -> _Endure:
@@ -62,8 +72,7 @@ def _read_endure(request: Request) -> _Endure:
         checked_number(body.get("persistTo", -1), "persistTo", -1, MAX_COPIES),
         checked_number(body.get("replicateTo", -1), "replicateTo", -1, MAX_COPIES),
         check_removed,
-        _seconds(body, "timeout", "5s", 0.001, MAX_TIMEOUT_SECONDS),
-        _seconds(body, "interval", "10ms", 0.001, 60.0),
+        *read_waiting(body),
         request.header(b"If-Match"),
     )
 
@@ -90,13 +99,16 @@ class DurabilityChecks(BucketResource):
     @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation="observe")
     def observe_document(self, request: Request) -> Any:
         """Tell, for each copy, whether it is in memory, on disk, or gone."""
-        request.query()
-        return self.connected(request, self._observe, None)
+        master_only = request.query(_OBSERVE_QUERY).get("masterOnly", "false").lower()
+        if master_only not in ("true", "false"):
+            raise bad_request(f"masterOnly: {master_only[:80]!r} is not taken; it takes true or false")
+        return self.connected(request, self._observe, master_only == "true")
 
-    def _observe(self, connection: Any, request: Request, _: None) -> Deferred[Response]:
+    def _observe(self, connection: Any, request: Request, master_only: bool) -> Deferred[Response]:
         key = document_key(request)
         check_collection(request)
-        return connection.observe(key).addCallback(_observed, key)
+        seen = connection.observe(key, master_only=True) if master_only else connection.observe(key)
+        return seen.addCallback(_observed, key)  # type: ignore[no-any-return]
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation="endure", takes=("If-Match",))
     def endure_document(self, request: Request) -> Any:

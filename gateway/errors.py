@@ -191,6 +191,8 @@ READS = frozenset(_READS.split())
 
 _COUNTERS = "incr decr"
 
+_INPUT = (sdk.EINVAL, sdk.ERANGE, sdk.EMPTY_KEY, sdk.OPTIONS_CONFLICT)
+
 # First match wins. A status says more than the exception's class, so those rows come first.
 _RULES = [
     _rule(sdk.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
@@ -238,6 +240,9 @@ _RULES = [
     _rule(sdk.ArgumentError, "DurabilityImpossible", rc=sdk.DURABILITY_ETOOMANY),
     _rule(sdk.ArgumentError, "InvalidArgument"),
     _rule(sdk.ValueFormatError, "InvalidArgument"),
+    # What the SDK refuses in an operation's arguments; other input errors (host names, handles) are the
+    # gateway's own.
+    *(_rule(sdk.CouchbaseError, "InvalidArgument", rc=rc) for rc in _INPUT),
     _rule(sdk.NoMemoryError, "OutOfMemory"),
     _rule(sdk.TemporaryFailError, "TemporarilyUnavailable"),
     _rule(sdk.BusyError, "TemporarilyUnavailable"),
@@ -429,7 +434,7 @@ def describe(
         elif problem.code in _EXPLAINED_BY_DRIVER and error.message:
             # Which node it was, and what happened there.
             message = f"{problem.text[:-1]}: {error.message}"
-        elif problem.code == "ServerError":
+        elif problem.code == "ServerError" or (problem.code == "InvalidArgument" and error.rc in _INPUT):
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
     problem = _problem_of(_kind(error), operation, None, 0, cas_given, durable)

@@ -11,11 +11,12 @@ import gateway.documents
 import gateway.durability
 import gateway.locks
 import gateway.viewparams
+from couchbase import exceptions as sdk
 from gateway.batchops import OPERATIONS
-from gateway.errors import PROBLEMS
+from gateway.errors import PROBLEMS, describe
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
 from gateway.plugins.metrics import Metrics
-from tests.gateway.support import Site
+from tests.gateway.support import Site, error
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
@@ -151,3 +152,27 @@ class ConfigurationTests(SynchronousTestCase):
             elif setting.default not in (None, []):
                 parsed = setting.parse(shown[setting.name])
                 self.assertEqual([parsed] if setting.repeatable else parsed, setting.default, setting.name)
+
+
+class ResultCodeTests(SynchronousTestCase):
+    """docs/errors.md: from the SDK's result codes to HTTP."""
+
+    def test_table(self) -> None:
+        """The table names each of the 59 codes once, with the class to catch, status and code."""
+        told = []
+        for exception, codes, http in rows(page("errors.md"), "exception"):
+            told += [(int(rc, 16), exception.strip("`"), http) for rc in codes.split(", ")]
+        expected = []
+        for rc in range(0x01, 0x3C):
+            fault = describe(error(rc), "get")
+            http = f"{fault.problem.status} `{fault.problem.code}`"
+            expected.append((rc, str(fault.exception), http))
+        self.assertEqual(sorted(told), expected)
+
+    def test_arguments_of_operations(self) -> None:
+        """What the SDK finds wrong with an operation's arguments is the caller's: 400, with the reason."""
+        for rc in (sdk.EINVAL, sdk.ERANGE, sdk.EMPTY_KEY, sdk.OPTIONS_CONFLICT):
+            for operation in ("get", "set", "incr", "endure", "open"):
+                fault = describe(error(rc), operation)
+                self.assertEqual((fault.problem.code, fault.rc), ("InvalidArgument", rc))
+                self.assertIn(sdk.describe(rc), fault.message)

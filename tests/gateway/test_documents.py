@@ -604,6 +604,32 @@ class LockTests(SynchronousTestCase):
 class CopiesTests(SynchronousTestCase):
     """Observe and endure."""
 
+    def test_observe_of_the_active_copy_only(self) -> None:
+        """``masterOnly`` is the driver's ``master_only``; it takes true or false."""
+        for query, options in (
+            ("?masterOnly=true", {"master_only": True}),
+            ("?masterOnly=True", {"master_only": True}),
+            ("?masterOnly=false", {}),
+            ("", {}),
+        ):
+            site = Site({"observe": Answer([])})
+            self.assertEqual(site.request("GET", SHORT + "/observe" + query).status, 200)
+            self.assertEqual(site.calls[0][2], options)
+        for wrong in ("1", "", "yes"):
+            site = Site({"observe": Answer([])})
+            reply = site.request("GET", SHORT + "/observe?masterOnly=" + wrong)
+            self.assertEqual(reply.status, 400)
+            self.assertIn("true or false", reply.json()["message"])
+            self.assertEqual(site.calls, [])
+
+    def test_negative_amounts(self) -> None:
+        """A counter's amount is not negative; the answer names the request that is meant."""
+        for request, meant in (("increment", "decrement subtracts it"), ("decrement", "increment adds it")):
+            for delta in (-1, -5, -(2**64)):
+                reply = Site({}).request("POST", f"{SHORT}/{request}", b'{"delta":%d}' % delta)
+                self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
+                self.assertIn(meant, reply.json()["message"])
+
     def test_observe(self) -> None:
         """The active copy first; a CAS only where there is one."""
         found = [
@@ -694,7 +720,25 @@ class BucketTests(SynchronousTestCase):
         site = Site({"stats": {"curr_items": {"n:1": 3}}})
         reply = site.request("GET", "/v1/buckets/b/stats?group=memory")
         self.assertEqual(reply.json(), {"stats": {"curr_items": {"n:1": 3}}})
-        self.assertEqual(site.calls[0][1], ("memory",))
+        self.assertEqual(site.calls[0][1], (["memory"],))
+
+    def test_stats_of_several_groups(self) -> None:
+        """Groups are separated by commas; blank means the general ones."""
+        for query, asked in (
+            ("?group=memory,timings", (["memory", "timings"],)),
+            ("?group=", (None,)),
+            ("", (None,)),
+        ):
+            site = Site({"stats": {}})
+            self.assertEqual(site.request("GET", "/v1/buckets/b/stats" + query).status, 200)
+            self.assertEqual(site.calls[0][1], asked)
+        many = ",".join(f"g{number}" for number in range(17))
+        for wrong in ("a,", ",", "a,,b", "a,a", many):
+            site = Site({"stats": {}})
+            reply = site.request("GET", "/v1/buckets/b/stats?group=" + wrong)
+            self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"), wrong)
+            self.assertIn("group", reply.json()["message"])
+            self.assertEqual(site.calls, [])
 
     def test_health(self) -> None:
         """Alive is not the same as ready."""
