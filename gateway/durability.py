@@ -108,7 +108,7 @@ class DurabilityChecks(BucketResource):
         key = document_key(request)
         check_collection(request)
         seen = connection.observe(key, master_only=True) if master_only else connection.observe(key)
-        return seen.addCallback(_observed, key)  # type: ignore[no-any-return]
+        return seen.addCallback(_observed, key)
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation="endure", takes=("If-Match",))
     def endure_document(self, request: Request) -> Any:
