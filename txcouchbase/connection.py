@@ -625,8 +625,13 @@ class Connection(TxAsyncConnection):
         ``fail`` with an exception, perhaps before this returns; its ``abandon`` gives it up.
 
         :param call: a request as :mod:`couchbase.protocol.operations` describes it, with its key checked and
-            its value encoded. It is not one that waits for copies, or reads from replicas.
+            its value encoded. It is not one that reads from replicas. A synchronous write keeps its place
+            among the operations on its key, as that of a method does.
         """
+        framing = call.framing
+        if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
+            self._send(call)
+            return
         turn = self._turn
         given = turn.given
         if not given or len(given) >= MAX_GIVEN:

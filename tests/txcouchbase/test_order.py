@@ -10,6 +10,8 @@ from twisted.internet.defer import DeferredList, gatherResults, inlineCallbacks
 from couchbase.exceptions import CouchbaseError, KeyExistsError, NotFoundError, TimeoutError
 from couchbase.protocol.constants import FrameInfo, Opcode, Status
 from couchbase.protocol.frames import decode_frame_infos, encode_response
+from couchbase.protocol.operations import mutation_framing
+from gateway.batchdirect import direct_slot
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryNode, MemoryTestCase
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -30,6 +32,26 @@ class Receiver:
 
     def failed(self, error):
         self.ends[self.index] = type(error)
+
+
+class Slots:
+    """Stands for a batch: starts its usual lines, and keeps how they ended."""
+
+    def __init__(self):
+        self.outcomes = []
+
+    def start(self, connection, line):
+        """Start what a line says; returns its slot."""
+        return self.begin(connection, direct_slot(line))
+
+    def begin(self, connection, slot):
+        """Start a slot, and return it."""
+        slot.batch, slot.index, slot.held = self, 0, 0
+        connection.start(slot)
+        return slot
+
+    def slot_done(self, slot, answer_bytes, outcome):
+        self.outcomes.append(outcome)
 
 
 class PreparingNode(MemoryNode):
@@ -219,6 +241,47 @@ class OrderTests(MemoryTestCase):
         self.node.protocol.dataReceived(answers[24:])
         self.settle(lambda: all(deferred.called for deferred in given_))
         self.assertEqual([frame.value for frame in self.node.seen], [b"1", b"2", b"1", b"2", b"3"])
+        connection._close()
+
+    def test_batch_behind_a_temporary_failure(self):
+        """A usual line of a batch that was put off lets its key go when it ends."""
+        connection = self.connect(Connection)
+        slots = Slots()
+        self.node.refusals = 1
+        first = slots.start(connection, b'{"op":"set","key":"k","value":1}')
+        durable = connection.set("k", 2, durability_level=1)
+        behind = slots.start(connection, b'{"op":"get","key":"k"}')
+        self.settle(lambda: durable.called and first.answer and behind.answer)
+        self.assertEqual(slots.outcomes, ["ok", "ok"])
+        self.assertEqual(json.loads(behind.answer)["value"], 2)
+        self.assertEqual(connection._client._parked, {})
+        # Alone, and with several behind it that are put off, too.
+        self.node.refusals = 3
+        lines = [b'{"op":"set","key":"k","value":%d}' % number for number in (3, 4)]
+        several = [slots.start(connection, line) for line in (*lines, b'{"op":"get","key":"k"}')]
+        self.settle(lambda: all(slot.answer for slot in several))
+        self.assertEqual(json.loads(several[2].answer)["value"], 4)
+        self.assertEqual(connection._client._parked, {})
+        last = slots.start(connection, b'{"op":"delete","key":"k"}')
+        self.settle(lambda: last.answer)
+        self.assertEqual(slots.outcomes, ["ok"] * 6)
+        connection._close()
+
+    def test_started_synchronous_write(self):
+        """One that is given to start() is waited for by those behind it, and waits for those before."""
+        connection = self.connect(Connection)
+        slots = Slots()
+        before = slots.start(connection, b'{"op":"set","key":"k","value":1}')
+        durable = direct_slot(b'{"op":"set","key":"k","value":2}')
+        durable.framing = mutation_framing(1, 0, preserve_expiry=False)
+        slots.begin(connection, durable)
+        behind = slots.start(connection, b'{"op":"get","key":"k"}')
+        last = slots.start(connection, b'{"op":"set","key":"k","value":3}')
+        self.settle(lambda: all(slot.answer for slot in (before, durable, behind, last)))
+        self.assertEqual(slots.outcomes, ["ok"] * 4)
+        self.assertEqual(json.loads(behind.answer)["value"], 2)
+        self.assertEqual(self.node.documents[b"k"], b"3")
+        self.assertEqual(connection._client._parked, {})
         connection._close()
 
     def test_other_keys(self):
