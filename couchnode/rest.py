@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from klein import Klein
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -267,15 +267,10 @@ class RestApi:
         return self.refused(request, Failure(refusal))
 
     @app.handle_errors(Exception)
-    def anything_else(self, request: IRequest, failure: Failure) -> bytes:
+    def anything_else(self, request: IRequest, failure: Failure) -> Any:
         """Answer what the router refused, and what should not have happened."""
-        status = getattr(failure.value, "code", None)
-        if status == 405:
-            allowed = sorted(getattr(failure.value, "valid_methods", None) or ())
-            header = (b"allow", ", ".join(allowed).encode("ascii"))
-            return self.refused(request, Failure(Refusal(405, b"Method Not Allowed", headers=(header,))))
-        if status is not None:  # no route leads there
-            return self.refused(request, Failure(not_found()))
+        if getattr(failure.value, "code", None) is not None:
+            return ensureDeferred(self._not_routed(request, failure.value))
         if failure.check(DataDirectoryError):
             self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri,
                             error=failure.value)  # fmt: skip
@@ -284,6 +279,18 @@ class RestApi:
             self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
             text = "unexpected server error"
         return self.refused(request, Failure(Refusal.of_json(500, [f"Internal server error: {text}"])))
+
+    async def _not_routed(self, request: Any, error: Any) -> bytes:
+        """Answer a request that no route takes; wrong credentials are refused first, as everywhere."""
+        try:
+            await self._access.caller(request)
+        except Refusal as refusal:
+            return self.refused(request, Failure(refusal))
+        if error.code != 405:
+            return self.refused(request, Failure(not_found()))
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        header = (b"allow", allowed.encode("ascii"))
+        return self.refused(request, Failure(Refusal(405, b"Method Not Allowed", headers=(header,))))
 
     # ---- inside ----------------------------------------------------------------------------------
 

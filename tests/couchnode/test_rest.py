@@ -206,6 +206,9 @@ class ReadTests(RestCase):
             self.assertEqual((answer.status, answer.body), (404, b"Requested resource not found."), path)
         answer = yield self.ask("/pools", method="PUT")
         self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"))
+        for path, method in (("/nothing", "GET"), ("/pools", "PUT")):
+            answer = yield self.ask(path, method=method, auth=(ADMIN[0], "wrong"))
+            self.assertEqual((answer.status, "www-authenticate" in answer.headers), (401, True), path)
         stale = yield self.ask(f"{BUCKETS}/default?bucket_uuid=0")
         self.assertEqual((stale.status, stale.body), (404, b"Bucket uuid does not match the requested."))
 

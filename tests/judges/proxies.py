@@ -20,10 +20,10 @@ from tests.judges.programs import START_SECONDS, Process, twistd
 class Gateway:
     """A gateway on a free TCP port and a Unix socket, with its embedded node in memory."""
 
-    def __init__(self, case: SynchronousTestCase, folder: Path, name: str) -> None:
+    def __init__(self, case: SynchronousTestCase, folder: Path, name: str, *options: str) -> None:
         self.unix = folder / f"{name}.sock"
         listen = ["--listen", "tcp:0:interface=127.0.0.1", "--listen", f"unix:{self.unix}"]
-        process = twistd("couchgateway", "--ephemeral", *listen)
+        process = twistd("couchgateway", "--ephemeral", *listen, *options)
         case.addCleanup(process.stop)
         wait_until(case, process, lambda: "Ready: " in process.log)
         found = re.search(r"Ready: http://(127\.0\.0\.1:\d+)", process.log)

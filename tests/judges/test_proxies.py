@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,7 @@ http {{
     server {{
         listen unix:{folder}/proxy.sock backlog=1024;
         client_max_body_size 40m;
+        {more}
         location / {{
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -99,13 +101,13 @@ class ProxyTestCase(SynchronousTestCase):
 
     programs: tuple[str, ...] = ()
 
-    def nginx(self, servers: list[str], buffering: str = "on") -> Path:
+    def nginx(self, servers: list[str], buffering: str = "on", more: str = "") -> Path:
         """Start nginx; returns its socket."""
         told = "".join(f"server {server};" for server in servers)
         configuration = self.folder / "nginx.conf"
         user = "user root;" if self.is_root() else ""
         configuration.write_text(
-            NGINX.format(folder=self.folder, servers=told, buffering=buffering, user=user)
+            NGINX.format(folder=self.folder, servers=told, buffering=buffering, user=user, more=more)
         )
         return start_proxy(self, [str(program("nginx")), "-c", str(configuration)], self.folder)
 
@@ -174,6 +176,32 @@ class NginxTests(ProxyTestCase):
         """Hundreds of requests at once through one Unix socket are all answered."""
         path = self.nginx([f"unix:{self.gateways[0].unix}"])
         self.assertEqual(at_once(BURST, lambda: outcome(path, "GET", "/health")), {"200": BURST})
+
+
+class CompressionTests(ProxyTestCase):
+    """nginx that compresses, in front of a gateway with ``--quoted-etags``."""
+
+    count = 0
+    programs = ("nginx",)
+
+    def test_weak_tags_in_conditions(self) -> None:
+        """The tag that nginx makes weak is that of the version: in conditions of writes and of reads."""
+        gateway = Gateway(self, self.folder, "gateway", "--quoted-etags")
+        path = self.nginx([gateway.address], more="gzip on; gzip_types application/json; gzip_proxied any;")
+        first, second = (b'{"text":"%b"}' % (letter * 5000) for letter in (b"a", b"b"))
+        put = ask(path, "PUT", DOCUMENT, first, headers={"Content-Type": "application/json"})
+        strong = put.getheader("ETag")
+        got = ask(path, "GET", DOCUMENT, headers={"Accept-Encoding": "gzip"})
+        tag = got.getheader("ETag")
+        self.assertEqual((got.getheader("Content-Encoding"), gzip.decompress(got.body)), ("gzip", first))
+        self.assertEqual(tag, f"W/{strong}")
+        known = {"If-None-Match": tag, "Accept-Encoding": "gzip"}
+        self.assertEqual(ask(path, "GET", DOCUMENT, headers=known).status, 304)
+        condition = {"If-Match": tag, "Content-Type": "application/json"}
+        self.assertEqual(ask(path, "PUT", DOCUMENT, second, headers=condition).status, 200)
+        self.assertEqual(ask(path, "PUT", DOCUMENT, first, headers=condition).status, 409)
+        self.assertEqual(ask(path, "GET", DOCUMENT, headers=known).status, 200)
+        self.assertEqual(ask(gateway.unix, "GET", DOCUMENT).body, second)
 
 
 class HAProxyTests(ProxyTestCase):
