@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -111,7 +113,8 @@ class Gateway(Application):
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
         self.pool = pool
-        self.admission = Admission(authorizer, pool).admit
+        self._admission = Admission(authorizer, pool)
+        self.admission = self._admission.admit
         steps = StepRunner(clock)
         rendering = Rendering(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, rendering, now)
@@ -135,6 +138,17 @@ class Gateway(Application):
             plugin.attach(self)
             plugin.routes(self.app)
         self.routes_are_complete()
+
+    def connection(self, request: Request, bucket: str) -> Deferred[Any]:
+        """Return a connection to a bucket as the caller of a request, for handlers of plugins.
+
+        :param bucket: its name.
+        :returns: Deferred of a ``txcouchbase`` connection whose keys and values are bytes. It fails with
+            what the handler should let pass: a :class:`gateway.errors.Refusal` (no credentials, no such
+            bucket, no room) or the SDK's exception. Cancelling it is safe. Others share the connection: do
+            not close it, nor keep it longer than the request.
+        """
+        return self._admission.open(request, bucket)
 
     def resource_of(self, request: Request, code: str) -> str:
         """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""

@@ -30,7 +30,11 @@ class IGatewayPlugin(Interface):
     name: str = Attribute("Name by which an option can leave the plugin out: lower-case letters.")
 
     def attach(gateway: Gateway) -> None:  # noqa: B902
-        """Get to know the gateway, before it listens."""
+        """Get to know the gateway, before it listens.
+
+        A plugin may use its ``connection(request, bucket)``, ``run_under_klein``, ``app``, ``clock``,
+        ``limits`` and ``count_operation``; docs/howto/plugins.md tells what for.
+        """
 
     def routes(app: Klein) -> None:  # noqa: B902
         """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
@@ -117,11 +117,24 @@ class BucketResource:
 
 
 class Admission(BucketResource):
-    """Says whose body may be read, where a handler reads the body before it looks at the caller."""
+    """Says who may use a bucket, where that is not done by the handler of a resource.
+
+    That is where a handler reads the body before it looks at the caller, and in plugins.
+    """
+
+    def open(self, request: Request, bucket: str) -> Deferred[Any]:
+        """Return a Deferred of the connection to a bucket for the request's caller."""
+        request.parameters = {**request.parameters, "bucket": bucket.encode("utf-8")}
+        opened: Deferred[Any] = maybeDeferred(self.connected, request, _itself, None)
+        return opened
 
     def admit(self, request: Request) -> Any:
         """Confirm the caller, the bucket and the key; see ``Application.admission``."""
         return self.connected(request, _admitted, None)
+
+
+def _itself(connection: Any, request: Request, _: None) -> Any:
+    return connection
 
 
 def _admitted(connection: Any, request: Request, _: None) -> Any:
