@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import warnings
@@ -22,6 +23,7 @@ from couchbase.arguments import (
 from couchbase.blocking import configcache
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designing import Designing
+from couchbase.blocking.resolving import srv_of
 from couchbase.controls import UNSET, control
 from couchbase.exceptions import *  # noqa: F403 - SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
@@ -38,7 +40,7 @@ from couchbase.views.iterator import View
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
-_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key"})
+_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key", "nameserver"})
 
 
 class Connection(Designing):
@@ -66,7 +68,7 @@ class Connection(Designing):
     :param conncache: the older name of ``config_cache``.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port`` (``couchbases://``
         for TLS), for any user name. Options: ``network``, ``certpath``,
-        ``client_cert``, ``client_key``. Beyond SDK 1.2.
+        ``client_cert``, ``client_key``, ``nameserver``. Beyond SDK 1.2.
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
     :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
         (HTTP, too); what follows it in the file is its chain.
@@ -80,6 +82,7 @@ class Connection(Designing):
     """
 
     _cluster_type: type[Cluster] = Cluster
+    _sockets: Any = socket
 
     def __init__(
         self,
@@ -165,6 +168,7 @@ class Connection(Designing):
             network=address.options.get("network", "auto"),
             received=partial(configcache.save, self._cache) if self._cache else None,
         )
+        self._cluster.srv = srv_of(address, self._sockets)
         self._cluster.after_fork = weakref.WeakMethod(self._renew_lock)
         for op, value in (_cntl or {}).items():
             self._cntl(op, value)

@@ -108,7 +108,7 @@ def auth(value: str) -> str:
 
 
 # Client certificates are not among them: the cluster is to know each caller of the gateway.
-_CLUSTER_OPTIONS = frozenset({"certpath", "network"})
+_CLUSTER_OPTIONS = frozenset({"certpath", "nameserver", "network"})
 
 
 def cluster(value: str) -> str:

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 import gevent
+import gevent.socket
 
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking import http
@@ -60,6 +61,7 @@ class GConnection(Async):
     """
 
     _cluster_type = GCluster
+    _sockets = gevent.socket
     _sleep = staticmethod(gevent.sleep)
 
     def __init__(self, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 from zlib import crc32
 
-from twisted.internet import defer
+from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
@@ -19,6 +19,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from couchbase import exceptions as rc
+from couchbase.blocking.resolving import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
@@ -106,6 +107,8 @@ class ClusterClient(Parking):
         """What went wrong outside of operations, as ``(rc, text)``."""
         self.links: dict[tuple[str, int], Link] = {}
         self.seeds = tuple(seeds)
+        self.srv: Srv | None = None
+        """Looks up the seeds by DNS, if the connection string may name a cluster."""
         self._allow_plain = allow_plain
         self._network = network
         self._agent = agent
@@ -173,6 +176,15 @@ class ClusterClient(Parking):
             that is not there. Operations given before fail with it.
         """
         deadline = self.seconds() + self.bootstrap_timeout
+        if self.srv is not None and hasattr(self.reactor, "getThreadPool"):
+            # In a thread, and for a second at most.
+            self._attempt = threads.deferToThreadPool(
+                self.reactor, self.reactor.getThreadPool(), self.srv.seeds
+            )
+            try:
+                self.seeds = (yield self._attempt) or self.seeds
+            except defer.CancelledError:
+                pass  # Closed meanwhile, which the loop below notices.
         error: BaseException = network_error("no host to connect to")
         seeds = list(self.seeds)
         if self.shuffle:

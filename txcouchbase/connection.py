@@ -24,6 +24,7 @@ from couchbase.arguments import (
     check_texts,
 )
 from couchbase.asynchronous.connection import Async
+from couchbase.blocking.resolving import srv_of
 from couchbase.commands import Commands, no_such_replica
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError
 from couchbase.items import ItemCollection, ItemTarget, fill
@@ -50,7 +51,7 @@ __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnecti
 
 _new_result: Any = AsyncResult.__new__
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key"})
+_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key", "nameserver"})
 
 
 def _operation_names() -> tuple[str, ...]:
@@ -71,7 +72,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param host: host name, or list of host names and ``(host, port)`` pairs.
     :param port: port of the cluster manager, for hosts without one of their own.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
-        (``couchbases://`` for TLS). Options: ``network``, ``certpath``, ``client_cert``, ``client_key``.
+        (``couchbases://`` for TLS). Options: ``network``, ``certpath``, ``client_cert``, ``client_key``,
+        ``nameserver``.
     :param username: the bucket's name by default.
     :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
         bucket without a password.
@@ -176,6 +178,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
+        self._client.srv = srv_of(address)
         self._client.owner = weakref.ref(self)
         self._turn = self._client.turn
         self.timeout = 2.5 if timeout is None else timeout

@@ -17,6 +17,7 @@ from couchbase.blocking import http
 from couchbase.blocking.calls import Batch, Call
 from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
+from couchbase.blocking.resolving import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
@@ -69,6 +70,8 @@ class Cluster(Parking, Loop):
         self.bucket = bucket
         self.credentials = credentials
         self.tls_context = tls_context
+        self.srv: Srv | None = None
+        """Looks up the seeds by DNS, if the connection string may name a cluster."""
         self.map: ClusterMap | None = None
         self.connected = False
         self.closed = False
@@ -184,6 +187,8 @@ class Cluster(Parking, Loop):
             not there.
         """
         last = self.seconds() + self.bootstrap_timeout
+        if self.srv is not None:
+            self.seeds = self.srv.seeds() or self.seeds
         deadline = last if deadline is None else min(deadline, last)
         seeds = list(self.seeds)
         if self.shuffle:

@@ -38,6 +38,8 @@ class Address(NamedTuple):
     tls: bool = False
     bucket: str | None = None
     options: dict[str, str] = {}
+    has_default_port: bool = False
+    """Whether it is of the key-value scheme and names no port."""
 
 
 def parse_connection_string(text: str) -> Address:
@@ -70,7 +72,8 @@ def parse_connection_string(text: str) -> Address:
             if port is None:
                 management = DEFAULT_MANAGEMENT_TLS_PORT if tls else DEFAULT_MANAGEMENT_PORT
             seeds.append(Seed(host, default if port is None else port, management))
-    return Address(tuple(seeds), tls, unquote(bucket.strip("/")) or None, dict(parse_qsl(query)))
+    plain = all(seed.kv_port and seed.management_port for seed in seeds)
+    return Address(tuple(seeds), tls, unquote(bucket.strip("/")) or None, dict(parse_qsl(query)), plain)
 
 
 def seeds_from_hosts(host: Any, port: Any) -> tuple[Seed, ...]:

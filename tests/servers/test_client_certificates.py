@@ -163,4 +163,4 @@ class GatewayOptionTests(TestCase):
             with self.assertRaises(Wrong) as caught:
                 cluster(f"couchbases://h?{option}")
             self.assertIn(option.partition("=")[0], str(caught.exception))
-            self.assertIn("['certpath', 'network']", str(caught.exception))
+            self.assertIn("['certpath', 'nameserver', 'network']", str(caught.exception))
