@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import gateway.conditions
 import gateway.documents
 import gateway.durability
 import gateway.locks
@@ -64,6 +65,7 @@ class RestTests(SynchronousTestCase):
         looked_up = re.compile(r'\b(?:text_header|header|header_values)\(b"([A-Za-z-]+)"\)')
         for source in SOURCES:
             read |= set(looked_up.findall(source.read_text("utf-8")))
+        read |= set(gateway.conditions.PARTS)  # refused by every resource
         documented = {cells[0].strip("`") for cells in rows(page("rest-api.md"), "header")}
         self.assertEqual(read, documented)
 

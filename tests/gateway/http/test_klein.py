@@ -22,6 +22,7 @@ from twisted.web.static import File
 from twisted.web.template import Element, TagLoader, renderer, tags
 from werkzeug.exceptions import Forbidden, NotFound
 
+from gateway.doors import Doors
 from gateway.errors import bad_request
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
 from tests.gateway.support import Answer, Reply, Site, Transport, error, raw_request, read_reply
@@ -510,6 +511,28 @@ class GatewayTests(SynchronousTestCase):
             connection.calls.clear()
         reply = through(factory, self.site.clock, data, method)
         return reply, [call[:2] for call in self.site.calls]
+
+    def test_protections(self) -> None:
+        """In a site of twisted.web foreign pages and headers that are not honoured are refused as well."""
+        self.site = Site({"get_with_expiry": Answer(b"1")}, guard=Doors(is_open=True))
+        self.twisted = twisted_site(self.site.gateway.app, self.site.clock)
+        document = "/v1/buckets/b/documents/k"
+        for method, path, headers, code in (
+            ("GET", document, {"Host": "evil.example"}, "ForbiddenHost"),
+            ("GET", document, {"Origin": "http://evil.example"}, "ForbiddenOrigin"),
+            ("PUT", document, {"Origin": "http://evil.example"}, "ForbiddenOrigin"),
+            ("GET", document, {"Expires": "1s"}, "InvalidArgument"),
+            ("POST", document + "/lock", {"If-Match": "12"}, "InvalidArgument"),
+        ):
+            for factory in (self.site.factory, self.twisted):
+                data = raw_request(method, path, b"", headers)
+                if "Host" in headers:
+                    data = re.sub(rb"(?im)^host: (?!evil).*\r\n", b"", data)
+                reply, calls = self.ask(factory, data, method)
+                self.assertEqual(reply.json()["code"], code)
+                self.assertEqual(calls, [])
+        reply, _ = self.ask(self.twisted, raw_request("GET", document, b"", {}), "GET")
+        self.assertEqual((reply.status, reply.body), (200, b"1"))
 
     def test_any_request(self) -> None:
         """Answers are the same, and so is what the cluster is asked."""
