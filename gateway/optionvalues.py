@@ -114,7 +114,10 @@ _CLUSTER_OPTIONS = frozenset({"certpath", "nameserver", "network"})
 def cluster(value: str) -> str:
     """Take a connection string."""
     if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
-        raise Wrong(f"{value!r} is not a connection string such as couchbase://host1,host2")
+        raise Wrong(
+            f"{value!r} is not a connection string such as couchbase://host1,host2 (couchbases:// for TLS);"
+            " the gateway does not start from a cluster manager, http://host:8091"
+        )
     try:
         options = parse_connection_string(value).options
     except InvalidError as error:

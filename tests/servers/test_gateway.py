@@ -6,13 +6,14 @@ import time
 from twisted.internet.defer import gatherResults, inlineCallbacks
 
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
+from tests.servers.test_srv import NameServer
 from tests.servers.versions import FEATURES, MOCK, VersionedNode
 
 D = "/v1/buckets/b/documents/"
 
 
-class VersionTests(GatewayTestCase):
-    """Documents, alone and in batches."""
+class BehindNode(GatewayTestCase):
+    """A gateway in front of a scripted node."""
 
     credentials = ("u", "p")
     node = None
@@ -41,6 +42,10 @@ class VersionTests(GatewayTestCase):
         yield GatewayTestCase.tearDown(self)
         node.stop()
         self.assertEqual(node.violations, [])
+
+
+class VersionTests(BehindNode):
+    """Documents, alone and in batches."""
 
     @inlineCallbacks
     def test_readme(self):
@@ -101,4 +106,39 @@ class VersionTests(GatewayTestCase):
             read = yield self.ask("GET", D + "k")
             self.assertEqual((stored.status, read.status, read.body), (200, 200, b"%d" % number))
             self.assertEqual(read.header("Expires"), None)
+        yield self.end(node)
+
+
+class OtherClusterTests(BehindNode):
+    """Buckets that are not served, and clusters by name."""
+
+    @inlineCallbacks
+    def test_memcached_bucket(self):
+        """A memcached bucket is 501 NotSupported, which is not worth another try."""
+        node = VersionedNode(FEATURES["7.6"])
+        node.config = lambda: json.dumps({"name": "b", "nodeLocator": "ketama", "nodes": []}).encode()
+        self.node, self.options = node, {"cluster": node.string}
+        yield GatewayTestCase.setUp(self)
+        for method, body in (("GET", b""), ("PUT", b"1")):
+            answer = yield self.ask(method, D + "k", body, **(JSON if body else {}))
+            problem = json.loads(answer.body)
+            self.assertEqual(
+                (answer.status, problem["code"], problem["retry"]), (501, "NotSupported", "never")
+            )
+            self.assertIn("memcached", problem["message"])
+        yield self.end(node)
+
+    @inlineCallbacks
+    def test_cluster_by_name(self):
+        """A cluster that is known to DNS alone is served, and ready."""
+        node = VersionedNode(FEATURES["7.6"])
+        names = NameServer([(0, 0, node.port, "127.0.0.1")])
+        self.addCleanup(names.stop)
+        self.node = node
+        self.options = {"cluster": f"couchbase://cluster.test?nameserver=127.0.0.1:{names.port}"}
+        yield GatewayTestCase.setUp(self)
+        stored = yield self.ask("PUT", D + "k", b"1", **JSON)
+        self.assertEqual((stored.status, node.documents[b"k"].value), (200, b"1"))
+        ready = yield self.ask("GET", "/ready")
+        self.assertEqual(ready.status, 200, ready.body)
         yield self.end(node)
