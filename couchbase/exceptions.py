@@ -464,3 +464,7 @@ def _rebuild(cls: type[CouchbaseError] | None, rc: int, state: dict[str, Any]) -
 
 for _rc in RESULT_CODES:
     CouchbaseError.rc_to_exctype(_rc)
+
+# What samples of the SDK's guide call them.
+KeyNotFoundError = NotFoundError
+TemporaryFailureError = TemporaryFailError

@@ -200,7 +200,7 @@ _READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "storageBackend": (None, _one_of("couchstore", refused=("magma",))),
     "replicaIndex": (None, _off("replicaIndex")),
     "maxTTL": (None, _off("maxTTL")),
-    "authType": (None, _one_of("sasl", refused=("none",))),
+    "authType": (None, _one_of("sasl", "none")),
     "saslPassword": (None, _password),
     "proxyPort": (None, lambda text: _number(text, "proxyPort", 0, 65535)),
 }

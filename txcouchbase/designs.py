@@ -54,8 +54,7 @@ class DesignMethods:
     ) -> Generator[Any, Any, HttpResult]:
         """Store a design document in place of what has its name.
 
-        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is
-            (only with ``use_devmode=False``).
+        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
         :param syncwait: seconds until views can be queried and the new document be read.
         """
         wait = _check_syncwait(syncwait)
@@ -68,11 +67,7 @@ class DesignMethods:
                     f"ddoc cannot be written as JSON: {error}", obj=ddoc, inner=error
                 ) from error
         elif isinstance(ddoc, str):
-            if use_devmode:
-                raise ArgumentError.pyexc(
-                    "ddoc as text needs use_devmode=False: its name cannot be changed", obj=ddoc
-                )
-            name, text = self._design_name(name, False), ddoc
+            name, text = self._design_name(name, use_devmode), ddoc
         else:
             raise ArgumentError.pyexc("ddoc must be a dict or a str of JSON", obj=ddoc)
         before = None

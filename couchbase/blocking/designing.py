@@ -34,8 +34,7 @@ class Designing(Viewing):
     ) -> HttpResult:
         """Store a design document in place of what has its name.
 
-        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is (only
-            with ``use_devmode=False``).
+        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
         :raises ArgumentError: something else.
         """
         wait = _check_syncwait(syncwait)
@@ -48,9 +47,7 @@ class Designing(Viewing):
                     f"ddoc cannot be written as JSON: {error}", obj=ddoc, inner=error
                 ) from error
         elif isinstance(ddoc, str):
-            if use_devmode:
-                raise ArgumentError.pyexc("ddoc as text needs use_devmode=False", obj=ddoc)
-            name, text = _name(name, False), ddoc
+            name, text = _name(name, use_devmode), ddoc
         else:
             raise ArgumentError.pyexc("ddoc must be a dict or a str of JSON", obj=ddoc)
         before = _revision(self._http("GET", self._design_path(name), raising=False)) if wait else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse as ulp  # noqa: F401  # 1.2 has this name here
 from copy import deepcopy
 from typing import Any, Callable, NoReturn
 from urllib.parse import quote, unquote
@@ -114,6 +115,8 @@ _TYPES: dict[str, Callable[[str, Any], str]] = {
     "stale": _stale,
     "on_error": _on_error,
 }
+_HANDLER_MAP = _TYPES
+"""The same under 1.2's name."""
 _ALIASES = {"mapkey_single": "key", "mapkey_multi": "keys"}
 _RANGES = {"mapkey_range": ("startkey", "endkey"), "dockey_range": ("startkey_docid", "endkey_docid")}
 

@@ -248,10 +248,12 @@ class DesignTests(ConnectionTestCase):
         self.assertRaises(HTTPError, self.cb.design_publish, "mine")
 
     def test_text(self):
-        """JSON text is sent as it is, without a development form."""
+        """JSON text is sent as it is, in either form."""
         text = json.dumps(DESIGN)
         self.assertTrue(self.cb.design_create("mine", text, use_devmode=False).success)
-        self.assertRaises(ArgumentError, self.cb.design_create, "mine", text)
+        self.assertTrue(self.cb.design_create("draft", text).success)
+        self.assertEqual(self.cb.design_get("draft", use_devmode=True).value["views"], DESIGN["views"])
+        self.assertRaises(HTTPError, self.cb.design_get, "draft", use_devmode=False)
         with self.assertRaises(HTTPError):
             self.cb.design_create("mine", "{", use_devmode=False)
 

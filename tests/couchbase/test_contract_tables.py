@@ -6,7 +6,7 @@ Standard library only, and Python 3.9.
 import builtins
 from unittest import TestCase
 
-from couchbase import exceptions
+from couchbase import _libcouchbase, exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotFoundError, TimeoutError
 from couchbase.items import Item
 from couchbase.protocol.statuses import result_code
@@ -140,6 +140,19 @@ class ExceptionTests(TestCase):
         self.assertEqual(CouchbaseError.__bases__, (Exception,))
         self.assertEqual(AlreadyQueriedError.__bases__, (CouchbaseError,))
         self.assertFalse(issubclass(TimeoutError, builtins.TimeoutError))
+
+    def test_names_of_the_guide(self):
+        """The guide's samples call two of them otherwise."""
+        self.assertIs(exceptions.KeyNotFoundError, exceptions.NotFoundError)
+        self.assertIs(exceptions.TemporaryFailureError, exceptions.TemporaryFailError)
+
+    def test_names_of_the_c_library(self):
+        """``couchbase._libcouchbase`` has each code under the C library's name, and nothing else."""
+        self.assertEqual(
+            {name: getattr(_libcouchbase, name) for name in _libcouchbase.__all__},
+            {f"LCB_{row.name}": rc for rc, row in exceptions.RESULT_CODES.items()},
+        )
+        self.assertEqual(_libcouchbase.LCB_NOT_STORED, exceptions.NotStoredError({"rc": 0x12}).rc)
 
     def test_codes(self):
         """Every code: its name, its class below detail and categories, its bits, its text."""

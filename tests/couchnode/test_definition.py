@@ -62,6 +62,11 @@ class NewBucketTests(SynchronousTestCase):
         )
         self.assertFalse(definition.persistent)
 
+    def test_settings_of_old_servers(self) -> None:
+        """What set up old servers' ports and logins is taken, and changes nothing."""
+        old = {**SMALLEST, "authType": "none", "proxyPort": "11215"}
+        self.assertEqual(read_new_bucket(old), read_new_bucket(SMALLEST))
+
     def test_membase_is_couchbase(self) -> None:
         """The old name of the type is understood."""
         self.assertEqual(read_new_bucket({**SMALLEST, "bucketType": "membase"})[0].type, "couchbase")
@@ -92,6 +97,7 @@ class NewBucketTests(SynchronousTestCase):
             ("replicaIndex", "1", "replicaIndex other than 0 is not supported"),
             ("maxTTL", "10", "maxTTL other than 0 is not supported"),
             ("threadsNumber", "5", "must be one of 3, 8"),
+            ("authType", "kerberos", "must be one of sasl, none"),
             ("proxyPort", "70000", "cannot be more than 65535"),
             ("colour", "red", "Unsupported key"),
         ]:

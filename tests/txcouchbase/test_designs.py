@@ -117,6 +117,8 @@ class DesignTests(CapiTestCase):
         text = '{ "views" : {} }'
         yield self.connection.design_create("d", text, use_devmode=False)
         self.assertEqual(self.capi.requests[-1][3], text.encode())
+        yield self.connection.design_create("draft", text)
+        self.assertEqual(list(self.store.designs), ["d", "dev_draft"])
 
     @inlineCallbacks
     def test_publish(self):
@@ -161,7 +163,6 @@ class DesignTests(CapiTestCase):
             lambda: connection.design_create("", DESIGN),
             lambda: connection.design_create(5, DESIGN),
             lambda: connection.design_create("d", 5),
-            lambda: connection.design_create("d", "{}"),
             lambda: connection.design_create("d", {"views": object()}),
             lambda: connection.design_create("d", DESIGN, syncwait=-1),
             lambda: connection.design_create("d", DESIGN, syncwait="1"),
