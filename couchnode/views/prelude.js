@@ -241,10 +241,11 @@
     return beginnings(text, ")", true).some((head) => isAlone(head.slice(1, -1)) && isFunction(head.slice(1, -1)));
   }
 
-  // Takes the source; gives the reason why it is not one function, or nothing. Runs none of it.
+  // Takes the source; gives the reason why it is no expression, nothing if it is one function, and "?" if only its
+  // value can tell. Runs none of it.
   function check(source) {
     try {
-      return isFunction(expressionOf(source)) ? "" : `SyntaxError: ${NO_FUNCTION}`;
+      return isFunction(expressionOf(source)) ? "" : "?";
     } catch (error) {
       return describe(error);
     }

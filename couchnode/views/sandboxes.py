@@ -143,9 +143,10 @@ class SandboxPool:
             return [sandbox.pid for sandbox in (*self._idle, *self._busy)]
 
     def check(self, functions: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Say of each (``"map"`` or ``"reduce"``, source) why it is not one function: ``None`` if it is.
+        """Say of each (``"map"`` or ``"reduce"``, source) why it gives no function: ``None`` if it does.
 
-        Nothing of it is run. Built-in reduce functions are not for here.
+        A text that is one function is not run; any other expression is evaluated. Built-in reduce functions
+        are not for here.
 
         :raises SandboxError: no process can be started.
         """
@@ -236,7 +237,7 @@ class SandboxPool:
             if kind == RESULT:
                 return json.loads(text)[0] or None
             reason = over_text(kind, text, self._limits)
-        return f"the function cannot be parsed: it {reason}"
+        return f"the function cannot be evaluated: it {reason}"
 
     def _map_chunk(
         self,

@@ -149,7 +149,7 @@ class Views:
     async def put_design(self, bucket: str, name: str, text: bytes) -> DesignDocument:
         """Check and store a design document; index files that nobody needs any more go.
 
-        :raises DesignError: it cannot be; functions must compile, they are not run.
+        :raises DesignError: it cannot be; a function does not compile, or its text gives none.
         :raises NoSuchBucket: there is none of that name.
         :raises WorkerError: the functions could not be checked.
         """
@@ -177,7 +177,8 @@ class Views:
                 )
             finally:
                 connection.close()
-        for (view, kind, _), text in zip(functions, found, strict=True):
+        # As far as the first that is refused.
+        for (view, kind, _), text in zip(functions, found, strict=False):
             if text is not None:
                 raise syntax_error(view, kind, text)
 

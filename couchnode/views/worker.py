@@ -7,7 +7,7 @@ does, which is when the node is gone, or on SIGTERM. Nothing is lost when it end
 One connection is one activity, and begins with a control frame (operation, arguments):
 
 ``check``
-    Say which functions V8 cannot read. Any number of times on a connection.
+    Say which function is the first that V8 does not take, and why. Any number of times on a connection.
 ``open``
     Open indexes to write, then any number of ``apply``, ``reconcile`` and ``drop``, answered in order.
     Opening an index takes it from the connection that had it. After an answer ``("error", reason)`` the
@@ -100,7 +100,7 @@ class Worker:
         while (request := wire.receive()) is not None:
             operation, arguments = request
             if operation == "check":
-                wire.send(("ok", self.pool.check(arguments["functions"])), PATIENCE_SECONDS)
+                wire.send(("ok", self._check(arguments["functions"])), PATIENCE_SECONDS)
             elif operation == "open":
                 Updating(self, wire, arguments["indexes"]).run()
                 return
@@ -114,6 +114,15 @@ class Worker:
                 wire.send(("ok", None), PATIENCE_SECONDS)
             else:
                 raise WorkerError(f"unknown operation {operation!r}")
+
+    def _check(self, functions: list[tuple[str, str]]) -> list[str | None]:
+        """Check functions as far as the first that is refused: each may take all the time of a call."""
+        found: list[str | None] = []
+        for function in functions:
+            found += self.pool.check([function])
+            if found[-1] is not None:
+                break
+        return found
 
     # ---- queries -----------------------------------------------------------------------------------------
 
