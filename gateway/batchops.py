@@ -26,6 +26,7 @@ from gateway.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, l
 from gateway.locks import DEFAULT_LOCK_SECONDS
 from gateway.projection import member_text, object_members
 from gateway.steps import AT_ONCE_BYTES
+from gateway.timelimits import TimedConnection, parse_time_limits
 from gateway.values import BATCH, value_member, value_member_steps
 
 __all__ = ["OPERATIONS", "Kind", "Operation", "failure_line", "read_operation", "success_line"]
@@ -447,9 +448,30 @@ def _with_copies(result: Any) -> bytes:
 
 _CAS = "cas"
 _EXPIRY = "ttl expires"
-_DURABILITY = "durabilityLevel persistTo replicateTo"
+_DURABILITY = "durabilityLevel persistTo replicateTo durabilityTimeout"
 _STORE = f"value text base64 flags {_DURABILITY}"
 _EXTEND = f"text base64 {_CAS} {_DURABILITY}"
+
+
+_LIMITS = frozenset({"timeout", "durabilityTimeout"})
+
+
+def _limited(start: Callable[[Any, Operation, float], Deferred[Any]]) -> Any:
+    """Return what starts an operation within the time limits that its members set."""
+
+    def begin(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
+        members = operation.members
+        if _LIMITS.isdisjoint(members) or operation.name == "endure":
+            return start(connection, operation, now)
+        for name in _LIMITS & members.keys():
+            if type(members[name]) is not str:
+                raise bad_request(f"{name}: expected a string: a duration as in '500ms'")
+        limits = parse_time_limits(
+            members.get("timeout"), members.get("durabilityTimeout"), "timeout", "durabilityTimeout"
+        )
+        return start(TimedConnection(connection, limits, connection.reactor), operation, now)
+
+    return begin
 
 
 def _kind(
@@ -460,7 +482,8 @@ def _kind(
     *,
     is_read: bool = False,
 ) -> Kind:
-    return Kind(name, frozenset(["op", "key", *members.split()]), start, render, is_read, (name, "ok"))
+    names = ["op", "key", "timeout", *members.split()]
+    return Kind(name, frozenset(names), _limited(start), render, is_read, (name, "ok"))
 
 
 OPERATIONS = {

@@ -111,12 +111,15 @@ class Lane:
         """Return how long an operation on a document of that many bytes may wait."""
         return self.timeout + size / LEAST_RATE
 
-    def carry_out(self, size: int, begin: Callable[[Any], Any]) -> Deferred[Any]:
+    def carry_out(
+        self, size: int, begin: Callable[[Any], Any], seconds: float | None = None
+    ) -> Deferred[Any]:
         """Carry out an operation on a large document when there is room for it.
 
         :param size: of the document, in bytes.
         :param begin: called with the connection; does what a handler does, and returns what a handler
             returns.
+        :param seconds: how long it may wait for room; ``None``: :meth:`seconds_for` that size.
         :returns: fires with what is under way, as a handler returns it; fails with :class:`Refusal`
             (Overloaded) if there was no room in the time of such an operation. Cancelling it is safe.
         """
@@ -140,7 +143,9 @@ class Lane:
                 return passed(under_way)
             return _Passage(under_way, leave)
 
-        entered: Deferred[Any] = self.window.enter(size, self.seconds_for(size))
+        entered: Deferred[Any] = self.window.enter(
+            size, self.seconds_for(size) if seconds is None else seconds
+        )
         return entered.addCallback(enter)
 
     def ask(self, size: int, begin: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:

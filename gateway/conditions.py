@@ -32,6 +32,7 @@ __all__ = [
     "MEMBERS",
     "PARTS",
     "SELECTIVE",
+    "TIMEOUT",
     "Condition",
     "Versions",
     "check_encoding",
@@ -45,13 +46,15 @@ __all__ = [
 
 CONDITIONS = ("If-Match", "If-None-Match")
 EXPIRY = ("Expires", "X-CB-TTL")
-DURABILITY = ("X-CB-DurabilityLevel", "X-CB-PersistTo", "X-CB-ReplicateTo")
+DURABILITY = ("X-CB-DurabilityLevel", "X-CB-PersistTo", "X-CB-ReplicateTo", "X-CB-DurabilityTimeout")
+TIMEOUT = ("X-CB-Timeout",)
 FLAGS = ("X-CB-Flags",)
 ENCODING = ("Content-Encoding",)
 PARTS = ("Content-Range",)
 
 _NAMES = {
-    name.lower().encode(): name for name in (*CONDITIONS, *EXPIRY, *DURABILITY, *FLAGS, *ENCODING, *PARTS)
+    name.lower().encode(): name
+    for name in (*CONDITIONS, *EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS, *ENCODING, *PARTS)
 }
 
 SELECTIVE = frozenset(_NAMES)
@@ -64,6 +67,8 @@ MEMBERS = {
     "X-CB-DurabilityLevel": "durabilityLevel",
     "X-CB-PersistTo": "persistTo",
     "X-CB-ReplicateTo": "replicateTo",
+    "X-CB-DurabilityTimeout": "durabilityTimeout",
+    "X-CB-Timeout": "timeout",
     "X-CB-Flags": "flags",
 }
 """Header -> the member that says the same in a batch."""

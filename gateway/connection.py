@@ -30,6 +30,7 @@ class _RawConnection(Connection):
         super().__init__(transcoder=RawTranscoder(), **kwargs)
         self.operations = self.direct(together=TOGETHER)
         self._turn.least_rate = LEAST_RATE
+        self.reactor = self._client.reactor
 
 
 class GatewayConnection(_RawConnection):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from gateway import contenttypes
-from gateway.conditions import DURABILITY, EXPIRY
+from gateway.conditions import DURABILITY, EXPIRY, TIMEOUT
 from gateway.credentials import Authorizer
 from gateway.documents import MutationHeaders, read_expiry, read_mutation
 from gateway.errors import bad_request
@@ -88,7 +88,7 @@ class Counters(BucketResource):
         "/increment",
         on=DOCUMENT,
         operation="incr",
-        takes=(*EXPIRY, *DURABILITY),
+        takes=(*EXPIRY, *DURABILITY, *TIMEOUT),
     )
     def increment_document(self, request: Request) -> Any:
         """Add to the number; above 2**64-1 it wraps around."""
@@ -100,7 +100,7 @@ class Counters(BucketResource):
         "/decrement",
         on=DOCUMENT,
         operation="decr",
-        takes=(*EXPIRY, *DURABILITY),
+        takes=(*EXPIRY, *DURABILITY, *TIMEOUT),
     )
     def decrement_document(self, request: Request) -> Any:
         """Subtract from the number; it stops at 0."""

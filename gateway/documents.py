@@ -16,6 +16,7 @@ from gateway.conditions import (
     ENCODING,
     EXPIRY,
     FLAGS,
+    TIMEOUT,
     Condition,
     check_encoding,
     compare_and_write,
@@ -177,7 +178,7 @@ class Documents(BucketResource):
         if request.operation == "get":
             self._large.note(request.parameters["bucket"], request.parameters["key"], size)
 
-    @endpoint("get_document", "GET", on=DOCUMENT, operation="get", takes=CONDITIONS)
+    @endpoint("get_document", "GET", on=DOCUMENT, operation="get", takes=(*CONDITIONS, *TIMEOUT))
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
         wanted = read_get(request) if request.query_string or request.is_selective else _WHOLE
@@ -231,7 +232,7 @@ class Documents(BucketResource):
         "POST",
         on=DOCUMENT,
         operation="add",
-        takes=("If-None-Match", *EXPIRY, *DURABILITY, *FLAGS, *ENCODING),
+        takes=("If-None-Match", *EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS, *ENCODING),
     )
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
@@ -258,7 +259,7 @@ class Documents(BucketResource):
         "PUT",
         on=DOCUMENT,
         operation="set",
-        takes=(*CONDITIONS, *EXPIRY, *DURABILITY, *FLAGS, *ENCODING),
+        takes=(*CONDITIONS, *EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS, *ENCODING),
     )
     def put_document(self, request: Request) -> Any:
         """Store the document; with If-Match only if it is there, or is that version."""
@@ -320,7 +321,13 @@ class Documents(BucketResource):
             **options,
         )
 
-    @endpoint("delete_document", "DELETE", on=DOCUMENT, operation="delete", takes=(*CONDITIONS, *DURABILITY))
+    @endpoint(
+        "delete_document",
+        "DELETE",
+        on=DOCUMENT,
+        operation="delete",
+        takes=(*CONDITIONS, *DURABILITY, *TIMEOUT),
+    )
     def delete_document(self, request: Request) -> Any:
         """Remove the document."""
         return self.connected(request, self._delete, read_mutation(request))
@@ -338,7 +345,7 @@ class Documents(BucketResource):
         "/append",
         on=DOCUMENT,
         operation="append",
-        takes=(*CONDITIONS, *DURABILITY),
+        takes=(*CONDITIONS, *DURABILITY, *TIMEOUT),
     )
     def append_document(self, request: Request) -> Any:
         """Add bytes at the document's end."""
@@ -350,7 +357,7 @@ class Documents(BucketResource):
         "/prepend",
         on=DOCUMENT,
         operation="prepend",
-        takes=(*CONDITIONS, *DURABILITY),
+        takes=(*CONDITIONS, *DURABILITY, *TIMEOUT),
     )
     def prepend_document(self, request: Request) -> Any:
         """Add bytes at the document's start."""

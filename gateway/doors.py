@@ -44,7 +44,9 @@ ALLOWED_HEADERS = (
     "X-CB-Flags",
     "X-CB-PersistTo",
     "X-CB-ReplicateTo",
+    "X-CB-DurabilityTimeout",
     "X-CB-TTL",
+    "X-CB-Timeout",
     "X-Request-Id",
     "X-Requested-With",
 )

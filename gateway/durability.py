@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import ObserveState
-from gateway.conditions import one_version, parse_if_match
+from gateway.conditions import TIMEOUT, one_version, parse_if_match
 from gateway.counters import checked_number
 from gateway.credentials import Authorizer
 from gateway.errors import bad_request
@@ -96,7 +96,7 @@ class DurabilityChecks(BucketResource):
         super().__init__(authorizer, pool)
         self._rendering = rendering
 
-    @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation="observe")
+    @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation="observe", takes=TIMEOUT)
     def observe_document(self, request: Request) -> Any:
         """Tell, for each copy, whether it is in memory, on disk, or gone."""
         master_only = request.query(_OBSERVE_QUERY).get("masterOnly", "false").lower()

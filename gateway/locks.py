@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from gateway.conditions import one_version, parse_if_match
+from gateway.conditions import TIMEOUT, one_version, parse_if_match
 from gateway.counters import checked_number
 from gateway.credentials import Authorizer
 from gateway.errors import bad_request
@@ -67,7 +67,9 @@ class Locks(BucketResource):
         self._rendering = rendering
         self._now = now
 
-    @endpoint("touch_document", "POST", "/touch", on=DOCUMENT, operation="touch", takes=("X-CB-TTL",))
+    @endpoint(
+        "touch_document", "POST", "/touch", on=DOCUMENT, operation="touch", takes=("X-CB-TTL", *TIMEOUT)
+    )
     def touch_document(self, request: Request) -> Any:
         """Set the document's expiry, and return the document if asked to."""
         return self.connected(request, self._touch, _read_touch(request, self._now()))
@@ -83,7 +85,7 @@ class Locks(BucketResource):
         cleared: Deferred[Any] = connection.touch(key, ttl=0)
         return cleared.addCallback(lambda _: connection.get(key)).addCallback(self._rendering.document)
 
-    @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation="lock")
+    @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation="lock", takes=TIMEOUT)
     def lock_document(self, request: Request) -> Any:
         """Return the document, and let nobody change it who does not know the ETag returned."""
         return self.connected(request, self._lock, _read_lock(request))
@@ -93,7 +95,9 @@ class Locks(BucketResource):
         check_collection(request)
         return connection.lock(key, ttl=seconds).addCallback(self._rendering.document)
 
-    @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation="unlock", takes=("If-Match",))
+    @endpoint(
+        "unlock_document", "POST", "/unlock", on=DOCUMENT, operation="unlock", takes=("If-Match", *TIMEOUT)
+    )
     def unlock_document(self, request: Request) -> Any:
         """Give the lock up."""
         request.query()

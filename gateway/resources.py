@@ -14,6 +14,7 @@ from gateway.credentials import Authorizer
 from gateway.errors import READS, Refusal, bad_request
 from gateway.http.request import BodyWanted, Request
 from gateway.pool import ConnectionPool, NoAccessError
+from gateway.timelimits import within_limits
 
 __all__ = ["Admission", "BucketResource", "bucket_name", "check_collection", "document_key"]
 
@@ -88,6 +89,8 @@ class BucketResource:
         request.operation = "open"
         request.caller = caller = self._authorizer.identify(request)
         connection = self._pool.connection(bucket_name(request), caller)
+        if request.is_selective:
+            connection = within_limits(connection, request)
         if type(connection) is Deferred:
             return connection.addCallbacks(
                 self._act,

@@ -60,11 +60,15 @@ class ScriptedConnection:
     """
 
     configured_replica_count = 1
+    timeout = design_timeout = 2.5
+    views_timeout = 75.0
+    _durability_timeout = 5.0
 
     def __init__(self, answers: dict[str, Any], clock: Any = None) -> None:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.closed = False
+        self.reactor = clock or Clock()
         self.operations = ScriptedOperations(self)
         self.bulk: Lane | None = Lane(self._for_large, clock or Clock(), 2.5)
 

@@ -20,6 +20,7 @@ from gateway.conditions import (
     EXPIRY,
     MEMBERS,
     SELECTIVE,
+    TIMEOUT,
     Condition,
     Versions,
     parse_if_match,
@@ -42,6 +43,8 @@ VALUES = {
     "X-CB-DurabilityLevel": "Majority",
     "X-CB-PersistTo": "1",
     "X-CB-ReplicateTo": "1",
+    "X-CB-DurabilityTimeout": "2s",
+    "X-CB-Timeout": "500ms",
     "X-CB-Flags": "7",
     "Content-Encoding": "gzip",
     "Content-Range": "bytes 0-1/9",
@@ -148,7 +151,7 @@ class EveryResourceTests(SynchronousTestCase):
         """The table of rest-api.md names the headers that a document's endpoints take, and no other."""
         page = (ROOT / "docs" / "rest-api.md").read_text(encoding="utf-8")
         (table,) = re.findall(r"^\| resource \| `If-Match`.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
-        columns = (("If-Match",), ("If-None-Match",), EXPIRY, DURABILITY, ("X-CB-Flags",))
+        columns = (("If-Match",), ("If-None-Match",), EXPIRY, DURABILITY, ("X-CB-Flags",), TIMEOUT)
         documented: dict[str, set[str]] = {}
         for line in table.splitlines():
             resources, *cells = (cell.strip() for cell in line.strip("|").split("|"))
@@ -179,10 +182,10 @@ class EveryResourceTests(SynchronousTestCase):
             for header, member in MEMBERS.items():
                 taken = header.lower().encode() in declared.takes
                 if kind.name == "get":
-                    taken = member in ("ttl", "expires")
+                    taken = member in ("ttl", "expires", "timeout")
                 elif kind.name == "touch" and header == "Expires":
                     taken = True  # in the body of a request
-                elif kind.name == "endure" and member in ("persistTo", "replicateTo"):
+                elif kind.name == "endure" and member in ("persistTo", "replicateTo", "timeout"):
                     taken = True  # likewise
                 self.assertEqual(member in kind.members, taken, (kind.name, header))
         self.assertEqual({name.lower().encode() for name in VALUES}, SELECTIVE)

@@ -102,7 +102,7 @@ class RestTests(SynchronousTestCase):
         self.assertEqual(set(documented), set(OPERATIONS))
         phrases = {
             "the value": {"value", "text", "base64"},
-            "durability": {"durabilityLevel", "persistTo", "replicateTo"},
+            "durability": {"durabilityLevel", "persistTo", "replicateTo", "durabilityTimeout"},
             "as `set`": OPERATIONS["set"].members - {"op", "key"},
         }
         for name, kind in OPERATIONS.items():
@@ -110,6 +110,8 @@ class RestTests(SynchronousTestCase):
             for phrase, meant in phrases.items():
                 if phrase in documented[name]:
                     members |= meant
+            # Of every operation, and so said once.
+            members.add("timeout")
             self.assertEqual(members, kind.members - {"op", "key"}, name)
 
 
