@@ -38,6 +38,19 @@ class FormTests(SynchronousTestCase):
         self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
         self.assertEqual(site.calls, [])
 
+    def test_copies_of_a_counter(self) -> None:
+        """A counter's copies are waited for as long as the request says, in a batch too."""
+        headers = {"X-CB-PersistTo": "1", "X-CB-DurabilityTimeout": "7s"}
+        site = Site({"incr": Answer(5), "endure": Answer()})
+        self.assertEqual(site.request("POST", PATH + "/increment", headers=headers).status, 200)
+        site.request(
+            "POST",
+            "/v1/buckets/b/batch",
+            b'{"op":"incr","key":"k","persistTo":1,"durabilityTimeout":"7s"}',
+        )
+        waits = [options["timeout"] for name, _, options in site.calls if name == "endure"]
+        self.assertEqual(waits, [7.0, 7.0])
+
 
 class DriverTests(MemoryTestCase):
     """With the real driver, and a node that does not answer."""
