@@ -116,12 +116,6 @@ class TimedConnection:
         found = getattr(self.connection, name)
         return partial(self.start, found) if callable(found) else found
 
-    def endure(self, *args: Any, **options: Any) -> Any:
-        """Wait for copies, as long as the request may; how counters wait."""
-        if self._limits.durability is not None:
-            options.setdefault("timeout", self._limits.durability)
-        return self.start(self.connection.endure, *args, **options)
-
     def left(self, default: float) -> float:
         """Return the seconds that are left, ``default`` if there is no limit."""
         if self._deadline is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app import Gateway
@@ -39,17 +42,18 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(site.calls, [])
 
     def test_copies_of_a_counter(self) -> None:
-        """A counter's copies are waited for as long as the request says, in a batch too."""
+        """A counter's copies are waited for as long as the request says."""
         headers = {"X-CB-PersistTo": "1", "X-CB-DurabilityTimeout": "7s"}
-        site = Site({"incr": Answer(5), "endure": Answer()})
+        waits = []
+
+        def count(*_: Any, **options: Any) -> Any:
+            waits.append((options["persist_to"], site.connections[-1]._durability_timeout))
+            return succeed(Answer(5))
+
+        site = Site({"incr": count})
         self.assertEqual(site.request("POST", PATH + "/increment", headers=headers).status, 200)
-        site.request(
-            "POST",
-            "/v1/buckets/b/batch",
-            b'{"op":"incr","key":"k","persistTo":1,"durabilityTimeout":"7s"}',
-        )
-        waits = [options["timeout"] for name, _, options in site.calls if name == "endure"]
-        self.assertEqual(waits, [7.0, 7.0])
+        self.assertEqual(waits, [(1, 7.0)])
+        self.assertEqual(site.connections[-1]._durability_timeout, 5.0)
 
 
 class DriverTests(MemoryTestCase):
