@@ -6,8 +6,9 @@ INTEROP_VENV ?= .venv-interop
 LOCK ?= requirements/lock.txt
 PORT ?= 8080
 ARGS ?=
-TESTS ?= tests
-JOBS ?= 1
+# Everything but the programs of others, which `make judges` runs.
+TESTS ?= $(filter-out tests.judges,$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py)))
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -23,9 +24,9 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
-	@echo "make test    run every test (TESTS=tests.gateway for some)"
+	@echo "make test    run every test (TESTS=tests.gateway for some, JOBS=1 for one process)"
 	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
-	@echo "make judges  fetch the programs of others that tests.judges runs against"
+	@echo "make judges  fetch programs of others (CouchbaseMock, nginx, ...) and run tests.judges against them"
 	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
@@ -73,14 +74,14 @@ run: $(INSTALLED)
 	@trap : INT; $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS); \
 		status=$$?; test $$status -eq 130 || exit $$status
 
-test: $(INSTALLED) interop judges
+test: $(INSTALLED) interop
 	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
 
 busy: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.busy 8 600
 
 # Programs of others that tests run against; without them their tests are skipped, and say so.
-judges:
+judges: $(INSTALLED)
 	@test -e $(MOCK) || ! command -v mvn >/dev/null || { echo "Fetching CouchbaseMock for tests.judges ..."; \
 		mvn --quiet --batch-mode --file tests/judges/pom.xml dependency:copy-dependencies \
 			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/judges; } || \
@@ -90,6 +91,7 @@ judges:
 		for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
 			$(CURDIR)/$(DEBIAN); } || \
 		echo "Debian's packages could not be fetched; the tests of proxies will be skipped." >&2
+	@exec $(BIN)/trial tests.judges
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)
