@@ -6,8 +6,6 @@ that exists, since there is no C library.
 
 from __future__ import annotations
 
-from couchbase.exceptions import RESULT_CODES
+from couchbase.exceptions import RESULT_CODES as _RESULT_CODES
 
-globals().update({f"LCB_{row.name}": rc for rc, row in RESULT_CODES.items()})
-
-__all__ = sorted(f"LCB_{row.name}" for row in RESULT_CODES.values())
+globals().update({f"LCB_{row.name}": rc for rc, row in _RESULT_CODES.items()})

@@ -215,8 +215,9 @@ class Commands(StoreCommands):
         :param amount: what to add; a negative one subtracts.
         :param initial: value to create a missing counter with (``amount`` is not added then).
         :param ttl: expiry of a counter that is created.
-        :param persist_to, replicate_to: copies to wait for, as in :meth:`set`. Copies of any later version
-            will do, as other clients go on counting. Beyond SDK 1.2, as ``durability_level`` is.
+        :param persist_to: copies on disk to wait for, as in ``set``. Copies of any later version will do, as
+            other clients go on counting. Beyond SDK 1.2, as ``replicate_to`` and ``durability_level`` are.
+        :param replicate_to: replicas in memory to wait for, likewise.
         :returns: ValueResult with the new number.
         :raises NotFoundError: no such document, and no ``initial``.
         :raises DeltaBadvalError: the document is not an unsigned decimal number.

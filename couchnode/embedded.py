@@ -267,11 +267,6 @@ class EmbeddedNode(Service):
                 "the node is open: every process on {where} can use its buckets that have no password",
                 where="this machine" if self._is_loopback else "every machine that reaches it",
             )
-        self._log.info(
-            "ready: key-value on {kv}, REST on {rest}",
-            kv=self.connection_string,
-            rest=", ".join(self.rest_urls),
-        )
         if self._sample is not None:
             yield load_sample(cluster, self._buckets[0][0], Path(self._sample))
 

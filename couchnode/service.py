@@ -232,12 +232,19 @@ class NodeService(Service):
     def startService(self) -> None:
         """Start the node; one that cannot start ends the process with a message and status 1."""
         super().startService()
-        self.node.start().addErrback(self._give_up)
+        self.node.start().addCallbacks(self._is_ready, self._give_up)
 
     def stopService(self) -> Deferred[None]:
         """Stop the node; fires when everything is on disk."""
         super().stopService()
         return self.node.stop()
+
+    def _is_ready(self, _: object) -> None:
+        self._log.info(
+            "ready: key-value on {kv}, REST on {rest}",
+            kv=self.node.connection_string,
+            rest=", ".join(self.node.rest_urls),
+        )
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(*EXPECTED_ERRORS):

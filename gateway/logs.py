@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import ILogObserver, eventAsText, formatEventAsClassicLogText
+from twisted.logger import ILogObserver, eventAsText, formatEvent, formatEventAsClassicLogText
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
@@ -18,6 +19,12 @@ __all__ = ["LogFile", "LogObserver", "LogsItself", "check_folder", "is_journal",
 
 _LOOK_SECONDS = 1.0
 """So often the file's name is looked at."""
+
+# What Twisted's ports and factories log of themselves, whatever ``noisy`` says. The service's own lines name
+# the same addresses as people use them.
+_OF_PORTS = re.compile(
+    r"\S.* starting on \S+|\((?:TCP|UNIX) Port \S+ Closed\)|(?:Starting|Stopping) factory .*", re.IGNORECASE
+)
 
 
 class LogFile:
@@ -96,7 +103,9 @@ class LogObserver:
         self._has_time = has_time
 
     def __call__(self, event: Any) -> None:
-        """Write an event."""
+        """Write an event, unless it is one of a port's own."""
+        if event.get("log_namespace") == "log_legacy" and _OF_PORTS.fullmatch(formatEvent(event)):
+            return
         if self._has_time:
             text = formatEventAsClassicLogText(event)
         else:
@@ -130,10 +139,10 @@ def observer_for(file: LogFile | None, environment: Mapping[str, str]) -> LogObs
     """Return what shall write the log; ``None`` leaves it to twistd."""
     if file is not None:
         return LogObserver(file.write)
-    if sys.stdout is not None and is_journal(1, environment):
-        # Which notes the time by itself.
-        return LogObserver(_to_stdout, has_time=False)
-    return None
+    if sys.stdout is None:
+        return None
+    # The journal notes the time by itself.
+    return LogObserver(_to_stdout, has_time=not is_journal(1, environment))
 
 
 def _to_stdout(text: str) -> None:

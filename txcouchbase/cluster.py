@@ -293,7 +293,7 @@ class ClusterClient(Parking):
         return optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        """The same for an HTTP client: this is its :class:`twisted.web.iweb.IPolicyForHTTPS`."""
+        """The same for an HTTP client: this is its ``IPolicyForHTTPS``."""
         return self.tls_options(hostname.decode("ascii"))
 
     @inlineCallbacks

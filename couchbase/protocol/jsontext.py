@@ -50,7 +50,7 @@ Steps = Generator[None, None, int]
 
 
 def whole_number(text: str) -> int | float:
-    """Return the value of a whole number in a JSON text: ``parse_int`` for :func:`json.loads`.
+    """Return the value of a whole number in a JSON text: ``parse_int`` for ``json.loads``.
 
     Exact up to some thousand digits, infinite beyond, as for all readers with doubles; never an error,
     because however long it is, it is JSON.

@@ -216,7 +216,8 @@ class ProcessTests(TestCase):
         sample.write_text('{"id": "a", "doc": 1}\n{"id": "b", "doc": 2}\n')
         ports = ("--rest-port", "0", "--kv-port", "0", "--data", str(directory))
         first = self.run_twistd(*ports, "--nodes", "2", "--replicas", "1", "--sample", str(sample.absolute()))
-        yield first.said("2 documents added to default")
+        yield first.said("REST on http")
+        self.assertIn("2 documents added to default", first.output)
         self.assertRegex(
             first.output, r"key-value on couchbase://127\.0\.0\.1:\d+,127\.0\.0\.1:\d+, REST on http"
         )

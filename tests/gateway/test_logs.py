@@ -10,6 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 from twisted.logger import Logger
+from twisted.logger._legacy import publishToNewObserver
+from twisted.python.log import textFromEventDict
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -104,6 +106,25 @@ class ObserverTests(SynchronousTestCase):
             log = Logger(namespace="some", observer=LogObserver(lines.append, has_time=has_time))
             log.info("{text}", text="one\ntwo")
             self.assertRegex("".join(lines), pattern)
+
+    def test_ports(self) -> None:
+        """What Twisted's ports and factories say of themselves is left out, not the like of others."""
+        lines: list[str] = []
+        observer = LogObserver(lines.append)
+        for text in (
+            "ChannelFactory starting on 8080",
+            "couchnode REST (TLS) starting on 11207",
+            "(TCP Port 8080 Closed)",
+            "Starting factory <some.Factory object at 0x7f95>",
+            "Stopping factory <some.Factory object at 0x7f95>",
+            "all is well",
+        ):
+            event = {"message": (text,), "time": 0.0, "system": "-", "isError": 0}
+            publishToNewObserver(observer, event, textFromEventDict)
+        Logger(namespace="some", observer=observer).info("it is starting on 8080")
+        self.assertEqual(
+            [line.split("] ")[1] for line in lines], ["all is well\n", "it is starting on 8080\n"]
+        )
 
     def test_journal(self) -> None:
         """It is the journal's stream only if device and inode are those that systemd names."""
