@@ -16,14 +16,13 @@ from gateway.http.polling import peer_below
 from gateway.http.request import Request
 from gateway.trusted import UNIX, TrustedProxies, plain_address
 
-__all__ = ["client_address"]
+__all__ = ["client_address", "split_elements"]
 
 _LONGEST_CHAIN = 64
 """Of more proxies than these, the nearest count."""
 
 # RFC 7239: an element's parameters, whose values may be quoted.
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"\\]*)"|([^\s;,"]+))\s*(?=;|$)', re.IGNORECASE)
-_OUTSIDE_QUOTES = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
 
 def client_address(request: Request, trusted: TrustedProxies) -> str:
@@ -43,6 +42,9 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
         if not (nearest in trusted or (is_near and not trusted.are_named)):
             return nearest
         nearest = told
+    if nearest not in trusted:
+        # Nothing that a stranger sends is even read.
+        return nearest
     for host in _chain(request):
         if nearest not in trusted:
             break
@@ -73,16 +75,33 @@ def _chain(request: Request) -> Iterator[str]:
     values = _texts(request, b"x-forwarded-for")
     standard = _texts(request, b"forwarded")
     if standard:
-        elements = [element for value in standard for element in _OUTSIDE_QUOTES.split(value)]
+        elements = [element for value in standard for element in split_elements(value)][-_LONGEST_CHAIN:]
         named = [(found[1] or found[2]) if (found := _FOR.search(element)) else "" for element in elements]
-        other = [one.strip() for value in values for one in value.split(",")]
+        other = [one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:]
         if values and list(map(_forwarded_host, named)) != list(map(_forwarded_host, other)):
             # A proxy writes one of them, and passes the other on as the client made it up. Nobody can tell
             # which is which.
             return
-        yield from reversed(named[-_LONGEST_CHAIN:])
+        yield from reversed(named)
         return
     yield from reversed([one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:])
+
+
+def split_elements(value: str) -> list[str]:
+    """Return the elements of a ``Forwarded``: what commas outside of quotes separate, in one pass."""
+    elements = []
+    current = []
+    for index, part in enumerate(value.split('"')):
+        if index % 2:
+            current.append(f'"{part}"')
+            continue
+        head, *others = part.split(",")
+        current.append(head)
+        for other in others:
+            elements.append("".join(current))
+            current = [other]
+    elements.append("".join(current))
+    return elements
 
 
 def _texts(request: Request, name: bytes) -> list[str]:

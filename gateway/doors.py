@@ -199,16 +199,19 @@ class Visit:
     :param is_welcome: whether ``Host`` is, where it is looked at.
     """
 
-    __slots__ = ("_cors", "_doors", "_headers", "_host_is_welcome", "_is_foreign", "_is_named", "_origin")
+    __slots__ = (
+        *("_cors", "_doors", "_headers", "_host_is_welcome"),
+        *("_is_foreign", "_is_named", "_is_unencrypted", "_origin"),
+    )
 
     def __init__(self, doors: Doors, headers: HeaderTable, is_welcome: bool) -> None:
         self._doors = doors
         self._headers = headers
         self._host_is_welcome = is_welcome
         origin = self._origin = headers.get(b"origin")
-        self._is_named = False
+        self._is_named = self._is_unencrypted = False
+        site = headers.get(b"sec-fetch-site")
         if origin is None:
-            site = headers.get(b"sec-fetch-site")
             self._is_foreign = site is not None and site not in (b"none", b"same-origin")
         else:
             named = origin_of(origin.decode("latin-1")) if isinstance(origin, bytes) else None
@@ -216,9 +219,14 @@ class Visit:
                 self._is_foreign = True
             else:
                 self._is_named = doors.is_named(named)
-                self._is_foreign = not self._is_named and not _is_same(named, headers.get(b"host"))
+                # A browser that says so knows better than a comparison of names.
+                is_elsewhere = site in (b"cross-site", b"same-site")
+                self._is_foreign = not self._is_named and (
+                    is_elsewhere or not _is_same(named, headers.get(b"host"))
+                )
+                self._is_unencrypted = not self._is_named and named[0] == "http"
             if doors.is_open and doors.takes_any:
-                self._is_foreign = False
+                self._is_foreign = self._is_unencrypted = False
         self._cors = doors.cors(origin, is_own=not self._is_foreign, is_named=self._is_named)
 
     def admit(self, request: Request) -> Response | None:
@@ -229,12 +237,15 @@ class Visit:
         """
         headers = self._headers
         method = request.method
+        # A page that came by plain HTTP may be anybody's who sits on the way, whatever its host's name. The
+        # other way round a proxy may have taken TLS off.
+        is_foreign = self._is_foreign or (self._is_unencrypted and request.is_encrypted)
         if self._doors.is_open:
             if not self._host_is_welcome and not request.is_from_unix_socket:
                 raise Refusal("ForbiddenHost", resource="")
-            if self._is_foreign and not (self._origin is None and self._is_link(method)):
+            if is_foreign and not (self._origin is None and self._is_link(method)):
                 raise Refusal("ForbiddenOrigin", resource="")
-        elif self._is_foreign and not self._was_preflighted(method):
+        elif is_foreign and not self._was_preflighted(method):
             raise Refusal(
                 "ForbiddenOrigin",
                 "Pages of other origins must send this so that browsers ask first: with a Content-Type other "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -169,6 +170,11 @@ class Exchange(CountedRequest):
         """Whether the client came by a socket that no browser can reach."""
         return isinstance(self._channel.transport.getHost(), UNIXAddress)
 
+    @property
+    def is_encrypted(self) -> bool:  # type: ignore[override]
+        """Whether it came by TLS."""
+        return ISSLTransport.providedBy(self._channel.transport)
+
     # -- the body
 
     def whole_body(self, body: bytes) -> bool:
@@ -275,7 +281,11 @@ class Exchange(CountedRequest):
     def _waits_to_be_asked(self) -> bool:
         """Whether the client sends its body only when it is asked to (RFC 9110 10.1.1)."""
         expected = self.headers.get(b"expect")
-        return isinstance(expected, bytes) and expected.lower() == b"100-continue" and self.is_1_1
+        if expected is None or not self.is_1_1:
+            return False
+        # A list (RFC 9110 10.1.1), which may come as several headers (5.3).
+        values = [expected] if isinstance(expected, bytes) else expected
+        return any(one.strip().lower() == b"100-continue" for value in values for one in value.split(b","))
 
     def _continue(self) -> None:
         """Ask for a body that is wanted."""
@@ -354,13 +364,13 @@ class Exchange(CountedRequest):
         """Whether so much of the body is still to come that the connection cannot be used again."""
         if self._body_complete:
             return False
-        if self._length is None:
-            return self._stream is None
-        if self._length - self.received_bytes > DRAINED_BYTES:
-            return True
         # Nobody can tell whether a client that waits to be asked will send the body nevertheless: its next
         # request must not be taken for that.
-        return not self.received_bytes and self._waits_to_be_asked
+        if not self.received_bytes and self._waits_to_be_asked:
+            return True
+        if self._length is None:
+            return self._stream is None
+        return self._length - self.received_bytes > DRAINED_BYTES
 
     @property
     def holds_body(self) -> bool:

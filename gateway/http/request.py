@@ -159,6 +159,8 @@ class Request:
     """What :attr:`gateway.http.application.Application.guard` has found in the headers; ``None``: nothing."""
     is_from_unix_socket = False
     """Whether the client came by a socket that no browser can reach."""
+    is_encrypted = False
+    """Whether it came by TLS."""
 
     # Filled by the application:
     parameters: dict[str, bytes] = _NO_PARAMETERS

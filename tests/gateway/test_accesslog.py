@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.accesslog import AccessLog, escaped
 from gateway.app import Gateway
-from gateway.clientaddress import client_address
+from gateway.clientaddress import client_address, split_elements
 from gateway.credentials import Authorizer, ServiceAccount
 from gateway.endpoints import is_local
 from gateway.http.factory import ChannelFactory
@@ -194,6 +194,25 @@ class ClientAddressTests(SynchronousTestCase):
             (b"for=_hidden", "10.0.0.1"),
         ):
             self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), ("Forwarded", value)), client, value)
+
+    @given(st.text('a=;", ', max_size=60))
+    def test_elements(self, value: str) -> None:
+        """Commas outside of quotes separate elements, and nothing gets lost."""
+        elements = split_elements(value)
+        closed = value + '"' * (value.count('"') % 2)
+        self.assertEqual(",".join(elements), closed)
+        quoted, commas = False, 0
+        for letter in value:
+            quoted ^= letter == '"'
+            commas += letter == "," and not quoted
+        self.assertEqual(len(elements), commas + 1)
+
+    def test_strangers_are_not_read(self) -> None:
+        """However long a header is that nobody vouches for, nothing of it is read."""
+        request: Any = Request("GET", b"/", b"", {b"forwarded": b'",' * 8000})
+        request.transport = StringTransport(peerAddress=IPv4Address("TCP", "9.9.9.9", 1))
+        request.header_values = None
+        self.assertEqual(client_address(request, TrustedProxies(("10.0.0.1",))), "9.9.9.9")
 
     def test_both(self) -> None:
         """Headers that contradict each other are not believed: one of them is the client's own."""

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis.strategies import binary, sampled_from
 from klein import Klein
 from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from gateway.doors import ALLOWED_HEADERS, EXPOSED_HEADERS, Doors
 from gateway.errors import Refusal
@@ -231,6 +233,35 @@ class OpenTests(OriginTestCase):
                 self.assertEqual(reply.status, 200)
             else:
                 self.check(reply, code, (method, origin_of_page, mode))
+
+    def test_contradictions(self) -> None:
+        """An Origin like the gateway's own does not help if the browser says that the page is another's."""
+        site = self.make(is_open=True, origins=["http://localhost:3000"])
+        for origin, where, code in (
+            (f"http://{HOST}", "same-origin", None),
+            (f"http://{HOST}", "cross-site", "ForbiddenOrigin"),
+            (f"http://{HOST}", "same-site", "ForbiddenOrigin"),
+            ("http://localhost:3000", "same-site", None),
+        ):
+            for method in ("GET", "PUT"):
+                reply = self.ask(site, method, D, b"1", Origin=origin, Sec_Fetch_Site=where)
+                self.check(reply, code, (origin, where))
+
+    def test_encrypted(self) -> None:
+        """For a listener with TLS, a page of plain HTTP is another's, though host and port are the same."""
+        for encrypted, origin, code in (
+            (True, f"http://{HOST}", "ForbiddenOrigin"),
+            (True, f"https://{HOST}", None),
+            (False, f"http://{HOST}", None),
+            (False, f"https://{HOST}", None),
+        ):
+            site = self.make(is_open=True)
+            transport = site.client()
+            if encrypted:
+                directlyProvides(transport, ISSLTransport)
+            head = f"PUT {D} HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {origin}\r\nContent-Length: 1\r\n\r\n1"
+            site.send(transport, head.encode())
+            self.check(read_reply(transport.value(), "PUT")[0], code, (encrypted, origin))
 
     def test_preflight(self) -> None:
         """Answered for pages that are welcome, and for no others."""

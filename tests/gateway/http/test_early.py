@@ -143,6 +143,34 @@ class RefusalTests(EarlyTestCase):
         self.check_refused(head("PUT", DOCUMENT, LARGE + 1, EXPECT), 401, "Unauthorized")
 
 
+class ExpectTests(EarlyTestCase):
+    """``Expect: 100-continue``, in every form that it may have."""
+
+    FORMS = (
+        *(b"100-continue", b"100-Continue", b"100-continue, 100-continue"),
+        b"100-continue\r\nExpect: 100-continue",
+    )
+
+    def test_asked(self) -> None:
+        """A body that is wanted is asked for once."""
+        self.site.answers["connect"] = None
+        for form in self.FORMS:
+            data = raw_request("PUT", DOCUMENT, headers={"Content-Length": "3", **USER})
+            client = self.client(data.replace(b"\r\n\r\n", b"\r\nExpect: " + form + b"\r\n\r\n"))
+            self.assertEqual(client.value(), CONTINUE, form)
+
+    def test_refused(self) -> None:
+        """After a refusal nobody knows whether the body still comes: the connection is closed then."""
+        for form in self.FORMS:
+            for framing in (b"Content-Length: 3", b"Transfer-Encoding: chunked"):
+                for method, path, _, _ in RESOURCES:
+                    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+                    client = self.client(head + framing + b"\r\nExpect: " + form + b"\r\n\r\n")
+                    reply = self.reply(client)
+                    told = (reply.status, reply.header("Connection"))
+                    self.assertEqual(told, (401, "close"), (form, framing, path))
+
+
 class WaitingTests(EarlyTestCase):
     """While the cluster has not confirmed a caller."""
 
