@@ -73,6 +73,7 @@ VARY = (b"Vary", b"Origin")
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _PORTS = {"http": "80", "https": "443"}
+_LAST_PORT = 65535
 _KNOWN_HOSTS = 512
 
 # What a browser sends without a preflight, from a form or from a script (Fetch, "CORS-safelisted").
@@ -98,6 +99,10 @@ def origin_of(text: str) -> tuple[str, str, str] | None:
     if match is None:
         return None
     scheme, host, port = match.groups()
+    if port is not None and not 0 < int(port) <= _LAST_PORT:
+        return None
+    if host.startswith("[") and not _is_here(host):
+        return None
     return scheme, host.removesuffix("."), port or _PORTS.get(scheme, "")
 
 

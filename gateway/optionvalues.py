@@ -138,7 +138,8 @@ def cors_origin(value: str) -> str:
     """Take an origin, ``*`` or ``none``."""
     if value not in ("*", "none") and origin_of(value) is None:
         raise Wrong(
-            f"{value!r} is not an origin such as https://app.example or http://localhost:3000, * or none"
+            f"{value!r} is not an origin such as https://app.example or http://localhost:3000 "
+            "(ports are 1 to 65535), * or none"
         )
     return value
 

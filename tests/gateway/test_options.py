@@ -133,6 +133,12 @@ class ResolveTests(SynchronousTestCase):
             ("--cors-origin: 'https://a/' is not an origin", ["--cors-origin", "https://a/"]),
             ("--cors-origin: 'null' is not an origin", ["--cors-origin", "null"]),
             ("--allow-host: 'http://a' is not a host name", ["--allow-host", "http://a"]),
+            ("--cors-origin: none excludes", ["--cors-origin", "http://a", "--cors-origin", "none"]),
+            ("ports are 1 to 65535", ["--cors-origin", "http://a:65536"]),
+            ("ports are 1 to 65535", ["--cors-origin", "http://a:0"]),
+            ("'http://[::::]' is not an origin", ["--cors-origin", "http://[::::]"]),
+            ("--allow-host: '[::::]' is not a host name", ["--allow-host", "[::::]"]),
+            ("--allow-host: 'a:65536' is not a host name", ["--allow-host", "a:65536"]),
             ("--allow-host: 'a:80' is not a host name", ["--allow-host", "a:80"]),
             ("first line", ["--user", "u", "--password-file", self.file("\nx", "empty")]),
         ):
