@@ -88,10 +88,14 @@ def _chain(request: Request) -> Iterator[str]:
 
 
 def split_elements(value: str) -> list[str]:
-    """Return the elements of a ``Forwarded``: what commas outside of quotes separate, in one pass."""
+    """Return the elements of a ``Forwarded``: what commas outside of quotes separate, in one pass.
+
+    Quotes are counted from the end, which the nearest proxy wrote: one that a client left open must not
+    swallow what proxies added.
+    """
     elements = []
-    current = []
-    for index, part in enumerate(value.split('"')):
+    current: list[str] = []
+    for index, part in enumerate(value[::-1].split('"')):
         if index % 2:
             current.append(f'"{part}"')
             continue
@@ -101,7 +105,7 @@ def split_elements(value: str) -> list[str]:
             elements.append("".join(current))
             current = [other]
     elements.append("".join(current))
-    return elements
+    return [element[::-1] for element in reversed(elements)]
 
 
 def _texts(request: Request, name: bytes) -> list[str]:

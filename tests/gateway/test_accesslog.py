@@ -192,6 +192,7 @@ class ClientAddressTests(SynchronousTestCase):
             (b'for=6.6.6.6, for=1.2.3.4;host="a,for=5.5.5.5"', "1.2.3.4"),
             (b"for=1.2.3.4, by=10.0.0.1", "10.0.0.1"),
             (b"for=_hidden", "10.0.0.1"),
+            (b'for="6.6.6.6, for=1.2.3.4', "1.2.3.4"),
         ):
             self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), ("Forwarded", value)), client, value)
 
@@ -199,10 +200,10 @@ class ClientAddressTests(SynchronousTestCase):
     def test_elements(self, value: str) -> None:
         """Commas outside of quotes separate elements, and nothing gets lost."""
         elements = split_elements(value)
-        closed = value + '"' * (value.count('"') % 2)
+        closed = '"' * (value.count('"') % 2) + value
         self.assertEqual(",".join(elements), closed)
         quoted, commas = False, 0
-        for letter in value:
+        for letter in reversed(value):
             quoted ^= letter == '"'
             commas += letter == "," and not quoted
         self.assertEqual(len(elements), commas + 1)
