@@ -130,8 +130,8 @@ class OfficialClient:
         "unknown_collection": "UnAmbiguousTimeoutException",
         "unknown_bucket": "BucketNotFoundException",
         "wrong_password": "AuthenticationException",
-        # The open bucket "default" is open to every user.
-        "bucket_user": [1, None],
+        # A bucket's own user may not know of others, also where those have no password.
+        "bucket_user": [1, "BucketNotFoundException"],
         "buckets": [
             "BucketAlreadyExistsException",
             ["made", True, 0, "membase"],
