@@ -1,5 +1,7 @@
 """User names and passwords: which ones are refused before anything is sent, and that none is printed."""
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,16 +11,22 @@ from couchbase.connection import Connection
 from couchbase.exceptions import ArgumentError
 from couchbase.protocol.handshake import Credentials
 from couchbase.protocol.sasl import ScramClient, derive_scram_credential, encode_plain, has_control
-from txcouchbase.connection import Connection as TxConnection
+
+try:
+    from txcouchbase.connection import Connection as TxConnection
+except ImportError:
+    # These tests also run where only the blocking SDK's own needs are there.
+    TxConnection = None
 
 CONTROLS = ["\0", "\0\0\0", "\x01", "\t", "\n", "\r\n", "\x1b", "\x7f", "\x85", "\x9f"]
 
 
 def faces(username, password):
     """Return ways to name credentials to the SDK; none of them gets as far as a socket."""
+    target = {"bucket": "b", "host": "127.0.0.1:1", "username": username, "password": password}
+    connections = [Connection] if TxConnection is None else [Connection, TxConnection]
     return [
-        lambda: Connection(bucket="b", host="127.0.0.1:1", username=username, password=password),
-        lambda: TxConnection(bucket="b", host="127.0.0.1:1", username=username, password=password),
+        *(partial(connection, **target) for connection in connections),
         lambda: Admin(username, password, host="127.0.0.1", port=1),
     ]
 
