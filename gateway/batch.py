@@ -614,11 +614,12 @@ class Batches(BucketResource):
         return self.connected(request, self._run, form)
 
     def _run(self, connection: Any, request: Request, form: bytes | None) -> Deferred[Response]:
+        bulk = connection.bulk
+        carries_out = bulk.connection  # the first thing that may fail: nothing is to be given back yet
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
-        bulk = connection.bulk
         batch = Batch(
-            bulk.connection,
+            carries_out,
             bulk.window,
             self._clock,
             self._now,

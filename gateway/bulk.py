@@ -165,7 +165,7 @@ class Lane:
                 # Does nothing after a cancellation.
                 answer.callback(outcome)
 
-            maybeDeferred(begin, self.connection).addBoth(passed)
+            maybeDeferred(lambda: begin(self.connection)).addBoth(passed)
             return answer
 
         return self.window.enter(size, None).addCallback(enter)

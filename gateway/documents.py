@@ -197,7 +197,8 @@ class Documents(BucketResource):
                 return self._get_large(connection, request, wanted, size)
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
-            request.render = self._rendering.whole
+            # Large answers of the usual connection are noted when they are sent; see was_large().
+            request.render = self._rendering.whole if connection.bulk is not None else self._whole
             call.receiver = request
             return call
         condition = read_condition(wanted.if_match, wanted.if_none_match)
@@ -215,9 +216,19 @@ class Documents(BucketResource):
         copy: Deferred[Any] = connection.rget(key, replica_index=index)
         return copy.addCallback(show, request)
 
+    def _note(self, result: Any, request: Request) -> None:
+        """Take note of a document's size, however little of it is sent."""
+        parameters = request.parameters
+        self._large.note(parameters["bucket"], parameters["key"], len(result.value))
+
+    def _whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
+        self._note(result, request)
+        return self._rendering.whole(result, request)
+
     def _parts(
         self, wanted: _Wanted, condition: Condition, result: Any, request: Request
     ) -> Response | Deferred[Response]:
+        self._note(result, request)
         if not condition.check_read(result.cas):
             return self._rendering.not_modified(result.cas)
         if wanted.paths is not None:

@@ -83,8 +83,6 @@ class Readiness:
         asked.addTimeout(LONGEST_SECONDS, self._clock, lambda *_: "the cluster did not answer in time")
         asked.addErrback(_text)
         asked.addCallback(self._answered)
-        if asked.called and self._waiting is None:
-            self._asked = None
         return waiter
 
     def close(self) -> None:

@@ -503,7 +503,6 @@ class Exchange(CountedRequest):
             size = self.sent_bytes = len(body)
             if size >= SLICED_BYTES:
                 self.sent_bytes = 0
-                factory.application.note_large(self, size)
                 self._respond_in_full(response)
                 return
             self.has_begun = self._answered = True
@@ -561,6 +560,7 @@ class Exchange(CountedRequest):
         self.has_begun = True
         sends_body = self.method != "HEAD" and status not in _NO_BODY
         if isinstance(body, bytes) and len(body) >= SLICED_BYTES:
+            channel.factory.application.note_large(self, len(body))
             body = _Slices(body)
         if isinstance(body, bytes):
             if sends_body:

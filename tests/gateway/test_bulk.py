@@ -264,6 +264,29 @@ class RequestTests(SynchronousTestCase):
         for number in range(3):
             waiting[number].callback(Answer(b"x" * 20 * MIB))
         self.assertEqual((len(waiting), window.used, len(window)), (3, 0, 0))
+        get()
+        self.assertEqual(window.used, 20 * MIB)
+        waiting[3].callback(Answer(b"small"))
+        get()
+        self.assertEqual((len(waiting), window.used), (5, 0))
+
+    def test_known_whatever_was_asked(self) -> None:
+        """A document is known to be large after any read of it: with an id of the client's own, as proxies
+        add one, on a connection that ends, by HEAD, in parts, or if the client has it already."""
+        value = b'{"a":1,"b":"%b"}' % (b"x" * MIB)
+        for method, target, headers in (
+            ("GET", DOCUMENT, {"X-Request-Id": "one"}),
+            ("GET", DOCUMENT, {"Connection": "close"}),
+            ("HEAD", DOCUMENT, {}),
+            ("GET", DOCUMENT + "?project=a", {}),
+            ("GET", DOCUMENT, {"If-None-Match": "7"}),
+        ):
+            site, waiting = self.site()
+            site.send(site.client(), raw_request(method, target, headers=headers))
+            waiting[0].callback(Answer(value, cas=7))
+            site.send(site.client(), raw_request("GET", DOCUMENT))
+            asked = method, target, headers
+            self.assertEqual((asked, self.lane(site).window.used), (asked, len(value)))
 
     def test_unread_answers_are_bounded(self) -> None:
         """Of a document that is known to be large, no more copies are held for clients that do not read than
