@@ -40,7 +40,10 @@ class IGatewayPlugin(Interface):
         """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""
 
     def on_request(request: Request) -> Response | None:  # noqa: B902
-        """Look at a request before its handler does; a response returned here is the answer."""
+        """Look at a request before its handler does; a response returned here is the answer.
+
+        It is not sent to pages that are barred by their ``Host`` or ``Origin``: those are refused.
+        """
 
     def on_response(request: Request, response: Response, seconds: float) -> None:  # noqa: B902
         """Look at an answer, and change it if need be.

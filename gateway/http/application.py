@@ -185,6 +185,9 @@ class Application:
                 for hook in self._request_hooks:
                     answer = hook(request)
                     if answer is not None:
+                        if request.visit is not None:
+                            # What the guard refuses no plugin answers.
+                            request.visit.admit(request)
                         self.answered(answer, request)
                         return
             if not self.selective_headers.isdisjoint(request.headers):

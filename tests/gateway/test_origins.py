@@ -137,6 +137,20 @@ class OpenTests(OriginTestCase):
         self.assertEqual((refused.connections, self.plugin.served), ([], 0))
         self.check(self.ask(self.make(is_open=True, hosts=["*"]), "GET", D, host="evil.example"), None, "")
 
+    def test_plugins_answer_nobody_who_is_refused(self) -> None:
+        """A plugin that answers in place of handlers, from a cache say, does so only for those let in."""
+        site = self.make(is_open=True)
+        site.gateway._request_hooks.append(lambda request: Response(200, [], b"kept"))
+        for headers, host, code in (
+            ({}, "evil.example", "ForbiddenHost"),
+            ({"Origin": FOREIGN}, HOST, "ForbiddenOrigin"),
+            ({}, HOST, None),
+        ):
+            reply = self.ask(site, "GET", D, host=host, **headers)
+            self.assertEqual((code is None, reply.body == b"kept"), (reply.status == 200, code is None))
+            self.assertEqual(None if code is None else reply.json()["code"], code)
+        self.assertEqual(site.gateway.under_way, 0)
+
     def test_host_of_a_url(self) -> None:
         """What a whole URL names counts, not the header beside it; a request of HTTP/1.0 may have neither."""
         site = self.make(is_open=True)
