@@ -190,6 +190,7 @@ class GatewayService(LogsItself, Serving):
         self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
         self._embedded = Embedded(settings) if settings.cluster is None else None
         self._watch: Watch | None = None
+        self._has_failed = False
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -234,6 +235,7 @@ class GatewayService(LogsItself, Serving):
 
     def _node_failed(self, failure: Failure) -> None:
         log_no_start(self.log, failure)
+        self._has_failed = True
         self.started.errback(failure)
         if self._on_failure is not None and self.running:
             self._on_failure()
@@ -246,7 +248,7 @@ class GatewayService(LogsItself, Serving):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop listening, let the requests under way finish, then flush the embedded node."""
-        if self._leaving.seconds:
+        if self._leaving.seconds and not self._has_failed:
             self.leave()
             yield self._leaving.wait()
         if self._hangup is not None:

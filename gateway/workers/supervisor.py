@@ -89,6 +89,7 @@ class Supervisor(LogsItself, Service):
         self._node_watch = LoopingCall(self._look_at_node)
         self._node_watch.clock = reactor
         self._told_reason: str | None = None
+        self._has_failed = False
         self.urls: list[str] = []
         """Where it listens, once it does."""
         self.started: Deferred[None] = Deferred()
@@ -187,6 +188,7 @@ class Supervisor(LogsItself, Service):
 
     def _fail(self, failure: Failure) -> None:
         if not self.started.called:
+            self._has_failed = True
             self.started.errback(failure)
             if self._on_failure is not None and self.running:
                 self._on_failure()
@@ -195,7 +197,7 @@ class Supervisor(LogsItself, Service):
     def stopService(self) -> Any:
         """Take no new requests, let those under way finish, then flush the embedded node."""
         super().stopService()
-        if self._leaving.seconds and self.started.called:
+        if self._leaving.seconds and self.started.called and not self._has_failed:
             self.fleet.leave()
             yield self._leaving.wait()
         if self._hangup is not None:

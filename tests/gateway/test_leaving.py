@@ -6,13 +6,15 @@ import socket
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.task import Clock
+from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.leaving import Leaving
 from gateway.options import resolve
 from tests.gateway.support import Answer, Site, raw_request, read_reply
-from tests.gateway.workersupport import DOCUMENT, LOOPBACK, WorkersTestCase, is_refused
+from tests.gateway.workersupport import DOCUMENT, LOOPBACK, Running, WorkersTestCase, is_refused
 
 GET = "/v1/buckets/b/documents/k"
 
@@ -101,7 +103,11 @@ class ProcessTests(WorkersTestCase):
         self.running.signal("HUP")
         self.running.signal("INT")
         yield self.until(lambda: is_refused(port))
-        self.running.signal("TERM")
+        # One more does no harm, if it comes before the end.
+        try:
+            self.running.signal("TERM")
+        except ProcessExitedAlready:
+            pass
         yield self.running.ended
         self.stopped_in_order()
 
@@ -118,6 +124,18 @@ class ProcessTests(WorkersTestCase):
         """All workers."""
         url = yield self.begin("--shutdown-delay", "600")
         yield self.check(url)
+
+    @inlineCallbacks
+    def test_not_after_a_start_that_failed(self) -> Any:
+        """What never served does not wait before it ends."""
+        path = self.mktemp()
+        FilePath(path).setContent(b"no folder")
+        for workers in ((), ("--workers", "2")):
+            self.running = Running()
+            self.running.start("--data", path, "--listen", LOOPBACK, "--shutdown-delay", "600", *workers)
+            yield self.running.ended
+            self.assertIn("couchgateway cannot start: the embedded node", self.running.log)
+            self.assertNotIn("stopping in", self.running.log)
 
     @inlineCallbacks
     def test_ends_by_itself(self) -> Any:
