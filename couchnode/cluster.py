@@ -308,9 +308,10 @@ class Cluster:
             raise DefinitionError({"name": "Bucket with given name already exists"})
         if len(self.buckets) >= MAX_BUCKETS:
             raise DefinitionError({"_": f"Cannot create more than {MAX_BUCKETS} buckets"})
+        if password is not None and name in self.users:
+            raise DefinitionError({"name": f"there is a user {name!r} already, who is not this bucket's"})
+        yield self._remove_files(name)  # of a bucket whose deletion a crash cut short
         if password is not None:
-            if name in self.users:
-                raise DefinitionError({"name": f"there is a user {name!r} already, who is not this bucket's"})
             yield self.users.add(name, password, buckets=[name])
         rows = spread(len(self.nodes), definition.replica_number)
         bucket = Bucket(
@@ -321,7 +322,6 @@ class Cluster:
             is_open=password == "",
             is_made=False,
         )
-        yield self._remove_files(name)  # of a bucket whose deletion a crash cut short
         self._bump(bucket)
         try:
             yield self._save({**self.buckets, name: bucket})

@@ -4,7 +4,7 @@ A password is never kept. What is kept, in memory and on disk, are the SCRAM key
 they check a password and cannot be turned back into it). Deriving costs milliseconds by design, so it happens
 in threads, except in :meth:`UserStore.check_password`.
 
-An unknown user is answered as a known one with a wrong password is: same work, same salt length and iteration
+An unknown user is answered as a known one with a wrong password is: same work, same salt length and
 iteration count, and a salt that stays the same from one attempt and one restart to the next.
 
 A cluster is open, or closed to strangers. It is open while it has never had an administrator, or if it was

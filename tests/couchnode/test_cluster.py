@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -209,6 +209,17 @@ class BucketTests(ClusterCase):
         yield cluster.edit_bucket("beer", lambda current: current._replace(replica_number=1))
         yield eventually(lambda: self.copies(cluster) == 40)
         self.assertEqual(cluster.basic_stats("beer")["itemCount"], 20)
+
+    @inlineCallbacks
+    def test_a_bucket_that_was_refused_can_be_made_later(self) -> Steps:
+        """If the files of an earlier bucket cannot be removed, no user of the new one is left behind."""
+        cluster = yield self.open()
+        with_fault = self.patch(cluster, "_remove_files", lambda name: fail(DataDirectoryError("no way")))
+        yield self.assertFailure(cluster.create_bucket(definition(), "pw"), DataDirectoryError)
+        self.assertNotIn("beer", cluster.users)
+        with_fault.restore()
+        yield cluster.create_bucket(definition(), "pw")
+        self.assertTrue((yield cluster.users.verify("beer", "pw")))
 
     @inlineCallbacks
     def test_a_disk_that_refuses_changes_nothing(self) -> Steps:
