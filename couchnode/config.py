@@ -4,7 +4,7 @@ Three kinds: the terse configuration of a bucket (over the key-value port, and s
 one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes come in the
 order of ``serverList``, because that is how clients join what the lists say.
 
-Whether documents of a bucket ever reach a disk is told by ``bucketType``: ``membase``, or ``ephemeral``, as
+``bucketType`` says whether documents of a bucket ever reach a disk: ``membase``, or ``ephemeral``, as
 which a bucket of type couchbase counts too on a node that keeps nothing. Couchbase Server has the member in
 the verbose object only; here the terse configuration has it too, because the capabilities do not tell:
 ``couchapi`` says that there are views, which are there on a node that keeps nothing, and not on one without a

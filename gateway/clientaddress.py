@@ -36,8 +36,8 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
     nearest = _host(peer_below(transport))
     told = _host(transport.getPeer())
     if told not in (nearest, "-"):
-        # Of the PROXY protocol's header. An endpoint that demands it is for proxies; still, who is not on
-        # this machine has to be named.
+        # The address in the PROXY protocol's header. Its endpoints are for proxies; still, a proxy on another
+        # machine has to be named.
         is_near = nearest == UNIX or _is_loopback(nearest)
         if not (nearest in trusted or (is_near and not trusted.are_named)):
             return nearest

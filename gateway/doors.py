@@ -116,7 +116,7 @@ def _split_host(host: bytes) -> tuple[str, str]:
 
 
 def _is_here(name: str) -> bool:
-    """Tell whether a host's name cannot be had by somebody else: an address, or localhost."""
+    """Tell whether nobody else can own a host's name: it is an address, or localhost."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -262,7 +262,7 @@ class Visit:
         return None
 
     def _is_link(self, method: str) -> bool:
-        """Tell whether somebody followed a link: the page that it was on cannot see where it led."""
+        """Tell whether the user followed a link: its page cannot see where it led."""
         return method in ("GET", "HEAD") and self._headers.get(b"sec-fetch-mode") == b"navigate"
 
     def _was_preflighted(self, method: str) -> bool:

@@ -55,7 +55,7 @@ class IGatewayPlugin(Interface):
     def on_end(request: Request, status: int, seconds: float) -> None:  # noqa: B902
         """Look at a request that is over: its answer was taken by the client's system, or is cut.
 
-        Called once for each request; ``request.cut`` tells who cut the answer, if somebody did,
+        Called once for each request; ``request.cut`` names who cut the answer, if it was cut,
         ``request.received_bytes`` and ``request.sent_bytes`` the sizes of both bodies.
 
         :param status: of the answer; 499 if the client left before the end of it.

@@ -301,7 +301,7 @@ class Settings:
     cors_origin: list[str]
     bucket: str
     bucket_password: str | None = field(repr=False)
-    """Of the embedded node's bucket; ``None``: a random one, unknown to everybody."""
+    """Password of the embedded node's bucket; ``None``: a random one that nobody knows."""
     data: str | None
     """``None``: keep the embedded node's data in memory."""
     nodes: int | None

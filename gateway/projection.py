@@ -225,7 +225,7 @@ class _Cutter:
                 start = yield from past_blanks(text, at)
             if b"\\" in name:
                 name = json.dumps(json.loads(name), ensure_ascii=False).encode("utf-8", "surrogatepass")
-            # Of a repeated name the first counts, as in the protocol's sub-document reads.
+            # The first of a repeated name counts, as in the protocol's sub-document reads.
             if name in names and name not in found:
                 goes_on = needs_end or len(found) + 1 < len(names)
                 found[name], at = yield from self.cut(start, wanted[names[name]], goes_on)

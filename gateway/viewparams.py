@@ -26,7 +26,7 @@ MAX_URL_BYTES = 12_000
 """Of all parameters but ``keys``, percent-encoded: they go to the node in one line."""
 
 MAX_BODY_BYTES = 2**20
-"""Of a POST: what is parsed in one go, here and at the node."""
+"""Largest body of a POST in bytes: it is parsed in one go, here and at the node."""
 
 MAX_COUNT = 2**53 - 1
 MAX_MILLISECONDS = 2**31 - 1

@@ -126,7 +126,7 @@ class Call(Request):
 
 
 class Step(Call):
-    """A call that is part of what another one asks for; ``ended`` is told when it is over."""
+    """A call that is part of what another one asks for; ``ended`` is called when it is over."""
 
     __slots__ = ("error", "result")
 

@@ -30,7 +30,7 @@ LEAST_BYTES_A_SECOND = 2**16
 
 # A refused body up to this size is read to its end, and the connection goes on.
 DRAINED_BYTES = 2**18
-# Of a body whose end is not known, more is read if the answer has promised that the connection goes on.
+# A body of unknown length is read further if the answer has promised to keep the connection.
 _DRAINED_UNKNOWN_BYTES = 2**21
 
 SLICED_BYTES = 2**18
@@ -69,7 +69,7 @@ class _Stream:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody takes it."""
+        """Whether a handler reads it."""
         return self._reader is not None
 
     def deliver_to(self, reader: BodyReader) -> None:

@@ -175,9 +175,9 @@ class Request:
 
     # Filled by the channel, for whoever counts:
     received_bytes = 0
-    """Of the body, as far as it came."""
+    """Bytes of the body that have arrived."""
     sent_bytes = 0
-    """Of the answer's body, as far as it was handed to the transport."""
+    """Bytes of the answer's body that were handed to the transport."""
     cut = ""
     """Who broke off request or answer: ``client``, ``gateway``, or nobody."""
 

@@ -50,7 +50,7 @@ class Endpoint:
     streamed: bool = False
     """The body is handed over as it arrives."""
     takes: frozenset[bytes] = frozenset()
-    """Of the application's ``selective_headers`` those (lower case) that it honours."""
+    """Those of the application's ``selective_headers`` (lower case) that it honours."""
     early: bool = False
     """The handler checks all that it can before it asks for the body, and changes nothing before: so it may
     be called before the body is read, and again afterwards. True of the methods of a resource that has a true

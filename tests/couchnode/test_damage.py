@@ -181,22 +181,30 @@ class LostTests(FolderCase):
         self.assertIn("belongs to bucket 'default' (f)", str(fault))
 
     @inlineCallbacks
-    def test_a_log_that_is_gone_after_a_crash(self) -> Steps:
-        """Without the write-ahead log that a crash left, changes are missing; in order it leaves none."""
+    def crash_after_a_write(self) -> Steps:
+        """Leave the directory as a crash does after "newer" was written; fires with the document's key."""
         key = self.keys_of(self.file)[0]
         node = yield self.start()
         item = self.part(node, key).store(0, key, b"newer")
         yield node.cluster.nodes[0].buckets["default"].wait_persisted(self.part(node, key), item.seqno)
-        killed = self.path.with_name("killed")
-        shutil.copytree(self.path, killed)
+        shutil.copytree(self.path, self.path.with_name("killed"))
         yield node.stop()
+        self.put_back()
+        return key
+
+    def put_back(self) -> None:
+        """Have the directory as the crash left it."""
         shutil.rmtree(self.path)
-        shutil.copytree(killed, self.path)
+        shutil.copytree(self.path.with_name("killed"), self.path)
+
+    @inlineCallbacks
+    def test_a_log_that_is_gone_after_a_crash(self) -> Steps:
+        """Without the write-ahead log that a crash left, changes are missing; in order it leaves none."""
+        key = yield self.crash_after_a_write()
         node = yield self.start()
         self.assertEqual(self.served(node)[key], b"newer")
         yield node.stop()
-        shutil.rmtree(self.path)
-        shutil.copytree(killed, self.path)
+        self.put_back()
         Path(f"{self.file}-wal").unlink()
         yield self.refused("default.sqlite-wal is gone")
         self.assertEqual(repair(self.path)[0], 0)
@@ -226,15 +234,7 @@ class LostTests(FolderCase):
     @inlineCallbacks
     def test_a_start_that_fails_after_a_crash(self) -> Steps:
         """SQLite may finish the log of the crash when the start fails; nobody then says that it is gone."""
-        key = self.keys_of(self.file)[0]
-        node = yield self.start()
-        item = self.part(node, key).store(0, key, b"newer")
-        yield node.cluster.nodes[0].buckets["default"].wait_persisted(self.part(node, key), item.seqno)
-        killed = self.path.with_name("killed")
-        shutil.copytree(self.path, killed)
-        yield node.stop()
-        shutil.rmtree(self.path)
-        shutil.copytree(killed, self.path)
+        key = yield self.crash_after_a_write()
         with mock.patch.object(
             StoreFile, "_check_schema", side_effect=sqlite3.OperationalError("disk is full")
         ):

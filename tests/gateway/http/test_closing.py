@@ -17,8 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.http.channel import LINGER_BYTES, LINGER_IDLE_SECONDS, LINGER_SECONDS
 from gateway.limits import Limits
-from gateway.service import GatewayService, Options
-from tests.certificates import self_signed
+from tests.gateway.http.listeners import Listeners
 from tests.gateway.support import Answer, HalfClosing, Site, raw_request, read_reply
 
 reactor: Any = installed_reactor
@@ -247,26 +246,9 @@ class RealTests(TestCase):
 
     @inlineCallbacks
     def setUp(self) -> Any:
-        pem = self_signed()
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(pem)
-        unix = self.mktemp()[-60:].replace("/", "_")
-        options = Options()
-        arguments = ["--ephemeral"]
-        for listen in (
-            "tcp:0:interface=127.0.0.1",
-            f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}",
-            f"unix:{unix}",
-        ):
-            arguments += ["--listen", listen]
-        options.parseOptions(arguments)
-        self.service = GatewayService(options.settings, [])
-        self.service.privilegedStartService()
-        self.service.startService()
-        self.addCleanup(self.service.stopService)
-        yield self.service.started
-        ports = [int(url.rpartition(":")[2]) for url in self.service.urls[:2]]
+        listeners = Listeners(self)
+        self.service = yield listeners.start()
+        ports, unix, pem = listeners.ports, listeners.unix, listeners.certificate
         context = ssl.create_default_context(cadata=pem.decode()[pem.decode().index("-----BEGIN CERT") :])
         context.check_hostname = False
 

@@ -18,8 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from gateway.service import GatewayService, Options
-from tests.certificates import self_signed
+from tests.gateway.http.listeners import Listeners
 from tests.gateway.support import Reply, raw_request, read_reply
 
 reactor: Any = installed_reactor
@@ -74,30 +73,14 @@ class ListenerTests(TestCase):
 
     @inlineCallbacks
     def setUp(self) -> Any:
-        pem = self_signed()
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(pem)
-        self.unix = self.mktemp()[-60:].replace("/", "_")
-        options = Options()
-        arguments = ["--ephemeral"]
-        for listen in (
-            "tcp:0:interface=127.0.0.1",
-            f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}",
-            f"unix:{self.unix}",
-        ):
-            arguments += ["--listen", listen]
-        options.parseOptions(arguments)
-        self.service = GatewayService(options.settings, [])
-        self.service.privilegedStartService()
-        self.service.startService()
-        self.addCleanup(self.service.stopService)
-        yield self.service.started
-        plain, secure, _ = self.service.urls
-        tls = optionsForClientTLS("127.0.0.1", trustRoot=Certificate.loadPEM(pem))
+        listeners = Listeners(self)
+        self.service = yield listeners.start()
+        self.unix = listeners.unix
+        plain, secure = listeners.ports
+        tls = optionsForClientTLS("127.0.0.1", trustRoot=Certificate.loadPEM(listeners.certificate))
         self.endpoints = [
-            TCP4ClientEndpoint(reactor, "127.0.0.1", int(plain.rpartition(":")[2])),
-            wrapClientTLS(tls, TCP4ClientEndpoint(reactor, "127.0.0.1", int(secure.rpartition(":")[2]))),
+            TCP4ClientEndpoint(reactor, "127.0.0.1", plain),
+            wrapClientTLS(tls, TCP4ClientEndpoint(reactor, "127.0.0.1", secure)),
             UNIXClientEndpoint(reactor, self.unix),
         ]
 
