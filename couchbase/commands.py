@@ -151,15 +151,16 @@ class Commands(StoreCommands):
     def lock(self, key: Any, ttl: Any = 0) -> Any:
         """Read a document and lock it.
 
-        :param ttl: seconds until the lock ends by itself, required. Servers hold locks for at most
-            30 seconds, and 15 when asked for more.
+        :param ttl: seconds until the lock ends by itself; 0 (the default) for the server's default, which is
+            15. Servers hold locks for at most 30 seconds, and 15 when asked for more.
         :returns: ValueResult whose ``cas`` unlocks, or stores.
         :raises TemporaryFailError: it is locked already.
         """
         return self._submit(self._lock_request(key, ttl))
 
     def lock_multi(self, keys: Any, ttl: Any = 0) -> Any:
-        """Read and lock many documents; a dict gives each key's ttl. Returns MultiResult."""
+        """Read and lock many documents; a dict gives each key's ttl, 0 and a missing one as for :meth:`lock`.
+        Returns MultiResult."""
         common = arguments.check_ttl(ttl)
         return self._submit_multi(
             [
@@ -169,11 +170,8 @@ class Commands(StoreCommands):
         )
 
     def _lock_request(self, key: Any, ttl: Any) -> Any:
-        seconds = arguments.check_ttl(ttl)
-        if not seconds:
-            raise ArgumentError.pyexc("lock needs a ttl: seconds until the lock ends by itself", obj=ttl)
         request = self._request(operations.LOCK, key)
-        request.extras = operations.expiry_extras(seconds)
+        request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
         request.quiet = self._quiet
         request.decode_value = self._decoder
         return request

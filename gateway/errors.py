@@ -224,9 +224,10 @@ _RULES = [
         Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS,
     ),
     _rule(sdk.CouchbaseError, "DurabilityAmbiguous", Status.SYNC_WRITE_AMBIGUOUS),
-    # Servers without extended errors say "temporary failure" for these two.
+    # Servers without extended errors say so, and CouchbaseMock.
     _rule(sdk.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
-    _rule(sdk.TemporaryFailError, "CasMismatch", Status.ETMPFAIL, on="unlock"),
+    # Servers before 7.6 say so; another CAS than the lock's is LOCKED to them.
+    _rule(sdk.TemporaryFailError, "DocumentNotLocked", Status.ETMPFAIL, on="unlock"),
     # Then by the SDK's classes.
     _rule(sdk.NotFoundError, "DocumentNotFound"),
     _rule(sdk.NotStoredError, "DocumentNotFound"),

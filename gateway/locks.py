@@ -51,8 +51,7 @@ def _read_touch(request: Request, now: float) -> _Touch:
 
 def _read_lock(request: Request) -> int:
     request.query()
-    body = request.json_object(_LOCK_MEMBERS)
-    # The server takes its default for 0 and for what is over its limit; SDK 1.2 refuses a 0.
+    body = request.json_object(_LOCK_MEMBERS, required=False)
     seconds = checked_number(body.get("lockTime", 0), "lockTime", 0, 2**32 - 1)
     return seconds or DEFAULT_LOCK_SECONDS
 

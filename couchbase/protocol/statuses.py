@@ -123,9 +123,10 @@ def action_for(operation: str, status: int, xerror: bool) -> Action:
         return Action.REMAP
     if status in _RETRIED:
         # To an unlock it says that the document is not locked (servers before 7.6), or not with that CAS:
-        # repeating cannot help.
+        # repeating cannot help. To a lock it may say that there is one already (CouchbaseMock does, with
+        # extended statuses), which lasts seconds; SDK 1.2 has the same error for both meanings.
         if status == Status.ETMPFAIL and (
-            operation == "unlock" or (not xerror and operation in _LOCK_OPERATIONS)
+            operation in ("lock", "unlock") or (not xerror and operation in _LOCK_OPERATIONS)
         ):
             return Action.SURFACE
         return Action.RETRY

@@ -134,7 +134,6 @@ class MultiTests(ConnectionTestCase):
     def test_locks(self):
         """lock_multi and unlock_multi with a MultiResult, a dict, or Results."""
         keys = list(self.store(2))
-        self.assertRaises(ArgumentError, self.cb.lock_multi, keys)
         locked = self.cb.lock_multi(keys, ttl=10)
         self.assertRaises(TemporaryFailError, self.cb.lock_multi, {keys[0]: {"ttl": 5}})
         self.assertTrue(self.cb.unlock_multi(locked).all_ok)

@@ -587,6 +587,7 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(calls[0][2], {"ttl": 15})
         self.assertEqual(self.post("/lock", b'{"lockTime":20}')[1][0][2], {"ttl": 20})
         self.assertEqual(self.post("/lock", b'{"lockTime":0}')[1][0][2], {"ttl": 15})
+        self.assertEqual(self.post("/lock", b"")[1][0][2], {"ttl": 15})
         for value in ("-1", "1.5", '"1"', "4294967296", "true"):
             self.assertIn(
                 "lockTime", self.post("/lock", f'{{"lockTime":{value}}}'.encode())[0].json()["message"]

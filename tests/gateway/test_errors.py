@@ -261,7 +261,7 @@ class DescribeTests(SynchronousTestCase):
         """Without extended errors a server says "temporary failure"."""
         failed = error(sdk.ETMPFAIL, status=Status.ETMPFAIL)
         self.assertEqual(describe(failed, "lock").problem.code, "DocumentLocked")
-        self.assertEqual(describe(failed, "unlock").problem.code, "CasMismatch")
+        self.assertEqual(describe(failed, "unlock").problem.code, "DocumentNotLocked")
         self.assertEqual(describe(failed, "get").problem.code, "TemporarilyUnavailable")
 
     def test_ambiguous(self) -> None:

@@ -352,8 +352,11 @@ class StatusTests(SynchronousTestCase):
         self.assertIs(action_for("set", Status.ETMPFAIL, True), Action.RETRY)
         self.assertIs(action_for("set", Status.NOT_MY_VBUCKET, True), Action.REMAP)
         self.assertIs(action_for("lock", Status.LOCKED, True), Action.SURFACE)
-        self.assertIs(action_for("lock", Status.ETMPFAIL, True), Action.RETRY)
-        self.assertIs(action_for("lock", Status.ETMPFAIL, False), Action.SURFACE)
+        self.assertIs(action_for("incr", Status.ETMPFAIL, True), Action.RETRY)
+        self.assertIs(action_for("incr", Status.ETMPFAIL, False), Action.SURFACE)
+        for xerror in (True, False):
+            self.assertIs(action_for("lock", Status.ETMPFAIL, xerror), Action.SURFACE)
+            self.assertIs(action_for("unlock", Status.ETMPFAIL, xerror), Action.SURFACE)
 
     def test_every_operation_fails_with_its_key_and_status(self):
         """Each row of the table turns a refusal into an exception that carries what happened."""

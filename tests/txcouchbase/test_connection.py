@@ -236,7 +236,7 @@ class DeferredTests(NodeTestCase):
             (ArgumentError, lambda: connection.set("k", 1, ttl=-1)),
             (ArgumentError, lambda: connection.set("k", 1, cas="x")),
             (ValueFormatError, lambda: connection.set("k", object())),
-            (ArgumentError, lambda: connection.lock("k")),
+            (ArgumentError, lambda: connection.lock("k", ttl="15")),
             (ArgumentError, lambda: connection.unlock("k", 0)),
             (ArgumentError, lambda: connection.get_multi("abc")),
             (ArgumentError, lambda: connection.get_multi([])),
