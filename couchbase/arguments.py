@@ -142,6 +142,21 @@ def check_credentials(username: str | None, password: str | None) -> None:
             )
 
 
+def check_bucket_user(username: str | None, bucket: str) -> None:
+    """Refuse a user of another name than the bucket's, where SDK 1.2 knows no other: with ``host``.
+
+    :raises CouchbaseError: (rc 0x26) it has another name.
+    """
+    if username and username != bucket:
+        code = rc.INVALID_USERNAME
+        raise CouchbaseError.rc_to_exctype(code)(
+            {
+                "rc": code,
+                "message": "with host, the username is the bucket's name; for other users give a connection_string",
+            }
+        )
+
+
 def check_flags(**flags: Any) -> None:
     """Refuse keywords of a connection that are neither a bool nor an int.
 

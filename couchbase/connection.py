@@ -10,9 +10,9 @@ import weakref
 from functools import partial
 from typing import Any
 
-from couchbase import exceptions as rc
 from couchbase.arguments import (
     check_client_certificate,
+    check_bucket_user,
     check_credentials,
     check_flags,
     check_hosts,
@@ -138,11 +138,8 @@ class Connection(Designing):
         self._bucket = bucket or address.bucket or ""
         if not self._bucket:
             raise ArgumentError.pyexc("a bucket name is needed")
-        if connection_string is None and username and username != self._bucket:
-            raise _error(
-                rc.INVALID_USERNAME,
-                "with host, the username is the bucket's name; for other users give a connection_string",
-            )
+        if connection_string is None:
+            check_bucket_user(username, self._bucket)
         self.quiet = quiet
         if default_format is not None:
             self.default_format = check_format(default_format, "default_format")
@@ -362,10 +359,6 @@ def _seconds(name: str, value: Any) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
     return float(value)
-
-
-def _error(code: int, message: str) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
 
 
 def _load_client_certificate(context: Any, certificate: str, key: str) -> None:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from couchbase import exceptions as rc
 from couchbase.arguments import (
     check_client_certificate,
+    check_bucket_user,
     check_credentials,
     check_flags,
     check_hosts,
@@ -74,7 +75,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
         (``couchbases://`` for TLS). Options: ``network``, ``certpath``, ``client_cert``, ``client_key``,
         ``nameserver``.
-    :param username: the bucket's name by default.
+    :param username: the bucket's name by default, and nothing else with ``host`` and a bucket.
     :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
         bucket without a password.
     :param timeout: seconds that an operation may take.
@@ -92,6 +93,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         asked for, since a program that runs a reactor connects once and stays.
     :raises ArgumentError: a wrong or unknown argument.
     :raises InvalidError: a malformed host or connection string.
+    :raises CouchbaseError: (rc 0x26) with ``host``, another user than the bucket's.
     """
 
     _request_type: type[Any] = AsyncCall
@@ -152,6 +154,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
                 f"unknown connection string options {foreign}; known: {sorted(_OPTIONS)}"
             )
         self._bucket = bucket or address.bucket
+        if connection_string is None and self._bucket:
+            check_bucket_user(username, self._bucket)
         credentials = None
         if password:
             user = username or self._bucket

@@ -6,7 +6,7 @@ from unittest import TestCase
 import gevent
 
 import gcouchbase
-from couchbase.exceptions import HTTPError
+from couchbase.exceptions import INVALID_USERNAME, CouchbaseError, HTTPError
 from couchbase.views.iterator import View
 from gcouchbase import connection
 from tests.couchbase import test_connection_connecting as connecting
@@ -33,6 +33,13 @@ class NamesTests(TestCase):
         parameters = inspect.signature(connection.GConnection.query).parameters
         self.assertIs(parameters["itercls"].default, connection.GView)
         self.assertRaises(TypeError, connection.GConnection, "default")
+
+    def test_other_user(self):
+        """With ``host`` the user is the bucket's: anybody else is refused before anything is sent."""
+        with self.assertRaises(CouchbaseError) as caught:
+            connection.GConnection(bucket="b", host="no-such-host.invalid", username="ada", password="p")
+        self.assertEqual(caught.exception.rc, INVALID_USERNAME)
+        self.assertIn("connection_string", str(caught.exception))
 
 
 class ViewTests(InGreenlets, ConnectionTestCase):

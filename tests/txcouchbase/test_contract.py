@@ -12,6 +12,7 @@ import txcouchbase
 from couchbase.asynchronous.events import EventQueue
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import (
+    INVALID_USERNAME,
     ArgumentError,
     CouchbaseError,
     InternalSDKError,
@@ -86,6 +87,18 @@ class ArgumentTests(NodeTestCase):
         self.assertRaises(TypeError, Connection, bucket="default", timeout="1")
         for host, port in (("a:1", 8091), ("", 8091), ("a", "x")):
             self.assertRaises(InvalidError, Connection, bucket="default", host=host, port=port)
+
+    def test_other_user(self):
+        """With ``host`` the user is the bucket's; a session of the cluster as a whole takes any."""
+        for cls in (Connection, TxAsyncConnection):
+            with self.assertRaises(CouchbaseError) as caught:
+                cls(bucket="b", host="no-such-host.invalid", username="ada", password="p")
+            self.assertEqual(caught.exception.rc, INVALID_USERNAME)
+            self.assertIn("connection_string", str(caught.exception))
+            for keywords in ({"bucket": "b", "username": "b"}, {"username": "ada"}):
+                made = cls(host="127.0.0.1", port=1, password="p", **keywords)
+                made.connect().addErrback(lambda failure: None)
+                made._close()
 
     def test_accepted(self):
         """Those that mean nothing to the reactor, and the internal ones."""
