@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from couchbase.arguments import (
-    check_client_certificate,
     check_bucket_user,
+    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.arguments import (
-    check_client_certificate,
     check_bucket_user,
+    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,
