@@ -148,11 +148,9 @@ def check_bucket_user(username: str | None, bucket: str) -> None:
     :raises CouchbaseError: (rc 0x26) it has another name.
     """
     if username and username != bucket:
-        code, message = (
-            rc.INVALID_USERNAME,
-            "with host, the username is the bucket's name; for other users give ",
-        )
-        raise CouchbaseError.rc_to_exctype(code)({"rc": code, "message": f"{message}a connection_string"})
+        code = rc.INVALID_USERNAME
+        message = "with host, the username is the bucket's name; for other users give a connection_string"
+        raise CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
 
 
 def check_flags(**flags: Any) -> None:

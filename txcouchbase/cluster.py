@@ -58,6 +58,8 @@ class Cause(NamedTuple):
     """In one line, such as ``connection refused`` or ``the host name is unknown``."""
 
     def __str__(self) -> str:
+        if f"{self.host}:{self.port}" in self.text:
+            return self.text
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}: {self.text}"
 

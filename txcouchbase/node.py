@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import SSL
 from twisted.internet.tcp import Connection as TCPConnection
@@ -33,6 +34,7 @@ from couchbase.protocol.operations import (
 )
 from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.statuses import Action, action_for
+from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS, tls_hint
 from txcouchbase.calls import Call
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class NodeProtocol(Protocol):
         self.opaque = 0
         """The number of the last request."""
         self._is_tcp = False
+        # Whether the node has still to answer the first words of the handshake.
+        self._greets = True
         self.has_large = False
         """Whether there is a large value in :attr:`out`."""
         # What the transport has not taken of large values, and what goes behind them.
@@ -297,7 +301,7 @@ class NodeProtocol(Protocol):
             for call in self.pending.values():
                 call.deadline += more
         if reader.violation is not None:
-            message = f"{self.name} broke the protocol: {reader.violation}"
+            message = f"{self.name}: protocol violation: {reader.violation}"
             if self._fault is None:
                 _log.error("{message}", message=message)
             code = rc.PROTOCOL_ERROR
@@ -449,13 +453,20 @@ class NodeProtocol(Protocol):
                 fault = self._fault or network_error("the connection was lost")
                 if isinstance(fault, CouchbaseError):
                     raise fault
-                what = "the connection was lost during the handshake"
-                if isinstance(fault, SSL.Error) or type(fault).__name__ == "VerificationError":
-                    what = f"no TLS connection to {self.name}"
-                message = f"{what}: {cause_text(fault)}"
-                raise network_error(message, fault)
+                raise self._cut_short(fault)
             frames.append(frame)
+        self._greets = False
         return frames
+
+    def _cut_short(self, fault: BaseException) -> CouchbaseError:
+        """Return the error for a connection that was lost during the handshake."""
+        what, reason = f"the connection to {self.name} was lost during the handshake", cause_text(fault)
+        if isinstance(fault, SSL.Error) or type(fault).__name__ == "VerificationError":
+            what = f"no TLS connection to {self.name}"
+        elif self._greets:
+            # Without a word: the other side expected something else.
+            reason += f": {NOT_TLS if ISSLTransport.providedBy(self.transport) else MAYBE_TLS}"
+        return network_error(f"{what}: {reason}", fault)
 
 
 def cause_text(error: BaseException) -> str:
@@ -471,9 +482,7 @@ def cause_text(error: BaseException) -> str:
     if isinstance(error, SSL.Error):
         reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
         text = "; ".join(reasons) or "the handshake failed"
-        if "wrong version number" in text or "packet length too long" in text:
-            text += ": the port does not speak TLS"
-        return text
+        return text + tls_hint(text)
     if type(error).__name__ == "VerificationError":
         # Of service_identity, which Twisted brings and hides.
         return "the certificate is for another host name"

@@ -32,6 +32,7 @@ from couchbase.protocol.operations import (
 )
 from couchbase.protocol.plans import Compute, Exchange
 from couchbase.protocol.statuses import Action, action_for
+from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
@@ -73,6 +74,8 @@ class Node:
         self._step: Callable[[], None] | None = None
         self._addresses: list[Any] = []
         self._plan: Generator[Any, Any, Any] | None = None
+        # Whether the node has still to answer the first words of the handshake.
+        self._greets = False
         self._retry_at = 0.0
         self._opaque = 0
         self._attempt = 0
@@ -301,6 +304,7 @@ class Node:
 
     def _advance(self, answer: Any) -> None:
         assert self._plan is not None
+        self._greets = answer is None
         try:
             step = self._plan.send(answer)
             while isinstance(step, Compute):
@@ -367,16 +371,22 @@ class Node:
             except _WAIT:
                 return
             except OSError as error:
-                self.lose(error)
+                self._cut(error)
                 return
             if not data:
-                self.lose(OSError("the node closed the connection"))
+                self._cut(OSError("the node closed the connection"))
                 return
             self.heard_at = self._owner.seconds()
             self.received(data)
             # What TLS has decrypted already does not show in the socket's readiness.
             if self._sock is not sock or self._owner.tls_context is None or not sock.pending():
                 return
+
+    def _cut(self, error: OSError) -> None:
+        """The peer has ended the connection."""
+        if self._greets and self._owner.tls_context is None:
+            error = OSError(f"{error}: {MAYBE_TLS}")
+        self.lose(error)
 
     def received(self, data: bytes) -> None:
         """Complete the operations whose answers arrived."""
@@ -399,7 +409,7 @@ class Node:
         elif self._spent:
             self.lose(OSError("the node asked for a new connection"))
         elif reader.violation is not None:
-            self.lose(_error(rc.PROTOCOL_ERROR, f"{self.name} broke the protocol: {reader.violation}"))
+            self.lose(_error(rc.PROTOCOL_ERROR, f"{self.name}: protocol violation: {reader.violation}"))
 
     def _answered_by(self, call: Call, frame: Frame) -> None:
         if not frame.specific:
@@ -573,7 +583,7 @@ def _words(error: Exception) -> str:
 
 def _tls_error(name: str, error: Exception) -> CouchbaseError:
     code = rc.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else rc.SSL_ERROR
-    return _error(code, f"no TLS connection to {name}: {error}", error)
+    return _error(code, f"no TLS connection to {name}: {error}{tls_hint(str(error))}", error)
 
 
 def _error(code: int, message: str, inner: BaseException | None = None) -> CouchbaseError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 _GREETINGS: tuple[tuple[bytes, str], ...] = (
     (b"HTTP/", "an HTTP server"),
     (b"<", "an HTTP server"),
-    (b"\x15\x03", "a TLS server (couchbases:// connects with TLS)"),
-    (b"\x16\x03", "a TLS server (couchbases:// connects with TLS)"),
+    (b"\x15\x03", "a TLS port, use couchbases://"),
+    (b"\x16\x03", "a TLS port, use couchbases://"),
     (b"SSH-", "an SSH server"),
     (b"220", "a mail or FTP server"),
     (b"* OK", "a mail server"),
@@ -20,9 +22,29 @@ _GREETINGS: tuple[tuple[bytes, str], ...] = (
 )
 
 
+MAYBE_TLS = "if it is a TLS port, use couchbases://"
+"""What to try where a peer ends a connection without TLS before it has said anything."""
+NOT_TLS = "the port does not speak TLS; without it, use couchbase://"
+"""What to try where a TLS handshake fails in the way of a peer that does not know TLS."""
+_NOT_TLS_SIGNS = re.compile(
+    "wrong.version.number|packet.length.too.long|eof|reset by peer|closed", re.IGNORECASE
+)
+
+
+def tls_hint(reason: str) -> str:
+    """Return what a TLS handshake's failure suggests, to be put behind ``reason``; mostly nothing.
+
+    :param reason: what the TLS library or the network says.
+    """
+    return f": {NOT_TLS}" if _NOT_TLS_SIGNS.search(reason) else ""
+
+
 def looks_like(first: bytes) -> str | None:
-    """Return what a peer probably is whose stream begins with these bytes; ``None`` if they say nothing."""
+    """Return what a peer probably is whose stream begins with these bytes; ``None`` if they say nothing.
+
+    :param first: as much as has come of it, one byte at the least.
+    """
     for greeting, name in _GREETINGS:
-        if first.startswith(greeting):
+        if first.startswith(greeting) or greeting.startswith(first):
             return name
     return None

@@ -66,7 +66,7 @@ class ReachTests(TestCase):
             (HTTP_ANSWER, False, "it looks like an HTTP server"),
             (b"220 mail.example ESMTP\r\n", True, "it looks like a mail or FTP server"),
             (b"-ERR\r\n", False, "it looks like a Redis server"),
-            (b"\x15\x03\x01\x00\x02\x02\x0a", False, "it looks like a TLS server"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", False, "it looks like a TLS port, use couchbases://"),
             (b"@@@@", False, "0x40 cannot open a frame here"),
         ):
             port = yield self.stranger(sentence, first)
