@@ -20,7 +20,7 @@ DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libop
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test busy versions lint types format bench docs api lock clean
+.PHONY: help install interop judges run test busy versions lint types shape format bench docs api lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -30,6 +30,7 @@ help:
 	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
+	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
 	@echo "make bench   measure everything that docs/performance.md quotes"
 	@echo "make docs    run every sample of the pages again, and write down what it prints"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
@@ -107,6 +108,10 @@ format: $(INSTALLED)
 
 types: $(INSTALLED)
 	@$(BIN)/mypy
+
+# ROOT=DIR measures another checkout, to compare with.
+shape: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.shape $(ROOT)
 
 bench: $(INSTALLED) interop
 	@test ! -x $(INTEROP_VENV)/bin/python || \

@@ -36,9 +36,12 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def module_name(path: Path) -> str:
-    """Return the dotted name under which ``path`` is imported."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+def module_name(path: Path, root: Path = ROOT) -> str:
+    """Return the dotted name under which ``path`` is imported.
+
+    :param root: the checkout it lies in.
+    """
+    parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -47,12 +50,14 @@ def is_inside(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-def imports_of(path: Path) -> Iterator[Import]:
+def imports_of(path: Path, root: Path = ROOT) -> Iterator[Import]:
     """Yield what a file imports, anywhere in it, also under TYPE_CHECKING or by a constant name.
 
     ``from a import b`` counts as ``a.b``, so that naming a submodule this way does not hide it.
+
+    :param root: the checkout it lies in.
     """
-    importer = module_name(path)
+    importer = module_name(path, root)
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
