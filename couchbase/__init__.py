@@ -1,27 +1,34 @@
-"""The Couchbase SDK: API of the Python SDK 1.2 on a protocol core of its own."""
+"""The Couchbase SDK: API of the Python SDK 1.2 on a protocol core of its own.
+
+Names are loaded when they are asked for, so that a program which needs the protocol core alone (the embedded
+node) does not load a driver with it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from couchbase.connection import Connection
-from couchbase.transcoder import set_json_converters, set_pickle_converters
-from couchbase.user_constants import (
-    FMT_AUTO,
-    FMT_BYTES,
-    FMT_JSON,
-    FMT_MASK,
-    FMT_PICKLE,
-    FMT_UTF8,
-    LOCKMODE_EXC,
-    LOCKMODE_NONE,
-    LOCKMODE_WAIT,
-    OBS_FOUND,
-    OBS_LOGICALLY_DELETED,
-    OBS_MASK,
-    OBS_NOTFOUND,
-    OBS_PERSISTED,
-)
+if TYPE_CHECKING:
+    from couchbase.connection import Connection
+    from couchbase.entry import Couchbase
+    from couchbase.transcoder import set_json_converters, set_pickle_converters
+    from couchbase.user_constants import (
+        FMT_AUTO,
+        FMT_BYTES,
+        FMT_JSON,
+        FMT_MASK,
+        FMT_PICKLE,
+        FMT_UTF8,
+        LOCKMODE_EXC,
+        LOCKMODE_NONE,
+        LOCKMODE_WAIT,
+        OBS_FOUND,
+        OBS_LOGICALLY_DELETED,
+        OBS_MASK,
+        OBS_NOTFOUND,
+        OBS_PERSISTED,
+    )
 
 __version__ = "1.2.5"
 """The release of the SDK whose interface this is."""
@@ -48,35 +55,33 @@ __all__ = [
     "set_pickle_converters",
 ]
 
+_HOMES = {
+    "Connection": "connection",
+    "Couchbase": "entry",
+    "set_json_converters": "transcoder",
+    "set_pickle_converters": "transcoder",
+    **{name: "user_constants" for name in __all__ if name.startswith(("FMT_", "LOCKMODE_", "OBS_"))},
+}
+# ``import couchbase`` alone is enough for couchbase.exceptions and the like, as it was in SDK 1.2.
+_MODULES = frozenset(
+    {
+        *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
+        *("entry", "exceptions", "experimental", "headers", "items", "parking", "pipeline", "protocol"),
+        *("result", "storing", "timings", "transcoder", "user_constants", "views"),
+    }
+)
 
-class Couchbase:
-    """Where programs begin."""
 
-    @staticmethod
-    def connect(
-        bucket: str | None = None,
-        host: Any = "localhost",
-        port: int = 8091,
-        password: str | None = None,
-        quiet: Any = False,
-        config_cache: str | None = None,
-        unlock_gil: Any = True,
-        timeout: float | None = 2.5,
-        transcoder: Any = None,
-        lockmode: int = LOCKMODE_WAIT,
-        **kwargs: Any,
-    ) -> Connection:
-        """Connect to a bucket; see :class:`couchbase.connection.Connection` for the arguments."""
-        return Connection(
-            bucket=bucket,
-            host=host,
-            port=port,
-            password=password,
-            quiet=quiet,
-            config_cache=config_cache,
-            unlock_gil=unlock_gil,
-            timeout=timeout,
-            transcoder=transcoder,
-            lockmode=lockmode,
-            **kwargs,
-        )
+def __getattr__(name: str) -> Any:
+    """Load a name of the SDK, or a module of it, when it is first asked for (PEP 562)."""
+    if name in _HOMES:
+        value = getattr(import_module(f"couchbase.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f"couchbase.{name}")
+    raise AttributeError(f"module 'couchbase' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -10,7 +10,7 @@ from couchbase import exceptions as rc
 from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import seeds_from_hosts
 from couchbase.protocol.handshake import Credentials
@@ -56,9 +56,7 @@ class Admin(Commands):
         for path in (f"{_BUCKETS}/default", _BUCKETS):
             status = self._request_http("GET", path, None, {}).status
             if status == 401:
-                raise CouchbaseError.rc_to_exctype(rc.AUTH_ERROR)(
-                    {"rc": rc.AUTH_ERROR, "message": f"the cluster refused user {username!r}"}
-                )
+                raise error_of(rc.AUTH_ERROR, f"the cluster refused user {username!r}")
             if status < 300:
                 break
 

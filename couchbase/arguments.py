@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
 from couchbase.protocol.connstr import Address
 from couchbase.protocol.sasl import has_control
@@ -69,10 +69,7 @@ def check_counter(amount: Any, initial: Any, ttl: Any) -> tuple[int, int | None,
         raise ArgumentError.pyexc("initial must be an unsigned 64-bit int", obj=initial)
     expiry = check_ttl(ttl)
     if expiry and initial is None:
-        code = rc.OPTIONS_CONFLICT
-        raise CouchbaseError.rc_to_exctype(code)(
-            {"rc": code, "message": "ttl needs initial: it applies to a counter that is created"}
-        )
+        raise error_of(rc.OPTIONS_CONFLICT, "ttl needs initial: it applies to a counter that is created")
     return amount, initial, expiry
 
 
@@ -148,9 +145,8 @@ def check_bucket_user(username: str | None, bucket: str) -> None:
     :raises CouchbaseError: (rc 0x26) it has another name.
     """
     if username and username != bucket:
-        code = rc.INVALID_USERNAME
         message = "with host, the username is the bucket's name; for other users give a connection_string"
-        raise CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+        raise error_of(rc.INVALID_USERNAME, message)
 
 
 def check_flags(**flags: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from couchbase import arguments
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.items import ItemCollection, ItemTarget
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
@@ -334,10 +334,7 @@ class Commands(StoreCommands):
             encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
             triples.append((key, encoded, arguments.check_cas(options.get("cas", 0))))
         if len({encoded for _, encoded, _ in triples}) < len(triples):
-            code = rc.DUPLICATE_COMMANDS
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": "the same key twice in endure_multi", "objextra": keys}
-            )
+            raise error_of(rc.DUPLICATE_COMMANDS, "the same key twice in endure_multi", objextra=keys)
         return self._endure(triples, persist_to, replicate_to, timeout, interval, check_removed, False)
 
     def _endure(

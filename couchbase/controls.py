@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 UNSET: Any = object()
 """Stands for a value that was not given: read, do not set."""
@@ -132,5 +132,4 @@ def _checked(kind: str, value: Any, in_seconds: bool) -> Any:
 
 
 def _not_supported(message: str) -> CouchbaseError:
-    code = rc.NOT_SUPPORTED
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+    return error_of(rc.NOT_SUPPORTED, message)

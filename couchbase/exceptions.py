@@ -433,6 +433,16 @@ _CATEGORY_CLASSES = (
 _CLASS_OF_RC: dict[int, type[CouchbaseError]] = {}
 
 
+def error_of(code: int, message: str | None = None, **fields: Any) -> CouchbaseError:
+    """Return the error of a result code, ready to be raised: the one way in which the SDK makes them.
+
+    :param code: a result code, such as :data:`ETIMEDOUT`.
+    :param message: what happened, and what was expected instead.
+    :param fields: further attributes of :class:`CouchbaseError`, by name.
+    """
+    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message, **fields})
+
+
 def describe(rc: int) -> str:
     """Return one line of text for a result code; never empty, also for unknown codes."""
     row = RESULT_CODES.get(rc)

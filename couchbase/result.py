@@ -11,7 +11,7 @@ from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.exceptions import CouchbaseError, HTTPError, describe
+from couchbase.exceptions import HTTPError, describe, error_of
 from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
 
 _TOKEN = Struct(">QQ")
@@ -186,7 +186,7 @@ class HttpResult(Result):
         :raises CouchbaseError: of :attr:`rc`.
         """
         if self._rc:
-            raise CouchbaseError.rc_to_exctype(self._rc)({"rc": self._rc, "key": self._key, "objextra": self})
+            raise error_of(self._rc, key=self._key, objextra=self)
         if self._done and not self.success:
             raise HTTPError(
                 {

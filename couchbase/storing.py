@@ -7,7 +7,7 @@ from typing import Any
 from couchbase import arguments
 from couchbase import exceptions as rc
 from couchbase.codec import Codec
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
 from couchbase.protocol import operations
 from couchbase.protocol.durability import check_count
@@ -219,13 +219,10 @@ class StoreCommands(Codec):
             raise ArgumentError.pyexc(f"{operation.name} takes FMT_UTF8 or FMT_BYTES only", obj=format)
         request = self._request(operation, key)
         if ttl:
-            code = rc.OPTIONS_CONFLICT
-            raise CouchbaseError.rc_to_exctype(code)(
-                {
-                    "rc": code,
-                    "key": request.key,
-                    "message": f"{operation.name} keeps the expiry: ttl cannot be given",
-                }
+            raise error_of(
+                rc.OPTIONS_CONFLICT,
+                f"{operation.name} keeps the expiry: ttl cannot be given",
+                key=request.key,
             )
         if self._transcoder is None:
             check_format(format)

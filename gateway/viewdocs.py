@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.jsontext import at_once
 from gateway.bulk import Lane
 from gateway.errors import Refusal, describe
@@ -120,4 +120,4 @@ def _reason(result: Any, failure: CouchbaseError | None) -> dict[str, object]:
         return describe(failure or Refusal("DocumentNotFound"), "get").fields()
     if failure is not None and failure.rc == result.rc:
         return describe(failure, "get").fields()
-    return describe(CouchbaseError.rc_to_exctype(result.rc)({"rc": result.rc}), "get").fields()
+    return describe(error_of(result.rc), "get").fields()

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
-from zlib import crc32
 
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -20,13 +19,14 @@ from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.blocking.resolving import Srv
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, handshake, no_map
+from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.offers import is_durable, lacks
 from couchbase.protocol.operations import client_error, error_for
 from couchbase.protocol.plans import Ask, Pause
@@ -444,7 +444,7 @@ class ClusterClient(Parking):
                     return
             else:
                 self.turn.rounds += 1
-            vbucket = ((crc32(key) >> 16) & 0x7FFF) % self._vbuckets
+            vbucket = vbucket_of(key, self._vbuckets)
             self._route[vbucket](call, vbucket)
 
     def _submit_specially(self, call: Call) -> None:
@@ -614,9 +614,8 @@ class ClusterClient(Parking):
         :raises CouchbaseError: ClientTemporaryFailError, there is none yet.
         """
         if self.map is None or self.closed:
-            code = rc.CLIENT_ETMPFAIL
             message = "the connection is closed" if self.closed else "the connection is not up yet"
-            raise CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+            raise error_of(rc.CLIENT_ETMPFAIL, message)
         return self.map
 
     # --- the end ---------------------------------------------------------------------------
@@ -658,10 +657,4 @@ def _connect_error(failure: BaseException, host: str, port: int) -> BaseExceptio
         code = rc.UNKNOWN_HOST
     elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
         code = rc.ETIMEDOUT
-    return CouchbaseError.rc_to_exctype(code)(
-        {
-            "rc": code,
-            "message": f"cannot connect to {host}:{port}: {cause_text(failure)}",
-            "inner_cause": failure,
-        }
-    )
+    return error_of(code, f"cannot connect to {host}:{port}: {cause_text(failure)}", inner_cause=failure)

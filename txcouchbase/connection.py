@@ -27,7 +27,7 @@ from couchbase.arguments import (
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking.resolving import srv_of
 from couchbase.commands import Commands, no_such_replica
-from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError
+from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
 from couchbase.items import ItemCollection, ItemTarget, fill
 from couchbase.protocol import durability, operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
@@ -712,8 +712,7 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _not_up() -> CouchbaseError:
-    code = rc.CLIENT_ETMPFAIL
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": "the connection is not up yet"})
+    return error_of(rc.CLIENT_ETMPFAIL, "the connection is not up yet")
 
 
 def _trust_root(path: str) -> Any:

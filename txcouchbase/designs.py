@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 
 from couchbase import exceptions as rc
 from couchbase.asynchronous.view import decode_answer
-from couchbase.exceptions import ArgumentError, CouchbaseError, TimeoutError
+from couchbase.exceptions import ArgumentError, error_of
 from couchbase.result import HttpResult
 from couchbase.views.params import make_dvpath
 from txcouchbase.http import MANAGEMENT, VIEWS, HttpHeaders, HttpService
@@ -97,10 +97,7 @@ class DesignMethods:
             name = name[4:] if name.startswith("dev_") else name
         found = yield self.design_get(name, use_devmode=True)
         if not isinstance(found.value, dict):
-            code = rc.PROTOCOL_ERROR
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": "the design document is not a JSON object", "objextra": found}
-            )
+            raise error_of(rc.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found)
         result: HttpResult = yield self.design_create(name, found.value, use_devmode=False, syncwait=syncwait)
         return result
 
@@ -137,9 +134,8 @@ class DesignMethods:
                 for row in result.value["rows"]
             }
         except (KeyError, TypeError) as error:
-            code = rc.PROTOCOL_ERROR
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": "this is not a list of design documents", "objextra": result}
+            raise error_of(
+                rc.PROTOCOL_ERROR, "this is not a list of design documents", objextra=result
             ) from error
         return result
 
@@ -216,15 +212,10 @@ class DesignMethods:
                 return
             left = deadline - self._client.seconds()
             if left <= 0:
-                code = rc.ETIMEDOUT
-                made = CouchbaseError.rc_to_exctype(code)
-                assert issubclass(made, TimeoutError)
-                raise made(
-                    {
-                        "rc": code,
-                        "message": f"the change of design document {name!r} was made, but did not become "
-                        f"visible in {seconds:g} s",
-                    }
+                raise error_of(
+                    rc.ETIMEDOUT,
+                    f"the change of design document {name!r} was made, but did not become "
+                    f"visible in {seconds:g} s",
                 )
             yield deferLater(reactor, min(POLL_SECONDS, left), lambda: None)
 

@@ -25,7 +25,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from txcouchbase.node import network_error
 from txcouchbase.quiet import QuietPool
 
@@ -180,12 +180,9 @@ class HttpService:
                 host = f"[{node.host}]" if ":" in node.host else node.host
                 found.append(f"{scheme}://{host}:{port}")
         if not found:
-            code = rc.NOT_SUPPORTED
             what = "a cluster manager" if service == MANAGEMENT else "the view engine"
             secure = " over TLS" if client.tls else ""
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": f"no node of the cluster offers {what}{secure}"}
-            )
+            raise error_of(rc.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
         if service == VIEWS:
             self._turn += 1
             first = self._turn % len(found)
@@ -288,9 +285,8 @@ class HttpService:
             content = yield asked
         except Exception as error:
             if expired:
-                code = rc.ETIMEDOUT
-                raise CouchbaseError.rc_to_exctype(code)(
-                    {"rc": code, "message": f"no answer from {base} in {timeout:g} s", "inner_cause": error}
+                raise error_of(
+                    rc.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
                 ) from error
             if any(isinstance(cause, CancelledError) for cause in _causes(error)):
                 # Our caller gave up: Twisted tells as a connection that failed, but no other node is wanted.
@@ -320,6 +316,4 @@ def http_error(base: str, error: BaseException) -> CouchbaseError:
     elif any(isinstance(cause, DNSLookupError) for cause in causes):
         code = rc.UNKNOWN_HOST
     reason = str(causes[-1]) or type(causes[-1]).__name__
-    return CouchbaseError.rc_to_exctype(code)(
-        {"rc": code, "message": f"no answer from {base}: {reason}", "inner_cause": error}
-    )
+    return error_of(code, f"no answer from {base}: {reason}", inner_cause=error)

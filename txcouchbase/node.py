@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
@@ -304,8 +304,7 @@ class NodeProtocol(Protocol):
             message = f"{self.name}: protocol violation: {reader.violation}"
             if self._fault is None:
                 _log.error("{message}", message=message)
-            code = rc.PROTOCOL_ERROR
-            self._fault = CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+            self._fault = error_of(rc.PROTOCOL_ERROR, message)
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
@@ -491,5 +490,4 @@ def cause_text(error: BaseException) -> str:
 
 def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:
     """Return the NetworkError for a connection that failed."""
-    code = rc.NETWORK_ERROR
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message, "inner_cause": inner})
+    return error_of(rc.NETWORK_ERROR, message, inner_cause=inner)

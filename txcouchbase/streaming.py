@@ -14,7 +14,7 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.clustermap import split_stream
 from txcouchbase.quiet import QuietPool
 
@@ -55,9 +55,7 @@ class ConfigStream:
             if response.code != 404:
                 break
         code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(response.code, rc.NETWORK_ERROR)
-        raise CouchbaseError.rc_to_exctype(code)(
-            {"rc": code, "message": f"HTTP {response.code} for bucket {self._client.bucket!r}"}
-        )
+        raise error_of(code, f"HTTP {response.code} for bucket {self._client.bucket!r}")
 
     def stop(self) -> None:
         """Close the stream."""

@@ -15,7 +15,7 @@ from twisted.web.http import PotentialDataLoss
 
 from couchbase import exceptions as rc
 from couchbase.asynchronous.view import AsyncViewBase
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
 from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 from txcouchbase.node import network_error
@@ -397,12 +397,7 @@ class ViewStream:
         if left > 0:
             self._arm(left)
             return
-        code = rc.ETIMEDOUT
-        self._fail(
-            CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": f"the view engine sent nothing for {self._timeout:g} s"}
-            )
-        )
+        self._fail(error_of(rc.ETIMEDOUT, f"the view engine sent nothing for {self._timeout:g} s"))
 
     def _fail(self, error: BaseException) -> None:
         view = self._view
@@ -461,5 +456,4 @@ def _value(failure: Failure) -> BaseException:
 
 
 def _closed() -> CouchbaseError:
-    code = rc.CLIENT_ETMPFAIL
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": "the connection was closed"})
+    return error_of(rc.CLIENT_ETMPFAIL, "the connection was closed")

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Callable
 from uuid import uuid4
-from zlib import crc32
 
 from couchbase import exceptions as rc
 from couchbase.blocking import http
@@ -18,13 +17,14 @@ from couchbase.blocking.calls import Batch, Call
 from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
 from couchbase.blocking.resolving import Srv
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.parking import Parking
 from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, handshake, no_map
+from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.offers import is_durable
 from couchbase.protocol.operations import client_error, error_for
 
@@ -225,7 +225,7 @@ class Cluster(Parking, Loop):
                     assert node.last_error is not None
                     raise connection_error(node.name, node.last_error)
                 if self.seconds() >= limit:
-                    raise _error(rc.ETIMEDOUT, f"{node.name} does not answer in time")
+                    raise error_of(rc.ETIMEDOUT, f"{node.name} does not answer in time")
                 self.turn(limit)
             config = node.session.config
             if config is None:
@@ -254,7 +254,7 @@ class Cluster(Parking, Loop):
         """
         cluster = parse_cluster_map(config, host, self._network, host)
         if cluster.name != self.bucket or not cluster.rows:
-            raise _error(rc.PROTOCOL_ERROR, f"not a map of bucket {self.bucket!r}")
+            raise error_of(rc.PROTOCOL_ERROR, f"not a map of bucket {self.bucket!r}")
         self.from_cache = True
         self._start_with(cluster)
 
@@ -393,7 +393,7 @@ class Cluster(Parking, Loop):
         :raises CouchbaseError: ClientTemporaryFailError, there is none.
         """
         if self.map is None or self.closed:
-            raise _error(rc.CLIENT_ETMPFAIL, self._why_not())
+            raise error_of(rc.CLIENT_ETMPFAIL, self._why_not())
         return self.map
 
     def _why_not(self) -> str:
@@ -415,7 +415,7 @@ class Cluster(Parking, Loop):
                 # Until it is decided, readers see the former version, and other writes fail.
                 self._hold(call)
             route = self._route
-            vbucket = ((crc32(key) >> 16) & 0x7FFF) % len(route)
+            vbucket = vbucket_of(key, len(route))
             route[vbucket](call, vbucket)
 
     def _submit_all(self, calls: Sequence[Call], batch: Batch) -> None:
@@ -432,7 +432,7 @@ class Cluster(Parking, Loop):
                 self.submit(call)
                 continue
             route = self._route
-            vbucket = ((crc32(call.key_bytes) >> 16) & 0x7FFF) % len(route)
+            vbucket = vbucket_of(call.key_bytes, len(route))
             if call.replica is None:
                 route[vbucket](call, vbucket)
             else:
@@ -516,7 +516,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _error(code: int, message: str) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})

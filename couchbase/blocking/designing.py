@@ -10,7 +10,7 @@ from urllib.parse import quote
 from couchbase import exceptions as rc
 from couchbase.blocking import http
 from couchbase.blocking.viewing import Viewing, with_devmode
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.result import HttpResult
 from couchbase.views.params import make_dvpath
 
@@ -69,10 +69,7 @@ class Designing(Viewing):
         plain = name[4:] if isinstance(name, str) and name.startswith("dev_") else name
         found = self.design_get(plain, use_devmode=True)
         if not isinstance(found.value, dict):
-            code = rc.PROTOCOL_ERROR
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": "the design document is not a JSON object", "objextra": found}
-            )
+            raise error_of(rc.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found)
         return self.design_create(plain, found.value, use_devmode=False, syncwait=syncwait)
 
     def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
@@ -111,13 +108,10 @@ class Designing(Viewing):
                 return
             left = deadline - monotonic()
             if left <= 0:
-                code = rc.ETIMEDOUT
-                raise CouchbaseError.rc_to_exctype(code)(
-                    {
-                        "rc": code,
-                        "message": f"the change of design document {name!r} was made, but did not become "
-                        f"visible in {seconds:g} s",
-                    }
+                raise error_of(
+                    rc.ETIMEDOUT,
+                    f"the change of design document {name!r} was made, but did not become "
+                    f"visible in {seconds:g} s",
                 )
             self._sleep(min(POLL_SECONDS, left))
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from couchbase import exceptions as rc
 from couchbase import transcoder
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers
 from couchbase.protocol.handshake import Credentials
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
@@ -128,7 +128,7 @@ class Stream:
                 return b"".join(chunks)
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise _error(rc.PROTOCOL_ERROR, f"an answer is larger than {MAX_BODY_BYTES} bytes")
+                raise error_of(rc.PROTOCOL_ERROR, f"an answer is larger than {MAX_BODY_BYTES} bytes")
             chunks.append(chunk)
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ def request(
             return Response(stream.status, stream.headers, stream.rest(deadline))
         finally:
             stream.close()
-    raise _error(rc.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
+    raise error_of(rc.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
 
 
 def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
@@ -189,7 +189,9 @@ def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
         if status != 404:
             break
     code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(status, rc.NETWORK_ERROR)
-    raise _error(code, f"HTTP status {status} for the configuration of bucket {bucket!r} from {target.name}")
+    raise error_of(
+        code, f"HTTP status {status} for the configuration of bucket {bucket!r} from {target.name}"
+    )
 
 
 def authorization(credentials: Credentials | None) -> dict[str, str]:
@@ -227,7 +229,7 @@ def network_error(target: Target, error: Exception) -> CouchbaseError:
         error, (http.client.RemoteDisconnected, http.client.IncompleteRead)
     ):
         code = rc.PROTOCOL_ERROR
-    made = _error(code, f"cannot get an answer from {target.name}: {error or type(error).__name__}")
+    made = error_of(code, f"cannot get an answer from {target.name}: {error or type(error).__name__}")
     made.inner_cause = error
     return made
 
@@ -249,10 +251,10 @@ def _first_document(stream: Stream, deadline: float) -> bytes:
             return document
         chunk = stream.read(deadline)
         if not chunk:
-            raise _error(rc.PROTOCOL_ERROR, "the stream of configurations ended before the first one")
+            raise error_of(rc.PROTOCOL_ERROR, "the stream of configurations ended before the first one")
         buffer += chunk
         if len(buffer) > MAX_DOCUMENT_BYTES:
-            raise _error(rc.PROTOCOL_ERROR, f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes")
+            raise error_of(rc.PROTOCOL_ERROR, f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes")
 
 
 def _redirected(target: Target, location: str) -> tuple[Target, str]:
@@ -261,8 +263,4 @@ def _redirected(target: Target, location: str) -> tuple[Target, str]:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return target._replace(host=parts.hostname or target.host, port=parts.port or target.port), path
     except ValueError as error:
-        raise _error(rc.PROTOCOL_ERROR, f"a redirect to {location!r}") from error
-
-
-def _error(code: int, message: str) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+        raise error_of(rc.PROTOCOL_ERROR, f"a redirect to {location!r}") from error

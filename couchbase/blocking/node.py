@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from couchbase import exceptions as rc
 from couchbase.blocking.calls import Call
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
@@ -227,11 +227,13 @@ class Node:
             self._try_next()
 
     def _unresolved(self, error: Exception) -> None:
-        self.lose(_error(rc.UNKNOWN_HOST, f"the name {self.host!r} does not resolve: {error}", error))
+        self.lose(
+            error_of(rc.UNKNOWN_HOST, f"the name {self.host!r} does not resolve: {error}", inner_cause=error)
+        )
 
     def _give_up(self, attempt: int) -> None:
         if attempt == self._attempt and not self.ready and not self.closed:
-            self.lose(_error(rc.ETIMEDOUT, f"{self.name} does not answer"))
+            self.lose(error_of(rc.ETIMEDOUT, f"{self.name} does not answer"))
 
     def _start_if_wanted(self) -> None:
         if self.waiting or self._unasked:
@@ -409,7 +411,7 @@ class Node:
         elif self._spent:
             self.lose(OSError("the node asked for a new connection"))
         elif reader.violation is not None:
-            self.lose(_error(rc.PROTOCOL_ERROR, f"{self.name}: protocol violation: {reader.violation}"))
+            self.lose(error_of(rc.PROTOCOL_ERROR, f"{self.name}: protocol violation: {reader.violation}"))
 
     def _answered_by(self, call: Call, frame: Frame) -> None:
         if not frame.specific:
@@ -574,7 +576,7 @@ def connection_error(name: str, error: Exception) -> CouchbaseError:
     """Return why a node cannot be reached as the SDK's error."""
     if isinstance(error, CouchbaseError):
         return error
-    return _error(rc.NETWORK_ERROR, f"cannot connect to {name}: {error}", error)
+    return error_of(rc.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
 
 
 def _words(error: Exception) -> str:
@@ -583,8 +585,5 @@ def _words(error: Exception) -> str:
 
 def _tls_error(name: str, error: Exception) -> CouchbaseError:
     code = rc.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else rc.SSL_ERROR
-    return _error(code, f"no TLS connection to {name}: {error}{tls_hint(str(error))}", error)
-
-
-def _error(code: int, message: str, inner: BaseException | None = None) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message, "inner_cause": inner})
+    text = f"no TLS connection to {name}: {error}{tls_hint(str(error))}"
+    return error_of(code, text, inner_cause=error)

@@ -12,7 +12,7 @@ from couchbase import exceptions as rc
 from couchbase import transcoder
 from couchbase.blocking import http
 from couchbase.blocking.operating import Operating
-from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
+from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError, error_of
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_JSON
 from couchbase.views.iterator import AlreadyQueriedError, View, ViewRequest
@@ -114,10 +114,9 @@ class Viewing(Operating):
             if port is not None:
                 found.append(cluster.target(node.host, port))
         if not found:
-            code = rc.NOT_SUPPORTED
             what = "a cluster manager" if management else "the view engine"
-            raise CouchbaseError.rc_to_exctype(code)(
-                {"rc": code, "message": f"no node of the cluster offers {what}{' over TLS' if tls else ''}"}
+            raise error_of(
+                rc.NOT_SUPPORTED, f"no node of the cluster offers {what}{' over TLS' if tls else ''}"
             )
         self._view_turn += 1
         first = self._view_turn % len(found)
@@ -230,5 +229,4 @@ def with_devmode(design: Any) -> Any:
 
 
 def _malformed(message: str) -> CouchbaseError:
-    code = rc.PROTOCOL_ERROR
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+    return error_of(rc.PROTOCOL_ERROR, message)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import error_of
 from couchbase.protocol.constants import DEFAULT_KV_PORT, DEFAULT_MANAGEMENT_PORT
 from couchbase.protocol.hashing import vbucket_of
 
@@ -138,21 +138,15 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
         if not isinstance(config, dict):
             raise TypeError("not a JSON object")
         if config.get("nodeLocator", "vbucket") != "vbucket" and "vBucketServerMap" not in config:
-            raise CouchbaseError.rc_to_exctype(rc.NOT_SUPPORTED)(
-                {
-                    "rc": rc.NOT_SUPPORTED,
-                    "message": f"bucket {config.get('name')!r} has no vbuckets (node locator "
-                    f"{config['nodeLocator']!r}): memcached buckets are not supported",
-                }
+            raise error_of(
+                rc.NOT_SUPPORTED,
+                f"bucket {config.get('name')!r} has no vbuckets (node locator "
+                f"{config['nodeLocator']!r}): memcached buckets are not supported",
             )
         return _parse(config, host, network, bootstrap_host)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
-            {
-                "rc": rc.PROTOCOL_ERROR,
-                "message": f"the cluster map from {host} cannot be used: {error}",
-                "inner_cause": error,
-            }
+        raise error_of(
+            rc.PROTOCOL_ERROR, f"the cluster map from {host} cannot be used: {error}", inner_cause=error
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import (
     DEFAULT_KV_PORT,
     DEFAULT_KV_TLS_PORT,
@@ -131,7 +131,4 @@ def split_host_port(text: str) -> tuple[str, int | None]:
 
 
 def _invalid(text: Any, reason: str) -> CouchbaseError:
-    code = rc.INVALID_HOST_FORMAT
-    return CouchbaseError.rc_to_exctype(code)(
-        {"rc": code, "message": f"malformed address {text!r}: {reason}", "objextra": text}
-    )
+    return error_of(rc.INVALID_HOST_FORMAT, f"malformed address {text!r}: {reason}", objextra=text)

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.frames import Frame
@@ -83,8 +83,7 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
 
 
 def _impossible(message: str) -> CouchbaseError:
-    code = rc.DURABILITY_ETOOMANY
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+    return error_of(rc.DURABILITY_ETOOMANY, message)
 
 
 def observe_value(entries: Sequence[tuple[int, bytes]]) -> bytes:
@@ -294,10 +293,7 @@ def _cannot_observe(name: str, status: int) -> CouchbaseError:
     else:
         code, why = rc.NOT_SUPPORTED, "the server does not know OBSERVE"
     message = f"{name} cannot say which copies there are: {why} ({status_name(status)})"
-    details = {"rc": code, "message": message}
-    if code == rc.AUTH_ERROR:
-        details["status"] = int(status)
-    return CouchbaseError.rc_to_exctype(code)(details)
+    return error_of(code, message, status=int(status) if code == rc.AUTH_ERROR else None)
 
 
 def _judge(
@@ -371,16 +367,14 @@ def endure_error(
     reasons = _REASONS
     if mutated:
         reasons = _REASONS_AFTER_DELETE if operation == "delete" else _REASONS_AFTER
-    return CouchbaseError.rc_to_exctype(code)(
-        {
-            "rc": code,
-            "key": key,
-            "operation": operation,
-            "result": result,
-            "message": f"durability (persist_to={requirement.persist_to}, "
-            f"replicate_to={requirement.replicate_to}) not reached: {reasons[code]}",
-            "ambiguous": mutated,
-        }
+    return error_of(
+        code,
+        f"durability (persist_to={requirement.persist_to}, "
+        f"replicate_to={requirement.replicate_to}) not reached: {reasons[code]}",
+        key=key,
+        operation=operation,
+        result=result,
+        ambiguous=mutated,
     )
 
 
@@ -392,16 +386,14 @@ def unwatched_error(request: Request, error: BaseException, stored: Any) -> Couc
     """
     code = error.rc if isinstance(error, CouchbaseError) else rc.ERROR
     words = getattr(error, "message", None) or error
-    return CouchbaseError.rc_to_exctype(code)(
-        {
-            "rc": code,
-            "key": request.key,
-            "operation": request.operation.name,
-            "result": unsafe_result(request, code, stored),
-            "message": f"it was done, but its copies cannot be waited for: {words}",
-            "inner_cause": error,
-            "ambiguous": True,
-        }
+    return error_of(
+        code,
+        f"it was done, but its copies cannot be waited for: {words}",
+        key=request.key,
+        operation=request.operation.name,
+        result=unsafe_result(request, code, stored),
+        inner_cause=error,
+        ambiguous=True,
     )
 
 
@@ -413,9 +405,7 @@ def unsafe_result(request: Request, code: int, stored: Any) -> Any:
 
 
 def _malformed() -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
-        {"rc": rc.PROTOCOL_ERROR, "message": "an OBSERVE answer ends inside an entry"}
-    )
+    return error_of(rc.PROTOCOL_ERROR, "an OBSERVE answer ends inside an entry")
 
 
 def check_count(name: str, value: Any) -> int:

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
 from couchbase.protocol.frames import Frame
@@ -222,8 +222,6 @@ def no_map(name: str, management_port: int | None) -> CouchbaseError:
 
 
 def _error(code: int, message: str, answer: Frame | None = None) -> CouchbaseError:
-    details: dict[str, Any] = {"rc": code, "message": message}
-    if answer is not None:
-        details["status"] = answer.specific
-        details["context"] = error_context(answer)
-    return CouchbaseError.rc_to_exctype(code)(details)
+    if answer is None:
+        return error_of(code, message)
+    return error_of(code, message, status=answer.specific, context=error_context(answer))

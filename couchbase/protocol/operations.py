@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError, ProtocolError
+from couchbase.exceptions import CouchbaseError, ProtocolError, error_of
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
     SUCCESS_STATUSES,
@@ -354,13 +354,11 @@ def _paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseErro
 
 
 def _malformed(request: Request, what: str) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
-        {
-            "rc": rc.PROTOCOL_ERROR,
-            "key": request.key,
-            "operation": request.operation.name,
-            "message": f"the answer to {request.operation.name} is malformed: {what}",
-        }
+    return error_of(
+        rc.PROTOCOL_ERROR,
+        f"the answer to {request.operation.name} is malformed: {what}",
+        key=request.key,
+        operation=request.operation.name,
     )
 
 
@@ -555,17 +553,15 @@ def error_for(
     name = request.operation.name
     code = status.code if isinstance(status, ServerStatus) else result_code(name, status)
     why = _EXPLAINED.get(status, "")
-    return CouchbaseError.rc_to_exctype(code)(
-        {
-            "rc": code,
-            "key": request.key,
-            "status": int(status),
-            "operation": name,
-            "result": failed_result(request, code) if result is None else result,
-            "message": f"{name} failed: {why}the server answered {status_name(status)}",
-            "context": context,
-            "ambiguous": status == Status.SYNC_WRITE_AMBIGUOUS,
-        }
+    return error_of(
+        code,
+        f"{name} failed: {why}the server answered {status_name(status)}",
+        key=request.key,
+        status=int(status),
+        operation=name,
+        result=failed_result(request, code) if result is None else result,
+        context=context,
+        ambiguous=status == Status.SYNC_WRITE_AMBIGUOUS,
     )
 
 
@@ -577,15 +573,13 @@ def client_error(request: Request, code: int, message: str, ambiguous: bool = Fa
     ambiguous = ambiguous and request.operation.mutates
     if ambiguous:
         message += "; it may or may not have been carried out"
-    return CouchbaseError.rc_to_exctype(code)(
-        {
-            "rc": code,
-            "key": request.key,
-            "operation": request.operation.name,
-            "result": failed_result(request, code),
-            "message": message,
-            "ambiguous": ambiguous,
-        }
+    return error_of(
+        code,
+        message,
+        key=request.key,
+        operation=request.operation.name,
+        result=failed_result(request, code),
+        ambiguous=ambiguous,
     )
 
 

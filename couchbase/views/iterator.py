@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from couchbase.exceptions import PROTOCOL_ERROR, ArgumentError, CouchbaseError, ViewEngineError
+from couchbase.exceptions import PROTOCOL_ERROR, ArgumentError, CouchbaseError, ViewEngineError, error_of
 from couchbase.result import HttpResult
 from couchbase.views.params import Query, make_dvpath
 
@@ -60,9 +60,7 @@ class RowProcessor:
                 return [new(ViewRow, (row["key"], row["value"], row.get("id"), None)) for row in rows]
             fields = [(row["key"], row["value"], row.get("id"), None) for row in rows]
         except (KeyError, TypeError, AttributeError) as error:
-            raise CouchbaseError.rc_to_exctype(PROTOCOL_ERROR)(
-                {"rc": PROTOCOL_ERROR, "message": "a row without key or value", "inner_cause": error}
-            ) from error
+            raise error_of(PROTOCOL_ERROR, "a row without key or value", inner_cause=error) from error
         return [rowclass(*row) for row in fields]
 
     def _with_documents(self, rows: list[Any], connection: Any) -> list[Any]:

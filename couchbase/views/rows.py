@@ -15,7 +15,7 @@ import re
 from typing import Any, Callable, NoReturn
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 FORMS = ("rows", "lines", "blocks")
 MAX_VALUE_BYTES = 64 * 2**20
@@ -164,7 +164,7 @@ class RowReader:
         :raises CouchbaseError: NetworkError, the answer is not complete; ProtocolError, see :meth:`feed`.
         """
         if self._error is None and self._state != _END:
-            self._error = _error(
+            self._error = error_of(
                 rc.NETWORK_ERROR,
                 f"the answer ended early, after {self.count} rows, where {_EXPECTED[self._state]} "
                 "should follow",
@@ -391,11 +391,7 @@ class RowReader:
         self._fail(f"not the JSON of an answer: {bytes([code])!r} where {_EXPECTED[self._state]} should be")
 
     def _fail(self, message: str) -> NoReturn:
-        raise _error(rc.PROTOCOL_ERROR, message)
-
-
-def _error(code: int, message: str) -> CouchbaseError:
-    return CouchbaseError.rc_to_exctype(code)({"rc": code, "message": message})
+        raise error_of(rc.PROTOCOL_ERROR, message)
 
 
 def _is_object_a_line(block: bytes, lines: int) -> bool:

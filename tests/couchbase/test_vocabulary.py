@@ -45,6 +45,15 @@ class ExceptionTests(SynchronousTestCase):
         self.assertTrue(NotFoundError._can_derive(rc.KEY_ENOENT))
         self.assertFalse(NotFoundError._can_derive(rc.KEY_EEXISTS))
 
+    def test_made_by_code(self):
+        """error_of makes the class of the code, with its rc, the message, and whatever else is named."""
+        error = rc.error_of(rc.KEY_ENOENT, "gone", key="k", ambiguous=True)
+        self.assertIs(type(error), CouchbaseError.rc_to_exctype(rc.KEY_ENOENT))
+        self.assertEqual(
+            (error.rc, error.message, error.key, error.ambiguous), (rc.KEY_ENOENT, "gone", "k", True)
+        )
+        self.assertEqual((rc.error_of(rc.ERROR).message, rc.error_of(rc.ERROR).all_results), (None, {}))
+
     def test_codes_without_a_detail_class(self):
         """Categories alone make a class named by the code; without both it is CouchbaseError."""
         made = CouchbaseError.rc_to_exctype(rc.EINVAL)

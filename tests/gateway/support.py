@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.result import MutationToken
 from gateway.app import Gateway
 from gateway.bulk import Lane
@@ -31,7 +31,7 @@ NOW = 1_700_000_000.0
 
 def error(rc: int, **attributes: object) -> CouchbaseError:
     """Return the exception that the driver raises for a result code."""
-    return CouchbaseError.rc_to_exctype(rc)({"rc": rc, **attributes})
+    return error_of(rc, **attributes)  # type: ignore[arg-type]
 
 
 class Answer:

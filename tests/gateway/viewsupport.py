@@ -140,7 +140,7 @@ def row(docid: str, key: Any = None, value: Any = None) -> dict[str, Any]:
     return {"id": docid, "key": key, "value": value}
 
 
-TIMED_OUT = sdk.CouchbaseError.rc_to_exctype(sdk.ETIMEDOUT)({"rc": sdk.ETIMEDOUT})
+TIMED_OUT = sdk.error_of(sdk.ETIMEDOUT)
 
 
 LINES = "application/x-ndjson"

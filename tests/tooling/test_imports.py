@@ -83,6 +83,24 @@ class ArrowTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
 
+class OnceTests(SynchronousTestCase):
+    """What has one home is not spelled out elsewhere."""
+
+    def elsewhere(self, word: str, *homes: str) -> list[str]:
+        """Return the lines of the product that have a word, outside of the modules where it belongs."""
+        return [
+            f"{path.relative_to(ROOT)}:{number}"
+            for path in source_files()
+            if str(path.relative_to(ROOT)) not in homes
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            if word in line
+        ]
+
+    def test_errors_are_made_in_one_place(self) -> None:
+        """``couchbase.exceptions.error_of`` makes the error of a result code, for everybody."""
+        self.assertEqual(self.elsewhere("rc_to_exctype(", "couchbase/exceptions.py"), [])
+
+
 class SelfTests(SynchronousTestCase):
     """The rule itself tells right from wrong, so an empty list above means something."""
 
