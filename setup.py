@@ -97,7 +97,7 @@ setup(
         "test": TEST_REQUIREMENTS,
         "dev": DEVELOPMENT_REQUIREMENTS,
     },
-    entry_points={"console_scripts": ["couchgateway-load = gateway.load:main"]},
+    entry_points={"console_scripts": ["couchgateway-load = gateway.loader.command:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Framework :: Twisted",

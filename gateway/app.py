@@ -11,26 +11,26 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.batch import Batches
-from gateway.buckets import Buckets
-from gateway.conditions import SELECTIVE, check_taken
-from gateway.counters import Counters
-from gateway.credentials import Authorizer
-from gateway.designs import Designs
-from gateway.documents import Documents
-from gateway.durability import DurabilityChecks
-from gateway.health import CheckReady, Health
+from gateway.batches.batch import Batches
+from gateway.cluster.credentials import Authorizer
+from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.conditions import SELECTIVE, check_taken
+from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
 from gateway.http.request import Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
-from gateway.locks import Locks
-from gateway.pool import ConnectionPool
-from gateway.rendering import Rendering
-from gateway.resources import Admission
-from gateway.steps import StepRunner
-from gateway.views import Views
+from gateway.resources.base import Admission
+from gateway.resources.buckets import Buckets
+from gateway.resources.copies import DurabilityChecks
+from gateway.resources.counters import Counters
+from gateway.resources.designs import Designs
+from gateway.resources.documents import Documents
+from gateway.resources.health import CheckReady, Health
+from gateway.resources.locks import Locks
+from gateway.resources.rendering import Rendering
+from gateway.resources.views import Views
 
 __all__ = ["Gateway"]
 
@@ -144,9 +144,9 @@ class Gateway(Application):
 
         :param bucket: its name.
         :returns: Deferred of a ``txcouchbase`` connection whose keys and values are bytes. It fails with
-            what the handler should let pass: a :class:`gateway.errors.Refusal` (no credentials, no such
-            bucket, no room) or the SDK's exception. Cancelling it is safe. Others share the connection: do
-            not close it, nor keep it longer than the request.
+            what the handler should let pass: a :class:`gateway.dialect.errors.Refusal` (no credentials, no
+            such bucket, no room) or the SDK's exception. Cancelling it is safe. Others share the connection:
+            do not close it, nor keep it longer than the request.
         """
         return self._admission.open(request, bucket)
 

@@ -16,7 +16,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from gateway import optionvalues as take
-from gateway.credentials import has_controls
+from gateway.cluster.credentials import has_controls
 from gateway.endpoints import is_local
 from gateway.limits import Limits
 from gateway.logs import LogFile, LogObserver, observer_for

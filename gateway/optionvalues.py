@@ -10,11 +10,11 @@ from twisted.internet.endpoints import serverFromString
 
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
-from gateway.credentials import has_controls
-from gateway.doors import origin_of
+from gateway.clients.origins import origin_of
+from gateway.clients.proxies import check_proxy
+from gateway.cluster.credentials import has_controls
 from gateway.endpoints import place_of
 from gateway.logs import check_folder
-from gateway.trusted import check_proxy
 
 __all__ = [
     "DEFAULT_LISTEN",

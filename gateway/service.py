@@ -22,6 +22,7 @@ from couchnode.descriptors import raise_limit
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import EXPECTED_ERRORS, end_process
 from gateway.clock import use_monotonic_clock
+from gateway.cluster.readiness import Watch
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
@@ -29,7 +30,6 @@ from gateway.leaving import Leaving
 from gateway.listening import CannotStartError, give_up
 from gateway.logs import LogsItself
 from gateway.options import Options, Settings, user_data_folder
-from gateway.readiness import Watch
 from gateway.serving import (
     ClusterLog,
     Serving,

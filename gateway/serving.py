@@ -23,21 +23,21 @@ from twisted.python.failure import Failure
 
 import gateway.plugins
 from couchbase.exceptions import AuthError, BucketNotFoundError
-from gateway.accesslog import AccessLog
 from gateway.app import Gateway
-from gateway.connection import GatewayConnection
-from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.clients.accesslog import AccessLog
+from gateway.clients.origins import Doors
+from gateway.clients.proxies import TrustedProxies
+from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.cluster.pool import ConnectionPool, NoAccessError
+from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
-from gateway.doors import Doors
-from gateway.errors import Refusal, describe
+from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
 from gateway.listening import BACKLOG, CannotStartError, listen_on
 from gateway.options import Settings
-from gateway.pool import ConnectionPool, NoAccessError
-from gateway.readiness import Readiness, reach
-from gateway.trusted import TrustedProxies
 from gateway.workers.accepting import Acceptor
 
 __all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
@@ -102,7 +102,7 @@ def log_no_start(log: Logger, failure: Failure) -> None:
 
 class ClusterLog:
     """Logs when the cluster becomes usable and when it ceases to be, each with one line; see
-    :class:`gateway.readiness.Watch`."""
+    :class:`gateway.cluster.readiness.Watch`."""
 
     def __init__(self, log: Logger, settings: Settings, urls: list[str]) -> None:
         self._log = log

@@ -16,14 +16,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import Fault, Refusal, describe
+from gateway.dialect.errors import Fault, Refusal, describe
+from gateway.fairness.turns import OneByOne
+from gateway.fairness.window import Window
 from gateway.http.request import BodyWanted, HeaderTable, Request
 from gateway.http.response import Headers, RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
-from gateway.turns import OneByOne
-from gateway.window import Window
 
 if TYPE_CHECKING:
     from gateway.http.exchange import Exchange

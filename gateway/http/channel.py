@@ -17,7 +17,7 @@ from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import Refusal, bad_request
+from gateway.dialect.errors import Refusal, bad_request
 from gateway.http.exchange import Exchange
 from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
 from gateway.http.polling import socket_error, unread_bytes, waiting_bytes

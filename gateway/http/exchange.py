@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
 
-from gateway.errors import Refusal
+from gateway.dialect.errors import Refusal
 from gateway.http.counted import CountedRequest
 from gateway.http.kleinweb import render_by_klein
 from gateway.http.request import BodyReader, HeaderTable, Request

@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from gateway.expiry import http_date
+from gateway.dialect.expiry import http_date
 from gateway.http.application import Application
 from gateway.http.channel import (
     BODY,

@@ -12,7 +12,7 @@ from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gateway.errors import Refusal
+from gateway.dialect.errors import Refusal
 from gateway.http.targets import BadTarget, check_host
 
 __all__ = [

@@ -12,12 +12,12 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from gateway.contenttypes import JSON, check_charset, media_type
-from gateway.errors import bad_request, too_large
-from gateway.jsontools import read_body
+from gateway.dialect.contenttypes import JSON, check_charset, media_type
+from gateway.dialect.errors import bad_request, too_large
+from gateway.dialect.jsontools import read_body
 
 if TYPE_CHECKING:
-    from gateway.credentials import Credentials
+    from gateway.cluster.credentials import Credentials
     from gateway.http.response import Response
     from gateway.http.routing import Endpoint, Handler
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.web.http import RESPONSES
 
-from gateway.jsontools import dumps
+from gateway.dialect.jsontools import dumps
 
 __all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
 

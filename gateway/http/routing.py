@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from gateway.errors import Refusal
+from gateway.dialect.errors import Refusal
 from gateway.http.request import Request, decode_percent
 from gateway.http.response import Response
 

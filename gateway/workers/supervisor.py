@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
+from gateway.cluster.readiness import Readiness, Watch, reach
 from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.leaving import Leaving
@@ -22,7 +23,6 @@ from gateway.listening import CannotStartError, give_up, listen_on
 from gateway.logs import LogsItself
 from gateway.options import Settings
 from gateway.processes import add_process
-from gateway.readiness import Readiness, Watch, reach
 from gateway.serving import ClusterLog, log_no_start, log_ready, url_of
 from gateway.workers.balance import Board
 from gateway.workers.child import Child

@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 
-from gateway.errors import Refusal
+from gateway.dialect.errors import Refusal
 from gateway.figures import Figures
 from gateway.interfaces import ISharedFigures
 from gateway.processes import add_process

@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.result import MutationToken
 from gateway.app import Gateway
-from gateway.bulk import Lane
-from gateway.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.cluster.bulk import Lane
+from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.cluster.pool import ConnectionPool
 from gateway.http.application import Guard
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
-from gateway.pool import ConnectionPool
 
 SECRET = b"s" * 32
 NOW = 1_700_000_000.0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import gateway.conditions
-import gateway.documents
-import gateway.durability
-import gateway.locks
-import gateway.viewparams
+import gateway.dialect.conditions
+import gateway.resources.copies
+import gateway.resources.documents
+import gateway.resources.locks
+import gateway.views.parameters
 from couchbase import exceptions as sdk
-from gateway.batchops import OPERATIONS
-from gateway.errors import PROBLEMS, describe
+from gateway.batches.members import OPERATIONS
+from gateway.dialect.errors import PROBLEMS, describe
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
 from gateway.plugins.metrics import Metrics
 from tests.gateway.support import Site, error
@@ -65,7 +65,7 @@ class RestTests(SynchronousTestCase):
         looked_up = re.compile(r'\b(?:text_header|header|header_values)\(b"([A-Za-z-]+)"\)')
         for source in SOURCES:
             read |= set(looked_up.findall(source.read_text("utf-8")))
-        read |= set(gateway.conditions.PARTS)  # refused by every resource
+        read |= set(gateway.dialect.conditions.PARTS)  # refused by every resource
         documented = {cells[0].strip("`") for cells in rows(page("rest-api.md"), "header")}
         self.assertEqual(read, documented)
 
@@ -73,12 +73,12 @@ class RestTests(SynchronousTestCase):
         """Parameters and members by name."""
         text = page("rest-api.md")
         documented = {cells[0].strip("`") for cells in rows(text, "parameter")}
-        self.assertEqual(documented, gateway.documents._GET_QUERY)
+        self.assertEqual(documented, gateway.resources.documents._GET_QUERY)
         bodies = {cells[0]: cells[1] for cells in rows(text[text.index("### JSON bodies") :], "request")}
         for name, members in (
-            ("`touch`", gateway.locks._TOUCH_MEMBERS),
-            ("`lock`", gateway.locks._LOCK_MEMBERS),
-            ("`endure`", gateway.durability._MEMBERS),
+            ("`touch`", gateway.resources.locks._TOUCH_MEMBERS),
+            ("`lock`", gateway.resources.locks._LOCK_MEMBERS),
+            ("`endure`", gateway.resources.copies._MEMBERS),
         ):
             for member in members:
                 self.assertIn(f"`{member}`", bodies[name])
@@ -88,8 +88,8 @@ class RestTests(SynchronousTestCase):
         documented = {
             cells[0].strip("`"): cells[1].strip("`") for cells in rows(page("rest-api.md"), "view parameter")
         }
-        others = {name: other for other, name in gateway.viewparams.ALIASES.items()}
-        there = {name: others.get(name, "") for name in gateway.viewparams.PARAMETERS}
+        others = {name: other for other, name in gateway.views.parameters.ALIASES.items()}
+        there = {name: others.get(name, "") for name in gateway.views.parameters.PARAMETERS}
         self.assertEqual(documented, there)
 
     def test_batch_operations(self) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from gateway.errors import Refusal
+from gateway.dialect.errors import Refusal
 from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.interfaces import ISharedFigures

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 
 from gateway.app import Gateway
-from gateway.connection import GatewayConnection
-from gateway.credentials import Authorizer, ServiceAccount
-from gateway.doors import Doors
+from gateway.clients.origins import Doors
+from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import Authorizer, ServiceAccount
+from gateway.cluster.pool import ConnectionPool
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
-from gateway.pool import ConnectionPool
 from tests import work
 from tests.gateway.support import SECRET, Transport, basic, passthrough, raw_request, read_reply
 from tests.txcouchbase.memory import STORED, MemoryTestCase

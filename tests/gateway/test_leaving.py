@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.leaving import Leaving
 from gateway.options import resolve
 from tests.gateway.support import Answer, Site, raw_request, read_reply
-from tests.gateway.workersupport import DOCUMENT, LOOPBACK, Running, WorkersTestCase, is_refused
+from tests.gateway.workers.support import DOCUMENT, LOOPBACK, Running, WorkersTestCase, is_refused
 
 GET = "/v1/buckets/b/documents/k"
 

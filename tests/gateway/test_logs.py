@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.logs import LogFile, LogObserver, is_journal
 from gateway.options import Options
-from tests.gateway.workersupport import LOOPBACK, WorkersTestCase
+from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
 
 TO_THE_JOURNAL = """
 import os

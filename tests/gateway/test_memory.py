@@ -9,9 +9,9 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import Retry, describe
+from gateway.dialect.errors import Retry, describe
 from tests.gateway.support import Answer, Site, read_reply
-from tests.gateway.workersupport import DOCUMENT, LOOPBACK, WorkersTestCase, reactor
+from tests.gateway.workers.support import DOCUMENT, LOOPBACK, WorkersTestCase, reactor
 
 MEBIBYTE = 2**20
 PUT = "PUT " + DOCUMENT + "k HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"

@@ -148,8 +148,8 @@ class ProfileTests(SynchronousTestCase):
     def test_the_innermost_known_function_counts(self) -> None:
         """The standard library works for its caller; the longest prefix wins."""
         for stack, stage in [
-            ("twisted.internet.base:Reactor.run;gateway.documents:get;json:loads", "handler: "),
-            ("gateway.app:Gateway.dispatch;gateway.pool:ConnectionPool.connection", "credentials "),
+            ("twisted.internet.base:Reactor.run;gateway.resources.documents:get;json:loads", "handler: "),
+            ("gateway.app:Gateway.dispatch;gateway.cluster.pool:ConnectionPool.connection", "credentials "),
             ("txcouchbase.node:Node.send;couchbase.protocol.frames:encode", "key-value frames"),
             ("gateway.app:f;twisted.internet.defer:Deferred.callback", "Deferreds"),
             ("runpy:run;somewhere:f", "other"),

@@ -111,18 +111,18 @@ class SelfTests(SynchronousTestCase):
     def test_rule(self) -> None:
         """Down is right; up, sideways and past the protocol is wrong."""
         right = [
-            ("gateway.documents", "txcouchbase.connection.Connection"),
-            ("gateway.errors", "couchbase.exceptions.NotFoundError"),
+            ("gateway.resources.documents", "txcouchbase.connection.Connection"),
+            ("gateway.dialect.errors", "couchbase.exceptions.NotFoundError"),
             ("gateway.service", "couchnode.service.EmbeddedNode"),
             ("couchnode.commands", "couchbase.protocol.frames.Frame"),
             ("couchbase.connection", "twisted.internet.reactor"),  # the test of the standard library has it
         ]
         wrong = [
-            ("gateway.pool", "couchnode.service.EmbeddedNode"),
+            ("gateway.cluster.pool", "couchnode.service.EmbeddedNode"),
             ("couchnode.commands", "couchbase.exceptions.NotFoundError"),
             ("couchnode.commands", "txcouchbase.connection"),
             ("couchbase.connection", "txcouchbase"),
-            ("txcouchbase.connection", "gateway.errors"),
+            ("txcouchbase.connection", "gateway.dialect.errors"),
             ("gateway.app", "tests.gateway"),
         ]
         self.assertEqual([pair for pair in right if against_the_arrows(self.found(*pair))], [])

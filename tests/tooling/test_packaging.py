@@ -45,7 +45,9 @@ class WheelTests(SynchronousTestCase):
         with self.wheel() as wheel:
             names = set(wheel.namelist())
             (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-            self.assertIn("couchgateway-load = gateway.load:main", wheel.read(entry_points).decode())
+            self.assertIn(
+                "couchgateway-load = gateway.loader.command:main", wheel.read(entry_points).decode()
+            )
         for package in PACKAGES:
             self.assertIn(f"{package}/__init__.py", names)
             self.assertIn(f"{package}/py.typed", names)

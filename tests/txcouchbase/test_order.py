@@ -11,7 +11,7 @@ from couchbase.exceptions import CouchbaseError, KeyExistsError, NotFoundError, 
 from couchbase.protocol.constants import FrameInfo, Opcode, Status
 from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
-from gateway.batchdirect import direct_slot
+from gateway.batches.direct import direct_slot
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryNode, MemoryTestCase
 from tests.txcouchbase.test_connection import NodeTestCase

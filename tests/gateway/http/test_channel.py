@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from gateway.errors import PROBLEMS
+from gateway.dialect.errors import PROBLEMS
 from gateway.http.factory import QUIET_SECONDS
 from gateway.http.request import Request
 from gateway.http.response import REASONS, BodySink, Response, json_response

@@ -22,8 +22,8 @@ from twisted.web.static import File
 from twisted.web.template import Element, TagLoader, renderer, tags
 from werkzeug.exceptions import Forbidden, NotFound
 
-from gateway.doors import Doors
-from gateway.errors import bad_request
+from gateway.clients.origins import Doors
+from gateway.dialect.errors import bad_request
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
 from tests.gateway.support import Answer, Reply, Site, Transport, error, raw_request, read_reply
 

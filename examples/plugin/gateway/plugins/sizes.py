@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from gateway.errors import bad_request
+from gateway.dialect.errors import bad_request
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint, mount

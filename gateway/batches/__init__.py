@@ -1,0 +1,1 @@
+"""``POST .../batch``: many operations in one request, read and answered as a stream."""

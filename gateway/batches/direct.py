@@ -1,0 +1,155 @@
+"""The usual operations of a batch: straight from their line to the driver, and from there to the answer.
+
+Nearly every line of a load is a get, set, add, replace or delete with nothing but what it needs,
+written as every JSON library writes it. Such a line is recognised as a whole, and what the driver
+carries out is made from it without a Deferred. Any other line is none of this module's business:
+:mod:`gateway.batches.members` reads it, says what is wrong with it, and knows all the options there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from twisted.python.failure import Failure
+
+from couchbase.protocol import operations
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.batches.members import OPERATIONS, Kind, LongValue, failure_line, success_line
+from gateway.dialect.contenttypes import FLAGS_JSON
+from gateway.dialect.errors import describe, public_code
+from gateway.dialect.jsontools import is_json
+from txcouchbase.calls import Call
+
+__all__ = ["DirectSlot", "SlotOwner", "direct_slot"]
+
+# A key without quotes, backslashes and control characters is its own JSON, if it is UTF-8.
+_usual_line = re.compile(
+    rb'\{"op": ?"(get|set|add|replace|delete)", ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
+    rb'(?:(\})[ \t\r\n]*\Z|, ?"value":)' % MAX_KEY_BYTES
+).match
+
+
+class SlotOwner(Protocol):
+    """The batch that a slot belongs to."""
+
+    def log_bug(self, failure: Failure) -> None:
+        """Note a failure that nobody foresaw."""
+
+    def render_long(self, slot: Any, key_json: bytes, kind: Kind, result: Any) -> None:
+        """Make the answer from a result whose value is long."""
+
+    def slot_done(self, slot: Any, answer_bytes: int, outcome: str) -> None:
+        """Take note that a slot has its answer."""
+
+
+class _Form(NamedTuple):
+    """What an operation of that name comes down to when nothing is said but key and value."""
+
+    operation: operations.Operation
+    kind: Kind
+    takes_value: bool
+    extras: bytes
+    framing: bytes
+
+
+class DirectSlot(Call):
+    """One operation of a batch, which the driver ends by giving it its answer."""
+
+    __slots__ = ("answer", "batch", "held", "index", "key_json", "kind")
+
+    batch: SlotOwner
+    index: int
+    held: int
+    """What it is reckoned with, in bytes."""
+    key_json: bytes
+    kind: Kind
+    answer: bytes | None
+    """The line of the answer, ``None`` while there is none."""
+
+    def succeed(self, result: Any) -> None:
+        """Make the answer from a result."""
+        if self.done:
+            return
+        try:
+            self.answer = answer = success_line(self.index, self.key_json, self.kind, result)
+        except LongValue:
+            self._end()
+            self.batch.render_long(self, self.key_json, self.kind, result)
+            return
+        except Exception as error:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
+            self.fail(error)
+            return
+        self.done = True
+        if self.ended is not None:
+            self.ended(self)
+        self.batch.slot_done(self, len(answer), "ok")
+
+    def fail(self, error: BaseException) -> None:
+        """Make the answer from an error."""
+        if self.done:
+            return
+        self._end()
+        fault = describe(error, self.kind.name)
+        if fault.is_bug:
+            self.batch.log_bug(Failure(error))
+        self.answer = answer = failure_line(self.index, self.key_json, fault)
+        self.batch.slot_done(self, len(answer), public_code(fault.problem))
+
+    def cancel(self, gone: Callable[[], None]) -> None:
+        """Give the operation up; there will be no answer.
+
+        :param gone: called when nothing of it is under way any more.
+        """
+        if self.done:
+            # Its answer is being made.
+            gone()
+        else:
+            self.give_up(gone)
+
+
+def direct_slot(line: bytes) -> DirectSlot | None:
+    """Return what the driver is to carry out for a usual line, ``None`` for any other.
+
+    The caller fills in ``batch``, ``index`` and ``held`` before it starts it.
+    """
+    match = _usual_line(line)
+    if match is None:
+        return None
+    name, key_json, closed = match.groups()
+    operation, kind, takes_value, extras, framing = _FORMS[name]
+    if takes_value is (closed is not None):
+        return None
+    key = key_json[1:-1]
+    if not key.isascii():
+        try:
+            key.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    slot = DirectSlot(operation, key, key)
+    if takes_value:
+        line = line.rstrip()
+        if line[-1:] != b"}":
+            return None
+        text = line[match.end() : -1].strip(b" \t\r\n")
+        # With its value the whole line is JSON.
+        if not is_json(text):
+            return None
+        slot.value, slot.extras, slot.framing = text, extras, framing
+    slot.answer = None
+    slot.key_json = key_json
+    slot.kind = kind
+    return slot
+
+
+_STORE_EXTRAS = operations.store_extras(FLAGS_JSON, 0)
+_KEEP_EXPIRY = operations.mutation_framing(0, 0, preserve_expiry=True)
+
+_FORMS = {
+    b"get": _Form(operations.GET, OPERATIONS["get"], False, b"", b""),
+    b"set": _Form(operations.SET, OPERATIONS["set"], True, _STORE_EXTRAS, _KEEP_EXPIRY),
+    b"add": _Form(operations.ADD, OPERATIONS["add"], True, _STORE_EXTRAS, b""),
+    b"replace": _Form(operations.REPLACE, OPERATIONS["replace"], True, _STORE_EXTRAS, _KEEP_EXPIRY),
+    b"delete": _Form(operations.DELETE, OPERATIONS["delete"], False, b"", b""),
+}

@@ -1,0 +1,122 @@
+"""Which client a request came from, through proxies that are trusted.
+
+Anyone can send ``X-Forwarded-For``. So the chain of addresses is read from its end, which the nearest proxy
+has written, and only as long as the one who wrote it is trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
+
+from gateway.clients.proxies import UNIX, TrustedProxies, plain_address
+from gateway.http.polling import peer_below
+from gateway.http.request import Request
+
+__all__ = ["client_address", "split_elements"]
+
+_LONGEST_CHAIN = 64
+"""Of more proxies than these, the nearest count."""
+
+# RFC 7239: an element's parameters, whose values may be quoted.
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"\\]*)"|([^\s;,"]+))\s*(?=;|$)', re.IGNORECASE)
+
+
+def client_address(request: Request, trusted: TrustedProxies) -> str:
+    """Return the client's address, as far as the peer and trusted proxies tell it.
+
+    :returns: an IP address; ``unix`` for a peer at a Unix socket, ``-`` if nobody knows.
+    """
+    transport = getattr(request, "transport", None)
+    if transport is None:
+        return "-"
+    nearest = _host(peer_below(transport))
+    told = _host(transport.getPeer())
+    if told not in (nearest, "-"):
+        # The address in the PROXY protocol's header. Its endpoints are for proxies; still, a proxy on another
+        # machine has to be named.
+        is_near = nearest == UNIX or _is_loopback(nearest)
+        if not (nearest in trusted or (is_near and not trusted.are_named)):
+            return nearest
+        nearest = told
+    if nearest not in trusted:
+        # Nothing that a stranger sends is even read.
+        return nearest
+    for host in _chain(request):
+        if nearest not in trusted:
+            break
+        address = _forwarded_host(host)
+        if address is None:
+            break
+        nearest = address
+    return nearest
+
+
+def _host(peer: Any) -> str:
+    if isinstance(peer, UNIXAddress):
+        return UNIX
+    host = getattr(peer, "host", None)
+    if not isinstance(host, str):
+        return "-"
+    address = plain_address(host)
+    return "-" if address is None else str(address)
+
+
+def _is_loopback(host: str) -> bool:
+    address = plain_address(host)
+    return address is not None and address.is_loopback
+
+
+def _chain(request: Request) -> Iterator[str]:
+    """Yield who forwarded the request, the nearest first, as the headers say."""
+    values = _texts(request, b"x-forwarded-for")
+    standard = _texts(request, b"forwarded")
+    if standard:
+        elements = [element for value in standard for element in split_elements(value)][-_LONGEST_CHAIN:]
+        named = [(found[1] or found[2]) if (found := _FOR.search(element)) else "" for element in elements]
+        other = [one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:]
+        if values and list(map(_forwarded_host, named)) != list(map(_forwarded_host, other)):
+            # A proxy writes one of them, and passes the other on as the client made it up. Nobody can tell
+            # which is which.
+            return
+        yield from reversed(named)
+        return
+    yield from reversed([one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:])
+
+
+def split_elements(value: str) -> list[str]:
+    """Return the elements of a ``Forwarded``: what commas outside of quotes separate, in one pass.
+
+    Quotes are counted from the end, which the nearest proxy wrote: one that a client left open must not
+    swallow what proxies added.
+    """
+    elements = []
+    current: list[str] = []
+    for index, part in enumerate(value[::-1].split('"')):
+        if index % 2:
+            current.append(f'"{part}"')
+            continue
+        head, *others = part.split(",")
+        current.append(head)
+        for other in others:
+            elements.append("".join(current))
+            current = [other]
+    elements.append("".join(current))
+    return [element[::-1] for element in reversed(elements)]
+
+
+def _texts(request: Request, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for value in request.header_values(name)]
+
+
+def _forwarded_host(text: str) -> str | None:
+    """Return the address of an element, which may have a port; ``None`` if it has none (``unknown``, say)."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    address = plain_address(text)
+    return None if address is None else str(address)

@@ -1,0 +1,315 @@
+"""Which web pages may use the gateway: ``Host``, ``Origin`` and CORS.
+
+A browser sends requests for whatever page is open in it, also to this machine's loopback. Without credentials
+(``--auth none``) the names in a request are all that tells the user's own pages from others':
+
+- ``Host`` must be an IP address, localhost, or a name that was allowed. A page that had its own name resolved
+  to 127.0.0.1 (DNS rebinding) gives itself away by it.
+- ``Origin`` must be that of the gateway itself, or one that was allowed.
+- Of browsers that send no ``Origin`` for a request, ``Sec-Fetch-Site`` tells the same; only following a link
+  is let through.
+
+With callers' credentials (``--auth passthrough``) the cluster decides, and CORS is what the Data API offers.
+A browser may have kept credentials, though, so what pages can send without asking first (a preflight) is
+refused from foreign origins, unless the origin was named.
+
+All of it is read once for each head that is not known yet; see :class:`gateway.http.heads.HeadReader`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from gateway.dialect.errors import Refusal
+from gateway.http.request import HeaderTable, Request
+from gateway.http.response import Headers, Response
+
+__all__ = ["ALLOWED_HEADERS", "EXPOSED_HEADERS", "Doors", "Visit", "origin_of"]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+
+ALLOWED_HEADERS = (
+    "Accept",
+    "Authorization",
+    "Cache-Control",
+    "Content-Encoding",
+    "Content-Type",
+    "Expires",
+    "If-Match",
+    "If-None-Match",
+    "X-CB-DurabilityLevel",
+    "X-CB-Flags",
+    "X-CB-PersistTo",
+    "X-CB-ReplicateTo",
+    "X-CB-DurabilityTimeout",
+    "X-CB-TTL",
+    "X-CB-Timeout",
+    "X-Request-Id",
+    "X-Requested-With",
+)
+"""What a page of another origin may send."""
+
+EXPOSED_HEADERS = (
+    "Allow",
+    "ETag",
+    "Expires",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-CB-Flags",
+    "X-CB-MutationToken",
+    "X-CB-Revision",
+    "X-CB-TotalRows",
+    "X-Request-Id",
+)
+"""What a page of another origin may read, apart from what every page may."""
+
+MAX_AGE_SECONDS = 600
+
+VARY = (b"Vary", b"Origin")
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_PORTS = {"http": "80", "https": "443"}
+_LAST_PORT = 65535
+_KNOWN_HOSTS = 512
+
+# What a browser sends without a preflight, from a form or from a script (Fetch, "CORS-safelisted").
+_SIMPLE_TYPES = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"})
+# A request with one of these was preflighted: no form can set them, and no proxy adds them.
+_PREFLIGHTED = (b"x-requested-with", b"if-match")
+_OWN = b"x-cb-"
+
+_ALLOWED = frozenset(name.lower().encode("ascii") for name in ALLOWED_HEADERS)
+_CREDENTIALS = (b"Access-Control-Allow-Credentials", b"true")
+_EXPOSE = (b"Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS).encode("ascii"))
+_PREFLIGHT = (
+    (b"Access-Control-Allow-Methods", ", ".join(METHODS).encode("ascii")),
+    (b"Access-Control-Allow-Headers", ", ".join(ALLOWED_HEADERS).encode("ascii")),
+    (b"Access-Control-Max-Age", b"%d" % MAX_AGE_SECONDS),
+)
+_VARY_PREFLIGHT = (b"Vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")
+
+
+def origin_of(text: str) -> tuple[str, str, str] | None:
+    """Return scheme, host and port of an origin; ``None`` if it is none, such as ``null``."""
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    if port is not None and not 0 < int(port) <= _LAST_PORT:
+        return None
+    if host.startswith("[") and not _is_here(host):
+        return None
+    return scheme, host.removesuffix("."), port or _PORTS.get(scheme, "")
+
+
+def _split_host(host: bytes) -> tuple[str, str]:
+    """Return name and port of a ``Host``, as they are compared; the port may be ``""``."""
+    text = host.decode("latin-1").lower()
+    name, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = text, ""
+    return name.removesuffix("."), port
+
+
+def _is_here(name: str) -> bool:
+    """Tell whether nobody else can own a host's name: it is an address, or localhost."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        return False
+    return True
+
+
+class Doors:
+    """Looks at the names in requests; :attr:`gateway.http.application.Application.guard`.
+
+    :param is_open: whether anyone may call (``--auth none``).
+    :param hosts: names that are welcome in ``Host`` if ``is_open``, and as hosts of origins; ``*`` is any
+        ``Host``.
+    :param origins: origins whose pages may use the gateway; ``*`` is any, ``none`` is no other. If empty: any
+        with credentials, else none.
+    """
+
+    def __init__(self, *, is_open: bool, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        names = {host.lower().removesuffix(".") for host in hosts}
+        self.is_open = is_open
+        self._checks_host = is_open and "*" not in names
+        self._names = frozenset(names - {"*"})
+        given = list(origins)
+        self.takes_any = "*" in given or (not given and not is_open)
+        self._origins = frozenset(found for found in map(origin_of, given) if found is not None)
+        self._has_cors = given != ["none"]
+        self._known_hosts: dict[bytes, bool] = {}
+        self.headers: Headers = (VARY,) if not is_open and self._has_cors else ()
+        """What every answer has, whoever asked."""
+        self.names = frozenset({b"origin", b"sec-fetch-site"} | ({b"host"} if self._checks_host else set()))
+        """Headers that are looked at: without any of them there is nothing to find."""
+
+    def look(self, headers: HeaderTable) -> Visit | None:
+        """Read the names in a head.
+
+        :returns: ``None`` if there is nothing to decide, which is so for all but browsers.
+        """
+        host: Any = headers.get(b"host")  # the head's reader refuses two of them
+        origin = headers.get(b"origin")
+        site = headers.get(b"sec-fetch-site")
+        if self._checks_host and host is not None:
+            is_welcome = self._known_hosts.get(host)
+            if is_welcome is None:
+                is_welcome = self._judge_host(host)
+        else:
+            is_welcome = True
+        if origin is None and is_welcome and (site is None or site in (b"none", b"same-origin")):
+            return None
+        return Visit(self, headers, is_welcome)
+
+    def _judge_host(self, host: bytes) -> bool:
+        name = _split_host(host)[0]
+        is_welcome = name in self._names or _is_here(name)
+        if len(self._known_hosts) >= _KNOWN_HOSTS:
+            self._known_hosts.clear()
+        self._known_hosts[host] = is_welcome
+        return is_welcome
+
+    def is_named(self, origin: tuple[str, str, str]) -> bool:
+        """Tell whether an origin, or its host, was named."""
+        return origin in self._origins or origin[1] in self._names
+
+    def cors(self, origin: Any, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the headers that let pages of an origin read an answer; none if they may not."""
+        if not self._has_cors or not isinstance(origin, bytes):
+            return ()
+        if self.takes_any and not is_named:
+            return ((b"Access-Control-Allow-Origin", b"*"), _CREDENTIALS)
+        if is_named or (self.is_open and is_own):
+            return ((b"Access-Control-Allow-Origin", origin), _CREDENTIALS)
+        return ()
+
+
+class _Preflight(Response):
+    """The answer to a preflight, which has all that is to be said."""
+
+    __slots__ = ()
+
+
+class Visit:
+    """A request that a browser may have sent for a page; the same for all requests of one head.
+
+    :param is_welcome: whether ``Host`` is, where it is looked at.
+    """
+
+    __slots__ = (
+        *("_cors", "_doors", "_headers", "_host_is_welcome"),
+        *("_is_foreign", "_is_named", "_is_unencrypted", "_origin"),
+    )
+
+    def __init__(self, doors: Doors, headers: HeaderTable, is_welcome: bool) -> None:
+        self._doors = doors
+        self._headers = headers
+        self._host_is_welcome = is_welcome
+        origin = self._origin = headers.get(b"origin")
+        self._is_named = self._is_unencrypted = False
+        site = headers.get(b"sec-fetch-site")
+        if origin is None:
+            self._is_foreign = site is not None and site not in (b"none", b"same-origin")
+        else:
+            named = origin_of(origin.decode("latin-1")) if isinstance(origin, bytes) else None
+            if named is None:
+                self._is_foreign = True
+            else:
+                self._is_named = doors.is_named(named)
+                # A browser that says so knows better than a comparison of names.
+                is_elsewhere = site in (b"cross-site", b"same-site")
+                self._is_foreign = not self._is_named and (
+                    is_elsewhere or not _is_same(named, headers.get(b"host"))
+                )
+                self._is_unencrypted = not self._is_named and named[0] == "http"
+            if doors.is_open and doors.takes_any:
+                self._is_foreign = self._is_unencrypted = False
+        self._cors = doors.cors(origin, is_own=not self._is_foreign, is_named=self._is_named)
+
+    def admit(self, request: Request) -> Response | None:
+        """Let a request in, or answer it, before anything is done for it.
+
+        :returns: the answer to a preflight; ``None`` for all others that are let in.
+        :raises Refusal: 403, the page must not send this.
+        """
+        headers = self._headers
+        method = request.method
+        # A page that came by plain HTTP may be anybody's who sits on the way, whatever its host's name. The
+        # other way round a proxy may have taken TLS off.
+        is_foreign = self._is_foreign or (self._is_unencrypted and request.is_encrypted)
+        if self._doors.is_open:
+            if not self._host_is_welcome and not request.is_from_unix_socket:
+                raise Refusal("ForbiddenHost", resource="")
+            if is_foreign and not (self._origin is None and self._is_link(method)):
+                raise Refusal("ForbiddenOrigin", resource="")
+        elif is_foreign and not self._was_preflighted(method):
+            raise Refusal(
+                "ForbiddenOrigin",
+                "Pages of other origins must send this so that browsers ask first: with a Content-Type other "
+                "than text/plain and those of forms, or with X-Requested-With.",
+                resource="",
+            )
+        if method == "OPTIONS" and self._origin is not None and b"access-control-request-method" in headers:
+            return self._preflight()
+        return None
+
+    def _is_link(self, method: str) -> bool:
+        """Tell whether the user followed a link: its page cannot see where it led."""
+        return method in ("GET", "HEAD") and self._headers.get(b"sec-fetch-mode") == b"navigate"
+
+    def _was_preflighted(self, method: str) -> bool:
+        """Tell whether a browser sends this only after a preflight, or changes nothing with it."""
+        headers = self._headers
+        if method != "POST":
+            return True
+        kind = headers.get(b"content-type", b"")
+        if isinstance(kind, bytes) and kind.partition(b";")[0].strip().lower() not in _SIMPLE_TYPES:
+            return True
+        return any(name in _PREFLIGHTED or name.startswith(_OWN) for name in headers)
+
+    def _preflight(self) -> Response | None:
+        if not self._doors.headers and not self._cors:
+            return None  # without CORS it is a request like any other
+        headers = self._headers
+        method = headers[b"access-control-request-method"]
+        wanted = headers.get(b"access-control-request-headers", b"")
+        answer = [_VARY_PREFLIGHT] if self._doors.headers else [VARY, _VARY_PREFLIGHT]
+        if (
+            self._cors
+            and isinstance(method, bytes)
+            and isinstance(wanted, bytes)
+            and method.decode("latin-1") in METHODS
+            and all(name.strip().lower() in _ALLOWED for name in wanted.split(b",") if name.strip())
+        ):
+            answer += [*self._cors, *_PREFLIGHT]
+        # Else as the Data API: an answer all the same, and one that no browser takes for a yes.
+        return _Preflight(204, answer)
+
+    def mark(self, response: Response) -> None:
+        """Add to an answer what lets the page read it."""
+        if type(response) is _Preflight:
+            return
+        added = [*self._cors]
+        if added:
+            added.append(_EXPOSE)
+        if not self._doors.headers and self._origin is not None:
+            added.append(VARY)
+        if added:
+            response.headers = [*response.headers, *added]
+
+
+def _is_same(origin: tuple[str, str, str], host: Any) -> bool:
+    """Tell whether an origin is that of the gateway, as the browser addressed it."""
+    if not isinstance(host, bytes):
+        return False
+    scheme, name, port = origin
+    own_name, own_port = _split_host(host)
+    return name == own_name and port == (own_port or _PORTS.get(scheme, ""))

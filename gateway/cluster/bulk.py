@@ -1,0 +1,177 @@
+"""What is large goes another way, so that what is small need not wait behind it.
+
+Operations of one (bucket, user) share a connection to each node, on which answers come one after the other:
+behind a thousand documents of 20 MiB, a small one would come in a minute. Batches, and operations on
+documents that are known to be large, therefore have connections of their own, and of those only so much is
+asked that the rest can still be given up: a *window* of bytes, which those who want in pass in the order in
+which they came.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.fairness.window import Window
+
+__all__ = ["LARGE_BYTES", "LEAST_RATE", "LargeKeys", "Lane"]
+
+LARGE_BYTES = 2**18
+"""From this size on a document is large."""
+
+LEAST_RATE = 2**20
+"""Bytes a second that a document is reckoned to make on its way, at the least."""
+
+LANE_BYTES = 32 * 2**20
+"""Expected answers, and values that are sent, of all large operations of one (bucket, user) at a time."""
+
+KEYS_KEPT = 16384
+
+
+class LargeKeys:
+    """Documents that were large when last seen; the most recent ones.
+
+    :ivar sizes: (bucket, key) -> bytes.
+    :param kept: how many.
+    """
+
+    def __init__(self, kept: int = KEYS_KEPT) -> None:
+        self.sizes: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+        self._kept = kept
+
+    def note(self, bucket: bytes, key: bytes, size: int) -> None:
+        """Take note of a document's size."""
+        name = bucket, key
+        if size < LARGE_BYTES:
+            self.sizes.pop(name, None)
+            return
+        self.sizes[name] = size
+        self.sizes.move_to_end(name)
+        if len(self.sizes) > self._kept:
+            self.sizes.popitem(last=False)
+
+
+class _Passage:
+    """A call of a large operation, on its way through the window.
+
+    If the client leaves, what was sent keeps its place in the window until its answer has come.
+    """
+
+    def __init__(self, call: Any, leave: Callable[[], None]) -> None:
+        self._call = call
+        self._leave = leave
+        self._ended = call.ended
+        call.ended = self._is_over
+
+    def _is_over(self, call: Any) -> None:
+        if self._ended is not None:
+            self._ended(call)
+        self._leave()
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        self._call.ended = self._ended
+        self._call.give_up(self._leave)
+
+
+class Lane:
+    """The way of large operations of one (bucket, user).
+
+    :param connect: makes a connection that is not connected yet; one is made when it is first used, and again
+        if it could not be made.
+    :param timeout: seconds that a small operation may take.
+    """
+
+    def __init__(self, connect: Callable[[], Any], clock: IReactorTime, timeout: float) -> None:
+        self.window = Window(LANE_BYTES, clock)
+        self.timeout = timeout
+        self._connect = connect
+        self._made: Any = None
+
+    @property
+    def connection(self) -> Any:
+        """What carries out large operations."""
+        made = self._made
+        if made is None or made.closed:
+            made = self._made = self._connect()
+            made.connect().addErrback(self._failed, made)
+        return made
+
+    def _failed(self, _: Any, made: Any) -> None:
+        # Its operations have failed with the reason; the next one is to try anew.
+        if self._made is made:
+            self._made = None
+        made._close()
+
+    def seconds_for(self, size: int) -> float:
+        """Return how long an operation on a document of that many bytes may wait."""
+        return self.timeout + size / LEAST_RATE
+
+    def carry_out(
+        self, size: int, begin: Callable[[Any], Any], seconds: float | None = None
+    ) -> Deferred[Any]:
+        """Carry out an operation on a large document when there is room for it.
+
+        :param size: of the document, in bytes.
+        :param begin: called with the connection; does what a handler does, and returns what a handler
+            returns.
+        :param seconds: how long it may wait for room; ``None``: :meth:`seconds_for` that size.
+        :returns: fires with what is under way, as a handler returns it; fails with :class:`Refusal`
+            (Overloaded) if there was no room in the time of such an operation. Cancelling it is safe.
+        """
+
+        def leave() -> None:
+            self.window.adjust(-size)
+
+        def passed(outcome: Any) -> Any:
+            leave()
+            return outcome
+
+        def enter(_: None) -> Any:
+            try:
+                under_way = begin(self.connection)
+            except BaseException:
+                leave()
+                raise
+            if isinstance(under_way, Deferred):
+                return under_way.addBoth(passed)
+            if not hasattr(under_way, "give_up") or under_way.done:
+                return passed(under_way)
+            return _Passage(under_way, leave)
+
+        entered: Deferred[Any] = self.window.enter(
+            size, self.seconds_for(size) if seconds is None else seconds
+        )
+        return entered.addCallback(enter)
+
+    def ask(self, size: int, begin: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:
+        """Read documents whose size is unknown or large when there is room for them, however long that takes.
+
+        :param size: which they are expected to have together, in bytes.
+        :param begin: called with the connection.
+        :returns: fires as what ``begin`` returned. Cancelling it is safe: what was sent by then keeps its
+            place in the window until its answers have come, which are dropped.
+        """
+
+        def enter(_: None) -> Deferred[Any]:
+            answer: Deferred[Any] = Deferred()
+
+            def passed(outcome: Any) -> None:
+                self.window.adjust(-size)
+                # Does nothing after a cancellation.
+                answer.callback(outcome)
+
+            maybeDeferred(lambda: begin(self.connection)).addBoth(passed)
+            return answer
+
+        return self.window.enter(size, None).addCallback(enter)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        made, self._made = self._made, None
+        if made is not None:
+            made._close()

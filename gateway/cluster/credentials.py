@@ -1,0 +1,151 @@
+"""Who calls, and as whom the gateway speaks to the cluster."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from hashlib import blake2b
+from typing import Protocol
+
+from gateway.dialect.errors import Refusal, bad_request
+from gateway.http.request import Request
+
+__all__ = ["Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
+
+
+class Credentials:
+    """A user name and a password, not yet believed.
+
+    ``digest`` is a keyed hash of both. It is what the HTTP side keeps and compares, and the time that
+    comparing takes reveals nothing about the password. The password itself is kept by the connection that
+    was opened with it, for as long as that is open: it is needed to connect again.
+    """
+
+    __slots__ = ("_password", "digest", "user")
+
+    stands_for_anyone = False
+    """Whether callers need not be whom these name."""
+
+    def __init__(self, user: str, password: str, secret: bytes) -> None:
+        self.user = user
+        self._password = password
+        identity = b"%d:%b%b" % (len(user), user.encode("utf-8"), password.encode("utf-8"))
+        self.digest = blake2b(identity, key=secret, digest_size=32).digest()
+
+    @property
+    def password(self) -> str:
+        """The password, for whoever opens a connection."""
+        return self._password
+
+
+class _Recognised(Credentials):
+    """Credentials known from an earlier request by the bytes of their header; decoded again only if need
+    be."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self, user: str, digest: bytes, header: bytes) -> None:
+        self.user = user
+        self.digest = digest
+        self._header = header
+
+    @property
+    def password(self) -> str:
+        """The password, read from the header."""
+        return _read_basic(self._header)[1]
+
+
+class Authorizer(Protocol):
+    """Finds the credentials to use for a request."""
+
+    def identify(self, request: Request) -> Credentials:
+        """Return the credentials; the cluster has not confirmed them.
+
+        :raises Refusal: 400 if they are malformed, 401 if they are missing.
+        """
+
+
+class _Shared(Credentials):
+    """Credentials under which everyone may call."""
+
+    __slots__ = ()
+
+    stands_for_anyone = True
+
+
+class ServiceAccount:
+    """Everyone may call, as the gateway's own user (``--auth none``)."""
+
+    def __init__(self, user: str, password: str, secret: bytes) -> None:
+        self.credentials: Credentials = _Shared(user, password, secret)
+
+    def identify(self, request: Request) -> Credentials:
+        """Return the service account's credentials, whatever the request says."""
+        return self.credentials
+
+
+_KNOWN_HEADERS = 4096
+
+
+class Passthrough:
+    """Callers prove themselves by HTTP Basic, and the cluster decides (``--auth passthrough``).
+
+    :param secret: 16 to 64 random bytes, made anew by each process.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        # Keyed hash of a header -> who it names: the header itself holds a password, and is not kept.
+        self._known: dict[bytes, tuple[str, bytes]] = {}
+
+    def identify(self, request: Request) -> Credentials:
+        """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
+        header = request.headers.get(b"authorization")
+        if header.__class__ is not bytes:
+            # Refuses one that is given twice.
+            header = request.header(b"Authorization")
+        if header is None:
+            raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
+        mark = blake2b(header, key=self._secret, digest_size=32).digest()
+        known = self._known.get(mark)
+        if known is not None:
+            return _Recognised(*known, header)
+        user, password = _read_basic(header)
+        credentials = Credentials(user, password, self._secret)
+        if len(self._known) >= _KNOWN_HEADERS:
+            self._known.clear()
+        self._known[mark] = (user, credentials.digest)
+        return credentials
+
+
+def has_controls(text: str) -> bool:
+    """Tell whether a user name or password has a control character, which none may have.
+
+    NUL is more than bad form: SCRAM cannot tell a password from the same one with NULs behind it, as HMAC
+    pads its key with them.
+    """
+    return _CONTROLS.search(text) is not None
+
+
+def _read_basic(header: bytes) -> tuple[str, str]:
+    """Return user name and password."""
+    scheme, _, encoded = header.partition(b" ")
+    if scheme != b"Basic" and scheme.lower() != b"basic":
+        raise bad_request("Authorization: only the scheme Basic is understood")
+    try:
+        user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise bad_request("Authorization: the credentials are not base64 of UTF-8 text") from None
+    if has_controls(user) or has_controls(password):
+        raise bad_request("Authorization: user name and password must not have control characters (RFC 7617)")
+    if not colon:
+        raise bad_request("Authorization: the credentials have no colon between user name and password")
+    if not user or not password:
+        raise Refusal(
+            "Unauthorized", "User name and password must not be empty.", resource="", headers=_CHALLENGE
+        )
+    return user, password

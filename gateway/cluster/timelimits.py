@@ -1,0 +1,237 @@
+"""Time limits of single requests: ``X-CB-Timeout``, ``X-CB-DurabilityTimeout``, and the members of a batch.
+
+The driver has one timeout for a connection, which all callers share. A request with limits of its own gets
+the connection as a :class:`TimedConnection`, which starts each operation with what is left of its time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from couchbase import exceptions as sdk
+from gateway.dialect.errors import Refusal, bad_request
+from gateway.dialect.expiry import parse_duration
+from gateway.http.request import Request
+
+__all__ = [
+    "MAX_LEVEL_SECONDS",
+    "MAX_SECONDS",
+    "TimeLimits",
+    "TimedConnection",
+    "parse_seconds",
+    "parse_time_limits",
+    "within_limits",
+]
+
+MIN_SECONDS = 0.001
+MAX_SECONDS = 300.0
+"""Longest time limit of a request."""
+
+MAX_LEVEL_SECONDS = 65.0
+"""Longest time that the protocol's frame can give a durability level: 16 bits of milliseconds."""
+
+LEVEL_SHARE = 0.9
+"""Share of an operation's timeout that the driver gives the cluster for a durability level."""
+
+_PLAIN_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+
+
+class TimeLimits(NamedTuple):
+    """How long a request may take at the cluster, in seconds; ``None``: as long as any other."""
+
+    timeout: float | None = None
+    """For all of it."""
+    durability: float | None = None
+    """For the copies, or the durability level, that a write waits for."""
+
+
+NO_LIMITS = TimeLimits()
+
+
+def parse_seconds(text: str, name: str, high: float = MAX_SECONDS) -> float:
+    """Read a time limit: a duration in Go's notation, or a number of seconds.
+
+    :param name: what to call it in the error message.
+    :raises Refusal: 400, naming the form and the range.
+    """
+    if _PLAIN_SECONDS.fullmatch(text):
+        text += "s"
+    nanoseconds = parse_duration(text)
+    if nanoseconds is None or not MIN_SECONDS <= nanoseconds / 1e9 <= high:
+        raise bad_request(
+            f"{name}: {text[:80]!r} is not a time limit: a duration as in '500ms' or '1m30s', or a number of "
+            f"seconds, from 1ms to {high:g}s"
+        )
+    return nanoseconds / 1e9
+
+
+def parse_time_limits(timeout: str | None, durability: str | None, *names: str) -> TimeLimits:
+    """Read both limits.
+
+    :param names: what to call the two in error messages.
+    :raises Refusal: 400.
+    """
+    if timeout is None and durability is None:
+        return NO_LIMITS
+    return TimeLimits(
+        None if timeout is None else parse_seconds(timeout, names[0]),
+        None if durability is None else parse_seconds(durability, names[1]),
+    )
+
+
+class TimedConnection:
+    """A connection as one request sees it: whatever is started by it has what is left of the request's time.
+
+    It has the attributes of the connection. Operations fail with TimeoutError when the time is over.
+
+    :param connection: a :class:`gateway.cluster.connection.GatewayConnection`, or one of its lane's.
+    :param seconds: gives the time, as the reactor's clock does.
+    :param deadline: when the request's time is over; ``None``: it begins now.
+    """
+
+    def __init__(
+        self, connection: Any, limits: TimeLimits, clock: Any, deadline: float | None = None
+    ) -> None:
+        self.connection = connection
+        self._limits = limits
+        self._clock = clock
+        if deadline is None and limits.timeout is not None:
+            deadline = clock.seconds() + limits.timeout
+        self._deadline = deadline
+        self.operations = _Operations(self)
+
+    @property
+    def bulk(self) -> Any:
+        """The way of large operations, with the same limits."""
+        lane = self.connection.bulk
+        return None if lane is None else _TimedLane(self, lane)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.connection, name)
+        return partial(self.start, found) if callable(found) else found
+
+    def left(self, default: float) -> float:
+        """Return the seconds that are left, ``default`` if there is no limit."""
+        if self._deadline is None:
+            return default
+        return max(self._deadline - self._clock.seconds(), MIN_SECONDS)
+
+    def on(self, connection: Any) -> TimedConnection:
+        """Return another connection with the same limits and deadline."""
+        return TimedConnection(connection, self._limits, self._clock, self._deadline)
+
+    def start(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a method of the connection while its timeouts are those of this request."""
+        connection = self.connection
+        before = (
+            connection.timeout,
+            connection.views_timeout,
+            connection.design_timeout,
+            connection._durability_timeout,
+        )
+        seconds = self.left(before[0])
+        waits = self._limits.durability
+        if waits is not None and options.get("durability_level"):
+            if waits > MAX_LEVEL_SECONDS:
+                raise bad_request(
+                    f"X-CB-DurabilityTimeout: with a level it may be {MAX_LEVEL_SECONDS:g}s at most"
+                )
+            # The driver tells the cluster this share of the operation's time.
+            level_seconds = waits / LEVEL_SHARE
+            seconds = level_seconds if self._deadline is None else min(seconds, level_seconds)
+        connection.timeout = seconds
+        if self._deadline is not None:
+            connection.views_timeout = connection.design_timeout = seconds
+            connection._durability_timeout = seconds
+        if waits is not None:
+            connection._durability_timeout = min(waits, self.left(waits))
+        try:
+            started = method(*args, **options)
+        finally:
+            # What was started leaves before the timeout changes.
+            (
+                connection.timeout,
+                connection.views_timeout,
+                connection.design_timeout,
+                connection._durability_timeout,
+            ) = before
+        if self._deadline is not None and isinstance(started, Deferred) and not started.called:
+            # For what the driver has no limit for, or another one for each of several steps.
+            started.addTimeout(self.left(0) + _LATE_SECONDS, self._clock, _timed_out)
+        return started
+
+
+_LATE_SECONDS = 0.1
+"""After the end of its time the driver gets so long to tell it in its own words."""
+
+
+class _Operations:
+    """Operations that tell a receiver how they ended."""
+
+    def __init__(self, timed: TimedConnection) -> None:
+        self._timed = timed
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._timed.start, getattr(self._timed.connection.operations, name))
+
+
+class _TimedLane:
+    """A :class:`gateway.cluster.bulk.Lane` as one request sees it."""
+
+    def __init__(self, timed: TimedConnection, lane: Any) -> None:
+        self._timed = timed
+        self._lane = lane
+
+    def seconds_for(self, size: int) -> float:
+        """Return how long an operation on a document of that many bytes may wait."""
+        return self._timed.left(self._lane.seconds_for(size))
+
+    def carry_out(self, size: int, begin: Callable[[Any], Any]) -> Deferred[Any]:
+        """See :meth:`gateway.cluster.bulk.Lane.carry_out`."""
+        carried_out: Deferred[Any] = self._lane.carry_out(
+            size, lambda bulk: begin(self._timed.on(bulk)), self.seconds_for(size)
+        )
+        return carried_out
+
+
+def _timed_out(_: Any, seconds: float) -> Any:
+    raise sdk.TimeoutError.pyexc("the request's time limit is over")
+
+
+def within_limits(connection: Any, request: Request) -> Any:
+    """Return a connection, or a Deferred of it, with the limits that a request's headers set, if they do.
+
+    :raises Refusal: 400.
+    """
+    limits = parse_time_limits(
+        request.text_header(b"X-CB-Timeout"),
+        request.text_header(b"X-CB-DurabilityTimeout"),
+        "X-CB-Timeout",
+        "X-CB-DurabilityTimeout",
+    )
+    if limits is NO_LIMITS:
+        return connection
+    clock = request.application.clock
+    if isinstance(connection, Deferred):
+        return wait_for_connection(connection, limits, clock)
+    return TimedConnection(connection, limits, clock)
+
+
+def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: Any) -> TimedConnection:
+    """Limit the time until there is a connection; fires with it, as the request is to see it."""
+    timed = TimedConnection(None, limits, clock)
+    if limits.timeout is not None:
+        opened.addTimeout(limits.timeout, clock, _not_open_in_time)
+    return opened.addCallback(timed.on)  # type: ignore[return-value]
+
+
+def _not_open_in_time(outcome: Any, seconds: float) -> Failure:
+    return Failure(
+        Refusal("DeadlineExceeded", f"There was no connection to the cluster within {seconds:g} s.")
+    )

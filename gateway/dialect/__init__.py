@@ -1,0 +1,1 @@
+"""The words of the REST dialect: errors, headers, expiry, formats, JSON. Pure: no connection, no reactor."""

@@ -1,0 +1,302 @@
+"""Headers for conditions, expiry, durability, flags, encoding, parts: who takes which, what conditions mean.
+
+A header such as ``If-Match`` must never be dropped, since its sender relies on it. So each endpoint declares
+which of them it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), and
+:func:`check_taken` refuses the others on every resource. Batch lines have members in their place
+(:data:`MEMBERS`), and refuse what they do not know too.
+
+Conditions on dates are ignored, as RFC 9110 13.1.3 and 13.1.4 demand of resources without a date of
+modification; so are ``Range`` (14.2 leaves that open) and with it ``If-Range``. Nobody takes
+``Content-Range``, by which a client writes a part (14.5): the part would be stored as the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from couchbase.exceptions import CouchbaseError, NotFoundError
+from couchbase.protocol.constants import Status
+from gateway.dialect.errors import Refusal, bad_request
+from gateway.http.request import Request
+
+__all__ = [
+    "CONDITIONS",
+    "DURABILITY",
+    "ENCODING",
+    "EXPIRY",
+    "FLAGS",
+    "MEMBERS",
+    "PARTS",
+    "SELECTIVE",
+    "TIMEOUT",
+    "Condition",
+    "Versions",
+    "check_encoding",
+    "check_taken",
+    "compare_and_write",
+    "one_version",
+    "parse_if_match",
+    "parse_if_none_match",
+    "read_condition",
+]
+
+CONDITIONS = ("If-Match", "If-None-Match")
+EXPIRY = ("Expires", "X-CB-TTL")
+DURABILITY = ("X-CB-DurabilityLevel", "X-CB-PersistTo", "X-CB-ReplicateTo", "X-CB-DurabilityTimeout")
+TIMEOUT = ("X-CB-Timeout",)
+FLAGS = ("X-CB-Flags",)
+ENCODING = ("Content-Encoding",)
+PARTS = ("Content-Range",)
+
+_NAMES = {
+    name.lower().encode(): name
+    for name in (*CONDITIONS, *EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS, *ENCODING, *PARTS)
+}
+
+SELECTIVE = frozenset(_NAMES)
+"""The headers (lower case) that an endpoint honours or refuses."""
+
+MEMBERS = {
+    "If-Match": "cas",
+    "Expires": "expires",
+    "X-CB-TTL": "ttl",
+    "X-CB-DurabilityLevel": "durabilityLevel",
+    "X-CB-PersistTo": "persistTo",
+    "X-CB-ReplicateTo": "replicateTo",
+    "X-CB-DurabilityTimeout": "durabilityTimeout",
+    "X-CB-Timeout": "timeout",
+    "X-CB-Flags": "flags",
+}
+"""Header -> the member that says the same in a batch."""
+
+
+def check_taken(request: Request) -> None:
+    """Refuse the headers of :data:`SELECTIVE` that the request's endpoint does not take.
+
+    :raises Refusal: 400, naming the header and those that the endpoint takes.
+    """
+    endpoint = request.endpoint
+    if endpoint is None:
+        return
+    for name in _NAMES:
+        if name in request.headers and name not in endpoint.takes:
+            if name == b"content-encoding":
+                # "identity" says what would be so without it.
+                check_encoding(request.header(b"Content-Encoding"))
+                continue
+            taken = [shown for known, shown in _NAMES.items() if known in endpoint.takes]
+            takes = "it takes " + ", ".join(taken) if taken else "it takes none"
+            raise bad_request(
+                f"{_NAMES[name]}: {request.method} does not take this header here; "
+                f"of those for conditions, expiry, durability, flags, encoding and parts {takes}"
+            )
+
+
+def check_encoding(encoding: bytes | None) -> None:
+    """Refuse a compressed body; raises Refusal (400)."""
+    if encoding is not None and encoding != b"identity":
+        raise bad_request(
+            f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported; send the body plain"
+        )
+
+
+# -- entity tags
+
+
+class Versions(NamedTuple):
+    """The versions of a document that a condition names."""
+
+    named: frozenset[int]
+    """CAS values."""
+    is_any: bool = False
+    """``*``: whichever there is."""
+
+    def has(self, cas: int) -> bool:
+        """Tell whether a document's version is one of them."""
+        return self.is_any or cas in self.named
+
+
+_ANY = Versions(frozenset(), True)
+
+# A CAS as an entity tag, in the forms that it comes back in: bare as ETag shows it, in quotes as RFC 9110
+# wants, marked weak by a proxy that compressed the answer (nginx, Varnish), or with the name of the
+# compression behind it (Apache, Caddy). A comma or the end follows.
+_TAG = re.compile(rb'(?:W/)?("?)([0-9A-Fa-f]{1,16})(?:--?(?:gzip|br|zstd|deflate))?\1[ \t]*(?=,|\Z)')
+_OTHER_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?=,|\Z)')
+# RFC 9110 5.6.1.2: empty elements of a list are passed over.
+_BETWEEN = re.compile(rb"[ \t,]*")
+
+
+def parse_if_match(value: bytes | None) -> Versions | None:
+    """Read ``If-Match``: ``*`` or a list of ETags; ``None`` if it is absent.
+
+    Tags marked weak count as what they were before a proxy compressed the answer: a CAS
+    names the document, whatever its encoding on the way.
+
+    :raises Refusal: 400 if a tag is no CAS, as in the Data API.
+    """
+    return None if value is None else _parse(value, "If-Match", others=False)
+
+
+def one_version(versions: Versions | None) -> int:
+    """Return the CAS that an ``If-Match`` names which must name one; 0 if it is absent.
+
+    :raises Refusal: 400 for ``*`` and for a list.
+    """
+    if versions is None:
+        return 0
+    if len(versions.named) != 1:
+        raise bad_request("If-Match: here it takes one ETag, neither '*' nor a list")
+    return min(versions.named)
+
+
+def parse_if_none_match(value: bytes | None) -> Versions | None:
+    """Read ``If-None-Match``: as :func:`parse_if_match`, but a tag that is no CAS matches nothing."""
+    return None if value is None else _parse(value, "If-None-Match", others=True)
+
+
+def _parse(value: bytes, name: str, *, others: bool) -> Versions:
+    if value == b"*":
+        return _ANY
+    named = set()
+    tags = 0
+    at = _end(_BETWEEN, value, 0)
+    while at < len(value):
+        tag = _TAG.match(value, at)
+        if tag is not None and (others or int(tag[2], 16)):
+            named.add(int(tag[2], 16))
+        else:
+            tag = _OTHER_TAG.match(value, at) if others else None
+            if tag is None:
+                break
+        tags += 1
+        at = _end(_BETWEEN, value, tag.end())
+    if at < len(value) or not tags:
+        raise bad_request(
+            f"{name}: {value[:80].decode('latin-1')!r} is neither '*' nor a list of ETags, each "
+            "of 1 to 16 hexadecimal digits, not zero, as this gateway sends them"
+        )
+    return Versions(frozenset(named))
+
+
+def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
+    found = pattern.match(value, at)
+    assert found is not None
+    return found.end()
+
+
+# -- conditions of reads and writes
+
+_LOCKED_CAS = 2**64 - 1
+"""What a node tells readers in place of the CAS of a locked document."""
+
+ATTEMPTS = 10
+"""How often a version is compared before a write that others overtake each time is given up."""
+
+
+class Condition(NamedTuple):
+    """For which versions of a document a request is."""
+
+    match: Versions | None = None
+    none_match: Versions | None = None
+
+    def cas(self) -> int | None:
+        """Return the CAS with which the cluster tests the condition by itself.
+
+        0 if there is none to test; ``None`` if the version has to be read and compared first.
+        """
+        match, none_match = self
+        if match is None or match.is_any:
+            return 0 if none_match is None else None
+        if len(match.named) != 1 or (none_match is not None and none_match.has(min(match.named))):
+            return None
+        return min(match.named)
+
+    def check_read(self, cas: int) -> bool:
+        """Tell whether a version that was read is to be sent: not if the caller has it (304).
+
+        :raises Refusal: 412 if ``If-Match`` is false.
+        """
+        match, none_match = self
+        if match is not None and not match.has(cas):
+            raise Refusal("PreconditionFailed", "The document is not a version that If-Match names.")
+        return none_match is None or not none_match.has(cas)
+
+    def check_write(self, cas: int) -> None:
+        """See that a version may be changed.
+
+        :raises Refusal: 409 CasMismatch if ``If-Match`` is false (the Data API's code), 412 if
+            ``If-None-Match`` is, 409 DocumentLocked if the version is hidden.
+        """
+        match, none_match = self
+        if none_match is not None and none_match.is_any and (match is None or match.is_any):
+            raise _exists()
+        if cas == _LOCKED_CAS:
+            raise Refusal("DocumentLocked")
+        if match is not None and not match.has(cas):
+            raise Refusal("CasMismatch")
+        if none_match is not None and none_match.has(cas):
+            raise Refusal("PreconditionFailed", "The document is a version that If-None-Match excludes.")
+
+
+def _exists() -> Refusal:
+    return Refusal("PreconditionFailed", "The document exists, which If-None-Match: * excludes.")
+
+
+NO_CONDITION = Condition()
+_CREATE = Condition(None, _ANY)
+
+
+def read_condition(if_match: bytes | None, if_none_match: bytes | None) -> Condition:
+    """Read both headers; raises Refusal (400)."""
+    if if_match is None and if_none_match is None:
+        return NO_CONDITION
+    return Condition(parse_if_match(if_match), parse_if_none_match(if_none_match))
+
+
+@inlineCallbacks
+def compare_and_write(
+    read: Callable[[], Deferred[Any]],
+    condition: Condition,
+    write: Callable[[int], Deferred[Any]],
+    create: Callable[[], Deferred[Any]] | None = None,
+) -> Any:
+    """Read a version, compare it, and write with its CAS: for conditions that the cluster cannot test.
+
+    So the version compared is the version changed. If another write comes between, it compares again.
+
+    :param read: reads the document.
+    :param write: ``write(cas)`` changes that version.
+    :param create: stores a document that is not there; ``None`` if the operation needs one that is.
+    :returns: Deferred of the result.
+    :raises Refusal: the condition is false; 503 if the document changed each of :data:`ATTEMPTS` times.
+    """
+    is_create = create is not None and condition == _CREATE
+    for _ in range(ATTEMPTS):
+        try:
+            # What must not be there need not be looked at: the write says whether it is.
+            found = None if is_create else (yield read())
+        except NotFoundError:
+            if create is None or condition.match is not None:
+                raise
+            found = None
+        try:
+            if found is None:
+                assert create is not None
+                return (yield create())
+            condition.check_write(found.cas)
+            return (yield write(found.cas))
+        except CouchbaseError as error:
+            if is_create and error.status == Status.KEY_EEXISTS:
+                raise _exists() from None
+            # The answers of a node to a version that is not there any more; the rest is the caller's.
+            if error.status not in (Status.KEY_EEXISTS, Status.KEY_ENOENT, Status.NOT_STORED):
+                raise
+    raise Refusal(
+        "TemporarilyUnavailable",
+        f"The document changed {ATTEMPTS} times while its version was compared; nothing was written.",
+    )

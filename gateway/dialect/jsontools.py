@@ -1,0 +1,145 @@
+"""JSON in and out, by orjson where it is installed and by the standard library elsewhere.
+
+What counts as JSON is decided here for the whole gateway, and it is what RFC 8259 allows, in UTF-8: half a
+surrogate pair as an escape and numbers beyond the range of doubles included, as V8, Python and Go read them;
+not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from couchbase.protocol import jsontext
+from gateway.dialect.errors import bad_request
+
+__all__ = [
+    "BYTE_ORDER_MARK",
+    "NotJson",
+    "RepeatedName",
+    "dumps",
+    "fast_loads",
+    "is_json",
+    "loads",
+    "loads_unique",
+    "read_body",
+    "without_mark",
+]
+
+NotJson = ValueError
+"""What :func:`loads` raises: json's and orjson's own errors derive from it."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""May stand before a JSON text that a client sends; it is ignored there (RFC 8259, section 8.1)."""
+
+fast_loads: Callable[[bytes], Any]
+"""The quickest parser: what it takes is JSON, but it refuses some texts that are JSON too."""
+dumps: Callable[[Any], bytes]
+
+
+class RepeatedName(ValueError):
+    """An object has two members of one name.
+
+    :ivar name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the member {name[:80]!r} is given twice")
+        self.name = name
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _strict_loads(data: bytes) -> Any:
+    try:
+        # Decoded here, because json.loads would also take UTF-16 and UTF-32.
+        return json.loads(str(data, "utf-8"), parse_constant=_no_constant, parse_int=jsontext.whole_number)
+    except RecursionError:
+        raise ValueError("too many levels") from None
+
+
+def _compact_dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+try:
+    import orjson
+except ImportError:  # PyPy
+    fast_loads, dumps = _strict_loads, _compact_dumps
+else:
+    fast_loads, dumps = orjson.loads, orjson.dumps
+
+
+def loads(data: bytes) -> Any:
+    """Return the value of a JSON text; of a repeated member the last counts.
+
+    :raises NotJson: it is not JSON, or nested deeper than can be followed.
+    """
+    try:
+        return fast_loads(data)
+    except ValueError:
+        return _strict_loads(data)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        seen = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise RepeatedName(name)
+            seen.add(name)
+    return members
+
+
+def loads_unique(data: bytes) -> Any:
+    """Return the value of a JSON text in which no object, at any level, has two members of one name.
+
+    A byte order mark before it is ignored.
+
+    :raises RepeatedName: one has.
+    :raises NotJson: see :func:`loads`.
+    """
+    try:
+        return json.loads(
+            str(without_mark(data), "utf-8"),
+            parse_constant=_no_constant,
+            parse_int=jsontext.whole_number,
+            object_pairs_hook=_unique,
+        )
+    except RecursionError:
+        raise ValueError("too many levels") from None
+
+
+def read_body(body: bytes, takes: str) -> dict[str, Any]:
+    """Return a request's body as a JSON object.
+
+    :param takes: what the request takes, for the message.
+    :raises Refusal: 400 if it is not JSON, no object, or names a member twice.
+    """
+    try:
+        value = loads_unique(body)
+    except RepeatedName as error:
+        raise bad_request(f"the body is not taken: {error}") from None
+    except ValueError:
+        raise bad_request(f"the body is not JSON; it takes {takes}") from None
+    if not isinstance(value, dict):
+        raise bad_request(f"the body is JSON but no object; it takes {takes}")
+    return value
+
+
+def without_mark(data: bytes) -> bytes:
+    """Return a text without the byte order mark before it."""
+    return data[3:] if data.startswith(BYTE_ORDER_MARK) else data
+
+
+def is_json(data: bytes) -> bool:
+    """Tell whether ``data`` is one JSON text in UTF-8."""
+    try:
+        fast_loads(data)
+    except ValueError:
+        return jsontext.is_json(data)
+    return True

@@ -1,0 +1,94 @@
+"""So many bytes at a time, first come, first served."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.dialect.errors import Refusal
+
+__all__ = ["Window"]
+
+
+class Window:
+    """So many bytes may be under way at a time; who wants in later waits in line.
+
+    :param limit: in bytes. What is larger alone passes when nothing else is under way.
+    """
+
+    def __init__(self, limit: int, clock: IReactorTime) -> None:
+        self.limit = limit
+        self.used = 0
+        self._clock = clock
+        # In order; what is called when it is its turn.
+        self._line: OrderedDict[object, Callable[[], None]] = OrderedDict()
+        self._is_calling = False
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._line)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether something may begin now without overtaking anybody."""
+        return not self._line and self.used < self.limit
+
+    def adjust(self, difference: int) -> None:
+        """Follow what is under way; a large one may take it beyond the limit."""
+        self.used += difference
+        if difference < 0:
+            self._call()
+
+    def queue(self, who: object, call: Callable[[], None]) -> None:
+        """Call once when there is room and everybody who came before has had a turn; again does nothing."""
+        self._line.setdefault(who, call)
+
+    def leave(self, who: object) -> None:
+        """Wait no more."""
+        self._line.pop(who, None)
+
+    def _call(self) -> None:
+        if self._is_calling:
+            return
+        self._is_calling = True
+        try:
+            while self._line and self.used < self.limit:
+                _, call = self._line.popitem(last=False)
+                call()
+        finally:
+            self._is_calling = False
+
+    def enter(self, size: int, seconds: float | None) -> Deferred[None]:
+        """Wait for room for an operation, and take it; give it back with :meth:`adjust`.
+
+        :param size: in bytes.
+        :param seconds: to wait at the most; ``None``: as long as it takes.
+        :returns: fires when it may begin; fails with :class:`Refusal` (Overloaded) if that took too long.
+            Nothing is taken then, nor when it is cancelled before.
+        """
+        if self.has_room:
+            self.used += size
+            return succeed(None)
+        entered: Deferred[None] = Deferred(lambda _: give_up())
+
+        def give_up() -> None:
+            self.leave(entered)
+            if timer is not None and timer.active():
+                timer.cancel()
+
+        def late() -> None:
+            self.leave(entered)
+            entered.errback(Refusal("Overloaded", "Too many large documents are under way."))
+
+        def begin() -> None:
+            if timer is not None:
+                timer.cancel()
+            self.used += size
+            entered.callback(None)
+
+        timer = None if seconds is None else self._clock.callLater(seconds, late)
+        self.queue(entered, begin)
+        return entered

@@ -1,0 +1,1 @@
+"""``couchgateway-load``: a client of the gateway, and no part of it."""

@@ -1,0 +1,146 @@
+"""What all resources below a bucket share: the order of checks, and small renderings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.cluster.credentials import Authorizer
+from gateway.cluster.pool import ConnectionPool, NoAccessError
+from gateway.cluster.timelimits import within_limits
+from gateway.dialect.errors import READS, Refusal, bad_request
+from gateway.http.request import BodyWanted, Request
+
+__all__ = ["Admission", "BucketResource", "bucket_name", "check_collection", "document_key"]
+
+_Plan = TypeVar("_Plan")
+
+_BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
+
+
+# Names that were found well-formed; a cluster has few buckets, but anyone can ask for others.
+_known_names: dict[bytes, str] = {}
+_KNOWN_NAMES = 1024
+
+
+def bucket_name(request: Request) -> str:
+    """Return the bucket's name.
+
+    :raises Refusal: 404 if no bucket can have it.
+    """
+    name = request.parameters["bucket"]
+    known = _known_names.get(name)
+    if known is None:
+        if not _BUCKET.fullmatch(name):
+            raise Refusal("BucketNotFound", "No bucket has such a name.")
+        if len(_known_names) >= _KNOWN_NAMES:
+            _known_names.clear()
+        known = _known_names[name] = name.decode("ascii")
+    return known
+
+
+def document_key(request: Request) -> bytes:
+    """Return the document's key.
+
+    :raises Refusal: 400 if it is too long.
+    """
+    key = request.parameters["key"]
+    if len(key) > MAX_KEY_BYTES:
+        raise bad_request(f"the document's key has {len(key)} bytes; it must have 1 to {MAX_KEY_BYTES}")
+    return key
+
+
+def check_collection(request: Request) -> None:
+    """Refuse scopes and collections other than the default: there are none yet.
+
+    :raises Refusal: 404 ScopeNotFound or CollectionNotFound.
+    """
+    parameters = request.parameters
+    if "scope" not in parameters:
+        return
+    if parameters["scope"] != b"_default":
+        raise Refusal("ScopeNotFound")
+    if parameters.get("collection", b"_default") != b"_default":
+        raise Refusal("CollectionNotFound")
+
+
+class BucketResource:
+    """Base of the resources that use a connection to a bucket.
+
+    A handler works in three steps, which is also the order of checks of the Data API: it reads
+    what can be refused without the cluster (query, header syntax, JSON body), gets a confirmed
+    connection (credentials, bucket), and acts on it (the rest).
+    """
+
+    checks_first = True
+
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool) -> None:
+        self._authorizer = authorizer
+        self._pool = pool
+
+    def connected(self, request: Request, act: Callable[[Any, Request, _Plan], Any], plan: _Plan) -> Any:
+        """Call ``act(connection, request, plan)`` as soon as there is a connection for the caller."""
+        operation = request.operation
+        request.operation = "open"
+        request.caller = caller = self._authorizer.identify(request)
+        connection = self._pool.connection(bucket_name(request), caller)
+        if request.is_selective:
+            connection = within_limits(connection, request)
+        if type(connection) is Deferred:
+            return connection.addCallbacks(
+                self._act,
+                self._not_opened,
+                callbackArgs=(request, act, plan, operation),
+                errbackArgs=(request, operation),
+            )
+        request.operation = operation
+        return act(connection, request, plan)
+
+    def _act(
+        self,
+        connection: Any,
+        request: Request,
+        act: Callable[[Any, Request, _Plan], Any],
+        plan: _Plan,
+        operation: str,
+    ) -> Any:
+        request.operation = operation
+        return act(connection, request, plan)
+
+    def _not_opened(self, failure: Failure, request: Request, operation: str) -> Failure:
+        if failure.check(NoAccessError):
+            request.operation = operation
+            raise Refusal("NoReadAccess" if operation in READS else "NoWriteAccess")
+        return failure
+
+
+class Admission(BucketResource):
+    """Says who may use a bucket, where that is not done by the handler of a resource.
+
+    That is where a handler reads the body before it looks at the caller, and in plugins.
+    """
+
+    def open(self, request: Request, bucket: str) -> Deferred[Any]:
+        """Return a Deferred of the connection to a bucket for the request's caller."""
+        request.parameters = {**request.parameters, "bucket": bucket.encode("utf-8")}
+        opened: Deferred[Any] = maybeDeferred(self.connected, request, _itself, None)
+        return opened
+
+    def admit(self, request: Request) -> Any:
+        """Confirm the caller, the bucket and the key; see ``Application.admission``."""
+        return self.connected(request, _admitted, None)
+
+
+def _itself(connection: Any, request: Request, _: None) -> Any:
+    return connection
+
+
+def _admitted(connection: Any, request: Request, _: None) -> Any:
+    if "key" in request.parameters:
+        document_key(request)
+    raise BodyWanted

@@ -1,0 +1,106 @@
+"""Buckets: which there are, their statistics, and who the caller is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from gateway.dialect.errors import Refusal, bad_request
+from gateway.dialect.jsontools import loads
+from gateway.http.request import Request
+from gateway.http.response import Response, json_response
+from gateway.http.routing import BUCKET, endpoint
+from gateway.resources.base import BucketResource
+
+__all__ = ["Buckets"]
+
+MAX_GROUPS = 16
+"""Groups of statistics of one request."""
+
+_STATS_QUERY = frozenset({"group"})
+
+
+class Buckets(BucketResource):
+    """What is about buckets as a whole."""
+
+    @endpoint("caller_identity", "GET", "/v1/callerIdentity", "/v1.alpha/callerIdentity", operation="open")
+    def caller_identity(self, request: Request) -> Any:
+        """Tell as which user the cluster knows the caller."""
+        request.query()
+        return self._session(request, _identity)
+
+    @endpoint("list_buckets", "GET", "/v1/buckets", "/v1.alpha/buckets", operation="open")
+    def list_buckets(self, request: Request) -> Any:
+        """List the buckets that the caller may see."""
+        request.query()
+        return self._session(request, _list)
+
+    def _session(self, request: Request, act: Any) -> Any:
+        request.caller = caller = self._authorizer.identify(request)
+        session = self._pool.connection(None, caller)
+        if isinstance(session, Deferred):
+            return session.addCallback(act, request)
+        return act(session, request)
+
+    @endpoint("bucket_stats", "GET", "/stats", on=BUCKET, operation="stats")
+    def bucket_stats(self, request: Request) -> Any:
+        """Return the nodes' statistics of the bucket."""
+        return self.connected(request, self._stats, _groups(request.query(_STATS_QUERY).get("group", "")))
+
+    def _stats(self, connection: Any, request: Request, groups: list[str]) -> Deferred[Response]:
+        asked: Deferred[Any] = connection.stats(groups or None)
+        return asked.addCallback(_statistics)
+
+
+def _groups(text: str) -> list[str]:
+    """Read the groups of statistics, separated by commas; none are the general ones.
+
+    :raises Refusal: 400 if one is empty or given twice, or there are too many.
+    """
+    groups = text.split(",") if text else []
+    if "" in groups or len(set(groups)) < len(groups) or len(groups) > MAX_GROUPS:
+        raise bad_request(
+            f"group: {text[:80]!r} is not taken; it takes 1 to {MAX_GROUPS} groups of statistics, each once, "
+            "separated by commas, as in memory,timings"
+        )
+    return groups
+
+
+def _identity(session: Any, request: Request) -> Response:
+    assert request.caller is not None
+    return json_response({"user": request.caller.user})
+
+
+def _list(session: Any, request: Request) -> Deferred[Response]:
+    asked: Deferred[Any] = session.management_request("GET", "/pools/default/buckets")
+    return asked.addCallback(_listed)
+
+
+def _listed(answer: tuple[int, Any, bytes]) -> Response:
+    status, _, body = answer
+    if status in (401, 403):
+        raise Refusal("InvalidAuth" if status == 401 else "NoReadAccess", resource="/buckets")
+    if status != 200:
+        raise Refusal("ServerError", f"The cluster's management service answered with status {status}.")
+    try:
+        buckets = [_summary(bucket) for bucket in loads(body)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Refusal("ServerError", "The cluster's management service gave a malformed answer.") from None
+    return json_response({"buckets": sorted(buckets, key=lambda bucket: str(bucket["name"]))})
+
+
+def _summary(bucket: dict[str, Any]) -> dict[str, Any]:
+    stats = bucket.get("basicStats") or {}
+    return {
+        "name": bucket["name"],
+        "type": bucket.get("bucketType"),
+        "replicas": bucket.get("replicaNumber"),
+        "items": stats.get("itemCount"),
+        "memoryBytes": stats.get("memUsed"),
+        "quotaBytes": (bucket.get("quota") or {}).get("ram"),
+    }
+
+
+def _statistics(result: Any) -> Response:
+    return json_response({"stats": {name: dict(values) for name, values in result.items()}})

@@ -1,0 +1,126 @@
+"""Documents and mutations as answers of HTTP: in the form of ETag that the gateway was told to use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
+from gateway.dialect.expiry import http_date
+from gateway.dialect.headers import etag, token_header
+from gateway.dialect.projection import Path, project, projecting
+from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
+from gateway.http.request import Request
+from gateway.http.response import RenderedResponse, Response
+
+__all__ = ["REVALIDATE", "Rendering"]
+
+# A cache may keep a document, but has to ask each time whether it is still the same: the expiry
+# that "Expires" tells is the document's end, not the end of its freshness.
+REVALIDATE = (b"Cache-Control", b"private, no-cache")
+
+_KNOWN_BLOCKS = 256
+
+
+class Rendering:
+    """Makes the answers that have an ``ETag``.
+
+    A method that may have to look through a long value returns a Deferred of the answer then.
+
+    :param steps: does such work.
+    :param quoted: whether ``ETag`` has quotes, as RFC 9110 wants; bare it is the Data API's.
+    """
+
+    def __init__(self, steps: StepRunner, *, quoted: bool = False) -> None:
+        self._steps = steps
+        quote = b'"' if quoted else b""
+        self._quote = quote
+        # For each value of the flags the bytes around the CAS; as many as programs use different flags.
+        self._blocks: dict[int, tuple[bytes, bytes]] = {}
+        # What mutation_headers() says, in the form that is sent.
+        self._mutation = b"ETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n" % (quote, quote)
+
+    def etag(self, cas: int) -> bytes:
+        """Return a CAS as ``ETag`` shows it."""
+        return b"%b%b%b" % (self._quote, etag(cas), self._quote)
+
+    def etag_header(self, result: Any) -> list[tuple[bytes, bytes]]:
+        """Return ``ETag`` as headers of an answer: none if the result has no CAS."""
+        return [(b"ETag", self.etag(result.cas))] if result.cas else []
+
+    def mutation_headers(self, result: Any, bucket: bytes) -> list[tuple[bytes, bytes]]:
+        """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
+        headers = self.etag_header(result)
+        token = result.mutation_token
+        if token is not None:
+            headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
+        return headers
+
+    def whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
+        """Return a document as it is stored, and when it expires.
+
+        :param result: an ExpiryResult whose value is bytes.
+        """
+        try:
+            before, behind = self._blocks[result.flags]
+        except KeyError:
+            return self._unknown(result, result.expiry)
+        # The CAS as gateway.dialect.headers.etag shows it.
+        block = b"%b%08x%b" % (before, result.cas, behind)
+        expiry = result.expiry
+        if expiry:
+            block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
+        return RenderedResponse(200, block, result.value)
+
+    def document(self, result: Any) -> Response | Deferred[Response]:
+        """Return a document as it is stored.
+
+        :param result: a ValueResult whose value is bytes.
+        """
+        return self._unknown(result, 0)
+
+    def parts(self, result: Any, paths: list[tuple[str, Path]], expiry: int) -> Response | Deferred[Response]:
+        """Return parts of a document, or fail as :func:`gateway.dialect.projection.project` does.
+
+        :param expiry: of the document; 0 if it has none.
+        """
+        value = result.value
+        if len(value) <= AT_ONCE_BYTES:
+            return self._shown(result, JSON, project(value, paths), expiry)
+        cut = self._steps.run(projecting(value, paths))
+        return cut.addCallback(lambda body: self._shown(result, JSON, body, expiry))
+
+    def _unknown(self, result: Any, expiry: int) -> Response | Deferred[Response]:
+        """Return a document whose flags may leave its type to the value."""
+        value = result.value
+        if len(value) <= AT_ONCE_BYTES or format_of(result.flags) is not None:
+            return self._shown(result, content_type(result.flags, value), value, expiry)
+        sniffed = self._steps.run(sniffing(value))
+        return sniffed.addCallback(lambda kind: self._shown(result, kind, value, expiry))
+
+    def _shown(self, result: Any, kind: bytes, body: bytes, expiry: int) -> Response:
+        flags = result.flags
+        block = (
+            b"Content-Type: %b\r\nETag: %b" % (kind, self._quote),
+            b"%b\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (self._quote, flags, REVALIDATE[1]),
+        )
+        # Flags that declare no format leave the type to the value.
+        if format_of(flags) == kind and len(self._blocks) < _KNOWN_BLOCKS:
+            self._blocks[flags] = block
+        shown = b"%b%08x%b" % (block[0], result.cas, block[1])
+        if expiry:
+            shown = b"%bExpires: %b\r\n" % (shown, http_date(expiry))
+        return RenderedResponse(200, shown, body)
+
+    def not_modified(self, cas: int) -> Response:
+        """Return the answer to a reader who has this version."""
+        return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
+
+    def stored(self, result: Any, request: Request) -> Response:
+        """Return the answer to a mutation."""
+        token = result.mutation_token
+        bucket = request.parameters["bucket"]
+        if token is None:
+            return Response(200, self.mutation_headers(result, bucket))
+        return RenderedResponse(200, self._mutation % (result.cas, bucket, *token))

@@ -1,0 +1,352 @@
+"""``GET|POST .../views/{design}/{view}``: rows of a view, passed on as the node prints them.
+
+The answer begins with the first rows. From then on the node, the gateway and the client move at the
+pace of the slowest: a client that does not read pauses the view, one that hangs up stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from couchbase.asynchronous.view import AsyncViewBase
+from couchbase.exceptions import ViewEngineError
+from gateway.cluster.credentials import Authorizer
+from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.errors import describe, public_code
+from gateway.fairness.steps import StepRunner
+from gateway.http.request import Request
+from gateway.http.response import UNBUFFERED, BodySink, Response
+from gateway.http.routing import BUCKET, endpoint
+from gateway.limits import Budget
+from gateway.resources.base import BucketResource
+from gateway.views.documents import DocumentJoiner
+from gateway.views.forms import Form, form_for
+from gateway.views.parameters import ViewParameters, read_parameters
+
+__all__ = ["ViewAnswer", "Views", "development_name", "name_of"]
+
+CountOperation = Callable[[str, str, int], None]
+
+QUERY = "query"
+"""The operation's name, for errors and metrics."""
+
+_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
+_BY_ACCEPT = (b"Vary", b"Accept")
+
+
+class _Relay(AsyncViewBase):
+    """A view whose rows go to a :class:`ViewAnswer`."""
+
+    row_form = "blocks"
+    answer: ViewAnswer
+
+    def on_rows(self, rowiter: Any) -> Any:
+        """Pass rows on."""
+        return self.answer.take(rowiter)
+
+    def on_error(self, ex: BaseException) -> None:
+        """Tell of the failure."""
+        self.answer.failed(ex)
+
+    def on_done(self) -> None:
+        """End the answer."""
+        self.answer.done()
+
+
+class _LineRelay(_Relay):
+    row_form = "lines"
+
+
+class ViewAnswer:
+    """The answer to one query, made while it is sent.
+
+    :param begun: fires with the response when the first rows are there, or the view is done; fails
+        if the query fails before that.
+    :param joiner: adds documents; ``None`` if none are wanted.
+    :param on_end: called once with the outcome (``"ok"`` or an error's code), ``None`` if the failure
+        became the response.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        begun: Deferred[Response],
+        joiner: DocumentJoiner | None,
+        on_end: Callable[[str | None], None],
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        self._form = form
+        self._begun: Deferred[Response] | None = begun
+        self._joiner = joiner
+        self._on_end: Callable[[str | None], None] | None = on_end
+        self._log_bug = log_bug
+        self._view: Any = None
+        self._sink: BodySink | None = None
+        self._unsent: list[bytes] = []
+        self._is_paused = False
+        self._is_over = False
+        self._is_cut = False
+        self._has_ended = False
+        self._joining: Deferred[None] | None = None
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def by_lines(self) -> bool:
+        """Whether rows are wanted one by one."""
+        return self._form.by_lines or self._joiner is not None
+
+    def follow(self, view: Any) -> None:
+        """Take rows from a view that was just started."""
+        self._view = view
+        view.answer = self
+
+    # -- from the view
+
+    def take(self, rows: Any) -> Deferred[None] | None:
+        """Take rows; a Deferred that is returned asks the view to wait for it."""
+        if self._is_over:
+            return None
+        taken = list(rows)
+        if self.by_lines:
+            taken = _one_line_each(taken)
+        if self._joiner is None:
+            self._put(self._form.rows(taken))
+            return None
+        self._joining = joined = ensureDeferred(self._join(self._joiner, taken))
+        return joined
+
+    async def _join(self, joiner: DocumentJoiner, lines: list[bytes]) -> None:
+        at = 0
+        while at < len(lines) and not self._is_over:
+            batch = lines[at : at + joiner.batch_size]
+            at += len(batch)
+            rows = await joiner.join(batch)
+            if self._is_over:
+                break
+            self._put(self._form.rows(rows))
+            if self._is_paused:
+                self._drained = Deferred()
+                await self._drained
+
+    def done(self) -> None:
+        """All rows were there."""
+        self._finish([], is_cut=False)
+
+    def failed(self, error: BaseException) -> None:
+        """The view failed: a response of its own if nothing was sent, else a part of the answer."""
+        if self._is_over:
+            return
+        view = self._view
+        if isinstance(error, ViewEngineError):
+            # The node told of them in the middle of a complete answer; so does this one.
+            self._finish(_told_by_node(view), is_cut=False)
+            return
+        begun = self._begun
+        if begun is not None:
+            self._begun = None
+            self._is_over = True
+            self._end(None)
+            begun.errback(error)
+            return
+        fault = describe(error, QUERY)
+        if fault.is_bug:
+            self._log_bug(Failure(error))
+        told = {"from": "gateway", "reason": fault.message, **fault.fields()}
+        del told["message"]
+        self._finish([*_told_by_node(view), told], is_cut=True, outcome=public_code(fault.problem))
+
+    def _finish(self, errors: list[Any], *, is_cut: bool, outcome: str = "ok") -> None:
+        if self._is_over:
+            return
+        view = self._view
+        if self._begun is not None:
+            # The head first: the tail tells only what that has not told.
+            self._put(b"")
+            if self._is_over:
+                return
+        tail = self._form.tail(view.meta, errors, None if is_cut else view.rows_returned)
+        self._is_cut = is_cut
+        self._put(tail)
+        if self._is_over:  # the client left while this was written
+            return
+        self._is_over = True
+        self._end(outcome)
+        self._close()
+
+    def _put(self, data: bytes) -> None:
+        """Send a part of the answer, as soon as the client takes it."""
+        begun = self._begun
+        if begun is not None:
+            self._begun = None
+            total = self._view.meta.get("total_rows")
+            if not isinstance(total, int):
+                total = None
+            self._unsent = [part for part in (self._form.head(total), data) if part]
+            headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
+            if self._form.by_lines:
+                headers.append(UNBUFFERED)
+            if total is not None:
+                headers.append((b"X-CB-TotalRows", b"%d" % total))
+            begun.callback(Response(200, headers, self))
+        elif data:
+            if self._sink is None or self._is_paused:
+                self._unsent.append(data)
+            else:
+                self._sink.write(data)
+
+    def _end(self, outcome: str | None) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(outcome)
+
+    # -- from the channel
+
+    def start(self, sink: BodySink) -> None:
+        """Begin to write."""
+        self._sink = sink
+        self._write()
+
+    def pause(self) -> None:
+        """The client reads slowly: take no more rows from the node."""
+        self._is_paused = True
+        if not self._is_over:
+            self._view.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self._is_paused = False
+        self._write()
+        if self._is_paused:
+            return
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+        if not self._is_over and not self._is_paused:
+            self._view.resume()
+
+    def cancel(self) -> None:
+        """The client is gone, or wants no body: stop the query."""
+        self._has_ended = True
+        self._unsent.clear()
+        if self._is_over:
+            return
+        self._is_over = True
+        # Before the answer has begun its failure is counted elsewhere; one that nobody starts is of a HEAD.
+        outcome = None if self._begun is not None else "ok" if self._sink is None else "RequestCanceled"
+        self._begun = None
+        self._view.stop()
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            joining.cancel()
+        self._end(outcome)
+
+    def _write(self) -> None:
+        sink = self._sink
+        if sink is None or self._is_paused:
+            return
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            sink.write(b"".join(unsent))
+        self._close()
+
+    def _close(self) -> None:
+        """End the body, if all of it was written."""
+        if not self._is_over or self._has_ended or self._unsent or self._is_paused or self._sink is None:
+            return
+        self._has_ended = True
+        if self._is_cut:
+            self._sink.abort()
+        else:
+            self._sink.finish()
+
+
+def _told_by_node(view: Any) -> list[Any]:
+    """Return the errors that came in the node's answer, as far as it came."""
+    if view.errors:
+        return list(view.errors)
+    errors = view.meta.get("errors")
+    return errors if isinstance(errors, list) else []
+
+
+def _counted_at_its_end(response: Response, request: Request) -> Response:
+    request.operation = ""
+    return response
+
+
+def _one_line_each(rows: list[bytes]) -> list[bytes]:
+    """Return rows without line ends; in JSON they are blanks, never part of a string."""
+    text = b"".join(rows)
+    if b"\n" not in text and b"\r" not in text:
+        return rows
+    return [row.replace(b"\r", b" ").replace(b"\n", b" ") for row in rows]
+
+
+def development_name(name: str, dev: bool) -> str:
+    """Return the full name of a design document: ``dev_`` is put before it unless it is there."""
+    return f"dev_{name}" if dev and not name.startswith("dev_") else name
+
+
+def name_of(request: Request, parameter: str, dev: bool = False) -> str:
+    """Return a name of the path. With ``dev`` it is completed, for error messages too."""
+    name = development_name(request.parameters[parameter].decode("utf-8"), dev)
+    request.parameters[parameter] = name.encode("utf-8")
+    return name
+
+
+class Views(BucketResource):
+    """Queries of views."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        pool: ConnectionPool,
+        budget: Budget,
+        steps: StepRunner,
+        count_operation: CountOperation,
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        super().__init__(authorizer, pool)
+        self._budget = budget
+        self._steps = steps
+        self._count_operation = count_operation
+        self._log_bug = log_bug
+
+    @endpoint("get_view", "GET", "/views/<design>/<view>", on=BUCKET, operation=QUERY)
+    def get_view(self, request: Request) -> Any:
+        """Query a view; parameters are in the query string."""
+        return self._query(request)
+
+    @endpoint("post_view", "POST", "/views/<design>/<view>", on=BUCKET, operation=QUERY)
+    def post_view(self, request: Request) -> Any:
+        """Query a view; parameters are in the query string or the body."""
+        return self._query(request)
+
+    def _query(self, request: Request) -> Any:
+        form = form_for(request.header(b"Accept"))
+        return self.connected(request, self._begin, (form, read_parameters(request)))
+
+    def _begin(
+        self, connection: Any, request: Request, plan: tuple[Form, ViewParameters]
+    ) -> Deferred[Response]:
+        form, parameters = plan
+        begun: Deferred[Response] = Deferred(lambda _: answer.cancel())
+        joiner = None
+        if parameters.include_docs:
+            joiner = DocumentJoiner(connection.bulk, self._budget, self._steps)
+
+        def on_end(outcome: str | None) -> None:
+            self._pool.release(connection)
+            if outcome is not None:
+                self._count_operation(QUERY, outcome, 1)
+
+        answer = ViewAnswer(form, begun, joiner, on_end, self._log_bug)
+        design = name_of(request, "design", parameters.dev)
+        view = name_of(request, "view")
+        relay = _LineRelay if answer.by_lines else _Relay
+        answer.follow(connection.queryEx(relay, design, view, query=parameters.query))
+        self._pool.lease(connection)
+        return begun.addCallback(_counted_at_its_end, request)

@@ -1,0 +1,1 @@
+"""Answers to view queries: their parameters, their forms, the documents of their rows."""

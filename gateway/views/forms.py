@@ -1,0 +1,175 @@
+"""The forms of an answer to a view query: JSON, lines of JSON, server-sent events.
+
+Rows pass as the bytes that the node printed. Only whole rows are ever sent, so that every form can
+tell of a failure, and end in proper form, at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Protocol
+
+from gateway.dialect.contenttypes import JSON
+from gateway.dialect.errors import bad_request
+from gateway.dialect.jsontools import dumps
+
+__all__ = ["EVENTS", "LINES", "EventForm", "Form", "JsonForm", "LineForm", "any_json", "form_for"]
+
+LINES = b"application/x-ndjson"
+EVENTS = b"text/event-stream"
+
+_QUALITY = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
+
+
+def any_json(value: Any) -> bytes:
+    """Return the JSON of anything that came as JSON, be it beyond what orjson prints."""
+    try:
+        return dumps(value)
+    except (TypeError, ValueError, UnicodeEncodeError):
+        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without numbers that JSON has no word for: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Form(Protocol):
+    """One form; an object for each answer."""
+
+    content_type: bytes
+    by_lines: bool
+    """Rows are wanted one by one, each without a line end; else as blocks with commas in between."""
+
+    def head(self, total: int | None) -> bytes:
+        """Return what comes before the rows.
+
+        :param total: rows in the index; ``None`` of reduced rows, or if not known yet.
+        """
+
+    def rows(self, rows: list[bytes]) -> bytes:
+        """Return some rows, one at least."""
+
+    def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
+        """Return what comes after the rows.
+
+        :param meta: the other members of the node's answer.
+        :param errors: what is to be told of failures.
+        :param count: how many rows there were; ``None`` if there should have been more.
+        """
+
+
+class JsonForm:
+    """One object, as the server's own: ``{"total_rows", "rows", "errors", "debug_info"}``."""
+
+    content_type = JSON
+    by_lines = False
+
+    def __init__(self) -> None:
+        self._separator = b"\n"
+        self._told_total = False
+
+    def head(self, total: int | None) -> bytes:
+        """Return the beginning of the object."""
+        if total is None:
+            return b'{"rows":['
+        self._told_total = True
+        return b'{"total_rows":%d,"rows":[' % total
+
+    def rows(self, rows: list[bytes]) -> bytes:
+        """Return some of its rows, with the comma that they need."""
+        separator, self._separator = self._separator, b",\n"
+        # A node may end lines with CR LF, which never is a part of a string; blocks end anywhere.
+        return separator + b",\n".join(rows).replace(b"\r", b"")
+
+    def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
+        """Return the rest of the object."""
+        members = [b"\n]"]
+        total = meta.get("total_rows")
+        if total is not None and not self._told_total:
+            members.append(b'"total_rows":' + any_json(total))
+        if errors:
+            members.append(b'"errors":' + any_json(errors))
+        if "debug_info" in meta:
+            members.append(b'"debug_info":' + any_json(meta["debug_info"]))
+        return b",".join(members) + b"}\n"
+
+
+class LineForm:
+    """A row a line, then a line ``{"error": ...}`` for each error."""
+
+    content_type = LINES
+    by_lines = True
+
+    def head(self, total: int | None) -> bytes:
+        """Return nothing: the first line is a row."""
+        return b""
+
+    def rows(self, rows: list[bytes]) -> bytes:
+        """Return some lines."""
+        return b"\n".join(rows) + b"\n"
+
+    def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
+        """Return the lines that are not rows."""
+        lines = [b'{"error":%b}\n' % any_json(error) for error in errors]
+        if "debug_info" in meta:
+            lines.append(b'{"debug_info":%b}\n' % any_json(meta["debug_info"]))
+        return b"".join(lines)
+
+
+class EventForm:
+    """Events ``row``, then ``error`` for each error, then ``done`` if that was all."""
+
+    content_type = EVENTS
+    by_lines = True
+
+    def head(self, total: int | None) -> bytes:
+        """Return nothing: the first event is a row."""
+        return b""
+
+    def rows(self, rows: list[bytes]) -> bytes:
+        """Return some events."""
+        return b"event: row\ndata: " + b"\n\nevent: row\ndata: ".join(rows) + b"\n\n"
+
+    def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
+        """Return the last events."""
+        events = [b"event: error\ndata: %b\n\n" % any_json(error) for error in errors]
+        if count is not None:
+            told = {name: meta[name] for name in ("total_rows", "debug_info") if name in meta}
+            events.append(b"event: done\ndata: %b\n\n" % any_json({"rows": count, **told}))
+        return b"".join(events)
+
+
+_FORMS: dict[bytes, type[JsonForm] | type[LineForm] | type[EventForm]] = {
+    JSON: JsonForm,
+    LINES: LineForm,
+    EVENTS: EventForm,
+}
+
+
+def form_for(accept: bytes | None) -> JsonForm | LineForm | EventForm:
+    """Return the form that ``Accept`` prefers; JSON if it names none of them.
+
+    :raises Refusal: 400 for a weight that is none.
+    """
+    best: bytes | None = None
+    best_quality = 0.0
+    for part in (accept or b"").split(b","):
+        name, *parameters = (piece.strip() for piece in part.split(b";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter[:2].lower() == b"q=":
+                weight = _QUALITY.fullmatch(parameter)
+                if weight is None:
+                    shown = parameter[:20].decode("latin-1")
+                    raise bad_request(f"Accept: {shown!r} is not a weight from q=0 to q=1")
+                quality = float(weight[1])
+        if name.lower() in _FORMS and quality > best_quality:
+            best, best_quality = name.lower(), quality
+    return _FORMS[best or JSON]()

@@ -1,0 +1,318 @@
+"""The access log: its fields, who is believed about the client's address, and that no line can be forged."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import struct
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor as installed
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from gateway.app import Gateway
+from gateway.clients.accesslog import AccessLog, escaped
+from gateway.clients.address import client_address, split_elements
+from gateway.clients.proxies import TrustedProxies
+from gateway.cluster.credentials import Authorizer, ServiceAccount
+from gateway.cluster.pool import ConnectionPool
+from gateway.endpoints import is_local
+from gateway.http.factory import ChannelFactory
+from gateway.http.polling import Gate
+from gateway.http.request import Request
+from gateway.limits import Limits
+from tests.gateway.support import (
+    SECRET,
+    Answer,
+    ScriptedConnection,
+    basic,
+    error,
+    passthrough,
+    raw_request,
+)
+
+reactor: Any = installed
+
+DOCUMENT = "/v1/buckets/b/documents/k"
+
+
+def make_factory(
+    clock: Any,
+    lines: list[str],
+    trusted: tuple[str, ...] = (),
+    authorizer: Authorizer | None = None,
+    answers: dict[str, Any] | None = None,
+    gate: Gate | None = None,
+) -> ChannelFactory:
+    """Return a gateway's factory that writes its access log into a list."""
+    connection = ScriptedConnection({"get_with_expiry": Answer(b"{}"), **(answers or {})})
+    gateway = Gateway(
+        authorizer or ServiceAccount("service", "secret", SECRET),
+        ConnectionPool(lambda *_: connection, clock),  # type: ignore[arg-type,return-value]
+        clock,
+        now=lambda: 0.0,
+        limits=Limits(),
+        is_ready=lambda: None,  # type: ignore[arg-type,return-value]
+        end_hooks=[AccessLog(TrustedProxies(trusted), lines.append).on_end],
+    )
+    return ChannelFactory(gateway, clock, gate)
+
+
+class LineTests(SynchronousTestCase):
+    """One line a request."""
+
+    def setUp(self) -> None:
+        self.lines: list[str] = []
+        self.clock = Clock()
+
+    def send(self, data: bytes, **options: Any) -> list[str]:
+        """Return the fields of the line that a request leaves."""
+        self.lines.clear()
+        factory = make_factory(self.clock, self.lines, **options)
+        channel = factory.buildProtocol(None)
+        assert channel is not None
+        channel.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711)))
+        channel.dataReceived(data)
+        self.clock.pump([0] * 4)
+        self.assertEqual(len(self.lines), 1)
+        return shlex.split(self.lines[0])
+
+    def test_fields(self) -> None:
+        """They are those of the combined format, then sizes, time, id, route."""
+        headers = {"User-Agent": "curl/8", "Referer": "http://h/", "X-Request-Id": "id-1"}
+        self.send(raw_request("GET", DOCUMENT + "?project=a", headers=headers))
+        self.assertEqual(
+            self.lines,
+            [
+                '192.0.2.7 - - "GET /v1/buckets/b/documents/k?project=a HTTP/1.1" 200 4 '
+                '"http://h/" "curl/8" 0 0.0000 id-1 get_document -'
+            ],
+        )
+
+    def test_user(self) -> None:
+        """A caller whom the cluster has let in is named; one whom it refused is not; no password ever."""
+        who = basic("jane doe", "pass")
+        for answers, user in ({}, "jane\\x20doe"), ({"connect": error(2)}, "-"):
+            fields = self.send(
+                raw_request("GET", DOCUMENT, headers=who), authorizer=passthrough(), answers=answers
+            )
+            self.assertIn(f' - {user} "GET', self.lines[0])
+            self.assertNotIn("pass", self.lines[0])
+            self.assertEqual(fields[4], "200" if user != "-" else "403")
+        self.send(raw_request("GET", DOCUMENT), authorizer=passthrough())
+        self.assertIn(' - - "GET', self.lines[0])
+        self.send(raw_request("GET", DOCUMENT, headers=basic("-", "pass")), authorizer=passthrough())
+        self.assertIn(' - \\x2d "GET', self.lines[0])
+
+    def test_hostile_values(self) -> None:
+        """Quotes, blanks, control bytes and all that is no ASCII cannot end a field or the line."""
+        agent = b'x" 200 0 "-" \t\xff\\'
+        self.send(b"GET /%22%0a\"' HTTP/1.1\r\nHost: h\r\nUser-Agent: " + agent + b"\r\n\r\n")
+        (line,) = self.lines
+        self.assertNotRegex(line, r"[^ -~]")
+        self.assertIn('"x\\x22 200 0 \\x22-\\x22 \\x09\\xff\\x5c"', line)
+        self.assertEqual(line.count('"'), 6)
+
+    def test_no_request_at_all(self) -> None:
+        """What cannot be read leaves a line, too."""
+        self.send(b"\x16\x03\x01 nonsense\r\n\r\n")
+        self.assertIn('"? - HTTP', self.lines[0])
+        self.assertIn('" 400 ', self.lines[0])
+
+    def test_long_values(self) -> None:
+        """A client cannot make a line as long as its headers may be."""
+        self.send(raw_request("GET", "/" + "a" * 8000, headers={"User-Agent": "b" * 6000}))
+        self.assertLess(len(self.lines[0]), 5000)
+        self.assertIn("aaa... HTTP", self.lines[0])
+
+    @given(st.binary(max_size=60))
+    def test_escaped(self, value: bytes) -> None:
+        """Whatever it is: printable, within its field, and told apart from any other value."""
+        quoted, bare = escaped(value, 100), escaped(value, 100, quoted=False)
+        self.assertRegex(quoted, r"\A[ !#-~]*\Z")
+        self.assertRegex(bare, r"\A[!#-~]*\Z")
+        for shown in (quoted, bare):
+            back = re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), shown.encode())
+            self.assertEqual(back, value)
+
+
+class ClientAddressTests(SynchronousTestCase):
+    """Who is believed about it."""
+
+    def client(self, peer: Any, trusted: tuple[str, ...], *headers: tuple[str, Any]) -> str:
+        request: Any = Request("GET", b"/", b"", {name.lower().encode(): value for name, value in headers})
+        if not isinstance(peer, (IPv4Address, IPv6Address, UNIXAddress)):
+            peer = IPv4Address("TCP", peer, 1)
+        request.transport = StringTransport(peerAddress=peer)
+        return client_address(request, TrustedProxies(trusted))
+
+    def test_nobody_is_trusted(self) -> None:
+        """Then headers mean nothing, also on loopback."""
+        for header in (("X-Forwarded-For", b"1.2.3.4"), ("Forwarded", b"for=1.2.3.4")):
+            self.assertEqual(self.client("127.0.0.1", (), header), "127.0.0.1")
+            self.assertEqual(self.client("127.0.0.1", ("10.0.0.0/8",), header), "127.0.0.1")
+
+    def test_chains(self) -> None:
+        """From the end of the chain, up to the first one who is not trusted."""
+        trusted = ("10.0.0.0/8", "2001:db8::/32")
+        for value, client in (
+            (b"1.2.3.4", "1.2.3.4"),
+            (b"6.6.6.6, 1.2.3.4", "1.2.3.4"),
+            (b"6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"),
+            (b"10.0.0.3,10.0.0.2", "10.0.0.3"),
+            (b"1.2.3.4:5678", "1.2.3.4"),
+            (b"[2001:DB9::1]:80", "2001:db9::1"),
+            (b"2001:db9::1", "2001:db9::1"),
+            (b"::ffff:1.2.3.4", "1.2.3.4"),
+            (b"unknown", "10.0.0.1"),
+            (b"1.2.3.4, unknown", "10.0.0.1"),
+            (b"1.2.3.4, unknown, 10.0.0.2", "10.0.0.2"),
+            (b"", "10.0.0.1"),
+            (b'"\x1b[2J', "10.0.0.1"),
+            ([b"6.6.6.6", b"1.2.3.4"], "1.2.3.4"),
+            ([b"6.6.6.6", b"1.2.3.4, 10.0.0.2"], "1.2.3.4"),
+        ):
+            self.assertEqual(self.client("10.0.0.1", trusted, ("X-Forwarded-For", value)), client, value)
+
+    def test_forwarded(self) -> None:
+        """The header of RFC 7239, with its quotes, ports, parameters and secret names."""
+        for value, client in (
+            (b"for=1.2.3.4", "1.2.3.4"),
+            (b"proto=https;For=1.2.3.4;by=9.9.9.9", "1.2.3.4"),
+            (b'for="1.2.3.4:99"', "1.2.3.4"),
+            (b'for="[2001:db9::1]:80"', "2001:db9::1"),
+            (b'for=6.6.6.6, for=1.2.3.4;host="a,for=5.5.5.5"', "1.2.3.4"),
+            (b"for=1.2.3.4, by=10.0.0.1", "10.0.0.1"),
+            (b"for=_hidden", "10.0.0.1"),
+            (b'for="6.6.6.6, for=1.2.3.4', "1.2.3.4"),
+        ):
+            self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), ("Forwarded", value)), client, value)
+
+    @given(st.text('a=;", ', max_size=60))
+    def test_elements(self, value: str) -> None:
+        """Commas outside of quotes separate elements, and nothing gets lost."""
+        elements = split_elements(value)
+        closed = '"' * (value.count('"') % 2) + value
+        self.assertEqual(",".join(elements), closed)
+        quoted, commas = False, 0
+        for letter in reversed(value):
+            quoted ^= letter == '"'
+            commas += letter == "," and not quoted
+        self.assertEqual(len(elements), commas + 1)
+
+    def test_strangers_are_not_read(self) -> None:
+        """However long a header is that nobody vouches for, nothing of it is read."""
+        request: Any = Request("GET", b"/", b"", {b"forwarded": b'",' * 8000})
+        request.transport = StringTransport(peerAddress=IPv4Address("TCP", "9.9.9.9", 1))
+        request.header_values = None
+        self.assertEqual(client_address(request, TrustedProxies(("10.0.0.1",))), "9.9.9.9")
+
+    def test_both(self) -> None:
+        """Headers that contradict each other are not believed: one of them is the client's own."""
+        for other, client in ((b"for=1.2.3.4", "1.2.3.4"), (b"for=6.6.6.6", "10.0.0.1")):
+            headers = (("X-Forwarded-For", b"1.2.3.4"), ("Forwarded", other))
+            self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), *headers), client)
+
+    def test_kinds_of_peers(self) -> None:
+        """Unix sockets have a word of their own; IPv4 in IPv6 is IPv4; a scope is no part of an address."""
+        header = ("X-Forwarded-For", b"1.2.3.4")
+        self.assertEqual(self.client(UNIXAddress(None), (), header), "unix")
+        self.assertEqual(self.client(UNIXAddress(None), ("127.0.0.1",), header), "unix")
+        self.assertEqual(self.client(UNIXAddress(None), ("unix",), header), "1.2.3.4")
+        mapped = IPv6Address("TCP", "::ffff:10.0.0.1", 1)
+        self.assertEqual(self.client(mapped, (), header), "10.0.0.1")
+        self.assertEqual(self.client(mapped, ("10.0.0.1",), header), "1.2.3.4")
+        self.assertEqual(
+            self.client(IPv6Address("TCP", "fe80::1%eth0", 1), ("fe80::/10",), header), "1.2.3.4"
+        )
+
+
+class ProxyProtocolTests(TestCase):
+    """The PROXY protocol, over sockets, on an endpoint that speaks it and on one that does not."""
+
+    timeout = 120
+
+    V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n"
+    V2 = (
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+        + socket.inet_aton("203.0.113.9")
+        + socket.inet_aton("192.0.2.1")
+        + struct.pack(">HH", 4711, 80)
+    )
+
+    @inlineCallbacks
+    def line(self, prefix: str, header: bytes, *trusted: str) -> Any:
+        """Return the line and the answer of a request behind a header."""
+        lines: list[str] = []
+        factory = make_factory(reactor, lines, trusted, gate=Gate(reactor))
+        endpoint = serverFromString(reactor, prefix + "tcp:0:interface=127.0.0.1")
+        port = yield endpoint.listen(factory)
+        try:
+            with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+                client.sendall(header + b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                client.setblocking(False)
+                answer = b""
+                while True:
+                    try:
+                        part = client.recv(65536)
+                    except BlockingIOError:
+                        yield deferLater(reactor, 0.01)
+                        continue
+                    except ConnectionResetError:
+                        break
+                    if not part:
+                        break
+                    answer += part
+            while factory.channels:
+                yield deferLater(reactor, 0.01)
+        finally:
+            yield port.stopListening()
+            yield factory.stop()
+        return lines, answer
+
+    @inlineCallbacks
+    def test_believed(self) -> Any:
+        """Of proxies on this machine if none are named, else of those that are."""
+        for header in (self.V1, self.V2):
+            for trusted, client in (
+                ((), "203.0.113.9"),
+                (("127.0.0.1",), "203.0.113.9"),
+                (("10.0.0.1",), "127.0.0.1"),
+            ):
+                lines, answer = yield self.line("haproxy:", header, *trusted)
+                self.assertEqual([line.split()[0] for line in lines], [client], (header, trusted))
+                self.assertIn(b"HTTP/1.1 200 ", answer)
+
+    @inlineCallbacks
+    def test_demanded(self) -> Any:
+        """Without the header such an endpoint serves nobody."""
+        lines, answer = yield self.line("haproxy:", b"")
+        self.assertEqual((lines, answer), ([], b""))
+
+    @inlineCallbacks
+    def test_refused_elsewhere(self) -> Any:
+        """Another endpoint takes it for a request that is none."""
+        for header in (self.V1, self.V2):
+            lines, answer = yield self.line("", header, "127.0.0.1")
+            self.assertIn(b" 400 ", answer.partition(b"\r\n")[0])
+            self.assertEqual(lines[0].split()[0], "127.0.0.1")
+
+    def test_loopback(self) -> None:
+        """It is the endpoint inside that says who can reach it."""
+        for endpoint, local in (
+            ("haproxy:tcp:8080:interface=127.0.0.1", True),
+            ("haproxy:tcp6:8080:interface=\\:\\:1", True),
+            ("haproxy:unix:/run/x.sock", True),
+            ("haproxy:tcp:8080", False),
+            ("haproxy:tcp:8080:interface=0.0.0.0", False),
+            ("haproxy", False),
+        ):
+            self.assertEqual(is_local(endpoint), local, endpoint)

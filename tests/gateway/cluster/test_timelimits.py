@@ -1,0 +1,114 @@
+"""Time limits of single requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.app import Gateway
+from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import ServiceAccount
+from gateway.cluster.pool import ConnectionPool
+from gateway.cluster.timelimits import parse_seconds
+from gateway.dialect.errors import Refusal
+from gateway.http.factory import ChannelFactory
+from gateway.limits import Limits
+from tests.gateway.support import SECRET, Answer, Site, Transport, raw_request, read_reply
+from tests.txcouchbase.memory import MemoryTestCase
+
+PATH = "/v1/buckets/b/documents/key-17"
+
+
+class FormTests(SynchronousTestCase):
+    """What a limit is written like."""
+
+    def test_forms(self) -> None:
+        """Durations in Go's notation and seconds, within bounds; anything else is refused by name."""
+        for text, seconds in (("500ms", 0.5), ("1m30s", 90.0), ("2", 2.0), ("0.25", 0.25), ("300s", 300.0)):
+            self.assertEqual(parse_seconds(text, "timeout"), seconds)
+        for text in ("", "0", "0s", "-1s", "301s", "5m1s", "1us", "soon", "1e3", "nan", "9" * 70, "1 s"):
+            refused = self.assertRaises(Refusal, parse_seconds, text, "timeout")
+            self.assertIn("timeout:", refused.message)
+            self.assertIn("300s", refused.message)
+
+    def test_level(self) -> None:
+        """A durability level gets at most what its frame holds."""
+        headers = {"X-CB-DurabilityLevel": "Majority", "X-CB-DurabilityTimeout": "66s"}
+        site = Site({"set": Answer()})
+        reply = site.request("PUT", PATH, b"1", headers=headers)
+        self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
+        self.assertEqual(site.calls, [])
+
+    def test_copies_of_a_counter(self) -> None:
+        """A counter's copies are waited for as long as the request says."""
+        headers = {"X-CB-PersistTo": "1", "X-CB-DurabilityTimeout": "7s"}
+        waits = []
+
+        def count(*_: Any, **options: Any) -> Any:
+            waits.append((options["persist_to"], site.connections[-1]._durability_timeout))
+            return succeed(Answer(5))
+
+        site = Site({"incr": count})
+        self.assertEqual(site.request("POST", PATH + "/increment", headers=headers).status, 200)
+        self.assertEqual(waits, [(1, 7.0)])
+        self.assertEqual(site.connections[-1]._durability_timeout, 5.0)
+
+
+class DriverTests(MemoryTestCase):
+    """With the real driver, and a node that does not answer."""
+
+    def open(self) -> list[Transport]:
+        connection = self.connect(GatewayConnection)
+        self.limits = connection
+        pool = ConnectionPool(lambda *_: connection, self.clock)
+        gateway = Gateway(
+            ServiceAccount("service", "secret", SECRET),
+            pool,
+            self.clock,
+            now=self.clock.seconds,
+            limits=Limits(),
+            is_ready=lambda: None,  # type: ignore[arg-type, return-value]
+        )
+        factory = ChannelFactory(gateway, self.clock)
+        clients = []
+        for _ in range(2):
+            transport = Transport()
+            transport.protocol = factory.buildProtocol(None)
+            transport.protocol.makeConnection(transport)
+            clients.append(transport)
+        return clients
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in steps that timers notice."""
+        for _ in range(round(seconds / 0.05)):
+            self.clock.advance(0.05)
+
+    def test_each_request_has_its_own(self) -> None:
+        """A limit ends its request, and no other one; the connection keeps its timeout."""
+        for method, headers in (("GET", {}), ("PUT", {}), ("PUT", {"X-CB-DurabilityLevel": "Majority"})):
+            limited, usual = self.open()
+            before = self.limits.timeout
+            body = b"1" if method == "PUT" else b""
+            more = {**headers, "X-CB-Timeout": "500ms"}
+            limited.protocol.dataReceived(raw_request(method, PATH, body, more))
+            usual.protocol.dataReceived(raw_request(method, PATH + "x", body, {}))
+            self.pass_time(0.4)
+            self.assertEqual((limited.value(), usual.value()), (b"", b""))
+            self.pass_time(0.3)
+            code = read_reply(limited.value(), method)[0].json()["code"]
+            self.assertEqual(code, "DurabilityAmbiguous" if headers else "DeadlineExceeded")
+            self.assertEqual(usual.value(), b"")
+            self.assertEqual(self.limits.timeout, before)
+            self.pass_time(before)
+            self.assertEqual(read_reply(usual.value(), method)[0].json()["code"], "DeadlineExceeded")
+
+    def test_longer_than_others(self) -> None:
+        """A limit above the timeout of all others is waited for."""
+        limited, _ = self.open()
+        limited.protocol.dataReceived(raw_request("GET", PATH, b"", {"X-CB-Timeout": "10s"}))
+        self.pass_time(9)
+        self.assertEqual(limited.value(), b"")
+        self.pass_time(1.2)
+        self.assertEqual(read_reply(limited.value(), "GET")[0].status, 504)

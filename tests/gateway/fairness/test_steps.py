@@ -1,0 +1,160 @@
+"""JSON the whole way, over sockets: what counts as JSON everywhere, and long texts that hold nobody up."""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter, thread_time
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults, inlineCallbacks
+
+from gateway.fairness.steps import AT_ONCE_BYTES
+from tests.gateway.test_behaviour import GatewayTestCase
+
+B = "/v1/buckets/default"
+JSON_TYPE = {"Content-Type": "application/json"}
+
+ODD = {
+    "half": b'{"t":"tweet","s":"ab\\ud83d"}',
+    "huge": b'{"f":1e400}',
+    "digits": b'{"n":' + b"1" * 5000 + b"}",
+}
+"""Texts that are JSON, though some parsers refuse them."""
+
+LONG = {
+    "numbers": b"[" + b"1," * 2**20 + b"1]",
+    "strings": b"[" + b'"a\\"]",' * 2**18 + b"1]",
+    "objects": b"[" + b'{"a":[{}]},' * 2**17 + b"1]",
+    "odd": b"[" + b'{"a":"\\ud83d"},' * 2**17 + b"1]",
+    "members": b"{" + b",".join(b'"k%d":1' % number for number in range(200_000)) + b"}",
+    "levels": b"[" + b"[" * 500 + b"]" * 500 + b",1" * 2**19 + b"]",
+    "blanks": b'{"a":' + b" " * 2**21 + b'1,"b":"' + b"\\n" * 2**20 + b'"}',
+}
+"""Documents of a megabyte and more."""
+
+
+class Turns:
+    """Measures the longest turn of the reactor in time of the processor."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._since = thread_time()
+        self._call: Any = reactor.callLater(0, self._turn)  # type: ignore[attr-defined]
+
+    def _turn(self) -> None:
+        self.longest = max(self.longest, thread_time() - self._since)
+        self._since = thread_time()
+        self._call = reactor.callLater(0, self._turn)  # type: ignore[attr-defined]
+
+    def stop(self) -> float:
+        """Return the longest turn, in seconds."""
+        self._call.cancel()
+        return self.longest
+
+
+class JsonEverywhereTests(GatewayTestCase):
+    """One notion of JSON."""
+
+    timeout = 120
+
+    @inlineCallbacks
+    def test_odd_texts(self) -> Any:
+        """By PUT or by a batch, they are JSON to GET, ``project``, batches, views, ``include_docs``."""
+        design = {"views": {"v": {"map": "function (doc, meta) { emit(meta.type, doc.length); }"}}}
+        made = yield self.ask("PUT", B + "/designs/d?syncwait=20", json.dumps(design).encode())
+        self.assertEqual(made.status, 201, made.body)
+        for key, text in ODD.items():
+            yield self.ask("PUT", f"{B}/documents/{key}", text)
+            stored = yield self.ask(
+                "POST", B + "/batch", b'{"op":"set","key":"b-%b","value":%b}' % (key.encode(), text)
+            )
+            self.assertIn(b'"status":200', stored.body)
+            for name in (key, "b-" + key):
+                got = yield self.ask("GET", f"{B}/documents/{name}")
+                self.assertEqual((got.header("Content-Type"), got.body), ("application/json", text))
+                part = yield self.ask("GET", f"{B}/documents/{name}?project=" + next(iter(json_names(text))))
+                self.assertEqual(part.status, 200, part.body)
+                got = yield self.ask("POST", B + "/batch", b'{"op":"get","key":"%b"}' % name.encode())
+                self.assertIn(b'"value":' + text, got.body)
+        rows = yield self.ask("GET", B + "/views/d/v?stale=false&include_docs=true")
+        self.assertEqual(rows.body.count(b'"key":"json"'), 2 * len(ODD), rows.body[:500])
+        for text in ODD.values():
+            self.assertEqual(rows.body.count(b'"json":' + text), 2)
+
+
+def json_names(text: bytes) -> list[str]:
+    """Return the names of the members of an object."""
+    return [name for name in ("t", "f", "n") if b'"%b"' % name.encode() in text]
+
+
+class LongTests(GatewayTestCase):
+    """Long documents."""
+
+    timeout = 240
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        yield super().setUp()
+        for key, text in LONG.items():
+            assert len(text) > AT_ONCE_BYTES
+            # Without flags, so that the type is found by looking at the value.
+            stored = yield self.ask("PUT", f"{B}/documents/{key}", text)
+            assert stored.status == 200, stored.body
+
+    @inlineCallbacks
+    def test_same_answers(self) -> Any:
+        """Parts, types and batches' values of long documents are right."""
+        for key, text in LONG.items():
+            whole = yield self.ask("GET", f"{B}/documents/{key}")
+            self.assertEqual((whole.header("Content-Type"), whole.body), ("application/json", text), key)
+            got = yield self.ask("POST", B + "/batch", b'{"op":"get","key":"%b"}' % key.encode())
+            self.assertEqual(got.body[got.body.index(b'"value":') + 8 : -2], text, key)
+            line = b'{"op":"set","key":"copy","value":%b}' % text
+            moved = b'{"value":%b,"op":"set","key":"copy"}' % text
+            for operation in (line, moved):
+                order = yield self.ask(
+                    "POST",
+                    B + "/batch",
+                    operation + b'\n{"op":"get","key":"copy"}\n{"op":"delete","key":"copy"}\n',
+                )
+                self.assertEqual(
+                    [one["status"] for one in map(json.loads, order.body.splitlines())], [200] * 3
+                )
+                self.assertIn(b'"value":' + text + b"}\n", order.body)
+        for path, expected in (
+            ("numbers?project=[-1]", b"[1]"),
+            ("objects?project=[100000].a[0]", b'[{"a":[{}]}]'),
+            ("members?project=k199999,k0", b'{"k199999":1,"k0":1}'),
+            ("blanks?project=a", b'{"a":1}'),
+        ):
+            part = yield self.ask("GET", f"{B}/documents/{path}")
+            self.assertEqual(part.body, expected, path)
+        for body, words in (
+            (b'{"op":"set","key":"a","value":[%b]]}' % (b"1," * AT_ONCE_BYTES + b"1"), "not JSON"),
+            (
+                b'{"op":"set","key":"a","value":"%b","op":"get"}' % (b"x" * AT_ONCE_BYTES),
+                "'op' is given twice",
+            ),
+        ):
+            refused = yield self.ask("POST", B + "/batch", body)
+            told = json.loads(refused.body)
+            self.assertEqual((told["status"], words in told["error"]["message"]), (400, True), told)
+
+    @inlineCallbacks
+    def test_no_long_turns(self) -> Any:
+        """While eight such requests are under way, no turn of the reactor takes long."""
+        turns = Turns()
+        begun = perf_counter()
+        yield gatherResults(
+            [
+                self.ask("GET", f"{B}/documents/{path}")
+                for path in (
+                    *("numbers?project=[-1]", "objects?project=[-1]", "odd?project=[-1]", "odd"),
+                    *("levels?project=[-1]", "members?project=k199999", "blanks?project=b", "numbers"),
+                )
+            ]
+        )
+        # In time of the processor, so that other programs do not count; it stood still for seconds before.
+        longest = turns.stop()
+        self.assertLess(longest, 0.15, f"of {perf_counter() - begun:.1f} s")

@@ -1,0 +1,456 @@
+"""Both ends of the channel, and sockets that are shared, within one process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol, serverFromString
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from gateway.descriptors import Refusals
+from gateway.dialect.errors import Refusal
+from gateway.figures import Figures
+from gateway.workers.accepting import Acceptor, Inherited
+from gateway.workers.balance import Board, Manners
+from gateway.workers.channel import MessageReader, encode
+from gateway.workers.child import START_SECONDS, Child, WorkerFailed
+from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT
+from gateway.workers.sockets import Binder
+from gateway.workers.worker import Worker
+
+reactor: Any = installed
+
+
+class Greeter(Protocol):
+    """Says who it is, and waits for the end."""
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)  # type: ignore[union-attr]
+        self.transport.write(self.factory.name)  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.connections.remove(self)  # type: ignore[union-attr]
+
+
+class Client(Protocol):
+    """Fires ``heard`` with the first bytes, ``lost`` at the end."""
+
+    def __init__(self) -> None:
+        self.heard: Deferred[bytes] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.heard.called:
+            self.heard.callback(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class SharedSocketTests(TestCase):
+    """Two workers' acceptors on a supervisor's socket."""
+
+    def setUp(self) -> None:
+        self.board = Board.make(3)
+        self.binder = Binder(reactor)
+        self.factories: list[Any] = []
+
+    @inlineCallbacks
+    def bound(self, description: str) -> Any:
+        """Bind as the supervisor does, and return its address and two ports as workers have them."""
+        port = yield serverFromString(self.binder, description).listen(Factory())
+        shared = []
+        for name in (b"one", b"two"):
+            factory: Any = Factory.forProtocol(Greeter)
+            self.factories.append(factory)
+            factory.name, factory.connections, factory.noisy = name, [], False
+            manners = Manners(self.board, self.board.take(), factory.connections.__len__, reactor.seconds)
+            descriptors = [os.dup(one) for one in self.binder.descriptors]
+            inherited = Inherited(reactor, descriptors, manners)
+            shared.append((yield serverFromString(inherited, description).listen(factory)))
+        return port.getHost(), shared
+
+    @inlineCallbacks
+    def greeted(self, endpoint: Any) -> Any:
+        client = yield connectProtocol(endpoint, Client())
+        return client, (yield client.heard)
+
+    @inlineCallbacks
+    def check(self, description: str, endpoint_of: Any) -> Any:
+        """Both get connections; one that closes its socket leaves it to the other."""
+        address, shared = yield self.bound(description)
+        self.assertEqual([port.getHost() for port in shared], [address, address])
+        clients = []
+        for _ in range(6):
+            clients.append((yield self.greeted(endpoint_of(address))))
+        self.assertEqual({name for _, name in clients}, {b"one", b"two"})
+        yield shared[0].stopListening()
+        for _ in range(3):
+            clients.append((yield self.greeted(endpoint_of(address))))
+            self.assertEqual(clients[-1][1], b"two")
+        yield shared[1].stopListening()
+        for client, _ in clients:
+            client.transport.loseConnection()
+            yield client.lost
+        yield self.binder.close()
+        self.board.close()
+
+    @inlineCallbacks
+    def test_end(self) -> Any:
+        """When the supervisor has closed its end, workers go on; who closes last has taken what waited."""
+        address, shared = yield self.bound("tcp:0:interface=127.0.0.1")
+        yield self.binder.close()
+        client, _ = yield self.greeted(HostnameEndpoint(reactor, address.host, address.port))
+        yield shared[0].stopListening()
+        waiting = [socket.create_connection((address.host, address.port)) for _ in range(5)]
+        before = len(self.factories[1].connections)
+        shared[1].take_waiting()
+        yield shared[1].stopListening()
+        self.assertEqual(len(self.factories[1].connections), before + 5)
+        for one in waiting:
+            one.setblocking(False)
+            heard = b""
+            while not heard:
+                yield deferLater(reactor, 0.01)
+                try:
+                    heard = one.recv(10)
+                except BlockingIOError:
+                    continue
+            self.assertEqual(heard, b"two")
+            one.close()
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((address.host, address.port))
+        client.transport.loseConnection()
+        yield client.lost
+        while any(factory.connections for factory in self.factories):
+            yield deferLater(reactor, 0.01)
+        self.board.close()
+
+    def test_tcp(self) -> Any:
+        """On IPv4."""
+        return self.check(
+            "tcp:0:interface=127.0.0.1", lambda address: HostnameEndpoint(reactor, address.host, address.port)
+        )
+
+    def test_tcp6(self) -> Any:
+        """On IPv6."""
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            raise self.skipTest("there is no IPv6 here") from None
+        return self.check(
+            "tcp6:0:interface=\\:\\:1", lambda address: HostnameEndpoint(reactor, address.host, address.port)
+        )
+
+    @inlineCallbacks
+    def test_unix(self) -> Any:
+        """On a Unix socket, whose file goes with the supervisor's end of it and not before."""
+        path = self.mktemp()[-60:].replace("/", "_")
+
+        def endpoint_of(address: object) -> Any:
+            self.assertTrue(os.path.exists(path))
+            return UNIXClientEndpoint(reactor, path)
+
+        yield self.check(f"unix:{path}", endpoint_of)
+        self.assertFalse(os.path.exists(path))
+
+    @inlineCallbacks
+    def test_no_socket(self) -> Any:
+        """An endpoint without a socket of its own is an error, not a new socket."""
+        inherited = Inherited(reactor, [], Manners(self.board, 0, int, reactor.seconds))
+        listening = serverFromString(inherited, "tcp:0:interface=127.0.0.1").listen(Factory())
+        error = yield self.assertFailure(listening, OSError)
+        self.assertIn("no socket was inherited", str(error))
+        self.board.close()
+
+
+class ListeningStub:
+    """A socket whose ``accept`` fails as told."""
+
+    family = socket.AF_INET
+    failure: Exception = BlockingIOError(errno.EAGAIN, "none waits")
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def accept(self) -> Any:
+        raise self.failure
+
+
+class ReactorStub(Clock):
+    """Notes who wants to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.readers.remove(reader)
+
+
+class AcceptorTests(SynchronousTestCase):
+    """What can go wrong with a connection."""
+
+    def setUp(self) -> None:
+        self.board = Board.make(2)
+        self.addCleanup(self.board.close)
+        self.reactor = ReactorStub()
+        self.socket: Any = ListeningStub()
+        manners = Manners(self.board, self.board.take(), lambda: 5, self.reactor.seconds)
+        self.refusals = Refusals(self.reactor)
+        self.acceptor = Acceptor(self.reactor, self.socket, Factory(), manners, self.refusals)
+        self.acceptor.startListening()
+
+    def test_another_was_quicker(self) -> None:
+        """That is nothing."""
+        self.acceptor.doRead()
+        self.assertEqual(self.reactor.readers, [self.acceptor])
+
+    def test_no_descriptors(self) -> None:
+        """It leaves connections to others for a moment, instead of trying without end."""
+        self.socket.failure = OSError(errno.EMFILE, "too many")
+        self.acceptor.doRead()
+        self.assertEqual(self.reactor.readers, [])
+        self.reactor.advance(0.5)
+        self.assertEqual(self.reactor.readers, [self.acceptor])
+
+    def test_no_descriptors_for_what_was_accepted(self) -> None:
+        """That is no fault of the code's, and gets no traceback."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.socket.accept = lambda: (ours, None)
+
+        def adopt(*_: object) -> None:
+            raise OSError(errno.EMFILE, "too many")
+
+        self.reactor.adoptStreamConnection = adopt  # type: ignore[attr-defined]
+        self.acceptor.doRead()
+        self.assertEqual(self.refusals.counts, {"max_clients": 0, "descriptors": 1})
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_has_more_than_others(self) -> None:
+        """It does not even try to accept, for a moment."""
+        self.board.set(self.board.take(), 2)
+        self.socket.failure = AssertionError("accepted")
+        self.acceptor.doRead()
+        self.assertEqual(self.reactor.readers, [])
+        self.reactor.advance(Manners.FIRST_PAUSE)
+        self.assertEqual(self.reactor.readers, [self.acceptor])
+        self.assertRaises(AssertionError, self.acceptor.doRead)
+
+    def test_a_connection_that_fails(self) -> None:
+        """One that is gone already is dropped; any other failure is logged; others are accepted."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.socket.accept = lambda: (ours, None)
+        for failure, logged in ((OSError(errno.ENOTCONN, "gone"), 0), (ValueError("bad"), 1)):
+
+            def adopt(*_: object, failure: Exception = failure) -> None:
+                raise failure
+
+            self.reactor.adoptStreamConnection = adopt  # type: ignore[attr-defined]
+            self.acceptor.doRead()
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), logged)
+        self.assertEqual(ours.fileno(), -1)
+        self.assertEqual(self.reactor.readers, [self.acceptor])
+
+
+class WorkerTests(SynchronousTestCase):
+    """The worker's end."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.quits: list[None] = []
+        self.worker = Worker(self.clock, lambda: self.quits.append(None))
+        self.transport = StringTransport()
+        self.worker.makeConnection(self.transport)
+
+    def told(self) -> list[dict[str, Any]]:
+        messages = MessageReader().receive(self.transport.value())
+        self.transport.clear()
+        return messages
+
+    def test_not_understood(self) -> None:
+        """It ends: whoever it was told by is no supervisor."""
+        for data in (b"hello\n", encode("nonsense"), encode("total"), encode("total", id=1, figures=3)):
+            self.setUp()
+            self.worker._gathering[1] = Deferred()
+            self.worker.dataReceived(data)
+            self.assertEqual(len(self.quits), 1, data)
+            self.assertEqual(len(self.flushLoggedErrors()), 1)
+
+    def test_cannot_serve(self) -> None:
+        """It tells why, and ends."""
+        self.worker.dataReceived(encode("serve", settings={}, sockets=[], board=-1, slots=1, slot=0))
+        (failed,) = self.told()
+        self.assertEqual(failed["type"], "failed")
+        self.assertTrue(failed["reason"])
+        self.assertEqual((self.quits, self.worker.failed), ([None], True))
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+
+    def test_supervisor_is_gone(self) -> None:
+        """It ends, and whoever waits for sums is told."""
+        waiting = self.worker._gather()
+        self.worker.connectionLost()
+        self.assertEqual(self.quits, [None])
+        self.failureResultOf(waiting, Refusal)
+        self.failureResultOf(self.worker._gather(), Refusal)
+        self.successResultOf(self.worker.stop())
+
+    def test_sums(self) -> None:
+        """Each question has its answer; one that takes too long is given up."""
+        first, second, third = (self.worker._gather() for _ in range(3))
+        numbers = [message["id"] for message in self.told()]
+        sums = Figures()
+        sums.counters["n",] = [7]
+        self.worker.dataReceived(encode("total", id=numbers[1], figures=sums.to_json()))
+        self.assertNoResult(first)
+        self.assertEqual(self.successResultOf(second).counters, sums.counters)
+        first.cancel()
+        self.failureResultOf(first)
+        self.clock.advance(10)
+        self.assertEqual(self.failureResultOf(third, Refusal).value.problem.status, 503)
+        self.worker.dataReceived(encode("total", id=numbers[2], figures=sums.to_json()))
+        self.assertEqual((self.worker._gathering, self.quits), ({}, []))
+
+    def test_log(self) -> None:
+        """Lines are passed on; while the supervisor is slow they are counted only."""
+        event = {"log_level": LogLevel.warn, "log_namespace": "a.b", "log_format": "{n} x", "n": 3}
+        self.worker.observe(event)
+        self.worker.pauseProducing()
+        for _ in range(5):
+            self.worker.observe(event)
+        (told,) = self.told()
+        self.assertEqual(
+            {name: told[name] for name in ("level", "namespace", "text")},
+            {"level": "warn", "namespace": "a.b", "text": "3 x"},
+        )
+        seen: list[str] = []
+
+        def observer(logged: Any) -> None:
+            seen.append(str(logged.get("count")))
+
+        globalLogPublisher.addObserver(observer)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, observer)  # type: ignore[arg-type]
+        self.worker.resumeProducing()
+        self.assertEqual(seen, ["5"])
+
+
+class ProcessStub:
+    """A worker's process, as its protocol sees it."""
+
+    def __init__(self) -> None:
+        self.pipes: dict[int, object] = {CHANNEL_IN: self}
+        self.pid = 1
+        self.written = b""
+        self.signals: list[str] = []
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor == CHANNEL_IN
+        self.written += data
+
+    def signalProcess(self, name: str) -> None:
+        self.signals.append(name)
+
+
+class ChildTests(SynchronousTestCase):
+    """The supervisor's end."""
+
+    def setUp(self) -> None:
+        self.clock: Any = Clock()
+        self.clock.spawnProcess = lambda child, *_, **__: child.makeConnection(self.process)
+        self.process: Any = ProcessStub()
+        self.gathers: list[int] = []
+        self.child = Child(1, self.clock, lambda child, number: self.gathers.append(number))
+        self.child.spawn(7, [8, 9], settings={"password": "p"})
+
+    def test_serve(self) -> None:
+        """The first message has what a worker needs."""
+        (serve,) = MessageReader().receive(self.process.written)
+        self.assertEqual((serve["type"], serve["sockets"], serve["board"]), ("serve", [6, 7], 5))
+        self.assertEqual(serve["settings"], {"password": "p"})
+
+    def test_life(self) -> None:
+        """Ready, figures, the end."""
+        self.child.childDataReceived(CHANNEL_OUT, encode("ready"))
+        self.successResultOf(self.child.ready)
+        figures = Figures()
+        figures.counters["n",] = [1]
+        asked = [self.child.ask_figures(), self.child.ask_figures()]
+        self.assertEqual(self.process.written.count(b'"ask"'), 1)
+        self.child.childDataReceived(CHANNEL_OUT, encode("figures", figures=figures.to_json()))
+        self.assertNoResult(asked[0])
+        self.child.childDataReceived(CHANNEL_OUT, encode("figures", asked=True, figures=figures.to_json()))
+        for one in asked:
+            self.successResultOf(one)
+        self.child.childDataReceived(CHANNEL_OUT, encode("gather", id=3))
+        self.assertEqual((self.gathers, self.child.figures.counters), ([3], figures.counters))
+        last = self.child.ask_figures()
+        self.child.processEnded(Failure(ProcessDone(0)))
+        self.successResultOf(last)
+        self.assertEqual(self.successResultOf(self.child.ended), "exit status 0")
+        self.successResultOf(self.child.closed)
+        self.child.send("stop")
+        self.assertIsNone(self.child.pid)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_not_ready_asks_nothing(self) -> None:
+        """A worker that is starting has counted nothing, and is not waited for."""
+        self.successResultOf(self.child.ask_figures())
+
+    def test_malformed(self) -> None:
+        """A process that does not speak as a worker is killed, whatever it says."""
+        for data in (
+            b"hello\n",
+            encode("nonsense"),
+            encode("figures"),
+            encode("figures", figures=[]),
+            encode("gather", id="x"),
+            encode("log"),
+        ):
+            self.setUp()
+            self.child.childDataReceived(CHANNEL_OUT, data)
+            self.assertEqual(self.process.signals, ["KILL"], data)
+            self.child.processEnded(Failure(ProcessTerminated(signal=9)))
+            failure = self.failureResultOf(self.child.ready, WorkerFailed)
+            self.assertIn("does not speak as a worker", str(failure.value))
+            self.assertFalse(failure.value.by_itself)
+
+    def test_failed(self) -> None:
+        """The reason is the worker's own."""
+        self.child.childDataReceived(CHANNEL_OUT, encode("failed", reason="no key"))
+        self.child.processEnded(Failure(ProcessTerminated(exitCode=1)))
+        failure = self.failureResultOf(self.child.ready, WorkerFailed)
+        self.assertEqual((str(failure.value), failure.value.by_itself), ("no key (exit status 1)", True))
+
+    def test_not_ready_in_time(self) -> None:
+        """It is killed."""
+        self.clock.advance(START_SECONDS)
+        self.assertEqual(self.process.signals, ["KILL"])
+
+    def test_printed(self) -> None:
+        """Whatever it prints is logged by lines; one without an end is not kept whole."""
+        seen: list[Any] = []
+        globalLogPublisher.addObserver(seen.append)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, seen.append)  # type: ignore[arg-type]
+        self.child.childDataReceived(2, b"Fatal ")
+        self.child.childDataReceived(2, b"error\nrest")
+        self.child.childDataReceived(2, b"x" * 10**6)
+        self.child.childDataReceived(CHANNEL_OUT, encode("log", level="error", namespace="n.s", text="t"))
+        self.assertEqual([(event["worker"], event["text"]) for event in seen], [(1, "Fatal error"), (1, "t")])
+        self.assertEqual((seen[1]["log_level"], seen[1]["log_namespace"]), (LogLevel.error, "n.s"))
+        self.assertLess(len(self.child._rest[2]), 10_000)

@@ -1,0 +1,174 @@
+"""The folders of the gateway: what each may import, never in a circle, and how tests mirror them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.tooling.sources import ROOT, Import, imports_of, is_inside, source_files
+
+PACKAGE = "gateway"
+
+# A folder of the gateway -> what it may import of the gateway: folders, and modules that lie beside these.
+# Those modules (the service, its options, the app that joins everything) may import any folder, as long as
+# that makes no circle.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "batches": ("cluster", "dialect", "fairness", "http", "limits"),
+    "clients": ("dialect", "http"),
+    "cluster": ("dialect", "fairness", "http"),
+    "dialect": ("http",),
+    "fairness": (),
+    "http": ("fairness", "limits"),
+    "loader": ("dialect",),
+    "plugins": ("app", "figures", "http", "interfaces", "processes", "version"),
+    "resources": ("cluster", "dialect", "fairness", "http", "limits", "version", "views"),
+    "views": ("cluster", "dialect", "fairness", "http", "limits"),
+    "workers": (
+        "clock", "cluster", "descriptors", "dialect", "figures", "hangup", "interfaces", "leaving", "limits",
+        "listening", "logs", "options", "processes", "serving",
+    ),
+}  # fmt: skip
+
+# Arrows that point the wrong way and are still to be turned: (importer, imported). One that is gone must
+# leave this list as well.
+TO_TURN = {
+    ("batches", "resources"),
+    ("fairness", "dialect"),
+    ("http", "cluster"),
+    ("http", "dialect"),
+    ("http", "interfaces"),
+    ("interfaces", "app"),
+    ("serving", "workers"),
+}
+
+# Test modules of a folder that hold a theme, not a module of that name.
+THEMES: dict[str, str] = {
+    "batches.test_order": "operations on one key, in order",
+    "clients.test_browser": "origins, in a real browser",
+    "clients.test_doors": "who gets in, to the gateway and to the node behind it",
+    "dialect.test_formats": "everything pure and small: expiry, entity tags, content types, projection, JSON",
+    "fairness.test_steps": "long JSON, in steps, over sockets",
+    "http.test_backpressure": "slow readers and slow writers",
+    "http.test_closing": "how connections end",
+    "http.test_conversation": "requests and answers of one connection",
+    "http.test_drain": "the end of a factory",
+    "http.test_early": "answers before the end of the request's body",
+    "http.test_endings": "how requests end, and how they are counted",
+    "http.test_klein": "the same requests through Klein",
+    "http.test_listeners": "sockets of every kind",
+    "http.test_malformed": "what is no HTTP",
+    "plugins.test_example": "the plugin of the how-to",
+    "views.test_behaviour": "views from end to end",
+    "views.test_wellformed": "answers of views are well-formed",
+    "workers.test_ends": "both ends of the pipes between supervisor and worker",
+    "workers.test_parts": "messages, settings, sums, balance",
+    "workers.test_processes": "real processes, from start to stop",
+    "workers.test_roll": "new settings, and no request lost",
+}
+
+
+def unit_of(name: str) -> str:
+    """Return the folder of the package that a dotted name lies in, or its module beside the folders."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def arrows() -> dict[tuple[str, str], Import]:
+    """Return the arrows between units of the package, each with an import that makes it."""
+    found = {}
+    for path in source_files(PACKAGE):
+        for one in imports_of(path):
+            ends = unit_of(one.importer), unit_of(one.target)
+            if is_inside(one.target, PACKAGE) and "" not in ends and ends[0] != ends[1]:
+                found.setdefault(ends, one)
+    return found
+
+
+def folders() -> list[str]:
+    """Return the package's folders that hold Python."""
+    return sorted(path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py"))
+
+
+def is_wrong(importer: str, imported: str) -> bool:
+    """Say whether the table forbids an arrow."""
+    return importer in MAY_IMPORT and imported not in MAY_IMPORT[importer]
+
+
+def circle(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return units that import each other in a circle, and those that import these; ``[]`` if none do."""
+    below: dict[str, set[str]] = {}
+    for importer, imported in pairs:
+        below.setdefault(importer, set()).add(imported)
+        below.setdefault(imported, set())
+    # What imports nothing that is left is in no circle; what stays at the end is in one, or above one.
+    while free := [unit for unit, targets in below.items() if not targets & below.keys()]:
+        for unit in free:
+            del below[unit]
+    return sorted(below)
+
+
+class ArrowTests(SynchronousTestCase):
+    """Folders of the gateway import downwards."""
+
+    def test_arrows(self) -> None:
+        """No folder imports what the table does not give it, but for what is listed as to be turned."""
+        wrong = [str(one) for ends, one in arrows().items() if is_wrong(*ends) and ends not in TO_TURN]
+        self.assertEqual(wrong, [])
+
+    def test_no_circles(self) -> None:
+        """Folders, and modules beside them, do not import each other in a circle, nor for annotations."""
+        self.assertEqual(circle(ends for ends in arrows() if ends not in TO_TURN), [])
+
+    def test_exceptions_are_needed(self) -> None:
+        """What is listed as to be turned is there."""
+        self.assertEqual(sorted(TO_TURN - arrows().keys()), [])
+
+    def test_every_folder_is_in_the_table(self) -> None:
+        """Each folder is told what it may import, and no other is."""
+        self.assertEqual(sorted(MAY_IMPORT), folders())
+
+
+class MirrorTests(SynchronousTestCase):
+    """Tests lie where what they test lies."""
+
+    def test_folders(self) -> None:
+        """Each folder of the gateway has a folder of tests of its name, with tests."""
+        without = [
+            name for name in folders() if not list((ROOT / "tests" / PACKAGE / name).glob("test_*.py"))
+        ]
+        self.assertEqual(without, [])
+
+    def test_modules(self) -> None:
+        """A test module of a folder has the name of a module there, or of a theme that the table tells."""
+        strangers, named = [], set()
+        for path in sorted((ROOT / "tests" / PACKAGE).glob("*/test_*.py")):
+            name = f"{path.parent.name}.{path.stem}"
+            named.add(name)
+            module = ROOT / PACKAGE / path.parent.name / path.name.removeprefix("test_")
+            if name not in THEMES and not module.is_file():
+                strangers.append(name)
+        self.assertEqual(strangers, [])
+        self.assertEqual(sorted(THEMES.keys() - named), [], "themes of tests that are gone")
+
+
+class SelfTests(SynchronousTestCase):
+    """The rules tell right from wrong, so an empty list above means something."""
+
+    def test_arrows(self) -> None:
+        """Sideways and up is wrong."""
+        right = [("resources", "dialect"), ("batches", "cluster"), ("app", "resources")]
+        wrong = [("dialect", "resources"), ("http", "app"), ("views", "batches"), ("loader", "http")]
+        self.assertEqual([ends for ends in right if is_wrong(*ends)], [])
+        self.assertEqual([ends for ends in wrong if not is_wrong(*ends)], [])
+
+    def test_circles(self) -> None:
+        """A circle of any length is found; a chain, and two ways to the same place, are none."""
+        self.assertEqual(circle([("a", "b"), ("b", "c"), ("a", "c")]), [])
+        self.assertEqual(circle([("a", "b"), ("b", "a")]), ["a", "b"])
+        self.assertEqual(circle([("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]), ["a", "b", "c"])
+
+    def test_units(self) -> None:
+        """A folder's modules are the folder; a module beside them is itself; the package is neither."""
+        names = ("gateway.http.channel", "gateway.app", "gateway.app.Gateway", "gateway")
+        self.assertEqual([unit_of(name) for name in names], ["http", "app", "app", ""])
