@@ -9,12 +9,14 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Magic
+from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic
 from couchbase.protocol.frames import FrameError, FrameReader
 
-# magic, (opcode), key length, extras length, (datatype), status, body length, opaque, CAS
-_HEADER = Struct(">BxHBxHIIQ")
+# magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
+_HEADER = Struct(">BxHBBHIIQ")
 _RESPONSE = int(Magic.RESPONSE)
+# A value that is marked as JSON is as it was stored. What the higher bits stand for is not.
+_JSON = int(Datatype.JSON)
 
 
 class Undecodable(NamedTuple):
@@ -84,11 +86,18 @@ class AnswerReader:
         last = size - HEADER_BYTES
         need = HEADER_BYTES
         while at <= last:
-            magic, key_length, extras_length, status, body, opaque, cas = unpack(data, at)
+            magic, key_length, extras_length, datatype, status, body, opaque, cas = unpack(data, at)
             begin = at + HEADER_BYTES
             end = begin + body
             call = None
-            if not (status or magic != _RESPONSE or key_length or end > size or extras_length > body):
+            if not (
+                status
+                or datatype > _JSON
+                or magic != _RESPONSE
+                or key_length
+                or end > size
+                or extras_length > body
+            ):
                 call = take(opaque, None)
             if call is None:
                 frame = self._other(data, at, end)
@@ -104,8 +113,8 @@ class AnswerReader:
                     add(None)
                     add(Undecodable(call, error))
                 else:
-                    add(call)
-                    add(result)
+                    # One instruction where add() twice is two calls.
+                    done += call, result
             at = end
         if at < size and self._frames.violation is None:
             if data[at] not in RESPONSE_MAGICS:

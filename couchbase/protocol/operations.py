@@ -18,6 +18,7 @@ from couchbase.exceptions import CouchbaseError, ProtocolError, error_of
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
     SUCCESS_STATUSES,
+    Datatype,
     FrameInfo,
     Magic,
     Opcode,
@@ -362,6 +363,22 @@ def _malformed(request: Request, what: str) -> CouchbaseError:
     )
 
 
+def _foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseError:
+    named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
+    what = f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
+    name = request.operation.name
+    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
+        {
+            "rc": rc.PROTOCOL_ERROR,
+            "key": request.key,
+            "operation": name,
+            "message": f"{node} answered {name} with {what}, which was not negotiated",
+            # It was a success, whatever is in it.
+            "ambiguous": request.operation.mutates,
+        }
+    )
+
+
 # --- the table -------------------------------------------------------------------------------
 
 GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
@@ -512,16 +529,20 @@ def read_plainly(request: Request) -> None:
 # --- completing ------------------------------------------------------------------------------
 
 
-def complete(request: Request, frame: Frame, explained: ServerStatus | None = None) -> Any:
+def complete(request: Request, frame: Frame, node: str, explained: ServerStatus | None = None) -> Any:
     """Turn the answer to ``request`` into its result.
 
+    :param node: who answered, for messages.
     :param explained: the status with what the server's error map says of it, if we do not know it.
 
     :raises CouchbaseError: of the class that operation and status call for. With
-        ``request.quiet`` a missing document is a result instead.
+        ``request.quiet`` a missing document is a result instead. ProtocolError: the answer's value is
+        compressed, or has attributes in front of it; HELLO asked for neither.
     """
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:
+        if frame.datatype > Datatype.JSON:
+            raise _foreign_datatype(request, frame.datatype, node)
         extras = frame.extras
         body = extras + frame.value
         return request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
