@@ -311,7 +311,7 @@ class NodeProtocol(Protocol):
     def _answered_by(self, call: Call, frame: Frame) -> None:
         if not frame.specific:
             try:
-                result = complete(call, frame, self.name)
+                result = complete(call, frame, None, self.name)
             except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
                 self._undecodable(call, error)
             else:
@@ -328,7 +328,7 @@ class NodeProtocol(Protocol):
                 self.send(call, call.vbucket)
                 return
             try:
-                call.succeed(complete(call, frame, self.name))
+                call.succeed(complete(call, frame, None, self.name))
             except CouchbaseError as error:
                 call.fail(error)
             return
@@ -345,7 +345,7 @@ class NodeProtocol(Protocol):
             self._answered(self, call, frame, action)
         if action is Action.SURFACE:
             try:
-                call.succeed(complete(call, frame, self.name, status))
+                call.succeed(complete(call, frame, status, self.name))
             except CouchbaseError as error:
                 call.fail(error)
 

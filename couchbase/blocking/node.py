@@ -416,7 +416,7 @@ class Node:
     def _answered_by(self, call: Call, frame: Frame) -> None:
         if not frame.specific:
             try:
-                result = complete(call, frame, self.name)
+                result = complete(call, frame, None, self.name)
             except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
                 self._undecodable(call, error)
             else:
@@ -433,7 +433,7 @@ class Node:
                 self.send(call, call.vbucket)
                 return
             try:
-                call.succeed(complete(call, frame, self.name))
+                call.succeed(complete(call, frame, None, self.name))
             except CouchbaseError as error:
                 call.fail(error)
             return
@@ -448,7 +448,7 @@ class Node:
             self._owner.put_off(self, call, frame, action)
         if action is Action.SURFACE:
             try:
-                call.succeed(complete(call, frame, self.name, status))
+                call.succeed(complete(call, frame, status, self.name))
             except CouchbaseError as error:
                 call.fail(error)
         self._spent = self._spent or status.reconnects

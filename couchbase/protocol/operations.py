@@ -365,17 +365,14 @@ def _malformed(request: Request, what: str) -> CouchbaseError:
 
 def _foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseError:
     named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
-    what = f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
-    name = request.operation.name
-    return CouchbaseError.rc_to_exctype(rc.PROTOCOL_ERROR)(
-        {
-            "rc": rc.PROTOCOL_ERROR,
-            "key": request.key,
-            "operation": name,
-            "message": f"{node} answered {name} with {what}, which was not negotiated",
-            # It was a success, whatever is in it.
-            "ambiguous": request.operation.mutates,
-        }
+    name, what = request.operation.name, f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
+    return error_of(
+        rc.PROTOCOL_ERROR,
+        f"{node} answered {name} with {what}, which was not negotiated",
+        key=request.key,
+        operation=name,
+        # It was a success, whatever is in it.
+        ambiguous=request.operation.mutates,
     )
 
 
@@ -529,12 +526,13 @@ def read_plainly(request: Request) -> None:
 # --- completing ------------------------------------------------------------------------------
 
 
-def complete(request: Request, frame: Frame, node: str, explained: ServerStatus | None = None) -> Any:
+def complete(
+    request: Request, frame: Frame, explained: ServerStatus | None = None, node: str = "the server"
+) -> Any:
     """Turn the answer to ``request`` into its result.
 
-    :param node: who answered, for messages.
     :param explained: the status with what the server's error map says of it, if we do not know it.
-
+    :param node: who answered, for messages.
     :raises CouchbaseError: of the class that operation and status call for. With
         ``request.quiet`` a missing document is a result instead. ProtocolError: the answer's value is
         compressed, or has attributes in front of it; HELLO asked for neither.
