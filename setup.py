@@ -67,7 +67,7 @@ DEVELOPMENT_REQUIREMENTS = [
     "types-tqdm",
 ]
 
-SOURCE_PACKAGES = ["couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway"]
+SOURCE_PACKAGES = ["couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "reactor"]
 
 setup(
     name="couchgateway",

@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
-from couchnode.clock import unix_time_of
 from couchnode.durability import Copies, SyncWrites
 from couchnode.item import Item, Ledger, Refused
 from couchnode.replication import ChangeKind, ReplicaStream, Replicator
@@ -20,6 +19,7 @@ from couchnode.stats import bucket_stats
 from couchnode.storage import Batch, Opened, Store, StoreClosedError, StoreDamagedError, StoreError
 from couchnode.vbucket import VBucket, VBucketRecord
 from couchnode.views.feed import ChangeLog
+from reactor.clock import unix_time_of
 
 VBucketState = Literal["active", "replica", "dead"]
 
@@ -56,7 +56,7 @@ class NodeBucket:
     :param uuid: the bucket's uuid (32 hex digits); a store of another uuid is refused.
     :param quota_bytes: memory for documents on this node.
     :param store: where documents are kept: a ``SqliteStore`` or a ``MemoryStore`` of its own.
-    :param clock: timers, and the Unix time; see :func:`couchnode.clock.unix_time_of`.
+    :param clock: timers, and the Unix time; see :func:`reactor.clock.unix_time_of`.
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.

@@ -33,7 +33,6 @@ from twisted.python.failure import Failure
 
 from couchnode import config
 from couchnode.bucket import NodeBucket
-from couchnode.clock import unix_time_of
 from couchnode.config import NodeReport
 from couchnode.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.layout import (
@@ -52,6 +51,8 @@ from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import History, MemoryStore, SqliteStore
 from couchnode.users import UserStore
 from couchnode.views.designs import DesignDocument, Designs, restored, with_design, without_design
+from reactor.clock import unix_time_of
+from reactor.sharing import uncancellable
 
 VERSION = "7.2.0-1-couchnode"
 """What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
@@ -475,9 +476,7 @@ class Cluster:
         Whoever waits for it may be cancelled (a client who hung up), the change itself is not: half done, it
         would leave the disk with one state and the memory with another, and the next one would begin.
         """
-        waiter: Deferred[Any] = Deferred()
-        self._changes.run(change, *arguments).addBoth(waiter.callback)
-        return waiter
+        return uncancellable(self._changes.run(change, *arguments))
 
     @inlineCallbacks
     def _publish(self, bucket: Bucket, definition: BucketDefinition, rows: Rows) -> Steps:

@@ -12,13 +12,13 @@ Requests stay bytes until it is their turn: those of the usual form are answered
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,7 +36,8 @@ from couchnode.commands import dispatch
 from couchnode.commands.table import COMMANDS
 from couchnode.fastpath import quick_answers
 from couchnode.session import NodeView, Session
-from couchnode.sparselog import SparseLog
+from reactor.sparselog import SparseLog
+from reactor.writing import writer_to
 
 MAX_CONNECTIONS = 4096
 """Connections that one node serves at a time; further ones are closed at once."""
@@ -89,6 +90,7 @@ class KeyValueConnection(Protocol):
     def __init__(self, factory: KeyValueFactory, peer: str) -> None:
         self.session = Session(factory.node, peer, factory.log)
         self._owner = factory
+        self._transmit: Callable[[bytes], int]
         # What came and is not handled: requests from _at on, the last of them perhaps incomplete.
         self._input = b""
         self._at = 0
@@ -105,7 +107,6 @@ class KeyValueConnection(Protocol):
         self._is_running = False
         self._push_is_due = False
         self._is_lost = False
-        self._is_tcp = False
         self._held_input = 0
         self._held_output = 0
         self._cut: IDelayedCall | None = None
@@ -121,7 +122,7 @@ class KeyValueConnection(Protocol):
             self._is_lost = True
             self.transport.abortConnection()
             return
-        self._is_tcp = isinstance(self.transport, TCPConnection)
+        self._transmit = writer_to(self.transport)
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
@@ -369,26 +370,10 @@ class KeyValueConnection(Protocol):
     def _send(self, data: bytes) -> None:
         if not data or self._is_lost:
             return
-        transport = self.transport
-        # Straight to the socket if nothing waits in the transport: otherwise the bytes would leave only
-        # after another turn of the reactor and two changes of its interest in the socket. Only
-        # Twisted's TCP transport has these attributes; every other one takes the common way.
-        if (
-            self._is_tcp
-            and not transport.dataBuffer
-            and not transport._tempDataBuffer
-            and transport.connected
-            and not transport.disconnecting
-        ):
-            written = transport.writeSomeData(data)
-            if written == len(data):
-                return
-            if isinstance(written, int) and written:
-                data = data[written:]
-        transport.write(data)
-        if self._output_is_full:
-            self._held_output += len(data)
-            self._owner.held_bytes += len(data)
+        left = self._transmit(data)
+        if left and self._output_is_full:
+            self._held_output += left
+            self._owner.held_bytes += left
             self._cut_if_too_much("unread answers")
 
     def _hold_input(self, size: int) -> None:

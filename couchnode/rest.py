@@ -17,15 +17,15 @@ from twisted.web.server import Request
 
 from couchnode import config
 from couchnode.access import Access, Gate, Refusal, not_found
-from couchnode.clock import unix_time_of
 from couchnode.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.httpedge import RestSite
 from couchnode.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
-from couchnode.sparselog import SparseLog
 from couchnode.streams import DocumentStream
 from couchnode.views.capi import ViewSite
 from couchnode.views.service import UpdateSettings, Views
+from reactor.clock import unix_time_of
+from reactor.sparselog import SparseLog
 
 MAX_FIELDS = 100
 """Most fields in one form."""

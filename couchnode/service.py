@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from couchnode.clock import use_monotonic_clock
 from couchnode.definition import (
     MAX_REPLICAS,
     MEBIBYTE,
@@ -25,12 +24,13 @@ from couchnode.definition import (
     DefinitionError,
     bucket_name_fault,
 )
-from couchnode.descriptors import raise_limit
 from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
 from couchnode.metadata import DataDirectoryError
 from couchnode.sample import SampleError
 from couchnode.storage import StoreError
 from couchnode.users import UserError, check_password_text, check_user_name
+from reactor.clock import use_monotonic_clock
+from reactor.descriptors import raise_limit
 
 MAX_NODES = 16
 """Most nodes in one process."""

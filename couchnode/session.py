@@ -14,7 +14,7 @@ from couchbase.protocol.constants import SUCCESS_STATUSES, Datatype, Feature, Op
 from couchbase.protocol.frames import Frame, encode_response
 from couchbase.protocol.sasl import ScramServer
 from couchnode.bucket import NodeBucket
-from couchnode.sparselog import SparseLog
+from reactor.sparselog import SparseLog
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -18,10 +18,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchnode.descriptors import raise_limit
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import EXPECTED_ERRORS, end_process
-from gateway.clock import use_monotonic_clock
 from gateway.cluster.readiness import Watch
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
@@ -42,6 +40,8 @@ from gateway.serving import (
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
+from reactor.clock import use_monotonic_clock
+from reactor.descriptors import raise_limit
 
 __all__ = ["GatewayService", "Options", "makeService"]
 

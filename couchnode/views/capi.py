@@ -25,11 +25,11 @@ from couchnode.cluster import Cluster
 from couchnode.config import encode
 from couchnode.members import Node, NoSuchBucket
 from couchnode.metadata import DataDirectoryError
-from couchnode.sparselog import SparseLog
 from couchnode.views.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.views.parameters import ParameterError
 from couchnode.views.service import QueryRefused, Views
 from couchnode.views.workerclient import WorkerConnection, WorkerError
+from reactor.sparselog import SparseLog
 
 # A design document's name follows `_design/` or, encoded into the same segment, `_design%2F`.
 _PATH = re.compile(rb"/([^/]+)/_design(?:/|%2[Ff])([^/]+)(?:/_view/([^/]+))?\Z")

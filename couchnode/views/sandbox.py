@@ -24,16 +24,14 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Sequence
 from importlib import resources
-from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from py_mini_racer import MiniRacer
 
-__all__ = ["Limits", "main"]
+from reactor.framing import LENGTH
 
-LENGTH = Struct(">I")
-"""What every frame begins with."""
+__all__ = ["Limits", "main"]
 
 READY = b"S"
 """The process serves; the text is V8's version."""

@@ -6,21 +6,17 @@ See :mod:`couchnode.views.sandbox` for what it speaks, :mod:`couchnode.views.san
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import select
 import subprocess
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from couchnode.views.sandbox import (
     BROKEN,
-    LENGTH,
     MEMORY,
     PATIENCE,
     READY,
@@ -30,6 +26,8 @@ from couchnode.views.sandbox import (
     TIMEOUT,
     Limits,
 )
+from reactor import children
+from reactor.framing import FrameBuffer, frame_of
 
 __all__ = ["FunctionError", "Sandbox", "SandboxDied", "SandboxError", "over_text"]
 
@@ -39,6 +37,8 @@ _CONTEXTS = 8
 _START_SECONDS = 30.0
 _MARGIN_SECONDS = 2.0
 _READ_BYTES = 1024 * 1024
+# The limits on what functions give bound a reply; its length needs no other.
+_MAX_REPLY_BYTES = 2**32 - 1
 
 
 class SandboxError(Exception):
@@ -77,18 +77,15 @@ class Sandbox:
         self._limits = limits
         #: (design, kind, functions) -> slot, least recently used first.
         self._slots: OrderedDict[tuple[Any, ...], int] = OrderedDict()
-        self._buffer = bytearray()
+        self._arrived = FrameBuffer(_MAX_REPLY_BYTES)
         self._closed = False
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.environ.get("PYTHONPATH")
-        environment = {**os.environ, "PYTHONPATH": root + (os.pathsep + path if path else "")}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "couchnode.views.sandbox"],
+                children.command("couchnode.views.sandbox"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env=children.environment(),
                 bufsize=0,
             )
         except OSError as error:
@@ -190,11 +187,9 @@ class Sandbox:
 
     def _ask(self, request: tuple[Any, ...], seconds: float) -> tuple[bytes, str]:
         deadline = time.monotonic() + seconds
-        body = marshal.dumps(request)
         try:
-            self._write(LENGTH.pack(len(body)) + body, deadline)
-            (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-            reply = self._read(length, deadline)
+            self._write(frame_of(request), deadline)
+            reply = self._read(deadline)
         except (OSError, EOFError):
             self.close()
             raise SandboxDied(f"ended with status {self._process.returncode}") from None
@@ -219,9 +214,8 @@ class Sandbox:
             except BlockingIOError:
                 self._wait(self._to, select.POLLOUT, deadline)
 
-    def _read(self, size: int, deadline: float) -> bytearray:
-        buffer = self._buffer
-        while len(buffer) < size:
+    def _read(self, deadline: float) -> bytes:
+        while (body := self._arrived.take()) is None:
             try:
                 data = os.read(self._from, _READ_BYTES)
             except BlockingIOError:
@@ -229,10 +223,8 @@ class Sandbox:
                 continue
             if not data:
                 raise EOFError
-            buffer += data
-        taken = buffer[:size]
-        del buffer[:size]
-        return taken
+            self._arrived.feed(data)
+        return body
 
 
 def over_text(kind: bytes, text: str, limits: Limits) -> str:

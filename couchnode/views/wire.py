@@ -1,40 +1,26 @@
-"""Frames between the node and its view worker: four bytes of length, big-endian, then the body.
+"""The worker's end of a connection to the node: frames over a socket, for threads that may wait.
 
-The body of a control frame is a Python value as :mod:`marshal` writes it: both ends are the same interpreter,
-and the socket between them lies in a folder that only their user can enter. A data frame is bytes of an
-answer, and an empty one is their end. This module holds the blocking side, which the worker uses.
+A control frame holds a Python value (:mod:`reactor.framing`): both ends are the same interpreter, and the
+socket between them lies in a folder that only their user can enter. A data frame holds bytes of an answer; an
+empty one ends it. The node's end is :class:`couchnode.views.workerclient.WorkerConnection`.
 """
 
 from __future__ import annotations
 
-import marshal
 import select
 import socket
-import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-_LENGTH = struct.Struct("!I")
-
-#: Longest frame that is believed. A batch that holds the largest document fits.
-MAX_FRAME_BYTES = 64 * 1024 * 1024
+from reactor.framing import LENGTH, FrameBuffer, FrameError, frame_of, value_in
 
 _JOIN_BYTES = 64 * 1024
-
-
-class FrameError(Exception):
-    """The peer sent what is not a frame; the connection cannot be used any more."""
+_RECEIVE_BYTES = 64 * 1024
 
 
 class Blocked(Exception):
     """The peer took nothing for too long."""
-
-
-def frame(value: Any) -> bytes:
-    """Return a control frame."""
-    body = marshal.dumps(value)
-    return _LENGTH.pack(len(body)) + body
 
 
 class Wire:
@@ -46,7 +32,7 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._socket = connection
-        self._buffer = bytearray()
+        self._arrived = FrameBuffer()
 
     def receive(self) -> Any:
         """Return the value of the next control frame; ``None`` once the peer has closed.
@@ -54,25 +40,28 @@ class Wire:
         :raises FrameError: the peer sent something else.
         """
         body = self.receive_bytes()
-        if body is None:
-            return None
-        try:
-            return marshal.loads(body)
-        except (ValueError, EOFError, TypeError) as error:
-            raise FrameError(f"not a control frame: {error}") from error
+        return None if body is None else value_in(body)
 
     def receive_bytes(self) -> bytes | None:
         """Return the body of the next frame; ``None`` once the peer has closed between two frames.
 
         :raises FrameError: the frame is too long, or ends early.
         """
-        head = self._take(_LENGTH.size, may_end=True)
-        if head is None:
-            return None
-        (length,) = _LENGTH.unpack(head)
-        if length > MAX_FRAME_BYTES:
-            raise FrameError(f"a frame of {length} bytes, at most {MAX_FRAME_BYTES} are taken")
-        return self._take(length)
+        arrived = self._arrived
+        while (body := arrived.take()) is None:
+            try:
+                received = self._socket.recv(max(arrived.missing, _RECEIVE_BYTES))
+            except BlockingIOError:
+                _wait(self._socket, select.POLLIN, None)
+                continue
+            except ConnectionError:
+                received = b""
+            if not received:
+                if not len(arrived):
+                    return None
+                raise FrameError("the connection ended in the middle of a frame")
+            arrived.feed(received)
+        return body
 
     def send(self, value: Any, patience_seconds: float) -> None:
         """Send a control frame.
@@ -80,7 +69,7 @@ class Wire:
         :raises Blocked: the peer took nothing for ``patience_seconds``.
         :raises OSError: the connection is gone.
         """
-        self._write(frame(value), patience_seconds, patience_seconds, _nothing)
+        self._write(frame_of(value), patience_seconds, patience_seconds, _nothing)
 
     def send_data(
         self, body: bytes, patience_seconds: float, pause_seconds: float, on_pause: Callable[[], object]
@@ -91,7 +80,7 @@ class Wire:
         :raises Blocked: the peer took nothing for ``patience_seconds``.
         :raises OSError: the connection is gone.
         """
-        head = _LENGTH.pack(len(body))
+        head = LENGTH.pack(len(body))
         if len(body) <= _JOIN_BYTES:
             self._write(head + body, patience_seconds, pause_seconds, on_pause)
         else:
@@ -117,25 +106,6 @@ class Wire:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
-
-    def _take(self, count: int, may_end: bool = False) -> bytes | None:
-        buffer = self._buffer
-        while len(buffer) < count:
-            try:
-                received = self._socket.recv(max(count - len(buffer), 65536))
-            except BlockingIOError:
-                _wait(self._socket, select.POLLIN, None)
-                continue
-            except ConnectionError:
-                received = b""
-            if not received:
-                if may_end and not buffer:
-                    return None
-                raise FrameError("the connection ended in the middle of a frame")
-            buffer += received
-        taken = bytes(memoryview(buffer)[:count])
-        del buffer[:count]
-        return taken
 
     def _write(
         self, data: bytes, patience_seconds: float, pause_seconds: float, on_pause: Callable[[], object]

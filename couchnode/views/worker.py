@@ -41,7 +41,8 @@ from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.query import Query, Refused
 from couchnode.views.reducers import Call, ReductionError
 from couchnode.views.sandboxes import BuildError, FunctionError, Limits, MapOutput, SandboxError, SandboxPool
-from couchnode.views.wire import Blocked, FrameError, Wire
+from couchnode.views.wire import Blocked, Wire
+from reactor.framing import FrameError
 
 MAX_QUERIES = 64
 MAX_CONNECTIONS = 512

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import marshal
-import os
 import shutil
-import struct
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -14,17 +10,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ProcessDone
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-_LENGTH = struct.Struct("!I")
-
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Longest frame that is believed; a batch of the largest documents fits."""
+from reactor import children
+from reactor.framing import FrameBuffer, FrameError, frame_of, value_in
+from reactor.sharing import own
 
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 3.0
@@ -54,7 +49,7 @@ class WorkerConnection(Protocol):
     def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred()
         self.paused_since: float | None = None
-        self._buffer = bytearray()
+        self._arrived = FrameBuffer()
         self._waiting: deque[Deferred[Any]] = deque()
         self._on_data: Callable[[bytes | None], None] | None = None
         self._lost = False
@@ -81,9 +76,8 @@ class WorkerConnection(Protocol):
         if self._lost:
             answer.errback(WorkerGone("the connection to the view worker is gone"))
             return answer
-        body = marshal.dumps(request)
         assert self.transport is not None
-        self.transport.write(_LENGTH.pack(len(body)) + body)
+        self.transport.write(frame_of(request))
         self._waiting.append(answer)
         return answer
 
@@ -122,7 +116,7 @@ class WorkerConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take frames."""
-        self._buffer += data
+        self._arrived.feed(data)
         self._deliver()
 
     def connectionLost(self, reason: Failure = Failure(ProcessDone(0))) -> None:  # noqa: B008
@@ -142,30 +136,23 @@ class WorkerConnection(Protocol):
         if self._delivering:
             return  # a receiver that resumes from within: the loop below goes on by itself
         self._delivering = True
-        buffer = self._buffer
-        at = 0
         try:
-            while len(buffer) - at >= 4 and not self._paused:
-                if not self._waiting and self._on_data is None:
+            while not self._paused and (self._waiting or self._on_data is not None):
+                body = self._arrived.take()
+                if body is None:
                     break
-                (length,) = _LENGTH.unpack_from(buffer, at)
-                if length > MAX_FRAME_BYTES:
-                    self.close()
-                    return
-                if len(buffer) - at - 4 < length:
-                    break
-                body = bytes(buffer[at + 4 : at + 4 + length])
-                at += 4 + length
                 if self._waiting:
-                    self._waiting.popleft().callback(marshal.loads(body))
+                    answer = value_in(body)
+                    self._waiting.popleft().callback(answer)
                 elif self._on_data is not None:
                     on_data = self._on_data
                     if not body:
                         self._on_data = None
                     on_data(body)
+        except FrameError:
+            self.cut()
         finally:
             self._delivering = False
-            del buffer[:at]
 
 
 class _Process(ProcessProtocol):
@@ -263,7 +250,7 @@ class Worker:
             transport: Any = process.transport
             transport.closeStdin()
             kill = reactor.callLater(STOPPING_SECONDS, _kill, transport)
-            await _also(process.gone)
+            await own(process.gone)
             if kill.active():
                 kill.cancel()
         if self._folder is not None:
@@ -281,7 +268,7 @@ class Worker:
         process = self._process
         if process is None:
             raise WorkerGone("the view worker ended as soon as it was started")
-        await _also(process.ready)
+        await own(process.ready)
         return self._folder / f"{self._starts}"
 
     def _start(self, folder: Path) -> None:
@@ -295,20 +282,9 @@ class Worker:
                 self._process = None
 
         process = self._process = _Process(ended, self._log)
-        path = os.pathsep.join(part for part in sys.path if part)
+        command = children.command("couchnode.views.worker", str(folder / f"{self._starts}"), *self._limits)
         try:
-            reactor.spawnProcess(
-                process,
-                sys.executable,
-                [
-                    sys.executable,
-                    "-m",
-                    "couchnode.views.worker",
-                    str(folder / f"{self._starts}"),
-                    *self._limits,
-                ],
-                env={**os.environ, "PYTHONPATH": path},
-            )
+            reactor.spawnProcess(process, command[0], command, env=children.environment())
         except OSError as fault:
             self._process = None
             raise WorkerGone(f"the view worker cannot be started: {fault.strerror}") from fault
@@ -333,17 +309,3 @@ def _kill(transport: Any) -> None:
         transport.signalProcess("KILL")
     except Exception:  # noqa: BLE001  # it has ended meanwhile
         pass
-
-
-def _also(shared: Deferred[None]) -> Deferred[None]:
-    """Return a Deferred that fires like ``shared``, which others wait for too."""
-    if shared.called and not isinstance(shared.result, Failure):
-        return succeed(None)
-    mine: Deferred[None] = Deferred()
-
-    def fired(result: Any) -> Any:
-        mine.callback(Failure(result.value) if isinstance(result, Failure) else None)
-        return result  # the same for whoever waits next
-
-    shared.addBoth(fired)
-    return mine

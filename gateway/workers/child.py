@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from twisted.python.failure import Failure
 from gateway.figures import Figures
 from gateway.workers.channel import ChannelError, Message, MessageReader, encode
 from gateway.workers.process import BOARD, CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET
+from reactor import children
 
 __all__ = ["START_SECONDS", "Child", "WorkerFailed"]
 
@@ -75,26 +75,18 @@ class Child(ProcessProtocol):
         :param settings: members of the message ``serve``.
         :raises OSError: it cannot be started.
         """
-        path = os.pathsep.join(part for part in sys.path if part)
         descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", BOARD: board}
         inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
         descriptors.update(zip(inherited, sockets, strict=True))
+        command = children.command(
+            "gateway.workers.process", type(self._reactor).__module__, f"worker-{self.number}"
+        )
         self._late = self._reactor.callLater(START_SECONDS, self._too_late)
         try:
             with open(os.devnull, "rb") as nothing:
                 descriptors[0] = nothing.fileno()
                 self._reactor.spawnProcess(
-                    self,
-                    sys.executable,
-                    [
-                        sys.executable,
-                        "-m",
-                        "gateway.workers.process",
-                        type(self._reactor).__module__,
-                        f"worker-{self.number}",
-                    ],
-                    env={**os.environ, "PYTHONPATH": path},
-                    childFDs=descriptors,
+                    self, command[0], command, env=children.environment(), childFDs=descriptors
                 )
         except BaseException:
             self._late.cancel()

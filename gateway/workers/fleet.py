@@ -15,6 +15,7 @@ from gateway.options import Settings
 from gateway.workers.child import WorkerFailed
 from gateway.workers.place import IWorker, Place
 from gateway.workers.totals import Totals
+from reactor.sharing import own
 
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "Fleet"]
 
@@ -258,9 +259,9 @@ class Fleet:
         for worker in alive:
             worker.send("stop")
             self._kill_after(grace_seconds, worker)
-        closed: Deferred[Any] = DeferredList([_copy(worker.closed) for worker in alive], consumeErrors=True)
+        closed: Deferred[Any] = DeferredList([own(worker.closed) for worker in alive], consumeErrors=True)
         closed.addTimeout(CLOSE_SECONDS, self._clock)
-        return closed, DeferredList([_copy(worker.ended) for worker in alive])
+        return closed, DeferredList([own(worker.ended) for worker in alive])
 
     def _kill_after(self, seconds: float, worker: IWorker) -> None:
         timer = self._clock.callLater(seconds + KILL_SECONDS, self._kill, worker)
@@ -275,16 +276,3 @@ class Fleet:
     def _kill(self, worker: IWorker) -> None:
         self.log.error("worker {number} did not stop in time", number=worker.number)
         worker.kill()
-
-
-def _copy(shared: Deferred[Any]) -> Deferred[None]:
-    """Return a Deferred of one's own that fires when ``shared`` does."""
-    mine: Deferred[None] = Deferred()
-
-    def fired(result: Any) -> Any:
-        if not mine.called:
-            mine.callback(None)
-        return result
-
-    shared.addBoth(fired)
-    return mine

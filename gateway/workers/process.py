@@ -35,8 +35,8 @@ def main(reactor_module: str) -> int:
     from twisted.internet.stdio import StandardIO
     from twisted.logger import globalLogBeginner
 
-    from gateway.clock import use_monotonic_clock
     from gateway.workers.worker import Worker
+    from reactor.clock import use_monotonic_clock
 
     reactor: Any = installed
     use_monotonic_clock(reactor)

@@ -10,15 +10,9 @@ import sys
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-
-from couchnode.clock import unix_time_of
-from couchnode.clock import use_monotonic_clock as of_the_node
-from gateway.clock import use_monotonic_clock as of_the_gateway
 
 HOUR = 3600
 
@@ -111,27 +105,3 @@ class SetClockTests(SynchronousTestCase):
         running.set_clock(0)
         while abs(running.date() - time.time()) > HOUR / 2:
             time.sleep(0.05)
-
-
-class ReactorTests(SynchronousTestCase):
-    """What is done to a reactor."""
-
-    def test_seconds(self) -> None:
-        """``seconds`` goes on from where it was and never back; the Unix time is elsewhere, and is told to
-        whoever asks for it."""
-        for use in (of_the_gateway, of_the_node):
-            clock: Any = Clock()
-            clock.advance(1000)
-            self.assertEqual(unix_time_of(clock)(), 1000)
-            use(clock)
-            before = clock.seconds()
-            self.assertGreaterEqual(before, 1000)
-            self.assertLess(before, 1000 + HOUR)
-            self.patch(time, "time", lambda: 5.0)
-            again: Any = Clock()
-            use(again)
-            self.assertEqual(unix_time_of(again)(), 5.0)
-            self.assertGreaterEqual(clock.seconds(), before)
-            kept = clock.seconds
-            use(clock)
-            self.assertIs(clock.seconds, kept)

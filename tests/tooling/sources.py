@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway")
+PACKAGES = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "reactor")
 
 
 class Import(NamedTuple):

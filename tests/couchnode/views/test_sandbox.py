@@ -837,7 +837,7 @@ class Processes(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "py_mini_racer.py").write_text("raise ImportError('not here')\n")
-        self.patch(os, "environ", {**os.environ, "PYTHONPATH": str(folder.resolve())})
+        self.patch(sys, "path", [str(folder.resolve()), *sys.path])
         with SandboxPool(size=1) as pool:
             error = self.assertRaises(SandboxError, pool.check, [("map", PLAIN)])
         self.assertIn("mini-racer", str(error))

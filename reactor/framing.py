@@ -1,0 +1,96 @@
+"""Frames with a length in front: four bytes, big-endian, then the body. For processes that trust each other.
+
+A body is bytes, or a Python value as :mod:`marshal` writes it, where both ends are the same interpreter.
+No Twisted and no socket is needed here: :class:`FrameBuffer` cuts what arrived, whoever receives it.
+"""
+
+from __future__ import annotations
+
+import marshal
+from struct import Struct
+from typing import Any
+
+__all__ = ["LENGTH", "MAX_FRAME_BYTES", "FrameBuffer", "FrameError", "frame_of", "value_in"]
+
+LENGTH = Struct(">I")
+"""What each frame begins with."""
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Longest body that is believed. A batch that holds the largest documents fits."""
+
+
+class FrameError(Exception):
+    """The peer sent what is not a frame, or not the value that was due; the connection is of no more use."""
+
+
+def frame_of(value: Any) -> bytes:
+    """Return a frame that holds ``value``.
+
+    :raises ValueError: :mod:`marshal` does not write values of this type.
+    """
+    body = marshal.dumps(value)
+    return LENGTH.pack(len(body)) + body
+
+
+def value_in(body: bytes) -> Any:
+    """Return the value that a body holds.
+
+    :raises FrameError: it holds none.
+    """
+    try:
+        return marshal.loads(body)
+    except (ValueError, EOFError, TypeError) as error:
+        raise FrameError(f"a frame of {len(body)} bytes that holds no value: {error}") from error
+
+
+class FrameBuffer:
+    """Bytes as they arrived, cut into the bodies of frames.
+
+    :param max_frame_bytes: longest body that is believed.
+    """
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max = max_frame_bytes
+        self._buffer = bytearray()
+
+    def __len__(self) -> int:
+        """Return how many bytes are here that :meth:`take` has not returned."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes, of any number."""
+        self._buffer += data
+
+    @property
+    def missing(self) -> int:
+        """How many bytes are still to come, at least, before :meth:`take` returns a body; 0: none.
+
+        :raises FrameError: as :meth:`take`.
+        """
+        held = len(self._buffer)
+        if held < LENGTH.size:
+            return LENGTH.size - held
+        return max(0, self._length() - held)
+
+    def take(self) -> bytes | None:
+        """Return the oldest body that is complete, ``None`` if there is none yet.
+
+        :raises FrameError: a frame claims to be longer than ``max_frame_bytes``; call this no more.
+        """
+        buffer = self._buffer
+        if len(buffer) < LENGTH.size:
+            return None
+        end = self._length()
+        if len(buffer) < end:
+            return None
+        with memoryview(buffer) as whole, whole[LENGTH.size : end] as part:
+            body = bytes(part)  # a view that is still there would keep the buffer from shrinking
+        del buffer[:end]
+        return body
+
+    def _length(self) -> int:
+        """Return the length of the first frame, head included."""
+        (length,) = LENGTH.unpack_from(self._buffer)
+        if length > self._max:
+            raise FrameError(f"a frame of {length} bytes, at most {self._max} are taken")
+        return LENGTH.size + int(length)

@@ -1,0 +1,53 @@
+"""Bytes to a socket at once, instead of in the next turn of the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.tcp import Connection
+
+__all__ = ["writer_to"]
+
+
+def writer_to(transport: Any) -> Callable[[bytes], int]:
+    """Return a function that writes to ``transport``, straight to its socket if nothing waits there.
+
+    ``transport.write`` only queues: the bytes leave after another turn of the reactor and two changes of its
+    interest in the socket. The function keeps the order: while something waits in the transport, or the
+    transport is closing, it queues as ``write`` does.
+
+    Make it once for each connection, in ``connectionMade``. Only plain TCP and Unix transports have the
+    attributes that this needs; for every other one (TLS, in memory), and for one that speaks TLS already,
+    the function is ``write``. Do not call ``startTLS`` afterwards: what was written would not be encrypted.
+
+    :param transport: a stream transport.
+    :returns: bytes -> how many of them are left to the transport, 0 if the socket took all. It never
+        raises; a broken connection is reported by ``connectionLost``, as ever.
+    """
+    if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
+
+        def queue(data: bytes) -> int:
+            transport.write(data)
+            return len(data)
+
+        return queue
+
+    tcp: Any = transport
+
+    def send(data: bytes) -> int:
+        if tcp.dataBuffer or tcp._tempDataBuffer or not tcp.connected or tcp.disconnecting:
+            tcp.write(data)
+            return len(data)
+        try:
+            sent = tcp.socket.send(data)
+        except OSError:
+            # It is full, or broken: the transport finds out which.
+            tcp.write(data)
+            return len(data)
+        if sent == len(data):
+            return 0
+        tcp.write(data[sent:])
+        return len(data) - int(sent)
+
+    return send
