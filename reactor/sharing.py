@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -21,7 +21,7 @@ def own(shared: Deferred[_T]) -> Deferred[_T]:
     # With a canceller of its own: an exception for who waits, and silence when ``shared`` fires later.
     mine: Deferred[_T] = Deferred()
 
-    def fired(result: Any) -> Any:
+    def fired(result: _T | Failure) -> _T | Failure:
         if not mine.called:
             # Each has a Failure of its own: a handled one loses its frames.
             mine.callback(Failure(result.value) if isinstance(result, Failure) else result)
@@ -39,7 +39,7 @@ def uncancellable(work: Deferred[_T]) -> Deferred[_T]:
     """
     mine: Deferred[_T] = Deferred()
 
-    def fired(result: Any) -> None:
+    def fired(result: _T | Failure) -> None:
         if not mine.called:
             mine.callback(result)
 

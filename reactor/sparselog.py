@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -44,28 +43,28 @@ class SparseLog:
         known[2] += 1
         return False
 
-    def emit(self, level: Any, text: str, **values: Any) -> None:
+    def emit(self, level: LogLevel, text: str, **values: object) -> None:
         """Write a line of the kind ``text``, a format, if there is room for it."""
         if self.admits(text):
             self._log.emit(level, text, **values)
 
-    def debug(self, text: str, **values: Any) -> None:
+    def debug(self, text: str, **values: object) -> None:
         """Write a line at this level."""
         self.emit(LogLevel.debug, text, **values)
 
-    def info(self, text: str, **values: Any) -> None:
+    def info(self, text: str, **values: object) -> None:
         """Write a line at this level."""
         self.emit(LogLevel.info, text, **values)
 
-    def warn(self, text: str, **values: Any) -> None:
+    def warn(self, text: str, **values: object) -> None:
         """Write a line at this level."""
         self.emit(LogLevel.warn, text, **values)
 
-    def error(self, text: str, **values: Any) -> None:
+    def error(self, text: str, **values: object) -> None:
         """Write a line at this level."""
         self.emit(LogLevel.error, text, **values)
 
-    def failure(self, text: str, failure: Failure, **values: Any) -> None:
+    def failure(self, text: str, failure: Failure, **values: object) -> None:
         """Write a line and a traceback."""
         if self.admits(text):
-            self._log.failure(text, failure, **values)
+            self._log.failure(text, failure, LogLevel.critical, **values)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import ITransport
 from twisted.internet.tcp import Connection
 
 __all__ = ["writer_to"]
 
 
-def writer_to(transport: Any) -> Callable[[bytes], int]:
+def writer_to(transport: ITransport) -> Callable[[bytes], int]:
     """Return a function that writes to ``transport``, straight to its socket if nothing waits there.
 
     ``transport.write`` only queues: the bytes leave after another turn of the reactor and two changes of its
