@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "resources": ("cluster", "dialect", "fairness", "http", "limits", "version", "views"),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
-        "clock", "cluster", "descriptors", "dialect", "figures", "hangup", "interfaces", "leaving", "limits",
+        "cluster", "descriptors", "dialect", "figures", "hangup", "interfaces", "leaving", "limits",
         "listening", "logs", "options", "processes", "serving",
     ),
 }  # fmt: skip
