@@ -439,8 +439,8 @@ class NodeProtocol(Protocol):
         if isinstance(step, Compute):
             return (yield threads.deferToThread(step.function, *step.arguments))
         if isinstance(step, Pause):
-            pause: Deferred[None] = Deferred()
-            self._reactor.callLater(step.seconds, pause.callback, None)
+            pause: Deferred[None] = Deferred(lambda _: later.cancel())
+            later = self._reactor.callLater(step.seconds, pause.callback, None)
             return (yield pause)
         if not isinstance(step, Exchange):
             raise TypeError(f"a node cannot perform {step!r}")

@@ -30,7 +30,7 @@ from couchbase.protocol.operations import (
     downgrade,
     head,
 )
-from couchbase.protocol.plans import Compute, Exchange
+from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.statuses import Action, action_for
 from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 
@@ -311,6 +311,11 @@ class Node:
             step = self._plan.send(answer)
             while isinstance(step, Compute):
                 step = self._plan.send(step.function(*step.arguments))
+            if isinstance(step, Pause):
+                self._owner.call_at(
+                    self._owner.seconds() + step.seconds, partial(self._after_pause, self._attempt)
+                )
+                return
             if not isinstance(step, Exchange):
                 raise TypeError(f"a node cannot perform {step!r}")
         except StopIteration as done:
@@ -333,6 +338,10 @@ class Node:
         for opcode, fields in step.requests:
             self._opaque += 1
             self._put_question(self._opaque, opcode, take, fields)
+
+    def _after_pause(self, attempt: int) -> None:
+        if attempt == self._attempt and self._plan is not None:
+            self._advance(())
 
     def _greeted(self, session: Session) -> None:
         self._plan = None

@@ -7,7 +7,7 @@ write, so a handshake with SCRAM costs four round trips and one without credenti
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -17,10 +17,14 @@ from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.operations import error_context, status_name
-from couchbase.protocol.plans import Compute, Exchange
+from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, ScramClient, encode_plain
+from couchbase.protocol.statuses import RC_OF_STATUS
 
 _U16 = Struct(">H")
+
+LONGEST_PAUSES_SECONDS = 1.5
+"""A handshake pauses no longer in all than this; whoever connects waits 2 s for a node."""
 
 FEATURES = (
     Feature.TCP_NODELAY,
@@ -97,7 +101,8 @@ def handshake(
     :param prefer_plain: choose PLAIN before SCRAM, as official clients do over TLS (users of an
         external directory can log in no other way).
     :raises CouchbaseError: AuthError (credentials refused, or needed), BucketNotFoundError,
-        TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common).
+        TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). Of a status that we
+        do not know: what the server's error map makes of it, after repetitions if it says so.
     """
     codes = b"".join(_U16.pack(code) for code in features)
     opening: list[tuple[int, dict[str, Any]]] = [
@@ -107,25 +112,86 @@ def handshake(
         opening.append((Opcode.SASL_LIST_MECHS, {}))
     hello, *listed = yield Exchange(opening)
     enabled = _enabled(hello)
+    errors = _Errors(Feature.XERROR in enabled)
     if credentials:
-        yield from _authenticate(credentials, listed[0], nonce, plain_allowed, prefer_plain)
+        who = credentials
+        yield from errors.insist(
+            lambda: _authenticate(who, listed[0], nonce, plain_allowed, prefer_plain),
+            f"user {who.user!r} is not let in",
+        )
+    config = yield from errors.insist(
+        lambda: _open(bucket, credentials is not None, errors),
+        f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map",
+    )
+    return Session(enabled, config, errors.map)
+
+
+class _Errors:
+    """The server's error map, and what it says of failures of the handshake itself.
+
+    :param offered: whether the server has one.
+    """
+
+    def __init__(self, offered: bool) -> None:
+        self.map: dict[int, ServerStatus] = {}
+        self.is_due = offered
+
+    @staticmethod
+    def question() -> tuple[int, dict[str, Any]]:
+        """Return the request for the map."""
+        return Opcode.GET_ERROR_MAP, {"value": _U16.pack(ERROR_MAP_VERSION)}
+
+    def take(self, answer: Frame) -> None:
+        """Read the map."""
+        self.is_due = False
+        if answer.specific == Status.SUCCESS:
+            self.map = parse_error_map(answer.value)
+
+    def insist(self, part: Callable[[], Generator[Any, Any, Any]], what: str) -> Generator[Any, Any, Any]:
+        """Carry out a part of the handshake, again while the map says so of a status that we do not know.
+
+        :param what: begins the error's message otherwise.
+        """
+        attempt, spent = 0, 0.0
+        while True:
+            try:
+                return (yield from part())
+            except CouchbaseError as error:
+                failure = error
+            status = failure.status
+            if status is None or status in RC_OF_STATUS:
+                raise failure
+            if self.is_due:
+                (answer,) = yield Exchange([self.question()])
+                self.take(answer)
+            explained = self.map.get(status)
+            if explained is None:
+                raise failure
+            delay = None if explained.reconnects else explained.delay(attempt)
+            if delay is None or spent + delay > LONGEST_PAUSES_SECONDS:
+                raise error_of(explained.code, f"{what}: {explained.words}", status=status) from failure
+            yield Pause(delay)
+            attempt, spent = attempt + 1, spent + delay
+
+
+def _open(bucket: str | None, authenticated: bool, errors: _Errors) -> Generator[Any, Any, bytes | None]:
+    """Select the bucket and get the configuration; with them comes the error map, if it is due."""
     closing: list[tuple[int, dict[str, Any]]] = []
-    if Feature.XERROR in enabled:
-        closing.append((Opcode.GET_ERROR_MAP, {"value": _U16.pack(ERROR_MAP_VERSION)}))
+    if errors.is_due:
+        closing.append(errors.question())
     if bucket:
         closing.append((Opcode.SELECT_BUCKET, {"key": bucket.encode()}))
     closing.append((Opcode.GET_CLUSTER_CONFIG, {}))
     answers = yield Exchange(closing)
-    error_map: dict[int, ServerStatus] = {}
     config = None
     for (opcode, _), answer in zip(closing, answers):
         if opcode == Opcode.GET_ERROR_MAP:
-            error_map = parse_error_map(answer.value) if answer.specific == Status.SUCCESS else {}
+            errors.take(answer)
         elif opcode == Opcode.SELECT_BUCKET:
-            _check_selected(answer, bucket or "", credentials is not None)
+            _check_selected(answer, bucket or "", authenticated)
         else:
             config = _config(answer)
-    return Session(enabled, config, error_map)
+    return config
 
 
 def _enabled(hello: Frame) -> frozenset[int]:

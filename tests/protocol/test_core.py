@@ -152,6 +152,25 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(list(session.error_map), [0x7F00])
         self.assertEqual(session.error_map[0x7F00].name, "NEW")
 
+    def test_unknown_statuses(self):
+        """Before the error map has come it is asked for; then a step is repeated while the map says so."""
+        plan, _ = self.start()
+        hello = response(0x1F, value=Feature.XERROR.to_bytes(2, "big"))
+        plan.send([hello, response(0x20, value=b"PLAIN")])
+        step = plan.send([response(0x21, 0x7F00)])
+        self.assertEqual(self.opcodes(step), [Opcode.GET_ERROR_MAP])
+        error_map = b'{"version":2,"errors":{"7f00":{"name":"NEW","attrs":["temp","retry-later"]}}}'
+        step = plan.send([response(0xFE, value=error_map)])
+        for seconds, status in ((0.05, 0x7F00), (0.1, 0x7F00), (0.5, 0)):
+            self.assertEqual(step, Pause(seconds))
+            step = plan.send(None)
+            self.assertEqual(self.opcodes(step), [Opcode.SASL_AUTH])
+            step = plan.send([response(0x21, status)])
+        self.assertEqual(self.opcodes(step), [Opcode.SELECT_BUCKET, Opcode.GET_CLUSTER_CONFIG])
+        with self.assertRaises(StopIteration) as done:
+            plan.send([response(0x89), response(0xB5, value=b"{}")])
+        self.assertEqual(list(done.exception.value.error_map), [0x7F00])
+
     def test_scram_runs_the_slow_part_off_the_loop(self):
         """Between AUTH and STEP the plan asks for a computation."""
         plan, _ = self.start()

@@ -51,6 +51,8 @@ class FailingNode(VersionedNode):
     def __init__(self, error_map=None):
         self.count = self.status = 0
         self.greeted = 0
+        self.refusals = {}
+        """Steps of the handshake that fail: by opcode, status and how often."""
         super().__init__(FEATURES["7.6"])
         self.error_map = (
             json.dumps({"version": 2, "errors": ERRORS}).encode() if error_map is None else error_map
@@ -63,7 +65,12 @@ class FailingNode(VersionedNode):
 
     def _handle(self, peer, frame):
         self.greeted += frame.opcode == Opcode.HELLO
-        super()._handle(peer, frame)
+        status, count = self.refusals.get(frame.opcode, (0, 0))
+        if count:
+            self.refusals[frame.opcode] = status, count - 1
+            peer.answer(frame, status)
+        else:
+            super()._handle(peer, frame)
 
     def script(self, peer, frame):
         """Carry an operation out, or fail it."""
@@ -74,10 +81,50 @@ class FailingNode(VersionedNode):
             super().script(peer, frame)
 
 
+STEPS = (Opcode.SASL_AUTH, Opcode.SELECT_BUCKET, Opcode.GET_CLUSTER_CONFIG)
+"""Steps of the handshake whose answers have a status."""
+
+
 class FaceMixin:
     """A face whose operations block."""
 
     face = Connection
+
+    def greet(self, step, status, count):
+        """Connect to a node that fails a step of the handshake; returns the node and the connection."""
+        node = FailingNode()
+        self.addCleanup(node.stop)
+        node.refusals[step] = status, count
+        connection = self.face(bucket="b", connection_string=node.string, username="u", password="p")
+        self.addCleanup(connection._close)
+        return node, connection
+
+    def test_handshake_retried(self):
+        """A step of the handshake is repeated on the same connection, as the map says."""
+        for step in STEPS:
+            for status in (0x7F00, 0x7F01):
+                node, cb = self.greet(step, status, 3)
+                self.assertTrue(cb.set("k", 1).success)
+                self.assertEqual((node.greeted, node.refusals[step][1]), (1, 0), hex(step))
+
+    def test_handshake_refused(self):
+        """One that is not to be repeated ends in the class and the words that the map chooses, at once."""
+        for step in STEPS:
+            for status, kind, words in SURFACED:
+                if status == 0x7FFF:
+                    # The map does not know it: refused credentials, or a node that is not ready.
+                    kind = AuthError if step == Opcode.SASL_AUTH else TemporaryFailError
+                with self.assertRaises(kind) as caught:
+                    self.greet(step, status, 10**6)
+                self.assertIn(words, str(caught.exception))
+                self.assertEqual(caught.exception.status, status)
+
+    def test_handshake_retried_within_bounds(self):
+        """The map's ``max-duration`` ends the repetition: a temporary failure, which names the status."""
+        for step in STEPS:
+            with self.assertRaises(TemporaryFailError) as caught:
+                self.greet(step, 0x7F01, 10**6)
+            self.assertIn("SPEC (0x7f01)", str(caught.exception))
 
     def start(self, error_map=None):
         """Return a node, and a connection to it."""
@@ -172,6 +219,27 @@ class TwistedErrorMapTests(unittest.TestCase):
         yield connection.connect()
         connection.timeout = 30
         return node, connection
+
+    @inlineCallbacks
+    def test_handshake(self):
+        """Its steps are repeated, or end in the class and the words that the map chooses."""
+        for step in STEPS:
+            for status, count, kind, words in (
+                (0x7F00, 3, None, ""),
+                (0x7F01, 10**6, TemporaryFailError, "SPEC (0x7f01)"),
+                *((status, 10**6, kind, words) for status, kind, words in SURFACED[:-1]),
+            ):
+                node = FailingNode()
+                self.addCleanup(node.stop)
+                node.refusals[step] = status, count
+                cb = TxConnection(bucket="b", connection_string=node.string, username="u", password="p")
+                self.addCleanup(cb._close)
+                if kind is None:
+                    yield cb.connect()
+                    self.assertEqual((node.greeted, node.refusals[step][1]), (1, 0), hex(step))
+                else:
+                    error = yield self.assertFailure(cb.connect(), kind)
+                    self.assertIn(words, str(error))
 
     @inlineCallbacks
     def test_retried(self):
