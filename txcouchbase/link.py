@@ -14,7 +14,7 @@ from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.operations import client_error
 from txcouchbase.calls import Call
-from txcouchbase.node import NodeProtocol
+from txcouchbase.node import NodeProtocol, cause_text
 
 _log = Logger()
 
@@ -167,7 +167,8 @@ class Link:
             if isinstance(error, (AuthError, BucketNotFoundError)):
                 for call in self.backlog.take():
                     call.fail(refusal(call, error))
-            _log.info("node {node}: {error}", node=self.name, error=error)
+            why = cause_text(error)
+            _log.info("{why}" if self.name in why else "node {node}: {why}", node=self.name, why=why)
             self._try_later()
             self._tell_waiters()
             self._changed(self)

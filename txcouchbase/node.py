@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+)
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import SSL
@@ -478,6 +484,8 @@ def cause_text(error: BaseException) -> str:
         return "connection refused"
     if isinstance(error, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
         return "no answer in time"
+    if isinstance(error, (ConnectionDone, ConnectionLost)):
+        return "the node closed the connection"
     if isinstance(error, SSL.Error):
         reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
         text = "; ".join(reasons) or "the handshake failed"
