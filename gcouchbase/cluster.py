@@ -205,7 +205,7 @@ class GCluster(Cluster):
             # The hub may not have run for a while.
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
-                self._submit_all(calls[start : start + EARLY_CALLS], batch)
+                self.give(calls[start : start + EARLY_CALLS], batch, deadline)
                 if start:
                     self._flush()
             if batch.remaining:
@@ -233,18 +233,14 @@ class GCluster(Cluster):
     def _sweep(self) -> None:
         now = self.seconds()
         for batch in [batch for batch in self._batches if batch.deadline <= now]:
-            self.time_out(batch.calls)
+            self.time_out_all(batch.calls)
             self._drop_silent(batch.began)
         self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True) if self._batches else None
 
     @staticmethod
     def _give_up(calls: Sequence[Call]) -> None:
         for call in calls:
-            if not call.done:
-                call.leave()
-                call.done = True
-                if call.ended is not None:
-                    call.ended(call)
+            call.abandon()
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
         """Wait until something is true; false if the time is up first."""

@@ -1,8 +1,6 @@
-"""Operations under way: a request, who waits for it, and how far it got.
+"""Operations under way on Twisted: who waits for the end of a call.
 
-A call is the request itself with a few more fields, so that an operation costs one object beside
-its Deferred. Whoever holds a call (a node's connection, a queue) can drop it at any time with
-:meth:`Call.abandon`; a finished call ignores everything that still arrives for it.
+What a call is in itself is told in :mod:`couchbase.protocol.call`.
 """
 
 from __future__ import annotations
@@ -17,153 +15,11 @@ from twisted.logger import Logger
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, InternalSDKError
-from couchbase.protocol.operations import Operation, Request, failed_result
+from couchbase.protocol.call import Call
+from couchbase.protocol.operations import Request, failed_result
 from couchbase.result import AsyncResult, MultiResult
 
 _log = Logger()
-
-
-class Call(Request):
-    """One operation under way."""
-
-    __slots__ = (
-        "attempts",
-        "deadline",
-        "done",
-        "ended",
-        "following",
-        "last_status",
-        "opaque",
-        "pending",
-    )
-
-    deadline: float
-    """Instant of the clock at which the caller gives up."""
-    opaque: int
-    pending: dict[int, Call] | None
-    """The table of the connection that it was handed to, so that the server may carry it out; ``None``
-    before, and again when that connection is lost or the operation put off."""
-    done: bool
-    attempts: int
-    """How often it was put off because of a temporary failure."""
-    last_status: int
-    """Status of the answer that put it off."""
-    following: Callable[[Call, Any], bool] | None
-    """What happens between the answer and the caller (waiting for copies): called with the call and
-    its result; true if it takes over."""
-    ended: Callable[[Call], None] | None
-    """Told when the call is over, however it ends."""
-
-    def __init__(
-        self,
-        operation: Operation,
-        key: Any,
-        key_bytes: bytes,
-        quiet: bool = False,
-        decode_value: Callable[[bytes, int], Any] | None = None,
-    ) -> None:
-        # Request.__init__, by hand: every operation comes through here.
-        self.operation = operation
-        self.key = key
-        self.key_bytes = key_bytes
-        self.extras = self.value = self.framing = b""
-        self.cas = self.attempts = self.last_status = 0
-        self.quiet = quiet
-        self.decode_value = decode_value
-        self.done = False
-        self.replica = self.pending = self.following = self.ended = None
-
-    def succeed(self, result: Any) -> None:
-        """End with a result."""
-        raise NotImplementedError
-
-    def fail(self, error: BaseException) -> None:
-        """End with an error."""
-        raise NotImplementedError
-
-    def _end(self) -> None:
-        self.done = True
-        if self.ended is not None:
-            self.ended(self)
-
-    def leave(self) -> None:
-        """Leave the table of the connection that waits for the answer, which is ignored then."""
-        pending = self.pending
-        if pending is not None:
-            # Once answered it is not there any more; its number may even be another's.
-            if pending.get(self.opaque) is self:
-                del pending[self.opaque]
-            self.pending = None
-
-    def abandon(self) -> None:
-        """Give the call up: nobody waits for it any more."""
-        self.leave()
-        self._end()
-
-    def give_up(self, gone: Callable[[], None]) -> None:
-        """Give the call up, and be told when nothing of it is under way any more.
-
-        :param gone: called once: at once if it was not sent, else when its answer has come (which is dropped
-            unread) or can come no more. Until then the answers behind it have to wait.
-        """
-        if self.done:
-            gone()
-            return
-        pending = self.pending
-        was_sent = pending is not None and pending.get(self.opaque) is self
-        if was_sent and pending is not None:
-            heir = _GivenUp(self.operation, self.key, self.key_bytes)
-            heir.gone, heir.deadline = gone, self.deadline
-            heir.opaque, heir.pending = self.opaque, pending
-            pending[self.opaque] = heir
-            self.pending = None
-        self._end()
-        if not was_sent:
-            gone()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.operation.name} {self.key!r}>"
-
-
-class Step(Call):
-    """A call that is part of what another one asks for; ``ended`` is called when it is over."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def succeed(self, result: Any) -> None:
-        """Keep the result."""
-        if not self.done:
-            self.result = result
-            self._end()
-
-    def fail(self, error: BaseException) -> None:
-        """Keep the error."""
-        if not self.done:
-            self.error = error
-            self._end()
-
-
-class _GivenUp(Call):
-    """Stands in the table for a call that nobody waits for any more."""
-
-    __slots__ = ("gone",)
-
-    gone: Callable[[], None]
-
-    def succeed(self, result: Any) -> None:
-        """Drop the answer."""
-        if not self.done:
-            self.done = True
-            self.gone()
-
-    def fail(self, error: BaseException) -> None:
-        """Drop the error."""
-        self.succeed(None)
 
 
 class DeferredCall(Call):

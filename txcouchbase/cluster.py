@@ -20,18 +20,15 @@ from zope.interface import implementer
 from couchbase import exceptions as rc
 from couchbase.blocking.resolving import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
-from couchbase.parking import Parking
-from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
+from couchbase.protocol.call import Call
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress
 from couchbase.protocol.connstr import Seed
-from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.dispatch import Dispatcher, refusal
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.handshake import Credentials, handshake, no_map
-from couchbase.protocol.hashing import vbucket_of
-from couchbase.protocol.offers import is_durable, lacks
-from couchbase.protocol.operations import client_error, error_for
+from couchbase.protocol.handshake import Credentials, no_map
+from couchbase.protocol.operations import client_error
 from couchbase.protocol.plans import Ask, Pause
-from txcouchbase.calls import Call, Step
-from txcouchbase.link import Backlog, Link, refusal
+from txcouchbase.link import Backlog, Link
 from txcouchbase.node import NodeProtocol, cause_text, network_error
 from txcouchbase.quiet import connect_quietly
 from txcouchbase.streaming import ConfigStream
@@ -45,8 +42,6 @@ POLL_SECONDS = 2.5
 """How often the map is asked for where the server does not push it."""
 SWEEP_SECONDS = 0.05
 """Time limits are checked this often, so an operation may end this much after its limit."""
-
-_LOOPBACK = ("localhost", "127.", "::1")
 
 
 class Cause(NamedTuple):
@@ -65,7 +60,7 @@ class Cause(NamedTuple):
 
 
 @implementer(IPolicyForHTTPS)
-class ClusterClient(Parking):
+class ClusterClient(Dispatcher):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
     :param allow_plain: let PLAIN send the password over a network without TLS.
@@ -90,42 +85,34 @@ class ClusterClient(Parking):
         agent: str = "txcouchbase",
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            seeds,
+            bucket=bucket,
+            credentials=credentials,
+            tls=tls,
+            allow_plain=allow_plain,
+            network=network,
+            agent=agent,
+        )
         self.reactor = reactor
         self.seconds: Callable[[], float] = reactor.seconds
-        self.bucket = bucket
-        self.credentials = credentials
-        self.tls = tls
         self.trust_root = trust_root
         self.client_certificate = client_certificate
-        self.map: ClusterMap | None = None
         self.connected = False
-        self.closed = False
         self.bootstrap_timeout = BOOTSTRAP_TIMEOUT_SECONDS
         self.host_timeout = HOST_TIMEOUT_SECONDS
         self.shuffle = False
         self.from_cache = False
         self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
         """What went wrong outside of operations, as ``(rc, text)``."""
-        self.links: dict[tuple[str, int], Link] = {}
-        self.seeds = tuple(seeds)
         self.srv: Srv | None = None
         """Looks up the seeds by DNS, if the connection string may name a cluster."""
-        self._allow_plain = allow_plain
-        self._network = network
-        self._agent = agent
         self._random = random
         self._queue = Backlog()
-        # The last operation in flight on each key, as of which round of the turn.
-        self._last_sent: dict[bytes, Call] = {}
-        self._indexed = -1
         # Why each seed gave no map when they were asked last.
         self._causes: list[Cause] = []
         # Why there is no map and will be none: later operations fail with it, too.
         self._failure: BaseException | None = None
-        self._servers: list[Link | None] = []
-        self._route: list[Callable[[Call, int], None]] = []
-        self._vbuckets = 1
         self._repeats: dict[Any, Call] = {}
         self._sweep: Any = None
         self.owner: Callable[[], Any] = lambda: None
@@ -134,7 +121,7 @@ class ClusterClient(Parking):
         self._poll: Any = None
         self._attempt: Deferred[Any] | None = None
         self._stream: ConfigStream | None = None
-        self.turn = Turn(reactor, self.submit, self._parked, self._watch_time)
+        self.turn = Turn(reactor, self, self._watch_time)
 
     @property
     def causes(self) -> list[Cause]:
@@ -151,7 +138,7 @@ class ClusterClient(Parking):
                 link.port,
                 "not connected yet" if link.last_error is None else cause_text(link.last_error),
             )
-            for link in self.links.values()
+            for link in self.peers.values()
             if link.protocol is None
         ]
 
@@ -248,27 +235,30 @@ class ClusterClient(Parking):
     def _bootstrap_kv(self, seed: Seed) -> Generator[Any, Any, bool]:
         assert seed.kv_port is not None
         protocol: NodeProtocol = yield self.connect_node(seed.host, seed.kv_port)
-        config = protocol.session.config
+        config = protocol.conversation.session.config
         if config is None and self.bucket is not None:
             protocol.transport.loseConnection()  # type: ignore[union-attr]
             raise no_map(f"{seed.host}:{seed.kv_port}", seed.management_port)
         if config is None:
             cluster = ClusterMap(nodes=[NodeAddress(seed.host, seed.kv_port)], data_nodes=0)
         else:
-            cluster = self._parse(config, seed.host, seed.host)
+            cluster = self.parse_map(config, seed.host, seed.host)
         self.connected = True
         address = (seed.host, seed.kv_port)
-        link = Link(
-            NodeAddress(*address), seed.kv_port, self.reactor, self.connect_node, self._changed, self._random
-        )
+        link = self.peer_for(NodeAddress(*address), seed.kv_port)
         link.adopt(protocol)
-        self.links[address] = link
+        self.peers[address] = link
         self.adopt(cluster)
         self._start_polling(protocol)
         return True
 
-    def _link(self, node: NodeAddress, port: int) -> Link:
-        return Link(node, port, self.reactor, self.connect_node, self._changed, self._random)
+    def peer_for(self, address: NodeAddress, port: int) -> Link:
+        """Return the link to a node that is new in the map."""
+        return Link(address, port, self.reactor, self.connect_node, self._changed, self._random)
+
+    def retire(self, peer: Link) -> list[Call]:
+        """Drop the connection to a node that left the map; returns the operations that waited."""
+        return peer.close()
 
     @inlineCallbacks
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
@@ -282,10 +272,7 @@ class ClusterClient(Parking):
         return True
 
     def _streamed(self, text: bytes, host: str) -> None:
-        self.adopt(self._parse(text, host, host))
-
-    def _parse(self, text: bytes, host: str, bootstrap_host: str) -> ClusterMap:
-        return parse_cluster_map(text, host, self._network, bootstrap_host)
+        self.adopt(self.parse_map(text, host, host))
 
     def tls_options(self, host: str) -> Any:
         """Return what makes a TLS connection to a host of the cluster."""
@@ -301,25 +288,13 @@ class ClusterClient(Parking):
     @inlineCallbacks
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
-        protocol = NodeProtocol(self.reactor, self.put_off, self._pushed, self._set_writable, self.turn)
-        protocol.name = f"{host}:{port}"
+        protocol = NodeProtocol(self.reactor, host, port, self, self._set_writable, self.turn)
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             endpoint = wrapClientTLS(self.tls_options(host), endpoint)
         yield connect_quietly(endpoint, protocol)
-        safe = self.tls or self._allow_plain or host.startswith(_LOOPBACK)
-        plan = handshake(
-            agent=self._agent,
-            credentials=self.credentials,
-            bucket=self.bucket,
-            nonce=uuid4().hex,
-            plain_allowed=safe,
-            prefer_plain=self.tls,
-        )
         try:
-            protocol.session = yield protocol.run(plan)
-            protocol.lacking = lacks(protocol.session)
-            protocol.adapt, protocol.demoted = self.adapt, self._reroute
+            yield protocol.greet(self.handshake(host, uuid4().hex))
         except BaseException:
             protocol.transport.abortConnection()  # type: ignore[union-attr]
             raise
@@ -327,57 +302,30 @@ class ClusterClient(Parking):
 
     # --- the map ---------------------------------------------------------------------------
 
-    def adopt(self, cluster: ClusterMap) -> None:
+    def adopt(self, cluster: ClusterMap) -> bool:
         """Use a map if it is newer than the one in use; operations that wait go by it at once."""
-        if self.closed or not cluster.supersedes(self.map):
-            return
-        self.map = cluster
-        old, self.links = self.links, {}
-        self._servers = []
-        for node in cluster.nodes[: cluster.data_nodes]:
-            port = node.kv_port(self.tls)
-            if port is None:
-                self._servers.append(None)
-                continue
-            link = old.pop((node.host, port), None)
-            if link is None:
-                link = self._link(node, port)
-            self.links[node.host, port] = link
-            self._servers.append(link)
-        if not cluster.data_nodes:
-            self.links, old = old, {}
-        self._reroute()
-        for link in self.links.values():
+        if not super().adopt(cluster):
+            return False
+        for link in self.peers.values():
             link.start()
-        for link in old.values():
-            for call in link.close():
-                self.submit(call)
-        # What waited for a node may belong to another now.
-        for link in self.links.values():
-            for call in link.backlog.take():
-                self.submit(call)
         for call in self._queue.take():
             # What could not be checked without a map is checked now, before anything is sent.
             before = getattr(call.following, "before", None)
             if before is None or before(call):
                 self.submit(call)
+        return True
 
-    def _reroute(self) -> None:
-        cluster = self.map
-        if cluster is None or not cluster.rows or self.closed:
-            return
-        senders = [link.sender if link is not None else self._no_active for link in self._servers]
-        self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
-        self._vbuckets = len(self._route)
-        # What a node may not be sent as it is goes by way of its :meth:`NodeProtocol.send`.
-        direct = [link.unchecked if link is not None else None for link in self._servers]
-        self.turn.set_route([direct[row[0]] if row[0] >= 0 else None for row in cluster.rows])
+    def reroute(self) -> None:
+        """See anew which conversation takes what."""
+        super().reroute()
+        if self.route:
+            self.turn.open()
 
     def _changed(self, link: Link) -> None:
-        self._reroute()
+        self.reroute()
         if link.protocol is None and not self.closed:
-            self._refresh()
-            if link.failures >= 3 and not any(other.protocol for other in self.links.values()):
+            self.refresh()
+            if link.failures >= 3 and not any(other.protocol for other in self.peers.values()):
                 self._rebootstrap()
 
     def _rebootstrap(self) -> None:
@@ -388,132 +336,46 @@ class ClusterClient(Parking):
             )
 
     def _set_writable(self, protocol: NodeProtocol, writable: bool) -> None:
-        for link in self.links.values():
+        for link in self.peers.values():
             if link.protocol is protocol:
                 link.set_writable(writable)
 
-    def _pushed(self, protocol: NodeProtocol, config: bytes) -> None:
-        self.adopt_from(protocol, config)
-
-    def adopt_from(self, protocol: NodeProtocol, config: bytes) -> None:
-        for link in self.links.values():
-            if link.protocol is protocol:
-                host = link.address.host
-                break
-        else:
-            return
-        try:
-            self.adopt(self._parse(config, host, self.seeds[0].host))
-        except CouchbaseError as error:
-            _log.warn("{error}", error=error)
-
-    def _refresh(self) -> None:
-        """Ask some node that can answer for its map."""
-        for link in self.links.values():
-            protocol = link.protocol
-            if protocol is not None:
-                asked = protocol.ask_once(Opcode.GET_CLUSTER_CONFIG)
-                asked.addCallback(self._refreshed, protocol)
-                return
-
-    def _refreshed(self, frame: Frame | None, protocol: NodeProtocol) -> None:
-        if frame is not None and frame.specific == Status.SUCCESS and frame.value:
-            self.adopt_from(protocol, frame.value)
+    def map_refused(self, error: CouchbaseError) -> None:
+        """Log why a node's map cannot be used."""
+        _log.warn("{error}", error=error)
 
     def _start_polling(self, protocol: NodeProtocol) -> None:
-        if Feature.CLUSTERMAP_CHANGE_NOTIFICATION not in protocol.session.features:
+        if not protocol.conversation.pushes_maps:
             self._poll = self.reactor.callLater(POLL_SECONDS, self._poll_now)
 
     def _poll_now(self) -> None:
         self._poll = self.reactor.callLater(POLL_SECONDS, self._poll_now)
-        self._refresh()
+        self.refresh()
 
     # --- operations ------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
         self._watch_time()
-        key = call.key_bytes
-        if not self._route or self.closed or call.replica is not None:
-            self._submit_specially(call)
-        elif self._parked and key in self._parked and call.ended is None:
-            self._parked[key].append(call)
-        else:
-            if call.framing and call.ended is None and is_durable(call.framing):
-                if self._waits_for(call):
-                    return
-            else:
-                self.turn.rounds += 1
-            vbucket = vbucket_of(key, self._vbuckets)
-            self._route[vbucket](call, vbucket)
+        super().submit(call)
 
-    def _submit_specially(self, call: Call) -> None:
+    def unrouted(self, call: Call) -> None:
+        """Keep an operation until there is a map; refuse it if there will be none."""
         if self.closed:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection is closed"))
-        elif not self._route:
-            if self.bucket is None:
-                call.fail(client_error(call, rc.EBADHANDLE, "this connection has no bucket"))
-            elif self._failure is not None:
-                call.fail(refusal(call, self._failure))
-            else:
-                self._queue.add(call, "the connection is not up yet")
+        elif self.bucket is None:
+            call.fail(client_error(call, rc.EBADHANDLE, "this connection has no bucket"))
+        elif self._failure is not None:
+            call.fail(refusal(call, self._failure))
         else:
-            self._submit_to_replica(call)
+            self._queue.add(call, "the connection is not up yet")
 
-    def _submit_to_replica(self, call: Call) -> None:
-        cluster = self.map
-        assert cluster is not None and call.replica is not None
-        vbucket = cluster.vbucket(call.key_bytes)
-        wanted = max(call.replica, 0)
-        server = cluster.replica(vbucket, wanted)
-        link = self._servers[server] if server >= 0 else None
-        if link is None:
-            message = f"the bucket has no replica {wanted} of this key"
-            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
-            return
-        link.sender(call, vbucket)
+    def why_not(self) -> str:
+        """Return why there is no map."""
+        return "the connection is closed" if self.closed else "the connection is not up yet"
 
-    def _waits_for(self, call: Call) -> bool:
-        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
-
-        Until it is decided, readers see the former version and other writes fail, though they come later.
-        """
-        before = self._sent_before(call.key_bytes)
-        if before is None:
-            self._hold(call)
-            return False
-        self._hold(before)
-        self._parked[call.key_bytes].append(call)
-        return True
-
-    def _sent_before(self, key: bytes) -> Call | None:
-        """Return the operation on a key that was sent last and has no answer, if there is one."""
-        if self._indexed != self.turn.rounds:
-            # Once for all synchronous writes that are given together.
-            self._indexed = self.turn.rounds
-            self._last_sent = {
-                call.key_bytes: call
-                for link in self.links.values()
-                if link.protocol is not None
-                for call in link.protocol.pending.values()
-            }
-        before = self._last_sent.get(key)
-        if before is None or before.done or before.pending is None or before.ended is not None:
-            return None
-        return before
-
-    def _step_of(self, call: Call, request: Any) -> Step:
-        step = Step(request.operation, request.key, request.key_bytes)
-        step.extras, step.value, step.framing = request.extras, request.value, request.framing
-        step.cas, step.deadline = request.cas, call.deadline
-        return step
-
-    def _no_active(self, call: Call, vbucket: int) -> None:
-        # A vbucket without an active node: a failover may bring one within the operation's time.
-        call.vbucket = vbucket
-        self._park(call)
-
-    def _submit_later(self, call: Call, seconds: float) -> None:
+    def submit_later(self, call: Call, seconds: float) -> None:
+        """Submit an operation after a pause, unless it is done by then."""
         timer: Any = self.reactor.callLater(seconds, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
@@ -532,39 +394,29 @@ class ClusterClient(Parking):
     def _sweep_now(self) -> None:
         now = self.seconds()
         for call in self._queue.expired(now):
-            self._time_out(call)
+            self.time_out(call)
         busy = bool(len(self._queue))
-        for link in list(self.links.values()):
+        for link in list(self.peers.values()):
             for call in link.backlog.expired(now):
-                self._time_out(call, link)
+                self.time_out(call)
             busy = busy or bool(len(link.backlog))
-            protocol = link.protocol
-            if protocol is not None and protocol.pending:
-                for call in [call for call in protocol.pending.values() if call.deadline <= now]:
-                    self._time_out(call, link)
-                busy = busy or bool(protocol.pending)
+            pending = link.conversation.pending if link.conversation is not None else None
+            if pending:
+                for call in [call for call in pending.values() if call.deadline <= now]:
+                    self.time_out(call)
+                busy = busy or bool(pending)
         for timer, call in list(self._repeats.items()):
             if call.done or call.deadline <= now:
                 timer.cancel()
                 del self._repeats[timer]
-                self._time_out(call)
+                self.time_out(call)
         for calls in list(self._parked.values()):
             for call in [call for call in calls if call.deadline <= now]:
-                self._time_out(call)
+                self.time_out(call)
         busy = busy or bool(self._parked or self.turn.given)
         if not busy:
             self._kept = None
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
-
-    def _time_out(self, call: Call, link: Link | None = None) -> None:
-        sent = call.pending is not None
-        call.leave()
-        if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
-            error = error_for(call, call.last_status)
-        else:
-            where = f" ({link.name}: {link.last_error})" if link is not None and link.last_error else ""
-            error = client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent)
-        call.fail(error)
 
     # --- plans -----------------------------------------------------------------------------
 
@@ -593,12 +445,12 @@ class ClusterClient(Parking):
     def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
         asked: list[Deferred[Frame | None] | None] = []
         for server, opcode, fields in step.questions:
-            link = self._servers[server] if server < len(self._servers) else None
+            link = self.servers[server] if server < len(self.servers) else None
             if link is None or (link.protocol is None and not step.connect):
                 asked.append(None)
             else:
                 if link.protocol is not None:
-                    answer = link.protocol.ask_once(opcode, **fields)
+                    answer = link.protocol.ask_once(opcode, fields)
                 else:
                     answer = link.up().addCallback(_ask_once, opcode, fields)
                 answer.addTimeout(self.host_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
@@ -608,16 +460,6 @@ class ClusterClient(Parking):
             frames.append(None if question is None else (yield question))
         return frames
 
-    def current_map(self) -> ClusterMap:
-        """Return the map in use.
-
-        :raises CouchbaseError: ClientTemporaryFailError, there is none yet.
-        """
-        if self.map is None or self.closed:
-            message = "the connection is closed" if self.closed else "the connection is not up yet"
-            raise error_of(rc.CLIENT_ETMPFAIL, message)
-        return self.map
-
     # --- the end ---------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -625,6 +467,7 @@ class ClusterClient(Parking):
         if self.closed:
             return
         self.closed = True
+        self.route = []
         for timer in (*self._repeats, self._sweep, self._poll):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -635,7 +478,7 @@ class ClusterClient(Parking):
             self._stream.stop()
         waiting = [*self._queue.take(), *self._repeats.values(), *self.turn.close()]
         self._repeats.clear()
-        for link in self.links.values():
+        for link in self.peers.values():
             waiting += link.close()
         for calls in self._parked.values():
             waiting += calls
@@ -645,7 +488,7 @@ class ClusterClient(Parking):
 
 
 def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any]) -> Any:
-    return None if protocol is None else protocol.ask_once(opcode, **fields)
+    return None if protocol is None else protocol.ask_once(opcode, fields)
 
 
 def _connect_error(failure: BaseException, host: str, port: int) -> BaseException:

@@ -31,9 +31,8 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedErro
 from couchbase.items import ItemCollection, ItemTarget, fill
 from couchbase.protocol import durability, operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
-from couchbase.protocol.constants import Opcode, Status
-from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from couchbase.transcoder import check_format
 from couchbase.user_constants import LOCKMODE_NONE
@@ -41,7 +40,7 @@ from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, c
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
 from txcouchbase.direct import Direct
-from txcouchbase.enduring import DURABLE, Endurance
+from txcouchbase.enduring import Endurance
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.node import network_error
@@ -287,7 +286,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     def _by_context(self, request: Any) -> tuple[int, int] | None:
         """Return what a durability context requires of an operation that requires nothing itself."""
-        if request.operation.opcode not in DURABLE:
+        if request.operation not in durability.ENDURED:
             return None
         return self._dur_persist_to, self._dur_replicate_to
 
@@ -513,10 +512,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call) -> None:
         collected = MultiResult()
         timer: Any = None
-        links = [link for link in self._client.links.values() if link.protocol is not None]
-        remaining = len(links) * len(groups)
 
         def finish() -> None:
+            if timer is not None:
+                timer.cancel()
             if isinstance(answer, AsyncResult):
                 answer.update(collected)
                 answer._remaining = 0
@@ -524,39 +523,20 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             else:
                 call.succeed(collected)
 
-        def listener(name: str) -> Callable[[Frame | None], bool]:
-            def take(frame: Frame | None) -> bool:
-                nonlocal remaining
-                if frame is not None and frame.specific == Status.SUCCESS and (frame.key or frame.value):
-                    text = frame.value.decode("utf-8", "replace")
-                    value: Any = int(text) if text.lstrip("-").isdigit() else text
-                    collected.setdefault(frame.key.decode("utf-8", "replace"), {})[name] = value
-                    return True
-                remaining -= 1
-                if not remaining:
-                    if timer is not None:
-                        timer.cancel()
-                    finish()
-                return False
-
-            return take
-
-        if not links:
+        round_ = Statistics(collected, groups, finish)
+        talks = [link.conversation for link in self._client.peers.values() if link.conversation is not None]
+        questions = [(talk, question) for talk in talks for question in round_.questions(talk.name)]
+        if not talks:
             self._client.reactor.callLater(0, call.fail, network_error("no node is connected"))
             return
-        asked = []
-        for link in links:
-            for group in groups:
-                assert link.protocol is not None
-                number = link.protocol.ask(Opcode.STAT, listener(link.name), key=group.encode())
-                asked.append((link.protocol, number))
+        asked = [(talk, talk.ask(*question)) for talk, question in questions]
 
         def expire() -> None:
-            for protocol, number in asked:
-                protocol.forget(number)
+            for talk, number in asked:
+                talk.forget(number)
             call.fail(operations.client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
 
-        if remaining:
+        if round_.open:
             timer = self._client.reactor.callLater(self._timeout, expire)
 
     # --- the cluster manager ---------------------------------------------------------------

@@ -12,19 +12,6 @@ from couchbase.protocol import durability, operations
 from txcouchbase.calls import Call
 from txcouchbase.cluster import ClusterClient
 
-DURABLE = frozenset(
-    operation.opcode
-    for operation in (
-        operations.SET,
-        operations.ADD,
-        operations.REPLACE,
-        operations.APPEND,
-        operations.PREPEND,
-        operations.DELETE,
-    )
-)
-"""Opcodes of the operations that a durability context is for."""
-
 
 class Endurance:
     """What a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's ``following``.
@@ -72,7 +59,7 @@ class Endurance:
             self._requirement,
             timeout=self._timeout,
             interval=self._interval,
-            check_removed=call.operation.opcode == operations.DELETE.opcode,
+            check_removed=call.operation is operations.DELETE,
             after_mutation=True,
         )
         self._client.run(plan).addCallbacks(

@@ -10,10 +10,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
+from couchbase.exceptions import AuthError, BucketNotFoundError
+from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
+from couchbase.protocol.conversation import Conversation
+from couchbase.protocol.dispatch import refusal
 from couchbase.protocol.operations import client_error
-from txcouchbase.calls import Call
 from txcouchbase.node import NodeProtocol, cause_text
 
 _log = Logger()
@@ -108,25 +110,27 @@ class Link:
         return f"{self.address.host}:{self.port}"
 
     @property
-    def sender(self) -> Callable[[Call, int], None]:
-        """What takes a call and its vbucket now: the connection, or the backlog."""
-        protocol = self.direct
-        return self._wait if protocol is None else protocol.send
+    def conversation(self) -> Conversation | None:
+        """The conversation with the node, if there is a connection."""
+        return None if self.protocol is None else self.protocol.conversation
 
     @property
-    def direct(self) -> NodeProtocol | None:
-        """The connection, if it can send now."""
-        return None if self._paused else self.protocol
+    def direct(self) -> Conversation | None:
+        """The same, if the connection takes operations now."""
+        return None if self._paused else self.conversation
 
-    @property
-    def unchecked(self) -> NodeProtocol | None:
-        """The connection, if it can send now, and whatever there is to send."""
-        protocol = self.direct
-        return None if protocol is None or protocol.lacking else protocol
+    def send(self, call: Call, vbucket: int) -> None:
+        """Put an operation into the conversation now, or into the backlog."""
+        conversation = self.direct
+        if conversation is not None:
+            conversation.put(call, vbucket)
+        else:
+            call.vbucket = vbucket
+            self.backlog.add(call, f"node {self.name} cannot take them")
 
-    def _wait(self, call: Call, vbucket: int) -> None:
-        call.vbucket = vbucket
-        self.backlog.add(call, f"node {self.name} cannot take them")
+    def take_waiting(self) -> list[Call]:
+        """Return the operations in the backlog, and empty it."""
+        return self.backlog.take()
 
     def up(self) -> Deferred[NodeProtocol | None]:
         """Connect, now if need be; fires with the connection, or with ``None`` when that attempt failed.
@@ -200,10 +204,10 @@ class Link:
         self._changed(self)
 
     def _drain(self) -> None:
-        protocol = self.protocol
-        if protocol is not None:
+        conversation = self.conversation
+        if conversation is not None:
             for call in self.backlog.take():
-                protocol.send(call, call.vbucket)
+                conversation.put(call, call.vbucket)
 
     def _lost(self, reason: BaseException, protocol: NodeProtocol) -> None:
         if self.protocol is protocol:
@@ -235,11 +239,3 @@ class Link:
         if self.protocol is not None and self.protocol.transport is not None:
             self.protocol.transport.loseConnection()
         return self.backlog.take()
-
-
-def refusal(call: Call, error: BaseException) -> CouchbaseError:
-    """Return a connection's failure as the failure of one operation."""
-    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
-    refused = client_error(call, code, str(getattr(error, "message", None) or error))
-    refused.inner_cause = error
-    return refused

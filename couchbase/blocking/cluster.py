@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
-from uuid import uuid4
 
 from couchbase import exceptions as rc
 from couchbase.blocking import http
@@ -18,15 +17,11 @@ from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
 from couchbase.blocking.resolving import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
-from couchbase.parking import Parking
-from couchbase.protocol.clustermap import ClusterMap, parse_cluster_map
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
-from couchbase.protocol.constants import Feature, Opcode, Status
-from couchbase.protocol.frames import Frame
-from couchbase.protocol.handshake import Credentials, handshake, no_map
-from couchbase.protocol.hashing import vbucket_of
-from couchbase.protocol.offers import is_durable
-from couchbase.protocol.operations import client_error, error_for
+from couchbase.protocol.dispatch import Dispatcher
+from couchbase.protocol.handshake import Credentials, no_map
+from couchbase.protocol.operations import client_error
 
 POLL_SECONDS = 2.5
 """How often the map is asked for where the server does not push it."""
@@ -39,11 +34,10 @@ SILENT_SECONDS = 2.0
 REBOOTSTRAP_SECONDS = 0.5
 """The seeds are asked again at most this often."""
 
-_LOOPBACK = ("localhost", "127.", "::1")
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
-class Cluster(Parking, Loop):
+class Cluster(Dispatcher, Loop):
     """Connections to the nodes of one cluster, for one bucket. Not safe for threads by itself.
 
     :param tls_context: an ``ssl.SSLContext``, ``None`` for plain connections.
@@ -52,6 +46,8 @@ class Cluster(Parking, Loop):
     """
 
     node_type: type[Node] = Node
+    # A blocking caller waits for the end of what it gave: its own memory is the limit.
+    most_pending = sys.maxsize
 
     def __init__(
         self,
@@ -65,36 +61,33 @@ class Cluster(Parking, Loop):
         agent: str = "couchbase-blocking",
         received: Callable[[bytes, str], None] | None = None,
     ) -> None:
-        super().__init__()
-        self.seeds = tuple(seeds)
-        self.bucket = bucket
-        self.credentials = credentials
+        super().__init__(
+            seeds,
+            bucket=bucket,
+            credentials=credentials,
+            tls=tls_context is not None,
+            allow_plain=allow_plain,
+            network=network,
+            agent=agent,
+        )
         self.tls_context = tls_context
         self.srv: Srv | None = None
         """Looks up the seeds by DNS, if the connection string may name a cluster."""
-        self.map: ClusterMap | None = None
         self.connected = False
-        self.closed = False
         self.bootstrap_timeout = 5.0
         self.host_timeout = 2.0
         self.shuffle = False
         self.from_cache = False
-        self.nodes: dict[tuple[str, int], Node] = {}
         self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
         """What went wrong outside of operations, as ``(rc, text)``."""
-        self._allow_plain = allow_plain
-        self._network = network
-        self._agent = agent
         self._received = received
         self.after_fork: Callable[[], Callable[[], None] | None] | None = None
         """A weak reference to what is called in a child of this process."""
         # Nodes that left the map and still owe answers.
         self._retired: list[Node] = []
-        self._route: list[Callable[[Call, int], None]] = []
         self._lost_all = False
         self._bootstrapped_at = 0.0
         self._asked_at = 0.0
-        self._asking = False
         self._turned_at = 0.0
         _LIVE.add(self)
 
@@ -107,7 +100,7 @@ class Cluster(Parking, Loop):
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
-                self._submit_all(calls[start : start + EARLY_CALLS], batch)
+                self.give(calls[start : start + EARLY_CALLS], batch, deadline)
                 # Nodes can begin while the rest is prepared.
                 self._flush()
             while batch.remaining:
@@ -115,7 +108,7 @@ class Cluster(Parking, Loop):
                 if self._lost_all and batch.remaining:
                     self._rebootstrap(deadline)
                 if batch.remaining and self.seconds() >= deadline:
-                    self.time_out(calls)
+                    self.time_out_all(calls)
                     self._drop_silent(began)
         except BaseException:
             # Interrupted anywhere: no connection is in a state that can be relied on.
@@ -136,7 +129,7 @@ class Cluster(Parking, Loop):
             if self._retired:
                 self._retired = [node for node in self._retired if not node.close_if_spent()]
             if self._asked_at and now - self._asked_at > POLL_SECONDS:
-                self._refresh()
+                self.refresh()
 
     def _abandon(self, calls: Iterable[Call]) -> None:
         for call in calls:
@@ -145,38 +138,37 @@ class Cluster(Parking, Loop):
         self._parked.clear()
         self._timers.clear()
         self._asking = False
-        for node in (*self.nodes.values(), *self._retired):
+        for node in (*self.peers.values(), *self._retired):
             node.waiting.clear()
             if not node.idle:
                 node.lose(OSError("a call was interrupted"))
 
-    def time_out(self, calls: Iterable[Call]) -> None:
+    def give(self, calls: Sequence[Call], batch: Batch, deadline: float) -> None:
+        """Submit operations that are waited for together."""
+        for call in calls:
+            call.batch = batch
+        if not self.route or self.closed or any(call.replica is not None for call in calls):
+            for call in calls:
+                call.deadline = deadline
+                self.submit(call)
+            return
+        for conversation in self.send_all(calls, deadline):
+            conversation.line.schedule()
+
+    def time_out_all(self, calls: Iterable[Call]) -> None:
         """Fail the operations whose time is up."""
         # The last ones first: what waits behind another call must not be sent now.
         for call in [call for call in calls if not call.done][::-1]:
-            sent = call.pending is not None
-            call.leave()
-            if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
-                call.fail(error_for(call, call.last_status))
-                continue
-            node = self._node_of(call)
-            where = f" ({node.name}: {node.last_error})" if node is not None and node.last_error else ""
-            call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
-        for node in self.nodes.values():
-            node.waiting[:] = [entry for entry in node.waiting if not entry[0].done]
+            self.time_out(call)
+        for node in self.peers.values():
+            node.waiting[:] = [call for call in node.waiting if not call.done]
 
     def _drop_silent(self, began: float) -> None:
         """Close connections on which nothing came while somebody waited: their other end may be gone."""
         now = self.seconds()
-        for node in self.nodes.values():
-            if node.ready and node.asked_at >= began and now - max(began, node.heard_at) >= SILENT_SECONDS:
+        for node in self.peers.values():
+            if node.is_ready and node.asked_at >= began and now - max(began, node.heard_at) >= SILENT_SECONDS:
                 node.lose(OSError(f"{node.name} is silent"))
-
-    def _node_of(self, call: Call) -> Node | None:
-        if self.map is None or not self.map.rows:
-            return None
-        server = self.map.active(self.map.vbucket(call.key_bytes))
-        return self._servers[server] if server >= 0 else None
 
     # --- bootstrap -------------------------------------------------------------------------
 
@@ -220,31 +212,32 @@ class Cluster(Parking, Loop):
         node = self.node_type(seed.host, seed.kv_port, self)
         try:
             node.start()
-            while not node.ready:
+            while not node.is_ready:
                 if node.idle:
                     assert node.last_error is not None
                     raise connection_error(node.name, node.last_error)
                 if self.seconds() >= limit:
                     raise error_of(rc.ETIMEDOUT, f"{node.name} does not answer in time")
                 self.turn(limit)
-            config = node.session.config
+            assert node.conversation is not None
+            config = node.conversation.session.config
             if config is None:
                 raise no_map(node.name, seed.management_port)
-            cluster = self._parse(config, seed.host)
+            cluster = self.parse_map(config, seed.host)
         except BaseException:
             node.close()
             raise
         self._start_with(cluster, node)
-        self._tell(config, seed.host)
+        self.map_came(config, seed.host)
         return True
 
     def _bootstrap_http(self, seed: Seed, limit: float) -> bool:
         if seed.management_port is None:
             return False
         target = self.target(seed.host, seed.management_port)
-        config = http.fetch_config(target, self.bucket, limit - self.seconds())
-        self._start_with(self._parse(config, seed.host))
-        self._tell(config, seed.host)
+        config = http.fetch_config(target, self.bucket or "", limit - self.seconds())
+        self._start_with(self.parse_map(config, seed.host))
+        self.map_came(config, seed.host)
         return True
 
     def start_with_config(self, config: bytes, host: str) -> None:
@@ -263,8 +256,8 @@ class Cluster(Parking, Loop):
         self.map = None
         self.connected = True
         if node is not None:
-            old = self.nodes.get((node.host, node.port))
-            self.nodes[node.host, node.port] = node
+            old = self.peers.get((node.host, node.port))
+            self.peers[node.host, node.port] = node
             if old is not None:
                 for call in old.retire():
                     node.send(call, call.vbucket)
@@ -284,187 +277,72 @@ class Cluster(Parking, Loop):
         except CouchbaseError:
             pass  # It is in self.errors; the operations end by their own limits.
 
-    def handshake(self, host: str) -> Generator[Any, Any, Any]:
-        """Return the plan of a handshake with a node."""
-        tls = self.tls_context is not None
-        return handshake(
-            agent=self._agent,
-            credentials=self.credentials,
-            bucket=self.bucket,
-            nonce=uuid4().hex,
-            plain_allowed=tls or self._allow_plain or host.startswith(_LOOPBACK),
-            prefer_plain=tls,
-        )
-
     # --- the map ---------------------------------------------------------------------------
 
-    def _parse(self, config: bytes, host: str) -> ClusterMap:
-        return parse_cluster_map(config, host, self._network, self.seeds[0].host if self.seeds else host)
+    def peer_for(self, address: NodeAddress, port: int) -> Node:
+        """Return a node that is new in the map; it is connected to when something is to be sent."""
+        return self.node_type(address.host, port, self)
 
-    def _tell(self, config: bytes, host: str) -> None:
+    def retire(self, peer: Node) -> list[Any]:
+        """Take leave of a node; answers that are due may still come. Returns the operations that waited."""
+        waiting = peer.retire()
+        if not peer.idle:
+            self._retired.append(peer)
+        return waiting
+
+    def adopt(self, cluster: ClusterMap) -> bool:
+        """Use a map if it is newer than the one in use, and one of a bucket."""
+        return bool(cluster.rows) and super().adopt(cluster)
+
+    def map_refused(self, error: CouchbaseError) -> None:
+        """Note why a node's map cannot be used."""
+        self.note(error)
+
+    def map_came(self, config: bytes, host: str) -> None:
+        """Keep a map that came over the network."""
         self.from_cache = False
         if self._received is not None:
             self._received(config, host)
 
-    def adopt(self, cluster: ClusterMap) -> bool:
-        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
-        if self.closed or not cluster.supersedes(self.map) or not cluster.rows:
-            return False
-        self.map = cluster
-        old, self.nodes = self.nodes, {}
-        self._servers = []
-        tls = self.tls_context is not None
-        for address in cluster.nodes[: cluster.data_nodes]:
-            port = address.kv_port(tls)
-            if port is None:
-                self._servers.append(None)
-                continue
-            node = old.pop((address.host, port), None) or self.node_type(address.host, port, self)
-            self.nodes[address.host, port] = node
-            self._servers.append(node)
-        senders = [node.send if node is not None else self._no_active for node in self._servers]
-        self._route = [senders[row[0]] if row[0] >= 0 else self._no_active for row in cluster.rows]
-        waiting: list[Call] = []
-        for node in old.values():
-            waiting += node.retire()
-            if not node.idle:
-                self._retired.append(node)
-        for node in self.nodes.values():
-            # What waited for a node may belong to another now.
-            waiting += [call for call, _ in node.waiting if not call.done]
-            node.waiting.clear()
-        for call in waiting:
-            self.submit(call)
-        return True
-
-    def adopt_from(self, node: Node, config: bytes) -> None:
-        """Use the map that a node sent, if it can be used and is newer."""
-        try:
-            cluster = self._parse(config, node.host)
-        except CouchbaseError as error:
-            self.note(error)
-            return
-        if self.adopt(cluster):
-            self._tell(config, node.host)
+    def map_asked(self, given: bool) -> None:
+        """Ask again later; the seeds' cluster managers if there is no map to be had over this protocol."""
+        if self._asked_at:
+            self._asked_at = self.seconds()
+        if not given:
+            self._lost_all = True
 
     def node_ready(self, node: Node) -> None:
         """A node can be talked to: ask it for maps later, if it will not send them."""
-        session = node.session
-        if Feature.CLUSTERMAP_CHANGE_NOTIFICATION not in session.features and not self._asked_at:
+        talk = node.conversation
+        if talk is None:
+            return
+        if not talk.pushes_maps and not self._asked_at:
             self._asked_at = self.seconds()
-        if session.config is not None and self.map is not None:
-            self.adopt_from(node, session.config)
+        if talk.session.config is not None and self.map is not None:
+            self.adopt_from(talk, talk.session.config)
 
     def node_lost(self, node: Node) -> None:
         """A connection was lost, or could not be made."""
         self.dirty[:] = [other for other in self.dirty if other is not node]
-        if self.closed or self.nodes.get((node.host, node.port)) is not node:
+        if self.closed or self.peers.get((node.host, node.port)) is not node:
             return
-        self._refresh()
-        if (node.failures >= 2 or self.from_cache) and not any(one.ready for one in self.nodes.values()):
+        self.refresh()
+        if (node.failures >= 2 or self.from_cache) and not any(one.is_ready for one in self.peers.values()):
             self._lost_all = True
 
-    def _refresh(self) -> None:
-        """Ask some node that can answer for its map."""
-        if self._asking:
-            return
-        for node in self.nodes.values():
-            if node.ready:
-                self._asking = True
-                node.ask(Opcode.GET_CLUSTER_CONFIG, partial(self._refreshed, node), {})
-                return
-
-    def _refreshed(self, node: Node, frame: Frame | None) -> bool:
-        self._asking = False
-        if self._asked_at:
-            self._asked_at = self.seconds()
-        if frame is None:
-            return False
-        if frame.specific == Status.SUCCESS and frame.value:
-            self.adopt_from(node, frame.value)
-        else:
-            # No map to be had over this protocol: the seeds' cluster managers have it.
-            self._lost_all = True
-        return False
-
-    def current_map(self) -> ClusterMap:
-        """Return the map in use.
-
-        :raises CouchbaseError: ClientTemporaryFailError, there is none.
-        """
-        if self.map is None or self.closed:
-            raise error_of(rc.CLIENT_ETMPFAIL, self._why_not())
-        return self.map
-
-    def _why_not(self) -> str:
+    def why_not(self) -> str:
+        """Return why there is no map."""
         return "the connection is closed" if self.closed else "the connection was never made"
 
     # --- operations ------------------------------------------------------------------------
 
-    def submit(self, call: Call) -> None:
-        """Send an operation to the node that owns its key, now or when that is possible."""
-        key = call.key_bytes
-        if not self._route or self.closed:
-            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self._why_not()))
-        elif call.replica is not None:
-            self._submit_to_replica(call)
-        elif self._parked and key in self._parked and call.ended is None:
-            self._parked[key].append(call)
-        else:
-            if call.framing and call.ended is None and is_durable(call.framing):
-                # Until it is decided, readers see the former version, and other writes fail.
-                self._hold(call)
-            route = self._route
-            vbucket = vbucket_of(key, len(route))
-            route[vbucket](call, vbucket)
+    def unrouted(self, call: Any) -> None:
+        """Refuse an operation: there is no map."""
+        call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self.why_not()))
 
-    def _submit_all(self, calls: Sequence[Call], batch: Batch) -> None:
-        if len(calls) == 1 or self._parked or not self._route or self.closed:
-            for call in calls:
-                call.batch = batch
-                self.submit(call)
-            return
-        # submit(), by hand: this is where multi operations spend their time.
-        parked = self._parked
-        for call in calls:
-            call.batch = batch
-            if call.framing or parked:
-                self.submit(call)
-                continue
-            route = self._route
-            vbucket = vbucket_of(call.key_bytes, len(route))
-            if call.replica is None:
-                route[vbucket](call, vbucket)
-            else:
-                self._submit_to_replica(call)
-
-    def _submit_to_replica(self, call: Call) -> None:
-        cluster = self.map
-        assert cluster is not None and call.replica is not None
-        vbucket = cluster.vbucket(call.key_bytes)
-        server = cluster.replica(vbucket, call.replica)
-        node = self._servers[server] if server >= 0 else None
-        if node is None:
-            message = f"the bucket has no replica {call.replica} of this key"
-            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
-        else:
-            node.send(call, vbucket)
-
-    def _no_active(self, call: Call, vbucket: int) -> None:
-        # A vbucket without an active node: a failover may bring one within the operation's time.
-        call.vbucket = vbucket
-        self._refresh()
-        self._park(call)
-
-    def _submit_later(self, call: Call, seconds: float) -> None:
+    def submit_later(self, call: Any, seconds: float) -> None:
+        """Submit an operation after a pause, unless it is done by then."""
         self.call_at(self.seconds() + seconds, lambda: None if call.done else self.submit(call))
-
-    def _step_of(self, call: Call, request: Any) -> Call:
-        step = Call(request.operation, request.key, request.key_bytes)
-        step.extras, step.value, step.framing = request.extras, request.value, request.framing
-        step.cas = request.cas
-        step.batch = Batch(1)
-        return step
 
     def target(self, host: str, port: int) -> http.Target:
         """Return where to send a request over HTTP."""
@@ -472,7 +350,7 @@ class Cluster(Parking, Loop):
 
     def data_nodes(self) -> list[Node]:
         """Return the nodes that serve the bucket."""
-        return [node for node in self._servers if node is not None]
+        return [node for node in self.servers if node is not None]
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -481,7 +359,7 @@ class Cluster(Parking, Loop):
         if self.closed:
             return
         self.closed = True
-        for node in (*self.nodes.values(), *self._retired):
+        for node in (*self.peers.values(), *self._retired):
             node.close()
         self._timers.clear()
         self.selector.close()
@@ -497,7 +375,7 @@ class Cluster(Parking, Loop):
         self._parked.clear()
         self._asking = False
         cluster, self.map = self.map, None
-        nodes, self.nodes = self.nodes, {}
+        nodes, self.peers = self.peers, {}
         for node in (*nodes.values(), *self._retired):
             node.forget_socket()
         self._retired = []

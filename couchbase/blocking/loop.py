@@ -8,8 +8,8 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Callable
 
-from couchbase.blocking.calls import Call
 from couchbase.blocking.node import Node
+from couchbase.blocking.question import Question
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
 
@@ -18,13 +18,14 @@ class Loop:
     """Waits for sockets and for time; nothing happens outside of its methods."""
 
     host_timeout = 2.0
+    servers: list[Any]
+    """The nodes by their index in the map; ``None`` for one without a key-value port."""
 
     def __init__(self) -> None:
         self.seconds: Callable[[], float] = time.monotonic
         self.selector: Any = selectors.DefaultSelector()
         self.dirty: list[Node] = []
         """Nodes that have something to send."""
-        self._servers: list[Node | None] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = 0
 
@@ -32,7 +33,7 @@ class Loop:
         """See what arrived since the last call."""
         raise NotImplementedError
 
-    def _abandon(self, calls: Iterable[Call]) -> None:
+    def _abandon(self, calls: Iterable[Any]) -> None:
         """An exception came from anywhere: leave nothing behind that it may have cut in two."""
         raise NotImplementedError
 
@@ -93,7 +94,7 @@ class Loop:
         """
         answers: list[Frame | None] = [None] * len(questions)
         open_ = [len(questions)]
-        asked: list[tuple[Node, int]] = []
+        asked: list[Question] = []
 
         def listener(index: int) -> Callable[[Frame | None], bool]:
             def take(frame: Frame | None) -> bool:
@@ -104,16 +105,16 @@ class Loop:
             return take
 
         for index, (server, opcode, fields) in enumerate(questions):
-            node = self._servers[server] if server < len(self._servers) else None
+            node = self.servers[server] if server < len(self.servers) else None
             if node is None:
                 open_[0] -= 1
             else:
-                asked.append((node, node.ask(opcode, listener(index), fields)))
+                asked.append(node.ask(opcode, listener(index), fields))
         try:
             self.wait_for(lambda: not open_[0], deadline)
         finally:
-            for node, number in asked:
-                node.forget(number)
+            for question in asked:
+                question.forget()
         return answers
 
     def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:

@@ -8,30 +8,18 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Generator
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, Callable
+from uuid import uuid4
 
 from couchbase import exceptions as rc
-from couchbase.blocking.calls import Call
+from couchbase.blocking.question import Question
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
-from couchbase.protocol.answers import AnswerReader, Undecodable
-from couchbase.protocol.constants import Magic, ServerOpcode
-from couchbase.protocol.errormap import ServerStatus
-from couchbase.protocol.frames import HEADER, Frame, encode_request
-from couchbase.protocol.handshake import Session
-from couchbase.protocol.offers import NO_FULL_LOOKUP, lacks
-from couchbase.protocol.operations import (
-    GET_WITH_EXPIRY,
-    PathsRefused,
-    client_error,
-    complete,
-    downgrade,
-    head,
-)
-from couchbase.protocol.plans import Compute, Exchange, Pause
-from couchbase.protocol.statuses import Action, action_for
+from couchbase.protocol.call import Call
+from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume
+from couchbase.protocol.dispatch import refusal
+from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 
 FIRST_DELAY_SECONDS = 0.05
@@ -40,14 +28,11 @@ CONNECT_SECONDS = 2.0
 """Time for a connection and its handshake; then it is tried anew."""
 RECEIVE_BYTES = 256 * 1024
 
-_SERVER_REQUEST = int(Magic.SERVER_REQUEST)
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-Listener = Callable[[Any], bool]
 
 
 class Node:
-    """A node's key-value service.
+    """A node's key-value service: a peer of the dispatcher's, and the line of its conversation.
 
     :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which gives a selector, time, TLS and
         handshakes, and is told what happens.
@@ -56,37 +41,25 @@ class Node:
     def __init__(self, host: str, port: int, owner: Any) -> None:
         self.host = host
         self.port = port
-        self.ready = False
         self.closed = False
         self.failures = 0
-        self.last_error: Exception | None = None
+        self.last_error: BaseException | None = None
         self.asked_at = 0.0
         """When something was sent last, and when something came."""
         self.heard_at = 0.0
-        self.session = Session(frozenset(), None, {})
-        self.lacking: frozenset[int] = frozenset()
-        """What its HELLO did not grant, and what it refused since; see :mod:`couchbase.protocol.offers`."""
-        self.pending: dict[int, Call] = {}
-        self.waiting: list[tuple[Call, int]] = []
+        self.waiting: list[Call] = []
         self._owner = owner
         self._sock: Any = None
         self._events = 0
         self._step: Callable[[], None] | None = None
         self._addresses: list[Any] = []
-        self._plan: Generator[Any, Any, Any] | None = None
-        # Whether the node has still to answer the first words of the handshake.
-        self._greets = False
         self._retry_at = 0.0
-        self._opaque = 0
         self._attempt = 0
-        self._spent = False
-        self._out: list[bytes] = []
+        # Of the socket that there is, from the handshake on.
+        self._talk: Conversation | None = None
         # What the socket did not take yet.
         self._unsent = memoryview(b"")
-        self._reader = AnswerReader()
-        # Requests of the driver itself: opaque -> called with each frame, true to keep listening.
-        self._questions: dict[int, Listener] = {}
-        self._unasked: dict[int, tuple[int, Listener, dict[str, Any]]] = {}
+        self._unasked: list[Question] = []
 
     @property
     def name(self) -> str:
@@ -98,80 +71,71 @@ class Node:
         """Whether there is no connection, nor is one being made."""
         return self._sock is None
 
+    @property
+    def conversation(self) -> Conversation | None:
+        """The conversation with the node, if its handshake is done."""
+        talk = self._talk
+        return None if talk is None or talk.phase is Phase.GREETING else talk
+
+    @property
+    def direct(self) -> Conversation | None:
+        """The same, if the connection takes operations now."""
+        talk = self._talk
+        return talk if talk is not None and talk.phase is Phase.OPEN else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether operations can be sent."""
+        return self.direct is not None
+
+    @property
+    def pending(self) -> dict[int, Call]:
+        """The operations that wait for answers."""
+        return {} if self._talk is None else self._talk.pending
+
     # --- sending ---------------------------------------------------------------------------
 
     def send(self, call: Call, vbucket: int) -> None:
         """Put an operation on the wire with the next flush, or once there is a connection."""
-        if not self.ready:
-            call.vbucket = vbucket
-            self.waiting.append((call, vbucket))
-            self.start()
-            return
-        if self.lacking and not self._owner.adapt(self, call):
-            return
-        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
-        call.opaque = opaque
-        call.pending = pending = self.pending
-        pending[opaque] = call
-        out = self._out
-        if not out:
-            self._owner.dirty.append(self)
-        if call.framing:
-            out.append(head(call, vbucket, opaque))
+        talk = self.direct
+        if talk is not None:
+            talk.put(call, vbucket)
         else:
-            # head(), by hand: this is the path of nearly every operation.
-            key, extras, value = call.key_bytes, call.extras, call.value
             call.vbucket = vbucket
-            size, more = len(key), len(extras)
-            out.append(
-                HEADER.pack(
-                    0x80,
-                    call.operation.opcode,
-                    size,
-                    more,
-                    0,
-                    vbucket,
-                    size + more + len(value),
-                    opaque,
-                    call.cas,
-                )
-            )
-            out.append(extras + key if more else key)
-        if call.value:
-            out.append(call.value)
+            self.waiting.append(call)
+            self.start()
 
-    def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> int:
-        """Send a request of the driver's own; returns its number, for :meth:`forget`.
+    def take_waiting(self) -> list[Call]:
+        """Return the operations that wait for the connection, and forget them."""
+        waiting, self.waiting = self.waiting, []
+        return [call for call in waiting if not call.done]
+
+    def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> Question:
+        """Send a request of the driver's own, now or once there is a connection.
 
         :param listener: called with each answer, true to wait for more, and with ``None`` if there is no
             connection to be had, or it is lost first.
         """
-        self._opaque = opaque = (self._opaque + 1) & 0xFFFFFFFF
-        if self.ready:
-            self._put_question(opaque, opcode, listener, fields)
+        question = Question(opcode, listener, fields)
+        talk = self.conversation
+        if talk is not None:
+            question.put(talk)
         else:
-            self._unasked[opaque] = opcode, listener, fields
+            self._unasked.append(question)
             self.start()
-        return opaque
+        return question
 
-    def _put_question(self, number: int, opcode: int, listener: Listener, fields: dict[str, Any]) -> None:
-        self._questions[number] = listener
-        if not self._out:
-            self._owner.dirty.append(self)
-        self._out.append(encode_request(opcode, opaque=number, **fields))
-
-    def forget(self, number: int) -> None:
-        """Stop listening for answers to a request of the driver's own."""
-        self._questions.pop(number, None)
-        self._unasked.pop(number, None)
+    def schedule(self) -> None:
+        """Send what there is to be sent with the next flush."""
+        self._owner.dirty.append(self)
 
     def flush(self) -> None:
         """Give the socket what is to be sent; it takes the rest when it can."""
-        sock, out = self._sock, self._out
-        if sock is None:
-            out.clear()
+        sock, talk = self._sock, self._talk
+        if sock is None or talk is None:
             return
         if not self._unsent:
+            out = talk.out
             if not out:
                 return
             data = b"".join(out) if len(out) > 1 else out[0]
@@ -192,10 +156,11 @@ class Node:
 
     def _write(self) -> None:
         """The socket takes bytes again."""
-        while self._unsent or self._out:
+        out = self._talk.out if self._talk is not None else []
+        while self._unsent or out:
             if not self._unsent:
-                self._unsent = memoryview(b"".join(self._out))
-                self._out.clear()
+                self._unsent = memoryview(b"".join(out))
+                out.clear()
             try:
                 self._unsent = self._unsent[self._sock.send(self._unsent) :]
             except _WAIT:
@@ -232,7 +197,7 @@ class Node:
         )
 
     def _give_up(self, attempt: int) -> None:
-        if attempt == self._attempt and not self.ready and not self.closed:
+        if attempt == self._attempt and not self.is_ready and not self.closed:
             self.lose(error_of(rc.ETIMEDOUT, f"{self.name} does not answer"))
 
     def _start_if_wanted(self) -> None:
@@ -301,62 +266,34 @@ class Node:
         """Connected: shake hands over the key-value protocol."""
         self._step = None
         self._watch(EVENT_READ)
-        self._plan = self._owner.handshake(self.host)
-        self._advance(None)
+        talk = self._talk = Conversation(self.name, self.host, self, self._owner)
+        talk.greet(self._owner.handshake(self.host, uuid4().hex), self._perform, partial(self._greeted, talk))
 
-    def _advance(self, answer: Any) -> None:
-        assert self._plan is not None
-        self._greets = answer is None
-        try:
-            step = self._plan.send(answer)
-            while isinstance(step, Compute):
-                step = self._plan.send(step.function(*step.arguments))
-            if isinstance(step, Pause):
-                self._owner.call_at(
-                    self._owner.seconds() + step.seconds, partial(self._after_pause, self._attempt)
-                )
-                return
-            if not isinstance(step, Exchange):
-                raise TypeError(f"a node cannot perform {step!r}")
-        except StopIteration as done:
-            self._greeted(done.value)
+    def _perform(self, step: Compute | Pause, resume: Resume) -> None:
+        if isinstance(step, Pause):
+            self._owner.call_at(self._owner.seconds() + step.seconds, partial(resume, None))
             return
-        except CouchbaseError as error:
+        try:
+            result = step.function(*step.arguments)
+        except Exception as error:  # noqa: BLE001 - the handshake decides
+            resume(None, error)
+        else:
+            resume(result)
+
+    def _greeted(self, talk: Conversation, error: BaseException | None) -> None:
+        if talk is not self._talk:
+            return
+        if error is not None:
             self.lose(error)
             return
-        frames: list[Frame] = []
-        wanted = len(step.requests)
-
-        def take(frame: Frame | None) -> bool:
-            if frame is not None:
-                frames.append(frame)
-                if len(frames) == wanted:
-                    # Answers come in the order of the requests.
-                    self._advance(frames)
-            return False
-
-        for opcode, fields in step.requests:
-            self._opaque += 1
-            self._put_question(self._opaque, opcode, take, fields)
-
-    def _after_pause(self, attempt: int) -> None:
-        if attempt == self._attempt and self._plan is not None:
-            self._advance(())
-
-    def _greeted(self, session: Session) -> None:
-        self._plan = None
-        self.session = session
-        self.lacking = lacks(session)
-        self.ready = True
         self.failures = 0
         self.last_error = None
-        waiting, self.waiting = self.waiting, []
-        for call, vbucket in waiting:
-            if not call.done:
-                self.send(call, vbucket)
-        unasked, self._unasked = self._unasked, {}
-        for number, (opcode, listener, fields) in unasked.items():
-            self._put_question(number, opcode, listener, fields)
+        self._owner.reroute()
+        for call in self.take_waiting():
+            talk.put(call, call.vbucket)
+        unasked, self._unasked = self._unasked, []
+        for question in unasked:
+            question.put(talk)
         self._owner.node_ready(self)
 
     # --- receiving -------------------------------------------------------------------------
@@ -395,149 +332,70 @@ class Node:
 
     def _cut(self, error: OSError) -> None:
         """The peer has ended the connection."""
-        if self._greets and self._owner.tls_context is None:
+        if self._talk is not None and not self._talk.is_answered and self._owner.tls_context is None:
             error = OSError(f"{error}: {MAYBE_TLS}")
         self.lose(error)
 
     def received(self, data: bytes) -> None:
         """Complete the operations whose answers arrived."""
-        reader = self._reader
-        pairs = iter(reader.feed(data, self.pending))
-        for call, result in zip(pairs, pairs):
-            if call is None:
-                self._other(result)
-            # Call.succeed(), by hand.
-            elif not call.done:
-                call.done = True
-                call.result = result
-                call.batch.remaining -= 1
-                if call.ended is not None:
-                    call.ended(call)
-        if self._reader is not reader:
+        talk = self._talk
+        if talk is None:
+            return
+        talk.receive(data)
+        if self._talk is not talk:
             return
         if self.closed:
             self.close_if_spent()
-        elif self._spent:
+        elif talk.phase is Phase.LEAVING:
             self.lose(OSError("the node asked for a new connection"))
-        elif reader.violation is not None:
-            self.lose(error_of(rc.PROTOCOL_ERROR, f"{self.name}: protocol violation: {reader.violation}"))
+        elif talk.fault is not None:
+            self.lose(talk.fault)
 
-    def _answered_by(self, call: Call, frame: Frame) -> None:
-        if not frame.specific:
-            try:
-                result = complete(call, frame, None, self.name)
-            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
-                self._undecodable(call, error)
-            else:
-                call.succeed(result)
-            return
-        error_map = self.session.error_map
-        if frame.specific in error_map:
-            self._explained(call, frame, error_map[frame.specific])
-            return
-        action = action_for(call.operation.name, frame.specific, self.session.xerror)
-        if action is Action.SURFACE:
-            if downgrade(call, frame.specific):
-                self.lacking |= {NO_FULL_LOOKUP}
-                self.send(call, call.vbucket)
-                return
-            try:
-                call.succeed(complete(call, frame, None, self.name))
-            except CouchbaseError as error:
-                call.fail(error)
-            return
-        self._owner.put_off(self, call, frame, action)
-        if action is Action.RECONNECT:
-            self._spent = True
-
-    def _explained(self, call: Call, frame: Frame, status: ServerStatus) -> None:
-        """Handle a status that only the server's error map explains."""
-        action = status.action(call.attempts)
-        if action is not Action.SURFACE or status.refreshes:
-            self._owner.put_off(self, call, frame, action)
-        if action is Action.SURFACE:
-            try:
-                call.succeed(complete(call, frame, status, self.name))
-            except CouchbaseError as error:
-                call.fail(error)
-        self._spent = self._spent or status.reconnects
-
-    def _undecodable(self, call: Call, error: Exception) -> None:
-        if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
-            self.lacking |= {NO_FULL_LOOKUP}
-            self.send(call, call.vbucket)
-            return
-        if isinstance(error, CouchbaseError):
-            error.key = call.key if error.key is None else error.key
-            error.operation = call.operation.name
-        call.fail(error)
-
-    def _other(self, found: Frame | Undecodable) -> None:
-        """Handle what is no plain success."""
-        if isinstance(found, Undecodable):
-            self._undecodable(*found)
-            return
-        frame = found
-        if frame.magic == _SERVER_REQUEST:
-            # The server's numbers are its own.
-            if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
-                self._owner.adopt_from(self, frame.value)
-            return
-        call = self.pending.pop(frame.opaque, None)
-        if call is not None:
-            call.pending = None
-            self._answered_by(call, frame)
-            return
-        listener = self._questions.pop(frame.opaque, None)
-        if listener is not None and listener(frame):
-            self._questions[frame.opaque] = listener
+    def leave(self) -> None:
+        """Give the conversation no more operations; :meth:`received` closes the connection."""
+        self._owner.reroute()
 
     # --- the end ---------------------------------------------------------------------------
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: BaseException) -> None:
         """Give the connection up. What was in flight fails: nobody knows whether it was carried out."""
         self._drop_socket()
-        self._step = self._plan = None
-        served, self.ready, self._spent = self.ready, False, False
+        talk, self._talk = self._talk, None
+        served = talk is not None and talk.phase is not Phase.GREETING
+        self._step = None
         self._attempt += 1
-        self._out.clear()
         self._unsent = memoryview(b"")
-        self._reader = AnswerReader()
         self.failures += 1
         self.last_error = error
         delay = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures - 1, 10))
         # A connection that served is worth another try at once.
         self._retry_at = 0.0 if served else self._owner.seconds() + delay
-        questions, self._questions = self._questions, {}
-        unasked, self._unasked = self._unasked, {}
-        calls, self.pending = list(self.pending.values()), {}
-        code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
-        for call in calls:
-            call.pending = None
-            failure = client_error(call, code, f"the connection was lost: {_words(error)}", ambiguous=True)
-            failure.inner_cause = error
-            call.fail(failure)
+        unasked, self._unasked = self._unasked, []
+        if talk is not None:
+            if served:
+                self._owner.reroute()
+            code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+            talk.lose(error, str(getattr(error, "message", None) or error), code)
         if isinstance(error, (AuthError, BucketNotFoundError)):
-            waiting, self.waiting = self.waiting, []
-            for call, _ in waiting:
+            for call in self.take_waiting():
                 call.fail(refusal(call, error))
-        for listener in (*questions.values(), *(entry[1] for entry in unasked.values())):
-            listener(None)
+        for question in unasked:
+            question.lose()
         if not self.closed:
             self._owner.node_lost(self)
-            if any(not call.done for call, _ in self.waiting):
+            if any(not call.done for call in self.waiting):
                 self._owner.call_at(self._retry_at, self._start_if_wanted)
 
     def retire(self) -> list[Call]:
         """Take no more operations; returns those that waited. Answers that are due may still come."""
         self.closed = True
-        waiting, self.waiting = self.waiting, []
+        waiting = self.take_waiting()
         self.close_if_spent()
-        return [call for call, _ in waiting if not call.done]
+        return waiting
 
     def close_if_spent(self) -> bool:
         """Close a retired node's connection if no answers are due on it any more; say if it is closed."""
-        if self._sock is not None and not (self.ready and self.pending):
+        if self._sock is not None and not (self.is_ready and self.pending):
             self.close()
         return self._sock is None
 
@@ -552,7 +410,7 @@ class Node:
         self.closed = True
         if self._sock is not None:
             self._sock.close()
-            self._sock = None
+            self._sock = self._talk = None
 
     def _drop_socket(self) -> None:
         if self._sock is not None:
@@ -573,23 +431,11 @@ class Node:
         self._events = events
 
 
-def refusal(call: Call, error: Exception) -> CouchbaseError:
-    """Return a connection's failure as the failure of one operation."""
-    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
-    refused = client_error(call, code, _words(error))
-    refused.inner_cause = error
-    return refused
-
-
-def connection_error(name: str, error: Exception) -> CouchbaseError:
+def connection_error(name: str, error: BaseException) -> CouchbaseError:
     """Return why a node cannot be reached as the SDK's error."""
     if isinstance(error, CouchbaseError):
         return error
     return error_of(rc.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
-
-
-def _words(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error)
 
 
 def _tls_error(name: str, error: Exception) -> CouchbaseError:

@@ -15,24 +15,11 @@ from couchbase.commands import Commands, no_such_replica
 from couchbase.exceptions import ArgumentError, CouchbaseError, ObjectThreadError, PipelineError
 from couchbase.items import ItemCollection, ItemTarget, extend_value, fill
 from couchbase.protocol import durability, operations
-from couchbase.protocol.constants import Opcode, Status
-from couchbase.protocol.frames import Frame
 from couchbase.protocol.operations import client_error, failed_result
+from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
 from couchbase.timings import Timings
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
-
-_DURABLE = frozenset(
-    operation.opcode
-    for operation in (
-        operations.SET,
-        operations.ADD,
-        operations.REPLACE,
-        operations.APPEND,
-        operations.PREPEND,
-        operations.DELETE,
-    )
-)
 
 
 class Operating(Commands):
@@ -158,7 +145,7 @@ class Operating(Commands):
 
         :raises ArgumentError: (rc 0x21) more copies wanted than the cluster has.
         """
-        if wanted is None and calls[0].operation.opcode in _DURABLE:
+        if wanted is None and calls[0].operation in durability.ENDURED:
             defaults = self._dur_persist_to, self._dur_replicate_to
             wanted = defaults if any(defaults) else None
 
@@ -207,7 +194,7 @@ class Operating(Commands):
             requirement,
             timeout=timeout,
             interval=self._durability_interval,
-            check_removed=calls[0].operation.opcode == Opcode.DELETE,
+            check_removed=calls[0].operation is operations.DELETE,
             after_mutation=True,
         )
         try:
@@ -330,38 +317,20 @@ class Operating(Commands):
         cluster.current_map()
         collected = self._results_type()
         call = Call(operations.STATS, None, b"")
-        lost: list[str] = []
-        open_ = [0]
-
-        def listener(name: str) -> Callable[[Frame | None], bool]:
-            def take(frame: Frame | None) -> bool:
-                if frame is None:
-                    lost.append(name)
-                elif frame.specific == Status.SUCCESS and (frame.key or frame.value):
-                    text = frame.value.decode("utf-8", "replace")
-                    value: Any = int(text) if text.lstrip("-").isdigit() else text
-                    collected.setdefault(frame.key.decode("utf-8", "replace"), {})[name] = value
-                    return True
-                open_[0] -= 1
-                return False
-
-            return take
-
+        round_ = Statistics(collected, groups)
         cluster.catch_up()
-        nodes = cluster.data_nodes()
-        open_[0] = len(nodes) * len(groups)
         asked = [
-            (node, node.ask(Opcode.STAT, listener(node.name), {"key": group.encode()}))
-            for node in nodes
-            for group in groups
+            node.ask(*question) for node in cluster.data_nodes() for question in round_.questions(node.name)
         ]
         try:
-            answered = cluster.wait_for(lambda: not open_[0] or bool(lost), monotonic() + self._timeout)
+            answered = cluster.wait_for(
+                lambda: not round_.open or bool(round_.lost), monotonic() + self._timeout
+            )
         finally:
-            for node, number in asked:
-                node.forget(number)
-        if lost:
-            raise client_error(call, rc.NETWORK_ERROR, f"node {lost[0]} cannot be asked")
+            for question in asked:
+                question.forget()
+        if round_.lost:
+            raise client_error(call, rc.NETWORK_ERROR, f"node {round_.lost[0]} cannot be asked")
         if not answered:
             raise client_error(call, rc.ETIMEDOUT, "not every node answered in time")
         return collected

@@ -52,7 +52,7 @@ def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> Mult
         every result, the good ones too.
     """
     results = kind()
-    first: Exception | None = None
+    first: BaseException | None = None
     for call in calls:
         error = call.error
         result = call.result

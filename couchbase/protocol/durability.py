@@ -15,10 +15,23 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.operations import Request, client_error, failed_result, status_name
+from couchbase.protocol.operations import (
+    ADD,
+    APPEND,
+    DELETE,
+    PREPEND,
+    REPLACE,
+    SET,
+    Request,
+    client_error,
+    failed_result,
+    status_name,
+)
 from couchbase.protocol.plans import Ask, Pause
 from couchbase.result import ObserveInfo, ValueResult
 
+ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE})
+"""The operations that a durability context is for."""
 DEFAULT_TIMEOUT_SECONDS = 5.0
 MUTATION_INTERVAL_SECONDS = 0.1
 """Pause between polls after a mutation (libcouchbase's durability interval)."""

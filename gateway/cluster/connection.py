@@ -29,7 +29,7 @@ class _RawConnection(Connection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(transcoder=RawTranscoder(), **kwargs)
         self.operations = self.direct(together=TOGETHER)
-        self._turn.least_rate = LEAST_RATE
+        self._client.least_rate = LEAST_RATE
         self.reactor = self._client.reactor
 
 

@@ -280,7 +280,7 @@ class SilenceTests(FaultTestCase):
             self.cb.set("k", 1)
         self.assertFalse(caught.exception.ambiguous)
         self.assertIn("refused", caught.exception.message)
-        self.assertEqual([node.waiting for node in self.cb._cluster.nodes.values()], [[]])
+        self.assertEqual([node.waiting for node in self.cb._cluster.peers.values()], [[]])
 
     def test_one_node_of_two(self):
         """Keys of the other node go on working, and a multi operation says which failed."""

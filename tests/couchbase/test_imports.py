@@ -91,6 +91,7 @@ class NamesTests(TestCase):
     def test_modules_after_a_plain_import(self) -> None:
         """``import couchbase`` alone gives every module of the package, and the modules of views."""
         modules = {found.name for found in pkgutil.iter_modules(couchbase.__path__) if found.name[0] != "_"}
+        self.assertEqual(modules, couchbase._MODULES)
         self.assertEqual(modules - set(dir(couchbase)), set())
         self.ends_well("import couchbase\n" + "\n".join(f"couchbase.{name}" for name in sorted(modules)))
         self.ends_well("import couchbase; couchbase.views.iterator.View; couchbase.views.params.Query")

@@ -32,9 +32,9 @@ CLIENTS = 32
 
 # Request -> calls, then bytecode instructions on CPython 3.11.
 LIMITS = {
-    "GET": (104, 1660),
-    "GET with credentials": (112, 1797),
-    "PUT": (118, 1800),
+    "GET": (83, 1590),
+    "GET with credentials": (98, 1797),
+    "PUT": (97, 1740),
 }
 
 

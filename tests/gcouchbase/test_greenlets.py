@@ -205,7 +205,7 @@ class ScriptedTests(InGreenlets, TestCase):
             asking = gevent.spawn(ask)
             gevent.sleep(0.02)
             asking.kill()
-        self.assertEqual((cluster._watching, cluster.data_nodes()[0]._questions), ([], {}))
+        self.assertEqual((cluster._watching, cluster.data_nodes()[0].conversation._questions), ([], {}))
         for peer, frame in held:
             peer.answer(frame, extras=bytes(4), cas=1, value=b"0")
         del self.node.script

@@ -245,13 +245,13 @@ class TwistedCopiesTests(unittest.TestCase):
         """A node whose connection is not up is connected and asked; one that is gone is named."""
         self.node.put(b"k", b"1")
         for _ in range(3):
-            (link,) = self.cb._client.links.values()
+            (link,) = self.cb._client.peers.values()
             lost = link.protocol.lost
             self.node.cut()
             yield lost
             found = yield self.cb.observe("k")
             self.assertEqual([copy.from_master for copy in found.value], [True])
-        (link,) = self.cb._client.links.values()
+        (link,) = self.cb._client.peers.values()
         lost = link.protocol.lost
         self.node.stop()
         yield lost

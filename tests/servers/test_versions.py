@@ -296,8 +296,8 @@ class TwistedVersionTests(unittest.TestCase):
         stuck.cancel()
         yield behind
         self.assertEqual(node.documents[KEY].value, b"2")
-        (link,) = cb._client.links.values()
-        self.assertEqual((link.protocol.pending, cb._client._parked), ({}, {}))
+        (link,) = cb._client.peers.values()
+        self.assertEqual((link.protocol.conversation.pending, cb._client._parked), ({}, {}))
 
     @inlineCallbacks
     def test_without_virtual_attributes(self):

@@ -220,8 +220,8 @@ class DeferredTests(NodeTestCase):
         for operation in operations:
             operation.cancel()
             yield self.assertFailure(operation, CancelledError)
-        for link in connection._client.links.values():
-            self.assertEqual(link.protocol.pending, {})
+        for link in connection._client.peers.values():
+            self.assertEqual(link.protocol.conversation.pending, {})
         yield connection.set("k", 1)
 
     @inlineCallbacks

@@ -89,7 +89,7 @@ class OwnCallTests(NodeTestCase):
         given_up.deferred.addBoth(told.append)
         connection.start(given_up)
         given_up.abandon()
-        connection._client.links[next(iter(connection._client.links))].protocol.dataReceived = lambda data: (
+        connection._client.peers[next(iter(connection._client.peers))].protocol.dataReceived = lambda data: (
             None
         )
         late = OwnCall(operations.GET, b"k")

@@ -225,11 +225,11 @@ class FaultTests(TestCase):
         self.first.script = lambda protocol, frame: None
         self.connection.timeout = 0.05
         yield self.assertFailure(self.connection.stats(), TimeoutError)
-        (link,) = self.connection._client.links.values()
-        self.assertEqual(link.protocol._questions, {})
+        (link,) = self.connection._client.peers.values()
+        self.assertEqual(link.protocol.conversation._questions, {})
         self.patch(cluster_module, "HOST_TIMEOUT_SECONDS", 0.05)
         yield self.assertFailure(self.connection.observe("k"), NetworkError)
-        self.assertEqual(link.protocol._questions, {})
+        self.assertEqual(link.protocol.conversation._questions, {})
 
     @inlineCallbacks
     def test_after_a_failed_connect(self):
@@ -243,11 +243,10 @@ class FaultTests(TestCase):
     @inlineCallbacks
     def test_one_write_a_turn(self):
         """Operations of one reactor turn leave in one write."""
-        (connection,) = self.connection._client.links.values()
-        transport = connection.protocol.transport
+        (connection,) = self.connection._client.peers.values()
         writes = []
-        write = transport.writeSomeData
-        self.patch(transport, "writeSomeData", lambda data: writes.append(data) or write(data))
+        write = connection.protocol._write
+        self.patch(connection.protocol, "_write", lambda data: writes.append(data) or write(data))
         yield self.connection.get_multi([f"k{i}" for i in range(100)])
         self.assertEqual(len(writes), 1)
 

@@ -24,7 +24,7 @@ class LargeTests(MemoryTestCase):
 
     def open(self) -> Connection:
         connection = self.connect(Connection, transcoder=RawTranscoder())
-        connection._turn.least_rate = MIB
+        connection._client.least_rate = MIB
         self.node.transport.pauseProducing = self.node.transport.resumeProducing = lambda: None
         return connection
 

@@ -146,7 +146,7 @@ class ReachTests(TestCase):
         yield connection.connect()
         client = connection._client
         self.assertEqual((client.problem, client.causes), (None, []))
-        (link,) = client.links.values()
+        (link,) = client.peers.values()
         lost = link.protocol.lost
         node.cut()
         yield lost

@@ -4,9 +4,9 @@ from twisted.internet.defer import CancelledError
 
 from couchbase.exceptions import ClientTemporaryFailError, TimeoutError
 from couchbase.protocol.constants import Opcode
+from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.hashing import vbucket_of
 from tests.txcouchbase.memory import VBUCKETS, MemoryTestCase
-from txcouchbase import turn as turn_module
 from txcouchbase.connection import Connection, TxAsyncConnection
 from txcouchbase.turn import MAX_GIVEN
 
@@ -169,7 +169,7 @@ class TurnTests(MemoryTestCase):
 
     def test_too_many(self):
         """What does not fit the table of a node fails at once; the rest is carried out."""
-        self.patch(turn_module, "MAX_PENDING", 10)
+        self.patch(Dispatcher, "most_pending", 10)
         connection = self.connect(Connection)
         given = [connection.get(str(number)) for number in range(12)]
         self.clock.advance(0)
@@ -194,7 +194,7 @@ class TurnTests(MemoryTestCase):
 
     def test_closed_by_a_failure_of_the_same_turn(self):
         """What is left of the turn is not sent either."""
-        self.patch(turn_module, "MAX_PENDING", 1)
+        self.patch(Dispatcher, "most_pending", 1)
         connection = self.connect(Connection)
         given = [connection.get("k") for _ in range(4)]
         given[1].addErrback(lambda failure: connection._close())

@@ -1,4 +1,7 @@
-"""Operations that nodes did not carry out: what every driver does with them."""
+"""Operations that nodes did not carry out: they are repeated in the order of each key.
+
+Time is the driver's: it is asked to submit an operation again after so many seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from typing import Any
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import offers
+from couchbase.protocol.call import Call, Step
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.operations import Request
 from couchbase.protocol.statuses import Action, retry_delay
 
 
-class Parking:
-    """The part of a cluster client that repeats operations in the order of each key.
+class Order:
+    """The part of a dispatcher that repeats operations in the order of each key.
 
-    An operation that is put off waits for a while; whatever comes later for its key waits behind it. A driver
-    provides the methods below that are not carried out here.
+    An operation that is put off waits for a while; whatever comes later for its key waits behind it.
     """
 
     map: Any
@@ -25,52 +29,52 @@ class Parking:
     def __init__(self) -> None:
         super().__init__()
         # Operations put off, by key: whatever comes later for the same key waits behind them.
-        self._parked: dict[bytes, deque[Any]] = {}
+        self._parked: dict[bytes, deque[Call]] = {}
 
-    # --- what a driver provides ------------------------------------------------------------
+    # --- what others provide ---------------------------------------------------------------
 
-    def submit(self, call: Any) -> None:
+    def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
         raise NotImplementedError
 
-    def adopt_from(self, node: Any, config: bytes) -> None:
+    def adopt_from(self, conversation: Any, config: bytes) -> None:
         """Use the map that a node sent, if it is newer than the one in use."""
         raise NotImplementedError
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Ask some node for its map."""
         raise NotImplementedError
 
-    def _submit_later(self, call: Any, seconds: float) -> None:
+    def submit_later(self, call: Call, seconds: float) -> None:
         """Submit an operation after a pause, unless it is done by then."""
         raise NotImplementedError
 
     # --- putting off -----------------------------------------------------------------------
 
-    def put_off(self, node: Any, call: Any, frame: Frame, action: Action) -> None:
+    def put_off(self, conversation: Any, call: Call, frame: Frame, action: Action) -> None:
         """Take an operation back that a node did not carry out.
 
         :param action: ``SURFACE`` for one that is over, and whose answer asks for a newer map.
         """
         call.pending = None
-        known: int = node.session.error_map.get(frame.specific, frame.specific)
+        known: int = conversation.session.error_map.get(frame.specific, frame.specific)
         if action is Action.SURFACE:
             # The caller has its answer; the server says that its map is a new one.
-            self._refresh()
+            self.refresh()
             return
         call.last_status = known
         if action is Action.REMAP:
             before = self.map
             if frame.value:
-                self.adopt_from(node, frame.value)
+                self.adopt_from(conversation, frame.value)
             else:
-                self._refresh()
+                self.refresh()
             if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
                 self.submit(call)
                 return
         self._park(call)
 
-    def _park(self, call: Any) -> None:
+    def _park(self, call: Call) -> None:
         """Repeat an operation after a pause; later ones on its key wait behind it."""
         if call.done:
             return
@@ -91,14 +95,14 @@ class Parking:
         delay = None
         if isinstance(call.last_status, ServerStatus):
             delay = call.last_status.delay(attempt)
-        self._submit_later(call, retry_delay(attempt) if delay is None else delay)
+        self.submit_later(call, retry_delay(attempt) if delay is None else delay)
 
-    def _hold(self, call: Any) -> None:
+    def _hold(self, call: Call) -> None:
         """Let whatever comes later for an operation's key wait until the operation is over."""
         self._parked[call.key_bytes] = deque()
         call.ended = self._release
 
-    def _release(self, ended: Any) -> None:
+    def _release(self, ended: Call) -> None:
         """Let the operations go that waited behind another one."""
         for call in self._parked.pop(ended.key_bytes, ()):
             if not call.done:
@@ -106,18 +110,15 @@ class Parking:
 
     # --- nodes that lack a feature ---------------------------------------------------------
 
-    def adapt(self, node: Any, call: Any) -> bool:
-        """Make an operation fit what a node offered; false if it is not to be sent (now).
-
-        :param node: has ``name`` and ``lacking``.
-        """
+    def adapt(self, conversation: Any, call: Call) -> bool:
+        """Make an operation fit what a node offered; false if it is not to be sent (now)."""
         key = call.key_bytes
         if call.ended is None and key in self._parked:
             # It waited for the connection together with the one that holds the key now.
             self._parked[key].append(call)
             return False
         try:
-            adapted = offers.adapt(call, node.lacking, node.name)
+            adapted = offers.adapt(call, conversation.lacking, conversation.name)
         except CouchbaseError as error:
             call.fail(error)
             return False
@@ -125,12 +126,17 @@ class Parking:
             return True
         if call.ended is None:
             self._hold(call)
-        lacking = set(node.lacking)
-        self._advance(node, call, offers.keep_expiry(call, lacking), lacking, None)
+        lacking = set(conversation.lacking)
+        self._advance(conversation, call, offers.keep_expiry(call, lacking), lacking, None)
         return False
 
     def _advance(
-        self, node: Any, call: Any, plan: Generator[Any, Any, Any], lacking: set[int], step: Any
+        self,
+        conversation: Any,
+        call: Call,
+        plan: Generator[Any, Any, Any],
+        lacking: set[int],
+        step: Step | None,
     ) -> None:
         """Give a plan that stands for an operation the outcome of its last step."""
         if call.done:
@@ -144,11 +150,11 @@ class Parking:
             else:
                 request = plan.send(step.result)
         except StopIteration as done:
-            node.lacking |= lacking
+            conversation.lacking |= lacking
             call.succeed(done.value)
             return
         except Exception as error:  # noqa: BLE001 - the outcome of the operation
-            node.lacking |= lacking
+            conversation.lacking |= lacking
             call.fail(offers.as_of(call, error))
             return
         step = self._step_of(call, request)
@@ -157,25 +163,27 @@ class Parking:
             # Should the operation's time be up now, it may have been carried out.
             call.opaque, call.pending = 0, {}
 
-        def over(ended: Any) -> None:
+        def over(ended: Call) -> None:
             """The operation ended before its step did."""
             call.ended = release
             step.ended = None
             step.leave()
             step.done = True
-            release(ended)
+            if release is not None:
+                release(ended)
 
-        def advance(_: Any) -> None:
+        def advance(_: Call) -> None:
             call.ended = release
-            self._advance(node, call, plan, lacking, step)
+            self._advance(conversation, call, plan, lacking, step)
 
         call.ended = over
         step.ended = advance
         self.submit(step)
 
-    def _step_of(self, call: Any, request: Any) -> Any:
-        """Return a call for a request that is part of what another call asks for.
-
-        It has ``result`` and ``error``, of which one is set when its ``ended`` is called.
-        """
-        raise NotImplementedError
+    @staticmethod
+    def _step_of(call: Call, request: Request) -> Step:
+        """Return a call for a request that is part of what another call asks for."""
+        step = Step(request.operation, request.key, request.key_bytes)
+        step.extras, step.value, step.framing = request.extras, request.value, request.framing
+        step.cas, step.deadline = request.cas, call.deadline
+        return step

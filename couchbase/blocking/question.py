@@ -1,0 +1,37 @@
+"""Questions of the driver's own to a node that may have no connection yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from couchbase.protocol.conversation import Conversation, Listener
+
+
+class Question:
+    """A request of the driver's own, asked now or once there is a connection."""
+
+    __slots__ = ("_conversation", "_number", "fields", "listener", "opcode")
+
+    def __init__(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> None:
+        self.opcode = opcode
+        self.listener: Listener | None = listener
+        self.fields = fields
+        self._conversation: Conversation | None = None
+        self._number = 0
+
+    def put(self, conversation: Conversation) -> None:
+        """Ask it, unless it was forgotten."""
+        if self.listener is not None:
+            self._conversation = conversation
+            self._number = conversation.ask(self.opcode, self.listener, self.fields)
+
+    def forget(self) -> None:
+        """Stop listening for answers."""
+        self.listener = None
+        if self._conversation is not None:
+            self._conversation.forget(self._number)
+
+    def lose(self) -> None:
+        """Tell that there is no connection to be had."""
+        if self.listener is not None:
+            self.listener(None)

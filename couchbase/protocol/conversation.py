@@ -1,0 +1,403 @@
+"""The conversation with a node over one connection: requests go out, answers come in, and it ends.
+
+A conversation owns the numbers of requests (opaques), the operations that wait for answers, the driver's own
+questions, and what answers lead to. It is told what was received and that the connection is lost; what is
+to be sent lies in :attr:`Conversation.out`. No socket and no time: those are the driver's, which stands
+behind the two small interfaces below. Every connection has a conversation of its own, which goes through
+these phases:
+
+========  ======================================  ==========================================================
+phase     operations                              leads to
+========  ======================================  ==========================================================
+GREETING  none yet                                OPEN (the handshake is done), LOST
+OPEN      sent                                    LEAVING (the node says that it is of no use), LOST
+LEAVING   given to others; answers still come     LOST
+LOST      fail                                    nothing: a new connection has a new conversation
+========  ======================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from enum import Enum
+from typing import Any, Callable, Protocol
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.call import Call
+from couchbase.protocol.constants import Feature, Magic, ServerOpcode
+from couchbase.protocol.errormap import ServerStatus
+from couchbase.protocol.frames import Frame, encode_request
+from couchbase.protocol.handshake import Session
+from couchbase.protocol.offers import NO_FULL_LOOKUP, lacks
+from couchbase.protocol.operations import (
+    GET_WITH_EXPIRY,
+    PathsRefused,
+    client_error,
+    complete,
+    downgrade,
+    head,
+)
+from couchbase.protocol.plans import Compute, Exchange, Pause
+from couchbase.protocol.statuses import Action, action_for
+
+LARGE_BYTES = 2**18
+"""Values from this size on are large: a driver may send them in pieces, and gives their operations more
+time."""
+
+_SERVER_REQUEST = int(Magic.SERVER_REQUEST)
+
+Listener = Callable[["Frame | None"], bool]
+"""Called with each answer to a question, true to wait for more; and with ``None`` if the conversation is
+lost."""
+
+
+Resume = Callable[..., None]
+"""Called with what came of a step of the handshake: a result, or ``None`` and an exception."""
+
+
+class Phase(Enum):
+    """How far a conversation is."""
+
+    GREETING = "greeting"
+    OPEN = "open"
+    LEAVING = "leaving"
+    LOST = "lost"
+
+
+class Line(Protocol):
+    """The driver's end of the connection, which a conversation writes to."""
+
+    def schedule(self) -> None:
+        """Send what is in ``out`` soon: it was empty until now."""
+
+    def flush(self) -> None:
+        """Send what is in ``out`` now."""
+
+    def leave(self) -> None:
+        """Give the conversation no more operations, and close the connection: the node has said that it is
+        of no use (phase LEAVING), or broke the protocol (``fault``)."""
+
+
+class Home(Protocol):
+    """What all conversations with a cluster belong to; :class:`couchbase.protocol.dispatch.Dispatcher` is
+    one."""
+
+    most_pending: int
+    """Operations that may wait for answers in one conversation; later ones are refused."""
+
+    def put_off(self, conversation: Any, call: Any, frame: Frame, action: Action) -> None:
+        """Take an operation back that the node did not carry out."""
+
+    def adopt_from(self, conversation: Any, config: bytes) -> None:
+        """Use a cluster map that the node sent, if it is newer than the one in use."""
+
+    def adapt(self, conversation: Any, call: Any) -> bool:
+        """Make an operation fit what the node offers; false if it is not to be sent (now)."""
+
+    def reroute(self) -> None:
+        """See anew which conversation takes what: one of them now does, or no longer does, or lacks
+        something."""
+
+
+class Conversation:
+    """What is said on one connection to the key-value service of a node.
+
+    :param name: ``host:port`` of the node, for messages.
+    :param host: its host alone, by which it is known in cluster maps.
+    :param line: the driver's end of the connection.
+    :param home: takes what is not for this conversation alone.
+    """
+
+    __slots__ = (
+        "_greeted",
+        "_perform",
+        "_plan",
+        "_questions",
+        "fault",
+        "has_large",
+        "home",
+        "host",
+        "is_answered",
+        "lacking",
+        "line",
+        "name",
+        "opaque",
+        "out",
+        "pending",
+        "phase",
+        "reader",
+        "session",
+    )
+
+    def __init__(self, name: str, host: str, line: Line, home: Home) -> None:
+        self.name = name
+        self.host = host
+        self.line = line
+        self.home = home
+        self.phase = Phase.GREETING
+        self.is_answered = False
+        """Whether the node has answered the first words of the handshake."""
+        self.session = Session(frozenset(), None, {})
+        self.lacking: frozenset[int] = frozenset()
+        """What its HELLO did not grant, and what it refused since; see :mod:`couchbase.protocol.offers`."""
+        self.out: list[bytes] = []
+        """What is to be sent."""
+        self.has_large = False
+        """Whether there is a large value in :attr:`out`."""
+        self.opaque = 0
+        """The number of the last request."""
+        self.pending: dict[int, Call] = {}
+        """Operations that wait for answers, by number."""
+        self.reader = AnswerReader()
+        self.fault: BaseException | None = None
+        """Why it ends: the node broke the protocol, or what :meth:`lose` was told."""
+        self._questions: dict[int, Listener] = {}
+        self._plan: Generator[Any, Any, Any] | None = None
+        self._perform: Callable[[Compute | Pause, Resume], None] | None = None
+        self._greeted: Callable[[BaseException | None], None] | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether operations may be put here without a look at what they need."""
+        return self.phase is Phase.OPEN and not self.lacking
+
+    @property
+    def pushes_maps(self) -> bool:
+        """Whether the node tells of new cluster maps without being asked."""
+        return Feature.CLUSTERMAP_CHANGE_NOTIFICATION in self.session.features
+
+    # --- sending ---------------------------------------------------------------------------
+
+    def put(self, call: Call, vbucket: int) -> None:
+        """Send an operation, if it fits what the node offers.
+
+        Most come by way of :meth:`couchbase.protocol.dispatch.Dispatcher.send_all`, which does this for many.
+        """
+        if self.phase is Phase.LOST:
+            call.fail(client_error(call, rc.NETWORK_ERROR, "the connection was lost"))
+            return
+        if self.lacking and not self.home.adapt(self, call):
+            return
+        pending = self.pending
+        if len(pending) >= self.home.most_pending:
+            words = f"{self.home.most_pending} operations wait for this node"
+            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, words))
+            return
+        self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
+        call.opaque = opaque
+        call.pending = pending
+        pending[opaque] = call
+        out = self.out
+        if not out:
+            self.line.schedule()
+        out.append(head(call, vbucket, opaque))
+        if call.value:
+            out.append(call.value)
+            if len(call.value) >= LARGE_BYTES:
+                self.has_large = True
+
+    def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> int:
+        """Send a request of the driver's own; returns its number, for :meth:`forget`.
+
+        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them.
+        """
+        if self.phase is Phase.LOST:
+            listener(None)
+            return -1
+        self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
+        self._questions[opaque] = listener
+        if not self.out:
+            self.line.schedule()
+        self.out.append(encode_request(opcode, opaque=opaque, **fields))
+        return opaque
+
+    def forget(self, number: int) -> None:
+        """Stop listening for answers to a request of the driver's own."""
+        self._questions.pop(number, None)
+
+    # --- the handshake ---------------------------------------------------------------------
+
+    def greet(
+        self,
+        plan: Generator[Any, Any, Any],
+        perform: Callable[[Compute | Pause, Resume], None],
+        greeted: Callable[[BaseException | None], None],
+    ) -> None:
+        """Run the plan of a handshake; the conversation is open when it is done.
+
+        :param perform: called with a step that takes time, and with a function that is to be called once
+            with its outcome: a result, or ``None`` and an exception.
+        :param greeted: called once, with ``None``, or with why there will be no session.
+        """
+        self._plan, self._perform, self._greeted = plan, perform, greeted
+        self._advance(None)
+
+    def _advance(self, answer: Any, error: BaseException | None = None) -> None:
+        plan, perform = self._plan, self._perform
+        if plan is None or perform is None:
+            return  # Lost while something was performed.
+        try:
+            step = plan.send(answer) if error is None else plan.throw(error)
+            if not isinstance(step, (Compute, Exchange, Pause)):
+                raise TypeError(f"a node cannot perform {step!r}")
+        except StopIteration as done:
+            self.session = done.value
+            self.lacking = lacks(done.value)
+            self.phase = Phase.OPEN
+            self._end_greeting(None)
+            return
+        except Exception as failure:  # noqa: BLE001 - whatever it is, there is no session
+            self._end_greeting(failure)
+            return
+        if not isinstance(step, Exchange):
+            perform(step, self._advance)
+            return
+        frames: list[Frame] = []
+        wanted = len(step.requests)
+
+        def take(frame: Frame | None) -> bool:
+            if frame is not None:
+                frames.append(frame)
+                if len(frames) == wanted:
+                    # Answers come in the order of the requests.
+                    self.is_answered = True
+                    self._advance(frames)
+            return False
+
+        for opcode, fields in step.requests:
+            self.ask(opcode, take, fields)
+
+    def _end_greeting(self, error: BaseException | None) -> None:
+        greeted, self._greeted = self._greeted, None
+        self._plan = self._perform = None
+        if greeted is not None:
+            greeted(error)
+
+    # --- receiving -------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take one chunk of any size; operations end whose answers are complete with it.
+
+        Afterwards :attr:`fault` is set if the node broke the protocol.
+        """
+        reader = self.reader
+        pairs = iter(reader.feed(data, self.pending))
+        for call, result in zip(pairs, pairs):
+            if call is None:
+                self._other(result)
+            else:
+                call.succeed(result)
+        if reader.violation is not None and self.fault is None:
+            text = f"{self.name}: protocol violation: {reader.violation}"
+            self.fault = error_of(rc.PROTOCOL_ERROR, text)
+            self.line.leave()
+
+    def _other(self, found: Frame | Undecodable) -> None:
+        """Handle what is no plain success."""
+        if isinstance(found, Undecodable):
+            self._undecodable(*found)
+            return
+        frame = found
+        if frame.magic == _SERVER_REQUEST:
+            # The server's numbers are its own.
+            if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
+                self.home.adopt_from(self, frame.value)
+            return
+        call = self.pending.pop(frame.opaque, None)
+        if call is not None:
+            call.pending = None
+            self._answered(call, frame)
+            return
+        listener = self._questions.pop(frame.opaque, None)
+        if listener is not None and listener(frame):
+            self._questions[frame.opaque] = listener
+
+    def _answered(self, call: Call, frame: Frame) -> None:
+        if not frame.specific:
+            try:
+                result = complete(call, frame, None, self.name)
+            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                self._undecodable(call, error)
+            else:
+                call.succeed(result)
+            return
+        explained = self.session.error_map.get(frame.specific)
+        if explained is not None:
+            self._explained(call, frame, explained)
+            return
+        action = action_for(call.operation.name, frame.specific, self.session.xerror)
+        if action is Action.SURFACE:
+            if downgrade(call, frame.specific):
+                self._lacks_lookups()
+                self.put(call, call.vbucket)
+            else:
+                self._surface(call, frame)
+            return
+        if action is Action.RECONNECT:
+            self._leave()
+        self.home.put_off(self, call, frame, action)
+
+    def _explained(self, call: Call, frame: Frame, status: ServerStatus) -> None:
+        """Handle a status that only the server's error map explains."""
+        action = status.action(call.attempts)
+        if status.reconnects:
+            self._leave()
+        if action is not Action.SURFACE or status.refreshes:
+            self.home.put_off(self, call, frame, action)
+        if action is Action.SURFACE:
+            self._surface(call, frame, status)
+
+    def _surface(self, call: Call, frame: Frame, status: ServerStatus | None = None) -> None:
+        try:
+            result = complete(call, frame, status, self.name)
+        except CouchbaseError as error:
+            call.fail(error)
+        else:
+            call.succeed(result)
+
+    def _undecodable(self, call: Call, error: BaseException) -> None:
+        if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
+            self._lacks_lookups()
+            self.put(call, call.vbucket)
+            return
+        if isinstance(error, CouchbaseError):
+            error.key = call.key if error.key is None else error.key
+            error.operation = call.operation.name
+        call.fail(error)
+
+    def _lacks_lookups(self) -> None:
+        self.lacking |= {NO_FULL_LOOKUP}
+        self.home.reroute()
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.LEAVING
+            self.line.leave()
+
+    def lose(self, error: BaseException, words: str, code: int = rc.NETWORK_ERROR) -> None:
+        """End: the connection is lost. What was in flight fails: nobody knows whether it was carried out.
+
+        :param words: why, in one line for people.
+        :param code: result code of the operations that fail.
+        """
+        if self.phase is Phase.LOST:
+            return
+        self.phase = Phase.LOST
+        self.fault = self.fault or error
+        self.out.clear()
+        self.has_large = False
+        questions, self._questions = self._questions, {}
+        calls = list(self.pending.values())
+        self.pending.clear()
+        for call in calls:
+            call.pending = None
+            failure = client_error(call, code, f"the connection was lost: {words}", ambiguous=True)
+            failure.inner_cause = error
+            call.fail(failure)
+        for listener in questions.values():
+            listener(None)
+        self._end_greeting(error)

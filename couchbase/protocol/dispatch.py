@@ -1,0 +1,453 @@
+"""Where operations go: by the cluster map to the conversation with a node, behind others of their key, or
+back.
+
+A driver's cluster derives from :class:`Dispatcher` and adds what the core has not: sockets (its *peers*,
+one for each node) and time. Everything that it has to provide is in the first section of the class."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Protocol
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.call import Call
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
+from couchbase.protocol.connstr import Seed
+from couchbase.protocol.constants import Magic, Opcode, Status
+from couchbase.protocol.conversation import LARGE_BYTES, Conversation
+from couchbase.protocol.frames import HEADER, Frame
+from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.hashing import vbucket_of, vbuckets_of
+from couchbase.protocol.offers import is_durable
+from couchbase.protocol.operations import client_error, error_for
+from couchbase.protocol.order import Order
+
+MAX_PENDING = 65_536
+"""Operations that may wait for answers in one conversation."""
+
+_LOOPBACK = ("localhost", "127.", "::1")
+_REQUEST = int(Magic.REQUEST)
+_ALT_REQUEST = int(Magic.ALT_REQUEST)
+_key_of = attrgetter("key_bytes")
+
+
+class Peer(Protocol):
+    """A node as a driver sees it: its connection, made again when lost, and what waits for that."""
+
+    last_error: BaseException | None
+    """Why there was no connection last."""
+
+    @property
+    def name(self) -> str:
+        """``host:port`` of the node's key-value service."""
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """The conversation with the node, if its handshake is done."""
+
+    @property
+    def direct(self) -> Conversation | None:
+        """The same, if the connection takes operations now."""
+
+    def send(self, call: Call, vbucket: int) -> None:
+        """Put an operation into the conversation, now or once there is one."""
+
+    def take_waiting(self) -> list[Call]:
+        """Return the operations that wait for the connection, and forget them."""
+
+
+class Dispatcher(Order):
+    """What a driver's cluster is beside its sockets and its time.
+
+    :param seeds: nodes that are asked for the first map.
+    :param bucket: ``None`` for a session of the cluster as a whole.
+    :param tls: whether connections are secured.
+    :param allow_plain: let PLAIN send the password over a network without TLS.
+    :param network: which of the addresses of nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
+    :param agent: what the driver calls itself to servers.
+    """
+
+    most_pending = MAX_PENDING
+    """Operations that may wait for answers in one conversation; later ones are refused."""
+    least_rate = float("inf")
+    """Bytes a second that a large value is reckoned to make at the least: its operation is given so much more
+    time, so that it takes a dead peer and not a slow network to end it."""
+
+    def __init__(
+        self,
+        seeds: Sequence[Seed],
+        *,
+        bucket: str | None,
+        credentials: Credentials | None,
+        tls: bool,
+        allow_plain: bool,
+        network: str,
+        agent: str,
+    ) -> None:
+        super().__init__()
+        self.seeds = tuple(seeds)
+        self.bucket = bucket
+        self.credentials = credentials
+        self.tls = tls
+        self.map: ClusterMap | None = None
+        self.closed = False
+        self.peers: dict[tuple[str, int], Any] = {}
+        """The nodes of the map, by host and port."""
+        self.servers: list[Any] = []
+        """The same by their index in the map; ``None`` for one that has no key-value port."""
+        self.route: list[Conversation | None] = []
+        """By vbucket: the conversation that takes its operations whatever they are, if there is one now."""
+        self._owners: list[Any] = []
+        self._allow_plain = allow_plain
+        self._network = network
+        self._agent = agent
+        self._asking = False
+        # The last operation in flight on each key, as of which round of sending.
+        self._rounds = 0
+        self._last_sent: dict[bytes, Call] = {}
+        self._indexed = -1
+
+    # --- what a driver provides ------------------------------------------------------------
+
+    def peer_for(self, address: NodeAddress, port: int) -> Any:
+        """Return a :class:`Peer` for a node that is new in the map. Nothing is sent yet."""
+        raise NotImplementedError
+
+    def retire(self, peer: Any) -> list[Call]:
+        """Take leave of a node that is not in the map any more; returns the operations that waited for it."""
+        raise NotImplementedError
+
+    def unrouted(self, call: Call) -> None:
+        """Take an operation that comes before there is a map, or after the end."""
+        raise NotImplementedError
+
+    def why_not(self) -> str:
+        """Return why there is no map: closed, or not connected yet."""
+        raise NotImplementedError
+
+    def map_refused(self, error: CouchbaseError) -> None:
+        """Hear of a map that a node sent and that cannot be used."""
+
+    def map_came(self, config: bytes, host: str) -> None:
+        """Hear of a new map that is in use now."""
+
+    def map_asked(self, given: bool) -> None:
+        """Hear of an answer to the question for the map.
+
+        :param given: whether the node gave one; if not, the seeds' cluster managers have it.
+        """
+
+    # --- the map ---------------------------------------------------------------------------
+
+    def handshake(self, host: str, nonce: str) -> Generator[Any, Any, Any]:
+        """Return the plan of a handshake with a node.
+
+        :param nonce: a random text, never used before.
+        """
+        return handshake(
+            agent=self._agent,
+            credentials=self.credentials,
+            bucket=self.bucket,
+            nonce=nonce,
+            plain_allowed=self.tls or self._allow_plain or host.startswith(_LOOPBACK),
+            prefer_plain=self.tls,
+        )
+
+    def parse_map(self, config: bytes, host: str, asked: str | None = None) -> ClusterMap:
+        """Read a cluster map.
+
+        :param host: the node that sent it, which it may not name.
+        :param asked: the seed by which the cluster is known; the first by default.
+        :raises CouchbaseError: ProtocolError, or NotSupportedError for a bucket without vbuckets.
+        """
+        if asked is None:
+            asked = self.seeds[0].host if self.seeds else host
+        return parse_cluster_map(config, host, self._network, asked)
+
+    def current_map(self) -> ClusterMap:
+        """Return the map in use.
+
+        :raises CouchbaseError: ClientTemporaryFailError, there is none.
+        """
+        if self.map is None or self.closed:
+            raise error_of(rc.CLIENT_ETMPFAIL, self.why_not())
+        return self.map
+
+    def adopt(self, cluster: ClusterMap) -> bool:
+        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
+        if self.closed or not cluster.supersedes(self.map):
+            return False
+        self.map = cluster
+        if not cluster.data_nodes:
+            # Of the cluster as a whole: the seed's connection is all there is.
+            return True
+        old, self.peers = self.peers, {}
+        self.servers = []
+        for address in cluster.nodes[: cluster.data_nodes]:
+            port = address.kv_port(self.tls)
+            if port is None:
+                self.servers.append(None)
+                continue
+            peer = old.pop((address.host, port), None) or self.peer_for(address, port)
+            self.peers[address.host, port] = peer
+            self.servers.append(peer)
+        self.reroute()
+        waiting: list[Call] = []
+        for peer in old.values():
+            waiting += self.retire(peer)
+        for peer in self.peers.values():
+            # What waited for a node may belong to another now.
+            waiting += peer.take_waiting()
+        for call in waiting:
+            self.submit(call)
+        return True
+
+    def adopt_from(self, conversation: Conversation, config: bytes) -> None:
+        """Use the map that a node sent, if it can be used and is newer than the one in use."""
+        try:
+            cluster = self.parse_map(config, conversation.host)
+        except CouchbaseError as error:
+            self.map_refused(error)
+            return
+        if self.adopt(cluster):
+            self.map_came(config, conversation.host)
+
+    def reroute(self) -> None:
+        """See anew which conversation takes what, after a change of the map or of a connection."""
+        cluster = self.map
+        if cluster is None or not cluster.rows or self.closed:
+            return
+        servers = self.servers
+        self._owners = [servers[row[0]] if row[0] >= 0 else None for row in cluster.rows]
+        direct = [_takes_all(peer) for peer in servers]
+        self.route = [direct[row[0]] if row[0] >= 0 else None for row in cluster.rows]
+
+    def refresh(self) -> None:
+        """Ask some node that can answer for its map, unless one is being asked."""
+        if self._asking:
+            return
+        for peer in self.peers.values():
+            conversation = peer.conversation
+            if conversation is not None:
+                self._asking = True
+                conversation.ask(Opcode.GET_CLUSTER_CONFIG, partial(self._refreshed, conversation), {})
+                return
+
+    def _refreshed(self, conversation: Conversation, frame: Frame | None) -> bool:
+        self._asking = False
+        if frame is not None:
+            given = frame.specific == Status.SUCCESS and bool(frame.value)
+            self.map_asked(given)
+            if given:
+                self.adopt_from(conversation, frame.value)
+        return False
+
+    # --- operations ------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send an operation to the node that owns its key, now or when that is possible."""
+        key = call.key_bytes
+        if not self._owners or self.closed:
+            self.unrouted(call)
+        elif call.replica is not None:
+            self._submit_to_replica(call)
+        elif self._parked and key in self._parked and call.ended is None:
+            self._parked[key].append(call)
+        else:
+            if call.framing and call.ended is None and is_durable(call.framing):
+                if self._waits_for(call):
+                    return
+            else:
+                self._rounds += 1
+            vbucket = vbucket_of(key, len(self._owners))
+            peer = self._owners[vbucket]
+            if peer is None:
+                # A vbucket without an active node: a failover may bring one within the operation's time.
+                call.vbucket = vbucket
+                self.refresh()
+                self._park(call)
+            else:
+                peer.send(call, vbucket)
+
+    def send_all(self, calls: Iterable[Call], deadline: float) -> list[Conversation]:
+        """Submit many operations; returns the conversations that had nothing to send before.
+
+        This is the way of nearly every operation of every driver: one loop does what :meth:`submit` and
+        :meth:`Conversation.put` do for one, without a call of a function for each.
+
+        :param deadline: of all of them; large values are given more time.
+        """
+        self._rounds += 1
+        touched: list[Conversation] = []
+        parked, pack, least_rate, most = self._parked, HEADER.pack, self.least_rate, self.most_pending
+        request, alternative = _REQUEST, _ALT_REQUEST
+        rest = list(calls)
+        while rest:
+            route = self.route
+            count = len(route)
+            if not count:
+                break
+            pairs = zip(rest, vbuckets_of(map(_key_of, rest), count))
+            rest = []
+            # What belongs to the conversation of the operation before, which is mostly this one's, too.
+            conversation: Conversation | None = None
+            pending: dict[int, Call] = {}
+            opaque = room = 0
+            out: list[bytes] = []
+            for call, vbucket in pairs:
+                if call.done:
+                    continue
+                call.deadline = deadline
+                owner = route[vbucket]
+                if owner is not conversation or not room:
+                    if conversation is not None:
+                        conversation.opaque = opaque
+                    conversation = owner
+                    if owner is None or parked or len(owner.pending) >= most:
+                        # No room, so that the next one comes here again, whoever its owner is.
+                        conversation, room = None, 0
+                        self._send_specially(call, owner)
+                        # Whatever that led to may have changed the map.
+                        route = self.route
+                        if len(route) != count:
+                            rest = [call for call, _ in pairs]
+                            break
+                        continue
+                    pending, opaque = owner.pending, owner.opaque
+                    room = most - len(pending)
+                    out = owner.out
+                    if not out:
+                        touched.append(owner)
+                room -= 1
+                opaque = (opaque + 1) & 0xFFFFFFFF
+                call.opaque = opaque
+                call.pending = pending
+                call.vbucket = vbucket
+                pending[opaque] = call
+                key = call.key_bytes
+                size = len(key)
+                extras, value, framing = call.extras, call.value, call.framing
+                # One instruction puts all parts where a call for each would cost more than making them.
+                if framing:
+                    before, more = len(framing), len(extras)
+                    body = before + more + size + len(value)
+                    if body >= LARGE_BYTES:
+                        call.deadline = deadline + body / least_rate
+                        owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                    size |= before << 8
+                    out += (
+                        pack(
+                            alternative, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas
+                        ),
+                        framing + extras + key,
+                        value,
+                    )
+                elif extras or value:
+                    more = len(extras)
+                    body = size + more + len(value)
+                    if body >= LARGE_BYTES:
+                        call.deadline = deadline + body / least_rate
+                        owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                    out += (
+                        pack(request, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas),
+                        extras + key,
+                        value,
+                    )
+                else:
+                    out += (
+                        pack(request, call.operation.opcode, size, 0, 0, vbucket, size, opaque, call.cas),
+                        key,
+                    )
+            if conversation is not None:
+                conversation.opaque = opaque
+        for call in rest:
+            if not call.done:
+                call.deadline = deadline
+                self._send_specially(call, None)
+        return touched
+
+    def more_for(self, size: int) -> float:
+        """Return the seconds that a value of that many bytes is given beyond the common time."""
+        return size / self.least_rate if size >= LARGE_BYTES else 0.0
+
+    def _send_specially(self, call: Call, owner: Conversation | None) -> None:
+        """Submit one of many that cannot simply be sent."""
+        call.deadline += self.more_for(len(call.value))
+        if owner is None or self._parked:
+            self.submit(call)
+        else:
+            call.fail(too_many(call, self.most_pending))
+
+    def _submit_to_replica(self, call: Call) -> None:
+        cluster = self.map
+        assert cluster is not None and call.replica is not None
+        vbucket = cluster.vbucket(call.key_bytes)
+        wanted = max(call.replica, 0)
+        server = cluster.replica(vbucket, wanted)
+        peer = self.servers[server] if server >= 0 else None
+        if peer is None:
+            message = f"the bucket has no replica {wanted} of this key"
+            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
+        else:
+            peer.send(call, vbucket)
+
+    def _waits_for(self, call: Call) -> bool:
+        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
+
+        Until it is decided, readers see the former version and other writes fail, though they come later.
+        """
+        before = self._sent_before(call.key_bytes)
+        if before is None:
+            self._hold(call)
+            return False
+        self._hold(before)
+        self._parked[call.key_bytes].append(call)
+        return True
+
+    def _sent_before(self, key: bytes) -> Call | None:
+        """Return the operation on a key that was sent last and has no answer, if there is one."""
+        if self._indexed != self._rounds:
+            # Once for all synchronous writes that are given together.
+            self._indexed = self._rounds
+            self._last_sent = {
+                call.key_bytes: call
+                for peer in self.peers.values()
+                if peer.conversation is not None
+                for call in peer.conversation.pending.values()
+            }
+        before = self._last_sent.get(key)
+        if before is None or before.done or before.pending is None or before.ended is not None:
+            return None
+        return before
+
+    def time_out(self, call: Call) -> None:
+        """Fail an operation whose time is up."""
+        sent = call.pending is not None
+        call.leave()
+        if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
+            call.fail(error_for(call, call.last_status))
+            return
+        peer = self._owners[vbucket_of(call.key_bytes, len(self._owners))] if self._owners else None
+        where = f" ({peer.name}: {peer.last_error})" if peer is not None and peer.last_error else ""
+        call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
+
+
+def too_many(call: Call, most: int) -> CouchbaseError:
+    """Return the error for an operation that is refused because too many wait for its node."""
+    return client_error(call, rc.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
+
+
+def refusal(call: Call, error: BaseException) -> CouchbaseError:
+    """Return a connection's failure as the failure of one operation that waited for it."""
+    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+    refused = client_error(call, code, str(getattr(error, "message", None) or error))
+    refused.inner_cause = error
+    return refused
+
+
+def _takes_all(peer: Any) -> Conversation | None:
+    conversation = None if peer is None else peer.direct
+    return conversation if conversation is not None and conversation.takes_all else None

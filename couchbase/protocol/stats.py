@@ -1,0 +1,56 @@
+"""Statistics of nodes: one question for each node and group, any number of answers to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.frames import Frame
+
+Question = tuple[int, Callable[["Frame | None"], bool], "dict[str, Any]"]
+"""Opcode, listener and fields, as :meth:`couchbase.protocol.conversation.Conversation.ask` takes them."""
+
+
+class Statistics:
+    """Collects what nodes answer.
+
+    :param collected: gets the answers: name -> dict of node -> value, an int where it is one.
+    :param groups: which statistics; ``""`` for the default ones.
+    :param complete: called when the last question is answered, or its node lost.
+    """
+
+    def __init__(
+        self, collected: dict[Any, Any], groups: Sequence[str], complete: Callable[[], None] = lambda: None
+    ) -> None:
+        self.collected = collected
+        self.open = 0
+        """How many questions are not answered yet."""
+        self.lost: list[str] = []
+        """Nodes that were lost before they answered."""
+        self._groups = groups
+        self._complete = complete
+
+    def questions(self, node: str) -> list[Question]:
+        """Return what to ask a node.
+
+        :param node: ``host:port``, under which its values are collected.
+        """
+        self.open += len(self._groups)
+        return [(Opcode.STAT, self._listener(node), {"key": group.encode()}) for group in self._groups]
+
+    def _listener(self, node: str) -> Callable[[Frame | None], bool]:
+        def take(frame: Frame | None) -> bool:
+            if frame is None:
+                self.lost.append(node)
+            elif frame.specific == Status.SUCCESS and (frame.key or frame.value):
+                text = frame.value.decode("utf-8", "replace")
+                value: Any = int(text) if text.lstrip("-").isdigit() else text
+                self.collected.setdefault(frame.key.decode("utf-8", "replace"), {})[node] = value
+                return True
+            self.open -= 1
+            if not self.open:
+                self._complete()
+            return False
+
+        return take
