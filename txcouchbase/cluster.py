@@ -23,7 +23,8 @@ from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError,
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress
 from couchbase.protocol.connstr import Seed
-from couchbase.protocol.dispatch import Dispatcher, refusal
+from couchbase.protocol.conversation import refusal
+from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error

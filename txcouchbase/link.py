@@ -13,8 +13,7 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import AuthError, BucketNotFoundError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
-from couchbase.protocol.conversation import Conversation
-from couchbase.protocol.dispatch import refusal
+from couchbase.protocol.conversation import Conversation, refusal
 from couchbase.protocol.operations import client_error
 from txcouchbase.node import NodeProtocol, cause_text
 

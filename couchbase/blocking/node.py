@@ -17,8 +17,7 @@ from couchbase import exceptions as rc
 from couchbase.blocking.question import Question
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.call import Call
-from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume
-from couchbase.protocol.dispatch import refusal
+from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume, refusal
 from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 

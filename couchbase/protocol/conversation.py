@@ -182,8 +182,7 @@ class Conversation:
             return
         pending = self.pending
         if len(pending) >= self.home.most_pending:
-            words = f"{self.home.most_pending} operations wait for this node"
-            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, words))
+            call.fail(too_many(call, self.home.most_pending))
             return
         self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
         call.opaque = opaque
@@ -401,3 +400,16 @@ class Conversation:
         for listener in questions.values():
             listener(None)
         self._end_greeting(error)
+
+
+def too_many(call: Call, most: int) -> CouchbaseError:
+    """Return the error for an operation that is refused because too many wait for its node."""
+    return client_error(call, rc.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
+
+
+def refusal(call: Call, error: BaseException) -> CouchbaseError:
+    """Return a connection's failure as the failure of one operation that waited for it."""
+    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+    refused = client_error(call, code, str(getattr(error, "message", None) or error))
+    refused.inner_cause = error
+    return refused

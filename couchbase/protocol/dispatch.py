@@ -17,7 +17,7 @@ from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Magic, Opcode, Status
-from couchbase.protocol.conversation import LARGE_BYTES, Conversation
+from couchbase.protocol.conversation import LARGE_BYTES, Conversation, too_many
 from couchbase.protocol.frames import HEADER, Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
@@ -433,19 +433,6 @@ class Dispatcher(Order):
         peer = self._owners[vbucket_of(call.key_bytes, len(self._owners))] if self._owners else None
         where = f" ({peer.name}: {peer.last_error})" if peer is not None and peer.last_error else ""
         call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
-
-
-def too_many(call: Call, most: int) -> CouchbaseError:
-    """Return the error for an operation that is refused because too many wait for its node."""
-    return client_error(call, rc.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
-
-
-def refusal(call: Call, error: BaseException) -> CouchbaseError:
-    """Return a connection's failure as the failure of one operation that waited for it."""
-    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
-    refused = client_error(call, code, str(getattr(error, "message", None) or error))
-    refused.inner_cause = error
-    return refused
 
 
 def _takes_all(peer: Any) -> Conversation | None:

@@ -27,8 +27,6 @@ from tests.tooling.sources import PACKAGES
 # between the folders of the package.
 LONG_MODULES = {
     "couchbase: exceptions",
-    "couchbase: cluster",
-    "couchbase: node",
     "couchbase: operations",
     "couchnode: bucket",
     "couchnode: cluster",
@@ -46,7 +44,6 @@ LONG_MODULES = {
     "gateway: options",
     "txcouchbase: cluster",
     "txcouchbase: connection",
-    "txcouchbase: node",
     "txcouchbase: views",
 }
 
@@ -58,7 +55,6 @@ STATEFUL_CLASSES = {
     "gateway: Batch",
     "gateway: Exchange",
     "gateway: HTTPChannel",
-    "txcouchbase: NodeProtocol",
 }
 
 MOST_ANY = 0.04
