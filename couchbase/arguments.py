@@ -8,7 +8,6 @@ from typing import Any
 from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
-from couchbase.protocol.connstr import Address
 from couchbase.protocol.sasl import has_control
 from couchbase.result import Result
 from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
@@ -225,24 +224,3 @@ def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tup
         else:
             by_key.append((key, {option: value}))
     return by_key
-
-
-def check_client_certificate(
-    address: Address, client_cert: str | None, client_key: str | None, password: str | None
-) -> tuple[str, str] | None:
-    """Return the files of a client's certificate and its key; ``None`` if it has none.
-
-    :param address: its options ``client_cert`` and ``client_key`` count where an argument is ``None``.
-    :raises ArgumentError: a key without a certificate, a certificate without TLS or beside a password.
-    """
-    certificate = client_cert or address.options.get("client_cert")
-    key = client_key or address.options.get("client_key") or certificate
-    if certificate is None or key is None:
-        if key is not None:
-            raise ArgumentError.pyexc("client_key needs client_cert, the certificate of that key")
-        return None
-    if not address.tls:
-        raise ArgumentError.pyexc("client_cert needs TLS: a connection string with couchbases://")
-    if password:
-        raise ArgumentError.pyexc("client_cert takes the place of a password: give one of them")
-    return certificate, key

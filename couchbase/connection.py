@@ -12,7 +12,6 @@ from typing import Any
 
 from couchbase.arguments import (
     check_bucket_user,
-    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,
@@ -33,6 +32,8 @@ from couchbase.protocol.durability import check_count
 from couchbase.protocol.handshake import credentials_for
 from couchbase.result import *  # noqa: F403
 from couchbase.timings import Timings
+from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
+from couchbase.tlsfiles import mismatch, read_certificates, read_key, tls_files
 from couchbase.transcoder import check_format
 from couchbase.user_constants import *  # noqa: F403
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
@@ -40,7 +41,7 @@ from couchbase.views.iterator import View
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
-_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key", "nameserver"})
+_OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
 class Connection(Designing):
@@ -67,8 +68,8 @@ class Connection(Designing):
         map, and written after a map came from the network.
     :param conncache: the older name of ``config_cache``.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port`` (``couchbases://``
-        for TLS), for any user name. Options: ``network``, ``certpath``,
-        ``client_cert``, ``client_key``, ``nameserver``. Beyond SDK 1.2.
+        for TLS), for any user name. Options: ``network``, ``nameserver``, and
+        the files of :func:`couchbase.tlsfiles.tls_files`. Beyond SDK 1.2.
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
     :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
         (HTTP, too); what follows it in the file is its chain.
@@ -151,15 +152,16 @@ class Connection(Designing):
         if conncache is not None:
             warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)
         self._cache = config_cache or conncache
-        certpath = certpath or address.options.get("certpath")
-        own = check_client_certificate(address, client_cert, client_key, password)
-        context = self._tls_context(certpath) if address.tls else None
-        if own is not None:
-            _load_client_certificate(context, *own)
+        files = tls_files(
+            address, certpath=certpath, client_cert=client_cert, client_key=client_key, password=password
+        )
+        context = self._tls_context(files.trust) if address.tls else None
+        if files.certificate is not None and files.key is not None:
+            _load_client_certificate(context, files.certificate, files.key)
         self._cluster = self._cluster_type(
             address.seeds,
             bucket=self._bucket,
-            credentials=None if own else credentials_for(self._bucket, username, password),
+            credentials=None if files.certificate else credentials_for(self._bucket, username, password),
             tls_context=context,
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
@@ -186,10 +188,14 @@ class Connection(Designing):
                 pass  # Replaced by the map from the network.
         self._cluster.bootstrap()
 
-    @staticmethod
-    def _tls_context(certpath: str | None) -> Any:
+    _new_context: Any = staticmethod(ssl.create_default_context)
+
+    def _tls_context(self, certpath: str | None) -> Any:
+        if certpath is None:
+            return self._new_context()
+        text = b"\n".join(read_certificates(certpath, "certpath")).decode("ascii", "replace")
         try:
-            return ssl.create_default_context(cafile=certpath)
+            return self._new_context(cadata=text)
         except (OSError, ValueError) as error:
             raise ArgumentError.pyexc(
                 f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
@@ -362,14 +368,9 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def _load_client_certificate(context: Any, certificate: str, key: str) -> None:
-    def no_password() -> str:
-        raise ValueError("the key is encrypted")
-
+    read_certificates(certificate, "client_cert")
+    read_key(key, "client_key")
     try:
-        context.load_cert_chain(certificate, key, no_password)
+        context.load_cert_chain(certificate, key)
     except (OSError, ValueError) as error:
-        raise ArgumentError.pyexc(
-            f"client_cert {certificate!r} and client_key {key!r} are not a certificate and its key, in PEM:"
-            f" {error}",
-            inner=error,
-        ) from error
+        raise mismatch(certificate, key, error) from error

@@ -11,7 +11,7 @@ import gevent.socket
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking import http
 from couchbase.connection import Connection
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import CouchbaseError
 from couchbase.views.iterator import View, ViewRequest
 from gcouchbase.cluster import GCluster
 from gcouchbase.loop import tls_context
@@ -67,14 +67,7 @@ class GConnection(Async):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(gevent.get_hub(), **kwargs)
 
-    @staticmethod
-    def _tls_context(certpath: str | None) -> Any:
-        try:
-            return tls_context(certpath)
-        except (OSError, ValueError) as error:
-            raise ArgumentError.pyexc(
-                f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
-            ) from error
+    _new_context: Any = staticmethod(tls_context)
 
     def query(
         self, design: str, view: str, use_devmode: bool = False, itercls: Any = GView, **kwargs: Any

@@ -117,16 +117,15 @@ def http_connection(target: Target, timeout: float) -> http.client.HTTPConnectio
     return _HTTPConnection(target, timeout)
 
 
-def tls_context(certpath: str | None) -> Any:
+def tls_context(cadata: str | None = None) -> Any:
     """Return a TLS context for gevent's sockets.
 
-    :param certpath: PEM file of the certificates to trust; the platform's by default.
-    :raises OSError: it cannot be read.
-    :raises ValueError: it is no such file.
+    :param cadata: PEM of the certificates to trust; the platform's by default.
+    :raises OSError: it holds what is no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if certpath is None:
+    if cadata is None:
         context.load_default_certs()
     else:
-        context.load_verify_locations(certpath)
+        context.load_verify_locations(cadata=cadata)
     return context

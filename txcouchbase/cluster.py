@@ -32,7 +32,7 @@ from couchbase.protocol.plans import Ask, Pause
 from txcouchbase.link import Backlog, Link
 from txcouchbase.node import NodeProtocol, cause_text, network_error
 from txcouchbase.quiet import connect_quietly
-from txcouchbase.streaming import ConfigStream
+from txcouchbase.streaming import ConfigStream, ForbiddenError
 from txcouchbase.turn import Turn
 
 _log = Logger()
@@ -241,7 +241,7 @@ class ClusterClient(Dispatcher):
             protocol.transport.loseConnection()  # type: ignore[union-attr]
             raise no_map(f"{seed.host}:{seed.kv_port}", seed.management_port)
         if config is None:
-            cluster = ClusterMap(nodes=[NodeAddress(seed.host, seed.kv_port)], data_nodes=0)
+            cluster = self._seed_alone(seed)
         else:
             cluster = self.parse_map(config, seed.host, seed.host)
         self.connected = True
@@ -263,14 +263,29 @@ class ClusterClient(Dispatcher):
 
     @inlineCallbacks
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
-        if seed.management_port is None or self.bucket is None:
-            # The cluster as a whole is not streamed.
+        if seed.management_port is None:
             return False
         stream = ConfigStream(self, seed.host, seed.management_port, self._streamed)
-        yield stream.start()
-        self._stream = stream
+        try:
+            yield stream.start()
+        except ForbiddenError:
+            # The user is known, and may not list the nodes.
+            self.adopt(self._seed_alone(seed))
+        else:
+            if self._stream is not None:
+                self._stream.stop()
+            self._stream = stream
         self.connected = True
         return True
+
+    def _seed_alone(self, seed: Seed) -> ClusterMap:
+        """Return what is known of a cluster that tells nothing of its nodes without a bucket."""
+        kv, management = seed.kv_port, seed.management_port
+        if self.tls:
+            node = NodeAddress(seed.host, None, kv, None, management)
+        else:
+            node = NodeAddress(seed.host, kv, None, management)
+        return ClusterMap(nodes=[node], data_nodes=0)
 
     def _streamed(self, text: bytes, host: str) -> None:
         self.adopt(self.parse_map(text, host, host))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from functools import wraps
 from typing import Any
 
-from twisted.internet import ssl
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
 from couchbase.arguments import (
     check_bucket_user,
-    check_client_certificate,
     check_credentials,
     check_flags,
     check_hosts,
@@ -34,6 +31,8 @@ from couchbase.protocol.connstr import Address, parse_connection_string, seeds_f
 from couchbase.protocol.handshake import Credentials
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
+from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
+from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import check_format
 from couchbase.user_constants import LOCKMODE_NONE
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
@@ -44,14 +43,14 @@ from txcouchbase.enduring import Endurance
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.node import network_error
+from txcouchbase.tls import client_certificate, trust_root
 from txcouchbase.turn import MAX_GIVEN
 from txcouchbase.views import BatchedView, ViewMethods
 
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
 _new_result: Any = AsyncResult.__new__
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_OPTIONS = frozenset({"network", "certpath", "client_cert", "client_key", "nameserver"})
+_OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
 def _operation_names() -> tuple[str, ...]:
@@ -72,8 +71,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     :param host: host name, or list of host names and ``(host, port)`` pairs.
     :param port: port of the cluster manager, for hosts without one of their own.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
-        (``couchbases://`` for TLS). Options: ``network``, ``certpath``, ``client_cert``, ``client_key``,
-        ``nameserver``.
+        (``couchbases://`` for TLS). Options: ``network``, ``nameserver``, and the files of
+        :func:`couchbase.tlsfiles.tls_files`.
     :param username: the bucket's name by default, and nothing else with ``host`` and a bucket.
     :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
         bucket without a password.
@@ -167,8 +166,9 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         if default_format is not None:
             self.default_format = check_format(default_format, "default_format")
         self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
-        certpath = certpath or address.options.get("certpath")
-        own = check_client_certificate(address, client_cert, client_key, password)
+        files = tls_files(
+            address, certpath=certpath, client_cert=client_cert, client_key=client_key, password=password
+        )
         self._lock, self._unlock_gil = None, False
         self._cluster = self._client = ClusterClient(
             reactor,
@@ -176,8 +176,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             bucket=self._bucket,
             credentials=credentials,
             tls=address.tls,
-            trust_root=_trust_root(certpath) if certpath else None,
-            client_certificate=_client_certificate(*own) if own else None,
+            trust_root=trust_root(files.trust) if files.trust else None,
+            client_certificate=client_certificate(files),
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )
@@ -693,34 +693,6 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _not_up() -> CouchbaseError:
     return error_of(rc.CLIENT_ETMPFAIL, "the connection is not up yet")
-
-
-def _trust_root(path: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            return ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(file.read())])
-    except (OSError, ValueError, ssl.SSL.Error) as error:
-        raise ArgumentError.pyexc(
-            f"certpath {path!r} is not a PEM certificate: {error}", inner=error
-        ) from error
-
-
-def _client_certificate(certificate: str, key: str) -> Any:
-    try:
-        with open(certificate, "rb") as file:
-            first, *chain = [ssl.Certificate.loadPEM(pem).original for pem in _PEM.findall(file.read())]
-        with open(key, "rb") as file:
-            own = ssl.KeyPair.load(file.read(), ssl.SSL.FILETYPE_PEM).original
-        options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
-        # Says whether they belong together.
-        ssl.CertificateOptions(**options).getContext()
-        return options
-    except (OSError, ValueError, ssl.SSL.Error) as error:
-        raise ArgumentError.pyexc(
-            f"client_cert {certificate!r} and client_key {key!r} are not a certificate and its key, in PEM:"
-            f" {error}",
-            inner=error,
-        ) from error
 
 
 for _name in _operation_names():

@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
-from txcouchbase.node import network_error
+from txcouchbase.node import cause_text, network_error
 from txcouchbase.quiet import QuietPool
 
 MANAGEMENT = "management"
@@ -315,5 +315,4 @@ def http_error(base: str, error: BaseException) -> CouchbaseError:
         code = rc.ETIMEDOUT
     elif any(isinstance(cause, DNSLookupError) for cause in causes):
         code = rc.UNKNOWN_HOST
-    reason = str(causes[-1]) or type(causes[-1]).__name__
-    return error_of(code, f"no answer from {base}: {reason}", inner_cause=error)
+    return error_of(code, f"no answer from {base}: {cause_text(causes[-1])}", inner_cause=error)

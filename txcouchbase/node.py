@@ -276,6 +276,10 @@ class NodeProtocol(Protocol):
 
 def cause_text(error: BaseException) -> str:
     """Return why a connection failed, in one line for people."""
+    reasons = getattr(error, "reasons", None)
+    if reasons and isinstance(reasons[-1], Failure) and reasons[-1].value is not None:
+        # Of Twisted's HTTP client, which says "never received".
+        return cause_text(reasons[-1].value)
     if isinstance(error, CouchbaseError):
         return str(error.message or error)
     if isinstance(error, DNSLookupError):

@@ -10,21 +10,38 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.clustermap import split_stream
+from txcouchbase.http import abort
 from txcouchbase.quiet import QuietPool
 
 MAX_DOCUMENT_BYTES = 20 * 2**20
 PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
 """The terse configuration, and the verbose one of servers before 2.5."""
+CLUSTER_PATHS = (
+    "/pools/default/nodeServicesStreaming",
+    "/pools/default/nodeServices",
+    "/pools/default",
+)
+"""Without a bucket: the nodes of the cluster, streamed or once, and what every server has."""
+AGAIN_SECONDS = 1.0
+"""After this a stream that ended is looked for again."""
+ONCE_SECONDS = 10.0
+"""How often nodes are asked for where they are not streamed."""
+
+
+class ForbiddenError(Exception):
+    """The user may not see the nodes of the cluster, and may use it all the same."""
 
 
 class ConfigStream:
-    """Listens to a bucket's streamed configuration on one node.
+    """Listens to the streamed configuration of a bucket, or of the cluster if the client has none, on one
+    node.
 
     :param client: the :class:`txcouchbase.cluster.ClusterClient` to connect for.
     :param received: called with each document and the host that it came from.
@@ -36,6 +53,8 @@ class ConfigStream:
         self._port = port
         self._received = received
         self._stopped = False
+        self._pause = AGAIN_SECONDS
+        self._timer: Any = None
         self._reader: _StreamReader | None = None
 
     @inlineCallbacks
@@ -43,23 +62,44 @@ class ConfigStream:
         """Connect; fires when the first document was received.
 
         :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), NetworkError.
+        :raises ForbiddenError: (403) without a bucket.
         """
-        for path in PATHS:
+        try:
+            yield self._open()
+        except BaseException:
+            self.stop()
+            raise
+
+    @inlineCallbacks
+    def _open(self) -> Generator[Any, Any, None]:
+        bucket = self._client.bucket
+        for path in CLUSTER_PATHS if bucket is None else PATHS:
             response = yield self._agent().request(b"GET", self._url(path), Headers(self._headers()))
             if response.code == 200:
+                if bucket is None and path != CLUSTER_PATHS[0]:
+                    self._pause = ONCE_SECONDS
                 self._reader = _StreamReader(self._deliver)
                 self._reader.ended.addCallback(self._ended)
                 response.deliverBody(self._reader)
                 yield self._reader.first
                 return
+            response.deliverBody(_Discarded())
             if response.code != 404:
                 break
+        if bucket is None:
+            if response.code == 403:
+                raise ForbiddenError
+            code = rc.AUTH_ERROR if response.code == 401 else rc.NETWORK_ERROR
+            raise error_of(code, f"HTTP {response.code} for the nodes of the cluster")
         code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(response.code, rc.NETWORK_ERROR)
-        raise error_of(code, f"HTTP {response.code} for bucket {self._client.bucket!r}")
+        raise error_of(code, f"HTTP {response.code} for bucket {bucket!r}")
 
     def stop(self) -> None:
         """Close the stream."""
         self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._reader is not None and self._reader.transport is not None:
             self._reader.transport.loseConnection()
 
@@ -70,7 +110,7 @@ class ConfigStream:
     def _url(self, path: str) -> bytes:
         scheme = "https" if self._client.tls else "http"
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{scheme}://{host}:{self._port}{path}{quote(self._client.bucket, safe='')}".encode()
+        return f"{scheme}://{host}:{self._port}{path}{quote(self._client.bucket or '', safe='')}".encode()
 
     def _headers(self) -> dict[str, list[str]]:
         credentials = self._client.credentials
@@ -85,11 +125,19 @@ class ConfigStream:
     def _ended(self, _: object) -> None:
         # Another node may still stream: the client asks its seeds again.
         if not self._stopped and not self._client.closed:
-            self._client.reactor.callLater(1.0, self._again)
+            self._timer = self._client.reactor.callLater(self._pause, self._again)
 
     def _again(self) -> None:
+        self._timer = None
         if not self._stopped and not self._client.closed:
             self._client.bootstrap().addErrback(self._ended)
+
+
+class _Discarded(Protocol):
+    """A body that nobody reads."""
+
+    def connectionMade(self) -> None:
+        abort(self.transport)
 
 
 class _StreamReader(Protocol):
@@ -106,16 +154,22 @@ class _StreamReader(Protocol):
             self.transport.loseConnection()
             return
         for document in documents:
-            try:
-                self._deliver(document)
-            except CouchbaseError as error:
-                if not self.first.called:
-                    self.first.errback(error)
-            else:
-                if not self.first.called:
-                    self.first.callback(None)
+            self._take(document)
+
+    def _take(self, document: bytes) -> None:
+        try:
+            self._deliver(document)
+        except CouchbaseError as error:
+            if not self.first.called:
+                self.first.errback(error)
+        else:
+            if not self.first.called:
+                self.first.callback(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.first.called and reason.check(ResponseDone, PotentialDataLoss) and self._rest.strip():
+            # An answer that is no stream: it is the document.
+            self._take(self._rest)
         if not self.first.called:
             self.first.errback(reason)
         self.ended.callback(None)

@@ -152,6 +152,9 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
 
 def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str) -> ClusterMap:
     server_map = config.get("vBucketServerMap")
+    if server_map is None and "buckets" in config:
+        # /pools/default: its name is that of the pool.
+        config = {key: value for key, value in config.items() if key in ("nodes", "nodesExt")}
     if server_map is None and "name" in config:
         locator = config.get("nodeLocator", "unknown")
         raise ValueError(f"bucket {config['name']!r} has no vbuckets (node locator {locator!r})")
@@ -261,7 +264,9 @@ def _legacy_node(node: dict[str, Any], host: str) -> NodeAddress:
         _host(name, host),
         ports.get("direct"),
         management=management if management is not None else DEFAULT_MANAGEMENT_PORT,
+        management_tls=ports.get("httpsMgmt"),
         views=views_port,
+        views_tls=ports.get("httpsCAPI"),
     )
 
 

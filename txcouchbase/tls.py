@@ -1,0 +1,51 @@
+"""Certificates for connections of Twisted's, read from files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import ssl
+
+from couchbase.exceptions import ArgumentError
+from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
+
+
+def trust_root(path: str) -> Any:
+    """Return the certificates of a PEM file, all of them, as what to trust.
+
+    :raises ArgumentError: it is no such file.
+    """
+    return ssl.trustRootFromCertificates([ssl.Certificate(one) for one in certificates(path, "certpath")])
+
+
+def client_certificate(files: TlsFiles) -> dict[str, Any] | None:
+    """Return the options of ``CertificateOptions`` for a client's certificate; ``None`` if it has none.
+
+    :raises ArgumentError: a file is no PEM file of what it should hold, or the key is another certificate's.
+    """
+    if files.certificate is None or files.key is None:
+        return None
+    first, *chain = certificates(files.certificate, "client_cert")
+    text = read_key(files.key, "client_key")
+    try:
+        own = ssl.KeyPair.load(text, ssl.SSL.FILETYPE_PEM).original
+        options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
+        # Says whether they belong together.
+        ssl.CertificateOptions(**options).getContext()
+    except (ValueError, ssl.SSL.Error) as error:
+        raise mismatch(files.certificate, files.key, error) from error
+    return options
+
+
+def certificates(path: str, name: str) -> list[Any]:
+    """Return the certificates of a PEM file as pyOpenSSL's ``X509``, one at least.
+
+    :param name: of the argument, for the message.
+    :raises ArgumentError: it is no such file.
+    """
+    try:
+        return [ssl.Certificate.loadPEM(pem).original for pem in read_certificates(path, name)]
+    except (ValueError, ssl.SSL.Error) as error:
+        raise ArgumentError.pyexc(
+            f"{name} {path!r} holds what is not a PEM certificate: {error}", inner=error
+        ) from error
