@@ -125,11 +125,16 @@ def read_key(path: str, name: str) -> bytes:
     return data
 
 
-def mismatch(certificate: str, key: str, error: BaseException) -> ArgumentError:
-    """Return the error for a certificate and a key that cannot be used together."""
+def mismatch(
+    certificate: str, key: str, error: BaseException, names: tuple[str, str] = ("client_cert", "client_key")
+) -> ArgumentError:
+    """Return the error for a certificate and a key that cannot be used together.
+
+    :param names: of their arguments, for the message.
+    """
     made: ArgumentError = ArgumentError.pyexc(
-        f"client_cert {certificate!r} and client_key {key!r} are not a certificate and its key, in PEM:"
-        f" {error}",
+        f"{names[0]} {certificate!r} and {names[1]} {key!r} are not a certificate and its key, in PEM: "
+        f"{error}",
         inner=error,
     )
     return made

@@ -16,6 +16,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from gateway import optionvalues as take
+from gateway.cluster.certificates import check_cluster_files
 from gateway.cluster.credentials import has_controls
 from gateway.endpoints import is_local
 from gateway.limits import Limits
@@ -103,6 +104,24 @@ SETTINGS = [
         take.cluster,
         None,
         "Connection string of a cluster; without it an embedded node is started.",
+    ),
+    Setting(
+        "cluster-ca",
+        take.existing_file,
+        None,
+        "PEM file of the certificates to trust for TLS to the cluster (default: the platform's).",
+    ),
+    Setting(
+        "cluster-cert",
+        take.existing_file,
+        None,
+        "PEM file of a client certificate, its chain behind it: the service account, in place of --user.",
+    ),
+    Setting(
+        "cluster-key",
+        take.existing_file,
+        None,
+        "PEM file of the private key of --cluster-cert (default: it is in the same file).",
     ),
     Setting(
         "user",
@@ -294,6 +313,11 @@ class Settings:
 
     listen: list[str]
     cluster: str | None
+    """Without options that name files of certificates: those are in the next three."""
+    cluster_ca: str | None
+    cluster_cert: str | None
+    cluster_key: str | None
+    """``None`` only without ``cluster_cert``."""
     user: str | None
     password: str | None = field(repr=False)
     auth: str
@@ -437,6 +461,7 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
     password_file = values.pop("password_file")
     bucket_password_file = values.pop("bucket_password_file")
     limits = Limits(**{limit.name: values.pop(limit.name) for limit in fields(Limits)})
+    check_cluster_files(values, refuse)
     cluster = values["cluster"]
     for name in _ABOUT_THE_NODE:
         if cluster is not None and name in told:
@@ -490,8 +515,10 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
                 f"none lets anyone in who reaches {open_to_others[0]!r}; listen on loopback, "
                 "or say --insecure if that is meant",
             )
-        if cluster is not None and values["user"] is None:
-            raise refuse("auth", "none needs a service account: --user and --password-file")
+        if cluster is not None and values["user"] is None and values["cluster_cert"] is None:
+            raise refuse(
+                "auth", "none needs a service account: --user and --password-file, or --cluster-cert"
+            )
     elif cluster is None and values["user"] is None:
         raise refuse(
             "auth", "passthrough with the embedded node needs --user and --password-file: who may call"

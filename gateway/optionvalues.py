@@ -10,6 +10,7 @@ from twisted.internet.endpoints import serverFromString
 
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
+from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from gateway.clients.origins import origin_of
 from gateway.clients.proxies import check_proxy
 from gateway.cluster.credentials import has_controls
@@ -107,16 +108,15 @@ def auth(value: str) -> str:
     return value
 
 
-# Client certificates are not among them: the cluster is to know each caller of the gateway.
-_CLUSTER_OPTIONS = frozenset({"certpath", "nameserver", "network"})
+_CLUSTER_OPTIONS = FILE_OPTIONS | {"nameserver", "network"}
 
 
 def cluster(value: str) -> str:
     """Take a connection string."""
-    if not re.fullmatch(r"couchbases?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
+    if not re.fullmatch(r"(couchbase|http)s?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
         raise Wrong(
-            f"{value!r} is not a connection string such as couchbase://host1,host2 (couchbases:// for TLS);"
-            " the gateway does not start from a cluster manager, http://host:8091"
+            f"{value!r} is not a connection string such as couchbase://host1,host2 (couchbases:// for TLS),"
+            " or http://host:8091 of cluster managers (https:// for TLS)"
         )
     try:
         options = parse_connection_string(value).options

@@ -28,7 +28,7 @@ from gateway.clients.accesslog import AccessLog
 from gateway.clients.origins import Doors
 from gateway.clients.proxies import TrustedProxies
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.cluster.credentials import BY_CERTIFICATE, Authorizer, Passthrough, ServiceAccount
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
@@ -146,6 +146,8 @@ class Serving(Service):
         self._account = None
         if settings.user is not None and settings.password is not None:
             self._account = ServiceAccount(settings.user, settings.password, secret)
+        elif settings.cluster_cert is not None:
+            self._account = ServiceAccount(BY_CERTIFICATE, "", secret)
         authorizer: Authorizer = Passthrough(secret)
         if settings.auth == "none":
             assert self._account is not None
@@ -253,13 +255,17 @@ class Serving(Service):
     def _connection(self, bucket: str | None, user: str, password: str) -> GatewayConnection:
         if self._cluster is None:
             raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
+        settings = self._settings
+        identity = {"username": user, "password": password}
+        if user == BY_CERTIFICATE:
+            identity = {"client_cert": settings.cluster_cert, "client_key": settings.cluster_key}
         connection = GatewayConnection(
             bucket=bucket,
             connection_string=self._cluster,
-            username=user,
-            password=password,
-            timeout=self._settings.timeout,
+            certpath=settings.cluster_ca,
+            timeout=settings.timeout,
             reactor=self._reactor,
+            **identity,
         )
         connection.views_timeout = self._settings.views_timeout
         connection.design_timeout = self._settings.timeout
@@ -293,7 +299,9 @@ class Serving(Service):
         assert self._cluster is not None
         if self._account is None:
             # Without a service account only callers can log in to the cluster.
-            return reach(self._cluster, self._reactor, self._settings.timeout)
+            return reach(
+                self._cluster, self._reactor, self._settings.timeout, certpath=self._settings.cluster_ca
+            )
         opened: Deferred[Any] = maybeDeferred(
             self.pool.connection, self._settings.bucket, self._account.credentials
         )
@@ -303,6 +311,13 @@ class Serving(Service):
     def _reason(self, failure: Failure) -> str:
         assert failure.value is not None
         bucket, user = self._settings.bucket, self._settings.user
+        if self._settings.cluster_cert is not None:
+            if failure.check(BucketNotFoundError, NoAccessError):
+                return (
+                    f"there is no bucket {bucket!r} (--bucket), or the user of --cluster-cert may not use it"
+                )
+            if failure.check(AuthError):
+                return "the cluster refused the certificate of --cluster-cert"
         if failure.check(BucketNotFoundError, NoAccessError):
             return f"there is no bucket {bucket!r} (--bucket), or {user!r} (--user) may not use it"
         if failure.check(AuthError):

@@ -62,7 +62,7 @@ class ConfigStream:
         """Connect; fires when the first document was received.
 
         :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), NetworkError.
-        :raises ForbiddenError: (403) without a bucket.
+        :raises ForbiddenError: without a bucket, the user may not see the nodes (HTTP 403).
         """
         try:
             yield self._open()

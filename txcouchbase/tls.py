@@ -18,22 +18,25 @@ def trust_root(path: str) -> Any:
     return ssl.trustRootFromCertificates([ssl.Certificate(one) for one in certificates(path, "certpath")])
 
 
-def client_certificate(files: TlsFiles) -> dict[str, Any] | None:
+def client_certificate(
+    files: TlsFiles, names: tuple[str, str] = ("client_cert", "client_key")
+) -> dict[str, Any] | None:
     """Return the options of ``CertificateOptions`` for a client's certificate; ``None`` if it has none.
 
+    :param names: of the arguments with the certificate and the key, for the message.
     :raises ArgumentError: a file is no PEM file of what it should hold, or the key is another certificate's.
     """
     if files.certificate is None or files.key is None:
         return None
-    first, *chain = certificates(files.certificate, "client_cert")
-    text = read_key(files.key, "client_key")
+    first, *chain = certificates(files.certificate, names[0])
+    text = read_key(files.key, names[1])
     try:
         own = ssl.KeyPair.load(text, ssl.SSL.FILETYPE_PEM).original
         options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
         # Says whether they belong together.
         ssl.CertificateOptions(**options).getContext()
     except (ValueError, ssl.SSL.Error) as error:
-        raise mismatch(files.certificate, files.key, error) from error
+        raise mismatch(files.certificate, files.key, error, names) from error
     return options
 
 

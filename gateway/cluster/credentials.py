@@ -11,7 +11,10 @@ from typing import Protocol
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.http.request import Request
 
-__all__ = ["Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
+__all__ = ["BY_CERTIFICATE", "Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
+
+BY_CERTIFICATE = ""
+"""In place of a user's name: whoever the gateway's client certificate names. No caller can give it."""
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
@@ -81,6 +84,7 @@ class ServiceAccount:
     """Everyone may call, as the gateway's own user (``--auth none``)."""
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
+        """Take the account's name and password, or :data:`BY_CERTIFICATE` and no password."""
         self.credentials: Credentials = _Shared(user, password, secret)
 
     def identify(self, request: Request) -> Credentials:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from couchbase.exceptions import AuthError
+from couchbase.exceptions import ArgumentError, AuthError
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import describe
 
@@ -32,15 +32,22 @@ def _text(failure: Failure) -> str:
     return describe(failure.value, "open").message
 
 
-def reach(cluster: str, reactor: Any, timeout: float) -> Deferred[str | None]:
+def reach(cluster: str, reactor: Any, timeout: float, *, certpath: str | None = None) -> Deferred[str | None]:
     """Find out without credentials whether a node of the cluster can be used by those who have some.
 
     It suffices that one node speaks the key-value protocol, over TLS if that is wanted, and asks for a login.
 
     :param cluster: connection string.
+    :param certpath: PEM file of the certificates to trust; the platform's by default.
     :returns: see :data:`Probe`; the line names each host and port that was tried, and what happened there.
     """
-    connection = GatewayConnection(bucket=None, connection_string=cluster, timeout=timeout, reactor=reactor)
+    try:
+        connection = GatewayConnection(
+            bucket=None, connection_string=cluster, certpath=certpath, timeout=timeout, reactor=reactor
+        )
+    except ArgumentError as error:
+        # A file of certificates that was good when the gateway started.
+        return succeed(str(error.message))
 
     def failed(failure: Failure) -> str | None:
         if failure.check(AuthError):

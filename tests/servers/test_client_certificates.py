@@ -159,8 +159,8 @@ class GatewayOptionTests(TestCase):
     def test_unknown_options_name_the_known(self):
         """What the gateway does not take is refused when it starts, with what it takes."""
         self.assertEqual(cluster("couchbases://h?certpath=ca.pem"), "couchbases://h?certpath=ca.pem")
-        for option in ("tls_verify=none", "kv_timeout=10s", "client_cert=a.pem"):
+        for option in ("tls_verify=none", "kv_timeout=10s", "client_certs=a.pem"):
             with self.assertRaises(Wrong) as caught:
                 cluster(f"couchbases://h?{option}")
             self.assertIn(option.partition("=")[0], str(caught.exception))
-            self.assertIn("['certpath', 'nameserver', 'network']", str(caught.exception))
+            self.assertIn("'certpath', 'client_cert', 'client_key', 'keypath', 'nameserver', 'network'", str(caught.exception))
