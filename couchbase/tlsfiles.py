@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from couchbase.exceptions import ArgumentError
+from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol.connstr import Address
 
 OPTIONS = frozenset({"certpath", "keypath", "truststorepath", "client_cert", "client_key"})
@@ -126,18 +126,16 @@ def read_key(path: str, name: str) -> bytes:
 
 
 def mismatch(
-    certificate: str, key: str, error: BaseException, names: tuple[str, str] = ("client_cert", "client_key")
-) -> ArgumentError:
+    certificate: str, key: str, reason: object, names: tuple[str, str] = ("client_cert", "client_key")
+) -> CouchbaseError:
     """Return the error for a certificate and a key that cannot be used together.
 
     :param names: of their arguments, for the message.
     """
-    made: ArgumentError = ArgumentError.pyexc(
+    return ArgumentError.pyexc(
         f"{names[0]} {certificate!r} and {names[1]} {key!r} are not a certificate and its key, in PEM: "
-        f"{error}",
-        inner=error,
+        f"{reason}"
     )
-    return made
 
 
 def _read(path: str, name: str, expected: str) -> bytes:

@@ -256,7 +256,7 @@ class Serving(Service):
         if self._cluster is None:
             raise Refusal("UnderlyingServiceUnavailable", "The embedded node is starting.")
         settings = self._settings
-        identity = {"username": user, "password": password}
+        identity: dict[str, str | None] = {"username": user, "password": password}
         if user == BY_CERTIFICATE:
             identity = {"client_cert": settings.cluster_cert, "client_key": settings.cluster_key}
         connection = GatewayConnection(

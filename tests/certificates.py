@@ -1,5 +1,7 @@
 """Certificates for tests of TLS, made when needed."""
 
+from __future__ import annotations
+
 import datetime
 from ipaddress import IPv4Address
 
@@ -8,8 +10,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def self_signed() -> bytes:
-    """Return a certificate for 127.0.0.1 and its key, as PEM."""
+def self_signed(begins: float = -1, ends: float = 1, passphrase: bytes | None = None) -> bytes:
+    """Return a certificate for 127.0.0.1 and its key, as PEM.
+
+    :param begins: when it begins to be valid, in days from now.
+    :param ends: when it expires, in days from now.
+    :param passphrase: what the key is encrypted with.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "couchgateway test")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -19,12 +26,15 @@ def self_signed() -> bytes:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now + datetime.timedelta(days=begins))
+        .not_valid_after(now + datetime.timedelta(days=ends))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
     )
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
     return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
     )

@@ -191,16 +191,17 @@ class Link:
         self.failures = 0
         self._paused = False
         protocol.lost.addCallback(self._lost, protocol)
-        self._drain()
+        # First the way: what waits may need several steps, which go by it.
         self._changed(self)
+        self._drain()
         self._tell_waiters()
 
     def set_writable(self, writable: bool) -> None:
         """Hold operations back while the node does not read, and let them go afterwards."""
         self._paused = not writable
+        self._changed(self)
         if writable:
             self._drain()
-        self._changed(self)
 
     def _drain(self) -> None:
         conversation = self.conversation

@@ -35,8 +35,8 @@ def client_certificate(
         options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
         # Says whether they belong together.
         ssl.CertificateOptions(**options).getContext()
-    except (ValueError, ssl.SSL.Error) as error:
-        raise mismatch(files.certificate, files.key, error, names) from error
+    except Exception as error:
+        raise mismatch(files.certificate, files.key, _reason(error), names) from error
     return options
 
 
@@ -48,7 +48,15 @@ def certificates(path: str, name: str) -> list[Any]:
     """
     try:
         return [ssl.Certificate.loadPEM(pem).original for pem in read_certificates(path, name)]
-    except (ValueError, ssl.SSL.Error) as error:
+    except ArgumentError:
+        raise
+    except Exception as error:
         raise ArgumentError.pyexc(
-            f"{name} {path!r} holds what is not a PEM certificate: {error}", inner=error
+            f"{name} {path!r} holds what is not a PEM certificate: {_reason(error)}", inner=error
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenSSL says."""
+    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return "; ".join(str(entry[-1]) for entry in entries) or str(error)

@@ -26,6 +26,11 @@ MAYBE_TLS = "if it is a TLS port, use couchbases://"
 """What to try where a peer ends a connection without TLS before it has said anything."""
 NOT_TLS = "the port does not speak TLS; without it, use couchbase://"
 """What to try where a TLS handshake fails in the way of a peer that does not know TLS."""
+_REFUSED_CERTIFICATE = re.compile(
+    "alert.(unknown.ca|bad.certificate|certificate.(expired|revoked|unknown|required)|unsupported.certificate)"
+    "|certificate.required",
+    re.IGNORECASE,
+)
 _NOT_TLS_SIGNS = re.compile(
     "wrong.version.number|packet.length.too.long|eof|reset by peer|closed", re.IGNORECASE
 )
@@ -36,6 +41,8 @@ def tls_hint(reason: str) -> str:
 
     :param reason: what the TLS library or the network says.
     """
+    if _REFUSED_CERTIFICATE.search(reason):
+        return ": the node refused the client certificate, or wants one"
     return f": {NOT_TLS}" if _NOT_TLS_SIGNS.search(reason) else ""
 
 

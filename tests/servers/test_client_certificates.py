@@ -163,4 +163,7 @@ class GatewayOptionTests(TestCase):
             with self.assertRaises(Wrong) as caught:
                 cluster(f"couchbases://h?{option}")
             self.assertIn(option.partition("=")[0], str(caught.exception))
-            self.assertIn("'certpath', 'client_cert', 'client_key', 'keypath', 'nameserver', 'network'", str(caught.exception))
+            self.assertIn(
+                "'certpath', 'client_cert', 'client_key', 'keypath', 'nameserver', 'network'",
+                str(caught.exception),
+            )
