@@ -117,7 +117,8 @@ class Access:
     async def caller(self, request: Request) -> str | None:
         """Return the user whose credentials came with the request, ``None`` if none came.
 
-        Wrong credentials are refused with 401, even for what needs none.
+        A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
+        even for what needs none.
         """
         header = request.requestHeaders.getRawHeaders(b"authorization")
         if header is None:
@@ -131,7 +132,7 @@ class Access:
             raise unauthorized() from None
         if not colon or not await self._cluster.users.verify(user, password):
             raise unauthorized()
-        return user
+        return None if self._cluster.users.is_stranger(user) else user
 
     async def administrator(self, request: Request) -> None:
         """Let administrators in."""
@@ -149,8 +150,13 @@ class Access:
         return user
 
     async def bucket(self, request: Request, name: str) -> None:
-        """Let in who may use the bucket ``name``, and only then say whether it exists (404)."""
+        """Let in who may use the bucket ``name``, and only then say whether it exists (404).
+
+        A cluster that hides nothing (:attr:`UserStore.hide_nothing`) says so to anybody.
+        """
         user = await self.caller(request)
+        if name not in self._cluster.buckets and self._cluster.users.hide_nothing:
+            raise not_found()
         if not self._cluster.may_use(user, name):
             raise unauthorized() if user is None else _forbidden(f"cluster.bucket[{name}].settings!read")
         if name not in self._cluster.buckets:

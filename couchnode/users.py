@@ -10,6 +10,10 @@ iteration count, and a salt that stays the same from one attempt and one restart
 A cluster is open, or closed to strangers. It is open while it has never had an administrator, or if it was
 told to be. In a closed one nobody gets in without a password: a user whose password is empty is a user who
 does not exist.
+
+Before the first administrator there is nothing to hide: a name that nobody has may log in with an empty
+password, and may use nothing that is not open. So a client that names a bucket which is not there, and with
+it that bucket's own user, learns that the bucket is missing, and not that its password is wrong.
 """
 
 from __future__ import annotations
@@ -90,6 +94,7 @@ class UserStore:
         # every request, costs microseconds. The key dies with the process; one entry a user at most.
         self._recognised: dict[str, bytes] = {}
         self._recognition_key = secrets.token_bytes(32)
+        self._strangers: dict[str, ScramCredential] = {}
         self._checks = DeferredSemaphore(_CONCURRENT_CHECKS)
 
     @property
@@ -100,6 +105,15 @@ class UserStore:
         the last administrator opens nothing.
         """
         return self._open_buckets or not self._had_administrator
+
+    @property
+    def hide_nothing(self) -> bool:
+        """Whether anybody may learn which buckets and users exist: until there has been an administrator."""
+        return not self._had_administrator
+
+    def is_stranger(self, user: str) -> bool:
+        """Tell whether ``user`` is a name that nobody has, and that may log in with an empty password."""
+        return user not in self._users and self.hide_nothing
 
     def add(
         self, user: str, password: str, *, admin: bool = False, buckets: Iterable[str] = ()
@@ -169,8 +183,18 @@ class UserStore:
         zeros. So clients have to refuse those (:mod:`couchbase.protocol.sasl` does); where the password
         itself arrives, :meth:`verify` does.
         """
+        if self.is_stranger(user):
+            return self._stranger(mechanism)
         record = self._admitted(user)
         return None if record is None else record.credentials.get(mechanism)
+
+    def _stranger(self, mechanism: str) -> ScramCredential:
+        """Return the keys of an empty password; derived once, in milliseconds."""
+        keys = self._strangers.get(mechanism)
+        if keys is None:
+            salt = self.decoy_salt("")
+            keys = self._strangers[mechanism] = derive_scram_credential(mechanism, "", salt, self._iterations)
+        return keys
 
     def decoy_salt(self, user: str) -> bytes:
         """Return the salt to show for a user who does not exist: always the same for the same name."""
@@ -182,6 +206,8 @@ class UserStore:
         Takes microseconds for a password seen before, else the milliseconds of one key derivation, on this
         thread: prefer :meth:`verify` on a reactor.
         """
+        if self.is_stranger(user) and not password:
+            return True
         if self._recognises(user, password):
             return True
         record = self._admitted(user)
@@ -195,6 +221,8 @@ class UserStore:
         :return: fires with the answer. Safe to cancel. At most two derivations run at once, so that a flood
             of wrong passwords leaves threads for the rest of the process.
         """
+        if self.is_stranger(user) and not password:
+            return True
         if self._recognises(user, password):
             return True
         record = self._admitted(user)

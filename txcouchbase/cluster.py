@@ -222,7 +222,7 @@ class ClusterClient(Dispatcher):
             self.credentials = Credentials(self.bucket, "")
             try:
                 return (yield attempt(seed))
-            except (AuthError, BucketNotFoundError):
+            except AuthError:
                 self.credentials = None
                 raise refused from None
 

@@ -35,7 +35,7 @@ def start(options):
         options.get("data_dir"),
         nodes=options.get("nodes", 1),
         replicas=options.get("replicas", 0),
-        users=[("Administrator", "password")],
+        users=[("Administrator", "password")] if options.get("administrator", True) else [],
         buckets=[("default", None), ("secret", "hush"), ("open", None)],
         open_buckets=True,
     )

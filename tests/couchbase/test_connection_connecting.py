@@ -21,7 +21,7 @@ from couchbase.exceptions import (
     UnknownHostError,
 )
 from couchbase.transcoder import Transcoder
-from tests.couchbase.support import ConnectionTestCase
+from tests.couchbase.support import ConnectionTestCase, NodeProcess
 
 
 def closed_port():
@@ -139,6 +139,23 @@ class ConnectTests(ConnectionTestCase):
         with self.assertRaises(BucketNotFoundError) as caught:
             self.connect(bucket="nope")
         self.assertEqual(caught.exception.rc, 0x19)
+
+    def test_no_such_bucket_without_an_administrator(self):
+        """A node that hides nothing says so also to who names the bucket alone; another hides it."""
+        node = NodeProcess(administrator=False)
+        self.addCleanup(node.stop)
+        for place in (
+            {"host": "127.0.0.1", "port": node.rest_ports[0]},
+            {"host": "127.0.0.1", "port": node.rest_ports[0], "password": ""},
+            {"connection_string": node.string},
+        ):
+            with self.assertRaises(BucketNotFoundError) as caught:
+                Connection(bucket="nope", **place)
+            self.assertEqual(caught.exception.rc, 0x19)
+        with self.assertRaises(AuthError):
+            Connection(bucket="secret", host="127.0.0.1", port=node.rest_ports[0])
+        with self.assertRaises(AuthError):
+            self.old(bucket="nope")
 
     def test_no_exceptions(self):
         """``_no_connect_exceptions``: errors() tells, and operations raise ClientTemporaryFailError."""

@@ -336,6 +336,28 @@ class OpenTests(NodeCase):
         self.assertEqual((yield self.ask(node, "/pools/default/buckets", "POST")).status, 401)
 
     @inlineCallbacks
+    def test_missing_buckets(self) -> Steps:
+        """Without an administrator a bucket that is not there is 404, also for the user it would have; a
+        wrong password, and a bucket of somebody else, stay 401. With one, nobody learns that."""
+        node = yield self.start(users=[])
+        closed = yield self.start(open_buckets=True)
+        for kind in ("b", "bs", "buckets", "bucketsStreaming"):
+            path = f"/pools/default/{kind}/nope"
+            for auth, status in ((None, 404), (("nope", ""), 404), (("nope", "x"), 401)):
+                self.assertEqual((yield self.ask(node, path, auth=auth)).status, status, (path, auth))
+            for auth in (None, ("nope", "")):
+                self.assertEqual((yield self.ask(closed, path, auth=auth)).status, 401, (path, auth))
+        self.assertEqual((yield self.ask(node, "/pools/default/b/wine", auth=("nope", ""))).status, 401)
+        self.assertEqual((yield self.ask(node, "/pools/default/b/default", auth=("nope", ""))).status, 200)
+        self.assertEqual((yield self.ask(node, "/pools/default/buckets", "POST", ("nope", ""))).status, 401)
+        client = yield self.client(node, "nope")
+        self.assertTrue(client.admitted)
+        for bucket, status in ((b"nope", Status.EACCESS), (b"wine", Status.EACCESS), (b"default", 0)):
+            self.assertEqual((yield client.ask(Opcode.SELECT_BUCKET, key=bucket)).specific, status, bucket)
+        client = yield self.client(closed, "nope")
+        self.assertFalse(client.admitted)
+
+    @inlineCallbacks
     def test_by_option(self) -> Steps:
         """``open_buckets`` lets strangers in beside the administrator, and a line says so."""
         _, lines = yield self.said()

@@ -59,7 +59,7 @@ class UserStoreTests(TestCase):
     @inlineCallbacks
     def test_stranger_looks_like_a_user(self) -> Steps:
         """An unknown name has a salt like a real one, stable over restarts, and the same round count."""
-        yield self.store.add("ann", "s3cret")
+        yield self.store.add("ann", "s3cret", admin=True)
         salts = {self.store.scram_credential(mechanism, "ann").salt for mechanism in SCRAM_MECHANISMS}
         self.assertEqual(len(salts), 1)
         self.assertEqual(len(salts.pop()), len(self.store.decoy_salt("bob")))
@@ -68,6 +68,31 @@ class UserStoreTests(TestCase):
         restarted = UserStore()
         restarted.load(json.loads(json.dumps(self.store.dump())))
         self.assertEqual(restarted.decoy_salt("bob"), self.store.decoy_salt("bob"))
+        self.assertIsNone(self.store.scram_credential("SCRAM-SHA1", "bob"))
+
+    @inlineCallbacks
+    def test_strangers_before_the_first_administrator(self) -> Steps:
+        """Until then a name that nobody has logs in with an empty password, each way, and may do nothing."""
+        yield self.store.add("ann", "s3cret")
+        self.assertTrue(self.store.hide_nothing)
+        for user, password, expected in [("bob", "", True), ("bob", "x", False), ("ann", "", False)]:
+            self.assertIs((yield self.store.verify(user, password)), expected, (user, password))
+            self.assertIs(self.store.check_password(user, password), expected, (user, password))
+        for mechanism in SCRAM_MECHANISMS:
+            client = ScramClient(mechanism, "bob", "", "clientnonce")
+            server = ScramServer(
+                mechanism,
+                lambda user, mechanism=mechanism: self.store.scram_credential(mechanism, user),
+                "servernonce",
+                self.store.decoy_salt,
+            )
+            client.finish(server.final(client.step(server.first(client.first()))))
+        self.assertFalse(self.store.may_use("bob", "default"))
+        self.assertFalse(self.store.is_admin("bob"))
+        yield self.store.add("carl", "s3cret", admin=True)
+        self.store.remove("carl")
+        self.assertFalse(self.store.hide_nothing)
+        self.assertIs((yield self.store.verify("bob", "")), False)
         self.assertIsNone(self.store.scram_credential("SCRAM-SHA1", "bob"))
 
     @inlineCallbacks

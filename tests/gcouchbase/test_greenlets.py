@@ -24,7 +24,7 @@ from couchbase.exceptions import (
 from couchbase.result import AsyncResult, MultiResult
 from gcouchbase import GConnection, GCouchbase
 from tests.couchbase.scripted import ScriptedNode
-from tests.couchbase.support import ROOT, ConnectionTestCase, shared_node
+from tests.couchbase.support import ROOT, ConnectionTestCase, NodeProcess, shared_node
 from tests.gcouchbase.support import InGreenlets
 
 GREENLETS = 1000
@@ -98,6 +98,13 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         self.assertIsInstance(refused.get(), AuthError)
         self.assertIsInstance(nowhere.get(), BucketNotFoundError)
         self.assertTrue(unknown.get().is_network)
+
+    def test_no_such_bucket_without_an_administrator(self):
+        """A node that hides nothing says that a bucket is missing."""
+        node = NodeProcess(administrator=False)
+        self.addCleanup(node.stop)
+        with self.assertRaises(BucketNotFoundError):
+            GConnection(bucket="nope", host="127.0.0.1", port=node.rest_ports[0])
 
     def outcome(self, **keywords):
         """Return what connecting raises."""

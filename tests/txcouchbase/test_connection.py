@@ -292,6 +292,27 @@ class ConnectTests(NodeTestCase):
         yield self.assertFailure(self.open(bucket="nope").connect(), BucketNotFoundError)
 
     @inlineCallbacks
+    def test_no_such_bucket_without_an_administrator(self):
+        """Such a node says so to who names the bucket alone; one with an administrator hides it."""
+        bare = EmbeddedNode(None, buckets=[("default", None), ("secret", "hush")])
+        self.addCleanup(bare.stop)
+        yield bare.start()
+        for node, bucket, error in (
+            (bare, "nope", BucketNotFoundError),
+            (bare, "secret", AuthError),
+            (self.node, "nope", AuthError),
+        ):
+            _, _, port = node.rest_urls[0].rpartition(":")
+            for place in (
+                {"host": "127.0.0.1", "port": int(port)},
+                {"connection_string": node.connection_string},
+            ):
+                for cls in (Connection, TxAsyncConnection):
+                    connection = cls(bucket=bucket, **place)
+                    self.addCleanup(connection._close)
+                    yield self.assertFailure(connection.connect(), error)
+
+    @inlineCallbacks
     def test_bucket_password(self):
         """A bucket's own name and password open it, as before RBAC."""
         connection = self.open(bucket="secret", username=None, password="hush")
