@@ -272,7 +272,7 @@ def _config(answer: Frame) -> bytes | None:
         return answer.value or None
     if status in (Status.KEY_ENOENT, Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.NO_BUCKET):
         return None
-    if status == Status.EACCESS:
+    if status in (Status.EACCESS, Status.AUTH_ERROR):
         raise _error(rc.AUTH_ERROR, "the server wants a user and a password", answer)
     raise _error(rc.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
 

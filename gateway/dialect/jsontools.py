@@ -8,6 +8,7 @@ not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "BYTE_ORDER_MARK",
     "NotJson",
     "RepeatedName",
+    "any_json",
     "dumps",
     "fast_loads",
     "is_json",
@@ -71,6 +73,23 @@ except ImportError:  # PyPy
     fast_loads, dumps = _strict_loads, _compact_dumps
 else:
     fast_loads, dumps = orjson.loads, orjson.dumps
+
+
+def any_json(value: Any) -> bytes:
+    """Return the JSON of anything that came as JSON, be it beyond what orjson prints."""
+    try:
+        return dumps(value)
+    except (TypeError, ValueError, UnicodeEncodeError):
+        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without numbers that JSON has no word for: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def loads(data: bytes) -> Any:

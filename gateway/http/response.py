@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.web.http import RESPONSES
 
-from gateway.dialect.jsontools import dumps
+from gateway.dialect.jsontools import any_json
 
 __all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
 
@@ -132,4 +132,4 @@ class RenderedResponse(Response):
 
 def json_response(value: object, status: int = 200, headers: Headers = ()) -> Response:
     """Return ``value`` as an ``application/json`` answer."""
-    return Response(status, [JSON_TYPE, *headers], dumps(value))
+    return Response(status, [JSON_TYPE, *headers], any_json(value))

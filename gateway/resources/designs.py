@@ -12,13 +12,12 @@ from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import HTTPError
 from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal, bad_request, too_large
-from gateway.dialect.jsontools import read_body, without_mark
+from gateway.dialect.jsontools import any_json, read_body, without_mark
 from gateway.http.request import Request
 from gateway.http.response import JSON_TYPE, Response
 from gateway.http.routing import BUCKET, endpoint
 from gateway.resources.base import BucketResource
 from gateway.resources.views import name_of
-from gateway.views.forms import any_json
 
 __all__ = ["Designs"]
 

@@ -6,38 +6,19 @@ tell of a failure, and end in proper form, at any time.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from typing import Any, Protocol
 
 from gateway.dialect.contenttypes import JSON
 from gateway.dialect.errors import bad_request
-from gateway.dialect.jsontools import dumps
+from gateway.dialect.jsontools import any_json
 
-__all__ = ["EVENTS", "LINES", "EventForm", "Form", "JsonForm", "LineForm", "any_json", "form_for"]
+__all__ = ["EVENTS", "LINES", "EventForm", "Form", "JsonForm", "LineForm", "form_for"]
 
 LINES = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
 
 _QUALITY = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
-
-
-def any_json(value: Any) -> bytes:
-    """Return the JSON of anything that came as JSON, be it beyond what orjson prints."""
-    try:
-        return dumps(value)
-    except (TypeError, ValueError, UnicodeEncodeError):
-        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
-
-
-def _finite(value: Any) -> Any:
-    """Return a value without numbers that JSON has no word for: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_finite(element) for element in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Form(Protocol):

@@ -125,6 +125,8 @@ class ScriptedNode:
         except OSError:
             sock.close()
             return
+        # Several answers in a row are not to wait for each other's acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = Peer(sock)
         self.peers.append(peer)
         reader = FrameReader()

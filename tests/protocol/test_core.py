@@ -212,6 +212,10 @@ class HandshakeTests(SynchronousTestCase):
         with self.assertRaises(StopIteration) as done:
             plan.send([response(0x89), response(0xB5, Status.NOT_SUPPORTED)])
         self.assertIsNone(done.exception.value.config)
+        for status in (Status.EACCESS, Status.AUTH_ERROR):
+            plan, _ = self.start(credentials=None)
+            plan.send([response(0x1F)])
+            self.assertRaises(AuthError, plan.send, [response(0x89), response(0xB5, status)])
 
 
 def config(**changes):

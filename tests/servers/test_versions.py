@@ -200,6 +200,16 @@ class VersionMixin:
 class BlockingVersionTests(VersionMixin, TestCase):
     """The blocking client."""
 
+    def test_first_on_a_node(self):
+        """What takes several steps is carried out also as the first operation on a node."""
+        first, second = self.start(FEATURES["6.0"]), self.start(FEATURES["6.0"])
+        for node in (first, second):
+            node.cluster, node.rows = [first, second], [[0], [1]]
+        cb = self.open(first)
+        for number in range(8):
+            cb.set(f"k{number}", number, preserve_expiry=True)
+        self.assertEqual(len(first.documents) + len(second.documents), 8)
+
     def test_neighbours(self):
         """In a pipeline, an operation that the server cannot do leaves the others alone."""
         node = self.start(FEATURES["5.0"])
@@ -260,6 +270,17 @@ class TwistedVersionTests(unittest.TestCase):
                 error = yield self.assertFailure(cb.set("k", 3, durability_level=1), NotSupportedError)
                 self.assertFalse(error.ambiguous)
             self.assertEqual(node.violations, [])
+
+    @inlineCallbacks
+    def test_first_on_a_node(self):
+        """What takes several steps is carried out also while a node's connection is still being made."""
+        first, second = self.start(FEATURES["6.0"]), self.start(FEATURES["6.0"])
+        for node in (first, second):
+            node.cluster, node.rows = [first, second], [[0], [1]]
+        cb = yield self.open(first)
+        yield gatherResults([cb.set(f"k{number}", number, preserve_expiry=True) for number in range(8)])
+        self.assertTrue(first.documents and second.documents)
+        self.assertEqual(len(first.documents) + len(second.documents), 8)
 
     @inlineCallbacks
     def test_in_order(self):

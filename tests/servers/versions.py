@@ -1,7 +1,8 @@
 """Nodes that answer as Couchbase Server of some version does, in threads; they keep documents.
 
 Each grants in HELLO what that version grants, and closes the connection at a frame that it did not grant, as
-real ones do. What should never have been sent is in ``violations``.
+real ones do. What should never have been sent is in ``violations``. What a version grants and answers was
+read in the sources of kv_engine: branches 5.0.0, alice (6.0), 6.6.5, 7.0.0, 7.6.2 and 8.0.1.
 """
 
 import itertools
@@ -37,21 +38,41 @@ _6_0 = _5_0 | {
     Feature.UNORDERED_EXECUTION,
     Feature.TRACING,
 }
-_6_6 = _6_0 | {Feature.ALT_REQUEST, Feature.SYNC_REPLICATION, Feature.VATTR}
+_6_6 = _6_0 | {
+    Feature.ALT_REQUEST,
+    Feature.SYNC_REPLICATION,
+    0x13,  # OpenTracing: until 7.2, and granted whatever became of it
+    Feature.VATTR,
+    Feature.SUBDOC_CREATE_AS_DELETED,
+}
 _7_0 = _6_6 | {
     Feature.COLLECTIONS,
     Feature.PRESERVE_TTL,
-    Feature.SUBDOC_CREATE_AS_DELETED,
     Feature.SUBDOC_DOCUMENT_MACRO,
+    Feature.SUBDOC_REPLACE_BODY_WITH_XATTR,
 }
 _7_6 = _7_0 | {
+    Feature.SNAPPY_EVERYWHERE,  # the same number
+    0x1A,  # ReportUnitUsage
+    0x1B,  # NonBlockingThrottlingMode
     Feature.SUBDOC_REPLICA_READ,
     Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
     Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
     Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
+    0x20,  # SubdocAllowsAccessOnMultipleXattrKeys
+    0x21,  # SubdocBinaryXattr
 }
-FEATURES = {"5.0": _5_0, "6.0": _6_0, "6.6": _6_6, "7.0": _7_0, "7.6": _7_6, "8.0": _7_6}
+_8_0 = _7_6 | {
+    0x22,  # RangeScanIncludeXattr
+    0x23,  # SubdocAllowReplicaReadOnDeletedDocs
+    0x24,  # GetRandomKeyIncludeXattr
+}
+FEATURES = {"5.0": _5_0, "6.0": _6_0, "6.6": _6_6, "7.0": _7_0, "7.6": _7_6, "8.0": _8_0}
 """Version -> what it grants if asked."""
+VATTRS = {"5.0": ("exptime",)}
+"""Version -> those of ``exptime`` and ``flags`` that it knows below ``$document``; others know both."""
+KNOWS_NOT_LOCKED = frozenset({"7.6", "8.0"})
+"""Those that have a status for an unlock of what is not locked; others answer "temporary failure"."""
 MOCK = frozenset({Feature.TCP_NODELAY, Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR,
                   Feature.SELECT_BUCKET, Feature.JSON})  # fmt: skip
 """What CouchbaseMock grants; it knows no virtual attributes."""
@@ -71,6 +92,9 @@ class VersionedNode(ScriptedNode):
     :param features: what it grants.
     :param vattrs: names of the virtual attributes that it knows below ``$document``.
     """
+
+    not_locked = Status.ETMPFAIL
+    """What it answers to an unlock of a document that is not locked."""
 
     def __init__(self, features, vattrs=("exptime", "flags")):
         self.offers = features
@@ -173,7 +197,7 @@ class VersionedNode(ScriptedNode):
         if document is None:
             return Status.KEY_ENOENT
         if not document.locked or frame.cas != document.locked:
-            return Status.ETMPFAIL if not document.locked else Status.LOCKED
+            return self.not_locked if not document.locked else Status.LOCKED
         document.locked = 0
         return {"cas": document.cas}
 
@@ -190,7 +214,9 @@ class VersionedNode(ScriptedNode):
             if opcode == Opcode.GET:
                 status, text = 0, document.value
             elif name not in self.vattrs:
-                status, text = Status.SUBDOC_XATTR_UNKNOWN_VATTR, b""
+                unknown = not self.vattrs or Feature.VATTR in self.offers
+                status = Status.SUBDOC_XATTR_UNKNOWN_VATTR if unknown else Status.SUBDOC_PATH_ENOENT
+                text = b""
             else:
                 value = {"exptime": document.expiry, "flags": document.flags}[name]
                 status, text = 0, str(value).encode()

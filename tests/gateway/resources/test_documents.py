@@ -723,6 +723,15 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(reply.json(), {"stats": {"curr_items": {"n:1": 3}}})
         self.assertEqual(site.calls[0][1], (["memory"],))
 
+    def test_stats_of_any_size(self) -> None:
+        """A number that no machine word holds, as CouchbaseMock has one, is printed as it is."""
+        site = Site({"stats": {"mem_used": {"n:1": 10**20, "n:2": 2**64}}})
+        reply = site.request("GET", "/v1/buckets/b/stats")
+        self.assertEqual(reply.json(), {"stats": {"mem_used": {"n:1": 10**20, "n:2": 2**64}}})
+        listed = b'[{"name":"b","basicStats":{"memUsed":100000000000000000000}}]'
+        reply = Site({"management_request": (200, {}, listed)}).request("GET", "/v1/buckets")
+        self.assertEqual(reply.json()["buckets"][0]["memoryBytes"], 10**20)
+
     def test_stats_of_several_groups(self) -> None:
         """Groups are separated by commas; blank means the general ones."""
         for query, asked in (

@@ -1,0 +1,5 @@
+"""Every operation of the SDK and every resource of the gateway, run against servers of many kinds.
+
+``operations`` and ``resources`` are the catalogues, ``expected`` says what comes of each on which server,
+``peers`` has the scripted servers, ``table`` makes docs/servers.md of it all.
+"""

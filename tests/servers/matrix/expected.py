@@ -1,0 +1,118 @@
+"""What comes of each row on each server: the one place that says so, for the tests and for docs/servers.md.
+
+A row of which nothing is said here works.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from tests.servers.matrix.rows import WORKS, Found, Outcome, Row
+from tests.servers.versions import FEATURES
+
+MOCK_ONE, MOCK_FOUR, GOCAVES = "CouchbaseMock, 1 node", "CouchbaseMock, 4 nodes", "gocaves"
+VERSIONS = tuple(FEATURES)
+PROGRAMS = (MOCK_ONE, MOCK_FOUR, GOCAVES)
+"""Servers that others wrote: nobody can see what is sent to them."""
+SERVERS = (*VERSIONS, *PROGRAMS)
+
+_LEVELS = ("* durability_level", "* X-CB-DurabilityLevel", "* durabilityLevel")
+_OBSERVED = (
+    "observe*", "endure*", "* persist_to", "* replicate_to",
+    "GET D/observe*", "POST D/endure*", "* X-CB-PersistTo", "* X-CB-ReplicateTo",
+    "* persistTo", "* replicateTo", "*/batch observe", "*/batch endure",
+)  # fmt: skip
+_OF_REPLICAS = ("get replica", "get_multi replica", "rget*", "GET D ?replica", "*/batch get_replica")
+_KEPT = ("* preserve_expiry", "PUT D without an expiry", "*/batch set without an expiry")
+_SHOWN = ("get_with_expiry", "GET D of one that expires")
+
+
+class Limit(NamedTuple):
+    """What some rows do not do on some servers."""
+
+    servers: tuple[str, ...]
+    rows: tuple[str, ...]
+    """Patterns, as of file names, of the rows' texts."""
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    """What is missing, or names of the errors by which that shows: the SDK's class, the gateway's code."""
+    note: str
+    """A sentence for the page."""
+
+
+LIMITS = (
+    Limit(
+        ("5.0", "6.0", MOCK_ONE, MOCK_FOUR), _LEVELS, Outcome.REFUSED, ("NotSupportedError", "NotSupported"),
+        "Durability levels need Couchbase Server 6.5. Not sent: NotSupportedError, 501 `NotSupported`.",
+    ),
+    Limit(
+        ("5.0",), _SHOWN, Outcome.PARTLY, ("its expiry is not shown", "`Expires` is not shown"),
+        "The document is read; its expiry is 0, as if it had none: before 5.5 it cannot be read with flags.",
+    ),
+    Limit(
+        (MOCK_ONE, MOCK_FOUR), _SHOWN, Outcome.PARTLY, ("its expiry is not shown", "`Expires` is not shown"),
+        "The document is read; its expiry is 0, as if it had none: CouchbaseMock has no virtual attributes.",
+    ),
+    Limit(
+        (MOCK_ONE, MOCK_FOUR), _KEPT, Outcome.PARTLY, ("the expiry is not kept",),
+        "The document is stored; it has no expiry then, since CouchbaseMock tells nobody which it had.",
+    ),
+    Limit(
+        (MOCK_ONE,), _OF_REPLICAS, Outcome.LACKS, ("CouchbaseTransientError", "UnderlyingServiceUnavailable"),
+        "The bucket has no replicas here.",
+    ),
+    Limit(
+        (MOCK_ONE,), ("* replicate_to", "* X-CB-ReplicateTo", "* replicateTo"),
+        Outcome.LACKS, ("ArgumentError", "DurabilityImpossible"),
+        "The bucket has no replicas here: ArgumentError, 400 `DurabilityImpossible`, and nothing is stored.",
+    ),
+    Limit(
+        (MOCK_ONE, MOCK_FOUR), ("bucket_create", "bucket_delete"), Outcome.LACKS, ("HTTPError",),
+        "CouchbaseMock demands an `authType`, which servers since 5.0 do not have.",
+    ),
+    Limit(
+        (GOCAVES,), _OBSERVED, Outcome.LACKS, ("NotSupportedError", "NotSupported"),
+        "gocaves does not know OBSERVE: NotSupportedError, 501 `NotSupported`; a write that should wait"
+        " for copies is done by then, and the error `ambiguous`.",
+    ),
+    Limit(
+        (GOCAVES,), ("POST D/lock",), Outcome.LACKS, ("DocumentLocked",),
+        "The document is locked, but `PUT` with its ETag is refused unless it gives an expiry: to keep the"
+        " one it has it must be read, and gocaves lets nobody read a locked document's.",
+    ),
+    Limit(
+        (GOCAVES,), ("query*", "GET */views/*", "POST */views/*"), Outcome.PARTLY, ("no rows come",),
+        "gocaves takes design documents and answers queries, always without rows.",
+    ),
+)  # fmt: skip
+
+
+def limit_of(server: str, row: Row) -> Limit | None:
+    """Return what a row does not do on a server; ``None`` if it works."""
+    text = str(row)
+    fitting = [
+        limit
+        for limit in LIMITS
+        if server in limit.servers and any(fnmatchcase(text, pattern) for pattern in limit.rows)
+    ]
+    assert len(fitting) <= 1, f"{row} on {server}: more than one limit"
+    return fitting[0] if fitting else None
+
+
+def differences(server: str, found: dict[Row, Found]) -> list[str]:
+    """Return each row that did on a server what is not expected, with both."""
+    wrong = []
+    for row, what in found.items():
+        limit = limit_of(server, row)
+        if limit is None:
+            fits = what == WORKS
+        else:
+            wanted = limit.outcome
+            if server in PROGRAMS and wanted is Outcome.REFUSED:
+                wanted = Outcome.LACKS
+            fits = what.outcome is wanted and what.reason in limit.reasons
+        if not fits:
+            expected = f"{limit.outcome.value} {limit.reasons}" if limit else WORKS
+            wrong.append(f"{row}: {what}; expected: {expected}")
+    return wrong
