@@ -10,12 +10,11 @@ from couchbase.protocol.conversation import Conversation, Listener
 class Question:
     """A request of the driver's own, asked now or once there is a connection."""
 
-    __slots__ = ("_conversation", "_number", "fields", "listener", "opcode")
+    __slots__ = ("_conversation", "_number", "_opcode_and_fields", "listener")
 
     def __init__(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> None:
-        self.opcode = opcode
         self.listener: Listener | None = listener
-        self.fields = fields
+        self._opcode_and_fields = opcode, fields
         self._conversation: Conversation | None = None
         self._number = 0
 
@@ -23,7 +22,8 @@ class Question:
         """Ask it, unless it was forgotten."""
         if self.listener is not None:
             self._conversation = conversation
-            self._number = conversation.ask(self.opcode, self.listener, self.fields)
+            opcode, fields = self._opcode_and_fields
+            self._number = conversation.ask(opcode, self.listener, fields)
 
     def forget(self) -> None:
         """Stop listening for answers."""

@@ -102,6 +102,40 @@ class OnceTests(SynchronousTestCase):
         """``couchbase.exceptions.error_of`` makes the error of a result code, for everybody."""
         self.assertEqual(self.elsewhere("rc_to_exctype(", "couchbase/exceptions.py"), [])
 
+    def test_vbuckets_are_told_in_one_place(self) -> None:
+        """``couchbase.protocol.hashing`` knows how a key's vbucket is told, and nobody else does."""
+        self.assertEqual(self.elsewhere("0x7FFF", "couchbase/protocol/hashing.py"), [])
+
+
+class DriverTests(SynchronousTestCase):
+    """Drivers know sockets and time, and not what bytes mean."""
+
+    DRIVERS = ("couchbase/blocking", "txcouchbase", "gcouchbase")
+    WIRE = (
+        *("Opcode", "ServerOpcode", "Status", "Magic", "Feature", "Datatype", "HEADER", "FrameReader"),
+        *("AnswerReader", "encode_request", "encode_response", "action_for", "complete", "head", "downgrade"),
+    )
+
+    def test_no_opcode_no_status_no_header(self) -> None:
+        """A driver imports nothing that tells an opcode, a status or the form of a frame."""
+        wrong = [
+            str(found)
+            for path in source_files(*self.DRIVERS)
+            for found in imports_of(path)
+            if is_inside(found.target, "couchbase.protocol") and found.target.split(".")[-1] in self.WIRE
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_no_number_of_the_protocol(self) -> None:
+        """A driver asks no request for its opcode, nor an answer for its status."""
+        wrong = [
+            f"{path.relative_to(ROOT)}:{node.lineno} reads .{node.attr}"
+            for path in source_files(*self.DRIVERS)
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Attribute) and node.attr in ("opcode", "specific", "magic", "opaque")
+        ]
+        self.assertEqual(wrong, [])
+
 
 class SelfTests(SynchronousTestCase):
     """The rule itself tells right from wrong, so an empty list above means something."""
