@@ -109,6 +109,7 @@ class Gateway(Application):
         quoted_etags: bool = False,
         guard: Guard | None = None,
     ) -> None:
+        plugins = list(plugins)
         super().__init__(
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
@@ -134,7 +135,7 @@ class Gateway(Application):
         ]
         for resource in resources:
             mount(self.app, resource, self.run_under_klein)
-        for plugin in self.plugins:
+        for plugin in plugins:
             plugin.attach(self)
             plugin.routes(self.app)
         self.routes_are_complete()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import count
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
@@ -19,42 +19,14 @@ from twisted.python.failure import Failure
 from gateway.dialect.errors import Fault, Refusal, describe
 from gateway.fairness.turns import OneByOne
 from gateway.fairness.window import Window
-from gateway.http.request import BodyWanted, HeaderTable, Request
-from gateway.http.response import Headers, RenderedResponse, Response, json_response
+from gateway.http.ports import Guard
+from gateway.http.request import BodyWanted, Request
+from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
 
-if TYPE_CHECKING:
-    from gateway.http.exchange import Exchange
-    from gateway.interfaces import IGatewayPlugin
-
-__all__ = ["Application", "Guard", "Visit"]
-
-
-class Visit(Protocol):
-    """What a guard found in the headers of a request."""
-
-    def admit(self, request: Request) -> Response | None:
-        """Let a request in (``None``), or return its answer.
-
-        :raises Refusal: it is not let in.
-        """
-
-    def mark(self, response: Response) -> None:
-        """Add headers to the answer."""
-
-
-class Guard(Protocol):
-    """Looks at the headers of every request; what it finds is remembered with them."""
-
-    headers: Headers
-    """What every answer has."""
-    names: frozenset[bytes]
-    """Headers that it looks at, in lower case; for a request without any of them it need not be asked."""
-
-    def look(self, headers: HeaderTable) -> Visit | None:
-        """Return what has to be decided; ``None``: nothing, let it in."""
+__all__ = ["Application", "EndHook", "Guard"]
 
 
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
@@ -97,7 +69,7 @@ class Application:
         *,
         now: Callable[[], float] = time.time,
         limits: Limits | None = None,
-        plugins: Iterable[IGatewayPlugin] = (),
+        plugins: Iterable[object] = (),
         end_hooks: Iterable[EndHook] = (),
         guard: Guard | None = None,
     ) -> None:
@@ -137,7 +109,7 @@ class Application:
 
     # -- the way in
 
-    def serve(self, request: Exchange) -> None:
+    def serve(self, request: Request) -> None:
         """Dispatch and handle a request that has no body."""
         if self.dispatch(request):
             self.handle(request)
@@ -231,6 +203,15 @@ class Application:
         """Answer a request that never got as far as a handler of the gateway's kind."""
         self.under_way += 1
         self.failed(error, request)
+
+    def admission_of(self, request: Request) -> Handler | None:
+        """Return who has to be asked before a request's body is read, because its handler has not looked at
+        the caller: a handler that refuses, or raises ``BodyWanted``. ``None``: nobody."""
+        return None if request.caller is not None else self.admission
+
+    def is_admitted(self, request: Request) -> bool:
+        """Tell whether the caller of a request is confirmed, who may have room for its body."""
+        return request.operation != "open"
 
     def klein_knows(self, request: Request) -> bool:
         """Tell whether Klein is to answer a request that the dispatcher cannot place."""
@@ -372,6 +353,6 @@ class _Refuse:
         raise self._refusal
 
 
-def _hooks(plugins: list[IGatewayPlugin], name: str) -> list[Any]:
+def _hooks(plugins: list[object], name: str) -> list[Any]:
     """Return the hooks that a plugin really has: one that leaves a hook at ``None`` costs nothing."""
     return [hook for plugin in plugins if (hook := getattr(plugin, name, None)) is not None]

@@ -3,12 +3,11 @@
 What a head and a chunk mean is for :mod:`gateway.http.heads` to say. A head is collected until it is complete
 and read at once, so that its size is known before anything is made of it, and no more than one request is
 read at a time: a client that sends requests faster than they are answered fills its own send buffer, not our
-memory.
+memory. How a connection ends stands in :mod:`gateway.http.closing`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -18,49 +17,46 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.dialect.errors import Refusal, bad_request
+from gateway.http.body import IncomingBody
+from gateway.http.closing import LINGER_SECONDS, Closing
+from gateway.http.counted import CountedRequest
 from gateway.http.exchange import Exchange
-from gateway.http.heads import METHODS, REQUEST_LINE, ChunkReader, Malformed, read_unusual_line
-from gateway.http.polling import socket_error, unread_bytes, waiting_bytes
+from gateway.http.heads import (
+    FEW_HEADERS_BYTES,
+    METHODS,
+    REQUEST_LINE,
+    Malformed,
+    check_count,
+    collect,
+    no_host,
+    read_unusual,
+)
+from gateway.http.phases import ConnectionPhase, InputPhase
+from gateway.http.polling import unread_bytes, waiting_bytes
 from gateway.http.request import HeaderTable
-from gateway.http.targets import BadTarget, split_target
 
 if TYPE_CHECKING:
-    from gateway.http.application import Application
-    from gateway.http.factory import ChannelFactory
+    from gateway.http.ports import Application, ExchangePort, Server
 
-__all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "MAX_HEADER_COUNT", "HTTPChannel"]
-
-# A connection whose client may still be sending is closed in stages (RFC 9112 9.6): if what arrives were
-# left unread, the kernel would reset the connection, and the client might never see the answer. nginx, too,
-# waits for so long.
-LINGER_SECONDS = 30.0
-"""For which the rest of a refused request is read and dropped, at most."""
-LINGER_IDLE_SECONDS = 5.0
-"""The same, while nothing arrives."""
-LINGER_BYTES = 2**26
-"""What is read so, at most, unless the request has announced more."""
-
-MAX_HEADER_COUNT = 500
-"""Headers that a request may have, as in twisted.web."""
+__all__ = ["HTTPChannel"]
 
 # Of requests that arrive before the one under way is answered, this much is kept; then the client has to
 # wait.
 _MAX_UNREAD = 2**16
 
-IDLE, HEADERS, BODY, HANDLING, LINGER, CLOSING = range(6)
+IDLE, HEAD, BODY, HANDLING, DRAINING, CLOSING, LINGERING, CLOSED = ConnectionPhase
+READING, PAUSED, ENDED, PROBED = InputPhase
 
 _END = b"\r\n\r\n"
 _CR = 13
-
-# A head up to this size cannot have more headers than are allowed.
-_FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
-_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class HTTPChannel(Protocol):
     """One client's connection.
+
+    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has phases of its
+    own.
 
     :param factory: has the application, the limits, and the sweep that looks after deadlines.
     """
@@ -68,48 +64,46 @@ class HTTPChannel(Protocol):
     transport: Any
     factory: Any
 
-    phase = HEADERS
-    """What it waits for; the factory's sweep knows how long that may take."""
+    phase = HEAD
     since: float | None = None
     """When the sweep first saw this phase; ``None`` when it has not."""
-    stalled_since: float | None = None
+    input = READING
     is_stalled = False
     """Whether the client reads slower than we write."""
+    stalled_since: float | None = None
     unsent = 0
     """What the sweep has last seen waiting for the client, in bytes."""
-    body_is_paused = False
-    body_is_held = False
-    """Whether the body is not read before the request's handler wants it."""
     cut_by = "client"
     """Whose doing it is if the connection ends before its time."""
-    unsent_exchange: Exchange | None = None
+    unsent_exchange: CountedRequest | None = None
     """Whose answer waits for the client to read on; it is over otherwise."""
-    is_closing = False
-    is_at_end = False
-    """Whether the client has closed its half, and sends nothing more."""
     linger_until: float | None = None
     """When what still arrives is no longer waited for; ``None`` if nothing is dropped."""
 
     _exchange: Exchange | None = None
-    _chunks: ChunkReader | None = None
+    _body: IncomingBody | None = None
+    _closing: Closing | None = None
     _head = b""
     _unread = b""
     _is_consuming = False
-    _is_paused = False
     _is_tcp = False
     _is_last = False
     """Whether the client has said that it sends no other request."""
-    _asked_for_life = False
-    _discarded = 0
-    _discard_limit = 0
-    # Of the body that is being read: bytes to come, ``None`` for a chunked one.
-    _left: int | None = 0
-    _reads_body = False
 
-    def __init__(self, factory: ChannelFactory) -> None:
+    def __init__(self, factory: Server) -> None:
         self.factory = factory
-        self._application: Application = factory.application
+        self.application: Application = factory.application
         self._max_headers = factory.application.limits.max_headers
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing is served any more."""
+        return self.phase >= CLOSING
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the client has closed its half, and sends nothing more."""
+        return self.input >= ENDED
 
     # -- Protocol
 
@@ -129,8 +123,7 @@ class HTTPChannel(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel what is under way."""
-        self.is_closing = True
-        self._chunks = None
+        self.phase = CLOSED
         self._unread = self._head = b""
         self.factory.lost(self)
         unsent, self.unsent_exchange = self.unsent_exchange, None
@@ -145,8 +138,9 @@ class HTTPChannel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""
-        if self.is_closing:
-            self._discard(len(data))
+        if self.phase >= CLOSING:
+            if self._closing is not None:
+                self._closing.discard(len(data))
             return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
@@ -164,11 +158,11 @@ class HTTPChannel(Protocol):
                     self._consume(data)
                 return
             self._consume(data)
-        elif self._reads_body and not self._unread:
+        elif self._body is not None and not self._unread:
             self._consume(data)
         else:
             self._unread += data
-            self._settle_reading()
+            self.settle_reading()
 
     # -- from bytes to requests
 
@@ -176,12 +170,12 @@ class HTTPChannel(Protocol):
         """Serve the requests in ``data`` until one has to wait."""
         self._is_consuming = True
         try:
-            while data and not self.is_closing:
-                if self._reads_body:
-                    if self.body_is_held:
+            while data and self.phase < CLOSING:
+                if self._body is not None:
+                    if self._body.is_held:
                         self._unread = data
                         break
-                    data = self._read_body(data)
+                    data = self._body.feed(data)
                 elif self._exchange is not None or self.is_stalled:
                     self._unread = data
                     break
@@ -191,49 +185,32 @@ class HTTPChannel(Protocol):
             self._refuse(error)
         finally:
             self._is_consuming = False
-        if self._unread or self._is_paused or self.is_stalled:
-            self._settle_reading()
+        if self._unread or self.input is PAUSED or self.is_stalled:
+            self.settle_reading()
         if self.is_at_end:
             self._settle_end()
 
     def _go_on(self) -> None:
         """Serve what was kept while a request was under way."""
         unread = self._unread
-        if unread and not self._is_consuming and not self.is_stalled and not self.is_closing:
+        if unread and not self._is_consuming and not self.is_stalled and self.phase < CLOSING:
             self._unread = b""
             self._consume(unread)
-        elif self._is_paused:
-            self._settle_reading()
+        elif self.input is PAUSED:
+            self.settle_reading()
         elif self.is_at_end and not self._is_consuming:
             self._settle_end()
 
     def _read_head(self, data: bytes) -> bytes:
         """Take a request's head, and begin to serve it if it is complete; returns what is behind it."""
-        start = 0
-        if self._head:
-            start = max(0, len(self._head) - 3)
-            data = self._head + data
-            self._head = b""
-        # Some clients send an empty line behind a body (RFC 9112 2.2).
-        if data.startswith(b"\r\n"):
-            data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
-        end = data.find(_END, start) + 4
-        if end < 4:
-            self._keep_head(data)
-            return b""
-        if end > self._max_headers:
-            raise _too_large(self._max_headers)
-        return self._parse_head(data[:end], data[end:])
-
-    def _keep_head(self, data: bytes) -> None:
-        """Keep the beginning of a head; what cannot become one is refused at once."""
-        if len(data) > self._max_headers:
-            raise _too_large(self._max_headers)
-        if data.count(b"\n") != data.count(b"\r\n") or (data and not _TOKEN.match(data) and data != b"\r"):
-            raise Malformed("the request is not well-formed HTTP/1.1")
-        if self.phase == IDLE:
-            self._enter(HEADERS)
+        begun, self._head = self._head, b""
+        data, end = collect(begun, data, self._max_headers)
+        if end:
+            return self._parse_head(data[:end], data[end:])
+        if self.phase is IDLE:
+            self._enter(HEAD)
         self._head = data
+        return b""
 
     def _parse_head(self, head: bytes, rest: bytes = b"") -> bytes:
         """Parse a complete head, and begin to serve the request.
@@ -241,19 +218,19 @@ class HTTPChannel(Protocol):
         :param rest: what has arrived behind the head.
         :returns: what of it was not needed yet.
         """
-        if len(head) > _FEW_HEADERS_BYTES and head.count(b"\r\n") - 2 > MAX_HEADER_COUNT:
-            raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
-        reader = self.factory.heads
+        if len(head) > FEW_HEADERS_BYTES:
+            check_count(head)
         line = REQUEST_LINE.match(head)
         if line is not None:
             method, path, query_string = line.groups()
             behind = head[line.end() :]
+            reader = self.factory.heads
             read = reader.known.get(behind)
             if read is None:
                 read = reader.read(head)
                 if b"host" not in read.headers:
-                    raise _no_host()
-                guard = self._application.guard
+                    raise no_host()
+                guard = self.application.guard
                 if guard is not None and not guard.names.isdisjoint(read.headers):
                     read.visit = guard.look(read.headers)
                 reader.remember(behind, read)
@@ -261,82 +238,30 @@ class HTTPChannel(Protocol):
             if read.visit is not None:
                 exchange.visit = read.visit
         else:
-            method, target, is_1_1, head = read_unusual_line(head)
-            read = reader.read(head)
-            try:
-                target, host = split_target(method, target)
-            except BadTarget as error:
-                raise Malformed(str(error)) from None
-            path, _, query_string = target.partition(b"?")
-            headers = read.headers
-            if host is not None:
-                # RFC 9112 3.2.2: what the URL names counts.
-                headers = headers | {b"host": host}
-            exchange = Exchange(self, method.decode("ascii"), path, query_string, headers)
-            if self._application.guard is not None:
-                exchange.visit = self._application.guard.look(headers)
-            if not is_1_1:
-                exchange.is_1_1 = exchange.keep_alive = False
-                if b"transfer-encoding" in read.headers:
-                    # RFC 9112 6.1: somebody on the way may have taken the body for something else.
-                    raise Malformed("HTTP/1.0 has no Transfer-Encoding")
-            elif b"host" not in read.headers:
-                raise _no_host()
+            unusual = read_unusual(head, self.factory.heads)
+            read = unusual.head
+            exchange = Exchange(self, *unusual.line, unusual.headers)
+            if self.application.guard is not None:
+                exchange.visit = self.application.guard.look(unusual.headers)
+            exchange.is_1_1 = unusual.is_1_1
         if read.closes or not exchange.is_1_1:
             exchange.keep_alive = False
             self._is_last = True
         self._exchange = exchange
         self.phase = HANDLING
         if not read.has_body:
-            self._application.serve(exchange)
+            self.application.serve(exchange)
             return rest
-        length = self._left = read.length
+        length = read.length
         # Most clients send a small body with its head.
         if length is not None and length <= len(rest) and exchange.whole_body(rest[:length]):
             return rest[length:]
-        if length is None:
-            self._chunks = ChunkReader(self._max_headers)
-        self._reads_body = True
         self._enter(BODY)
-        exchange.expect_body(length)
+        body = self._body = exchange.body_to_come(length)
+        body.expect()
         return rest
 
-    def _read_body(self, data: bytes) -> bytes:
-        """Take a part of a body; returns what is behind the body."""
-        left = self._left
-        if left is None:
-            return self._read_chunks(data)
-        exchange = self._exchange
-        assert exchange is not None
-        size = len(data)
-        if size < left:
-            self._left = left - size
-            exchange.body_part(data)
-            return b""
-        exchange.body_part(data[:left] if size > left else data)
-        self._end_body(exchange)
-        return data[left:]
-
-    def _read_chunks(self, data: bytes) -> bytes:
-        chunks, exchange = self._chunks, self._exchange
-        assert chunks is not None and exchange is not None
-        part, end = chunks.read(data)
-        if part:
-            exchange.body_part(part)
-        if chunks.is_complete:
-            chunks.close()
-            self._chunks = None
-            self._end_body(exchange)
-        return data[end:]
-
-    def _end_body(self, exchange: Exchange) -> None:
-        self._reads_body = False
-        if not self.is_closing:
-            if self.phase == BODY:
-                self.phase = HANDLING
-            exchange.body_end()
-
-    # -- what exchanges ask for
+    # -- what exchanges and bodies ask for
 
     def write(self, data: bytes) -> None:
         """Send bytes, at once if none are waiting.
@@ -364,56 +289,46 @@ class HTTPChannel(Protocol):
         else:
             transport.write(data)
 
-    def body_progress(self) -> None:
-        """A part of a streamed body has arrived: wait for the next one."""
-        self.since = None
+    def body_ended(self) -> bool:
+        """All of the request's body is there; false if nobody wants to know any more."""
+        self._body = None
+        if self.phase >= CLOSING:
+            return False
+        if self.phase is BODY:
+            self.phase = HANDLING
+        return True
 
-    def pause_body(self) -> None:
-        """Read no more of the request's body."""
-        if not self.body_is_paused:
-            self.body_is_paused = True
-            self._settle_reading()
-
-    def resume_body(self) -> None:
-        """Read on."""
-        if self.body_is_paused:
-            self.body_is_paused = False
-            self.since = None
-            self._settle_reading()
-
-    def hold_body(self) -> None:
-        """Leave the request's body where it is until :meth:`release_body`, or until the answer is out."""
-        self.body_is_held = True
-
-    def release_body(self) -> None:
-        """Read the body that was held."""
-        if self.body_is_held:
-            self.body_is_held = False
-            self._enter(BODY)
-            self._go_on()
+    def body_released(self) -> None:
+        """The request's body, which was left where it is, is wanted now."""
+        self._enter(BODY)
+        self._go_on()
 
     def linger(self) -> None:
         """The answer is out before the body is in: read on, so that the connection can be used again."""
-        self._linger()
-        self.resume_body()
-        if self.body_is_held:
-            self.body_is_held = False
-            self._go_on()
+        self._linger(DRAINING)
+        self._go_on()
 
-    def done(self, exchange: Exchange) -> None:
+    def done(self, exchange: ExchangePort) -> None:
         """Request and answer are complete: go on with the next."""
         self._exchange = None
-        self.phase = IDLE
-        self.since = None
-        self.body_is_paused = False
+        if self.phase >= CLOSING:
+            return
         if not exchange.keep_alive or self.factory.stopping:
             self.close()
-        elif self._unread or self._is_paused or self.is_at_end:
+            return
+        self.phase = IDLE
+        self.since = None
+        if self._unread or self.input is not READING:
             self._go_on()
 
-    def _enter(self, phase: int) -> None:
+    def _enter(self, phase: ConnectionPhase) -> None:
         self.phase = phase
         self.since = self.factory.clock.seconds()
+
+    def _linger(self, phase: ConnectionPhase) -> None:
+        self._enter(phase)
+        assert self.since is not None
+        self.linger_until = self.since + LINGER_SECONDS
 
     # -- back-pressure
 
@@ -422,7 +337,7 @@ class HTTPChannel(Protocol):
         self.is_stalled = True
         if self._exchange is not None:
             self._exchange.stalled(True)
-        self._settle_reading()
+        self.settle_reading()
 
     def resumeProducing(self) -> None:
         """The send buffer has emptied."""
@@ -438,27 +353,30 @@ class HTTPChannel(Protocol):
     def stopProducing(self) -> None:
         """The client is gone; :meth:`connectionLost` sees to it."""
 
-    def _settle_reading(self) -> None:
+    def settle_reading(self) -> None:
         """Read from the socket only what there is room for."""
-        must_pause = (
-            self.body_is_paused
-            or (self.body_is_held and len(self._unread) > 0)
-            or len(self._unread) > _MAX_UNREAD
-            or (self.is_stalled and not self._reads_body)
-        )
-        if must_pause != self._is_paused and not self.is_closing and not self.is_at_end:
-            self._is_paused = must_pause
-            if must_pause:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
+        if self.phase >= CLOSING or self.input >= ENDED:
+            return
+        unread, body = len(self._unread), self._body
+        must_wait = self.is_stalled if body is None else body.must_wait(unread)
+        if not must_wait and unread <= _MAX_UNREAD:
+            self.read_on()
+        elif self.input is READING:
+            self.input = PAUSED
+            self.transport.pauseProducing()
+
+    def read_on(self) -> None:
+        """Read from the socket again."""
+        if self.input is PAUSED:
+            self.input = READING
+            self.transport.resumeProducing()
 
     # -- the client's half
 
     def readConnectionLost(self) -> None:
         """The client sends nothing more; it may still read (RFC 9112 9.6)."""
-        self.is_at_end = True
-        if self.is_closing:
+        self.input = ENDED
+        if self.phase >= CLOSING:
             self.transport.loseConnection()
         elif not self._is_consuming:
             self._settle_end()
@@ -466,61 +384,57 @@ class HTTPChannel(Protocol):
     def _settle_end(self) -> None:
         """Close when all that the client has sent is answered."""
         exchange = self._exchange
-        if self.is_closing or self._unread:
+        if self.phase >= CLOSING or self._unread:
             return
         if exchange is None:
             self.close()
-        elif self._reads_body and self.phase != LINGER:
+        elif self._body is not None:
             # The rest of the body will never come.
-            self._reads_body = False
-            self._exchange = None
-            exchange.lose(Failure(connectionDone.value))
-            self.close()
-        elif self._reads_body:
+            if self.phase is not DRAINING:
+                self._exchange = None
+                exchange.lose(Failure(connectionDone.value))
             self.close()
 
-    def look_for_client(self) -> None:
-        """Find out whether a client that has closed its half is there at all.
-
-        That it is gone shows only when something is sent to it: a 100 (Continue), which every client of
-        HTTP/1.1 passes over. The kernel's answer is seen by the next call.
-        """
+    def probe(self) -> None:
+        """Send something to a client that has closed its half, if it waits for an answer: whether it is there
+        at all shows only then. It is a 100 (Continue), which every client of HTTP/1.1 passes over; once is
+        enough."""
         exchange = self._exchange
-        if socket_error(self.transport):
-            self.abort()
-        elif exchange is not None and exchange.is_1_1 and not exchange.has_begun and not self._asked_for_life:
-            self._asked_for_life = True
+        if self.input is ENDED and exchange is not None and exchange.is_1_1 and not exchange.has_begun:
+            self.input = PROBED
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- the end
 
     def _refuse(self, error: Malformed | Refusal) -> None:
         """Answer a request that cannot be read, and close."""
-        if self.is_closing:
+        if self.phase >= CLOSING:
             return
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         self._is_last = False
-        broken = self._exchange
-        if broken is not None and broken.waits_for_body:
-            broken.refuse_body(refusal)
+        broken, body = self._exchange, self._body
+        if body is not None and body.waits:
+            body.refuse(refusal)
             return
         self._exchange = None
-        self._reads_body = False
+        self._body = None
         line: tuple[str, bytes, bytes, HeaderTable] = ("?", b"", b"", {})
         if broken is not None:
             if not broken.has_begun:
                 broken.replaced()
                 line = (broken.method, broken.path, broken.query_string, broken.headers)
+            was_begun = broken.has_begun
             broken.lose(Failure(refusal))
-            if broken.has_begun:
+            if was_begun:
                 self.abort()
                 return
+        self.phase = HANDLING
         exchange = self._exchange = Exchange(self, *line)
         if broken is not None:
             exchange.received_bytes = broken.received_bytes
         exchange.keep_alive = False
-        self._application.dispatch(exchange)
-        self._application.refuse(exchange, refusal)
+        self.application.dispatch(exchange)
+        self.application.refuse(exchange, refusal)
 
     def close(self) -> None:
         """Close once what was written is sent. An answer without its end is cut by it, which chunks make
@@ -529,65 +443,31 @@ class HTTPChannel(Protocol):
         If the client may still be sending, only our half is closed, and what arrives is dropped until the
         client closes its own.
         """
-        if self.is_closing:
-            return
-        in_stages = self._reads_body or bool(self._unread) or not self._is_last
-        self._close(in_stages=in_stages and not self.is_at_end)
+        if self.phase < CLOSING:
+            in_stages = self._body is not None or bool(self._unread) or not self._is_last
+            self._close(in_stages=in_stages and not self.is_at_end)
 
     def _close(self, *, in_stages: bool) -> None:
-        self.is_closing = True
-        self.body_is_held = False
         self._enter(CLOSING)
-        self._discard_limit = max(LINGER_BYTES, self._left or 0)
         self._unread = self._head = b""
-        self._chunks = None
-        transport = self.transport
-        # A registered producer would hold the connection open.
-        transport.unregisterProducer()
-        if self._is_paused and not self.is_at_end:
-            # TLS, too, waits for what the client sends at the end.
-            self._is_paused = False
-            transport.resumeProducing()
-        if self._can_close_half and (in_stages or unread_bytes(transport)):
-            self.factory.lingers(self)
-            transport.loseWriteConnection()
-        else:
-            transport.loseConnection()
-
-    @property
-    def _can_close_half(self) -> bool:
-        # TLS does it by itself: it sends its own word for the end, and reads on until the client's.
-        return hasattr(type(self.transport), "loseWriteConnection")
+        closing = self._closing = Closing(self, 0 if self._body is None else self._body.announced)
+        closing.begin(in_stages=in_stages)
 
     def writeConnectionLost(self) -> None:
         """All is sent, and our half is closed: drop what still arrives."""
         if self.is_at_end:
             self.transport.loseConnection()
         else:
-            self._linger()
+            self._linger(LINGERING)
 
     def all_is_sent(self) -> None:
         """What was written before the end has arrived."""
-        self._linger()
+        self._linger(LINGERING)
 
-    def _linger(self) -> None:
-        self._enter(LINGER)
-        assert self.since is not None
-        self.linger_until = self.since + LINGER_SECONDS
-
-    def _discard(self, size: int) -> None:
-        """Drop what arrives behind the last answer."""
-        if self.phase == LINGER:
-            self.since = None
-        self._discarded += size
-        if self._discarded > self._discard_limit:
-            self._stop_lingering()
-
-    def _stop_lingering(self) -> None:
-        if self._can_close_half:
-            self.transport.loseConnection()
-        else:
-            self.abort()
+    def abort(self) -> None:
+        """Drop the connection, so that the client sees that its answer is cut."""
+        self.phase = CLOSED
+        self.transport.abortConnection()
 
     def out_of_memory(self) -> bool:
         """Something could not be done for want of memory: refuse the request whose body takes some.
@@ -595,38 +475,28 @@ class HTTPChannel(Protocol):
         :returns: whether the connection can go on.
         """
         exchange = self._exchange
-        if self.is_closing or exchange is None or not exchange.holds_body:
+        incoming = None if exchange is None else exchange.incoming
+        if self.phase >= CLOSING or incoming is None or not incoming.is_held_in_memory:
             return False
-        exchange.refuse_for_memory()
+        incoming.refuse_for_memory()
         return True
 
-    def abort(self) -> None:
-        """Drop the connection, so that the client sees that its answer is cut."""
-        self.is_closing = True
-        self.transport.abortConnection()
-
-    def has_more_time(self, seconds: float) -> bool:
-        """Tell whether this phase may take ``seconds`` longer than the usual."""
-        if self.body_is_paused or self.body_is_held:
-            # The client does not decide how long that takes.
-            return True
-        exchange = self._exchange
-        return self.phase == BODY and exchange is not None and exchange.body_allowance > seconds
+    @property
+    def allowance(self) -> float:
+        """Seconds that the phase may take beyond the usual."""
+        return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
 
     def expire(self) -> None:
         """The time for this phase is over."""
-        if self.is_closing:
-            if self.phase == LINGER:
-                self._stop_lingering()
-            else:
-                self.abort()
-        elif self.phase in (HEADERS, BODY):
-            if self.phase == HEADERS and not self._head:
-                self.close_if_idle()
-            else:
-                self._refuse(Refusal("RequestTimeout", resource=""))
-        elif self.phase == IDLE:
+        phase = self.phase
+        if self._closing is not None:
+            self._closing.expire()
+        elif phase is BODY or (phase is HEAD and self._head):
+            self._refuse(Refusal("RequestTimeout", resource=""))
+        elif phase is HEAD or phase is IDLE:
             self.close_if_idle()
+        elif phase is CLOSED:
+            self.abort()
         else:
             self.close()
 
@@ -637,14 +507,5 @@ class HTTPChannel(Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or has just arrived."""
-        if self.is_idle and not self.is_closing and not unread_bytes(self.transport):
+        if self.is_idle and self.phase < CLOSING and not unread_bytes(self.transport):
             self._close(in_stages=False)
-
-
-def _no_host() -> Malformed:
-    # RFC 9112 3.2: a proxy in front may have taken another request's for this one's.
-    return Malformed("HTTP/1.1 requires a Host header")
-
-
-def _too_large(limit: int) -> Refusal:
-    return Refusal("HeadersTooLarge", f"Request line and headers exceed {limit} bytes.", "")

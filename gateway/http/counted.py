@@ -35,4 +35,4 @@ class CountedRequest(Request):
         if not self._is_over:
             self._is_over = True
             status = 499 if self.cut == "client" else self._status
-            self._channel.factory.application.ended(self, status)
+            self.application.ended(self, status)

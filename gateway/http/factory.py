@@ -13,20 +13,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.dialect.expiry import http_date
-from gateway.http.application import Application
-from gateway.http.channel import (
-    BODY,
-    CLOSING,
-    HANDLING,
-    HEADERS,
-    IDLE,
-    LINGER,
-    LINGER_IDLE_SECONDS,
-    HTTPChannel,
-)
+from gateway.http.channel import HTTPChannel
+from gateway.http.deadlines import Deadlines
 from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
-from gateway.http.polling import Gate, unsent_bytes
+from gateway.http.polling import Gate
+from gateway.http.ports import Application, Connection
 
 __all__ = ["QUIET_SECONDS", "ChannelFactory"]
 
@@ -56,7 +48,7 @@ class ChannelFactory(ServerFactory):
     def __init__(self, application: Application, clock: Any, gate: Gate | None = None) -> None:
         self.application = application
         self.clock = clock
-        self.channels: set[HTTPChannel] = set()
+        self.channels: set[Connection] = set()
         self.stopping = False
         """Whether connections are closed after the answer that is under way."""
         self.max_clients = application.limits.max_clients
@@ -71,23 +63,14 @@ class ChannelFactory(ServerFactory):
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""
         """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
-        self._lingering: dict[HTTPChannel, None] = {}
+        self._lingering: dict[Connection, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._refuses = False
         application.count_clients = self.channels.__len__
         self._tick()
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
-        limits = application.limits
-        self._seconds_of_phase = {
-            IDLE: limits.idle_seconds,
-            HEADERS: limits.header_seconds,
-            BODY: limits.body_seconds,
-            # As long as it takes: its operations have time limits of their own.
-            HANDLING: float("inf"),
-            LINGER: LINGER_IDLE_SECONDS,
-            CLOSING: limits.stall_seconds,
-        }
+        self._deadlines = Deadlines(application.limits)
 
     # -- Twisted
 
@@ -112,20 +95,20 @@ class ChannelFactory(ServerFactory):
 
     # -- what channels ask for
 
-    def made(self, channel: HTTPChannel) -> None:
+    def made(self, channel: Connection) -> None:
         """A connection is up."""
         self.channels.add(channel)
         if self._gate is not None:
             self._gate.adopt(channel.transport)
 
-    def lost(self, channel: HTTPChannel) -> None:
+    def lost(self, channel: Connection) -> None:
         """A connection is closed."""
         self.channels.discard(channel)
         self._lingering.pop(channel, None)
         if self._waiting and not self.channels:
             self._all_closed()
 
-    def lingers(self, channel: HTTPChannel) -> None:
+    def lingers(self, channel: Connection) -> None:
         """A connection waits for its client to close; so that refused requests cannot take all connections,
         those that wait longest have to go when they are many."""
         self._lingering[channel] = None
@@ -159,38 +142,10 @@ class ChannelFactory(ServerFactory):
         now = self.clock.seconds()
         for channel in list(self.channels):
             try:
-                self._look_after(channel, now)
+                self._deadlines.look_after(channel, now)
             except Exception:  # noqa: BLE001  # of what it cancels; all others must still be looked after
                 self._log.failure("the end of a connection that took too long failed")
                 channel.abort()
-
-    def _look_after(self, channel: HTTPChannel, now: float) -> None:
-        if channel.is_stalled or channel.is_closing:
-            unsent = unsent_bytes(channel.transport)
-            if unsent < channel.unsent:
-                # It reads slowly, but it reads.
-                channel.stalled_since = channel.since = now
-            channel.unsent = unsent
-            if not unsent and channel.is_closing and channel.phase == CLOSING:
-                channel.all_is_sent()
-        if channel.is_at_end and not channel.is_closing:
-            channel.look_for_client()
-        if channel.is_stalled and not channel.is_closing:
-            if channel.stalled_since is None:
-                channel.stalled_since = now
-            elif now - channel.stalled_since >= self.application.limits.stall_seconds:
-                channel.abort()
-                return
-        if channel.since is None:
-            channel.since = now
-        elif now - channel.since >= self._seconds_of_phase[channel.phase] and not channel.has_more_time(
-            now - channel.since - self._seconds_of_phase[channel.phase]
-        ):
-            channel.since = now
-            channel.expire()
-            return
-        if channel.linger_until is not None and channel.phase == LINGER and now >= channel.linger_until:
-            channel.expire()
 
     # -- the end
 

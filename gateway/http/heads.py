@@ -1,29 +1,41 @@
-"""Heads of requests, and chunks of their bodies, as llhttp reads them.
+"""Heads of requests, as llhttp reads them.
 
-llhttp (by httptools) judges every request line, header and chunk; what it lets through and a gateway must not
-is refused here.
+llhttp (by httptools) judges every request line and header; what it lets through and a gateway must not is
+refused here.
 """
 
 from __future__ import annotations
 
 import re
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from gateway.dialect.errors import Refusal
-from gateway.http.targets import BadTarget, check_host
+from gateway.http.targets import BadTarget, check_host, split_target
 
 __all__ = [
+    "FEW_HEADERS_BYTES",
+    "MAX_HEADER_COUNT",
     "METHODS",
     "REQUEST_LINE",
-    "ChunkReader",
     "Head",
     "HeadReader",
     "Malformed",
-    "read_unusual_line",
+    "Unusual",
+    "check_count",
+    "collect",
+    "malformed",
+    "no_host",
+    "read_unusual",
 ]
+
+MAX_HEADER_COUNT = 500
+"""Headers that a request may have, as in twisted.web."""
+
+FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
+"""A head up to this size cannot have more headers than are allowed."""
 
 METHODS = {
     name.encode("ascii"): name
@@ -39,6 +51,8 @@ takes every line that matches."""
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])\r\n")
 _NO_TARGET_BYTE = re.compile(rb"[^\x21-\x7e]")
 _EMPTY_LINE = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
@@ -61,6 +75,38 @@ def _check_host(host: bytes) -> None:
         if len(_good_hosts) >= _GOOD_HOSTS:
             _good_hosts.clear()
         _good_hosts.add(host)
+
+
+def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
+    """Put what has arrived behind the beginning of a head.
+
+    :param begun: that beginning.
+    :param limit: bytes that a head may have.
+    :returns: both together, and where in them the head ends; 0 if it does not yet.
+    :raises Malformed: what is there cannot become a head.
+    :raises Refusal: 431, it is too long.
+    """
+    start = 0
+    if begun:
+        start = max(0, len(begun) - 3)
+        data = begun + data
+    # Some clients send an empty line behind a body (RFC 9112 2.2).
+    if data.startswith(b"\r\n"):
+        data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
+    end = data.find(_EMPTY_LINE, start) + 4
+    if (end if end > 3 else len(data)) > limit:
+        raise Refusal("HeadersTooLarge", f"Request line and headers exceed {limit} bytes.", "")
+    if end > 3:
+        return data, end
+    if data.count(b"\n") != data.count(b"\r\n") or (data and not _TOKEN.match(data) and data != b"\r"):
+        raise Malformed("the request is not well-formed HTTP/1.1")
+    return data, 0
+
+
+def check_count(head: bytes) -> None:
+    """Refuse a head with too many headers; raises Refusal (431)."""
+    if head.count(b"\r\n") - 2 > MAX_HEADER_COUNT:
+        raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
 
 
 class Head:
@@ -162,7 +208,7 @@ class HeadReader:
                 # `Proxy-Connection: close`), while this head is the first of another connection, or to be
                 # judged by itself.
                 return self.read(head)
-            raise _malformed(error) from None
+            raise malformed(error) from None
         self._is_used = True
         has_body = bool(announced)
         if has_body:
@@ -208,85 +254,48 @@ def _with_repeated(head: bytes) -> dict[bytes, Any]:
     return found.headers
 
 
-class ChunkReader:
-    """Reads one chunked body.
+class Unusual(NamedTuple):
+    """A request whose first line is not of the usual form."""
 
-    Extensions of chunks are passed over, and so are trailers: what comes behind a body must not change
-    what the request was judged by.
+    line: tuple[str, bytes, bytes]
+    """Method, path and query."""
+    headers: dict[bytes, Any]
+    """As in ``head``, but for the host that a whole URL names."""
+    is_1_1: bool
+    """Whether the client speaks HTTP/1.1 or later; else it speaks 1.0."""
+    head: Head
 
-    :param max_overhead: bytes that extensions and trailers together may have.
+
+def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
+    """Read a head whose first line :data:`REQUEST_LINE` does not match: another method or version, a whole
+    URL.
+
+    :raises Malformed: it is no head of HTTP/1.
     """
-
-    __slots__ = ("_max_overhead", "_overhead", "_parser", "_parts", "_tail", "is_complete")
-
-    def __init__(self, max_overhead: int) -> None:
-        self.is_complete = False
-        self._max_overhead = max_overhead
-        self._overhead = 0
-        self._parts: list[bytes] = []
-        self._tail = b""
-        self._parser = HttpRequestParser(self)
-        self._parser.feed_data(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
-
-    def read(self, data: bytes) -> tuple[bytes, int]:
-        """Take what has arrived.
-
-        :returns: what of the body was in ``data``, and where in it the chunks end, or end for now.
-        :raises Malformed: the chunks are broken.
-        :raises Refusal: 431, extensions or trailers are too long.
-        """
-        try:
-            end = self._feed(data)
-        except HttpParserError as error:
-            raise _malformed(error) from None
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        # What sizes, line ends and a signature of each chunk take is allowed to any length.
-        size = len(body)
-        self._overhead = max(0, self._overhead + end - size - 16 * len(parts) - 2 * size)
-        parts.clear()
-        if self._overhead > self._max_overhead:
-            raise Refusal("HeadersTooLarge", "Chunk extensions or trailers are too long.", resource="")
-        return body, end
-
-    def _feed(self, data: bytes) -> int:
-        # A message ends with an empty line, so nothing behind one is given to llhttp before it is known
-        # whether the message ended there.
-        view = memoryview(data)
-        start = 0
-        while start < len(data) and not self.is_complete:
-            tail = self._tail
-            found = (tail + data[start : start + 3]).find(_EMPTY_LINE)
-            if found >= 0:
-                end = start + found + 4 - len(tail)
-            else:
-                found = data.find(_EMPTY_LINE, start)
-                end = found + 4 if found >= 0 else len(data)
-            self._tail = (tail + data[max(start, end - 3) : end])[-3:]
-            self._parser.feed_data(view[start:end])
-            start = end
-        return start
-
-    def close(self) -> None:
-        """Let go of the parser, which refers to this object."""
-        del self._parser
-
-    def on_body(self, data: bytes) -> None:
-        """httptools: a part of the body."""
-        self._parts.append(data)
-
-    def on_message_complete(self) -> None:
-        """httptools: the body has ended."""
-        self.is_complete = True
+    method, target, is_1_1, head = _unusual_line(head)
+    read = reader.read(head)
+    try:
+        target, host = split_target(method, target)
+    except BadTarget as error:
+        raise Malformed(str(error)) from None
+    path, _, query_string = target.partition(b"?")
+    headers = read.headers
+    if host is not None:
+        # RFC 9112 3.2.2: what the URL names counts.
+        headers = headers | {b"host": host}
+    if not is_1_1 and b"transfer-encoding" in read.headers:
+        # RFC 9112 6.1: somebody on the way may have taken the body for something else.
+        raise Malformed("HTTP/1.0 has no Transfer-Encoding")
+    if is_1_1 and b"host" not in read.headers:
+        raise no_host()
+    return Unusual((method.decode("ascii"), path, query_string), headers, is_1_1, read)
 
 
-def read_unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
-    """Read a request line that :data:`REQUEST_LINE` does not match: another method or version, a whole URL.
+def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
+    """Return method, target, whether the version is 1.1 or later, and the head as llhttp takes it.
 
-    :returns: method, target, whether the version is 1.1 or later (else it is 1.0), and the head as llhttp
-        takes it: with a line of its usual form, as it knows a list of methods and versions, and nothing in
-        the line means anything to how it reads.
-    :raises Malformed: it is no request line of HTTP/1.
+    That is with a line of its usual form: it knows a list of methods and versions, and nothing in the line
+    means anything to how it reads.
     """
     line = _ANY_REQUEST_LINE.match(head)
     if line is None:
@@ -319,6 +328,12 @@ def _wants_close(connection: bytes | list[bytes]) -> bool:
     return b"close" in [option.strip().lower() for option in text.split(b",")]
 
 
-def _malformed(error: HttpParserError) -> Malformed:
+def no_host() -> Malformed:
+    """Return why a request without ``Host`` is refused."""
+    # RFC 9112 3.2: a proxy in front may have taken another request's for this one's.
+    return Malformed("HTTP/1.1 requires a Host header")
+
+
+def malformed(error: HttpParserError) -> Malformed:
     """Return what to answer to what llhttp found."""
     return Malformed(f"the request is not well-formed HTTP/1.1: {error}")

@@ -19,8 +19,7 @@ from gateway.dialect.expiry import http_date
 from gateway.http.response import REASONS
 
 if TYPE_CHECKING:
-    from gateway.http.channel import HTTPChannel
-    from gateway.http.exchange import Exchange
+    from gateway.http.ports import Channel, ExchangePort
 
 __all__ = ["KleinRequest", "render_by_klein"]
 
@@ -29,11 +28,11 @@ _SITE = Site(Resource())
 _SITE.displayTracebacks = False
 
 
-def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> KleinRequest:
+def render_by_klein(exchange: ExchangePort, channel: Channel) -> KleinRequest:
     """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
     request = KleinRequest(exchange, channel)
     # A handler that writes at once may have to be paused before it returns.
-    exchange.klein_request = request
+    exchange.klein_runs(request)
     request.run()
     return request
 
@@ -41,7 +40,7 @@ def render_by_klein(exchange: Exchange, channel: HTTPChannel) -> KleinRequest:
 class _WebChannel(http.HTTPChannel):
     """What a request of twisted.web writes to; everything goes on to the gateway's channel."""
 
-    def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
+    def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
         super().__init__()
         self.site = _SITE
         self.transport = channel.transport
@@ -118,10 +117,10 @@ class KleinRequest(TwistedRequest):
 
     channel: _WebChannel
 
-    def __init__(self, exchange: Exchange, channel: HTTPChannel) -> None:
+    def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
         super().__init__(_WebChannel(exchange, channel), False)
         self.exchange = exchange
-        self._application = channel.factory.application
+        self._application = channel.application
         query = exchange.query_string
         self._line = (
             exchange.method.encode("latin-1"),

@@ -225,6 +225,10 @@ class Request:
         """The handler needs the body to go on; see :class:`BodyWanted`."""
         raise NotImplementedError
 
+    def run_klein(self) -> None:
+        """No handler was found: let Klein look for one."""
+        raise NotImplementedError
+
     def broken(self, error: BaseException) -> None:
         """The answer cannot be written: that is a bug of whoever made it. Tell the log, and hang up."""
         raise NotImplementedError

@@ -16,7 +16,7 @@ from gateway.http.response import BodyProducer, Response
 from gateway.http.routing import Endpoint, Handler
 
 if TYPE_CHECKING:
-    from gateway.http.application import Application
+    from gateway.http.ports import Application
 
 __all__ = ["run_under_klein"]
 

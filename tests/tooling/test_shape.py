@@ -39,7 +39,6 @@ LONG_MODULES = {
     "gateway: batch",
     "gateway: channel",
     "gateway: documents",
-    "gateway: exchange",
     "gateway: members",
     "gateway: options",
     "txcouchbase: cluster",
@@ -53,8 +52,7 @@ STATEFUL_CLASSES = {
     "couchnode: KeyValueConnection",
     "couchnode: Session",
     "gateway: Batch",
-    "gateway: Exchange",
-    "gateway: HTTPChannel",
+    "gateway: Request",
 }
 
 MOST_ANY = 0.04

@@ -330,6 +330,26 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(len(client.value()), size)
 
 
+class KleinTests(SynchronousTestCase):
+    """Routes that only Klein finds, where the application explains what is missing."""
+
+    def test_large_bodies(self) -> None:
+        """A body over the limit is 413 where Klein has a route, and 404 where it has none."""
+        conversation = Conversation(Limits(max_body=10))
+        conversation.application.app.route("/klein/<int:number>", methods=["PUT"])(lambda _, number: b"taken")
+        conversation.application.routes_are_complete()
+        for path, size, status in (
+            ("/klein/1", 10, 200),
+            ("/klein/1", 11, 413),
+            ("/klein/x", 11, 404),
+            ("/nowhere", 11, 404),
+        ):
+            client = conversation.client()
+            client.protocol.dataReceived(b"PUT %b HTTP/1.1\r\nHost: h\r\n" % path.encode())
+            client.protocol.dataReceived(b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+            self.assertEqual(read_reply(client.value())[0].status, status, (path, size))
+
+
 class ArbitraryTests(SynchronousTestCase):
     """What need not be HTTP at all."""
 

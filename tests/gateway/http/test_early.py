@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.exceptions import AuthError, BucketNotFoundError
-from gateway.http.exchange import LEAST_BYTES_A_SECOND
+from gateway.http.body import LEAST_BYTES_A_SECOND
 from gateway.limits import Limits
 from tests.gateway.support import (
     Answer,

@@ -12,7 +12,16 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
+from gateway.http import (
+    Application,
+    ChannelFactory,
+    Request,
+    Response,
+    deadlines,
+    endpoint,
+    json_response,
+    mount,
+)
 from gateway.http.polling import Gate
 from gateway.limits import Limits
 from tests.gateway.support import Transport, raw_request, read_reply
@@ -62,6 +71,7 @@ class Site:
         self.waiting: Deferred[Response] = Deferred()
         self.size = size
         self.klein: Any = None
+        self.taken: Any = None
         app = Klein()
         self.application = Application(
             app,
@@ -112,7 +122,8 @@ class Site:
     @endpoint("take", "POST", "/take", streamed=True)
     def take(self, request: Request) -> Response:
         assert request.stream is not None
-        request.stream.deliver_to(Reader())
+        self.taken = request.stream
+        self.taken.deliver_to(Reader())
         return Response(200, [], self.stream)
 
 
@@ -224,6 +235,20 @@ class EndingTests(SynchronousTestCase):
         client = self.client(b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0123456789")
         client.loseConnection()
         self.assertEqual(self.site.ended, [("POST", "/take", 499, "client", 10, 5, 0.0)])
+
+    def test_end_of_an_upload_that_waits(self) -> None:
+        """An upload whose handler had no room, and whose answer was given up, does not keep a connection: its
+        client, who neither reads nor closes, has as long as any other."""
+        client = self.client(b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0123456789")
+        client.closes_at_once = False
+        self.patch(deadlines, "unsent_bytes", lambda transport: 10)
+        (channel,) = self.site.factory.channels
+        self.site.taken.pause()
+        self.site.stream.sink.abort()
+        self.clock.pump([1] * 59)
+        self.assertEqual((client.aborted, self.site.factory.channels), (False, {channel}))
+        self.clock.pump([1] * 3)
+        self.assertEqual((client.aborted, self.site.factory.channels), (True, set()))
 
     def test_grace_ends(self) -> None:
         """What does not finish at the stop is cut by the gateway."""

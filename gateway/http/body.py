@@ -1,0 +1,423 @@
+"""A body's way in: collected, streamed, left where it is until it is wanted, or dropped.
+
+Here are only bodies that do not arrive together with their heads; see :meth:`Exchange.whole_body` for those.
+The phases are those of :class:`gateway.http.phases.BodyPhase`.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from gateway.dialect.errors import Refusal
+from gateway.http.chunks import ChunkReader
+from gateway.http.outlet import SLICED_BYTES
+from gateway.http.phases import BodyFlow, BodyPhase
+from gateway.http.request import BodyReader
+from gateway.http.routing import no_route
+
+if TYPE_CHECKING:
+    from gateway.http.ports import BodyChannel, ExchangePort
+
+__all__ = ["LEAST_BYTES_A_SECOND", "IncomingBody", "StreamedBody"]
+
+LEAST_BYTES_A_SECOND = 2**16
+"""At which a body may arrive for as long as it takes; slower ones are bound by ``--body-seconds``."""
+
+# A refused body up to this size is read to its end, and the connection goes on.
+_DRAINED_BYTES = 2**18
+# A body of unknown length is read further if the answer has promised to keep the connection.
+_DRAINED_UNKNOWN_BYTES = 2**21
+
+# A body up to this size that its handler reads before it looks at the caller is read for anybody, as headers
+# are.
+_SMALL_BODY = 2**14
+
+# Read ahead of a streamed body before its handler wants it.
+_READ_AHEAD = 2**16
+
+BUFFERED, HELD, STREAMED, JOINING, DROPPED, COMPLETE = BodyPhase
+
+
+class StreamedBody:
+    """The body of a streamed request, as its handler sees it.
+
+    :param source: where it comes from; ``None`` if all of it is there.
+    """
+
+    def __init__(self, source: IncomingBody | None = None) -> None:
+        self._source = source
+        self._reader: BodyReader | None = None
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._is_paused = False
+        self._finished = False
+        self.lost = False
+        """Whether the client was gone before the request was answered."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a handler reads it."""
+        return self._reader is not None
+
+    # -- what handlers ask for (BodyStream)
+
+    def deliver_to(self, reader: BodyReader) -> None:
+        """Begin to read."""
+        self._reader = reader
+        source = self._source
+        if source is not None:
+            source.stream_wanted()
+        early, self._early = self._early, []
+        for data in early:
+            reader.body_received(data)
+        if self.lost:
+            reader.body_lost()
+        elif self._finished:
+            reader.body_finished()
+        elif source is not None and self._is_paused:
+            # The reader asked for it before the body was let in.
+            source.pause()
+        elif source is not None and self._early_bytes > _READ_AHEAD:
+            source.resume()
+
+    def pause(self) -> None:
+        """Read no more."""
+        self._is_paused = True
+        if self._source is not None and not self._finished:
+            self._source.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._is_paused = False
+        if self._source is not None and not self._finished and not self.lost:
+            self._source.resume()
+
+    # -- what arrives
+
+    def received(self, data: bytes) -> None:
+        """A part is there."""
+        if self._reader is not None:
+            self._reader.body_received(data)
+            return
+        self._early.append(data)
+        self._early_bytes += len(data)
+        if self._source is not None and self._early_bytes > _READ_AHEAD:
+            self._source.pause()
+
+    def finished(self) -> None:
+        """All of it is there."""
+        self._finished = True
+        if self._reader is not None:
+            self._reader.body_finished()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        if not self.lost:
+            self.lost = True
+            if self._reader is not None:
+                self._reader.body_lost()
+
+
+class IncomingBody:
+    """A body that arrives after its head.
+
+    :param exchange: the request it belongs to. It has this body until the body is complete.
+    :param length: bytes; ``None`` for a chunked body.
+    """
+
+    phase = BUFFERED
+    flow = BodyFlow.FLOWING
+
+    is_begun = False
+    """Whether the handler has run without the body, and the plugins have seen the request."""
+
+    def __init__(self, exchange: ExchangePort, channel: BodyChannel, length: int | None) -> None:
+        self._exchange = exchange
+        self._channel = channel
+        self._application = channel.application
+        self._length = length
+        # Bytes to come.
+        self._left = length
+        self._chunks = ChunkReader(channel.application.limits.max_headers) if length is None else None
+        self._parts: list[bytes] = []
+        self._stream: StreamedBody | None = None
+
+    # -- before it arrives
+
+    def expect(self) -> None:
+        """The head is complete: find the handler, and start it if it does not need the body first."""
+        exchange, application, length = self._exchange, self._application, self._length
+        limit = exchange.body_limit = application.limits.max_body
+        found = application.dispatch(exchange)
+        endpoint = exchange.endpoint
+        if endpoint is not None and endpoint.streamed:
+            self._begin_stream(early=endpoint.early)
+        elif endpoint is not None and endpoint.early:
+            self.phase = HELD
+            exchange.body_is_awaited = True
+            exchange.body_too_large = length is not None and length > limit
+            self.flow = BodyFlow.HELD
+            application.handle(exchange)
+            self.is_begun = True
+        elif length is not None and length > limit:
+            self.drop(too_large=True)
+        elif endpoint is None and (found or not application.klein_knows(exchange)):
+            self.drop()
+        elif length is None or self._reserve(length):
+            exchange.invite_body()
+
+    def _begin_stream(self, *, early: bool) -> None:
+        exchange = self._exchange
+        exchange.body_limit = 0
+        self.phase = STREAMED
+        stream = exchange.stream = self._stream = StreamedBody(self)
+        exchange.run()
+        if early and not stream.is_wanted and not exchange.is_answered:
+            self.flow = BodyFlow.HELD
+
+    def stream_wanted(self) -> None:
+        """The handler begins to read."""
+        if self.phase is STREAMED:
+            self._exchange.invite_body()
+            self._release()
+
+    def wanted(self) -> None:
+        """The handler cannot go on without the body: read it, unless that is too early."""
+        exchange, length = self._exchange, self._length
+        exchange.under_way = None
+        self.is_begun = True
+        admission = self._application.admission_of(exchange)
+        if admission is None:
+            if length is not None and not self._reserve(length):
+                return
+        elif length is None or length > _SMALL_BODY or exchange.waits_to_be_asked:
+            # The handler reads the body before it looks at the caller.
+            handler, exchange.handler = exchange.handler, admission
+            self._application.resume(exchange)
+            exchange.handler = handler
+            return
+        self.phase = BUFFERED
+        exchange.invite_body()
+        self._release()
+
+    # -- while it arrives
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what has arrived; returns what of it is behind the body.
+
+        :raises Malformed: the chunks are broken.
+        """
+        left = self._left
+        if left is None:
+            chunks = self._chunks
+            assert chunks is not None
+            part, end = chunks.read(data)
+            if part:
+                self.part(part)
+            if chunks.is_complete:
+                chunks.close()
+                self.end()
+            return data[end:]
+        size = len(data)
+        if size < left:
+            self._left = left - size
+            self.part(data)
+            return b""
+        self.part(data[:left] if size > left else data)
+        self.end()
+        return data[left:]
+
+    def part(self, data: bytes) -> None:
+        """Take a part."""
+        exchange = self._exchange
+        exchange.received_bytes += len(data)
+        if self.phase is STREAMED:
+            assert self._stream is not None
+            # How long the whole takes does not matter.
+            self._channel.since = None
+            self._stream.received(data)
+        elif self.phase is DROPPED:
+            if exchange.received_bytes > _DRAINED_UNKNOWN_BYTES and exchange.is_answered:
+                self._channel.close()
+        elif self._length is None and exchange.received_bytes > self._application.limits.max_body:
+            self.drop(too_large=True)
+        elif self._length is not None or self._reserve(len(data)):
+            self._parts.append(data)
+
+    def end(self) -> None:
+        """All of it is there."""
+        if not self._channel.body_ended():
+            return
+        exchange, phase = self._exchange, self.phase
+        if phase is DROPPED:
+            self._is_complete()
+            if exchange.is_answered:
+                exchange.end()
+            # Else the answer is under way, and ends the exchange.
+        elif phase is STREAMED:
+            assert self._stream is not None
+            self._is_complete()
+            self._stream.finished()
+        elif exchange.received_bytes >= SLICED_BYTES:
+            self.phase = JOINING
+            self._application.large_turns.add(self._join)
+        else:
+            self._hand_over(self._joined())
+
+    def _join(self) -> None:
+        if self.phase is not JOINING:
+            # The client is gone, or there was no memory.
+            return
+        try:
+            body = self._joined()
+        except MemoryError:
+            self.refuse_for_memory()
+        else:
+            self._hand_over(body)
+
+    def _joined(self) -> bytes:
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hand_over(self, body: bytes) -> None:
+        """Run the handler, again if it has asked for the body."""
+        exchange = self._exchange
+        self._parts = []
+        exchange.raw_body = body
+        exchange.body_is_awaited = False
+        self._is_complete()
+        if self.is_begun:
+            self._application.resume(exchange)
+        else:
+            exchange.run()
+
+    def _is_complete(self) -> None:
+        self.phase = COMPLETE
+        self._exchange.body_is_complete()
+
+    # -- whether it is read
+
+    def pause(self) -> None:
+        """Read no more of it from the client."""
+        if self.flow is BodyFlow.FLOWING:
+            self.flow = BodyFlow.PAUSED
+            self._channel.settle_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.flow is BodyFlow.PAUSED:
+            self.flow = BodyFlow.FLOWING
+            self._channel.since = None
+            self._channel.settle_reading()
+
+    def _release(self) -> None:
+        if self.flow is BodyFlow.HELD:
+            self.flow = BodyFlow.FLOWING
+            self._channel.body_released()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has to be left where it is."""
+        return self.flow is BodyFlow.HELD
+
+    def must_wait(self, unread: int) -> bool:
+        """Tell whether nothing more may be read from the client.
+
+        :param unread: bytes that were read and not fed.
+        """
+        return self.flow is BodyFlow.PAUSED or (self.flow is BodyFlow.HELD and unread > 0)
+
+    # -- when it does not arrive, or is not wanted
+
+    def drop(self, *, too_large: bool = False, refusal: Refusal | None = None) -> None:
+        """Answer now.
+
+        :param too_large: whether it is over the limit.
+        :param refusal: what to answer; without it the handler decides, and if there is none, 413 or 404.
+        """
+        exchange, application = self._exchange, self._application
+        was_there = self.phase is JOINING
+        self.phase = DROPPED
+        self._parts = []
+        if was_there:
+            self._is_complete()
+        exchange.body_too_large = too_large
+        if self.is_begun:
+            if refusal is not None:
+                application.failed(refusal, exchange)
+            else:
+                application.resume(exchange)
+        elif refusal is not None:
+            application.refuse(exchange, refusal)
+        elif exchange.handler is not None:
+            application.handle(exchange)
+        elif application.klein_knows(exchange):
+            application.refuse(exchange, Refusal("PayloadTooLarge", resource=""))
+        else:
+            application.refuse(exchange, no_route(exchange.path))
+
+    def abandon(self) -> None:
+        """Nobody wants the rest: the answer is out, or the client is gone."""
+        self.phase = DROPPED
+        self.flow = BodyFlow.FLOWING
+        self._parts = []
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer instead of the handler, which waits for the body: the rest of it will not be read."""
+        self.phase = DROPPED
+        self._parts = []
+        self._exchange.keep_alive = False
+        self._application.failed(refusal, self._exchange)
+
+    def refuse_for_memory(self) -> None:
+        """Let go of the body, and answer 503: there is no memory for it."""
+        self.drop(refusal=Refusal("Overloaded", "The gateway has no memory left.", ""))
+
+    def _reserve(self, size: int) -> bool:
+        if self._exchange.reserve(size):
+            return True
+        self.drop(refusal=Refusal("Overloaded", resource=""))
+        return False
+
+    # -- what the channel asks
+
+    @property
+    def announced(self) -> int:
+        """Bytes that are still to come, as far as the client has said."""
+        return self._left or 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether its handler has run, and waits for it."""
+        return self.is_begun and self.phase in (HELD, BUFFERED)
+
+    @property
+    def is_outstanding(self) -> bool:
+        """Whether a handler has still to get it."""
+        return self.phase in (HELD, BUFFERED, JOINING)
+
+    @property
+    def is_held_in_memory(self) -> bool:
+        """Whether it is collected, and no handler has it yet."""
+        return bool(self._parts) and self._exchange.has_reserved
+
+    @property
+    def allowance(self) -> float:
+        """Seconds that it may take beyond the usual, for what has arrived of it."""
+        if self.flow is not BodyFlow.FLOWING:
+            # The client does not decide how long that takes.
+            return inf
+        return 0.0 if self._stream is not None else self._exchange.received_bytes / LEAST_BYTES_A_SECOND
+
+    @property
+    def leaves_much(self) -> bool:
+        """Whether so much of it is still to come that the connection cannot be used again."""
+        # Nobody can tell whether a client that waits to be asked will send the body nevertheless: its next
+        # request must not be taken for that.
+        received = self._exchange.received_bytes
+        if not received and self._exchange.waits_to_be_asked:
+            return True
+        if self._length is None:
+            return self._stream is None
+        return self._length - received > _DRAINED_BYTES

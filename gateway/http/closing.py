@@ -1,0 +1,79 @@
+"""The end of a connection.
+
+A connection whose client may still be sending is closed in stages (RFC 9112 9.6): if what arrives were left
+unread, the kernel would reset the connection, and the client might never see the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.http.phases import ConnectionPhase
+from gateway.http.polling import unread_bytes
+
+if TYPE_CHECKING:
+    from gateway.http.ports import Connection
+
+__all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "Closing"]
+
+# nginx, too, waits for so long.
+LINGER_SECONDS = 30.0
+"""For which the rest of a refused request is read and dropped, at most."""
+LINGER_IDLE_SECONDS = 5.0
+"""The same, while nothing arrives."""
+LINGER_BYTES = 2**26
+"""What is read so, at most, unless the request has announced more."""
+
+
+class Closing:
+    """What a connection does from the last answer on: nothing that arrives is served.
+
+    :param announced: bytes of a body that are still to come.
+    """
+
+    def __init__(self, channel: Connection, announced: int) -> None:
+        self._channel = channel
+        self._discarded = 0
+        self._most = max(LINGER_BYTES, announced)
+
+    def begin(self, *, in_stages: bool) -> None:
+        """Close what can be closed as soon as everything is written.
+
+        :param in_stages: whether the client may still be sending.
+        """
+        transport = self._channel.transport
+        # A registered producer would hold the connection open.
+        transport.unregisterProducer()
+        # TLS, too, waits for what the client sends at the end.
+        self._channel.read_on()
+        if self._can_close_half and (in_stages or unread_bytes(transport)):
+            self._channel.factory.lingers(self._channel)
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    @property
+    def _can_close_half(self) -> bool:
+        # TLS does it by itself: it sends its own word for the end, and reads on until the client's.
+        return hasattr(type(self._channel.transport), "loseWriteConnection")
+
+    def discard(self, size: int) -> None:
+        """Drop what arrives behind the last answer."""
+        if self._channel.phase is ConnectionPhase.LINGERING:
+            self._channel.since = None
+        self._discarded += size
+        if self._discarded > self._most:
+            self._stop()
+
+    def expire(self) -> None:
+        """The time for this phase is over."""
+        if self._channel.phase is ConnectionPhase.LINGERING:
+            self._stop()
+        else:
+            self._channel.abort()
+
+    def _stop(self) -> None:
+        if self._can_close_half:
+            self._channel.transport.loseConnection()
+        else:
+            self._channel.abort()
