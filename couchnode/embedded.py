@@ -25,6 +25,7 @@ from couchnode.metadata import DataDirectory
 from couchnode.rest import RestApi
 from couchnode.sample import load_sample
 from couchnode.users import UserStore
+from couchnode.views.designs import DesignDocument
 from couchnode.views.service import Views, is_available
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
@@ -70,8 +71,8 @@ class EmbeddedNode(Service):
     :param host: IP address to listen on.
     :param clock: for timers and the time; the reactor if ``None``.
     :param quota_bytes: memory for the documents of each bucket made here, on each node.
-    :param sample: file of JSON lines whose documents are added to the first bucket (see
-        :mod:`couchnode.sample`).
+    :param sample: file of JSON lines, or files, whose documents and design documents are added to the first
+        bucket (see :mod:`couchnode.sample`).
     :param open_buckets: let clients without credentials use buckets that have no password: ``default`` as
         they are, others with the bucket's name and an empty password. A node that has no administrator is
         always open in this way, and listens on loopback only; one that has an administrator serves nobody
@@ -91,7 +92,7 @@ class EmbeddedNode(Service):
         host: str = "127.0.0.1",
         clock: IReactorTime | None = None,
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
-        sample: str | Path | None = None,
+        sample: str | Path | Sequence[str | Path] | None = None,
         view_limits: Sequence[str] = (),
         open_buckets: bool = False,
     ) -> None:
@@ -104,7 +105,7 @@ class EmbeddedNode(Service):
         self._host = "127.0.0.1" if host == "localhost" else host
         self._clock = clock
         self._quota_bytes = quota_bytes
-        self._sample = sample
+        self._samples = [sample] if isinstance(sample, (str, Path)) else list(sample or ())
         self._view_limits = tuple(view_limits)
         self._open_buckets = open_buckets
         self._directory: DataDirectory | None = None
@@ -267,8 +268,14 @@ class EmbeddedNode(Service):
                 "the node is open: every process on {where} can use its buckets that have no password",
                 where="this machine" if self._is_loopback else "every machine that reaches it",
             )
-        if self._sample is not None:
-            yield load_sample(cluster, self._buckets[0][0], Path(self._sample))
+        for sample in self._samples:
+            yield load_sample(cluster, self._buckets[0][0], Path(sample), self._put_design)
+
+    def _put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
+        if self._views is None:
+            assert self._cluster is not None
+            return self._cluster.put_design(bucket, name, text)
+        return Deferred.fromCoroutine(self._views.put_design(bucket, name, text))
 
     @inlineCallbacks
     def _close(self) -> Steps:
@@ -303,7 +310,8 @@ class EmbeddedNode(Service):
             if name in cluster.users and not cluster.users.is_admin(name):
                 raise StartError(f"{name!r} cannot be an administrator: that name belongs to a bucket")
             # The same password again keeps its keys, so clients' caches of them stay good.
-            if not (yield cluster.users.verify(name, password)):
+            # A name that nobody has may pass with an empty password, which is none for an administrator.
+            if name not in cluster.users or not (yield cluster.users.verify(name, password)):
                 yield cluster.users.add(name, password, admin=True)
 
     @inlineCallbacks

@@ -1,10 +1,13 @@
-"""Sample documents: a file of JSON lines, plain or compressed, read into a bucket when a node starts."""
+"""Samples: files of JSON lines, plain or compressed, read into a bucket when a node starts.
+
+Most lines are documents. One whose id begins with ``_design/`` is a design document.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -19,7 +22,16 @@ from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster import Cluster
 from couchnode.item import Refused
 from couchnode.layout import NO_NODE, VBUCKETS
+from couchnode.members import NoSuchBucket
 from couchnode.vbucket import StoreMode
+from couchnode.views.designs import DesignDocument, DesignError
+from couchnode.views.workerclient import WorkerError
+
+DESIGN_PREFIX = b"_design/"
+"""What the id of a design document begins with; its name follows."""
+
+PutDesign = Callable[[str, str, bytes], Deferred[DesignDocument]]
+"""Stores a design document: takes bucket, name and text. Fails with DesignError if it cannot be one."""
 
 JSON_FLAGS = 0x02000000
 """Item flags by which every current SDK knows a JSON document."""
@@ -37,7 +49,7 @@ class SampleError(Exception):
 class SampleReport(NamedTuple):
     """What came of loading a file.
 
-    :ivar stored: documents that are new in the bucket.
+    :ivar stored: documents that are new in the bucket, design documents among them.
     :ivar kept: documents that were there already, and were left as they are.
     :ivar rejected: bad lines.
     """
@@ -79,12 +91,16 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 @inlineCallbacks
-def load_sample(cluster: Cluster, bucket: str, path: Path) -> Generator[Deferred[Any], Any, SampleReport]:
+def load_sample(
+    cluster: Cluster, bucket: str, path: Path, put_design: PutDesign | None = None
+) -> Generator[Deferred[Any], Any, SampleReport]:
     """Add the documents of a file to a bucket, a few hundred a reactor turn; the file is read in threads.
 
     Documents that exist stay as they are: they may have been changed since an earlier start. Bad lines are
     logged with their numbers and skipped.
 
+    :param put_design: stores design documents; by default the cluster does, which does not ask whether their
+        functions compile.
     :return: fires with what came of it. Fails with :class:`SampleError`.
     """
     lines = read_lines(path)
@@ -97,9 +113,14 @@ def load_sample(cluster: Cluster, bucket: str, path: Path) -> Generator[Deferred
             fault = line.fault
             if not fault:
                 try:
-                    _add(cluster, bucket, line)
+                    if line.key.startswith(DESIGN_PREFIX):
+                        yield _add_design(cluster, bucket, line, put_design or cluster.put_design)
+                    else:
+                        _add(cluster, bucket, line)
                     stored += 1
                     continue
+                except (DesignError, WorkerError) as impossible:
+                    fault = str(impossible)
                 except Refused as refused:
                     if refused.status == Status.KEY_EEXISTS:
                         kept += 1
@@ -147,6 +168,20 @@ def _parse(number: int, line: bytes) -> Line:
     if len(value) > MAX_VALUE_BYTES:
         return Line(number, b"", b"", f"a document has at most {MAX_VALUE_BYTES} bytes")
     return Line(number, key, value, "")
+
+
+def _add_design(cluster: Cluster, bucket: str, line: Line, put_design: PutDesign) -> Deferred[Any]:
+    """Store a design document, unless there is one of its name; fails with DesignError.
+
+    :raises Refused: it exists, or the bucket is gone.
+    """
+    name = line.key[len(DESIGN_PREFIX) :].decode("utf-8")
+    try:
+        if name in cluster.bucket(bucket).designs:
+            raise Refused(Status.KEY_EEXISTS, "the design document exists")
+    except NoSuchBucket:
+        raise Refused(Status.NO_BUCKET, "the bucket is gone") from None
+    return put_design(bucket, name, line.value)
 
 
 def _add(cluster: Cluster, bucket: str, line: Line) -> None:

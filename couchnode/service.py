@@ -81,8 +81,6 @@ class Options(usage.Options):
          _whole("ram-quota", MIN_QUOTA_BYTES // MEBIBYTE, 2**20, "the quota in MiB is")],
         ["user", None, None, "Name of the administrator."],
         ["password-file", None, None, "File whose first line is the administrator's password."],
-        ["sample", None, None, "File of JSON lines {\"id\": ..., \"doc\": ...}, plain or .gz, to add to the "
-         "first bucket."],
     ]  # fmt: skip
 
     optFlags = [
@@ -94,6 +92,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["buckets"] = []
+        self["samples"] = []
         self["password"] = None
 
     def __repr__(self) -> str:
@@ -114,6 +113,14 @@ class Options(usage.Options):
             except UserError as fault_:
                 raise usage.UsageError(f"--bucket {name}: {fault_}") from None
         self["buckets"].append((name, password or None))
+
+    def opt_sample(self, text: str) -> None:
+        """File of JSON lines {"id": ..., "doc": ...}, plain or .gz, to add to the first bucket; an id that
+        begins with _design/ makes a design document. Repeatable."""
+        path = Path(text).absolute()
+        if not path.is_file():
+            raise usage.UsageError(f"--sample {path}: there is no such file")
+        self["samples"].append(path)
 
     def postOptions(self) -> None:
         """Check what concerns several options, and read the password.
@@ -138,10 +145,6 @@ class Options(usage.Options):
             self["buckets"] = [("default", None)]
         if self["user"] in [name for name, _ in self["buckets"]]:
             raise usage.UsageError(f"--user {self['user']}: a bucket has that name, and so has its user")
-        if self["sample"] is not None:
-            self["sample"] = Path(self["sample"]).absolute()
-            if not self["sample"].is_file():
-                raise usage.UsageError(f"--sample {self['sample']}: there is no such file")
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse arguments that are no options."""
@@ -290,7 +293,7 @@ def makeService(options: Options) -> NodeService:
         kv_port=options["kv-port"],
         host=options["host"],
         quota_bytes=options["ram-quota"] * MEBIBYTE,
-        sample=options["sample"],
+        sample=options["samples"],
         open_buckets=bool(options["open-buckets"]),
     )
     return NodeService(node)

@@ -184,7 +184,13 @@ SETTINGS = [
         0,
         "Key-value port of the (first) embedded node; 0: any.",
     ),
-    Setting("sample", take.existing_file, None, "Documents to load into the embedded node's bucket."),
+    Setting(
+        "sample",
+        take.existing_file,
+        [],
+        "Documents and design documents to load into the embedded node's bucket.",
+        repeatable=True,
+    ),
     Setting("workers", take.number(1, 64), None, "Worker processes (default: one process does all)."),
     Setting("insecure", None, False, "Allow --auth none on addresses other than loopback."),
     Setting("timeout", take.seconds, 2.5, "Time for one operation at the cluster, in seconds."),
@@ -333,7 +339,7 @@ class Settings:
     replicas: int
     node_rest_port: int
     node_kv_port: int
-    sample: str | None
+    sample: list[str]
     workers: int | None
     """``None``: no processes but this one."""
     insecure: bool

@@ -16,6 +16,7 @@ from couchbase.protocol.hashing import vbucket_of
 from couchnode import sample
 from couchnode.sample import JSON_FLAGS, SampleError, SampleReport, load_sample, read_lines
 from couchnode.service import EmbeddedNode
+from txcouchbase.connection import Connection
 
 Steps = Generator[Deferred[Any], Any, Any]
 
@@ -117,6 +118,60 @@ class LoadTests(TestCase):
         report = yield load_sample(cluster, "default", path)
         self.assertEqual(report, SampleReport(stored=0, kept=499, rejected=1))
         self.assertEqual(home.get(b"doc-0").value, b"changed")
+
+    @inlineCallbacks
+    def test_design_documents(self) -> Steps:
+        """A line whose id begins with ``_design/`` makes one, of the first bucket; one that is there stays,
+        one that cannot be is a bad line: neither the lines behind it nor the files behind its file suffer."""
+        first, second = Path(self.mktemp()), Path(self.mktemp())
+        design = {"views": {"all": {"map": "function (doc, meta) { emit(meta.id, doc.i); }"}}}
+        wrong = {"views": {"all": {"map": "function ("}}}
+        lines = [
+            {"id": "_design/dev_one", "doc": design},
+            {"id": "_design/wrong", "doc": wrong},
+            {"id": "_design/", "doc": design},
+            {"id": "_design/text", "doc": "text"},
+            {"id": "a", "doc": {"i": 1}},
+        ]
+        first.write_text("\n".join(map(json.dumps, lines)))
+        second.write_text(json.dumps({"id": "_design/two", "doc": design}))
+        node = EmbeddedNode(None, buckets=[("beer", None), ("default", None)], sample=[first, str(second)])
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        yield node.start()
+        self.addCleanup(node.stop)
+        designs = node.cluster.bucket("beer").designs
+        self.assertEqual(sorted(designs), ["dev_one", "two"])
+        self.assertEqual(json.loads(designs["two"].text), design)
+        self.assertEqual(node.cluster.bucket("default").designs, {})
+        self.assertEqual(node.cluster.basic_stats("beer")["itemCount"], 1)
+        bad = {event["number"]: event["fault"] for event in events if event.get("fault")}
+        self.assertEqual(sorted(bad), [2, 3, 4])
+        self.assertIn("Syntax error in the map function", bad[2])
+        yield node.cluster.put_design("beer", "two", b'{"views": {}}')
+        report = yield load_sample(node.cluster, "beer", second)
+        self.assertEqual(report, SampleReport(stored=0, kept=1, rejected=0))
+        self.assertEqual(node.cluster.bucket("beer").designs["two"].text, b'{"views": {}}')
+
+    @inlineCallbacks
+    def test_the_view_of_the_guide(self) -> Steps:
+        """Breweries and beers, and the design document beside them: the guide's first view has its rows."""
+        examples = Path(__file__).parent.parent.parent / "examples"
+        node = EmbeddedNode(
+            None,
+            buckets=[("beer-sample", None)],
+            sample=[examples / "sample-breweries.jsonl", examples / "beer-views.jsonl"],
+        )
+        yield node.start()
+        self.addCleanup(node.stop)
+        kept = json.loads(node.cluster.bucket("beer-sample").designs["beer"].text)
+        self.assertEqual(kept, json.loads((examples / "beer-design.json").read_text()))
+        _, _, port = node.rest_urls[0].rpartition(":")
+        client = Connection(bucket="beer-sample", host="127.0.0.1", port=int(port))
+        self.addCleanup(client._close)
+        rows = list((yield client.queryAll("beer", "brewery_beers", stale="false")))
+        self.assertEqual(len(rows), node.cluster.basic_stats("beer-sample")["itemCount"])
 
     @inlineCallbacks
     def test_full_bucket(self) -> Steps:
