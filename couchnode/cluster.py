@@ -31,7 +31,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchnode import config
+from couchnode import config, machine
+from couchnode.activity import Rates, SystemStats, bucket_samples, interesting_stats
 from couchnode.bucket import NodeBucket
 from couchnode.config import NodeReport
 from couchnode.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
@@ -46,7 +47,7 @@ from couchnode.layout import (
     states_of,
     with_replicas,
 )
-from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket, machine_memory
+from couchnode.members import Bucket, FlushDisabled, Node, NoSuchBucket
 from couchnode.metadata import DataDirectory, DataDirectoryError
 from couchnode.storage import History, MemoryStore, SqliteStore
 from couchnode.users import UserStore
@@ -107,7 +108,8 @@ class Cluster:
         self._is_started = False
         self._nodes_revision = (self._epoch, 0)
         self._changes = DeferredLock()
-        self._rates: dict[str, tuple[float, int, float]] = {}
+        self.rates = Rates(clock.seconds)
+        self._system = SystemStats()
         self._configs: dict[tuple[str | None, int], bytes] = {}
 
     # ---- what clients are told -------------------------------------------------------------------
@@ -172,15 +174,36 @@ class Cluster:
 
         :param placeholder: host to write for nodes that listen on every interface.
         """
-        total, free = machine_memory()
+        total, free = machine.memory()
+        system = self._system.read()
         uptime = int(self.clock.seconds() - self.started_at)
         reports = []
         for node in self.nodes:
             address = node.address
             if address.host == config.HOST_PLACEHOLDER:
                 address = address._replace(host=placeholder)
-            reports.append(NodeReport(address, node.status(bucket), self.version, uptime, total, free))
+            parts = [part for name, part in node.buckets.items() if bucket in (None, name)]
+            interesting = interesting_stats(node.index, parts, self.rates)
+            reports.append(
+                NodeReport(
+                    address, node.status(bucket), self.version, uptime, total, free, system, interesting
+                )
+            )
         return reports
+
+    def bucket_samples(self, name: str) -> dict[str, list[float]]:
+        """Return the numbers of a bucket as they are now, over all nodes, one value each.
+
+        :raises NoSuchBucket: there is none of that name.
+        """
+        self.bucket(name)
+        parts = [node.buckets[name] for node in self.nodes if name in node.buckets]
+        connections = sum(node.open_connections for node in self.nodes)
+        return bucket_samples(name, parts, connections, self.rates)
+
+    def disk(self) -> machine.Disk:
+        """Return the file system of the data directory; all 0 without one."""
+        return machine.disk(None if self._directory is None else self._directory.path)
 
     def basic_stats(self, name: str) -> dict[str, float]:
         """Return the ``basicStats`` of a bucket, over all nodes.
@@ -193,7 +216,7 @@ class Cluster:
         disk = sum(part.disk_bytes for part in parts)
         return {
             "quotaPercentUsed": 100 * used / (definition.quota_bytes * len(self.nodes)),
-            "opsPerSec": self._rate(name, sum(part.gets + part.stores for part in parts)),
+            "opsPerSec": self.rates.of((name, "ops"), sum(part.gets + part.stores for part in parts)),
             "itemCount": sum(part.item_count for part in parts),
             "memUsed": used,
             "dataUsed": disk,
@@ -201,15 +224,6 @@ class Cluster:
             # Every document is in memory, so none is ever fetched.
             "diskFetches": 0,
         }
-
-    def _rate(self, name: str, total: int) -> float:
-        """Return operations a second since somebody last asked, at least a second ago."""
-        now = self.clock.seconds()
-        then, before, rate = self._rates.get(name, (self.started_at, 0, 0.0))
-        if now - then >= 1:
-            rate = max(0, total - before) / (now - then)
-            self._rates[name] = now, total, rate
-        return rate
 
     # ---- start and stop --------------------------------------------------------------------------
 
@@ -360,7 +374,7 @@ class Cluster:
                 self.users.put_back(name, user)
             raise
         del self.buckets[name]
-        self._rates.pop(name, None)
+        self.rates.forget(name)
         parts = [node.buckets.pop(name) for node in self.nodes if name in node.buckets]
         self._tell(name)
         yield self._close(parts)

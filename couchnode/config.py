@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from couchnode.definition import BucketDefinition
 from couchnode.layout import Rows
+from couchnode.machine import Disk
 
 HOST_PLACEHOLDER = "$HOST"
 """Read by clients as "the host that you are talking to"."""
@@ -95,6 +96,8 @@ class NodeReport(NamedTuple):
     """What the verbose documents say of one node.
 
     :ivar status: ``healthy``, ``unhealthy`` or ``warmup``.
+    :ivar system: ``systemStats``, of the machine.
+    :ivar interesting: ``interestingStats``: of one bucket, or of all that the node has.
     """
 
     address: NodeAddress
@@ -103,6 +106,8 @@ class NodeReport(NamedTuple):
     uptime_seconds: int
     memory_total: int
     memory_free: int
+    system: Mapping[str, float]
+    interesting: Mapping[str, float]
 
 
 def bracketed(host: str) -> str:
@@ -220,6 +225,8 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
         "memoryTotal": report.memory_total,
         "memoryFree": report.memory_free,
         "services": ["kv"],
+        "systemStats": dict(report.system),
+        "interestingStats": dict(report.interesting),
         "ports": {"direct": address.kv_port},
     }
     if index == this_node:
@@ -245,12 +252,20 @@ def pools(cluster_uuid: str, version: str, is_admin: bool) -> dict[str, Any]:
 
 
 def pool(
-    cluster_uuid: str, reports: Sequence[NodeReport], this_node: int, quota_bytes: int, used_bytes: int
+    cluster_uuid: str,
+    reports: Sequence[NodeReport],
+    this_node: int,
+    quota_bytes: int,
+    used_bytes: int,
+    disk: Disk,
+    disk_bytes: int,
 ) -> dict[str, Any]:
     """Build the answer to ``GET /pools/default``: the cluster at a glance.
 
     :param quota_bytes: memory promised to buckets on all nodes together.
     :param used_bytes: memory that documents take on all nodes together.
+    :param disk: the file system of all nodes.
+    :param disk_bytes: what documents take of it.
     """
     return {
         "name": "default",
@@ -280,11 +295,22 @@ def pool(
         "maxBucketCount": 30,
         "storageTotals": {
             "ram": {
+                # All nodes are on one machine.
                 "total": sum(report.memory_total for report in reports[:1]),
+                "used": sum(report.memory_total - report.memory_free for report in reports[:1]),
                 "quotaTotal": quota_bytes,
                 "quotaUsed": quota_bytes,
+                "quotaTotalPerNode": quota_bytes // max(1, len(reports)),
+                "quotaUsedPerNode": quota_bytes // max(1, len(reports)),
                 "usedByData": used_bytes,
-            }
+            },
+            "hdd": {
+                "total": disk.total,
+                "quotaTotal": disk.total,
+                "used": disk.used,
+                "usedByData": disk_bytes,
+                "free": disk.free,
+            },
         },
     }
 

@@ -488,7 +488,6 @@ class KeyValueFactory(Factory):
         self.max_held_bytes = max_held_bytes
         self.held_bytes = 0
         self.connections: set[KeyValueConnection] = set()
-        self.total_connections = 0
         node.cluster.on_config_change.append(self._config_changed)
 
     def buildProtocol(self, addr: IAddress | None) -> KeyValueConnection:
@@ -507,12 +506,15 @@ class KeyValueFactory(Factory):
                            limit=self.max_connections)  # fmt: skip
             return False
         self.connections.add(connection)
-        self.total_connections += 1
+        self.node.open_connections += 1
+        self.node.total_connections += 1
         return True
 
     def release(self, connection: KeyValueConnection) -> None:
         """Forget a connection that is gone."""
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.node.open_connections -= 1
 
     def close(self) -> None:
         """Cut every connection and hear of no more changes; for a node that stops."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from couchnode.bucket import NodeBucket
@@ -81,6 +80,8 @@ class Node:
 
     :ivar buckets: bucket name -> the data of that bucket on this node.
     :ivar address: set by whoever listens, before any client is served.
+    :ivar open_connections: to the key-value port, counted by who serves it, as is
+    :ivar total_connections: those that were opened since the start.
     """
 
     def __init__(self, cluster: Cluster, index: int) -> None:
@@ -89,22 +90,11 @@ class Node:
         self.name = f"node{index}"
         self.buckets: dict[str, NodeBucket] = {}
         self.address = NodeAddress("127.0.0.1", 0, 0)
+        self.open_connections = 0
+        self.total_connections = 0
 
     def status(self, bucket: str | None = None) -> str:
         """Return ``warmup`` while this bucket (``None``: any bucket) is being loaded, else ``healthy``."""
         names = self.buckets if bucket is None else [bucket]
         loading = any(self.buckets[name].state == "warmup" for name in names if name in self.buckets)
         return "warmup" if loading else "healthy"
-
-
-def machine_memory() -> tuple[int, int]:
-    """Return the machine's memory and what of it is free, in bytes; 0 where the system does not say."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = page * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 0, 0
-    try:
-        return total, page * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):  # not known on macOS
-        return total, 0

@@ -301,7 +301,10 @@ class RestApi:
         cluster = self._cluster
         quota = sum(bucket.definition.quota_bytes for bucket in cluster.buckets.values()) * len(cluster.nodes)
         used = sum(part.memory_bytes for node in cluster.nodes for part in node.buckets.values())
-        document = config.pool(cluster.uuid, self._reports(request), self._node.index, quota, used)
+        stored = sum(part.disk_bytes for node in cluster.nodes for part in node.buckets.values())
+        document = config.pool(
+            cluster.uuid, self._reports(request), self._node.index, quota, used, cluster.disk(), stored
+        )
         return config.encode(document)
 
     def _verbose(self, request: Request, bucket: str) -> dict[str, Any]:
@@ -314,14 +317,7 @@ class RestApi:
 
     def _samples(self, bucket: str) -> dict[str, Any]:
         now = unix_time_of(self._cluster.clock)()
-        totals: dict[str, float] = {}
-        for node in self._cluster.nodes:
-            for name, value in node.buckets[bucket].stats(b"") or ():
-                try:
-                    totals[name] = totals.get(name, 0) + float(value)
-                except ValueError:
-                    continue  # a word, not a number
-        samples = {name: [value] for name, value in totals.items()}
+        samples = self._cluster.bucket_samples(bucket)
         return {
             "samples": {"timestamp": [int(now * 1000)], **samples},
             "samplesCount": 1,

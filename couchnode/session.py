@@ -68,6 +68,8 @@ class NodeView(Protocol):
     """What the key-value server asks of the node it belongs to."""
 
     buckets: dict[str, NodeBucket]
+    open_connections: int
+    total_connections: int
 
     @property
     def cluster(self) -> ClusterView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from couchbase.protocol.constants import Opcode, Status
 from couchnode.commands.table import Answer, Call, Presence, Scope, command
 from couchnode.item import Refused
+from couchnode.session import Session
 
 
 @command(Opcode.NOOP, scope=Scope.SESSION)
@@ -45,6 +46,18 @@ def stat(call: Call) -> Answer:
     pairs = call.bucket.stats(frame.key)
     if pairs is None:
         raise Refused(Status.KEY_ENOENT, "no such group of statistics")
+    if not frame.key:
+        pairs = pairs + _of_node(session)
     answers = [session.success(frame, key=name.encode(), value=text.encode()) for name, text in pairs]
     answers.append(session.success(frame))
     return b"".join(answers)
+
+
+def _of_node(session: Session) -> list[tuple[str, str]]:
+    """Return the numbers of the default group that are the node's and not the bucket's."""
+    node = session.node
+    return [
+        ("curr_connections", str(node.open_connections)),
+        ("total_connections", str(node.total_connections)),
+        ("version", node.cluster.version),
+    ]

@@ -57,6 +57,8 @@ class StubNode:
     def __init__(self, clock: Any = reactor) -> None:
         self.cluster = StubCluster(clock)
         self.buckets: dict[str, NodeBucket] = {}
+        self.open_connections = 0
+        self.total_connections = 0
 
 
 class Client(Protocol):

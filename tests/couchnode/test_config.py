@@ -10,6 +10,7 @@ from couchnode import config
 from couchnode.config import BucketState, NodeAddress, NodeReport
 from couchnode.definition import BucketDefinition
 from couchnode.layout import spread
+from couchnode.machine import Disk
 
 UUID = "c604594ab4602d14da3d099e4fa543bb"
 
@@ -27,7 +28,10 @@ def nodes(host: str = "10.0.0.1{}", views_port: int | None = None) -> list[NodeA
 
 def reports() -> list[NodeReport]:
     """Return what the verbose documents say of three nodes."""
-    return [NodeReport(address, "healthy", "7.2.0-1-test", 60, 8000, 4000) for address in nodes()]
+    return [
+        NodeReport(address, "healthy", "7.2.0-1-test", 60, 8000, 4000, {"mem_total": 8000}, {"ops": 2.5})
+        for address in nodes()
+    ]
 
 
 class TerseTests(SynchronousTestCase):
@@ -190,6 +194,6 @@ class VerboseTests(SynchronousTestCase):
             config.verbose_bucket(bucket(), reports(), 0, {}),
             config.cluster_config((1, 1), nodes(), 0),
             config.pools("u", "v", True),
-            config.pool("u", reports(), 0, 3, 2),
+            config.pool("u", reports(), 0, 3, 2, Disk(100, 60, 40), 7),
         ):
             self.assertEqual(json.loads(config.encode(document)), json.loads(json.dumps(document)))
