@@ -32,7 +32,7 @@ help:
 	@echo "make types   mypy"
 	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
 	@echo "make bench   measure everything that docs/performance.md quotes"
-	@echo "make docs    run every sample of the pages again, and write down what it prints"
+	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make clean   remove environments and everything generated"
 
@@ -123,6 +123,7 @@ bench: $(INSTALLED) interop
 # The samples of README.md and docs/ are what these commands print; a test compares them.
 docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
+	@$(BIN)/python -m tests.servers.matrix.table
 
 # The SDK's packages as they are documented in the code; whatever pydoctor has to complain about is an error.
 API := $(foreach name,couchbase txcouchbase gcouchbase,$(wildcard $(name)))
