@@ -299,9 +299,7 @@ class Serving(Service):
         assert self._cluster is not None
         if self._account is None:
             # Without a service account only callers can log in to the cluster.
-            return reach(
-                self._cluster, self._reactor, self._settings.timeout, certpath=self._settings.cluster_ca
-            )
+            return reach(self._settings, self._reactor)
         opened: Deferred[Any] = maybeDeferred(
             self.pool.connection, self._settings.bucket, self._account.credentials
         )

@@ -10,20 +10,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def self_signed(begins: float = -1, ends: float = 1, passphrase: bytes | None = None) -> bytes:
+def self_signed(
+    begins: float = -1, ends: float = 1, passphrase: bytes | None = None, name: str = "couchgateway test"
+) -> bytes:
     """Return a certificate for 127.0.0.1 and its key, as PEM.
 
     :param begins: when it begins to be valid, in days from now.
     :param ends: when it expires, in days from now.
     :param passphrase: what the key is encrypted with.
+    :param name: of its subject, by which issuers are found.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "couchgateway test")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + datetime.timedelta(days=begins))

@@ -12,8 +12,9 @@ from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
-from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.internet.ssl import SSL, optionsForClientTLS, platformTrust
 from twisted.logger import Logger
+from twisted.web.client import ResponseFailed
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
@@ -271,6 +272,14 @@ class ClusterClient(Dispatcher):
         except ForbiddenError:
             # The user is known, and may not list the nodes.
             self.adopt(self._seed_alone(seed))
+        except ResponseFailed as failure:
+            # Connected, and whoever answered speaks no HTTP, or not of this kind.
+            if any(reason.check(SSL.Error, defer.CancelledError) for reason in failure.reasons):
+                raise
+            wanted = "with TLS (18091)" if self.tls else "without TLS (8091)"
+            raise network_error(
+                f"{cause_text(failure)}; expected the port of a cluster manager, {wanted}", failure
+            ) from failure
         else:
             if self._stream is not None:
                 self._stream.stop()

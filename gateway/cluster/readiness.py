@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
@@ -32,18 +32,34 @@ def _text(failure: Failure) -> str:
     return describe(failure.value, "open").message
 
 
-def reach(cluster: str, reactor: Any, timeout: float, *, certpath: str | None = None) -> Deferred[str | None]:
-    """Find out without credentials whether a node of the cluster can be used by those who have some.
+class Target(Protocol):
+    """What is asked of settings."""
 
-    It suffices that one node speaks the key-value protocol, over TLS if that is wanted, and asks for a login.
+    cluster: str | None
+    cluster_ca: str | None
+    cluster_cert: str | None
+    cluster_key: str | None
+    timeout: float
 
-    :param cluster: connection string.
-    :param certpath: PEM file of the certificates to trust; the platform's by default.
+
+def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
+    """Find out without a password whether a node of the cluster can be used by those who have one.
+
+    It suffices that one node speaks the key-value protocol, over TLS if that is wanted, and asks for a login,
+    or that one cluster manager does where the connection string names these.
+
+    :param settings: say where the cluster is, and which certificates to use.
     :returns: see :data:`Probe`; the line names each host and port that was tried, and what happened there.
     """
     try:
         connection = GatewayConnection(
-            bucket=None, connection_string=cluster, certpath=certpath, timeout=timeout, reactor=reactor
+            bucket=None,
+            connection_string=settings.cluster,
+            certpath=settings.cluster_ca,
+            client_cert=settings.cluster_cert,
+            client_key=settings.cluster_key,
+            timeout=settings.timeout,
+            reactor=reactor,
         )
     except ArgumentError as error:
         # A file of certificates that was good when the gateway started.

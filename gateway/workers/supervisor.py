@@ -158,10 +158,9 @@ class Supervisor(LogsItself, Service):
             self._node_watch.start(_LOOK_SECONDS)
             log_ready(self.log, self._settings, self.urls)
         else:
-            cluster, timeout = self._cluster, self._settings.timeout
-            assert cluster is not None
+            # Those of the fleet are the ones that were read last.
             readiness = self._readiness = Readiness(
-                self._reactor, lambda: reach(cluster, self._reactor, timeout)
+                self._reactor, lambda: reach(self.fleet.settings, self._reactor)
             )
             changed = ClusterLog(self.log, self._settings, self.urls)
             self._watch = Watch(self._reactor, readiness, changed)

@@ -14,6 +14,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from couchbase.connection import Connection
 from gateway.options import resolve
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
+from tests.gateway.workers.support import DOCUMENT, LOOPBACK, WorkersTestCase
 from tests.servers.test_srv import NameServer
 from tests.servers.versions import FEATURES, VersionedNode
 
@@ -300,6 +301,68 @@ class BehindTls(GatewayTestCase):
 
         value = yield deferToThread(blocking)
         self.assertEqual(value, {"n": 1})
+
+    @inlineCallbacks
+    def test_wrong_ports(self):
+        """A port of another kind is named with the one that was expected."""
+        node = yield self.node()
+        for cluster, words in (
+            (
+                node.string.replace("couchbases:", "http:"),
+                "the port of a cluster manager, without TLS",
+            ),
+            (node.manager.replace("https:", "http:"), "the port of a cluster manager, without TLS"),
+            (
+                node.string.replace("couchbases:", "https:"),
+                "the port of a cluster manager, with TLS",
+            ),
+            (node.manager.replace("127.0.0.1", "localhost"), "the certificate is for another host name"),
+        ):
+            files = {"cluster_ca": node.ca} if cluster.startswith("https") else {}
+            yield self.begin_with(cluster=cluster, **files)
+            ready = yield self.ask("GET", "/ready")
+            self.assertEqual(ready.status, 503)
+            self.assertIn(words, ready.json()["reason"])
+            yield self.end()
+
+
+class WorkerTests(WorkersTestCase):
+    """Several processes in front of a node with TLS."""
+
+    @inlineCallbacks
+    def test_renewed(self):
+        """Workers use the files; SIGHUP reads them again, and keeps the workers if one of them is bad."""
+        node = TlsNode(self, requires=True)
+        yield node.node.start()
+        self.addCleanup(node.node.stop)
+        with open(node.own, "rb") as file:
+            good = file.read()
+        own = node.write("client.pem", good)
+        given = {"cluster": node.manager, "cluster-ca": node.ca, "cluster-cert": own, "auth": "none"}
+        arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
+        self.running.start("--workers", "2", "--listen", LOOPBACK, *arguments)
+        found = yield self.running.logged(r"listens on (\S+)")
+        yield self.running.logged(r"worker \d+ is ready", 2)
+        url = found[0] + DOCUMENT + "a"
+        stored = yield self.fetch("PUT", url, data=b"1")
+        self.assertEqual(stored[0], 200, stored)
+        node.write("client.pem", self_signed(-2, -1))
+        self.running.signal("HUP")
+        yield self.running.logged("--cluster-cert: .*client.pem.* expired on")
+        read = yield self.fetch("GET", url)
+        self.assertEqual(read[0], 200, read)
+        node.write("client.pem", self_signed())
+        self.running.signal("HUP")
+        yield self.running.logged("all workers are replaced")
+        read = yield self.fetch("GET", url)
+        self.assertEqual(read[0], 503, read)
+        self.assertIn(b"refused the client certificate", read[2])
+        node.write("client.pem", good)
+        self.running.signal("HUP")
+        yield self.running.logged("all workers are replaced", 2)
+        read = yield self.fetch("GET", url)
+        self.assertEqual((read[0], read[2]), (200, b"1"))
+        yield self.stop()
 
 
 class Managers(Resource):
