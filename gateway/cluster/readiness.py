@@ -35,11 +35,25 @@ def _text(failure: Failure) -> str:
 class Target(Protocol):
     """What is asked of settings."""
 
-    cluster: str | None
-    cluster_ca: str | None
-    cluster_cert: str | None
-    cluster_key: str | None
-    timeout: float
+    @property
+    def cluster(self) -> str | None:
+        """Connection string."""
+
+    @property
+    def cluster_ca(self) -> str | None:
+        """PEM file of certificates to trust."""
+
+    @property
+    def cluster_cert(self) -> str | None:
+        """PEM file of the client certificate."""
+
+    @property
+    def cluster_key(self) -> str | None:
+        """PEM file of its private key."""
+
+    @property
+    def timeout(self) -> float:
+        """Of one operation, in seconds."""
 
 
 def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
