@@ -30,11 +30,12 @@ STAGES = {
     "twisted.internet.": "reactor: waiting, and choosing whose turn it is",
     "twisted.internet.defer:": "Deferreds",
     "twisted.python.failure:": "Deferreds",
-    "gateway.http.polling:": "reactor: waiting, and choosing whose turn it is",
+    "reactor.gate:": "reactor: waiting, and choosing whose turn it is",
     "gateway.http.channel:": "HTTP: reading requests",
-    "gateway.http.channel:HTTPChannel.write": "socket: send (HTTP)",
     "gateway.http.factory:": "HTTP: reading requests",
+    "gateway.http.body:": "HTTP: one request and its answer",
     "gateway.http.exchange:": "HTTP: one request and its answer",
+    "gateway.http.outlet:": "HTTP: one request and its answer",
     "gateway.http.request:": "HTTP: one request and its answer",
     "gateway.http.response:": "HTTP: one request and its answer",
     "gateway.http.": "dispatch: routes, refusals, hooks",
@@ -66,16 +67,26 @@ SOCKETS = {
 
 def stage_of(stack: str) -> str:
     """Return what a stack, as :mod:`bench.sampler` writes it, was about."""
+    sends = False
     for frame in reversed(stack.split(";")):
         function, _, protocol = frame.partition("(")
+        if function.startswith("reactor.writing:"):
+            # Whoever called it says whose socket that is.
+            sends = True
+            continue
+        if sends:
+            return f"socket: send ({_side(function)})"
         action = SOCKETS.get(function.rpartition(".")[2]) if protocol else None
         if action is not None:
-            side = "key-value" if protocol.startswith(("txcouchbase", "couchbase", "couchnode")) else "HTTP"
-            return f"socket: {action} ({side})"
+            return f"socket: {action} ({_side(protocol)})"
         prefixes = [prefix for prefix in STAGES if function.startswith(prefix)]
         if prefixes:
             return STAGES[max(prefixes, key=len)]
     return "other"
+
+
+def _side(name: str) -> str:
+    return "key-value" if name.startswith(("txcouchbase", "couchbase", "couchnode")) else "HTTP"
 
 
 def table(title: str, counts: Counter[str], cost_us: float, top: int | None = None) -> str:

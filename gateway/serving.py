@@ -34,11 +34,11 @@ from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
 from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
-from gateway.http.polling import Gate
 from gateway.interfaces import IGatewayPlugin
 from gateway.listening import BACKLOG, CannotStartError, listen_on
 from gateway.options import Settings
 from gateway.workers.accepting import Acceptor
+from reactor.gate import Gate
 
 __all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
 

@@ -32,13 +32,13 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
 from gateway.dialect.errors import Refusal, bad_request, describe, public_code
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
-from gateway.fairness.window import Window
 from gateway.http.exchange import SLICED_BYTES
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import BUCKET, endpoint
 from gateway.limits import Budget, Limits
 from gateway.resources.base import BucketResource
+from reactor.window import Window
 from txcouchbase.connection import Connection
 
 __all__ = ["Batch", "Batches"]

@@ -13,8 +13,8 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 
 from gateway.clients.proxies import UNIX, TrustedProxies, plain_address
-from gateway.http.polling import peer_below
 from gateway.http.request import Request
+from reactor.gate import peer_below
 
 __all__ = ["client_address", "split_elements"]
 

@@ -16,7 +16,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
-from gateway.fairness.window import Window
+from gateway.dialect.errors import Refusal
+from reactor.window import Window
 
 __all__ = ["LARGE_BYTES", "LEAST_RATE", "LargeKeys", "Lane"]
 
@@ -55,6 +56,10 @@ class LargeKeys:
             self.sizes.popitem(last=False)
 
 
+def _too_many() -> Refusal:
+    return Refusal("Overloaded", "Too many large documents are under way.")
+
+
 class _Passage:
     """A call of a large operation, on its way through the window.
 
@@ -87,7 +92,7 @@ class Lane:
     """
 
     def __init__(self, connect: Callable[[], Any], clock: IReactorTime, timeout: float) -> None:
-        self.window = Window(LANE_BYTES, clock)
+        self.window = Window(LANE_BYTES, clock, _too_many)
         self.timeout = timeout
         self._connect = connect
         self._made: Any = None

@@ -12,10 +12,10 @@ is called as Klein does, with a request of twisted.web.
 from gateway.http.application import Application
 from gateway.http.channel import HTTPChannel
 from gateway.http.factory import ChannelFactory
-from gateway.http.polling import Gate
 from gateway.http.request import Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Endpoint, endpoint, mount
+from reactor.gate import Gate
 
 __all__ = [
     "Application",

@@ -17,14 +17,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.dialect.errors import Fault, Refusal, describe
-from gateway.fairness.turns import OneByOne
-from gateway.fairness.window import Window
 from gateway.http.ports import Guard
 from gateway.http.request import BodyWanted, Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, Handler
 from gateway.http.underklein import run_under_klein
 from gateway.limits import Budget, Limits
+from reactor.turns import OneByOne
+from reactor.window import Window
 
 __all__ = ["Application", "EndHook", "Guard"]
 
@@ -87,7 +87,7 @@ class Application:
         """Tells how many client connections there are; set by the channel's factory."""
         self.count_refused: Callable[[], dict[str, int]] = dict
         """Tells how many connections were refused, by cause; set by who listens."""
-        self.answers = Window(self.limits.max_buffered, clock)
+        self.answers = Window(self.limits.max_buffered, clock, _too_many_answers)
         """Large answers that clients have not taken yet, as far as they are known before; see
         :meth:`gateway.http.request.Request.hold_answer`."""
         self.large_turns = OneByOne(clock)
@@ -341,6 +341,10 @@ class Application:
     def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
         """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
         return run_under_klein(self, twisted_request, *served)
+
+
+def _too_many_answers() -> Refusal:
+    return Refusal("Overloaded", "Too many large answers wait for their clients.", resource="")
 
 
 class _Refuse:

@@ -8,11 +8,11 @@ memory. How a connection ends stands in :mod:`gateway.http.closing`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,8 +32,9 @@ from gateway.http.heads import (
     read_unusual,
 )
 from gateway.http.phases import ConnectionPhase, InputPhase
-from gateway.http.polling import unread_bytes, waiting_bytes
 from gateway.http.request import HeaderTable
+from reactor.gate import unread_bytes, waiting_bytes
+from reactor.writing import writer_to
 
 if TYPE_CHECKING:
     from gateway.http.ports import Application, ExchangePort, Server
@@ -63,6 +64,8 @@ class HTTPChannel(Protocol):
 
     transport: Any
     factory: Any
+    write: Callable[[bytes], object]
+    """Sends bytes, at once if none are waiting."""
 
     phase = HEAD
     since: float | None = None
@@ -86,7 +89,6 @@ class HTTPChannel(Protocol):
     _head = b""
     _unread = b""
     _is_consuming = False
-    _is_tcp = False
     _is_last = False
     """Whether the client has said that it sends no other request."""
 
@@ -110,7 +112,7 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         """Begin to wait for the first request."""
         transport = self.transport
-        self._is_tcp = isinstance(transport, TCPConnection)
+        self.write = writer_to(transport)
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             # Refused by Unix sockets, which have no such delay.
@@ -262,32 +264,6 @@ class HTTPChannel(Protocol):
         return rest
 
     # -- what exchanges and bodies ask for
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, at once if none are waiting.
-
-        Straight to the socket: otherwise they would leave only after another turn of the reactor and two
-        changes of its interest in the socket. Only Twisted's TCP and Unix transports have these attributes;
-        every other one (TLS, in memory) takes the common way.
-        """
-        transport = self.transport
-        if (
-            self._is_tcp
-            and not transport.dataBuffer
-            and not transport._tempDataBuffer
-            and transport.connected
-            and not transport.disconnecting
-        ):
-            try:
-                sent = transport.socket.send(data)
-            except OSError:
-                # It is full, or broken: the transport will find out which.
-                transport.write(data)
-            else:
-                if sent < len(data):
-                    transport.write(data[sent:])
-        else:
-            transport.write(data)
 
     def body_ended(self) -> bool:
         """All of the request's body is there; false if nobody wants to know any more."""

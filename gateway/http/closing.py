@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.http.phases import ConnectionPhase
-from gateway.http.polling import unread_bytes
+from reactor.gate import unread_bytes
 
 if TYPE_CHECKING:
     from gateway.http.ports import Connection

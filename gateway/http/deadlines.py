@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gateway.http.closing import LINGER_IDLE_SECONDS
 from gateway.http.phases import ConnectionPhase
-from gateway.http.polling import socket_error, unsent_bytes
 from gateway.limits import Limits
+from reactor.gate import socket_error, unsent_bytes
 
 if TYPE_CHECKING:
     from gateway.http.ports import Connection

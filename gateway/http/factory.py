@@ -17,8 +17,8 @@ from gateway.http.channel import HTTPChannel
 from gateway.http.deadlines import Deadlines
 from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
-from gateway.http.polling import Gate
 from gateway.http.ports import Application, Connection
+from reactor.gate import Gate
 
 __all__ = ["QUIET_SECONDS", "ChannelFactory"]
 
@@ -35,7 +35,7 @@ class ChannelFactory(ServerFactory):
     """Makes channels for an application.
 
     :param clock: the reactor; in tests a clock.
-    :param gate: polls the sockets of all channels; see :class:`gateway.http.polling.Gate`. ``None`` leaves
+    :param gate: polls the sockets of all channels; see :class:`reactor.gate.Gate`. ``None`` leaves
         them to the reactor.
     """
 

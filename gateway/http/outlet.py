@@ -26,7 +26,12 @@ class Outlet:
     """
 
     def __init__(
-        self, exchange: ExchangePort, send: Callable[[bytes], None], producer: BodyProducer, *, chunked: bool
+        self,
+        exchange: ExchangePort,
+        send: Callable[[bytes], object],
+        producer: BodyProducer,
+        *,
+        chunked: bool,
     ) -> None:
         self._exchange = exchange
         self._send = send

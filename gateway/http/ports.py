@@ -17,14 +17,14 @@ from klein import Klein
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers as WebHeaders
 
-from gateway.fairness.turns import OneByOne
-from gateway.fairness.window import Window
 from gateway.http.counted import CountedRequest
 from gateway.http.phases import ConnectionPhase
 from gateway.http.request import HeaderTable, Request
 from gateway.http.response import Headers, Response
 from gateway.http.routing import Handler
 from gateway.limits import Budget, Limits
+from reactor.turns import OneByOne
+from reactor.window import Window
 
 if TYPE_CHECKING:
     from gateway.http.heads import HeadReader
@@ -157,15 +157,14 @@ class Channel(Protocol):
     """Whether the client reads slower than we write."""
     cut_by: str
     """Whose doing it is if the connection ends before its time."""
+    write: Callable[[bytes], object]
+    """Sends bytes."""
     unsent_exchange: CountedRequest | None
     """Whose answer waits for the client to read on."""
 
     @property
     def factory(self) -> Server:
         """Who made it."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
 
     def linger(self) -> None:
         """The answer is out before the body is in: read on, so that the connection can be used again."""

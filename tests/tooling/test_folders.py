@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cluster": ("dialect", "fairness", "http"),
     "dialect": ("http",),
     "fairness": (),
-    "http": ("fairness", "limits"),
+    "http": ("limits",),
     "loader": ("dialect",),
     "plugins": ("app", "figures", "http", "interfaces", "processes", "version"),
     "resources": ("cluster", "dialect", "fairness", "http", "limits", "version", "views"),
@@ -34,10 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # leave this list as well.
 TO_TURN = {
     ("batches", "resources"),
-    ("fairness", "dialect"),
     ("http", "cluster"),
     ("http", "dialect"),
-    ("http", "interfaces"),
     ("interfaces", "app"),
     ("serving", "workers"),
 }

@@ -20,8 +20,8 @@ from gateway.batches.batch import Batch
 from gateway.batches.direct import DirectSlot, direct_slot
 from gateway.batches.members import Operation, read_operation
 from gateway.fairness.steps import StepRunner
-from gateway.fairness.window import Window
 from gateway.limits import Budget, Limits
+from reactor.window import Window
 from tests import work
 from tests.gateway.support import Answer, error
 from txcouchbase.calls import Call

@@ -26,9 +26,9 @@ from gateway.cluster.credentials import Authorizer, ServiceAccount
 from gateway.cluster.pool import ConnectionPool
 from gateway.endpoints import is_local
 from gateway.http.factory import ChannelFactory
-from gateway.http.polling import Gate
 from gateway.http.request import Request
 from gateway.limits import Limits
+from reactor.gate import Gate
 from tests.gateway.support import (
     SECRET,
     Answer,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -20,10 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.connection import GatewayConnection
-from gateway.dialect.errors import Refusal
 from gateway.fairness.steps import StepRunner
-from gateway.fairness.turns import OneByOne
-from gateway.fairness.window import Window
 from gateway.limits import SMALL_BYTES, Budget, Limits
 from tests.gateway.batches.test_direct import DirectCase
 from tests.gateway.support import Answer, Site, raw_request, read_reply
@@ -32,88 +26,6 @@ from tests.txcouchbase.memory import MemoryTestCase
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 MIB = 2**20
-
-
-class WindowTests(SynchronousTestCase):
-    """Bytes under way, and the line of those who wait."""
-
-    def setUp(self) -> None:
-        """Make one of 100 bytes."""
-        self.clock = Clock()
-        self.window = Window(100, self.clock)
-        self.begun: list[str] = []
-
-    def enter(self, name: str, size: int, seconds: float = 5.0) -> Deferred[None]:
-        entered = self.window.enter(size, seconds)
-        entered.addCallback(lambda _: self.begun.append(name))
-        return entered
-
-    def test_in_order(self) -> None:
-        """Nobody overtakes, even if there is room for them; what is freed goes to the first in line."""
-        for name, size in (("a", 90), ("b", 90), ("c", 1), ("d", 1)):
-            self.enter(name, size)
-        self.assertEqual((self.begun, len(self.window)), (["a", "b"], 2))
-        self.window.adjust(-90)
-        self.assertEqual(self.begun, ["a", "b", "c", "d"])
-        self.assertEqual((self.window.used, self.clock.getDelayedCalls()), (92, []))
-
-    def test_larger_than_the_window(self) -> None:
-        """Such a one passes when it is its turn, alone."""
-        self.enter("a", 1000)
-        self.enter("b", 1000)
-        self.assertEqual(self.begun, ["a"])
-        self.window.adjust(-1000)
-        self.assertEqual(self.begun, ["a", "b"])
-
-    def test_too_late(self) -> None:
-        """Who waited too long is told the true reason, takes nothing, and leaves no timer."""
-        self.enter("a", 100)
-        late = self.enter("b", 100, 2.0)
-        self.clock.advance(1.9)
-        self.assertNoResult(late)
-        self.clock.advance(0.1)
-        self.assertEqual(self.failureResultOf(late, Refusal).value.problem.code, "Overloaded")
-        self.assertEqual((self.window.used, len(self.window), self.clock.getDelayedCalls()), (100, 0, []))
-
-    def test_cancelled(self) -> None:
-        """Who leaves the line leaves nothing behind, and the next one is not held up."""
-        self.enter("a", 100)
-        gone = self.enter("b", 100)
-        self.enter("c", 100)
-        gone.cancel()
-        self.failureResultOf(gone)
-        self.window.adjust(-100)
-        self.assertEqual((self.begun, self.window.used), (["a", "c"], 100))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    @given(st.lists(st.tuples(st.integers(1, 150), st.integers(0, 3)), max_size=40))
-    def test_any_order(self, steps: list[tuple[int, int]]) -> None:
-        """Whoever comes, ends and gives up: nothing begins in a full window, all begin in order, none is
-        lost."""
-        window = Window(100, Clock())
-        waiting: list[tuple[int, Deferred[None]]] = []
-        running: list[int] = []
-        begun: list[int] = []
-        for number, (size, action) in enumerate(steps):
-            if action <= 1:
-
-                def begin(_: None, number: int = number, size: int = size) -> None:
-                    self.assertLess(window.used - size, 100)
-                    begun.append(number)
-                    running.append(size)
-
-                entered = window.enter(size, 1e9)
-                waiting.append((number, entered.addCallback(begin)))
-            elif action == 2 and running:
-                window.adjust(-running.pop(0))
-            elif action == 3 and waiting:
-                _, entered = waiting.pop(size % len(waiting))
-                entered.addErrback(lambda _: None)
-                entered.cancel()
-            self.assertEqual(window.used, sum(running))
-        while running:
-            window.adjust(-running.pop(0))
-        self.assertEqual((len(window), window.used, begun), (0, 0, sorted(begun)))
 
 
 class LargeKeysTests(SynchronousTestCase):
@@ -142,29 +54,6 @@ class BudgetTests(SynchronousTestCase):
         while budget.take(SMALL_BYTES):
             pass
         self.assertEqual(budget.used, 8 * MIB)
-
-
-class OneByOneTests(SynchronousTestCase):
-    """Turns of their own."""
-
-    def test_one_a_turn(self) -> None:
-        """One is called in each turn, in order, also after one that failed."""
-        # A clock of twisted.internet.task runs in one go what a reactor leaves to its next turn.
-        later: list[Any] = []
-        called: list[int] = []
-        turns = OneByOne(SimpleNamespace(callLater=lambda seconds, call: later.append(call)))  # type: ignore[arg-type]
-        turns.add(lambda: called.append(1))
-        turns.add(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-        turns.add(lambda: called.append(3))
-        seen = []
-        while later:
-            seen.append(list(called))
-            later.pop()()
-            self.assertLessEqual(len(later), 1)
-        seen.append(list(called))
-        self.assertEqual(seen, [[], [1], [1], [1, 3]])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(len(turns), 0)
 
 
 def _some_steps() -> Generator[None, None, None]:

@@ -22,8 +22,8 @@ from gateway.http import (
     json_response,
     mount,
 )
-from gateway.http.polling import Gate
 from gateway.limits import Limits
+from reactor.gate import Gate
 from tests.gateway.support import Transport, raw_request, read_reply
 
 reactor: Any = installed

@@ -12,11 +12,11 @@ from __future__ import annotations
 import select
 import socket
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone, ConnectionFdescWentAway, ConnectionLost
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IAddress, IReactorFDSet, IReactorTime, IReadDescriptor, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,7 +27,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Gate", "peer_below", "socket_error", "unread_bytes", "unsent_bytes", "waiting_bytes"]
+__all__ = [
+    "Descriptor",
+    "Gate",
+    "peer_below",
+    "socket_error",
+    "unread_bytes",
+    "unsent_bytes",
+    "waiting_bytes",
+]
 
 _IN: int = getattr(select, "EPOLLIN", 0)
 _OUT: int = getattr(select, "EPOLLOUT", 0)
@@ -39,7 +47,7 @@ _EVENTS_A_TURN = 1024
 """The reactor's timers and other descriptors wait for no more than these."""
 
 
-def _descriptor_below(transport: Any) -> Any:
+def _descriptor_below(transport: object) -> Any:
     """Return the transport that has the socket: TLS is a layer above it. ``None`` if there is no such one."""
     while not isinstance(transport, FileDescriptor):
         below = getattr(transport, "transport", None)
@@ -49,13 +57,13 @@ def _descriptor_below(transport: Any) -> Any:
     return transport
 
 
-def peer_below(transport: Any) -> Any:
+def peer_below(transport: ITransport) -> IAddress:
     """Return the address of the socket's peer, whatever a layer above says of it."""
     descriptor = _descriptor_below(transport)
     return (transport if descriptor is None else descriptor).getPeer()
 
 
-def waiting_bytes(transport: Any) -> int:
+def waiting_bytes(transport: object) -> int:
     """Return what of the bytes written to a transport the kernel has not taken yet; 0 where nobody can
     tell."""
     descriptor = _descriptor_below(transport)
@@ -64,7 +72,7 @@ def waiting_bytes(transport: Any) -> int:
     return int(len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen)
 
 
-def unsent_bytes(transport: Any) -> int:
+def unsent_bytes(transport: object) -> int:
     """Return what the peer of a transport has not acknowledged yet, here and in the kernel; 0 where nobody
     can tell.
 
@@ -85,7 +93,7 @@ def unsent_bytes(transport: Any) -> int:
     return waiting
 
 
-def unread_bytes(transport: Any) -> int:
+def unread_bytes(transport: object) -> int:
     """Return what has arrived for a transport and was not read yet; 0 where nobody can tell."""
     descriptor = _descriptor_below(transport)
     if descriptor is None or fcntl is None:
@@ -98,7 +106,7 @@ def unread_bytes(transport: Any) -> int:
     return int.from_bytes(queued, sys.byteorder)
 
 
-def socket_error(transport: Any) -> int:
+def socket_error(transport: object) -> int:
     """Return the error that the kernel has noted for a transport's socket, as that the peer has reset the
     connection; 0 if there is none, or nobody can tell."""
     connection = getattr(_descriptor_below(transport), "socket", None)
@@ -108,6 +116,22 @@ def socket_error(transport: Any) -> int:
         return int(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     except OSError as error:
         return error.errno or 0
+
+
+class Descriptor(Protocol):
+    """What is watched: a transport with a socket."""
+
+    def fileno(self) -> int:
+        """Return the socket's number; below 0 if it is closed."""
+
+    def doRead(self) -> BaseException | None:
+        """Read; returns why to disconnect."""
+
+    def doWrite(self) -> BaseException | None:
+        """Write; returns why to disconnect."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """It is disconnected."""
 
 
 @implementer(IReadDescriptor)
@@ -122,11 +146,11 @@ class Gate:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor: Any = reactor
         self._epoll: Any = None
         self._said_no_memory: float | None = None
-        self._watched: dict[int, Any] = {}
+        self._watched: dict[int, Descriptor] = {}
         self._interests: dict[int, int] = {}
         self._watch = _Watch(self, reactor)
         self._is_supported = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
@@ -135,7 +159,7 @@ class Gate:
         """Return how many sockets it watches."""
         return len(self._watched)
 
-    def adopt(self, transport: Any) -> bool:
+    def adopt(self, transport: object) -> bool:
         """Watch a connection's socket from now on.
 
         :param transport: of any kind.
@@ -143,17 +167,17 @@ class Gate:
         """
         if not self._is_supported:
             return False
-        transport = _descriptor_below(transport)
-        if transport is None or transport.reactor is not self._reactor:
+        below = _descriptor_below(transport)
+        if below is None or below.reactor is not self._reactor:
             return False
         try:
             self._open()
         except OSError:
             # No descriptor is left; the reactor goes on watching this one.
             return False
-        transport.stopReading()
-        transport.reactor = self._watch
-        transport.startReading()
+        below.stopReading()
+        below.reactor = self._watch
+        below.startReading()
         return True
 
     # -- the descriptors
@@ -163,7 +187,7 @@ class Gate:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
 
-    def watch(self, descriptor: Any, event: int) -> None:
+    def watch(self, descriptor: Descriptor, event: int) -> None:
         """Begin to watch for an event."""
         fd = descriptor.fileno()
         interest = self._interests.get(fd, 0)
@@ -177,7 +201,7 @@ class Gate:
             self._watched[fd] = descriptor
         self._interests[fd] = interest | event
 
-    def ignore(self, descriptor: Any, event: int) -> None:
+    def ignore(self, descriptor: Descriptor, event: int) -> None:
         """Cease to watch for an event."""
         fd = descriptor.fileno()
         if fd < 0:
@@ -230,7 +254,7 @@ class Gate:
             else:
                 self._handle(descriptor, fd, event)
 
-    def _handle(self, descriptor: Any, fd: int, event: int) -> None:
+    def _handle(self, descriptor: Descriptor, fd: int, event: int) -> None:
         why: Any = None
         is_read = False
         if event & _GONE and not event & _IN:
@@ -254,13 +278,13 @@ class Gate:
         if why is not None:
             self._disconnect(descriptor, why, is_read=is_read)
 
-    def _no_memory(self, descriptor: Any, error: MemoryError) -> BaseException | None:
+    def _no_memory(self, descriptor: Descriptor, error: MemoryError) -> BaseException | None:
         """Have the protocol give up something; returns why to disconnect, ``None`` if that need not be."""
         now = self._reactor.seconds()
         if self._said_no_memory is None or now - self._said_no_memory >= _LOG_SECONDS:
             self._said_no_memory = now
             self._log.warn(
-                "no memory is left (ulimit -v, MemoryMax, --max-buffered): requests are refused, or cut"
+                "no memory is left (ulimit -v, MemoryMax): connections have to give up something, or are cut"
             )
         protocol = getattr(descriptor, "protocol", None)
         while protocol is not None and not hasattr(protocol, "out_of_memory"):
@@ -274,7 +298,7 @@ class Gate:
             self._log.failure("refusing for want of memory failed")
         return error
 
-    def _disconnect(self, descriptor: Any, why: BaseException, *, is_read: bool) -> None:
+    def _disconnect(self, descriptor: Descriptor, why: BaseException, *, is_read: bool) -> None:
         # An error that got out of here would be the gate's own, for which the reactor ends all connections.
         try:
             self.ignore(descriptor, _IN)
@@ -303,20 +327,20 @@ class _Watch:
 
     __slots__ = ("_gate", "_reactor")
 
-    def __init__(self, gate: Gate, reactor: Any) -> None:
+    def __init__(self, gate: Gate, reactor: IReactorTime) -> None:
         self._gate = gate
         self._reactor = reactor
 
-    def addReader(self, reader: Any) -> None:
+    def addReader(self, reader: Descriptor) -> None:
         self._gate.watch(reader, _IN)
 
-    def removeReader(self, reader: Any) -> None:
+    def removeReader(self, reader: Descriptor) -> None:
         self._gate.ignore(reader, _IN)
 
-    def addWriter(self, writer: Any) -> None:
+    def addWriter(self, writer: Descriptor) -> None:
         self._gate.watch(writer, _OUT)
 
-    def removeWriter(self, writer: Any) -> None:
+    def removeWriter(self, writer: Descriptor) -> None:
         self._gate.ignore(writer, _OUT)
 
     def __getattr__(self, name: str) -> Any:

@@ -28,8 +28,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from gateway.http import polling
-from gateway.http.polling import Gate
+from reactor import gate as module
+from reactor.gate import Gate
 from tests.certificates import self_signed
 
 reactor: Any = installed_reactor
@@ -407,7 +407,7 @@ class UnsupportedTests(TestCase):
     def test_no_epoll(self) -> Any:
         """Without epoll the reactor watches the sockets as always."""
         if hasattr(select, "epoll"):
-            self.patch(polling.select, "epoll", None)
+            self.patch(module.select, "epoll", None)
             del select.epoll
         gate = Gate(reactor)
         serving = Serving(gate, Served)

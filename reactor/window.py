@@ -8,8 +8,6 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from gateway.dialect.errors import Refusal
-
 __all__ = ["Window"]
 
 
@@ -17,12 +15,16 @@ class Window:
     """So many bytes may be under way at a time; who wants in later waits in line.
 
     :param limit: in bytes. What is larger alone passes when nothing else is under way.
+    :param too_late: makes the exception for who has waited too long.
     """
 
-    def __init__(self, limit: int, clock: IReactorTime) -> None:
+    def __init__(
+        self, limit: int, clock: IReactorTime, too_late: Callable[[], Exception] = TimeoutError
+    ) -> None:
         self.limit = limit
         self.used = 0
         self._clock = clock
+        self._too_late = too_late
         # In order; what is called when it is its turn.
         self._line: OrderedDict[object, Callable[[], None]] = OrderedDict()
         self._is_calling = False
@@ -66,7 +68,7 @@ class Window:
 
         :param size: in bytes.
         :param seconds: to wait at the most; ``None``: as long as it takes.
-        :returns: fires when it may begin; fails with :class:`Refusal` (Overloaded) if that took too long.
+        :returns: fires when it may begin; fails with what ``too_late`` makes if that took too long.
             Nothing is taken then, nor when it is cancelled before.
         """
         if self.has_room:
@@ -81,7 +83,7 @@ class Window:
 
         def late() -> None:
             self.leave(entered)
-            entered.errback(Refusal("Overloaded", "Too many large documents are under way."))
+            entered.errback(self._too_late())
 
         def begin() -> None:
             if timer is not None:
