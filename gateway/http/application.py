@@ -59,6 +59,9 @@ class Application:
     """Whether a path without a route gets this class's own 404, and a method without one its 405; else the
     Klein app says so itself."""
 
+    unconfirmed: frozenset[str] = frozenset({"open"})
+    """Operations during which nobody has confirmed a request's caller, for whom no room is kept."""
+
     selective_headers: frozenset[bytes] = frozenset()
     """Headers (lower case) that must not be dropped: requests with one are shown to :meth:`check_headers`."""
 
@@ -208,10 +211,6 @@ class Application:
         """Return who has to be asked before a request's body is read, because its handler has not looked at
         the caller: a handler that refuses, or raises ``BodyWanted``. ``None``: nobody."""
         return None if request.caller is not None else self.admission
-
-    def is_admitted(self, request: Request) -> bool:
-        """Tell whether the caller of a request is confirmed, who may have room for its body."""
-        return request.operation != "open"
 
     def klein_knows(self, request: Request) -> bool:
         """Tell whether Klein is to answer a request that the dispatcher cannot place."""

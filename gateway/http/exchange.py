@@ -122,7 +122,7 @@ class Exchange(ExchangePort):
             self.body_limit = limit
             self.raw_body = body
         self.run()
-        if self._reserved and not application.is_admitted(self):
+        if self._reserved and self.operation in application.unconfirmed:
             # Nobody has confirmed the caller yet, who must not take room from others; and what has arrived
             # with the headers is little.
             self._release()

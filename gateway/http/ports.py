@@ -81,6 +81,8 @@ class Application(Protocol):
     note_large: Callable[[Request, int], None]
     end_hooks: list[Callable[[Request, int, float], None]]
     id_prefix: bytes
+    unconfirmed: frozenset[str]
+    """Operations during which nobody has confirmed a request's caller, for whom no room is kept."""
     count_clients: Callable[[], int]
     seconds: Callable[[], float]
     unix_time: Callable[[], float]
@@ -117,9 +119,6 @@ class Application(Protocol):
 
     def admission_of(self, request: Request) -> Handler | None:
         """Return who has to be asked before the body of a request is read; ``None``: nobody."""
-
-    def is_admitted(self, request: Request) -> bool:
-        """Tell whether the caller of a request may have room for its body."""
 
 
 class Server(Protocol):
