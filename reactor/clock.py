@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["unix_time_of", "use_monotonic_clock"]
+__all__ = ["cancel_timer", "unix_time_of", "use_monotonic_clock"]
 
 
 def use_monotonic_clock(reactor: IReactorTime) -> None:
@@ -32,3 +32,13 @@ def unix_time_of(clock: IReactorTime) -> Callable[[], float]:
     """
     told: Callable[[], float] = getattr(clock, "unix_time", None) or clock.seconds
     return told
+
+
+def cancel_timer(timer: Any) -> None:
+    """Cancel a timer (``None``: there is none), unless it has fired or somebody else cancelled it.
+
+    For what closes connections at the very end, also from a finalizer: a reactor that is being cleared, as by
+    trial after each test, has cancelled all timers before.
+    """
+    if timer is not None and timer.active():
+        timer.cancel()

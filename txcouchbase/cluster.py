@@ -30,6 +30,8 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error
 from couchbase.protocol.plans import Ask, Pause
+from reactor.clock import cancel_timer
+from reactor.ending import has_ended, watch_end
 from txcouchbase.link import Backlog, Link
 from txcouchbase.node import NodeProtocol, cause_text, network_error
 from txcouchbase.quiet import connect_quietly
@@ -96,6 +98,7 @@ class ClusterClient(Dispatcher):
             network=network,
             agent=agent,
         )
+        watch_end(reactor)
         self.reactor = reactor
         self.seconds: Callable[[], float] = reactor.seconds
         self.trust_root = trust_root
@@ -196,6 +199,8 @@ class ClusterClient(Dispatcher):
                     self._attempt.addTimeout(min(left, self.host_timeout), self.reactor)
                     done = yield self._attempt
                 except Exception as failure:
+                    if has_ended(self.reactor):
+                        yield Deferred()  # Nobody is left to be told.
                     error = _connect_error(failure, seed.host, port)
                     causes.append(Cause(seed.host, port, cause_text(failure)))
                     self._causes = causes
@@ -494,8 +499,7 @@ class ClusterClient(Dispatcher):
         self.closed = True
         self.route = []
         for timer in (*self._repeats, self._sweep, self._poll):
-            if timer is not None and timer.active():
-                timer.cancel()
+            cancel_timer(timer)
         self._sweep = self._poll = self._kept = None
         if self._attempt is not None:
             self._attempt.cancel()

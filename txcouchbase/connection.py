@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import wraps
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as rc
@@ -504,10 +504,18 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         if not self._up:
             raise _not_up()
         answer, call = self._new_call(operations.STATS, None)
-        self._ready().addCallbacks(
+        self._ready().addCallback(lambda _: self._first_attempts()).addCallbacks(
             lambda _: self._ask_stats(groups, answer, call), lambda failure: call.fail(failure.value)
         )
         return answer
+
+    def _first_attempts(self) -> Deferred[Any]:
+        """Wait for the nodes to which nobody has tried to connect before."""
+        links = self._client.peers.values()
+        waited = [link.up() for link in links if link.conversation is None and not link.failures]
+        return gatherResults(waited).addTimeout(
+            self._timeout, self._client.reactor, onTimeoutCancel=lambda *_: None
+        )
 
     def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call) -> None:
         collected = MultiResult()

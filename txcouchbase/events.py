@@ -11,6 +11,7 @@ from twisted.python.threadable import isInIOThread
 
 from couchbase.asynchronous.events import EventQueue
 from couchbase.exceptions import ObjectDestroyedError
+from reactor.ending import has_ended
 
 
 class TxEventQueue(EventQueue):
@@ -79,6 +80,8 @@ class ConnectionEvents:
 
     def destroyed(self, *services: Any) -> None:
         """Close what belonged to a connection object that is gone, and tell so from the reactor."""
+        if has_ended(self._reactor):
+            return
         # The object may be collected in any thread.
         if isInIOThread():
             for service in services:

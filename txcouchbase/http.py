@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
+from reactor.ending import has_ended
 from txcouchbase.node import cause_text, network_error
 from txcouchbase.quiet import QuietPool
 
@@ -213,6 +214,8 @@ class HttpService:
             return self._agent(pool).request(method.encode(), url.encode(), sent, producer)
 
         def again(failure: Failure) -> Any:
+            if has_ended(self.client.reactor):
+                return Deferred()  # Nobody is left to be told.
             reasons = getattr(failure.value, "reasons", ())
             if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
                 return send(QuietPool(self.client.reactor, persistent=False))

@@ -15,6 +15,7 @@ from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.conversation import Conversation, refusal
 from couchbase.protocol.operations import client_error
+from reactor.clock import cancel_timer
 from txcouchbase.node import NodeProtocol, cause_text
 
 _log = Logger()
@@ -231,9 +232,8 @@ class Link:
         """Drop the connection; returns the operations that waited."""
         self.closed = True
         self._tell_waiters()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        cancel_timer(self._retry)
+        self._retry = None
         if self._attempt is not None:
             self._attempt.cancel()
         if self.protocol is not None and self.protocol.transport is not None:

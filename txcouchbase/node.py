@@ -28,6 +28,8 @@ from couchbase.protocol.conversation import LARGE_BYTES, Conversation, Home, Pha
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS, tls_hint
+from reactor.clock import cancel_timer
+from reactor.ending import has_ended
 from reactor.writing import writer_to
 
 if TYPE_CHECKING:
@@ -215,13 +217,17 @@ class NodeProtocol(Protocol):
             transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail what was in flight: nobody knows whether it was carried out."""
+        """Fail what was in flight: nobody knows whether it was carried out.
+
+        At the end of the reactor nobody is told: no program can do anything about it any more.
+        """
+        if has_ended(self._reactor):
+            return
         if self._joining is not None:
-            self._joining.cancel()
+            cancel_timer(self._joining)
             self._joining = self._joined = None
         for timer in (self._flushing, self._pause):
-            if timer is not None:
-                timer.cancel()
+            cancel_timer(timer)
         self._flushing = self._pause = None
         self._write = lambda data: None
         conversation = self.conversation

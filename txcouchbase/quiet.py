@@ -29,4 +29,13 @@ class _QuietFactory(_Factory):
 class QuietPool(HTTPConnectionPool):
     """Connections over HTTP."""
 
+    def closeCachedConnections(self) -> Deferred[Any]:
+        """Close the connections that are kept; fires when they are.
+
+        Twisted's own fails, with all still open, if somebody else has cancelled its timers.
+        """
+        kept: dict[Any, Any] = self._timeouts
+        self._timeouts = {connection: timer for connection, timer in kept.items() if timer.active()}
+        return super().closeCachedConnections()
+
     _factory = _QuietFactory

@@ -17,6 +17,7 @@ from twisted.web.http_headers import Headers
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.clustermap import split_stream
+from reactor.clock import cancel_timer
 from txcouchbase.http import abort
 from txcouchbase.quiet import QuietPool
 
@@ -97,9 +98,8 @@ class ConfigStream:
     def stop(self) -> None:
         """Close the stream."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        cancel_timer(self._timer)
+        self._timer = None
         if self._reader is not None and self._reader.transport is not None:
             self._reader.transport.loseConnection()
 

@@ -12,6 +12,7 @@ from typing import Any
 from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.dispatch import Dispatcher
+from reactor.clock import cancel_timer
 
 MAX_GIVEN = 4096
 """So many operations are sent at once, though the turn has not ended."""
@@ -51,9 +52,8 @@ class Turn:
         """Send nothing any more: what is given later is submitted at once. Returns what was not sent."""
         calls = self.given
         self.given = _AtOnce(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        cancel_timer(self._timer)
+        self._timer = None
         return calls
 
     def more_for(self, size: int) -> float:

@@ -17,6 +17,8 @@ from couchbase import exceptions as rc
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
+from reactor.clock import cancel_timer
+from reactor.ending import has_ended
 from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 from txcouchbase.node import network_error
 
@@ -296,6 +298,8 @@ class ViewStream:
 
     def ended(self, reason: Failure) -> None:
         """Take note that the answer, or its connection, ended."""
+        if has_ended(self._reactor):
+            return
         self._ended = reason
         self._body = None
         self._work()
@@ -412,8 +416,7 @@ class ViewStream:
         self._pieces.clear()
         self._waiting = None
         timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        cancel_timer(timer)
         asked, self._asked = self._asked, None
         body, self._body = self._body, None
         if body is not None:
