@@ -23,6 +23,7 @@ class Call(Request):
         "last_status",
         "opaque",
         "pending",
+        "since",
     )
 
     deadline: float
@@ -36,6 +37,8 @@ class Call(Request):
     """How often it was put off because of a temporary failure."""
     last_status: int
     """Status of the answer that put it off."""
+    since: float
+    """Instant of the first answer that only the server's error map explains; not set before."""
     following: Callable[[Call, Any], bool] | None
     """What happens between the answer and the caller (waiting for copies): called with the call and
     its result; true if it takes over. For drivers that wait in callbacks."""

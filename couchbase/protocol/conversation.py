@@ -84,6 +84,9 @@ class Home(Protocol):
     """What all conversations with a cluster belong to; :class:`couchbase.protocol.dispatch.Dispatcher` is
     one."""
 
+    seconds: Callable[[], float]
+    """Returns the instant by the driver's clock."""
+
     most_pending: int
     """Operations that may wait for answers in one conversation; later ones are refused."""
 
@@ -340,7 +343,11 @@ class Conversation:
 
     def _explained(self, call: Call, frame: Frame, status: ServerStatus) -> None:
         """Handle a status that only the server's error map explains."""
-        action = status.action(call.attempts)
+        now = self.home.seconds()
+        since = getattr(call, "since", None)
+        if since is None:
+            call.since = since = now
+        action = status.action(call.attempts, now - since)
         if status.reconnects:
             self._leave()
         if action is not Action.SURFACE or status.refreshes:

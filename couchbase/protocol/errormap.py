@@ -59,7 +59,7 @@ class RetrySpec(NamedTuple):
     ceiling: float
     """The longest pause."""
     max_duration: float | None
-    """The pauses together take no longer than this; ``None`` leaves it to the operation's timeout."""
+    """No repetition begins longer than this after the first answer; ``None`` leaves it to the timeout."""
 
     def pause(self, attempt: int) -> float:
         """Return the seconds to wait before repetition number ``attempt`` (the first is 0)."""
@@ -78,13 +78,17 @@ class RetrySpec(NamedTuple):
                 return LONGEST_DELAY_SECONDS
         return self.interval
 
-    def delay(self, attempt: int) -> float | None:
-        """Return the pause before repetition number ``attempt``; ``None``: do not repeat it any more."""
+    def delay(self, attempt: int, spent: float | None = None) -> float | None:
+        """Return the pause before repetition number ``attempt``; ``None``: do not repeat it any more.
+
+        :param spent: seconds since the first answer; by default what the pauses before this one amount to.
+        """
         if attempt >= MOST_ATTEMPTS:
             return None
         pause = self.pause(attempt)
         if self.max_duration is not None:
-            spent = sum(self.pause(earlier) for earlier in range(attempt))
+            if spent is None:
+                spent = sum(self.pause(earlier) for earlier in range(attempt))
             if spent + pause > self.max_duration:
                 return None
         return pause
@@ -127,22 +131,27 @@ class ServerStatus(int):
         """Whether a newer cluster map is to be asked for."""
         return "fetch-config" in self.attributes
 
-    def delay(self, attempt: int) -> float | None:
+    def delay(self, attempt: int, spent: float | None = None) -> float | None:
         """Return the seconds to wait before repetition number ``attempt`` (the first is 0).
 
-        ``None``: it is not to be repeated, or has been often enough.
+        ``None``: it is not to be repeated, or has been often or long enough.
+
+        :param spent: seconds since the first answer with it; by default what the pauses amount to.
         """
         wanted = self.attributes & _RETRIED
         if not wanted or "no-retry" in self.attributes:
             return None
         if self.retry is not None:
-            return self.retry.delay(attempt)
+            return self.retry.delay(attempt, spent)
         first = 0 if "retry-now" in wanted else _LATER
         return RETRY_DELAYS[min(attempt + first, len(RETRY_DELAYS) - 1)]
 
-    def action(self, attempt: int) -> Action:
-        """Tell what to do with the answer to an operation that was repeated ``attempt`` times already."""
-        if self.delay(attempt) is None:
+    def action(self, attempt: int, spent: float | None = None) -> Action:
+        """Tell what to do with the answer to an operation that was repeated ``attempt`` times already.
+
+        :param spent: seconds since the first answer with it; by default what the pauses amount to.
+        """
+        if self.delay(attempt, spent) is None:
             return Action.SURFACE
         return Action.REMAP if self.refreshes else Action.RETRY
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Callable
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import offers
@@ -25,6 +25,8 @@ class Order:
     """
 
     map: Any
+    seconds: Callable[[], float]
+    """Returns the instant by the driver's clock."""
 
     def __init__(self) -> None:
         super().__init__()

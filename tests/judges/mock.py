@@ -1,5 +1,6 @@
 """CouchbaseMock, a stand-in for a cluster in Java, as tests start it."""
 
+import atexit
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60
+
+_shared = {}
 
 
 def jar():
@@ -87,8 +90,37 @@ class Mock:
         """Return the connection string for a bucket: each has nodes of its own."""
         return f"couchbase://127.0.0.1:{self.kv_ports(bucket)[0]}"
 
+    def control(self, command, **payload):
+        """Give it a command of its README; returns the answer, whose ``status`` is ``ok`` or not."""
+        self._control.sendall(json.dumps({"command": command, "payload": payload}).encode() + b"\n")
+        text = b""
+        while not text.endswith(b"\n"):
+            received = self._control.recv(4096)
+            if not received:
+                raise RuntimeError(f"CouchbaseMock ended at {command}")
+            text += received
+        return json.loads(text)
+
+    @property
+    def pid(self):
+        """Number of its process."""
+        return self._process.pid
+
     def stop(self):
         """End it."""
         self._control.close()
         self._process.terminate()
         self._process.wait(30)
+
+
+def shared(nodes, replicas):
+    """Return a running mock that tests share until the process ends, as they leave it.
+
+    It has the buckets ``default``, ``cache`` (of memcached) and ``protected``, whose password is ``secret``.
+    """
+    found = _shared.get((nodes, replicas))
+    if found is None:
+        found = _shared[nodes, replicas] = Mock(nodes, replicas, "default:,cache::memcache,protected:secret")
+        # trial calls no tearDownModule.
+        atexit.register(found.stop)
+    return found

@@ -1,5 +1,8 @@
 """Against CouchbaseMock: old in what it offers, and written by the makers of the original SDK."""
 
+import os
+import subprocess
+import sys
 from unittest import TestCase
 
 from twisted.internet.defer import gatherResults, inlineCallbacks
@@ -18,26 +21,10 @@ from couchbase.user_constants import FMT_UTF8
 from gcouchbase import GConnection
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
 from tests.gcouchbase.support import InGreenlets
-from tests.judges.mock import Mock, missing
+from tests.judges.mock import missing, shared
 from txcouchbase.connection import Connection as TxConnection
 
 D = "/v1/buckets/protected/documents/"
-
-_running = {}
-
-
-def mock(nodes, replicas):
-    """Return a running mock, shared by the tests of this module."""
-    found = _running.get((nodes, replicas))
-    if found is None:
-        found = _running[nodes, replicas] = Mock(nodes, replicas, "default:,cache::memcache,protected:secret")
-    return found
-
-
-def tearDownModule():
-    """End what was started."""
-    while _running:
-        _running.popitem()[1].stop()
 
 
 class OperationsMixin:
@@ -51,7 +38,7 @@ class OperationsMixin:
         super().setUp()
         if self.skip:
             self.skipTest(self.skip)
-        self.mock = mock(self.nodes, self.replicas)
+        self.mock = shared(self.nodes, self.replicas)
         self.cb = self.face(bucket="default", connection_string=self.mock.string, timeout=30)
         self.addCleanup(self.cb._close)
         self.cb.delete_multi(["k", "t", "n", "a"], quiet=True)
@@ -150,7 +137,7 @@ class TwistedTests(unittest.TestCase):
     @inlineCallbacks
     def test_documents(self):
         """Operations, alone, together and in order."""
-        string = mock(4, 2).string
+        string = shared(4, 2).string
         cb = TxConnection(bucket="default", connection_string=string, timeout=30)
         self.addCleanup(cb._close)
         yield cb.connect()
@@ -179,7 +166,7 @@ class GatewayTests(GatewayTestCase):
 
     @inlineCallbacks
     def setUp(self):
-        self.options = {"cluster": mock(1, 0).string_of("protected")}
+        self.options = {"cluster": shared(1, 0).string_of("protected")}
         yield GatewayTestCase.setUp(self)
 
     @inlineCallbacks
@@ -203,3 +190,15 @@ class GatewayTests(GatewayTestCase):
         self.assertEqual((yield self.ask("GET", D + "g/observe")).status, 200)
         removed = yield self.ask("DELETE", D + "g")
         self.assertEqual(removed.status, 200, removed.body)
+
+
+class ProcessTests(TestCase):
+    """The mock's process."""
+
+    skip = missing()
+
+    def test_nothing_is_left(self):
+        """A shared mock has ended when the process that started it has."""
+        program = "from tests.judges.mock import shared; print(shared(1, 0).pid)"
+        text = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout
+        self.assertRaises(ProcessLookupError, os.kill, int(text), 0)

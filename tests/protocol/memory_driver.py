@@ -128,6 +128,7 @@ class MemoryCluster(Dispatcher):
             bucket="b", credentials=None, tls=False, allow_plain=False, network="auto", agent="memory",
         )  # fmt: skip
         self.now = 0.0
+        self.seconds = lambda: self.now
         self.nodes = {(node.host, node.port): node for node in nodes}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         first = MemoryPeer(nodes[0].host, nodes[0].port, self)

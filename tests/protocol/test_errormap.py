@@ -45,6 +45,11 @@ class ErrorMapTests(TestCase):
         """No pause begins that would end after ``max-duration``."""
         spec = {"strategy": "constant", "interval": 10, "after": 20, "max-duration": 45}
         self.assertEqual(delays(retried(**spec)), [20, 10, 10, None, None])
+        # By the clock, where somebody looked at it: what answers took counts, too.
+        status = retried(**spec)
+        self.assertEqual(status.delay(1, 0.034), 0.01)
+        self.assertEqual(status.delay(1, 0.036), None)
+        self.assertEqual((status.action(1, 0.034), status.action(1, 0.036)), (Action.RETRY, Action.SURFACE))
 
     def test_attributes_of_version_1(self):
         """Without a specification, "now" begins with 1 ms and "later" with 50 ms; "no-retry" wins."""
