@@ -7,20 +7,23 @@ from weakref import WeakSet
 
 __all__ = ["has_ended", "watch_end"]
 
-_began: WeakSet[Any] = WeakSet()
+_watched: WeakSet[Any] = WeakSet()
+_stopping: WeakSet[Any] = WeakSet()
 
 
 def watch_end(reactor: Any) -> None:
-    """Let :func:`has_ended` know this reactor; from now on, or from its start on."""
-    when_running = getattr(reactor, "callWhenRunning", None)
-    if when_running is not None and reactor not in _began:
-        when_running(_began.add, reactor)
+    """Let :func:`has_ended` know when this reactor stops."""
+    add_trigger = getattr(reactor, "addSystemEventTrigger", None)
+    if add_trigger is not None and reactor not in _watched:
+        _watched.add(reactor)
+        add_trigger("before", "shutdown", _stopping.add, reactor)
 
 
 def has_ended(reactor: Any) -> bool:
-    """Tell whether a reactor ran and has stopped: Deferreds that fail now do so before nobody.
+    """Tell whether a reactor was stopped and runs no more: Deferreds that fail now do so before nobody.
 
-    A reactor that closes its connections at its end looks like a network that breaks. False of a reactor that
-    was not watched, that a test drives by hand, or whose loop somebody else runs.
+    A reactor that closes its connections at its end looks like a network that breaks. False while programs
+    still tidy up before its end; false of a reactor that only pauses (trial's does, between tests), that was
+    not watched, or that a test drives by hand.
     """
-    return not getattr(reactor, "running", True) and reactor in _began
+    return reactor in _stopping and not getattr(reactor, "running", True)

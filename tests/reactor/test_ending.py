@@ -15,50 +15,45 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.running = False
-        self.waiting: list[tuple[object, ...]] = []
+        self.before_shutdown: list[tuple[object, ...]] = []
 
-    def callWhenRunning(self, *work: object) -> None:
-        """Keep it for :meth:`run`, or do it now."""
-        self.waiting.append(work)
-        if self.running:
-            self.run()
+    def addSystemEventTrigger(self, phase: str, event: str, *work: object) -> None:
+        """Keep what is to be done before the end."""
+        assert (phase, event) == ("before", "shutdown")
+        self.before_shutdown.append(work)
 
-    def run(self) -> None:
-        """Begin."""
-        self.running = True
-        for function, *args in self.waiting:
+    def stop(self) -> None:
+        """Begin to end."""
+        for function, *args in self.before_shutdown:
             function(*args)  # type: ignore[operator]
-        self.waiting = []
 
 
 class EndTests(SynchronousTestCase):
     """From before the start to after the end."""
 
     def test_life(self) -> None:
-        """A reactor has ended once it ran and runs no more; not before, and not if nobody watched it."""
-        for early in (True, False):
-            reactor, other = Reactor(), Reactor()
-            if early:
-                watch_end(reactor)
-                watch_end(reactor)
+        """A reactor has ended once it was stopped and runs no more: not before it runs, while it pauses, or
+        while programs tidy up; and not if nobody watched it."""
+        reactor, other = Reactor(), Reactor()
+        watch_end(reactor)
+        watch_end(reactor)
+        self.assertEqual(len(reactor.before_shutdown), 1)
+        self.assertFalse(has_ended(reactor))
+        for running in (True, False, True):
+            reactor.running = other.running = running
             self.assertFalse(has_ended(reactor))
-            reactor.run()
-            other.run()
-            watch_end(reactor)
-            watch_end(reactor)
-            self.assertEqual(reactor.waiting, [])
-            self.assertFalse(has_ended(reactor))
-            reactor.running = other.running = False
-            self.assertTrue(has_ended(reactor))
-            self.assertFalse(has_ended(other))
+        reactor.stop()
+        other.stop()
+        self.assertFalse(has_ended(reactor))
+        reactor.running = other.running = False
+        self.assertTrue(has_ended(reactor))
+        self.assertFalse(has_ended(other))
 
-    def test_others(self) -> None:
-        """A clock of a test never ends, nor does a reactor whose loop somebody else runs."""
-        clock, foreign = Clock(), Reactor()
+    def test_clocks(self) -> None:
+        """A clock of a test never ends."""
+        clock = Clock()
         watch_end(clock)
-        watch_end(foreign)
         self.assertFalse(has_ended(clock))
-        self.assertFalse(has_ended(foreign))
 
     def test_timers(self) -> None:
         """A timer is cancelled that can be; one that fired, was cancelled or is none is let be."""
