@@ -50,9 +50,6 @@ def tls_files(
         certificate beside a password.
     """
     options = address.options
-    for name in sorted(OPTIONS & set(options)):
-        if not options[name]:
-            raise ArgumentError.pyexc(f"the option {name} is empty: expected the path of a PEM file")
     trust, keypath = options.get("truststorepath"), options.get("keypath")
     if keypath is None:
         if trust is not None and "certpath" in options:

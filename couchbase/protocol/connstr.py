@@ -73,7 +73,18 @@ def parse_connection_string(text: str) -> Address:
                 management = DEFAULT_MANAGEMENT_TLS_PORT if tls else DEFAULT_MANAGEMENT_PORT
             seeds.append(Seed(host, default if port is None else port, management))
     plain = all(seed.kv_port and seed.management_port for seed in seeds)
-    return Address(tuple(seeds), tls, unquote(bucket.strip("/")) or None, dict(parse_qsl(query)), plain)
+    return Address(tuple(seeds), tls, unquote(bucket.strip("/")) or None, _options(text, query), plain)
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if not value:
+            raise _invalid(text, f"option {name!r} has no value")
+        if name in options:
+            raise _invalid(text, f"option {name!r} is given twice")
+        options[name] = value
+    return options
 
 
 def seeds_from_hosts(host: Any, port: Any) -> tuple[Seed, ...]:

@@ -131,6 +131,8 @@ class OptionTests(SynchronousTestCase):
             (("--cluster: client_key needs client_cert",), {"options": [("client_key", "key")]}),
             (("--cluster: ", "give one"), {"options": [("certpath", "ca"), ("truststorepath", "ca")]}),
             (("--cluster-ca: ", "give one"), {"options": [("certpath", "ca")], "ca": "ca"}),
+            (("--cluster: ", "'certpath' has no value"), {"cluster": "couchbases://h?certpath="}),
+            (("--cluster: ", "'network' is given twice"), {"cluster": "couchbase://h?network=a&network=b"}),
             (("--cluster-ca: ", "text.pem"), {"options": [("certpath", "text")]}),
             (("--cluster-ca: ", "none.pem", "cannot be read"), {"options": [("certpath", "none")]}),
         ):
