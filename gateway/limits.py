@@ -1,4 +1,4 @@
-"""How much of everything is allowed."""
+"""Limits on what clients can make the gateway hold or wait for."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ __all__ = ["Budget", "Limits"]
 MEBIBYTE = 2**20
 
 SMALL_BYTES = 2**16
-"""Up to this size there is room for a body also when large ones have used up theirs."""
+"""Bodies up to this size always have memory left: large bodies cannot take the last eighth of it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what clients can make the gateway hold or wait for; sizes in bytes, times in seconds."""
+    """Limits of one gateway; sizes in bytes, times in seconds."""
 
     max_body: int = 20 * MEBIBYTE
-    """Body of a request that is not a batch: what a document may have."""
+    """Size of a request body outside a batch: that of the largest document."""
     max_headers: int = 16384
-    """Request line and headers together."""
+    """Size of request line and headers together."""
     max_buffered: int = 256 * MEBIBYTE
-    """Bodies of all requests, and what batches hold, together."""
+    """Memory for the bodies of all requests, batches included."""
     max_clients: int = 10000
-    """Open client connections."""
+    """Client connections open at once."""
     max_connections: int = 64
-    """Open connections to the cluster, each of one bucket and user."""
+    """Connections to the cluster open at once, one per bucket and user."""
     max_line: int = 28 * MEBIBYTE
-    """One operation of a batch: a document of 20 MiB in base64, and its frame."""
+    """Size of one operation of a batch: a document of 20 MiB in base64, and the members around it."""
     batch_operations: int = 1024
-    """Operations of one batch under way."""
+    """Operations of one batch that run at once."""
     batch_bytes: int = 16 * MEBIBYTE
-    """Operations and answers of one batch that are held at once."""
+    """Memory for the operations and answers of one batch."""
     header_seconds: float = 10.0
-    """From the first byte of a request to the end of its headers."""
+    """Timeout from the first byte of a request to the end of its headers."""
     body_seconds: float = 120.0
-    """From there to the end of the body, and one more for each 64 KiB of it that were received; for a batch,
-    between two parts of it."""
+    """Timeout from there to the end of the body, plus 1 s for each 64 KiB received; in a batch, between two
+    parts of the body."""
     idle_seconds: float = 60.0
-    """Between two requests of a connection."""
+    """How long a connection may be idle between two requests."""
     stall_seconds: float = 60.0
-    """For which a client may not read its answer."""
+    """How long a client may leave its answer unread."""
     grace_seconds: float = 10.0
-    """For requests under way to finish when the gateway stops."""
+    """How long requests may still run after the gateway was told to stop."""
     drain_seconds: float = 120.0
-    """For the connections of a worker that was replaced to end by themselves."""
+    """How long a replaced worker waits for its connections to close."""
 
 
 class Budget:
-    """Bytes that all clients together may make the gateway hold.
+    """Memory that all clients together may use.
 
-    :param limit: of them.
+    :param limit: in bytes.
     """
 
     __slots__ = ("_for_large", "limit", "used")
@@ -58,18 +58,18 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        # An eighth is left to small ones, so that large ones cannot shut them out.
+        # Large bodies leave an eighth to small ones, so that they cannot shut them out.
         self._for_large = limit - limit // 8
 
     def take(self, size: int) -> bool:
-        """Reckon with ``size`` more bytes; false, and nothing is changed, if there is no room."""
+        """Reserve ``size`` bytes. Return false, and reserve nothing, if they do not fit."""
         if self.used + size > (self.limit if size <= SMALL_BYTES else self._for_large):
             return False
         self.used += size
         return True
 
     def adjust(self, difference: int) -> None:
-        """Follow what is held already; this may go beyond the limit, for a moment."""
+        """Add ``difference`` bytes without a check: the memory is in use already. May exceed the limit."""
         self.used += difference
 
     @property
