@@ -271,7 +271,9 @@ class ClusterClient(Dispatcher):
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
         if seed.management_port is None:
             return False
-        stream = ConfigStream(self, seed.host, seed.management_port, self._streamed)
+        stream = ConfigStream(
+            self, seed.host, seed.management_port, lambda text, host: self._streamed(text, host, seed)
+        )
         try:
             yield stream.start()
         except ForbiddenError:
@@ -301,8 +303,12 @@ class ClusterClient(Dispatcher):
             node = NodeAddress(seed.host, kv, None, management)
         return ClusterMap(nodes=[node], data_nodes=0)
 
-    def _streamed(self, text: bytes, host: str) -> None:
-        self.adopt(self.parse_map(text, host, host))
+    def _streamed(self, text: bytes, host: str, seed: Seed) -> None:
+        cluster = self.parse_map(text, host, host)
+        if self.bucket is None and not any(node.management_port(self.tls) for node in cluster.nodes):
+            # CouchbaseMock lists none.
+            cluster = self._seed_alone(seed)
+        self.adopt(cluster)
 
     def tls_options(self, host: str) -> Any:
         """Return what makes a TLS connection to a host of the cluster."""

@@ -104,7 +104,8 @@ class ManagerTests(TestCase):
         """Servers that do not stream them are asked again from time to time."""
         self.patch(streaming, "ONCE_SECONDS", 0.01)
         pool = {"name": "default", "buckets": {}, "nodes": [{"hostname": f"127.0.0.1:{self.port}"}]}
-        for path, document in ((ONCE, self.nodes()), (POOL, json.dumps(pool).encode())):
+        documents = (self.nodes(), json.dumps(pool).encode(), b'{"buckets": {}}')
+        for path, document in zip((ONCE, POOL, POOL), documents, strict=True):
             self.manager.asked.clear()
             self.manager.answers = {path: document}
             connection, connected = self.connect()
