@@ -30,7 +30,7 @@ from couchbase.protocol.constants import Feature, Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import Session
-from couchbase.protocol.offers import NO_FULL_LOOKUP, lacks
+from couchbase.protocol.offers import NO_FLAGS_LOOKUP, NO_FULL_LOOKUP, lacks, refuses_flags_alone
 from couchbase.protocol.operations import (
     GET_WITH_EXPIRY,
     PathsRefused,
@@ -331,8 +331,11 @@ class Conversation:
             return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:
-            if downgrade(call, frame.specific):
-                self._lacks_lookups()
+            if call.operation is GET_WITH_EXPIRY and refuses_flags_alone(frame):
+                self._lacks(NO_FLAGS_LOOKUP)
+                self.put(call, call.vbucket)
+            elif downgrade(call, frame.specific):
+                self._lacks(NO_FULL_LOOKUP)
                 self.put(call, call.vbucket)
             else:
                 self._surface(call, frame)
@@ -365,7 +368,7 @@ class Conversation:
 
     def _undecodable(self, call: Call, error: BaseException) -> None:
         if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
-            self._lacks_lookups()
+            self._lacks(NO_FULL_LOOKUP)
             self.put(call, call.vbucket)
             return
         if isinstance(error, CouchbaseError):
@@ -373,8 +376,8 @@ class Conversation:
             error.operation = call.operation.name
         call.fail(error)
 
-    def _lacks_lookups(self) -> None:
-        self.lacking |= {NO_FULL_LOOKUP}
+    def _lacks(self, feature: int) -> None:
+        self.lacking |= {feature}
         self.home.reroute()
 
     # --- the end ---------------------------------------------------------------------------

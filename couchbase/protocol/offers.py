@@ -12,20 +12,23 @@ from struct import Struct
 from typing import Any
 
 from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Feature, Status
+from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.operations import (
     ADD,
     EXPIRY_ONLY_LOOKUP_VALUE,
     GET_EXPIRY,
     GET_WITH_EXPIRY,
+    GET_WITHOUT_EXPIRY,
     LOOKUP_REFUSALS,
     PRESERVE_EXPIRY_FRAMING,
     SET,
     PathsRefused,
     Request,
     client_error,
+    decode_lookup_entries,
     failed_result,
     read_plainly,
     store_extras,
@@ -35,6 +38,8 @@ NO_FULL_LOOKUP = -1
 """Stands among the features that a node lacks for one that refused to read flags, expiry and body at once."""
 NO_EXPIRY_LOOKUP = -2
 """The same for one that refused to read the expiry."""
+NO_FLAGS_LOOKUP = -3
+"""The same for one that refused to read the flags, and nothing else (before Couchbase Server 5.5)."""
 
 MAX_KEEPING_ATTEMPTS = 16
 """How often a document may be changed by others between reading its expiry and storing it."""
@@ -51,6 +56,8 @@ class Adapted(Enum):
     SEND = "send"
     KEEP_EXPIRY = "keep expiry"
     """Run :func:`keep_expiry` in its place."""
+    READ_EXPIRY = "read expiry"
+    """Run :func:`read_expiry` in its place."""
 
 
 def lacks(session: Session) -> frozenset[int]:
@@ -72,7 +79,7 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
     if request.operation is GET_WITH_EXPIRY:
         if Feature.XATTR in lacking or NO_FULL_LOOKUP in lacking:
             read_plainly(request)
-        return Adapted.SEND
+        return Adapted.READ_EXPIRY if NO_FLAGS_LOOKUP in lacking else Adapted.SEND
     framing = request.framing
     if not framing:
         return Adapted.SEND
@@ -140,6 +147,51 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
     busy = client_error(request, rc.ETMPFAIL, message)
     busy.inner_cause = last
     raise busy
+
+
+def refuses_flags_alone(answer: Frame) -> bool:
+    """Tell whether a node that was asked for flags, expiry and body at once gave the last two only."""
+    if answer.specific != Status.SUBDOC_MULTI_PATH_FAILURE:
+        return False
+    try:
+        statuses = [status for status, _ in decode_lookup_entries(answer.value)]
+    except ProtocolError:
+        return False
+    return statuses == [Status.SUBDOC_PATH_ENOENT, 0, 0]
+
+
+def read_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
+    """Plan that reads a document and then its expiry, on a server that cannot give both at once.
+
+    Again if others change it in between; after :data:`MAX_KEEPING_ATTEMPTS` times the expiry is that of a
+    later version.
+
+    :param request: a read with the expiry.
+    :param lacking: what the node lacks.
+    :returns: the result of the read.
+    """
+    found: Any = None
+    for _ in range(MAX_KEEPING_ATTEMPTS):
+        plain = Request(GET_WITHOUT_EXPIRY, request.key, request.key_bytes)
+        plain.quiet, plain.decode_value = request.quiet, request.decode_value
+        found = yield plain
+        if not found.success:
+            return found
+        lookup = Request(GET_EXPIRY, request.key, request.key_bytes)
+        lookup.value = EXPIRY_ONLY_LOOKUP_VALUE
+        try:
+            expiring = yield lookup
+        except CouchbaseError as error:
+            if isinstance(error, PathsRefused) or error.status in LOOKUP_REFUSALS:
+                lacking.add(NO_FULL_LOOKUP)
+                return found
+            if error.status != Status.KEY_ENOENT:
+                raise
+            continue
+        found._expiry = expiring.expiry
+        if expiring.cas == found.cas:
+            break
+    return found
 
 
 def _store(request: Request, operation: Any, extras: bytes, cas: int) -> Request:

@@ -129,7 +129,8 @@ class Order:
         if call.ended is None:
             self._hold(call)
         lacking = set(conversation.lacking)
-        self._advance(conversation, call, offers.keep_expiry(call, lacking), lacking, None)
+        plan = offers.keep_expiry if adapted is offers.Adapted.KEEP_EXPIRY else offers.read_expiry
+        self._advance(conversation, call, plan(call, lacking), lacking, None)
         return False
 
     def _advance(
@@ -185,7 +186,7 @@ class Order:
     @staticmethod
     def _step_of(call: Call, request: Request) -> Step:
         """Return a call for a request that is part of what another call asks for."""
-        step = Step(request.operation, request.key, request.key_bytes)
+        step = Step(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
         step.extras, step.value, step.framing = request.extras, request.value, request.framing
         step.cas, step.deadline = request.cas, call.deadline
         return step

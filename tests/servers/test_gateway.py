@@ -7,7 +7,7 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
 from tests.servers.test_srv import NameServer
-from tests.servers.versions import FEATURES, MOCK, VersionedNode
+from tests.servers.versions import BOTH, FEATURES, MOCK, VATTRS, VersionedNode
 
 D = "/v1/buckets/b/documents/"
 
@@ -51,7 +51,7 @@ class VersionTests(BehindNode):
     def test_readme(self):
         """PUT and GET as in the README work on every version, and the expiry stays with a plain PUT."""
         for version, features in FEATURES.items():
-            node = yield self.behind(features)
+            node = yield self.behind(features, vattrs=VATTRS.get(version, BOTH))
             stored = yield self.ask("PUT", D + "k", b"1", Expires="300s", **JSON)
             self.assertEqual(stored.status, 200, version)
             moment = node.expire_at(b"k")

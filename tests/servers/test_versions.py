@@ -9,10 +9,11 @@ from twisted.trial import unittest
 
 from couchbase.connection import Connection
 from couchbase.exceptions import KeyExistsError, NotFoundError, NotSupportedError, TemporaryFailError
+from couchbase.protocol.constants import Opcode
 from couchbase.user_constants import FMT_UTF8
 from gcouchbase import GConnection
 from tests.gcouchbase.support import InGreenlets
-from tests.servers.versions import FEATURES, MOCK, VersionedNode
+from tests.servers.versions import BOTH, FEATURES, MOCK, VATTRS, VersionedNode
 from txcouchbase.connection import Connection as TxConnection
 
 KEY = b"k"
@@ -45,7 +46,7 @@ class VersionMixin:
         """Yield each version's name, a node and a connection."""
         for version, features in FEATURES.items():
             with self.subTest(server=version):
-                node = self.start(features)
+                node = self.start(features, vattrs=VATTRS.get(version, BOTH))
                 yield version, node, self.open(node)
                 self.assertEqual(node.violations, [])
 
@@ -148,20 +149,40 @@ class VersionMixin:
 
     def test_without_virtual_attributes(self):
         """A server that does not know them is asked once, and gives documents all the same."""
-        for vattrs in ((), ("exptime",)):
-            for features in (MOCK, FEATURES["6.0"], FEATURES["7.6"]):
-                node = self.start(features, vattrs=vattrs)
-                cb = self.open(node)
-                node.put(KEY, b"7", expiry=soon())
-                for _ in range(3):
-                    found = cb.get_with_expiry("k")
-                    self.assertEqual((found.value, found.expiry), (7, 0))
-                lookups = [frame for frame in node.seen if frame.opcode == 0xD0]
-                self.assertEqual(len(lookups), 1)
-                cb.set("k", 8, preserve_expiry=True)
-                cb.set("k", 9, preserve_expiry=True)
-                self.assertEqual(node.documents[KEY].value, b"9")
-                self.assertEqual(node.violations, [])
+        for features in (MOCK, FEATURES["6.0"], FEATURES["7.6"]):
+            node = self.start(features, vattrs=())
+            cb = self.open(node)
+            node.put(KEY, b"7", expiry=soon())
+            for _ in range(3):
+                found = cb.get_with_expiry("k")
+                self.assertEqual((found.value, found.expiry), (7, 0))
+            lookups = [frame for frame in node.seen if frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP]
+            self.assertEqual(len(lookups), 1)
+            cb.set("k", 8, preserve_expiry=True)
+            cb.set("k", 9, preserve_expiry=True)
+            self.assertEqual(node.documents[KEY].value, b"9")
+            self.assertEqual(node.violations, [])
+
+    def test_expiry_without_flags(self):
+        """Before 5.5 the expiry is read by itself; document and expiry are of one version."""
+        node = self.start(FEATURES["5.0"], vattrs=VATTRS["5.0"])
+        cb = self.open(node)
+        moment = soon()
+        node.put(KEY, b'"v"', expiry=moment, flags=FMT_UTF8)
+        found = cb.get_with_expiry("k")
+        self.assertEqual((found.value, found.flags, found.expiry), ('"v"', FMT_UTF8, moment))
+        self.assertFalse(cb.get_with_expiry("none", quiet=True).success)
+        self.assertRaises(NotFoundError, cb.get_with_expiry, "none")
+        changes = [lambda: node.put(KEY, b"2", expiry=moment + 1)]
+        node.before_lookup = lambda key: changes and changes.pop(0)()
+        found = cb.get_with_expiry("k")
+        self.assertEqual((found.value, found.expiry), (2, moment + 1))
+        changes.append(node.documents.clear)
+        self.assertRaises(NotFoundError, cb.get_with_expiry, "k")
+        self.assertEqual((changes, cb._cluster._parked), ([], {}))
+        node.put(KEY, b"0", expiry=moment)
+        node.before_lookup = lambda key: node.put(key, b"1", expiry=moment)
+        self.assertEqual(cb.get_with_expiry("k").expiry, moment)
 
     def test_without_attributes(self):
         """Where HELLO grants none, no lookup is sent."""
@@ -252,7 +273,7 @@ class TwistedVersionTests(unittest.TestCase):
     def test_the_expiry_stays(self):
         """``preserve_expiry`` keeps a document's expiry on every version."""
         for version, features in FEATURES.items():
-            node = self.start(features)
+            node = self.start(features, vattrs=VATTRS.get(version, BOTH))
             cb = yield self.open(node)
             moment = soon()
             node.put(KEY, b"1", expiry=moment)

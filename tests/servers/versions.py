@@ -69,6 +69,7 @@ _8_0 = _7_6 | {
 }
 FEATURES = {"5.0": _5_0, "6.0": _6_0, "6.6": _6_6, "7.0": _7_0, "7.6": _7_6, "8.0": _8_0}
 """Version -> what it grants if asked."""
+BOTH = ("exptime", "flags")
 VATTRS = {"5.0": ("exptime",)}
 """Version -> those of ``exptime`` and ``flags`` that it knows below ``$document``; others know both."""
 KNOWS_NOT_LOCKED = frozenset({"7.6", "8.0"})
@@ -96,13 +97,15 @@ class VersionedNode(ScriptedNode):
     not_locked = Status.ETMPFAIL
     """What it answers to an unlock of a document that is not locked."""
 
-    def __init__(self, features, vattrs=("exptime", "flags")):
+    def __init__(self, features, vattrs=BOTH):
         self.offers = features
         self.vattrs = vattrs
         self.documents = {}
         self.violations = []
         self.before_store = None
         """Called with the key before a document is stored: to come in between."""
+        self.before_lookup = None
+        """The same before an attribute is read."""
         self._granted = {}
         self._cas = itertools.count(1001)
         super().__init__()
@@ -202,6 +205,8 @@ class VersionedNode(ScriptedNode):
         return {"cas": document.cas}
 
     def _lookup(self, frame):
+        if self.before_lookup is not None:
+            self.before_lookup(frame.key)
         document = self._find(frame)
         if document is None:
             return Status.KEY_ENOENT

@@ -47,10 +47,6 @@ LIMITS = (
         "Durability levels need Couchbase Server 6.5. Not sent: NotSupportedError, 501 `NotSupported`.",
     ),
     Limit(
-        ("5.0",), _SHOWN, Outcome.PARTLY, ("its expiry is not shown", "`Expires` is not shown"),
-        "The document is read; its expiry is 0, as if it had none: before 5.5 it cannot be read with flags.",
-    ),
-    Limit(
         (MOCK_ONE, MOCK_FOUR), _SHOWN, Outcome.PARTLY, ("its expiry is not shown", "`Expires` is not shown"),
         "The document is read; its expiry is 0, as if it had none: CouchbaseMock has no virtual attributes.",
     ),

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from couchbase.protocol.constants import Opcode, Status
-from tests.servers.versions import FEATURES, KNOWS_NOT_LOCKED, VATTRS, VersionedNode
+from tests.servers.versions import BOTH, FEATURES, KNOWS_NOT_LOCKED, VATTRS, VersionedNode
 
 _BUCKETS = "/pools/default/buckets"
 _OF_COPIES = frozenset({Opcode.OBSERVE, Opcode.STAT})
@@ -25,7 +25,7 @@ class Member(VersionedNode):
     """Port of the cluster manager and the views."""
 
     def __init__(self, version: str, active: Member | None = None) -> None:
-        super().__init__(FEATURES[version], VATTRS.get(version, ("exptime", "flags")))
+        super().__init__(FEATURES[version], VATTRS.get(version, BOTH))
         if version in KNOWS_NOT_LOCKED:
             self.not_locked = Status.NOT_LOCKED
         self.rows = [[0, 1]]
