@@ -9,7 +9,7 @@ from twisted.trial import unittest
 
 from couchbase.connection import Connection
 from couchbase.exceptions import KeyExistsError, NotFoundError, NotSupportedError, TemporaryFailError
-from couchbase.protocol.constants import Opcode
+from couchbase.protocol.constants import Opcode, Status
 from couchbase.user_constants import FMT_UTF8
 from gcouchbase import GConnection
 from tests.gcouchbase.support import InGreenlets
@@ -183,6 +183,30 @@ class VersionMixin:
         node.put(KEY, b"0", expiry=moment)
         node.before_lookup = lambda key: node.put(key, b"1", expiry=moment)
         self.assertEqual(cb.get_with_expiry("k").expiry, moment)
+
+    def test_odd_refusals(self):
+        """A lookup whose answer makes no sense, or that is refused later, leaves the document to be read."""
+        for answer in (b"\0\xc0\0\0\0", b"", b"\0\xc0\0\0\0\0" * 3):
+            node = self.start(FEATURES["5.0"], vattrs=VATTRS["5.0"])
+            cb = self.open(node)
+            node.put(KEY, b"1", expiry=soon())
+            script = node.script
+
+            def odd(peer, frame, answer=answer, script=script):
+                if frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP:
+                    peer.answer(frame, Status.SUBDOC_MULTI_PATH_FAILURE, value=answer)
+                else:
+                    script(peer, frame)
+
+            node.script = odd
+            self.assertEqual((cb.get_with_expiry("k").value, cb.get_with_expiry("k").expiry), (1, 0))
+        node = self.start(FEATURES["5.0"], vattrs=VATTRS["5.0"])
+        cb = self.open(node)
+        node.put(KEY, b"1", expiry=soon())
+        self.assertTrue(cb.get_with_expiry("k").expiry)
+        node.vattrs = ()
+        for _ in range(2):
+            self.assertEqual((cb.get_with_expiry("k").value, cb.get_with_expiry("k").expiry), (1, 0))
 
     def test_without_attributes(self):
         """Where HELLO grants none, no lookup is sent."""

@@ -15,7 +15,9 @@ MOCK_ONE, MOCK_FOUR, GOCAVES = "CouchbaseMock, 1 node", "CouchbaseMock, 4 nodes"
 VERSIONS = tuple(FEATURES)
 PROGRAMS = (MOCK_ONE, MOCK_FOUR, GOCAVES)
 """Servers that others wrote: nobody can see what is sent to them."""
-SERVERS = (*VERSIONS, *PROGRAMS)
+COUCHNODE = "couchnode"
+"""The node that comes along."""
+SERVERS = (COUCHNODE, *VERSIONS, *PROGRAMS)
 
 _LEVELS = ("* durability_level", "* X-CB-DurabilityLevel", "* durabilityLevel")
 _OBSERVED = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.servers.matrix import operations, resources
 from tests.servers.matrix.expected import (
+    COUCHNODE,
     GOCAVES,
     LIMITS,
     MOCK_FOUR,
@@ -47,6 +48,7 @@ are understood; CouchbaseMock and gocaves, which others wrote, prove the rest.
 """
 
 _TESTS = {
+    "couchnode": "`tests.servers.matrix.test_node`",
     "scripted": "`tests.servers.matrix.test_matrix`",
     "programs": "`tests.judges.test_matrix`",
 }
@@ -60,10 +62,12 @@ _ABOUT = {
 
 def render() -> str:
     """Return the page's text."""
-    columns = [
+    columns = [(COUCHNODE, "the embedded node: two, with a replica, on disk", _TESTS["couchnode"])]
+    columns += [
         (version, f"scripted nodes that answer as Couchbase Server {version}", _TESTS["scripted"])
         for version in VERSIONS
-    ] + [(_SHORT.get(program, program), _ABOUT[program], _TESTS["programs"]) for program in PROGRAMS]
+    ]
+    columns += [(_SHORT.get(program, program), _ABOUT[program], _TESTS["programs"]) for program in PROGRAMS]
     parts = [
         _INTRODUCTION.format(columns="\n".join(f"| {' | '.join(column)} |" for column in columns)),
         "## The SDK\n",
