@@ -10,6 +10,7 @@ from couchbase import exceptions as rc
 from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
+from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import seeds_from_hosts
@@ -50,6 +51,7 @@ class Admin(Commands):
         seed = seeds_from_hosts(host, port)[0]
         self._host, self._port = seed.host, port
         self._credentials = Credentials(username, password)
+        self._driver = _NoBucket()
         self._timeout = 75.0
         # What a bucket's configuration may be asked for tells whether the credentials are good. The
         # plain form, not the stream that never ends.
@@ -167,29 +169,34 @@ class Admin(Commands):
         _check_name(name)
         return self.http_request(f"{_BUCKETS}/{quote(name, safe='')}", "DELETE")
 
-    # --- what needs a bucket ---------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
+
+
+class _NoBucket(Driver):
+    """Refuses whatever needs a bucket."""
 
     def _no_bucket(self, operation: Any, key: Any) -> CouchbaseError:
         request = operations.Request(operation, key, b"")
         return client_error(request, rc.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
 
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(request.operation, request.key)
 
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+    def submit_to_replica(self, request: Any) -> Any:
+        raise self._no_bucket(request.operation, request.key)
+
+    def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(requests[0].operation, requests[0].key)
 
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
         raise self._no_bucket(operations.OBSERVE, keys[0][0])
 
-    def _submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *rest: Any) -> Any:
+    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> Any:
         raise self._no_bucket(operations.ENDURE, keys[0][0])
 
-    def _submit_stats(self, groups: Sequence[str]) -> Any:
+    def submit_stats(self, groups: Sequence[str]) -> Any:
         raise self._no_bucket(operations.STATS, None)
-
-    def __repr__(self) -> str:
-        return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
 
 
 def _check_name(name: Any) -> None:

@@ -224,3 +224,16 @@ def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tup
         else:
             by_key.append((key, {option: value}))
     return by_key
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """Return a setting that is a length of time.
+
+    :raises TypeError: not a number.
+    :raises ValueError: not above 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+    return float(value)

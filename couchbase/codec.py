@@ -27,15 +27,13 @@ SHORT_KEY = 62
 
 
 class Codec:
-    """Settings of a connection, and what its driver provides.
+    """How a connection writes keys and values, and reads them; the requests that it makes of them."""
 
-    A driver provides ``_request_type``, ``_member_type``, ``_submit``, ``_submit_to_replica``,
-    ``_submit_multi``, ``_submit_endure``, ``_submit_observe`` and ``_submit_stats``.
-    """
-
+    _driver: Any
+    """The :class:`couchbase.driver.Driver` that carries requests out."""
     _request_type: type[Any] = Request
     _member_type: type[Any] = Request
-    """What :meth:`_members` makes; a driver whose multi operations take the same requests leaves it alone."""
+    """What :meth:`_members` makes; where multi operations take the same requests it is left alone."""
 
     _quiet = False
     _default_format: Any = FMT_JSON
@@ -50,41 +48,6 @@ class Codec:
     # Type of keys that need no more than their length checked, and how they are encoded is known.
     _key_type: type[Any] | None = str
     _keys_as_given = True
-
-    # --- what a driver provides ------------------------------------------------------------
-
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
-        raise NotImplementedError
-
-    def _submit_to_replica(self, request: Any) -> Any:
-        """Carry out one request whose ``replica`` is set."""
-        raise NotImplementedError
-
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        """Carry out many requests at once."""
-        raise NotImplementedError
-
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask all copies of each ``(key, encoded key)``."""
-        raise NotImplementedError
-
-    def _submit_endure(
-        self,
-        keys: Sequence[tuple[Any, bytes, int]],
-        persist_to: int,
-        replicate_to: int,
-        timeout: float,
-        interval: float,
-        check_removed: bool,
-        single: bool,
-    ) -> Any:
-        """Wait for the copies of each ``(key, encoded key, CAS)``; a key may be an ItemTarget."""
-        raise NotImplementedError
-
-    def _submit_stats(self, groups: Sequence[str]) -> Any:
-        """Ask every node for groups of statistics."""
-        raise NotImplementedError
 
     # --- settings --------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Commands(StoreCommands):
             request = self._request(operations.GET, key)
         request.quiet = self._quiet if quiet is None else bool(quiet)
         request.decode_value = self._bytes_decoder if no_format else self._decoder
-        return self._submit(request)
+        return self._driver.submit(request)
 
     def get_multi(
         self, keys: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
@@ -66,7 +66,7 @@ class Commands(StoreCommands):
         if not common and not isinstance(keys, (dict, ItemCollection)):
             # The common case: nothing is different from key to key.
             collected = arguments.key_collection(keys)
-            return self._submit_multi(self._members(operations.GET, collected, silent, decoder))
+            return self._driver.submit_multi(self._members(operations.GET, collected, silent, decoder))
         requests = []
         for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",)):
             expiry = _own_or_common_ttl(options, common)
@@ -76,7 +76,7 @@ class Commands(StoreCommands):
             request.quiet = silent
             request.decode_value = decoder
             requests.append(request)
-        return self._submit_multi(requests)
+        return self._driver.submit_multi(requests)
 
     def get_with_expiry(self, key: Any, quiet: Any = None, no_format: bool = False) -> Any:
         """Read a document together with its expiry, in one answer.
@@ -89,7 +89,7 @@ class Commands(StoreCommands):
         request.value = operations.EXPIRY_LOOKUP_VALUE
         request.quiet = self._quiet if quiet is None else bool(quiet)
         request.decode_value = self._bytes_decoder if no_format else self._decoder
-        return self._submit(request)
+        return self._driver.submit(request)
 
     def rget(self, key: Any, replica_index: Any = None, quiet: Any = None) -> Any:
         """Read from replicas, never from the active node.
@@ -99,11 +99,11 @@ class Commands(StoreCommands):
         :raises NotFoundError: no replica (or not that one) has it.
         :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
         """
-        return self._submit_to_replica(self._rget_request(key, replica_index, quiet))
+        return self._driver.submit_to_replica(self._rget_request(key, replica_index, quiet))
 
     def rget_multi(self, keys: Any, replica_index: Any = None, quiet: Any = None) -> Any:
         """Read many documents from replicas. Returns MultiResult."""
-        return self._submit_multi(
+        return self._driver.submit_multi(
             [
                 self._rget_request(key, replica_index, quiet)
                 for key, _ in arguments.keys_with_option(keys, "none", ())
@@ -130,12 +130,12 @@ class Commands(StoreCommands):
 
         :raises NotFoundError: no such document.
         """
-        return self._submit(self._touch_request(key, ttl))
+        return self._driver.submit(self._touch_request(key, ttl))
 
     def touch_multi(self, keys: Any, ttl: Any = 0) -> Any:
         """Set the expiry of many documents; a dict gives each key's ttl. Returns MultiResult."""
         common = arguments.check_ttl(ttl)
-        return self._submit_multi(
+        return self._driver.submit_multi(
             [
                 self._touch_request(key, _own_or_common_ttl(options, common))
                 for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",))
@@ -156,13 +156,13 @@ class Commands(StoreCommands):
         :returns: ValueResult whose ``cas`` unlocks, or stores.
         :raises TemporaryFailError: it is locked already.
         """
-        return self._submit(self._lock_request(key, ttl))
+        return self._driver.submit(self._lock_request(key, ttl))
 
     def lock_multi(self, keys: Any, ttl: Any = 0) -> Any:
         """Read and lock many documents; a dict gives each key's ttl, 0 and a missing one as for :meth:`lock`.
         Returns MultiResult."""
         common = arguments.check_ttl(ttl)
-        return self._submit_multi(
+        return self._driver.submit_multi(
             [
                 self._lock_request(key, _own_or_common_ttl(options, common))
                 for key, options in arguments.keys_with_option(keys, "ttl", ("ttl",))
@@ -181,11 +181,11 @@ class Commands(StoreCommands):
 
         :raises TemporaryFailError: the CAS is not the lock's, or the document is not locked.
         """
-        return self._submit(self._unlock_request(key, cas))
+        return self._driver.submit(self._unlock_request(key, cas))
 
     def unlock_multi(self, keys: Any) -> Any:
         """Release many locks: a dict of key -> CAS, a MultiResult, or Results."""
-        return self._submit_multi(
+        return self._driver.submit_multi(
             [
                 self._unlock_request(key, options.get("cas"))
                 for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
@@ -240,7 +240,7 @@ class Commands(StoreCommands):
 
     def arithmetic(self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
         """The same as :meth:`incr`."""
-        return self._submit(self._counter_request(amount, initial, ttl, key))
+        return self._driver.submit(self._counter_request(amount, initial, ttl, key))
 
     def incr_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
         """Add to many counters; a dict gives each key's amount, or its delta, initial and ttl."""
@@ -270,7 +270,7 @@ class Commands(StoreCommands):
                     key,
                 )
             )
-        return self._submit_multi(requests)
+        return self._driver.submit_multi(requests)
 
     def _counter_request(self, amount: Any, initial: Any, ttl: Any, key: Any) -> Any:
         amount, initial, expiry = arguments.check_counter(amount, initial, ttl)
@@ -287,12 +287,12 @@ class Commands(StoreCommands):
 
         :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
         """
-        return self._submit_observe([(key, self._encode_key(key))], bool(master_only), True)
+        return self._driver.submit_observe([(key, self._encode_key(key))], bool(master_only), True)
 
     def observe_multi(self, keys: Any, master_only: bool = False) -> Any:
         """Observe many documents. Returns MultiResult."""
         pairs = [(key, self._encode_key(key)) for key in arguments.key_collection(keys)]
-        return self._submit_observe(pairs, bool(master_only), False)
+        return self._driver.submit_observe(pairs, bool(master_only), False)
 
     def endure(
         self,
@@ -352,7 +352,7 @@ class Commands(StoreCommands):
                 raise ArgumentError.pyexc(f"{name} must be a positive number of seconds", obj=value)
         check_count("persist_to", persist_to)
         check_count("replicate_to", replicate_to)
-        return self._submit_endure(
+        return self._driver.submit_endure(
             keys, persist_to, replicate_to, timeout, interval, bool(check_removed), single
         )
 
@@ -375,7 +375,7 @@ class Commands(StoreCommands):
             if not isinstance(group, (str, bytes)):
                 raise ArgumentError.pyexc("a group of statistics is named by a str", obj=group)
             names.append(group.decode() if isinstance(group, bytes) else group)
-        return self._submit_stats(names)
+        return self._driver.submit_stats(names)
 
 
 def no_such_replica(request: Request) -> CouchbaseError:

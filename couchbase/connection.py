@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
-import threading
 import warnings
 import weakref
-from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from couchbase.arguments import (
     check_bucket_user,
@@ -17,13 +14,14 @@ from couchbase.arguments import (
     check_hosts,
     check_keywords,
     check_lockmode,
+    check_seconds,
     check_texts,
 )
-from couchbase.blocking import configcache
-from couchbase.blocking.cluster import Cluster
-from couchbase.blocking.designing import Designing
-from couchbase.blocking.resolving import srv_of
+from couchbase.blocking.calls import Call
+from couchbase.blocking.driver import BlockingDriver
+from couchbase.commands import Commands
 from couchbase.controls import UNSET, control
+from couchbase.designs import DesignCommands
 from couchbase.exceptions import *  # noqa: F403 - SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.pipeline import DurabilityContext, Pipeline
@@ -33,18 +31,31 @@ from couchbase.protocol.handshake import credentials_for
 from couchbase.result import *  # noqa: F403
 from couchbase.timings import Timings
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
-from couchbase.tlsfiles import mismatch, read_certificates, read_key, tls_files
+from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import check_format
 from couchbase.user_constants import *  # noqa: F403
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from couchbase.views.iterator import View
+from couchbase.views.params import Query, make_dvpath, with_devmode
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
 _OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
-class Connection(Designing):
+def _of_driver(name: str) -> Any:
+    """Return an attribute of a connection that its driver has."""
+
+    def read(connection: Connection) -> Any:
+        return getattr(connection._driver, name)
+
+    def write(connection: Connection, value: Any) -> None:
+        setattr(connection._driver, name, value)
+
+    return property(read, write, doc=f"``{name}`` of the driver.")
+
+
+class Connection(DesignCommands, Commands):
     """A connection to a bucket whose operations wait for their answers.
 
     The constructor connects, and blocks until it has a cluster map. Threads may share one connection, which
@@ -82,8 +93,22 @@ class Connection(Designing):
     :raises BucketNotFoundError: no such bucket.
     """
 
-    _cluster_type: type[Cluster] = Cluster
-    _sockets: Any = socket
+    _driver_type: type[Any] = BlockingDriver
+    _cluster: Any
+    """The driver's cluster, for what it knows: the map, and whether it is connected or closed."""
+    _request_type: type[Any] = Call
+    _member_type: type[Any] = Call
+
+    # Settings that :meth:`_cntl`, durability contexts and programs of SDK 1.2 change.
+    _durability_timeout = _of_driver("durability_timeout")
+    _durability_interval = _of_driver("durability_interval")
+    _http_timeout = _of_driver("http_timeout")
+    _http_redirects = _of_driver("http_redirects")
+    _skip_configuration_errors = _of_driver("skip_configuration_errors")
+    _dur_persist_to = _of_driver("dur_persist_to")
+    _dur_replicate_to = _of_driver("dur_replicate_to")
+    _dur_timeout = _of_driver("dur_timeout")
+    _dur_testhook = _of_driver("dur_testhook")
 
     def __init__(
         self,
@@ -111,7 +136,7 @@ class Connection(Designing):
         _cntl: dict[int, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        if hasattr(self, "_cluster"):
+        if hasattr(self, "_driver"):
             raise RuntimeError("__init__ was called already")
         check_keywords(unknown)
         check_texts(
@@ -145,89 +170,56 @@ class Connection(Designing):
         if default_format is not None:
             self.default_format = check_format(default_format, "default_format")
         self.transcoder = transcoder() if isinstance(transcoder, type) else transcoder
-        self.timeout = 2.5 if timeout is None else timeout
+        seconds = check_seconds("timeout", 2.5 if timeout is None else timeout)
         self._unlock_gil = bool(unlock_gil)
         self._lockmode = lockmode if unlock_gil else LOCKMODE_NONE
-        self._lock = threading.Lock() if self._lockmode != LOCKMODE_NONE else None
         if conncache is not None:
             warnings.warn("conncache is now named config_cache", DeprecationWarning, stacklevel=2)
-        self._cache = config_cache or conncache
         files = tls_files(
             address, certpath=certpath, client_cert=client_cert, client_key=client_key, password=password
         )
-        context = self._tls_context(files.trust) if address.tls else None
-        if files.certificate is not None and files.key is not None:
-            _load_client_certificate(context, files.certificate, files.key)
-        self._cluster = self._cluster_type(
-            address.seeds,
+        driver = self._driver = self._driver_type(
+            address,
             bucket=self._bucket,
             credentials=None if files.certificate else credentials_for(self._bucket, username, password),
-            tls_context=context,
+            files=files,
             allow_plain=allow_plain,
-            network=address.options.get("network", "auto"),
-            received=partial(configcache.save, self._cache) if self._cache else None,
+            cache=config_cache or conncache,
+            lockmode=self._lockmode,
         )
-        self._cluster.srv = srv_of(address, self._sockets)
-        self._cluster.after_fork = weakref.WeakMethod(self._renew_lock)
+        self._cluster = driver.cluster
+        driver.lock.owner = weakref.ref(self)
+        driver.timeout = seconds
         for op, value in (_cntl or {}).items():
             self._cntl(op, value)
         try:
-            self._bootstrap()
+            driver.bootstrap()
         except CouchbaseError:
             if not _no_connect_exceptions:
-                self._cluster.close()
+                driver.close()
                 raise
-
-    def _bootstrap(self) -> None:
-        kept = configcache.load(self._cache) if self._cache else None
-        if kept is not None:
-            try:
-                self._cluster.start_with_config(*kept)
-                return
-            except CouchbaseError:
-                pass  # Replaced by the map from the network.
-        self._cluster.bootstrap()
-
-    _new_context: Any = staticmethod(ssl.create_default_context)
-
-    def _tls_context(self, certpath: str | None) -> Any:
-        if certpath is None:
-            return self._new_context()
-        text = b"\n".join(read_certificates(certpath, "certpath")).decode("ascii", "replace")
-        try:
-            return self._new_context(cadata=text)
-        except (OSError, ValueError) as error:
-            raise ArgumentError.pyexc(
-                f"certpath {certpath!r} is not a PEM certificate: {error}", inner=error
-            ) from error
-
-    def __del__(self) -> None:
-        cluster = getattr(self, "_cluster", None)
-        if cluster is not None:
-            try:
-                cluster.close()
-            except (AttributeError, TypeError):
-                pass  # At the end of the interpreter, whose parts are gone already.
 
     # --- settings and state ----------------------------------------------------------------
 
     @property
     def timeout(self) -> float:
         """Seconds that an operation may take, its repetitions included."""
-        return self._timeout
+        seconds: float = self._driver.timeout
+        return seconds
 
     @timeout.setter
     def timeout(self, value: Any) -> None:
-        self._timeout = _seconds("timeout", value)
+        self._driver.timeout = check_seconds("timeout", value)
 
     @property
     def views_timeout(self) -> float:
         """Seconds that a request to a view may take."""
-        return self._views_timeout
+        seconds: float = self._driver.views_timeout
+        return seconds
 
     @views_timeout.setter
     def views_timeout(self, value: Any) -> None:
-        self._views_timeout = _seconds("views_timeout", value)
+        self._driver.views_timeout = check_seconds("views_timeout", value)
 
     @property
     def lockmode(self) -> int:
@@ -247,18 +239,20 @@ class Connection(Designing):
     @property
     def connected(self) -> bool:
         """Whether the cluster map is there; stays true after :meth:`_close`."""
-        return self._cluster.connected
+        connected: bool = self._cluster.connected
+        return connected
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`_close` was called."""
-        return self._cluster.closed
+        closed: bool = self._cluster.closed
+        return closed
 
     @property
     def server_nodes(self) -> list[str]:
         """``host:port`` of every node's cluster manager."""
         cluster = self._cluster.map
-        tls = self._cluster.tls_context is not None
+        tls = self._cluster.tls
         nodes = cluster.nodes if cluster else ()
         return [f"{node.host}:{node.management_port(tls) or 8091}" for node in nodes]
 
@@ -280,7 +274,7 @@ class Connection(Designing):
 
     def _close(self) -> None:
         """Close every connection; later operations raise ClientTemporaryFailError."""
-        self._cluster.close()
+        self._driver.close()
 
     @staticmethod
     def lcb_version() -> tuple[str, int]:
@@ -310,15 +304,16 @@ class Connection(Designing):
 
     def _start_timings(self) -> None:
         """Count how long operations take, from zero."""
-        self._timings = Timings()
+        self._driver.timings = Timings()
 
     def _get_timings(self) -> list[dict[str, Any]]:
         """Return the counts: dicts of ``min``, ``max`` (ms) and ``count``."""
-        return self._timings.histogram() if self._timings is not None else []
+        timings = self._driver.timings
+        return timings.histogram() if timings is not None else []
 
     def _stop_timings(self) -> None:
         """Count no more."""
-        self._timings = None
+        self._driver.timings = None
 
     def __repr__(self) -> str:
         return (
@@ -326,7 +321,81 @@ class Connection(Designing):
             f"nodes={self.server_nodes} at 0x{id(self):x}>"
         )
 
+    # --- views -----------------------------------------------------------------------------
+
+    def query(
+        self, design: str, view: str, use_devmode: bool = False, itercls: Any = View, **kwargs: Any
+    ) -> Any:
+        """Return a view object to iterate over; nothing is sent before that.
+
+        :param design: name of the design document.
+        :param view: name of the view in it.
+        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
+        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or like it.
+        :param kwargs: its other arguments: ``query``, or options by name; ``streaming``, ``include_docs``,
+            ``row_processor``.
+        :raises ArgumentError: wrong options.
+        """
+        return itercls(self, with_devmode(design) if use_devmode else design, view, **kwargs)
+
+    def _view(
+        self,
+        ddoc: str,
+        view: str,
+        use_devmode: bool = False,
+        params: Any = None,
+        unrecognized_ok: bool = False,
+        passthrough: bool = False,
+    ) -> Any:
+        """Send one request to a view and return the answer, decoded, without a row object.
+
+        :param params: query string, dict or Query.
+        :raises HTTPError: a status outside 200..299.
+        """
+        if isinstance(params, dict):
+            params = Query(passthrough=passthrough, unrecognized_ok=unrecognized_ok, **params)
+        query = Query.from_any({} if params is None else params)
+        below = make_dvpath(with_devmode(ddoc) if use_devmode else ddoc, view)
+        return self._driver.view_once(f"/{quote(self._bucket, safe='')}/{below}{query.encoded}")
+
+    def _iterate_view(self, view: View) -> Any:
+        """Send a view's query and give what its row processor makes of the rows.
+
+        :raises AlreadyQueriedError: it was sent before.
+        :raises HTTPError: a status outside 200..299.
+        :raises ViewEngineError: errors inside of the answer, unless the query has on_error=continue.
+        """
+        return self._driver.iterate_view(view, self)
+
+    # --- items -----------------------------------------------------------------------------
+
+    def append_items(self, items: Any, **kwargs: Any) -> Any:
+        """Append to the documents of items, and to the items' values.
+
+        :param items: ItemOptionDict whose options hold a ``fragment`` for every item.
+        :param kwargs: as for ``append_multi``.
+        """
+        return self._driver.extend_items(self.append_multi, items, kwargs, False)
+
+    def prepend_items(self, items: Any, **kwargs: Any) -> Any:
+        """Like :meth:`append_items`, before the values."""
+        return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
+
     # --- contexts --------------------------------------------------------------------------
+
+    def _pipeline_begin(self) -> None:
+        self._driver.begin_pipeline()
+
+    def _pipeline_end(self) -> list[Any]:
+        results: list[Any] = self._driver.end_pipeline()
+        return results
+
+    def _thr_lockop(self, op: int) -> None:
+        """Take (0) or release (1) the connection's lock, for tests of programs that use threads.
+
+        :raises ObjectThreadError: there is no lock: ``LOCKMODE_NONE``.
+        """
+        self._driver.lock_by_hand(op)
 
     def pipeline(self) -> Pipeline:
         """Return a context manager inside of which operations are collected, and sent together."""
@@ -357,20 +426,3 @@ class Connection(Designing):
 
     def __delitem__(self, key: Any) -> None:
         self.delete(key)
-
-
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value!r}")
-    return float(value)
-
-
-def _load_client_certificate(context: Any, certificate: str, key: str) -> None:
-    read_certificates(certificate, "client_cert")
-    read_key(key, "client_key")
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ValueError) as error:
-        raise mismatch(certificate, key, error) from error

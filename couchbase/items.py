@@ -247,3 +247,14 @@ def filling(operation: Operation, item: Any) -> Operation:
         return item
 
     return Operation(operation.name, operation.opcode, operation.mutates, failed, into_item)
+
+
+def extend_values(results: Any, items: ItemCollection, before: bool) -> None:
+    """Extend the values of those items whose documents were extended, by the fragments in their options.
+
+    :param results: what the multi operation returned, or its error's ``all_results``.
+    """
+    good = {id(result) for result in results.values() if not result.rc}
+    for entry in items:
+        if id(entry[0]) in good:
+            extend_value(entry[0], entry[1]["fragment"], before)

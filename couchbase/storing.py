@@ -53,7 +53,7 @@ class StoreCommands(Codec):
             return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
         if preserve_expiry:
             request.framing = PRESERVE_EXPIRY_FRAMING
-        return self._submit(request)
+        return self._driver.submit(request)
 
     def add(
         self,
@@ -194,7 +194,7 @@ class StoreCommands(Codec):
             request.cas = arguments.check_cas(options.get("cas", 0))
             request.quiet = self._quiet_for(quiet)
             requests.append(request)
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+        return self._driver.submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _store_request(
         self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any, make: Any = None
@@ -252,7 +252,7 @@ class StoreCommands(Codec):
                 self._store_request(operation, key, value, 0, ttl, format, make)
                 for key, value in arguments.key_values(keys)
             ]
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+        return self._driver.submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _concat_multi(
         self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
@@ -279,7 +279,7 @@ class StoreCommands(Codec):
                 self._concat_request(operation, key, value, 0, ttl, format)
                 for key, value in arguments.key_values(keys)
             ]
-        return self._submit_multi(requests, _durability(persist_to, replicate_to))
+        return self._driver.submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _mutate(
         self,
@@ -293,19 +293,11 @@ class StoreCommands(Codec):
             if durability_level not in (0, 1, 2, 3):
                 raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
             # Official clients leave the server nine tenths of the operation's timeout.
-            timeout_ms = int(self._operation_timeout() * 900) if durability_level else 0
+            timeout_ms = int(self._driver.timeout * 900) if durability_level else 0
             request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
         if persist_to or replicate_to:
-            return self._submit(request, _durability(persist_to, replicate_to))
-        return self._submit_level(request) if durability_level else self._submit(request)
-
-    def _submit_level(self, request: Any) -> Any:
-        """Carry out a synchronous write (one with a durability level)."""
-        return self._submit(request)
-
-    def _operation_timeout(self) -> float:
-        """Seconds that an operation may take."""
-        return 2.5
+            return self._driver.submit(request, _durability(persist_to, replicate_to))
+        return self._driver.submit_level(request) if durability_level else self._driver.submit(request)
 
 
 def _own_or_common(name: str, options: dict[str, Any], common: Any) -> Any:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 import gevent
-import gevent.socket
 
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking import http
 from couchbase.connection import Connection
-from couchbase.exceptions import CouchbaseError
-from couchbase.views.iterator import View, ViewRequest
-from gcouchbase.cluster import GCluster
-from gcouchbase.loop import tls_context
+from couchbase.views.iterator import View
+from gcouchbase.driver import GDriver
 
 __all__ = ["GConnection", "GCouchbase", "GView"]
 
@@ -30,7 +26,7 @@ class GView(View):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._streaming = True
-        self._opening: Any = gevent.spawn(self._parent._begin_view, self.request(self._parent.bucket))
+        self._opening: Any = gevent.spawn(self._parent._driver.begin_view, self.request(self._parent.bucket))
 
     def __del__(self) -> None:
         opening = getattr(self, "_opening", None)
@@ -60,14 +56,10 @@ class GConnection(Async):
     gives its operation up; a mutation already sent may still be carried out.
     """
 
-    _cluster_type = GCluster
-    _sockets = gevent.socket
-    _sleep = staticmethod(gevent.sleep)
+    _driver_type = GDriver
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(gevent.get_hub(), **kwargs)
-
-    _new_context: Any = staticmethod(tls_context)
 
     def query(
         self, design: str, view: str, use_devmode: bool = False, itercls: Any = GView, **kwargs: Any
@@ -85,20 +77,6 @@ class GConnection(Async):
         if not (isinstance(itercls, type) and issubclass(itercls, GView)):
             itercls = GView
         return Connection.query(self, design, view, use_devmode, itercls, **kwargs)
-
-    def _begin_view(self, request: ViewRequest) -> Any:
-        """Send a query; return the answer, begun, or the exception to raise where it is iterated."""
-        try:
-            limit = monotonic() + self._views_timeout
-            return self._open(self._targets(), request.method, request.path, request.body, limit)
-        except CouchbaseError as error:
-            return error
-
-    def _open_view(self, view: Any, request: ViewRequest, limit: float) -> http.Stream:
-        opened = view._opening.get()
-        if isinstance(opened, CouchbaseError):
-            raise opened
-        return opened
 
 
 GCouchbase = GConnection

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as rc
 from couchbase.arguments import (
     check_bucket_user,
     check_credentials,
@@ -23,26 +22,23 @@ from couchbase.arguments import (
 )
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking.resolving import srv_of
-from couchbase.commands import Commands, no_such_replica
-from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
-from couchbase.items import ItemCollection, ItemTarget, fill
-from couchbase.protocol import durability, operations
+from couchbase.commands import Commands
+from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.protocol import operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.handshake import Credentials
-from couchbase.protocol.stats import Statistics
-from couchbase.result import AsyncResult, MultiResult, ValueResult
+from couchbase.result import AsyncResult
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import check_format
 from couchbase.user_constants import LOCKMODE_NONE
-from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
+from txcouchbase.calls import AsyncCall, Call, DeferredCall, GroupCall
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
 from txcouchbase.direct import Direct
-from txcouchbase.enduring import Endurance
+from txcouchbase.driver import AsyncDriver, DeferredDriver
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
-from txcouchbase.node import network_error
 from txcouchbase.tls import client_certificate, trust_root
 from txcouchbase.turn import MAX_GIVEN
 from txcouchbase.views import BatchedView, ViewMethods
@@ -96,9 +92,8 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     _request_type: type[Any] = AsyncCall
     _member_type: type[Any] = GroupCall
-    _cluster: Any
-    _waits = False
-    """Whether operations may be given before the connection is up."""
+    _driver_type: type[AsyncDriver] = AsyncDriver
+    _driver: AsyncDriver
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
@@ -169,7 +164,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         files = tls_files(
             address, certpath=certpath, client_cert=client_cert, client_key=client_key, password=password
         )
-        self._lock, self._unlock_gil = None, False
+        self._lockmode, self._unlock_gil = LOCKMODE_NONE, False
         self._cluster = self._client = ClusterClient(
             reactor,
             address.seeds,
@@ -184,12 +179,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         self._client.srv = srv_of(address)
         self._client.owner = weakref.ref(self)
         self._turn = self._client.turn
-        self.timeout = 2.5 if timeout is None else timeout
-        self._up = self._waits
-        # Read by every operation, so not left to the class.
-        self._dur_persist_to = self._dur_replicate_to = 0
-        self._http = HttpService(self._client)
         self._events = ConnectionEvents(reactor)
+        self._driver = self._driver_type(self._client, self._events)
+        self.timeout = 2.5 if timeout is None else timeout
+        self._http = HttpService(self._client)
         weakref.finalize(self, self._events.destroyed, self._client, self._http).atexit = False
         for op, value in (_cntl or {}).items():
             self._cntl(op, value)
@@ -197,36 +190,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
 
     # --- settings and state ----------------------------------------------------------------
 
-    @property
-    def timeout(self) -> float:
-        """Seconds that an operation may take, its repetitions included."""
-        return self._timeout
-
-    @timeout.setter
-    def timeout(self, value: Any) -> None:
-        Async.timeout.fset(self, value)  # type: ignore[attr-defined]
-        self._turn.set_timeout(self._timeout)
-
-    @property
-    def server_nodes(self) -> list[str]:
-        """``host:port`` of every node's cluster manager."""
-        cluster = self._client.map
-        nodes = cluster.nodes if cluster else ()
-        return [f"{node.host}:{node.management_port(self._client.tls) or 8091}" for node in nodes]
-
     def _close(self) -> None:
         """Close every connection; operations under way fail. A second call does nothing."""
         self._client.close()
         self._http.close()
-
-    def __del__(self) -> None:
-        """Do nothing: the finalizer closes, from the reactor's thread."""
-
-    def _extend_items(self, method: Callable[..., Any], items: Any, kwargs: Any, before: bool) -> Any:
-        raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
-
-    def _iterate_view(self, view: Any) -> Any:
-        raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
 
     # --- events ----------------------------------------------------------------------------
 
@@ -265,287 +232,15 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         """
         return Direct(self, self._turn, together)
 
-    # --- how operations are carried out ----------------------------------------------------
-
-    def _send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
-        # What was given before goes first.
-        self._turn.drain(later=True)
-        call.deadline = self._client.seconds() + self._timeout + self._turn.more_for(len(call.value))
-        if wanted is not None:
-            timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
-            endurance = Endurance(
-                self._client, wanted, timeout, self._durability_interval, self._dur_testhook
-            )
-            call.following = endurance
-            if self._client.map is not None and not self._client.closed and not endurance.before(call):
-                return
-        if call.replica == -1:
-            self._any_replica(call)
-        else:
-            self._client.submit(call)
-
-    def _by_context(self, request: Any) -> tuple[int, int] | None:
-        """Return what a durability context requires of an operation that requires nothing itself."""
-        if request.operation not in durability.ENDURED:
-            return None
-        return self._dur_persist_to, self._dur_replicate_to
-
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        turn = self._turn
-        given = turn.given
-        if not given and not self._up:
-            raise _not_up()
-        # AsyncResult.__init__, by hand.
-        answer = request.async_result = _new_result(AsyncResult)
-        answer.all_ok = answer._remaining = 1
-        if durability is not None or self._dur_persist_to or self._dur_replicate_to:
-            self._send(request, durability or self._by_context(request))
-        else:
-            if not given or len(given) >= MAX_GIVEN:
-                turn.wake()
-            given.append(request)
-        return answer
-
-    def _submit_level(self, request: Any) -> Any:
-        if self._dur_persist_to or self._dur_replicate_to:
-            return self._submit(request)
-        return self._submit_to_replica(request)
-
-    def _submit_to_replica(self, request: Any) -> Any:
-        """Send an operation by itself, not with those of the turn."""
-        if not self._up:
-            raise _not_up()
-        answer = request.async_result = AsyncResult()
-        answer._remaining = 1
-        self._send(request)
-        return answer
-
-    def _new_group(self, count: int) -> tuple[Any, Group]:
-        """Return what a multi operation gives its caller, and the group that will end it."""
-        answer = AsyncResult()
-        answer._remaining = count
-
-        def finish(results: MultiResult, error: BaseException | None) -> None:
-            if error is not None:
-                call_errback(answer, error)
-            else:
-                answer.callback(answer)
-
-        return answer, Group(answer, count, finish)
-
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        if durability is None and (self._dur_persist_to or self._dur_replicate_to):
-            durability = self._by_context(requests[0])
-        if not self._up:
-            raise _not_up()
-        answer, group = self._new_group(len(requests))
-        if type(requests[0]) is not GroupCall:
-            requests = [member_of(request) for request in requests]
-        calls: Sequence[GroupCall] = requests
-        for call in calls:
-            call.group = group
-        group.calls = calls
-        if durability is None and requests[0].replica is None:
-            self._turn.give_all(calls)
-        else:
-            for call in calls:
-                self._send(call, durability)
-        return answer
-
-    @inlineCallbacks
-    def _any_replica(self, call: Call) -> Generator[Any, Any, None]:
-        """Read from one replica after the other until one has the document."""
-        try:
-            yield self._ready()
-            replicas = self._client.current_map().usable_replicas
-            error: BaseException = no_such_replica(call)
-            for index in range(replicas):
-                attempt = DeferredCall(call.operation, call.key, call.key_bytes)
-                attempt.decode_value = call.decode_value
-                attempt.replica = index
-                attempt.deadline = call.deadline
-                answer: Deferred[Any] = Deferred(attempt.cancelled)
-                attempt.deferred = answer
-                self._client.submit(attempt)
-                try:
-                    result = yield answer
-                except CouchbaseError as missed:
-                    error = missed
-                else:
-                    call.succeed(result)
-                    return
-            if call.quiet and getattr(error, "rc", None) == rc.KEY_ENOENT:
-                call.succeed(operations.failed_result(call, rc.KEY_ENOENT))
-            else:
-                call.fail(error)
-        except CouchbaseError as refused:
-            call.fail(refused)
-
     def _told(self, error: BaseException | None) -> None:
         """Connecting ended."""
         if error is None:
-            self._up = True
+            self._driver.is_up = True
         if self._conncb is not None:
             self._conncb(error)
 
     def _ready(self) -> Deferred[None]:
-        return succeed(None) if self._client.map is not None else self.connect()
-
-    def _finish_with(
-        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Any
-    ) -> Any:
-        """Answer an operation that many nodes take part in.
-
-        :param work: gives a Deferred of key -> result or exception.
-        """
-        if not self._up:
-            raise _not_up()
-        answer, group = self._new_group(len(keys))
-        if single:
-            answer, call = self._new_call(what, keys[0])
-
-        def done(outcome: dict[Any, Any]) -> None:
-            for key in keys:
-                value = outcome[key]
-                if single:
-                    call.fail(value) if isinstance(value, BaseException) else call.succeed(value)
-                elif isinstance(value, CouchbaseError):
-                    group.add(key, value.result, value)
-                else:
-                    group.add(key, value, None)
-
-        def failed(failure: Failure) -> None:
-            member = Call(what, None, b"")
-            for key in keys:
-                member.key = key
-                reason: Any = failure.value
-                code = getattr(reason, "rc", rc.ERROR)
-                if single:
-                    call.fail(reason)
-                else:
-                    group.add(key, operations.failed_result(member, code), reason)
-
-        maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
-        return answer
-
-    @inlineCallbacks
-    def _after_ready(self, work: Callable[[], Deferred[Any]]) -> Generator[Any, Any, Any]:
-        yield self._ready()
-        return (yield work())
-
-    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
-        call = AsyncCall(operation, key, b"")
-        answer = call.async_result = AsyncResult()
-        answer._remaining = 1
-        return answer, call
-
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        client = self._client
-
-        @inlineCallbacks
-        def work() -> Generator[Any, Any, dict[Any, Any]]:
-            plan = durability.observe_plan(client.current_map, [encoded for _, encoded in keys], master_only)
-            seen = yield client.run(plan)
-            outcome: dict[Any, Any] = {}
-            for key, encoded in keys:
-                copies = seen[encoded]
-                result = ValueResult(0, 0, copies.seen)
-                result._key = key
-                outcome[key] = result
-                if copies.missing or not copies.seen:
-                    request = Call(operations.OBSERVE, key, encoded)
-                    outcome[key] = durability.observe_error(request, copies, rc.NETWORK_ERROR)
-            return outcome
-
-        return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)
-
-    def _submit_endure(
-        self,
-        keys: Sequence[tuple[Any, bytes, int]],
-        persist_to: int,
-        replicate_to: int,
-        timeout: float,
-        interval: float,
-        check_removed: bool,
-        single: bool,
-    ) -> Any:
-        client = self._client
-        items = [key.item if type(key) is ItemTarget else None for key, _, _ in keys]
-        names = [key if item is None else key.key for (key, _, _), item in zip(keys, items, strict=True)]
-
-        @inlineCallbacks
-        def work() -> Generator[Any, Any, dict[Any, Any]]:
-            requirement = durability.check_requirement(client.current_map(), persist_to, replicate_to)
-            plan = durability.endure_plan(
-                client.current_map,
-                client.seconds,
-                {encoded: cas for _, encoded, cas in keys},
-                requirement,
-                timeout=timeout,
-                interval=interval,
-                check_removed=check_removed,
-            )
-            codes = yield client.run(plan)
-            outcome: dict[Any, Any] = {}
-            for (_, encoded, _), key, item in zip(keys, names, items, strict=True):
-                code = codes[encoded]
-                result = operations.failed_result(Call(operations.ENDURE, key, encoded), code)
-                if item is not None:
-                    fill(item, result)
-                    result = item
-                outcome[key] = result
-                if code:
-                    outcome[key] = durability.endure_error(key, code, requirement, "endure", result)
-            return outcome
-
-        return self._finish_with(work, names, single, operations.ENDURE)
-
-    def _submit_stats(self, groups: Sequence[str]) -> Any:
-        if not self._up:
-            raise _not_up()
-        answer, call = self._new_call(operations.STATS, None)
-        self._ready().addCallback(lambda _: self._first_attempts()).addCallbacks(
-            lambda _: self._ask_stats(groups, answer, call), lambda failure: call.fail(failure.value)
-        )
-        return answer
-
-    def _first_attempts(self) -> Deferred[Any]:
-        """Wait for the nodes to which nobody has tried to connect before."""
-        links = self._client.peers.values()
-        waited = [link.up() for link in links if link.conversation is None and not link.failures]
-        return gatherResults(waited).addTimeout(
-            self._timeout, self._client.reactor, onTimeoutCancel=lambda *_: None
-        )
-
-    def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call) -> None:
-        collected = MultiResult()
-        timer: Any = None
-
-        def finish() -> None:
-            if timer is not None:
-                timer.cancel()
-            if isinstance(answer, AsyncResult):
-                answer.update(collected)
-                answer._remaining = 0
-                answer.callback(answer)
-            else:
-                call.succeed(collected)
-
-        round_ = Statistics(collected, groups, finish)
-        talks = [link.conversation for link in self._client.peers.values() if link.conversation is not None]
-        questions = [(talk, question) for talk in talks for question in round_.questions(talk.name)]
-        if not talks:
-            self._client.reactor.callLater(0, call.fail, network_error("no node is connected"))
-            return
-        asked = [(talk, talk.ask(*question)) for talk, question in questions]
-
-        def expire() -> None:
-            for talk, number in asked:
-                talk.forget(number)
-            call.fail(operations.client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
-
-        if round_.open:
-            timer = self._client.reactor.callLater(self._timeout, expire)
+        return self._driver.ready()
 
     # --- the cluster manager ---------------------------------------------------------------
 
@@ -580,7 +275,7 @@ class Connection(TxAsyncConnection):
     """
 
     _request_type: type[Any] = DeferredCall
-    _waits = True
+    _driver_type = DeferredDriver
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -592,25 +287,6 @@ class Connection(TxAsyncConnection):
         super()._told(error)
         if error is None:
             self.__class__ = getattr(type(self), "_when_connected", type(self))
-
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
-        answer: Deferred[Any] = Deferred(request.cancelled)
-        request.deferred = answer
-        if durability is not None or self._dur_persist_to or self._dur_replicate_to:
-            self._send(request, durability or self._by_context(request))
-        else:
-            turn = self._turn
-            given = turn.given
-            if not given or len(given) >= MAX_GIVEN:
-                turn.wake()
-            given.append(request)
-        return answer
-
-    def _submit_to_replica(self, request: Any) -> Any:
-        answer: Deferred[Any] = Deferred(request.cancelled)
-        request.deferred = answer
-        self._send(request)
-        return answer
 
     def start(self, call: Call) -> None:
         """Carry out an operation that the caller made, and that does without a Deferred.
@@ -625,40 +301,13 @@ class Connection(TxAsyncConnection):
         """
         framing = call.framing
         if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
-            self._send(call)
+            self._driver.send(call)
             return
         turn = self._turn
         given = turn.given
         if not given or len(given) >= MAX_GIVEN:
             turn.wake()
         given.append(call)
-
-    def _new_group(self, count: int) -> tuple[Any, Group]:
-        def finish(results: MultiResult, error: BaseException | None) -> None:
-            if not answer.called:
-                answer.callback(results) if error is None else answer.errback(error)
-
-        group = Group(MultiResult(), count, finish)
-        answer: Deferred[Any] = Deferred(group.abandon)
-        return answer, group
-
-    def _extend_items(self, method: Callable[..., Any], items: Any, kwargs: Any, before: bool) -> Any:
-        if not isinstance(items, ItemCollection):
-            raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
-
-        def extend(results: Any) -> Any:
-            # Of a failure, too: some items may have been extended.
-            found = getattr(results.value, "all_results", {}) if isinstance(results, Failure) else results
-            self._extend_values(found, items, before)
-            return results
-
-        return method(items, **kwargs).addBoth(extend)
-
-    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
-        call = DeferredCall(operation, key, b"")
-        answer: Deferred[Any] = Deferred(call.cancelled)
-        call.deferred = answer
-        return answer, call
 
 
 def _bootstrapped(result: Any, connection: Any, event: ConnectionEventQueue) -> None:
@@ -697,10 +346,6 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
             return failed
 
     return call
-
-
-def _not_up() -> CouchbaseError:
-    return error_of(rc.CLIENT_ETMPFAIL, "the connection is not up yet")
 
 
 for _name in _operation_names():

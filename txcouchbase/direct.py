@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from couchbase.commands import Commands
+from couchbase.driver import Driver
 from couchbase.exceptions import NotSupportedError
 from txcouchbase.calls import Call
 from txcouchbase.turn import Turn
@@ -91,8 +92,7 @@ class Direct(Commands):
     _request_type: type[Any] = DirectCall
 
     def __init__(self, connection: Any, turn: Turn, together: int) -> None:
-        self._turn = turn
-        self._together = together
+        self._driver = _DirectDriver(turn, together)
         # Without anybody who holds it, it would be closed.
         self._connection = connection
         self.quiet = connection.quiet
@@ -100,7 +100,24 @@ class Direct(Commands):
         self.transcoder = connection.transcoder
         self.data_passthrough = connection.data_passthrough
 
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
+
+class _DirectDriver(Driver):
+    """Operations that tell a receiver how they ended."""
+
+    def __init__(self, turn: Turn, together: int) -> None:
+        # Its settings are the connection's, so it has none of its own.
+        self._turn = turn
+        self._together = together
+
+    @property
+    def timeout(self) -> float:
+        return self._turn.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._turn.set_timeout(seconds)
+
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
         if durability is not None or request.replica is not None:
             _refuse()
         turn = self._turn
@@ -114,28 +131,25 @@ class Direct(Commands):
         call: DirectCall = request
         return call
 
-    def _submit_level(self, request: Any) -> DirectCall:
+    def submit_level(self, request: Any) -> DirectCall:
         # Not with those of the turn: it holds its key until it is decided.
         self._turn.submit_now(request)
         call: DirectCall = request
         return call
 
-    def _operation_timeout(self) -> float:
-        return self._turn.timeout
-
-    def _submit_to_replica(self, request: Any) -> NoReturn:
+    def submit_to_replica(self, request: Any) -> NoReturn:
         _refuse()
 
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
+    def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
         _refuse()
 
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
+    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
         _refuse()
 
-    def _submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> NoReturn:
+    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> NoReturn:
         _refuse()
 
-    def _submit_stats(self, groups: Sequence[str]) -> NoReturn:
+    def submit_stats(self, groups: Sequence[str]) -> NoReturn:
         _refuse()
 
 

@@ -14,6 +14,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
 from couchbase import exceptions as rc
+from couchbase.arguments import check_seconds
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
@@ -101,7 +102,7 @@ class ViewMethods:
 
     @views_timeout.setter
     def views_timeout(self, value: Any) -> None:
-        self._views_timeout = check_timeout(value, "views_timeout")
+        self._views_timeout = check_seconds("views_timeout", value)
 
     def queryEx(self, viewcls: type[Any], *args: Any, use_devmode: bool = False, **kwargs: Any) -> Any:
         """Make ``viewcls(self, design, view, ...)``, start it now or once connected, and return it.
@@ -150,19 +151,6 @@ class ViewMethods:
         # In a later turn, so that no callback is made inside of queryEx.
         self._client.reactor.callLater(0, stream.begin, self._ready)
         return stream
-
-
-def check_timeout(value: Any, name: str) -> float:
-    """Return a number of seconds.
-
-    :raises TypeError: not a number.
-    :raises ValueError: not above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value!r}")
-    return float(value)
 
 
 def with_devmode(design: Any) -> Any:

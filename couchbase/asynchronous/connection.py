@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.connection import Connection
-from couchbase.exceptions import ArgumentError, PipelineError
-from couchbase.result import AsyncResult, MultiResult
+from couchbase.exceptions import ArgumentError
 
 
 class Async(Connection):
@@ -22,12 +21,10 @@ class Async(Connection):
     :raises NotImplementedError: this class itself, which knows none.
     """
 
-    _results_type: type[MultiResult] = AsyncResult
-
     def __init__(self, iops: Any = None, **kwargs: Any) -> None:
         if iops is None:
             raise ValueError("an asynchronous connection needs an event loop")
-        if self._cluster_type is Connection._cluster_type:
+        if self._driver_type is Connection._driver_type:
             raise NotImplementedError("only a subclass, made for an event loop, can use one")
         self._iops = iops
         # Without it there is no lock, whatever lockmode says.
@@ -49,6 +46,3 @@ class Async(Connection):
         if not issubclass(itercls, AsyncViewBase):
             raise ArgumentError.pyexc("itercls must be a subclass of AsyncViewBase", obj=itercls)
         return super().query(design, view, use_devmode, itercls, **kwargs)
-
-    def _pipeline_begin(self) -> NoReturn:
-        raise PipelineError.pyexc("asynchronous connections have no pipelines")

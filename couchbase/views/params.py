@@ -308,3 +308,13 @@ def make_options_string(input: Any, unrecognized_ok: bool = False, passthrough: 
 def make_dvpath(doc: str, view: str) -> str:
     """Return the path of a view, below its bucket's, up to the question mark."""
     return f"_design/{quote(doc, safe='')}/_view/{quote(view, safe='')}?"
+
+
+def with_devmode(design: Any) -> str:
+    """Return the name of the development form of a design document.
+
+    :raises ArgumentError: not a text.
+    """
+    if not isinstance(design, str) or not design:
+        raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=design)
+    return design if design.startswith("dev_") else f"dev_{design}"

@@ -10,9 +10,12 @@ import socket
 import tempfile
 import time
 import warnings
+from unittest import mock
 
 from couchbase import FMT_UTF8, Connection
 from couchbase.blocking.cluster import Cluster
+from couchbase.blocking.designs import Designs
+from couchbase.blocking.driver import BlockingDriver
 from couchbase.exceptions import (
     ArgumentError,
     HTTPError,
@@ -130,8 +133,11 @@ class NodeTests(ConnectionTestCase):
                 super().__init__(*args, **keywords)
                 self.host_timeout = 0.05
 
+        class Driver(BlockingDriver):
+            cluster_type = Hasty
+
         class Mine(Connection):
-            _cluster_type = Hasty
+            _driver_type = Driver
 
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
@@ -197,7 +203,10 @@ class NodeTests(ConnectionTestCase):
 
     def test_syncwait(self):
         """TimeoutError if a change does not become visible in time; it was made all the same."""
-        self.cb._shows = self.cb._is_gone = lambda *args: False
+        for look in ("shows", "is_gone"):
+            patched = mock.patch.object(Designs, look, lambda *args: False)
+            patched.start()
+            self.addCleanup(patched.stop)
         name = "contract"
         for operation in (
             lambda: self.cb.design_create(name, {"views": {}}, syncwait=0.02),
@@ -219,7 +228,7 @@ class NodeTests(ConnectionTestCase):
         port = self.node.rest_ports[0]
         cb = Connection(bucket="secret", host="127.0.0.1", port=port, password="hush")
         self.addCleanup(cb._close)
-        (target,) = cb._targets()
+        (target,) = cb._driver.views.targets()
         self.assertEqual(tuple(target.credentials)[:2], ("secret", "hush"))
         with self.assertRaises(HTTPError) as caught:
             cb._view("nothing", "there")

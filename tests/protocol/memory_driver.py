@@ -129,6 +129,7 @@ class MemoryCluster(Dispatcher):
         )  # fmt: skip
         self.now = 0.0
         self.seconds = lambda: self.now
+        self.seconds = lambda: self.now
         self.nodes = {(node.host, node.port): node for node in nodes}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         first = MemoryPeer(nodes[0].host, nodes[0].port, self)

@@ -42,8 +42,6 @@ LONG_MODULES = {
     "gateway: members",
     "gateway: options",
     "txcouchbase: cluster",
-    "txcouchbase: connection",
-    "txcouchbase: views",
 }
 
 STATEFUL_CLASSES = {

@@ -278,7 +278,7 @@ class DirectTests(NodeTestCase):
         silent = yield end(direct.get("missing"))
         self.assertFalse(silent.success)
         yield self.assertFailure(end(connection.direct().get("missing")), NotFoundError)
-        self.assertEqual(direct._operation_timeout(), 3)
+        self.assertEqual(direct._driver.timeout, 3)
 
     @inlineCallbacks
     def test_raw(self):

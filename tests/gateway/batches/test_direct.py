@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions as sdk
 from couchbase.commands import Commands
+from couchbase.driver import Driver
 from couchbase.protocol.operations import Request
 from couchbase.transcoder import RawTranscoder
 from gateway.batches.batch import Batch
@@ -69,6 +70,18 @@ UNUSUAL = (
 )
 
 
+class RecordingDriver(Driver):
+    """Keeps the requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Request] = []
+
+    def submit(self, request: Any, durability: Any = None) -> Deferred[Any]:
+        self.requests.append(request)
+        return Deferred()
+
+
 class Recorder(Commands):
     """Takes the requests that a driver would carry out."""
 
@@ -76,11 +89,8 @@ class Recorder(Commands):
 
     def __init__(self) -> None:
         self.transcoder = RawTranscoder()
-        self.requests: list[Request] = []
-
-    def _submit(self, request: Any, durability: Any = None) -> Deferred[Any]:
-        self.requests.append(request)
-        return Deferred()
+        self._driver = RecordingDriver()
+        self.requests = self._driver.requests
 
 
 FIELDS = (

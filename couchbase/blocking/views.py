@@ -3,68 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from random import randrange
 from time import monotonic
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Protocol
 
 from couchbase import exceptions as rc
 from couchbase import transcoder
 from couchbase.blocking import http
-from couchbase.blocking.operating import Operating
-from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError, error_of
+from couchbase.blocking.cluster import Cluster
+from couchbase.blocking.locking import ThreadLock
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_JSON
 from couchbase.views.iterator import AlreadyQueriedError, View, ViewRequest
-from couchbase.views.params import Query, make_dvpath
 from couchbase.views.rows import RowReader
 
 
-class Viewing(Operating):
-    """``query`` and ``_view``."""
+class Service(Protocol):
+    """What :class:`Views` need of the driver."""
 
-    _bucket: str
-    _view_turn = randrange(1 << 16)
+    bucket: str
+    cluster: Cluster
+    views_timeout: float
+    view_turn: int
+    lock: ThreadLock
 
-    def query(
-        self, design: str, view: str, use_devmode: bool = False, itercls: Any = View, **kwargs: Any
-    ) -> Any:
-        """Return a view object to iterate over; nothing is sent before that.
+    def begin_http(self) -> None:
+        """Take the connection for a request over HTTP."""
 
-        :param design: name of the design document.
-        :param view: name of the view in it.
-        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
-        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or like it.
-        :param kwargs: its other arguments: ``query``, or options by name; ``streaming``, ``include_docs``,
-            ``row_processor``.
-        :raises ArgumentError: wrong options.
-        """
-        return itercls(self, with_devmode(design) if use_devmode else design, view, **kwargs)
 
-    def _view(
-        self,
-        ddoc: str,
-        view: str,
-        use_devmode: bool = False,
-        params: Any = None,
-        unrecognized_ok: bool = False,
-        passthrough: bool = False,
-    ) -> HttpResult:
-        """Send one request to a view and return the answer, decoded, without a row object.
+class Views:
+    """Requests to nodes over HTTP, and view queries above all."""
 
-        :param params: query string, dict or Query.
-        :raises HTTPError: a status outside 200..299.
-        """
-        if isinstance(params, dict):
-            params = Query(passthrough=passthrough, unrecognized_ok=unrecognized_ok, **params)
-        query = Query.from_any({} if params is None else params)
-        below = make_dvpath(with_devmode(ddoc) if use_devmode else ddoc, view)
-        path = f"/{quote(self._bucket, safe='')}/{below}"
-        return self._http("GET", path + query.encoded, None, False)
+    def __init__(self, driver: Service) -> None:
+        self.driver = driver
 
     # --- requests --------------------------------------------------------------------------
 
-    def _http(
+    def ask(
         self,
         method: str,
         path: str,
@@ -82,31 +57,26 @@ class Viewing(Operating):
         :param management: ask the cluster manager instead of the view engine.
         :param raising: whether a bad status is an error.
         """
-        self._begin_http()
+        self.driver.begin_http()
         try:
-            limit = monotonic() + (self._views_timeout if timeout is None else timeout)
-            targets = [base] if base is not None else self._targets(management)
-            stream = self._open(targets, method, path, body, limit)
+            limit = monotonic() + (self.driver.views_timeout if timeout is None else timeout)
+            targets = [base] if base is not None else self.targets(management)
+            stream = self.open(targets, method, path, body, limit)
             try:
                 content = stream.rest(limit)
             finally:
                 stream.close()
         finally:
-            self._give()
+            self.driver.lock.give()
         headers = stream.headers if with_headers else None
         result = HttpResult(0, stream.status, http.decode_body(content, FMT_JSON), path, headers)
         if raising:
             result._maybe_raise()
         return result
 
-    def _begin_http(self) -> None:
-        if self._pipeline is not None:
-            raise PipelineError.pyexc("views and design documents are not for pipelines")
-        self._take()
-
-    def _targets(self, management: bool = False) -> list[http.Target]:
+    def targets(self, management: bool = False) -> list[http.Target]:
         """Return the nodes that run a service, another one first each time."""
-        cluster = self._cluster
+        cluster = self.driver.cluster
         tls = cluster.tls_context is not None
         found = []
         for node in cluster.current_map().nodes:
@@ -118,12 +88,12 @@ class Viewing(Operating):
             raise error_of(
                 rc.NOT_SUPPORTED, f"no node of the cluster offers {what}{' over TLS' if tls else ''}"
             )
-        self._view_turn += 1
-        first = self._view_turn % len(found)
+        self.driver.view_turn += 1
+        first = self.driver.view_turn % len(found)
         return found[first:] + found[:first]
 
     @staticmethod
-    def _open(
+    def open(
         targets: list[http.Target], method: str, path: str, body: bytes | None, limit: float
     ) -> http.Stream:
         """Return the beginning of an answer, of the first node that gives one."""
@@ -140,12 +110,13 @@ class Viewing(Operating):
         assert error is not None
         raise error
 
-    def _open_view(self, view: View, request: ViewRequest, limit: float) -> http.Stream:
-        return self._open(self._targets(), request.method, request.path, request.body, limit)
+    def open_view(self, view: View, request: ViewRequest, limit: float) -> http.Stream:
+        """Send a view's query; returns the answer, begun."""
+        return self.open(self.targets(), request.method, request.path, request.body, limit)
 
     # --- iteration -------------------------------------------------------------------------
 
-    def _iterate_view(self, view: View) -> Iterator[Any]:
+    def iterate(self, view: View, connection: Any) -> Iterator[Any]:
         """Send a view's query and give what its row processor makes of the rows.
 
         :raises AlreadyQueriedError: it was sent before.
@@ -154,11 +125,11 @@ class Viewing(Operating):
         """
         if view._raw is not None:
             raise AlreadyQueriedError.pyexc("this view was queried before", obj=view)
-        request = view.request(self._bucket)
-        self._begin_http()
+        request = view.request(self.driver.bucket)
+        self.driver.begin_http()
         try:
-            limit = monotonic() + self._views_timeout
-            stream = self._open_view(view, request, limit)
+            limit = monotonic() + self.driver.views_timeout
+            stream = self.open_view(view, request, limit)
             raw = view._raw = HttpResult(0, stream.status, None, request.path, None, done=False)
             if not view.streaming or not raw.success:
                 try:
@@ -167,19 +138,19 @@ class Viewing(Operating):
                 finally:
                     stream.close()
         except BaseException:
-            self._give()
+            self.driver.lock.give()
             raise
-        self._give()
+        self.driver.lock.give()
         if raw._done:
             raw._maybe_raise()
-            yield from self._whole_view(view, raw)
+            yield from self._whole_view(view, raw, connection)
         else:
             try:
-                yield from self._streamed_view(view, raw, stream)
+                yield from self._streamed_view(view, raw, stream, connection)
             finally:
                 stream.close()
 
-    def _whole_view(self, view: View, raw: HttpResult) -> Iterator[Any]:
+    def _whole_view(self, view: View, raw: HttpResult, connection: Any) -> Iterator[Any]:
         answer = raw.value
         if not isinstance(answer, dict) or not isinstance(answer.get("rows", []), list):
             raise _malformed("the answer of the view engine is no object with rows")
@@ -189,18 +160,20 @@ class Viewing(Operating):
         rows = answer.get("rows", [])
         view.rows_returned = len(rows)
         if rows:
-            yield from view.row_processor.handle_rows(rows, self, view.include_docs)
+            yield from view.row_processor.handle_rows(rows, connection, view.include_docs)
 
-    def _streamed_view(self, view: View, raw: HttpResult, stream: http.Stream) -> Iterator[Any]:
+    def _streamed_view(
+        self, view: View, raw: HttpResult, stream: http.Stream, connection: Any
+    ) -> Iterator[Any]:
         plain = transcoder.decodes_plain_json()
         reader = RowReader("rows" if plain else "lines")
         raw._value = {"rows": []}
         while True:
-            self._begin_http()
+            self.driver.begin_http()
             try:
-                chunk = stream.read(monotonic() + self._views_timeout)
+                chunk = stream.read(monotonic() + self.driver.views_timeout)
             finally:
-                self._give()
+                self.driver.lock.give()
             if not chunk:
                 break
             rows = reader.feed(chunk)
@@ -209,23 +182,13 @@ class Viewing(Operating):
                 view.rows_returned = reader.count
                 if not plain:
                     rows = [transcoder.decode_json(row.decode()) for row in rows]
-                yield from view.row_processor.handle_rows(rows, self, view.include_docs)
+                yield from view.row_processor.handle_rows(rows, connection, view.include_docs)
         reader.finish()
         raw._value.update(reader.meta)
         raw._done = True
         error = view._take_errors(raw.value if reader.rows_seen else reader.meta)
         if error is not None:
             raise error
-
-
-def with_devmode(design: Any) -> Any:
-    """Return the name of the development form of a design document.
-
-    :raises ArgumentError: not a text.
-    """
-    if not isinstance(design, str) or not design:
-        raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=design)
-    return design if design.startswith("dev_") else f"dev_{design}"
 
 
 def _malformed(message: str) -> CouchbaseError:

@@ -1,124 +1,145 @@
-"""How the blocking connection carries out what its methods prepared."""
+"""How blocking calls are carried out: one after the other, each until its answers are in."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from time import monotonic
+import socket
+import ssl
+import weakref
+from collections.abc import Iterator, Sequence
+from functools import partial
+from random import randrange
+from time import monotonic, sleep
 from typing import Any, Callable
 
 from couchbase import exceptions as rc
+from couchbase.blocking import configcache
 from couchbase.blocking.calls import Call
 from couchbase.blocking.cluster import Cluster
+from couchbase.blocking.designs import Designs
+from couchbase.blocking.locking import ThreadLock
+from couchbase.blocking.resolving import srv_of
+from couchbase.blocking.tls import tls_context
+from couchbase.blocking.views import Views
 from couchbase.blocking.work import Work, gather, outcome
-from couchbase.commands import Commands, no_such_replica
-from couchbase.exceptions import ArgumentError, CouchbaseError, ObjectThreadError, PipelineError
-from couchbase.items import ItemCollection, ItemTarget, extend_value, fill
+from couchbase.commands import no_such_replica
+from couchbase.driver import Driver
+from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
+from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, operations
+from couchbase.protocol.connstr import Address
+from couchbase.protocol.handshake import Credentials
 from couchbase.protocol.operations import client_error, failed_result
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
-from couchbase.timings import Timings
-from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
+from couchbase.tlsfiles import TlsFiles
 
 
-class Operating(Commands):
-    """Operations of a connection on its :class:`couchbase.blocking.cluster.Cluster`."""
+class BlockingDriver(Driver):
+    """A :class:`couchbase.blocking.cluster.Cluster`, and the threads that share it.
 
-    _request_type: type[Any] = Call
-    _member_type: type[Any] = Call
-    _results_type: type[MultiResult] = MultiResult
+    :param address: where to connect to.
+    :param cache: path of a file that keeps the cluster map, ``None`` for none.
+    :param lockmode: what happens when two threads use the connection at once.
+    :raises ArgumentError: a file of certificates cannot be used.
+    """
 
-    _cluster: Cluster
-    _lock: Any
-    _lockmode = LOCKMODE_NONE
-    _user: int | None = None
-    _timeout = 2.5
-    _views_timeout = 75.0
-    _http_timeout = 75.0
-    _http_redirects = 3
-    _durability_timeout = durability.DEFAULT_TIMEOUT_SECONDS
-    _durability_interval = durability.MUTATION_INTERVAL_SECONDS
-    _skip_configuration_errors = False
-    _dur_persist_to = 0
-    _dur_replicate_to = 0
-    _dur_timeout = 0
-    _dur_testhook: Callable[[Any], Any] | None = None
-    _pipeline: list[Work] | None = None
-    _timings: Timings | None = None
+    cluster_type: type[Cluster] = Cluster
+    results_type: type[MultiResult] = MultiResult
+    sockets: Any = socket
+    sleep: Callable[[float], None] = staticmethod(sleep)
+    new_context: Any = staticmethod(ssl.create_default_context)
+    """Makes an ``SSLContext``; ``cadata`` are the certificates to trust."""
 
-    def _operation_timeout(self) -> float:
-        return self._timeout
+    cluster: Cluster
 
-    # --- threads ---------------------------------------------------------------------------
+    def __init__(
+        self,
+        address: Address,
+        *,
+        bucket: str,
+        credentials: Credentials | None,
+        files: TlsFiles,
+        allow_plain: bool,
+        cache: str | None,
+        lockmode: int,
+    ) -> None:
+        super().__init__()
+        self.bucket = bucket
+        self.lock = ThreadLock(lockmode)
+        self.view_turn = randrange(1 << 16)
+        self._cache = cache
+        self._pipeline: list[Work] | None = None
+        context = tls_context(files, self.new_context) if address.tls else None
+        self.cluster = self.cluster_type(
+            address.seeds,
+            bucket=bucket,
+            credentials=credentials,
+            tls_context=context,
+            allow_plain=allow_plain,
+            network=address.options.get("network", "auto"),
+            received=partial(configcache.save, cache) if cache else None,
+        )
+        self.cluster.srv = srv_of(address, self.sockets)
+        self.cluster.after_fork = weakref.WeakMethod(self.lock.renew)
 
-    def _take(self) -> None:
-        """Make the connection this thread's."""
-        lock = self._lock
-        if lock is None:
-            return
-        if not lock.acquire(False):
-            me = threading.get_ident()
-            if self._lockmode != LOCKMODE_WAIT:
-                raise ObjectThreadError.pyexc("another thread is using the connection", obj=self)
-            if self._user == me:
-                raise ObjectThreadError.pyexc("an operation inside of another one on the same connection")
-            lock.acquire()
-        self._user = threading.get_ident()
+    def bootstrap(self) -> None:
+        """Get a cluster map, from the file that keeps one or from the network.
 
-    def _give(self) -> None:
-        """Let other threads have the connection."""
-        self._user = None
-        if self._lock is not None:
-            self._lock.release()
+        :raises CouchbaseError: there is none to be had.
+        """
+        kept = configcache.load(self._cache) if self._cache else None
+        if kept is not None:
+            try:
+                self.cluster.start_with_config(*kept)
+                return
+            except CouchbaseError:
+                pass  # Replaced by the map from the network.
+        self.cluster.bootstrap()
 
-    def _renew_lock(self) -> None:
-        """In a child of this process: the thread that held the lock is not there."""
-        self._user = None
-        if self._lock is not None:
-            self._lock = threading.Lock()
+    def __del__(self) -> None:
+        cluster = getattr(self, "cluster", None)
+        if cluster is not None:
+            try:
+                cluster.close()
+            except (AttributeError, TypeError):
+                pass  # At the end of the interpreter, whose parts are gone already.
 
-    def _thr_lockop(self, op: int) -> None:
+    def lock_by_hand(self, op: int) -> None:
         """Take (0) or release (1) the connection's lock, for tests of programs that use threads.
 
         :raises ObjectThreadError: there is no lock: ``LOCKMODE_NONE``.
         """
-        if self._lock is None:
-            raise ObjectThreadError.pyexc("a connection with LOCKMODE_NONE has no lock")
-        if op:
-            self._user = None
-            self._lock.release()
-        else:
-            self._lock.acquire()
-            # An operation of the same thread is refused then: it would wait for itself.
-            self._user = threading.get_ident()
+        self.lock.by_hand(op)
 
     # --- carrying out ----------------------------------------------------------------------
 
-    def _submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         if (
             self._pipeline is not None
             or durability is not None
-            or self._dur_persist_to
-            or self._dur_replicate_to
+            or self.dur_persist_to
+            or self.dur_replicate_to
         ):
             return self._do(self._work([request], durability, True))
-        self._take()
+        self.lock.take()
         try:
             started = monotonic()
-            self._cluster.run_one(request, started + self._timeout)
-            if self._timings is not None:
-                self._timings.add(monotonic() - started)
+            self.cluster.run_one(request, started + self.timeout)
+            if self.timings is not None:
+                self.timings.add(monotonic() - started)
         finally:
-            self._give()
+            self.lock.give()
         if request.error is not None:
             return outcome(request)
         return request.result
 
-    def _submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: Any) -> Any:
+        """Carry out a read from replicas."""
         return self._do(self._work([request], None, True))
 
-    def _submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+    def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        """Carry out many requests."""
         return self._do(self._work(requests, durability, False))
 
     def _do(self, work: Work) -> Any:
@@ -126,19 +147,19 @@ class Operating(Commands):
         if self._pipeline is not None:
             self._pipeline.append(work)
             return None
-        self._take()
+        self.lock.take()
         try:
             if work.calls:
                 self._run(work.calls)
             return work.finish()
         finally:
-            self._give()
+            self.lock.give()
 
     def _run(self, calls: Sequence[Call]) -> None:
         started = monotonic()
-        self._cluster.run(calls, started + self._timeout)
-        if self._timings is not None:
-            self._timings.add(monotonic() - started)
+        self.cluster.run(calls, started + self.timeout)
+        if self.timings is not None:
+            self.timings.add(monotonic() - started)
 
     def _work(self, calls: Sequence[Call], wanted: tuple[int, int] | None, single: bool) -> Work:
         """Return the work that operations on one key each amount to.
@@ -146,11 +167,11 @@ class Operating(Commands):
         :raises ArgumentError: (rc 0x21) more copies wanted than the cluster has.
         """
         if wanted is None and calls[0].operation in durability.ENDURED:
-            defaults = self._dur_persist_to, self._dur_replicate_to
+            defaults = self.dur_persist_to, self.dur_replicate_to
             wanted = defaults if any(defaults) else None
 
         def finish() -> Any:
-            return outcome(calls[0]) if single else gather(calls, self._results_type)
+            return outcome(calls[0]) if single else gather(calls, self.results_type)
 
         if calls[0].replica is not None:
 
@@ -162,7 +183,7 @@ class Operating(Commands):
         if wanted is None:
             return Work(calls, finish)
         requirement = self._requirement(wanted, calls[0])
-        timeout = self._dur_timeout / 1_000_000 if self._dur_timeout else self._durability_timeout
+        timeout = self.dur_timeout / 1_000_000 if self.dur_timeout else self.durability_timeout
 
         def endure() -> Any:
             self._await_copies(calls, requirement, timeout)
@@ -172,7 +193,7 @@ class Operating(Commands):
 
     def _requirement(self, wanted: tuple[int, int], call: Call) -> durability.Requirement:
         try:
-            return durability.check_requirement(self._cluster.current_map(), *wanted)
+            return durability.check_requirement(self.cluster.current_map(), *wanted)
         except CouchbaseError as error:
             error.key, error.operation = call.key, call.operation.name
             raise
@@ -184,21 +205,21 @@ class Operating(Commands):
         stored = [call for call in calls if call.error is None and not call.result._rc]
         if not stored:
             return
-        if self._dur_testhook is not None:
+        if self.dur_testhook is not None:
             for call in stored:
-                self._dur_testhook(call.result)
+                self.dur_testhook(call.result)
         plan = durability.endure_plan(
-            self._cluster.current_map,
+            self.cluster.current_map,
             monotonic,
             {call.key_bytes: durability.awaited_cas(call, call.result) for call in stored},
             requirement,
             timeout=timeout,
-            interval=self._durability_interval,
+            interval=self.durability_interval,
             check_removed=calls[0].operation is operations.DELETE,
             after_mutation=True,
         )
         try:
-            codes = self._cluster.run_plan(plan, monotonic() + timeout)
+            codes = self.cluster.run_plan(plan, monotonic() + timeout)
         except CouchbaseError as error:
             for call in stored:
                 call.error = durability.unwatched_error(call, error, call.result)
@@ -218,8 +239,8 @@ class Operating(Commands):
         open_ = [call for call in calls if call.replica == -1]
         if not open_:
             return
-        replicas = self._cluster.current_map().usable_replicas
-        deadline = monotonic() + self._timeout
+        replicas = self.cluster.current_map().usable_replicas
+        deadline = monotonic() + self.timeout
         for call in open_:
             call.error = no_such_replica(call)
         for index in range(replicas):
@@ -230,7 +251,7 @@ class Operating(Commands):
                 attempts.append(attempt)
             now = monotonic()
             # A replica that is out of reach must leave time for the next one.
-            self._cluster.run(attempts, now + (deadline - now) / (replicas - index))
+            self.cluster.run(attempts, now + (deadline - now) / (replicas - index))
             left = []
             for call, attempt in zip(open_, attempts):
                 call.error, call.result = attempt.error, attempt.result
@@ -245,12 +266,14 @@ class Operating(Commands):
 
     # --- copies ----------------------------------------------------------------------------
 
-    def _submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        """Ask every node that holds documents what it has."""
+
         def finish() -> Any:
             plan = durability.observe_plan(
-                self._cluster.current_map, [encoded for _, encoded in keys], master_only
+                self.cluster.current_map, [encoded for _, encoded in keys], master_only
             )
-            seen = self._cluster.run_plan(plan, monotonic() + self._timeout)
+            seen = self.cluster.run_plan(plan, monotonic() + self.timeout)
             calls = []
             for key, encoded in keys:
                 call = Call(operations.OBSERVE, key, encoded)
@@ -261,11 +284,11 @@ class Operating(Commands):
                 else:
                     call.error = durability.observe_error(call, copies, rc.ETIMEDOUT)
                 calls.append(call)
-            return outcome(calls[0]) if single else gather(calls, self._results_type)
+            return outcome(calls[0]) if single else gather(calls, self.results_type)
 
         return self._do(Work((), finish, True))
 
-    def _submit_endure(
+    def submit_endure(
         self,
         keys: Sequence[tuple[Any, bytes, int]],
         persist_to: int,
@@ -275,11 +298,12 @@ class Operating(Commands):
         check_removed: bool,
         single: bool,
     ) -> Any:
-        requirement = durability.check_requirement(self._cluster.current_map(), persist_to, replicate_to)
+        """Wait until enough nodes hold documents."""
+        requirement = durability.check_requirement(self.cluster.current_map(), persist_to, replicate_to)
 
         def finish() -> Any:
             plan = durability.endure_plan(
-                self._cluster.current_map,
+                self.cluster.current_map,
                 monotonic,
                 {encoded: cas for _, encoded, cas in keys},
                 requirement,
@@ -287,7 +311,7 @@ class Operating(Commands):
                 interval=interval,
                 check_removed=check_removed,
             )
-            codes = self._cluster.run_plan(plan, monotonic() + timeout)
+            codes = self.cluster.run_plan(plan, monotonic() + timeout)
             calls = []
             for key, encoded, _ in keys:
                 item = key.item if type(key) is ItemTarget else None
@@ -303,19 +327,20 @@ class Operating(Commands):
                         call.key, codes[encoded], requirement, "endure", result
                     )
                 calls.append(call)
-            return outcome(calls[0]) if single else gather(calls, self._results_type)
+            return outcome(calls[0]) if single else gather(calls, self.results_type)
 
         return self._do(Work((), finish, True))
 
     # --- statistics ------------------------------------------------------------------------
 
-    def _submit_stats(self, groups: Sequence[str]) -> Any:
+    def submit_stats(self, groups: Sequence[str]) -> Any:
+        """Ask every node for statistics."""
         return self._do(Work((), lambda: self._collect_stats(groups), True))
 
     def _collect_stats(self, groups: Sequence[str]) -> MultiResult:
-        cluster = self._cluster
+        cluster = self.cluster
         cluster.current_map()
-        collected = self._results_type()
+        collected = self.results_type()
         call = Call(operations.STATS, None, b"")
         round_ = Statistics(collected, groups)
         cluster.catch_up()
@@ -324,7 +349,7 @@ class Operating(Commands):
         ]
         try:
             answered = cluster.wait_for(
-                lambda: not round_.open or bool(round_.lost), monotonic() + self._timeout
+                lambda: not round_.open or bool(round_.lost), monotonic() + self.timeout
             )
         finally:
             for question in asked:
@@ -337,18 +362,20 @@ class Operating(Commands):
 
     # --- pipelines -------------------------------------------------------------------------
 
-    def _pipeline_begin(self) -> None:
+    def begin_pipeline(self) -> None:
+        """Collect operations from now on."""
         if self._pipeline is not None:
             raise PipelineError.pyexc("a pipeline inside of a pipeline")
         self._pipeline = []
 
-    def _pipeline_end(self) -> list[Any]:
+    def end_pipeline(self) -> list[Any]:
+        """Carry out the operations that were collected; returns their results."""
         works, self._pipeline = self._pipeline, None
         if works is None:
             raise PipelineError.pyexc("the end of a pipeline that never began")
         results: list[Any] = []
         first: Exception | None = None
-        self._take()
+        self.lock.take()
         try:
             together: list[Work] = []
             for index, work in enumerate(works):
@@ -365,41 +392,48 @@ class Operating(Commands):
                         first = first or error
                 together.clear()
         finally:
-            self._give()
+            self.lock.give()
         if first is not None:
             raise first
         return results
 
-    # --- items -----------------------------------------------------------------------------
-
-    def append_items(self, items: Any, **kwargs: Any) -> Any:
-        """Append to the documents of items, and to the items' values.
-
-        :param items: ItemOptionDict whose options hold a ``fragment`` for every item.
-        :param kwargs: as for ``append_multi``.
-        """
-        return self._extend_items(self.append_multi, items, kwargs, False)
-
-    def prepend_items(self, items: Any, **kwargs: Any) -> Any:
-        """Like :meth:`append_items`, before the values."""
-        return self._extend_items(self.prepend_multi, items, kwargs, True)
-
-    def _extend_items(self, method: Callable[..., Any], items: Any, kwargs: Any, before: bool) -> Any:
+    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
         if self._pipeline is not None:
             raise PipelineError.pyexc("items cannot be extended inside of a pipeline")
         try:
-            results = method(items, **kwargs)
+            results = method(items, **options)
         except CouchbaseError as error:
-            self._extend_values(error.all_results, items, before)
+            extend_values(error.all_results, items, before)
             raise
-        self._extend_values(results, items, before)
+        extend_values(results, items, before)
         return results
 
-    @staticmethod
-    def _extend_values(results: Any, items: Any, before: bool) -> None:
-        good = {id(result) for result in results.values() if not result.rc}
-        for entry in items:
-            if id(entry[0]) in good:
-                extend_value(entry[0], entry[1]["fragment"], before)
+    # --- views and design documents --------------------------------------------------------
+
+    def begin_http(self) -> None:
+        """Take the connection for a request over HTTP."""
+        if self._pipeline is not None:
+            raise PipelineError.pyexc("views and design documents are not for pipelines")
+        self.lock.take()
+
+    @property
+    def views(self) -> Views:
+        """What asks the view engine."""
+        # Made when it is needed: kept, it and this would hold each other.
+        return Views(self)
+
+    @property
+    def designs(self) -> Designs:
+        """What changes design documents."""
+        return Designs(self.views, self.sleep)
+
+    def view_once(self, path: str) -> Any:
+        """Send one request to a view and return the whole answer."""
+        return self.views.ask("GET", path, None, False)
+
+    def iterate_view(self, view: Any, connection: Any) -> Iterator[Any]:
+        """Send a view's query and give what its row processor makes of the rows."""
+        return self.views.iterate(view, connection)

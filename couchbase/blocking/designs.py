@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import json
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Callable
 from urllib.parse import quote
 
 from couchbase import exceptions as rc
 from couchbase.blocking import http
-from couchbase.blocking.viewing import Viewing, with_devmode
+from couchbase.blocking.views import Views
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.result import HttpResult
-from couchbase.views.params import make_dvpath
+from couchbase.views.params import make_dvpath, with_devmode
 
 POLL_SECONDS = 0.1
 """How often ``syncwait`` looks whether a change is visible."""
 _PREFIX = "_design/"
 
 
-class Designing(Viewing):
-    """Create, read, publish, delete.
+class Designs:
+    """Create, read, publish, delete; see :class:`couchbase.designs.DesignCommands`.
 
-    Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
-    ``use_devmode`` puts ``dev_`` before the name, unless it is there. ``syncwait`` is how many seconds to
-    wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    :param sleep: lets time pass between two looks at a node.
     """
 
-    _sleep = staticmethod(sleep)
+    def __init__(self, views: Views, sleep: Callable[[float], None]) -> None:
+        self._views = views
+        self._bucket = views.driver.bucket
+        self._sleep = sleep
 
-    def design_create(
-        self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
-    ) -> HttpResult:
+    def create(self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
         """Store a design document in place of what has its name.
 
         :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
@@ -50,35 +49,35 @@ class Designing(Viewing):
             name, text = _name(name, use_devmode), ddoc
         else:
             raise ArgumentError.pyexc("ddoc must be a dict or a str of JSON", obj=ddoc)
-        before = _revision(self._http("GET", self._design_path(name), raising=False)) if wait else None
-        result = self._http("PUT", self._design_path(name), text.encode())
+        before = _revision(self._views.ask("GET", self._design_path(name), raising=False)) if wait else None
+        result = self._views.ask("PUT", self._design_path(name), text.encode())
         if wait:
-            self._wait_until(wait, name, lambda base, left: self._shows(base, left, name, text, before))
+            self._wait_until(wait, name, lambda base, left: self.shows(base, left, name, text, before))
         return result
 
-    def design_get(self, name: str, use_devmode: bool = True) -> HttpResult:
+    def get(self, name: str, use_devmode: bool = True) -> HttpResult:
         """Read a design document: ``value`` is it.
 
         The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
         """
-        return self._http("GET", self._design_path(_name(name, use_devmode)))
+        return self._views.ask("GET", self._design_path(_name(name, use_devmode)))
 
-    def design_publish(self, name: str, syncwait: float = 0) -> HttpResult:
+    def publish(self, name: str, syncwait: float = 0) -> HttpResult:
         """Copy ``dev_NAME`` to ``NAME``; the development form stays."""
         _check_syncwait(syncwait)
         plain = name[4:] if isinstance(name, str) and name.startswith("dev_") else name
-        found = self.design_get(plain, use_devmode=True)
+        found = self.get(plain, use_devmode=True)
         if not isinstance(found.value, dict):
             raise error_of(rc.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found)
-        return self.design_create(plain, found.value, use_devmode=False, syncwait=syncwait)
+        return self.create(plain, found.value, use_devmode=False, syncwait=syncwait)
 
-    def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
+    def delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
         """Delete a design document, and with it its index."""
         wait = _check_syncwait(syncwait)
         name = _name(name, use_devmode)
-        result = self._http("DELETE", self._design_path(name))
+        result = self._views.ask("DELETE", self._design_path(name))
         if wait:
-            self._wait_until(wait, name, lambda base, left: self._is_gone(base, left, name))
+            self._wait_until(wait, name, lambda base, left: self.is_gone(base, left, name))
         return result
 
     # --- inside ----------------------------------------------------------------------------
@@ -89,7 +88,7 @@ class Designing(Viewing):
     def _wait_until(self, seconds: float, name: str, visible: Callable[[http.Target, float], bool]) -> None:
         """Poll every node until it shows the change; one that is out of reach does not count."""
         deadline = monotonic() + seconds
-        waiting = self._targets()
+        waiting = self._views.targets()
         shown = 0
         while True:
             still = []
@@ -115,10 +114,10 @@ class Designing(Viewing):
                 )
             self._sleep(min(POLL_SECONDS, left))
 
-    def _shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
+    def shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
         """Tell whether a node has the new document, and lets a view of it be queried."""
         path = self._design_path(name)
-        found = self._http("GET", path, base=base, timeout=left, raising=False)
+        found = self._views.ask("GET", path, base=base, timeout=left, raising=False)
         if not found.success or not isinstance(found.value, dict):
             return False
         try:
@@ -131,11 +130,12 @@ class Designing(Viewing):
             return False
         for view in views if isinstance(views, dict) else ():
             below = f"/{quote(self._bucket, safe='')}/{make_dvpath(name, view)}limit=1&stale=ok"
-            return self._http("GET", below, base=base, timeout=left, raising=False).success
+            return self._views.ask("GET", below, base=base, timeout=left, raising=False).success
         return True
 
-    def _is_gone(self, base: http.Target, left: float, name: str) -> bool:
-        found = self._http("GET", self._design_path(name), base=base, timeout=left, raising=False)
+    def is_gone(self, base: http.Target, left: float, name: str) -> bool:
+        """Tell whether a node has no such document any more."""
+        found = self._views.ask("GET", self._design_path(name), base=base, timeout=left, raising=False)
         return found.http_status == 404
 
 

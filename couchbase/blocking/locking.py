@@ -1,0 +1,67 @@
+"""One thread at a time: the lock of a blocking connection."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable
+
+from couchbase.exceptions import ObjectThreadError
+from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
+
+
+class ThreadLock:
+    """Lets one thread at a time use a connection.
+
+    :param mode: ``LOCKMODE_WAIT``, ``LOCKMODE_EXC`` or ``LOCKMODE_NONE``.
+    """
+
+    def __init__(self, mode: int) -> None:
+        self.mode = mode
+        self._lock = None if mode == LOCKMODE_NONE else threading.Lock()
+        self._user: int | None = None
+        self.owner: Callable[[], Any] = lambda: None
+        """A weak reference to the connection, for errors."""
+
+    def take(self) -> None:
+        """Make the connection this thread's.
+
+        :raises ObjectThreadError: another thread has it and nobody is to wait, or this one has it already.
+        """
+        lock = self._lock
+        if lock is None:
+            return
+        if not lock.acquire(False):
+            me = threading.get_ident()
+            if self.mode != LOCKMODE_WAIT:
+                raise ObjectThreadError.pyexc("another thread is using the connection", obj=self.owner())
+            if self._user == me:
+                raise ObjectThreadError.pyexc("an operation inside of another one on the same connection")
+            lock.acquire()
+        self._user = threading.get_ident()
+
+    def give(self) -> None:
+        """Let other threads have the connection."""
+        self._user = None
+        if self._lock is not None:
+            self._lock.release()
+
+    def renew(self) -> None:
+        """In a child of this process: the thread that held the lock is not there."""
+        self._user = None
+        if self._lock is not None:
+            self._lock = threading.Lock()
+
+    def by_hand(self, op: int) -> None:
+        """Take (0) or release (1) the lock, for tests of programs that use threads.
+
+        :raises ObjectThreadError: there is no lock: ``LOCKMODE_NONE``.
+        """
+        if self._lock is None:
+            raise ObjectThreadError.pyexc("a connection with LOCKMODE_NONE has no lock")
+        if op:
+            self._user = None
+            self._lock.release()
+        else:
+            self._lock.acquire()
+            # An operation of the same thread is refused then: it would wait for itself.
+            self._user = threading.get_ident()

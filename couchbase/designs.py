@@ -1,0 +1,47 @@
+"""SDK 1.2's methods for design documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from couchbase.result import HttpResult
+
+
+class DesignCommands:
+    """Create, read, publish, delete.
+
+    Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
+    ``use_devmode`` puts ``dev_`` before the name, unless it is there. ``syncwait`` is how many seconds to
+    wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    """
+
+    _driver: Any
+
+    def design_create(
+        self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
+    ) -> HttpResult:
+        """Store a design document in place of what has its name.
+
+        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
+        :raises ArgumentError: something else.
+        """
+        result: HttpResult = self._driver.designs.create(name, ddoc, use_devmode, syncwait)
+        return result
+
+    def design_get(self, name: str, use_devmode: bool = True) -> HttpResult:
+        """Read a design document: ``value`` is it.
+
+        The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
+        """
+        result: HttpResult = self._driver.designs.get(name, use_devmode)
+        return result
+
+    def design_publish(self, name: str, syncwait: float = 0) -> HttpResult:
+        """Copy ``dev_NAME`` to ``NAME``; the development form stays."""
+        result: HttpResult = self._driver.designs.publish(name, syncwait)
+        return result
+
+    def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
+        """Delete a design document, and with it its index."""
+        result: HttpResult = self._driver.designs.delete(name, use_devmode, syncwait)
+        return result

@@ -1,0 +1,107 @@
+"""What carries out the operations of a connection: the interface, and the settings that it goes by.
+
+A connection holds a driver. Its methods check arguments and make requests, the same for every driver; what
+becomes of a request is the driver's: a result, a Deferred, a greenlet that waits. Drivers are in
+:mod:`couchbase.blocking`, ``txcouchbase`` and ``gcouchbase``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable, NoReturn
+
+from couchbase.exceptions import NotSupportedError, ObjectThreadError, PipelineError
+from couchbase.protocol import durability
+from couchbase.timings import Timings
+
+
+class Driver:
+    """Base of drivers: settings, and refusals of whatever a driver does not do."""
+
+    cluster: Any
+    """The driver's :class:`couchbase.protocol.dispatch.Dispatcher`."""
+
+    def __init__(self) -> None:
+        self.timeout = 2.5
+        """Seconds that an operation may take."""
+        self.views_timeout = 75.0
+        """The same of a request to a view."""
+        self.http_timeout = 75.0
+        self.http_redirects = 3
+        self.durability_timeout = durability.DEFAULT_TIMEOUT_SECONDS
+        self.durability_interval = durability.MUTATION_INTERVAL_SECONDS
+        self.skip_configuration_errors = False
+        # What a durability context asks for; the timeout in microseconds, 0 for the common one.
+        self.dur_persist_to = self.dur_replicate_to = self.dur_timeout = 0
+        self.dur_testhook: Callable[[Any], Any] | None = None
+        self.timings: Timings | None = None
+        """Counts how long operations take, while that is wanted."""
+
+    # --- operations ------------------------------------------------------------------------
+
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        raise NotImplementedError
+
+    def submit_level(self, request: Any) -> Any:
+        """Carry out a synchronous write (one with a durability level)."""
+        return self.submit(request)
+
+    def submit_to_replica(self, request: Any) -> Any:
+        """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has it."""
+        raise NotImplementedError
+
+    def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        """Carry out many requests, which all have a ``replica`` or none."""
+        raise NotImplementedError
+
+    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        """Ask every node that holds documents what it has."""
+        raise NotImplementedError
+
+    def submit_endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        """Wait until enough nodes hold documents; ``keys`` are (key, encoded key, CAS or 0)."""
+        raise NotImplementedError
+
+    def submit_stats(self, groups: Sequence[str]) -> Any:
+        """Ask every node for statistics."""
+        raise NotImplementedError
+
+    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
+        raise NotSupportedError.pyexc("use append_multi or prepend_multi: this connection extends no items")
+
+    # --- what one of them alone does -------------------------------------------------------
+
+    def begin_pipeline(self) -> None:
+        """Collect operations from now on."""
+        raise PipelineError.pyexc("asynchronous connections have no pipelines")
+
+    def end_pipeline(self) -> list[Any]:
+        """Carry out the operations that were collected; returns their results."""
+        raise PipelineError.pyexc("the end of a pipeline that never began")
+
+    def lock_by_hand(self, op: int) -> None:
+        """Take (0) or release (1) the connection's lock."""
+        raise ObjectThreadError.pyexc("a connection with LOCKMODE_NONE has no lock")
+
+    def view_once(self, path: str) -> Any:
+        """Send one request to a view and return the whole answer."""
+        raise NotSupportedError.pyexc("this connection queries views with queryEx and queryAll")
+
+    def iterate_view(self, view: Any, connection: Any) -> NoReturn | Any:
+        """Send a view's query and return an iterator of what its row processor makes of the rows."""
+        raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
+
+    def close(self) -> None:
+        """Close every connection to the cluster."""
+        self.cluster.close()

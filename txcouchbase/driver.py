@@ -1,0 +1,414 @@
+"""How operations are carried out on Twisted: what is given in one turn leaves together, ends in callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
+from twisted.python.failure import Failure
+
+from couchbase import exceptions as rc
+from couchbase.commands import no_such_replica
+from couchbase.driver import Driver
+from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
+from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
+from couchbase.protocol import durability, operations
+from couchbase.protocol.stats import Statistics
+from couchbase.result import AsyncResult, MultiResult, ValueResult
+from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
+from txcouchbase.cluster import ClusterClient
+from txcouchbase.enduring import Endurance
+from txcouchbase.events import ConnectionEvents
+from txcouchbase.node import network_error
+from txcouchbase.turn import MAX_GIVEN
+
+__all__ = ["AsyncDriver", "DeferredDriver"]
+
+_new_result: Any = AsyncResult.__new__
+
+
+class AsyncDriver(Driver):
+    """Operations that end in AsyncResults.
+
+    :param events: tells when the connection is up.
+    """
+
+    cluster: ClusterClient
+
+    waits = False
+    """Whether operations may be given before the connection is up."""
+
+    def __init__(self, cluster: ClusterClient, events: ConnectionEvents) -> None:
+        self.cluster = cluster
+        self.turn = cluster.turn
+        self._events = events
+        super().__init__()
+        self.is_up = self.waits
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take, its repetitions included."""
+        return self.turn.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self.turn.set_timeout(seconds)
+
+    def ready(self) -> Deferred[None]:
+        """Return a Deferred that fires when there is a map, or fails with why there is none."""
+        ready: Deferred[None] = succeed(None)
+        if self.cluster.map is None:
+            ready = Deferred()
+            self._events.queue("connect").schedule(ready)
+        return ready
+
+    def send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
+        """Send an operation now, behind those that were given before."""
+        # What was given before goes first.
+        self.turn.drain(later=True)
+        call.deadline = self.cluster.seconds() + self.timeout + self.turn.more_for(len(call.value))
+        if wanted is not None:
+            timeout = self.dur_timeout / 1_000_000 if self.dur_timeout else self.durability_timeout
+            endurance = Endurance(self.cluster, wanted, timeout, self.durability_interval, self.dur_testhook)
+            call.following = endurance
+            if self.cluster.map is not None and not self.cluster.closed and not endurance.before(call):
+                return
+        if call.replica == -1:
+            self._any_replica(call)
+        else:
+            self.cluster.submit(call)
+
+    def _by_context(self, request: Any) -> tuple[int, int] | None:
+        """Return what a durability context requires of an operation that requires nothing itself."""
+        if request.operation not in durability.ENDURED:
+            return None
+        return self.dur_persist_to, self.dur_replicate_to
+
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        turn = self.turn
+        given = turn.given
+        if not given and not self.is_up:
+            raise _not_up()
+        # AsyncResult.__init__, by hand.
+        answer = request.async_result = _new_result(AsyncResult)
+        answer.all_ok = answer._remaining = 1
+        if durability is not None or self.dur_persist_to or self.dur_replicate_to:
+            self.send(request, durability or self._by_context(request))
+        else:
+            if not given or len(given) >= MAX_GIVEN:
+                turn.wake()
+            given.append(request)
+        return answer
+
+    def submit_level(self, request: Any) -> Any:
+        """Carry out a synchronous write, in its place among the operations on its key."""
+        if self.dur_persist_to or self.dur_replicate_to:
+            return self.submit(request)
+        return self.submit_to_replica(request)
+
+    def submit_to_replica(self, request: Any) -> Any:
+        """Send an operation by itself, not with those of the turn."""
+        if not self.is_up:
+            raise _not_up()
+        answer = request.async_result = AsyncResult()
+        answer._remaining = 1
+        self.send(request)
+        return answer
+
+    def _new_group(self, count: int) -> tuple[Any, Group]:
+        """Return what a multi operation gives its caller, and the group that will end it."""
+        answer = AsyncResult()
+        answer._remaining = count
+
+        def finish(results: MultiResult, error: BaseException | None) -> None:
+            if error is not None:
+                call_errback(answer, error)
+            else:
+                answer.callback(answer)
+
+        return answer, Group(answer, count, finish)
+
+    def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
+        """Carry out many requests."""
+        if durability is None and (self.dur_persist_to or self.dur_replicate_to):
+            durability = self._by_context(requests[0])
+        if not self.is_up:
+            raise _not_up()
+        answer, group = self._new_group(len(requests))
+        if type(requests[0]) is not GroupCall:
+            requests = [member_of(request) for request in requests]
+        calls: Sequence[GroupCall] = requests
+        for call in calls:
+            call.group = group
+        group.calls = calls
+        if durability is None and requests[0].replica is None:
+            self.turn.give_all(calls)
+        else:
+            for call in calls:
+                self.send(call, durability)
+        return answer
+
+    @inlineCallbacks
+    def _any_replica(self, call: Call) -> Generator[Any, Any, None]:
+        """Read from one replica after the other until one has the document."""
+        kept = self.cluster.owner()
+        try:
+            yield self.ready()
+            replicas = self.cluster.current_map().usable_replicas
+            error: BaseException = no_such_replica(call)
+            for index in range(replicas):
+                attempt = DeferredCall(call.operation, call.key, call.key_bytes)
+                attempt.decode_value = call.decode_value
+                attempt.replica = index
+                attempt.deadline = call.deadline
+                answer: Deferred[Any] = Deferred(attempt.cancelled)
+                attempt.deferred = answer
+                self.cluster.submit(attempt)
+                try:
+                    result = yield answer
+                except CouchbaseError as missed:
+                    error = missed
+                else:
+                    call.succeed(result)
+                    return
+            if call.quiet and getattr(error, "rc", None) == rc.KEY_ENOENT:
+                call.succeed(operations.failed_result(call, rc.KEY_ENOENT))
+            else:
+                call.fail(error)
+        except CouchbaseError as refused:
+            call.fail(refused)
+        finally:
+            del kept
+
+    def _finish_with(
+        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Any
+    ) -> Any:
+        """Answer an operation that many nodes take part in.
+
+        :param work: gives a Deferred of key -> result or exception.
+        """
+        if not self.is_up:
+            raise _not_up()
+        answer, group = self._new_group(len(keys))
+        if single:
+            answer, call = self._new_call(what, keys[0])
+
+        def done(outcome: dict[Any, Any]) -> None:
+            for key in keys:
+                value = outcome[key]
+                if single:
+                    call.fail(value) if isinstance(value, BaseException) else call.succeed(value)
+                elif isinstance(value, CouchbaseError):
+                    group.add(key, value.result, value)
+                else:
+                    group.add(key, value, None)
+
+        def failed(failure: Failure) -> None:
+            member = Call(what, None, b"")
+            for key in keys:
+                member.key = key
+                reason: Any = failure.value
+                code = getattr(reason, "rc", rc.ERROR)
+                if single:
+                    call.fail(reason)
+                else:
+                    group.add(key, operations.failed_result(member, code), reason)
+
+        maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
+        return answer
+
+    @inlineCallbacks
+    def _after_ready(self, work: Callable[[], Deferred[Any]]) -> Generator[Any, Any, Any]:
+        # Whoever gave the operation may let go of the connection at once.
+        kept = self.cluster.owner()
+        yield self.ready()
+        outcome = yield work()
+        del kept
+        return outcome
+
+    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+        call = AsyncCall(operation, key, b"")
+        answer = call.async_result = AsyncResult()
+        answer._remaining = 1
+        return answer, call
+
+    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+        """Ask every node that holds documents what it has."""
+        cluster = self.cluster
+
+        @inlineCallbacks
+        def work() -> Generator[Any, Any, dict[Any, Any]]:
+            plan = durability.observe_plan(cluster.current_map, [encoded for _, encoded in keys], master_only)
+            seen = yield cluster.run(plan)
+            outcome: dict[Any, Any] = {}
+            for key, encoded in keys:
+                copies = seen[encoded]
+                result = ValueResult(0, 0, copies.seen)
+                result._key = key
+                outcome[key] = result
+                if copies.missing or not copies.seen:
+                    request = Call(operations.OBSERVE, key, encoded)
+                    outcome[key] = durability.observe_error(request, copies, rc.NETWORK_ERROR)
+            return outcome
+
+        return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)
+
+    def submit_endure(
+        self,
+        keys: Sequence[tuple[Any, bytes, int]],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> Any:
+        """Wait until enough nodes hold documents."""
+        cluster = self.cluster
+        items = [key.item if type(key) is ItemTarget else None for key, _, _ in keys]
+        names = [key if item is None else key.key for (key, _, _), item in zip(keys, items, strict=True)]
+
+        @inlineCallbacks
+        def work() -> Generator[Any, Any, dict[Any, Any]]:
+            requirement = durability.check_requirement(cluster.current_map(), persist_to, replicate_to)
+            plan = durability.endure_plan(
+                cluster.current_map,
+                cluster.seconds,
+                {encoded: cas for _, encoded, cas in keys},
+                requirement,
+                timeout=timeout,
+                interval=interval,
+                check_removed=check_removed,
+            )
+            codes = yield cluster.run(plan)
+            outcome: dict[Any, Any] = {}
+            for (_, encoded, _), key, item in zip(keys, names, items, strict=True):
+                code = codes[encoded]
+                result = operations.failed_result(Call(operations.ENDURE, key, encoded), code)
+                if item is not None:
+                    fill(item, result)
+                    result = item
+                outcome[key] = result
+                if code:
+                    outcome[key] = durability.endure_error(key, code, requirement, "endure", result)
+            return outcome
+
+        return self._finish_with(work, names, single, operations.ENDURE)
+
+    def submit_stats(self, groups: Sequence[str]) -> Any:
+        """Ask every node for statistics."""
+        if not self.is_up:
+            raise _not_up()
+        answer, call = self._new_call(operations.STATS, None)
+        kept = self.cluster.owner()
+        self.ready().addCallback(lambda _: self._first_attempts()).addCallbacks(
+            lambda _: self._ask_stats(groups, answer, call, kept), lambda failure: call.fail(failure.value)
+        )
+        return answer
+
+    def _first_attempts(self) -> Deferred[Any]:
+        """Wait for the nodes to which nobody has tried to connect before."""
+        links = self.cluster.peers.values()
+        waited = [link.up() for link in links if link.conversation is None and not link.failures]
+        return gatherResults(waited).addTimeout(
+            self.timeout, self.cluster.reactor, onTimeoutCancel=lambda *_: None
+        )
+
+    def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call, kept: Any) -> None:
+        """Ask each node.
+
+        :param kept: the connection, which is not to go before the answers are in.
+        """
+        collected = MultiResult()
+        timer: Any = None
+
+        def finish() -> None:
+            if timer is not None:
+                timer.cancel()
+            if isinstance(answer, AsyncResult):
+                answer.update(collected)
+                answer._remaining = 0
+                answer.callback(answer)
+            else:
+                call.succeed(collected)
+
+        round_ = Statistics(collected, groups, finish)
+        talks = [link.conversation for link in self.cluster.peers.values() if link.conversation is not None]
+        questions = [(talk, question) for talk in talks for question in round_.questions(talk.name)]
+        if not talks:
+            self.cluster.reactor.callLater(0, call.fail, network_error("no node is connected"))
+            return
+        asked = [(talk, talk.ask(*question)) for talk, question in questions]
+
+        def expire(_: Any) -> None:
+            for talk, number in asked:
+                talk.forget(number)
+            call.fail(operations.client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
+
+        if round_.open:
+            timer = self.cluster.reactor.callLater(self.timeout, expire, kept)
+
+    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+        """Refuse: nobody is told when all of them are extended."""
+        raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
+
+
+class DeferredDriver(AsyncDriver):
+    """Operations that end in Deferreds."""
+
+    waits = True
+
+    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        answer: Deferred[Any] = Deferred(request.cancelled)
+        request.deferred = answer
+        if durability is not None or self.dur_persist_to or self.dur_replicate_to:
+            self.send(request, durability or self._by_context(request))
+        else:
+            turn = self.turn
+            given = turn.given
+            if not given or len(given) >= MAX_GIVEN:
+                turn.wake()
+            given.append(request)
+        return answer
+
+    def submit_to_replica(self, request: Any) -> Any:
+        """Send an operation by itself, not with those of the turn."""
+        answer: Deferred[Any] = Deferred(request.cancelled)
+        request.deferred = answer
+        self.send(request)
+        return answer
+
+    def _new_group(self, count: int) -> tuple[Any, Group]:
+        def finish(results: MultiResult, error: BaseException | None) -> None:
+            if not answer.called:
+                answer.callback(results) if error is None else answer.errback(error)
+
+        group = Group(MultiResult(), count, finish)
+        answer: Deferred[Any] = Deferred(group.abandon)
+        return answer, group
+
+    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
+        if not isinstance(items, ItemCollection):
+            raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
+
+        def extend(results: Any) -> Any:
+            # Of a failure, too: some items may have been extended.
+            found = getattr(results.value, "all_results", {}) if isinstance(results, Failure) else results
+            extend_values(found, items, before)
+            return results
+
+        return method(items, **options).addBoth(extend)
+
+    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+        call = DeferredCall(operation, key, b"")
+        answer: Deferred[Any] = Deferred(call.cancelled)
+        call.deferred = answer
+        return answer, call
+
+
+def _not_up() -> CouchbaseError:
+    return error_of(rc.CLIENT_ETMPFAIL, "the connection is not up yet")
