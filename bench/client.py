@@ -38,7 +38,7 @@ BLOCKS_UNDER_WAY = 4
 
 
 def has_official() -> bool:
-    """Say whether the official client can take part."""
+    """Return whether the official client can take part."""
     if not OFFICIAL_PYTHON.exists():
         return False
     check = [str(OFFICIAL_PYTHON), "-c", "import txcouchbase.cluster"]

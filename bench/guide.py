@@ -69,7 +69,7 @@ class Load(NamedTuple):
         return f"{text}, {f'{self.under_way:,} under way' if self.under_way > 1 else 'one at a time'}"
 
     def suits(self, driver: str) -> bool:
-        """Say whether a driver can have as much under way, and is another than its fellow then."""
+        """Return whether a driver can have as much under way, and is another than its fellow then."""
         return {"blocking": self.under_way == 1, "threads": self.under_way > 1}.get(driver, True)
 
 

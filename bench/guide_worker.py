@@ -188,7 +188,7 @@ def threaded(load: Load, connections: list[Methods]) -> Meter:
         ready.wait()
         try:
             follow(load, calls, load.limit(len(connections)), meter)
-        except BaseException as error:  # noqa: BLE001 - told where the threads are waited for
+        except BaseException as error:  # noqa: BLE001  # told where the threads are waited for
             failures.append(error)
 
     threads = [

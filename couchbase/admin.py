@@ -120,7 +120,7 @@ class Admin(Commands):
         target = http.Target(self._host, self._port, self._credentials)
         return http.request(target, method, path, body=body, headers=headers, timeout=self._timeout)
 
-    # --- buckets ---------------------------------------------------------------------------
+    # ---- buckets ---------------------------------------------------------------------------------
 
     def bucket_list(self) -> HttpResult:
         """Return the buckets of the cluster: ``value`` is a list of what the manager says of each.

@@ -49,7 +49,7 @@ class Codec:
     _key_type: type[Any] | None = str
     _keys_as_given = True
 
-    # --- settings --------------------------------------------------------------------------
+    # ---- settings --------------------------------------------------------------------------------
 
     @property
     def quiet(self) -> bool:
@@ -94,7 +94,7 @@ class Codec:
         self._data_passthrough = _flag("data_passthrough", value)
         self._choose()
 
-    # --- keys and values -------------------------------------------------------------------
+    # ---- keys and values -------------------------------------------------------------------------
 
     def _encode_key(self, key: Any) -> bytes:
         transcoder = self._transcoder

@@ -24,7 +24,7 @@ from couchbase.storing import StoreCommands
 class Commands(StoreCommands):
     """Key-value operations of SDK 1.2 with their multi forms, for a driver to derive from."""
 
-    # --- reading ---------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     def get(
         self, key: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
@@ -123,7 +123,7 @@ class Commands(StoreCommands):
             raise no_such_replica(request)
         return request
 
-    # --- expiry, locks, counters -----------------------------------------------------------
+    # ---- expiry, locks, counters -----------------------------------------------------------------
 
     def touch(self, key: Any, ttl: Any = 0) -> Any:
         """Set a document's expiry; 0 removes it.
@@ -280,7 +280,7 @@ class Commands(StoreCommands):
         request.extras = operations.counter_extras(abs(amount), initial, expiry)
         return request
 
-    # --- copies ----------------------------------------------------------------------------
+    # ---- copies ----------------------------------------------------------------------------------
 
     def observe(self, key: Any, master_only: bool = False) -> Any:
         """Ask every node that holds the document what it has.

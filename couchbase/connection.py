@@ -22,18 +22,18 @@ from couchbase.blocking.driver import BlockingDriver
 from couchbase.commands import Commands
 from couchbase.controls import UNSET, control
 from couchbase.designs import DesignCommands
-from couchbase.exceptions import *  # noqa: F403 - SDK 1.2 has these names here, too
+from couchbase.exceptions import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.pipeline import DurabilityContext, Pipeline
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.durability import check_count
 from couchbase.protocol.handshake import credentials_for
-from couchbase.result import *  # noqa: F403
+from couchbase.result import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.timings import Timings
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import check_format
-from couchbase.user_constants import *  # noqa: F403
+from couchbase.user_constants import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from couchbase.views.iterator import View
 from couchbase.views.params import Query, make_dvpath, with_devmode
@@ -199,7 +199,7 @@ class Connection(DesignCommands, Commands):
                 driver.close()
                 raise
 
-    # --- settings and state ----------------------------------------------------------------
+    # ---- settings and state ----------------------------------------------------------------------
 
     @property
     def timeout(self) -> float:
@@ -321,7 +321,7 @@ class Connection(DesignCommands, Commands):
             f"nodes={self.server_nodes} at 0x{id(self):x}>"
         )
 
-    # --- views -----------------------------------------------------------------------------
+    # ---- views -----------------------------------------------------------------------------------
 
     def query(
         self, design: str, view: str, use_devmode: bool = False, itercls: Any = View, **kwargs: Any
@@ -367,7 +367,7 @@ class Connection(DesignCommands, Commands):
         """
         return self._driver.iterate_view(view, self)
 
-    # --- items -----------------------------------------------------------------------------
+    # ---- items -----------------------------------------------------------------------------------
 
     def append_items(self, items: Any, **kwargs: Any) -> Any:
         """Append to the documents of items, and to the items' values.
@@ -381,7 +381,7 @@ class Connection(DesignCommands, Commands):
         """Like :meth:`append_items`, before the values."""
         return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
 
-    # --- contexts --------------------------------------------------------------------------
+    # ---- contexts --------------------------------------------------------------------------------
 
     def _pipeline_begin(self) -> None:
         self._driver.begin_pipeline()
@@ -416,7 +416,7 @@ class Connection(DesignCommands, Commands):
             raise ArgumentError.pyexc("timeout must be a number of seconds from 0", obj=timeout)
         return DurabilityContext(self, persist_to, replicate_to, timeout)
 
-    # --- as a mapping ----------------------------------------------------------------------
+    # ---- as a mapping ----------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
         return self.get(key)

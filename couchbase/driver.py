@@ -37,7 +37,7 @@ class Driver:
         self.timings: Timings | None = None
         """Counts how long operations take, while that is wanted."""
 
-    # --- operations ------------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
@@ -80,7 +80,7 @@ class Driver:
         """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: this connection extends no items")
 
-    # --- what one of them alone does -------------------------------------------------------
+    # ---- what one of them alone does -------------------------------------------------------------
 
     def begin_pipeline(self) -> None:
         """Collect operations from now on."""

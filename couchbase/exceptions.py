@@ -78,7 +78,7 @@ class CouchbaseError(Exception):
 
     @classmethod
     def _can_derive(cls, rc: int) -> bool:
-        """Tell whether what is raised for ``rc`` would be caught as this class."""
+        """Return whether what is raised for ``rc`` would be caught as this class."""
         return issubclass(cls.rc_to_exctype(rc), cls)
 
     @classmethod

@@ -72,7 +72,7 @@ def set_json_converters(
 
 
 def decodes_plain_json() -> bool:
-    """Tell whether JSON is read by the standard library, not by a converter that a program set."""
+    """Return whether JSON is read by the standard library, not by a converter that a program set."""
     return _json_decode is _loads
 
 

@@ -109,7 +109,7 @@ class NodeBucket:
         self._persistence_waits: dict[int, list[tuple[int, Deferred[None], IDelayedCall]]] = {}
         self.vbuckets: list[VBucket | None] = [self._new_vbucket(i, "active") for i in range(vbucket_count)]
 
-    # -- life ------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
         """Open the store and load every document, off the reactor and in chunks.
@@ -199,7 +199,7 @@ class NodeBucket:
             stream.source.replicator.reconnect(stream)
         return self._drain()
 
-    # -- topology --------------------------------------------------------------------------------
+    # ---- topology --------------------------------------------------------------------------------
 
     def set_topology(self, row_states: list[VBucketState]) -> None:
         """Say what this node is to each vbucket; a change takes effect at once.
@@ -235,7 +235,7 @@ class NodeBucket:
             new.failover_log = list(source.failover_log)
             self._replace(old, new)
 
-    # -- numbers ---------------------------------------------------------------------------------
+    # ---- numbers ---------------------------------------------------------------------------------
 
     @property
     def persistent(self) -> bool:
@@ -279,10 +279,10 @@ class NodeBucket:
                     return item
         return None
 
-    # -- durability ------------------------------------------------------------------------------
+    # ---- durability ------------------------------------------------------------------------------
 
     def check_durability(self, vbucket: VBucket, level: int) -> bool:
-        """Say whether a write at ``level`` has to wait for other copies or the disk.
+        """Return whether a write at ``level`` has to wait for other copies or the disk.
 
         :raises Refused: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral
             bucket, DURABILITY_IMPOSSIBLE while too few copies are there.
@@ -331,7 +331,7 @@ class NodeBucket:
         self._hurry = True
         self._ask_write()
 
-    # -- what vbuckets and streams report ----------------------------------------------------------
+    # ---- what vbuckets and streams report --------------------------------------------------------
 
     def changed(self, vbucket: VBucket, item: Item) -> None:
         """A vbucket has a new version: the store and the replicas have to hear of it."""
@@ -360,7 +360,7 @@ class NodeBucket:
         """A replica of this active vbucket got further, in memory or on its disk."""
         self.sync_writes.check(vbid)
 
-    # -- writing ---------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------
 
     def _note_dirty(self, vbucket: VBucket) -> None:
         if self._store.persistent:
@@ -474,7 +474,7 @@ class NodeBucket:
             self._writing.addCallback(lambda _: after.callback(None))
         return after
 
-    # -- inside ----------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _new_vbucket(self, vbid: int, state: str, max_cas: int = 0) -> VBucket:
         return VBucket(

@@ -124,7 +124,7 @@ class Cluster:
         return OPEN_BUCKET if bucket is not None and bucket.is_open and self.users.are_open else None
 
     def may_use(self, user: str | None, bucket: str) -> bool:
-        """Tell whether ``user`` (``None``: no credentials) may use ``bucket``; it need not exist."""
+        """Return whether ``user`` (``None``: no credentials) may use ``bucket``; it need not exist."""
         if bucket == self.unauthenticated_bucket:
             return True
         return self.users.may_use(user, bucket)
@@ -266,7 +266,7 @@ class Cluster:
     def start(self) -> Deferred[None]:
         """Open all buckets; nodes must have their addresses.
 
-        :return: fires when every bucket is warmed up. Commands that come before are answered "temporary
+        :returns: fires when every bucket is warmed up. Commands that come before are answered "temporary
             failure" by the buckets concerned.
         """
         return self._change(self._start)
@@ -310,7 +310,7 @@ class Cluster:
 
         :param password: with it comes a user named like the bucket; empty: in a cluster that is open usable
             with an empty password, and ``default`` without credentials; ``None``: no such user.
-        :return: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
+        :returns: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
         """
         return self._change(self._create_bucket, definition, password)
 
@@ -358,7 +358,7 @@ class Cluster:
     def delete_bucket(self, name: str) -> Deferred[None]:
         """Delete a bucket with its documents.
 
-        :return: fires when the files are gone too. Fails with :class:`NoSuchBucket`.
+        :returns: fires when the files are gone too. Fails with :class:`NoSuchBucket`.
         """
         return self._change(self._delete_bucket, name)
 
@@ -388,7 +388,7 @@ class Cluster:
         """Change a bucket's settings.
 
         :param change: current settings -> new ones; called when it is this change's turn.
-        :return: fires when the settings hold. Fails with :class:`NoSuchBucket` or :class:`DefinitionError`.
+        :returns: fires when the settings hold. Fails with :class:`NoSuchBucket` or :class:`DefinitionError`.
         """
         return self._change(self._edit_bucket, name, change)
 
@@ -403,7 +403,7 @@ class Cluster:
         """Give the user who belongs to a bucket another password, or the bucket such a user.
 
         :param save: false before :meth:`start`, which saves everything.
-        :return: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
+        :returns: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
             user of that name has nothing to do with the bucket, or :class:`~couchnode.users.UserError`.
         """
         return self._change(self._set_bucket_password, name, password, save)
@@ -421,7 +421,7 @@ class Cluster:
     def flush_bucket(self, name: str) -> Deferred[None]:
         """Remove all documents of a bucket.
 
-        :return: fires when they are gone from disk too. Fails with :class:`NoSuchBucket` or
+        :returns: fires when they are gone from disk too. Fails with :class:`NoSuchBucket` or
             :class:`FlushDisabled`.
         """
         return self._change(self._flush_bucket, name)
@@ -439,7 +439,7 @@ class Cluster:
 
         :param rows: one ``(active, replica 1, ...)`` a vbucket, indexes of nodes, -1 for none. A node becomes
             active only for what it holds a copy of: to move a vbucket, make its new home a replica first.
-        :return: fires when clients have been told. Fails with :class:`NoSuchBucket`, or
+        :returns: fires when clients have been told. Fails with :class:`NoSuchBucket`, or
             :class:`~couchnode.layout.LayoutError` for rows that cannot be, having changed nothing.
         """
         return self._change(self._apply_map, name, rows)
@@ -454,7 +454,7 @@ class Cluster:
     def put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
         """Store a design document, or replace the one of that name.
 
-        :return: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
+        :returns: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.views.designs.DesignError`.
         """
         change = partial(with_design, name=name, text=text)
@@ -463,7 +463,7 @@ class Cluster:
     def delete_design(self, bucket: str, name: str) -> Deferred[None]:
         """Delete a design document.
 
-        :return: fires when that is on disk. Fails with :class:`NoSuchBucket` or
+        :returns: fires when that is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.views.designs.NoSuchDesign`.
         """
         change = partial(without_design, name=name)

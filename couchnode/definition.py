@@ -217,7 +217,7 @@ def read_new_bucket(form: Mapping[str, str]) -> tuple[BucketDefinition, str | No
 
     Defaults are Couchbase's: type couchbase, one replica, no flush.
 
-    :return: the definition, and the bucket's password (``None`` if ``saslPassword`` was not sent).
+    :returns: the definition, and the bucket's password (``None`` if ``saslPassword`` was not sent).
     :raises DefinitionError: naming every bad field at once.
     """
     values, errors = _read(form)

@@ -27,7 +27,7 @@ class Copies(NamedTuple):
 
 
 def satisfied(level: int, seqno: int, copies: Copies) -> bool:
-    """Say whether a write with this sequence number holds at this level."""
+    """Return whether a write with this sequence number holds at this level."""
     in_memory = 1 + sum(have >= seqno for have in copies.replicas_in_memory)
     on_active = copies.active_persisted >= seqno
     if level == DurabilityLevel.PERSIST_TO_MAJORITY:

@@ -116,7 +116,7 @@ class EmbeddedNode(Service):
         self._waiters: list[Deferred[Any]] = []
         self._log = Logger()
 
-    # -- what is where ---------------------------------------------------------------------------
+    # ---- what is where ---------------------------------------------------------------------------
 
     @property
     def cluster(self) -> Cluster:
@@ -176,12 +176,12 @@ class EmbeddedNode(Service):
 
         return reactor
 
-    # -- life ------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
         """Listen, open the buckets and load the sample.
 
-        :return: fires when every bucket takes commands. Fails with
+        :returns: fires when every bucket takes commands. Fails with
             :class:`~couchnode.metadata.DataDirectoryError`, :class:`StartError`, a
             :class:`~couchnode.storage.StoreError`, :class:`~couchnode.sample.SampleError`, or the error of a
                 user

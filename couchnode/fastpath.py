@@ -50,7 +50,7 @@ def quick_answers(
     :param bucket: the session's bucket, which must be ready.
     :param out: gets the answers, in pieces.
     :param limit: stop once the answers have this many bytes.
-    :return: where the first request begins that is not answered here, complete or not; and how many
+    :returns: where the first request begins that is not answered here, complete or not; and how many
         bytes the answers have.
     """
     # One function and many local names, because a call for each request would cost as much as most

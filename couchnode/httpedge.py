@@ -118,7 +118,7 @@ class RestSite(WrappingFactory):
     def close(self) -> Deferred[None]:
         """End all connections; those that do not take what is still to be sent are cut after two seconds.
 
-        :return: fires when the last one is gone. No new ones are taken meanwhile.
+        :returns: fires when the last one is gone. No new ones are taken meanwhile.
         """
         if self._closed is None:
             if not self.protocols:

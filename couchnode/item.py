@@ -128,7 +128,7 @@ class Item:
 
 
 def is_json(value: bytes) -> bool:
-    """Say whether ``value`` is one JSON text."""
+    """Return whether ``value`` is one JSON text."""
     if not value or value[0] not in _JSON_OPENERS:
         return False
     try:

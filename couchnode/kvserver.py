@@ -114,7 +114,7 @@ class KeyValueConnection(Protocol):
         # Until it, what came is not looked at.
         self._next_turn: IDelayedCall | None = None
 
-    # -- Protocol ----------------------------------------------------------------------------------
+    # ---- Protocol --------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Twisted: the connection is up."""
@@ -172,7 +172,7 @@ class KeyValueConnection(Protocol):
         self._held_input = self._held_output = 0
         self._owner.release(self)
 
-    # -- IPushProducer: the transport's view of our answers -----------------------------------------
+    # ---- IPushProducer: the transport's view of our answers --------------------------------------
 
     def pauseProducing(self) -> None:
         """Twisted: the peer does not read; stop answering, and so stop reading."""
@@ -191,7 +191,7 @@ class KeyValueConnection(Protocol):
         """Twisted: the connection is going away."""
         self._output_is_full = True
 
-    # -- what the factory asks -------------------------------------------------------------------
+    # ---- what the factory asks -------------------------------------------------------------------
 
     def config_changed(self, bucket: str) -> None:
         """The configuration of that bucket is new: push it, or hang up if the bucket is gone."""
@@ -203,7 +203,7 @@ class KeyValueConnection(Protocol):
             self._push_is_due = True
             self._push()
 
-    # -- inside ----------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Handle requests while there is room for their answers."""

@@ -35,7 +35,7 @@ class DataDirectory:
         try:
             # Documents and keys that check passwords live here: nobody else's business.
             self.path.mkdir(mode=0o700, exist_ok=True)
-            self._lock = open(self.path / LOCK_NAME, "a+", encoding="ascii")  # noqa: SIM115 (held until close)
+            self._lock = open(self.path / LOCK_NAME, "a+", encoding="ascii")  # noqa: SIM115  # held until close
         except OSError as fault:
             raise DataDirectoryError(
                 f"the data directory {self.path} cannot be used: {fault.strerror}"

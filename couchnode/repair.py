@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
     """Repair every store of a directory.
 
-    :return: for each a line that says what was done, and whether a node starts on it now.
+    :returns: for each a line that says what was done, and whether a node starts on it now.
     :raises DataDirectoryError: cluster.json is missing, damaged, or cannot be written.
     """
     data = directory.load()

@@ -148,7 +148,7 @@ class Replicator:
         self._turn_asked = False
 
     def feeds(self, vbid: int, target: NodeBucket) -> bool:
-        """Tell whether ``target`` hears of every change to a vbucket."""
+        """Return whether ``target`` hears of every change to a vbucket."""
         return any(stream.target is target and stream.connected for stream in self.streams_of(vbid))
 
     def streams_of(self, vbid: int) -> list[ReplicaStream]:

@@ -101,7 +101,7 @@ def load_sample(
 
     :param put_design: stores design documents; by default the cluster does, which does not ask whether their
         functions compile.
-    :return: fires with what came of it. Fails with :class:`SampleError`.
+    :returns: fires with what came of it. Fails with :class:`SampleError`.
     """
     lines = read_lines(path)
     stored = kept = rejected = 0

@@ -55,7 +55,7 @@ class ClusterView(Protocol):
         """The bucket that needs no credentials, if there is one."""
 
     def may_use(self, user: str, bucket_name: str) -> bool:
-        """Say whether that user may use that bucket."""
+        """Return whether that user may use that bucket."""
 
     def config_bytes(self, bucket_name: str | None, node: Any) -> bytes:
         """Return the configuration as JSON; of the cluster, without a bucket, for ``None``."""
@@ -132,7 +132,7 @@ class Session:
         self.collections = Feature.COLLECTIONS in features
         self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
 
-    # -- who and where ---------------------------------------------------------------------------
+    # ---- who and where ---------------------------------------------------------------------------
 
     @property
     def bucket(self) -> NodeBucket | None:
@@ -159,7 +159,7 @@ class Session:
         return self.user is not None or self.bucket is not None
 
     def may_use(self, name: str) -> bool:
-        """Say whether this connection may use that bucket."""
+        """Return whether this connection may use that bucket."""
         if self.user is None:
             return self._may_be_anonymous and name == self.node.cluster.unauthenticated_bucket
         return self.node.cluster.may_use(self.user, name)
@@ -190,7 +190,7 @@ class Session:
         name = bucket.name if bucket is not None else None
         return name, self.node.cluster.config_revision(name)
 
-    # -- answers ---------------------------------------------------------------------------------
+    # ---- answers ---------------------------------------------------------------------------------
 
     def success(
         self,

@@ -178,7 +178,7 @@ class SqliteStore:
         """Close the file without the mark."""
         return self._finish(False)
 
-    # -- in the reactor's thread -----------------------------------------------------------------
+    # ---- in the reactor's thread -----------------------------------------------------------------
 
     def _submit(self, work: Callable[[], _T]) -> Deferred[_T]:
         if self._worker is None:
@@ -201,7 +201,7 @@ class SqliteStore:
             self._worker = None
         return failure
 
-    # -- in the worker's thread ------------------------------------------------------------------
+    # ---- in the worker's thread ------------------------------------------------------------------
 
     def _load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> None:
         waiting: _Handover | None = None

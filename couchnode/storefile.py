@@ -139,7 +139,7 @@ class StoreFile:
             raise StoreClosedError(f"{self.path} is not open")
         return self._connection
 
-    # -- life ------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     def open(
         self, bucket: str, uuid: str, history: History | None, starts: int, *, repairing: bool = False
@@ -344,7 +344,7 @@ class StoreFile:
         execute(f"UPDATE vbuckets SET crc = record_crc({', '.join(_RECORD_COLUMNS[:-1])})")
         execute("UPDATE node SET value = ? WHERE name = 'schema'", (str(SCHEMA_VERSION),))
 
-    # -- reading and writing ---------------------------------------------------------------------
+    # ---- reading and writing ---------------------------------------------------------------------
 
     def chunks(self) -> Iterator[list[tuple[int, Item]]]:
         """Read every document that is what was written.
@@ -398,7 +398,7 @@ class StoreFile:
     def set_damaged_aside(self) -> list[tuple[int, bytes]]:
         """Move documents that are not what was written to the table ``damaged``.
 
-        :return: (vbucket, key) of each.
+        :returns: (vbucket, key) of each.
         :raises StoreDamagedError: the file is damaged beyond its documents.
         """
         found = [(rowid, row) for rowid, row, is_whole in self._rows() if not is_whole]
@@ -496,7 +496,7 @@ class StoreFile:
                 continue
         self.disk_bytes = total
 
-    # -- errors ----------------------------------------------------------------------------------
+    # ---- errors ----------------------------------------------------------------------------------
 
     def translated(self, work: Callable[[], Any]) -> Any:
         """Call ``work``; what SQLite or a damaged row raises becomes a :class:`StoreError`."""

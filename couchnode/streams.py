@@ -51,7 +51,7 @@ class DocumentStream:
     def start(self) -> Deferred[None]:
         """Send the first document.
 
-        :return: fires when the stream has ended and the response should be finished; cancel it when the
+        :returns: fires when the stream has ended and the response should be finished; cancel it when the
             connection is lost.
         """
         self._request.setHeader(b"content-type", b"application/json")

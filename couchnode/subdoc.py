@@ -49,7 +49,7 @@ class Change(NamedTuple):
     answer: bytes | None = None
 
 
-# -- lookups -------------------------------------------------------------------------------------
+# ---- lookups -------------------------------------------------------------------------------------
 
 
 def lookup(opcode: int, text: bytes, path: bytes) -> bytes:
@@ -75,7 +75,7 @@ def lookup(opcode: int, text: bytes, path: bytes) -> bytes:
 LOOKUPS = frozenset({Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT})
 
 
-# -- mutations -----------------------------------------------------------------------------------
+# ---- mutations -----------------------------------------------------------------------------------
 
 
 def mutate(opcode: int, text: bytes, path: bytes, value: bytes, flags: int = 0) -> Change:

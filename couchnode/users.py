@@ -112,7 +112,7 @@ class UserStore:
         return not self._had_administrator
 
     def is_stranger(self, user: str) -> bool:
-        """Tell whether ``user`` is a name that nobody has, and that may log in with an empty password."""
+        """Return whether ``user`` is a name that nobody has, and that may log in with an empty password."""
         return user not in self._users and self.hide_nothing
 
     def add(
@@ -124,8 +124,8 @@ class UserStore:
         :param password: at most 1024 bytes of UTF-8 without control characters; may be empty, except an
             administrator's.
         :param buckets: what a user who is no administrator may use; :data:`ALL_BUCKETS` for any.
-        :return: fires with ``None`` once the user can log in. Fails with :class:`UserError`, before any work,
-            if a rule above is broken.
+        :returns: fires with ``None`` once the user can log in. Fails with :class:`UserError`, before any
+            work, if a rule above is broken.
         """
         return self._add(user, password, admin, frozenset(buckets))
 
@@ -165,12 +165,12 @@ class UserStore:
         yield from self._users
 
     def is_admin(self, user: str | None) -> bool:
-        """Tell whether ``user`` may administer the cluster; nobody (``None``) may not."""
+        """Return whether ``user`` may administer the cluster; nobody (``None``) may not."""
         record = self._admitted(user)
         return record is not None and record.admin
 
     def may_use(self, user: str | None, bucket: str) -> bool:
-        """Tell whether ``user`` may use ``bucket``; whether that bucket exists is another question."""
+        """Return whether ``user`` may use ``bucket``; whether that bucket exists is another question."""
         record = self._admitted(user)
         return record is not None and (
             record.admin or bucket in record.buckets or ALL_BUCKETS in record.buckets
@@ -216,9 +216,9 @@ class UserStore:
 
     @inlineCallbacks
     def verify(self, user: str, password: str) -> Generator[Deferred[Any], Any, bool]:
-        """Tell whether the password is right, without holding up the reactor.
+        """Return whether the password is right, without holding up the reactor.
 
-        :return: fires with the answer. Safe to cancel. At most two derivations run at once, so that a flood
+        :returns: fires with the answer. Safe to cancel. At most two derivations run at once, so that a flood
             of wrong passwords leaves threads for the rest of the process.
         """
         if self.is_stranger(user) and not password:

@@ -152,7 +152,7 @@ class VBucket:
         """The current Unix time in seconds, by the clock of this vbucket."""
         return self._seconds()
 
-    # -- reading ---------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Item | None:
         """Return the live document, or ``None``. On the active copy an expired one is deleted."""
@@ -170,7 +170,7 @@ class VBucket:
         return item.cas
 
     def is_locked(self, item: Item) -> bool:
-        """Say whether a lock holds; it lasts through the second in which it expires."""
+        """Return whether a lock holds; it lasts through the second in which it expires."""
         return item.lock_until != 0 and int(self._timer_seconds()) <= item.lock_until
 
     def find(self, key: bytes) -> Item | None:
@@ -179,10 +179,10 @@ class VBucket:
         return item if item is not None else self.tombstones.get(key)
 
     def is_persisted(self, item: Item) -> bool:
-        """Say whether this version is on the disk."""
+        """Return whether this version is on the disk."""
         return item.seqno <= self.persisted_seqno
 
-    # -- changing --------------------------------------------------------------------------------
+    # ---- changing --------------------------------------------------------------------------------
 
     def store(
         self,
@@ -320,7 +320,7 @@ class VBucket:
             raise Refused(Status.LOCKED)
         return self._relabel(old, old.cas, 0)
 
-    # -- synchronous writes ----------------------------------------------------------------------
+    # ---- synchronous writes ----------------------------------------------------------------------
 
     def commit(self, key: bytes) -> None:
         """Make a prepared write the document."""
@@ -343,7 +343,7 @@ class VBucket:
         if self._listener is not None:
             self._listener.settled(self, dropped, False)
 
-    # -- replication -----------------------------------------------------------------------------
+    # ---- replication -----------------------------------------------------------------------------
 
     def apply(self, item: Item) -> None:
         """Take a change from the active copy as it is: sequence number, CAS, expiry and all.
@@ -385,7 +385,7 @@ class VBucket:
         for key in list(self.pending):
             self.commit(key)
 
-    # -- storage ---------------------------------------------------------------------------------
+    # ---- storage ---------------------------------------------------------------------------------
 
     def record(self) -> VBucketRecord:
         """Return what a store keeps about this vbucket now."""
@@ -417,7 +417,7 @@ class VBucket:
             if key not in self.dirty:
                 self._queue(item)
 
-    # -- the pager -------------------------------------------------------------------------------
+    # ---- the pager -------------------------------------------------------------------------------
 
     def expire_due(self) -> int:
         """Delete every document that has expired (active copies only); return how many."""
@@ -436,7 +436,7 @@ class VBucket:
             self._forget_tombstone(item)
         return len(old)
 
-    # -- inside ----------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _require(self, key: bytes, missing: Status) -> Item:
         if self.pending and key in self.pending:

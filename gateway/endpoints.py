@@ -57,7 +57,7 @@ def place_of(description: str) -> Place:
 
 
 def is_local(description: str) -> bool:
-    """Tell whether an endpoint can be reached from this machine only: a Unix socket, or loopback."""
+    """Return whether an endpoint can be reached from this machine only: a Unix socket, or loopback."""
     kind, port, interface = place_of(description)
     if port is None:
         return kind == "unix"

@@ -29,30 +29,30 @@ class IGatewayPlugin(Interface):
 
     name: str = Attribute("Name by which an option can leave the plugin out: lower-case letters.")
 
-    def attach(gateway: Gateway) -> None:  # noqa: B902
+    def attach(gateway: Gateway) -> None:
         """Get to know the gateway, before it listens.
 
         A plugin may use its ``connection(request, bucket)``, ``run_under_klein``, ``app``, ``clock``,
         ``limits`` and ``count_operation``; docs/howto/plugins.md tells what for.
         """
 
-    def routes(app: Klein) -> None:  # noqa: B902
+    def routes(app: Klein) -> None:
         """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""
 
-    def on_request(request: Request) -> Response | None:  # noqa: B902
+    def on_request(request: Request) -> Response | None:
         """Look at a request before its handler does; a response returned here is the answer.
 
         It is not sent to pages that are barred by their ``Host`` or ``Origin``: those are refused.
         """
 
-    def on_response(request: Request, response: Response, seconds: float) -> None:  # noqa: B902
+    def on_response(request: Request, response: Response, seconds: float) -> None:
         """Look at an answer, and change it if need be.
 
         :param seconds: since the request's headers were complete. The body of a streamed answer
             has not begun.
         """
 
-    def on_end(request: Request, status: int, seconds: float) -> None:  # noqa: B902
+    def on_end(request: Request, status: int, seconds: float) -> None:
         """Look at a request that is over: its answer was taken by the client's system, or is cut.
 
         Called once for each request; ``request.cut`` names who cut the answer, if it was cut,
@@ -62,7 +62,7 @@ class IGatewayPlugin(Interface):
         :param seconds: since the request's headers were complete.
         """
 
-    def on_operation(operation: str, outcome: str, count: int) -> None:  # noqa: B902
+    def on_operation(operation: str, outcome: str, count: int) -> None:
         """Count key-value operations.
 
         :param operation: SDK name, for instance ``get``.
@@ -82,5 +82,5 @@ class ISharedFigures(Interface):
         "fails with a Refusal if they cannot be had. ``None`` if there is this process only."
     )
 
-    def figures() -> Figures:  # noqa: B902
+    def figures() -> Figures:
         """Return what this process has counted."""

@@ -127,7 +127,7 @@ class LogsItself:
 
 
 def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
-    """Tell whether a descriptor is a stream to systemd's journal (systemd.exec(5), ``JOURNAL_STREAM``)."""
+    """Return whether a descriptor is a stream to systemd's journal (systemd.exec(5), ``JOURNAL_STREAM``)."""
     try:
         status = os.fstat(descriptor)
     except OSError:

@@ -184,7 +184,7 @@ class Serving(Service):
         self.factory.on_refused = self._refused
         self.gateway.count_refused = self.refusals.counts.copy
 
-    # -- life
+    # ---- life ------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
         """Listen; see :func:`gateway.listening.listen_on` for what it raises."""
@@ -250,7 +250,7 @@ class Serving(Service):
         self.readiness.close()
         self.pool.close()
 
-    # -- what the gateway asks for
+    # ---- what the gateway asks for ---------------------------------------------------------------
 
     def _connection(self, bucket: str | None, user: str, password: str) -> GatewayConnection:
         if self._cluster is None:

@@ -138,13 +138,13 @@ class GCluster(Cluster):
         # Greenlets that wait for anything to happen.
         self._watching: list[Any] = []
 
-    # --- the loop --------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     def _guarded(self, function: Callable[[int], None], events: int) -> None:
         """Let a node see to its socket."""
         try:
             function(events)
-        except Exception as error:  # noqa: BLE001 - nobody above could take it
+        except Exception as error:  # noqa: BLE001  # nobody above could take it
             function.__self__.lose(error)  # type: ignore[attr-defined]
         self._turned_at = self.seconds()
         self.progressed()
@@ -254,7 +254,7 @@ class GCluster(Cluster):
         """Let other greenlets run until an instant."""
         gevent.sleep(max(until - self.seconds(), 0.0))
 
-    # --- the seeds again -------------------------------------------------------------------
+    # ---- the seeds again -------------------------------------------------------------------------
 
     def _seek(self) -> None:
         """Ask the seeds again, in a greenlet of its own."""
@@ -271,7 +271,7 @@ class GCluster(Cluster):
         """Return where to send a request over HTTP."""
         return super().target(host, port)._replace(connector=http_connection)
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every connection; operations under way fail."""

@@ -20,7 +20,7 @@ def watch_end(reactor: Any) -> None:
 
 
 def has_ended(reactor: Any) -> bool:
-    """Tell whether a reactor was stopped and runs no more: Deferreds that fail now do so before nobody.
+    """Return whether a reactor was stopped and runs no more: Deferreds that fail now do so before nobody.
 
     A reactor that closes its connections at its end looks like a network that breaks. False while programs
     still tidy up before its end; false of a reactor that only pauses (trial's does, between tests), that was

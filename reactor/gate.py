@@ -180,7 +180,7 @@ class Gate:
         below.startReading()
         return True
 
-    # -- the descriptors
+    # ---- the descriptors -------------------------------------------------------------------------
 
     def _open(self) -> None:
         if self._epoll is None:
@@ -226,7 +226,7 @@ class Gate:
             self._epoll.close()
             self._epoll = None
 
-    # -- IReadDescriptor
+    # ---- IReadDescriptor -------------------------------------------------------------------------
 
     def fileno(self) -> int:
         """Return the epoll object's descriptor."""

@@ -76,7 +76,7 @@ class AsyncCall(Call):
             callback(result)
         except AttributeError:
             report_unset(answer)
-        except Exception:  # noqa: BLE001 - a program's callback must not end the connection
+        except Exception:  # noqa: BLE001  # a program's callback must not end the connection
             _log.failure("a callback failed")
 
     def fail(self, error: BaseException) -> None:
@@ -192,7 +192,7 @@ class Group:
 
 
 def _goes_before(error: BaseException, other: BaseException) -> bool:
-    """Tell whether an error is told instead of one that came first: those of decoding are."""
+    """Return whether an error is told instead of one that came first: those of decoding are."""
     return not getattr(error, "rc", rc.ERROR) and bool(getattr(other, "rc", rc.ERROR))
 
 
@@ -229,7 +229,7 @@ def _call_errback(answer: AsyncResult, error: BaseException) -> None:
         answer.errback(answer, type(error), error, error.__traceback__)
     except AttributeError:
         report_unset(answer)
-    except Exception:  # noqa: BLE001 - a program's errback must not end the connection
+    except Exception:  # noqa: BLE001  # a program's errback must not end the connection
         _log.failure("an errback failed")
 
 

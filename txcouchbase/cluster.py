@@ -160,7 +160,7 @@ class ClusterClient(Dispatcher):
             return "; ".join(dict.fromkeys(map(str, causes)))
         return "not connected yet" if self.map is None else None
 
-    # --- connecting ------------------------------------------------------------------------
+    # ---- connecting ------------------------------------------------------------------------------
 
     @inlineCallbacks
     def bootstrap(self) -> Generator[Any, Any, None]:
@@ -336,7 +336,7 @@ class ClusterClient(Dispatcher):
             raise
         return protocol
 
-    # --- the map ---------------------------------------------------------------------------
+    # ---- the map ---------------------------------------------------------------------------------
 
     def adopt(self, cluster: ClusterMap) -> bool:
         """Use a map if it is newer than the one in use; operations that wait go by it at once."""
@@ -388,7 +388,7 @@ class ClusterClient(Dispatcher):
         self._poll = self.reactor.callLater(POLL_SECONDS, self._poll_now)
         self.refresh()
 
-    # --- operations ------------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
@@ -420,7 +420,7 @@ class ClusterClient(Dispatcher):
         if not call.done:
             self.submit(call)
 
-    # --- time ------------------------------------------------------------------------------
+    # ---- time ------------------------------------------------------------------------------------
 
     def _watch_time(self) -> None:
         if self._sweep is None and not self.closed:
@@ -454,7 +454,7 @@ class ClusterClient(Dispatcher):
             self._kept = None
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
 
-    # --- plans -----------------------------------------------------------------------------
+    # ---- plans -----------------------------------------------------------------------------------
 
     @inlineCallbacks
     def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -496,7 +496,7 @@ class ClusterClient(Dispatcher):
             frames.append(None if question is None else (yield question))
         return frames
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every connection; what is under way or waiting fails."""

@@ -188,14 +188,14 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             self._cntl(op, value)
         self._client.bootstrap().addBoth(_bootstrapped, weakref.ref(self), self._events.connect)
 
-    # --- settings and state ----------------------------------------------------------------
+    # ---- settings and state ----------------------------------------------------------------------
 
     def _close(self) -> None:
         """Close every connection; operations under way fail. A second call does nothing."""
         self._client.close()
         self._http.close()
 
-    # --- events ----------------------------------------------------------------------------
+    # ---- events ----------------------------------------------------------------------------------
 
     def connect(self) -> Deferred[None]:
         """Return a Deferred that fires with None once connected, or with why that failed."""
@@ -242,7 +242,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     def _ready(self) -> Deferred[None]:
         return self._driver.ready()
 
-    # --- the cluster manager ---------------------------------------------------------------
+    # ---- the cluster manager ---------------------------------------------------------------------
 
     @inlineCallbacks
     def management_request(

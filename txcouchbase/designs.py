@@ -139,7 +139,7 @@ class DesignMethods:
             ) from error
         return result
 
-    # --- one request -----------------------------------------------------------------------
+    # ---- one request -----------------------------------------------------------------------------
 
     def _seconds_for(self, method: str) -> float:
         seconds = self.design_timeout
@@ -178,7 +178,7 @@ class DesignMethods:
             answer = yield self._http.ask(base, method, path, **common)
         return _result(path, *answer)
 
-    # --- waiting ---------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
 
     @inlineCallbacks
     def _wait_until(
@@ -204,7 +204,7 @@ class DesignMethods:
                         shown += 1
                     else:
                         still.append(base)
-                except Exception:  # noqa: BLE001 - whatever it is, this node does not answer
+                except Exception:  # noqa: BLE001  # whatever it is, this node does not answer
                     unreachable += 1
                     still.append(base)
             waiting = still
@@ -221,7 +221,7 @@ class DesignMethods:
 
     @inlineCallbacks
     def _shows(self, base: str, name: str, text: str, before: str | None) -> Generator[Any, Any, bool]:
-        """Tell whether a node has the new document, and lets a view of it be queried."""
+        """Return whether a node has the new document, and lets a view of it be queried."""
         found: HttpResult = yield self._design_request("GET", name, base=base)
         if not found.success or not isinstance(found.value, dict):
             return False

@@ -50,7 +50,7 @@ class DirectCall(Call):
             self.ended(self)
         try:
             self.receiver.succeeded(result)
-        except Exception:  # noqa: BLE001 - a program's receiver must not end the connection
+        except Exception:  # noqa: BLE001  # a program's receiver must not end the connection
             _log.failure("a receiver failed, or there was none")
 
     def fail(self, error: BaseException) -> None:
@@ -69,7 +69,7 @@ class DirectCall(Call):
         self._end()
         try:
             self.receiver.failed(error)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001  # as above
             _log.failure("a receiver failed, or there was none")
 
 

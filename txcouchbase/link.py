@@ -162,7 +162,7 @@ class Link:
     def _try(self) -> Generator[Any, Any, None]:
         try:
             protocol = yield self._connect(self.address.host, self.port)
-        except Exception as error:  # noqa: BLE001 - any failure is a reason to try again
+        except Exception as error:  # noqa: BLE001  # any failure is a reason to try again
             self._attempt = None
             if self.closed:
                 return

@@ -78,7 +78,7 @@ class NodeProtocol(Protocol):
         self._write: Callable[[bytes], Any] = lambda data: None
         self.lost: Deferred[Any] = Deferred()
 
-    # --- sending ---------------------------------------------------------------------------
+    # ---- sending ---------------------------------------------------------------------------------
 
     def ask_once(self, opcode: int, fields: dict[str, Any]) -> Deferred[Frame | None]:
         """Send a request of the driver's own; fires with its answer, ``None`` if the node is lost."""
@@ -141,7 +141,7 @@ class NodeProtocol(Protocol):
                 piece = piece[:LARGE_BYTES]
             self._write(bytes(piece))
 
-    # --- transport -------------------------------------------------------------------------
+    # ---- transport -------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Bound what is buffered for a peer that does not read."""
@@ -236,7 +236,7 @@ class NodeProtocol(Protocol):
         self.lost.callback(fault)  # the exception: a Failure would go to errbacks
         conversation.lose(fault, cause_text(fault))
 
-    # --- handshake -------------------------------------------------------------------------
+    # ---- handshake -------------------------------------------------------------------------------
 
     def greet(self, plan: Generator[Any, Any, Any]) -> Deferred[None]:
         """Shake hands; fires when operations can be sent.

@@ -189,7 +189,7 @@ class ViewStream:
         self._cut = view.row_form == "rows"
         http.running.add(self)
 
-    # --- for the view ----------------------------------------------------------------------
+    # ---- for the view ----------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Stop reading."""
@@ -208,7 +208,7 @@ class ViewStream:
         """Fail, because the connection object was closed."""
         self._fail(_closed())
 
-    # --- asking ----------------------------------------------------------------------------
+    # ---- asking ----------------------------------------------------------------------------------
 
     def begin(self, ready: Callable[[], Deferred[None]]) -> None:
         """Ask as soon as there is a map.
@@ -272,7 +272,7 @@ class ViewStream:
             self._end()
             self._call(view._refused, self._request.path, status, body)
 
-    # --- the answer ------------------------------------------------------------------------
+    # ---- the answer ------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
         """Take a piece of the answer."""
@@ -316,7 +316,7 @@ class ViewStream:
                     return
                 if outcome is not None:
                     self._wait_for(outcome)
-        except Exception as error:  # noqa: BLE001 - whatever a program's callback raises is the view's to know
+        except Exception as error:  # noqa: BLE001  # whatever a program's callback raises is the view's to know
             self._fail(error)
         finally:
             self._working = False
@@ -373,7 +373,7 @@ class ViewStream:
             else:
                 body.transport.pauseProducing()  # type: ignore[attr-defined]
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def _arm(self, seconds: float) -> None:
         self._timer = self._reactor.callLater(seconds, self._check_progress)
@@ -420,7 +420,7 @@ class ViewStream:
     def _call(callback: Callable[..., Any], *args: Any) -> None:
         try:
             callback(*args)
-        except Exception:  # noqa: BLE001 - a program's callback must not end the connection
+        except Exception:  # noqa: BLE001  # a program's callback must not end the connection
             _log.failure("a callback of a view failed")
 
 

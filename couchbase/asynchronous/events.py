@@ -15,7 +15,7 @@ class EventQueue:
         self.called = False
         """Whether it happened."""
 
-    # --- to be overridden ------------------------------------------------------------------
+    # ---- to be overridden ------------------------------------------------------------------------
 
     def fire_async(self, event: Any) -> None:
         """Tell somebody who comes when it has happened already; not before this returns."""
@@ -29,7 +29,7 @@ class EventQueue:
     def maybe_raise(self, *args: Any, **kwargs: Any) -> None:
         """Raise what the arguments of the call stand for, if that is a failure."""
 
-    # --- the queue -------------------------------------------------------------------------
+    # ---- the queue -------------------------------------------------------------------------------
 
     def schedule(self, event: Any) -> None:
         """Add one who waits; if it has happened, have :meth:`fire_async` tell."""
@@ -52,7 +52,7 @@ class EventQueue:
         self.called = True
         try:
             self.maybe_raise(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - those who wait are told
+        except Exception:  # noqa: BLE001  # those who wait are told
             while self._waiting:
                 self.call_single_failure(self._waiting.popleft(), *args, **kwargs)
         else:

@@ -40,7 +40,7 @@ class AsyncViewBase(View):
         self._paused = False
         self._over = False
 
-    # --- to be overridden ------------------------------------------------------------------
+    # ---- to be overridden ------------------------------------------------------------------------
 
     def on_rows(self, rowiter: Iterable[Any]) -> Any:
         """Take rows; not called when there are none.
@@ -71,7 +71,7 @@ class AsyncViewBase(View):
         """
         raise ArgumentError.pyexc("include_docs is not for asynchronous views")
 
-    # --- for the program -------------------------------------------------------------------
+    # ---- for the program -------------------------------------------------------------------------
 
     def start(self) -> AsyncViewBase:
         """Send the query, now or as soon as the connection is up; return this object.
@@ -143,7 +143,7 @@ class AsyncViewBase(View):
     def _no_iteration(self) -> NoReturn:
         raise NotImplementedError("rows come by callbacks; this view cannot be iterated")
 
-    # --- for the driver --------------------------------------------------------------------
+    # ---- for the driver --------------------------------------------------------------------------
 
     def _answered(self, url: str, status: int) -> None:
         """Take the head of the answer."""

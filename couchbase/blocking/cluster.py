@@ -91,7 +91,7 @@ class Cluster(Dispatcher, Loop):
         self._turned_at = 0.0
         _LIVE.add(self)
 
-    # --- the loop --------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     def run(self, calls: Sequence[Call], deadline: float) -> None:
         """Carry out operations and return when each is over; their outcomes are in the calls."""
@@ -170,7 +170,7 @@ class Cluster(Dispatcher, Loop):
             if node.is_ready and node.asked_at >= began and now - max(began, node.heard_at) >= SILENT_SECONDS:
                 node.lose(OSError(f"{node.name} is silent"))
 
-    # --- bootstrap -------------------------------------------------------------------------
+    # ---- bootstrap -------------------------------------------------------------------------------
 
     def bootstrap(self, deadline: float | None = None) -> None:
         """Get a cluster map from the first seed that gives one.
@@ -277,7 +277,7 @@ class Cluster(Dispatcher, Loop):
         except CouchbaseError:
             pass  # It is in self.errors; the operations end by their own limits.
 
-    # --- the map ---------------------------------------------------------------------------
+    # ---- the map ---------------------------------------------------------------------------------
 
     def peer_for(self, address: NodeAddress, port: int) -> Node:
         """Return a node that is new in the map; it is connected to when something is to be sent."""
@@ -334,7 +334,7 @@ class Cluster(Dispatcher, Loop):
         """Return why there is no map."""
         return "the connection is closed" if self.closed else "the connection was never made"
 
-    # --- operations ------------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def unrouted(self, call: Any) -> None:
         """Refuse an operation: there is no map."""
@@ -352,7 +352,7 @@ class Cluster(Dispatcher, Loop):
         """Return the nodes that serve the bucket."""
         return [node for node in self.servers if node is not None]
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every connection."""

@@ -80,7 +80,7 @@ class Designs:
             self._wait_until(wait, name, lambda base, left: self.is_gone(base, left, name))
         return result
 
-    # --- inside ----------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _design_path(self, name: str) -> str:
         return f"/{quote(self._bucket, safe='')}/{_PREFIX}{quote(name, safe='')}"
@@ -115,7 +115,7 @@ class Designs:
             self._sleep(min(POLL_SECONDS, left))
 
     def shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
-        """Tell whether a node has the new document, and lets a view of it be queried."""
+        """Return whether a node has the new document, and lets a view of it be queried."""
         path = self._design_path(name)
         found = self._views.ask("GET", path, base=base, timeout=left, raising=False)
         if not found.success or not isinstance(found.value, dict):
@@ -134,7 +134,7 @@ class Designs:
         return True
 
     def is_gone(self, base: http.Target, left: float, name: str) -> bool:
-        """Tell whether a node has no such document any more."""
+        """Return whether a node has no such document any more."""
         found = self._views.ask("GET", self._design_path(name), base=base, timeout=left, raising=False)
         return found.http_status == 404
 

@@ -111,7 +111,7 @@ class BlockingDriver(Driver):
         """
         self.lock.by_hand(op)
 
-    # --- carrying out ----------------------------------------------------------------------
+    # ---- carrying out ----------------------------------------------------------------------------
 
     def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
@@ -264,7 +264,7 @@ class BlockingDriver(Driver):
             if call.quiet and isinstance(call.error, CouchbaseError) and call.error.rc == rc.KEY_ENOENT:
                 call.result, call.error = failed_result(call, rc.KEY_ENOENT), None
 
-    # --- copies ----------------------------------------------------------------------------
+    # ---- copies ----------------------------------------------------------------------------------
 
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
         """Ask every node that holds documents what it has."""
@@ -331,7 +331,7 @@ class BlockingDriver(Driver):
 
         return self._do(Work((), finish, True))
 
-    # --- statistics ------------------------------------------------------------------------
+    # ---- statistics ------------------------------------------------------------------------------
 
     def submit_stats(self, groups: Sequence[str]) -> Any:
         """Ask every node for statistics."""
@@ -360,7 +360,7 @@ class BlockingDriver(Driver):
             raise client_error(call, rc.ETIMEDOUT, "not every node answered in time")
         return collected
 
-    # --- pipelines -------------------------------------------------------------------------
+    # ---- pipelines -------------------------------------------------------------------------------
 
     def begin_pipeline(self) -> None:
         """Collect operations from now on."""
@@ -411,7 +411,7 @@ class BlockingDriver(Driver):
         extend_values(results, items, before)
         return results
 
-    # --- views and design documents --------------------------------------------------------
+    # ---- views and design documents --------------------------------------------------------------
 
     def begin_http(self) -> None:
         """Take the connection for a request over HTTP."""

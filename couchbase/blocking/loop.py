@@ -83,7 +83,7 @@ class Loop:
         """Do nothing else until an instant."""
         self.wait_for(lambda: False, until)
 
-    # --- questions and plans ---------------------------------------------------------------
+    # ---- questions and plans ---------------------------------------------------------------------
 
     def ask(
         self, questions: Sequence[tuple[int, int, dict[str, Any]]], deadline: float
@@ -138,5 +138,5 @@ class Loop:
                 else:
                     raise TypeError(f"the cluster cannot perform {step!r}")
                 advance = plan.send
-            except BaseException as failure:  # noqa: BLE001 - thrown into the plan, which decides
+            except BaseException as failure:  # noqa: BLE001  # thrown into the plan, which decides
                 advance, value = plan.throw, failure

@@ -92,7 +92,7 @@ class Node:
         """The operations that wait for answers."""
         return {} if self._talk is None else self._talk.pending
 
-    # --- sending ---------------------------------------------------------------------------
+    # ---- sending ---------------------------------------------------------------------------------
 
     def send(self, call: Call, vbucket: int) -> None:
         """Put an operation on the wire with the next flush, or once there is a connection."""
@@ -169,7 +169,7 @@ class Node:
                 return
         self._watch(EVENT_READ)
 
-    # --- connecting ------------------------------------------------------------------------
+    # ---- connecting ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Connect, unless that is under way, or failed a moment ago: then it is done in a moment."""
@@ -274,7 +274,7 @@ class Node:
             return
         try:
             result = step.function(*step.arguments)
-        except Exception as error:  # noqa: BLE001 - the handshake decides
+        except Exception as error:  # noqa: BLE001  # the handshake decides
             resume(None, error)
         else:
             resume(result)
@@ -295,7 +295,7 @@ class Node:
             question.put(talk)
         self._owner.node_ready(self)
 
-    # --- receiving -------------------------------------------------------------------------
+    # ---- receiving -------------------------------------------------------------------------------
 
     def handle(self, events: int) -> None:
         """The socket can be read, written, or both."""
@@ -354,7 +354,7 @@ class Node:
         """Give the conversation no more operations; :meth:`received` closes the connection."""
         self._owner.reroute()
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def lose(self, error: BaseException) -> None:
         """Give the connection up. What was in flight fails: nobody knows whether it was carried out."""

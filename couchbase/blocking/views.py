@@ -37,7 +37,7 @@ class Views:
     def __init__(self, driver: Service) -> None:
         self.driver = driver
 
-    # --- requests --------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -114,7 +114,7 @@ class Views:
         """Send a view's query; returns the answer, begun."""
         return self.open(self.targets(), request.method, request.path, request.body, limit)
 
-    # --- iteration -------------------------------------------------------------------------
+    # ---- iteration -------------------------------------------------------------------------------
 
     def iterate(self, view: View, connection: Any) -> Iterator[Any]:
         """Send a view's query and give what its row processor makes of the rows.

@@ -109,7 +109,7 @@ class AnswerReader:
             else:
                 try:
                     result = call.operation.decode(call, cas, data, begin, begin + extras_length, end)
-                except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+                except Exception as error:  # noqa: BLE001  # a transcoder's failure is the caller's
                     add(None)
                     add(Undecodable(call, error))
                 else:

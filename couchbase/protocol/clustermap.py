@@ -100,7 +100,7 @@ class ClusterMap:
         return row[1 + index] if 0 <= index < len(row) - 1 else -1
 
     def supersedes(self, other: ClusterMap | None) -> bool:
-        """Tell whether to adopt this map in place of ``other``.
+        """Return whether to adopt this map in place of ``other``.
 
         Revisions decide, by epoch first; a map without one (servers before 2.5) is taken as newer
         when it says something else.

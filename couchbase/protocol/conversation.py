@@ -171,7 +171,7 @@ class Conversation:
         """Whether the node tells of new cluster maps without being asked."""
         return Feature.CLUSTERMAP_CHANGE_NOTIFICATION in self.session.features
 
-    # --- sending ---------------------------------------------------------------------------
+    # ---- sending ---------------------------------------------------------------------------------
 
     def put(self, call: Call, vbucket: int) -> None:
         """Send an operation, if it fits what the node offers.
@@ -219,7 +219,7 @@ class Conversation:
         """Stop listening for answers to a request of the driver's own."""
         self._questions.pop(number, None)
 
-    # --- the handshake ---------------------------------------------------------------------
+    # ---- the handshake ---------------------------------------------------------------------------
 
     def greet(
         self,
@@ -250,7 +250,7 @@ class Conversation:
             self.phase = Phase.OPEN
             self._end_greeting(None)
             return
-        except Exception as failure:  # noqa: BLE001 - whatever it is, there is no session
+        except Exception as failure:  # noqa: BLE001  # whatever it is, there is no session
             self._end_greeting(failure)
             return
         if not isinstance(step, Exchange):
@@ -277,7 +277,7 @@ class Conversation:
         if greeted is not None:
             greeted(error)
 
-    # --- receiving -------------------------------------------------------------------------
+    # ---- receiving -------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Take one chunk of any size; operations end whose answers are complete with it.
@@ -320,7 +320,7 @@ class Conversation:
         if not frame.specific:
             try:
                 result = complete(call, frame, None, self.name)
-            except Exception as error:  # noqa: BLE001 - a transcoder's failure is the caller's
+            except Exception as error:  # noqa: BLE001  # a transcoder's failure is the caller's
                 self._undecodable(call, error)
             else:
                 call.succeed(result)
@@ -380,7 +380,7 @@ class Conversation:
         self.lacking |= {feature}
         self.home.reroute()
 
-    # --- the end ---------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         if self.phase is Phase.OPEN:

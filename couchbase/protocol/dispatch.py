@@ -110,7 +110,7 @@ class Dispatcher(Order):
         self._last_sent: dict[bytes, Call] = {}
         self._indexed = -1
 
-    # --- what a driver provides ------------------------------------------------------------
+    # ---- what a driver provides ------------------------------------------------------------------
 
     def peer_for(self, address: NodeAddress, port: int) -> Any:
         """Return a :class:`Peer` for a node that is new in the map. Nothing is sent yet."""
@@ -140,7 +140,7 @@ class Dispatcher(Order):
         :param given: whether the node gave one; if not, the seeds' cluster managers have it.
         """
 
-    # --- the map ---------------------------------------------------------------------------
+    # ---- the map ---------------------------------------------------------------------------------
 
     def handshake(self, host: str, nonce: str) -> Generator[Any, Any, Any]:
         """Return the plan of a handshake with a node.
@@ -245,7 +245,7 @@ class Dispatcher(Order):
                 self.adopt_from(conversation, frame.value)
         return False
 
-    # --- operations ------------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""

@@ -73,7 +73,7 @@ class TooDeep(NotJson):
     """The text has more than :data:`LEVELS` levels."""
 
 
-# -- checking ---------------------------------------------------------------------------------------------
+# ---- checking ------------------------------------------------------------------------------------
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = rb'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
@@ -317,7 +317,7 @@ def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
 
 
 def is_json(text: bytes) -> bool:
-    """Tell whether ``text`` is JSON, at once, however long it is."""
+    """Return whether ``text`` is JSON, at once, however long it is."""
     try:
         for _ in check(text):
             pass
@@ -326,7 +326,7 @@ def is_json(text: bytes) -> bool:
     return True
 
 
-# -- walking ----------------------------------------------------------------------------------------------
+# ---- walking -------------------------------------------------------------------------------------
 
 _VALID_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _PLAIN = rb'[^"\[\]{}]*(?:' + _VALID_STRING + rb'[^"\[\]{}]*)*'

@@ -66,7 +66,7 @@ def lacks(session: Session) -> frozenset[int]:
 
 
 def is_durable(framing: bytes) -> bool:
-    """Tell whether a request's framing extras ask for a synchronous write."""
+    """Return whether a request's framing extras ask for a synchronous write."""
     return framing != b"" and framing != PRESERVE_EXPIRY_FRAMING
 
 
@@ -150,7 +150,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
 
 
 def refuses_flags_alone(answer: Frame) -> bool:
-    """Tell whether a node that was asked for flags, expiry and body at once gave the last two only."""
+    """Return whether a node that was asked for flags, expiry and body at once gave the last two only."""
     if answer.specific != Status.SUBDOC_MULTI_PATH_FAILURE:
         return False
     try:

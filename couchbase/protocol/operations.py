@@ -186,7 +186,7 @@ def head(request: Request, vbucket: int, opaque: int) -> bytes:
     )
 
 
-# --- reading answers -------------------------------------------------------------------------
+# ---- reading answers -----------------------------------------------------------------------------
 
 
 def _decode_get(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
@@ -376,7 +376,7 @@ def _foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseEr
     )
 
 
-# --- the table -------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
 GET_AND_TOUCH = Operation("get", Opcode.GAT, True, ValueResult, _decode_get)
@@ -431,7 +431,7 @@ QUIET_OPERATIONS = frozenset({"get", "rget", "delete", "touch", "lock"})
 """Operations for which a connection's ``quiet`` keeps a missing document silent (SDK 1.2)."""
 
 
-# --- building requests -----------------------------------------------------------------------
+# ---- building requests ---------------------------------------------------------------------------
 
 
 store_extras = _STORE_EXTRAS.pack
@@ -523,7 +523,7 @@ def read_plainly(request: Request) -> None:
     request.value = b""
 
 
-# --- completing ------------------------------------------------------------------------------
+# ---- completing ----------------------------------------------------------------------------------
 
 
 def complete(

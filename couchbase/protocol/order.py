@@ -33,7 +33,7 @@ class Order:
         # Operations put off, by key: whatever comes later for the same key waits behind them.
         self._parked: dict[bytes, deque[Call]] = {}
 
-    # --- what others provide ---------------------------------------------------------------
+    # ---- what others provide ---------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
@@ -51,7 +51,7 @@ class Order:
         """Submit an operation after a pause, unless it is done by then."""
         raise NotImplementedError
 
-    # --- putting off -----------------------------------------------------------------------
+    # ---- putting off -----------------------------------------------------------------------------
 
     def put_off(self, conversation: Any, call: Call, frame: Frame, action: Action) -> None:
         """Take an operation back that a node did not carry out.
@@ -110,7 +110,7 @@ class Order:
             if not call.done:
                 self.submit(call)
 
-    # --- nodes that lack a feature ---------------------------------------------------------
+    # ---- nodes that lack a feature ---------------------------------------------------------------
 
     def adapt(self, conversation: Any, call: Call) -> bool:
         """Make an operation fit what a node offered; false if it is not to be sent (now)."""
@@ -156,7 +156,7 @@ class Order:
             conversation.lacking |= lacking
             call.succeed(done.value)
             return
-        except Exception as error:  # noqa: BLE001 - the outcome of the operation
+        except Exception as error:  # noqa: BLE001  # the outcome of the operation
             conversation.lacking |= lacking
             call.fail(offers.as_of(call, error))
             return

@@ -226,7 +226,7 @@ def parse_plain(payload: bytes) -> tuple[str, str, str]:
 
 
 def has_control(text: str) -> bool:
-    """Say whether there is a control character in a user name or password.
+    """Return whether there is a control character in a user name or password.
 
     RFC 7617 and SASLprep (RFC 4013) forbid them. In SCRAM a NUL at the end would even count for nothing: HMAC
     pads its keys with zeros, so that the password with it and the one without are the same.

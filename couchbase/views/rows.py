@@ -172,7 +172,7 @@ class RowReader:
         if self._error is not None:
             raise self._error
 
-    # --- the object around the rows --------------------------------------------------------
+    # ---- the object around the rows --------------------------------------------------------------
 
     def _run(self, out: list[Any]) -> None:
         buffer = self._buffer
@@ -252,7 +252,7 @@ class RowReader:
             self.meta[self._name] = value
             self._state = _AFTER_MEMBER
 
-    # --- many rows at once -----------------------------------------------------------------
+    # ---- many rows at once -----------------------------------------------------------------------
 
     def _block(self, at: int, out: list[Any]) -> bool:
         """Take all rows up to the last line end that may be a row's; tell whether that went well."""
@@ -322,7 +322,7 @@ class RowReader:
                 return None, 0
         return lines, count
 
-    # --- bracket by bracket ----------------------------------------------------------------
+    # ---- bracket by bracket ----------------------------------------------------------------------
 
     def _enter(self, at: int, code: int) -> None:
         if code in b"}],:":
@@ -385,7 +385,7 @@ class RowReader:
             out.append(row)
             self.count += 1
 
-    # --- refusals --------------------------------------------------------------------------
+    # ---- refusals --------------------------------------------------------------------------------
 
     def _unexpected(self, code: int) -> NoReturn:
         self._fail(f"not the JSON of an answer: {bytes([code])!r} where {_EXPECTED[self._state]} should be")
@@ -395,7 +395,7 @@ class RowReader:
 
 
 def _is_object_a_line(block: bytes, lines: int) -> bool:
-    """Tell whether brackets prove that each line is one object. False may be wrong, true is not.
+    """Return whether brackets prove that each line is one object. False may be wrong, true is not.
 
     Legal JSON has no line end in a string, so all of them are structure.
     """

@@ -201,7 +201,7 @@ def _error_map_bytes(version: int) -> bytes:
     return to_json(error_map(version))
 
 
-# -- collections: there is the default one, and it cannot be dropped -----------------------------
+# ---- collections: there is the default one, and it cannot be dropped -----------------------------
 
 _MANIFEST = json.dumps(
     {

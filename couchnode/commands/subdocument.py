@@ -58,7 +58,7 @@ class Spec(NamedTuple):
     value: bytes = b""
 
 
-# -- lookups -------------------------------------------------------------------------------------
+# ---- lookups -------------------------------------------------------------------------------------
 
 
 def _single_lookup(call: Call) -> Answer:
@@ -173,7 +173,7 @@ def _check_specs(specs: list[Spec]) -> None:
             raise Refused(Status.EINVAL, "an operation on the whole document has no path")
 
 
-# -- mutations -----------------------------------------------------------------------------------
+# ---- mutations -----------------------------------------------------------------------------------
 
 
 class _Settings(NamedTuple):

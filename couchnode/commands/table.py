@@ -100,7 +100,7 @@ class Call:
         self.preserve_expiry = False
 
     def durable(self) -> bool:
-        """Say whether the write has to be prepared and wait for other copies.
+        """Return whether the write has to be prepared and wait for other copies.
 
         :raises Refused: the level cannot be had here and now.
         """

@@ -237,7 +237,7 @@ class _Batch:
 
 
 def _continues(vbucket: VBucket, mark: Mark) -> bool:
-    """Say whether what an index knows up to ``mark`` is part of this vbucket's history."""
+    """Return whether what an index knows up to ``mark`` is part of this vbucket's history."""
     uuid, seqno = mark
     ended: int | None = None  # the sequence number at which the branch looked at was left
     for branch, began in vbucket.failover_log:

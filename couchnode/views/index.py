@@ -91,7 +91,7 @@ def remove_index(path: str) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Say whether an error of SQLite means that the file itself is bad."""
+    """Return whether an error of SQLite means that the file itself is bad."""
     return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGED)
 
 
@@ -215,7 +215,7 @@ class ViewIndex:
             self._changed = False
 
     def is_for(self, map_source: str, reduce_source: str | None) -> bool:
-        """Say whether this is the index of these functions, and its file is still the one of that path."""
+        """Return whether this is the index of these functions, and its file is still the one of that path."""
         if self.signature != signature(map_source, reduce_source):
             return False
         try:
@@ -231,7 +231,7 @@ class ViewIndex:
         """Let go of the file; a transaction under way is undone."""
         self._connection.close()
 
-    # ---- inside ------------------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -215,7 +215,7 @@ def _body_members(body: bytes) -> dict[str, Any]:
     return found
 
 
-# ---- one reader a kind of value ------------------------------------------------------------------------
+# ---- one reader a kind of value ------------------------------------------------------------------
 
 
 def _boolean(name: str, text: str) -> bool:

@@ -152,7 +152,7 @@ class Query:
         block.append(self._tail())
         yield b"".join(block)
 
-    # ---- head and tail -----------------------------------------------------------------------------------
+    # ---- head and tail ---------------------------------------------------------------------------
 
     def _head(self) -> bytes:
         parts = []
@@ -175,7 +175,7 @@ class Query:
         lines.append("\r\n}")
         return "".join(lines).encode()
 
-    # ---- what goes wrong ---------------------------------------------------------------------------------
+    # ---- what goes wrong -------------------------------------------------------------------------
 
     def _add_source(self, given: dict[str, Any], reader: IndexReader | None) -> None:
         try:
@@ -215,7 +215,7 @@ class Query:
         except (sqlite3.Error, ReductionError) as error:
             self._fail(source.name, source.reader.path if source.reader is not None else None, error)
 
-    # ---- which rows --------------------------------------------------------------------------------------
+    # ---- which rows ------------------------------------------------------------------------------
 
     def _find_ranges(self) -> list[Range]:
         plan = self._plan
@@ -252,7 +252,7 @@ class Query:
     def _readers(self) -> list[tuple[Source, IndexReader]]:
         return [(source, source.reader) for source in self._sources if source.reader is not None]
 
-    # ---- rows of a map -----------------------------------------------------------------------------------
+    # ---- rows of a map ---------------------------------------------------------------------------
 
     def _texts(self) -> Iterator[bytes]:
         readers = self._readers()
@@ -315,7 +315,7 @@ class Query:
             left -= len(rows)
             yield from rows
 
-    # ---- groups of a reduce ------------------------------------------------------------------------------
+    # ---- groups of a reduce ----------------------------------------------------------------------
 
     def _group_texts(self, readers: list[tuple[Source, IndexReader]], span: Range) -> Iterator[bytes]:
         reduce = self._builtin

@@ -330,7 +330,7 @@ def _serve(requests: Any, replies: Any) -> None:
             version = racer.v8_version
         _limit_process(limits)
         sandbox = _Sandbox(limits, prelude)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the starter has to hear of it
+    except Exception as error:  # noqa: BLE001  # whatever it is, the starter has to hear of it
         reply(BROKEN, f"{type(error).__name__}: {error}")
         return
     reply(READY, version)
@@ -346,7 +346,7 @@ def _serve(requests: Any, replies: Any) -> None:
         except MemoryError:
             reply(MEMORY, "")
             return
-        except Exception as error:  # noqa: BLE001 - told, not lost; the process starts afresh
+        except Exception as error:  # noqa: BLE001  # told, not lost; the process starts afresh
             reply(BROKEN, f"{type(error).__name__}: {error}")
             return
 

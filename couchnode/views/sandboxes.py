@@ -106,7 +106,7 @@ class SandboxPool:
     :param size: most processes at once; callers beyond wait for one.
     """
 
-    def __init__(self, limits: Limits = Limits(), size: int = 3) -> None:  # noqa: B008 - immutable
+    def __init__(self, limits: Limits = Limits(), size: int = 3) -> None:  # noqa: B008  # immutable
         self._limits = limits
         self._size = size
         self._changed = threading.Condition()

@@ -142,7 +142,7 @@ class Sandbox:
                 pipe.close()
 
     def has(self, key: tuple[Any, ...]) -> bool:
-        """Say whether the functions of this key are loaded."""
+        """Return whether the functions of this key are loaded."""
         return key in self._slots
 
     def load(self, key: tuple[Any, ...], sources: Sequence[str]) -> int:

@@ -82,7 +82,7 @@ class _Source(NamedTuple):
 
 
 def is_available() -> bool:
-    """Say whether the libraries of the view engine are installed (see docs/dependencies)."""
+    """Return whether the libraries of the view engine are installed (see docs/dependencies)."""
     return find_spec("py_mini_racer") is not None and find_spec("icu") is not None
 
 

@@ -88,7 +88,7 @@ class Wire:
             self._write(body, patience_seconds, pause_seconds, on_pause)
 
     def is_closed(self) -> bool:
-        """Say whether the peer has closed, without waiting."""
+        """Return whether the peer has closed, without waiting."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:

@@ -125,7 +125,7 @@ class Worker:
                 break
         return found
 
-    # ---- queries -----------------------------------------------------------------------------------------
+    # ---- queries ---------------------------------------------------------------------------------
 
     def _answer(self, wire: Wire, arguments: dict[str, Any]) -> None:
         if not self.queries.acquire(blocking=False):

@@ -119,7 +119,7 @@ class WorkerConnection(Protocol):
         self._arrived.feed(data)
         self._deliver()
 
-    def connectionLost(self, reason: Failure = Failure(ProcessDone(0))) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = Failure(ProcessDone(0))) -> None:  # noqa: B008  # as in Twisted
         """Fail whoever waits."""
         self._lost = True
         while self._waiting:

@@ -86,7 +86,7 @@ def route(app: Klein, path: str, *methods: str) -> Callable[[Handler], Handler]:
                 page = await method(self, request, **parts)
             except CancelledError:
                 raise  # the browser is gone
-            except Exception as error:  # noqa: BLE001 - people get a page, whatever it is
+            except Exception as error:  # noqa: BLE001  # people get a page, whatever it is
                 page = page_of(error, Failure())
             return await self.write(request, page)
 
@@ -195,7 +195,7 @@ class BeerApp:
         body: bytes = await flattenString(None, pages.layout(page, self._version, done))
         return b"<!DOCTYPE html>\n" + body
 
-    # --- reading ---------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     @route(app, "/", "GET")
     async def home(self, request: Request) -> Page:
@@ -228,7 +228,7 @@ class BeerApp:
         beers, total = await self.store.beers_of(key, start)
         return pages.show_page(document, BREWERY, token, beers=beers, total=total, first=start is None)
 
-    # --- writing ---------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------
 
     @route(app, "/new/<any(beer, brewery):kind>", "GET")
     async def new(self, request: Request, kind: str) -> Page:
@@ -309,7 +309,7 @@ class BeerApp:
         await self.store.like(key)
         return redirect(address(BEER, key), "liked")
 
-    # --- parts of these --------------------------------------------------------------------
+    # ---- parts of these --------------------------------------------------------------------------
 
     async def _form(self, request: Request, form: Any, **options: Any) -> Page:
         choices = await self.store.choices() if form.kind is BEER else []
@@ -344,7 +344,7 @@ class BeerApp:
             submit="Create it again",
         )
 
-    # --- everything else -------------------------------------------------------------------
+    # ---- everything else -------------------------------------------------------------------------
 
     @app.route("/static/<name>", methods=["GET"])
     def static(self, request: Request, name: str) -> Any:

@@ -94,7 +94,7 @@ def _web_address(text: str) -> str:
 
 
 def is_web_address(value: Any) -> bool:
-    """Say whether a stored value may become a link: other programs store documents too."""
+    """Return whether a stored value may become a link: other programs store documents too."""
     try:
         return isinstance(value, str) and bool(_web_address(value))
     except Wrong:

@@ -412,7 +412,7 @@ def see_also(label: str, path: str) -> Tag:
     return tags.p(tags.a(label, href=path))
 
 
-# --- parts -----------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 def _current(is_current: bool) -> dict[str, str]:

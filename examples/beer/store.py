@@ -140,7 +140,7 @@ class Store:
         self._connection = connection
         self._reactor = reactor
 
-    # --- at the start ----------------------------------------------------------------------
+    # ---- at the start ----------------------------------------------------------------------------
 
     async def prepare(self, seconds: float = 60) -> bool:
         """Publish the views, unless the same ones are there.
@@ -181,7 +181,7 @@ class Store:
             kept += len(there)
         return added, kept
 
-    # --- reading ---------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     async def read(self, kind: Kind, key: str) -> Document:
         """Read one document.
@@ -250,7 +250,7 @@ class Store:
         """Return the name of a brewery, ``None`` if there is none."""
         return (await self._brewery_names([key])).get(key) if isinstance(key, str) else None
 
-    # --- writing ---------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------
 
     async def create(self, form: Form) -> str:
         """Store a new document, and return its key.
@@ -366,7 +366,7 @@ class Store:
         values = await self._values(wanted.values())
         return {key: count if isinstance(count := values.get(one), int) else 0 for key, one in wanted.items()}
 
-    # --- parts of these --------------------------------------------------------------------
+    # ---- parts of these --------------------------------------------------------------------------
 
     async def _query(self, view: str, query: Query) -> BatchedView:
         # stale=false: who stored something wants to see it in the list that he is sent back to.

@@ -45,7 +45,7 @@ def edit(cb: GConnection, letter: str) -> None:
 
 
 def look(cb: GConnection, key: str) -> str:
-    """Say whether there is a document; what an operation raises arrives in the greenlet that asked."""
+    """Return whether there is a document; what an operation raises arrives in the greenlet that asked."""
     try:
         return f"{cb.get(key).key} is there"
     except NotFoundError as error:

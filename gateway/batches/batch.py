@@ -179,7 +179,7 @@ class Batch:
         self._stream = stream
         stream.deliver_to(self)
 
-    # -- the body
+    # ---- the body --------------------------------------------------------------------------------
 
     def body_received(self, data: bytes) -> None:
         """Take a part of the body."""
@@ -227,7 +227,7 @@ class Batch:
         if on_form is not None:
             on_form(self._form)
 
-    # -- the operations
+    # ---- the operations --------------------------------------------------------------------------
 
     def _start_operations(self) -> None:
         """Start what is waiting, as far as there is room, and read more only when none waits."""
@@ -449,7 +449,7 @@ class Batch:
         self._window.adjust(size)
         slot.cancel(lambda: self._window.adjust(-size))
 
-    # -- the answer
+    # ---- the answer ------------------------------------------------------------------------------
 
     def start(self, sink: BodySink) -> None:
         """Begin to write the answers."""

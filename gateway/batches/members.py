@@ -72,7 +72,7 @@ class Kind(NamedTuple):
     """Its name and "ok", as successes are counted."""
 
 
-# -- reading
+# ---- reading -------------------------------------------------------------------------------------
 
 _OPEN_OBJECT, _QUOTE = b'{"'
 _NO_OBJECT = 'an operation is a JSON object such as {"op":"get","key":"k"}'
@@ -284,7 +284,7 @@ def _waits(operation: Operation) -> dict[str, int]:
     }
 
 
-# -- running
+# ---- running -------------------------------------------------------------------------------------
 
 
 def _get(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
@@ -416,7 +416,7 @@ def _endure(connection: Any, operation: Operation, now: float) -> Deferred[Any]:
     )
 
 
-# -- rendering
+# ---- rendering -----------------------------------------------------------------------------------
 
 
 def _with_cas(result: Any) -> bytes:

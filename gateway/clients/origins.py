@@ -116,7 +116,7 @@ def _split_host(host: bytes) -> tuple[str, str]:
 
 
 def _is_here(name: str) -> bool:
-    """Tell whether nobody else can own a host's name: it is an address, or localhost."""
+    """Return whether nobody else can own a host's name: it is an address, or localhost."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -178,7 +178,7 @@ class Doors:
         return is_welcome
 
     def is_named(self, origin: tuple[str, str, str]) -> bool:
-        """Tell whether an origin, or its host, was named."""
+        """Return whether an origin, or its host, was named."""
         return origin in self._origins or origin[1] in self._names
 
     def cors(self, origin: Any, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
@@ -262,11 +262,11 @@ class Visit:
         return None
 
     def _is_link(self, method: str) -> bool:
-        """Tell whether the user followed a link: its page cannot see where it led."""
+        """Return whether the user followed a link: its page cannot see where it led."""
         return method in ("GET", "HEAD") and self._headers.get(b"sec-fetch-mode") == b"navigate"
 
     def _was_preflighted(self, method: str) -> bool:
-        """Tell whether a browser sends this only after a preflight, or changes nothing with it."""
+        """Return whether a browser sends this only after a preflight, or changes nothing with it."""
         headers = self._headers
         if method != "POST":
             return True
@@ -307,7 +307,7 @@ class Visit:
 
 
 def _is_same(origin: tuple[str, str, str], host: Any) -> bool:
-    """Tell whether an origin is that of the gateway, as the browser addressed it."""
+    """Return whether an origin is that of the gateway, as the browser addressed it."""
     if not isinstance(host, bytes):
         return False
     scheme, name, port = origin

@@ -48,7 +48,7 @@ class TrustedProxies:
         self._networks = [ip_network(name) for name in names if name != UNIX]
 
     def __contains__(self, host: str) -> bool:
-        """Say whether a peer is trusted; ``unix`` is one at a Unix socket."""
+        """Return whether a peer is trusted; ``unix`` is one at a Unix socket."""
         if host == UNIX:
             return self._unix
         address = plain_address(host)

@@ -127,7 +127,7 @@ class Passthrough:
 
 
 def has_controls(text: str) -> bool:
-    """Tell whether a user name or password has a control character, which none may have.
+    """Return whether a user name or password has a control character, which none may have.
 
     NUL is more than bad form: SCRAM cannot tell a password from the same one with NULs behind it, as HMAC
     pads its key with them.

@@ -165,7 +165,7 @@ class ConnectionPool:
             for waiter in waiters:
                 waiter.errback(Refusal("ShuttingDown"))
 
-    # -- confirming credentials
+    # ---- confirming credentials ------------------------------------------------------------------
 
     def _confirm(self, bucket: str | None, caller: Credentials) -> Deferred[Any]:
         if self._closed:
@@ -281,7 +281,7 @@ class ConnectionPool:
         for waiter in self._openings.pop(credential, ()):
             waiter.callback(outcome)
 
-    # -- closing
+    # ---- closing ---------------------------------------------------------------------------------
 
     def _retire(self, key: _Key) -> None:
         connection = self._entries.pop(key).connection

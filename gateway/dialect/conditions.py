@@ -104,7 +104,7 @@ def check_encoding(encoding: bytes | None) -> None:
         )
 
 
-# -- entity tags
+# ---- entity tags ---------------------------------------------------------------------------------
 
 
 class Versions(NamedTuple):
@@ -116,7 +116,7 @@ class Versions(NamedTuple):
     """``*``: whichever there is."""
 
     def has(self, cas: int) -> bool:
-        """Tell whether a document's version is one of them."""
+        """Return whether a document's version is one of them."""
         return self.is_any or cas in self.named
 
 
@@ -189,7 +189,7 @@ def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
     return found.end()
 
 
-# -- conditions of reads and writes
+# ---- conditions of reads and writes --------------------------------------------------------------
 
 _LOCKED_CAS = 2**64 - 1
 """What a node tells readers in place of the CAS of a locked document."""
@@ -217,7 +217,7 @@ class Condition(NamedTuple):
         return min(match.named)
 
     def check_read(self, cas: int) -> bool:
-        """Tell whether a version that was read is to be sent: not if the caller has it (304).
+        """Return whether a version that was read is to be sent: not if the caller has it (304).
 
         :raises Refusal: 412 if ``If-Match`` is false.
         """

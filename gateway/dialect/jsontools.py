@@ -156,7 +156,7 @@ def without_mark(data: bytes) -> bytes:
 
 
 def is_json(data: bytes) -> bool:
-    """Tell whether ``data`` is one JSON text in UTF-8."""
+    """Return whether ``data`` is one JSON text in UTF-8."""
     try:
         fast_loads(data)
     except ValueError:

@@ -110,7 +110,7 @@ class Application:
         """Read the app's routes; those declared later are found by Klein only."""
         self.dispatcher = Dispatcher(self.app, explain=self.explains_missing_routes)
 
-    # -- the way in
+    # ---- the way in ------------------------------------------------------------------------------
 
     def serve(self, request: Request) -> None:
         """Dispatch and handle a request that has no body."""
@@ -213,7 +213,7 @@ class Application:
         return None if request.caller is not None else self.admission
 
     def klein_knows(self, request: Request) -> bool:
-        """Tell whether Klein is to answer a request that the dispatcher cannot place."""
+        """Return whether Klein is to answer a request that the dispatcher cannot place."""
         if not self.explains_missing_routes:
             return True
         try:
@@ -230,7 +230,7 @@ class Application:
             except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
                 self.log.failure("a plugin's on_operation failed for {operation}", operation=operation)
 
-    # -- the way out
+    # ---- the way out -----------------------------------------------------------------------------
 
     def succeeded(self, response: Response, request: Request) -> None:
         """Answer with what the handler made."""

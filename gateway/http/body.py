@@ -60,7 +60,7 @@ class StreamedBody:
         """Whether a handler reads it."""
         return self._reader is not None
 
-    # -- what handlers ask for (BodyStream)
+    # ---- what handlers ask for (BodyStream) ------------------------------------------------------
 
     def deliver_to(self, reader: BodyReader) -> None:
         """Begin to read."""
@@ -93,7 +93,7 @@ class StreamedBody:
         if self._source is not None and not self._finished and not self.lost:
             self._source.resume()
 
-    # -- what arrives
+    # ---- what arrives ----------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
         """A part is there."""
@@ -143,7 +143,7 @@ class IncomingBody:
         self._parts: list[bytes] = []
         self._stream: StreamedBody | None = None
 
-    # -- before it arrives
+    # ---- before it arrives -----------------------------------------------------------------------
 
     def expect(self) -> None:
         """The head is complete: find the handler, and start it if it does not need the body first."""
@@ -201,7 +201,7 @@ class IncomingBody:
         exchange.invite_body()
         self._release()
 
-    # -- while it arrives
+    # ---- while it arrives ------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> bytes:
         """Take what has arrived; returns what of it is behind the body.
@@ -296,7 +296,7 @@ class IncomingBody:
         self.phase = COMPLETE
         self._exchange.body_is_complete()
 
-    # -- whether it is read
+    # ---- whether it is read ----------------------------------------------------------------------
 
     def pause(self) -> None:
         """Read no more of it from the client."""
@@ -322,13 +322,13 @@ class IncomingBody:
         return self.flow is BodyFlow.HELD
 
     def must_wait(self, unread: int) -> bool:
-        """Tell whether nothing more may be read from the client.
+        """Return whether nothing more may be read from the client.
 
         :param unread: bytes that were read and not fed.
         """
         return self.flow is BodyFlow.PAUSED or (self.flow is BodyFlow.HELD and unread > 0)
 
-    # -- when it does not arrive, or is not wanted
+    # ---- when it does not arrive, or is not wanted -----------------------------------------------
 
     def drop(self, *, too_large: bool = False, refusal: Refusal | None = None) -> None:
         """Answer now.
@@ -380,7 +380,7 @@ class IncomingBody:
         self.drop(refusal=Refusal("Overloaded", resource=""))
         return False
 
-    # -- what the channel asks
+    # ---- what the channel asks -------------------------------------------------------------------
 
     @property
     def announced(self) -> int:

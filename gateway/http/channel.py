@@ -107,7 +107,7 @@ class HTTPChannel(Protocol):
         """Whether the client has closed its half, and sends nothing more."""
         return self.input >= ENDED
 
-    # -- Protocol
+    # ---- Protocol --------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Begin to wait for the first request."""
@@ -166,7 +166,7 @@ class HTTPChannel(Protocol):
             self._unread += data
             self.settle_reading()
 
-    # -- from bytes to requests
+    # ---- from bytes to requests ------------------------------------------------------------------
 
     def _consume(self, data: bytes) -> None:
         """Serve the requests in ``data`` until one has to wait."""
@@ -263,7 +263,7 @@ class HTTPChannel(Protocol):
         body.expect()
         return rest
 
-    # -- what exchanges and bodies ask for
+    # ---- what exchanges and bodies ask for -------------------------------------------------------
 
     def body_ended(self) -> bool:
         """All of the request's body is there; false if nobody wants to know any more."""
@@ -306,7 +306,7 @@ class HTTPChannel(Protocol):
         assert self.since is not None
         self.linger_until = self.since + LINGER_SECONDS
 
-    # -- back-pressure
+    # ---- back-pressure ---------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
         """The send buffer is full."""
@@ -347,7 +347,7 @@ class HTTPChannel(Protocol):
             self.input = READING
             self.transport.resumeProducing()
 
-    # -- the client's half
+    # ---- the client's half -----------------------------------------------------------------------
 
     def readConnectionLost(self) -> None:
         """The client sends nothing more; it may still read (RFC 9112 9.6)."""
@@ -380,7 +380,7 @@ class HTTPChannel(Protocol):
             self.input = PROBED
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    # -- the end
+    # ---- the end ---------------------------------------------------------------------------------
 
     def _refuse(self, error: Malformed | Refusal) -> None:
         """Answer a request that cannot be read, and close."""

@@ -97,7 +97,7 @@ class Exchange(ExchangePort):
         """Whether all of the answer was written."""
         return self.phase is COMPLETE
 
-    # -- the body
+    # ---- the body --------------------------------------------------------------------------------
 
     def whole_body(self, body: bytes) -> bool:
         """Serve a request whose body has arrived with its headers.
@@ -160,7 +160,7 @@ class Exchange(ExchangePort):
         if self.waits_to_be_asked:
             self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    # -- what it holds
+    # ---- what it holds ---------------------------------------------------------------------------
 
     def reserve(self, size: int) -> bool:
         """Take room for so many bytes more of the body; false, and nothing is taken, if there is none."""
@@ -189,7 +189,7 @@ class Exchange(ExchangePort):
             size, self._answer_bytes = self._answer_bytes, 0
             application.answers.adjust(-size)
 
-    # -- the handler
+    # ---- the handler -----------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run the handler that the application has found, or let Klein find one."""
@@ -269,7 +269,7 @@ class Exchange(ExchangePort):
         if has_begun:
             self._over()
 
-    # -- the answer
+    # ---- the answer ------------------------------------------------------------------------------
 
     def respond(self, response: Response) -> None:
         """Write the answer."""

@@ -72,7 +72,7 @@ class ChannelFactory(ServerFactory):
         self._sweeper.clock = clock
         self._deadlines = Deadlines(application.limits)
 
-    # -- Twisted
+    # ---- Twisted ---------------------------------------------------------------------------------
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return what TLS clients may negotiate (ALPN)."""
@@ -93,7 +93,7 @@ class ChannelFactory(ServerFactory):
             return None
         return HTTPChannel(self)
 
-    # -- what channels ask for
+    # ---- what channels ask for -------------------------------------------------------------------
 
     def made(self, channel: Connection) -> None:
         """A connection is up."""
@@ -130,7 +130,7 @@ class ChannelFactory(ServerFactory):
             )
         return head
 
-    # -- deadlines
+    # ---- deadlines -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._heads.clear()
@@ -147,7 +147,7 @@ class ChannelFactory(ServerFactory):
                 self._log.failure("the end of a connection that took too long failed")
                 channel.abort()
 
-    # -- the end
+    # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Accept and serve on, but let every answer close its connection, so that clients find others.

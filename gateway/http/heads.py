@@ -323,7 +323,7 @@ def _wrong_line(head: bytes) -> str:
 
 
 def _wants_close(connection: bytes | list[bytes]) -> bool:
-    """Tell whether the options of ``Connection`` say that this is the last request."""
+    """Return whether the options of ``Connection`` say that this is the last request."""
     text = connection if isinstance(connection, bytes) else b",".join(connection)
     return b"close" in [option.strip().lower() for option in text.split(b",")]
 

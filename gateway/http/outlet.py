@@ -39,7 +39,7 @@ class Outlet:
         self._producer: BodyProducer | None = producer
         """``None`` when the body is complete, or will never be."""
 
-    # -- what the exchange asks for
+    # ---- what the exchange asks for --------------------------------------------------------------
 
     def start(self, *, stalled: bool) -> None:
         """Have the body made.
@@ -67,7 +67,7 @@ class Outlet:
         if producer is not None:
             producer.cancel()
 
-    # -- what the producer asks for (BodySink)
+    # ---- what the producer asks for (BodySink) ---------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send a part."""

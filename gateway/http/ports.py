@@ -115,7 +115,7 @@ class Application(Protocol):
         """Count a request whose answer is complete, or was cut."""
 
     def klein_knows(self, request: Request) -> bool:
-        """Tell whether Klein is to answer a request that was not placed."""
+        """Return whether Klein is to answer a request that was not placed."""
 
     def admission_of(self, request: Request) -> Handler | None:
         """Return who has to be asked before the body of a request is read; ``None``: nobody."""
@@ -216,7 +216,7 @@ class ExchangePort(CountedRequest):
     is_1_1 = True
     """Whether the client speaks HTTP/1.1, and so knows chunked coding."""
 
-    # -- for its body
+    # ---- for its body ----------------------------------------------------------------------------
 
     @property
     def is_answered(self) -> bool:
@@ -253,7 +253,7 @@ class ExchangePort(CountedRequest):
         """Request and answer are complete."""
         raise NotImplementedError
 
-    # -- for who makes its answer's body
+    # ---- for who makes its answer's body ---------------------------------------------------------
 
     def finished(self) -> None:
         """All of the answer is written."""
@@ -263,7 +263,7 @@ class ExchangePort(CountedRequest):
         """A produced body cannot be completed."""
         raise NotImplementedError
 
-    # -- for Klein
+    # ---- for Klein -------------------------------------------------------------------------------
 
     def klein_runs(self, request: ByKlein) -> None:
         """Klein answers from now on."""

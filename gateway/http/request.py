@@ -215,7 +215,7 @@ class Request:
         self.body_too_large = body_too_large
         self.stream = stream
 
-    # -- the answer
+    # ---- the answer ------------------------------------------------------------------------------
 
     def respond(self, response: Response) -> None:
         """Answer; the application calls this once."""
@@ -241,7 +241,7 @@ class Request:
         # A request without a channel of its own is never slow.
         self.application.answers.adjust(-size)
 
-    # -- the receiver of an operation (txcouchbase.direct.Receiver)
+    # ---- the receiver of an operation (txcouchbase.direct.Receiver) ------------------------------
 
     def succeeded(self, result: Any) -> None:
         """Answer with what an operation gave."""
@@ -268,7 +268,7 @@ class Request:
             under_way.abandon()
             self.application.failed(CancelledError(), self)
 
-    # -- who it is
+    # ---- who it is -------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -280,7 +280,7 @@ class Request:
         """The id as it is sent."""
         return self.given_id or b"%b-%x" % (self.application.id_prefix, self.number)
 
-    # -- headers
+    # ---- headers ---------------------------------------------------------------------------------
 
     def header_values(self, name: bytes) -> Sequence[bytes]:
         """Return every value of a header, by its name in any case."""
@@ -309,7 +309,7 @@ class Request:
         except UnicodeDecodeError:
             raise bad_request(f"{name.decode('ascii')}: the value must be ASCII") from None
 
-    # -- query and body
+    # ---- query and body --------------------------------------------------------------------------
 
     def query(self, allowed: frozenset[str] = frozenset()) -> dict[str, str]:
         """Return the query's parameters; see :func:`parse_query`."""

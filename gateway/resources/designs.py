@@ -168,7 +168,7 @@ def _copy(was_there: bool, connection: Any, request: Request, name: str, change:
 
 
 def _is_there(connection: Any, name: str) -> Deferred[bool]:
-    """Tell whether there is a design document: that decides between 200 and 201."""
+    """Return whether there is a design document: that decides between 200 and 201."""
 
     def missed(failure: Any) -> bool:
         failure.trap(HTTPError)

@@ -104,7 +104,7 @@ class ViewAnswer:
         self._view = view
         view.answer = self
 
-    # -- from the view
+    # ---- from the view ---------------------------------------------------------------------------
 
     def take(self, rows: Any) -> Deferred[None] | None:
         """Take rows; a Deferred that is returned asks the view to wait for it."""
@@ -203,7 +203,7 @@ class ViewAnswer:
         if on_end is not None:
             on_end(outcome)
 
-    # -- from the channel
+    # ---- from the channel ------------------------------------------------------------------------
 
     def start(self, sink: BodySink) -> None:
         """Begin to write."""

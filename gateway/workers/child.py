@@ -130,7 +130,7 @@ class Child(ProcessProtocol):
         self._reason = f"it was not ready in {START_SECONDS:g} seconds"
         self.kill()
 
-    # -- ProcessProtocol
+    # ---- ProcessProtocol -------------------------------------------------------------------------
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Take messages, and what was printed."""
@@ -163,7 +163,7 @@ class Child(ProcessProtocol):
             self.closed.callback(None)
         self.ended.callback(text)
 
-    # -- what it says
+    # ---- what it says ----------------------------------------------------------------------------
 
     def _received(self, message: Message) -> None:
         kind = message["type"]

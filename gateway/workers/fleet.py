@@ -96,7 +96,7 @@ class Fleet:
         for number, worker in enumerate(self._draining, 1):
             yield f"replaced-{number}", worker.figures
 
-    # -- a worker in each place
+    # ---- a worker in each place ------------------------------------------------------------------
 
     def _begin(self, place: Place, settings: Settings) -> IWorker:
         worker = self._spawn(place.number, settings)
@@ -186,7 +186,7 @@ class Fleet:
         idle = max(0, connections - under_way)
         return f"{text} with {idle} idle connections and {under_way} requests under way"
 
-    # -- all of them replaced
+    # ---- all of them replaced --------------------------------------------------------------------
 
     @inlineCallbacks
     def roll(self, settings: Settings) -> Any:
@@ -235,7 +235,7 @@ class Fleet:
                 self._kill_after(before.drain_seconds + before.grace_seconds, old)
         return True
 
-    # -- the end
+    # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Have all workers tell that they will stop, and serve on; those that are started later, too."""

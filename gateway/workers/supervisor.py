@@ -96,7 +96,7 @@ class Supervisor(LogsItself, Service):
         """Fires when all workers serve documents; fails if the embedded node or they do not start."""
         self.started.addErrback(lambda failure: None)
 
-    # -- life
+    # ---- life ------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
         """Bind all sockets.
@@ -215,7 +215,7 @@ class Supervisor(LogsItself, Service):
         if self._node is not None:
             yield self._node.stop()
 
-    # -- workers
+    # ---- workers ---------------------------------------------------------------------------------
 
     def _spawn(self, number: int, settings: Settings) -> Child:
         board = self._board
@@ -252,7 +252,7 @@ class Supervisor(LogsItself, Service):
         total.counters["worker_restarts",] = [self.fleet.restarts]
         child.send_total(number, total)
 
-    # -- SIGHUP
+    # ---- SIGHUP ----------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Replace all workers by new ones with the settings as they are now.

@@ -60,7 +60,7 @@ class Worker(Protocol):
         self.gone: Deferred[None] = Deferred()
         """Fires when the channel is closed."""
 
-    # -- the channel
+    # ---- the channel -----------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Hear of the channel being full."""
@@ -112,7 +112,7 @@ class Worker(Protocol):
         namespace = str(event.get("log_namespace", "gateway.workers"))
         self.tell("log", level=level, namespace=namespace, text=text[:_LONGEST_LINE])
 
-    # -- what the supervisor says
+    # ---- what the supervisor says ----------------------------------------------------------------
 
     def _on_serve(self, told: dict[str, Any]) -> None:
         try:
@@ -174,7 +174,7 @@ class Worker(Protocol):
     def _connections(self) -> int:
         return self._serving.gateway.count_clients() if self._serving is not None else 0
 
-    # -- figures
+    # ---- figures ---------------------------------------------------------------------------------
 
     def _figures(self) -> Figures:
         figures = Figures()
@@ -203,7 +203,7 @@ class Worker(Protocol):
     def _forget(self, number: int) -> None:
         self._gathering.pop(number, None)
 
-    # -- the end
+    # ---- the end ---------------------------------------------------------------------------------
 
     def grace_seconds(self) -> float:
         """Return for how long requests may go on after the stop."""

@@ -117,5 +117,5 @@ class ConnectionTestCase(TestCase):
         thread = threading.current_thread()
         try:
             thread.outcome = function(*args)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:  # noqa: BLE001  # the test looks at it
             thread.outcome = error

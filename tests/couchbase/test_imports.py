@@ -102,8 +102,8 @@ class NamesTests(TestCase):
     def test_what_is_not_there(self) -> None:
         """A name that nothing has is an AttributeError, or an ImportError, that tells the name."""
         with self.assertRaisesRegex(AttributeError, "'Bucket'"):
-            couchbase.Bucket  # type: ignore[attr-defined]  # noqa: B018 - for what it raises
+            couchbase.Bucket  # type: ignore[attr-defined]  # noqa: B018  # for what it raises
         with self.assertRaisesRegex(ImportError, "Bucket"):
-            from couchbase import Bucket  # type: ignore[attr-defined]  # noqa: F401
+            from couchbase import Bucket  # type: ignore[attr-defined]  # noqa: F401  # for what it raises
         with self.assertRaisesRegex(AttributeError, "'pages'"):
-            couchbase.views.pages  # type: ignore[attr-defined]  # noqa: B018
+            couchbase.views.pages  # type: ignore[attr-defined]  # noqa: B018  # for what it raises

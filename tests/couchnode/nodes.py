@@ -39,7 +39,7 @@ class StubCluster:
         self.revision = (1, 7)
 
     def may_use(self, user: str, bucket_name: str) -> bool:
-        """Say whether the pair was allowed."""
+        """Return whether the pair was allowed."""
         return (user, bucket_name) in self.allowed
 
     def config_bytes(self, bucket_name: str | None, node: Any) -> bytes:

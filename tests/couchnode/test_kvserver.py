@@ -442,7 +442,7 @@ class InMemory(InMemoryCase):
         self.disk.finish()
         self.assertEqual(self.bucket.item_count, 1)
 
-    # -- pushes ------------------------------------------------------------------------------------
+    # ---- pushes ----------------------------------------------------------------------------------
 
     def hello(self, *features: Feature) -> None:
         """Negotiate, and drop the answer."""

@@ -151,7 +151,7 @@ class Page:
         return await self.browser.get(urljoin(self.url, addresses.pop()))
 
     def has_link(self, label: str) -> bool:
-        """Say whether there is a link with this text."""
+        """Return whether there is a link with this text."""
         return any(self.text(one) == label for one in self.all("a"))
 
 

@@ -110,7 +110,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         """Return what connecting raises."""
         try:
             return self.connect(**keywords)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:  # noqa: BLE001  # the test looks at it
             return error
 
     def test_unused(self):
@@ -194,7 +194,7 @@ class ScriptedTests(InGreenlets, TestCase):
         """Return the exception that a read ends with."""
         try:
             return self.cb.get(key)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:  # noqa: BLE001  # the test looks at it
             return error
 
     def test_killed(self):

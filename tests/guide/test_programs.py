@@ -53,14 +53,14 @@ def two_nodes() -> NodeProcess:
 
 
 def installed(library: str) -> bool:
-    """Say whether this interpreter can use a library; our own folder ``twisted`` is none."""
+    """Return whether this interpreter can use a library; our own folder ``twisted`` is none."""
     spec = importlib.util.find_spec(library)
     return spec is not None and spec.origin is not None and sys.version_info >= (3, 10)
 
 
 @cache
 def node_can(*modules: str) -> bool:
-    """Say whether the interpreter that runs nodes has these modules."""
+    """Return whether the interpreter that runs nodes has these modules."""
     python = os.environ.get("COUCHNODE_PYTHON", sys.executable)
     program = f"from importlib.util import find_spec; print(all(map(find_spec, {modules})))"
     answer = subprocess.run([python, "-c", program], capture_output=True, check=True, timeout=SECONDS)

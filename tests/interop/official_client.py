@@ -93,7 +93,7 @@ class Scene:
         self.docs = self.bucket.default_collection()
 
 
-# -- documents -------------------------------------------------------------------------------------
+# ---- documents -----------------------------------------------------------------------------------
 
 
 @check
@@ -212,7 +212,7 @@ def large_values(s: Scene) -> Any:
     return fits, raised(lambda: s.docs.upsert("large", largest + "x", UpsertOptions(timeout=patience)))
 
 
-# -- expiry ----------------------------------------------------------------------------------------
+# ---- expiry --------------------------------------------------------------------------------------
 
 
 @check
@@ -262,7 +262,7 @@ def preserve_expiry(s: Scene) -> Any:
     return kept is not None, s.docs.get("preserve", GetOptions(with_expiry=True)).expiryTime
 
 
-# -- locks -----------------------------------------------------------------------------------------
+# ---- locks ---------------------------------------------------------------------------------------
 
 
 @check
@@ -310,7 +310,7 @@ def lock_missing(s: Scene) -> Any:
     return raised(lambda: s.docs.get_and_lock("no-such-document", timedelta(seconds=1)))
 
 
-# -- append, prepend, counters ---------------------------------------------------------------------
+# ---- append, prepend, counters -------------------------------------------------------------------
 
 
 @check
@@ -345,7 +345,7 @@ def counter_errors(s: Scene) -> Any:
     )
 
 
-# -- subdocuments ----------------------------------------------------------------------------------
+# ---- subdocuments --------------------------------------------------------------------------------
 
 
 @check
@@ -393,7 +393,7 @@ def get_projected(s: Scene) -> Any:
     return s.docs.get("project", GetOptions(project=["a", "b.c"])).content_as[dict]
 
 
-# -- durability and replicas -----------------------------------------------------------------------
+# ---- durability and replicas ---------------------------------------------------------------------
 
 
 @check
@@ -455,7 +455,7 @@ def subdocument_replica_reads(s: Scene) -> Any:
     return found.content_as[int](0)
 
 
-# -- sessions --------------------------------------------------------------------------------------
+# ---- sessions ------------------------------------------------------------------------------------
 
 
 @check
@@ -496,7 +496,7 @@ def bucket_user(s: Scene) -> Any:
     return answers
 
 
-# -- management ------------------------------------------------------------------------------------
+# ---- management ----------------------------------------------------------------------------------
 
 
 @check
@@ -556,7 +556,7 @@ def bad_bucket_settings(s: Scene) -> Any:
     )
 
 
-# -- views -----------------------------------------------------------------------------------------
+# ---- views ---------------------------------------------------------------------------------------
 
 PLACES = [("AT", "Wien"), ("AT", "Graz"), ("DE", "Köln"), ("DE", "Bonn"), ("DE", "Bonn"), ("FR", None)]
 BY_PLACE = "function (doc, meta) { if (doc.country) { emit([doc.country, doc.city], doc.size); } }"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -150,7 +151,8 @@ class ProxyTestCase(SynchronousTestCase):
             with ThreadPoolExecutor(1) as thread:
                 watching = thread.submit(others)
                 try:
-                    uploads = at_once(UPLOADS, lambda: outcome(path, method, target, body, reads_on=reads_on))  # noqa: B023
+                    upload = partial(outcome, path, method, target, body, reads_on=reads_on)
+                    uploads = at_once(UPLOADS, upload)
                 finally:
                     done.set()
                 seen = watching.result()

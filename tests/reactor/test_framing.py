@@ -75,7 +75,7 @@ class FrameTests(SynchronousTestCase):
         with self.assertRaisesRegex(FrameError, "a frame of 11 bytes, at most 10"):
             buffer.take()
         with self.assertRaises(FrameError):
-            buffer.missing  # noqa: B018 - a property that raises
+            buffer.missing  # noqa: B018  # a property that raises
         largest = FrameBuffer()
         largest.feed(LENGTH.pack(MAX_FRAME_BYTES + 1))
         self.assertRaises(FrameError, largest.take)

@@ -306,7 +306,7 @@ class GatewayErrorMapTests(GatewayTestCase):
     @inlineCallbacks
     def test_put(self):
         """A status that may be repeated is; an error says whether the request may be sent again."""
-        put = lambda: self.ask("PUT", "/v1/buckets/b/documents/k", b"1", **JSON)  # noqa: E731
+        put = lambda: self.ask("PUT", "/v1/buckets/b/documents/k", b"1", **JSON)  # noqa: E731  # shorter than a function
         first = yield put()
         self.assertEqual(first.status, 200)
         self.node.fail(0x7F00, 2)

@@ -227,7 +227,7 @@ class VersionMixin:
             try:
                 for number in range(20):
                     cb.set("n", number, preserve_expiry=True)
-            except Exception as error:  # noqa: BLE001 - told below
+            except Exception as error:  # noqa: BLE001  # told below
                 failed.append(error)
 
         connections = [self.open(node) for _ in range(2)]

@@ -147,7 +147,7 @@ class VersionedNode(ScriptedNode):
             return "a datatype"
         return None
 
-    # --- operations ------------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def script(self, peer, frame):
         """Carry an operation out."""

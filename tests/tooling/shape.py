@@ -66,7 +66,7 @@ class Module:
         return sum(token.type == tokenize.COMMENT for token in tokens)
 
 
-# -- functions
+# ---- functions -----------------------------------------------------------------------------------
 
 
 def length(function: Function) -> int:
@@ -84,7 +84,7 @@ def parameters(function: Function) -> list[ast.arg]:
 
 
 def is_any(annotation: ast.expr | None) -> bool:
-    """Say whether an annotation tells no type: ``Any``, alone or as one of several."""
+    """Return whether an annotation tells no type: ``Any``, alone or as one of several."""
     if annotation is None:
         return False
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
@@ -103,7 +103,7 @@ def public_functions(tree: ast.Module) -> Iterator[Function]:
                 yield one
 
 
-# -- boolean state
+# ---- boolean state -------------------------------------------------------------------------------
 
 
 class StatefulClass(NamedTuple):
@@ -118,7 +118,7 @@ class StatefulClass(NamedTuple):
 
 
 def is_boolean(value: ast.expr | None) -> bool:
-    """Say whether an expression gives ``True`` or ``False`` whatever comes."""
+    """Return whether an expression gives ``True`` or ``False`` whatever comes."""
     if isinstance(value, ast.Constant):
         return isinstance(value.value, bool)
     if isinstance(value, ast.UnaryOp):
@@ -211,7 +211,7 @@ def boolean_state(modules: Iterable[Module]) -> list[StatefulClass]:
     return sorted(found, key=lambda one: (-len(one.booleans), one.module, one.name))
 
 
-# -- what imports what
+# ---- what imports what ---------------------------------------------------------------------------
 
 
 def _typing_only(tree: ast.Module) -> set[int]:
@@ -277,7 +277,7 @@ def longest_chain(graph: Graph) -> list[str]:
     return max((below(name, frozenset()) for name in sorted(graph)), key=len, default=[])
 
 
-# -- all of it
+# ---- all of it -----------------------------------------------------------------------------------
 
 
 class Shape:

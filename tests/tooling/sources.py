@@ -46,7 +46,7 @@ def module_name(path: Path, root: Path = ROOT) -> str:
 
 
 def is_inside(name: str, package: str) -> bool:
-    """Say whether the dotted ``name`` is ``package`` or lies in it."""
+    """Return whether the dotted ``name`` is ``package`` or lies in it."""
     return name == package or name.startswith(package + ".")
 
 

@@ -89,7 +89,7 @@ def folders() -> list[str]:
 
 
 def is_wrong(importer: str, imported: str) -> bool:
-    """Say whether the table forbids an arrow."""
+    """Return whether the table forbids an arrow."""
     return importer in MAY_IMPORT and imported not in MAY_IMPORT[importer]
 
 

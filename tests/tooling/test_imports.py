@@ -34,7 +34,7 @@ REACHES_OUT_BY_NAME = ("open", "input", "print", "__import__", "eval", "exec")
 
 
 def against_the_arrows(found: Import) -> bool:
-    """Say whether one import points up, or sideways."""
+    """Return whether one import points up, or sideways."""
     room = found.importer.split(".")[0]
     if found.target.split(".")[0] not in OURS:
         return False

@@ -17,12 +17,12 @@ Definition = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def is_public(name: str) -> bool:
-    """Say whether a name is for others: no leading underscore (special methods follow Python's own rules)."""
+    """Return whether a name is public: no leading underscore (special methods follow Python's own rules)."""
     return not name.startswith("_")
 
 
 def inherits_words(path: Path, class_name: str, method: str) -> bool:
-    """Say whether a base class or a declared interface documents this method already."""
+    """Return whether a base class or a declared interface documents this method already."""
     owner = getattr(importlib.import_module(module_name(path)), class_name)
     if inspect.getdoc(inspect.getattr_static(owner, method)) or inspect.getdoc(getattr(owner, method)):
         return True
@@ -30,7 +30,7 @@ def inherits_words(path: Path, class_name: str, method: str) -> bool:
 
 
 def is_accessor(node: ast.AST) -> bool:
-    """Say whether a function is a property's setter or deleter, or one face of an overload."""
+    """Return whether a function is a property's setter or deleter, or one face of an overload."""
     decorators = [ast.unparse(one) for one in getattr(node, "decorator_list", [])]
     return any(name.endswith((".setter", ".deleter", "overload")) for name in decorators)
 

@@ -24,7 +24,7 @@ SECONDS = 600
 
 
 def works(interpreter: str) -> bool:
-    """Say whether there is such an interpreter; a name on the path may be a shim that starts nothing."""
+    """Return whether there is such an interpreter; a name on the path may be a shim that starts nothing."""
     if shutil.which(interpreter) is None:
         return False
     probe = subprocess.run([interpreter, "-c", "import ensurepip, venv"], capture_output=True)

@@ -77,7 +77,7 @@ def answers(draw):
 def pieces(data, cuts):
     """Cut data at the given places."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[begin:end] for begin, end in zip(places, places[1:])]  # noqa: B905 - Python 3.9
+    return [data[begin:end] for begin, end in zip(places, places[1:])]  # noqa: B905  # Python 3.9
 
 
 CUTS = st.lists(st.integers(0, 5000), max_size=30)

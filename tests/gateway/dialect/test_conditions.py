@@ -345,7 +345,7 @@ def shown(condition: Any) -> str:
 
 
 def holds(condition: Any, cas: int) -> bool:
-    """Tell whether a version (0: none) is among those that a condition names."""
+    """Return whether a version (0: none) is among those that a condition names."""
     return cas != 0 and (condition == "*" or cas in condition)
 
 

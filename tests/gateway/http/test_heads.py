@@ -16,7 +16,7 @@ BEHIND = b"Host: h\r\n\r\n"
 
 
 def llhttp_takes(head: bytes) -> bool:
-    """Say whether llhttp, freshly made, finds a whole request."""
+    """Return whether llhttp, freshly made, finds a whole request."""
     ended: list[bool] = []
 
     class Callbacks:

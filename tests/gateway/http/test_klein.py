@@ -405,7 +405,7 @@ class AnyAppTests(SynchronousTestCase):
         self.twisted = twisted_site(app, self.clock)
 
     def differs(self, path: bytes) -> bool:
-        """Tell whether a path is one of those that mean something else to the dispatcher, on purpose.
+        """Return whether a path is one of those that mean something else to the dispatcher, on purpose.
 
         In a segment of its routes an escaped slash is part of the value, where Klein decodes first and cuts
         then; broken escapes and bytes that are not UTF-8 are explained, where Klein lets them pass or refuses

@@ -107,7 +107,7 @@ class WellFormedTests(GatewayTestCase):
         self.http._factory = type("Quiet", (self.http._factory,), {"noisy": False})
         yield self.load()
         noted: list[str] = []
-        watch = lambda event: noted.append(str(event.get("log_format")))  # noqa: E731
+        watch = lambda event: noted.append(str(event.get("log_format")))  # noqa: E731  # shorter than a function
         globalLogPublisher.addObserver(watch)
         self.addCleanup(globalLogPublisher.removeObserver, watch)
         for query in queries():

@@ -30,7 +30,7 @@ DOCUMENT = "/v1/buckets/default/documents/"
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended may not have been waited for yet."""
+    """Return whether a process runs; one that has ended may not have been waited for yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -233,7 +233,7 @@ class WorkersTestCase(TestCase):
 
 
 def is_refused(port: int) -> bool:
-    """Tell whether nobody listens on a port."""
+    """Return whether nobody listens on a port."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:

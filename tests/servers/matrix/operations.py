@@ -55,7 +55,7 @@ def same(found: Any, wanted: Any) -> None:
     assert found == wanted, f"{found!r} is not {wanted!r}"
 
 
-# --- reading -------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 @row("get")
@@ -119,7 +119,7 @@ def _(cb: Any, key: str) -> Steps:
     return None if found.expiry else "its expiry is not shown"
 
 
-# --- storing -------------------------------------------------------------------------------
+# ---- storing -------------------------------------------------------------------------------------
 
 COPIES = {"persist_to": 1, "replicate_to": 1, "durability_level": 1}
 
@@ -234,7 +234,7 @@ for _option in ("persist_to", "replicate_to"):
     row("delete_multi", _option)(_delete_multi(**{_option: 1}))
 
 
-# --- expiry, locks, counters ---------------------------------------------------------------
+# ---- expiry, locks, counters ---------------------------------------------------------------------
 
 
 @row("touch", "ttl")
@@ -304,7 +304,7 @@ for _name in ("incr", "decr", "arithmetic"):
     row(f"{_name}_multi", "ttl")(_count(f"{_name}_multi", ttl=TTL))
 
 
-# --- copies --------------------------------------------------------------------------------
+# ---- copies --------------------------------------------------------------------------------------
 
 
 def _observe(name: str, **options: Any) -> Any:
@@ -361,7 +361,7 @@ for _option in ("persist_to", "replicate_to"):
     row("durability", _option)(_context(_option))
 
 
-# --- many, statistics ----------------------------------------------------------------------
+# ---- many, statistics ----------------------------------------------------------------------------
 
 
 @row("pipeline", faces=frozenset({BLOCKING}))
@@ -412,7 +412,7 @@ def _(cb: Any, key: str) -> Steps:
     yield call.deferred
 
 
-# --- views and the cluster manager ---------------------------------------------------------
+# ---- views and the cluster manager ---------------------------------------------------------------
 
 
 def _designed(work: Callable[[Any, str, str], Steps]) -> Callable[[Any, str], Steps]:
@@ -521,7 +521,7 @@ def _(cb: Any, key: str) -> Steps:
     same(status, 200)
 
 
-# --- the administrator ---------------------------------------------------------------------
+# ---- the administrator ---------------------------------------------------------------------------
 
 
 @row("http_request", faces=frozenset({ADMINISTRATOR}))

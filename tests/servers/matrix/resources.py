@@ -67,7 +67,7 @@ def same(found: Any, wanted: Any) -> None:
     assert found == wanted, f"{found!r} is not {wanted!r}"
 
 
-# --- documents -----------------------------------------------------------------------------
+# ---- documents -----------------------------------------------------------------------------------
 
 
 def _put(ask: Any, key: str, body: bytes = b"1", **headers: str) -> Any:
@@ -266,7 +266,7 @@ row("POST D/endure", "checkRemoved")(_endured(gone=True, persistTo=1, checkRemov
 row("POST D/endure", "If-Match")(_endured())
 
 
-# --- batches -------------------------------------------------------------------------------
+# ---- batches -------------------------------------------------------------------------------------
 
 
 def _batch(*lines: dict[str, Any], keeps: bool = False) -> Callable[[Any, str], Steps]:
@@ -338,7 +338,7 @@ def _(ask: Any, key: str) -> Steps:
     return None
 
 
-# --- views, buckets, the process -----------------------------------------------------------
+# ---- views, buckets, the process -----------------------------------------------------------------
 
 _DESIGNS = f"{BUCKET}/designs"
 _ONE = f"{_DESIGNS}/{{design}}"

@@ -100,7 +100,7 @@ class Watch:
         self._seen = self._count()
 
     def expires(self, key: str) -> bool:
-        """Tell whether a node of ours has a document with an expiry by this key."""
+        """Return whether a node of ours has a document with an expiry by this key."""
         documents = [node.documents.get(key.encode()) for node in self._nodes]
         return any(document is not None and document.expiry for document in documents)
 
@@ -157,7 +157,7 @@ def run_deferred(row: Row, face: str, connection: Any, watch: Watch) -> Any:
             step = resume(result)
             try:
                 result, resume = (yield step), steps.send
-            except Exception as error:  # noqa: BLE001 - the row's steps have to say
+            except Exception as error:  # noqa: BLE001  # the row's steps have to say
                 result, resume = error, steps.throw
     except StopIteration as end:
         return ended(row, face, watch, end.value)
