@@ -121,7 +121,8 @@ def judge(error: Exception, watch: Watch) -> Found:
     else:
         raise error
     if refused and watch.is_quiet:
-        return Found(Outcome.REFUSED, reason)
+        # Whoever reads it has to learn which server would do.
+        return Found(Outcome.REFUSED, reason if "Couchbase Server" in str(error) else "without a reason")
     return Found(Outcome.LACKS, reason)
 
 
