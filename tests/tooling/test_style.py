@@ -76,7 +76,7 @@ def bad_suppressions(source: str) -> list[int]:
 
 def bad_docstrings(tree: ast.Module) -> list[int]:
     """Return the lines of docstrings with another form for predicates or return values."""
-    return [line for line, text in docstrings(tree) if PREDICATE.match(text) or ":returns:" in text]
+    return [line for line, text in docstrings(tree) if PREDICATE.match(text) or ":return:" in text]
 
 
 class StyleTests(SynchronousTestCase):
@@ -128,7 +128,7 @@ class SelfTests(SynchronousTestCase):
         for bad in (
             "# noqa",
             "# noqa: E731",
-            "# noqa: E731  # short",
+            "# noqa: E731 - short",
             "# noqa: E731 (short)",
             "#NOQA:E731  # short",
         ):
@@ -141,7 +141,7 @@ class SelfTests(SynchronousTestCase):
             "Say whether it is.",
             "Tell whether it is.",
             "Return True if it is.",
-            "It.\n\n:returns: it",
+            "It.\n\n:return: it",
         ):
             for form in (
                 '"""{}"""',
