@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections import deque
 
 PROGRAM = os.environ.get("GOCAVES")
 USER, PASSWORD = "Administrator", "password"
@@ -35,12 +36,16 @@ class Caves:
             if line.startswith(b"{"):
                 self.string: str = json.loads(line)["connstr"]
                 # It writes a line for each request, and would stop if nobody read them.
-                threading.Thread(target=self._process.stderr.read, daemon=True).start()
+                self._last: deque[bytes] = deque(maxlen=20)
+                threading.Thread(target=self._last.extend, args=(self._process.stderr,), daemon=True).start()
                 return
         self.stop()
         raise RuntimeError("gocaves ended while it started")
 
     def stop(self) -> None:
-        """End it."""
+        """End it; RuntimeError with its last words if it ended by itself."""
+        if self._process.poll() is not None:
+            words = b"".join(getattr(self, "_last", ())).decode(errors="replace")
+            raise RuntimeError(f"gocaves ended with status {self._process.returncode}: {words}")
         self._process.kill()
         self._process.wait()
