@@ -15,13 +15,16 @@ from gateway.batches.batch import Batches
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
+from gateway.dialect.errors import PathMismatch, Refusal, describe
+from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
-from gateway.http.request import Request
+from gateway.http.refusal import Explanation
+from gateway.http.request import Handler, Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
-from gateway.resources.base import Admission
+from gateway.resources.base import Admission, asked_of
 from gateway.resources.buckets import Buckets
 from gateway.resources.copies import DurabilityChecks
 from gateway.resources.counters import Counters
@@ -60,6 +63,9 @@ _RESOURCE_SEGMENTS = {
 _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
 
 
+_NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
+
+
 def resource_of(request: Request, code: str) -> str:
     """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""
     parameters = request.parameters
@@ -92,7 +98,9 @@ class Gateway(Application):
     """
 
     log = Logger()
-    explains_missing_routes = True
+    limits: Limits
+    missing_route = staticmethod(missing_route)
+    unconfirmed = frozenset({"open"})
     selective_headers = SELECTIVE
 
     def __init__(
@@ -115,7 +123,6 @@ class Gateway(Application):
         )
         self.pool = pool
         self._admission = Admission(authorizer, pool)
-        self.admission = self._admission.admit
         steps = StepRunner(clock)
         rendering = Rendering(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, rendering, now)
@@ -151,9 +158,26 @@ class Gateway(Application):
         """
         return self._admission.open(request, bucket)
 
-    def resource_of(self, request: Request, code: str) -> str:
-        """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""
-        return resource_of(request, code)
+    def explain(self, error: BaseException, request: Request) -> Explanation:
+        """Return what is answered to a failure, by the one table of :mod:`gateway.dialect.errors`."""
+        asked = asked_of(request)
+        fault = describe(error, request.operation, cas_given=asked.cas_given, durable=asked.durable)
+        code = fault.problem.code
+        if request.operation in self.unconfirmed or code in _NOT_BELIEVED:
+            # Nobody has confirmed who it is, and the log must not say so.
+            request.caller = None
+        resource = error.resource if isinstance(error, Refusal) else None
+        if resource is None:
+            resource = resource_of(request, code)
+        if isinstance(error, PathMismatch):
+            resource += "/content/{" + error.path + "}"
+        headers = error.headers if isinstance(error, Refusal) else ()
+        members = {**fault.fields(), "resource": resource}
+        return Explanation(fault.problem, members, headers, fault.is_bug)
+
+    def admission_of(self, request: Request) -> Handler | None:
+        """Return who looks at the caller of a request whose handler has not done so yet."""
+        return None if request.caller is not None else self._admission.admit
 
     def check_headers(self, request: Request) -> None:
         """Refuse conditions, expiry, durability ... where they are not honoured; raises Refusal (400)."""

@@ -237,7 +237,7 @@ SETTINGS = [
             limit.default,
             _LIMIT_TEXTS[limit.name],
         )
-        for limit in fields(Limits)
+        for limit in sorted(fields(Limits), key=lambda limit: list(_LIMIT_TEXTS).index(limit.name))
     ),
 ]
 

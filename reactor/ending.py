@@ -11,7 +11,7 @@ _watched: WeakSet[Any] = WeakSet()
 _stopping: WeakSet[Any] = WeakSet()
 
 
-def watch_end(reactor: Any) -> None:
+def watch_end(reactor: object) -> None:
     """Let :func:`has_ended` know when this reactor stops."""
     add_trigger = getattr(reactor, "addSystemEventTrigger", None)
     if add_trigger is not None and reactor not in _watched:
@@ -19,7 +19,7 @@ def watch_end(reactor: Any) -> None:
         add_trigger("before", "shutdown", _stopping.add, reactor)
 
 
-def has_ended(reactor: Any) -> bool:
+def has_ended(reactor: object) -> bool:
     """Return whether a reactor was stopped and runs no more: Deferreds that fail now do so before nobody.
 
     A reactor that closes its connections at its end looks like a network that breaks. False while programs

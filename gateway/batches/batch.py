@@ -31,12 +31,14 @@ from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
 from gateway.dialect.errors import Refusal, bad_request, describe, public_code
+from gateway.dialect.paths import BUCKET
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.exchange import SLICED_BYTES
+from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
-from gateway.http.routing import BUCKET, endpoint
-from gateway.limits import Budget, Limits
+from gateway.http.routing import endpoint
+from gateway.limits import Limits
 from gateway.resources.base import BucketResource
 from reactor.window import Window
 from txcouchbase.connection import Connection

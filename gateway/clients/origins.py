@@ -24,6 +24,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from gateway.dialect.errors import Refusal
+from gateway.http.known import Known
 from gateway.http.request import HeaderTable, Request
 from gateway.http.response import Headers, Response
 
@@ -145,7 +146,7 @@ class Doors:
         self.takes_any = "*" in given or (not given and not is_open)
         self._origins = frozenset(found for found in map(origin_of, given) if found is not None)
         self._has_cors = given != ["none"]
-        self._known_hosts: dict[bytes, bool] = {}
+        self._known_hosts: Known[bytes, bool] = Known(_KNOWN_HOSTS)
         self.headers: Headers = (VARY,) if not is_open and self._has_cors else ()
         """What every answer has, whoever asked."""
         self.names = frozenset({b"origin", b"sec-fetch-site"} | ({b"host"} if self._checks_host else set()))
@@ -172,10 +173,7 @@ class Doors:
     def _judge_host(self, host: bytes) -> bool:
         name = _split_host(host)[0]
         is_welcome = name in self._names or _is_here(name)
-        if len(self._known_hosts) >= _KNOWN_HOSTS:
-            self._known_hosts.clear()
-        self._known_hosts[host] = is_welcome
-        return is_welcome
+        return self._known_hosts.learn(host, is_welcome)
 
     def is_named(self, origin: tuple[str, str, str]) -> bool:
         """Return whether an origin, or its host, was named."""

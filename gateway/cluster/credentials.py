@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from gateway.dialect.errors import Refusal, bad_request
+from gateway.http.known import Known
 from gateway.http.request import Request
 
 __all__ = ["BY_CERTIFICATE", "Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
@@ -104,7 +105,7 @@ class Passthrough:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         # Keyed hash of a header -> who it names: the header itself holds a password, and is not kept.
-        self._known: dict[bytes, tuple[str, bytes]] = {}
+        self._known: Known[bytes, tuple[str, bytes]] = Known(_KNOWN_HEADERS)
 
     def identify(self, request: Request) -> Credentials:
         """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
@@ -120,9 +121,7 @@ class Passthrough:
             return _Recognised(*known, header)
         user, password = _read_basic(header)
         credentials = Credentials(user, password, self._secret)
-        if len(self._known) >= _KNOWN_HEADERS:
-            self._known.clear()
-        self._known[mark] = (user, credentials.digest)
+        self._known.learn(mark, (user, credentials.digest))
         return credentials
 
 

@@ -9,8 +9,6 @@ a locked document that is not, 413 with ``InvalidArgument``) is meant: its clien
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,11 +16,13 @@ from twisted.internet.defer import CancelledError
 
 from couchbase import exceptions as sdk
 from couchbase.protocol.constants import Status
+from gateway.http.refusal import PROBLEMS, Problem, Refusal, Retry, bad_request, declare, too_large
 
 __all__ = [
     "PROBLEMS",
     "READS",
     "Fault",
+    "PathMismatch",
     "Problem",
     "Refusal",
     "Retry",
@@ -32,37 +32,11 @@ __all__ = [
 ]
 
 
-class Retry(Enum):
-    """Whether the same request may be sent again."""
-
-    NEVER = "never"  # it will fail again
-    SAFE = "safe"  # nothing was changed; repeat after a pause
-    AMBIGUOUS = "ambiguous"  # the write may have happened; only the caller can tell
-
-
-class Problem(NamedTuple):
-    """One error code, as docs/errors.md lists it."""
-
-    code: str
-    status: int
-    retry: Retry
-    text: str
-    """The message when the fault has no better one of its own."""
-
-
-def _problems(rows: Iterable[tuple[str, int, Retry, str]]) -> dict[str, Problem]:
-    return {row[0]: Problem(*row) for row in rows}
-
-
-PROBLEMS = _problems(
+# Codes of any request (InvalidArgument, PayloadTooLarge ...) are HTTP's; two get words of the gateway.
+declare(
     [
-        # the request
-        ("InvalidArgument", 400, Retry.NEVER, "The request is malformed."),
-        ("PayloadTooLarge", 413, Retry.NEVER, "The request body is too large."),
-        ("RequestTimeout", 408, Retry.SAFE, "The request did not arrive in time."),
-        ("HeadersTooLarge", 431, Retry.NEVER, "Request line and headers are too large."),
-        ("RouteNotFound", 404, Retry.NEVER, "There is no such resource."),
-        ("MethodNotAllowed", 405, Retry.NEVER, "The resource does not take this method."),
+        ("Overloaded", 503, Retry.SAFE, "The gateway has no room for more requests."),
+        ("Internal", 500, Retry.NEVER, "The gateway failed; its log tells more under the request id."),
         # the caller
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
@@ -115,51 +89,22 @@ PROBLEMS = _problems(
         ("TemporarilyUnavailable", 503, Retry.SAFE, "The cluster is overloaded or warming up."),
         ("OutOfMemory", 503, Retry.SAFE, "The bucket has no memory left."),
         ("UnderlyingServiceUnavailable", 503, Retry.SAFE, "The cluster cannot be reached."),
-        ("Overloaded", 503, Retry.SAFE, "The gateway has no room for more requests."),
         ("ShuttingDown", 503, Retry.SAFE, "The gateway is stopping."),
         ("DeadlineExceeded", 504, Retry.SAFE, "The cluster did not answer in time."),
-        ("RequestCanceled", 499, Retry.AMBIGUOUS, "The request was cancelled."),
         ("ServerError", 500, Retry.NEVER, "The cluster answered with an error."),
-        ("Internal", 500, Retry.NEVER, "The gateway failed; its log tells more under the request id."),
     ]
 )
-"""Code -> what is sent with it."""
 
 
-class Refusal(Exception):
-    """The gateway itself refuses a request.
+class PathMismatch(Refusal):
+    """A sub-document path leads through a value of another type.
 
-    :param code: a key of :data:`PROBLEMS`.
-    :param message: names the fault and the form expected; ``None`` takes the table's.
-    :param resource: what is meant, as ``/buckets/b...``; ``""`` if nothing in particular.
-    :param headers: further response headers.
-    :param path: the sub-document path meant, if any; it is added to the resource.
+    :param path: it; it is added to the resource.
     """
 
-    def __init__(
-        self,
-        code: str,
-        message: str | None = None,
-        resource: str | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        path: str | None = None,
-    ) -> None:
-        self.problem = PROBLEMS[code]
-        self.message = message or self.problem.text
-        self.resource = resource
-        self.headers = headers
+    def __init__(self, path: str) -> None:
+        super().__init__("PathMismatch")
         self.path = path
-        super().__init__(f"{code}: {self.message}")
-
-
-def bad_request(message: str) -> Refusal:
-    """Return the refusal (400 InvalidArgument) of a malformed request."""
-    return Refusal("InvalidArgument", message, resource="")
-
-
-def too_large(message: str) -> Refusal:
-    """Return the refusal of a body over the limit: 413, under the code the Data API uses."""
-    return Refusal("PayloadTooLarge", message, resource="")
 
 
 class _Rule(NamedTuple):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from email.utils import formatdate
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.dialect.errors import bad_request
 
-__all__ = ["expiry_from_expires", "expiry_from_touch", "expiry_from_ttl", "http_date"]
+__all__ = ["expiry_from_expires", "expiry_from_touch", "expiry_from_ttl"]
 
 EXPIRED = RELATIVE_EXPIRY_MAX + 1
 """The earliest Unix time that the protocol does not read as a duration; long past."""
@@ -136,8 +135,3 @@ def expiry_from_ttl(text: str) -> int:
             f"X-CB-TTL: {text[:80]!r} is neither a number of seconds (0 to 2592000) nor a Unix time"
         )
     return int(text)
-
-
-def http_date(unix_seconds: float) -> bytes:
-    """Return a time as HTTP writes it."""
-    return formatdate(unix_seconds, usegmt=True).encode("ascii")

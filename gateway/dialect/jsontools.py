@@ -8,12 +8,12 @@ not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol import jsontext
 from gateway.dialect.errors import bad_request
+from gateway.http.encoding import any_json, dumps
 
 __all__ = [
     "BYTE_ORDER_MARK",
@@ -37,7 +37,6 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 fast_loads: Callable[[bytes], Any]
 """The quickest parser: what it takes is JSON, but it refuses some texts that are JSON too."""
-dumps: Callable[[Any], bytes]
 
 
 class RepeatedName(ValueError):
@@ -63,33 +62,12 @@ def _strict_loads(data: bytes) -> Any:
         raise ValueError("too many levels") from None
 
 
-def _compact_dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-
-
 try:
     import orjson
 except ImportError:  # PyPy
-    fast_loads, dumps = _strict_loads, _compact_dumps
+    fast_loads = _strict_loads
 else:
-    fast_loads, dumps = orjson.loads, orjson.dumps
-
-
-def any_json(value: Any) -> bytes:
-    """Return the JSON of anything that came as JSON, be it beyond what orjson prints."""
-    try:
-        return dumps(value)
-    except (TypeError, ValueError, UnicodeEncodeError):
-        return json.dumps(_finite(value), separators=(",", ":")).encode("ascii")
-
-
-def _finite(value: Any) -> Any:
-    """Return a value without numbers that JSON has no word for: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_finite(element) for element in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    fast_loads = orjson.loads
 
 
 def loads(data: bytes) -> Any:

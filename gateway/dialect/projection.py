@@ -23,7 +23,7 @@ from couchbase.protocol.jsontext import (
     past_blanks,
     skip,
 )
-from gateway.dialect.errors import Refusal, bad_request
+from gateway.dialect.errors import PathMismatch, Refusal, bad_request
 from gateway.dialect.jsontools import fast_loads
 
 __all__ = ["Path", "member_text", "object_members", "parse_projection", "project", "projecting"]
@@ -185,7 +185,7 @@ class _Cutter:
         if any(isinstance(step, str) != is_object for step in wanted) or first != (
             0x7B if is_object else 0x5B
         ):
-            raise Refusal("PathMismatch", None, path=wanted.any_path)
+            raise PathMismatch(wanted.any_path)
         return (yield from (self._object if is_object else self._array)(at, wanted, needs_end))
 
     def _object(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:

@@ -12,6 +12,8 @@ is called as Klein does, with a request of twisted.web.
 from gateway.http.application import Application
 from gateway.http.channel import HTTPChannel
 from gateway.http.factory import ChannelFactory
+from gateway.http.limits import Limits
+from gateway.http.refusal import Refusal, declare, no_route
 from gateway.http.request import Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Endpoint, endpoint, mount
@@ -23,10 +25,14 @@ __all__ = [
     "Endpoint",
     "Gate",
     "HTTPChannel",
+    "Limits",
+    "Refusal",
     "RenderedResponse",
     "Request",
     "Response",
+    "declare",
     "endpoint",
     "json_response",
     "mount",
+    "no_route",
 ]

@@ -16,20 +16,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.dialect.errors import Fault, Refusal, describe
+from gateway.http.inklein import run_under_klein
+from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard
-from gateway.http.request import BodyWanted, Request
+from gateway.http.refusal import Explanation, Refusal, explain, no_route
+from gateway.http.request import BodyWanted, Handler, Request
 from gateway.http.response import RenderedResponse, Response, json_response
-from gateway.http.routing import Dispatcher, Handler
-from gateway.http.underklein import run_under_klein
-from gateway.limits import Budget, Limits
+from gateway.http.routing import Dispatcher, MissingRoute
 from reactor.turns import OneByOne
 from reactor.window import Window
 
 __all__ = ["Application", "EndHook", "Guard"]
 
-
-_NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
 EndHook = Callable[[Request, int, float], None]
 """See ``on_end`` of :class:`gateway.interfaces.IGatewayPlugin`."""
@@ -39,6 +37,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 class Application:
     """Serves the requests of a Klein app, whatever channel they came by.
+
+    An application with a subject of its own derives from it: it says how its errors are explained, whose
+    bodies may be read, and which headers it knows.
 
     Every request gets an id, runs through the plugins' hooks, is counted, and has its failure told as JSON;
     see
@@ -52,14 +53,11 @@ class Application:
 
     log = Logger()
 
-    admission: Handler | None = None
-    """A handler that refuses callers who may not have their body read, and else raises ``BodyWanted``. It is
-    asked where a resource reads the body before it looks at the caller."""
-    explains_missing_routes = False
-    """Whether a path without a route gets this class's own 404, and a method without one its 405; else the
-    Klein app says so itself."""
+    missing_route: MissingRoute | None = None
+    """Makes the 404 of a path without a route; a method without one is then 405. ``None``: the Klein app says
+    so itself."""
 
-    unconfirmed: frozenset[str] = frozenset({"open"})
+    unconfirmed: frozenset[str] = frozenset()
     """Operations during which nobody has confirmed a request's caller, for whom no room is kept."""
 
     selective_headers: frozenset[bytes] = frozenset()
@@ -108,7 +106,7 @@ class Application:
 
     def routes_are_complete(self) -> None:
         """Read the app's routes; those declared later are found by Klein only."""
-        self.dispatcher = Dispatcher(self.app, explain=self.explains_missing_routes)
+        self.dispatcher = Dispatcher(self.app, self.missing_route)
 
     # ---- the way in ------------------------------------------------------------------------------
 
@@ -210,11 +208,15 @@ class Application:
     def admission_of(self, request: Request) -> Handler | None:
         """Return who has to be asked before a request's body is read, because its handler has not looked at
         the caller: a handler that refuses, or raises ``BodyWanted``. ``None``: nobody."""
-        return None if request.caller is not None else self.admission
+        return None
+
+    def no_route(self, path: bytes) -> Refusal:
+        """Return how a path without a route is refused."""
+        return (self.missing_route or no_route)(path)
 
     def klein_knows(self, request: Request) -> bool:
         """Return whether Klein is to answer a request that the dispatcher cannot place."""
-        if not self.explains_missing_routes:
+        if self.missing_route is None:
             return True
         try:
             path = unquote_to_bytes(request.path).decode("utf-8")
@@ -244,11 +246,9 @@ class Application:
         if type(error) is BodyWanted:
             request.body_wanted()
             return
-        fault = describe(error, request.operation, cas_given=request.cas_given, durable=request.durable)
-        if request.operation == "open" or fault.problem.code in _NOT_BELIEVED:
-            # Nobody has confirmed who it is, and the log must not say so.
-            request.caller = None
-        if fault.is_bug:
+        explained = self.explain(error, request)
+        problem = explained.problem
+        if explained.is_bug:
             self.log.failure(
                 "request {id} failed: {method} {path}",
                 failure=Failure(error),
@@ -257,8 +257,16 @@ class Application:
                 path=request.path,
             )
         if request.endpoint is not None and request.operation:
-            self.count_operation(request.operation, fault.problem.code, 1)
-        self.answered(self._explained(fault, error, request), request)
+            self.count_operation(request.operation, problem.code, 1)
+        headers = explained.headers
+        if problem.status == 503:
+            headers = (*headers, (b"Retry-After", b"1"))
+        members = {**explained.members, "requestId": request.id}
+        self.answered(json_response(members, problem.status, headers), request)
+
+    def explain(self, error: BaseException, request: Request) -> Explanation:
+        """Return what is answered to a failure of a request."""
+        return explain(error)
 
     def _fired(self, result: Any, request: Request) -> None:
         if not hasattr(result, "abandon"):
@@ -281,27 +289,6 @@ class Application:
 
     def check_headers(self, request: Request) -> None:
         """Refuse the :attr:`selective_headers` that the request's endpoint does not take; raises Refusal."""
-
-    def resource_of(self, request: Request, code: str) -> str:
-        """Return what an error is about; ``""`` if nothing in particular."""
-        return ""
-
-    def _explained(self, fault: Fault, error: BaseException, request: Request) -> Response:
-        resource = None
-        headers: tuple[tuple[bytes, bytes], ...] = ()
-        told = fault.fields()
-        if isinstance(error, Refusal):
-            resource = error.resource
-            headers = error.headers
-        if resource is None:
-            resource = self.resource_of(request, fault.problem.code)
-        if isinstance(error, Refusal) and error.path is not None:
-            resource += "/content/{" + error.path + "}"
-        told["resource"] = resource
-        told["requestId"] = request.id
-        if fault.problem.status == 503:
-            headers = (*headers, (b"Retry-After", b"1"))
-        return json_response(told, fault.problem.status, headers)
 
     def answered(self, response: Response, request: Request) -> None:
         """Show an answer to the plugins, and hand it to the request, which calls :meth:`ended` in time."""

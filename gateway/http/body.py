@@ -9,12 +9,11 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.dialect.errors import Refusal
 from gateway.http.chunks import ChunkReader
 from gateway.http.outlet import SLICED_BYTES
 from gateway.http.phases import BodyFlow, BodyPhase
+from gateway.http.refusal import Refusal
 from gateway.http.request import BodyReader
-from gateway.http.routing import no_route
 
 if TYPE_CHECKING:
     from gateway.http.ports import BodyChannel, ExchangePort
@@ -355,7 +354,7 @@ class IncomingBody:
         elif application.klein_knows(exchange):
             application.refuse(exchange, Refusal("PayloadTooLarge", resource=""))
         else:
-            application.refuse(exchange, no_route(exchange.path))
+            application.refuse(exchange, application.no_route(exchange.path))
 
     def abandon(self) -> None:
         """Nobody wants the rest: the answer is out, or the client is gone."""
@@ -372,7 +371,7 @@ class IncomingBody:
 
     def refuse_for_memory(self) -> None:
         """Let go of the body, and answer 503: there is no memory for it."""
-        self.drop(refusal=Refusal("Overloaded", "The gateway has no memory left.", ""))
+        self.drop(refusal=Refusal("Overloaded", "There is no memory left.", ""))
 
     def _reserve(self, size: int) -> bool:
         if self._exchange.reserve(size):

@@ -16,7 +16,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.dialect.errors import Refusal, bad_request
 from gateway.http.body import IncomingBody
 from gateway.http.closing import LINGER_SECONDS, Closing
 from gateway.http.counted import CountedRequest
@@ -32,6 +31,7 @@ from gateway.http.heads import (
     read_unusual,
 )
 from gateway.http.phases import ConnectionPhase, InputPhase
+from gateway.http.refusal import Refusal, bad_request
 from gateway.http.request import HeaderTable
 from reactor.gate import unread_bytes, waiting_bytes
 from reactor.writing import writer_to

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpRequestParser
 
-from gateway.dialect.errors import Refusal
 from gateway.http.heads import malformed
+from gateway.http.refusal import Refusal
 
 __all__ = ["ChunkReader"]
 

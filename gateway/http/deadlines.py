@@ -6,8 +6,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.http.closing import LINGER_IDLE_SECONDS
+from gateway.http.limits import Limits
 from gateway.http.phases import ConnectionPhase
-from gateway.limits import Limits
 from reactor.gate import socket_error, unsent_bytes
 
 if TYPE_CHECKING:

@@ -18,13 +18,12 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from gateway.http.body import IncomingBody, StreamedBody
-from gateway.http.kleinweb import render_by_klein
+from gateway.http.kleinhandlers import render_by_klein
 from gateway.http.outlet import SLICED_BYTES, Outlet, Slices
 from gateway.http.phases import AnswerPhase
 from gateway.http.ports import ByKlein, Channel, ExchangePort
 from gateway.http.request import HeaderTable, Request
 from gateway.http.response import REASONS, BodyProducer, Response
-from gateway.http.routing import no_route
 
 __all__ = ["SLICED_BYTES", "Exchange", "status_line"]
 
@@ -205,7 +204,7 @@ class Exchange(ExchangePort):
             self.handler = self._by_klein
             application.handle(self)
         else:
-            application.refuse(self, no_route(self.path))
+            application.refuse(self, application.no_route(self.path))
 
     def _by_klein(self, request: Request) -> Any:
         return render_by_klein(self, self._channel)

@@ -12,9 +12,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from gateway.dialect.expiry import http_date
 from gateway.http.channel import HTTPChannel
 from gateway.http.deadlines import Deadlines
+from gateway.http.encoding import http_date
 from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
 from gateway.http.ports import Application, Connection

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from gateway.dialect.errors import Refusal
+from gateway.http.known import Known
+from gateway.http.refusal import Refusal
 from gateway.http.targets import BadTarget, check_host, split_target
 
 __all__ = [
@@ -61,8 +62,7 @@ class Malformed(Exception):
 
 
 # Values of Host that were found valid: a server has few names, but anyone can send others.
-_good_hosts: set[bytes] = set()
-_GOOD_HOSTS = 256
+_good_hosts: Known[bytes, None] = Known(256)
 _LONGEST_GOOD_HOST = 256
 
 
@@ -72,9 +72,7 @@ def _check_host(host: bytes) -> None:
     except BadTarget as error:
         raise Malformed(str(error)) from None
     if len(host) <= _LONGEST_GOOD_HOST:
-        if len(_good_hosts) >= _GOOD_HOSTS:
-            _good_hosts.clear()
-        _good_hosts.add(host)
+        _good_hosts.learn(host, None)
 
 
 def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
@@ -163,7 +161,7 @@ class HeadReader:
     __slots__ = ("_announced", "_callbacks", "_found", "_is_used", "_parser", "known")
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Head] = {}
+        self.known: Known[bytes, Head] = Known(_KNOWN)
         """Bytes behind a line that :data:`REQUEST_LINE` matches -> what they say. They name a host."""
         self._found: dict[bytes, bytes] = {}
         self._announced: list[bool] = []
@@ -179,9 +177,7 @@ class HeadReader:
     def remember(self, behind: bytes, head: Head) -> None:
         """Put a head among those known, if that is wise."""
         if len(behind) <= _LONGEST_KNOWN and _SECRETS.isdisjoint(head.headers):
-            if len(self.known) >= _KNOWN:
-                self.known.clear()
-            self.known[behind] = head
+            self.known.learn(behind, head)
 
     def read(self, head: bytes) -> Head:
         """Read a head.

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers as WebHeaders
 
 from gateway.http.counted import CountedRequest
+from gateway.http.limits import Budget, Limits
 from gateway.http.phases import ConnectionPhase
-from gateway.http.request import HeaderTable, Request
+from gateway.http.refusal import Refusal
+from gateway.http.request import Handler, HeaderTable, Request
 from gateway.http.response import Headers, Response
-from gateway.http.routing import Handler
-from gateway.limits import Budget, Limits
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -71,7 +71,6 @@ class Application(Protocol):
     """Who answers requests: :class:`gateway.http.application.Application`, asked by all others."""
 
     app: Klein
-    limits: Limits
     guard: Guard | None
     budget: Budget
     """Bytes of requests that are held."""
@@ -86,6 +85,10 @@ class Application(Protocol):
     count_clients: Callable[[], int]
     seconds: Callable[[], float]
     unix_time: Callable[[], float]
+
+    @property
+    def limits(self) -> Limits:
+        """What clients may make it hold, and wait for."""
 
     def dispatch(self, request: Request) -> bool:
         """Give a request its id and its handler; false if only Klein can tell whether there is one."""
@@ -113,6 +116,9 @@ class Application(Protocol):
 
     def ended(self, request: Request, status: int) -> None:
         """Count a request whose answer is complete, or was cut."""
+
+    def no_route(self, path: bytes) -> Refusal:
+        """Return how a path without a route is refused."""
 
     def klein_knows(self, request: Request) -> bool:
         """Return whether Klein is to answer a request that was not placed."""

@@ -5,42 +5,35 @@ A channel makes a :class:`Request` and hands it to the dispatcher; tests make on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from gateway.dialect.contenttypes import JSON, check_charset, media_type
-from gateway.dialect.errors import bad_request, too_large
-from gateway.dialect.jsontools import read_body
+from gateway.http.encoding import parse_query
+from gateway.http.refusal import bad_request, too_large
 
 if TYPE_CHECKING:
-    from gateway.cluster.credentials import Credentials
+    from gateway.http.endpoints import Endpoint
     from gateway.http.response import Response
-    from gateway.http.routing import Endpoint, Handler
 
 __all__ = [
     "BodyReader",
     "BodyStream",
     "BodyWanted",
+    "Caller",
+    "Handler",
     "HeaderTable",
     "Request",
     "UnderWay",
-    "decode_percent",
-    "parse_query",
 ]
 
 HeaderTable = Mapping[bytes, "bytes | list[bytes]"]
 """Header values by lower-case name: bytes, or a list if the header is given more than once."""
 
-MAX_JSON_BYTES = 64 * 1024
-"""Longest JSON body of a request whose members are few and short."""
-
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
-_PLAIN = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]+")
+Handler = Callable[["Request"], Any]
+"""Takes a request and returns a ``Response``, a Deferred of one, or an operation that reports its outcome to
+the request (see ``Request.render``); raises what went wrong."""
 
 
 class BodyWanted(Exception):
@@ -74,56 +67,23 @@ class BodyStream(Protocol):
         """Go on reading."""
 
 
+class Caller(Protocol):
+    """Who sent a request, as far as the application has found out."""
+
+    @property
+    def user(self) -> str:
+        """A name, which logs show."""
+
+    @property
+    def stands_for_anyone(self) -> bool:
+        """Whether nobody gave that name: logs do not show it."""
+
+
 class UnderWay(Protocol):
     """An operation of the driver whose outcome is told to the request, as its receiver."""
 
     def abandon(self) -> None:
         """Give it up: nobody waits for it any more, and nothing is told."""
-
-
-def decode_percent(raw: bytes, what: str) -> bytes:
-    """Undo percent-encoding, once.
-
-    :param what: what the bytes are, for the error message.
-    :raises Refusal: 400 for a broken escape, a raw control byte, or bytes that are not UTF-8.
-    """
-    if _PLAIN.fullmatch(raw):
-        return raw
-    decoded = raw
-    if b"%" in raw:
-        if _BAD_ESCAPE.search(raw):
-            raise bad_request(
-                f"{what}: '%' must be followed by two hexadecimal digits; '%25' stands for itself"
-            )
-        decoded = unquote_to_bytes(raw)
-    if _CONTROL.search(raw):
-        raise bad_request(f"{what}: control signs and blanks must be percent-encoded")
-    try:
-        decoded.decode("utf-8")
-    except UnicodeDecodeError:
-        raise bad_request(f"{what}: after percent-decoding it must be UTF-8") from None
-    return decoded
-
-
-def parse_query(raw: bytes, allowed: frozenset[str]) -> dict[str, str]:
-    """Read a query string.
-
-    :raises Refusal: 400 for a parameter that is unknown here or given twice, or bad encoding.
-    """
-    parameters: dict[str, str] = {}
-    for pair in raw.split(b"&"):
-        if not pair:
-            continue
-        name_bytes, _, value = pair.partition(b"=")
-        name = decode_percent(name_bytes.replace(b"+", b"%20"), "query").decode("utf-8")
-        if name not in allowed:
-            takes = "it takes " + ", ".join(sorted(allowed)) if allowed else "it takes none"
-            raise bad_request(f"unknown query parameter {name[:80]!r}; {takes}")
-        if name in parameters:
-            raise bad_request(f"query parameter {name!r} is given twice")
-        decoded = decode_percent(value.replace(b"+", b"%20"), f"query parameter {name!r}")
-        parameters[name] = decoded.decode("utf-8")
-    return parameters
 
 
 _NO_PARAMETERS: dict[str, Any] = {}
@@ -156,7 +116,7 @@ class Request:
     stream: BodyStream | None = None
 
     visit: Any = None
-    """What :attr:`gateway.http.application.Application.guard` has found in the headers; ``None``: nothing."""
+    """What the application's guard has found in the headers; ``None``: nothing."""
     is_from_unix_socket = False
     """Whether the client came by a socket that no browser can reach."""
     is_encrypted = False
@@ -182,10 +142,10 @@ class Request:
     """Who broke off request or answer: ``client``, ``gateway``, or nobody."""
 
     # Filled by the handler, for whoever has to explain a failure:
-    caller: Credentials | None = None
+    caller: Caller | None = None
     operation = ""
-    cas_given = False
-    durable = False
+    context: Any = None
+    """What else the application has to know then; ``None``: nothing."""
 
     under_way: UnderWay | Deferred[Any] | None = None
     """What the handler waits for; given up if the client leaves."""
@@ -333,38 +293,3 @@ class Request:
         """Refuse a body that is over the limit, also before it is there; raises Refusal (413)."""
         if self.body_too_large:
             self.body()
-
-    def json_object(
-        self,
-        members: frozenset[str],
-        *,
-        required: bool = True,
-        limit: int = MAX_JSON_BYTES,
-        nulls: bool = False,
-    ) -> dict[str, Any]:
-        """Return the body as a JSON object.
-
-        Its ``Content-Type`` is not looked at, except that another charset than UTF-8 is refused: programs
-        send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
-
-        :param members: the names it may have.
-        :param required: whether a body must be there; ``{}`` stands for an absent one.
-        :param limit: bytes it may have.
-        :param nulls: whether ``null`` is a value; else such a member counts as missing, as in the Data API.
-        :raises Refusal: 400 if it is not JSON, no object, or has other members, or one twice; 413.
-        """
-        body = self.body()
-        declared = self.header(b"Content-Type") or b""
-        takes = "a JSON object with " + ", ".join(sorted(members))
-        if not body:
-            if required or media_type(declared) == JSON:
-                raise bad_request(f"the request has no body; it takes {takes}")
-            return {}
-        if len(body) > limit:
-            raise too_large(f"the request body has more than {limit} bytes")
-        check_charset(declared)
-        value = read_body(body, takes)
-        for name in value:
-            if name not in members:
-                raise bad_request(f"the body has an unknown member {name[:80]!r}; it takes {takes}")
-        return value if nulls else {name: given for name, given in value.items() if given is not None}

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.web.http import RESPONSES
 
-from gateway.dialect.jsontools import any_json
+from gateway.http.encoding import any_json
 
 __all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
 

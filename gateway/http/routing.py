@@ -9,80 +9,22 @@ the path as it was sent, so that a ``%2F`` in a key is not mistaken for a slash.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from gateway.dialect.errors import Refusal
-from gateway.http.request import Request, decode_percent
+from gateway.http.encoding import decode_percent
+from gateway.http.endpoints import Endpoint, endpoint
+from gateway.http.known import Known
+from gateway.http.refusal import Refusal
+from gateway.http.request import Handler, Request
 from gateway.http.response import Response
 
 if TYPE_CHECKING:
     from klein import Klein
 
-__all__ = ["BUCKET", "DOCUMENT", "Dispatcher", "Endpoint", "Handler", "endpoint", "endpoints_of", "mount"]
-
-Handler = Callable[[Request], Any]
-"""Takes a request and returns a ``Response``, a Deferred of one, or an operation that has the request for its
-receiver (see ``Request.render``); raises what went wrong."""
-
-_VERSIONS = ("/v1", "/v1.alpha")
-
-BUCKET = tuple(f"{version}/buckets/<bucket>" for version in _VERSIONS)
-DOCUMENT = tuple(
-    f"{version}/buckets/<bucket>{collection}/documents/<key>"
-    for version in _VERSIONS
-    for collection in ("", "/scopes/<scope>/collections/<collection>")
-)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One method of one resource."""
-
-    name: str
-    method: str
-    paths: tuple[str, ...]
-    """Klein rules: the same resource under several prefixes."""
-    operation: str = ""
-    """The SDK's name of what it does, for error mapping and metrics; may be refined by a handler."""
-    streamed: bool = False
-    """The body is handed over as it arrives."""
-    takes: frozenset[bytes] = frozenset()
-    """Those of the application's ``selective_headers`` (lower case) that it honours."""
-    early: bool = False
-    """The handler checks all that it can before it asks for the body, and changes nothing before: so it may
-    be called before the body is read, and again afterwards. True of the methods of a resource that has a true
-    attribute ``checks_first``."""
-
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def endpoint(
-    name: str,
-    method: str,
-    *paths: str,
-    on: tuple[str, ...] = ("",),
-    operation: str = "",
-    streamed: bool = False,
-    takes: Iterable[str] = (),
-) -> Callable[[_F], _F]:
-    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``.
-
-    :param takes: names of the headers that it honours, of those that an application refuses elsewhere; see
-        :attr:`gateway.http.application.Application.selective_headers`.
-    """
-    rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))
-    honoured = frozenset(header.lower().encode("ascii") for header in takes)
-    declared = Endpoint(name, method, rules, operation, streamed, honoured)
-
-    def declare(function: _F) -> _F:
-        function.endpoint = declared  # type: ignore[attr-defined]
-        return function
-
-    return declare
+__all__ = ["Dispatcher", "Endpoint", "Handler", "endpoint", "endpoints_of", "mount"]
 
 
 def endpoints_of(resource: object) -> Iterator[tuple[Endpoint, Handler]]:
@@ -132,6 +74,9 @@ class _Node:
         return parent is not None and parent.child is self and not parent.literals
 
 
+MissingRoute = Callable[[bytes], Refusal]
+"""Takes a path, and returns how it is refused."""
+
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
 # What a segment may have that stands for itself: neither an escape nor anything to refuse.
 _PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
@@ -144,17 +89,20 @@ class Dispatcher:
     """Finds the handler of a request.
 
     :param app: all routes must have been declared.
-    :param explain: whether to refuse what no route fits; else Klein is asked.
+    :param missing_route: makes the 404 of a path that no route fits; ``None``: Klein is asked, also about
+        methods that no route has.
     """
 
-    def __init__(self, app: Klein, *, explain: bool = True) -> None:
+    def __init__(self, app: Klein, missing_route: MissingRoute | None = None) -> None:
         self._root = _Node()
-        self._explain = explain
+        self._missing_route = missing_route
         self.has_others = False
         """Whether there are routes that only Klein can find."""
         # (method, path up to its last slash) -> what was found there, if all that differs is the last
         # segment: documents of one collection differ in nothing else.
-        self._known: dict[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = {}
+        self._known: Known[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = Known(
+            _KNOWN_PREFIXES
+        )
         for rule in app.url_map.iter_rules():
             served = getattr(app.endpoints[rule.endpoint], "served", None)
             segments = rule.rule[1:].split("/")
@@ -210,17 +158,18 @@ class Dispatcher:
 
     def _dispatch(self, request: Request, path: bytes, cut: int) -> Handler | None:
         method = request.method
-        if method == "OPTIONS" and self._explain:
+        missing_route = self._missing_route
+        if method == "OPTIONS" and missing_route is not None:
             return self._options
         found = self.find(path)
         if found is None:
-            if self.has_others or not self._explain:
+            if self.has_others or missing_route is None:
                 return None
-            raise no_route(path)
+            raise missing_route(path)
         node, values = found
         served = node.methods.get("GET" if method == "HEAD" else method)
         if served is None:
-            if not self._explain:
+            if missing_route is None:
                 return None
             raise Refusal(
                 "MethodNotAllowed",
@@ -236,11 +185,8 @@ class Dispatcher:
                 name: decode_percent(value, name) for name, value in zip(names, values, strict=True)
             }
             if node.is_only_child and cut <= _LONGEST_KNOWN_PREFIX:
-                if len(self._known) >= _KNOWN_PREFIXES:
-                    self._known.clear()
-                self._known[method, path[:cut]] = (
-                    declared, handler, declared.operation, dict(parameters), names[-1]
-                )  # fmt: skip
+                found_out = declared, handler, declared.operation, dict(parameters), names[-1]
+                self._known.learn((method, path[:cut]), found_out)
         return handler
 
     def _options(self, request: Request) -> Response:
@@ -270,10 +216,3 @@ def allowed(node: _Node) -> list[str]:
     if "GET" in methods:
         methods.add("HEAD")
     return sorted(methods)
-
-
-def no_route(path: bytes) -> Refusal:
-    """Return the 404 for a path that no route has."""
-    if path.endswith(b"/documents/") or b"/documents//" in path:
-        return Refusal("RouteNotFound", "The document's key is empty; keys have 1 to 250 bytes.", resource="")
-    return Refusal("RouteNotFound", resource="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
@@ -14,6 +14,7 @@ from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
 from gateway.dialect.errors import READS, Refusal, bad_request
+from gateway.http.known import Known
 from gateway.http.request import BodyWanted, Request
 
 __all__ = ["Admission", "BucketResource", "bucket_name", "check_collection", "document_key"]
@@ -24,8 +25,7 @@ _BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
 
 
 # Names that were found well-formed; a cluster has few buckets, but anyone can ask for others.
-_known_names: dict[bytes, str] = {}
-_KNOWN_NAMES = 1024
+_known_names: Known[bytes, str] = Known(1024)
 
 
 def bucket_name(request: Request) -> str:
@@ -38,9 +38,7 @@ def bucket_name(request: Request) -> str:
     if known is None:
         if not _BUCKET.fullmatch(name):
             raise Refusal("BucketNotFound", "No bucket has such a name.")
-        if len(_known_names) >= _KNOWN_NAMES:
-            _known_names.clear()
-        known = _known_names[name] = name.decode("ascii")
+        known = _known_names.learn(name, name.decode("ascii"))
     return known
 
 
@@ -67,6 +65,28 @@ def check_collection(request: Request) -> None:
         raise Refusal("ScopeNotFound")
     if parameters.get("collection", b"_default") != b"_default":
         raise Refusal("CollectionNotFound")
+
+
+class Asked(NamedTuple):
+    """What of a request decides which error a failure is."""
+
+    cas_given: bool = False
+    """Whether the caller named a CAS."""
+    durable: bool = False
+    """Whether the caller asked for durability."""
+
+
+_NOTHING = Asked()
+
+
+def asked_of(request: Request) -> Asked:
+    """Return what was noted of a request."""
+    return request.context or _NOTHING
+
+
+def note(request: Request, **asked: bool) -> None:
+    """Note that a CAS was given, or durability asked for; see :class:`Asked`."""
+    request.context = asked_of(request)._replace(**asked)
 
 
 class BucketResource:

@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred
 
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.jsontools import loads
+from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
-from gateway.http.routing import BUCKET, endpoint
+from gateway.http.routing import endpoint
 from gateway.resources.base import BucketResource
 
 __all__ = ["Buckets"]

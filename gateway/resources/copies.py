@@ -9,14 +9,16 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.constants import ObserveState
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.bodies import json_object
 from gateway.dialect.conditions import TIMEOUT, one_version, parse_if_match
 from gateway.dialect.errors import bad_request
 from gateway.dialect.expiry import parse_duration
 from gateway.dialect.headers import MAX_COPIES, etag
+from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
-from gateway.http.routing import DOCUMENT, endpoint
-from gateway.resources.base import BucketResource, check_collection, document_key
+from gateway.http.routing import endpoint
+from gateway.resources.base import BucketResource, check_collection, document_key, note
 from gateway.resources.counters import checked_number
 from gateway.resources.rendering import Rendering
 
@@ -64,7 +66,7 @@ def read_waiting(body: dict[str, Any]) -> tuple[float, float]:
 
 def _read_endure(request: Request) -> _Endure:
     request.query()
-    body = request.json_object(_MEMBERS, required=False)
+    body = json_object(request, _MEMBERS, required=False)
     check_removed = body.get("checkRemoved", False)
     if not isinstance(check_removed, bool):
         raise bad_request("checkRemoved: expected true or false")
@@ -118,7 +120,7 @@ class DurabilityChecks(BucketResource):
     def _endure(self, connection: Any, request: Request, wanted: _Endure) -> Deferred[Response]:
         key = document_key(request)
         cas = one_version(parse_if_match(wanted.if_match))
-        request.cas_given = cas != 0
+        note(request, cas_given=cas != 0)
         check_collection(request)
         endured: Deferred[Any] = connection.endure(
             key,

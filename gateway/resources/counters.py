@@ -10,13 +10,15 @@ from twisted.internet.defer import Deferred
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect import contenttypes
+from gateway.dialect.bodies import json_object
 from gateway.dialect.conditions import DURABILITY, EXPIRY, TIMEOUT
 from gateway.dialect.errors import bad_request
 from gateway.dialect.headers import NO_DURABILITY, Durability
+from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.http.routing import DOCUMENT, endpoint
-from gateway.resources.base import BucketResource, check_collection, document_key
+from gateway.http.routing import endpoint
+from gateway.resources.base import BucketResource, check_collection, document_key, note
 from gateway.resources.documents import MutationHeaders, read_expiry, read_mutation
 from gateway.resources.rendering import Rendering
 
@@ -63,7 +65,7 @@ class _Step(NamedTuple):
 def read_step(request: Request) -> _Step:
     """Read headers and body; raises Refusal (400)."""
     headers = read_mutation(request)
-    body = request.json_object(_MEMBERS, required=False)
+    body = json_object(request, _MEMBERS, required=False)
     delta = checked_delta(body, "increment", "decrement")
     initial = body.get("initial")
     if initial is not None:
@@ -111,7 +113,7 @@ class Counters(BucketResource):
         request.body()
         expiry = read_expiry(step.headers, self._now())
         waits = step.headers.durability()
-        request.durable = waits != NO_DURABILITY
+        note(request, durable=waits != NO_DURABILITY)
         if expiry and step.initial is None:
             raise bad_request("Expires needs 'initial': it counts only if the counter is created")
         check_collection(request)

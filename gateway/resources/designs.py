@@ -13,9 +13,10 @@ from couchbase.exceptions import HTTPError
 from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal, bad_request, too_large
 from gateway.dialect.jsontools import any_json, read_body, without_mark
+from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import JSON_TYPE, Response
-from gateway.http.routing import BUCKET, endpoint
+from gateway.http.routing import endpoint
 from gateway.resources.base import BucketResource
 from gateway.resources.views import name_of
 

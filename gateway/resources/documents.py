@@ -28,11 +28,12 @@ from gateway.dialect.contenttypes import FLAGS_OF_TYPE, flags_of
 from gateway.dialect.errors import bad_request
 from gateway.dialect.expiry import expiry_from_expires, expiry_from_ttl
 from gateway.dialect.headers import NO_DURABILITY, Durability, parse_durability, parse_flags
+from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.projection import Path, parse_projection
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.http.routing import DOCUMENT, endpoint
-from gateway.resources.base import BucketResource, check_collection, document_key
+from gateway.http.routing import endpoint
+from gateway.resources.base import BucketResource, check_collection, document_key, note
 from gateway.resources.rendering import Rendering
 
 __all__ = ["Documents", "MutationHeaders", "read_expiry", "read_mutation"]
@@ -319,7 +320,7 @@ class Documents(BucketResource):
             return self._compare(connection, request, key, condition, replace, create)
         if condition.match is not None:
             request.operation = "replace"
-            request.cas_given = cas != 0
+            note(request, cas_given=cas != 0)
         return self._mutate(
             connection,
             request,
@@ -408,7 +409,7 @@ class Documents(BucketResource):
         """Carry out a mutation that needs the document to be there."""
         cas = condition.cas()
         if cas is not None:
-            request.cas_given = cas != 0
+            note(request, cas_given=cas != 0)
             return self._mutate(connection, request, waits, operation, key, *arguments, cas=cas)
 
         def write(cas: int) -> Deferred[Any]:
@@ -426,7 +427,7 @@ class Documents(BucketResource):
         write: Callable[[int], Deferred[Any]],
         create: Callable[[], Deferred[Any]] | None = None,
     ) -> Deferred[Response]:
-        request.cas_given = True
+        note(request, cas_given=True)
         written = compare_and_write(lambda: connection.get(key), condition, write, create)
         return written.addCallback(self._rendering.stored, request)
 
@@ -454,7 +455,7 @@ class Documents(BucketResource):
 
 def _durability(request: Request, headers: MutationHeaders) -> Durability:
     waits = headers.durability()
-    request.durable = waits != NO_DURABILITY
+    note(request, durable=waits != NO_DURABILITY)
     return waits
 
 

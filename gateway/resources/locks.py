@@ -9,13 +9,15 @@ from twisted.internet.defer import Deferred
 
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.bodies import json_object
 from gateway.dialect.conditions import TIMEOUT, one_version, parse_if_match
 from gateway.dialect.errors import bad_request
 from gateway.dialect.expiry import expiry_from_touch, expiry_from_ttl
+from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.http.routing import DOCUMENT, endpoint
-from gateway.resources.base import BucketResource, check_collection, document_key
+from gateway.http.routing import endpoint
+from gateway.resources.base import BucketResource, check_collection, document_key, note
 from gateway.resources.counters import checked_number
 from gateway.resources.rendering import Rendering
 
@@ -35,7 +37,7 @@ class _Touch(NamedTuple):
 def _read_touch(request: Request, now: float) -> _Touch:
     request.query()
     ttl = request.text_header(b"X-CB-TTL")
-    body = request.json_object(_TOUCH_MEMBERS, required=ttl is None)
+    body = json_object(request, _TOUCH_MEMBERS, required=ttl is None)
     expiry = body.get("expiry")
     return_content = body.get("returnContent", False)
     if not isinstance(return_content, bool):
@@ -51,7 +53,7 @@ def _read_touch(request: Request, now: float) -> _Touch:
 
 def _read_lock(request: Request) -> int:
     request.query()
-    body = request.json_object(_LOCK_MEMBERS, required=False)
+    body = json_object(request, _LOCK_MEMBERS, required=False)
     seconds = checked_number(body.get("lockTime", 0), "lockTime", 0, 2**32 - 1)
     return seconds or DEFAULT_LOCK_SECONDS
 
@@ -107,7 +109,7 @@ class Locks(BucketResource):
         cas = one_version(parse_if_match(if_match))
         if not cas:
             raise bad_request("If-Match is missing: it takes the ETag that the lock returned")
-        request.cas_given = True
+        note(request, cas_given=True)
         check_collection(request)
         return connection.unlock(key, cas).addCallback(self._unlocked, request)
 

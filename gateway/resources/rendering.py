@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
-from gateway.dialect.expiry import http_date
 from gateway.dialect.headers import etag, token_header
 from gateway.dialect.projection import Path, project, projecting
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
+from gateway.http.encoding import http_date
 from gateway.http.request import Request
 from gateway.http.response import RenderedResponse, Response
 

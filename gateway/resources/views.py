@@ -17,11 +17,12 @@ from couchbase.exceptions import ViewEngineError
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.errors import describe, public_code
+from gateway.dialect.paths import BUCKET
 from gateway.fairness.steps import StepRunner
+from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
-from gateway.http.routing import BUCKET, endpoint
-from gateway.limits import Budget
+from gateway.http.routing import endpoint
 from gateway.resources.base import BucketResource
 from gateway.views.documents import DocumentJoiner
 from gateway.views.forms import Form, form_for

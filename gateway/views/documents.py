@@ -15,7 +15,7 @@ from gateway.dialect.jsontools import dumps, loads
 from gateway.dialect.projection import object_members
 from gateway.dialect.values import VIEW, value_member, value_member_steps
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
-from gateway.limits import Budget
+from gateway.http.limits import Budget
 from gateway.views.parameters import reduced_documents
 
 __all__ = ["MAX_BATCH", "DocumentJoiner"]

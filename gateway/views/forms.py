@@ -122,8 +122,9 @@ class EventForm:
         """Return the last events."""
         events = [b"event: error\ndata: %b\n\n" % any_json(error) for error in errors]
         if count is not None:
-            told = {name: meta[name] for name in ("total_rows", "debug_info") if name in meta}
-            events.append(b"event: done\ndata: %b\n\n" % any_json({"rows": count, **told}))
+            done: dict[str, Any] = {"rows": count}
+            done.update((name, meta[name]) for name in ("total_rows", "debug_info") if name in meta)
+            events.append(b"event: done\ndata: %b\n\n" % any_json(done))
         return b"".join(events)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from couchbase.protocol.jsontext import at_once, past_blanks, value_end
 from couchbase.views.params import Query
+from gateway.dialect.bodies import json_object
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.jsontools import is_json, without_mark
 from gateway.dialect.projection import member_text
@@ -211,7 +212,7 @@ def read_parameters(request: Request) -> ViewParameters:
 
 
 def _read_body(request: Request, reader: _Reader) -> None:
-    members = request.json_object(_NAMES, required=False, limit=MAX_BODY_BYTES, nulls=True)
+    members = json_object(request, _NAMES, required=False, limit=MAX_BODY_BYTES, nulls=True)
     body = without_mark(request.body())
     for name, value in members.items():
         try:

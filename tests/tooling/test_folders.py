@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cluster": ("dialect", "fairness", "http"),
     "dialect": ("http",),
     "fairness": (),
-    "http": ("limits",),
+    "http": (),
     "loader": ("dialect",),
     "plugins": ("app", "figures", "http", "interfaces", "processes", "version"),
     "resources": ("cluster", "dialect", "fairness", "http", "limits", "version", "views"),
@@ -34,8 +34,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # leave this list as well.
 TO_TURN = {
     ("batches", "resources"),
-    ("http", "cluster"),
-    ("http", "dialect"),
     ("interfaces", "app"),
     ("serving", "workers"),
 }

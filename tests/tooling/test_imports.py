@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,6 +83,35 @@ class ArrowTests(SynchronousTestCase):
             for node in ast.walk(parsed(path))
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) in REACHES_OUT_BY_NAME
         ]
+        self.assertEqual(wrong, [])
+
+
+class HttpTests(SynchronousTestCase):
+    """``gateway.http`` could be published by itself."""
+
+    allowed = sys.stdlib_module_names | {"twisted", "zope", "klein", "httptools", "orjson", "reactor"}
+
+    def test_what_it_imports(self) -> None:
+        """It imports the standard library, Twisted and what goes with it, the ground floor, and itself; not
+        even for annotations anything else."""
+        wrong = [
+            str(found)
+            for path in source_files("gateway/http")
+            for found in imports_of(path)
+            if not is_inside(found.target, "gateway.http") and found.target.split(".")[0] not in self.allowed
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_what_it_loads(self) -> None:
+        """In a fresh interpreter it loads no other package of this project, by whatever detour."""
+        asked = "import sys, gateway.http; print(*sorted(sys.modules))"
+        loaded = subprocess.run(
+            [sys.executable, "-c", asked], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.split()
+        ours = [name for name in loaded if name.split(".")[0] in OURS]
+        self.assertIn("gateway.http.channel", ours)
+        may = ("gateway.http", "reactor")
+        wrong = [name for name in ours if name != "gateway" and not any(is_inside(name, one) for one in may)]
         self.assertEqual(wrong, [])
 
 

@@ -50,7 +50,6 @@ STATEFUL_CLASSES = {
     "couchnode: KeyValueConnection",
     "couchnode: Session",
     "gateway: Batch",
-    "gateway: Request",
 }
 
 MOST_ANY = 0.04

@@ -21,7 +21,8 @@ from gateway.batches.batch import Batch
 from gateway.batches.direct import DirectSlot, direct_slot
 from gateway.batches.members import Operation, read_operation
 from gateway.fairness.steps import StepRunner
-from gateway.limits import Budget, Limits
+from gateway.http.limits import Budget
+from gateway.limits import Limits
 from reactor.window import Window
 from tests import work
 from tests.gateway.support import Answer, error

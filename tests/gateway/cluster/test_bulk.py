@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.connection import GatewayConnection
 from gateway.fairness.steps import StepRunner
-from gateway.limits import SMALL_BYTES, Budget, Limits
+from gateway.http.limits import SMALL_BYTES, Budget
+from gateway.limits import Limits
 from tests.gateway.batches.test_direct import DirectCase
 from tests.gateway.support import Answer, Site, raw_request, read_reply
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase

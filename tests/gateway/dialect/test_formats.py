@@ -30,9 +30,9 @@ from gateway.dialect.headers import (
     parse_flags,
     token_header,
 )
-from gateway.dialect.jsontools import _compact_dumps, _strict_loads, dumps, loads, loads_unique
+from gateway.dialect.jsontools import _strict_loads, dumps, loads, loads_unique
 from gateway.dialect.projection import member_text, parse_projection, project, projecting
-from gateway.http.request import decode_percent, parse_query
+from gateway.http.encoding import _compact_dumps, decode_percent, parse_query
 
 NOW = 1_700_000_000.0
 

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from gateway.http import Application, ChannelFactory, Gate, Request, Response, endpoint, mount
 from gateway.http.factory import QUIET_SECONDS
+from gateway.http.refusal import no_route
 from gateway.limits import Limits
 
 reactor: Any = installed_reactor
@@ -115,7 +116,7 @@ class BackPressureTestCase(TestCase):
         self.clock = Clock()
         app = Klein()
         self.application = Application(app, self.clock, limits=self.limits)
-        self.application.explains_missing_routes = True
+        self.application.missing_route = no_route
         self.app = App()
         mount(app, self.app, self.application.run_under_klein)
         self.application.routes_are_complete()

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
+from gateway.http.refusal import no_route
 from gateway.limits import Limits
 from tests.gateway.support import Reply, Transport, read_reply
 
@@ -221,7 +222,7 @@ class Conversation:
         self.clock = Clock()
         app = Klein()
         self.application = Application(app, self.clock, limits=limits)
-        self.application.explains_missing_routes = True
+        self.application.missing_route = no_route
         self.echo = Echo()
         mount(app, self.echo, self.application.run_under_klein)
         self.application.routes_are_complete()

@@ -14,8 +14,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site
 
-from gateway.dialect.errors import bad_request
-from gateway.dialect.expiry import http_date
+from gateway.http.encoding import http_date
+from gateway.http.refusal import bad_request
 from gateway.http.response import REASONS
 
 if TYPE_CHECKING:

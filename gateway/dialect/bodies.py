@@ -1,0 +1,51 @@
+"""JSON bodies of requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.dialect.contenttypes import JSON, check_charset, media_type
+from gateway.dialect.errors import bad_request, too_large
+from gateway.dialect.jsontools import read_body
+from gateway.http.request import Request
+
+__all__ = ["MAX_JSON_BYTES", "json_object"]
+
+MAX_JSON_BYTES = 64 * 1024
+"""Longest JSON body of a request whose members are few and short."""
+
+
+def json_object(
+    request: Request,
+    members: frozenset[str],
+    *,
+    required: bool = True,
+    limit: int = MAX_JSON_BYTES,
+    nulls: bool = False,
+) -> dict[str, Any]:
+    """Return the body as a JSON object.
+
+    Its ``Content-Type`` is not looked at, except that another charset than UTF-8 is refused: programs
+    send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
+
+    :param members: the names it may have.
+    :param required: whether a body must be there; ``{}`` stands for an absent one.
+    :param limit: bytes it may have.
+    :param nulls: whether ``null`` is a value; else such a member counts as missing, as in the Data API.
+    :raises Refusal: 400 if it is not JSON, no object, or has other members, or one twice; 413.
+    """
+    body = request.body()
+    declared = request.header(b"Content-Type") or b""
+    takes = "a JSON object with " + ", ".join(sorted(members))
+    if not body:
+        if required or media_type(declared) == JSON:
+            raise bad_request(f"the request has no body; it takes {takes}")
+        return {}
+    if len(body) > limit:
+        raise too_large(f"the request body has more than {limit} bytes")
+    check_charset(declared)
+    value = read_body(body, takes)
+    for name in value:
+        if name not in members:
+            raise bad_request(f"the body has an unknown member {name[:80]!r}; it takes {takes}")
+    return value if nulls else {name: given for name, given in value.items() if given is not None}

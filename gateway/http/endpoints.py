@@ -1,0 +1,57 @@
+"""What a handler declares of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+__all__ = ["Endpoint", "endpoint"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one resource."""
+
+    name: str
+    method: str
+    paths: tuple[str, ...]
+    """Klein rules: the same resource under several prefixes."""
+    operation: str = ""
+    """A name of what it does, for errors and metrics; a handler may refine it. ``""``: it is not counted."""
+    streamed: bool = False
+    """The body is handed over as it arrives."""
+    takes: frozenset[bytes] = frozenset()
+    """Those of the application's ``selective_headers`` (lower case) that it honours."""
+    early: bool = False
+    """The handler checks all that it can before it asks for the body, and changes nothing before: so it may
+    be called before the body is read, and again afterwards. True of the methods of a resource that has a true
+    attribute ``checks_first``."""
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def endpoint(
+    name: str,
+    method: str,
+    *paths: str,
+    on: tuple[str, ...] = ("",),
+    operation: str = "",
+    streamed: bool = False,
+    takes: Iterable[str] = (),
+) -> Callable[[_F], _F]:
+    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``.
+
+    :param takes: names of the headers that it honours, of those that an application refuses elsewhere; see
+        :attr:`gateway.http.application.Application.selective_headers`.
+    """
+    rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))
+    honoured = frozenset(header.lower().encode("ascii") for header in takes)
+    declared = Endpoint(name, method, rules, operation, streamed, honoured)
+
+    def declare(function: _F) -> _F:
+        function.endpoint = declared  # type: ignore[attr-defined]
+        return function
+
+    return declare

@@ -1,0 +1,68 @@
+"""Limits on what clients can make a server hold or wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Budget", "Limits"]
+
+MEBIBYTE = 2**20
+
+SMALL_BYTES = 2**16
+"""Bodies up to this size always have memory left: large bodies cannot take the last eighth of it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one server; sizes in bytes, times in seconds."""
+
+    max_body: int = 20 * MEBIBYTE
+    """Size of a request body that its handler does not stream."""
+    max_headers: int = 16384
+    """Size of request line and headers together."""
+    max_buffered: int = 256 * MEBIBYTE
+    """Memory for the requests of all clients together."""
+    max_clients: int = 10000
+    """Client connections open at once."""
+    header_seconds: float = 10.0
+    """Timeout from the first byte of a request to the end of its headers."""
+    body_seconds: float = 120.0
+    """Timeout from there to the end of the body, plus 1 s for each 64 KiB received; if it is streamed,
+    between two parts of the body."""
+    idle_seconds: float = 60.0
+    """How long a connection may be idle between two requests."""
+    stall_seconds: float = 60.0
+    """How long a client may leave its answer unread."""
+    grace_seconds: float = 10.0
+    """How long requests may still run after the server was told to stop."""
+
+
+class Budget:
+    """Memory that all clients together may use.
+
+    :param limit: in bytes.
+    """
+
+    __slots__ = ("_for_large", "limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        # Large bodies leave an eighth to small ones, so that they cannot shut them out.
+        self._for_large = limit - limit // 8
+
+    def take(self, size: int) -> bool:
+        """Reserve ``size`` bytes. Return false, and reserve nothing, if they do not fit."""
+        if self.used + size > (self.limit if size <= SMALL_BYTES else self._for_large):
+            return False
+        self.used += size
+        return True
+
+    def adjust(self, difference: int) -> None:
+        """Add ``difference`` bytes without a check: the memory is in use already. May exceed the limit."""
+        self.used += difference
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be held."""
+        return self.used >= self.limit

@@ -1,0 +1,145 @@
+"""How requests are refused, and failures become answers: a code, a status, and whether to try again.
+
+Handlers do not catch: they raise a :class:`Refusal`, or let pass what went wrong. An application adds codes
+of its own subject with :func:`declare`, and explains further exceptions by
+:meth:`gateway.http.application.Application.explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from twisted.internet.defer import CancelledError
+
+__all__ = [
+    "PROBLEMS",
+    "Explanation",
+    "Problem",
+    "Refusal",
+    "Retry",
+    "bad_request",
+    "declare",
+    "explain",
+    "no_route",
+    "too_large",
+]
+
+
+class Retry(Enum):
+    """Whether the same request may be sent again."""
+
+    NEVER = "never"  # it will fail again
+    SAFE = "safe"  # nothing was changed; repeat after a pause
+    AMBIGUOUS = "ambiguous"  # the change may have happened; only the caller can tell
+
+
+class Problem(NamedTuple):
+    """One error code."""
+
+    code: str
+    status: int
+    retry: Retry
+    text: str
+    """The message when the fault has no better one of its own."""
+
+
+PROBLEMS: dict[str, Problem] = {}
+"""Code -> what is sent with it. Those that follow are HTTP's own; see :func:`declare` for others."""
+
+
+def declare(rows: Iterable[tuple[str, int, Retry, str]]) -> None:
+    """Add codes, each with status, retry and text, or say a known one in other words.
+
+    To be called once, when the module of an application is imported.
+    """
+    PROBLEMS.update((row[0], Problem(*row)) for row in rows)
+
+
+declare(
+    [
+        ("InvalidArgument", 400, Retry.NEVER, "The request is malformed."),
+        ("PayloadTooLarge", 413, Retry.NEVER, "The request body is too large."),
+        ("RequestTimeout", 408, Retry.SAFE, "The request did not arrive in time."),
+        ("HeadersTooLarge", 431, Retry.NEVER, "Request line and headers are too large."),
+        ("RouteNotFound", 404, Retry.NEVER, "There is no such resource."),
+        ("MethodNotAllowed", 405, Retry.NEVER, "The resource does not take this method."),
+        ("Overloaded", 503, Retry.SAFE, "There is no room for more requests."),
+        ("RequestCanceled", 499, Retry.AMBIGUOUS, "The request was cancelled."),
+        ("Internal", 500, Retry.NEVER, "The request failed; the log tells more under its id."),
+    ]
+)
+
+
+class Refusal(Exception):
+    """A request is refused.
+
+    :param code: a key of :data:`PROBLEMS`.
+    :param message: names the fault and the form expected; ``None`` takes the table's.
+    :param resource: what is meant, as the application names it; ``""`` if nothing in particular, ``None`` to
+        let the application find out.
+    :param headers: further response headers.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        resource: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.problem = PROBLEMS[code]
+        self.message = message or self.problem.text
+        self.resource = resource
+        self.headers = headers
+        super().__init__(f"{code}: {self.message}")
+
+
+def bad_request(message: str) -> Refusal:
+    """Return the refusal (400 InvalidArgument) of a malformed request."""
+    return Refusal("InvalidArgument", message, resource="")
+
+
+def too_large(message: str) -> Refusal:
+    """Return the refusal (413 PayloadTooLarge) of a body over the limit."""
+    return Refusal("PayloadTooLarge", message, resource="")
+
+
+def no_route(path: bytes) -> Refusal:
+    """Return the refusal (404 RouteNotFound) of a path that no route has."""
+    return Refusal("RouteNotFound", resource="")
+
+
+class Explanation(NamedTuple):
+    """What is answered to a failure."""
+
+    problem: Problem
+    members: Mapping[str, object]
+    """What the JSON of the answer tells, but for the request's id."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    is_bug: bool = False
+    """Nobody foresaw this: it is logged with its traceback."""
+
+
+def explain(error: BaseException) -> Explanation:
+    """Explain a failure that has nothing to do with the application's subject."""
+    if isinstance(error, Refusal):
+        problem = error.problem
+        return Explanation(problem, _members(problem, error.message, error.resource), error.headers)
+    if isinstance(error, MemoryError):
+        # Anywhere, so that nobody can tell what was done.
+        problem = PROBLEMS["Overloaded"]._replace(retry=Retry.AMBIGUOUS)
+        return Explanation(problem, _members(problem, "There is no memory left."))
+    is_bug = not isinstance(error, CancelledError)
+    problem = PROBLEMS["Internal" if is_bug else "RequestCanceled"]
+    return Explanation(problem, _members(problem, problem.text), is_bug=is_bug)
+
+
+def _members(problem: Problem, message: str, resource: str | None = None) -> dict[str, object]:
+    return {
+        "code": problem.code,
+        "message": message,
+        "retry": problem.retry.value,
+        "resource": resource or "",
+    }
