@@ -1,11 +1,25 @@
 """The codes of the C library by its names, ``LCB_KEY_ENOENT`` and the like.
 
-They are for programs that compare ``rc`` with them. The original had its compiled part here; nothing else of
-that exists, since there is no C library.
+They are for programs that compare ``rc`` with them. The original had its compiled part here; of that exists
+only what its own tests ask for, since there is no C library.
 """
 
 from __future__ import annotations
 
+from typing import Any as _Any
+
+from couchbase import transcoder as _transcoder
 from couchbase.exceptions import RESULT_CODES as _RESULT_CODES
 
 globals().update({f"LCB_{row.name}": rc for rc, row in _RESULT_CODES.items()})
+
+PYCBC_CONN_F_WARNEXPLICIT = 1
+"""Bit of ``Connection._privflags``: warn of keys given twice; they are always warned of."""
+
+
+def _get_helper(name: str) -> _Any:
+    """Return a converter in use: ``json_encode``, ``json_decode``, ``pickle_encode`` or ``pickle_decode``.
+
+    :raises AttributeError: another name.
+    """
+    return getattr(_transcoder, f"_{name}")

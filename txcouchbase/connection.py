@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.python.failure import Failure
 
 from couchbase.arguments import (
@@ -340,10 +340,9 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *args, **kwargs)
         try:
             return method(self, *args, **kwargs)
-        except CouchbaseError:
-            failed: Deferred[Any] = Deferred()
-            failed.errback(Failure())
-            return failed
+        except CouchbaseError as error:
+            # With its traceback the error would keep the connection as long as the program keeps the error.
+            return fail(error.with_traceback(None))
 
     return call
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -128,10 +128,9 @@ class ViewMethods:
         """
         try:
             view: BatchedView = self._made(BatchedView, args, use_devmode, kwargs)
-        except CouchbaseError:
-            failed: Deferred[BatchedView] = Deferred()
-            failed.errback(Failure())
-            return failed
+        except CouchbaseError as error:
+            # With its traceback the error would keep the connection as long as the program keeps the error.
+            return fail(error.with_traceback(None))
         return view.whole()
 
     def _made(

@@ -1,8 +1,9 @@
 """Run the tests of the original SDK 1.2 on this project's packages; for a process of its own.
 
-``python -m tests.judges.original CHECKOUT SUITE HOST PORT [NAME...]`` prints one JSON object on its last
-line: the name of each test (``Class.test``) and what became of it, ``[outcome, text]``, where the outcome is
-``passed``, ``failed`` or ``skipped``. With names, only those tests run.
+``unshare -rn python -m tests.judges.original CHECKOUT SUITE CLUSTER [NAME...]`` prints one JSON object on its
+last line: the name of each test (``Class.test``) and what became of it, ``[outcome, text]``, where the
+outcome is ``passed``, ``failed`` or ``skipped``. With names, only those tests run. They find a cluster of
+ours at port 8091, which some of them have written into them; so the process has a network of its own.
 
 Only the tests and the stand-in's client module come from the checkout: everything else that they import is
 ours, or a few lines here in place of libraries that are no longer kept. The checkout is not written to. What
@@ -11,20 +12,25 @@ Python 3 demands of the sources is changed as they are imported.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import os
 import re
+import socket
+import struct
+import subprocess
 import sys
 import tempfile
 import types
 import unittest
-import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+
+from tests.judges import programs
 
 SUITES = {
     "couchbase": "couchbase.tests.test_sync",
@@ -32,6 +38,23 @@ SUITES = {
     "txcouchbase": "txcouchbase.tests",
 }
 """Each suite's name, and the module, or package of modules, that has its tests."""
+
+PORT = 8091
+
+CLUSTERS = {
+    "administered": "--nodes 4 --replicas 1 --user Administrator --open-buckets",
+    "bare": "--nodes 4 --replicas 1",
+}
+"""Kinds of clusters that the tests can have: with the administrator whom they know, or without any."""
+
+TRIAL_SECONDS = 20
+"""What each test of trial's may take; its tidying up the same again."""
+
+DOCUMENTS = 7303
+"""Documents of beer-sample."""
+
+_EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 PYTHON_3 = [
     (re.compile(rb"\bcouchbase\.async\b"), b"couchbase.asynchronous"),
@@ -64,6 +87,11 @@ class Finder(importlib.abc.MetaPathFinder):
         if not _TAKEN.match(fullname):
             return None
         place = self._checkout.joinpath(*fullname.split("."))
+        if fullname == "txcouchbase.tests":
+            # What it has of its own is only to skip them all on Python 3.
+            empty = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            empty.submodule_search_locations = [str(place)]
+            return empty
         if place.is_dir():
             file, inside = place / "__init__.py", [str(place)]
         else:
@@ -92,6 +120,59 @@ def _stand_in(name: str, **members: Any) -> None:
     sys.modules[name] = module
 
 
+def beers() -> Iterator[dict[str, Any]]:
+    """Yield lines of a sample that is like beer-sample where the tests look: as many documents, with the
+    members that they read, and as many in the ranges that they name. All else is invented."""
+    breweries = [
+        ("abbaye_de_maredsous", ["8", "10", "triple"]),
+        *((f"under_{number:02}", ["ale"]) for number in range(28)),
+        *((f"us_{number:02}", ["ale"]) for number in range(16)),
+    ]
+    others = DOCUMENTS - sum(1 + len(brewed) for _, brewed in breweries)
+    breweries += [(f"brewery_{number:04}", ["ale", "lager", "stout"]) for number in range(others // 4)]
+    breweries += [(f"closed_{number}", []) for number in range(others % 4)]
+    said = {"updated": "2010-07-22 20:00:20", "description": "Invented."}
+    for brewery, brewed in breweries:
+        where = {"city": "Alderwick", "state": "North Marches", "code": "AW1", "country": "Estland"}
+        reach = {"phone": "1", "website": "http://brewery.invalid/", "address": ["1 Lane"]}
+        yield {"id": brewery, "doc": {"name": brewery, "type": "brewery", **where, **reach, **said}}
+        for beer in brewed:
+            kind = {"abv": 5.0, "category": "Ale", "style": "Pale", "brewery_id": brewery}
+            yield {"id": f"{brewery}-{beer}", "doc": {"name": beer, "type": "beer", **kind, **said}}
+
+
+def start(cluster: str, directory: Path) -> programs.Process:
+    """Start a cluster at port 8091, with the bucket beer-sample and what is in it.
+
+    :param cluster: one of :data:`CLUSTERS`.
+    """
+    (directory / "password").write_text("password\n", encoding="utf-8")
+    sample = directory / "beers.jsonl"
+    sample.write_text("\n".join(map(json.dumps, beers())), encoding="utf-8")
+    options = CLUSTERS[cluster].split()
+    if "--user" in options:
+        options.append(f"--password-file={directory / 'password'}")
+    node = programs.twistd(
+        *f"couchnode --rest-port {PORT} --kv-port 0 --data {directory / 'data'}".split(),
+        *["--bucket", "beer-sample", "--bucket", "default"],
+        *["--sample", str(sample), "--sample", str(_EXAMPLES / "beer-views.jsonl")],
+        *options,
+    )
+    node.until_says("ready:")
+    return node
+
+
+def use_own_network() -> None:
+    """Switch the loopback interface of this process's network on.
+
+    :raises OSError: it is not allowed to.
+    """
+    with socket.socket() as some:
+        request = struct.pack("16sh", b"lo", 0).ljust(40, b"\0")
+        (flags,) = struct.unpack_from("h", fcntl.ioctl(some, _SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(some, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | _IFF_UP).ljust(40, b"\0"))
+
+
 def install(checkout: Path, host: str, port: int) -> None:
     """Make the tests importable, for a cluster.
 
@@ -99,15 +180,6 @@ def install(checkout: Path, host: str, port: int) -> None:
     """
     sys.meta_path.insert(0, Finder(checkout))
     _stand_in("testresources", ResourcedTestCase=_Resourced, TestResourceManager=object)
-    _stand_in(
-        "couchbase._pyport",
-        ulp=urllib.parse,
-        urlopen=urlopen,
-        basestring=str,
-        unicode=str,
-        xrange=range,
-        long=int,
-    )
     _stand_in("nose")
     _stand_in("nose.plugins")
     _stand_in("nose.plugins.attrib", attr=lambda *words: lambda thing: thing)
@@ -176,16 +248,62 @@ def run(suite: str, wanted: list[str]) -> dict[str, tuple[str, str]]:
     tests: list[Any] = [test for tests in tests_of(suite) for test in tests]  # type: ignore[union-attr]
     outcomes = _Outcomes()
     for test in tests:
+        if suite == "txcouchbase":
+            test.timeout = TRIAL_SECONDS
         if not wanted or f"{type(test).__name__}.{test.id().rpartition('.')[2]}" in wanted:
             test.run(outcomes)
     return outcomes.of
 
 
+def names(suite: str, wanted: list[str]) -> list[str]:
+    """Return the names of a suite's tests, or those that are wanted of them."""
+    tests: list[Any] = [test for tests in tests_of(suite) for test in tests]  # type: ignore[union-attr]
+    found = [f"{type(test).__name__}.{test.id().rpartition('.')[2]}" for test in tests]
+    return [name for name in found if not wanted or name in wanted]
+
+
+def run_apart(checkout: Path, wanted: list[str]) -> dict[str, tuple[str, str]]:
+    """Run tests of trial's, each in a process with a reactor of its own, on the cluster that runs."""
+    outcomes = {}
+    for name in wanted:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.judges.original",
+            str(checkout),
+            "txcouchbase",
+            "running",
+            name,
+        ]
+        done = subprocess.run(command, capture_output=True, cwd=programs.ROOT, timeout=100, check=True)
+        outcomes.update(json.loads(done.stdout.splitlines()[-1]))
+    return outcomes
+
+
 def main() -> None:
     """Run what the command line says."""
-    checkout, suite, host, port, *wanted = sys.argv[1:]
-    install(Path(checkout).absolute(), host, int(port))
-    outcomes = run(suite, wanted)
+    checkout, suite, cluster, *wanted = sys.argv[1:]
+    checkout_path = Path(checkout).absolute()
+    if cluster == "running":
+        install(checkout_path, "localhost", PORT)
+        show(run(suite, wanted))
+        return
+    use_own_network()
+    with tempfile.TemporaryDirectory() as directory:
+        node = start(cluster, Path(directory))
+        try:
+            install(checkout_path, "localhost", PORT)
+            if suite == "txcouchbase":
+                outcomes = run_apart(checkout_path, names(suite, wanted))
+            else:
+                outcomes = run(suite, wanted)
+        finally:
+            node.stop()
+    show(outcomes)
+
+
+def show(outcomes: dict[str, tuple[str, str]]) -> None:
+    """Print what became of the tests."""
     print()
     print(json.dumps(outcomes))
 

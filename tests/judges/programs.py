@@ -70,6 +70,14 @@ class Process:
                 raise RuntimeError(f"it does not answer:\n{self.log}")
             time.sleep(0.05)
 
+    def until_says(self, words: str) -> None:
+        """Wait until it has printed these words."""
+        until = time.monotonic() + START_SECONDS
+        while words not in self.log:
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise RuntimeError(f"it does not say {words!r}:\n{self.log}")
+            time.sleep(0.05)
+
     def stop(self) -> int:
         """End it, in order if possible, and return its status."""
         if self.process.poll() is None:
