@@ -15,6 +15,8 @@ INSTALLED := $(VENV)/.installed
 INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
+PYRIGHT := build/judges/pyright
+PYRIGHT_VERSION := 1.1.414
 DEBIAN := build/judges/debian
 DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
@@ -87,6 +89,10 @@ judges: $(INSTALLED)
 		mvn --quiet --batch-mode --file tests/judges/pom.xml dependency:copy-dependencies \
 			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/judges; } || \
 		echo "CouchbaseMock could not be fetched; its tests will be skipped." >&2
+	@test -e $(PYRIGHT)/node_modules/pyright || ! command -v npm >/dev/null || { \
+		echo "Fetching pyright for tests.judges ..."; \
+		npm install --silent --no-fund --no-audit --prefix $(PYRIGHT) pyright@$(PYRIGHT_VERSION); } || \
+		echo "pyright could not be fetched; its test will be skipped." >&2
 	@test -e $(DEBIAN) || ! command -v apt-get >/dev/null || { echo "Fetching Debian's proxies for tests.judges ..."; \
 		mkdir -p $(DEBIAN).new && cd $(DEBIAN).new && apt-get --quiet=2 download $(DEBIAN_PACKAGES) 2>/dev/null && \
 		for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \

@@ -66,7 +66,7 @@ _HOMES = {
 _MODULES = frozenset(
     {
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
-        *("designs", "driver", "tlsfiles"),
+        *("designs", "driver", "signatures", "tlsfiles"),
         *("entry", "exceptions", "experimental", "headers", "items", "pipeline", "protocol"),
         *("result", "storing", "timings", "transcoder", "user_constants", "views"),
     }

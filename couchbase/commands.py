@@ -8,7 +8,7 @@ return.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 from couchbase import arguments
 from couchbase import exceptions as rc
@@ -18,17 +18,37 @@ from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
 from couchbase.protocol.operations import Request
+from couchbase.signatures import (
+    CasKeys,
+    ExpiryT,
+    Key,
+    Keys,
+    OperationsT,
+    OperationT,
+    StatsT,
+    ValuesT,
+    ValueT,
+    VersionKeys,
+)
 from couchbase.storing import StoreCommands
 
 
-class Commands(StoreCommands):
+class Commands(
+    StoreCommands[OperationT, OperationsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
+):
     """Key-value operations of SDK 1.2 with their multi forms, for a driver to derive from."""
 
     # ---- reading ---------------------------------------------------------------------------------
 
     def get(
-        self, key: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
-    ) -> Any:
+        self,
+        key: Key,
+        ttl: int = 0,
+        quiet: bool | None = None,
+        replica: bool = False,
+        no_format: bool = False,
+    ) -> ValueT:
         """Read a document.
 
         :param ttl: also set its expiry, in seconds (up to 30 days) or as a Unix time.
@@ -53,8 +73,13 @@ class Commands(StoreCommands):
         return self._driver.submit(request)
 
     def get_multi(
-        self, keys: Any, ttl: Any = 0, quiet: Any = None, replica: Any = False, no_format: bool = False
-    ) -> Any:
+        self,
+        keys: Keys,
+        ttl: int = 0,
+        quiet: bool | None = None,
+        replica: bool = False,
+        no_format: bool = False,
+    ) -> ValuesT:
         """Read many documents; a dict gives each key's ttl. Returns MultiResult."""
         if replica:
             if ttl:
@@ -78,7 +103,7 @@ class Commands(StoreCommands):
             requests.append(request)
         return self._driver.submit_multi(requests)
 
-    def get_with_expiry(self, key: Any, quiet: Any = None, no_format: bool = False) -> Any:
+    def get_with_expiry(self, key: Key, quiet: bool | None = None, no_format: bool = False) -> ExpiryT:
         """Read a document together with its expiry, in one answer.
 
         Beyond SDK 1.2. Returns a result with ``expiry``: Unix time in seconds, 0 for never.
@@ -91,7 +116,7 @@ class Commands(StoreCommands):
         request.decode_value = self._bytes_decoder if no_format else self._decoder
         return self._driver.submit(request)
 
-    def rget(self, key: Any, replica_index: Any = None, quiet: Any = None) -> Any:
+    def rget(self, key: Key, replica_index: int | None = None, quiet: bool | None = None) -> ValueT:
         """Read from replicas, never from the active node.
 
         :param replica_index: which replica, from 0; by default one after the other until one has
@@ -101,7 +126,7 @@ class Commands(StoreCommands):
         """
         return self._driver.submit_to_replica(self._rget_request(key, replica_index, quiet))
 
-    def rget_multi(self, keys: Any, replica_index: Any = None, quiet: Any = None) -> Any:
+    def rget_multi(self, keys: Keys, replica_index: int | None = None, quiet: bool | None = None) -> ValuesT:
         """Read many documents from replicas. Returns MultiResult."""
         return self._driver.submit_multi(
             [
@@ -110,7 +135,7 @@ class Commands(StoreCommands):
             ]
         )
 
-    def _rget_request(self, key: Any, replica_index: Any, quiet: Any) -> Any:
+    def _rget_request(self, key: Key | ItemTarget, replica_index: int | None, quiet: bool | None) -> Any:
         if replica_index is not None and (
             isinstance(replica_index, bool) or not isinstance(replica_index, int)
         ):
@@ -125,14 +150,14 @@ class Commands(StoreCommands):
 
     # ---- expiry, locks, counters -----------------------------------------------------------------
 
-    def touch(self, key: Any, ttl: Any = 0) -> Any:
+    def touch(self, key: Key, ttl: int = 0) -> OperationT:
         """Set a document's expiry; 0 removes it.
 
         :raises NotFoundError: no such document.
         """
         return self._driver.submit(self._touch_request(key, ttl))
 
-    def touch_multi(self, keys: Any, ttl: Any = 0) -> Any:
+    def touch_multi(self, keys: Keys, ttl: int = 0) -> OperationsT:
         """Set the expiry of many documents; a dict gives each key's ttl. Returns MultiResult."""
         common = arguments.check_ttl(ttl)
         return self._driver.submit_multi(
@@ -142,13 +167,13 @@ class Commands(StoreCommands):
             ]
         )
 
-    def _touch_request(self, key: Any, ttl: Any) -> Any:
+    def _touch_request(self, key: Key | ItemTarget, ttl: int) -> Any:
         request = self._request(operations.TOUCH, key)
         request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
         request.quiet = self._quiet
         return request
 
-    def lock(self, key: Any, ttl: Any = 0) -> Any:
+    def lock(self, key: Key, ttl: int = 0) -> ValueT:
         """Read a document and lock it.
 
         :param ttl: seconds until the lock ends by itself; 0 (the default) for the server's default, which is
@@ -158,7 +183,7 @@ class Commands(StoreCommands):
         """
         return self._driver.submit(self._lock_request(key, ttl))
 
-    def lock_multi(self, keys: Any, ttl: Any = 0) -> Any:
+    def lock_multi(self, keys: Keys, ttl: int = 0) -> ValuesT:
         """Read and lock many documents; a dict gives each key's ttl, 0 and a missing one as for :meth:`lock`.
         Returns MultiResult."""
         common = arguments.check_ttl(ttl)
@@ -169,21 +194,21 @@ class Commands(StoreCommands):
             ]
         )
 
-    def _lock_request(self, key: Any, ttl: Any) -> Any:
+    def _lock_request(self, key: Key | ItemTarget, ttl: int) -> Any:
         request = self._request(operations.LOCK, key)
         request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
         request.quiet = self._quiet
         request.decode_value = self._decoder
         return request
 
-    def unlock(self, key: Any, cas: Any) -> Any:
+    def unlock(self, key: Key, cas: int) -> OperationT:
         """Release a lock with the CAS that :meth:`lock` returned.
 
         :raises TemporaryFailError: the CAS is not the lock's, or the document is not locked.
         """
         return self._driver.submit(self._unlock_request(key, cas))
 
-    def unlock_multi(self, keys: Any) -> Any:
+    def unlock_multi(self, keys: VersionKeys) -> OperationsT:
         """Release many locks: a dict of key -> CAS, a MultiResult, or Results."""
         return self._driver.submit_multi(
             [
@@ -192,22 +217,22 @@ class Commands(StoreCommands):
             ]
         )
 
-    def _unlock_request(self, key: Any, cas: Any) -> Any:
+    def _unlock_request(self, key: Key | ItemTarget, cas: int | None) -> Any:
         request = self._request(operations.UNLOCK, key)
         request.cas = arguments.check_unlock_cas(cas)
         return request
 
     def incr(
         self,
-        key: Any,
-        amount: Any = 1,
-        initial: Any = None,
-        ttl: Any = 0,
+        key: Key,
+        amount: int = 1,
+        initial: int | None = None,
+        ttl: int = 0,
         *,
         persist_to: int = 0,
         replicate_to: int = 0,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> ValueT:
         """Add to a counter.
 
         :param amount: what to add; a negative one subtracts.
@@ -225,38 +250,40 @@ class Commands(StoreCommands):
 
     def decr(
         self,
-        key: Any,
-        amount: Any = 1,
-        initial: Any = None,
-        ttl: Any = 0,
+        key: Key,
+        amount: int = 1,
+        initial: int | None = None,
+        ttl: int = 0,
         *,
         persist_to: int = 0,
         replicate_to: int = 0,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> ValueT:
         """Subtract from a counter, which stops at 0; arguments as for :meth:`incr`."""
         request = self._counter_request(_negated(amount), initial, ttl, key)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
-    def arithmetic(self, key: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+    def arithmetic(self, key: Key, amount: int = 1, initial: int | None = None, ttl: int = 0) -> ValueT:
         """The same as :meth:`incr`."""
         return self._driver.submit(self._counter_request(amount, initial, ttl, key))
 
-    def incr_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+    def incr_multi(self, keys: Keys, amount: int = 1, initial: int | None = None, ttl: int = 0) -> ValuesT:
         """Add to many counters; a dict gives each key's amount, or its delta, initial and ttl."""
         return self._counter_multi(keys, amount, initial, ttl, False)
 
-    def decr_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+    def decr_multi(self, keys: Keys, amount: int = 1, initial: int | None = None, ttl: int = 0) -> ValuesT:
         """Subtract from many counters; arguments as for :meth:`incr_multi`."""
         return self._counter_multi(keys, amount, initial, ttl, True)
 
-    def arithmetic_multi(self, keys: Any, amount: Any = 1, initial: Any = None, ttl: Any = 0) -> Any:
+    def arithmetic_multi(
+        self, keys: Keys, amount: int = 1, initial: int | None = None, ttl: int = 0
+    ) -> ValuesT:
         """The same as :meth:`incr_multi`, for a dict only."""
         if not isinstance(keys, dict):
             raise ArgumentError.pyexc("arithmetic_multi takes a dict", obj=keys)
         return self._counter_multi(keys, amount, initial, ttl, False)
 
-    def _counter_multi(self, keys: Any, amount: Any, initial: Any, ttl: Any, negate: bool) -> Any:
+    def _counter_multi(self, keys: Keys, amount: int, initial: int | None, ttl: int, negate: bool) -> ValuesT:
         requests = []
         for key, options in arguments.keys_with_option(keys, "amount", ("delta", "initial", "ttl")):
             if options and "amount" not in options and "delta" not in options:
@@ -272,7 +299,7 @@ class Commands(StoreCommands):
             )
         return self._driver.submit_multi(requests)
 
-    def _counter_request(self, amount: Any, initial: Any, ttl: Any, key: Any) -> Any:
+    def _counter_request(self, amount: int, initial: int | None, ttl: int, key: Key | ItemTarget) -> Any:
         amount, initial, expiry = arguments.check_counter(amount, initial, ttl)
         if expiry == COUNTER_NO_CREATE:
             raise ArgumentError.pyexc("this ttl means 'do not create' to a server", obj=ttl)
@@ -282,28 +309,28 @@ class Commands(StoreCommands):
 
     # ---- copies ----------------------------------------------------------------------------------
 
-    def observe(self, key: Any, master_only: bool = False) -> Any:
+    def observe(self, key: Key, master_only: bool = False) -> ValueT:
         """Ask every node that holds the document what it has.
 
         :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
         """
         return self._driver.submit_observe([(key, self._encode_key(key))], bool(master_only), True)
 
-    def observe_multi(self, keys: Any, master_only: bool = False) -> Any:
+    def observe_multi(self, keys: Keys, master_only: bool = False) -> ValuesT:
         """Observe many documents. Returns MultiResult."""
         pairs = [(key, self._encode_key(key)) for key in arguments.key_collection(keys)]
         return self._driver.submit_observe(pairs, bool(master_only), False)
 
     def endure(
         self,
-        key: Any,
+        key: Key,
         persist_to: int = -1,
         replicate_to: int = -1,
-        cas: Any = 0,
+        cas: int = 0,
         check_removed: bool = False,
         timeout: float = 5.0,
         interval: float = ENDURE_INTERVAL_SECONDS,
-    ) -> Any:
+    ) -> OperationT:
         """Wait until enough nodes hold a document.
 
         :param cas: wait for this version; 0 for any.
@@ -318,13 +345,13 @@ class Commands(StoreCommands):
 
     def endure_multi(
         self,
-        keys: Any,
+        keys: CasKeys,
         persist_to: int = -1,
         replicate_to: int = -1,
         timeout: float = 5.0,
         interval: float = ENDURE_INTERVAL_SECONDS,
         check_removed: bool = False,
-    ) -> Any:
+    ) -> OperationsT:
         """Wait for many documents: keys, Results, a dict of key -> CAS, or a MultiResult.
 
         :raises ArgumentError: (rc 0x22) the same key twice.
@@ -356,7 +383,7 @@ class Commands(StoreCommands):
             keys, persist_to, replicate_to, timeout, interval, bool(check_removed), single
         )
 
-    def stats(self, keys: Any = None) -> Any:
+    def stats(self, keys: str | bytes | Sequence[str | bytes] | None = None) -> StatsT:
         """Ask every node for statistics.
 
         :param keys: a group, a list of groups (``"memory"``, ``"vbucket"`` ...), or None for the
@@ -392,6 +419,6 @@ def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:
     return own or common
 
 
-def _negated(amount: Any) -> Any:
+def _negated(amount: int) -> int:
     # A wrong type is left alone: the check that follows names it.
     return -amount if isinstance(amount, int) and not isinstance(amount, bool) else amount

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Generic
 
 from couchbase.arguments import (
     check_bucket_user,
@@ -24,19 +23,35 @@ from couchbase.controls import UNSET, control
 from couchbase.designs import DesignCommands
 from couchbase.exceptions import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.items import ItemCollection
 from couchbase.pipeline import DurabilityContext, Pipeline
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.durability import check_count
 from couchbase.protocol.handshake import credentials_for
 from couchbase.result import *  # noqa: F403  # SDK 1.2 has these names here, too
+from couchbase.signatures import (
+    DesignT,
+    ExpiryT,
+    Format,
+    Host,
+    Key,
+    OperationsT,
+    OperationT,
+    StatsT,
+    ValuesT,
+    ValueT,
+)
 from couchbase.timings import Timings
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
-from couchbase.transcoder import check_format
+from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
+from couchbase.views.commands import ViewCommands
 from couchbase.views.iterator import View
-from couchbase.views.params import Query, make_dvpath, with_devmode
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
 
@@ -49,13 +64,18 @@ def _of_driver(name: str) -> Any:
     def read(connection: Connection) -> Any:
         return getattr(connection._driver, name)
 
-    def write(connection: Connection, value: Any) -> None:
+    def write(connection: Connection, value: object) -> None:
         setattr(connection._driver, name, value)
 
     return property(read, write, doc=f"``{name}`` of the driver.")
 
 
-class Connection(DesignCommands, Commands):
+class Connection(
+    ViewCommands,
+    DesignCommands[DesignT],
+    Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
+):
     """A connection to a bucket whose operations wait for their answers.
 
     The constructor connects, and blocks until it has a cluster map. Threads may share one connection, which
@@ -114,16 +134,16 @@ class Connection(DesignCommands, Commands):
         self,
         *,
         bucket: str | None = None,
-        host: Any = "localhost",
+        host: Host = "localhost",
         port: int = 8091,
         username: str | None = None,
         password: str | None = None,
-        quiet: Any = False,
+        quiet: bool = False,
         timeout: float | None = 2.5,
-        transcoder: Any = None,
-        default_format: Any = None,
+        transcoder: AnyTranscoder | type[AnyTranscoder] | None = None,
+        default_format: Format | None = None,
         lockmode: int = LOCKMODE_WAIT,
-        unlock_gil: Any = True,
+        unlock_gil: bool = True,
         config_cache: str | None = None,
         conncache: str | None = None,
         connection_string: str | None = None,
@@ -131,10 +151,10 @@ class Connection(DesignCommands, Commands):
         client_cert: str | None = None,
         client_key: str | None = None,
         allow_plain: bool = False,
-        experimental_gevent_support: Any = False,
-        _no_connect_exceptions: Any = False,
+        experimental_gevent_support: bool = False,
+        _no_connect_exceptions: bool = False,
         _cntl: dict[int, Any] | None = None,
-        **unknown: Any,
+        **unknown: Never,
     ) -> None:
         if hasattr(self, "_driver"):
             raise RuntimeError("__init__ was called already")
@@ -208,7 +228,7 @@ class Connection(DesignCommands, Commands):
         return seconds
 
     @timeout.setter
-    def timeout(self, value: Any) -> None:
+    def timeout(self, value: float) -> None:
         self._driver.timeout = check_seconds("timeout", value)
 
     @property
@@ -218,7 +238,7 @@ class Connection(DesignCommands, Commands):
         return seconds
 
     @views_timeout.setter
-    def views_timeout(self, value: Any) -> None:
+    def views_timeout(self, value: float) -> None:
         self._driver.views_timeout = check_seconds("views_timeout", value)
 
     @property
@@ -281,7 +301,7 @@ class Connection(DesignCommands, Commands):
         """Return the version of libcouchbase whose features are here, as text and number."""
         return "2.4.7", 0x020407
 
-    def _vbmap(self, key: Any) -> tuple[int, int]:
+    def _vbmap(self, key: Key) -> tuple[int, int]:
         """Return ``(vbucket, index of its active node)`` of a key; -1 for no node."""
         cluster = self._cluster.current_map()
         vbucket = cluster.vbucket(self._encode_key(key))
@@ -321,55 +341,9 @@ class Connection(DesignCommands, Commands):
             f"nodes={self.server_nodes} at 0x{id(self):x}>"
         )
 
-    # ---- views -----------------------------------------------------------------------------------
-
-    def query(
-        self, design: str, view: str, use_devmode: bool = False, itercls: Any = View, **kwargs: Any
-    ) -> Any:
-        """Return a view object to iterate over; nothing is sent before that.
-
-        :param design: name of the design document.
-        :param view: name of the view in it.
-        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
-        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or like it.
-        :param kwargs: its other arguments: ``query``, or options by name; ``streaming``, ``include_docs``,
-            ``row_processor``.
-        :raises ArgumentError: wrong options.
-        """
-        return itercls(self, with_devmode(design) if use_devmode else design, view, **kwargs)
-
-    def _view(
-        self,
-        ddoc: str,
-        view: str,
-        use_devmode: bool = False,
-        params: Any = None,
-        unrecognized_ok: bool = False,
-        passthrough: bool = False,
-    ) -> Any:
-        """Send one request to a view and return the answer, decoded, without a row object.
-
-        :param params: query string, dict or Query.
-        :raises HTTPError: a status outside 200..299.
-        """
-        if isinstance(params, dict):
-            params = Query(passthrough=passthrough, unrecognized_ok=unrecognized_ok, **params)
-        query = Query.from_any({} if params is None else params)
-        below = make_dvpath(with_devmode(ddoc) if use_devmode else ddoc, view)
-        return self._driver.view_once(f"/{quote(self._bucket, safe='')}/{below}{query.encoded}")
-
-    def _iterate_view(self, view: View) -> Any:
-        """Send a view's query and give what its row processor makes of the rows.
-
-        :raises AlreadyQueriedError: it was sent before.
-        :raises HTTPError: a status outside 200..299.
-        :raises ViewEngineError: errors inside of the answer, unless the query has on_error=continue.
-        """
-        return self._driver.iterate_view(view, self)
-
     # ---- items -----------------------------------------------------------------------------------
 
-    def append_items(self, items: Any, **kwargs: Any) -> Any:
+    def append_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
         """Append to the documents of items, and to the items' values.
 
         :param items: ItemOptionDict whose options hold a ``fragment`` for every item.
@@ -377,7 +351,7 @@ class Connection(DesignCommands, Commands):
         """
         return self._driver.extend_items(self.append_multi, items, kwargs, False)
 
-    def prepend_items(self, items: Any, **kwargs: Any) -> Any:
+    def prepend_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
         """Like :meth:`append_items`, before the values."""
         return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
 
@@ -418,11 +392,11 @@ class Connection(DesignCommands, Commands):
 
     # ---- as a mapping ----------------------------------------------------------------------------
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> ValueT:
         return self.get(key)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Key, value: object) -> None:
         self.set(key, value)
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: Key) -> None:
         self.delete(key)

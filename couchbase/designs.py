@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic
 
-from couchbase.result import HttpResult
+from couchbase.signatures import DesignT
 
 
-class DesignCommands:
+class DesignCommands(Generic[DesignT]):
     """Create, read, publish, delete.
 
     Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
@@ -18,30 +18,30 @@ class DesignCommands:
     _driver: Any
 
     def design_create(
-        self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
-    ) -> HttpResult:
+        self, name: str, ddoc: dict[str, Any] | str, use_devmode: bool = True, syncwait: float = 0
+    ) -> DesignT:
         """Store a design document in place of what has its name.
 
         :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
         :raises ArgumentError: something else.
         """
-        result: HttpResult = self._driver.designs.create(name, ddoc, use_devmode, syncwait)
+        result: DesignT = self._driver.designs.create(name, ddoc, use_devmode, syncwait)
         return result
 
-    def design_get(self, name: str, use_devmode: bool = True) -> HttpResult:
+    def design_get(self, name: str, use_devmode: bool = True) -> DesignT:
         """Read a design document: ``value`` is it.
 
         The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
         """
-        result: HttpResult = self._driver.designs.get(name, use_devmode)
+        result: DesignT = self._driver.designs.get(name, use_devmode)
         return result
 
-    def design_publish(self, name: str, syncwait: float = 0) -> HttpResult:
+    def design_publish(self, name: str, syncwait: float = 0) -> DesignT:
         """Copy ``dev_NAME`` to ``NAME``; the development form stays."""
-        result: HttpResult = self._driver.designs.publish(name, syncwait)
+        result: DesignT = self._driver.designs.publish(name, syncwait)
         return result
 
-    def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
+    def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> DesignT:
         """Delete a design document, and with it its index."""
-        result: HttpResult = self._driver.designs.delete(name, use_devmode, syncwait)
+        result: DesignT = self._driver.designs.delete(name, use_devmode, syncwait)
         return result

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from couchbase.connection import Connection
+from couchbase.signatures import Host, RareOptions
+from couchbase.transcoder import AnyTranscoder
 from couchbase.user_constants import LOCKMODE_WAIT
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Couchbase:
@@ -14,16 +19,16 @@ class Couchbase:
     @staticmethod
     def connect(
         bucket: str | None = None,
-        host: Any = "localhost",
+        host: Host = "localhost",
         port: int = 8091,
         password: str | None = None,
-        quiet: Any = False,
+        quiet: bool = False,
         config_cache: str | None = None,
-        unlock_gil: Any = True,
+        unlock_gil: bool = True,
         timeout: float | None = 2.5,
-        transcoder: Any = None,
+        transcoder: AnyTranscoder | type[AnyTranscoder] | None = None,
         lockmode: int = LOCKMODE_WAIT,
-        **kwargs: Any,
+        **kwargs: Unpack[RareOptions],
     ) -> Connection:
         """Connect to a bucket; see :class:`couchbase.connection.Connection` for the arguments."""
         return Connection(

@@ -5,25 +5,39 @@ An operation that is given items fills them in place: the MultiResult holds the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from couchbase.exceptions import ArgumentError
-from couchbase.protocol.operations import Operation
+from couchbase.protocol.operations import Operation, Request
 from couchbase.result import Result, ValueResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Slot(Protocol):
+    """A slot of a class, by which a field of any of its objects is read and set."""
+
+    def __get__(self, owner: Result, /) -> Any:
+        """Return the field."""
+
+    def __set__(self, owner: Result, value: object, /) -> None:
+        """Set the field."""
+
 
 # The four fields live in the slots of the base classes. A subclass may shadow the names that lead to
 # them (a property called ``value``, an attribute called ``_value``), so the SDK goes by the slots.
-_CAS: Any = Result.__dict__["_cas"]
-_KEY: Any = Result.__dict__["_key"]
-_RC: Any = Result.__dict__["_rc"]
-_TOKEN: Any = Result.__dict__["_token"]
-_VALUE: Any = ValueResult.__dict__["_value"]
-_FLAGS: Any = ValueResult.__dict__["_flags"]
+_CAS: Slot = Result.__dict__["_cas"]
+_KEY: Slot = Result.__dict__["_key"]
+_RC: Slot = Result.__dict__["_rc"]
+_TOKEN: Slot = Result.__dict__["_token"]
+_VALUE: Slot = ValueResult.__dict__["_value"]
+_FLAGS: Slot = ValueResult.__dict__["_flags"]
 
 
-def _field(slot: Any, default: Any, doc: str) -> Any:
-    def read(item: Any) -> Any:
+def _field(slot: Slot, default: object, doc: str) -> Any:
+    def read(item: Result) -> Any:
         try:
             return slot.__get__(item)
         except AttributeError:
@@ -38,7 +52,7 @@ class Item(ValueResult):
     Subclasses may have attributes of their own, and need not call this class's ``__init__``.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Item:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make an item whose value was never set."""
         item = super().__new__(cls)
         _RC.__set__(item, 0)
@@ -47,16 +61,23 @@ class Item(ValueResult):
         _TOKEN.__set__(item, None)
         return item
 
-    def __init__(self, key: Any = None, value: Any = None) -> None:
+    def __init__(self, key: object = None, value: object = None) -> None:
         _KEY.__set__(self, key)
         _VALUE.__set__(self, value)
 
-    key = _field(_KEY, None, "The key.")
-    value = _field(_VALUE, None, "The document's value.")
-    cas = _field(_CAS, 0, "CAS of the document as it was last read or stored; 0 for none.")
-    flags = _field(_FLAGS, 0, "Flags stored with the document, once it was read.")
+    if TYPE_CHECKING:
+        # As the lines below, for those who do not run them.
+        key: Any
+        value: Any
+        cas: int
+        flags: int
+    else:
+        key = _field(_KEY, None, "The key.")
+        value = _field(_VALUE, None, "The document's value.")
+        cas = _field(_CAS, 0, "CAS of the document as it was last read or stored; 0 for none.")
+        flags = _field(_FLAGS, 0, "Flags stored with the document, once it was read.")
 
-    def as_itcoll(self, **options: Any) -> ItemCollection:
+    def as_itcoll(self, **options: object) -> ItemCollection:
         """Return a collection of this item alone, with options if any are given."""
         if not options:
             return ItemSequence(self)
@@ -96,7 +117,7 @@ class ItemSequence(ItemCollection):
     :param obj: a sequence of items, or one item.
     """
 
-    def __init__(self, obj: Any) -> None:
+    def __init__(self, obj: Item | Collection[Item]) -> None:
         if isinstance(obj, Item):
             self._sequence: Any = [obj]
         elif hasattr(obj, "__len__") and hasattr(obj, "__iter__") and not isinstance(obj, (str, bytes)):
@@ -133,7 +154,7 @@ class ItemOptionDict(ItemCollection):
         """The dict of item -> options or ``None``; changes to it count."""
         return self._dict
 
-    def add(self, item: Any, **options: Any) -> None:
+    def add(self, item: Item, **options: object) -> None:
         """Add an item, or replace its options.
 
         :param options: for stores ``ttl``, ``format``, ``ignore_cas``; for append and prepend also
@@ -152,7 +173,7 @@ class ItemOptionDict(ItemCollection):
 class ItemTarget(NamedTuple):
     """An item in the place of a key: what an operation on it is to fill."""
 
-    item: Any
+    item: Item
 
     @property
     def key(self) -> Any:
@@ -169,7 +190,7 @@ class ItemTarget(NamedTuple):
         return key
 
 
-def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[Any, dict[str, Any]]]:
+def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[Item, dict[str, Any]]]:
     """Return the ``(item, options)`` pairs of a collection.
 
     :param allowed: names that options may have.
@@ -199,12 +220,12 @@ def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[An
     return pairs
 
 
-def item_cas(item: Any) -> int:
+def item_cas(item: Item) -> int:
     """Return an item's CAS."""
     return int(_CAS.__get__(item))
 
 
-def item_value(item: Any) -> Any:
+def item_value(item: Item) -> Any:
     """Return an item's value.
 
     :raises ArgumentError: it was never set.
@@ -215,14 +236,14 @@ def item_value(item: Any) -> Any:
         raise ArgumentError.pyexc("the item's value was never set", obj=repr(type(item))) from None
 
 
-def extend_value(item: Any, fragment: Any, before: bool) -> None:
+def extend_value(item: Item, fragment: Any, before: bool) -> None:
     """Add to an item's value what was added to the document."""
     value = item_value(item)
     if value is not None:
         _VALUE.__set__(item, fragment + value if before else value + fragment)
 
 
-def fill(item: Any, result: Any) -> None:
+def fill(item: Item, result: Result) -> None:
     """Take over the outcome of an operation; a failed one leaves value and CAS alone."""
     _RC.__set__(item, result._rc)
     if result._rc:
@@ -234,11 +255,11 @@ def fill(item: Any, result: Any) -> None:
         _FLAGS.__set__(item, result._flags)
 
 
-def filling(operation: Operation, item: Any) -> Operation:
+def filling(operation: Operation, item: Item) -> Operation:
     """Return the operation with ``item`` as what its answer, or its failure, is put into."""
     decode: Callable[..., Any] = operation.decode
 
-    def into_item(request: Any, *answer: Any) -> Any:
+    def into_item(request: Request, *answer: Any) -> Any:
         fill(item, decode(request, *answer))
         return item
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from couchbase.exceptions import HTTPError, describe, error_of
 from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
@@ -21,6 +21,25 @@ _OBSERVE_NAMES = {
     OBS_NOTFOUND: "OBS_NOTFOUND",
     OBS_LOGICALLY_DELETED: "OBS_LOGICALLY_DELETED",
 }
+
+
+if TYPE_CHECKING:
+    from builtins import property as _of_slot
+
+    from typing_extensions import TypeVar as _TypeVar
+
+    _ResultT = _TypeVar("_ResultT", default=Any)
+else:
+    from typing import TypeVar as _TypeVar
+
+    _ResultT = _TypeVar("_ResultT")
+
+    def _of_slot(method: Callable[[Any], Any]) -> property:
+        """Return a property that reads the slot of a method's name with an underscore, for it.
+
+        To a type checker it is a property like any other; no Python code runs when it is read.
+        """
+        return property(attrgetter(f"_{method.__name__}"), doc=method.__doc__)
 
 
 class MutationToken(NamedTuple):
@@ -52,9 +71,20 @@ class Result:
         self._cas = cas
         self._token = None
 
-    rc = property(attrgetter("_rc"), doc="Result code, 0 for success.")
-    key = property(attrgetter("_key"), doc="The key as the caller gave it.")
-    cas = property(attrgetter("_cas"), doc="CAS of the document, 0 if unknown.")
+    @_of_slot
+    def rc(self) -> int:
+        """Result code, 0 for success."""
+        return self._rc
+
+    @_of_slot
+    def key(self) -> Any:
+        """The key as the caller gave it."""
+        return self._key
+
+    @_of_slot
+    def cas(self) -> int:
+        """CAS of the document, 0 if unknown."""
+        return self._cas
 
     @property
     def success(self) -> bool:
@@ -113,8 +143,15 @@ class ValueResult(OperationResult):
         self._value = value
         self._flags = flags
 
-    value = property(attrgetter("_value"), doc="The document's value, ``None`` if there is none.")
-    flags = property(attrgetter("_flags"), doc="Flags stored with the document.")
+    @_of_slot
+    def value(self) -> Any:
+        """The document's value, ``None`` if there is none."""
+        return self._value
+
+    @_of_slot
+    def flags(self) -> int:
+        """Flags stored with the document."""
+        return self._flags
 
     def _fields(self) -> list[str]:
         fields = super()._fields()
@@ -128,9 +165,10 @@ class ExpiryResult(ValueResult):
 
     _expiry: int
 
-    expiry = property(
-        attrgetter("_expiry"), doc="Unix time in seconds at which the document expires, 0 for never."
-    )
+    @_of_slot
+    def expiry(self) -> int:
+        """Unix time in seconds at which the document expires, 0 for never."""
+        return self._expiry
 
 
 class HttpResult(Result):
@@ -168,11 +206,31 @@ class HttpResult(Result):
         self._callback = None
         self.rows_per_call = 1
 
-    http_status = property(attrgetter("_http_status"), doc="HTTP status, 0 before the answer.")
-    value = property(attrgetter("_value"), doc="The decoded answer, or its text if it is not JSON.")
-    url = property(attrgetter("_key"), doc="The path that was requested, with its query.")
-    headers = property(attrgetter("_headers"), doc="Headers by name, ``None`` if not asked for.")
-    done = property(attrgetter("_done"), doc="Whether the answer is complete.")
+    @_of_slot
+    def http_status(self) -> int:
+        """HTTP status, 0 before the answer."""
+        return self._http_status
+
+    @_of_slot
+    def value(self) -> Any:
+        """The decoded answer, or its text if it is not JSON."""
+        return self._value
+
+    @property
+    def url(self) -> str:
+        """The path that was requested, with its query."""
+        key: str = self._key
+        return key
+
+    @_of_slot
+    def headers(self) -> dict[str, str] | None:
+        """Headers by name, ``None`` if not asked for."""
+        return self._headers
+
+    @_of_slot
+    def done(self) -> bool:
+        """Whether the answer is complete."""
+        return self._done
 
     @property
     def success(self) -> bool:
@@ -222,9 +280,20 @@ class ObserveInfo:
         self._from_master = int(from_master)
         self._cas = cas
 
-    flags = property(attrgetter("_flags"), doc="One of the ``OBS_*`` constants.")
-    from_master = property(attrgetter("_from_master"), doc="1 if the active node answered, 0 for a replica.")
-    cas = property(attrgetter("_cas"), doc="CAS of the node's copy.")
+    @_of_slot
+    def flags(self) -> int:
+        """One of the ``OBS_*`` constants."""
+        return self._flags
+
+    @_of_slot
+    def from_master(self) -> int:
+        """1 if the active node answered, 0 for a replica."""
+        return self._from_master
+
+    @_of_slot
+    def cas(self) -> int:
+        """CAS of the node's copy."""
+        return self._cas
 
     def __repr__(self) -> str:
         name = _OBSERVE_NAMES.get(self._flags, "")
@@ -234,7 +303,7 @@ class ObserveInfo:
         )
 
 
-class MultiResult(dict[Any, Any]):
+class MultiResult(dict[Any, _ResultT]):
     """Results of a multi operation by key.
 
     ``all_ok`` is 1 unless some operation failed; a miss that ``quiet`` keeps silent counts as
@@ -243,12 +312,14 @@ class MultiResult(dict[Any, Any]):
 
     __slots__ = ("all_ok",)
 
+    all_ok: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.all_ok = 1
 
 
-class AsyncResult(MultiResult):
+class AsyncResult(MultiResult[_ResultT]):
     """Results that are still to come.
 
     Fills as answers arrive. When the last is in, ``callback(r)`` is called with the result (of a
@@ -266,7 +337,10 @@ class AsyncResult(MultiResult):
         self.all_ok = 1
         self._remaining = 0
 
-    remaining = property(attrgetter("_remaining"), doc="How many operations are still open.")
+    @_of_slot
+    def remaining(self) -> int:
+        """How many operations are still open."""
+        return self._remaining
 
     def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[..., Any]) -> None:
         """Set :attr:`callback` and :attr:`errback`."""

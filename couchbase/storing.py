@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from couchbase import arguments
 from couchbase import exceptions as rc
@@ -11,29 +11,40 @@ from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
 from couchbase.protocol import operations
 from couchbase.protocol.durability import check_count
-from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING, Operation, store_extras
+from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING, Operation, Request, store_extras
+from couchbase.signatures import (
+    CasKeys,
+    Format,
+    Key,
+    KeyFragments,
+    KeyValues,
+    OperationsT,
+    OperationT,
+)
 from couchbase.transcoder import check_format
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
+
+T = TypeVar("T")
 
 _APPENDABLE = (FMT_UTF8, FMT_BYTES)
 
 
-class StoreCommands(Codec):
+class StoreCommands(Codec, Generic[OperationT, OperationsT]):
     """set, add, replace, append, prepend, delete, and their multi forms."""
 
     def set(
         self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
+        key: Key,
+        value: object,
+        cas: int = 0,
+        ttl: int = 0,
+        format: Format | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
         preserve_expiry: bool = False,
-    ) -> Any:
+    ) -> OperationT:
         """Store a document, whether or not it exists.
 
         :param cas: store only over this version.
@@ -57,15 +68,15 @@ class StoreCommands(Codec):
 
     def add(
         self,
-        key: Any,
-        value: Any,
-        ttl: Any = 0,
-        format: Any = None,
+        key: Key,
+        value: object,
+        ttl: int = 0,
+        format: Format | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> OperationT:
         """Store a new document; arguments as for :meth:`set`.
 
         :raises KeyExistsError: it exists.
@@ -75,17 +86,17 @@ class StoreCommands(Codec):
 
     def replace(
         self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
+        key: Key,
+        value: object,
+        cas: int = 0,
+        ttl: int = 0,
+        format: Format | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
         preserve_expiry: bool = False,
-    ) -> Any:
+    ) -> OperationT:
         """Store over an existing document; arguments as for :meth:`set`.
 
         :raises NotFoundError: it does not exist.
@@ -95,16 +106,16 @@ class StoreCommands(Codec):
 
     def append(
         self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
+        key: Key,
+        value: str | bytes,
+        cas: int = 0,
+        ttl: int = 0,
+        format: Format | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> OperationT:
         """Add text (``FMT_UTF8``, the default) or bytes behind a document's value.
 
         The document's flags stay: what is appended to JSON must leave JSON, or reading it fails.
@@ -116,60 +127,85 @@ class StoreCommands(Codec):
 
     def prepend(
         self,
-        key: Any,
-        value: Any,
-        cas: Any = 0,
-        ttl: Any = 0,
-        format: Any = None,
+        key: Key,
+        value: str | bytes,
+        cas: int = 0,
+        ttl: int = 0,
+        format: Format | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> OperationT:
         """Like :meth:`append`, before the value."""
         request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
     def set_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
+        self,
+        keys: KeyValues,
+        ttl: int = 0,
+        format: Format | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+    ) -> OperationsT:
         """Store many documents from a dict of key -> value. Returns MultiResult."""
         return self._store_multi(operations.SET, keys, ttl, format, persist_to, replicate_to)
 
     def add_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
+        self,
+        keys: KeyValues,
+        ttl: int = 0,
+        format: Format | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+    ) -> OperationsT:
         """Store many new documents from a dict of key -> value. Returns MultiResult."""
         return self._store_multi(operations.ADD, keys, ttl, format, persist_to, replicate_to)
 
     def replace_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
+        self,
+        keys: KeyValues,
+        ttl: int = 0,
+        format: Format | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+    ) -> OperationsT:
         """Store over many existing documents from a dict of key -> value. Returns MultiResult."""
         return self._store_multi(operations.REPLACE, keys, ttl, format, persist_to, replicate_to)
 
     def append_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
+        self,
+        keys: KeyFragments,
+        ttl: int = 0,
+        format: Format | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+    ) -> OperationsT:
         """Append to many documents from a dict of key -> fragment. Returns MultiResult."""
         return self._concat_multi(operations.APPEND, keys, ttl, format, persist_to, replicate_to)
 
     def prepend_multi(
-        self, keys: Any, ttl: Any = 0, format: Any = None, persist_to: int = 0, replicate_to: int = 0
-    ) -> Any:
+        self,
+        keys: KeyFragments,
+        ttl: int = 0,
+        format: Format | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+    ) -> OperationsT:
         """Prepend to many documents from a dict of key -> fragment. Returns MultiResult."""
         return self._concat_multi(operations.PREPEND, keys, ttl, format, persist_to, replicate_to)
 
     def delete(
         self,
-        key: Any,
-        cas: Any = 0,
-        quiet: Any = None,
+        key: Key,
+        cas: int = 0,
+        quiet: bool | None = None,
         persist_to: int = 0,
         replicate_to: int = 0,
         *,
         durability_level: int = 0,
-    ) -> Any:
+    ) -> OperationT:
         """Remove a document.
 
         :param cas: remove only this version.
@@ -183,8 +219,13 @@ class StoreCommands(Codec):
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
     def delete_multi(
-        self, keys: Any, quiet: Any = None, persist_to: int = 0, replicate_to: int = 0, cas: Any = 0
-    ) -> Any:
+        self,
+        keys: CasKeys,
+        quiet: bool | None = None,
+        persist_to: int = 0,
+        replicate_to: int = 0,
+        cas: int = 0,
+    ) -> OperationsT:
         """Remove many documents; a dict gives each key's CAS. Returns MultiResult."""
         if cas:
             raise ArgumentError.pyexc("delete_multi takes a CAS by key: pass a dict of key -> cas", obj=cas)
@@ -197,7 +238,14 @@ class StoreCommands(Codec):
         return self._driver.submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _store_request(
-        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any, make: Any = None
+        self,
+        operation: Operation,
+        key: Key | ItemTarget,
+        value: object,
+        cas: int,
+        ttl: int,
+        format: Format | None,
+        make: type[Request] | None = None,
     ) -> Any:
         request = self._request(operation, key, make)
         if format is None:
@@ -212,7 +260,13 @@ class StoreCommands(Codec):
         return request
 
     def _concat_request(
-        self, operation: Operation, key: Any, value: Any, cas: Any, ttl: Any, format: Any
+        self,
+        operation: Operation,
+        key: Key | ItemTarget,
+        value: object,
+        cas: int,
+        ttl: int,
+        format: Format | None,
     ) -> Any:
         format = FMT_UTF8 if format is None else format
         if self._transcoder is None and format not in _APPENDABLE:
@@ -231,8 +285,14 @@ class StoreCommands(Codec):
         return request
 
     def _store_multi(
-        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
-    ) -> Any:
+        self,
+        operation: Operation,
+        keys: KeyValues,
+        ttl: int,
+        format: Format | None,
+        persist_to: int,
+        replicate_to: int,
+    ) -> OperationsT:
         if isinstance(keys, ItemCollection):
             requests = [
                 self._store_request(
@@ -255,8 +315,14 @@ class StoreCommands(Codec):
         return self._driver.submit_multi(requests, _durability(persist_to, replicate_to))
 
     def _concat_multi(
-        self, operation: Operation, keys: Any, ttl: Any, format: Any, persist_to: int, replicate_to: int
-    ) -> Any:
+        self,
+        operation: Operation,
+        keys: KeyFragments,
+        ttl: int,
+        format: Format | None,
+        persist_to: int,
+        replicate_to: int,
+    ) -> OperationsT:
         if isinstance(keys, ItemCollection):
             requests = []
             for item, options in item_options(keys, (*arguments.STORE_OPTIONS, "fragment")):
@@ -283,7 +349,7 @@ class StoreCommands(Codec):
 
     def _mutate(
         self,
-        request: Any,
+        request: Request,
         persist_to: int,
         replicate_to: int,
         durability_level: int,
@@ -300,10 +366,11 @@ class StoreCommands(Codec):
         return self._driver.submit_level(request) if durability_level else self._driver.submit(request)
 
 
-def _own_or_common(name: str, options: dict[str, Any], common: Any) -> Any:
-    return options[name] if options.get(name) is not None else common
+def _own_or_common(name: str, options: dict[str, Any], common: T) -> T:
+    own: T | None = options.get(name)
+    return common if own is None else own
 
 
-def _durability(persist_to: Any, replicate_to: Any) -> tuple[int, int] | None:
+def _durability(persist_to: int, replicate_to: int) -> tuple[int, int] | None:
     pair = check_count("persist_to", persist_to), check_count("replicate_to", replicate_to)
     return pair if any(pair) else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.protocol.constants import MAX_KEY_BYTES
@@ -95,7 +95,7 @@ def set_pickle_converters(
     return previous
 
 
-def encode_key(key: Any) -> bytes:
+def encode_key(key: object) -> bytes:
     """Return the UTF-8 of a key.
 
     :raises ValueFormatError: not a ``str``, or not encodable.
@@ -124,7 +124,7 @@ def check_key_length(encoded: bytes) -> None:
         )
 
 
-def determine_format(value: Any) -> int:
+def determine_format(value: object) -> int:
     """Return the format that ``FMT_AUTO`` stands for with this value."""
     if isinstance(value, str):
         return FMT_UTF8
@@ -147,7 +147,7 @@ def check_format(format: Any, name: str = "format") -> Any:
     return format
 
 
-def encode_value(value: Any, format: Any) -> tuple[bytes, int]:
+def encode_value(value: object, format: Any) -> tuple[bytes, int]:
     """Return the bytes and flags that store ``value`` in ``format``.
 
     :param format: a number whose lowest bits choose (UTF-8, then bytes, then pickle, else JSON), or
@@ -222,10 +222,26 @@ def decode_value(value: bytes, flags: int) -> Any:
         ) from error
 
 
+class AnyTranscoder(Protocol):
+    """What a connection needs of its ``transcoder``; keys and values are whatever its programs use."""
+
+    def encode_key(self, key: Any, /) -> bytes:
+        """Return the bytes of a key, at most 250."""
+
+    def decode_key(self, key: bytes, /) -> Any:
+        """Return the key that results carry; it must be hashable."""
+
+    def encode_value(self, value: Any, format: Any, /) -> tuple[bytes, int]:
+        """Return the bytes of a value and the flags to store, a number of 32 bits."""
+
+    def decode_value(self, value: bytes, flags: int, /) -> Any:
+        """Return the value that stored bytes and flags stand for."""
+
+
 class Transcoder:
     """The rules of this module as an object to subclass; give one to a connection as ``transcoder``."""
 
-    def encode_key(self, key: Any) -> bytes:
+    def encode_key(self, key: object) -> bytes:
         """See :func:`encode_key`."""
         return encode_key(key)
 
@@ -233,7 +249,7 @@ class Transcoder:
         """Return the key as ``str``."""
         return key.decode()
 
-    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+    def encode_value(self, value: object, format: Any) -> tuple[bytes, int]:
         """See :func:`encode_value`; without ``FMT_AUTO`` (TypeError)."""
         if format is FMT_AUTO:
             raise TypeError("FMT_AUTO is resolved by determine_format")
@@ -243,7 +259,7 @@ class Transcoder:
         """See :func:`decode_value`."""
         return decode_value(value, flags)
 
-    def determine_format(self, value: Any) -> int:
+    def determine_format(self, value: object) -> int:
         """See :func:`determine_format`."""
         return determine_format(value)
 
@@ -254,7 +270,7 @@ class NoPickleTranscoder(Transcoder):
     Unpickling runs whatever a pickle says. Give this to a connection whose bucket others can write.
     """
 
-    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+    def encode_value(self, value: object, format: Any) -> tuple[bytes, int]:
         """See :func:`encode_value`.
 
         :raises ValueFormatError: the value would be pickled.
@@ -287,7 +303,7 @@ class RawTranscoder:
     bytes of the value, and the flags as they are stored; nothing is ever unpickled. Beyond SDK 1.2.
     """
 
-    def encode_key(self, key: Any) -> bytes:
+    def encode_key(self, key: object) -> bytes:
         """Return the key.
 
         :raises ValueFormatError: not ``bytes``.
@@ -304,7 +320,7 @@ class RawTranscoder:
         """Return the key."""
         return key
 
-    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+    def encode_value(self, value: object, format: Any) -> tuple[bytes, int]:
         """Return the value with its flags.
 
         :raises ValueFormatError: not ``bytes``, or flags that are no number of 32 bits.
@@ -334,7 +350,7 @@ class TranscoderPP:
         """Return the key's text."""
         return key.decode("utf-8")
 
-    def encode_value(self, value: Any, format: Any) -> tuple[bytes, int]:
+    def encode_value(self, value: object, format: Any) -> tuple[bytes, int]:
         """Return bytes and flags.
 
         :raises TypeError: the value does not fit the format.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class _FormatAuto:
+class FormatAuto:
     """Chooses a format by the type of the value."""
 
     __slots__ = ()
@@ -25,7 +25,7 @@ FMT_UTF8 = 4
 """Values are text, stored as UTF-8."""
 FMT_MASK = 7
 """Bits of the flags that the four formats use."""
-FMT_AUTO = _FormatAuto()
+FMT_AUTO = FormatAuto()
 """Text as UTF-8, bytes as bytes, JSON's containers and constants as JSON, all else pickled."""
 
 OBS_FOUND = 0x00

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 __all__ = ["cancel_timer", "unix_time_of", "use_monotonic_clock"]
 
@@ -34,7 +34,7 @@ def unix_time_of(clock: IReactorTime) -> Callable[[], float]:
     return told
 
 
-def cancel_timer(timer: Any) -> None:
+def cancel_timer(timer: IDelayedCall | None) -> None:
     """Cancel a timer (``None``: there is none), unless it has fired or somebody else cancelled it.
 
     For what closes connections at the very end, also from a finalizer: a reactor that is being cleared, as by

@@ -8,6 +8,6 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     """Load a module of this package when it is first asked for, as ``couchbase`` does with its own."""
-    if name in ("iterator", "params", "rows"):
+    if name in ("commands", "iterator", "params", "rows"):
         return import_module(f"couchbase.views.{name}")
     raise AttributeError(f"module 'couchbase.views' has no attribute {name!r}")

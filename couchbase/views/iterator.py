@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 from urllib.parse import quote
 
 from couchbase.exceptions import PROTOCOL_ERROR, ArgumentError, CouchbaseError, ViewEngineError, error_of
 from couchbase.result import HttpResult
-from couchbase.views.params import Query, make_dvpath
+from couchbase.views.params import Query, QueryOptions, make_dvpath
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_URI_LENGTH = 2048
 """A path with a longer query string than this makes the query a POST."""
@@ -31,6 +34,20 @@ class ViewRow(NamedTuple):
     """Result with the document, if documents were asked for."""
 
 
+class ReadsDocuments(Protocol):
+    """What fetches the documents of rows: a connection."""
+
+    def get_multi(self, keys: list[str], *, quiet: bool) -> Any:
+        """Read many documents; a missing one is no error."""
+
+
+class HandlesRows(Protocol):
+    """What can stand in for a :class:`RowProcessor`."""
+
+    def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool, /) -> Iterable[Any]:
+        """Return what the view yields for some rows, in their order."""
+
+
 class RowProcessor:
     """Turns decoded rows into what a view yields.
 
@@ -39,10 +56,12 @@ class RowProcessor:
     :param rowclass: called with ``(key, value, docid, doc)`` for each row.
     """
 
-    def __init__(self, rowclass: Any = ViewRow) -> None:
+    def __init__(self, rowclass: Callable[..., Any] = ViewRow) -> None:
         self.rowclass = rowclass
 
-    def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool) -> Iterable[Any]:
+    def handle_rows(
+        self, rows: Iterable[Any], connection: ReadsDocuments, include_docs: bool
+    ) -> Iterable[Any]:
         """Return what the view yields for some rows, in their order.
 
         :param rows: decoded rows, dicts with ``key``, ``value`` and (unless reduced) ``id``.
@@ -63,7 +82,7 @@ class RowProcessor:
             raise error_of(PROTOCOL_ERROR, "a row without key or value", inner_cause=error) from error
         return [rowclass(*row) for row in fields]
 
-    def _with_documents(self, rows: list[Any], connection: Any) -> list[Any]:
+    def _with_documents(self, rows: list[Any], connection: ReadsDocuments) -> list[Any]:
         ids = dict.fromkeys(row["id"] for row in rows if row.get("id") is not None)
         documents = connection.get_multi(list(ids), quiet=True) if ids else {}
         made = []
@@ -84,6 +103,15 @@ class ViewRequest(NamedTuple):
     """With its query, encoded."""
     body: bytes | None
     """JSON, for a POST."""
+
+
+class ViewOptions(QueryOptions, total=False):
+    """Arguments of a view by name, its query's options among them."""
+
+    row_processor: HandlesRows | None
+    streaming: bool
+    include_docs: bool
+    query: Query | dict[str, Any] | str | None
 
 
 class View:
@@ -108,11 +136,11 @@ class View:
         parent: Any,
         design: str,
         view: str,
-        row_processor: Any = None,
-        streaming: Any = 0,
+        row_processor: HandlesRows | None = None,
+        streaming: bool = False,
         include_docs: bool = False,
-        query: Any = None,
-        **params: Any,
+        query: Query | dict[str, Any] | str | None = None,
+        **params: Unpack[QueryOptions],
     ) -> None:
         for name, value in (("design", design), ("view", view)):
             if not isinstance(value, str) or not value:
@@ -122,10 +150,10 @@ class View:
         self._parent = parent
         self.design = design
         self.view = view
-        self.row_processor = RowProcessor() if row_processor is None else row_processor
+        self.row_processor: HandlesRows = RowProcessor() if row_processor is None else row_processor
         self._streaming = bool(streaming)
         self.include_docs = include_docs
-        self._query = Query.from_any(params if query is None else query)
+        self._query = Query.from_any(dict(params) if query is None else query)
         if include_docs and _reduces(self._query):
             raise ArgumentError.pyexc("include_docs is not for reduced rows: they belong to no document")
         self.errors: list[Any] = []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import urllib.parse as ulp  # noqa: F401  # 1.2 has this name here
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, Final, Literal, NoReturn, TypedDict, Union, overload
 from urllib.parse import quote, unquote
 
 from couchbase.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _Unspec:
@@ -36,23 +40,59 @@ class _Unspec:
 UNSPEC = _Unspec()
 """Stands for "not set"; setting an option to it removes the option."""
 
-STALE_UPDATE_BEFORE = "false"
+STALE_UPDATE_BEFORE: Final = "false"
 """Index everything first, then answer."""
-STALE_UPDATE_AFTER = "update_after"
+STALE_UPDATE_AFTER: Final = "update_after"
 """Answer from the index as it is, then update it."""
-STALE_OK = "ok"
+STALE_OK: Final = "ok"
 """Answer from the index as it is."""
-ONERROR_CONTINUE = "continue"
+ONERROR_CONTINUE: Final = "continue"
 """Answer with the rows that there are, and the errors beside them."""
-ONERROR_STOP = "stop"
+ONERROR_STOP: Final = "stop"
 """End the rows at the first error."""
 
 
-def _refuse(name: str, value: Any, expected: str) -> NoReturn:
+_Flag = Union[bool, float, Literal["true", "false"], _Unspec]
+_Number = Union[float, str, _Unspec]
+_Text = Union[str, float, _Unspec]
+_Stale = Union[bool, float, Literal["ok", "false", "true", "update_after"], _Unspec]
+_OnError = Union[Literal["continue", "stop"], _Unspec]
+_Range = Union[Sequence[object], _Unspec]
+_TextRange = Union[Sequence[Union[str, float]], _Unspec]
+
+
+class QueryOptions(TypedDict, total=False):
+    """Options of a view query, by name; see :class:`Query`."""
+
+    descending: _Flag
+    reduce: _Flag
+    group: _Flag
+    inclusive_end: _Flag
+    full_set: _Flag
+    debug: _Flag
+    skip: _Number
+    limit: _Number
+    group_level: _Number
+    connection_timeout: _Number
+    startkey: object
+    endkey: object
+    key: object
+    keys: object
+    startkey_docid: _Text
+    endkey_docid: _Text
+    stale: _Stale
+    on_error: _OnError
+    mapkey_single: object
+    mapkey_multi: object
+    mapkey_range: _Range
+    dockey_range: _TextRange
+
+
+def _refuse(name: str, value: object, expected: str) -> NoReturn:
     raise ArgumentError.pyexc(f"{name} must be {expected}", obj=value)
 
 
-def _boolean(name: str, value: Any) -> str:
+def _boolean(name: str, value: object) -> str:
     if isinstance(value, (bool, int, float)):
         return "true" if value else "false"
     if isinstance(value, str) and value in ("true", "false"):
@@ -60,7 +100,7 @@ def _boolean(name: str, value: Any) -> str:
     _refuse(name, value, "a bool, a number, 'true' or 'false'")
 
 
-def _number(name: str, value: Any) -> str:
+def _number(name: str, value: object) -> str:
     if not isinstance(value, bool) and isinstance(value, (int, float, str)):
         try:
             return str(int(value))
@@ -69,13 +109,13 @@ def _number(name: str, value: Any) -> str:
     _refuse(name, value, "a whole number")
 
 
-def _string(name: str, value: Any) -> str:
+def _string(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         _refuse(name, value, "a str or a number")
     return str(value)
 
 
-def _json_value(name: str, value: Any) -> str:
+def _json_value(name: str, value: object) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -84,14 +124,14 @@ def _json_value(name: str, value: Any) -> str:
         ) from error
 
 
-def _json_array(name: str, value: Any) -> str:
+def _json_array(name: str, value: object) -> str:
     text = _json_value(name, value)
     if not text.startswith("["):
         _refuse(name, value, "something that becomes a JSON array")
     return text
 
 
-def _stale(name: str, value: Any) -> str:
+def _stale(name: str, value: object) -> str:
     if isinstance(value, str) and value in (STALE_OK, STALE_UPDATE_BEFORE, STALE_UPDATE_AFTER):
         return value
     try:
@@ -100,7 +140,7 @@ def _stale(name: str, value: Any) -> str:
         _refuse(name, value, "'ok', 'false', 'update_after' or a bool")
 
 
-def _on_error(name: str, value: Any) -> str:
+def _on_error(name: str, value: object) -> str:
     if not isinstance(value, str) or value not in (ONERROR_CONTINUE, ONERROR_STOP):
         _refuse(name, value, "'continue' or 'stop'")
     return value
@@ -165,7 +205,41 @@ class Query:
 
     __slots__ = ("_base", "_passthrough", "_raw", "_sent", "_set", "_unrecognized_ok")
 
-    def __init__(self, passthrough: bool = False, unrecognized_ok: bool = False, **options: Any) -> None:
+    if TYPE_CHECKING:
+        # Properties, made below.
+        descending: _Flag
+        reduce: _Flag
+        group: _Flag
+        inclusive_end: _Flag
+        full_set: _Flag
+        debug: _Flag
+        skip: _Number
+        limit: _Number
+        group_level: _Number
+        connection_timeout: _Number
+        startkey: object
+        endkey: object
+        key: object
+        keys: object
+        startkey_docid: _Text
+        endkey_docid: _Text
+        stale: _Stale
+        on_error: _OnError
+        mapkey_single: object
+        mapkey_multi: object
+        mapkey_range: _Range
+        dockey_range: _TextRange
+
+    @overload
+    def __init__(self, **options: Unpack[QueryOptions]) -> None: ...
+
+    @overload
+    def __init__(self, passthrough: bool, unrecognized_ok: bool = ..., **options: object) -> None: ...
+
+    @overload
+    def __init__(self, passthrough: bool = ..., *, unrecognized_ok: bool, **options: object) -> None: ...
+
+    def __init__(self, passthrough: bool = False, unrecognized_ok: bool = False, **options: object) -> None:
         self._passthrough = passthrough
         self._unrecognized_ok = unrecognized_ok
         self._base = ""
@@ -173,9 +247,10 @@ class Query:
         self._set: dict[str, Any] = {}
         self._sent: dict[str, str] = {}
         self._raw: dict[str, str] = {}
-        self.update(**options)
+        for name, value in options.items():
+            self._set_option(name, value)
 
-    def update(self, copy: bool = False, **options: Any) -> Query:
+    def update(self, copy: bool = False, **options: object) -> Query:
         """Set more options.
 
         :param copy: leave this object as it is, and change and return a copy.
@@ -187,7 +262,7 @@ class Query:
         return target
 
     @classmethod
-    def from_any(cls, params: Any) -> Query:
+    def from_any(cls, params: Query | dict[str, Any] | str) -> Query:
         """Return a new Query from a Query, a dict of options, or the text of a query string.
 
         Text is sent verbatim, before whatever else is set.
@@ -233,7 +308,7 @@ class Query:
     def _get_option(self, name: str) -> Any:
         return self._set.get(_ALIASES.get(name, name), UNSPEC)
 
-    def _set_option(self, name: str, value: Any) -> None:
+    def _set_option(self, name: str, value: object) -> None:
         name = _ALIASES.get(name, name)
         if name in _RANGES:
             self._set_range(name, value)
@@ -247,19 +322,19 @@ class Query:
         else:
             self._raw[name] = _string(name, value)
 
-    def _remember(self, name: str, value: Any) -> None:
+    def _remember(self, name: str, value: object) -> None:
         if value is UNSPEC:
             self._set.pop(name, None)
         else:
             self._set[name] = value
 
-    def _send(self, name: str, value: Any) -> None:
+    def _send(self, name: str, value: object) -> None:
         if value is UNSPEC:
             self._sent.pop(name, None)
         else:
             self._sent[name] = (_string if self._passthrough else _TYPES[name])(name, value)
 
-    def _set_range(self, name: str, value: Any) -> None:
+    def _set_range(self, name: str, value: object) -> None:
         start, end = _RANGES[name]
         if value is UNSPEC:
             value = ()
@@ -295,7 +370,9 @@ for _name in (*_TYPES, *_ALIASES, *_RANGES):
     setattr(Query, _name, _option(_name))
 
 
-def make_options_string(input: Any, unrecognized_ok: bool = False, passthrough: bool = False) -> str:
+def make_options_string(
+    input: Query | dict[str, Any] | str, unrecognized_ok: bool = False, passthrough: bool = False
+) -> str:
     """Return the query string of a Query, or of a dict of options.
 
     :raises ArgumentError: something else, or a wrong option.
@@ -310,7 +387,7 @@ def make_dvpath(doc: str, view: str) -> str:
     return f"_design/{quote(doc, safe='')}/_view/{quote(view, safe='')}?"
 
 
-def with_devmode(design: Any) -> str:
+def with_devmode(design: object) -> str:
     """Return the name of the development form of a design document.
 
     :raises ArgumentError: not a text.

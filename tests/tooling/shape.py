@@ -214,7 +214,7 @@ def boolean_state(modules: Iterable[Module]) -> list[StatefulClass]:
 # ---- what imports what ---------------------------------------------------------------------------
 
 
-def _typing_only(tree: ast.Module) -> set[int]:
+def typing_only(tree: ast.Module) -> set[int]:
     """Return the lines of imports that only a type checker sees."""
     lines: set[int] = set()
     for node in ast.walk(tree):
@@ -302,7 +302,7 @@ class Shape:
         names = {module.name for module in self.modules}
         graph: Graph = {name: set() for name in names}
         for module in self.modules:
-            unseen = set() if with_types else _typing_only(module.tree)
+            unseen = set() if with_types else typing_only(module.tree)
             for found in imports_of(module.path, self.root):
                 target = found.target if found.target in names else found.target.rpartition(".")[0]
                 if target in names and target != module.name and found.line not in unseen:
