@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import ITransport
 from twisted.internet.tcp import Connection
 
-__all__ = ["writer_to"]
+__all__ = ["send_small_parts", "writer_to"]
 
 
 def writer_to(transport: ITransport) -> Callable[[bytes], int]:
@@ -52,3 +52,17 @@ def writer_to(transport: ITransport) -> Callable[[bytes], int]:
         return len(data) - int(sent)
 
     return send
+
+
+def send_small_parts(transport: ITransport) -> None:
+    """Have what is written sent although it fills no packet and earlier packets are not acknowledged.
+
+    :param transport: of any kind; those that know no such delay are left alone.
+    """
+    set_no_delay = getattr(transport, "setTcpNoDelay", None)
+    if set_no_delay is not None:
+        try:
+            set_no_delay(True)
+        except OSError:
+            # Refused by Unix sockets, which have no such delay.
+            pass

@@ -16,25 +16,16 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.http import heads
 from gateway.http.body import IncomingBody
 from gateway.http.closing import LINGER_SECONDS, Closing
 from gateway.http.counted import CountedRequest
 from gateway.http.exchange import Exchange
-from gateway.http.heads import (
-    FEW_HEADERS_BYTES,
-    METHODS,
-    REQUEST_LINE,
-    Malformed,
-    check_count,
-    collect,
-    no_host,
-    read_unusual,
-)
+from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal, bad_request
-from gateway.http.request import HeaderTable
 from reactor.gate import unread_bytes, waiting_bytes
-from reactor.writing import writer_to
+from reactor.writing import send_small_parts, writer_to
 
 if TYPE_CHECKING:
     from gateway.http.ports import Application, ExchangePort, Server
@@ -97,29 +88,13 @@ class HTTPChannel(Protocol):
         self.application: Application = factory.application
         self._max_headers = factory.application.limits.max_headers
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing is served any more."""
-        return self.phase >= CLOSING
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether the client has closed its half, and sends nothing more."""
-        return self.input >= ENDED
-
     # ---- Protocol --------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Begin to wait for the first request."""
         transport = self.transport
         self.write = writer_to(transport)
-        set_no_delay = getattr(transport, "setTcpNoDelay", None)
-        if set_no_delay is not None:
-            # Refused by Unix sockets, which have no such delay.
-            try:
-                set_no_delay(True)
-            except OSError:
-                pass
+        send_small_parts(transport)
         transport.registerProducer(self, True)
         self.factory.made(self)
 
@@ -154,7 +129,7 @@ class HTTPChannel(Protocol):
                         return
                     data = self._parse_head(data[:end], data[end:])
                 except (Malformed, Refusal) as error:
-                    self._refuse(error)
+                    self.refuse(error)
                     return
                 if data:
                     self._consume(data)
@@ -184,12 +159,12 @@ class HTTPChannel(Protocol):
                 else:
                     data = self._read_head(data)
         except (Malformed, Refusal) as error:
-            self._refuse(error)
+            self.refuse(error)
         finally:
             self._is_consuming = False
         if self._unread or self.input is PAUSED or self.is_stalled:
             self.settle_reading()
-        if self.is_at_end:
+        if self.input >= ENDED:
             self._settle_end()
 
     def _go_on(self) -> None:
@@ -200,13 +175,13 @@ class HTTPChannel(Protocol):
             self._consume(unread)
         elif self.input is PAUSED:
             self.settle_reading()
-        elif self.is_at_end and not self._is_consuming:
+        elif self.input >= ENDED and not self._is_consuming:
             self._settle_end()
 
     def _read_head(self, data: bytes) -> bytes:
         """Take a request's head, and begin to serve it if it is complete; returns what is behind it."""
         begun, self._head = self._head, b""
-        data, end = collect(begun, data, self._max_headers)
+        data, end = heads.collect(begun, data, self._max_headers)
         if end:
             return self._parse_head(data[:end], data[end:])
         if self.phase is IDLE:
@@ -221,7 +196,7 @@ class HTTPChannel(Protocol):
         :returns: what of it was not needed yet.
         """
         if len(head) > FEW_HEADERS_BYTES:
-            check_count(head)
+            heads.check_count(head)
         line = REQUEST_LINE.match(head)
         if line is not None:
             method, path, query_string = line.groups()
@@ -231,7 +206,7 @@ class HTTPChannel(Protocol):
             if read is None:
                 read = reader.read(head)
                 if b"host" not in read.headers:
-                    raise no_host()
+                    raise heads.no_host()
                 guard = self.application.guard
                 if guard is not None and not guard.names.isdisjoint(read.headers):
                     read.visit = guard.look(read.headers)
@@ -240,7 +215,7 @@ class HTTPChannel(Protocol):
             if read.visit is not None:
                 exchange.visit = read.visit
         else:
-            unusual = read_unusual(head, self.factory.heads)
+            unusual = heads.read_unusual(head, self.factory.heads)
             read = unusual.head
             exchange = Exchange(self, *unusual.line, unusual.headers)
             if self.application.guard is not None:
@@ -382,7 +357,7 @@ class HTTPChannel(Protocol):
 
     # ---- the end ---------------------------------------------------------------------------------
 
-    def _refuse(self, error: Malformed | Refusal) -> None:
+    def refuse(self, error: Malformed | Refusal) -> None:
         """Answer a request that cannot be read, and close."""
         if self.phase >= CLOSING:
             return
@@ -394,20 +369,15 @@ class HTTPChannel(Protocol):
             return
         self._exchange = None
         self._body = None
-        line: tuple[str, bytes, bytes, HeaderTable] = ("?", b"", b"", {})
+        was_begun = broken is not None and broken.has_begun
+        exchange = Exchange.in_place_of(broken, self)
         if broken is not None:
-            if not broken.has_begun:
-                broken.replaced()
-                line = (broken.method, broken.path, broken.query_string, broken.headers)
-            was_begun = broken.has_begun
             broken.lose(Failure(refusal))
-            if was_begun:
-                self.abort()
-                return
+        if was_begun:
+            self.abort()
+            return
         self.phase = HANDLING
-        exchange = self._exchange = Exchange(self, *line)
-        if broken is not None:
-            exchange.received_bytes = broken.received_bytes
+        self._exchange = exchange
         exchange.keep_alive = False
         self.application.dispatch(exchange)
         self.application.refuse(exchange, refusal)
@@ -421,7 +391,7 @@ class HTTPChannel(Protocol):
         """
         if self.phase < CLOSING:
             in_stages = self._body is not None or bool(self._unread) or not self._is_last
-            self._close(in_stages=in_stages and not self.is_at_end)
+            self._close(in_stages=in_stages and self.input < ENDED)
 
     def _close(self, *, in_stages: bool) -> None:
         self._enter(CLOSING)
@@ -431,7 +401,7 @@ class HTTPChannel(Protocol):
 
     def writeConnectionLost(self) -> None:
         """All is sent, and our half is closed: drop what still arrives."""
-        if self.is_at_end:
+        if self.input >= ENDED:
             self.transport.loseConnection()
         else:
             self._linger(LINGERING)
@@ -462,19 +432,10 @@ class HTTPChannel(Protocol):
         """Seconds that the phase may take beyond the usual."""
         return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
 
-    def expire(self) -> None:
-        """The time for this phase is over."""
-        phase = self.phase
+    def stop_lingering(self) -> None:
+        """Wait no longer for the client to close its half."""
         if self._closing is not None:
-            self._closing.expire()
-        elif phase is BODY or (phase is HEAD and self._head):
-            self._refuse(Refusal("RequestTimeout", resource=""))
-        elif phase is HEAD or phase is IDLE:
-            self.close_if_idle()
-        elif phase is CLOSED:
-            self.abort()
-        else:
-            self.close()
+            self._closing.stop()
 
     @property
     def is_idle(self) -> bool:

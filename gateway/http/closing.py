@@ -63,16 +63,10 @@ class Closing:
             self._channel.since = None
         self._discarded += size
         if self._discarded > self._most:
-            self._stop()
+            self.stop()
 
-    def expire(self) -> None:
-        """The time for this phase is over."""
-        if self._channel.phase is ConnectionPhase.LINGERING:
-            self._stop()
-        else:
-            self._channel.abort()
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Wait no longer for the client to close its half."""
         if self._can_close_half:
             self._channel.transport.loseConnection()
         else:

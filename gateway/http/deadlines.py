@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from gateway.http.closing import LINGER_IDLE_SECONDS
 from gateway.http.limits import Limits
-from gateway.http.phases import ConnectionPhase
+from gateway.http.phases import ConnectionPhase, InputPhase
+from gateway.http.refusal import Refusal
 from reactor.gate import socket_error, unsent_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Deadlines:
 
         :param now: of the clock that the channels have.
         """
-        if channel.is_stalled or channel.is_closing:
+        is_closing = channel.phase >= ConnectionPhase.CLOSING
+        if channel.is_stalled or is_closing:
             unsent = unsent_bytes(channel.transport)
             if unsent < channel.unsent:
                 # It reads slowly, but it reads.
@@ -48,13 +50,13 @@ class Deadlines:
             channel.unsent = unsent
             if not unsent and channel.phase is ConnectionPhase.CLOSING:
                 channel.all_is_sent()
-        if channel.is_at_end and not channel.is_closing:
+        if channel.input >= InputPhase.ENDED and not is_closing:
             # The kernel's answer to what was sent is seen the next time.
             if socket_error(channel.transport):
                 channel.abort()
-            else:
-                channel.probe()
-        if channel.is_stalled and not channel.is_closing:
+                return
+            channel.probe()
+        if channel.is_stalled and not is_closing:
             if channel.stalled_since is None:
                 channel.stalled_since = now
             elif now - channel.stalled_since >= self._stall_seconds:
@@ -64,12 +66,30 @@ class Deadlines:
             channel.since = now
         elif now - channel.since >= self._seconds[channel.phase] and not self._may_take_longer(channel, now):
             channel.since = now
-            channel.expire()
+            _expire(channel)
             return
         lingers = channel.phase is ConnectionPhase.DRAINING or channel.phase is ConnectionPhase.LINGERING
         if lingers and channel.linger_until is not None and now >= channel.linger_until:
-            channel.expire()
+            _expire(channel)
 
     def _may_take_longer(self, channel: Connection, now: float) -> bool:
         assert channel.since is not None
         return channel.allowance > now - channel.since - self._seconds[channel.phase]
+
+
+def _expire(channel: Connection) -> None:
+    """End a phase that has taken too long."""
+    match channel.phase:
+        case ConnectionPhase.IDLE:
+            channel.close_if_idle()
+        case ConnectionPhase.HEAD if channel.is_idle:
+            # Nothing of a first request has come.
+            channel.close_if_idle()
+        case ConnectionPhase.HEAD | ConnectionPhase.BODY:
+            channel.refuse(Refusal("RequestTimeout", resource=""))
+        case ConnectionPhase.LINGERING:
+            channel.stop_lingering()
+        case ConnectionPhase.CLOSING | ConnectionPhase.CLOSED:
+            channel.abort()
+        case _:
+            channel.close()

@@ -71,6 +71,20 @@ class Exchange(ExchangePort):
         self.query_string = query_string
         self.headers = headers
 
+    @classmethod
+    def in_place_of(cls, broken: Exchange | None, channel: Channel) -> Exchange:
+        """Return what a request is refused with that cannot be read to its end.
+
+        :param broken: the request, which is not counted if it has no answer yet; ``None`` if not even its
+            head can be read.
+        """
+        if broken is None or broken.has_begun:
+            return cls(channel, "?", b"", b"", {})
+        broken.replaced()
+        exchange = cls(channel, broken.method, broken.path, broken.query_string, broken.headers)
+        exchange.received_bytes = broken.received_bytes
+        return exchange
+
     @property
     def transport(self) -> Any:
         """The transport of its connection."""

@@ -148,9 +148,9 @@ def run_under_klein(
         headers,
         b"" if endpoint.streamed else body,
         body_limit=limit,
-        body_too_large=not endpoint.streamed and len(body) > limit,
         stream=_Received(body) if endpoint.streamed and body else None,
     )
+    request.body_too_large = not endpoint.streamed and len(body) > limit
     request.received_bytes = len(body)
     outer = getattr(twisted_request, "exchange", None)
     if outer is None and application.guard is not None:

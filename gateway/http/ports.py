@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers as WebHeaders
 
 from gateway.http.counted import CountedRequest
 from gateway.http.limits import Budget, Limits
-from gateway.http.phases import ConnectionPhase
+from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal
 from gateway.http.request import Handler, HeaderTable, Request
 from gateway.http.response import Headers, Response
@@ -295,6 +295,7 @@ class Connection(Protocol):
     cut_by: str
     """Whose doing it is if the connection ends before its time."""
     phase: ConnectionPhase
+    input: InputPhase
     since: float | None
     """When this phase was first seen; ``None`` when it has not been."""
     is_stalled: bool
@@ -309,12 +310,8 @@ class Connection(Protocol):
         """Who made it."""
 
     @property
-    def is_closing(self) -> bool:
-        """Whether nothing is served any more."""
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether the client has closed its half."""
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
 
     @property
     def allowance(self) -> float:
@@ -329,8 +326,14 @@ class Connection(Protocol):
     def all_is_sent(self) -> None:
         """What was written before the end has arrived."""
 
-    def expire(self) -> None:
-        """The time for the phase is over."""
+    def refuse(self, error: Refusal) -> None:
+        """Answer a request that is not there to its end, and close."""
+
+    def close(self) -> None:
+        """Close once what was written is sent."""
+
+    def stop_lingering(self) -> None:
+        """Wait no longer for the client to close its half."""
 
     def close_if_idle(self) -> None:
         """Close it unless a request is under way, or has just arrived."""

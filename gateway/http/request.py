@@ -101,7 +101,6 @@ class Request:
     :param headers: see :data:`HeaderTable`.
     :param body: the whole body of a buffered request, ``b""`` for a streamed one.
     :param body_limit: bytes the body may have; 0 for a streamed one.
-    :param body_too_large: the body has more than that; it was not kept.
     :param stream: the body of a streamed request.
     """
 
@@ -111,6 +110,7 @@ class Request:
     raw_body = b""
     body_limit = 0
     body_too_large = False
+    """Whether the body has more than that; it is not kept then."""
     body_is_awaited = False
     """Whether the body is read only when a handler wants it."""
     stream: BodyStream | None = None
@@ -163,7 +163,6 @@ class Request:
         body: bytes = b"",
         *,
         body_limit: int = 0,
-        body_too_large: bool = False,
         stream: BodyStream | None = None,
     ) -> None:
         self.method = method
@@ -172,7 +171,6 @@ class Request:
         self.headers = headers
         self.raw_body = body
         self.body_limit = body_limit
-        self.body_too_large = body_too_large
         self.stream = stream
 
     # ---- the answer ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from reactor.writing import writer_to
+from reactor.writing import send_small_parts, writer_to
 
 
 class Reader(Protocol):
@@ -50,6 +50,21 @@ class SocketTests(TestCase):
         self.client = yield endpoint.connect(client)
         yield self.reader.made
         self.write = writer_to(self.client.transport)
+
+    def test_small_parts(self) -> None:
+        """They do not wait for each other; a transport without such a delay, or that refuses, is left so."""
+        self.client.transport.setTcpNoDelay(False)
+        send_small_parts(self.client.transport)
+        self.assertTrue(self.client.transport.getTcpNoDelay())
+        send_small_parts(StringTransport())
+
+        class Refusing(StringTransport):
+            def setTcpNoDelay(self, enabled: bool) -> None:
+                raise OSError
+
+        send_small_parts(Refusing())
+        self.client.transport.loseConnection()
+        return self.reader.lost  # type: ignore[return-value]
 
     @inlineCallbacks
     def test_at_once(self) -> Any:

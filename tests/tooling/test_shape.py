@@ -37,7 +37,6 @@ LONG_MODULES = {
     "couchnode: vbucket",
     "couchnode: worker",
     "gateway: batch",
-    "gateway: channel",
     "gateway: documents",
     "gateway: members",
     "gateway: options",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from random import Random
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.http.exchange import Exchange
 from gateway.http.phases import AFTER, AnswerPhase, BodyFlow, BodyPhase, ConnectionPhase, InputPhase
 from gateway.limits import Limits
 from tests.gateway.support import HalfClosing, raw_request
+from tests.tooling.sources import ROOT
 
 
 class Held:
@@ -318,3 +320,10 @@ class PhaseTests(SynchronousTestCase):
             self.assertEqual(
                 set(kind) - reached - {HTTPChannel.phase, IncomingBody.phase}, {kind(0)} - reached
             )
+
+    def test_page(self) -> None:
+        """The picture of a connection's phases in docs/architecture.md is the table."""
+        page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        drawn = re.findall(r"^ +([A-Z]+) --> ([A-Z]+)$", page, re.MULTILINE)
+        table = AFTER[ConnectionPhase]
+        self.assertEqual(sorted(drawn), sorted((a.name, b.name) for a in table for b in table[a]))
