@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from weakref import WeakSet
 
 __all__ = ["has_ended", "watch_end"]
 
-_watched: WeakSet[Any] = WeakSet()
-_stopping: WeakSet[Any] = WeakSet()
+_watched: WeakSet[object] = WeakSet()
+_stopping: WeakSet[object] = WeakSet()
 
 
 def watch_end(reactor: object) -> None:

@@ -5,37 +5,35 @@ from __future__ import annotations
 import random as random_module
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import DNSLookupError, TCPTimedOutError
-from twisted.internet.ssl import SSL, optionsForClientTLS, platformTrust
+from twisted.internet.ssl import SSL
 from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
-from twisted.web.iweb import IPolicyForHTTPS
-from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.blocking.resolving import Srv
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
+from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.call import Call
-from couchbase.protocol.clustermap import ClusterMap, NodeAddress
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress, map_of_seed
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.conversation import refusal
 from couchbase.protocol.dispatch import Dispatcher
-from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error
-from couchbase.protocol.plans import Ask, Pause
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended, watch_end
+from txcouchbase.asking import Asking
+from txcouchbase.causes import Cause, cause_text, connect_error, network_error
 from txcouchbase.link import Backlog, Link
-from txcouchbase.node import NodeProtocol, cause_text, network_error
+from txcouchbase.node import NodeProtocol
 from txcouchbase.quiet import connect_quietly
 from txcouchbase.streaming import ConfigStream, ForbiddenError
+from txcouchbase.tls import TlsPolicy
 from txcouchbase.turn import Turn
 
 _log = Logger()
@@ -48,29 +46,11 @@ SWEEP_SECONDS = 0.05
 """Time limits are checked this often, so an operation may end this much after its limit."""
 
 
-class Cause(NamedTuple):
-    """Why one address of the cluster cannot be used."""
-
-    host: str
-    port: int
-    text: str
-    """In one line, such as ``connection refused`` or ``the host name is unknown``."""
-
-    def __str__(self) -> str:
-        if f"{self.host}:{self.port}" in self.text:
-            return self.text
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}: {self.text}"
-
-
-@implementer(IPolicyForHTTPS)
 class ClusterClient(Dispatcher):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
     :param allow_plain: let PLAIN send the password over a network without TLS.
-    :param trust_root: certificates to trust for TLS; the platform's by default.
-    :param client_certificate: options of ``CertificateOptions`` with a certificate that takes the place of
-        ``credentials``.
+    :param tls_policy: what makes connections with TLS, for documents and over HTTP.
     :param random: numbers in [0, 1) for jitter.
     """
 
@@ -82,8 +62,7 @@ class ClusterClient(Dispatcher):
         bucket: str | None,
         credentials: Credentials | None,
         tls: bool = False,
-        trust_root: Any = None,
-        client_certificate: Any = None,
+        tls_policy: TlsPolicy,
         allow_plain: bool = False,
         network: str = "auto",
         agent: str = "txcouchbase",
@@ -101,8 +80,7 @@ class ClusterClient(Dispatcher):
         watch_end(reactor)
         self.reactor = reactor
         self.seconds: Callable[[], float] = reactor.seconds
-        self.trust_root = trust_root
-        self.client_certificate = client_certificate
+        self.tls_policy = tls_policy
         self.connected = False
         self.bootstrap_timeout = BOOTSTRAP_TIMEOUT_SECONDS
         self.host_timeout = HOST_TIMEOUT_SECONDS
@@ -201,7 +179,7 @@ class ClusterClient(Dispatcher):
                 except Exception as failure:
                     if has_ended(self.reactor):
                         yield Deferred()  # Nobody is left to be told.
-                    error = _connect_error(failure, seed.host, port)
+                    error = connect_error(failure, seed.host, port)
                     causes.append(Cause(seed.host, port, cause_text(failure)))
                     self._causes = causes
                     self.errors.append((getattr(error, "rc", 0), str(getattr(error, "message", error))))
@@ -222,7 +200,7 @@ class ClusterClient(Dispatcher):
         try:
             return (yield attempt(seed))
         except AuthError as refused:
-            known = self.credentials is not None or self.client_certificate is not None
+            known = self.credentials is not None or self.tls_policy.has_certificate
             if known or self.bucket is None:
                 raise
             self.credentials = Credentials(self.bucket, "")
@@ -247,7 +225,7 @@ class ClusterClient(Dispatcher):
             protocol.transport.loseConnection()  # type: ignore[union-attr]
             raise no_map(f"{seed.host}:{seed.kv_port}", seed.management_port)
         if config is None:
-            cluster = self._seed_alone(seed)
+            cluster = map_of_seed(seed, self.tls)
         else:
             cluster = self.parse_map(config, seed.host, seed.host)
         self.connected = True
@@ -269,8 +247,7 @@ class ClusterClient(Dispatcher):
 
     @inlineCallbacks
     def _bootstrap_http(self, seed: Seed) -> Generator[Any, Any, bool]:
-        if seed.management_port is None:
-            return False
+        assert seed.management_port is not None
         stream = ConfigStream(
             self, seed.host, seed.management_port, lambda text, host: self._streamed(text, host, seed)
         )
@@ -278,7 +255,7 @@ class ClusterClient(Dispatcher):
             yield stream.start()
         except ForbiddenError:
             # The user is known, and may not list the nodes.
-            self.adopt(self._seed_alone(seed))
+            self.adopt(map_of_seed(seed, self.tls))
         except ResponseFailed as failure:
             # Connected, and whoever answered speaks no HTTP, or not of this kind.
             if any(reason.check(SSL.Error, defer.CancelledError) for reason in failure.reasons):
@@ -294,32 +271,12 @@ class ClusterClient(Dispatcher):
         self.connected = True
         return True
 
-    def _seed_alone(self, seed: Seed) -> ClusterMap:
-        """Return what is known of a cluster that tells nothing of its nodes without a bucket."""
-        kv, management = seed.kv_port, seed.management_port
-        if self.tls:
-            node = NodeAddress(seed.host, None, kv, None, management)
-        else:
-            node = NodeAddress(seed.host, kv, None, management)
-        return ClusterMap(nodes=[node], data_nodes=0)
-
     def _streamed(self, text: bytes, host: str, seed: Seed) -> None:
         cluster = self.parse_map(text, host, host)
         if self.bucket is None and not any(node.management_port(self.tls) for node in cluster.nodes):
             # CouchbaseMock lists none.
-            cluster = self._seed_alone(seed)
+            cluster = map_of_seed(seed, self.tls)
         self.adopt(cluster)
-
-    def tls_options(self, host: str) -> Any:
-        """Return what makes a TLS connection to a host of the cluster."""
-        trust = platformTrust() if self.trust_root is None else self.trust_root
-        # A copy, as Twisted adds to it.
-        own = dict(self.client_certificate or {})
-        return optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        """The same for an HTTP client: this is its ``IPolicyForHTTPS``."""
-        return self.tls_options(hostname.decode("ascii"))
 
     @inlineCallbacks
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
@@ -327,7 +284,7 @@ class ClusterClient(Dispatcher):
         protocol = NodeProtocol(self.reactor, host, port, self, self._set_writable, self.turn)
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
-            endpoint = wrapClientTLS(self.tls_options(host), endpoint)
+            endpoint = wrapClientTLS(self.tls_policy.options_for(host), endpoint)
         yield connect_quietly(endpoint, protocol)
         try:
             yield protocol.greet(self.handshake(host, uuid4().hex))
@@ -456,45 +413,9 @@ class ClusterClient(Dispatcher):
 
     # ---- plans -----------------------------------------------------------------------------------
 
-    @inlineCallbacks
-    def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    def run(self, plan: Generator[Any, Any, Any]) -> Deferred[Any]:
         """Drive a plan that asks nodes of the cluster; fires with what it returns."""
-        step = next(plan)
-        while True:
-            try:
-                if isinstance(step, Pause):
-                    answer = yield self._sleep(step.seconds)
-                elif isinstance(step, Ask):
-                    answer = yield self._ask(step)
-                else:
-                    raise TypeError(f"the cluster cannot perform {step!r}")
-                step = plan.send(answer)
-            except StopIteration as done:
-                return done.value
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        slept: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer: Any = self.reactor.callLater(seconds, slept.callback, None)
-        return slept
-
-    @inlineCallbacks
-    def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
-        asked: list[Deferred[Frame | None] | None] = []
-        for server, opcode, fields in step.questions:
-            link = self.servers[server] if server < len(self.servers) else None
-            if link is None or (link.protocol is None and not step.connect):
-                asked.append(None)
-            else:
-                if link.protocol is not None:
-                    answer = link.protocol.ask_once(opcode, fields)
-                else:
-                    answer = link.up().addCallback(_ask_once, opcode, fields)
-                answer.addTimeout(self.host_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
-                asked.append(answer)
-        frames: list[Frame | None] = []
-        for question in asked:
-            frames.append(None if question is None else (yield question))
-        return frames
+        return Asking(self.reactor, lambda: self.servers, self.host_timeout).run(plan)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -520,19 +441,3 @@ class ClusterClient(Dispatcher):
         self._parked.clear()
         for call in waiting:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
-
-
-def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any]) -> Any:
-    return None if protocol is None else protocol.ask_once(opcode, fields)
-
-
-def _connect_error(failure: BaseException, host: str, port: int) -> BaseException:
-    """Return a failed attempt to connect as the SDK's error."""
-    if isinstance(failure, CouchbaseError):
-        return failure
-    code = rc.NETWORK_ERROR
-    if isinstance(failure, DNSLookupError):
-        code = rc.UNKNOWN_HOST
-    elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
-        code = rc.ETIMEDOUT
-    return error_of(code, f"cannot connect to {host}:{port}: {cause_text(failure)}", inner_cause=failure)

@@ -39,7 +39,7 @@ from txcouchbase.direct import Direct
 from txcouchbase.driver import AsyncDriver, DeferredDriver
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
-from txcouchbase.tls import client_certificate, trust_root
+from txcouchbase.tls import TlsPolicy, client_certificate, trust_root
 from txcouchbase.turn import MAX_GIVEN
 from txcouchbase.views import BatchedView, ViewMethods
 
@@ -171,8 +171,7 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
             bucket=self._bucket,
             credentials=credentials,
             tls=address.tls,
-            trust_root=trust_root(files.trust) if files.trust else None,
-            client_certificate=client_certificate(files),
+            tls_policy=TlsPolicy(trust_root(files.trust) if files.trust else None, client_certificate(files)),
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
         )

@@ -17,10 +17,10 @@ from couchbase.protocol import durability, operations
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
+from txcouchbase.causes import network_error
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.enduring import Endurance
 from txcouchbase.events import ConnectionEvents
-from txcouchbase.node import network_error
 from txcouchbase.turn import MAX_GIVEN
 
 __all__ = ["AsyncDriver", "DeferredDriver"]

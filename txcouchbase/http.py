@@ -27,7 +27,7 @@ from zope.interface import implementer
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
 from reactor.ending import has_ended
-from txcouchbase.node import cause_text, network_error
+from txcouchbase.causes import cause_text, network_error
 from txcouchbase.quiet import QuietPool
 
 MANAGEMENT = "management"
@@ -224,7 +224,9 @@ class HttpService:
         return send(self._pool).addErrback(again)
 
     def _agent(self, pool: HTTPConnectionPool) -> Agent:
-        return Agent(self.client.reactor, self.client, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
+        return Agent(
+            self.client.reactor, self.client.tls_policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool
+        )
 
     @inlineCallbacks
     def whole(

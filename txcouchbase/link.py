@@ -16,7 +16,8 @@ from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.conversation import Conversation, refusal
 from couchbase.protocol.operations import client_error
 from reactor.clock import cancel_timer
-from txcouchbase.node import NodeProtocol, cause_text
+from txcouchbase.causes import cause_text
+from txcouchbase.node import NodeProtocol
 
 _log = Logger()
 

@@ -6,15 +6,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, threads
+from twisted.internet import threads
 from twisted.internet.defer import Deferred
-from twisted.internet.error import (
-    ConnectionDone,
-    ConnectionLost,
-    ConnectionRefusedError,
-    DNSLookupError,
-    TCPTimedOutError,
-)
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import SSL
@@ -22,20 +15,20 @@ from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.conversation import LARGE_BYTES, Conversation, Home, Phase, Resume
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Compute, Pause
-from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS, tls_hint
+from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended
 from reactor.writing import writer_to
+from txcouchbase.causes import cause_text, network_error
 
 if TYPE_CHECKING:
     from txcouchbase.turn import Turn
 
-__all__ = ["LARGE_BYTES", "NodeProtocol", "cause_text", "network_error"]
+__all__ = ["LARGE_BYTES", "NodeProtocol"]
 
 _log = Logger()
 
@@ -278,34 +271,3 @@ class NodeProtocol(Protocol):
             # Without a word: the other side expected something else.
             reason += f": {NOT_TLS if ISSLTransport.providedBy(self.transport) else MAYBE_TLS}"
         return network_error(f"{what}: {reason}", fault)
-
-
-def cause_text(error: BaseException) -> str:
-    """Return why a connection failed, in one line for people."""
-    reasons = getattr(error, "reasons", None)
-    if reasons and isinstance(reasons[-1], Failure) and reasons[-1].value is not None:
-        # Of Twisted's HTTP client, which says "never received".
-        return cause_text(reasons[-1].value)
-    if isinstance(error, CouchbaseError):
-        return str(error.message or error)
-    if isinstance(error, DNSLookupError):
-        return "the host name is unknown"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
-        return "no answer in time"
-    if isinstance(error, (ConnectionDone, ConnectionLost)):
-        return "the node closed the connection"
-    if isinstance(error, SSL.Error):
-        reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
-        text = "; ".join(reasons) or "the handshake failed"
-        return text + tls_hint(text)
-    if type(error).__name__ == "VerificationError":
-        # Of service_identity, which Twisted brings and hides.
-        return "the certificate is for another host name"
-    return str(error) or type(error).__name__
-
-
-def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:
-    """Return the NetworkError for a connection that failed."""
-    return error_of(rc.NETWORK_ERROR, message, inner_cause=inner)

@@ -105,7 +105,7 @@ class ConfigStream:
 
     def _agent(self) -> Any:
         pool = QuietPool(self._client.reactor, False)
-        return Agent(self._client.reactor, contextFactory=self._client, connectTimeout=2.0, pool=pool)
+        return Agent(self._client.reactor, self._client.tls_policy, connectTimeout=2.0, pool=pool)
 
     def _url(self, path: str) -> bytes:
         scheme = "https" if self._client.tls else "http"

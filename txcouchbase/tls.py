@@ -5,9 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import ssl
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
 
 from couchbase.exceptions import ArgumentError
 from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
+
+
+@implementer(IPolicyForHTTPS)
+class TlsPolicy:
+    """How connections to the nodes of a cluster are secured.
+
+    :param trust_root: certificates to trust; ``None`` for the platform's.
+    :param own: options of ``CertificateOptions`` with the client's certificate; ``None`` if it has none.
+    """
+
+    def __init__(self, trust_root: Any = None, own: dict[str, Any] | None = None) -> None:
+        self._trust_root = trust_root
+        self._own = own
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether the client shows a certificate of its own."""
+        return self._own is not None
+
+    def options_for(self, host: str) -> Any:
+        """Return what makes a TLS connection to a host of the cluster."""
+        trust = ssl.platformTrust() if self._trust_root is None else self._trust_root
+        # A copy, as Twisted adds to it.
+        own = dict(self._own or {})
+        return ssl.optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        """The same for an HTTP client: this is its ``IPolicyForHTTPS``."""
+        return self.options_for(hostname.decode("ascii"))
 
 
 def trust_root(path: str) -> Any:

@@ -20,8 +20,8 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended
+from txcouchbase.causes import network_error
 from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
-from txcouchbase.node import network_error
 
 _log = Logger()
 

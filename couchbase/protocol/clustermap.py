@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import error_of
+from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import DEFAULT_KV_PORT, DEFAULT_MANAGEMENT_PORT
 from couchbase.protocol.hashing import vbucket_of
 
@@ -110,6 +111,19 @@ class ClusterMap:
         if self.rev is None or other.rev is None:
             return (self.nodes, self.rows, self.uuid) != (other.nodes, other.rows, other.uuid)
         return (self.epoch, self.rev) > (other.epoch, other.rev)
+
+
+def map_of_seed(seed: Seed, tls: bool) -> ClusterMap:
+    """Return what is known of a cluster that tells nothing of its nodes: the seed that was asked.
+
+    :param tls: whether the seed's ports are those for TLS.
+    """
+    kv, management = seed.kv_port, seed.management_port
+    if tls:
+        node = NodeAddress(seed.host, None, kv, None, management)
+    else:
+        node = NodeAddress(seed.host, kv, None, management)
+    return ClusterMap(nodes=[node], data_nodes=0)
 
 
 def parse_cluster_map(

@@ -40,7 +40,6 @@ LONG_MODULES = {
     "gateway: documents",
     "gateway: members",
     "gateway: options",
-    "txcouchbase: cluster",
 }
 
 STATEFUL_CLASSES = {

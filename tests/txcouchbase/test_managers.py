@@ -9,7 +9,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from couchbase.exceptions import AuthError, NetworkError, ProtocolError
-from couchbase.protocol.clustermap import NodeAddress, parse_cluster_map
+from couchbase.protocol.clustermap import NodeAddress, map_of_seed, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from txcouchbase import streaming
 from txcouchbase.connection import Connection
@@ -143,13 +143,9 @@ class ManagerTests(TestCase):
 
     def test_seed_alone(self):
         """Nodes that give no map without a bucket are managed by the port next to the one that was asked."""
-        connection, connected = self.connect()
-        connected.addErrback(lambda _: None)
-        client = connection._client
-        (node,) = client._seed_alone(Seed("h", 11210, 8091)).nodes
+        (node,) = map_of_seed(Seed("h", 11210, 8091), False).nodes
         self.assertEqual(node, NodeAddress("h", 11210, management=8091))
-        client.tls = True
-        (node,) = client._seed_alone(Seed("h", 11207, 18091)).nodes
+        (node,) = map_of_seed(Seed("h", 11207, 18091), True).nodes
         self.assertEqual(node, NodeAddress("h", None, 11207, management_tls=18091))
 
     def test_pool(self):

@@ -1,0 +1,80 @@
+"""Why a connection failed: in words for people, and as the SDK's errors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from twisted.internet import defer
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+)
+from twisted.internet.ssl import SSL
+from twisted.python.failure import Failure
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.strangers import tls_hint
+
+__all__ = ["Cause", "cause_text", "connect_error", "network_error"]
+
+
+class Cause(NamedTuple):
+    """Why one address of the cluster cannot be used."""
+
+    host: str
+    port: int
+    text: str
+    """In one line, such as ``connection refused`` or ``the host name is unknown``."""
+
+    def __str__(self) -> str:
+        if f"{self.host}:{self.port}" in self.text:
+            return self.text
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}: {self.text}"
+
+
+def cause_text(error: BaseException) -> str:
+    """Return why a connection failed, in one line for people."""
+    reasons = getattr(error, "reasons", None)
+    if reasons and isinstance(reasons[-1], Failure) and reasons[-1].value is not None:
+        # Of Twisted's HTTP client, which says "never received".
+        return cause_text(reasons[-1].value)
+    if isinstance(error, CouchbaseError):
+        return str(error.message or error)
+    if isinstance(error, DNSLookupError):
+        return "the host name is unknown"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
+        return "no answer in time"
+    if isinstance(error, (ConnectionDone, ConnectionLost)):
+        return "the node closed the connection"
+    if isinstance(error, SSL.Error):
+        reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
+        text = "; ".join(reasons) or "the handshake failed"
+        return text + tls_hint(text)
+    if type(error).__name__ == "VerificationError":
+        # Of service_identity, which Twisted brings and hides.
+        return "the certificate is for another host name"
+    return str(error) or type(error).__name__
+
+
+def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:
+    """Return the NetworkError for a connection that failed."""
+    return error_of(rc.NETWORK_ERROR, message, inner_cause=inner)
+
+
+def connect_error(failure: BaseException, host: str, port: int) -> BaseException:
+    """Return a failed attempt to connect as the SDK's error."""
+    if isinstance(failure, CouchbaseError):
+        return failure
+    code = rc.NETWORK_ERROR
+    if isinstance(failure, DNSLookupError):
+        code = rc.UNKNOWN_HOST
+    elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
+        code = rc.ETIMEDOUT
+    return error_of(code, f"cannot connect to {host}:{port}: {cause_text(failure)}", inner_cause=failure)
