@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sized
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request as TwistedRequest
 from zope.interface import Attribute, Interface
 
 from gateway.figures import Figures
-from gateway.http.request import Request
+from gateway.http.endpoints import Endpoint
+from gateway.http.limits import Budget
+from gateway.http.request import Handler, Request
 from gateway.http.response import Response
+from gateway.limits import Limits
 
 if TYPE_CHECKING:
     from klein import Klein
 
-    from gateway.app import Gateway
+__all__ = ["Gateway", "IGatewayPlugin", "ISharedFigures"]
 
-__all__ = ["IGatewayPlugin", "ISharedFigures"]
+
+class Gateway(Protocol):
+    """What a plugin may use of the gateway; see :class:`gateway.app.Gateway`."""
+
+    app: Klein
+    clock: IReactorTime
+
+    @property
+    def limits(self) -> Limits:
+        """Its settings of size and time."""
+
+    def connection(self, request: Request, bucket: str) -> Deferred[Any]:
+        """Return a Deferred of a connection to a bucket as the caller of a request."""
+
+    def run_under_klein(
+        self,
+        twisted_request: TwistedRequest,
+        endpoint: Endpoint,
+        handler: Handler,
+        parameters: dict[str, Any],
+    ) -> Deferred[Any]:
+        """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
+
+    def count_operation(self, operation: str, outcome: str, count: int) -> None:
+        """Tell all plugins about key-value operations."""
+
+    # ---- what the gateway's own metrics count; it may change -------------------------------------
+
+    under_way: int
+    """Requests that have no answer yet."""
+    count_clients: Callable[[], int]
+    count_refused: Callable[[], dict[str, int]]
+    budget: Budget
+
+    @property
+    def pool(self) -> Sized:
+        """Connections to the cluster."""
 
 
 class IGatewayPlugin(Interface):

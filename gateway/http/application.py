@@ -15,7 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.server import Request as TwistedRequest
 
+from gateway.http.endpoints import Endpoint
 from gateway.http.inklein import run_under_klein
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard
@@ -324,9 +326,15 @@ class Application:
             except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
                 self.log.failure("a plugin's on_end failed for request {id}", id=request.id)
 
-    def run_under_klein(self, twisted_request: Any, *served: Any) -> Any:
+    def run_under_klein(
+        self,
+        twisted_request: TwistedRequest,
+        endpoint: Endpoint,
+        handler: Handler,
+        parameters: dict[str, Any],
+    ) -> Deferred[Any]:
         """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
-        return run_under_klein(self, twisted_request, *served)
+        return run_under_klein(self, twisted_request, endpoint, handler, parameters)
 
 
 def _too_many_answers() -> Refusal:

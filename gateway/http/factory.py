@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -45,7 +44,7 @@ class ChannelFactory(ServerFactory):
 
     _log = Logger()
 
-    def __init__(self, application: Application, clock: Any, gate: Gate | None = None) -> None:
+    def __init__(self, application: Application, clock: IReactorTime, gate: Gate | None = None) -> None:
         self.application = application
         self.clock = clock
         self.channels: set[Connection] = set()
@@ -169,7 +168,7 @@ class ChannelFactory(ServerFactory):
                 self.clock.callLater(QUIET_SECONDS, self._close_idle),
                 self.clock.callLater(self.application.limits.grace_seconds, self._abort_all),
             ]
-            stopped.addCallback(lambda _: [timer.cancel() for timer in timers if timer.active()] and None)
+            stopped.addCallback(lambda _: _cancel(timers))
         return stopped
 
     def _close_idle(self, *, unused: bool = False) -> None:
@@ -213,3 +212,9 @@ class ChannelFactory(ServerFactory):
         for channel in list(self.channels):
             channel.cut_by = "gateway"
             channel.abort()
+
+
+def _cancel(timers: list[IDelayedCall]) -> None:
+    for timer in timers:
+        if timer.active():
+            timer.cancel()

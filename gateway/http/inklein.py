@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from twisted.web.server import Request as TwistedRequest
 from zope.interface import implementer
 
-from gateway.http.request import BodyReader, Request
+from gateway.http.request import BodyReader, HeaderTable, Request
 from gateway.http.response import BodyProducer, Response
 from gateway.http.routing import Endpoint, Handler
 
@@ -42,7 +43,7 @@ class _Received:
 class _Sink:
     """Puts a produced body into a twisted.web request."""
 
-    def __init__(self, request: Any, producer: BodyProducer, served: _Served, status: int) -> None:
+    def __init__(self, request: TwistedRequest, producer: BodyProducer, served: _Served, status: int) -> None:
         self._request = request
         self._producer = producer
         self._served = served
@@ -90,8 +91,9 @@ class _Served(Request):
     """The request of the gateway's channel that brought it, if one did."""
     _is_over = False
 
-    def __init__(self, twisted_request: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, twisted_request: TwistedRequest, headers: HeaderTable) -> None:
+        path, _, query_string = twisted_request.uri.partition(b"?")
+        super().__init__(twisted_request.method.decode("latin-1"), path, query_string, headers)
         self._twisted_request = twisted_request
         self.transport = getattr(twisted_request, "transport", None)
         self.done: Deferred[Any] = Deferred(lambda _: self.give_up())
@@ -122,7 +124,7 @@ class _Served(Request):
 
 def run_under_klein(
     application: Application,
-    twisted_request: Any,
+    twisted_request: TwistedRequest,
     endpoint: Endpoint,
     handler: Handler,
     parameters: dict[str, Any],
@@ -133,24 +135,20 @@ def run_under_klein(
     parameters are used as they are, so a slash in a key can only be told by the gateway's own
     channel.
     """
-    body = twisted_request.content.read()
-    path, _, query_string = twisted_request.uri.partition(b"?")
+    content = twisted_request.content
+    body = b"" if content is None else content.read()
     limit = application.limits.max_body
     headers = {
-        name.lower(): values[0] if len(values) == 1 else values
+        name.lower(): values[0] if len(values) == 1 else list(values)
         for name, values in twisted_request.requestHeaders.getAllRawHeaders()
     }
-    request = _Served(
-        twisted_request,
-        twisted_request.method.decode("latin-1"),
-        path,
-        query_string,
-        headers,
-        b"" if endpoint.streamed else body,
-        body_limit=limit,
-        stream=_Received(body) if endpoint.streamed and body else None,
-    )
-    request.body_too_large = not endpoint.streamed and len(body) > limit
+    request = _Served(twisted_request, headers)
+    request.body_limit = limit
+    if not endpoint.streamed:
+        request.raw_body = body
+        request.body_too_large = len(body) > limit
+    elif body:
+        request.stream = _Received(body)
     request.received_bytes = len(body)
     outer = getattr(twisted_request, "exchange", None)
     if outer is None and application.guard is not None:
@@ -171,7 +169,7 @@ def run_under_klein(
     return request.done
 
 
-def _render(response: Response, twisted_request: Any, request: _Served) -> Any:
+def _render(response: Response, twisted_request: TwistedRequest, request: _Served) -> Any:
     twisted_request.setResponseCode(response.status)
     # Of a type that the handler does not name nothing is known.
     twisted_request.defaultContentType = None

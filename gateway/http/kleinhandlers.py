@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from klein.resource import KleinResource
+from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
@@ -50,12 +51,12 @@ class _WebChannel(http.HTTPChannel):
         self._is_pull = False
         self._next_pull: Any = None
 
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Send status line and headers."""
         answer = self._exchange.klein_answers(int(code), headers)
         super().writeHeaders(version, code, REASONS.get(int(code), reason), answer)
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: IPushProducer | IPullProducer, streaming: bool) -> None:
         """Let a handler be paused when the client reads slowly."""
         if self.producer is not None:
             raise RuntimeError("a producer is registered already")
@@ -64,7 +65,7 @@ class _WebChannel(http.HTTPChannel):
         if self._is_pull:
             self._pull()
         elif self._channel.is_stalled:
-            producer.pauseProducing()
+            self.producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """The handler is done."""
@@ -107,7 +108,7 @@ class _WebChannel(http.HTTPChannel):
         # What twisted.web calls for a form that it cannot read.
         self._exchange.klein_failed(bad_request("the form cannot be read"))
 
-    def requestDone(self, request: Any) -> None:
+    def requestDone(self, request: TwistedRequest) -> None:
         """The answer is complete."""
         self._exchange.klein_finished()
 

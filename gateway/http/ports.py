@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from klein import Klein
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers as WebHeaders
 
@@ -131,7 +132,7 @@ class Server(Protocol):
     """Who makes connections: :class:`gateway.http.factory.ChannelFactory`, asked by its channels."""
 
     application: Application
-    clock: Any
+    clock: IReactorTime
     stopping: bool
     """Whether connections are closed after the answer that is under way."""
     server: bytes

@@ -29,14 +29,12 @@ from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
-from gateway.interfaces import IGatewayPlugin, ISharedFigures
+from gateway.interfaces import Gateway, IGatewayPlugin, ISharedFigures
 from gateway.processes import add_process, process_families
 from gateway.version import VERSION
 
 if TYPE_CHECKING:
     from klein import Klein
-
-    from gateway.app import Gateway
 
 __all__ = ["BUCKETS", "Metrics", "metrics"]
 

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fairness": (),
     "http": (),
     "loader": ("dialect",),
-    "plugins": ("app", "figures", "http", "interfaces", "processes", "version"),
+    "plugins": ("figures", "http", "interfaces", "processes", "version"),
     "resources": ("cluster", "dialect", "fairness", "http", "limits", "version", "views"),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
@@ -34,7 +34,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # leave this list as well.
 TO_TURN = {
     ("batches", "resources"),
-    ("interfaces", "app"),
     ("serving", "workers"),
 }
 

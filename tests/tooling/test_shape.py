@@ -56,7 +56,7 @@ MOST_ANY = 0.04
 MANY_ANY = {
     # Package -> percent of its parameters that are Any, rounded up.
     "couchbase": 29,
-    "gateway": 14,
+    "gateway": 11,
     "gcouchbase": 30,
     "txcouchbase": 22,
 }
