@@ -37,7 +37,7 @@ from gateway.resources.views import Views
 
 __all__ = ["Gateway"]
 
-# How much of /buckets/b/scopes/s/collections/c/documents/k an error names as its resource.
+# How many segments of /buckets/b/scopes/s/collections/c/documents/k an error names as its resource.
 _RESOURCE_SEGMENTS = {
     "BucketNotFound": 1,
     "DurabilityImpossible": 1,
@@ -67,7 +67,7 @@ _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
 
 def resource_of(request: Request, code: str) -> str:
-    """Return what an error is about, in the Data API's notation; ``""`` if nothing in particular."""
+    """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
     parameters = request.parameters
     if code in _VIEW_SEGMENTS:
         segments = _VIEW_SEGMENTS[code]
@@ -93,8 +93,8 @@ class Gateway(Application):
     """Serves documents, views and the rest.
 
     :param now: gives the Unix time in seconds.
-    :param is_ready: tells whether documents can be served, or why not; see :class:`Health`.
-    :param quoted_etags: whether ``ETag`` has quotes, as RFC 9110 wants; bare it is the Data API's.
+    :param is_ready: reports whether documents can be served, and the reason if not; see :class:`Health`.
+    :param quoted_etags: whether ``ETag`` has quotes, as RFC 9110 requires; the Data API sends it without.
     """
 
     log = Logger()
@@ -152,9 +152,9 @@ class Gateway(Application):
 
         :param bucket: its name.
         :returns: Deferred of a ``txcouchbase`` connection whose keys and values are bytes. It fails with
-            what the handler should let pass: a :class:`gateway.dialect.errors.Refusal` (no credentials, no
-            such bucket, no room) or the SDK's exception. Cancelling it is safe. Others share the connection:
-            do not close it, nor keep it longer than the request.
+            exceptions that the handler should let pass: a :class:`gateway.dialect.errors.Refusal` (no
+            credentials, no such bucket, no room) or the SDK's exception. Cancelling it is safe. Other
+            requests share the connection: do not close it, and do not keep it after the request.
         """
         return self._admission.open(request, bucket)
 
@@ -180,7 +180,8 @@ class Gateway(Application):
         return None if request.caller is not None else self._admission.admit
 
     def check_headers(self, request: Request) -> None:
-        """Refuse conditions, expiry, durability ... where they are not honoured; raises Refusal (400)."""
+        """Refuse headers of conditions, expiry, durability ... that the handler does not honour; raises
+        Refusal (400)."""
         check_taken(request)
 
     def _log_bug(self, failure: Failure) -> None:

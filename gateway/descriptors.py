@@ -1,4 +1,4 @@
-"""How many clients the limit on open file descriptors has room for, and what is said of those it has not."""
+"""The number of clients that the limit on open file descriptors allows, and log lines about refused ones."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def descriptor_limit() -> int | None:
 
 
 def others_need(settings: Settings) -> int:
-    """Return how many descriptors a process that serves needs beside those of its clients, about.
+    """Estimate how many descriptors a serving process needs in addition to those of its clients.
 
-    :param settings: of this process: of a worker, its share.
+    :param settings: of this process; in a worker, the worker's share.
     """
     nodes = settings.nodes or 1 if settings.cluster is None else 1
     # An embedded node in the same process has the other end of each connection.
@@ -45,10 +45,10 @@ def others_need(settings: Settings) -> int:
 
 
 def room_for_clients(settings: Settings, limit: int | None) -> int:
-    """Return how many clients to accept: ``--max-clients``, or fewer if the limit says so.
+    """Return how many clients to accept: ``--max-clients``, or fewer if the descriptor limit is lower.
 
-    Never so many that nothing would be left for connections to the cluster: a gateway that has clients and
-    no cluster serves nobody.
+    Some descriptors are always left for connections to the cluster: without it a gateway cannot serve its
+    clients.
 
     :param limit: see :func:`descriptor_limit`.
     """
@@ -59,10 +59,11 @@ def room_for_clients(settings: Settings, limit: int | None) -> int:
 
 
 def shortage(settings: Settings, limit: int | None, processes: int = 1) -> str | None:
-    """Return a line that names limit and remedy if the clients wanted do not fit; else ``None``.
+    """Return a line that names the limit and the remedy if ``--max-clients`` exceeds the limit; else
+    ``None``.
 
-    :param settings: of one process that serves.
-    :param processes: how many of those there are.
+    :param settings: of one serving process.
+    :param processes: number of serving processes.
     """
     room = room_for_clients(settings, limit)
     wanted = settings.limits.max_clients
@@ -76,9 +77,9 @@ def shortage(settings: Settings, limit: int | None, processes: int = 1) -> str |
 
 
 class Refusals:
-    """Counts connections that were refused, and says so once a minute.
+    """Counts refused connections, and logs them at most once a minute.
 
-    :ivar counts: cause -> how many: ``max_clients`` or ``descriptors``.
+    :ivar counts: cause (``max_clients`` or ``descriptors``) -> number of refusals.
     """
 
     log = Logger()
@@ -89,9 +90,9 @@ class Refusals:
         self._said: dict[str, float] = {}
 
     def too_many(self, clients: int, wanted: int) -> None:
-        """A client came when there were as many as may be.
+        """Count a client that came when the maximum was reached.
 
-        :param wanted: ``--max-clients``; if there are fewer, the limit on descriptors is the cause.
+        :param wanted: ``--max-clients``; with fewer clients than that, the descriptor limit is the cause.
         """
         if clients >= wanted:
             self._refused("max_clients", f"there are {clients}, as many as --max-clients allows")
@@ -103,9 +104,9 @@ class Refusals:
             )
 
     def exhausted(self, error: str, count: int = 1) -> None:
-        """No connection can be accepted: the system has no descriptor or no memory left for it.
+        """Count connections that could not be accepted because the system has no descriptor or memory left.
 
-        :param count: how many were closed; 0 if they wait for better times.
+        :param count: how many were closed; 0 if they stay in the backlog.
         """
         self._refused(
             "descriptors", f"{error}; the limit is {descriptor_limit()} file descriptors: {REMEDY}", count
@@ -122,7 +123,7 @@ class Refusals:
 
 @implementer(ILogObserver)
 class PortLog:
-    """What one of Twisted's ports logs to: its three lines for each refused client become one a minute."""
+    """Log of one of Twisted's ports: reduces its three lines for each refused client to one a minute."""
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
@@ -138,6 +139,6 @@ class PortLog:
             globalLogPublisher(event)
 
     def attach(self, port: Any) -> None:
-        """Have a port log here, if it is one of Twisted's own."""
+        """Make a port log here, if it is one of Twisted's own."""
         if hasattr(port, "_logger"):
             port._logger = Logger(namespace="twisted.internet.tcp.Port", observer=self)

@@ -1,7 +1,7 @@
-"""What a Twisted endpoint string means to the gateway, read as Twisted reads it.
+"""Reads a Twisted endpoint string as Twisted does: kind, port and interface.
 
-Twisted takes arguments by place or by name, the last of those given twice, and lets one endpoint wrap another
-(``haproxy:``), so its own parser is asked rather than the text.
+Twisted takes arguments by position or by name, uses the last of duplicates, and lets one endpoint wrap
+another (``haproxy:``), so this uses Twisted's own parser.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from twisted.internet import endpoints
 
-__all__ = ["Place", "is_local", "place_of"]
+__all__ = ["ListenAddress", "is_local", "listen_address"]
 
 
-class Place(NamedTuple):
+class ListenAddress(NamedTuple):
     """Where an endpoint listens."""
 
     kind: str
@@ -24,11 +24,12 @@ class Place(NamedTuple):
     port: int | None
     """TCP port; ``None`` for other kinds."""
     interface: str
-    """Address to bind to, as given; ``""`` or ``::`` are all of this machine's, and so is what is no TCP."""
+    """Address to bind to, as given; ``""`` and ``::`` mean all addresses of this machine; ``""`` for kinds
+    other than TCP."""
 
 
 def _tcp6(factory: Any, port: str, backlog: str = "50", interface: str = "::") -> None:
-    """Have the signature of Twisted's own parser of ``tcp6``, which is a method of a plugin."""
+    """Mirror the signature of Twisted's own parser of ``tcp6``, which is a method of a plugin."""
 
 
 _SIGNATURES: dict[str, Callable[..., Any]] = {
@@ -38,11 +39,11 @@ _SIGNATURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def place_of(description: str) -> Place:
+def listen_address(description: str) -> ListenAddress:
     """Return where an endpoint listens.
 
     :param description: one that ``serverFromString`` takes.
-    :raises ValueError: its port is no number.
+    :raises ValueError: its port is not a number.
     """
     positional, named = endpoints._parse(description)
     while len(positional) > 1 and positional[0].lower() == "haproxy":
@@ -50,15 +51,15 @@ def place_of(description: str) -> Place:
     kind = positional[0].lower()
     signature = _SIGNATURES.get(kind)
     if signature is None:
-        return Place(kind, None, "")
+        return ListenAddress(kind, None, "")
     bound = inspect.signature(signature).bind(None, *positional[1:], **named)
     bound.apply_defaults()
-    return Place(kind, int(bound.arguments["port"]), bound.arguments["interface"])
+    return ListenAddress(kind, int(bound.arguments["port"]), bound.arguments["interface"])
 
 
 def is_local(description: str) -> bool:
     """Return whether an endpoint can be reached from this machine only: a Unix socket, or loopback."""
-    kind, port, interface = place_of(description)
+    kind, port, interface = listen_address(description)
     if port is None:
         return kind == "unix"
     if interface.lower() == "localhost":

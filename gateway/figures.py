@@ -16,8 +16,8 @@ _MAX_KEYS = 100_000
 class Figures:
     """What one process, or several together, have counted.
 
-    ``counters`` and ``gauges`` map a name with its labels to a list of numbers, whose meaning is its
-    owner's. Lists of one name have one length.
+    ``counters`` and ``gauges`` map a name with its labels to a list of numbers, whose meaning the plugin
+    defines. All lists of one name have the same length.
     """
 
     __slots__ = ("counters", "gauges")
@@ -32,7 +32,7 @@ class Figures:
         _add(self.gauges, other.gauges)
 
     def retire(self, other: Figures) -> None:
-        """Add what a process has counted that is no more: its gauges are gone."""
+        """Add the counters of a process that has ended; its gauges no longer apply."""
         _add(self.counters, other.counters)
 
     def named(self, name: str) -> Iterator[tuple[Key, list[float]]]:
@@ -42,7 +42,7 @@ class Figures:
                 yield key[1:], numbers
 
     def to_json(self) -> dict[str, Any]:
-        """Return them as what JSON can hold."""
+        """Return them as values that JSON can represent."""
         return {
             "counters": [[*key, numbers] for key, numbers in self.counters.items()],
             "gauges": [[*key, numbers] for key, numbers in self.gauges.items()],

@@ -1,4 +1,4 @@
-"""SIGHUP: "read your settings again" to a service, "the terminal is gone" to a program in one."""
+"""SIGHUP: "read your settings again" to a service, "the terminal is gone" to a program started in one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["HangUp"]
 class HangUp:
     """Calls back on SIGHUP, or stops the reactor if the terminal that it was started in has gone.
 
-    :param is_terminal: tells whether standard input is a terminal that is there.
+    :param is_terminal: returns whether standard input is a terminal that still exists.
     """
 
     _log = Logger()
@@ -28,21 +28,21 @@ class HangUp:
         self._before: Any = None
 
     def start(self, reload: Callable[[], None]) -> None:
-        """Call ``reload`` from now on; to be called in the main thread."""
+        """Call ``reload`` on each signal from now on. Call this in the main thread."""
         self._reload = reload
         self._had_terminal = self._is_terminal()
         if hasattr(signal, "SIGHUP"):
             self._before = signal.signal(signal.SIGHUP, self._signalled)
 
     def stop(self) -> None:
-        """Let the signal do what it did before."""
+        """Restore the signal's previous handler."""
         if self._reload is not None:
             self._reload = None
             if hasattr(signal, "SIGHUP"):
                 signal.signal(signal.SIGHUP, self._before)
 
     def _signalled(self, number: int, frame: object) -> None:
-        # Between any two instructions: the rest waits for the reactor's turn.
+        # A signal arrives between any two instructions, so the rest waits for the reactor.
         self._reactor.callFromThread(self._hung_up)
 
     def _hung_up(self) -> None:

@@ -64,56 +64,56 @@ class Gateway(Protocol):
 class IGatewayPlugin(Interface):
     """A drop-in, found by ``twisted.plugin`` in the package ``gateway.plugins``.
 
-    A module there holds an instance; one instance serves one process. Hooks run for every
-    request, so they have to be quick, and they must not fail: a hook that raises makes a 500.
+    A module there holds an instance; one instance serves one process. Hooks run for every request, so they
+    must be fast, and they must not fail: a hook that raises turns the answer into a 500.
     """
 
     name: str = Attribute("Name by which an option can leave the plugin out: lower-case letters.")
 
     def attach(gateway: Gateway) -> None:
-        """Get to know the gateway, before it listens.
+        """Receive the gateway, before it listens.
 
         A plugin may use its ``connection(request, bucket)``, ``run_under_klein``, ``app``, ``clock``,
-        ``limits`` and ``count_operation``; docs/howto/plugins.md tells what for.
+        ``limits`` and ``count_operation``; docs/howto/plugins.md explains them.
         """
 
     def routes(app: Klein) -> None:
         """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""
 
     def on_request(request: Request) -> Response | None:
-        """Look at a request before its handler does; a response returned here is the answer.
+        """Inspect a request before its handler runs; a response returned here is the answer.
 
-        It is not sent to pages that are barred by their ``Host`` or ``Origin``: those are refused.
+        Requests from web pages whose ``Host`` or ``Origin`` is not allowed are refused all the same.
         """
 
     def on_response(request: Request, response: Response, seconds: float) -> None:
-        """Look at an answer, and change it if need be.
+        """Inspect an answer, and change it if necessary.
 
-        :param seconds: since the request's headers were complete. The body of a streamed answer
-            has not begun.
+        :param seconds: time since the request's headers were complete. The body of a streamed answer has not
+            begun.
         """
 
     def on_end(request: Request, status: int, seconds: float) -> None:
-        """Look at a request that is over: its answer was taken by the client's system, or is cut.
+        """Inspect a finished request: the client's system has received the answer, or the answer was cut off.
 
-        Called once for each request; ``request.cut`` names who cut the answer, if it was cut,
+        Called once for each request; ``request.cut`` names who cut the answer off, if anyone did,
         ``request.received_bytes`` and ``request.sent_bytes`` the sizes of both bodies.
 
-        :param status: of the answer; 499 if the client left before the end of it.
-        :param seconds: since the request's headers were complete.
+        :param status: of the answer; 499 if the client left before the end of it. :param seconds: time since
+        the request's headers were complete.
         """
 
     def on_operation(operation: str, outcome: str, count: int) -> None:
         """Count key-value operations.
 
-        :param operation: SDK name, for instance ``get``.
+        :param operation: its SDK name, for instance ``get``.
         :param outcome: ``ok``, or the error code.
         :param count: how many of them.
         """
 
 
 class ISharedFigures(Interface):
-    """A plugin that counts, and wants to show what all workers have counted.
+    """A plugin that counts, and shows the totals of all workers.
 
     Names of figures are shared by all plugins.
     """
@@ -124,4 +124,4 @@ class ISharedFigures(Interface):
     )
 
     def figures() -> Figures:
-        """Return what this process has counted."""
+        """Return the counts of this process."""

@@ -17,9 +17,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Leaving:
     """Waits between the signal to stop and the stop.
 
-    :param seconds: for so long; 0: not at all.
-    :param watch_signals: whether another SIGTERM or SIGINT ends the wait; to be true in a program whose
-        signals are the reactor's.
+    :param seconds: length of the wait; 0 for none.
+    :param watch_signals: whether another SIGTERM or SIGINT ends the wait; set it in a program whose signals
+        the reactor handles.
     """
 
     log = Logger()
@@ -32,7 +32,7 @@ class Leaving:
         self._timer: Any = None
 
     def wait(self) -> Deferred[None]:
-        """Begin; fires when the time is over, or :meth:`end` was called."""
+        """Begin the wait; fires when the time is over, or :meth:`end` was called."""
         over: Deferred[None] = Deferred()
         self._over = over
         self._timer = self._reactor.callLater(self.seconds, self.end)
@@ -40,13 +40,14 @@ class Leaving:
             "stopping in {seconds:g} s: /ready is 503, requests are still served", seconds=self.seconds
         )
         if self._watch_signals and threading.current_thread() is threading.main_thread():
-            # The reactor's own handlers would try to stop it again, which is an error. These stay to the end.
+            # The reactor's own handlers would try to stop it again, which is an error, so these stay
+            # installed to the end.
             for number in _SIGNALS:
                 signal.signal(number, self._signalled)
         return over
 
     def end(self) -> None:
-        """Wait no longer."""
+        """End the wait now."""
         over, self._over = self._over, None
         if over is not None:
             if self._timer.active():
@@ -55,5 +56,5 @@ class Leaving:
             over.callback(None)
 
     def _signalled(self, number: int, frame: object) -> None:
-        # Between any two instructions: the rest waits for the reactor's turn.
+        # A signal arrives between any two instructions, so the rest waits for the reactor.
         self._reactor.callFromThread(self.end)

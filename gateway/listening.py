@@ -1,4 +1,4 @@
-"""Endpoint strings, turned into listeners with a backlog that suits many clients."""
+"""Turns endpoint strings into listeners with a backlog large enough for many clients."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["BACKLOG", "CannotStartError", "give_up", "listen_on", "with_backlog"
 
 
 class CannotStartError(RuntimeError):
-    """The gateway cannot start, and who started it can do something about it: the text says what."""
+    """The gateway cannot start for a reason that the operator can remove; the text says how."""
 
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted, of an endpoint that names no number. The kernel caps it
-(``net.core.somaxconn``). Twisted's own default of 50 is too small for a burst: connect() to a Unix socket
-whose backlog is full does not wait, it fails."""
+"""Backlog (connections waiting to be accepted) of an endpoint that does not set one. The kernel caps it
+(``net.core.somaxconn``). Twisted's default of 50 is too small for a burst: connect() to a Unix socket with a
+full backlog fails at once."""
 
-# Twisted's own kinds that have a backlog, also behind the PROXY protocol's wrapper.
+# Twisted's endpoint kinds with a backlog, also inside the wrapper for the PROXY protocol.
 _HAS_BACKLOG = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|unix):")
-# A colon or '=' that belongs to a value has a backslash before it.
+# A colon or '=' inside a value is escaped with a backslash.
 _NAMES_BACKLOG = re.compile(r"(?:[^\\]|\\.)*?:backlog=", re.DOTALL)
 
 
 def with_backlog(description: str) -> str:
-    """Return an endpoint string that names a backlog, if its kind has one."""
+    """Return the endpoint string with a backlog, if its kind has one."""
     if not _HAS_BACKLOG.match(description) or _NAMES_BACKLOG.match(description):
         return description
     return f"{description}:backlog={BACKLOG}"
@@ -42,8 +42,8 @@ def with_backlog(description: str) -> str:
 def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
     """Listen on an endpoint.
 
-    :raises CannotStartError: that is not possible (the port is in use, say); the text tells why. So
-        twistd, which calls while it starts, ends.
+    :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
+        twistd, which calls this while it starts.
     """
     listening: Deferred[IListeningPort] = maybeDeferred(
         serverFromString(reactor, with_backlog(description)).listen, factory
@@ -56,7 +56,7 @@ def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferre
 
 
 def _why(failure: Failure) -> str:
-    """Return why a listener cannot be had, and what helps."""
+    """Return why listening failed, and what to do about it."""
     error: Any = failure.value
     fault = getattr(error, "socketError", error)
     number = getattr(fault, "errno", None)
@@ -64,12 +64,12 @@ def _why(failure: Failure) -> str:
     if number == errno.EADDRINUSE:
         return f"{reason}; another program listens there. Choose another port (make run PORT=8081)"
     if number == errno.EACCES:
-        return f"{reason}; ports below 1024 and folders of others need rights that this user does not have"
+        return f"{reason}; this user may not use ports below 1024 or other users' folders"
     return str(reason)
 
 
 def _widened(port: Any, description: str) -> Any:
-    # A socket of systemd's has the backlog that its unit says, and Twisted has put its own in its place.
+    # A socket of systemd has the backlog that its unit sets, which Twisted has just replaced by its own.
     adopted = getattr(port, "socket", None)
     if adopted is not None and not _HAS_BACKLOG.match(description):
         adopted.listen(BACKLOG)
@@ -77,15 +77,15 @@ def _widened(port: Any, description: str) -> Any:
 
 
 def give_up(log: Logger, error: CannotStartError) -> NoReturn:
-    """End a start that twistd is in the middle of: with one line in the log, and status 1.
+    """Abort twistd's start with one line in the log and exit status 1.
 
-    :raises CannotStartError: always; twistd cleans up, and tells the parent of a daemon.
+    :raises CannotStartError: always; twistd cleans up, and reports it to the daemon's parent process.
     """
     log.critical("couchgateway cannot start: {error}", error=error)
     usual = sys.excepthook
 
     def hook(kind: Any, value: Any, traceback: Any) -> None:
-        # Everything was said; a traceback would bury it.
+        # The log has the reason already; a traceback would bury it.
         if value is not error:
             usual(kind, value, traceback)
 

@@ -1,4 +1,4 @@
-"""Where the log goes: a file that logrotate may move away, or standard output as the journal likes it."""
+"""Destination of the log: a file that logrotate may move away, or standard output in the journal's format."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from zope.interface import implementer
 __all__ = ["LogFile", "LogObserver", "LogsItself", "check_folder", "is_journal", "observer_for"]
 
 _LOOK_SECONDS = 1.0
-"""So often the file's name is looked at."""
+"""Seconds between two checks of the file's name."""
 
-# What Twisted's ports and factories log of themselves, whatever ``noisy`` says. The service's own lines name
-# the same addresses as people use them.
+# Lines that Twisted's ports and factories log about themselves, whatever ``noisy`` says. The service's own
+# lines name the same addresses in the form that people use.
 _OF_PORTS = re.compile(
     r"\S.* starting on \S+|\((?:TCP|UNIX) Port \S+ Closed\)|(?:Starting|Stopping) factory .*", re.IGNORECASE
 )
 
 
 class LogFile:
-    """A file that lines are added to, under one name: if that is moved away, or removed, a new file is made.
+    """A file that lines are appended to, by name: if it is moved away or removed, a new one is created.
 
-    :param path: its folder must be there.
+    :param path: its folder must exist.
     :raises OSError: it cannot be opened.
     """
 
@@ -42,11 +42,12 @@ class LogFile:
         self._descriptor = self._open()
 
     def _open(self) -> int:
-        # Appending, so that also a file that was cut short (logrotate's copytruncate) goes on at its end.
+        # In append mode, so that writing goes on at the end of a truncated file, too (logrotate's
+        # copytruncate).
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def write(self, text: str) -> None:
-        """Add whole lines. What cannot be written (the disk is full) is lost, and counted."""
+        """Append whole lines. Lines that cannot be written (the disk is full) are lost, and counted."""
         now = self._seconds()
         if now - self._looked >= _LOOK_SECONDS:
             self._looked = now
@@ -64,7 +65,7 @@ class LogFile:
             self._lost = 0
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now; in the old one if no other can be opened."""
+        """Continue in the file that has the name now, or in the old one if that cannot be opened."""
         try:
             descriptor = self._open()
         except OSError:
@@ -73,12 +74,12 @@ class LogFile:
         os.close(old)
 
     def reopen_on_signal(self, reactor: Any) -> None:
-        """Do so at each SIGUSR1 from now on; to be called in the main thread."""
+        """Reopen the file on each SIGUSR1 from now on. Call this in the main thread."""
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(self.reopen))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _has_gone(self) -> bool:
@@ -94,8 +95,8 @@ class LogFile:
 class LogObserver:
     """Writes log events as lines.
 
-    :param write: takes text that ends with a line end.
-    :param has_time: whether lines begin with the time, as Twisted's do.
+    :param write: takes text that ends with a newline.
+    :param has_time: whether lines begin with the time, like Twisted's.
     """
 
     def __init__(self, write: Callable[[str], object], *, has_time: bool = True) -> None:
@@ -103,7 +104,7 @@ class LogObserver:
         self._has_time = has_time
 
     def __call__(self, event: Any) -> None:
-        """Write an event, unless it is one of a port's own."""
+        """Write an event, except those of Twisted's ports."""
         if event.get("log_namespace") == "log_legacy" and _OF_PORTS.fullmatch(formatEvent(event)):
             return
         if self._has_time:
@@ -115,12 +116,12 @@ class LogObserver:
 
 
 class LogsItself:
-    """Mixed into a service that says what writes the log of the program it is in."""
+    """Mixin of a service that chooses the log observer of its program."""
 
     log_observer: LogObserver | None = None
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become part of an application: twistd looks there for what shall write its log."""
+        """Become part of an application, where twistd looks for its log observer."""
         super().setServiceParent(parent)  # type: ignore[misc]
         if self.log_observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.log_observer)
@@ -136,12 +137,12 @@ def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
 
 
 def observer_for(file: LogFile | None, environment: Mapping[str, str]) -> LogObserver | None:
-    """Return what shall write the log; ``None`` leaves it to twistd."""
+    """Return the log observer; ``None`` leaves the log to twistd."""
     if file is not None:
         return LogObserver(file.write)
     if sys.stdout is None:
         return None
-    # The journal notes the time by itself.
+    # The journal adds the time itself.
     return LogObserver(_to_stdout, has_time=not is_journal(1, environment))
 
 
@@ -153,7 +154,7 @@ def _to_stdout(text: str) -> None:
 def check_folder(path: str) -> str:
     """Return the absolute path of a log file.
 
-    :raises ValueError: its folder is not there, or the name is a folder's.
+    :raises ValueError: its folder does not exist, or the path is a folder.
     """
     absolute = Path(path).absolute()
     if absolute.is_dir() or not absolute.parent.is_dir():

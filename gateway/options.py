@@ -1,6 +1,7 @@
-"""Options of ``twistd couchgateway``: command line over environment over file over default.
+"""Options of ``twistd couchgateway``: the command line overrides the environment, the environment the file,
+the file the default.
 
-One table holds them all; docs/configuration.md lists the same, and a test compares the two.
+One table holds all of them; docs/configuration.md lists the same, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ENVIRONMENT_PREFIX = "COUCHGATEWAY_"
 
 
 def _shown_size(size: int) -> str:
-    """Return a size as an option takes it."""
+    """Return a size as options accept it."""
     unit = next(unit for unit in "GMK" if unit == "K" or size % take.UNITS[unit] == 0)
     return f"{size // take.UNITS[unit]}{unit}" if size % take.UNITS[unit] == 0 else str(size)
 
@@ -43,7 +44,7 @@ class Setting(NamedTuple):
     """One option."""
 
     name: str
-    """As on the command line, without the dashes; a file has the same."""
+    """As on the command line and in a file, without the dashes."""
     parse: Callable[[str], Any] | None
     """``None`` for a switch."""
     default: Any
@@ -198,7 +199,7 @@ SETTINGS = [
         "views-timeout",
         take.seconds,
         75.0,
-        "How long a view may send nothing before it is given up, in seconds.",
+        "How long a view may send nothing before its query fails, in seconds.",
     ),
     Setting(
         "verify-seconds",
@@ -213,20 +214,20 @@ SETTINGS = [
         "shutdown-delay",
         take.seconds_or_none,
         0.0,
-        "At the end, requests are served for so long while /ready is 503, in seconds.",
+        "How long requests are still served at shutdown while /ready is 503, in seconds.",
     ),
     Setting(
         "log-file",
         take.log_file,
         None,
-        "File to add the log to; it is opened again if it is moved, and on SIGUSR1.",
+        "File to append the log to; it is opened again if it is moved, and on SIGUSR1.",
     ),
     Setting("access-log", None, False, "Log a line for every request."),
     Setting(
         "trusted-proxies",
         take.proxy,
         [],
-        "Address or network of proxies that tell the client's address; unix: those at Unix sockets.",
+        "Address or network of proxies trusted to report the client's address; unix: those at Unix sockets.",
         repeatable=True,
     ),
     Setting("without-plugin", take.text, [], "Name of a plugin to leave out.", repeatable=True),
@@ -260,7 +261,7 @@ class Options(UsageOptions):
         self.settings: Settings | None = None
         self.log_file: LogFile | None = None
         self.log_observer: LogObserver | None = None
-        """What shall write the log; ``None`` leaves it to twistd."""
+        """The log observer; ``None`` leaves the log to twistd."""
 
     def opt_version(self) -> None:
         """Print the version of couchgateway and exit."""
@@ -268,17 +269,17 @@ class Options(UsageOptions):
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that are no options."""
+        """Refuse arguments that are not options."""
         if words:
             raise UsageError(f"{words[0]!r}: couchgateway takes options only, each of which begins with --")
 
     def postOptions(self) -> None:
-        """Check everything, so that a mistake is told before anything starts."""
+        """Check everything, so that mistakes are reported before anything starts."""
         self.settings = resolve(self.given(), os.environ)
         self._choose_log(self.settings.log_file)
 
     def _choose_log(self, path: str | None) -> None:
-        """Open the log file, and say what writes the log."""
+        """Open the log file, and choose the log observer."""
         twistd = self.parent if self.parent is not None else {}
         others = [name for name in ("logfile", "syslog", "logger") if twistd.get(name) not in (None, 0, "-")]
         if path is not None:
@@ -293,7 +294,7 @@ class Options(UsageOptions):
             self.log_observer = observer_for(self.log_file, os.environ)
 
     def given(self) -> dict[str, Any]:
-        """Return what the command line says; see :func:`resolve`."""
+        """Return the values of the command line; see :func:`resolve`."""
         given = {name: value for name, value in self.items() if value not in (None, 0, False)}
         given.update(self.repeated)
         return given
@@ -309,17 +310,17 @@ def _adder(setting: Setting) -> Callable[[Options, str], None]:
 
 for _setting in SETTINGS:
     if _setting.repeatable:
-        # What twisted.python.usage looks for.
+        # The attributes that twisted.python.usage looks for.
         setattr(Options, f"opt_{_setting.attribute}", _adder(_setting))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a gateway is told, checked."""
+    """Checked settings of a gateway."""
 
     listen: list[str]
     cluster: str | None
-    """Without options that name files of certificates: those are in the next three."""
+    """Without options that name certificate files, which are in the next three."""
     cluster_ca: str | None
     cluster_cert: str | None
     cluster_key: str | None
@@ -331,17 +332,17 @@ class Settings:
     cors_origin: list[str]
     bucket: str
     bucket_password: str | None = field(repr=False)
-    """Password of the embedded node's bucket; ``None``: a random one that nobody knows."""
+    """Password of the embedded node's bucket; ``None``: a random one, known to the gateway alone."""
     data: str | None
     """``None``: keep the embedded node's data in memory."""
     nodes: int | None
-    """``None``: as many as the data was made with, one if there is none."""
+    """``None``: as many as the data was created with, or one without data."""
     replicas: int
     node_rest_port: int
     node_kv_port: int
     sample: list[str]
     workers: int | None
-    """``None``: no processes but this one."""
+    """``None``: this process serves alone."""
     insecure: bool
     timeout: float
     views_timeout: float
@@ -357,10 +358,10 @@ class Settings:
 
 
 def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Bring command line, environment, file and defaults together.
+    """Merge command line, environment, file and defaults.
 
-    :param given: what the command line says: option name -> str, list of str, or true.
-    :raises UsageError: names the option, its source, and what it takes.
+    :param given: values of the command line: option name -> str, list of str, or true.
+    :raises UsageError: names the option, its source, and the values it accepts.
     """
     sources = [_from_command_line(given), _from_environment(environment)]
     path = next((source["config"][1] for source in sources if "config" in source), None)
@@ -390,7 +391,7 @@ _ABOUT_THE_NODE = (
 )
 
 _Source = dict[str, tuple[str, Any]]
-"""Option name -> (what to call it in a message, its parsed value)."""
+"""Option name -> (its name in messages, its parsed value)."""
 
 
 def _parsed(setting: Setting, label: str, value: Any) -> tuple[str, Any]:
@@ -498,7 +499,7 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
         raise refuse(
             "cors-origin",
             "* with --auth none lets every web page that is open on this machine read and write; "
-            "name the origins, or say --insecure if that is meant",
+            "name the origins, or add --insecure if that is intended",
         )
     return Settings(limits=limits, **values)
 
@@ -518,8 +519,8 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
         if open_to_others and not values["insecure"]:
             raise refuse(
                 "auth",
-                f"none lets anyone in who reaches {open_to_others[0]!r}; listen on loopback, "
-                "or say --insecure if that is meant",
+                f"none admits anyone who can reach {open_to_others[0]!r}; listen on loopback, "
+                "or add --insecure if that is intended",
             )
         if cluster is not None and values["user"] is None and values["cluster_cert"] is None:
             raise refuse(
@@ -533,19 +534,19 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
 
 def _password(path: str, refuse: Callable[[str, str], UsageError], option: str = "password-file") -> str:
     try:
-        # Not splitlines(), for which more than line feeds ends a line.
+        # Not splitlines(), which also splits at characters other than line feeds.
         first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise refuse(option, f"{path}: {error}") from None
     if not first:
         raise refuse(option, f"the first line of {path} is empty; it must be the password")
     if has_controls(first):
-        raise refuse(option, f"the password in {path} has a control character, which none may have")
+        raise refuse(option, f"the password in {path} contains a control character, which passwords may not")
     return first
 
 
 def user_data_folder() -> Path:
-    """Return where the embedded node keeps its data unless ``--data`` says otherwise."""
+    """Return the default folder of the embedded node's data."""
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     elif sys.platform == "win32":

@@ -1,4 +1,5 @@
-"""What options take: each function reads a value as it was given, and says what it takes if that is none."""
+"""Values of options: each function parses a value as it was given, and names the accepted ones in its
+error."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from gateway.clients.origins import origin_of
 from gateway.clients.proxies import check_proxy
 from gateway.cluster.credentials import has_controls
-from gateway.endpoints import place_of
+from gateway.endpoints import listen_address
 from gateway.logs import check_folder
 
 __all__ = [
@@ -44,25 +45,25 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 class Wrong(ValueError):
-    """A value that an option does not take; the message tells what it takes."""
+    """A value that an option does not accept; the message names the accepted ones."""
 
 
 def text(value: str) -> str:
-    """Take any text that is not empty."""
+    """Parse any text that is not empty."""
     if not value:
         raise Wrong("expected some text")
     return value
 
 
 def user(value: str) -> str:
-    """Take a user name."""
+    """Parse a user name."""
     if not value or has_controls(value):
         raise Wrong(f"{value!r} is not a user name: text without control characters")
     return value
 
 
 def size(value: str) -> int:
-    """Take a size: bytes, or with K, M or G (1024 each) behind."""
+    """Parse a size in bytes, with an optional suffix K, M or G (1024 each)."""
     match = re.fullmatch(r"(\d{1,15})([KMG]?)(?:iB|B)?", value)
     if match is None or not int(match[1]):
         raise Wrong(f"{value!r} is not a size such as 20M, 512K or 1048576")
@@ -70,14 +71,14 @@ def size(value: str) -> int:
 
 
 def count(value: str) -> int:
-    """Take a whole number above 0."""
+    """Parse a whole number above 0."""
     if not re.fullmatch(r"\d{1,9}", value) or not int(value):
         raise Wrong(f"{value!r} is not a whole number above 0")
     return int(value)
 
 
 def number(low: int, high: int) -> Callable[[str], int]:
-    """Return what takes a whole number from ``low`` to ``high``."""
+    """Return a parser of whole numbers from ``low`` to ``high``."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
@@ -88,21 +89,21 @@ def number(low: int, high: int) -> Callable[[str], int]:
 
 
 def seconds(value: str) -> float:
-    """Take a number of seconds above 0."""
+    """Parse a number of seconds above 0."""
     if not re.fullmatch(r"\d{1,9}(\.\d+)?", value) or not float(value):
         raise Wrong(f"{value!r} is not a number of seconds above 0")
     return float(value)
 
 
 def seconds_or_none(value: str) -> float:
-    """Take a number of seconds, or 0."""
+    """Parse a number of seconds, 0 included."""
     if not re.fullmatch(r"\d{1,9}(\.\d+)?", value):
         raise Wrong(f"{value!r} is not a number of seconds, 0 or more")
     return float(value)
 
 
 def auth(value: str) -> str:
-    """Take a kind of authentication."""
+    """Parse a kind of authentication."""
     if value not in ("passthrough", "none"):
         raise Wrong(f"{value!r} is neither passthrough nor none")
     return value
@@ -112,7 +113,7 @@ _CLUSTER_OPTIONS = FILE_OPTIONS | {"nameserver", "network"}
 
 
 def cluster(value: str) -> str:
-    """Take a connection string."""
+    """Parse a connection string."""
     if not re.fullmatch(r"(couchbase|http)s?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
         raise Wrong(
             f"{value!r} is not a connection string such as couchbase://host1,host2 (couchbases:// for TLS),"
@@ -128,14 +129,14 @@ def cluster(value: str) -> str:
 
 
 def host(value: str) -> str:
-    """Take a host name, or ``*``."""
+    """Parse a host name, or ``*``."""
     if value != "*" and not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", value):
         raise Wrong(f"{value!r} is not a host name such as gateway.example (without scheme and port), or *")
     return value
 
 
 def cors_origin(value: str) -> str:
-    """Take an origin, ``*`` or ``none``."""
+    """Parse an origin, ``*`` or ``none``."""
     if value not in ("*", "none") and origin_of(value) is None:
         raise Wrong(
             f"{value!r} is not an origin such as https://app.example or http://localhost:3000 "
@@ -145,36 +146,36 @@ def cors_origin(value: str) -> str:
 
 
 def bucket(value: str) -> str:
-    """Take a bucket's name."""
+    """Parse a bucket's name."""
     if not re.fullmatch(r"[A-Za-z0-9_.%-]{1,100}", value):
         raise Wrong(f"{value!r} is not a bucket name: letters, digits, and _ . % -")
     return value
 
 
 def endpoint(value: str) -> str:
-    """Take an endpoint string of Twisted's."""
+    """Parse a Twisted endpoint string."""
     from twisted.internet import reactor
 
     try:
         serverFromString(reactor, value)
-    except Exception as error:  # noqa: BLE001  # endpoint parsers raise what they like
+    except Exception as error:  # noqa: BLE001  # endpoint parsers raise exceptions of any kind
         raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
-    port = place_of(value).port
+    port = listen_address(value).port
     if port is not None and not 0 <= port <= 65535:
         raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")
     return value
 
 
 def log_file(value: str) -> str:
-    """Take the path of a log file, whose folder must be there."""
+    """Parse the path of a log file, whose folder must exist."""
     try:
         return check_folder(value)
     except ValueError:
-        raise Wrong(f"{value!r} is no file in a folder that is there") from None
+        raise Wrong(f"{value!r} is not a file in an existing folder") from None
 
 
 def proxy(value: str) -> str:
-    """Take the address or network of a proxy, or ``unix``."""
+    """Parse the address or network of a proxy, or ``unix``."""
     try:
         return check_proxy(value)
     except ValueError:
@@ -184,8 +185,8 @@ def proxy(value: str) -> str:
 
 
 def existing_file(value: str) -> str:
-    """Take the path of a file that is there; made absolute."""
+    """Parse the path of an existing file; returned as an absolute path."""
     if not Path(value).is_file():
         raise Wrong(f"there is no file {value!r}")
-    # It is read again on SIGHUP, and twistd may have changed the directory by then.
+    # The file is read again on SIGHUP, and twistd may have changed its working directory by then.
     return str(Path(value).absolute())

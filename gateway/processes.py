@@ -1,4 +1,4 @@
-"""What the system tells of a process, as figures: the usual ``process_*`` of Prometheus."""
+"""Figures that the system has about a process: Prometheus' usual ``process_*``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["add_process", "process_families"]
 
 _NAME = "process"
 
-# In the order of the numbers of a figure.
+# In the order of a figure's numbers.
 _FAMILIES = (
     ("process_cpu_seconds", CounterMetricFamily, "User and system time spent, in seconds."),
     ("process_resident_memory_bytes", GaugeMetricFamily, "Resident memory, in bytes."),
@@ -25,14 +25,14 @@ _FAMILIES = (
 
 
 def add_process(figures: Figures, name: str | None = None) -> None:
-    """Add the figures of this process; none where the system does not tell them (no ``/proc``).
+    """Add the figures of this process; none on systems without ``/proc``.
 
-    :param name: which of several it is; ``None`` if it is the only one.
+    :param name: its name among several processes; ``None`` if it is the only one.
     """
     told = {family.name: family.samples[0].value for family in _collector.collect() if family.samples}
     if told:
         numbers = [float(told.get(family, 0)) for family, _, _ in _FAMILIES]
-        # A gauge, also the time spent: that of a process that has ended is not added to others.
+        # The time spent is a gauge as well: the time of an ended process is not added to others.
         figures.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
 
 

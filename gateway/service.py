@@ -88,11 +88,11 @@ def _warn_of_shortage(settings: Settings, limit: int | None, processes: int = 1)
 
 
 def with_account(settings: Settings) -> Settings:
-    """Return settings with an administrator and a bucket's password for the embedded node, if there will be
-    one.
+    """Return settings with an administrator and a bucket password for the embedded node, if one will be
+    started.
 
-    Nobody can know the passwords that are made here: without one that was given, the gateway itself is the
-    node's only user, also beside other programs of this machine.
+    The generated passwords never leave the process: unless a password is given, no other program of this
+    machine can use the node.
     """
     if settings.cluster is not None:
         return settings
@@ -108,8 +108,8 @@ def make_node(settings: Settings) -> EmbeddedNode:
     assert settings.user is not None and settings.password is not None
     default = user_data_folder()
     if settings.data == str(default):
-        # A new account may lack the folder above; of a place that was named, a missing parent is
-        # more likely a slip, which the node refuses.
+        # A new account may lack the parent folder of the default; a missing parent of a given path is more
+        # likely a typing error, which the node refuses.
         default.parent.mkdir(parents=True, exist_ok=True)
     return EmbeddedNode(
         settings.data,
@@ -124,7 +124,7 @@ def make_node(settings: Settings) -> EmbeddedNode:
 
 
 class Embedded:
-    """The embedded node of a gateway, made when it starts."""
+    """The embedded node of a gateway, created when the gateway starts."""
 
     log = Logger()
 
@@ -135,7 +135,7 @@ class Embedded:
 
     @inlineCallbacks
     def start(self) -> Any:
-        """Start it; fires with the connection string, or fails with what hinders it."""
+        """Start it; fires with the connection string, or fails with the reason."""
         try:
             node = self.node = make_node(self._settings)
             yield node.start()
@@ -166,7 +166,7 @@ class GatewayService(LogsItself, Serving):
 
     :param settings: checked settings.
     :param plugins: attached in this order.
-    :param on_failure: called when the embedded node does not start.
+    :param on_failure: called if the embedded node cannot start.
     :param hangup: watched for SIGHUP while the service runs.
     :param leaving: waited for before the stop; ``None`` for one that no signal ends.
     """
@@ -192,9 +192,9 @@ class GatewayService(LogsItself, Serving):
         self._watch: Watch | None = None
         self._has_failed = False
         self.urls: list[str] = []
-        """Where it listens, once it does."""
+        """The addresses it listens on, once it does."""
         self.started: Deferred[None] = Deferred()
-        """Fires when documents can be served; fails if the embedded node does not start."""
+        """Fires when documents can be served; fails if the embedded node cannot start."""
         self.started.addErrback(lambda failure: None)
 
     def _listens(self, port: IListeningPort, description: str) -> None:
@@ -204,7 +204,7 @@ class GatewayService(LogsItself, Serving):
     def privilegedStartService(self) -> None:
         """Listen.
 
-        :raises CannotStartError: it cannot; if twistd starts this, that is logged.
+        :raises CannotStartError: it cannot listen; logged if twistd starts this.
         """
         try:
             super().privilegedStartService()
@@ -247,7 +247,7 @@ class GatewayService(LogsItself, Serving):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Stop listening, let the requests under way finish, then flush the embedded node."""
+        """Stop listening, let running requests finish, then flush the embedded node."""
         if self._leaving.seconds and not self._has_failed:
             self.leave()
             yield self._leaving.wait()

@@ -1,4 +1,4 @@
-"""A gateway on its endpoints: what is the same in one process and in each of several workers."""
+"""A gateway on its endpoints: the part common to a single process and to each worker."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ _PROBE_KEY = b"couchgateway:ready"
 
 
 def forget_what_stays() -> None:
-    """Have the garbage collector look at what requests leave only.
+    """Freeze the objects that live as long as the process: collections then scan only what requests allocate.
 
-    Modules and the like are some hundred thousand objects that live as long as the process; a full collection
-    that goes through them holds up all requests for tens of milliseconds.
+    Modules and the like are some hundred thousand such objects; a full collection that scans them delays all
+    requests by tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
 
 
 def plugins_for(settings: Settings) -> list[IGatewayPlugin]:
-    """Return the plugins that are installed and not left out."""
+    """Return the installed plugins, without those left out by ``--without``."""
     found = getPlugins(IGatewayPlugin, gateway.plugins)
     return [plugin for plugin in found if plugin.name not in settings.without_plugin]
 
 
 def url_of(address: Any, description: str) -> str:
-    """Return where clients find an endpoint.
+    """Return the URL at which clients reach an endpoint.
 
-    :param address: of the socket that listens: a Twisted address.
+    :param address: Twisted address of the listening socket.
     """
     if isinstance(address, UNIXAddress):
         return "unix:" + os.fsdecode(address.name or b"")
@@ -74,7 +74,7 @@ def url_of(address: Any, description: str) -> str:
 
 
 def log_ready(log: Logger, settings: Settings, urls: list[str]) -> None:
-    """Log that documents are served and where, and what to try first if someone watches."""
+    """Log that documents are served and where; on a terminal, also a command to try first."""
     for url in urls:
         log.info("couchgateway listens on {url}", url=url)
     served = settings.cluster
@@ -93,7 +93,7 @@ def log_ready(log: Logger, settings: Settings, urls: list[str]) -> None:
 
 
 def log_no_start(log: Logger, failure: Failure) -> None:
-    """Log why the embedded node does not start; with a traceback only if nobody foresaw it."""
+    """Log why the embedded node cannot start; with a traceback only for unexpected errors."""
     if failure.check(CannotStartError):
         log.critical("couchgateway cannot start: {error}", error=failure.value)
     else:
@@ -101,7 +101,7 @@ def log_no_start(log: Logger, failure: Failure) -> None:
 
 
 class ClusterLog:
-    """Logs when the cluster becomes usable and when it ceases to be, each with one line; see
+    """Logs one line when the cluster becomes usable, and one when it ceases to be; see
     :class:`gateway.cluster.readiness.Watch`."""
 
     def __init__(self, log: Logger, settings: Settings, urls: list[str]) -> None:
@@ -121,12 +121,12 @@ class ClusterLog:
 
 
 class Serving(Service):
-    """A gateway that serves a cluster, once it knows one.
+    """A gateway on its endpoints; it serves a cluster as soon as it knows one.
 
     :param settings: checked settings; without a cluster among them, documents are refused until
-        :meth:`use_cluster`. A user and a password must be there if ``auth`` is ``none``.
+        :meth:`use_cluster`. They must have a user and a password if ``auth`` is ``none``.
     :param plugins: attached in this order.
-    :param listen_with: the reactor that endpoints are given to listen with; ``reactor`` if ``None``.
+    :param listen_with: the reactor that endpoints listen with; ``reactor`` if ``None``.
     """
 
     def __init__(
@@ -177,7 +177,8 @@ class Serving(Service):
         )
         self.readiness = Readiness(reactor, self._probe)
         self.hindrance: Callable[[], str | None] | None = None
-        """Tells why documents cannot be served, beside what a probe can see; ``None`` if they can."""
+        """Returns why documents cannot be served, for reasons that a probe cannot see; ``None`` if they
+        can."""
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())
         self.refusals = Refusals(reactor)
@@ -201,7 +202,7 @@ class Serving(Service):
         self.refusals.too_many(clients, self._settings.limits.max_clients)
 
     def startService(self) -> None:
-        """Take care of connections to the cluster."""
+        """Start the upkeep of connections to the cluster."""
         super().startService()
         self.pool.start()
 
@@ -214,22 +215,23 @@ class Serving(Service):
         self.hindrance = hindrance
 
     def leave(self) -> None:
-        """Tell load balancers, by ``/ready`` and by closing connections, that this will stop; serve on."""
+        """Announce the stop to load balancers, by ``/ready`` and by closing connections; continue to
+        serve."""
         self._stopping = True
         self.factory.leave()
 
     @inlineCallbacks
     def stop_listening(self) -> Any:
-        """Take no new connections; fires when all sockets that listened are closed."""
+        """Accept no new connections; fires when all listening sockets are closed."""
         ports, self._ports = self._ports, []
         for port in ports:
             self._take_waiting(port)
-            # Twisted closes a port in the next turn only, and more may come until then.
+            # Twisted closes a port only in the next turn, and more connections may come until then.
             self._reactor.callLater(0, self._take_waiting, port)
             yield maybeDeferred(port.stopListening)
 
     def _take_waiting(self, port: Any) -> None:
-        """Accept the connections that wait: closing the socket would reset them."""
+        """Accept the connections in the backlog: closing the socket would reset them."""
         if isinstance(port, Acceptor):
             if self._stopping:
                 port.take_waiting()
@@ -242,7 +244,7 @@ class Serving(Service):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Stop listening, and let the requests under way finish."""
+        """Stop listening, and let running requests finish."""
         self._stopping = True
         super().stopService()
         yield self.stop_listening()
@@ -273,7 +275,8 @@ class Serving(Service):
 
     @inlineCallbacks
     def _is_hidden(self, bucket: str, user: str, password: str) -> Any:
-        """Ask the cluster's management service, which tells who may know a bucket (404) from others (403)."""
+        """Ask the cluster's management service whether the caller may know that a bucket exists (else 403,
+        not 404)."""
         session = self._connection(None, user, password)
         try:
             yield session.connect()
@@ -284,7 +287,7 @@ class Serving(Service):
         return status in (401, 403)
 
     def _is_ready(self) -> Deferred[str | None]:
-        # Not asked of the factory: one that drains has others beside it, and serves on.
+        # The factory would not do: while it drains, other workers still serve, and so does it.
         if self._stopping:
             return succeed("the gateway is stopping")
         if self._cluster is None:
@@ -298,7 +301,7 @@ class Serving(Service):
     def _probe(self) -> Deferred[str | None]:
         assert self._cluster is not None
         if self._account is None:
-            # Without a service account only callers can log in to the cluster.
+            # Without a service account, only callers can log in to the cluster.
             return reach(self._settings, self._reactor)
         opened: Deferred[Any] = maybeDeferred(
             self.pool.connection, self._settings.bucket, self._account.credentials

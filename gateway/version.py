@@ -1,4 +1,4 @@
-"""The version, told once."""
+"""The version number, defined once."""
 
 __all__ = ["VERSION"]
 

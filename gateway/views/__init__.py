@@ -1,1 +1,1 @@
-"""Answers to view queries: their parameters, their forms, the documents of their rows."""
+"""View queries: their parameters, the formats of their answers, the documents of their rows."""

@@ -1,6 +1,6 @@
-"""``include_docs=true``: rows with their documents, fetched some at a time, in order.
+"""``include_docs=true``: rows with their documents, fetched in batches, in order.
 
-A document is never parsed into Python and printed again: its bytes go into the row as they are stored.
+A document is never parsed and serialized again: its stored bytes go into the row as they are.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from gateway.views.parameters import reduced_documents
 __all__ = ["MAX_BATCH", "DocumentJoiner"]
 
 MAX_BATCH = 100
-"""Documents fetched at once, at most."""
+"""Largest number of documents fetched at once."""
 
 FIRST_BATCH = 8
 
 BATCH_BYTES = 8 * 2**20
-"""What the documents of a batch are meant to have together, judged by those before them."""
+"""Target for the total size of a batch's documents in bytes, estimated from the documents before."""
 
 
 class DocumentJoiner:
     """Adds documents to the rows of one answer.
 
-    Nobody knows how large a document is before it is there, so batches begin small, grow, and shrink
-    at once when documents turn out large.
+    A document's size is unknown until it arrives, so batches begin small, grow, and shrink at once when
+    documents turn out large.
 
-    :param lane: by which documents are read: they may be large, and nobody else is to wait behind them.
-    :param budget: the gateway's; what a batch is expected to take is reckoned there while it is fetched.
+    :param lane: the lane on which documents are read: they may be large, and other operations must not wait
+        behind them.
+    :param budget: the gateway's; a batch's expected size is reserved in it while the batch is fetched.
     :param steps: renders long documents.
     """
 
@@ -50,13 +51,13 @@ class DocumentJoiner:
 
     @property
     def batch_size(self) -> int:
-        """How many rows to join next."""
+        """Number of rows to join next."""
         return 1 if self._budget.is_full else self._size
 
     async def join(self, lines: list[bytes]) -> list[bytes]:
         """Return rows with their documents.
 
-        :param lines: rows as the node printed them, without what is around them.
+        :param lines: rows as the node serialized them, without the text around them.
         :raises Refusal: 400 for reduced rows.
         """
         rows = [_id_of(line) for line in lines]
@@ -85,7 +86,7 @@ class DocumentJoiner:
         try:
             return await self._lane.ask(size, lambda bulk: bulk.get_multi(ids, quiet=True)), None
         except CouchbaseError as error:
-            # Some failed; those that did not are there all the same.
+            # Some failed; the results of the others are there all the same.
             return error.all_results or {}, error
 
     def _learn(self, found: dict[bytes, Any]) -> None:
@@ -107,7 +108,7 @@ def _id_of(line: bytes) -> str:
 
 
 def _document(docid: str, result: Any, content: bytes | None, failure: CouchbaseError | None) -> bytes:
-    """Return what is added to a row, from a comma on."""
+    """Return the members added to a row, beginning with a comma."""
     if content is not None:
         meta = b'{"id":%b,"cas":"%08x","flags":%d}' % (dumps(docid), result.cas, result.flags)
         return b',"doc":{"meta":%b,%b}' % (meta, content)
@@ -115,7 +116,7 @@ def _document(docid: str, result: Any, content: bytes | None, failure: Couchbase
 
 
 def _reason(result: Any, failure: CouchbaseError | None) -> dict[str, object]:
-    """Tell why a document did not come: it is gone, as a rule."""
+    """Return why a document could not be fetched: usually it was deleted."""
     if result is None:
         return describe(failure or Refusal("DocumentNotFound"), "get").fields()
     if failure is not None and failure.rc == result.rc:

@@ -1,7 +1,7 @@
-"""The forms of an answer to a view query: JSON, lines of JSON, server-sent events.
+"""The formats of an answer to a view query: JSON, lines of JSON, server-sent events.
 
-Rows pass as the bytes that the node printed. Only whole rows are ever sent, so that every form can
-tell of a failure, and end in proper form, at any time.
+Rows pass as the bytes that the node sent. Only whole rows are ever sent, so that every format can report a
+failure, and end well-formed, at any time.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ _QUALITY = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
 class Form(Protocol):
-    """One form; an object for each answer."""
+    """One format; each answer has an object of its own."""
 
     content_type: bytes
     by_lines: bool
-    """Rows are wanted one by one, each without a line end; else as blocks with commas in between."""
+    """Whether :meth:`rows` takes rows one by one, each without a newline; else blocks with commas in
+    between."""
 
     def head(self, total: int | None) -> bytes:
-        """Return what comes before the rows.
+        """Return the text before the rows.
 
-        :param total: rows in the index; ``None`` of reduced rows, or if not known yet.
+        :param total: number of rows in the index; ``None`` for reduced rows, or if not known yet.
         """
 
     def rows(self, rows: list[bytes]) -> bytes:
-        """Return some rows, one at least."""
+        """Return the text of one or more rows."""
 
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
-        """Return what comes after the rows.
+        """Return the text after the rows.
 
         :param meta: the other members of the node's answer.
-        :param errors: what is to be told of failures.
-        :param count: how many rows there were; ``None`` if there should have been more.
+        :param errors: the failures to report.
+        :param count: number of rows sent; ``None`` if rows are missing.
         """
 
 
 class JsonForm:
-    """One object, as the server's own: ``{"total_rows", "rows", "errors", "debug_info"}``."""
+    """One object, as the server sends it: ``{"total_rows", "rows", "errors", "debug_info"}``."""
 
     content_type = JSON
     by_lines = False
@@ -64,9 +65,9 @@ class JsonForm:
         return b'{"total_rows":%d,"rows":[' % total
 
     def rows(self, rows: list[bytes]) -> bytes:
-        """Return some of its rows, with the comma that they need."""
+        """Return some of its rows, with a comma in front if needed."""
         separator, self._separator = self._separator, b",\n"
-        # A node may end lines with CR LF, which never is a part of a string; blocks end anywhere.
+        # A node may end lines with CR LF, which is never part of a string; blocks end anywhere.
         return separator + b",\n".join(rows).replace(b"\r", b"")
 
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
@@ -83,7 +84,7 @@ class JsonForm:
 
 
 class LineForm:
-    """A row a line, then a line ``{"error": ...}`` for each error."""
+    """One row per line, then a line ``{"error": ...}`` for each error."""
 
     content_type = LINES
     by_lines = True
@@ -97,7 +98,7 @@ class LineForm:
         return b"\n".join(rows) + b"\n"
 
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
-        """Return the lines that are not rows."""
+        """Return the lines after the rows."""
         lines = [b'{"error":%b}\n' % any_json(error) for error in errors]
         if "debug_info" in meta:
             lines.append(b'{"debug_info":%b}\n' % any_json(meta["debug_info"]))
@@ -105,7 +106,7 @@ class LineForm:
 
 
 class EventForm:
-    """Events ``row``, then ``error`` for each error, then ``done`` if that was all."""
+    """Events ``row``, then ``error`` for each error, then ``done`` if no row is missing."""
 
     content_type = EVENTS
     by_lines = True
@@ -136,9 +137,9 @@ _FORMS: dict[bytes, type[JsonForm] | type[LineForm] | type[EventForm]] = {
 
 
 def form_for(accept: bytes | None) -> JsonForm | LineForm | EventForm:
-    """Return the form that ``Accept`` prefers; JSON if it names none of them.
+    """Return the format that ``Accept`` prefers; JSON if it names none of them.
 
-    :raises Refusal: 400 for a weight that is none.
+    :raises Refusal: 400 for an invalid weight.
     """
     best: bytes | None = None
     best_quality = 0.0

@@ -1,8 +1,8 @@
-"""The parameters of a view query, as HTTP callers write them.
+"""The parameters of a view query, as HTTP callers send them.
 
-They come in the query string, as text, or in the body of a POST, as JSON; under the names of SDK 1.2
-or those of the server. Here is decided what each takes. What only the view engine can tell (whether
-the view reduces, whether a range can match) is left to it, and its words are passed on.
+They come as text in the query string, or as JSON in the body of a POST, under the names of SDK 1.2 or those
+of the server. This module checks the value of each. What only the view engine knows (whether the view
+reduces, whether a range can match) is left to it, and its error messages are passed on.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gateway.http.request import Request
 __all__ = ["ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
 
 MAX_URL_BYTES = 12_000
-"""Of all parameters but ``keys``, percent-encoded: they go to the node in one line."""
+"""Limit in bytes on all parameters but ``keys``, percent-encoded: they share one request line to the node."""
 
 MAX_BODY_BYTES = 2**20
-"""Largest body of a POST in bytes: it is parsed in one go, here and at the node."""
+"""Largest body of a POST in bytes: it is parsed in one go, both here and at the node."""
 
 MAX_COUNT = 2**53 - 1
 MAX_MILLISECONDS = 2**31 - 1
@@ -38,24 +38,24 @@ _SHOWN = 80
 
 
 class ViewParameters(NamedTuple):
-    """What a query asks for."""
+    """The parameters of one query."""
 
     query: Query
-    """For the node."""
+    """Parameters for the node."""
     dev: bool
-    """Of the development form of the design document."""
+    """Whether to query the development form (``dev_...``) of the design document."""
     include_docs: bool
 
 
 class _Kind(NamedTuple):
-    """What a parameter takes."""
+    """The values that a parameter accepts."""
 
     form: str
-    """For the message that refuses another."""
+    """Description of the accepted values, for the error message."""
     from_text: Callable[[str], Any]
-    """The query string's text -> what is sent, or a pair of them for a range; ``None`` refuses."""
+    """Text of the query string -> the text to send, or a pair of texts for a range; ``None`` refuses."""
     from_json: Callable[[Any, bytes], Any]
-    """The body's value, and its text there -> the same."""
+    """Value in the body, and its text there -> the same."""
 
 
 def _boolean(text: str) -> str | None:
@@ -95,7 +95,7 @@ def _one_of(*words: str, booleans: dict[bool, str] | None = None) -> _Kind:
 
 
 def _json_text(text: str) -> str | None:
-    """Return JSON as it is written: what is printed again might have other digits."""
+    """Return JSON as it was written: serializing it again might change digits."""
     return text if is_json(text.encode("utf-8")) else None
 
 
@@ -169,7 +169,7 @@ PARAMETERS: dict[str, _Kind] = {
     "reduce": _BOOLEAN,
     "group": _BOOLEAN,
     "group_level": _COUNT,
-    # SDK 1.2 takes a bool too; in the query string the server's words are the only ones.
+    # SDK 1.2 takes a bool too; in the query string only the server's words are valid.
     "stale": _one_of("ok", "update_after", "false", booleans={True: "ok", False: "false"}),
     "on_error": _one_of("continue", "stop"),
     "connection_timeout": _number(1, MAX_MILLISECONDS),
@@ -178,7 +178,7 @@ PARAMETERS: dict[str, _Kind] = {
     "include_docs": _BOOLEAN,
     "dev": _BOOLEAN,
 }
-"""Parameter, by the name that SDK 1.2 has for it -> what it takes."""
+"""Parameter, by its name in SDK 1.2 -> the values it accepts."""
 
 ALIASES = {
     "start_key": "startkey",
@@ -188,7 +188,7 @@ ALIASES = {
     "mapkey_single": "key",
     "mapkey_multi": "keys",
 }
-"""Other spelling -> that name."""
+"""Other spelling -> name in SDK 1.2."""
 
 _NAMES = frozenset(PARAMETERS) | frozenset(ALIASES)
 
@@ -196,10 +196,10 @@ _RANGES = {"mapkey_range": ("startkey", "endkey"), "dockey_range": ("startkey_do
 
 
 def read_parameters(request: Request) -> ViewParameters:
-    """Read the query string and, of a POST, the body.
+    """Read the query string and the body of a POST.
 
-    :raises Refusal: 400 for a parameter that is unknown, given twice (whatever the spelling and the
-        place), or has a value that it does not take; 413 for the body.
+    :raises Refusal: 400 for a parameter that is unknown, given twice (in any spelling or place), or has a
+        value that it does not accept; 413 for the body.
     """
     reader = _Reader()
     for name, text in request.query(_NAMES).items():
@@ -224,14 +224,14 @@ def _read_body(request: Request, reader: _Reader) -> None:
 
 
 class _Reader:
-    """Gathers parameters by the names that the SDK has for them."""
+    """Collects parameters under their SDK names."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
         self._spelled: dict[str, str] = {}
 
     def take(self, spelling: str, value: Any, shown: str) -> None:
-        """Take a parameter: what is to be sent, ``None`` if it cannot have the value shown."""
+        """Add a parameter: the text to send, ``None`` if the value shown is invalid."""
         name = ALIASES.get(spelling, spelling)
         if value is None:
             form = PARAMETERS[name].form
@@ -257,7 +257,7 @@ def _resolve(found: dict[str, str]) -> ViewParameters:
     include_docs = found.pop("include_docs", "false") == "true"
     if include_docs:
         _refuse_reducing(found)
-    # The default of the server. Said aloud it would make the SDK take errors for warnings.
+    # This is the server's default. Passed explicitly, it would make the SDK treat errors as warnings.
     if found.get("on_error") == "continue":
         del found["on_error"]
     try:
@@ -280,7 +280,7 @@ def _refuse_reducing(found: dict[str, str]) -> None:
 
 
 def reduced_documents(what: str) -> Refusal:
-    """Return the refusal of documents for rows that no single document emitted."""
+    """Return the refusal of ``include_docs`` for reduced rows, which belong to no single document."""
     return bad_request(
         f"include_docs cannot be combined with {what}: a reduced row belongs to no document; "
         "send reduce=false"

@@ -1,4 +1,4 @@
 """Several processes behind one set of listening sockets: ``twistd couchgateway --workers N``.
 
-``supervisor`` is what runs in twistd's process, ``process`` what runs in each worker.
+``supervisor`` runs in twistd's process, ``process`` in each worker.
 """

@@ -1,4 +1,4 @@
-"""A worker's side of listening sockets: they are inherited, and shared with other workers."""
+"""A worker's side of the listening sockets, which it inherits and shares with other workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from gateway.descriptors import Refusals
 from gateway.listening import BACKLOG
-from gateway.workers.balance import Manners
+from gateway.workers.balance import Balancer
 
 __all__ = ["Acceptor", "Inherited"]
 
@@ -29,20 +29,20 @@ _EXHAUSTED_SECONDS = 0.5
 
 
 class Inherited:
-    """A reactor to endpoints: whatever they listen on is the next socket that was inherited.
+    """Presents itself to endpoints as a reactor: each call to listen uses the next inherited socket.
 
-    Everything else is the reactor's.
+    All other attributes are those of the reactor.
 
-    :param descriptors: of sockets that listen, in the order in which endpoints ask for them.
-    :param manners: says who takes a connection.
+    :param descriptors: of the listening sockets, in the order in which endpoints ask for them.
+    :param balancer: decides whether this worker takes a connection.
     """
 
-    def __init__(self, reactor: Any, descriptors: Iterable[int], manners: Manners) -> None:
+    def __init__(self, reactor: Any, descriptors: Iterable[int], balancer: Balancer) -> None:
         self._reactor = reactor
-        self._manners = manners
+        self._balancer = balancer
         self._descriptors = iter(descriptors)
         self.refusals = Refusals(reactor)
-        """Told if no connection can be accepted."""
+        """Called if no connection can be accepted."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -73,7 +73,7 @@ class Inherited:
         if descriptor is None:
             raise OSError(errno.EBADF, "no socket was inherited for this endpoint")
         acceptor = Acceptor(
-            self._reactor, socket.socket(fileno=descriptor), factory, self._manners, self.refusals
+            self._reactor, socket.socket(fileno=descriptor), factory, self._balancer, self.refusals
         )
         acceptor.startListening()
         return acceptor
@@ -81,14 +81,14 @@ class Inherited:
 
 @implementer(IListeningPort, IReadDescriptor)
 class Acceptor:
-    """Accepts connections on a socket that other processes accept on, too.
+    """Accepts connections on a socket shared with other processes.
 
-    One in each turn of the reactor: who is busy has longer turns, and takes fewer. Closing it
-    leaves the socket to the others, which Twisted's own ports do not all do.
+    It accepts one connection in each turn of the reactor: a busy worker has longer turns, and takes fewer.
+    Closing it leaves the socket open for the others, unlike some of Twisted's own ports.
 
-    :param listening: is closed by :meth:`stopListening`.
-    :param manners: says when to leave a connection to others.
-    :param refusals: told if no connection can be accepted.
+    :param listening: the socket; closed by :meth:`stopListening`.
+    :param balancer: decides when to leave a connection to others.
+    :param refusals: called if no connection can be accepted.
     """
 
     _log = Logger()
@@ -98,27 +98,27 @@ class Acceptor:
         reactor: Any,
         listening: socket.socket,
         factory: ServerFactory,
-        manners: Manners,
+        balancer: Balancer,
         refusals: Refusals,
     ) -> None:
         listening.setblocking(False)
         self._reactor = reactor
         self._socket = listening
         self._factory = factory
-        self._manners = manners
+        self._balancer = balancer
         self._refusals = refusals
         self._resuming: Any = None
 
     def startListening(self) -> None:
-        """Begin to accept."""
+        """Begin to accept connections."""
         self._factory.doStart()
-        self._manners.tell()
+        self._balancer.tell()
         self._reactor.addReader(self)
 
     def stopListening(self) -> Deferred[None]:
-        """Accept nothing more; connections that wait are left to the others."""
+        """Accept no more connections; those in the backlog are left to the others."""
         if self._socket.fileno() != -1:
-            self._manners.leave()
+            self._balancer.leave()
             self._reactor.removeReader(self)
             if self._resuming is not None and self._resuming.active():
                 self._resuming.cancel()
@@ -127,9 +127,9 @@ class Acceptor:
         return succeed(None)
 
     def take_waiting(self) -> None:
-        """Accept all connections that wait, whoever should have them.
+        """Accept all connections in the backlog, without regard to balance.
 
-        For a worker that may be the last one to close the socket, which would reset them.
+        For a worker that may be the last to close the socket: closing would reset them.
         """
         for _ in range(BACKLOG):
             if self._socket.fileno() == -1 or not self._take():
@@ -148,23 +148,23 @@ class Acceptor:
         return self._socket.fileno()
 
     def logPrefix(self) -> str:
-        """Return what its log lines begin with."""
+        """Return the prefix of its log lines."""
         return "couchgateway"
 
     def connectionLost(self, reason: object) -> None:
-        """The reactor is about to end."""
+        """Close the socket: the reactor is about to end."""
         self.stopListening()
 
     def doRead(self) -> None:
-        """Accept one connection, unless another process is quicker or should have it."""
-        pause = self._manners.pause()
+        """Accept one connection, unless another process is faster or should have it."""
+        pause = self._balancer.pause()
         if pause:
             self._pause(pause)
             return
         self._take()
 
     def _take(self) -> bool:
-        """Accept one connection; false if there is none, or no room for one."""
+        """Accept one connection; return false if there is none, or no room for one."""
         try:
             connection, _ = self._socket.accept()
         except OSError as error:
@@ -181,10 +181,10 @@ class Acceptor:
                 self._refusals.exhausted(f"no file descriptor is left: {os.strerror(reason)}")
             elif reason not in _GONE:
                 self._log.failure("a connection could not be taken")
-        self._manners.tell()
+        self._balancer.tell()
         return True
 
     def _pause(self, seconds: float) -> None:
-        """Leave what waits to others for a moment."""
+        """Leave waiting connections to others for a moment."""
         self._reactor.removeReader(self)
         self._resuming = self._reactor.callLater(seconds, self._reactor.addReader, self)

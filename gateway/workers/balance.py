@@ -1,8 +1,8 @@
-"""Connections spread evenly over workers that accept on the same sockets.
+"""Spreads connections evenly over workers that accept on the same sockets.
 
-The kernel wakes all who wait, and the quickest takes what there is. Where clients keep their
-connections, that decides for long who has the work. So workers know of each other how many they
-have, and who has more than others leaves a connection to them for a moment.
+The kernel wakes all waiting workers, and the fastest takes the connection. Where clients keep their
+connections open, that decides for long which worker has the load. So workers share their numbers of
+connections, and a worker with more than others leaves a new connection to them for a moment.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os
 import tempfile
 from collections.abc import Callable
 
-__all__ = ["Board", "Manners"]
+__all__ = ["ConnectionCounts", "Balancer"]
 
 _NOBODY = 2**32 - 1
 
 
-class Board:
-    """How many connections each worker has, in memory that they share.
+class ConnectionCounts:
+    """The number of connections of each worker, in shared memory.
 
-    :param descriptor: of the file behind it, see :meth:`make`; it is kept.
-    :param slots: of workers, at most 1024.
+    :param descriptor: descriptor of the file behind it, see :meth:`make`; this object owns it.
+    :param slots: largest number of workers, at most 1024.
     """
 
     def __init__(self, descriptor: int, slots: int) -> None:
@@ -32,17 +32,17 @@ class Board:
         self._counts = memoryview(self._memory).cast("I")
 
     @classmethod
-    def make(cls, slots: int) -> Board:
-        """Return a new one, without workers."""
+    def make(cls, slots: int) -> ConnectionCounts:
+        """Create one without workers."""
         with tempfile.TemporaryFile() as file:
             file.truncate(slots * 4)
-            board = cls(os.dup(file.fileno()), slots)
+            shared = cls(os.dup(file.fileno()), slots)
         for slot in range(slots):
-            board.clear(slot)
-        return board
+            shared.clear(slot)
+        return shared
 
     def take(self) -> int:
-        """Return a free slot, for a worker that will tell by it that it is there. Supervisor only.
+        """Return a free slot for the count of a new worker. Supervisor only.
 
         :raises OSError: there is none.
         """
@@ -51,34 +51,34 @@ class Board:
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
-        """Take a slot back, whose worker is gone. Supervisor only."""
+        """Take back the slot of a worker that is gone. Supervisor only."""
         self.clear(slot)
         self._free.append(slot)
 
     def clear(self, slot: int) -> None:
-        """Tell that a worker takes no connections any more."""
+        """Mark a worker as one that takes no more connections."""
         self._counts[slot] = _NOBODY
 
     def set(self, slot: int, count: int) -> None:
-        """Tell how many connections a worker has."""
+        """Set a worker's number of connections."""
         self._counts[slot] = count
 
     def least(self) -> int:
-        """Return how many the worker has that has the fewest."""
+        """Return the lowest connection count of any worker."""
         return min(self._counts)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._counts.release()
         self._memory.close()
         os.close(self.descriptor)
 
 
-class Manners:
-    """Tells a worker when to leave a connection to others.
+class Balancer:
+    """Decides when a worker leaves a connection to others.
 
-    It never waits for long: a worker may be stuck. Each time that nobody else has taken a connection,
-    it takes one or, the next times, twice as many as before.
+    The pauses are short, since the other workers may be stuck. Each time no other worker has taken the
+    connection, this one takes one, the next time two, then four, and so on.
 
     :param count: returns how many connections this worker has.
     :param seconds: returns the time.
@@ -87,12 +87,12 @@ class Manners:
     FIRST_PAUSE = 0.005
     PAUSE = 0.002
     MEMORY = 0.1
-    """After so many seconds it is polite again."""
+    """After so many seconds without a pause it begins again with one connection."""
 
     def __init__(
-        self, board: Board, slot: int, count: Callable[[], int], seconds: Callable[[], float]
+        self, counts: ConnectionCounts, slot: int, count: Callable[[], int], seconds: Callable[[], float]
     ) -> None:
-        self._board = board
+        self._counts = counts
         self._slot = slot
         self._count = count
         self._seconds = seconds
@@ -101,10 +101,10 @@ class Manners:
         self._paused_at = 0.0
 
     def pause(self) -> float:
-        """Return for how many seconds to leave a connection that waits to others; 0: take it."""
+        """Return for how many seconds to leave a waiting connection to others; 0: take it."""
         mine = self._count()
-        self._board.set(self._slot, mine)
-        least = self._board.least()
+        self._counts.set(self._slot, mine)
+        least = self._counts.least()
         if mine - least <= max(1, least // 8):
             return 0.0
         now = self._seconds()
@@ -119,9 +119,9 @@ class Manners:
         return self.FIRST_PAUSE if self._batch == 1 else self.PAUSE
 
     def tell(self) -> None:
-        """Tell the others how many connections there are, when this begins and when one was taken."""
-        self._board.set(self._slot, self._count())
+        """Publish this worker's number of connections: at the start, and after accepting one."""
+        self._counts.set(self._slot, self._count())
 
     def leave(self) -> None:
-        """Tell the others that no more will be taken."""
-        self._board.clear(self._slot)
+        """Publish that this worker takes no more connections."""
+        self._counts.clear(self._slot)

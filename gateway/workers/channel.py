@@ -1,8 +1,8 @@
-"""What supervisor and workers say to each other: one JSON object a line, over two pipes.
+"""The messages between supervisor and workers: one JSON object per line, over two pipes.
 
 Each has a ``type``.
 
-To a worker: ``serve`` (first of all: settings, sockets, board, cluster), ``cluster`` (the embedded
+To a worker: ``serve`` (first of all: settings, sockets, counts, cluster), ``cluster`` (the embedded
 node is up), ``hindrance`` (why it cannot write to disk, or that it can again), ``ask`` (for figures),
 ``total`` (the sums it asked for), ``leave`` (a stop will follow), ``drain``, ``stop``.
 
@@ -18,31 +18,31 @@ from typing import Any
 __all__ = ["MAX_MESSAGE_BYTES", "ChannelError", "MessageReader", "encode"]
 
 MAX_MESSAGE_BYTES = 4 * 2**20
-"""Longest message that is believed."""
+"""Longest message that is accepted."""
 
 Message = dict[str, Any]
 
 
 class ChannelError(Exception):
-    """The peer does not speak this; nothing it sends can be understood any more."""
+    """The peer broke the protocol; nothing more that it sends can be understood."""
 
 
 def encode(kind: str, **members: object) -> bytes:
-    """Return a message."""
+    """Return a message as bytes."""
     return json.dumps({"type": kind, **members}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 class MessageReader:
-    """Cuts received bytes into messages."""
+    """Splits received bytes into messages."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._held = 0
 
     def receive(self, data: bytes) -> list[Message]:
-        """Take bytes as they arrived, and return the messages that are complete with them.
+        """Take received bytes, and return the messages that they complete.
 
-        :raises ChannelError: what arrived is not a message, or too long for one.
+        :raises ChannelError: the bytes are not a message, or too long for one.
         """
         if b"\n" not in data:
             self._hold(data)

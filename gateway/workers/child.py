@@ -1,4 +1,4 @@
-"""One worker as the supervisor sees it."""
+"""The supervisor's side of one worker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 
 from gateway.figures import Figures
 from gateway.workers.channel import ChannelError, Message, MessageReader, encode
-from gateway.workers.process import BOARD, CHANNEL_IN, CHANNEL_OUT, FIRST_SOCKET
+from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET
 from reactor import children
 
 __all__ = ["START_SECONDS", "Child", "WorkerFailed"]
 
 START_SECONDS = 60.0
-"""For a worker to get ready; then it is killed."""
+"""Timeout for a worker to get ready; after it the worker is killed."""
 
 _LONGEST_LINE = 2000
 
@@ -28,7 +28,7 @@ _LONGEST_LINE = 2000
 class WorkerFailed(Exception):
     """A worker ended before it was ready; the text says why.
 
-    :ivar by_itself: it decided so; else it was killed.
+    :ivar by_itself: whether it ended by its own decision; else it was killed.
     """
 
     def __init__(self, reason: str, *, by_itself: bool) -> None:
@@ -39,14 +39,14 @@ class WorkerFailed(Exception):
 class Child(ProcessProtocol):
     """A worker's process, and the supervisor's end of the channel to it.
 
-    :param number: of the worker, as in the log: 1 to N. The one that replaces it has the same.
-    :param gather: called with this and a number when the worker wants the sums of all figures; they
-        are sent with :meth:`send_total`.
+    :param number: the worker's number in the log: 1 to N. Its replacement has the same.
+    :param gather: called with this object and a number when the worker asks for the totals of all workers;
+        send them with :meth:`send_total`.
 
     :ivar ready: fires when it takes connections; fails with :class:`WorkerFailed`.
-    :ivar closed: fires when it takes no more, however that came.
-    :ivar ended: fires with the way it ended, a text, when it is gone.
-    :ivar figures: the last ones that it told.
+    :ivar closed: fires when it takes no more connections, for any reason.
+    :ivar ended: fires when the process has ended, with a text that says how.
+    :ivar figures: the last ones that it sent.
     """
 
     log = Logger()
@@ -67,15 +67,15 @@ class Child(ProcessProtocol):
         self._rest = {1: b"", 2: b""}
         self._late: Any = None
 
-    def spawn(self, board: int, sockets: Sequence[int], **settings: Any) -> None:
+    def spawn(self, counts: int, sockets: Sequence[int], **settings: Any) -> None:
         """Start the process.
 
-        :param board: descriptor of the board's memory.
-        :param sockets: descriptors of those that listen, which it inherits.
+        :param counts: descriptor of the memory of :class:`ConnectionCounts`.
+        :param sockets: descriptors of the listening sockets, which it inherits.
         :param settings: members of the message ``serve``.
         :raises OSError: it cannot be started.
         """
-        descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", BOARD: board}
+        descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", COUNTS: counts}
         inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
         descriptors.update(zip(inherited, sockets, strict=True))
         command = children.command(
@@ -91,25 +91,26 @@ class Child(ProcessProtocol):
         except BaseException:
             self._late.cancel()
             raise
-        self.send("serve", board=BOARD, sockets=list(inherited), **settings)
+        self.send("serve", counts=COUNTS, sockets=list(inherited), **settings)
 
     @property
     def pid(self) -> int | None:
-        """The process's id; ``None`` if there is none any more."""
+        """The process's id; ``None`` if it has ended."""
         return getattr(self.transport, "pid", None)
 
     def send(self, kind: str, **members: object) -> None:
-        """Send a message; nothing happens if the process is gone."""
+        """Send a message; dropped if the process is gone."""
         transport: Any = self.transport
         if transport is not None and CHANNEL_IN in transport.pipes:
             transport.writeToChild(CHANNEL_IN, encode(kind, **members))
 
     def send_total(self, number: int, total: Figures) -> None:
-        """Answer a worker that asked for the sums."""
+        """Answer a worker that asked for the totals."""
         self.send("total", id=number, figures=total.to_json())
 
     def ask_figures(self) -> Deferred[None]:
-        """Have ``figures`` brought up to date; fires when they are, or the process is gone."""
+        """Ask the worker for its figures; fires when :attr:`figures` is up to date, or the process is
+        gone."""
         if not self.is_ready:
             return succeed(None)  # it has counted nothing yet
         asked: Deferred[None] = Deferred()
@@ -133,7 +134,7 @@ class Child(ProcessProtocol):
     # ---- ProcessProtocol -------------------------------------------------------------------------
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Take messages, and what was printed."""
+        """Take messages, and text that was printed."""
         if childFD != CHANNEL_OUT:
             self._printed(childFD, data)
             return
@@ -145,7 +146,7 @@ class Child(ProcessProtocol):
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell everyone who waits."""
+        """Fire everything that waits for the process."""
         if self._late.active():
             self._late.cancel()
         how: Any = reason.value
@@ -202,7 +203,7 @@ class Child(ProcessProtocol):
         )
 
     def _printed(self, childFD: int, data: bytes) -> None:
-        """Log what should not have been printed: a crash of the interpreter, say."""
+        """Log unexpected output, such as a crash of the interpreter."""
         *lines, rest = (self._rest[childFD] + data).split(b"\n")
         self._rest[childFD] = rest[-_LONGEST_LINE:]
         for line in lines:

@@ -1,4 +1,4 @@
-"""Workers in their places: started again when they end, replaced one after the other."""
+"""The workers: restarted when they end, replaced one after the other."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from twisted.python.failure import Failure
 from gateway.figures import Figures
 from gateway.options import Settings
 from gateway.workers.child import WorkerFailed
-from gateway.workers.place import IWorker, Place
+from gateway.workers.slot import IWorker, WorkerSlot
 from gateway.workers.totals import Totals
 from reactor.sharing import own
 
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "Fleet"]
 
 CLOSE_SECONDS = 2.0
-"""For workers to close their listening sockets at the end."""
+"""Timeout for workers to close their listening sockets at the end."""
 
 MAX_DRAINING = 3
-"""Replaced workers for each place that may be there at the same time. They wait for idle connections, which
-proxies keep for long; a SIGHUP must not wait for them, and yet there must not be any number of processes."""
+"""Limit on replaced workers per slot that are still alive. They wait for idle connections, which proxies keep
+open for long; a SIGHUP must not wait for them, yet the number of processes must stay bounded."""
 
 KILL_SECONDS = 5.0
-"""For which a worker may go on beyond the time that it has; then it is killed."""
+"""How long a worker may outlive its grace time; then it is killed."""
 
 
 class Fleet:
     """N workers.
 
-    :param spawn: starts a worker: number and settings -> worker; raises OSError if it cannot.
+    :param spawn: starts a worker: number and settings -> worker; raises OSError if that fails.
     :param settings: handed to ``spawn``.
-    :param on_failure: called once, with a reason, if workers cannot serve from the beginning.
-    :ivar started: fires when each place has had a worker that was ready.
+    :param on_failure: called once, with a reason, if the first workers cannot serve.
+    :ivar started: fires when each slot has had a worker that was ready.
     """
 
     log = Logger()
@@ -53,7 +53,7 @@ class Fleet:
         self._spawn = spawn
         self.settings = settings
         self._on_failure = on_failure
-        self._places = [Place(number) for number in range(1, size + 1)]
+        self._slots = [WorkerSlot(number) for number in range(1, size + 1)]
         self._alive: set[IWorker] = set()
         self._draining: list[IWorker] = []
         self._room: Deferred[None] | None = None
@@ -66,114 +66,114 @@ class Fleet:
 
     def start(self) -> None:
         """Start all workers."""
-        for place in self._places:
-            self._fill(place)
+        for slot in self._slots:
+            self._fill(slot)
 
     @property
     def must_wait(self) -> bool:
-        """Whether a replacement waits for workers to end that were replaced before."""
+        """Whether a replacement has to wait until workers replaced earlier have ended."""
         return self._room is not None
 
     @property
     def serving(self) -> int:
-        """How many take connections."""
-        return sum(place.worker is not None and place.worker.is_ready for place in self._places)
+        """Number of workers that take connections."""
+        return sum(slot.worker is not None and slot.worker.is_ready for slot in self._slots)
 
     def __len__(self) -> int:
-        """Return how many there shall be."""
-        return len(self._places)
+        """Return the configured number of workers."""
+        return len(self._slots)
 
     def __iter__(self) -> Iterator[IWorker]:
-        """Iterate over all that are alive, those that are being replaced too."""
+        """Iterate over all live workers, those being replaced included."""
         return iter(list(self._alive))
 
     def named_figures(self) -> Iterator[tuple[str, Figures]]:
-        """Yield a name and the figures of each that is alive, the same name for each successor; those that
-        are being replaced have numbers of their own, the longest-serving 1."""
-        for place in self._places:
-            if place.worker is not None:
-                yield f"worker-{place.number}", place.worker.figures
+        """Yield name and figures of each live worker. A successor has the same name; workers being replaced
+        are numbered separately, the longest-serving is 1."""
+        for slot in self._slots:
+            if slot.worker is not None:
+                yield f"worker-{slot.number}", slot.worker.figures
         for number, worker in enumerate(self._draining, 1):
             yield f"replaced-{number}", worker.figures
 
-    # ---- a worker in each place ------------------------------------------------------------------
+    # ---- a worker in each slot -------------------------------------------------------------------
 
-    def _begin(self, place: Place, settings: Settings) -> IWorker:
-        worker = self._spawn(place.number, settings)
+    def _begin(self, slot: WorkerSlot, settings: Settings) -> IWorker:
+        worker = self._spawn(slot.number, settings)
         self._alive.add(worker)
         if self._is_leaving:
             worker.send("leave")
-        worker.ended.addCallback(self._ended, place, worker)
+        worker.ended.addCallback(self._ended, slot, worker)
         return worker
 
-    def _fill(self, place: Place) -> None:
-        place.timer = None
+    def _fill(self, slot: WorkerSlot) -> None:
+        slot.timer = None
         try:
-            worker = place.worker = self._begin(place, self.settings)
+            worker = slot.worker = self._begin(slot, self.settings)
         except OSError as error:
-            self._not_filled(place, WorkerFailed(str(error), by_itself=True), 0.0)
+            self._not_filled(slot, WorkerFailed(str(error), by_itself=True), 0.0)
             return
         worker.ready.addCallbacks(
-            self._filled, self._failed, callbackArgs=(place, worker), errbackArgs=(place, worker)
+            self._filled, self._failed, callbackArgs=(slot, worker), errbackArgs=(slot, worker)
         )
 
-    def _filled(self, _: object, place: Place, worker: IWorker) -> None:
-        self.log.info("worker {number} is ready, process {pid}", number=place.number, pid=worker.pid)
-        self._is_up(place)
+    def _filled(self, _: object, slot: WorkerSlot, worker: IWorker) -> None:
+        self.log.info("worker {number} is ready, process {pid}", number=slot.number, pid=worker.pid)
+        self._is_up(slot)
 
-    def _is_up(self, place: Place) -> None:
-        self._was_ready.add(place.number)
-        if len(self._was_ready) == len(self._places) and not self.started.called:
+    def _is_up(self, slot: WorkerSlot) -> None:
+        self._was_ready.add(slot.number)
+        if len(self._was_ready) == len(self._slots) and not self.started.called:
             self.started.callback(None)
 
-    def _failed(self, failure: Failure, place: Place, worker: IWorker) -> None:
+    def _failed(self, failure: Failure, slot: WorkerSlot, worker: IWorker) -> None:
         error = failure.value
         assert isinstance(error, WorkerFailed)
-        if place.worker is worker:
-            place.worker = None
-            self._not_filled(place, error, self._clock.seconds() - worker.started_at)
+        if slot.worker is worker:
+            slot.worker = None
+            self._not_filled(slot, error, self._clock.seconds() - worker.started_at)
 
-    def _not_filled(self, place: Place, error: WorkerFailed, lived: float) -> None:
+    def _not_filled(self, slot: WorkerSlot, error: WorkerFailed, lived: float) -> None:
         if self._stopping:
             return
         if error.by_itself and not self._was_ready:
-            # Nothing has ever worked, so another try would not either.
+            # No worker has ever become ready, so another try would fail as well.
             self._stopping = True
             self._on_failure(str(error))
             return
-        self._fill_later(place, f"did not start: {error}", lived)
+        self._fill_later(slot, f"did not start: {error}", lived)
 
-    def _ended(self, how: str, place: Place, worker: IWorker) -> str:
+    def _ended(self, how: str, slot: WorkerSlot, worker: IWorker) -> str:
         self._alive.discard(worker)
         self.totals.retire(worker)
         if worker in self._draining:
             self._draining.remove(worker)
-            self.log.info("worker {number} that was replaced has ended: {how}", number=place.number, how=how)
+            self.log.info("worker {number} that was replaced has ended: {how}", number=slot.number, how=how)
             room, self._room = self._room, None
             if room is not None:
                 room.callback(None)
-        elif place.worker is worker:
-            place.worker = None
+        elif slot.worker is worker:
+            slot.worker = None
             if not self._stopping:
-                self._fill_later(place, f"has ended: {how}", self._clock.seconds() - worker.started_at)
+                self._fill_later(slot, f"has ended: {how}", self._clock.seconds() - worker.started_at)
         return how
 
-    def _fill_later(self, place: Place, what: str, lived: float) -> None:
-        if place.coming is not None:
-            self.log.error("worker {number} {what}; another is coming", number=place.number, what=what)
+    def _fill_later(self, slot: WorkerSlot, what: str, lived: float) -> None:
+        if slot.coming is not None:
+            self.log.error("worker {number} {what}; another is coming", number=slot.number, what=what)
             return
-        pause = place.backoff.pause_after(lived)
+        pause = slot.backoff.pause_after(lived)
         self.log.error(
             "worker {number} {what}; the next one starts in {pause:g} s",
-            number=place.number,
+            number=slot.number,
             what=what,
             pause=pause,
         )
         self.restarts += 1
-        place.timer = self._clock.callLater(pause, self._fill, place)
+        slot.timer = self._clock.callLater(pause, self._fill, slot)
 
     def waiting_for(self) -> str:
-        """Return what keeps the workers that were replaced, for the log."""
+        """Return what the replaced workers still wait for, for the log."""
         count = len(self._draining)
         text = f"waiting for {count} replaced worker{'s' if count != 1 else ''}"
         gauges = [worker.figures.gauges for worker in self._draining]
@@ -181,7 +181,7 @@ class Fleet:
             connections = sum(int(told["client_connections",][0]) for told in gauges)
             under_way = sum(int(told["requests_under_way",][0]) for told in gauges)
         except KeyError:
-            # The plugin that counts is left out.
+            # The metrics plugin is left out.
             return text
         idle = max(0, connections - under_way)
         return f"{text} with {idle} idle connections and {under_way} requests under way"
@@ -192,43 +192,43 @@ class Fleet:
     def roll(self, settings: Settings) -> Any:
         """Replace all workers, one after the other: the old one goes when the new one is ready.
 
-        Nobody waits for the old ones to end, unless there are too many of them; see :data:`MAX_DRAINING`.
+        The old ones may end later, unless there are too many of them; see :data:`MAX_DRAINING`.
 
-        :returns: fires with true when all are replaced; with false, and those that are left stay,
-            if a new one could not serve.
+        :returns: fires with true when all are replaced; with false if a new one could not serve: the
+            remaining old ones stay.
         """
         before = self.settings.limits
-        for place in self._places:
-            while len(self._draining) >= len(self._places) * MAX_DRAINING:
+        for slot in self._slots:
+            while len(self._draining) >= len(self._slots) * MAX_DRAINING:
                 self.log.info("SIGHUP: {waiting}", waiting=self.waiting_for())
                 self._room = Deferred()
                 yield self._room
             if self._stopping or self._is_leaving:
                 return False
-            place.forget_timer()
+            slot.forget_timer()
             try:
-                worker = place.coming = self._begin(place, settings)
+                worker = slot.coming = self._begin(slot, settings)
                 yield worker.ready
             except (OSError, WorkerFailed) as error:
-                place.coming = None
+                slot.coming = None
                 if not self._stopping:
                     self.log.error(
                         "the new worker {number} did not start: {error}; the others are not replaced",
-                        number=place.number,
+                        number=slot.number,
                         error=error,
                     )
-                    if place.worker is None:
-                        self._fill_later(place, "has ended", 0.0)
+                    if slot.worker is None:
+                        self._fill_later(slot, "has ended", 0.0)
                 return False
             self.settings = settings
-            old, place.worker, place.coming = place.worker, worker, None
+            old, slot.worker, slot.coming = slot.worker, worker, None
             self.log.info(
                 "worker {number} is ready, process {pid} in place of {old}",
-                number=place.number,
+                number=slot.number,
                 pid=worker.pid,
                 old=old.pid if old is not None else "one that had ended",
             )
-            self._is_up(place)
+            self._is_up(slot)
             if old is not None:
                 self._draining.append(old)
                 old.send("drain")
@@ -238,20 +238,20 @@ class Fleet:
     # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Have all workers tell that they will stop, and serve on; those that are started later, too."""
+        """Make all workers announce the stop and continue to serve; also those started later."""
         self._is_leaving = True
         for worker in self:
             worker.send("leave")
 
     def stop(self, grace_seconds: float) -> tuple[Deferred[Any], Deferred[Any]]:
-        """Stop all workers; those that do not stop in time are killed.
+        """Stop all workers; kill those that do not stop in time.
 
         :returns: a Deferred that fires when none takes connections any more (or soon will), and one
             that fires when all have ended.
         """
         self._stopping = True
-        for place in self._places:
-            place.forget_timer()
+        for slot in self._slots:
+            slot.forget_timer()
         room, self._room = self._room, None
         if room is not None:
             room.callback(None)

@@ -1,4 +1,4 @@
-"""The settings of one of several workers, and how they get there."""
+"""The settings of a worker, and how it receives them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gateway.options import SETTINGS, Settings
 
 __all__ = ["read_settings", "settings_for_worker"]
 
-# What was bound by the process that systemd started cannot be found by that name in another.
+# Only the process that systemd started can find its sockets by that name.
 _BY_NAME_ONLY = "systemd:"
 _ANY_SOCKET = "tcp:0"
 
 
 def settings_for_worker(settings: Settings) -> dict[str, Any]:
-    """Return what a worker is told, for JSON.
+    """Return the settings to send to a worker, as values for JSON.
 
-    Limits on what all clients together may make the service hold are shared out. What one
-    request may be is not, and there is always room for the largest one.
+    Limits on all clients together are divided by the number of workers. Limits on one request are not, and
+    there is always room for the largest request.
     """
     workers = settings.workers or 1
     limits = settings.limits
@@ -31,15 +31,15 @@ def settings_for_worker(settings: Settings) -> dict[str, Any]:
         max_connections=_share(limits.max_connections, workers),
     )
     listen = [_ANY_SOCKET if name.startswith(_BY_NAME_ONLY) else name for name in settings.listen]
-    # Workers speak to the node as the service account.
+    # Workers log in to the node with the service account.
     return asdict(replace(settings, limits=shared, listen=listen, bucket_password=None))
 
 
 def read_settings(told: dict[str, Any]) -> Settings:
-    """Return the settings that a worker was told.
+    """Return the settings that a worker received.
 
-    A supervisor that was started before an upgrade may not know all of them, or some more: those
-    have their defaults, these are left out.
+    A supervisor started before an upgrade may send fewer or more settings: missing ones get their defaults,
+    unknown ones are ignored.
     """
     known = {setting.attribute: setting.default for setting in SETTINGS}
     limits = told.get("limits", {})

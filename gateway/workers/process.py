@@ -1,8 +1,8 @@
 """A worker's process: ``python -m gateway.workers.process REACTOR NAME``, started by the supervisor.
 
-REACTOR is the module of the reactor to use; NAME is for who reads the list of processes. It inherits
-the channel as descriptors 3 (to read) and 4, the memory of ``balance`` as 5, and the sockets above. What
-is written to standard output or standard error ends in the supervisor's log.
+REACTOR is the module of the reactor to use; NAME is for the reader of a process list. It inherits the channel
+as descriptors 3 (to read) and 4, the memory of ``balance`` as 5, and the sockets above. Its standard output
+and standard error go to the supervisor's log.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["BOARD", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
+__all__ = ["COUNTS", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
 
-CHANNEL_IN, CHANNEL_OUT, BOARD, FIRST_SOCKET = 3, 4, 5, 6
+CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET = 3, 4, 5, 6
 
 _LINGER_SECONDS = 5.0
-"""For which a worker may outlive its supervisor beyond the grace time, and then no longer."""
+"""How long a worker may outlive its supervisor and the grace time."""
 
 
 def main(reactor_module: str) -> int:
-    """Run until the supervisor says stop, or is gone; return the exit status."""
-    # Ctrl-C and the loss of a terminal reach every process there; what follows is the supervisor's to say.
+    """Run until the supervisor sends ``stop``, or is gone; return the exit status."""
+    # Ctrl-C and the loss of a terminal reach all processes of the terminal; the supervisor decides what
+    # follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     import_module(reactor_module).install()
@@ -52,10 +53,10 @@ def main(reactor_module: str) -> int:
 
 
 def _end_with_supervisor(grace_seconds: Callable[[], float]) -> None:
-    """Be sure to end when the supervisor has, even if the reactor is stuck; runs in a thread."""
+    """End after the supervisor has ended, even if the reactor is stuck; runs in a thread."""
     watched = select.poll()
     watched.register(CHANNEL_IN, 0)
-    watched.poll()  # for the other end to be closed
+    watched.poll()  # until the other end is closed
     time.sleep(grace_seconds() + _LINGER_SECONDS)
     os._exit(1)
 

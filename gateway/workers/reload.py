@@ -1,4 +1,4 @@
-"""Settings read again while the service runs."""
+"""Reads the settings again while the service runs."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _log = Logger()
 def reread(given: Mapping[str, Any], environment: Mapping[str, str], running: Settings) -> Settings:
     """Return the settings for new workers.
 
-    What is bound to this process stays as it is, with a warning if it would be different: sockets,
-    the number of workers, and everything about the embedded node and the account on it.
+    Settings bound to this process stay as they are, with a warning if they would change: sockets, the number
+    of workers, and all of the embedded node and its account.
 
-    :param given: what the command line says.
+    :param given: values of the command line.
     :param running: the settings in force.
     :raises UsageError: they are wrong, or would need a restart to make sense.
     """
     wanted = resolve(given, environment)
-    # Who may call depends on where it listens: on the sockets that are there, whatever is wanted now.
+    # The default of ``--auth`` depends on the addresses: use the open sockets, whatever the new settings say.
     settings = resolve({**given, "listen": running.listen}, environment)
     if (settings.cluster is None) != (running.cluster is None):
-        raise UsageError("--cluster: between a cluster and the embedded node lies a restart")
+        raise UsageError("--cluster: a change between a cluster and the embedded node needs a restart")
     kept: tuple[str, ...] = _OF_THE_SUPERVISOR
     if running.cluster is None:
         kept += _OF_THE_NODE
         if wanted.user is None:
-            # The account that was made up at the start.
+            # The account generated at the start.
             wanted = replace(wanted, user=running.user, password=running.password)
         if wanted.bucket_password is None:
             wanted = replace(wanted, bucket_password=running.bucket_password)

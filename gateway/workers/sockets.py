@@ -1,4 +1,4 @@
-"""The supervisor's side of listening sockets: they are bound here, and handed to workers."""
+"""The supervisor's side of the listening sockets: it binds them, and hands them to workers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Binder"]
 
 
 class Binder:
-    """A reactor to endpoints: what they listen on is bound and listens, but nothing is accepted.
+    """Presents itself to endpoints as a reactor: sockets are bound and listen, but accept nothing.
 
-    TLS is the workers' business, so here its ports are plain ones. Everything else is the reactor's.
+    Workers do the TLS, so a TLS port is a plain one here. All other attributes are those of the reactor.
 
-    :param reactor: must be one of those whose ports have file descriptors.
+    :param reactor: must be a reactor whose ports have file descriptors.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -48,24 +48,26 @@ class Binder:
         return self._keep(self._reactor.listenUNIX(address, _Nobody(), backlog, mode, wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: object) -> Any:
-        """Take a socket that listens already: systemd's."""
+        """Adopt a socket that listens already: one of systemd's."""
         return self._keep(self._reactor.adoptStreamPort(fileDescriptor, addressFamily, _Nobody()))
 
     @inlineCallbacks
     def close(self) -> Any:
-        """Close all sockets, and leave them to workers: clients are refused when those have closed theirs.
+        """Close all sockets here, and leave them to workers: clients are refused once those have closed
+        theirs.
 
-        So connections that wait are a worker's, not lost with the last socket that nobody accepts on.
+        So connections in the backlog go to a worker instead of being lost with a socket that nobody accepts
+        on.
         """
         ports, self._ports = self._ports, []
         for port in ports:
-            # As for a socket that was inherited: shutting it down would end it for the workers, too.
+            # As with an inherited socket: shutting it down would end it for the workers, too.
             port._shouldShutdown = False
             closing: Deferred[object] = maybeDeferred(port.stopListening)
             yield closing
 
     def _keep(self, port: Any) -> Any:
-        # In the turn in which it was opened, so nothing was accepted.
+        # This is the turn in which it was opened, so nothing was accepted.
         port.stopReading()
         self._ports.append(port)
         return port

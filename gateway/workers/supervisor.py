@@ -1,4 +1,4 @@
-"""The process that binds the sockets, runs the embedded node, and looks after the workers."""
+"""The process that binds the sockets, runs the embedded node, and supervises the workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.logs import LogsItself
 from gateway.options import Settings
 from gateway.processes import add_process
 from gateway.serving import ClusterLog, log_no_start, log_ready, url_of
-from gateway.workers.balance import Board
+from gateway.workers.balance import ConnectionCounts
 from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
 from gateway.workers.handover import settings_for_worker
@@ -33,7 +33,7 @@ from gateway.workers.sockets import Binder
 __all__ = ["Supervisor"]
 
 _LOOK_SECONDS = 1.0
-"""So often the embedded node is asked whether it can write to disk."""
+"""Seconds between two checks whether the embedded node can write to disk."""
 
 
 class _Node(Protocol):
@@ -80,7 +80,7 @@ class Supervisor(LogsItself, Service):
         self._reread = reread or (lambda running: running)
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
-        self._board: Board | None = None
+        self._counts: ConnectionCounts | None = None
         self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
         self._is_rolling = False
         self._roll_is_wanted = False
@@ -91,9 +91,9 @@ class Supervisor(LogsItself, Service):
         self._told_reason: str | None = None
         self._has_failed = False
         self.urls: list[str] = []
-        """Where it listens, once it does."""
+        """The addresses it listens on, once it does."""
         self.started: Deferred[None] = Deferred()
-        """Fires when all workers serve documents; fails if the embedded node or they do not start."""
+        """Fires when all workers serve documents; fails if the embedded node or the workers cannot start."""
         self.started.addErrback(lambda failure: None)
 
     # ---- life ------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Supervisor(LogsItself, Service):
     def privilegedStartService(self) -> None:
         """Bind all sockets.
 
-        :raises CannotStartError: it cannot; if twistd starts this, that is logged.
+        :raises CannotStartError: a socket cannot be bound; logged if twistd starts this.
         """
         super().privilegedStartService()
         try:
@@ -128,14 +128,14 @@ class Supervisor(LogsItself, Service):
         super().startService()
         if self._hangup is not None:
             self._hangup.start(self.reload)
-        # Twistd starts services before it runs the reactor, and that has to see processes end.
+        # Twistd starts services before it runs the reactor, which must run to notice that processes end.
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
         if not self.running:
             return
-        # Those that drain have none any more, but keep their slots until they end.
-        self._board = Board.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
+        # Draining workers take no connections, but keep their slots until they end.
+        self._counts = ConnectionCounts.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
         self.fleet.start()
         if self._node is None:
             self._has_cluster(None)
@@ -158,7 +158,7 @@ class Supervisor(LogsItself, Service):
             self._node_watch.start(_LOOK_SECONDS)
             log_ready(self.log, self._settings, self.urls)
         else:
-            # Those of the fleet are the ones that were read last.
+            # The fleet has the settings that were read last.
             readiness = self._readiness = Readiness(
                 self._reactor, lambda: reach(self.fleet.settings, self._reactor)
             )
@@ -168,10 +168,10 @@ class Supervisor(LogsItself, Service):
         self._roll()
 
     def _look_at_node(self) -> None:
-        """Tell the workers when documents cannot be kept any more, and when they can again."""
+        """Tell the workers when the node can no longer write to disk, and when it can again."""
         assert self._node is not None
         reason = self._node.hindrance()
-        # Said again while it lasts: some worker may be new.
+        # Sent again while it lasts: some workers may be new.
         if reason is not None or self._told_reason is not None:
             for worker in self.fleet:
                 worker.send("hindrance", reason=reason)
@@ -194,7 +194,7 @@ class Supervisor(LogsItself, Service):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Take no new requests, let those under way finish, then flush the embedded node."""
+        """Take no new requests, let running ones finish, then flush the embedded node."""
         super().stopService()
         if self._leaving.seconds and self.started.called and not self._has_failed:
             self.fleet.leave()
@@ -210,31 +210,31 @@ class Supervisor(LogsItself, Service):
         closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
         yield closed
         yield ended
-        if self._board is not None:
-            self._board.close()
+        if self._counts is not None:
+            self._counts.close()
         if self._node is not None:
             yield self._node.stop()
 
     # ---- workers ---------------------------------------------------------------------------------
 
     def _spawn(self, number: int, settings: Settings) -> Child:
-        board = self._board
-        assert board is not None
-        slot = board.take()
+        counts = self._counts
+        assert counts is not None
+        slot = counts.take()
         child = Child(number, self._reactor, self._gather)
         try:
             child.spawn(
-                board.descriptor,
+                counts.descriptor,
                 self._binder.descriptors,
                 slot=slot,
-                slots=board.slots,
+                slots=counts.slots,
                 settings=settings_for_worker(settings),
                 cluster=self._cluster if self._node is not None else settings.cluster,
             )
         except OSError:
-            board.give_back(slot)
+            counts.give_back(slot)
             raise
-        child.ended.addCallback(_give_back, board, slot)
+        child.ended.addCallback(_give_back, counts, slot)
         return child
 
     def _gather(self, child: Child, number: int) -> None:
@@ -242,7 +242,7 @@ class Supervisor(LogsItself, Service):
 
     def _send_total(self, total: Figures, child: Child, number: int) -> None:
         total.gauges["workers",] = [self.fleet.serving]
-        # Sums of these mean little: whether one process has run out of something could not be seen.
+        # Totals of these would hide that a single process has run out of something.
         total.gauges.pop(("process",), None)
         add_process(total, "supervisor")
         for name, figures in self.fleet.named_figures():
@@ -257,7 +257,7 @@ class Supervisor(LogsItself, Service):
     def reload(self) -> None:
         """Replace all workers by new ones with the settings as they are now.
 
-        While that goes on, it is done once more afterwards, however often it is asked for.
+        Calls during a replacement lead to one more replacement afterwards, however many they are.
         """
         if not self.running:
             return
@@ -265,7 +265,7 @@ class Supervisor(LogsItself, Service):
         if self.fleet.must_wait:
             self.log.info("SIGHUP: the workers are replaced afterwards; {why}", why=self.fleet.waiting_for())
         elif self._is_rolling or not self.started.called:
-            self.log.info("SIGHUP: the workers are replaced as soon as all those before are there")
+            self.log.info("SIGHUP: the workers are replaced as soon as all of the previous ones are ready")
         else:
             self._roll()
 
@@ -288,7 +288,7 @@ class Supervisor(LogsItself, Service):
         try:
             settings = self._reread(self.fleet.settings)
         except UsageError as error:
-            self.log.error("SIGHUP: the workers go on with the settings they have: {error}", error=error)
+            self.log.error("SIGHUP: the workers keep their settings: {error}", error=error)
             return
         self.log.info("SIGHUP: replacing the workers")
         if (yield self.fleet.roll(settings)):
@@ -298,6 +298,6 @@ class Supervisor(LogsItself, Service):
         self.log.failure("replacing the workers", failure)
 
 
-def _give_back(how: str, board: Board, slot: int) -> str:
-    board.give_back(slot)
+def _give_back(how: str, counts: ConnectionCounts, slot: int) -> str:
+    counts.give_back(slot)
     return how

@@ -1,4 +1,4 @@
-"""Figures of all workers, those that have ended too: sums that never go back."""
+"""Figures of all workers, ended ones included: totals that never decrease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.figures import Figures
 __all__ = ["ANSWER_SECONDS", "Totals"]
 
 ANSWER_SECONDS = 1.0
-"""For a worker to tell its figures; after that its last ones count."""
+"""Timeout for a worker to send its figures; after it, its last ones count."""
 
 
 class _Source(Protocol):
@@ -24,9 +24,9 @@ class _Source(Protocol):
 
 
 class Totals:
-    """Asks workers for their figures, and adds them up.
+    """Collects the workers' figures, and adds them up.
 
-    :param sources: those that are alive.
+    :param sources: the live workers.
     """
 
     def __init__(self, clock: IReactorTime, sources: Iterable[_Source]) -> None:
@@ -37,11 +37,11 @@ class Totals:
         self._is_asking = False
 
     def retire(self, source: _Source) -> None:
-        """Keep what a worker has counted that is not among the sources any more."""
+        """Keep the figures of a worker that is no longer among the sources."""
         self._retired.retire(source.figures)
 
     def total(self) -> Figures:
-        """Return the sums of what was told last."""
+        """Return the totals of the figures sent last."""
         total = Figures()
         total.add(self._retired)
         for source in self._sources:
@@ -49,10 +49,10 @@ class Totals:
         return total
 
     def gather(self) -> Deferred[Figures]:
-        """Ask everyone, and return the sums.
+        """Ask all workers, and return the totals.
 
-        :returns: fires within :data:`ANSWER_SECONDS` or twice that: who asks while others are being
-            answered waits for the next round, so what happened before the question is always in it.
+        :returns: fires within twice :data:`ANSWER_SECONDS`: a question asked during a round is answered by
+            the next round, so that the answer includes everything counted before the question.
         """
         waiting: Deferred[Figures] = Deferred()
         self._waiting.append(waiting)
@@ -64,7 +64,7 @@ class Totals:
         waiting, self._waiting = self._waiting, []
         self._is_asking = True
         told: Deferred[Any] = DeferredList([source.ask_figures() for source in self._sources])
-        # Who does not answer in time may still do so later, which is nobody's loss.
+        # A worker that misses the timeout may still answer later, which does no harm.
         timer = self._clock.callLater(ANSWER_SECONDS, self._answer, waiting)
 
         def in_time(_: object) -> None:

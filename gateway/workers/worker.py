@@ -1,4 +1,4 @@
-"""What a worker does as its supervisor says."""
+"""A worker: carries out its supervisor's messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.interfaces import ISharedFigures
 from gateway.processes import add_process
 from gateway.serving import Serving, forget_what_stays, plugins_for
 from gateway.workers.accepting import Inherited
-from gateway.workers.balance import Board, Manners
+from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings
 
@@ -33,7 +33,7 @@ _LONGEST_LINE = 64 * 1024
 class Worker(Protocol):
     """The worker's end of the channel, and its gateway.
 
-    It stops by itself when the channel closes: then the supervisor is gone.
+    It stops when the channel closes: then the supervisor is gone.
 
     :param quit: called once; ends the process. It must call :meth:`stop`, and wait for it.
     """
@@ -63,25 +63,25 @@ class Worker(Protocol):
     # ---- the channel -----------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Hear of the channel being full."""
+        """Ask to be notified when the channel is full."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def pauseProducing(self) -> None:
-        """The supervisor is slow: it must do without log lines."""
+        """Drop log lines: the supervisor reads too slowly."""
         self._is_congested = True
 
     def resumeProducing(self) -> None:
-        """The supervisor has caught up."""
+        """Send log lines again: the supervisor has caught up."""
         self._is_congested = False
         if self._left_out:
             count, self._left_out = self._left_out, 0
             self.log.warn("{count} log lines were left out", count=count)
 
     def stopProducing(self) -> None:
-        """The channel is gone; :meth:`connectionLost` sees to it."""
+        """The channel is gone; :meth:`connectionLost` handles it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The supervisor is gone, or the stop is complete."""
+        """Stop: the supervisor is gone, or the stop is complete."""
         gathering, self._gathering = self._gathering, {}
         for waiting in gathering.values():
             waiting.errback(_no_sums())
@@ -89,12 +89,12 @@ class Worker(Protocol):
         self.quit()
 
     def dataReceived(self, data: bytes) -> None:
-        """Do as the supervisor says."""
+        """Carry out the supervisor's messages."""
         try:
             for message in self._reader.receive(data):
                 getattr(self, f"_on_{message['type']}")(message)
         except (ChannelError, AttributeError, KeyError, TypeError, ValueError):
-            self.log.failure("the supervisor cannot be understood")
+            self.log.failure("the supervisor broke the protocol")
             self.quit()
 
     def tell(self, kind: str, **members: object) -> None:
@@ -103,7 +103,7 @@ class Worker(Protocol):
             self.transport.write(encode(kind, **members))  # type: ignore[union-attr]
 
     def observe(self, event: Any) -> None:
-        """Pass a log event on."""
+        """Send a log event to the supervisor."""
         if self._is_congested:
             self._left_out += 1
             return
@@ -118,9 +118,9 @@ class Worker(Protocol):
         try:
             settings = read_settings(told["settings"])
             plugins = plugins_for(settings)
-            board = Board(told["board"], told["slots"])
-            manners = Manners(board, told["slot"], self._connections, self._reactor.seconds)
-            inherited = Inherited(self._reactor, told["sockets"], manners)
+            counts = ConnectionCounts(told["counts"], told["slots"])
+            balancer = Balancer(counts, told["slot"], self._connections, self._reactor.seconds)
+            inherited = Inherited(self._reactor, told["sockets"], balancer)
             serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
             inherited.refusals = serving.refusals
             self._sharing = [plugin for plugin in plugins if ISharedFigures.providedBy(plugin)]
@@ -130,7 +130,7 @@ class Worker(Protocol):
                 serving.use_cluster(told["cluster"])
             serving.startService()
             serving.privilegedStartService()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor has to know
+        except Exception as error:  # noqa: BLE001  # reported to the supervisor, whatever it is
             self.failed = True
             self.log.failure("the worker cannot serve")
             self.tell("failed", reason=str(error))
@@ -151,7 +151,7 @@ class Worker(Protocol):
 
     def _on_ask(self, told: dict[str, Any]) -> None:
         figures = self._figures()
-        # Only now: to count descriptors takes a while if there are many.
+        # Only now: counting descriptors takes a while if there are many.
         add_process(figures)
         self.tell("figures", asked=True, figures=figures.to_json())
 
@@ -183,14 +183,14 @@ class Worker(Protocol):
         return figures
 
     def _report(self) -> None:
-        """Tell the figures from time to time, so that little is lost if this is killed."""
+        """Send the figures from time to time, so that little is lost if this process is killed."""
         figures = self._figures().to_json()
         if figures != self._reported and not self._is_congested:
             self._reported = figures
             self.tell("figures", figures=figures)
 
     def _gather(self) -> Deferred[Figures]:
-        """Return the sums over all workers; what the plugin that shows them calls."""
+        """Return the totals over all workers, for the plugin that shows them."""
         if self.gone.called:
             return fail(_no_sums())
         self._asked += 1
@@ -206,12 +206,12 @@ class Worker(Protocol):
     # ---- the end ---------------------------------------------------------------------------------
 
     def grace_seconds(self) -> float:
-        """Return for how long requests may go on after the stop."""
+        """Return for how many seconds requests may continue after the stop."""
         return self._serving.gateway.limits.grace_seconds if self._serving is not None else 0.0
 
     @inlineCallbacks
     def _drain(self, serving: Serving) -> Any:
-        """Let clients go to other workers, and stop when they have."""
+        """Leave clients to other workers, and stop when all connections are closed."""
         yield serving.stop_listening()
         self.tell("closed")
         seconds = serving.gateway.limits.drain_seconds
@@ -230,7 +230,7 @@ class Worker(Protocol):
             self._quit()
 
     def stop(self) -> Deferred[None]:
-        """Stop serving; fires when all is done and told."""
+        """Stop serving; fires when everything is done and reported."""
         self._quitting = True
         if self._stopped is None:
             self._stopped = Deferred()
@@ -253,9 +253,9 @@ class Worker(Protocol):
             yield self.gone
 
     def _broken(self, failure: Failure) -> None:
-        self.log.failure("the worker could not stop in order", failure)
+        self.log.failure("the worker could not stop properly", failure)
         self.quit()
 
 
 def _no_sums() -> Refusal:
-    return Refusal("UnderlyingServiceUnavailable", "The figures of the other workers cannot be had.")
+    return Refusal("UnderlyingServiceUnavailable", "The figures of the other workers are not available.")

@@ -174,8 +174,8 @@ class OptionTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """A place where no file can be, or a second one."""
         for path, twistd, words in (
-            ("no/such/folder/log", {}, "folder that is there"),
-            (".", {}, "folder that is there"),
+            ("no/such/folder/log", {}, "existing folder"),
+            (".", {}, "existing folder"),
             ("log", {"logfile": "twistd.log"}, "excludes twistd's --logfile"),
             ("log", {"logger": "x.y"}, "excludes twistd's --logger"),
         ):

@@ -15,7 +15,7 @@ from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.endpoints import is_local, place_of
+from gateway.endpoints import is_local, listen_address
 from gateway.options import SETTINGS, Options, Settings, resolve
 from gateway.version import VERSION
 
@@ -112,7 +112,7 @@ class ResolveTests(SynchronousTestCase):
             ("--nodes: it is about the embedded node", [*cluster, "--nodes", "2"]),
             ("--user: it needs --password-file", ["--user", "u"]),
             ("--password-file: it needs --user", ["--password-file", password]),
-            ("--auth: none lets anyone in", ["--listen", "tcp:1", "--auth", "none"]),
+            ("--auth: none admits anyone", ["--listen", "tcp:1", "--auth", "none"]),
             ("--auth: none needs a service account", [*cluster, "--auth", "none"]),
             ("--auth: passthrough with the embedded node", ["--auth", "passthrough"]),
             ("--listen: 'tcp:1' can be reached from other machines", ["--listen", "tcp:1"]),
@@ -201,8 +201,8 @@ class ResolveTests(SynchronousTestCase):
             endpoint: Any = serverFromString(Clock(), description)
         except Exception:  # noqa: BLE001  # what Twisted refuses never gets as far
             return
-        place = place_of(description)
-        self.assertEqual((place.port, place.interface), (endpoint._port, endpoint._interface))
+        address = listen_address(description)
+        self.assertEqual((address.port, address.interface), (endpoint._port, endpoint._interface))
 
     def test_every_setting_has_a_text_and_a_field(self) -> None:
         """The table and the result agree."""

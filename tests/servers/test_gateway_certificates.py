@@ -351,7 +351,7 @@ class WorkerTests(WorkersTestCase):
         node.write("client.pem", self_signed(-2, -1))
         self.running.signal("HUP")
         yield self.running.logged(
-            "go on with the settings they have: --cluster-cert: .*client.pem.* expired on"
+            "keep their settings: --cluster-cert: .*client.pem.* expired on"
         )
         self.assertEqual([len(pids) for pids in self.running.workers.values()], [1, 1])
         node.write("client.pem", self_signed())

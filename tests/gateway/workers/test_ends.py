@@ -22,7 +22,7 @@ from gateway.descriptors import Refusals
 from gateway.dialect.errors import Refusal
 from gateway.figures import Figures
 from gateway.workers.accepting import Acceptor, Inherited
-from gateway.workers.balance import Board, Manners
+from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import MessageReader, encode
 from gateway.workers.child import START_SECONDS, Child, WorkerFailed
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT
@@ -62,7 +62,7 @@ class SharedSocketTests(TestCase):
     """Two workers' acceptors on a supervisor's socket."""
 
     def setUp(self) -> None:
-        self.board = Board.make(3)
+        self.counts = ConnectionCounts.make(3)
         self.binder = Binder(reactor)
         self.factories: list[Any] = []
 
@@ -75,9 +75,9 @@ class SharedSocketTests(TestCase):
             factory: Any = Factory.forProtocol(Greeter)
             self.factories.append(factory)
             factory.name, factory.connections, factory.noisy = name, [], False
-            manners = Manners(self.board, self.board.take(), factory.connections.__len__, reactor.seconds)
+            balancer = Balancer(self.counts, self.counts.take(), factory.connections.__len__, reactor.seconds)
             descriptors = [os.dup(one) for one in self.binder.descriptors]
-            inherited = Inherited(reactor, descriptors, manners)
+            inherited = Inherited(reactor, descriptors, balancer)
             shared.append((yield serverFromString(inherited, description).listen(factory)))
         return port.getHost(), shared
 
@@ -104,7 +104,7 @@ class SharedSocketTests(TestCase):
             client.transport.loseConnection()
             yield client.lost
         yield self.binder.close()
-        self.board.close()
+        self.counts.close()
 
     @inlineCallbacks
     def test_end(self) -> Any:
@@ -135,7 +135,7 @@ class SharedSocketTests(TestCase):
         yield client.lost
         while any(factory.connections for factory in self.factories):
             yield deferLater(reactor, 0.01)
-        self.board.close()
+        self.counts.close()
 
     def test_tcp(self) -> Any:
         """On IPv4."""
@@ -168,11 +168,11 @@ class SharedSocketTests(TestCase):
     @inlineCallbacks
     def test_no_socket(self) -> Any:
         """An endpoint without a socket of its own is an error, not a new socket."""
-        inherited = Inherited(reactor, [], Manners(self.board, 0, int, reactor.seconds))
+        inherited = Inherited(reactor, [], Balancer(self.counts, 0, int, reactor.seconds))
         listening = serverFromString(inherited, "tcp:0:interface=127.0.0.1").listen(Factory())
         error = yield self.assertFailure(listening, OSError)
         self.assertIn("no socket was inherited", str(error))
-        self.board.close()
+        self.counts.close()
 
 
 class ListeningStub:
@@ -206,13 +206,13 @@ class AcceptorTests(SynchronousTestCase):
     """What can go wrong with a connection."""
 
     def setUp(self) -> None:
-        self.board = Board.make(2)
-        self.addCleanup(self.board.close)
+        self.counts = ConnectionCounts.make(2)
+        self.addCleanup(self.counts.close)
         self.reactor = ReactorStub()
         self.socket: Any = ListeningStub()
-        manners = Manners(self.board, self.board.take(), lambda: 5, self.reactor.seconds)
+        balancer = Balancer(self.counts, self.counts.take(), lambda: 5, self.reactor.seconds)
         self.refusals = Refusals(self.reactor)
-        self.acceptor = Acceptor(self.reactor, self.socket, Factory(), manners, self.refusals)
+        self.acceptor = Acceptor(self.reactor, self.socket, Factory(), balancer, self.refusals)
         self.acceptor.startListening()
 
     def test_another_was_quicker(self) -> None:
@@ -244,11 +244,11 @@ class AcceptorTests(SynchronousTestCase):
 
     def test_has_more_than_others(self) -> None:
         """It does not even try to accept, for a moment."""
-        self.board.set(self.board.take(), 2)
+        self.counts.set(self.counts.take(), 2)
         self.socket.failure = AssertionError("accepted")
         self.acceptor.doRead()
         self.assertEqual(self.reactor.readers, [])
-        self.reactor.advance(Manners.FIRST_PAUSE)
+        self.reactor.advance(Balancer.FIRST_PAUSE)
         self.assertEqual(self.reactor.readers, [self.acceptor])
         self.assertRaises(AssertionError, self.acceptor.doRead)
 
@@ -295,7 +295,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_cannot_serve(self) -> None:
         """It tells why, and ends."""
-        self.worker.dataReceived(encode("serve", settings={}, sockets=[], board=-1, slots=1, slot=0))
+        self.worker.dataReceived(encode("serve", settings={}, sockets=[], counts=-1, slots=1, slot=0))
         (failed,) = self.told()
         self.assertEqual(failed["type"], "failed")
         self.assertTrue(failed["reason"])
@@ -381,7 +381,7 @@ class ChildTests(SynchronousTestCase):
     def test_serve(self) -> None:
         """The first message has what a worker needs."""
         (serve,) = MessageReader().receive(self.process.written)
-        self.assertEqual((serve["type"], serve["sockets"], serve["board"]), ("serve", [6, 7], 5))
+        self.assertEqual((serve["type"], serve["sockets"], serve["counts"]), ("serve", [6, 7], 5))
         self.assertEqual(serve["settings"], {"password": "p"})
 
     def test_life(self) -> None:

@@ -13,7 +13,7 @@ from gateway.figures import Figures
 from gateway.options import Settings, resolve
 from gateway.workers.child import WorkerFailed
 from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, Fleet
-from gateway.workers.place import Backoff
+from gateway.workers.slot import Backoff
 
 SETTINGS = resolve({"cluster": "couchbase://h"}, {})
 

@@ -20,7 +20,7 @@ from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.limits import Limits
 from gateway.options import Settings, resolve
-from gateway.workers.balance import Board, Manners
+from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
@@ -276,36 +276,36 @@ class BalanceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.board = Board.make(4)
-        self.addCleanup(self.board.close)
-        self.slot, self.other = self.board.take(), self.board.take()
+        self.counts = ConnectionCounts.make(4)
+        self.addCleanup(self.counts.close)
+        self.slot, self.other = self.counts.take(), self.counts.take()
         self.count = 0
-        self.manners = Manners(self.board, self.slot, lambda: self.count, self.clock.seconds)
+        self.balancer = Balancer(self.counts, self.slot, lambda: self.count, self.clock.seconds)
 
     def takes(self) -> bool:
-        pause = self.manners.pause()
+        pause = self.balancer.pause()
         self.clock.advance(pause)
         if not pause:
             self.count += 1
-            self.manners.tell()
+            self.balancer.tell()
         return not pause
 
     def test_slots(self) -> None:
         """Each worker has its own, and those that are gone leave theirs."""
-        self.assertEqual(len({self.slot, self.other, self.board.take(), self.board.take()}), 4)
-        self.assertRaises(OSError, self.board.take)
-        self.board.give_back(self.other)
-        self.assertEqual(self.board.take(), self.other)
+        self.assertEqual(len({self.slot, self.other, self.counts.take(), self.counts.take()}), 4)
+        self.assertRaises(OSError, self.counts.take)
+        self.counts.give_back(self.other)
+        self.assertEqual(self.counts.take(), self.other)
 
     def test_shared(self) -> None:
         """What one writes others read."""
-        again = Board(os.dup(self.board.descriptor), 4)
+        again = ConnectionCounts(os.dup(self.counts.descriptor), 4)
         self.addCleanup(again.close)
-        self.board.set(self.slot, 7)
-        self.board.set(self.other, 5)
+        self.counts.set(self.slot, 7)
+        self.counts.set(self.other, 5)
         self.assertEqual(again.least(), 5)
         again.clear(self.other)
-        self.assertEqual(self.board.least(), 7)
+        self.assertEqual(self.counts.least(), 7)
 
     def test_alone(self) -> None:
         """Slots without a worker that takes connections do not count."""
@@ -314,16 +314,16 @@ class BalanceTests(SynchronousTestCase):
 
     def test_fair(self) -> None:
         """Who has as many as the others takes what comes; who has more leaves it to them."""
-        self.board.set(self.other, 10)
+        self.counts.set(self.other, 10)
         while self.takes():
             pass
         self.assertEqual(self.count, 12)
-        self.board.set(self.other, 12)
+        self.counts.set(self.other, 12)
         self.assertTrue(self.takes())
 
     def test_full_or_stuck(self) -> None:
         """If nobody takes what was left, this one does, soon as fast as it can."""
-        self.board.set(self.other, 0)
+        self.counts.set(self.other, 0)
         for _ in range(1000):
             self.takes()
         self.assertGreater(self.count, 950)
@@ -331,7 +331,7 @@ class BalanceTests(SynchronousTestCase):
 
     def test_polite_again(self) -> None:
         """After a while it begins anew."""
-        self.board.set(self.other, 0)
+        self.counts.set(self.other, 0)
         for _ in range(100):
             self.takes()
         self.clock.advance(1)

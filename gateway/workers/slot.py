@@ -1,4 +1,4 @@
-"""A worker's place, and for how long it stays empty after one has ended."""
+"""A worker's slot, and how long it stays empty after a worker has ended."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from twisted.internet.defer import Deferred
 
 from gateway.figures import Figures
 
-__all__ = ["Backoff", "IWorker", "Place"]
+__all__ = ["Backoff", "IWorker", "WorkerSlot"]
 
 
 class Backoff:
-    """Pauses before something that does not last is tried again, in seconds: 0.1, doubling, up to 5."""
+    """Pauses before a restart, in seconds: 0.1, doubling, up to 5."""
 
     FIRST = 0.1
     LONGEST = 5.0
     SETTLED = 10.0
-    """Who lived for so long has a short pause again."""
+    """A worker that lived for so many seconds is restarted after the first pause again."""
 
     def __init__(self) -> None:
         self._next = self.FIRST
 
     def pause_after(self, lived: float) -> float:
-        """Return the pause after it lived for ``lived`` seconds."""
+        """Return the pause after a worker lived for ``lived`` seconds."""
         if lived >= self.SETTLED:
             self._next = self.FIRST
         pause = self._next
@@ -32,7 +32,7 @@ class Backoff:
 
 
 class IWorker(Protocol):
-    """What a fleet wants of a worker; see :class:`gateway.workers.child.Child`."""
+    """The interface of a worker to its fleet; see :class:`gateway.workers.child.Child`."""
 
     number: int
     started_at: float
@@ -44,7 +44,7 @@ class IWorker(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process, if that is alive."""
+        """Its process id, ``None`` if it has ended."""
 
     def send(self, kind: str, **members: object) -> None:
         """Send a message."""
@@ -56,12 +56,12 @@ class IWorker(Protocol):
         """End it at once."""
 
 
-class Place:
-    """One of N places: who is there, and who will be.
+class WorkerSlot:
+    """One of N slots: its worker, and the worker that will replace it.
 
-    :ivar worker: serves, or will by itself.
-    :ivar coming: will take its place when it is ready.
-    :ivar timer: will put one there.
+    :ivar worker: serves, or will once it is ready.
+    :ivar coming: will replace ``worker`` when it is ready.
+    :ivar timer: will start a worker.
     """
 
     def __init__(self, number: int) -> None:
@@ -72,7 +72,7 @@ class Place:
         self.timer: Any = None
 
     def forget_timer(self) -> None:
-        """Put nobody there later."""
+        """Cancel the timer that would start a worker."""
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
         self.timer = None
