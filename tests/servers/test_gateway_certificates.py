@@ -350,9 +350,7 @@ class WorkerTests(WorkersTestCase):
         self.assertEqual(stored[0], 200, stored)
         node.write("client.pem", self_signed(-2, -1))
         self.running.signal("HUP")
-        yield self.running.logged(
-            "keep their settings: --cluster-cert: .*client.pem.* expired on"
-        )
+        yield self.running.logged("keep their settings: --cluster-cert: .*client.pem.* expired on")
         self.assertEqual([len(pids) for pids in self.running.workers.values()], [1, 1])
         node.write("client.pem", self_signed())
         self.running.signal("HUP")
