@@ -1,1 +1,1 @@
-"""Who asks: addresses behind proxies, web pages and their origins, and the log of requests."""
+"""Clients: addresses behind proxies, web pages and their origins, and the access log."""

@@ -1,4 +1,4 @@
-"""A line of the log for each request, in the order of the combined log format of other HTTP servers."""
+"""The access log: one line per request, beginning with the fields of the combined log format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["AccessLog", "escaped"]
 _LONGEST_TARGET = 4096
 _LONGEST_TEXT = 512
 
-# What could end the field, or the line, or do something to a terminal.
+# Characters that could end the field or the line, or control a terminal.
 _UNSAFE_QUOTED = re.compile(rb"[^ !#-\[\]-~]")
 _UNSAFE_BARE = re.compile(rb"[^!#-\[\]-~]")
 
@@ -29,7 +29,7 @@ class AccessLog:
 
         CLIENT - USER "METHOD TARGET HTTP/VERSION" STATUS SENT "REFERER" "AGENT" RECEIVED SECONDS ID ROUTE CUT
 
-    :param trusted: whose word about the client's address is believed.
+    :param trusted: proxies trusted to report the client's address.
     :param write: takes a line; ``None`` for the log.
     """
 
@@ -60,7 +60,7 @@ class AccessLog:
 
 
 def escaped(value: bytes, longest: int, *, quoted: bool = True) -> str:
-    r"""Return bytes as text that stays within its field: ``\xHH`` for quotes, backslashes and all that is no
+    r"""Return bytes as text that stays within its field: ``\xHH`` for quotes, backslashes and everything but
     printable ASCII.
 
     :param longest: bytes of ``value`` to show; ``...`` stands for the rest.
@@ -83,5 +83,5 @@ def _user(request: Request) -> str:
     if caller is None or caller.stands_for_anyone:
         return "-"
     name = caller.user.encode("utf-8")
-    # A user of that name must not be taken for nobody.
+    # A user of that name must not look like a missing user.
     return "\\x2d" if name == b"-" else escaped(name, _LONGEST_TEXT, quoted=False)

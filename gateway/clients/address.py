@@ -1,7 +1,7 @@
-"""Which client a request came from, through proxies that are trusted.
+"""The client's address, seen through trusted proxies.
 
 Anyone can send ``X-Forwarded-For``. So the chain of addresses is read from its end, which the nearest proxy
-has written, and only as long as the one who wrote it is trusted.
+wrote, and only as far as each writer is trusted.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from reactor.gate import peer_below
 __all__ = ["client_address", "split_elements"]
 
 _LONGEST_CHAIN = 64
-"""Of more proxies than these, the nearest count."""
+"""Longest chain that is read; of more proxies, only the nearest count."""
 
 # RFC 7239: an element's parameters, whose values may be quoted.
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"\\]*)"|([^\s;,"]+))\s*(?=;|$)', re.IGNORECASE)
 
 
 def client_address(request: Request, trusted: TrustedProxies) -> str:
-    """Return the client's address, as far as the peer and trusted proxies tell it.
+    """Return the client's address, as reported by the peer and trusted proxies.
 
-    :returns: an IP address; ``unix`` for a peer at a Unix socket, ``-`` if nobody knows.
+    :returns: an IP address; ``unix`` for a peer at a Unix socket, ``-`` if it is unknown.
     """
     transport = getattr(request, "transport", None)
     if transport is None:
@@ -36,14 +36,14 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
     nearest = _host(peer_below(transport))
     told = _host(transport.getPeer())
     if told not in (nearest, "-"):
-        # The address in the PROXY protocol's header. Its endpoints are for proxies; still, a proxy on another
-        # machine has to be named.
+        # The address in the PROXY protocol's header. Endpoints with it are meant for proxies; a proxy on
+        # another machine must still be configured.
         is_near = nearest == UNIX or _is_loopback(nearest)
         if not (nearest in trusted or (is_near and not trusted.are_named)):
             return nearest
         nearest = told
     if nearest not in trusted:
-        # Nothing that a stranger sends is even read.
+        # The headers of an untrusted peer are not even read.
         return nearest
     for host in _chain(request):
         if nearest not in trusted:
@@ -71,7 +71,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _chain(request: Request) -> Iterator[str]:
-    """Yield who forwarded the request, the nearest first, as the headers say."""
+    """Yield the addresses in the headers, the nearest first."""
     values = _texts(request, b"x-forwarded-for")
     standard = _texts(request, b"forwarded")
     if standard:
@@ -79,8 +79,8 @@ def _chain(request: Request) -> Iterator[str]:
         named = [(found[1] or found[2]) if (found := _FOR.search(element)) else "" for element in elements]
         other = [one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:]
         if values and list(map(_forwarded_host, named)) != list(map(_forwarded_host, other)):
-            # A proxy writes one of them, and passes the other on as the client made it up. Nobody can tell
-            # which is which.
+            # A proxy writes one of the two headers, and passes on the other, which the client may have
+            # forged. They cannot be told apart.
             return
         yield from reversed(named)
         return
@@ -88,10 +88,10 @@ def _chain(request: Request) -> Iterator[str]:
 
 
 def split_elements(value: str) -> list[str]:
-    """Return the elements of a ``Forwarded``: what commas outside of quotes separate, in one pass.
+    """Split a ``Forwarded`` header at the commas outside quotes, in one pass.
 
-    Quotes are counted from the end, which the nearest proxy wrote: one that a client left open must not
-    swallow what proxies added.
+    Quotes are counted from the end, which the nearest proxy wrote: a quote left open by the client must not
+    hide the elements that proxies added.
     """
     elements = []
     current: list[str] = []
@@ -113,7 +113,7 @@ def _texts(request: Request, name: bytes) -> list[str]:
 
 
 def _forwarded_host(text: str) -> str | None:
-    """Return the address of an element, which may have a port; ``None`` if it has none (``unknown``, say)."""
+    """Return the address of an element, without its port; ``None`` if it has none (such as ``unknown``)."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,19 +1,19 @@
 """Which web pages may use the gateway: ``Host``, ``Origin`` and CORS.
 
-A browser sends requests for whatever page is open in it, also to this machine's loopback. Without credentials
-(``--auth none``) the names in a request are all that tells the user's own pages from others':
+A browser sends requests on behalf of any open page, also to this machine's loopback. Without credentials
+(``--auth none``) only the names in a request distinguish the user's own pages from others:
 
-- ``Host`` must be an IP address, localhost, or a name that was allowed. A page that had its own name resolved
-  to 127.0.0.1 (DNS rebinding) gives itself away by it.
-- ``Origin`` must be that of the gateway itself, or one that was allowed.
-- Of browsers that send no ``Origin`` for a request, ``Sec-Fetch-Site`` tells the same; only following a link
-  is let through.
+- ``Host`` must be an IP address, localhost, or an allowed name. This catches a page whose own name resolves
+  to 127.0.0.1 (DNS rebinding).
+- ``Origin`` must be that of the gateway itself, or an allowed one.
+- If a browser sends no ``Origin``, ``Sec-Fetch-Site`` serves the same purpose; only following a link is
+  allowed.
 
-With callers' credentials (``--auth passthrough``) the cluster decides, and CORS is what the Data API offers.
-A browser may have kept credentials, though, so what pages can send without asking first (a preflight) is
-refused from foreign origins, unless the origin was named.
+With callers' credentials (``--auth passthrough``) the cluster decides, and CORS follows the Data API. A
+browser may have stored credentials, though, so requests that pages can send without a preflight are refused
+from foreign origins, unless the origin is configured.
 
-All of it is read once for each head that is not known yet; see :class:`gateway.http.heads.HeadReader`.
+All of this is decided once for each new head; see :class:`gateway.http.heads.HeadReader`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ALLOWED_HEADERS = (
     "X-Request-Id",
     "X-Requested-With",
 )
-"""What a page of another origin may send."""
+"""Headers that a page of another origin may send."""
 
 EXPOSED_HEADERS = (
     "Allow",
@@ -66,7 +66,7 @@ EXPOSED_HEADERS = (
     "X-CB-TotalRows",
     "X-Request-Id",
 )
-"""What a page of another origin may read, apart from what every page may."""
+"""Headers that a page of another origin may read, in addition to those that every page may."""
 
 MAX_AGE_SECONDS = 600
 
@@ -77,7 +77,7 @@ _PORTS = {"http": "80", "https": "443"}
 _LAST_PORT = 65535
 _KNOWN_HOSTS = 512
 
-# What a browser sends without a preflight, from a form or from a script (Fetch, "CORS-safelisted").
+# Content types that a browser sends without a preflight, from a form or a script (Fetch, "CORS-safelisted").
 _SIMPLE_TYPES = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"})
 # A request with one of these was preflighted: no form can set them, and no proxy adds them.
 _PREFLIGHTED = (b"x-requested-with", b"if-match")
@@ -95,7 +95,7 @@ _VARY_PREFLIGHT = (b"Vary", b"Access-Control-Request-Method, Access-Control-Requ
 
 
 def origin_of(text: str) -> tuple[str, str, str] | None:
-    """Return scheme, host and port of an origin; ``None`` if it is none, such as ``null``."""
+    """Return scheme, host and port of an origin; ``None`` if invalid, such as ``null``."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         return None
@@ -108,7 +108,7 @@ def origin_of(text: str) -> tuple[str, str, str] | None:
 
 
 def _split_host(host: bytes) -> tuple[str, str]:
-    """Return name and port of a ``Host``, as they are compared; the port may be ``""``."""
+    """Return name and port of a ``Host`` in normal form; the port may be ``""``."""
     text = host.decode("latin-1").lower()
     name, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
@@ -117,7 +117,7 @@ def _split_host(host: bytes) -> tuple[str, str]:
 
 
 def _is_here(name: str) -> bool:
-    """Return whether nobody else can own a host's name: it is an address, or localhost."""
+    """Return whether a host's name cannot belong to others: it is an address, or localhost."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -128,13 +128,13 @@ def _is_here(name: str) -> bool:
 
 
 class Doors:
-    """Looks at the names in requests; :attr:`gateway.http.application.Application.guard`.
+    """Checks the names in requests; :attr:`gateway.http.application.Application.guard`.
 
     :param is_open: whether anyone may call (``--auth none``).
-    :param hosts: names that are welcome in ``Host`` if ``is_open``, and as hosts of origins; ``*`` is any
+    :param hosts: names allowed in ``Host`` if ``is_open``, and as hosts of origins; ``*`` allows any
         ``Host``.
-    :param origins: origins whose pages may use the gateway; ``*`` is any, ``none`` is no other. If empty: any
-        with credentials, else none.
+    :param origins: origins whose pages may use the gateway; ``*`` allows any, ``none`` no others. If empty:
+        any with credentials, else none.
     """
 
     def __init__(self, *, is_open: bool, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
@@ -148,14 +148,14 @@ class Doors:
         self._has_cors = given != ["none"]
         self._known_hosts: Known[bytes, bool] = Known(_KNOWN_HOSTS)
         self.headers: Headers = (VARY,) if not is_open and self._has_cors else ()
-        """What every answer has, whoever asked."""
+        """Headers of every answer, whatever the origin."""
         self.names = frozenset({b"origin", b"sec-fetch-site"} | ({b"host"} if self._checks_host else set()))
-        """Headers that are looked at: without any of them there is nothing to find."""
+        """Headers to check: a request without any of them is admitted."""
 
     def look(self, headers: HeaderTable) -> Visit | None:
-        """Read the names in a head.
+        """Check the names in a head.
 
-        :returns: ``None`` if there is nothing to decide, which is so for all but browsers.
+        :returns: ``None`` if there is nothing to decide, as for all clients but browsers.
         """
         host: Any = headers.get(b"host")  # the head's reader refuses two of them
         origin = headers.get(b"origin")
@@ -176,7 +176,7 @@ class Doors:
         return self._known_hosts.learn(host, is_welcome)
 
     def is_named(self, origin: tuple[str, str, str]) -> bool:
-        """Return whether an origin, or its host, was named."""
+        """Return whether an origin, or its host, is configured."""
         return origin in self._origins or origin[1] in self._names
 
     def cors(self, origin: Any, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
@@ -191,7 +191,7 @@ class Doors:
 
 
 class _Preflight(Response):
-    """The answer to a preflight, which has all that is to be said."""
+    """The answer to a preflight, raised to be sent as it is."""
 
     __slots__ = ()
 
@@ -199,7 +199,7 @@ class _Preflight(Response):
 class Visit:
     """A request that a browser may have sent for a page; the same for all requests of one head.
 
-    :param is_welcome: whether ``Host`` is, where it is looked at.
+    :param is_welcome: whether ``Host`` is allowed, where it is checked.
     """
 
     __slots__ = (
@@ -222,7 +222,7 @@ class Visit:
                 self._is_foreign = True
             else:
                 self._is_named = doors.is_named(named)
-                # A browser that says so knows better than a comparison of names.
+                # A browser's own statement is more reliable than a comparison of names.
                 is_elsewhere = site in (b"cross-site", b"same-site")
                 self._is_foreign = not self._is_named and (
                     is_elsewhere or not _is_same(named, headers.get(b"host"))
@@ -233,15 +233,15 @@ class Visit:
         self._cors = doors.cors(origin, is_own=not self._is_foreign, is_named=self._is_named)
 
     def admit(self, request: Request) -> Response | None:
-        """Let a request in, or answer it, before anything is done for it.
+        """Admit a request, refuse it, or answer it, before any work is done for it.
 
-        :returns: the answer to a preflight; ``None`` for all others that are let in.
+        :returns: the answer to a preflight; ``None`` for any other admitted request.
         :raises Refusal: 403, the page must not send this.
         """
         headers = self._headers
         method = request.method
-        # A page that came by plain HTTP may be anybody's who sits on the way, whatever its host's name. The
-        # other way round a proxy may have taken TLS off.
+        # A page loaded over plain HTTP may have been replaced on the way, whatever its host's name. The
+        # reverse is fine: a proxy may have removed TLS.
         is_foreign = self._is_foreign or (self._is_unencrypted and request.is_encrypted)
         if self._doors.is_open:
             if not self._host_is_welcome and not request.is_from_unix_socket:
@@ -260,7 +260,7 @@ class Visit:
         return None
 
     def _is_link(self, method: str) -> bool:
-        """Return whether the user followed a link: its page cannot see where it led."""
+        """Return whether the user followed a link: the linking page cannot read the answer."""
         return method in ("GET", "HEAD") and self._headers.get(b"sec-fetch-mode") == b"navigate"
 
     def _was_preflighted(self, method: str) -> bool:
@@ -288,11 +288,11 @@ class Visit:
             and all(name.strip().lower() in _ALLOWED for name in wanted.split(b",") if name.strip())
         ):
             answer += [*self._cors, *_PREFLIGHT]
-        # Else as the Data API: an answer all the same, and one that no browser takes for a yes.
+        # Otherwise as in the Data API: an answer that no browser takes as permission.
         return _Preflight(204, answer)
 
     def mark(self, response: Response) -> None:
-        """Add to an answer what lets the page read it."""
+        """Add the headers to an answer that let the page read it."""
         if type(response) is _Preflight:
             return
         added = [*self._cors]
@@ -305,7 +305,7 @@ class Visit:
 
 
 def _is_same(origin: tuple[str, str, str], host: Any) -> bool:
-    """Return whether an origin is that of the gateway, as the browser addressed it."""
+    """Return whether an origin is the gateway's own, as the browser addressed it."""
     if not isinstance(host, bytes):
         return False
     scheme, name, port = origin

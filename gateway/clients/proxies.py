@@ -1,4 +1,4 @@
-"""Proxies whose word about the client's address is believed."""
+"""Proxies that are trusted to report the client's address."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 __all__ = ["UNIX", "TrustedProxies", "check_proxy", "plain_address"]
 
 UNIX = "unix"
-"""Stands for everyone who connects to a Unix socket."""
+"""Stands for all peers at a Unix socket."""
 
 Address = IPv4Address | IPv6Address
 
 
 def check_proxy(text: str) -> str:
-    """Return what names proxies, if it does: an address, a network, or ``unix``.
+    """Return a valid name of proxies: an address, a network, or ``unix``.
 
-    :raises ValueError: it is none of them.
+    :raises ValueError: it is not one of these.
     """
     if text != UNIX:
         ip_network(text)
@@ -24,7 +24,7 @@ def check_proxy(text: str) -> str:
 
 
 def plain_address(text: str) -> Address | None:
-    """Return an address, an IPv4 one that is written as IPv6 as the former; ``None`` if it is none."""
+    """Return an address, with IPv4 mapped to IPv6 converted back; ``None`` if invalid."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -35,7 +35,7 @@ def plain_address(text: str) -> Address | None:
 
 
 class TrustedProxies:
-    """Tells who is one of them.
+    """The set of trusted proxies.
 
     :param names: see :func:`check_proxy`.
     """
@@ -43,7 +43,7 @@ class TrustedProxies:
     def __init__(self, names: Iterable[str] = ()) -> None:
         names = list(names)
         self.are_named = bool(names)
-        """Whether there is one."""
+        """Whether there are any."""
         self._unix = UNIX in names
         self._networks = [ip_network(name) for name in names if name != UNIX]
 

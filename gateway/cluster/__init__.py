@@ -1,1 +1,1 @@
-"""The way to the cluster: as whom, over which connection, and for how long."""
+"""Access to the cluster: credentials, connections, and time limits."""

@@ -1,10 +1,9 @@
-"""What is large goes another way, so that what is small need not wait behind it.
+"""Separate connections for large operations, so that small ones need not wait behind them.
 
 Operations of one (bucket, user) share a connection to each node, on which answers come one after the other:
-behind a thousand documents of 20 MiB, a small one would come in a minute. Batches, and operations on
-documents that are known to be large, therefore have connections of their own, and of those only so much is
-asked that the rest can still be given up: a *window* of bytes, which those who want in pass in the order in
-which they came.
+behind a thousand documents of 20 MiB, a small one would wait for a minute. Batches, and operations on
+documents known to be large, therefore use connections of their own. A *window* limits the bytes requested at
+a time, so that the rest can still be cancelled; operations enter it in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -22,22 +21,23 @@ from reactor.window import Window
 __all__ = ["LARGE_BYTES", "LEAST_RATE", "LargeKeys", "Lane"]
 
 LARGE_BYTES = 2**18
-"""From this size on a document is large."""
+"""Size in bytes from which a document counts as large."""
 
 LEAST_RATE = 2**20
-"""Bytes a second that a document is reckoned to make on its way, at the least."""
+"""Lowest assumed transfer rate of a document, in bytes a second."""
 
 LANE_BYTES = 32 * 2**20
-"""Expected answers, and values that are sent, of all large operations of one (bucket, user) at a time."""
+"""Limit in bytes on expected answers and sent values of all large operations of one (bucket, user) at a
+time."""
 
 KEYS_KEPT = 16384
 
 
 class LargeKeys:
-    """Documents that were large when last seen; the most recent ones.
+    """The most recent documents that were large when last seen.
 
     :ivar sizes: (bucket, key) -> bytes.
-    :param kept: how many.
+    :param kept: largest number of entries.
     """
 
     def __init__(self, kept: int = KEYS_KEPT) -> None:
@@ -45,7 +45,7 @@ class LargeKeys:
         self._kept = kept
 
     def note(self, bucket: bytes, key: bytes, size: int) -> None:
-        """Take note of a document's size."""
+        """Record a document's size."""
         name = bucket, key
         if size < LARGE_BYTES:
             self.sizes.pop(name, None)
@@ -61,9 +61,9 @@ def _too_many() -> Refusal:
 
 
 class _Passage:
-    """A call of a large operation, on its way through the window.
+    """One large operation, waiting for the window or in it.
 
-    If the client leaves, what was sent keeps its place in the window until its answer has come.
+    If the client leaves, a sent operation keeps its place in the window until its answer has come.
     """
 
     def __init__(self, call: Any, leave: Callable[[], None]) -> None:
@@ -78,17 +78,17 @@ class _Passage:
         self._leave()
 
     def abandon(self) -> None:
-        """The client is gone."""
+        """Cancel: the client is gone."""
         self._call.ended = self._ended
         self._call.give_up(self._leave)
 
 
 class Lane:
-    """The way of large operations of one (bucket, user).
+    """The connection and the window for large operations of one (bucket, user).
 
-    :param connect: makes a connection that is not connected yet; one is made when it is first used, and again
-        if it could not be made.
-    :param timeout: seconds that a small operation may take.
+    :param connect: makes a connection that is not connected yet; called at the first use, and again after a
+        failure to connect.
+    :param timeout: timeout of a small operation, in seconds.
     """
 
     def __init__(self, connect: Callable[[], Any], clock: IReactorTime, timeout: float) -> None:
@@ -99,7 +99,7 @@ class Lane:
 
     @property
     def connection(self) -> Any:
-        """What carries out large operations."""
+        """The connection for large operations."""
         made = self._made
         if made is None or made.closed:
             made = self._made = self._connect()
@@ -107,13 +107,13 @@ class Lane:
         return made
 
     def _failed(self, _: Any, made: Any) -> None:
-        # Its operations have failed with the reason; the next one is to try anew.
+        # Its operations have failed with the reason; the next one tries again.
         if self._made is made:
             self._made = None
         made._close()
 
     def seconds_for(self, size: int) -> float:
-        """Return how long an operation on a document of that many bytes may wait."""
+        """Return how many seconds an operation on a document of ``size`` bytes may wait."""
         return self.timeout + size / LEAST_RATE
 
     def carry_out(
@@ -121,12 +121,11 @@ class Lane:
     ) -> Deferred[Any]:
         """Carry out an operation on a large document when there is room for it.
 
-        :param size: of the document, in bytes.
-        :param begin: called with the connection; does what a handler does, and returns what a handler
-            returns.
-        :param seconds: how long it may wait for room; ``None``: :meth:`seconds_for` that size.
-        :returns: fires with what is under way, as a handler returns it; fails with :class:`Refusal`
-            (Overloaded) if there was no room in the time of such an operation. Cancelling it is safe.
+        :param size: size of the document, in bytes.
+        :param begin: called with the connection; works and returns like a handler.
+        :param seconds: how long it may wait for room; ``None`` for :meth:`seconds_for` that size.
+        :returns: fires with the running operation, as a handler returns it; fails with :class:`Refusal`
+            (Overloaded) if there was no room in that time. Cancelling it is safe.
         """
 
         def leave() -> None:
@@ -154,12 +153,12 @@ class Lane:
         return entered.addCallback(enter)
 
     def ask(self, size: int, begin: Callable[[Any], Deferred[Any]]) -> Deferred[Any]:
-        """Read documents whose size is unknown or large when there is room for them, however long that takes.
+        """Read documents of unknown or large size when there is room for them, however long that takes.
 
-        :param size: which they are expected to have together, in bytes.
+        :param size: their expected total size, in bytes.
         :param begin: called with the connection.
-        :returns: fires as what ``begin`` returned. Cancelling it is safe: what was sent by then keeps its
-            place in the window until its answers have come, which are dropped.
+        :returns: fires as what ``begin`` returned. Cancelling it is safe: requests already sent keep their
+            place in the window until their answers have come, which are dropped.
         """
 
         def enter(_: None) -> Deferred[Any]:

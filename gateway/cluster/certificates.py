@@ -20,10 +20,10 @@ _NAMED = {"cluster_ca": "trust", "cluster_cert": "certificate", "cluster_key": "
 def check_cluster_files(values: dict[str, Any], refuse: Callable[[str, str], Exception]) -> None:
     """Check ``cluster``, ``cluster_ca``, ``cluster_cert`` and ``cluster_key`` of a gateway's settings.
 
-    What the connection string says of files is moved into the other three.
+    Files named in the connection string are moved into the other three.
 
     :param values: settings by name; changed.
-    :param refuse: makes the error of a setting, of its option's name and a message.
+    :param refuse: makes an error from an option's name and a message.
     :raises Exception: made by ``refuse``.
     """
     cluster = values["cluster"]
@@ -69,7 +69,7 @@ def check_cluster_files(values: dict[str, Any], refuse: Callable[[str, str], Exc
 def take_files(connection_string: str) -> tuple[str, TlsFiles]:
     """Return a connection string without the options that name files, and these files, as absolute paths.
 
-    :raises ArgumentError: the options contradict each other, or the string asks for no TLS.
+    :raises ArgumentError: the options contradict each other, or the string does not ask for TLS.
     """
     files = tls_files(parse_connection_string(connection_string))
     rest, _, query = connection_string.partition("?")

@@ -12,19 +12,19 @@ __all__ = ["GatewayConnection"]
 
 
 TOGETHER = 16
-"""Operations that are sent in one piece. Reading a request takes longer than a system call's share of so
-many, and a node that has something to do is not waited for afterwards."""
+"""Most operations sent in one write. With so many, the system call costs less per operation than reading a
+request, and the node starts working before the next write."""
 
 
 class _RawConnection(Connection):
-    """A connection whose keys and values are bytes: what a node stored is what a client gets, unread.
+    """A connection whose keys and values are bytes: stored values reach clients unparsed.
 
-    :ivar operations: operations on single documents that tell a receiver how they ended
+    :ivar operations: operations on single documents that report their outcome to a receiver
         (:class:`txcouchbase.direct.Direct`); the connection's own return Deferreds.
     """
 
     bulk: Lane | None = None
-    """The way of large operations, with connections of its own; ``None`` for those themselves."""
+    """The lane for large operations, with connections of its own; ``None`` on those connections."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(transcoder=RawTranscoder(), **kwargs)
@@ -43,11 +43,12 @@ class GatewayConnection(_RawConnection):
         self.bulk = Lane(lambda: _RawConnection(**kwargs), self._client.reactor, self.timeout)
 
     def _close(self) -> None:
-        """Close it, and that of large operations."""
+        """Close it, and the connection for large operations."""
         self.bulk.close()
         super()._close()
 
     @property
     def problem(self) -> str | None:
-        """Why documents cannot be served: a line with each host, port and cause; ``None`` if they can."""
+        """Why documents cannot be served, in one line with each host, port and cause; ``None`` if they
+        can."""
         return self._client.problem

@@ -1,4 +1,4 @@
-"""Who calls, and as whom the gateway speaks to the cluster."""
+"""Callers' credentials, and the gateway's own at the cluster."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from gateway.http.request import Request
 __all__ = ["BY_CERTIFICATE", "Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
 
 BY_CERTIFICATE = ""
-"""In place of a user's name: whoever the gateway's client certificate names. No caller can give it."""
+"""Replaces a user name: the user named by the gateway's client certificate. No caller can send it."""
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
 
 
 class Credentials:
-    """A user name and a password, not yet believed.
+    """A user name and a password, not confirmed yet.
 
-    ``digest`` is a keyed hash of both. It is what the HTTP side keeps and compares, and the time that
-    comparing takes reveals nothing about the password. The password itself is kept by the connection that
-    was opened with it, for as long as that is open: it is needed to connect again.
+    ``digest`` is a keyed hash of both. The HTTP side keeps and compares only the hash, and the time of a
+    comparison reveals nothing about the password. The connection opened with a password keeps the password
+    while it is open, to reconnect.
     """
 
     __slots__ = ("_password", "digest", "user")
 
     stands_for_anyone = False
-    """Whether callers need not be whom these name."""
+    """Whether the callers are other users than these credentials name."""
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         self.user = user
@@ -42,13 +42,13 @@ class Credentials:
 
     @property
     def password(self) -> str:
-        """The password, for whoever opens a connection."""
+        """The password, to open a connection."""
         return self._password
 
 
 class _Recognised(Credentials):
-    """Credentials known from an earlier request by the bytes of their header; decoded again only if need
-    be."""
+    """Credentials known from an earlier request by the bytes of their header; decoded again only if
+    necessary."""
 
     __slots__ = ("_header",)
 
@@ -67,14 +67,14 @@ class Authorizer(Protocol):
     """Finds the credentials to use for a request."""
 
     def identify(self, request: Request) -> Credentials:
-        """Return the credentials; the cluster has not confirmed them.
+        """Return the credentials, which the cluster has not confirmed yet.
 
         :raises Refusal: 400 if they are malformed, 401 if they are missing.
         """
 
 
 class _Shared(Credentials):
-    """Credentials under which everyone may call."""
+    """Credentials that all callers share."""
 
     __slots__ = ()
 
@@ -82,7 +82,7 @@ class _Shared(Credentials):
 
 
 class ServiceAccount:
-    """Everyone may call, as the gateway's own user (``--auth none``)."""
+    """Lets everyone call as the gateway's own user (``--auth none``)."""
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         """Take the account's name and password, or :data:`BY_CERTIFICATE` and no password."""
@@ -97,21 +97,21 @@ _KNOWN_HEADERS = 4096
 
 
 class Passthrough:
-    """Callers prove themselves by HTTP Basic, and the cluster decides (``--auth passthrough``).
+    """Callers authenticate by HTTP Basic, and the cluster decides (``--auth passthrough``).
 
-    :param secret: 16 to 64 random bytes, made anew by each process.
+    :param secret: 16 to 64 random bytes, new in each process.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        # Keyed hash of a header -> who it names: the header itself holds a password, and is not kept.
+        # Keyed hash of a header -> its credentials: the header itself contains a password, and is not kept.
         self._known: Known[bytes, tuple[str, bytes]] = Known(_KNOWN_HEADERS)
 
     def identify(self, request: Request) -> Credentials:
         """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
         header = request.headers.get(b"authorization")
         if header.__class__ is not bytes:
-            # Refuses one that is given twice.
+            # This refuses duplicate headers.
             header = request.header(b"Authorization")
         if header is None:
             raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
@@ -126,10 +126,10 @@ class Passthrough:
 
 
 def has_controls(text: str) -> bool:
-    """Return whether a user name or password has a control character, which none may have.
+    """Return whether a user name or password contains a control character, which is not allowed.
 
-    NUL is more than bad form: SCRAM cannot tell a password from the same one with NULs behind it, as HMAC
-    pads its key with them.
+    NUL is dangerous: for SCRAM, a password and the same with NULs appended are equal, as HMAC pads its key
+    with NULs.
     """
     return _CONTROLS.search(text) is not None
 

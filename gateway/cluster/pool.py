@@ -1,8 +1,8 @@
-"""Open connections to the cluster, one a (bucket, user).
+"""Open connections to the cluster, one per (bucket, user).
 
-A connection is handed out only to credentials that the cluster has confirmed: those of the hash
-it was opened with. Others are confirmed by opening a connection with them, so that a wrong
-password neither gets at a right one's connection nor disturbs it.
+A connection is handed out only for credentials that the cluster has confirmed: those whose hash it was opened
+with. Others are confirmed by opening a connection with them, so that a wrong password neither gains access to
+another's connection nor disturbs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Connect = Callable[["str | None", str, str], Any]
 """(bucket or ``None``, user, password) -> a ``Connection`` that is not connected yet; may refuse."""
 
 IsHidden = Callable[[str, str, str], "Deferred[bool]"]
-"""(bucket, user, password) -> whether the cluster will not tell this user if there is such a bucket."""
+"""(bucket, user, password) -> whether the cluster hides from this user if the bucket exists."""
 
 _Key = tuple["str | None", str]
 _Credential = tuple["str | None", str, bytes]
@@ -38,7 +38,7 @@ FAILURES_KEPT = 1024
 
 
 class NoAccessError(Exception):
-    """The user may not use the bucket, nor know whether it exists."""
+    """The user may neither use the bucket nor know whether it exists."""
 
 
 class _Entry:
@@ -52,20 +52,20 @@ class _Entry:
 
 
 class ConnectionPool:
-    """Hands out connections, opens them, and closes those that nobody uses.
+    """Hands out connections, opens them, and closes unused ones.
 
     :param connect: makes connections.
-    :param max_connections: most that are kept; the least recently used one makes room.
-    :param idle_seconds: after which an unused one is closed.
-    :param verify_seconds: after which credentials are put to the cluster again.
-    :param failure_seconds: for which a refusal by the cluster is remembered, so that a client
-        that keeps trying a wrong password does not become a burden to it.
+    :param max_connections: most connections kept; beyond, the least recently used one is closed.
+    :param idle_seconds: idle time after which a connection is closed.
+    :param verify_seconds: time after which the cluster is asked to confirm credentials again.
+    :param failure_seconds: how long a refusal by the cluster is remembered, so that a client that keeps
+        trying a wrong password does not burden the cluster.
     :param max_opening: connections being opened at once; the others queue.
-    :param max_waiting: length of that queue; beyond it callers are told 503 Overloaded.
-    :param grace_seconds: how long a connection that made room may finish what it is doing.
-    :param is_hidden: asked when the cluster refuses a bucket: over the key-value protocol it gives one answer
-        for a bucket that does not exist and for one that the user may not use. If the user may not even know,
-        callers get :class:`NoAccessError`. ``None``: always BucketNotFoundError.
+    :param max_waiting: length of that queue; beyond it callers get 503 Overloaded.
+    :param grace_seconds: how long a replaced connection may finish its operations.
+    :param is_hidden: called when the cluster refuses a bucket: over the key-value protocol it answers the
+        same for a bucket that does not exist and for one that the user may not use. If the user may not know
+        the difference, callers get :class:`NoAccessError`. ``None``: always BucketNotFoundError.
     """
 
     _log = Logger()
@@ -112,18 +112,18 @@ class ConnectionPool:
         self._sweeper.start(max(1.0, self._idle_seconds / 10), now=False)
 
     def __len__(self) -> int:
-        """Return how many connections are open and in use or idle."""
+        """Return the number of open connections, in use or idle."""
         return len(self._entries)
 
     def connection(self, bucket: str | None, caller: Credentials) -> Any:
         """Return the connection for a caller, or a Deferred of it.
 
         :param bucket: its name; ``None`` for a session with the cluster only.
-        :returns: a ``Connection`` at once if the cluster has confirmed the caller lately; else a
-            Deferred that fails with the SDK's exception, or :class:`Refusal`. Cancelling it is safe.
+        :returns: a ``Connection`` at once if the cluster has confirmed the caller recently; else a Deferred
+            that fails with the SDK's exception, or :class:`Refusal`. Cancelling it is safe.
         """
         entry = self._entries.get((bucket, caller.user))
-        # The same object needs no comparing: it is what an earlier request of this caller left here.
+        # The same object needs no comparison: an earlier request of this caller stored it here.
         if entry is not None and (
             entry.digest is caller.digest or compare_digest(entry.digest, caller.digest)
         ):
@@ -134,7 +134,7 @@ class ConnectionPool:
         return self._confirm(bucket, caller)
 
     def lease(self, connection: Any) -> None:
-        """Keep a connection open, whatever else happens, until :meth:`release`."""
+        """Keep a connection open, in any case, until :meth:`release`."""
         self._leases[connection] = self._leases.get(connection, 0) + 1
 
     def release(self, connection: Any) -> None:
@@ -221,7 +221,7 @@ class ConnectionPool:
         now = self._clock.seconds()
         entry = self._entries.get(key)
         if entry is not None and compare_digest(entry.digest, credential[2]) and not entry.connection.closed:
-            # It was opened just to ask: the connection there is has warmed up.
+            # It was opened for confirmation only: the existing connection is warmed up.
             entry.verified_until = now + self._verify_seconds
             entry.last_used = now
             connection._close()
@@ -258,7 +258,7 @@ class ConnectionPool:
         self._remember(Failure(NoAccessError()) if is_hidden else failure, credential, connection)
 
     def _remember(self, failure: Failure, credential: _Credential, connection: Any) -> None:
-        """Answer those who wait with what the cluster refused, and others for a moment."""
+        """Answer waiting callers with the cluster's refusal, and new ones for a while."""
         self._done_opening(connection)
         if failure.check(AuthError, BucketNotFoundError, NoAccessError):
             failure.cleanFailure()
@@ -269,7 +269,7 @@ class ConnectionPool:
             key = credential[:2]
             entry = self._entries.get(key)
             if entry is not None and compare_digest(entry.digest, credential[2]):
-                self._retire(key)  # the password was right once, and is no more
+                self._retire(key)  # the password was valid once, and is no longer
         self._answer(credential, failure)
 
     def _done_opening(self, connection: Any) -> None:

@@ -16,10 +16,10 @@ from gateway.dialect.errors import describe
 __all__ = ["FRESH_SECONDS", "Readiness", "Watch", "reach"]
 
 FRESH_SECONDS = 1.0
-"""For so long an answer is given again, so that probes cost the cluster the same however many there are."""
+"""How long an answer is reused, so that the cost to the cluster does not grow with the number of probes."""
 
 LONGEST_SECONDS = 10.0
-"""After this a question that the cluster leaves open counts as answered: no."""
+"""Timeout of a question to the cluster; after it the answer counts as no."""
 
 WATCH_SECONDS = 5.0
 
@@ -33,7 +33,7 @@ def _text(failure: Failure) -> str:
 
 
 class Target(Protocol):
-    """What is asked of settings."""
+    """The settings that a probe needs."""
 
     @property
     def cluster(self) -> str | None:
@@ -53,16 +53,16 @@ class Target(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Of one operation, in seconds."""
+        """Timeout of one operation, in seconds."""
 
 
 def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
-    """Find out without a password whether a node of the cluster can be used by those who have one.
+    """Find out without a password whether callers with a password can use a node of the cluster.
 
-    It suffices that one node speaks the key-value protocol, over TLS if that is wanted, and asks for a login,
-    or that one cluster manager does where the connection string names these.
+    It is enough if one node speaks the key-value protocol, over TLS if required, and asks for a login; or one
+    cluster manager, where the connection string names those.
 
-    :param settings: say where the cluster is, and which certificates to use.
+    :param settings: address of the cluster, and certificates to use.
     :returns: see :data:`Probe`; the line names each host and port that was tried, and what happened there.
     """
     try:
@@ -76,7 +76,7 @@ def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
             reactor=reactor,
         )
     except ArgumentError as error:
-        # A file of certificates that was good when the gateway started.
+        # A certificate file that was valid when the gateway started.
         return succeed(str(error.message))
 
     def failed(failure: Failure) -> str | None:
@@ -95,7 +95,7 @@ def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
 class Readiness:
     """Asks a probe, one question at a time.
 
-    :param probe: is asked at most once in :data:`FRESH_SECONDS`.
+    :param probe: called at most once in :data:`FRESH_SECONDS`.
     """
 
     def __init__(self, clock: Any, probe: Probe) -> None:
@@ -123,7 +123,7 @@ class Readiness:
         return waiter
 
     def close(self) -> None:
-        """Give up a question that is open."""
+        """Cancel an open question."""
         if self._asked is not None:
             self._asked.cancel()
 
@@ -141,9 +141,9 @@ class Readiness:
 
 
 class Watch:
-    """Tells when the cluster becomes usable, and when it ceases to be.
+    """Reports when the cluster becomes usable, and when it ceases to be.
 
-    :param changed: called with the reason, ``None`` if it is usable now; first of all with how it is.
+    :param changed: called with the reason, ``None`` if it is usable now; first with the initial state.
     """
 
     def __init__(self, clock: Any, readiness: Readiness, changed: Callable[[str | None], None]) -> None:
@@ -155,11 +155,11 @@ class Watch:
         self._calls.clock = clock
 
     def start(self) -> None:
-        """Look now, and from time to time."""
+        """Check now, and from time to time."""
         self._calls.start(WATCH_SECONDS)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._calls.running:
             self._calls.stop()
         if self._asked is not None:
@@ -167,7 +167,7 @@ class Watch:
 
     def _look(self) -> Deferred[None]:
         self._asked = self._readiness.check()
-        # Cancelled by the stop.
+        # It was cancelled by stop().
         return self._asked.addCallbacks(self._found, lambda _: None)
 
     def _found(self, reason: str | None) -> None:

@@ -1,7 +1,7 @@
 """Time limits of single requests: ``X-CB-Timeout``, ``X-CB-DurabilityTimeout``, and the members of a batch.
 
 The driver has one timeout for a connection, which all callers share. A request with limits of its own gets
-the connection as a :class:`TimedConnection`, which starts each operation with what is left of its time.
+the connection as a :class:`TimedConnection`, which starts each operation with the time that is left.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ MAX_SECONDS = 300.0
 """Longest time limit of a request."""
 
 MAX_LEVEL_SECONDS = 65.0
-"""Longest time that the protocol's frame can give a durability level: 16 bits of milliseconds."""
+"""Longest timeout of a durability level that a frame can carry: 16 bits of milliseconds."""
 
 LEVEL_SHARE = 0.9
-"""Share of an operation's timeout that the driver gives the cluster for a durability level."""
+"""Share of an operation's timeout that the driver grants the cluster for a durability level."""
 
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 
 
 class TimeLimits(NamedTuple):
-    """How long a request may take at the cluster, in seconds; ``None``: as long as any other."""
+    """How long a request may take at the cluster, in seconds; ``None`` for the default."""
 
     timeout: float | None = None
-    """For all of it."""
+    """Limit for all of it."""
     durability: float | None = None
-    """For the copies, or the durability level, that a write waits for."""
+    """Limit for the copies, or the durability level, that a write waits for."""
 
 
 NO_LIMITS = TimeLimits()
@@ -57,8 +57,8 @@ NO_LIMITS = TimeLimits()
 def parse_seconds(text: str, name: str, high: float = MAX_SECONDS) -> float:
     """Read a time limit: a duration in Go's notation, or a number of seconds.
 
-    :param name: what to call it in the error message.
-    :raises Refusal: 400, naming the form and the range.
+    :param name: its name in the error message.
+    :raises Refusal: 400, naming the format and the range.
     """
     if _PLAIN_SECONDS.fullmatch(text):
         text += "s"
@@ -74,7 +74,7 @@ def parse_seconds(text: str, name: str, high: float = MAX_SECONDS) -> float:
 def parse_time_limits(timeout: str | None, durability: str | None, *names: str) -> TimeLimits:
     """Read both limits.
 
-    :param names: what to call the two in error messages.
+    :param names: the names of the two in error messages.
     :raises Refusal: 400.
     """
     if timeout is None and durability is None:
@@ -86,13 +86,13 @@ def parse_time_limits(timeout: str | None, durability: str | None, *names: str) 
 
 
 class TimedConnection:
-    """A connection as one request sees it: whatever is started by it has what is left of the request's time.
+    """A connection for one request: each operation gets the rest of the request's time as its timeout.
 
     It has the attributes of the connection. Operations fail with TimeoutError when the time is over.
 
     :param connection: a :class:`gateway.cluster.connection.GatewayConnection`, or one of its lane's.
-    :param seconds: gives the time, as the reactor's clock does.
-    :param deadline: when the request's time is over; ``None``: it begins now.
+    :param seconds: returns the time by the reactor's clock.
+    :param deadline: when the request's time is over; ``None`` to begin now.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TimedConnection:
 
     @property
     def bulk(self) -> Any:
-        """The way of large operations, with the same limits."""
+        """The lane for large operations, with the same limits."""
         lane = self.connection.bulk
         return None if lane is None else _TimedLane(self, lane)
 
@@ -127,7 +127,7 @@ class TimedConnection:
         return TimedConnection(connection, self._limits, self._clock, self._deadline)
 
     def start(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call a method of the connection while its timeouts are those of this request."""
+        """Call a method of the connection with the timeouts of this request."""
         connection = self.connection
         before = (
             connection.timeout,
@@ -142,7 +142,7 @@ class TimedConnection:
                 raise bad_request(
                     f"X-CB-DurabilityTimeout: with a level it may be {MAX_LEVEL_SECONDS:g}s at most"
                 )
-            # The driver tells the cluster this share of the operation's time.
+            # The driver grants the cluster this share of the operation's time.
             level_seconds = waits / LEVEL_SHARE
             seconds = level_seconds if self._deadline is None else min(seconds, level_seconds)
         connection.timeout = seconds
@@ -154,7 +154,7 @@ class TimedConnection:
         try:
             started = method(*args, **options)
         finally:
-            # What was started leaves before the timeout changes.
+            # Send what was started before the timeout changes.
             (
                 connection.timeout,
                 connection.views_timeout,
@@ -162,17 +162,17 @@ class TimedConnection:
                 connection._durability_timeout,
             ) = before
         if self._deadline is not None and isinstance(started, Deferred) and not started.called:
-            # For what the driver has no limit for, or another one for each of several steps.
+            # For operations that have no limit in the driver, or a separate one for each step.
             started.addTimeout(self.left(0) + _LATE_SECONDS, self._clock, _timed_out)
         return started
 
 
 _LATE_SECONDS = 0.1
-"""After the end of its time the driver gets so long to tell it in its own words."""
+"""Extra time for the driver to report the timeout itself, with its details."""
 
 
 class _Operations:
-    """Operations that tell a receiver how they ended."""
+    """Operations that report their outcome to a receiver."""
 
     def __init__(self, timed: TimedConnection) -> None:
         self._timed = timed
@@ -182,7 +182,7 @@ class _Operations:
 
 
 class _TimedLane:
-    """A :class:`gateway.cluster.bulk.Lane` as one request sees it."""
+    """A :class:`gateway.cluster.bulk.Lane` with the limits of one request."""
 
     def __init__(self, timed: TimedConnection, lane: Any) -> None:
         self._timed = timed
@@ -205,7 +205,7 @@ def _timed_out(_: Any, seconds: float) -> Any:
 
 
 def within_limits(connection: Any, request: Request) -> Any:
-    """Return a connection, or a Deferred of it, with the limits that a request's headers set, if they do.
+    """Return a connection, or a Deferred of it, with the limits that the request's headers set, if any.
 
     :raises Refusal: 400.
     """
@@ -224,7 +224,7 @@ def within_limits(connection: Any, request: Request) -> Any:
 
 
 def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: Any) -> TimedConnection:
-    """Limit the time until there is a connection; fires with it, as the request is to see it."""
+    """Limit the wait for a connection; fires with the connection for this request."""
     timed = TimedConnection(None, limits, clock)
     if limits.timeout is not None:
         opened.addTimeout(limits.timeout, clock, _not_open_in_time)

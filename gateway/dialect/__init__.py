@@ -1,1 +1,2 @@
-"""The words of the REST dialect: errors, headers, expiry, formats, JSON. Pure: no connection, no reactor."""
+"""The vocabulary of the REST dialect: errors, headers, expiry, formats, JSON. Pure: no connection, no
+reactor."""

@@ -1,13 +1,14 @@
-"""Headers for conditions, expiry, durability, flags, encoding, parts: who takes which, what conditions mean.
+"""Headers for conditions, expiry, durability, flags, encoding, parts: which endpoint takes which, and how
+conditions work.
 
 A header such as ``If-Match`` must never be dropped, since its sender relies on it. So each endpoint declares
 which of them it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), and
 :func:`check_taken` refuses the others on every resource. Batch lines have members in their place
-(:data:`MEMBERS`), and refuse what they do not know too.
+(:data:`MEMBERS`), and refuse unknown ones too.
 
-Conditions on dates are ignored, as RFC 9110 13.1.3 and 13.1.4 demand of resources without a date of
-modification; so are ``Range`` (14.2 leaves that open) and with it ``If-Range``. Nobody takes
-``Content-Range``, by which a client writes a part (14.5): the part would be stored as the whole.
+Conditions on dates are ignored, as RFC 9110 13.1.3 and 13.1.4 require for resources without a modification
+date; so are ``Range`` (optional by 14.2) and with it ``If-Range``. No endpoint takes ``Content-Range``, with
+which a client writes a part (14.5): the part would be stored as the whole.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ MEMBERS = {
     "X-CB-Timeout": "timeout",
     "X-CB-Flags": "flags",
 }
-"""Header -> the member that says the same in a batch."""
+"""Header -> the batch member with the same meaning."""
 
 
 def check_taken(request: Request) -> None:
@@ -85,7 +86,7 @@ def check_taken(request: Request) -> None:
     for name in _NAMES:
         if name in request.headers and name not in endpoint.takes:
             if name == b"content-encoding":
-                # "identity" says what would be so without it.
+                # "identity" is the default.
                 check_encoding(request.header(b"Content-Encoding"))
                 continue
             taken = [shown for known, shown in _NAMES.items() if known in endpoint.takes]
@@ -113,7 +114,7 @@ class Versions(NamedTuple):
     named: frozenset[int]
     """CAS values."""
     is_any: bool = False
-    """``*``: whichever there is."""
+    """``*``: any existing version."""
 
     def has(self, cas: int) -> bool:
         """Return whether a document's version is one of them."""
@@ -122,28 +123,28 @@ class Versions(NamedTuple):
 
 _ANY = Versions(frozenset(), True)
 
-# A CAS as an entity tag, in the forms that it comes back in: bare as ETag shows it, in quotes as RFC 9110
-# wants, marked weak by a proxy that compressed the answer (nginx, Varnish), or with the name of the
-# compression behind it (Apache, Caddy). A comma or the end follows.
+# A CAS as an entity tag, in the forms that clients return: bare as in our ETag, in quotes as RFC 9110
+# requires, marked weak by a proxy that compressed the answer (nginx, Varnish), or followed by the name of the
+# compression (Apache, Caddy). A comma or the end follows.
 _TAG = re.compile(rb'(?:W/)?("?)([0-9A-Fa-f]{1,16})(?:--?(?:gzip|br|zstd|deflate))?\1[ \t]*(?=,|\Z)')
 _OTHER_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?=,|\Z)')
-# RFC 9110 5.6.1.2: empty elements of a list are passed over.
+# RFC 9110 5.6.1.2: empty list elements are ignored.
 _BETWEEN = re.compile(rb"[ \t,]*")
 
 
 def parse_if_match(value: bytes | None) -> Versions | None:
     """Read ``If-Match``: ``*`` or a list of ETags; ``None`` if it is absent.
 
-    Tags marked weak count as what they were before a proxy compressed the answer: a CAS
-    names the document, whatever its encoding on the way.
+    Tags marked weak count as strong ones: a proxy that compressed the answer marked them, and a CAS names the
+    document in any encoding.
 
-    :raises Refusal: 400 if a tag is no CAS, as in the Data API.
+    :raises Refusal: 400 if a tag is not a CAS, as in the Data API.
     """
     return None if value is None else _parse(value, "If-Match", others=False)
 
 
 def one_version(versions: Versions | None) -> int:
-    """Return the CAS that an ``If-Match`` names which must name one; 0 if it is absent.
+    """Return the CAS of an ``If-Match`` that must name exactly one; 0 if it is absent.
 
     :raises Refusal: 400 for ``*`` and for a list.
     """
@@ -155,7 +156,7 @@ def one_version(versions: Versions | None) -> int:
 
 
 def parse_if_none_match(value: bytes | None) -> Versions | None:
-    """Read ``If-None-Match``: as :func:`parse_if_match`, but a tag that is no CAS matches nothing."""
+    """Read ``If-None-Match``: as :func:`parse_if_match`, but a tag that is not a CAS matches nothing."""
     return None if value is None else _parse(value, "If-None-Match", others=True)
 
 
@@ -192,22 +193,22 @@ def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
 # ---- conditions of reads and writes --------------------------------------------------------------
 
 _LOCKED_CAS = 2**64 - 1
-"""What a node tells readers in place of the CAS of a locked document."""
+"""Sent to readers in place of the CAS of a locked document."""
 
 ATTEMPTS = 10
-"""How often a version is compared before a write that others overtake each time is given up."""
+"""How often a version is compared before giving up a write that is overtaken each time."""
 
 
 class Condition(NamedTuple):
-    """For which versions of a document a request is."""
+    """The versions of a document to which a request applies."""
 
     match: Versions | None = None
     none_match: Versions | None = None
 
     def cas(self) -> int | None:
-        """Return the CAS with which the cluster tests the condition by itself.
+        """Return the CAS with which the cluster can test the condition.
 
-        0 if there is none to test; ``None`` if the version has to be read and compared first.
+        0 if there is no condition; ``None`` if the version has to be read and compared first.
         """
         match, none_match = self
         if match is None or match.is_any:
@@ -217,7 +218,7 @@ class Condition(NamedTuple):
         return min(match.named)
 
     def check_read(self, cas: int) -> bool:
-        """Return whether a version that was read is to be sent: not if the caller has it (304).
+        """Return whether to send a version that was read: not if the caller has it (304).
 
         :raises Refusal: 412 if ``If-Match`` is false.
         """
@@ -227,7 +228,7 @@ class Condition(NamedTuple):
         return none_match is None or not none_match.has(cas)
 
     def check_write(self, cas: int) -> None:
-        """See that a version may be changed.
+        """Check that a version may be changed.
 
         :raises Refusal: 409 CasMismatch if ``If-Match`` is false (the Data API's code), 412 if
             ``If-None-Match`` is, 409 DocumentLocked if the version is hidden.
@@ -265,20 +266,20 @@ def compare_and_write(
     write: Callable[[int], Deferred[Any]],
     create: Callable[[], Deferred[Any]] | None = None,
 ) -> Any:
-    """Read a version, compare it, and write with its CAS: for conditions that the cluster cannot test.
+    """Read a version, compare it, and write with its CAS, for conditions that the cluster cannot test.
 
-    So the version compared is the version changed. If another write comes between, it compares again.
+    So the compared version is the one changed. If another write comes between, compare again.
 
     :param read: reads the document.
     :param write: ``write(cas)`` changes that version.
-    :param create: stores a document that is not there; ``None`` if the operation needs one that is.
+    :param create: stores a new document; ``None`` if the operation needs an existing one.
     :returns: Deferred of the result.
     :raises Refusal: the condition is false; 503 if the document changed each of :data:`ATTEMPTS` times.
     """
     is_create = create is not None and condition == _CREATE
     for _ in range(ATTEMPTS):
         try:
-            # What must not be there need not be looked at: the write says whether it is.
+            # If the document must not exist, there is no need to read it: the write reports whether it does.
             found = None if is_create else (yield read())
         except NotFoundError:
             if create is None or condition.match is not None:
@@ -293,7 +294,7 @@ def compare_and_write(
         except CouchbaseError as error:
             if is_create and error.status == Status.KEY_EEXISTS:
                 raise _exists() from None
-            # The answers of a node to a version that is not there any more; the rest is the caller's.
+            # A node's answers if the version is gone; other errors are the caller's.
             if error.status not in (Status.KEY_EEXISTS, Status.KEY_ENOENT, Status.NOT_STORED):
                 raise
     raise Refusal(

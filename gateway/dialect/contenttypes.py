@@ -1,7 +1,7 @@
 """Content types and flags.
 
-The top byte of a document's flags is the "common flags" format of every Couchbase SDK since 2;
-SDK 1.2 uses the lowest three bits instead. Unknown or private formats are sniffed.
+The top byte of a document's flags is the "common flags" format of every Couchbase SDK since 2; SDK 1.2 uses
+the lowest three bits instead. For unknown or private formats the value is inspected.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ FLAGS_BINARY = 0x03000000
 FLAGS_TEXT = 0x04000000
 
 FLAGS_OF_TYPE = {JSON: FLAGS_JSON, TEXT: FLAGS_TEXT, BINARY: FLAGS_BINARY}
-"""Content type of a request, as it is written mostly -> flags; see :func:`flags_of` for the others."""
+"""Content type of a request in its usual spelling -> flags; see :func:`flags_of` for other spellings."""
 
 _UTF_8 = frozenset({b"", b"utf-8", b"utf8", b"us-ascii"})
 
 _COMMON = {2: JSON, 3: BINARY, 4: TEXT}
 
-# FMT_PICKLE, FMT_BYTES, FMT_UTF8 of SDK 1.2. A pickle stays opaque: it is never opened here.
+# FMT_PICKLE, FMT_BYTES, FMT_UTF8 of SDK 1.2. A pickle stays opaque: the gateway never loads it.
 _LEGACY = {1: BINARY, 2: BINARY, 4: TEXT}
 
 
 def format_of(flags: int) -> bytes | None:
-    """Return the content type that flags declare, ``None`` if they declare none."""
+    """Return the content type declared by flags, ``None`` if there is none."""
     common = _COMMON.get(flags >> 24)
     if common is not None:
         return common
@@ -71,8 +71,8 @@ def charset_of(declared: bytes) -> bytes:
 def flags_of(declared: bytes) -> int:
     """Return the flags to store with a value of that ``Content-Type``, in any case and with any parameters.
 
-    0 for types that no SDK has a format for, and for text in another charset than UTF-8, which an SDK
-    would misread.
+    0 for types without a format in the SDKs, and for text in a charset other than UTF-8, which an SDK would
+    misread.
     """
     kind = media_type(declared)
     if kind == TEXT and charset_of(declared) not in _UTF_8:
@@ -89,7 +89,7 @@ def check_charset(declared: bytes) -> None:
 
 
 def sniffing(value: bytes) -> Generator[None, None, bytes]:
-    """Find out what a value is that no flags describe; yields after each step of some work."""
+    """Find the content type of a value without format flags; yields after each step of some work."""
     try:
         yield from check(value, fast_loads)
         return JSON
@@ -107,7 +107,7 @@ def sniffing(value: bytes) -> Generator[None, None, bytes]:
 
 
 def content_type(flags: int, value: bytes) -> bytes:
-    """Return the content type of a stored value: by its flags, else by looking at it."""
+    """Return the content type of a stored value: by its flags, else by inspection."""
     declared = format_of(flags)
     if declared is not None:
         return declared

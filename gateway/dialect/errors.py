@@ -1,9 +1,9 @@
-"""The one table from what went wrong to what HTTP says about it.
+"""The one table from failures to their HTTP answers.
 
-Codes and statuses are those of Couchbase's Data API where it has a word for the fault. Handlers
-never catch: they raise a :class:`Refusal`, or let the SDK's exception pass, and
-:func:`describe` finds the row. A Data API status that surprises (409 for a CAS mismatch, 400 for
-a locked document that is not, 413 with ``InvalidArgument``) is meant: its clients rely on it.
+Codes and statuses are those of Couchbase's Data API where it covers the fault. Handlers never catch: they
+raise a :class:`Refusal`, or let the SDK's exception pass, and
+:func:`describe` finds the row. Surprising statuses of the Data API (409 for a CAS mismatch, 400 for unlocking
+an unlocked document, 413 with ``InvalidArgument``) are intended: its clients rely on them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 declare(
     [
         ("Overloaded", 503, Retry.SAFE, "The gateway has no room for more requests."),
-        ("Internal", 500, Retry.NEVER, "The gateway failed; its log tells more under the request id."),
+        ("Internal", 500, Retry.NEVER, "The gateway failed; its log has details under the request id."),
         # the caller
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
@@ -108,7 +108,7 @@ class PathMismatch(Refusal):
 
 
 class _Rule(NamedTuple):
-    """``None`` in a condition means: any."""
+    """A row; ``None`` in a condition matches anything."""
 
     exception: type[BaseException]
     code: str
@@ -138,14 +138,14 @@ _COUNTERS = "incr decr"
 
 _INPUT = (sdk.EINVAL, sdk.ERANGE, sdk.EMPTY_KEY, sdk.OPTIONS_CONFLICT)
 
-# First match wins. A status says more than the exception's class, so those rows come first.
+# The first match wins. A status is more specific than the exception's class, so those rows come first.
 _RULES = [
     _rule(sdk.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
     _rule(sdk.CouchbaseError, "CasMismatch", Status.LOCKED, on="unlock"),
     _rule(sdk.CouchbaseError, "DocumentLocked", Status.LOCKED),
     _rule(sdk.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
     _rule(sdk.CouchbaseError, "CasMismatch", Status.KEY_EEXISTS, cas=True),
-    # Without a CAS given, only a lock can make a server say "exists" to a write: old servers.
+    # Old servers: if no CAS was given, only a lock makes them answer a write with "exists".
     _rule(sdk.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
     _rule(sdk.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
     _rule(sdk.CouchbaseError, "ScopeNotFound", Status.UNKNOWN_SCOPE),
@@ -169,11 +169,11 @@ _RULES = [
         Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS,
     ),
     _rule(sdk.CouchbaseError, "DurabilityAmbiguous", Status.SYNC_WRITE_AMBIGUOUS),
-    # Servers without extended errors say so, and CouchbaseMock.
+    # Sent by servers without extended errors, and by CouchbaseMock.
     _rule(sdk.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
-    # Servers before 7.6 say so; another CAS than the lock's is LOCKED to them.
+    # Sent by servers before 7.6, which answer a CAS other than the lock's with LOCKED.
     _rule(sdk.TemporaryFailError, "DocumentNotLocked", Status.ETMPFAIL, on="unlock"),
-    # Then by the SDK's classes.
+    # Then the SDK's classes.
     _rule(sdk.NotFoundError, "DocumentNotFound"),
     _rule(sdk.NotStoredError, "DocumentNotFound"),
     _rule(sdk.KeyExistsError, "DocumentExists", on="add"),
@@ -186,8 +186,8 @@ _RULES = [
     _rule(sdk.ArgumentError, "DurabilityImpossible", rc=sdk.DURABILITY_ETOOMANY),
     _rule(sdk.ArgumentError, "InvalidArgument"),
     _rule(sdk.ValueFormatError, "InvalidArgument"),
-    # What the SDK refuses in an operation's arguments; other input errors (host names, handles) are the
-    # gateway's own.
+    # The SDK refused an operation's arguments; other input errors (host names, handles) are the gateway's
+    # fault.
     *(_rule(sdk.CouchbaseError, "InvalidArgument", rc=rc) for rc in _INPUT),
     _rule(sdk.NoMemoryError, "OutOfMemory"),
     _rule(sdk.TemporaryFailError, "TemporarilyUnavailable"),
@@ -205,20 +205,20 @@ _RULES = [
 
 
 class _HttpRule(NamedTuple):
-    """What an HTTP status of the cluster means. Empty or ``None``: any."""
+    """The meaning of an HTTP status of the cluster. Empty or ``None`` matches anything."""
 
     code: str
     status: int
     operations: frozenset[str] = frozenset()
     words: re.Pattern[str] | None = None
-    """To be found in what the cluster says; its texts differ between versions."""
+    """Searched for in the cluster's message, whose wording differs between versions."""
 
 
 _QUERY = frozenset({"query"})
 _DESIGN_READS = frozenset({"design_get", "design_list"})
 _DESIGN_WRITES = frozenset({"design_create", "design_publish", "design_delete"})
 
-# First match wins; a status that no row has is a ServerError.
+# The first match wins; a status without a row is a ServerError.
 _HTTP_RULES = [
     _HttpRule("InvalidAuth", 401),
     _HttpRule("NoWriteAccess", 403, _DESIGN_WRITES),
@@ -235,7 +235,7 @@ _HTTP_RULES = [
 
 _EXPLAINED_BY_CLUSTER = frozenset({"InvalidArgument", "InvalidDesignDocument", "ViewFailed"})
 
-# The driver's own words, in which there is nothing of a document.
+# The driver's own messages, which contain nothing of a document.
 _EXPLAINED_BY_DRIVER = frozenset({"UnderlyingServiceUnavailable", "DeadlineExceeded"})
 
 _MAX_REASON = 2000
@@ -274,7 +274,7 @@ def _problem_of(
     if durable and issubclass(kind, sdk.TimeoutError):
         return PROBLEMS["DurabilityAmbiguous"]
     if ambiguous and status is None and issubclass(kind, sdk.KeyExistsError):
-        # Done, and then overtaken while copies were waited for.
+        # The write was made, then overtaken during the wait for copies.
         return PROBLEMS["DurabilityAmbiguous"]
     for rule in _RULES:
         if (
@@ -289,12 +289,12 @@ def _problem_of(
 
 
 def _kind(error: BaseException) -> Any:
-    # Any, because mypy takes a class of exceptions for unhashable.
+    # Any, because mypy considers exception classes unhashable.
     return type(error)
 
 
 class Fault(NamedTuple):
-    """What is told to the caller about a failure."""
+    """The report of a failure to the caller."""
 
     problem: Problem
     message: str
@@ -304,10 +304,10 @@ class Fault(NamedTuple):
     """Name of the SDK's class to catch, for instance ``NotFoundError``."""
     retry: Retry
     is_bug: bool
-    """Nobody foresaw this: log it with its traceback."""
+    """Whether the failure was unexpected, to be logged with its traceback."""
 
     def fields(self) -> dict[str, object]:
-        """Return code, message and the rest as they are put into JSON, without identity."""
+        """Return code, message and the other members for JSON, without the request id."""
         told: dict[str, object] = {"code": public_code(self.problem), "message": self.message}
         if self.exception is not None:
             told["rc"] = self.rc
@@ -328,7 +328,7 @@ _names: dict[type, str] = {}
 
 
 def _sdk_name(kind: type) -> str:
-    """Return the name of the class to catch: classes made for one code have no public name."""
+    """Return the public class to catch: classes made for a single code have no public name."""
     name = _names.get(kind)
     if name is None:
         public = (base for base in kind.__mro__ if getattr(sdk, base.__name__, None) is base)
@@ -339,18 +339,18 @@ def _sdk_name(kind: type) -> str:
 def describe(
     error: BaseException, operation: str = "", *, cas_given: bool = False, durable: bool = False
 ) -> Fault:
-    """Tell what to answer to a failure.
+    """Return the answer to a failure.
 
-    :param operation: SDK name of what was tried (``"add"``, ``"set"``, ...; ``"open"`` while
-        connecting), because one status means different things to different operations.
-    :param cas_given: whether the caller named a CAS.
-    :param durable: whether the caller asked for durability; a timeout then leaves the write in
-        doubt, which has a code of its own.
+    :param operation: SDK name of the operation (``"add"``, ``"set"``, ...; ``"open"`` while connecting),
+        because a status means different things for different operations.
+    :param cas_given: whether the caller gave a CAS.
+    :param durable: whether the caller asked for durability; a timeout then leaves the outcome of the write
+        unknown, which has its own code.
     """
     if isinstance(error, Refusal):
         return Fault(error.problem, error.message, None, None, error.problem.retry, False)
     if isinstance(error, MemoryError):
-        # Anywhere, so that nobody can tell what was done.
+        # It may have happened anywhere, so the outcome of the write is unknown.
         problem = PROBLEMS["Overloaded"]
         return Fault(problem, "The gateway has no memory left.", None, None, Retry.AMBIGUOUS, False)
     if isinstance(error, sdk.HTTPError):
@@ -364,21 +364,21 @@ def describe(
         retry = problem.retry
         if in_doubt and (error.ambiguous or retry is Retry.SAFE):
             retry = Retry.AMBIGUOUS
-        # The exception's own words may quote the document; the table's never do.
+        # The exception's message may quote the document; the table's never does.
         message = problem.text
         if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
             message = error.message
         elif isinstance(error, sdk.NotSupportedError) and error.status is None and error.message:
-            message = error.message  # tells what the server lacks
+            message = error.message  # the message names what the server lacks
         elif operation in _DESIGN_WRITES and isinstance(error, sdk.TimeoutError) and error.message:
-            message = error.message  # tells whether the change was made
+            message = error.message  # the message says whether the change was made
         elif problem.code == "DurabilityAmbiguous" and isinstance(error, sdk.KeyExistsError):
             done = "removed" if operation == "delete" else "stored"
             message = f"The document was {done}, then overtaken by another write while waiting for copies."
         elif problem.code == "DurabilityImpossible" and error.context:
             message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
         elif problem.code in _EXPLAINED_BY_DRIVER and error.message:
-            # Which node it was, and what happened there.
+            # Adds the node, and what happened there.
             message = f"{problem.text[:-1]}: {error.message}"
         elif problem.code == "ServerError" or (problem.code == "InvalidArgument" and error.rc in _INPUT):
             message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."

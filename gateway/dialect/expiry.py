@@ -1,7 +1,7 @@
-"""When a document expires: from the words of HTTP to the number of the protocol, and back.
+"""A document's expiry: from HTTP's notation to the protocol's number, and back.
 
-The protocol takes up to 30 days as seconds from now and anything above as a Unix time, so a long
-duration is turned into a time, and a time long past must not be mistaken for a duration.
+The protocol takes up to 30 days as seconds from now and anything above as a Unix time, so a long duration is
+converted into a time, and a time long past must not be read as a duration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.dialect.errors import bad_request
 __all__ = ["expiry_from_expires", "expiry_from_touch", "expiry_from_ttl"]
 
 EXPIRED = RELATIVE_EXPIRY_MAX + 1
-"""The earliest Unix time that the protocol does not read as a duration; long past."""
+"""The earliest Unix time that the protocol does not read as a duration."""
 
 _MAX_EXPIRY = 2**32 - 1
 
@@ -43,7 +43,7 @@ _FORMS = "a date as in 'Wed, 21 Oct 2026 07:28:00 GMT', a duration as in '90s' o
 
 
 def parse_duration(text: str) -> int | None:
-    """Return a duration in Go's notation (``1h30m``, ``1.5s``) in nanoseconds; ``None`` if it is none."""
+    """Return a duration in Go's notation (``1h30m``, ``1.5s``) in nanoseconds; ``None`` if invalid."""
     if not text or len(text) > 64:
         return None
     at = total = 0
@@ -62,7 +62,7 @@ def parse_duration(text: str) -> int | None:
 def _of_duration(nanoseconds: int, now: float) -> int:
     if nanoseconds == 0:
         return EXPIRED
-    seconds = -(-nanoseconds // 10**9)  # a document must not go before its time
+    seconds = -(-nanoseconds // 10**9)  # rounded up: a document must not expire early
     if seconds <= RELATIVE_EXPIRY_MAX:
         return seconds
     return _of_instant(int(now) + seconds)
@@ -104,7 +104,7 @@ def expiry_from_expires(text: str, now: float) -> int:
     :param text: its value; blank or ``0`` means no expiry.
     :param now: Unix time in seconds.
     :returns: the protocol's number, 0 for none.
-    :raises Refusal: 400, naming the forms understood.
+    :raises Refusal: 400, naming the accepted forms.
     """
     expiry = _parse(text.strip(" \t"), now)
     if expiry is None:

@@ -23,14 +23,14 @@ _CAS_FORM = "1 to 16 hexadecimal digits, not zero, as an ETag of this gateway ha
 
 
 def etag(cas: int) -> bytes:
-    """Return a CAS as ``ETag`` shows it: lower-case hex of at least 8 digits, without quotes."""
+    """Return a CAS as the value of ``ETag``: lower-case hex of at least 8 digits, without quotes."""
     return b"%08x" % cas
 
 
 def parse_cas(digits: bytes, name: str) -> int:
     """Read a CAS from hex digits.
 
-    :param name: what to call it in the error message.
+    :param name: its name in the error message.
     """
     cas = int(digits, 16) if _HEX.fullmatch(digits) else 0
     if not cas:
@@ -56,20 +56,20 @@ MAX_COPIES = 4
 
 
 class Durability(NamedTuple):
-    """What a mutation waits for. All zero: for the active copy's memory, as usual."""
+    """The copies that a mutation waits for. All zero: only the active copy's memory, as usual."""
 
     level: int = 0
     persist_to: int = 0
-    """Nodes that have it on disk; -1: all there are."""
+    """Number of nodes that have it on disk; -1 for all."""
     replicate_to: int = 0
-    """Replicas that have it in memory; -1: all there are."""
+    """Number of replicas that have it in memory; -1 for all."""
 
 
 NO_DURABILITY = Durability()
 
 
 def parse_count(value: bytes, name: str) -> int:
-    """Read a number of copies: -1 (all there are) to 4."""
+    """Read a number of copies: -1 (all) to 4."""
     if not re.fullmatch(rb"-1|[0-9]", value) or int(value) > MAX_COPIES:
         raise bad_request(
             f"{name}: {_shown(value)} is not a number of copies: 0 to {MAX_COPIES}, or -1 for all"
@@ -103,5 +103,5 @@ def parse_durability(level: bytes | None, persist_to: bytes | None, replicate_to
 
 
 def token_header(bucket: str, token: MutationToken) -> bytes:
-    """Return a mutation token as ``X-CB-MutationToken`` shows it: ``bucket:vbucket:vbuuid:seqno``."""
+    """Return a mutation token as the value of ``X-CB-MutationToken``: ``bucket:vbucket:vbuuid:seqno``."""
     return b"%b:%d:%08x:%d" % (bucket.encode("utf-8"), token.vbucket, token.uuid, token.seqno)

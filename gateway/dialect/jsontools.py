@@ -1,8 +1,8 @@
-"""JSON in and out, by orjson where it is installed and by the standard library elsewhere.
+"""JSON parsing and serialization, by orjson where it is installed, else by the standard library.
 
-What counts as JSON is decided here for the whole gateway, and it is what RFC 8259 allows, in UTF-8: half a
-surrogate pair as an escape and numbers beyond the range of doubles included, as V8, Python and Go read them;
-not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
+This module defines for the whole gateway what counts as JSON: everything that RFC 8259 allows, in UTF-8,
+including half a surrogate pair as an escape and numbers beyond the range of doubles, as V8, Python and Go do;
+but not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 NotJson = ValueError
-"""What :func:`loads` raises: json's and orjson's own errors derive from it."""
+"""The exception that :func:`loads` raises; json's and orjson's own errors derive from it."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""May stand before a JSON text that a client sends; it is ignored there (RFC 8259, section 8.1)."""
+"""Byte order mark; ignored before a client's JSON text (RFC 8259, section 8.1)."""
 
 fast_loads: Callable[[bytes], Any]
-"""The quickest parser: what it takes is JSON, but it refuses some texts that are JSON too."""
+"""The fastest parser. All it accepts is JSON, but it also refuses some valid texts."""
 
 
 class RepeatedName(ValueError):
@@ -71,9 +71,9 @@ else:
 
 
 def loads(data: bytes) -> Any:
-    """Return the value of a JSON text; of a repeated member the last counts.
+    """Parse a JSON text; of a repeated member the last counts.
 
-    :raises NotJson: it is not JSON, or nested deeper than can be followed.
+    :raises NotJson: it is not JSON, or nested too deep.
     """
     try:
         return fast_loads(data)
@@ -93,11 +93,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def loads_unique(data: bytes) -> Any:
-    """Return the value of a JSON text in which no object, at any level, has two members of one name.
+    """Parse a JSON text in which no object, at any level, may have two members of one name.
 
     A byte order mark before it is ignored.
 
-    :raises RepeatedName: one has.
+    :raises RepeatedName: an object has.
     :raises NotJson: see :func:`loads`.
     """
     try:
@@ -114,8 +114,8 @@ def loads_unique(data: bytes) -> Any:
 def read_body(body: bytes, takes: str) -> dict[str, Any]:
     """Return a request's body as a JSON object.
 
-    :param takes: what the request takes, for the message.
-    :raises Refusal: 400 if it is not JSON, no object, or names a member twice.
+    :param takes: description of the expected body, for the message.
+    :raises Refusal: 400 if it is not JSON, not an object, or names a member twice.
     """
     try:
         value = loads_unique(body)
@@ -129,7 +129,7 @@ def read_body(body: bytes, takes: str) -> dict[str, Any]:
 
 
 def without_mark(data: bytes) -> bytes:
-    """Return a text without the byte order mark before it."""
+    """Return a text without a leading byte order mark."""
     return data[3:] if data.startswith(BYTE_ORDER_MARK) else data
 
 

@@ -1,8 +1,8 @@
 """``?project=a,b.c,d[0]``: parts of a JSON document, copied out of it byte for byte.
 
-The parts are cut out of the stored text and never parsed and printed again, so numbers keep all
-their digits. Rules of the Data API: paths that lead nowhere are left out, ``null`` if none leads
-anywhere; elements of an array come back as an array of just those.
+The parts are cut out of the stored text, never parsed and serialized again, so numbers keep all their digits.
+Rules of the Data API: paths without a match are left out, ``null`` if none matches; elements of an array come
+back as an array of just those.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Path = tuple[str | int, ...]
 """Member names and array indexes, outermost first."""
 
 MAX_LEVELS = 32
-"""Levels of a path, as the protocol limits them."""
+"""Most levels of a path, as in the protocol."""
 
 _NAME = re.compile(r"[^.,\[\]`]+")
 _QUOTED = re.compile(r"`((?:[^`]|``)+)`")
@@ -46,7 +46,7 @@ def parse_projection(text: str) -> list[tuple[str, Path]]:
     ``[n]`` is an element, ``[-1]`` the last.
 
     :returns: each path as written, and its steps.
-    :raises Refusal: 400, for a path that is none.
+    :raises Refusal: 400 for an invalid path.
     """
     paths: list[tuple[str, Path]] = []
     at = 0
@@ -84,7 +84,7 @@ def _bad_path(text: str) -> Refusal:
 
 
 class _Node(dict[str | int, "_Node"]):
-    """What is wanted below one step. ``path`` is set where the wanted part ends."""
+    """The parts wanted below one step. ``path`` is set where a wanted part ends."""
 
     path: str | None = None
     any_path: str = ""
@@ -128,23 +128,23 @@ _MEMBERS = re.compile(
 _BLANKS = re.compile(rb"[ \t\r\n,]*")
 _FEW = 32
 _MOST_SOUGHT = 16
-"""Names looked for in a run of members as a whole; with more, each member is looked up."""
+"""Most names searched for in a whole run of members; with more, each member is looked up."""
 
 _SMALL_BYTES = 2**16
-"""A document up to this size is checked at once."""
+"""A document up to this size in bytes is checked in one step."""
 
 _OVERHEAD_BYTES = 48
-"""What a member or element that is looked at by itself is reckoned with, beside its length."""
+"""Cost of a member or element that is visited individually, in addition to its length."""
 
 _MOST_PASSES = 64
-"""So often the document's length may be walked; paths that do not repeat themselves need fewer."""
+"""How many times the document's length may be walked; paths without repetition need fewer."""
 
 _Part = list["bytes | memoryview"]
 _Cut = Generator[None, None, tuple["_Part | None", int]]
 
 
 class _Cutter:
-    """Cuts parts out of one document, in steps: each generator yields after some milliseconds of work.
+    """Cuts parts out of one document, in steps: each generator yields after a few milliseconds of work.
 
     :param text: JSON.
     """
@@ -156,7 +156,7 @@ class _Cutter:
         self._left = _MOST_PASSES * (len(text) + STEP_BYTES)
 
     def _pause(self, size: int) -> bool:
-        """Reckon with work on so many bytes; tell whether it is time to yield."""
+        """Count work on so many bytes; return whether it is time to yield."""
         self._step -= size
         if self._step > 0:
             return False
@@ -167,9 +167,9 @@ class _Cutter:
         return True
 
     def cut(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
-        """Return the wanted parts of the value at ``at`` (``None``: there are none), and where it ends.
+        """Return the wanted parts of the value at ``at`` (``None`` for none), and its end.
 
-        :param needs_end: else any number is returned for the end.
+        :param needs_end: if false, the returned end may be any number.
         """
         text = self._text
         if wanted.path is not None:
@@ -225,7 +225,7 @@ class _Cutter:
                 start = yield from past_blanks(text, at)
             if b"\\" in name:
                 name = json.dumps(json.loads(name), ensure_ascii=False).encode("utf-8", "surrogatepass")
-            # The first of a repeated name counts, as in the protocol's sub-document reads.
+            # The first of repeated names counts, as in the protocol's sub-document reads.
             if name in names and name not in found:
                 goes_on = needs_end or len(found) + 1 < len(names)
                 found[name], at = yield from self.cut(start, wanted[names[name]], goes_on)
@@ -250,7 +250,7 @@ class _Cutter:
 
     def _array(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
         text = self._text
-        # cut() saw to it that these steps are all indexes.
+        # cut() has checked that these steps are all indexes.
         targets = sorted((int(step) for step in wanted if step != -1), reverse=True)
         parts: dict[int, _Part | None] = {}
         wants_last = -1 in wanted
@@ -294,9 +294,9 @@ class _Cutter:
         return ([*result, b"]"] if result else None), at + 1
 
     def _run(self, at: int, most: int | None) -> tuple[int, int]:
-        """Pass elements that have commas behind them: return how many, and where the next one begins.
+        """Skip elements followed by commas: return their number, and where the next one begins.
 
-        :param most: of them.
+        :param most: largest number to skip.
         """
         text = self._text
         limit = at + STEP_BYTES
@@ -324,7 +324,7 @@ class _Cutter:
 
 
 def _quoted(name: str | int) -> bytes:
-    """Return a member's name as JSON that has no needless escapes."""
+    """Return a member's name as JSON without unnecessary escapes."""
     assert isinstance(name, str)
     if name.isidentifier():
         return b'"%b"' % name.encode("utf-8")
@@ -335,8 +335,8 @@ def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None
     """Return the parts of ``document`` that ``paths`` name, as JSON; yields after each step of some work.
 
     :raises Refusal: 400 DocumentNotJson; 400 PathMismatch if a path goes through a value of
-        another type, with the path; 400 DocumentTooDeep; 400 InvalidArgument if paths name an element
-        both by its number and as the last so often that the work is out of proportion.
+        another type, with the path; 400 DocumentTooDeep; 400 InvalidArgument if paths name the same element
+        both by its number and as the last so often that the work would be excessive.
     """
     try:
         if len(document) > _SMALL_BYTES:
@@ -358,7 +358,7 @@ def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None
 
 
 def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
-    """Return what :func:`projecting` does, at once."""
+    """Do all of :func:`projecting` at once."""
     return at_once(projecting(document, paths))
 
 

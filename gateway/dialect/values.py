@@ -1,4 +1,4 @@
-"""Stored values as members of a JSON answer: JSON as it is stored, the rest as text or base64."""
+"""Stored values as members of a JSON answer: JSON as stored, other values as text or base64."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gateway.dialect.jsontools import dumps, fast_loads, is_json
 __all__ = ["BATCH", "VIEW", "MemberNames", "value_member", "value_member_steps"]
 
 _PIECE_BYTES = 96 * 1024
-"""Divisible by three, so that base64 can be made piece by piece."""
+"""Divisible by three, so that base64 can be encoded piece by piece."""
 
 
 class MemberNames(NamedTuple):
-    """What a member is called, as JSON with its colon."""
+    """A member's possible names, each as JSON with its colon."""
 
     json: bytes
     text: bytes | None
-    """``None``: text leaves as base64, too."""
+    """``None`` to send text as base64, too."""
     base64: bytes = b'"base64":'
 
 
@@ -31,10 +31,10 @@ VIEW = MemberNames(b'"json":', None)
 
 
 def value_member(names: MemberNames, flags: int, value: bytes) -> bytes:
-    """Return the member for a value."""
+    """Return the JSON member for a value."""
     declared = format_of(flags)
     if declared in (JSON, None) and is_json(value):
-        # find() looks at bytes much faster than "in" does.
+        # find() searches bytes much faster than "in".
         if value.find(b"\n") >= 0 or value.find(b"\r") >= 0:
             value = _without_line_ends(value)
         return names.json + value
@@ -47,7 +47,7 @@ def value_member(names: MemberNames, flags: int, value: bytes) -> bytes:
 
 
 def _without_line_ends(piece: bytes) -> bytes:
-    # In JSON a line end is a blank; in the answer it would end the line.
+    # A newline in JSON is only whitespace; in the answer it would end the line.
     return piece.replace(b"\n", b" ").replace(b"\r", b" ")
 
 

@@ -1,1 +1,1 @@
-"""No caller hurts another: bytes under way, and time of the reactor, in shares."""
+"""Fair shares between callers: of bytes in transfer, and of the reactor's time."""

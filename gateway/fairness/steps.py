@@ -1,4 +1,4 @@
-"""Long work that is done in small steps, between which everybody else is served."""
+"""Long computations in small steps, between which other requests are served."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["AT_ONCE_BYTES", "StepRunner"]
 
 LEAST_SECONDS = 0.0005
 MOST_SECONDS = 0.004
-"""What all long work together may take of one reactor turn, give or take one step: as long as everything else
-took of the turn before, within these bounds. So it has about half of the time while there is other work."""
+"""Time in one reactor turn for all long computations together, give or take one step: as much as everything
+else took in the turn before, within these bounds. So they get about half of the time while there is other
+work."""
 
 AT_ONCE_BYTES = 256 * 1024
-"""A text up to this size is parsed in one go: that takes 3 ms at most."""
+"""Texts up to this size are parsed in one go, which takes 3 ms at most."""
 
 _T = TypeVar("_T")
 
 
 class StepRunner:
-    """Runs generators that yield after each step of some milliseconds; each has its share of every turn.
+    """Runs generators that yield after steps of a few milliseconds; each has its share of every turn.
 
     :param clock: calls the next turn.
     """
@@ -40,14 +41,14 @@ class StepRunner:
         end = begun + min(max(begun - self._ended, LEAST_SECONDS), MOST_SECONDS)
 
         def is_over() -> bool:
-            # Asked after each step.
+            # Called after each step.
             self._ended = now = perf_counter()
             return now >= end
 
         return is_over
 
     def run(self, steps: Generator[None, None, _T]) -> Deferred[_T]:
-        """Take all steps; fires with what the generator returns. Cancelling it ends the work."""
+        """Run all steps; fires with the generator's result. Cancelling it ends the work."""
         outcome: list[_T] = []
 
         def stop(_: object) -> None:
@@ -64,7 +65,7 @@ class StepRunner:
             done.callback(outcome[0])
 
         def failed(failure: Any) -> None:
-            # A task that was stopped fails, too; then `done` is being cancelled, and says so itself.
+            # A stopped task fails, too; then `done` is being cancelled, and reports that itself.
             if not failure.check(TaskStopped):
                 done.errback(failure)
 

@@ -64,7 +64,7 @@ def parse_query(raw: bytes, allowed: frozenset[str]) -> dict[str, str]:
 
 
 def http_date(unix_seconds: float) -> bytes:
-    """Return a time as HTTP writes it."""
+    """Return a time in HTTP's format."""
     return formatdate(unix_seconds, usegmt=True).encode("ascii")
 
 
@@ -84,7 +84,7 @@ else:
 
 
 def any_json(value: object) -> bytes:
-    """Return the JSON of anything that came as JSON, be it beyond what orjson prints."""
+    """Serialize any value that came from JSON, including those that orjson cannot serialize."""
     try:
         return dumps(value)
     except (TypeError, ValueError, UnicodeEncodeError):
@@ -92,7 +92,7 @@ def any_json(value: object) -> bytes:
 
 
 def _finite(value: object) -> object:
-    """Return a value without numbers that JSON has no word for: they become null."""
+    """Return a value with numbers that JSON cannot express replaced by null."""
     if isinstance(value, dict):
         return {name: _finite(member) for name, member in value.items()}
     if isinstance(value, list):

@@ -9,7 +9,7 @@ __all__ = ["Budget", "Limits"]
 MEBIBYTE = 2**20
 
 SMALL_BYTES = 2**16
-"""Bodies up to this size always have memory left: large bodies cannot take the last eighth of it."""
+"""Bodies up to this size may use all of the memory; larger ones must leave an eighth of it free."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        # Large bodies leave an eighth to small ones, so that they cannot shut them out.
+        # Large bodies leave an eighth to small ones, so that large ones cannot lock small ones out.
         self._for_large = limit - limit // 8
 
     def take(self, size: int) -> bool:
@@ -64,5 +64,5 @@ class Budget:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be held."""
+        """Whether the memory is used up."""
         return self.used >= self.limit

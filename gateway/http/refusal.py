@@ -30,7 +30,7 @@ __all__ = [
 class Retry(Enum):
     """Whether the same request may be sent again."""
 
-    NEVER = "never"  # it will fail again
+    NEVER = "never"  # the same request will fail again
     SAFE = "safe"  # nothing was changed; repeat after a pause
     AMBIGUOUS = "ambiguous"  # the change may have happened; only the caller can tell
 
@@ -42,11 +42,11 @@ class Problem(NamedTuple):
     status: int
     retry: Retry
     text: str
-    """The message when the fault has no better one of its own."""
+    """Default message, for faults without a more specific one."""
 
 
 PROBLEMS: dict[str, Problem] = {}
-"""Code -> what is sent with it. Those that follow are HTTP's own; see :func:`declare` for others."""
+"""Code -> its row. Those that follow are HTTP's own; see :func:`declare` for others."""
 
 
 def declare(rows: Iterable[tuple[str, int, Retry, str]]) -> None:
@@ -76,7 +76,7 @@ class Refusal(Exception):
     """A request is refused.
 
     :param code: a key of :data:`PROBLEMS`.
-    :param message: names the fault and the form expected; ``None`` takes the table's.
+    :param message: names the fault and what was expected; ``None`` for the table's message.
     :param resource: what is meant, as the application names it; ``""`` if nothing in particular, ``None`` to
         let the application find out.
     :param headers: further response headers.

@@ -1,1 +1,1 @@
-"""``couchgateway-load``: a client of the gateway, and no part of it."""
+"""``couchgateway-load``: a client of the gateway, not a part of it."""

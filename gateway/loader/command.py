@@ -1,9 +1,9 @@
 """``couchgateway-load``: send the documents of a JSON-lines file to a bucket, through a gateway.
 
-Lines travel in small batches (``POST /v1/buckets/{bucket}/batch``), a few under way at a time, so memory
-stays the same whatever the file's length. A document's text goes out exactly as it stands in the file.
-Batches that share a key never overtake each other: the last line with a key wins, as it would one by one.
-What is done is noted beside the file, so that a load that was cut off goes on where it stopped.
+Lines are sent in small batches (``POST /v1/buckets/{bucket}/batch``), a few at a time, so memory use does not
+depend on the file's length. A document's text is sent exactly as it is in the file. Batches that share a key
+never overtake each other: the last line with a key wins, as if sent one by one. Progress is noted beside the
+file, so that an interrupted load resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ Post = Callable[[bytes], Awaitable["tuple[int, bytes]"]]
 
 
 class Answer(NamedTuple):
-    """What the gateway said about one line of a batch."""
+    """The gateway's answer to one line of a batch."""
 
     stored: bool
     code: str
     message: str
     transient: bool
-    """The same operation may succeed in a moment."""
+    """Whether the same operation may succeed a moment later."""
 
 
 class _Batch:
-    """Lines that go out in one request; no key twice."""
+    """Lines to send in one request; no key twice."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -98,7 +98,7 @@ class _Batch:
 
 
 class Loader:
-    """Send every line of a source, and say what became of it.
+    """Sends every line of a source, and reports the outcome.
 
     :param lines: (number, content) as of :meth:`Source.lines`.
     :param post: sends a batch.
@@ -144,7 +144,7 @@ class Loader:
     async def run(self) -> None:
         """Send everything; afterwards ``stored``, ``failed`` and ``skipped`` count lines.
 
-        :raises LoadError: the load cannot go on; what was done is noted.
+        :raises LoadError: the load cannot continue; the progress is noted.
         """
         self.lines_done = self._progress.load()
         workers = [ensureDeferred(self._work()) for _ in range(self._under_way)]
@@ -156,7 +156,7 @@ class Loader:
         self._progress.forget()
 
     def save(self) -> None:
-        """Note how far everything is done."""
+        """Save the progress."""
         self._progress.save(self.lines_done)
 
     async def _work(self) -> None:
@@ -180,7 +180,7 @@ class Loader:
 
     async def _wait_for_earlier(self, batch: _Batch) -> None:
         earlier = [one for one in self._order if one is not batch and not one.done]
-        # One stuck batch must not let the others run ahead for ever: progress is a prefix of the file.
+        # While one batch is stuck, the others may only run ahead so far: progress is a prefix of the file.
         too_far = len(self._order) > 16 * self._under_way
         for one in earlier:
             if too_far or not one.keys.isdisjoint(batch.keys):
@@ -221,7 +221,7 @@ class Loader:
         self._on_failure(number, key, code, message)
 
     async def _send(self, batch: _Batch) -> None:
-        """Send one batch until each line is stored or refused for good."""
+        """Send one batch until each line is stored or finally refused."""
         remaining = batch.lines
         told: dict[int, Answer] = {}
         trouble = ""
@@ -263,7 +263,7 @@ class Loader:
 
 
 async def _all(workers: list[Deferred[None]]) -> None:
-    """Wait for every worker; then raise what the first failed one raised."""
+    """Wait for every worker; then raise the error of the first that failed."""
     failures: list[Any] = []
     for worker in workers:
         worker.addErrback(failures.append)
@@ -275,7 +275,7 @@ async def _all(workers: list[Deferred[None]]) -> None:
 def read_answers(body: bytes) -> list[Answer]:
     """Return the answers of one batch, in the order of its lines.
 
-    :raises LoadError: they are not what a gateway sends.
+    :raises LoadError: they are not a gateway's answers.
     """
     answers = []
     for text in body.splitlines():
@@ -301,7 +301,7 @@ def _refusal(status: int, body: bytes) -> str:
 
 
 def _lost(error: BaseException) -> str:
-    reasons = getattr(error, "reasons", None)  # ResponseFailed and its kind wrap what happened
+    reasons = getattr(error, "reasons", None)  # ResponseFailed and similar errors wrap the cause
     return f"the gateway cannot be reached: {reasons[0].value if reasons else error}"
 
 
@@ -348,7 +348,7 @@ def _password(path: Path | None) -> str:
 
 
 def _poster(options: argparse.Namespace, reactor: Any) -> Post:
-    """Return what sends batches to the gateway, over a few lasting connections."""
+    """Return a function that sends batches to the gateway over a few persistent connections."""
     url = f"{options.url.rstrip('/')}/v1/buckets/{quote(options.bucket, safe='')}/batch"
     auth = (options.user, _password(options.password_file)) if options.user is not None else None
     pool = HTTPConnectionPool(reactor, persistent=True)
@@ -402,7 +402,7 @@ async def _load(options: argparse.Namespace, reactor: Any) -> int:
     try:
         await loader.run()
     finally:
-        # It has its own end now: the note was written or removed.
+        # The run has ended by now: the note was written or removed.
         reactor.removeSystemEventTrigger(interruption)
         bar.close()
         source.close()

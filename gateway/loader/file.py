@@ -1,4 +1,4 @@
-"""The file side of ``couchgateway-load``: lines as documents, and the note of how far a load has come."""
+"""The file side of ``couchgateway-load``: lines as documents, and the note of a load's progress."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gateway.dialect.projection import object_members
 
 __all__ = ["Line", "LineError", "LoadError", "Progress", "Source", "read_line"]
 
-# A document has at most 20 MiB; room for escapes and the key.
+# A document has at most 20 MiB; the rest is room for escapes and the key.
 LINE_BYTES = 32 * 2**20
 
 
 class LoadError(Exception):
-    """The load cannot go on: the message says why. Running the command again resumes it."""
+    """The load cannot continue; the message says why. Running the command again resumes it."""
 
 
 class LineError(ValueError):
@@ -29,7 +29,7 @@ class LineError(ValueError):
 
 
 class Line(NamedTuple):
-    """One document on its way."""
+    """One document to send."""
 
     number: int
     key: str
@@ -69,7 +69,7 @@ def read_line(number: int, data: bytes, key_field: str = "id", value_field: str 
     :param number: counts from 1.
     :param data: one JSON object in UTF-8, with a string under ``key_field`` and any JSON under
         ``value_field``.
-    :raises LineError: it is something else.
+    :raises LineError: it has another form.
     """
     if len(data) > LINE_BYTES:
         raise LineError(f"longer than {LINE_BYTES} bytes")
@@ -102,11 +102,12 @@ class Source:
         self._file: IO[bytes] = gzip.GzipFile(fileobj=self._raw) if compressed else self._raw  # type: ignore[assignment]
 
     def position_bytes(self) -> int:
-        """Return how much of the file, as it is on disk, has been read."""
+        """Return how many bytes of the file on disk have been read."""
         return self._raw.tell()
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (number from 1, content) of each line that is not blank; an overlong one only in part.
+        """Yield (number from 1, content) of each line that is not blank; only the beginning of an overlong
+        one.
 
         :raises LoadError: the file cannot be read to its end.
         """
@@ -131,10 +132,10 @@ class Source:
 
 
 class Progress:
-    """How many lines of which file are done, kept in a small file of its own.
+    """The number of lines done of a file, kept in a small file beside it.
 
-    :param path: where; ``None`` keeps nothing.
-    :param identity: what a note must agree with to be taken up: the file's size, the bucket, ...
+    :param path: of the small file; ``None`` to keep nothing.
+    :param identity: properties that a note must match to be used: the file's size, the bucket, ...
     """
 
     def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
@@ -142,9 +143,9 @@ class Progress:
         self._identity = identity
 
     def load(self) -> int:
-        """Return the number of the last line done, 0 to start at the beginning.
+        """Return the number of the last line done, 0 to start from the beginning.
 
-        :raises LoadError: there is a note, but it is not about this file and bucket.
+        :raises LoadError: the note is about another file or bucket.
         """
         if self._path is None or not self._path.exists():
             return 0
@@ -158,7 +159,7 @@ class Progress:
         return done
 
     def save(self, lines_done: int) -> None:
-        """Note it, so that a crash leaves the old note or the new one.
+        """Save it; a crash leaves either the old note or the new one.
 
         :raises LoadError: the folder cannot be written to.
         """

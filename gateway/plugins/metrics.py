@@ -1,6 +1,6 @@
 """``/metrics`` for Prometheus.
 
-A request costs one look into a dictionary; everything that Prometheus reads is made when it asks.
+A request costs one dictionary lookup; everything that Prometheus reads is computed when it asks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["BUCKETS", "Metrics", "metrics"]
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
 
-# Requests in each bucket and above the last, then their seconds, and the bytes of bodies.
+# Requests in each bucket and above the last, then their seconds, and the bytes of their bodies.
 _NUMBERS = len(BUCKETS) + 4
 SECONDS, RECEIVED, SENT = range(len(BUCKETS) + 1, _NUMBERS)
 
@@ -51,21 +51,21 @@ _GAUGES = {
     "client_connections": "Open connections of clients.",
     "cluster_connections": "Open connections to the cluster.",
     "requests_under_way": "Requests not answered yet.",
-    "buffered_bytes": "Held of requests, of what --max-buffered allows.",
-    "buffered_limit_bytes": "What --max-buffered allows.",
+    "buffered_bytes": "Memory held for requests, out of --max-buffered.",
+    "buffered_limit_bytes": "The limit set by --max-buffered.",
     "workers": "Workers that take connections.",
 }
 
 
 @implementer(IPlugin, IGatewayPlugin, ISharedFigures)
 class Metrics:
-    """Counts requests and operations, and shows them.
+    """Counts requests and operations, and serves the counts.
 
-    docs/howto/operations.md lists them. With ``--workers`` they are sums over all of them.
+    docs/howto/operations.md lists them. With ``--workers`` they are totals over all workers.
     """
 
     name = "metrics"
-    # Requests are looked at when they are over.
+    # Requests are counted when they are over.
     on_request = on_response = None
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Metrics:
         self._cut: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def attach(self, gateway: Gateway) -> None:
-        """Count for this gateway from now on."""
+        """Attach to a gateway, and count from now on."""
         self._gateway = gateway
         self.gather = None
         self._requests.clear()
@@ -106,8 +106,8 @@ class Metrics:
             self._cut[route, request.cut] += 1
 
     def _counts(self, route: str, method: str, status: int) -> list[float]:
-        """Return the counts of a request that is the first of its kind, or whose method is invented."""
-        # Anyone can invent methods, so they are not kept apart.
+        """Return the counts for a request that is the first of its kind, or whose method is made up."""
+        # Clients can make up methods, so unknown ones are counted together.
         method = method if method in _METHODS else "other"
         return self._requests.setdefault((route, method, status), [0] * _NUMBERS)
 
@@ -117,7 +117,8 @@ class Metrics:
 
     @endpoint("metrics", "GET", "/metrics")
     def show(self, request: Request) -> Response | Deferred[Response]:
-        """Everything counted, in Prometheus' text form; by all workers, if there are others."""
+        """Serve everything counted, in Prometheus' text format; the totals of all workers, if there are
+        several."""
         if self.gather is None:
             figures = self.figures()
             add_process(figures)
@@ -125,7 +126,7 @@ class Metrics:
         return self.gather().addCallback(_response)
 
     def figures(self) -> Figures:
-        """Return what this process has counted."""
+        """Return the counts of this process."""
         figures = Figures()
         for (route, method, status), counts in self._requests.items():
             figures.counters["requests", route, method, str(status)] = counts.copy()
@@ -146,7 +147,7 @@ class Metrics:
 
 
 class _Families(Collector):
-    """Figures as Prometheus' library wants them."""
+    """Figures in the form of Prometheus' library."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
@@ -159,7 +160,7 @@ class _Families(Collector):
         by_route: dict[str, list[float]] = {}
         for labels, counts in self._figures.named("requests"):
             if len(counts) != _NUMBERS:
-                continue  # of a worker from before an upgrade that changed the buckets
+                continue  # from a worker started before an upgrade that changed the buckets
             requests.add_metric(labels, sum(counts[:SECONDS]))
             known = by_route.setdefault(labels[0], [0] * _NUMBERS)
             by_route[labels[0]] = [one + other for one, other in zip(known, counts, strict=True)]
@@ -170,11 +171,9 @@ class _Families(Collector):
             labels=["route"],
         )
         received = CounterMetricFamily(
-            "couchgateway_request_bytes", "Of the bodies of requests.", labels=["route"]
+            "couchgateway_request_bytes", "Size of request bodies.", labels=["route"]
         )
-        sent = CounterMetricFamily(
-            "couchgateway_response_bytes", "Of the bodies of answers.", labels=["route"]
-        )
+        sent = CounterMetricFamily("couchgateway_response_bytes", "Size of answer bodies.", labels=["route"])
         for route, counts in by_route.items():
             latency.add_metric([route], list(_cumulated(counts[:SECONDS])), counts[SECONDS])
             received.add_metric([route], counts[RECEIVED])
@@ -182,7 +181,7 @@ class _Families(Collector):
         yield from (latency, received, sent)
         cut = CounterMetricFamily(
             "couchgateway_requests_cut",
-            "Requests and answers broken off, by whom: the client (status 499) or the gateway.",
+            "Requests and answers cut off, by the client (status 499) or the gateway.",
             labels=["route", "by"],
         )
         for labels, (count,) in self._figures.named("requests_cut"):
@@ -196,7 +195,7 @@ class _Families(Collector):
         yield operations
         refused = CounterMetricFamily(
             "couchgateway_connections_refused",
-            "Connections closed at once: beyond --max-clients, or for want of file descriptors.",
+            "Connections closed at once: beyond --max-clients, or for lack of file descriptors.",
             labels=["cause"],
         )
         for labels, (count,) in self._figures.named("connections_refused"):
@@ -204,14 +203,16 @@ class _Families(Collector):
         yield refused
         for _, (count,) in self._figures.named("worker_restarts"):
             yield CounterMetricFamily(
-                "couchgateway_worker_restarts", "Workers started because one had ended.", value=count
+                "couchgateway_worker_restarts", "Workers started to replace one that had ended.", value=count
             )
         for name, text in _GAUGES.items():
             if (name,) in self._figures.gauges:
                 (value,) = self._figures.gauges[name,]
                 yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
         build = GaugeMetricFamily(
-            "couchgateway_build_info", "Always 1; the labels tell.", labels=["version", "python", "twisted"]
+            "couchgateway_build_info",
+            "Always 1, with versions as labels.",
+            labels=["version", "python", "twisted"],
         )
         build.add_metric([VERSION, platform.python_version(), twisted.__version__], 1)
         yield build
