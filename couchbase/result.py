@@ -331,7 +331,7 @@ class AsyncResult(MultiResult[_ResultT]):
     __slots__ = ("__weakref__", "callback", "errback", "_remaining")
 
     callback: Callable[[Any], Any]
-    errback: Callable[..., Any]
+    errback: Callable[[Any, Any, Any, Any], Any]
 
     def __init__(self) -> None:
         self.all_ok = 1
@@ -342,7 +342,7 @@ class AsyncResult(MultiResult[_ResultT]):
         """How many operations are still open."""
         return self._remaining
 
-    def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[..., Any]) -> None:
+    def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[[Any, Any, Any, Any], Any]) -> None:
         """Set :attr:`callback` and :attr:`errback`."""
         self.callback = ok
         self.errback = err

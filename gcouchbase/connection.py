@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import gevent
 
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking import http
 from couchbase.connection import Connection
-from couchbase.views.iterator import View
+from couchbase.signatures import ConnectionOptions
+from couchbase.views.iterator import View, ViewOptions
 from gcouchbase.driver import GDriver
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["GConnection", "GCouchbase", "GView"]
 
@@ -23,8 +27,7 @@ class GView(View):
     :raises ArgumentError: wrong options.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
         self._streaming = True
         self._opening: Any = gevent.spawn(self._parent._driver.begin_view, self.request(self._parent.bucket))
 
@@ -40,6 +43,9 @@ class GView(View):
             opening.kill(block=False)
         elif opening.successful() and isinstance(opening.value, http.Stream):
             opening.value.close()
+
+
+ViewT = TypeVar("ViewT", bound=GView)
 
 
 class GConnection(Async):
@@ -58,11 +64,31 @@ class GConnection(Async):
 
     _driver_type = GDriver
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Unpack[ConnectionOptions]) -> None:
         super().__init__(gevent.get_hub(), **kwargs)
 
+    @overload  # type: ignore[override]  # other views than Async's, with a default as Connection has one
     def query(
-        self, design: str, view: str, use_devmode: bool = False, itercls: Any = GView, **kwargs: Any
+        self, design: str, view: str, use_devmode: bool = ..., **kwargs: Unpack[ViewOptions]
+    ) -> GView: ...
+
+    @overload
+    def query(
+        self, design: str, view: str, use_devmode: bool, itercls: type[ViewT], **kwargs: Any
+    ) -> ViewT: ...
+
+    @overload
+    def query(
+        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[ViewT], **kwargs: Any
+    ) -> ViewT: ...
+
+    def query(
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = False,
+        itercls: type[Any] = GView,
+        **kwargs: Any,
     ) -> Any:
         """Send a query, and return the view object to iterate over.
 

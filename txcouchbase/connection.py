@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.python.failure import Failure
@@ -27,10 +27,18 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.handshake import Credentials
-from couchbase.result import AsyncResult
+from couchbase.result import (
+    AsyncResult,
+    ExpiryResult,
+    HttpResult,
+    MultiResult,
+    OperationResult,
+    ValueResult,
+)
+from couchbase.signatures import Format, Host
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
-from couchbase.transcoder import check_format
+from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import LOCKMODE_NONE
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, GroupCall
 from txcouchbase.cluster import ClusterClient
@@ -39,9 +47,13 @@ from txcouchbase.direct import Direct
 from txcouchbase.driver import AsyncDriver, DeferredDriver
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
+from txcouchbase.signatures import ExpiryT, OperationsT, OperationT, StatsT, ValuesT, ValueT
 from txcouchbase.tls import TlsPolicy, client_certificate, trust_root
 from txcouchbase.turn import MAX_GIVEN
 from txcouchbase.views import BatchedView, ViewMethods
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
 
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
@@ -57,7 +69,12 @@ def _operation_names() -> tuple[str, ...]:
     return (*single, *(f"{name}_multi" for name in single), "stats")
 
 
-class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc]
+class TxAsyncConnection(
+    ViewMethods,
+    DesignMethods,
+    Async[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, Deferred[HttpResult]],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
+):
     """A connection whose operations return AsyncResults.
 
     Operations raise ClientTemporaryFailError until it is up: wait for :meth:`connect`. Never blocks.
@@ -97,32 +114,49 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
+    setMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].set_multi
+    getMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].get_multi
+    addMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].add_multi
+    appendMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].append_multi
+    prependMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].prepend_multi
+    replaceMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].replace_multi
+    deleteMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].delete_multi
+    incrMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].incr_multi
+    decrMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].decr_multi
+    touchMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].touch_multi
+    lockMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].lock_multi
+    unlockMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].unlock_multi
+    arithmeticMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].arithmetic_multi
+    endureMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].endure_multi
+    observeMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].observe_multi
+    rgetMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].rget_multi
+
     def __init__(
         self,
         *,
         bucket: str | None = None,
-        host: Any = "localhost",
+        host: Host = "localhost",
         port: int = 8091,
         connection_string: str | None = None,
         username: str | None = None,
         password: str | None = None,
         timeout: float | None = 2.5,
         quiet: bool = False,
-        default_format: Any = None,
-        transcoder: Any = None,
+        default_format: Format | None = None,
+        transcoder: AnyTranscoder | type[AnyTranscoder] | None = None,
         certpath: str | None = None,
         client_cert: str | None = None,
         client_key: str | None = None,
         allow_plain: bool = False,
         reactor: Any = None,
         lockmode: int = LOCKMODE_NONE,
-        unlock_gil: Any = False,
-        experimental_gevent_support: Any = False,
+        unlock_gil: bool = False,
+        experimental_gevent_support: bool = False,
         config_cache: str | None = None,
         conncache: str | None = None,
-        _no_connect_exceptions: Any = False,
+        _no_connect_exceptions: bool = False,
         _cntl: dict[int, Any] | None = None,
-        **unknown: Any,
+        **unknown: Never,
     ) -> None:
         check_keywords(unknown)
         check_texts(
@@ -185,6 +219,10 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         weakref.finalize(self, self._events.destroyed, self._client, self._http).atexit = False
         for op, value in (_cntl or {}).items():
             self._cntl(op, value)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start to connect."""
         self._client.bootstrap().addBoth(_bootstrapped, weakref.ref(self), self._events.connect)
 
     # ---- settings and state ----------------------------------------------------------------------
@@ -265,7 +303,16 @@ class TxAsyncConnection(ViewMethods, DesignMethods, Async):  # type: ignore[misc
         return status, {name.lower(): value for name, value in answered.items()}, content
 
 
-class Connection(TxAsyncConnection):
+class Connection(
+    TxAsyncConnection[
+        Deferred[ValueResult],
+        Deferred[ExpiryResult],
+        Deferred[OperationResult],
+        Deferred[MultiResult[ValueResult]],
+        Deferred[MultiResult[OperationResult]],
+        Deferred[MultiResult[dict[str, Any]]],
+    ]
+):
     """A connection whose operations return Deferreds.
 
     A Deferred fires with the Result (MultiResult of a multi operation), or fails with what SDK 1.2's
@@ -276,8 +323,8 @@ class Connection(TxAsyncConnection):
     _request_type: type[Any] = DeferredCall
     _driver_type = DeferredDriver
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def _begin(self) -> None:
+        super()._begin()
         if not self.connected:
             # In the way only until then.
             self.__class__ = _connecting(type(self))
@@ -345,9 +392,5 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
 
     return call
 
-
-for _name in _operation_names():
-    if _name.endswith("_multi"):
-        setattr(TxAsyncConnection, f"{_name[:-6]}Multi", getattr(Commands, _name))
 
 _EARLY = tuple(name for name in dir(Connection) if name in _operation_names() or name.endswith("Multi"))

@@ -50,7 +50,7 @@ class DesignMethods:
 
     @inlineCallbacks
     def design_create(
-        self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0
+        self, name: str, ddoc: dict[str, Any] | str, use_devmode: bool = True, syncwait: float = 0
     ) -> Generator[Any, Any, HttpResult]:
         """Store a design document in place of what has its name.
 
@@ -152,7 +152,7 @@ class DesignMethods:
             raise ArgumentError.pyexc("this connection has no bucket, so it has no design documents")
         return self._bucket
 
-    def _design_name(self, name: Any, use_devmode: bool) -> str:
+    def _design_name(self, name: object, use_devmode: bool) -> str:
         if not isinstance(name, str) or not name:
             raise ArgumentError.pyexc(
                 "the name of a design document must be a str that is not empty", obj=name
@@ -242,7 +242,7 @@ class DesignMethods:
         return found.http_status == 404
 
 
-def _check_syncwait(seconds: Any) -> float:
+def _check_syncwait(seconds: object) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ArgumentError.pyexc("syncwait must be a number of seconds, 0 or more", obj=seconds)
     return float(seconds)

@@ -73,7 +73,7 @@ class DirectCall(Call):
             _log.failure("a receiver failed, or there was none")
 
 
-class Direct(Commands):
+class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, NoReturn]):
     """A connection's operations on single documents, that tell a receiver how they ended.
 
     Made by :meth:`txcouchbase.connection.Connection.direct`. Methods, arguments, results and exceptions are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.protocol import Protocol, connectionDone
@@ -17,13 +17,33 @@ from couchbase import exceptions as rc
 from couchbase.arguments import check_seconds
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
-from couchbase.views.iterator import ViewRequest
+from couchbase.views.iterator import HandlesRows, ViewOptions, ViewRequest
+from couchbase.views.params import Query, QueryOptions
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended
 from txcouchbase.causes import network_error
 from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 
+if TYPE_CHECKING:
+    from typing import Concatenate
+
+    from typing_extensions import Unpack
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
+    "AsyncViewBase",
+    "BatchedView",
+    "ViewMethods",
+    "ViewStream",
+    "check_timeout",
+    "json_loads",
+    "with_devmode",
+]
+
 _log = Logger()
+
+AsyncViewT = TypeVar("AsyncViewT", bound=AsyncViewBase)
+P = ParamSpec("P")
 
 DEFAULT_TIMEOUT_SECONDS = 75.0
 # Rows of this much text, decoded, stay in the processor's cache until on_rows is through with them.
@@ -42,8 +62,8 @@ else:
 class BatchedView(AsyncViewBase):
     """What queryAll gives: a view with all its rows; iterate over it for them, as often as you like."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
+        super()._prepare()
         self._rows: list[Any] = []
         self._deferred: Deferred[BatchedView] | None = None
 
@@ -57,7 +77,7 @@ class BatchedView(AsyncViewBase):
         self.start()
         return deferred
 
-    def on_rows(self, rowiter: Iterable[Any]) -> None:
+    def on_rows(self, rowiter: Iterable[Any], /) -> None:
         """Keep the rows."""
         self._rows.extend(rowiter)
 
@@ -67,7 +87,7 @@ class BatchedView(AsyncViewBase):
         if deferred is not None:
             deferred.callback(self)
 
-    def on_error(self, ex: BaseException) -> None:
+    def on_error(self, ex: BaseException, /) -> None:
         """Fail the Deferred."""
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
@@ -101,10 +121,22 @@ class ViewMethods:
         return self._views_timeout
 
     @views_timeout.setter
-    def views_timeout(self, value: Any) -> None:
+    def views_timeout(self, value: float) -> None:
         self._views_timeout = check_seconds("views_timeout", value)
 
-    def queryEx(self, viewcls: type[Any], *args: Any, use_devmode: bool = False, **kwargs: Any) -> Any:
+    @overload
+    def queryEx(
+        self, viewcls: Callable[Concatenate[Any, P], AsyncViewT], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncViewT: ...
+
+    @overload
+    def queryEx(
+        self, viewcls: type[AsyncViewT], *args: Any, use_devmode: bool, **kwargs: Any
+    ) -> AsyncViewT: ...
+
+    def queryEx(  # type: ignore[misc]  # use_devmode is not handed to the view
+        self, viewcls: Callable[..., Any], *args: Any, use_devmode: bool = False, **kwargs: Any
+    ) -> Any:
         """Make ``viewcls(self, design, view, ...)``, start it now or once connected, and return it.
 
         No callback of the view is made before this returns. Besides what AsyncViewBase says, on_rows
@@ -119,6 +151,25 @@ class ViewMethods:
         if not (isinstance(viewcls, type) and issubclass(viewcls, AsyncViewBase)):
             raise TypeError(f"viewcls must be a subclass of AsyncViewBase, not {viewcls!r}")
         return self._made(viewcls, args, use_devmode, kwargs).start()
+
+    @overload
+    def queryAll(
+        self, design: str, view: str, *, use_devmode: bool = ..., **kwargs: Unpack[ViewOptions]
+    ) -> Deferred[BatchedView]: ...
+
+    @overload
+    def queryAll(
+        self,
+        design: str,
+        view: str,
+        row_processor: HandlesRows | None,
+        streaming: bool = ...,
+        include_docs: Literal[False] = ...,
+        query: Query | dict[str, Any] | str | None = ...,
+        *,
+        use_devmode: bool = ...,
+        **kwargs: Unpack[QueryOptions],
+    ) -> Deferred[BatchedView]: ...
 
     def queryAll(self, *args: Any, use_devmode: bool = False, **kwargs: Any) -> Deferred[BatchedView]:
         """Return a Deferred of a BatchedView with all rows.

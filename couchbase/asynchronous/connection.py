@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.connection import Connection
 from couchbase.exceptions import ArgumentError
+from couchbase.signatures import (
+    ConnectionOptions,
+    DesignT,
+    ExpiryT,
+    OperationsT,
+    OperationT,
+    StatsT,
+    ValuesT,
+    ValueT,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+AsyncViewT = TypeVar("AsyncViewT", bound=AsyncViewBase)
 
 
-class Async(Connection):
+class Async(
+    Connection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
+):
     """Base of connections that live in an event loop: one thread, any number of operations at a time.
 
     There is no lock (``LOCKMODE_NONE``), and no pipeline: operations that are given together are sent
@@ -21,7 +39,7 @@ class Async(Connection):
     :raises NotImplementedError: this class itself, which knows none.
     """
 
-    def __init__(self, iops: Any = None, **kwargs: Any) -> None:
+    def __init__(self, iops: object = None, **kwargs: Unpack[ConnectionOptions]) -> None:
         if iops is None:
             raise ValueError("an asynchronous connection needs an event loop")
         if self._driver_type is Connection._driver_type:
@@ -31,9 +49,24 @@ class Async(Connection):
         kwargs["unlock_gil"] = False
         super().__init__(**kwargs)
 
+    @overload  # type: ignore[override]  # the class of the view must be given, and be another
     def query(
-        self, design: str, view: str, use_devmode: bool = False, itercls: Any = None, **kwargs: Any
-    ) -> Any:
+        self, design: str, view: str, use_devmode: bool, itercls: type[AsyncViewT], **kwargs: Any
+    ) -> AsyncViewT: ...
+
+    @overload
+    def query(
+        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[AsyncViewT], **kwargs: Any
+    ) -> AsyncViewT: ...
+
+    def query(
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = False,
+        itercls: type[AsyncViewT] | None = None,
+        **kwargs: Any,
+    ) -> AsyncViewT:
         """Return a view object, which is to be started.
 
         :param itercls: a subclass of AsyncViewBase.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.result import HttpResult
 from couchbase.views.iterator import AlreadyQueriedError, View
 from couchbase.views.rows import RowReader
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class AsyncViewBase(View):
@@ -28,8 +31,7 @@ class AsyncViewBase(View):
     it gets the rows' text as received, see :class:`couchbase.views.rows.RowReader`; there is no row
     processor then. (An addition to SDK 1.2.)"""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self) -> None:
         self._streaming = True
         if self.include_docs:
             self.raise_include_docs()
@@ -42,7 +44,7 @@ class AsyncViewBase(View):
 
     # ---- to be overridden ------------------------------------------------------------------------
 
-    def on_rows(self, rowiter: Iterable[Any]) -> Any:
+    def on_rows(self, rowiter: Iterable[Any], /) -> Any:
         """Take rows; not called when there are none.
 
         A driver may wait for what this returns before it reads on (txcouchbase: for a Deferred or a
@@ -52,7 +54,7 @@ class AsyncViewBase(View):
         """
         raise NotImplementedError("on_rows is to be overridden")
 
-    def on_error(self, ex: BaseException) -> Any:
+    def on_error(self, ex: BaseException, /) -> Any:
         """Learn that the query failed; rows that came before it were handed over.
 
         :param ex: a CouchbaseError: HTTPError, ViewEngineError (``objextra``: the errors inside of the
@@ -73,7 +75,7 @@ class AsyncViewBase(View):
 
     # ---- for the program -------------------------------------------------------------------------
 
-    def start(self) -> AsyncViewBase:
+    def start(self) -> Self:
         """Send the query, now or as soon as the connection is up; return this object.
 
         No callback is made before this returns.

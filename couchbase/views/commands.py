@@ -18,7 +18,7 @@ ViewT = TypeVar("ViewT")
 class ViewCommands:
     """``query`` and ``_view``."""
 
-    _bucket: str
+    _bucket: Any
     _driver: Any
 
     @overload

@@ -161,6 +161,10 @@ class View:
         self.rows_returned = 0
         """How many rows came so far."""
         self._raw: HttpResult | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set up what a kind of view has beyond its arguments."""
 
     @property
     def query(self) -> Query:

@@ -39,10 +39,10 @@ def documents(connection: Connection) -> None:
     connection.get(None)  # wrong: arg-type | reportArgumentType
     connection.get(["a", "b"])  # wrong: arg-type | reportArgumentType
     connection.get("key", quiet="yes")  # wrong: arg-type | reportArgumentType
-    connection.get("key").valeu  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.get("key").valeu)  # wrong: attr-defined | reportAttributeAccessIssue
     connection.get("key").cas = 3  # wrong: misc | reportAttributeAccessIssue
-    connection.set("key", 1).expiry  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
-    connection.set("key", 1).flags  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.set("key", 1).expiry)  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.set("key", 1).flags)  # wrong: attr-defined | reportAttributeAccessIssue
     connection.incr("n", amount="2")  # wrong: arg-type | reportArgumentType
     connection.unlock("key")  # wrong: call-arg | reportCallIssue
     connection.unlock("key", None)  # wrong: arg-type | reportArgumentType
@@ -63,8 +63,8 @@ def many(connection: Connection) -> None:
     connection.set_multi(["a", "b"])  # wrong: arg-type | reportArgumentType
     connection.set_multi({1: 2})  # wrong: arg-type | reportArgumentType
     connection.unlock_multi(["a", "b"])  # wrong: list-item | reportArgumentType
-    connection.get_multi(["a"]).cas  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
-    connection.get_multi(["a"])["a"].expiry  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.get_multi(["a"]).cas)  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.get_multi(["a"])["a"].expiry)  # wrong: attr-defined | reportAttributeAccessIssue
     connection.stats(3)  # wrong: arg-type | reportArgumentType
     connection.append_items(["a"])  # wrong: arg-type | reportArgumentType
     ItemOptionDict().add("key")  # wrong: arg-type | reportArgumentType
@@ -82,9 +82,9 @@ def views(connection: Connection) -> None:
     connection.query("beer", "by_name", stale="maybe")  # wrong: call-overload | reportArgumentType
     connection.query("beer", "by_name", query=3)  # wrong: call-overload | reportArgumentType
     Query(limit=[3])  # wrong: call-overload | reportArgumentType
-    Query(descending=True).desc  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
+    print(Query(descending=True).desc)  # wrong: attr-defined | reportAttributeAccessIssue
     connection.query("beer", 3)  # wrong: call-overload | reportArgumentType
-    connection.query("beer", "by_name").rows  # noqa: B018  # wrong: attr-defined | reportAttributeAccessIssue
+    print(connection.query("beer", "by_name").rows)  # wrong: attr-defined | reportAttributeAccessIssue
     view: list[str] = connection.query("beer", "by_name")  # wrong: assignment | reportAssignmentType
     connection.design_create("beer", 3)  # wrong: arg-type | reportArgumentType
     connection.design_get(3)  # wrong: arg-type | reportArgumentType

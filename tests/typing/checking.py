@@ -16,7 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-FACES = ("blocking",)
+FACES = ("blocking", "twisted", "gevent")
 PYRIGHT = ROOT / "build/judges/pyright/node_modules/.bin/pyright"
 SECONDS = 600
 """A cold check reads all of the SDK and Twisted."""
