@@ -1,7 +1,7 @@
 """The Couchbase SDK: API of the Python SDK 1.2 on a protocol core of its own.
 
-Names are loaded when they are asked for, so that a program which needs the protocol core alone (the embedded
-node) does not load a driver with it.
+Names are loaded on first use, so that a program that needs only the protocol core (the embedded node) does
+not load a driver.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _MODULES = frozenset(
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name of the SDK, or a module of it, when it is first asked for (PEP 562)."""
+    """Load a name or a module of the SDK on first use (PEP 562)."""
     if name in _HOMES:
         value = getattr(import_module(f"couchbase.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -1,7 +1,7 @@
 """The codes of the C library by its names, ``LCB_KEY_ENOENT`` and the like.
 
-They are for programs that compare ``rc`` with them. The original had its compiled part here; of that exists
-only what its own tests ask for, since there is no C library.
+They are for programs that compare ``rc`` with them. In the original, this was the compiled part; without a C
+library, only the names that its own tests use exist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from couchbase.exceptions import RESULT_CODES as _RESULT_CODES
 globals().update({f"LCB_{row.name}": rc for rc, row in _RESULT_CODES.items()})
 
 PYCBC_CONN_F_WARNEXPLICIT = 1
-"""Bit of ``Connection._privflags``: warn of keys given twice; they are always warned of."""
+"""Bit of ``Connection._privflags``: warn about duplicate keys; this SDK always does."""
 
 
 def _get_helper(name: str) -> _Any:

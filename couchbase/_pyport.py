@@ -1,4 +1,4 @@
-"""Names of Python 2 and 3 under one roof, for programs that import them from here as from the original."""
+"""Common names for Python 2 and 3, for programs that import them from here as from the original."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_BYTES, FMT_JSON, FMT_UTF8
 
 METHMAP = {"GET": 1, "POST": 2, "PUT": 3, "DELETE": 4}
-"""Methods of requests, with numbers as SDK 1.2 had them."""
+"""Methods of requests, with the numbers that they had in SDK 1.2."""
 
 _BUCKETS = "/pools/default/buckets"
 
@@ -53,8 +53,8 @@ class Admin(Commands):
         self._credentials = Credentials(username, password)
         self._driver = _NoBucket()
         self._timeout = 75.0
-        # What a bucket's configuration may be asked for tells whether the credentials are good. The
-        # plain form, not the stream that never ends.
+        # Reading the configuration shows whether the credentials are valid: in its plain form, not as the
+        # endless stream.
         for path in (f"{_BUCKETS}/default", _BUCKETS):
             status = self._request_http("GET", path, None, {}).status
             if status == 401:
@@ -64,7 +64,7 @@ class Admin(Commands):
 
     @property
     def timeout(self) -> float:
-        """Seconds that a request may take."""
+        """Timeout of a request, in seconds."""
         return self._timeout
 
     @timeout.setter
@@ -77,7 +77,7 @@ class Admin(Commands):
 
     @property
     def server_nodes(self) -> list[str]:
-        """``host:port`` of the cluster manager that is asked."""
+        """``host:port`` of the cluster manager in use."""
         return [f"{self._host}:{self._port}"]
 
     def http_request(
@@ -93,7 +93,7 @@ class Admin(Commands):
         :param path: with its query, encoded.
         :param method: GET, PUT, POST or DELETE.
         :param content: body, ``str`` or ``bytes``.
-        :param content_type: what the body is.
+        :param content_type: media type of the body.
         :param response_format: ``FMT_JSON`` (text, if the answer is not JSON), ``FMT_UTF8`` or ``FMT_BYTES``.
         :raises HTTPError: a status outside 200..299; ``objextra`` is the HttpResult.
         :raises ArgumentError: a wrong argument.
@@ -123,9 +123,9 @@ class Admin(Commands):
     # ---- buckets ---------------------------------------------------------------------------------
 
     def bucket_list(self) -> HttpResult:
-        """Return the buckets of the cluster: ``value`` is a list of what the manager says of each.
+        """Return the buckets of the cluster: ``value`` is a list with the manager's description of each.
 
-        Beyond SDK 1.2, as are the next two.
+        Not in SDK 1.2, like the next two.
         """
         return self.http_request(_BUCKETS)
 
@@ -141,10 +141,10 @@ class Admin(Commands):
         """Create a bucket.
 
         :param bucket_type: ``couchbase``, ``ephemeral`` or ``memcached``.
-        :param bucket_password: where buckets have passwords.
+        :param bucket_password: for servers whose buckets have passwords.
         :param replicas: how many copies besides the active one.
         :param ram_quota: megabytes on each node.
-        :param flush_enabled: let all documents be removed with one request.
+        :param flush_enabled: whether one request may remove all documents.
         :raises HTTPError: the manager refuses; ``objextra.value`` says why.
         """
         _check_name(name)

@@ -14,16 +14,16 @@ from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
-# Keywords by which SDK 1.2's own packages made connections; they mean nothing here.
+# Keywords that SDK 1.2's own packages passed to connections; they have no effect here.
 _INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
-# Collections that certainly iterate as far as their length.
+# Collections that are known to iterate as far as their length.
 _WHOLE = frozenset({list, tuple, set, frozenset, dict})
 
 
 def check_ttl(ttl: Any) -> int:
-    """Return an expiry as it goes on the wire: 0 for anything false, else a 32-bit number.
+    """Return an expiry in wire format: 0 for anything false, else a 32-bit number.
 
-    Up to 30 days (2592000) it counts in seconds from now; above it is a Unix time.
+    Up to 30 days (2592000) it is in seconds from now; above, it is a Unix time.
 
     :raises ArgumentError: not a whole number, negative, or beyond 32 bits.
     """
@@ -45,7 +45,7 @@ def check_cas(cas: Any) -> int:
 
 
 def check_unlock_cas(cas: Any) -> int:
-    """Return the CAS that unlocks.
+    """Return the CAS of an unlock operation.
 
     :raises ArgumentError: not a number, or 0.
     """
@@ -57,8 +57,8 @@ def check_unlock_cas(cas: Any) -> int:
 def check_counter(amount: Any, initial: Any, ttl: Any) -> tuple[int, int | None, int]:
     """Return ``(amount, initial or None, expiry)`` of a counter operation.
 
-    :raises ArgumentError: ``amount`` is no number of 64 bits, or ``initial`` is negative.
-    :raises CouchbaseError: (rc 0x3A) a ttl without ``initial``: there is nothing it could apply to.
+    :raises ArgumentError: ``amount`` is not an int of at most 64 bits, or ``initial`` is negative.
+    :raises CouchbaseError: (rc 0x3A) a ttl without ``initial``, to which it would apply.
     """
     if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > MAX_U64:
         raise ArgumentError.pyexc("amount must be an int of at most 64 bits", obj=amount)
@@ -96,7 +96,7 @@ def key_collection(keys: Any) -> list[Any]:
 
 
 def check_keywords(unknown: dict[str, Any]) -> None:
-    """Refuse keywords that no connection knows.
+    """Refuse unknown keywords of a connection.
 
     :raises ArgumentError: there are some.
     """
@@ -106,7 +106,7 @@ def check_keywords(unknown: dict[str, Any]) -> None:
 
 
 def check_lockmode(lockmode: Any) -> None:
-    """Refuse what is no lock mode.
+    """Refuse an invalid lock mode.
 
     :raises ArgumentError: it is none.
     """
@@ -121,7 +121,7 @@ def check_texts(**texts: Any) -> None:
     """
     for name, text in texts.items():
         if text is not None and not isinstance(text, str):
-            # An exception is printed with what it holds: no password goes in there, of whatever type.
+            # An exception is printed with its attributes, so a password of any type must not be one of them.
             shown = None if name == "password" else text
             raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=shown)
 
@@ -139,7 +139,7 @@ def check_credentials(username: str | None, password: str | None) -> None:
 
 
 def check_bucket_user(username: str | None, bucket: str) -> None:
-    """Refuse a user of another name than the bucket's, where SDK 1.2 knows no other: with ``host``.
+    """Refuse a user name other than the bucket's together with ``host``, as in SDK 1.2.
 
     :raises CouchbaseError: (rc 0x26) it has another name.
     """
@@ -159,7 +159,7 @@ def check_flags(**flags: Any) -> None:
 
 
 def check_hosts(host: Any) -> Any:
-    """Return the ``host`` of a connection if it is a text, or a list of names and ``(name, port)`` pairs.
+    """Return the ``host`` of a connection: a text, or a list of names and ``(name, port)`` pairs.
 
     :raises ArgumentError: it is something else.
     """
@@ -189,10 +189,10 @@ def key_values(keys: Any) -> list[tuple[Any, Any]]:
 
 
 def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tuple[Any, dict[str, Any]]]:
-    """Return ``(key, options)`` pairs of a collection whose dict form gives options by key.
+    """Return ``(key, options)`` pairs of a collection; a dict gives options by key.
 
-    A dict's value is the option named ``option``, a dict of ``allowed`` options, or (for ``cas``) a
-    Result whose CAS is meant.
+    A dict's value is the option named ``option``, a dict of ``allowed`` options, or (for ``cas``) a Result
+    that has the CAS.
 
     :raises ArgumentError: an unknown option.
     """
@@ -227,7 +227,7 @@ def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tup
 
 
 def check_seconds(name: str, value: Any) -> float:
-    """Return a setting that is a length of time.
+    """Return a setting that is a duration in seconds.
 
     :raises TypeError: not a number.
     :raises ValueError: not above 0.

@@ -1,7 +1,7 @@
-"""How a connection writes keys and values, and the hooks by which it carries out requests.
+"""Encoding of keys and values, and the hooks by which a connection carries out requests.
 
 The base of SDK 1.2's methods for every driver: :class:`Codec` holds the settings that decide how
-keys and values become bytes and back; what a driver does with a request is its own affair.
+keys and values become bytes and back; carrying out a request is up to the driver.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from couchbase.transcoder import (
 from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON
 
 SHORT_KEY = 62
-"""Texts of so many characters are within the limit of a key, however many bytes each takes."""
+"""Texts of up to so many characters fit into a key, however many bytes each character takes."""
 
 
 class Codec:
-    """How a connection writes keys and values, and reads them; the requests that it makes of them."""
+    """Encodes and decodes a connection's keys and values, and builds its requests."""
 
     _driver: Any
     """The :class:`couchbase.driver.Driver` that carries requests out."""
     _request_type: type[Any] = Request
     _member_type: type[Any] = Request
-    """What :meth:`_members` makes; where multi operations take the same requests it is left alone."""
+    """Class of the objects that :meth:`_members` makes."""
 
     _quiet = False
     _default_format: Any = FMT_JSON
@@ -45,7 +45,7 @@ class Codec:
     _bytes_decoder: Any = None
     # From a value and its format to bytes and flags.
     _encode_value: Any = staticmethod(encode_value)
-    # Type of keys that need no more than their length checked, and how they are encoded is known.
+    # Type of the keys whose encoding is known, and which need only a check of their length.
     _key_type: type[Any] | None = str
     _keys_as_given = True
 
@@ -75,7 +75,8 @@ class Codec:
     def transcoder(self) -> Any:
         """Object that encodes and decodes keys and values; ``None`` for the built-in rules.
 
-        With a :class:`couchbase.transcoder.RawTranscoder` keys and values are bytes that pass as they are.
+        With a :class:`couchbase.transcoder.RawTranscoder` keys and values are bytes, passed through
+        unchanged.
         """
         return self._transcoder
 
@@ -110,7 +111,7 @@ class Codec:
 
     def _choose(self) -> None:
         transcoder = self._transcoder
-        # Read by every operation, so not left to the class.
+        # Every operation reads them, so they are attributes of the instance, not of the class.
         self._request_type = type(self)._request_type
         self._key_type = None
         self._keys_as_given = False
@@ -132,7 +133,7 @@ class Codec:
             self._bytes_decoder = _TranscoderDecoder(transcoder, FMT_BYTES)
 
     def _result_key(self, encoded: bytes) -> Any:
-        """Return the key that results carry, where it is not simply what the caller gave."""
+        """Return the key for results, where it differs from what the caller gave."""
         if self._data_passthrough:
             return encoded
         key = _ask(self._transcoder, "decode_key", encoded)
@@ -148,14 +149,14 @@ class Codec:
         kind = type(key)
         if make is None:
             make = self._request_type
-        # The common case first: a short text (or, raw, short bytes) is all that most programs ever pass.
+        # The common case first: most programs only pass short texts (or, raw, short bytes).
         if kind is self._key_type and key and len(key) <= SHORT_KEY:
             if kind is bytes:
                 return make(operation, key, key)
             try:
                 return make(operation, key, key.encode())
             except UnicodeEncodeError:
-                pass  # Refused below, in the SDK's words.
+                pass  # Refused below, with the SDK's error.
         if kind is ItemTarget:
             operation, key = filling(operation, key.item), key.key
         encoded = self._encode_key(key)
@@ -176,7 +177,7 @@ class Codec:
                     add(make(operation, key, key if kind is bytes else key.encode(), quiet, decode_value))
                     continue
                 except UnicodeEncodeError:
-                    pass  # Refused below, in the SDK's words.
+                    pass  # Refused below, with the SDK's error.
             encoded = self._encode_key(key)
             add(
                 make(
@@ -217,7 +218,7 @@ class _TranscoderEncoder:
 class _TranscoderDecoder:
     """A custom transcoder's ``decode_value`` with its failures wrapped.
 
-    :param flags: what to give it in place of the stored flags.
+    :param flags: passed to it instead of the stored flags.
     """
 
     __slots__ = ("_flags", "_transcoder")
@@ -231,7 +232,7 @@ class _TranscoderDecoder:
 
 
 def _ask(transcoder: Any, method: str, *args: Any) -> Any:
-    """Call a transcoder; whatever goes wrong in it is a ValueFormatError with its cause."""
+    """Call a transcoder; any failure in it becomes a ValueFormatError with its cause."""
     try:
         return getattr(transcoder, method)(*args)
     except CouchbaseError:

@@ -1,8 +1,7 @@
-"""SDK 1.2's key-value methods, once for all drivers.
+"""SDK 1.2's key-value methods, shared by all drivers.
 
-:class:`Commands` turns calls into checked requests and hands them to its driver; what a method
-returns (a result, a Deferred, an AsyncResult) is whatever the driver's ``_submit`` and friends
-return.
+:class:`Commands` turns calls into checked requests and hands them to its driver; a method returns whatever
+the driver's methods return: a result, a Deferred, an AsyncResult.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class Commands(
         decoder = self._bytes_decoder if no_format else self._decoder
         common = arguments.check_ttl(ttl)
         if not common and not isinstance(keys, (dict, ItemCollection)):
-            # The common case: nothing is different from key to key.
+            # The common case: the same options for all keys.
             collected = arguments.key_collection(keys)
             return self._driver.submit_multi(self._members(operations.GET, collected, silent, decoder))
         requests = []
@@ -104,7 +103,7 @@ class Commands(
         return self._driver.submit_multi(requests)
 
     def get_with_expiry(self, key: Key, quiet: bool | None = None, no_format: bool = False) -> ExpiryT:
-        """Read a document together with its expiry, in one answer.
+        """Read a document together with its expiry.
 
         Beyond SDK 1.2. Returns a result with ``expiry``: Unix time in seconds, 0 for never.
 
@@ -176,9 +175,9 @@ class Commands(
     def lock(self, key: Key, ttl: int = 0) -> ValueT:
         """Read a document and lock it.
 
-        :param ttl: seconds until the lock ends by itself; 0 (the default) for the server's default, which is
-            15. Servers hold locks for at most 30 seconds, and 15 when asked for more.
-        :returns: ValueResult whose ``cas`` unlocks, or stores.
+        :param ttl: seconds until the lock expires; 0 (the default) for the server's default, which is 15.
+            Servers hold locks for at most 30 seconds, and 15 when asked for more.
+        :returns: ValueResult whose ``cas`` allows to unlock or to store.
         :raises TemporaryFailError: it is locked already.
         """
         return self._driver.submit(self._lock_request(key, ttl))
@@ -237,9 +236,10 @@ class Commands(
 
         :param amount: what to add; a negative one subtracts.
         :param initial: value to create a missing counter with (``amount`` is not added then).
-        :param ttl: expiry of a counter that is created.
-        :param persist_to: copies on disk to wait for, as in ``set``. Copies of any later version will do, as
-            other clients go on counting. Beyond SDK 1.2, as ``replicate_to`` and ``durability_level`` are.
+        :param ttl: expiry of a newly created counter.
+        :param persist_to: copies on disk to wait for, as in ``set``. Copies of any later version count as
+            well, as other clients may change the counter. Not in SDK 1.2, like ``replicate_to`` and
+            ``durability_level``.
         :param replicate_to: replicas in memory to wait for, likewise.
         :returns: ValueResult with the new number.
         :raises NotFoundError: no such document, and no ``initial``.
@@ -310,7 +310,7 @@ class Commands(
     # ---- copies ----------------------------------------------------------------------------------
 
     def observe(self, key: Key, master_only: bool = False) -> ValueT:
-        """Ask every node that holds the document what it has.
+        """Ask every node that holds the document for its state.
 
         :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
         """
@@ -420,5 +420,5 @@ def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:
 
 
 def _negated(amount: int) -> int:
-    # A wrong type is left alone: the check that follows names it.
+    # A wrong type is left to the next check, which names it.
     return -amount if isinstance(amount, int) and not isinstance(amount, bool) else amount

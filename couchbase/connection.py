@@ -59,7 +59,7 @@ _OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
 def _of_driver(name: str) -> Any:
-    """Return an attribute of a connection that its driver has."""
+    """Return a property that reads and sets an attribute of the driver."""
 
     def read(connection: Connection) -> Any:
         return getattr(connection._driver, name)
@@ -79,13 +79,13 @@ class Connection(
     """A connection to a bucket whose operations wait for their answers.
 
     The constructor connects, and blocks until it has a cluster map. Threads may share one connection, which
-    serves one at a time; see ``lockmode``. After a fork the child makes connections of its own.
+    serves one at a time; see ``lockmode``. After a fork, the child opens its own connections.
 
     :param bucket: name of the bucket.
     :param host: host name, or list of host names and ``(host, port)`` pairs, tried in order until one gives
         the cluster map.
     :param port: port of the cluster manager, for hosts without one of their own.
-    :param username: the bucket's name by default, and nothing else with ``host``.
+    :param username: the bucket's name by default; with ``host`` it must be that name.
     :param password: ``None`` or empty: no authentication.
     :param quiet: see :attr:`quiet`.
     :param timeout: see :attr:`timeout`; ``None`` for 2.5 seconds.
@@ -95,15 +95,15 @@ class Connection(
         default) lets the second wait, ``LOCKMODE_EXC`` raises ObjectThreadError in it, ``LOCKMODE_NONE``
         checks nothing.
     :param unlock_gil: accepted; false forces ``LOCKMODE_NONE``.
-    :param config_cache: path of a file that keeps the cluster map; used instead of the network if it holds a
-        map, and written after a map came from the network.
+    :param config_cache: path of a file that caches the cluster map; used instead of the network if it holds a
+        map, and written when a map comes from the network.
     :param conncache: the older name of ``config_cache``.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port`` (``couchbases://``
         for TLS), for any user name. Options: ``network``, ``nameserver``, and
         the files of :func:`couchbase.tlsfiles.tls_files`. Beyond SDK 1.2.
-    :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
-    :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
-        (HTTP, too); what follows it in the file is its chain.
+    :param certpath: PEM file of the certificates to trust for TLS; by default the platform's.
+    :param client_cert: PEM file of the client's certificate, followed by its chain; it replaces a password
+        over TLS (for HTTP, too).
     :param client_key: PEM file of its private key; by default it is in the same file.
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :raises ArgumentError: a wrong or unknown argument.
@@ -115,7 +115,7 @@ class Connection(
 
     _driver_type: type[Any] = BlockingDriver
     _cluster: Any
-    """The driver's cluster, for what it knows: the map, and whether it is connected or closed."""
+    """The driver's cluster, which knows the map and whether it is connected or closed."""
     _request_type: type[Any] = Call
     _member_type: type[Any] = Call
 
@@ -223,7 +223,7 @@ class Connection(
 
     @property
     def timeout(self) -> float:
-        """Seconds that an operation may take, its repetitions included."""
+        """Timeout of an operation in seconds, retries included."""
         seconds: float = self._driver.timeout
         return seconds
 
@@ -233,7 +233,7 @@ class Connection(
 
     @property
     def views_timeout(self) -> float:
-        """Seconds that a request to a view may take."""
+        """Timeout of a request to a view, in seconds."""
         seconds: float = self._driver.views_timeout
         return seconds
 
@@ -248,7 +248,7 @@ class Connection(
 
     @property
     def unlock_gil(self) -> bool:
-        """Whether other threads may run while an operation waits; they do in any case."""
+        """Whether other threads may run while an operation waits; in fact they always may."""
         return self._unlock_gil
 
     @property
@@ -258,7 +258,7 @@ class Connection(
 
     @property
     def connected(self) -> bool:
-        """Whether the cluster map is there; stays true after :meth:`_close`."""
+        """Whether there is a cluster map; stays true after :meth:`_close`."""
         connected: bool = self._cluster.connected
         return connected
 
@@ -278,7 +278,7 @@ class Connection(
 
     @property
     def configured_replica_count(self) -> int:
-        """How many replicas the bucket is configured to have."""
+        """Number of replicas that the bucket is configured to have."""
         cluster = self._cluster.map
         return cluster.replicas if cluster else 0
 
@@ -298,7 +298,7 @@ class Connection(
 
     @staticmethod
     def lcb_version() -> tuple[str, int]:
-        """Return the version of libcouchbase whose features are here, as text and number."""
+        """Return the version of libcouchbase with the same features, as text and number."""
         return "2.4.7", 0x020407
 
     def _vbmap(self, key: Key) -> tuple[int, int]:
@@ -323,16 +323,16 @@ class Connection(
         return control(self, op, value, value_type)
 
     def _start_timings(self) -> None:
-        """Count how long operations take, from zero."""
+        """Begin to record how long operations take, from zero."""
         self._driver.timings = Timings()
 
     def _get_timings(self) -> list[dict[str, Any]]:
-        """Return the counts: dicts of ``min``, ``max`` (ms) and ``count``."""
+        """Return the recorded timings: dicts of ``min``, ``max`` (ms) and ``count``."""
         timings = self._driver.timings
         return timings.histogram() if timings is not None else []
 
     def _stop_timings(self) -> None:
-        """Count no more."""
+        """Stop recording."""
         self._driver.timings = None
 
     def __repr__(self) -> str:
@@ -372,13 +372,13 @@ class Connection(
         self._driver.lock_by_hand(op)
 
     def pipeline(self) -> Pipeline:
-        """Return a context manager inside of which operations are collected, and sent together."""
+        """Return a context manager that collects operations, and sends them together."""
         return Pipeline(self)
 
     def durability(
         self, persist_to: int = -1, replicate_to: int = -1, timeout: float = 0.0
     ) -> DurabilityContext:
-        """Return a context manager inside of which mutations wait for copies without saying so.
+        """Return a context manager that sets the durability of mutations without options of their own.
 
         :param persist_to: nodes that must have it on disk; negative: all.
         :param replicate_to: replicas that must have it in memory; negative: all.

@@ -8,7 +8,7 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 UNSET: Any = object()
-"""Stands for a value that was not given: read, do not set."""
+"""Marks a value that was not given: read the setting."""
 
 _MICROSECONDS, _BOOL, _INT, _TEXT = "microseconds", "bool", "int", "text"
 
@@ -20,7 +20,7 @@ class Control(NamedTuple):
     read: Callable[[Any], Any]
     write: Callable[[Any, Any], None] | None
     untyped: bool
-    """Whether it can be used without naming a type."""
+    """Whether it can be used without a type."""
 
 
 def _attribute(path: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:

@@ -11,8 +11,8 @@ class DesignCommands(Generic[DesignT]):
     """Create, read, publish, delete.
 
     Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
-    ``use_devmode`` puts ``dev_`` before the name, unless it is there. ``syncwait`` is how many seconds to
-    wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    ``use_devmode`` puts ``dev_`` before the name, unless it is there already. ``syncwait`` is the number of
+    seconds to wait until every node with the view engine shows the change; TimeoutError if that takes longer.
     """
 
     _driver: Any
@@ -20,16 +20,16 @@ class DesignCommands(Generic[DesignT]):
     def design_create(
         self, name: str, ddoc: dict[str, Any] | str, use_devmode: bool = True, syncwait: float = 0
     ) -> DesignT:
-        """Store a design document in place of what has its name.
+        """Store a design document, replacing one of the same name.
 
-        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
+        :param ddoc: a dict (copied, with its ``_id`` added), or JSON text, which is sent as it is.
         :raises ArgumentError: something else.
         """
         result: DesignT = self._driver.designs.create(name, ddoc, use_devmode, syncwait)
         return result
 
     def design_get(self, name: str, use_devmode: bool = True) -> DesignT:
-        """Read a design document: ``value`` is it.
+        """Read a design document, as ``value`` of the result.
 
         The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
         """

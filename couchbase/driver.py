@@ -1,7 +1,7 @@
-"""What carries out the operations of a connection: the interface, and the settings that it goes by.
+"""The interface of drivers, which carry out a connection's operations, and their settings.
 
-A connection holds a driver. Its methods check arguments and make requests, the same for every driver; what
-becomes of a request is the driver's: a result, a Deferred, a greenlet that waits. Drivers are in
+A connection holds a driver. Its methods check arguments and build requests, the same for every driver; the
+driver decides how a request is carried out: with a result, a Deferred, a waiting greenlet. Drivers are in
 :mod:`couchbase.blocking`, ``txcouchbase`` and ``gcouchbase``.
 """
 
@@ -16,26 +16,26 @@ from couchbase.timings import Timings
 
 
 class Driver:
-    """Base of drivers: settings, and refusals of whatever a driver does not do."""
+    """Base of drivers: settings, and refusals of operations that a driver does not support."""
 
     cluster: Any
     """The driver's :class:`couchbase.protocol.dispatch.Dispatcher`."""
 
     def __init__(self) -> None:
         self.timeout = 2.5
-        """Seconds that an operation may take."""
+        """Timeout of an operation, in seconds."""
         self.views_timeout = 75.0
-        """The same of a request to a view."""
+        """Timeout of a request to a view, in seconds."""
         self.http_timeout = 75.0
         self.http_redirects = 3
         self.durability_timeout = durability.DEFAULT_TIMEOUT_SECONDS
         self.durability_interval = durability.MUTATION_INTERVAL_SECONDS
         self.skip_configuration_errors = False
-        # What a durability context asks for; the timeout in microseconds, 0 for the common one.
+        # The requirements of a durability context; the timeout in microseconds, 0 for the default.
         self.dur_persist_to = self.dur_replicate_to = self.dur_timeout = 0
         self.dur_testhook: Callable[[Any], Any] | None = None
         self.timings: Timings | None = None
-        """Counts how long operations take, while that is wanted."""
+        """Records how long operations take, if enabled."""
 
     # ---- operations ------------------------------------------------------------------------------
 
@@ -48,7 +48,8 @@ class Driver:
         return self.submit(request)
 
     def submit_to_replica(self, request: Any) -> Any:
-        """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has it."""
+        """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has the
+        document."""
         raise NotImplementedError
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
@@ -56,7 +57,7 @@ class Driver:
         raise NotImplementedError
 
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask every node that holds documents what it has."""
+        """Ask every node that holds the documents for their state."""
         raise NotImplementedError
 
     def submit_endure(
@@ -77,7 +78,7 @@ class Driver:
         raise NotImplementedError
 
     def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
-        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
+        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: this connection extends no items")
 
     # ---- what one of them alone does -------------------------------------------------------------
@@ -99,7 +100,7 @@ class Driver:
         raise NotSupportedError.pyexc("this connection queries views with queryEx and queryAll")
 
     def iterate_view(self, view: Any, connection: Any) -> NoReturn | Any:
-        """Send a view's query and return an iterator of what its row processor makes of the rows."""
+        """Send a view's query and return an iterator over the row processor's output."""
         raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where programs of SDK 1.2 begin."""
+"""The entry point of programs of SDK 1.2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Couchbase:
-    """Where programs begin."""
+    """The entry point of programs."""
 
     @staticmethod
     def connect(

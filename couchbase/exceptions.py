@@ -1,12 +1,11 @@
 """Exceptions of the SDK, keyed by result code.
 
-A failed operation carries an ``rc``, a number of the libcouchbase family. What is raised for it
-is an instance of a class made for that code, which inherits from the code's detail class (for
-example :class:`NotFoundError`) and from each of its categories (for example
-:class:`CouchbaseDataError`), so both can be caught. The one table, :data:`RESULT_CODES`, says
-which belong to a code.
+A failed operation has an ``rc``, one of libcouchbase's numbers. The exception raised for it is an instance of
+a class made for that code, which inherits from the code's detail class (for example :class:`NotFoundError`)
+and from each of its categories (for example :class:`CouchbaseDataError`), so both can be caught. One table,
+:data:`RESULT_CODES`, lists them for each code.
 
-This module imports nothing: every other one of the SDK stands on it.
+This module imports no other of the SDK, since all others depend on it.
 """
 
 from __future__ import annotations
@@ -37,11 +36,9 @@ class CouchbaseError(Exception):
     ``operation``
         name of the operation that failed (``"get"``, ``"set"`` ...), ``None`` outside of one.
     ``ambiguous``
-        true if a mutation was sent and nobody knows whether the server carried it out, or it was
-        carried out and copies of it were waited for in vain. Repeat such an operation only if doing
-        it twice does no harm.
-    ``context``
-        the server's own words about the failure, if it sent any.
+        true if a mutation was sent and it is unknown whether the server carried it out, or if it was carried
+        out but the wait for its copies failed. Repeat such an operation only if doing it twice does no harm.
+        ``context`` the server's own message about the failure, if it sent one.
     """
 
     rc: int = 0
@@ -78,14 +75,14 @@ class CouchbaseError(Exception):
 
     @classmethod
     def _can_derive(cls, rc: int) -> bool:
-        """Return whether what is raised for ``rc`` would be caught as this class."""
+        """Return whether the exception for ``rc`` would be caught as this class."""
         return issubclass(cls.rc_to_exctype(rc), cls)
 
     @classmethod
     def pyexc(
         cls, message: str | None = None, obj: Any = None, inner: BaseException | None = None
     ) -> CouchbaseError:
-        """Return an error that the SDK found by itself (``rc`` 0).
+        """Return an error that the SDK itself detected (``rc`` 0).
 
         :param message: what was wrong and what was expected.
         :param obj: the offending object, kept as ``objextra``.
@@ -160,7 +157,7 @@ class CouchbaseInputError(CouchbaseError):
 
 
 class CouchbaseTransientError(CouchbaseError):
-    """Category: may work a little later."""
+    """Category: may succeed a little later."""
 
 
 class CouchbaseFatalError(CouchbaseError):
@@ -216,7 +213,7 @@ class LibcouchbaseError(CouchbaseError):
 
 
 class TemporaryFailError(CouchbaseError):
-    """The server cannot do it just now: overload, warm-up, or (for locks) a locked document."""
+    """The server cannot do it now: overload, warm-up, or (for locks) a locked document."""
 
 
 class KeyExistsError(CouchbaseError):
@@ -304,11 +301,11 @@ class ObjectDestroyedError(CouchbaseError):
 
 
 class PipelineError(CouchbaseError):
-    """A pipeline is used in a way that pipelines cannot be."""
+    """A pipeline is used in a way that it does not support."""
 
 
 class ResultCode(NamedTuple):
-    """What belongs to one result code."""
+    """The properties of one result code."""
 
     name: str
     """libcouchbase's name for it."""
@@ -316,7 +313,7 @@ class ResultCode(NamedTuple):
     """The detail class, if there is one."""
     categories: int
     text: str
-    """One line for people."""
+    """One line of description."""
 
 
 SUCCESS = 0x00
@@ -434,7 +431,7 @@ _CLASS_OF_RC: dict[int, type[CouchbaseError]] = {}
 
 
 def error_of(code: int, message: str | None = None, **fields: Any) -> CouchbaseError:
-    """Return the error of a result code, ready to be raised: the one way in which the SDK makes them.
+    """Return the error of a result code, ready to be raised. The SDK creates all its errors here.
 
     :param code: a result code, such as :data:`ETIMEDOUT`.
     :param message: what happened, and what was expected instead.
@@ -456,7 +453,7 @@ def _make_class(rc: int) -> type[CouchbaseError]:
     detail = row.exception
     bases = [detail] if detail else []
     for bit, category in _CATEGORY_CLASSES:
-        # A category that the detail class has already would break the order of resolution.
+        # A category that the detail class already has would break the method resolution order.
         if row.categories & bit and not (detail and issubclass(detail, category)):
             bases.append(category)
     if not bases:
@@ -475,6 +472,6 @@ def _rebuild(cls: type[CouchbaseError] | None, rc: int, state: dict[str, Any]) -
 for _rc in RESULT_CODES:
     CouchbaseError.rc_to_exctype(_rc)
 
-# What samples of the SDK's guide call them.
+# Names used in samples of the SDK's guide.
 KeyNotFoundError = NotFoundError
 TemporaryFailureError = TemporaryFailError

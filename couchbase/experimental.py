@@ -1,4 +1,4 @@
-"""SDK 1.2's switch for features under trial; nothing depends on it any more."""
+"""SDK 1.2's switch for experimental features; it has no effect any more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _enabled = False
 
 
 def enable() -> None:
-    """Say that features under trial are wanted. There are none: this changes nothing else."""
+    """Enable experimental features. There are none, so this changes nothing else."""
     global _enabled
     _enabled = True
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Headers(dict[str, str]):
-    """Headers as they were sent; a name is found however it is capitalised."""
+    """Headers as they were sent; lookup ignores case."""
 
     def _spelled(self, name: Any) -> Any:
         if isinstance(name, str) and not super().__contains__(name):

@@ -1,6 +1,6 @@
-"""Items: documents as objects of one's own, and collections of them for the multi operations.
+"""Items: documents as a program's own objects, and collections of them for the multi operations.
 
-An operation that is given items fills them in place: the MultiResult holds the very same objects.
+An operation on items fills them in place: the MultiResult holds the same objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Slot(Protocol):
-    """A slot of a class, by which a field of any of its objects is read and set."""
+    """A slot of a class, which reads and sets a field of its objects."""
 
     def __get__(self, owner: Result, /) -> Any:
         """Return the field."""
@@ -26,8 +26,8 @@ class Slot(Protocol):
         """Set the field."""
 
 
-# The four fields live in the slots of the base classes. A subclass may shadow the names that lead to
-# them (a property called ``value``, an attribute called ``_value``), so the SDK goes by the slots.
+# The four fields live in the slots of the base classes. A subclass may shadow their names (a property called
+# ``value``, an attribute called ``_value``), so the SDK uses the slots.
 _CAS: Slot = Result.__dict__["_cas"]
 _KEY: Slot = Result.__dict__["_key"]
 _RC: Slot = Result.__dict__["_rc"]
@@ -53,7 +53,7 @@ class Item(ValueResult):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make an item whose value was never set."""
+        """Create an item whose value is not set."""
         item = super().__new__(cls)
         _RC.__set__(item, 0)
         _CAS.__set__(item, 0)
@@ -66,7 +66,7 @@ class Item(ValueResult):
         _VALUE.__set__(self, value)
 
     if TYPE_CHECKING:
-        # As the lines below, for those who do not run them.
+        # The same as the lines below, for type checkers.
         key: Any
         value: Any
         cas: int
@@ -97,7 +97,7 @@ class Item(ValueResult):
 
 
 class ItemCollection:
-    """Base of collections of items; subclasses say how many and which."""
+    """Base of collections of items; subclasses provide the items and their number."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -151,7 +151,7 @@ class ItemOptionDict(ItemCollection):
 
     @property
     def dict(self) -> Any:
-        """The dict of item -> options or ``None``; changes to it count."""
+        """The dict of item -> options or ``None``; changes to it take effect."""
         return self._dict
 
     def add(self, item: Item, **options: object) -> None:
@@ -171,7 +171,7 @@ class ItemOptionDict(ItemCollection):
 
 
 class ItemTarget(NamedTuple):
-    """An item in the place of a key: what an operation on it is to fill."""
+    """Stands in for a key: the item that an operation fills."""
 
     item: Item
 
@@ -194,7 +194,7 @@ def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[It
     """Return the ``(item, options)`` pairs of a collection.
 
     :param allowed: names that options may have.
-    :raises ArgumentError: no items, something else than an item, or an unknown option.
+    :raises ArgumentError: no items, an object that is not an item, or an unknown option.
     """
     size = len(items)
     if not size:
@@ -237,14 +237,14 @@ def item_value(item: Item) -> Any:
 
 
 def extend_value(item: Item, fragment: Any, before: bool) -> None:
-    """Add to an item's value what was added to the document."""
+    """Extend an item's value by the fragment that was added to the document."""
     value = item_value(item)
     if value is not None:
         _VALUE.__set__(item, fragment + value if before else value + fragment)
 
 
 def fill(item: Item, result: Result) -> None:
-    """Take over the outcome of an operation; a failed one leaves value and CAS alone."""
+    """Store the outcome of an operation in an item; a failure leaves value and CAS unchanged."""
     _RC.__set__(item, result._rc)
     if result._rc:
         return
@@ -256,7 +256,7 @@ def fill(item: Item, result: Result) -> None:
 
 
 def filling(operation: Operation, item: Item) -> Operation:
-    """Return the operation with ``item`` as what its answer, or its failure, is put into."""
+    """Return the operation with ``item`` as the object that its outcome is stored in."""
     decode: Callable[..., Any] = operation.decode
 
     def into_item(request: Request, *answer: Any) -> Any:
@@ -271,7 +271,7 @@ def filling(operation: Operation, item: Item) -> Operation:
 
 
 def extend_values(results: Any, items: ItemCollection, before: bool) -> None:
-    """Extend the values of those items whose documents were extended, by the fragments in their options.
+    """Extend the values of the items whose documents were extended, by the fragments in their options.
 
     :param results: what the multi operation returned, or its error's ``all_results``.
     """

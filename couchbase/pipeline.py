@@ -1,4 +1,4 @@
-"""Context managers of a connection: many operations in one go, and durability for a while."""
+"""Context managers of a connection: many operations in one go, and durability for a block."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 class Pipeline:
     """Collects the operations of a ``with`` block and sends them together.
 
-    Inside of the block every operation returns ``None`` at once. The end of the block waits for all
-    answers and raises the first error among them. An object can be used again, but not within itself
-    or another pipeline of the same connection.
+    Inside the block every operation returns ``None`` at once. The end of the block waits for all answers and
+    raises the first error among them. An object can be reused, but not nested in itself or in another
+    pipeline of the same connection.
     """
 
     def __init__(self, parent: Any) -> None:
@@ -21,7 +21,7 @@ class Pipeline:
     def results(self) -> list[Any] | None:
         """A result (MultiResult of a multi operation) for each operation, in their order.
 
-        ``None`` before the first use; left as it was by a block that failed.
+        ``None`` before the first use; unchanged by a block that failed.
         """
         return self._results
 
@@ -33,7 +33,7 @@ class Pipeline:
 
 
 class DurabilityContext:
-    """Durability requirements for mutations that name none, for the length of a ``with`` block."""
+    """Durability requirements for mutations without their own, for the length of a ``with`` block."""
 
     def __init__(self, parent: Any, persist_to: int, replicate_to: int, timeout: float) -> None:
         self._parent = parent

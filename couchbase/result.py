@@ -1,4 +1,4 @@
-"""What operations answer with.
+"""Results of operations.
 
 Results are read-only records without ``__dict__``; they compare and hash by identity. The SDK
 fills them through their underscored slots.
@@ -35,15 +35,15 @@ else:
     _ResultT = _TypeVar("_ResultT")
 
     def _of_slot(method: Callable[[Any], Any]) -> property:
-        """Return a property that reads the slot of a method's name with an underscore, for it.
+        """Return a property that reads the slot named like the method, with an underscore in front.
 
-        To a type checker it is a property like any other; no Python code runs when it is read.
+        Type checkers see an ordinary property; reading it runs no Python code.
         """
         return property(attrgetter(f"_{method.__name__}"), doc=method.__doc__)
 
 
 class MutationToken(NamedTuple):
-    """Names one mutation in the history of its vbucket."""
+    """Identifies one mutation in the history of its vbucket."""
 
     vbucket: int
     uuid: int
@@ -52,7 +52,7 @@ class MutationToken(NamedTuple):
 
 
 class Result:
-    """Answer to an operation.
+    """Result of an operation.
 
     ``rc`` is the result code (0: success) and ``key`` the key as the caller gave it
     (``AttributeError`` if there is none).
@@ -63,7 +63,7 @@ class Result:
     _rc: int
     _key: Any
     _cas: int
-    # What the mutation's token was on the wire, and its vbucket: unpacked when asked for.
+    # The mutation's token in wire format, and its vbucket: unpacked on demand.
     _token: tuple[int, bytes] | None
 
     def __init__(self, rc: int = 0, cas: int = 0) -> None:
@@ -103,7 +103,7 @@ class Result:
 
     @property
     def mutation_token(self) -> MutationToken | None:
-        """The mutation's place in its vbucket's history, if the server told."""
+        """The mutation's position in its vbucket's history, if the server sent it."""
         if self._token is None:
             return None
         vbucket, packed = self._token
@@ -120,7 +120,7 @@ class Result:
 
 
 class OperationResult(Result):
-    """Answer to an operation that changes a document; ``cas`` is the new version's."""
+    """Result of an operation that changes a document; ``cas`` is that of the new version."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ class OperationResult(Result):
 
 
 class ValueResult(OperationResult):
-    """Answer to an operation that yields a value."""
+    """Result of an operation that returns a value."""
 
     __slots__ = ("_flags", "_value")
 
@@ -159,7 +159,7 @@ class ValueResult(OperationResult):
 
 
 class ExpiryResult(ValueResult):
-    """A value together with the moment when it expires."""
+    """A value together with its expiry."""
 
     __slots__ = ("_expiry",)
 
@@ -172,7 +172,7 @@ class ExpiryResult(ValueResult):
 
 
 class HttpResult(Result):
-    """Answer to a request over HTTP: of a view, a design document, or the cluster manager.
+    """Result of a request over HTTP: to a view, a design document, or the cluster manager.
 
     ``key`` is the path that was requested, as is ``url``.
     """
@@ -186,7 +186,8 @@ class HttpResult(Result):
     _callback: Any
 
     rows_per_call: int
-    """For an asynchronous view: least number of rows in one call; -1: all in one at the end."""
+    """For an asynchronous view: minimum number of rows in one call; -1 for all rows in one call at the
+    end."""
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class HttpResult(Result):
 
     @_of_slot
     def headers(self) -> dict[str, str] | None:
-        """Headers by name, ``None`` if not asked for."""
+        """Headers by name, ``None`` if not requested."""
         return self._headers
 
     @_of_slot
@@ -238,7 +239,7 @@ class HttpResult(Result):
         return self._rc == 0 and 200 <= self._http_status <= 299
 
     def _maybe_raise(self) -> None:
-        """Raise what this answer stands for, if that is a failure.
+        """Raise the failure that this answer describes, if any.
 
         :raises HTTPError: a status outside 200..299; ``objextra`` is this object.
         :raises CouchbaseError: of :attr:`rc`.
@@ -260,7 +261,7 @@ class HttpResult(Result):
 
 
 def _server_words(value: Any) -> str:
-    """Return what a server said about a failure, for a message."""
+    """Return a server's text about a failure, for a message."""
     if isinstance(value, dict) and ("reason" in value or "error" in value):
         words = ": ".join(str(value[name]) for name in ("error", "reason") if name in value)
     elif isinstance(value, str):
@@ -271,7 +272,7 @@ def _server_words(value: Any) -> str:
 
 
 class ObserveInfo:
-    """What one node says about one key."""
+    """The state of one key on one node."""
 
     __slots__ = ("_cas", "_flags", "_from_master")
 
@@ -306,8 +307,7 @@ class ObserveInfo:
 class MultiResult(dict[Any, _ResultT]):
     """Results of a multi operation by key.
 
-    ``all_ok`` is 1 unless some operation failed; a miss that ``quiet`` keeps silent counts as
-    failed.
+    ``all_ok`` is 1 unless some operation failed; a missing document counts as a failure even with ``quiet``.
     """
 
     __slots__ = ("all_ok",)
@@ -320,12 +320,11 @@ class MultiResult(dict[Any, _ResultT]):
 
 
 class AsyncResult(MultiResult[_ResultT]):
-    """Results that are still to come.
+    """Results that are still pending.
 
-    Fills as answers arrive. When the last is in, ``callback(r)`` is called with the result (of a
-    single operation) or this object (of a multi operation); or, if some operation failed,
-    ``errback(async_result, exc_type, exc_value, traceback)``. Set both before control returns to
-    the event loop.
+    Fills as answers arrive. After the last one, ``callback(r)`` is called with the result (of a single
+    operation) or this object (of a multi operation); or, if some operation failed, ``errback(async_result,
+    exc_type, exc_value, traceback)``. Set both before control returns to the event loop.
     """
 
     __slots__ = ("__weakref__", "callback", "errback", "_remaining")
@@ -339,7 +338,7 @@ class AsyncResult(MultiResult[_ResultT]):
 
     @_of_slot
     def remaining(self) -> int:
-        """How many operations are still open."""
+        """Number of operations still open."""
         return self._remaining
 
     def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[[Any, Any, Any, Any], Any]) -> None:

@@ -1,8 +1,8 @@
-"""What operations take and what they answer with, for type checkers.
+"""Types of operations' arguments and results, for type checkers.
 
 The methods of a connection are written once for all drivers, but what they return depends on the driver: a
-result, a Deferred of one, an AsyncResult. So their classes are generic in what each kind of operation
-returns. The defaults are those of the blocking connection: ``Connection`` in an annotation is that one.
+result, a Deferred of one, an AsyncResult. So their classes are generic in the result of each kind of
+operation. The defaults are those of the blocking connection, which ``Connection`` in an annotation means.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     StatsT = TypeVar("StatsT", default=MultiResult[dict[str, Any]])
     DesignT = TypeVar("DesignT", default=HttpResult)
 else:
-    # The standard library's have defaults from Python 3.13 on only.
+    # The standard library's type variables have defaults only from Python 3.13 on.
     from typing import TypeVar
 
     ValueT = TypeVar("ValueT")
@@ -42,9 +42,9 @@ Key = Union[str, bytes]
 Format = Union[int, FormatAuto]
 """One of the ``FMT_*`` constants; with a transcoder also other flags to store."""
 Host = Union[str, Sequence[Union[str, tuple[str, int]]]]
-"""Where a cluster is: a name, or names and ``(name, port)`` pairs."""
+"""Hosts of a cluster: a name, or a list of names and ``(name, port)`` pairs."""
 Cas = Union[int, Result, Mapping[str, int]]
-"""Which version: a CAS, a result that has it, or a dict with ``cas``."""
+"""A version: a CAS, a result that has it, or a dict with ``cas``."""
 
 Keys = Union[Collection[Key], ItemCollection]
 """Documents of a multi operation: a list, tuple or set of keys, a dict of key -> options, or items."""
@@ -53,9 +53,9 @@ CasKeys = Union[Collection[Key], Collection[Result], ItemCollection]
 VersionKeys = Union[Mapping[str, Cas], Mapping[bytes, Cas], Collection[Result], ItemCollection]
 """Documents, each with the CAS of its version."""
 KeyValues = Union[Mapping[str, object], Mapping[bytes, object], ItemCollection]
-"""What a multi operation stores: a dict of key -> value, or items."""
+"""The documents that a multi operation stores: a dict of key -> value, or items."""
 KeyFragments = Union[Mapping[str, Union[str, bytes]], Mapping[bytes, Union[str, bytes]], ItemCollection]
-"""What a multi operation appends: a dict of key -> text or bytes, or items."""
+"""The fragments that a multi operation appends: a dict of key -> text or bytes, or items."""
 
 
 class _OftenGiven(TypedDict, total=False):
@@ -72,7 +72,7 @@ class _OftenGiven(TypedDict, total=False):
 
 
 class RareOptions(TypedDict, total=False):
-    """Keywords of a connection that ``Couchbase.connect`` hands on."""
+    """Keywords of a connection that ``Couchbase.connect`` passes on."""
 
     username: str | None
     default_format: Format | None

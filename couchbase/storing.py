@@ -116,9 +116,9 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         *,
         durability_level: int = 0,
     ) -> OperationT:
-        """Add text (``FMT_UTF8``, the default) or bytes behind a document's value.
+        """Append text (``FMT_UTF8``, the default) or bytes to a document's value.
 
-        The document's flags stay: what is appended to JSON must leave JSON, or reading it fails.
+        The document's flags stay: a JSON document must still be JSON afterwards, or reading it fails.
 
         :raises NotStoredError: no such document.
         """
@@ -137,7 +137,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         *,
         durability_level: int = 0,
     ) -> OperationT:
-        """Like :meth:`append`, before the value."""
+        """Like :meth:`append`, but in front of the value."""
         request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 

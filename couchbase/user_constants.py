@@ -1,4 +1,4 @@
-"""Constants of SDK 1.2 that programs name."""
+"""Constants of SDK 1.2 for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FormatAuto:
 FMT_JSON = 0
 """Values are JSON."""
 FMT_PICKLE = 1
-"""Values are Python pickles. Unpickling runs what the pickle says: only read what you wrote."""
+"""Values are Python pickles. Unpickling can run code: only read pickles that you wrote."""
 FMT_BYTES = 2
 """Values are bytes, stored as they are."""
 FMT_UTF8 = 4
@@ -33,13 +33,13 @@ OBS_FOUND = 0x00
 OBS_PERSISTED = 0x01
 """On the node's disk."""
 OBS_NOTFOUND = 0x80
-"""Not there."""
+"""Not on the node."""
 OBS_LOGICALLY_DELETED = 0x81
 """Removed from memory, still on disk."""
 OBS_MASK = 0x81
 
 LOCKMODE_NONE = 0
-"""No checks for use by several threads."""
+"""Do not check for use by several threads."""
 LOCKMODE_EXC = 1
 """Raise when two threads use the connection at once."""
 LOCKMODE_WAIT = 2

@@ -1,4 +1,4 @@
-"""What the connections of the asynchronous packages have in common."""
+"""The common base of connections in the asynchronous packages."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Async(
 ):
     """Base of connections that live in an event loop: one thread, any number of operations at a time.
 
-    There is no lock (``LOCKMODE_NONE``), and no pipeline: operations that are given together are sent
-    together anyway. A package for an event loop derives from this class.
+    There is no lock (``LOCKMODE_NONE``), and no pipeline: operations started together are sent together
+    anyway. A package for an event loop derives from this class.
 
     :param iops: the event loop.
     :param kwargs: as for :class:`couchbase.connection.Connection`.
-    :raises ValueError: no event loop.
-    :raises NotImplementedError: this class itself, which knows none.
+    :raises ValueError: no event loop was given.
+    :raises NotImplementedError: this class itself was called.
     """
 
     def __init__(self, iops: object = None, **kwargs: Unpack[ConnectionOptions]) -> None:
@@ -45,7 +45,7 @@ class Async(
         if self._driver_type is Connection._driver_type:
             raise NotImplementedError("only a subclass, made for an event loop, can use one")
         self._iops = iops
-        # Without it there is no lock, whatever lockmode says.
+        # False means no lock, whatever lockmode says.
         kwargs["unlock_gil"] = False
         super().__init__(**kwargs)
 
@@ -67,11 +67,11 @@ class Async(
         itercls: type[AsyncViewT] | None = None,
         **kwargs: Any,
     ) -> AsyncViewT:
-        """Return a view object, which is to be started.
+        """Return a view object; call its ``start`` to send the query.
 
         :param itercls: a subclass of AsyncViewBase.
         :param kwargs: arguments of the view.
-        :raises TypeError: ``itercls`` is no class.
+        :raises TypeError: ``itercls`` is not a class.
         :raises ArgumentError: a class of something else, or wrong options.
         """
         if not isinstance(itercls, type):

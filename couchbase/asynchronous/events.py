@@ -1,4 +1,4 @@
-"""Things that happen once, and those who wait for them."""
+"""Events that happen once, and their waiters."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 
 
 class EventQueue:
-    """Those who wait for one event; a driver overrides the four hooks, which do nothing here."""
+    """The waiters for one event; a driver overrides the four hooks, which do nothing here."""
 
     def __init__(self) -> None:
         self._waiting: deque[Any] = deque()
         self.called = False
-        """Whether it happened."""
+        """Whether the event has happened."""
 
     # ---- to be overridden ------------------------------------------------------------------------
 
     def fire_async(self, event: Any) -> None:
-        """Tell somebody who comes when it has happened already; not before this returns."""
+        """Notify a late waiter, after this returns."""
 
     def call_single_success(self, event: Any, *args: Any, **kwargs: Any) -> None:
-        """Tell one who waited that it happened."""
+        """Notify a waiter that the event happened."""
 
     def call_single_failure(self, event: Any, *args: Any, **kwargs: Any) -> None:
-        """Tell one who waited that it failed; called where the exception is being handled."""
+        """Notify a waiter that the event failed; called while the exception is being handled."""
 
     def maybe_raise(self, *args: Any, **kwargs: Any) -> None:
-        """Raise what the arguments of the call stand for, if that is a failure."""
+        """Raise the failure that the arguments of the call describe, if any."""
 
     # ---- the queue -------------------------------------------------------------------------------
 
     def schedule(self, event: Any) -> None:
-        """Add one who waits; if it has happened, have :meth:`fire_async` tell."""
+        """Add a waiter; if the event has happened already, :meth:`fire_async` notifies it."""
         if self.called:
             self.fire_async(event)
         else:
@@ -48,11 +48,11 @@ class EventQueue:
         return True
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """It happens: tell all who wait, in their order."""
+        """Mark the event as happened, and notify all waiters in their order."""
         self.called = True
         try:
             self.maybe_raise(*args, **kwargs)
-        except Exception:  # noqa: BLE001  # those who wait are told
+        except Exception:  # noqa: BLE001  # passed to the waiters
             while self._waiting:
                 self.call_single_failure(self._waiting.popleft(), *args, **kwargs)
         else:

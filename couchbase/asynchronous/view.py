@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 class AsyncViewBase(View):
     """A view made for callbacks: subclass it, override :meth:`on_rows`, :meth:`on_error`, :meth:`on_done`.
 
-    Takes View's arguments; streaming is always on. After :meth:`start`, rows come by :meth:`on_rows`
-    until either :meth:`on_done` or :meth:`on_error` is called, once, and nothing after it.
-    ``raw.rows_per_call`` (1 by default, may be set after the start) is the least number of rows
-    in a call of :meth:`on_rows`; with -1 all come in one call at the end.
+    Takes View's arguments; streaming is always on. After :meth:`start`, :meth:`on_rows` is called with rows;
+    the last call is either :meth:`on_done` or :meth:`on_error`, once. ``raw.rows_per_call`` (1 by default,
+    may be set after the start) is the minimum number of rows in a call of :meth:`on_rows`; with -1, all rows
+    come in one call at the end.
 
     :raises ArgumentError: wrong options, or include_docs (see :meth:`raise_include_docs`).
     """
 
     row_form = "rows"
-    """``"rows"``: on_rows gets what the row processor makes of decoded rows. ``"lines"`` and ``"blocks"``:
-    it gets the rows' text as received, see :class:`couchbase.views.rows.RowReader`; there is no row
-    processor then. (An addition to SDK 1.2.)"""
+    """``"rows"``: on_rows gets the row processor's output for decoded rows. ``"lines"`` and ``"blocks"``: it
+    gets the rows' text as received, see :class:`couchbase.views.rows.RowReader`; there is no row processor
+    then. (An addition to SDK 1.2.)"""
 
     def _prepare(self) -> None:
         self._streaming = True
         if self.include_docs:
             self.raise_include_docs()
         self._reader = RowReader(self.row_form)
-        # Rows that are too few for a call, and how many rows of the answer they are.
+        # Rows held because they are too few for a call, and how many rows of the answer they are.
         self._held: list[Any] = []
         self._handle: Any = None
         self._paused = False
@@ -45,9 +45,9 @@ class AsyncViewBase(View):
     # ---- to be overridden ------------------------------------------------------------------------
 
     def on_rows(self, rowiter: Iterable[Any], /) -> Any:
-        """Take rows; not called when there are none.
+        """Take rows; never called without any.
 
-        A driver may wait for what this returns before it reads on (txcouchbase: for a Deferred or a
+        A driver may wait for the returned object before it reads on (txcouchbase: for a Deferred or a
         coroutine). An exception ends the query, and goes to :meth:`on_error`.
 
         :param rowiter: some rows, in the order of the view.
@@ -55,19 +55,19 @@ class AsyncViewBase(View):
         raise NotImplementedError("on_rows is to be overridden")
 
     def on_error(self, ex: BaseException, /) -> Any:
-        """Learn that the query failed; rows that came before it were handed over.
+        """Handle the failure of the query; rows that came before it were handed over.
 
         :param ex: a CouchbaseError: HTTPError, ViewEngineError (``objextra``: the errors inside of the
-            answer), a network error; or whatever a row processor or :meth:`on_rows` raised.
+            answer), a network error; or the exception that a row processor or :meth:`on_rows` raised.
         """
         raise NotImplementedError("on_error is to be overridden")
 
     def on_done(self) -> Any:
-        """Learn that all rows were handed over and the answer was complete."""
+        """Handle the end: all rows were handed over and the answer was complete."""
         raise NotImplementedError("on_done is to be overridden")
 
     def raise_include_docs(self) -> None:
-        """Refuse include_docs: fetching documents would block. To be overridden by who can do it.
+        """Refuse include_docs: fetching documents would block. Override it where that is possible.
 
         :raises ArgumentError: always.
         """
@@ -89,10 +89,10 @@ class AsyncViewBase(View):
         return self
 
     def pause(self) -> None:
-        """Stop reading from the node until :meth:`resume`; no callback is made meanwhile.
+        """Stop reading from the node until :meth:`resume`; no callback is made in between.
 
-        Nothing more is buffered than was read when this was called, so the node has to wait. The
-        time limit of views does not run. (An addition to SDK 1.2.)
+        Only data already read stays buffered, so the node has to wait. The view timeout is suspended. (An
+        addition to SDK 1.2.)
         """
         if not self._over:
             self._paused = True
@@ -100,14 +100,14 @@ class AsyncViewBase(View):
                 self._handle.pause()
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
+        """Continue after :meth:`pause`."""
         if self._paused and not self._over:
             self._paused = False
             if self._handle is not None:
                 self._handle.resume()
 
     def stop(self) -> None:
-        """Give the query up: its connection is closed, and no callback is made any more.
+        """Cancel the query: its connection is closed, and no more callbacks are made.
 
         (An addition to SDK 1.2.)
         """
@@ -126,7 +126,7 @@ class AsyncViewBase(View):
     def meta(self) -> dict[str, Any]:
         """Members of the answer other than the rows (``total_rows``, ``errors``, ``debug_info`` ...).
 
-        Each from the moment when it arrived; complete at on_done. (An addition to SDK 1.2.)
+        Members are added as they arrive; complete at on_done. (An addition to SDK 1.2.)
         """
         return self._reader.meta
 
@@ -156,9 +156,9 @@ class AsyncViewBase(View):
         self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
 
     def _received(self, data: bytes) -> Any:
-        """Take bytes of a good answer; return what on_rows returned.
+        """Take bytes of a successful answer; return what on_rows returned.
 
-        :raises Exception: to be told by :meth:`_failed`.
+        :raises Exception: to be passed to :meth:`_failed`.
         """
         rows = self._reader.feed(data)
         if not rows:
@@ -173,7 +173,7 @@ class AsyncViewBase(View):
         return self._hand_over()
 
     def _hand_over(self) -> Any:
-        """Give what is held to on_rows; return what that returned."""
+        """Pass the held rows to on_rows; return what that returned."""
         rows: Any
         rows, self._held = self._held, []
         if self.row_form == "rows":
@@ -181,11 +181,12 @@ class AsyncViewBase(View):
         return self.on_rows(rows)
 
     def _last_rows(self) -> Any:
-        """Hand over what is held because it was too little; to be called before the two below."""
+        """Hand over the held rows, however few; call this before the two below."""
         return self._hand_over() if self._held and not self._over else None
 
     def _finished(self) -> None:
-        """The answer ended: call on_done, or on_error if it was cut or carries errors."""
+        """End the view with its answer: call on_done, or on_error if the answer was cut off or carries
+        errors."""
         if self._over:
             return
         try:
@@ -222,7 +223,7 @@ class AsyncViewBase(View):
             self.on_error(error)
 
     def _end(self) -> None:
-        # A view that is kept must not keep the connection.
+        # A view that a program keeps must not keep the connection alive.
         self._over = True
         self._paused = False
         self._handle = self._parent = None
@@ -230,7 +231,7 @@ class AsyncViewBase(View):
 
 
 def decode_answer(body: bytes) -> Any:
-    """Return what an HTTP body holds: the value of its JSON, or its text if it is not JSON."""
+    """Decode an HTTP body: the value of its JSON, or its text if it is not JSON."""
     text = body.decode("utf-8", "replace")
     try:
         return json.loads(text)

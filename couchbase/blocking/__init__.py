@@ -1,1 +1,1 @@
-"""The driver under the blocking connection: non-blocking sockets and one loop, run inside of each call."""
+"""The driver of the blocking connection: non-blocking sockets and a loop that runs inside each call."""

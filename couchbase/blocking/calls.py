@@ -8,7 +8,7 @@ from couchbase.protocol.call import Step
 
 
 class Batch:
-    """Counts the calls that somebody waits for."""
+    """Counts the calls that a blocking method waits for."""
 
     __slots__ = ("remaining",)
 
@@ -17,12 +17,12 @@ class Batch:
 
 
 class Call(Step):
-    """One operation under way, which keeps how it ended."""
+    """One running operation, which keeps its outcome."""
 
     __slots__ = ("batch",)
 
     batch: Batch
-    """The calls that it is waited for with."""
+    """The batch that waits for it."""
 
     def succeed(self, result: Any) -> None:
         """End with a result."""

@@ -1,4 +1,4 @@
-"""The cluster as a blocking client sees it: loop, bootstrap, map, routing, repetition, time limits."""
+"""The cluster for a blocking client: loop, bootstrap, map, routing, retries, timeouts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error
 
 POLL_SECONDS = 2.5
-"""How often the map is asked for where the server does not push it."""
+"""Seconds between two requests for the map where the server does not push it."""
 IDLE_SECONDS = 0.1
-"""After this long without a call, sockets are looked at before the next one is sent."""
+"""After so many seconds without a call, sockets are checked before the next one is sent."""
 EARLY_CALLS = 256
-"""Operations that are prepared before they are sent together."""
+"""Number of operations that are prepared, then sent together."""
 SILENT_SECONDS = 2.0
-"""A connection on which operations time out and nothing comes for this long is made anew."""
+"""A connection on which operations time out and nothing arrives for so many seconds is opened anew."""
 REBOOTSTRAP_SECONDS = 0.5
-"""The seeds are asked again at most this often."""
+"""Minimum seconds between two requests to the seeds."""
 
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
@@ -46,7 +46,7 @@ class Cluster(Dispatcher, Loop):
     """
 
     node_type: type[Node] = Node
-    # A blocking caller waits for the end of what it gave: its own memory is the limit.
+    # A blocking caller waits for all that it submitted: its own memory is the limit.
     most_pending = sys.maxsize
 
     def __init__(
@@ -79,10 +79,10 @@ class Cluster(Dispatcher, Loop):
         self.shuffle = False
         self.from_cache = False
         self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
-        """What went wrong outside of operations, as ``(rc, text)``."""
+        """Errors outside of operations, as ``(rc, text)``."""
         self._received = received
         self.after_fork: Callable[[], Callable[[], None] | None] | None = None
-        """A weak reference to what is called in a child of this process."""
+        """A weak reference to the function to call in a child of this process."""
         # Nodes that left the map and still owe answers.
         self._retired: list[Node] = []
         self._lost_all = False
@@ -101,7 +101,7 @@ class Cluster(Dispatcher, Loop):
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
                 self.give(calls[start : start + EARLY_CALLS], batch, deadline)
-                # Nodes can begin while the rest is prepared.
+                # Nodes can start working while the rest is prepared.
                 self._flush()
             while batch.remaining:
                 self.turn(deadline)
@@ -111,7 +111,7 @@ class Cluster(Dispatcher, Loop):
                     self.time_out_all(calls)
                     self._drop_silent(began)
         except BaseException:
-            # Interrupted anywhere: no connection is in a state that can be relied on.
+            # The interruption may have come anywhere, so no connection's state is reliable.
             self._abandon(calls)
             raise
         self._turned_at = self.seconds()
@@ -121,7 +121,7 @@ class Cluster(Dispatcher, Loop):
         self.run((call,), deadline)
 
     def catch_up(self) -> None:
-        """See what arrived since the last call: lost connections, new maps."""
+        """Process what arrived since the last call: lost connections, new maps."""
         now = self.seconds()
         if now - self._turned_at > IDLE_SECONDS and not self.closed:
             self.turn(now)
@@ -144,7 +144,7 @@ class Cluster(Dispatcher, Loop):
                 node.lose(OSError("a call was interrupted"))
 
     def give(self, calls: Sequence[Call], batch: Batch, deadline: float) -> None:
-        """Submit operations that are waited for together."""
+        """Submit operations to be waited for together."""
         for call in calls:
             call.batch = batch
         if not self.route or self.closed or any(call.replica is not None for call in calls):
@@ -156,15 +156,15 @@ class Cluster(Dispatcher, Loop):
             conversation.line.schedule()
 
     def time_out_all(self, calls: Iterable[Call]) -> None:
-        """Fail the operations whose time is up."""
-        # The last ones first: what waits behind another call must not be sent now.
+        """Fail the operations whose timeout has passed."""
+        # The last ones first: a call that waits behind another must not be sent now.
         for call in [call for call in calls if not call.done][::-1]:
             self.time_out(call)
         for node in self.peers.values():
             node.waiting[:] = [call for call in node.waiting if not call.done]
 
     def _drop_silent(self, began: float) -> None:
-        """Close connections on which nothing came while somebody waited: their other end may be gone."""
+        """Close connections on which nothing arrived while calls waited: the peer may be gone."""
         now = self.seconds()
         for node in self.peers.values():
             if node.is_ready and node.asked_at >= began and now - max(began, node.heard_at) >= SILENT_SECONDS:
@@ -175,8 +175,7 @@ class Cluster(Dispatcher, Loop):
     def bootstrap(self, deadline: float | None = None) -> None:
         """Get a cluster map from the first seed that gives one.
 
-        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a bucket that is
-            not there.
+        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a missing bucket.
         """
         last = self.seconds() + self.bootstrap_timeout
         if self.srv is not None:
@@ -203,7 +202,7 @@ class Cluster(Dispatcher, Loop):
         raise error
 
     def note(self, error: CouchbaseError) -> None:
-        """Remember an error that belongs to no operation."""
+        """Record an error that belongs to no operation."""
         self.errors.append((error.rc, str(error.message or error)))
 
     def _bootstrap_kv(self, seed: Seed, limit: float) -> bool:
@@ -241,7 +240,7 @@ class Cluster(Dispatcher, Loop):
         return True
 
     def start_with_config(self, config: bytes, host: str) -> None:
-        """Use a map that was kept, without asking the network.
+        """Use a cached map, without asking the network.
 
         :raises CouchbaseError: ProtocolError, it is not a usable map of this bucket.
         """
@@ -252,7 +251,7 @@ class Cluster(Dispatcher, Loop):
         self._start_with(cluster)
 
     def _start_with(self, cluster: ClusterMap, node: Node | None = None) -> None:
-        # What a seed says holds, whatever was known before: the cluster may have been made anew.
+        # A seed's map replaces any earlier one: the cluster may have been created anew.
         self.map = None
         self.connected = True
         if node is not None:
@@ -265,7 +264,7 @@ class Cluster(Dispatcher, Loop):
         self.adopt(cluster)
 
     def _rebootstrap(self, deadline: float) -> None:
-        """Every node is out of reach: the cluster may have moved, so ask the seeds again."""
+        """Ask the seeds again: no node can be reached, so the cluster may have moved."""
         now = self.seconds()
         self._lost_all = False
         if self.closed or now - self._bootstrapped_at < REBOOTSTRAP_SECONDS:
@@ -275,27 +274,27 @@ class Cluster(Dispatcher, Loop):
             self.bootstrap(deadline)
             self.from_cache = False
         except CouchbaseError:
-            pass  # It is in self.errors; the operations end by their own limits.
+            pass  # It is in self.errors; the operations end by their own timeouts.
 
     # ---- the map ---------------------------------------------------------------------------------
 
     def peer_for(self, address: NodeAddress, port: int) -> Node:
-        """Return a node that is new in the map; it is connected to when something is to be sent."""
+        """Return a node for a new entry of the map; it connects when there is something to send."""
         return self.node_type(address.host, port, self)
 
     def retire(self, peer: Node) -> list[Any]:
-        """Take leave of a node; answers that are due may still come. Returns the operations that waited."""
+        """Retire a node; outstanding answers may still come. Returns the operations that waited."""
         waiting = peer.retire()
         if not peer.idle:
             self._retired.append(peer)
         return waiting
 
     def adopt(self, cluster: ClusterMap) -> bool:
-        """Use a map if it is newer than the one in use, and one of a bucket."""
+        """Use a map if it is newer than the one in use, and is one of a bucket."""
         return bool(cluster.rows) and super().adopt(cluster)
 
     def map_refused(self, error: CouchbaseError) -> None:
-        """Note why a node's map cannot be used."""
+        """Record why a node's map cannot be used."""
         self.note(error)
 
     def map_came(self, config: bytes, host: str) -> None:
@@ -305,14 +304,14 @@ class Cluster(Dispatcher, Loop):
             self._received(config, host)
 
     def map_asked(self, given: bool) -> None:
-        """Ask again later; the seeds' cluster managers if there is no map to be had over this protocol."""
+        """Ask again later; ask the seeds' cluster managers if this protocol gives no map."""
         if self._asked_at:
             self._asked_at = self.seconds()
         if not given:
             self._lost_all = True
 
     def node_ready(self, node: Node) -> None:
-        """A node can be talked to: ask it for maps later, if it will not send them."""
+        """Handle a node's readiness: ask it for maps later, if it does not push them."""
         talk = node.conversation
         if talk is None:
             return
@@ -322,7 +321,7 @@ class Cluster(Dispatcher, Loop):
             self.adopt_from(talk, talk.session.config)
 
     def node_lost(self, node: Node) -> None:
-        """A connection was lost, or could not be made."""
+        """Handle a lost or failed connection."""
         self.dirty[:] = [other for other in self.dirty if other is not node]
         if self.closed or self.peers.get((node.host, node.port)) is not node:
             return
@@ -365,9 +364,9 @@ class Cluster(Dispatcher, Loop):
         self.selector.close()
 
     def start_anew(self) -> None:
-        """In a child of the process that made the connections: leave those to the parent.
+        """Leave the connections to the parent, in a child of the process that opened them.
 
-        The child makes connections of its own when it needs them.
+        The child opens its own connections when it needs them.
         """
         if self.closed:
             return

@@ -1,4 +1,4 @@
-"""The last cluster map, kept in a file so that short programs need not ask for it."""
+"""The last cluster map, cached in a file so that short programs need not request it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def load(path: str) -> tuple[bytes, str] | None:
 
 
 def save(path: str, config: bytes, host: str) -> None:
-    """Keep a configuration; a file that cannot be written is none of the program's worries."""
+    """Save a configuration; errors of the file are ignored, as it is only a cache."""
     temporary = f"{path}.{os.getpid()}.new"
     try:
         kept = {"form": _FORM, "host": host, "config": json.loads(config)}
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(kept, file)
-        # In one step, so that another process reads the old map or the new one.
+        # Replaced in one step, so that another process reads either the old map or the new one.
         os.replace(temporary, path)
     except (OSError, ValueError):
         try:

@@ -15,14 +15,14 @@ from couchbase.result import HttpResult
 from couchbase.views.params import make_dvpath, with_devmode
 
 POLL_SECONDS = 0.1
-"""How often ``syncwait`` looks whether a change is visible."""
+"""Seconds between two checks of ``syncwait``."""
 _PREFIX = "_design/"
 
 
 class Designs:
     """Create, read, publish, delete; see :class:`couchbase.designs.DesignCommands`.
 
-    :param sleep: lets time pass between two looks at a node.
+    :param sleep: waits between two checks of a node.
     """
 
     def __init__(self, views: Views, sleep: Callable[[float], None]) -> None:
@@ -31,9 +31,9 @@ class Designs:
         self._sleep = sleep
 
     def create(self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
-        """Store a design document in place of what has its name.
+        """Store a design document, replacing one of the same name.
 
-        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
+        :param ddoc: a dict (copied, with its ``_id`` added), or JSON text, which is sent as it is.
         :raises ArgumentError: something else.
         """
         wait = _check_syncwait(syncwait)
@@ -56,7 +56,7 @@ class Designs:
         return result
 
     def get(self, name: str, use_devmode: bool = True) -> HttpResult:
-        """Read a design document: ``value`` is it.
+        """Read a design document, as ``value`` of the result.
 
         The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
         """
@@ -86,7 +86,7 @@ class Designs:
         return f"/{quote(self._bucket, safe='')}/{_PREFIX}{quote(name, safe='')}"
 
     def _wait_until(self, seconds: float, name: str, visible: Callable[[http.Target, float], bool]) -> None:
-        """Poll every node until it shows the change; one that is out of reach does not count."""
+        """Poll every node until it shows the change; unreachable nodes do not count."""
         deadline = monotonic() + seconds
         waiting = self._views.targets()
         shown = 0
@@ -115,7 +115,7 @@ class Designs:
             self._sleep(min(POLL_SECONDS, left))
 
     def shows(self, base: http.Target, left: float, name: str, text: str, before: str | None) -> bool:
-        """Return whether a node has the new document, and lets a view of it be queried."""
+        """Return whether a node has the new document, and its views can be queried."""
         path = self._design_path(name)
         found = self._views.ask("GET", path, base=base, timeout=left, raising=False)
         if not found.success or not isinstance(found.value, dict):
@@ -124,7 +124,7 @@ class Designs:
             wanted = json.loads(text)
         except ValueError:
             return True
-        # The same document stored again may keep its revision.
+        # Storing the same document again may keep its revision.
         views = found.value.get("views")
         if _revision(found) == before and views != wanted.get("views"):
             return False

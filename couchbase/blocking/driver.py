@@ -1,4 +1,4 @@
-"""How blocking calls are carried out: one after the other, each until its answers are in."""
+"""Carries out blocking calls: one after the other, each until its answers are in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from couchbase.tlsfiles import TlsFiles
 class BlockingDriver(Driver):
     """A :class:`couchbase.blocking.cluster.Cluster`, and the threads that share it.
 
-    :param address: where to connect to.
+    :param address: address of the cluster.
     :param cache: path of a file that keeps the cluster map, ``None`` for none.
     :param lockmode: what happens when two threads use the connection at once.
     :raises ArgumentError: a file of certificates cannot be used.
@@ -83,9 +83,9 @@ class BlockingDriver(Driver):
         self.cluster.after_fork = weakref.WeakMethod(self.lock.renew)
 
     def bootstrap(self) -> None:
-        """Get a cluster map, from the file that keeps one or from the network.
+        """Get a cluster map, from the cache file or from the network.
 
-        :raises CouchbaseError: there is none to be had.
+        :raises CouchbaseError: there is none.
         """
         kept = configcache.load(self._cache) if self._cache else None
         if kept is not None:
@@ -93,7 +93,7 @@ class BlockingDriver(Driver):
                 self.cluster.start_with_config(*kept)
                 return
             except CouchbaseError:
-                pass  # Replaced by the map from the network.
+                pass  # It is replaced by the map from the network.
         self.cluster.bootstrap()
 
     def __del__(self) -> None:
@@ -102,7 +102,7 @@ class BlockingDriver(Driver):
             try:
                 cluster.close()
             except (AttributeError, TypeError):
-                pass  # At the end of the interpreter, whose parts are gone already.
+                pass  # The interpreter is exiting, and parts of it are gone already.
 
     def lock_by_hand(self, op: int) -> None:
         """Take (0) or release (1) the connection's lock, for tests of programs that use threads.
@@ -162,7 +162,7 @@ class BlockingDriver(Driver):
             self.timings.add(monotonic() - started)
 
     def _work(self, calls: Sequence[Call], wanted: tuple[int, int] | None, single: bool) -> Work:
-        """Return the work that operations on one key each amount to.
+        """Return the work for operations on one key each.
 
         :raises ArgumentError: (rc 0x21) more copies wanted than the cluster has.
         """
@@ -201,7 +201,8 @@ class BlockingDriver(Driver):
     def _await_copies(
         self, calls: Sequence[Call], requirement: durability.Requirement, timeout: float
     ) -> None:
-        """Wait until what was just written is where it must be; operations fail for which it is not."""
+        """Wait until the copies of new writes are where they must be; fail the operations whose copies are
+        not."""
         stored = [call for call in calls if call.error is None and not call.result._rc]
         if not stored:
             return
@@ -232,7 +233,8 @@ class BlockingDriver(Driver):
                 call.error = durability.endure_error(call.key, code, requirement, name, result)
 
     def _read_replicas(self, calls: Sequence[Call]) -> None:
-        """Read from the replica that each call names, or (-1) from one after the other until one has it."""
+        """Read from the replica that each call names, or (-1) from one after the other until one has the
+        document."""
         named = [call for call in calls if call.replica != -1]
         if named:
             self._run(named)
@@ -250,7 +252,7 @@ class BlockingDriver(Driver):
                 attempt.replica, attempt.quiet = index, False
                 attempts.append(attempt)
             now = monotonic()
-            # A replica that is out of reach must leave time for the next one.
+            # An unreachable replica must leave time for the next one.
             self.cluster.run(attempts, now + (deadline - now) / (replicas - index))
             left = []
             for call, attempt in zip(open_, attempts):
@@ -267,7 +269,7 @@ class BlockingDriver(Driver):
     # ---- copies ----------------------------------------------------------------------------------
 
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask every node that holds documents what it has."""
+        """Ask every node that holds the documents for their state."""
 
         def finish() -> Any:
             plan = durability.observe_plan(
@@ -398,7 +400,7 @@ class BlockingDriver(Driver):
         return results
 
     def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
-        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
+        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
         if self._pipeline is not None:
@@ -421,13 +423,13 @@ class BlockingDriver(Driver):
 
     @property
     def views(self) -> Views:
-        """What asks the view engine."""
-        # Made when it is needed: kept, it and this would hold each other.
+        """The part that queries the view engine."""
+        # Created on demand: a stored one and this driver would refer to each other.
         return Views(self)
 
     @property
     def designs(self) -> Designs:
-        """What changes design documents."""
+        """The part that manages design documents."""
         return Designs(self.views, self.sleep)
 
     def view_once(self, path: str) -> Any:
@@ -435,5 +437,5 @@ class BlockingDriver(Driver):
         return self.views.ask("GET", path, None, False)
 
     def iterate_view(self, view: Any, connection: Any) -> Iterator[Any]:
-        """Send a view's query and give what its row processor makes of the rows."""
+        """Send a view's query and yield the row processor's output."""
         return self.views.iterate(view, connection)

@@ -21,20 +21,20 @@ CONFIG_PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
 MAX_DOCUMENT_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 64 * 2**20
 READ_BYTES = 1 << 18
-# A time that is up is the shortest one: 0 would make a socket non-blocking.
+# Shortest timeout, used when none is left: 0 would make a socket non-blocking.
 _SHORTEST = 0.001
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Target(NamedTuple):
-    """Where to ask, and as whom."""
+    """Address and credentials of a request."""
 
     host: str
     port: int
     credentials: Credentials | None = None
     tls_context: Any = None
     connector: Callable[[Target, float], http.client.HTTPConnection] | None = None
-    """Makes the connection, of the target and a timeout in seconds; of plain sockets by default."""
+    """Opens the connection, from the target and a timeout in seconds; over plain sockets by default."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 
 class Response(NamedTuple):
-    """An HTTP answer, whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: Headers
@@ -51,9 +51,9 @@ class Response(NamedTuple):
 
 
 class Stream:
-    """An HTTP answer whose body is read piece by piece. To be closed by who made it.
+    """An HTTP answer whose body is read piece by piece. Its creator must close it.
 
-    :param target: where to ask, and as whom.
+    :param target: address and credentials.
     :param method: ``"GET"``, ``"POST"`` ...
     :param path: with its query, encoded.
     :param timeout: seconds until the answer begins.
@@ -81,7 +81,7 @@ class Stream:
         }
         try:
             self._connection.request(method, path, body=body, headers=sent)
-            # The socket: the connection lets go of it when the answer will end with it.
+            # The socket: the connection drops it when the answer ends with the socket.
             self._sock = self._connection.sock
             self._answer = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
@@ -91,14 +91,14 @@ class Stream:
             self.close()
             raise
         self.status: int = self._answer.status
-        # Bytes still to come, where that is known: before Python 3.12 read1 does not count them.
+        # Bytes still to come, if known: before Python 3.12 read1 does not count them.
         self._left: int | None = self._answer.length
         self.headers = Headers(self._answer.getheaders())
 
     def read(self, deadline: float) -> bytes:
-        """Return some bytes of the body, none at its end.
+        """Return some bytes of the body; empty at its end.
 
-        :param deadline: instant of ``time.monotonic``.
+        :param deadline: an instant of ``time.monotonic``.
         :raises CouchbaseError: TimeoutError, NetworkError or ProtocolError.
         """
         try:
@@ -132,7 +132,7 @@ class Stream:
             chunks.append(chunk)
 
     def close(self) -> None:
-        """Close the connection; what was not read is given up."""
+        """Close the connection; the unread rest is dropped."""
         answer = getattr(self, "_answer", None)
         if answer is not None:
             answer.close()
@@ -149,10 +149,10 @@ def request(
     timeout: float = 75.0,
     redirects: int = 3,
 ) -> Response:
-    """Send a request and return its answer, also of a bad status.
+    """Send a request and return its answer, whatever its status.
 
     :param path: with its query, encoded.
-    :param redirects: how many are followed, with the same scheme and credentials.
+    :param redirects: most redirects that are followed, with the same scheme and credentials.
     :raises CouchbaseError: NetworkError, UnknownHostError, TimeoutError, ProtocolError, or rc 0x29.
     """
     deadline = time.monotonic() + timeout
@@ -171,9 +171,9 @@ def request(
 
 
 def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
-    """Return the first configuration that a node's streaming address sends.
+    """Return the first configuration that a node's streaming URL sends.
 
-    :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), or what keeps the node away.
+    :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), or why the node cannot be reached.
     """
     deadline = time.monotonic() + timeout
     status = 0
@@ -203,7 +203,7 @@ def authorization(credentials: Credentials | None) -> dict[str, str]:
 
 
 def decode_body(body: bytes, response_format: int) -> Any:
-    """Return the body of an answer as an HttpResult has it.
+    """Return the body of an answer as the value of an HttpResult.
 
     :param response_format: ``FMT_JSON``, ``FMT_UTF8`` or ``FMT_BYTES``.
     """

@@ -23,9 +23,10 @@ class ThreadLock:
         """A weak reference to the connection, for errors."""
 
     def take(self) -> None:
-        """Make the connection this thread's.
+        """Acquire the connection for this thread.
 
-        :raises ObjectThreadError: another thread has it and nobody is to wait, or this one has it already.
+        :raises ObjectThreadError: another thread has it and the mode forbids waiting, or this thread has it
+            already.
         """
         lock = self._lock
         if lock is None:
@@ -40,13 +41,13 @@ class ThreadLock:
         self._user = threading.get_ident()
 
     def give(self) -> None:
-        """Let other threads have the connection."""
+        """Release the connection to other threads."""
         self._user = None
         if self._lock is not None:
             self._lock.release()
 
     def renew(self) -> None:
-        """In a child of this process: the thread that held the lock is not there."""
+        """Replace the lock in a child process, where the thread that held it does not exist."""
         self._user = None
         if self._lock is not None:
             self._lock = threading.Lock()
@@ -63,5 +64,5 @@ class ThreadLock:
             self._lock.release()
         else:
             self._lock.acquire()
-            # An operation of the same thread is refused then: it would wait for itself.
+            # An operation of the same thread is refused then: it would deadlock.
             self._user = threading.get_ident()

@@ -1,4 +1,4 @@
-"""The loop of a blocking client: sockets and timers, run inside of each call; questions and plans."""
+"""The loop of a blocking client: sockets and timers, run inside each call; questions and plans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from couchbase.protocol.plans import Ask, Pause
 
 
 class Loop:
-    """Waits for sockets and for time; nothing happens outside of its methods."""
+    """Waits for sockets and timers; nothing happens outside its methods."""
 
     host_timeout = 2.0
     servers: list[Any]
@@ -30,11 +30,11 @@ class Loop:
         self._timer_number = 0
 
     def catch_up(self) -> None:
-        """See what arrived since the last call."""
+        """Process what arrived since the last call."""
         raise NotImplementedError
 
     def _abandon(self, calls: Iterable[Any]) -> None:
-        """An exception came from anywhere: leave nothing behind that it may have cut in two."""
+        """Drop everything that an exception from anywhere may have left half done."""
         raise NotImplementedError
 
     def renew_selector(self) -> None:
@@ -45,7 +45,7 @@ class Loop:
         self._timers.clear()
 
     def turn(self, until: float) -> None:
-        """Send what is to be sent, wait for something to happen (at most until then), and see to it."""
+        """Send pending data, wait for an event (at most until ``deadline``), and handle it."""
         self._flush()
         timers = self._timers
         if timers and timers[0][0] < until:
@@ -63,12 +63,12 @@ class Loop:
             self.dirty.pop().flush()
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Have a function called by the first turn after an instant."""
+        """Call a function in the first turn after an instant."""
         self._timer_number += 1
         heapq.heappush(self._timers, (when, self._timer_number, function))
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Turn until something is true; false if the time is up first."""
+        """Turn until a condition is true; return false if the deadline comes first."""
         try:
             while not done():
                 if self.seconds() >= deadline:
@@ -80,7 +80,7 @@ class Loop:
         return True
 
     def pause(self, until: float) -> None:
-        """Do nothing else until an instant."""
+        """Turn until an instant."""
         self.wait_for(lambda: False, until)
 
     # ---- questions and plans ---------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Loop:
         return answers
 
     def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:
-        """Drive a plan that asks nodes of the cluster; returns what it returns."""
+        """Drive a plan that asks nodes of the cluster; returns its result."""
         self.catch_up()
         advance: Callable[[Any], Any] = plan.send
         value: Any = None

@@ -1,6 +1,6 @@
-"""One node of the cluster: its connection, made when something is to be sent, and made again when lost.
+"""One node of the cluster: its connection, opened when there is something to send, and reopened when lost.
 
-Nothing here waits. A node is told by the loop when its socket is ready, and when time has passed.
+Nothing here blocks. The loop notifies a node when its socket is ready, and when a timer is due.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
-"""Time for a connection and its handshake; then it is tried anew."""
+"""Timeout of connecting and handshake, in seconds; after it, the connection is tried anew."""
 RECEIVE_BYTES = 256 * 1024
 
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -33,8 +33,8 @@ _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWri
 class Node:
     """A node's key-value service: a peer of the dispatcher's, and the line of its conversation.
 
-    :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which gives a selector, time, TLS and
-        handshakes, and is told what happens.
+    :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which provides selector, time, TLS and
+        handshakes, and is notified of events.
     """
 
     def __init__(self, host: str, port: int, owner: Any) -> None:
@@ -44,7 +44,7 @@ class Node:
         self.failures = 0
         self.last_error: BaseException | None = None
         self.asked_at = 0.0
-        """When something was sent last, and when something came."""
+        """Instants of the last send and the last receive."""
         self.heard_at = 0.0
         self.waiting: list[Call] = []
         self._owner = owner
@@ -54,9 +54,9 @@ class Node:
         self._addresses: list[Any] = []
         self._retry_at = 0.0
         self._attempt = 0
-        # Of the socket that there is, from the handshake on.
+        # The present socket's, from the handshake on.
         self._talk: Conversation | None = None
-        # What the socket did not take yet.
+        # Bytes that the socket has not accepted yet.
         self._unsent = memoryview(b"")
         self._unasked: list[Question] = []
 
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def idle(self) -> bool:
-        """Whether there is no connection, nor is one being made."""
+        """Whether there is no connection, and none being opened."""
         return self._sock is None
 
     @property
@@ -95,7 +95,7 @@ class Node:
     # ---- sending ---------------------------------------------------------------------------------
 
     def send(self, call: Call, vbucket: int) -> None:
-        """Put an operation on the wire with the next flush, or once there is a connection."""
+        """Send an operation with the next flush, or once there is a connection."""
         talk = self.direct
         if talk is not None:
             talk.put(call, vbucket)
@@ -105,15 +105,15 @@ class Node:
             self.start()
 
     def take_waiting(self) -> list[Call]:
-        """Return the operations that wait for the connection, and forget them."""
+        """Remove and return the operations that wait for the connection."""
         waiting, self.waiting = self.waiting, []
         return [call for call in waiting if not call.done]
 
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> Question:
         """Send a request of the driver's own, now or once there is a connection.
 
-        :param listener: called with each answer, true to wait for more, and with ``None`` if there is no
-            connection to be had, or it is lost first.
+        :param listener: called with each answer, returns true to wait for more; called with ``None`` if no
+            connection can be opened, or it is lost first.
         """
         question = Question(opcode, listener, fields)
         talk = self.conversation
@@ -125,11 +125,11 @@ class Node:
         return question
 
     def schedule(self) -> None:
-        """Send what there is to be sent with the next flush."""
+        """Send pending data with the next flush."""
         self._owner.dirty.append(self)
 
     def flush(self) -> None:
-        """Give the socket what is to be sent; it takes the rest when it can."""
+        """Write pending data to the socket; the rest follows when the socket is writable."""
         sock, talk = self._sock, self._talk
         if sock is None or talk is None:
             return
@@ -154,7 +154,7 @@ class Node:
         self._watch(EVENT_READ | EVENT_WRITE)
 
     def _write(self) -> None:
-        """The socket takes bytes again."""
+        """Write more: the socket is writable again."""
         out = self._talk.out if self._talk is not None else []
         while self._unsent or out:
             if not self._unsent:
@@ -172,7 +172,7 @@ class Node:
     # ---- connecting ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect, unless that is under way, or failed a moment ago: then it is done in a moment."""
+        """Connect, unless already connecting; after a recent failure, connect a moment later."""
         if self._sock is not None or self.closed:
             return
         if self._owner.seconds() < self._retry_at:
@@ -233,7 +233,7 @@ class Node:
         try:
             self._sock.getpeername()
         except OSError:
-            return  # An event of the socket before this one.
+            return  # This is an event of a previous socket.
         context = self._owner.tls_context
         if context is not None:
             self._watch(0)
@@ -262,7 +262,7 @@ class Node:
             self._greet()
 
     def _greet(self) -> None:
-        """Connected: shake hands over the key-value protocol."""
+        """Begin the handshake over the new connection."""
         self._step = None
         self._watch(EVENT_READ)
         talk = self._talk = Conversation(self.name, self.host, self, self._owner)
@@ -298,12 +298,12 @@ class Node:
     # ---- receiving -------------------------------------------------------------------------------
 
     def handle(self, events: int) -> None:
-        """The socket can be read, written, or both."""
+        """Handle a socket that is readable, writable, or both."""
         if self._step is not None:
             self._step()
             return
         if self._sock is None:
-            # Lost by what another socket's event led to.
+            # The handling of another socket's event has closed this one.
             return
         if events & EVENT_READ:
             self._read()
@@ -325,12 +325,12 @@ class Node:
                 return
             self.heard_at = self._owner.seconds()
             self.received(data)
-            # What TLS has decrypted already does not show in the socket's readiness.
+            # Data that TLS has decrypted already does not make the socket readable.
             if self._sock is not sock or self._owner.tls_context is None or not sock.pending():
                 return
 
     def _cut(self, error: OSError) -> None:
-        """The peer has ended the connection."""
+        """Handle the end of the connection by the peer."""
         if self._talk is not None and not self._talk.is_answered and self._owner.tls_context is None:
             error = OSError(f"{error}: {MAYBE_TLS}")
         self.lose(error)
@@ -357,7 +357,7 @@ class Node:
     # ---- the end ---------------------------------------------------------------------------------
 
     def lose(self, error: BaseException) -> None:
-        """Give the connection up. What was in flight fails: nobody knows whether it was carried out."""
+        """Drop the connection. Operations in flight fail: it is unknown whether they were carried out."""
         self._drop_socket()
         talk, self._talk = self._talk, None
         served = talk is not None and talk.phase is not Phase.GREETING
@@ -367,7 +367,7 @@ class Node:
         self.failures += 1
         self.last_error = error
         delay = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures - 1, 10))
-        # A connection that served is worth another try at once.
+        # After a connection that worked, try again at once.
         self._retry_at = 0.0 if served else self._owner.seconds() + delay
         unasked, self._unasked = self._unasked, []
         if talk is not None:
@@ -386,14 +386,14 @@ class Node:
                 self._owner.call_at(self._retry_at, self._start_if_wanted)
 
     def retire(self) -> list[Call]:
-        """Take no more operations; returns those that waited. Answers that are due may still come."""
+        """Take no more operations; returns those that waited. Outstanding answers may still come."""
         self.closed = True
         waiting = self.take_waiting()
         self.close_if_spent()
         return waiting
 
     def close_if_spent(self) -> bool:
-        """Close a retired node's connection if no answers are due on it any more; say if it is closed."""
+        """Close a retired node's connection if no answers are outstanding; return whether it is closed."""
         if self._sock is not None and not (self.is_ready and self.pending):
             self.close()
         return self._sock is None
@@ -405,7 +405,7 @@ class Node:
             self.lose(OSError("the connection was closed"))
 
     def forget_socket(self) -> None:
-        """Close this process's copy of the socket without a word to the node (after a fork)."""
+        """Close this process's copy of the socket without notifying the node (after a fork)."""
         self.closed = True
         if self._sock is not None:
             self._sock.close()

@@ -1,4 +1,4 @@
-"""Looking up a cluster's SRV records, by UDP and where needed TCP."""
+"""Looks up a cluster's SRV records, by UDP and, if needed, TCP."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from couchbase.protocol.srv import (
 )
 
 LOOKUP_SECONDS = 1.0
-"""Time for a lookup; without an answer by then the name is taken for that of a node."""
+"""Timeout of a lookup in seconds; without an answer the name counts as that of a node."""
 _RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Srv:
-    """The nodes that a name stands for, looked up again when the answer is too old.
+    """The nodes behind a name, looked up again when the answer has expired.
 
     :param servers: name servers as ``(host, port)``; ``None`` for those of ``/etc/resolv.conf``.
     :param sockets: the module of the sockets to use.
@@ -43,7 +43,7 @@ class Srv:
         self._until = 0.0
 
     def seeds(self) -> tuple[Seed, ...] | None:
-        """Return the nodes to ask, ``None`` if the last ones still hold or there are no records.
+        """Return the nodes to ask, ``None`` if the last answer is still valid or there are no records.
 
         Blocks for up to a second.
         """
@@ -64,7 +64,7 @@ class Srv:
 
 
 def srv_of(address: Address, sockets: Any = socket) -> Srv | None:
-    """Return what looks up a connection string's name; ``None`` if it cannot be one of a cluster.
+    """Return a resolver for a connection string's name; ``None`` if it cannot be the name of a cluster.
 
     :raises CouchbaseError: InvalidError, its option ``nameserver`` is malformed.
     """
@@ -77,7 +77,7 @@ def srv_of(address: Address, sockets: Any = socket) -> Srv | None:
 
 
 def lookup(name: str, servers: Sequence[tuple[str, int]], timeout: float, sockets: Any = socket) -> Answer:
-    """Ask name servers, one after the other, for SRV records; none if nobody knows any in time."""
+    """Ask name servers, one after the other, for SRV records; empty if none answers in time with any."""
     deadline = monotonic() + timeout
     for index, server in enumerate(servers):
         left = deadline - monotonic()
@@ -95,7 +95,7 @@ def _ask(name: str, server: tuple[str, int], deadline: float, sockets: Any) -> A
     query = encode_query(number, name)
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with sockets.socket(family, socket.SOCK_DGRAM) as sock:
-        # Connected: what others send is not received. The system chooses a random port.
+        # A connected socket receives only from this peer. The system chooses a random port.
         sock.connect(server)
         sock.send(query)
         while True:

@@ -1,4 +1,4 @@
-"""TLS for blocking sockets: a context made of the files that a connection is given."""
+"""TLS for blocking sockets: a context made from a connection's files."""
 
 from __future__ import annotations
 

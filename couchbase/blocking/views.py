@@ -19,7 +19,7 @@ from couchbase.views.rows import RowReader
 
 
 class Service(Protocol):
-    """What :class:`Views` need of the driver."""
+    """The driver's interface to :class:`Views`."""
 
     bucket: str
     cluster: Cluster
@@ -32,7 +32,7 @@ class Service(Protocol):
 
 
 class Views:
-    """Requests to nodes over HTTP, and view queries above all."""
+    """Requests to nodes over HTTP, mainly view queries."""
 
     def __init__(self, driver: Service) -> None:
         self.driver = driver
@@ -53,7 +53,7 @@ class Views:
     ) -> HttpResult:
         """Send a request to a node and return the whole answer.
 
-        :param base: the node; one after the other until one answers, by default.
+        :param base: the node; by default, nodes are tried in turn until one answers.
         :param management: ask the cluster manager instead of the view engine.
         :param raising: whether a bad status is an error.
         """
@@ -75,7 +75,7 @@ class Views:
         return result
 
     def targets(self, management: bool = False) -> list[http.Target]:
-        """Return the nodes that run a service, another one first each time."""
+        """Return the nodes that run a service, starting with another one each time."""
         cluster = self.driver.cluster
         tls = cluster.tls_context is not None
         found = []
@@ -96,7 +96,7 @@ class Views:
     def open(
         targets: list[http.Target], method: str, path: str, body: bytes | None, limit: float
     ) -> http.Stream:
-        """Return the beginning of an answer, of the first node that gives one."""
+        """Return the beginning of the answer of the first node that gives one."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         error: CouchbaseError | None = None
         for target in targets:
@@ -111,13 +111,13 @@ class Views:
         raise error
 
     def open_view(self, view: View, request: ViewRequest, limit: float) -> http.Stream:
-        """Send a view's query; returns the answer, begun."""
+        """Send a view's query; returns the answer's beginning."""
         return self.open(self.targets(), request.method, request.path, request.body, limit)
 
     # ---- iteration -------------------------------------------------------------------------------
 
     def iterate(self, view: View, connection: Any) -> Iterator[Any]:
-        """Send a view's query and give what its row processor makes of the rows.
+        """Send a view's query and yield the row processor's output.
 
         :raises AlreadyQueriedError: it was sent before.
         :raises HTTPError: a status outside 200..299.

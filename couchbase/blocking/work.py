@@ -1,4 +1,4 @@
-"""What a connection has been asked to do: calls to send, and what turns their ends into a result."""
+"""A unit of work for a connection: calls to send, and a function that turns their outcomes into a result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Work(NamedTuple):
     """One operation of a connection, single or multi, ready to be carried out now or in a pipeline."""
 
     calls: Sequence[Call]
-    """Sent first, together with those of works before and after."""
+    """Calls sent first, together with those of the works before and after."""
     finish: Callable[[], Any]
     """Called when they are over; returns the result of the operation, or raises."""
     alone: bool = False
-    """Whether ``finish`` talks to nodes by itself, so that later works have to wait for it."""
+    """Whether ``finish`` itself sends requests to nodes, so that later works have to wait for it."""
 
 
 def outcome(call: Call) -> Any:
@@ -46,10 +46,10 @@ def outcome(call: Call) -> Any:
 def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> MultiResult:
     """Return the results of a multi operation by key.
 
-    :param kind: class of what is returned.
+    :param kind: class of the returned object.
 
-    :raises CouchbaseError: the first failure, one of decoding before all others; its ``all_results`` holds
-        every result, the good ones too.
+    :raises CouchbaseError: the first failure, decoding errors before all others; its ``all_results`` holds
+        every result, successful ones included.
     """
     results = kind()
     first: BaseException | None = None

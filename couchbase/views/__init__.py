@@ -1,4 +1,4 @@
-"""Views: query parameters, the view object, and a reader of answers that works as they arrive."""
+"""Views: query parameters, the view object, and an incremental reader of answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Load a module of this package when it is first asked for, as ``couchbase`` does with its own."""
+    """Load a module of this package on first use, as ``couchbase`` does."""
     if name in ("commands", "iterator", "params", "rows"):
         return import_module(f"couchbase.views.{name}")
     raise AttributeError(f"module 'couchbase.views' has no attribute {name!r}")

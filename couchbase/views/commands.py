@@ -39,12 +39,12 @@ class ViewCommands:
     def query(
         self, design: str, view: str, use_devmode: bool = False, itercls: type[Any] = View, **kwargs: Any
     ) -> Any:
-        """Return a view object to iterate over; nothing is sent before that.
+        """Return a view object to iterate over; the iteration sends the query.
 
         :param design: name of the design document.
         :param view: name of the view in it.
-        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
-        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or like it.
+        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there already.
+        :param itercls: class of the object, :class:`couchbase.views.iterator.View` or similar.
         :param kwargs: its other arguments: ``query``, or options by name; ``streaming``, ``include_docs``,
             ``row_processor``.
         :raises ArgumentError: wrong options.
@@ -73,7 +73,7 @@ class ViewCommands:
         return result
 
     def _iterate_view(self, view: View) -> Any:
-        """Send a view's query and give what its row processor makes of the rows.
+        """Send a view's query and yield the row processor's output.
 
         :raises AlreadyQueriedError: it was sent before.
         :raises HTTPError: a status outside 200..299.

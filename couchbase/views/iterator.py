@@ -1,4 +1,4 @@
-"""Views: what is asked, what came back, and what becomes of rows."""
+"""Views: their queries, their answers, and the processing of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 MAX_URI_LENGTH = 2048
-"""A path with a longer query string than this makes the query a POST."""
+"""A longer path, query string included, turns the query into a POST."""
 
 
 class AlreadyQueriedError(CouchbaseError):
@@ -35,21 +35,21 @@ class ViewRow(NamedTuple):
 
 
 class ReadsDocuments(Protocol):
-    """What fetches the documents of rows: a connection."""
+    """An object that fetches the documents of rows: a connection."""
 
     def get_multi(self, keys: list[str], *, quiet: bool) -> Any:
         """Read many documents; a missing one is no error."""
 
 
 class HandlesRows(Protocol):
-    """What can stand in for a :class:`RowProcessor`."""
+    """An object that can replace a :class:`RowProcessor`."""
 
     def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool, /) -> Iterable[Any]:
         """Return what the view yields for some rows, in their order."""
 
 
 class RowProcessor:
-    """Turns decoded rows into what a view yields.
+    """Turns decoded rows into a view's output.
 
     Any object with a ``handle_rows`` like this one's can take its place.
 
@@ -67,7 +67,7 @@ class RowProcessor:
         :param rows: decoded rows, dicts with ``key``, ``value`` and (unless reduced) ``id``.
         :param connection: the connection given to the view.
         :param include_docs: fetch the rows' documents, with one ``get_multi``.
-        :raises CouchbaseError: ProtocolError, something is no row of a view.
+        :raises CouchbaseError: ProtocolError, an object is not a row of a view.
         """
         rowclass = self.rowclass
         try:
@@ -106,7 +106,7 @@ class ViewRequest(NamedTuple):
 
 
 class ViewOptions(QueryOptions, total=False):
-    """Arguments of a view by name, its query's options among them."""
+    """Arguments of a view by name, including its query's options."""
 
     row_processor: HandlesRows | None
     streaming: bool
@@ -117,18 +117,18 @@ class ViewOptions(QueryOptions, total=False):
 class View:
     """A query of one view.
 
-    Nothing is sent before the view is iterated, or started.
+    Iterating or starting the view sends the query.
 
     :param parent: the connection.
     :param design: name of the design document.
     :param view: name of the view.
-    :param row_processor: makes what is yielded from rows; a :class:`RowProcessor` by default.
+    :param row_processor: turns rows into the view's output; a :class:`RowProcessor` by default.
     :param streaming: hand on rows as they arrive.
     :param include_docs: fetch the document of each row.
     :param query: a Query, a dict or a query string; it is copied.
     :param params: options of the Query, instead of ``query``.
-    :raises ArgumentError: wrong options, ``query`` together with ``params``, or documents wanted of
-        a query that reduces.
+    :raises ArgumentError: wrong options, ``query`` together with ``params``, or ``include_docs`` with a query
+        that reduces.
     """
 
     def __init__(
@@ -157,9 +157,9 @@ class View:
         if include_docs and _reduces(self._query):
             raise ArgumentError.pyexc("include_docs is not for reduced rows: they belong to no document")
         self.errors: list[Any] = []
-        """Errors that came inside of the answer, as the view engine wrote them."""
+        """Errors inside the answer, as the view engine sent them."""
         self.rows_returned = 0
-        """How many rows came so far."""
+        """Number of rows received so far."""
         self._raw: HttpResult | None = None
         self._prepare()
 
@@ -178,7 +178,7 @@ class View:
 
     @property
     def raw(self) -> HttpResult | None:
-        """``None``, and once the query was sent its HttpResult."""
+        """The HttpResult of the query; ``None`` until it was sent."""
         return self._raw
 
     @property
@@ -189,7 +189,7 @@ class View:
         return total if isinstance(total, int) else 0
 
     def request(self, bucket: str) -> ViewRequest:
-        """Return the request to send: GET, or POST where the URI would become too long.
+        """Return the request to send: a GET, or a POST if the URI would be too long.
 
         :param bucket: name of the bucket.
         """
@@ -201,16 +201,16 @@ class View:
         return ViewRequest("POST", path + encoded, body.encode())
 
     def __iter__(self) -> Iterator[Any]:
-        """Send the query and give what the row processor makes of the rows, once.
+        """Send the query and yield the row processor's output, once.
 
         :raises AlreadyQueriedError: (at the first row) a second time.
         """
         return iter(self._parent._iterate_view(self))
 
     def _take_errors(self, answer: dict[str, Any]) -> CouchbaseError | None:
-        """Note the errors inside of an answer, and return what is to be raised for them.
+        """Record the errors inside an answer, and return the exception to raise for them.
 
-        With ``on_error='continue'`` they are warned of, and nothing is to be raised.
+        With ``on_error='continue'`` they become warnings, and ``None`` is returned.
         """
         found = answer.get("errors")
         if not found and "error" in answer and "rows" not in answer:

@@ -47,7 +47,7 @@ STALE_UPDATE_AFTER: Final = "update_after"
 STALE_OK: Final = "ok"
 """Answer from the index as it is."""
 ONERROR_CONTINUE: Final = "continue"
-"""Answer with the rows that there are, and the errors beside them."""
+"""Answer with the available rows, and the errors with them."""
 ONERROR_STOP: Final = "stop"
 """End the rows at the first error."""
 
@@ -201,7 +201,7 @@ class Query:
     """
 
     STRING_RANGE_END = "\u0fff"
-    """Appended to a prefix, makes the end of the range of strings that begin with it."""
+    """Appended to a prefix, it is the end of the range of strings that begin with the prefix."""
 
     __slots__ = ("_base", "_passthrough", "_raw", "_sent", "_set", "_unrecognized_ok")
 
@@ -243,7 +243,8 @@ class Query:
         self._passthrough = passthrough
         self._unrecognized_ok = unrecognized_ok
         self._base = ""
-        # What was set, by option; what is sent, by parameter, not yet percent-encoded; and unknown options.
+        # The values set, by option; the texts to send, by parameter, not percent-encoded; and unknown
+        # options.
         self._set: dict[str, Any] = {}
         self._sent: dict[str, str] = {}
         self._raw: dict[str, str] = {}
@@ -265,7 +266,7 @@ class Query:
     def from_any(cls, params: Query | dict[str, Any] | str) -> Query:
         """Return a new Query from a Query, a dict of options, or the text of a query string.
 
-        Text is sent verbatim, before whatever else is set.
+        Text is sent verbatim, before all other options.
 
         :raises ArgumentError: something else, or a wrong option.
         """
@@ -281,7 +282,7 @@ class Query:
 
     @property
     def has_blob(self) -> bool:
-        """Whether some of this is sent unchecked: it was made from text, or with one of the two flags."""
+        """Whether a part of this is sent unchecked: it was made from text, or with one of the two flags."""
         return bool(self._base or self._passthrough or self._unrecognized_ok)
 
     @property

@@ -1,11 +1,11 @@
-"""Reads the answer to a view query as it arrives, without a socket, a clock or a copy of the whole.
+"""Reads the answer to a view query incrementally, without a socket, a clock or a copy of the whole.
 
-An answer is one JSON object whose ``rows`` member may hold millions of rows. The view engine prints one
-row a line; that is what makes reading fast, but it is never trusted: many rows are cut off at once at the
-last line end that looks like a row's, and only a proof makes it a row's end. Either the piece between two
-brackets is a JSON array (then it is a list of complete rows: a prefix of JSON text can be read in one way
-only), or its brackets balance on every line. What cannot be proved that way is read bracket by bracket.
-Each byte is looked at a fixed number of times, and only an unfinished row, or member, is kept.
+An answer is one JSON object whose ``rows`` member may hold millions of rows. The view engine prints one row
+per line, which makes reading fast but is never trusted: many rows are cut off at once at the last newline
+that looks like the end of a row, and then this is proved. Either the piece between two brackets is a JSON
+array (then it is a list of complete rows: a prefix of JSON text has only one reading), or its brackets
+balance on every line. The rest is read bracket by bracket. Each byte is inspected a fixed number of times,
+and only an unfinished row, or member, is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_VALUE_BYTES = 64 * 2**20
 """Longest row, and most bytes of all other members together, that are accepted."""
 
 _WHITESPACE = re.compile(rb"[ \t\n\r]*")
-# A whole string, or what there is of it (then the last group is empty), or a bracket.
+# A whole string, or the beginning of one (then the last group is empty), or a bracket.
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|([}\]])', re.DOTALL)
 _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
 _SCALAR_END = re.compile(rb"[ \t\n\r,\]}]")
@@ -31,10 +31,10 @@ _NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'{}[]"\n')
 _DIGITS_TO_ZERO = bytes(0x30 if code in b"0123456789" else code for code in range(256))
 # The shortest run of digits that can be more than 64 bits.
 _LONG_NUMBER = b"0" * 19
-# Siblings and levels that the proof by lines unfolds before it gives a block up.
+# Most siblings and levels that the proof by lines expands before it gives up on a block.
 _MAX_PASSES = 24
 
-# What is expected next.
+# The element expected next.
 _START, _MEMBER, _COLON, _VALUE, _AFTER_MEMBER, _ROW, _AFTER_ROW, _END = range(8)
 _EXPECTED = (
     "an object", "a member", "a colon", "a value", "',' or '}'", "a row", "',' or ']'", "nothing more"
@@ -45,7 +45,7 @@ _COMMA, _COLON_CODE, _QUOTE = b',:"'
 
 
 def exact_loads(data: bytes) -> Any:
-    """Return the value of a JSON text in UTF-8, with integers of any size exact.
+    """Parse a JSON text in UTF-8, with exact integers of any size.
 
     :raises ValueError: not JSON, or nested deeper than Python can follow.
     """
@@ -55,28 +55,27 @@ def exact_loads(data: bytes) -> Any:
     except RecursionError:
         raise ValueError("too many levels") from None
     except json.JSONDecodeError as error:
-        # Not its own words: PyPy's may hold half a character, and then cannot be printed.
+        # Not the error's own message: PyPy's may contain half a character, and then cannot be printed.
         raise ValueError(f"damaged at character {error.pos}") from None
 
 
 class RowReader:
     """Takes an answer in pieces of any size and gives its rows as soon as each is complete.
 
-    ``form`` says what :meth:`feed` returns:
+    ``form`` defines what :meth:`feed` returns:
 
     ``"rows"``
         one decoded value a row (a dict from any view engine).
     ``"lines"``
-        one ``bytes`` a row: its text exactly as received, without what is around it.
-    ``"blocks"``
-        ``bytes`` objects of one or more whole rows with the commas between them, exactly as
-        received; there is no comma at either end. The cheapest, for passing rows on.
+        one ``bytes`` per row: its text exactly as received, without surrounding characters. ``"blocks"``
+    ``bytes`` objects of one or more whole rows with the commas between them, exactly as received; there is no
+    comma at either end. The cheapest, for passing rows on.
 
     For ``"lines"`` and ``"blocks"`` strings and brackets are checked, but not every token inside of rows.
 
     :param form: one of :data:`FORMS`.
-    :param loads: a fast JSON parser from bytes (orjson's); what it refuses, and what it would round,
-        goes to the standard library's all the same.
+    :param loads: a fast JSON parser from bytes (orjson's); texts that it refuses or would round go to the
+        standard library's.
     :param max_value_bytes: see :data:`MAX_VALUE_BYTES`.
     :raises ArgumentError: another form.
     """
@@ -91,9 +90,9 @@ class RowReader:
             raise ArgumentError.pyexc(f"form must be one of {FORMS}", obj=form)
         self.form = form
         self.meta: dict[str, Any] = {}
-        """Every member but the array ``rows``, each from the moment when it is complete."""
+        """Every complete member except the array ``rows``."""
         self.count = 0
-        """How many rows were returned."""
+        """Number of rows returned."""
         self._loads = loads
         self._limit = max_value_bytes
         self._buffer = bytearray()
@@ -103,12 +102,13 @@ class RowReader:
         self._first = True
         self._name = ""
         self._rows_done = False
-        # Where the value under way begins, -1 between values; how deep in it `_at` is, and in what.
+        # Start of the current value, -1 between values; the depth of `_at` in it, and in what kind of
+        # bracket.
         self._begin = -1
         self._depth = 0
         self._in_string = False
         self._in_scalar = False
-        # Whether cutting at line ends has worked so far, and is still to be tried on what is in the buffer.
+        # Whether cutting at newlines has worked so far, and has still to be tried on the buffer.
         self._by_lines = True
         self._untried = True
         self._spans: list[tuple[int, int]] = []
@@ -117,17 +117,17 @@ class RowReader:
 
     @property
     def rows_seen(self) -> bool:
-        """Whether the array ``rows`` was met, be it empty."""
+        """Whether the array ``rows`` was found, even if empty."""
         return self._rows_done or self._state in (_ROW, _AFTER_ROW)
 
     @property
     def total_rows(self) -> int | None:
-        """The answer's ``total_rows``: ``None`` until it was seen, and for reduced rows."""
+        """The answer's ``total_rows``: ``None`` until it arrives, and for reduced rows."""
         total = self.meta.get("total_rows")
         return total if isinstance(total, int) and not isinstance(total, bool) else None
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take the next bytes, and return what they complete.
+        """Take the next bytes, and return the rows that they complete.
 
         :returns: see the class; often empty.
         :raises CouchbaseError: ProtocolError, this is not the JSON of an answer. Rows before the error
@@ -159,7 +159,7 @@ class RowReader:
         return out
 
     def finish(self) -> None:
-        """Say that nothing more comes.
+        """End the input.
 
         :raises CouchbaseError: NetworkError, the answer is not complete; ProtocolError, see :meth:`feed`.
         """
@@ -255,7 +255,7 @@ class RowReader:
     # ---- many rows at once -----------------------------------------------------------------------
 
     def _block(self, at: int, out: list[Any]) -> bool:
-        """Take all rows up to the last line end that may be a row's; tell whether that went well."""
+        """Take all rows up to the last newline that may end a row; return whether that succeeded."""
         self._untried = False
         buffer = self._buffer
         end = buffer.rfind(b"},\r\n", at)
@@ -298,9 +298,9 @@ class RowReader:
         return rows
 
     def _raw_rows_of(self, block: bytes) -> tuple[list[bytes] | None, int]:
-        """Return what to hand out of a text of rows and commas, and how many rows it is.
+        """Return the output for a text of rows and commas, and its number of rows.
 
-        ``None`` if it is not that, or cannot be proved to be; for lines also if rows and lines differ.
+        ``None`` if it is not, or is not proved to be, such a text; for lines also if rows and lines differ.
         """
         separator = b",\r\n" if b"\r\n" in block else b",\n"
         count = block.count(b"\n") + 1
@@ -333,7 +333,7 @@ class RowReader:
         self._in_scalar = code not in b'{["'
 
     def _skip(self) -> int:
-        """Return where the value under way ends, or -1 when that is not known yet."""
+        """Return the end of the current value, or -1 if it is not known yet."""
         buffer, depth = self._buffer, self._depth
         if self._in_scalar:
             found = _SCALAR_END.search(buffer, self._at)
@@ -364,7 +364,7 @@ class RowReader:
         return -1
 
     def _flush(self, out: list[Any]) -> None:
-        """Hand out the rows that were found bracket by bracket."""
+        """Return the rows that were found bracket by bracket."""
         spans, self._spans = self._spans, []
         buffer = self._buffer
         if self.form == "lines":
@@ -397,12 +397,12 @@ class RowReader:
 def _is_object_a_line(block: bytes, lines: int) -> bool:
     """Return whether brackets prove that each line is one object. False may be wrong, true is not.
 
-    Legal JSON has no line end in a string, so all of them are structure.
+    Valid JSON has no newline in a string, so all newlines are structure.
     """
     if b"\\" in block:
         block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
     skeleton = block.translate(None, _NOT_STRUCTURE)
-    # Without brackets in strings, quotes stand in pairs; a bracket in one leaves an odd run on each side.
+    # Without brackets in strings, quotes come in pairs; a bracket in a string leaves an odd run on each side.
     if skeleton.count(b'"') != 2 * skeleton.count(b'""'):
         return False
     skeleton = skeleton.translate(None, b'"')
@@ -410,7 +410,8 @@ def _is_object_a_line(block: bytes, lines: int) -> bool:
     for _ in range(_MAX_PASSES):
         if len(skeleton) == wanted:
             return skeleton == b"\n".join([b"{}"] * lines)
-        # An empty pair may go where something is open around it on its line, so a line's own never does.
+        # An empty pair may be removed if a bracket is open around it on its line, so a line's own pair never
+        # is.
         shorter = (
             skeleton.replace(b"{[]", b"{").replace(b"{{}", b"{").replace(b"[{}", b"[").replace(b"[[]", b"[")
         )
