@@ -6,9 +6,8 @@ one for each node) and time. Everything that it has to provide is in the first s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any, Protocol
 
 from couchbase import exceptions as rc
@@ -31,7 +30,7 @@ MAX_PENDING = 65_536
 _LOOPBACK = ("localhost", "127.", "::1")
 _REQUEST = int(Magic.REQUEST)
 _ALT_REQUEST = int(Magic.ALT_REQUEST)
-_key_of = attrgetter("key_bytes")
+_pack = HEADER.pack
 
 
 class Peer(Protocol):
@@ -272,7 +271,7 @@ class Dispatcher(Order):
             else:
                 peer.send(call, vbucket)
 
-    def send_all(self, calls: Iterable[Call], deadline: float) -> list[Conversation]:
+    def send_all(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
         """Submit many operations; returns the conversations that had nothing to send before.
 
         This is the way of nearly every operation of every driver: one loop does what :meth:`submit` and
@@ -282,91 +281,92 @@ class Dispatcher(Order):
         """
         self._rounds += 1
         touched: list[Conversation] = []
-        parked, pack, least_rate, most = self._parked, HEADER.pack, self.least_rate, self.most_pending
-        request, alternative = _REQUEST, _ALT_REQUEST
-        rest = list(calls)
-        while rest:
-            route = self.route
-            count = len(route)
-            if not count:
-                break
-            pairs = zip(rest, vbuckets_of(map(_key_of, rest), count))
-            rest = []
-            # What belongs to the conversation of the operation before, which is mostly this one's, too.
-            conversation: Conversation | None = None
-            pending: dict[int, Call] = {}
-            opaque = room = 0
-            out: list[bytes] = []
-            for call, vbucket in pairs:
-                if call.done:
+        route = self.route
+        count = len(route)
+        if not count:
+            for call in calls:
+                if not call.done:
+                    call.deadline = deadline
+                    self._send_specially(call, None)
+            return touched
+        parked, least_rate, most = self._parked, self.least_rate, self.most_pending
+        # What belongs to the conversation of the operation before, which is mostly this one's, too.
+        conversation: Conversation | None = None
+        pending: Any = None
+        out: Any = None
+        opaque = room = 0
+        pairs: Iterator[tuple[Call, int]]
+        if len(calls) == 1:
+            # Of programs that wait for each answer: what prepares for many would be a tenth of all.
+            (only,) = calls
+            pairs = iter(((only, vbucket_of(only.key_bytes, count)),))
+        else:
+            pairs = zip(calls, vbuckets_of(calls, count))
+        for call, vbucket in pairs:
+            if call.done:
+                continue
+            call.deadline = deadline
+            owner = route[vbucket]
+            if owner is not conversation or not room:
+                if conversation is not None:
+                    conversation.opaque = opaque
+                conversation = owner
+                if owner is None or parked or len(owner.pending) >= most:
+                    # No room, so that the next one comes here again, whoever its owner is.
+                    conversation, room = None, 0
+                    self._send_specially(call, owner)
+                    # Whatever that led to may have changed the map.
+                    route = self.route
+                    if len(route) != count:
+                        return touched + self.send_all([call for call, _ in pairs], deadline)
                     continue
-                call.deadline = deadline
-                owner = route[vbucket]
-                if owner is not conversation or not room:
-                    if conversation is not None:
-                        conversation.opaque = opaque
-                    conversation = owner
-                    if owner is None or parked or len(owner.pending) >= most:
-                        # No room, so that the next one comes here again, whoever its owner is.
-                        conversation, room = None, 0
-                        self._send_specially(call, owner)
-                        # Whatever that led to may have changed the map.
-                        route = self.route
-                        if len(route) != count:
-                            rest = [call for call, _ in pairs]
-                            break
-                        continue
-                    pending, opaque = owner.pending, owner.opaque
-                    room = most - len(pending)
-                    out = owner.out
-                    if not out:
-                        touched.append(owner)
-                room -= 1
-                opaque = (opaque + 1) & 0xFFFFFFFF
-                call.opaque = opaque
-                call.pending = pending
-                call.vbucket = vbucket
-                pending[opaque] = call
-                key = call.key_bytes
-                size = len(key)
-                extras, value, framing = call.extras, call.value, call.framing
-                # One instruction puts all parts where a call for each would cost more than making them.
-                if framing:
-                    before, more = len(framing), len(extras)
-                    body = before + more + size + len(value)
-                    if body >= LARGE_BYTES:
-                        call.deadline = deadline + body / least_rate
-                        owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
-                    size |= before << 8
-                    out += (
-                        pack(
-                            alternative, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas
-                        ),
-                        framing + extras + key,
-                        value,
-                    )
-                elif extras or value:
-                    more = len(extras)
-                    body = size + more + len(value)
-                    if body >= LARGE_BYTES:
-                        call.deadline = deadline + body / least_rate
-                        owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
-                    out += (
-                        pack(request, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas),
-                        extras + key,
-                        value,
-                    )
-                else:
-                    out += (
-                        pack(request, call.operation.opcode, size, 0, 0, vbucket, size, opaque, call.cas),
-                        key,
-                    )
-            if conversation is not None:
-                conversation.opaque = opaque
-        for call in rest:
-            if not call.done:
-                call.deadline = deadline
-                self._send_specially(call, None)
+                pending, opaque = owner.pending, owner.opaque
+                room = most - len(pending)
+                out = owner.out
+                if not out:
+                    touched.append(owner)
+            room -= 1
+            opaque = (opaque + 1) & 0xFFFFFFFF
+            call.opaque = opaque
+            call.pending = pending
+            call.vbucket = vbucket
+            pending[opaque] = call
+            key = call.key_bytes
+            size = len(key)
+            extras, value, framing = call.extras, call.value, call.framing
+            # One instruction puts all parts where a call for each would cost more than making them.
+            if framing:
+                before, more = len(framing), len(extras)
+                body = before + more + size + len(value)
+                if body >= LARGE_BYTES:
+                    call.deadline = deadline + body / least_rate
+                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                size |= before << 8
+                out += (
+                    _pack(
+                        _ALT_REQUEST, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas
+                    ),
+                    framing + extras + key,
+                    value,
+                )
+            elif extras or value:
+                more = len(extras)
+                body = size + more + len(value)
+                if body >= LARGE_BYTES:
+                    call.deadline = deadline + body / least_rate
+                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                out += (
+                    _pack(_REQUEST, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas),
+                    extras + key,
+                    value,
+                )
+            else:
+                out += (
+                    _pack(_REQUEST, call.operation.opcode, size, 0, 0, vbucket, size, opaque, call.cas),
+                    key,
+                )
+        if conversation is not None:
+            conversation.opaque = opaque
         return touched
 
     def more_for(self, size: int) -> float:

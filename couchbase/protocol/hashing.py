@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 from zlib import crc32
+
+
+class WithKey(Protocol):
+    """What is about one document: requests, and operations under way."""
+
+    key_bytes: bytes
 
 
 def vbucket_of(key: bytes, count: int) -> int:
@@ -15,6 +22,6 @@ def vbucket_of(key: bytes, count: int) -> int:
     return ((crc32(key) >> 16) & 0x7FFF) % count
 
 
-def vbuckets_of(keys: Iterable[bytes], count: int) -> list[int]:
-    """Return the vbucket of each key, as :func:`vbucket_of` does, without a call for each."""
-    return [((crc32(key) >> 16) & 0x7FFF) % count for key in keys]
+def vbuckets_of(requests: Iterable[WithKey], count: int) -> list[int]:
+    """Return the vbucket of each request's key, as :func:`vbucket_of` does, without a call for each."""
+    return [((crc32(request.key_bytes) >> 16) & 0x7FFF) % count for request in requests]

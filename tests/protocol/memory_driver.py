@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -156,7 +156,7 @@ class MemoryCluster(Dispatcher):
     def submit_later(self, call: Call, seconds: float) -> None:
         self.call_later(seconds, lambda: None if call.done else self.submit(call))
 
-    def give(self, calls: Iterable[Call]) -> None:
+    def give(self, calls: Sequence[Call]) -> None:
         """Begin operations."""
         self.send_all(calls, self.now + SECONDS)
         self.flush()

@@ -410,7 +410,9 @@ class ManyTests(SynchronousTestCase):
     @given(st.lists(keys), st.sampled_from([1, 16, 64, 1024]))
     def test_vbuckets(self, some: list[bytes], count: int) -> None:
         """The vbuckets of many keys are those of each."""
-        self.assertEqual(vbuckets_of(some, count), [vbucket_of(key, count) for key in some])
+        self.assertEqual(
+            vbuckets_of([step(GET, key) for key in some], count), [vbucket_of(key, count) for key in some]
+        )
 
     def test_without_a_map(self) -> None:
         """Operations that cannot be routed are handed to the driver one by one."""
