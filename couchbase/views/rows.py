@@ -34,11 +34,20 @@ _LONG_NUMBER = b"0" * 19
 # Most siblings and levels that the proof by lines expands before it gives up on a block.
 _MAX_PASSES = 24
 
-# The element expected next.
-_START, _MEMBER, _COLON, _VALUE, _AFTER_MEMBER, _ROW, _AFTER_ROW, _END = range(8)
+# The element expected next. The first member, or row, follows an opening bracket, and the closing one may
+# follow at once; the others follow a comma.
+_START, _FIRST_MEMBER, _MEMBER, _COLON, _VALUE, _AFTER_MEMBER, _FIRST_ROW, _ROW, _AFTER_ROW, _END = range(10)
 _EXPECTED = (
-    "an object", "a member", "a colon", "a value", "',' or '}'", "a row", "',' or ']'", "nothing more"
+    "an object", "a member", "a member", "a colon", "a value", "',' or '}'", "a row", "a row", "',' or ']'",
+    "nothing more",
 )  # fmt: skip
+_A_MEMBER, _A_ROW = (_MEMBER, _FIRST_MEMBER), (_ROW, _FIRST_ROW)
+
+# What the current value is: between brackets, in a string (a nested one, or the value itself), or neither.
+_BRACKETS, _STRING, _SCALAR = range(3)
+
+# Cutting at newlines has still to be tried on the buffer; was tried; does not work with this answer.
+_UNTRIED, _TRIED, _GIVEN_UP = range(3)
 
 _OPEN_BRACE, _CLOSE_BRACE, _OPEN_BRACKET, _CLOSE_BRACKET = b"{}[]"
 _COMMA, _COLON_CODE, _QUOTE = b',:"'
@@ -98,19 +107,13 @@ class RowReader:
         self._buffer = bytearray()
         self._at = 0
         self._state = _START
-        # After an opening bracket its closing one may follow at once; after a comma it may not.
-        self._first = True
         self._name = ""
         self._rows_done = False
-        # Start of the current value, -1 between values; the depth of `_at` in it, and in what kind of
-        # bracket.
+        # Start of the current value, -1 between values; the depth of `_at` in it, and inside of what.
         self._begin = -1
         self._depth = 0
-        self._in_string = False
-        self._in_scalar = False
-        # Whether cutting at newlines has worked so far, and has still to be tried on the buffer.
-        self._by_lines = True
-        self._untried = True
+        self._inside = _BRACKETS
+        self._cutting = _UNTRIED
         self._spans: list[tuple[int, int]] = []
         self._meta_bytes = 0
         self._error: CouchbaseError | None = None
@@ -118,7 +121,7 @@ class RowReader:
     @property
     def rows_seen(self) -> bool:
         """Whether the array ``rows`` was found, even if empty."""
-        return self._rows_done or self._state in (_ROW, _AFTER_ROW)
+        return self._rows_done or self._state in (_FIRST_ROW, _ROW, _AFTER_ROW)
 
     @property
     def total_rows(self) -> int | None:
@@ -136,7 +139,8 @@ class RowReader:
         if self._error is not None:
             raise self._error
         self._buffer += data
-        self._untried = self._by_lines
+        if self._cutting == _TRIED:
+            self._cutting = _UNTRIED
         out: list[Any] = []
         try:
             try:
@@ -191,14 +195,14 @@ class RowReader:
                 return
             code = buffer[at]
             state = self._state
-            if state == _ROW:
-                if code == _CLOSE_BRACKET and self._first:
+            if state in _A_ROW:
+                if code == _CLOSE_BRACKET and state == _FIRST_ROW:
                     self._end_of_rows(at)
-                elif not (self._untried and code == _OPEN_BRACE and self._block(at, out)):
+                elif not (self._cutting == _UNTRIED and code == _OPEN_BRACE and self._block(at, out)):
                     self._enter(at, code)
             elif state == _AFTER_ROW:
                 if code == _COMMA:
-                    self._at, self._state, self._first = at + 1, _ROW, False
+                    self._at, self._state = at + 1, _ROW
                 elif code == _CLOSE_BRACKET:
                     self._end_of_rows(at)
                 else:
@@ -207,27 +211,25 @@ class RowReader:
                 if code == _OPEN_BRACKET and self._name == "rows":
                     if self._rows_done:
                         self._fail("the answer has two members 'rows'")
-                    self._at, self._state, self._first = at + 1, _ROW, True
+                    self._at, self._state = at + 1, _FIRST_ROW
                 else:
                     self._enter(at, code)
-            elif state == _MEMBER and code == _QUOTE:
+            elif state in _A_MEMBER and code == _QUOTE:
                 self._enter(at, code)
             else:
                 self._punctuation(state, at, code)
 
     def _punctuation(self, state: int, at: int, code: int) -> None:
         following = {
-            (_START, _OPEN_BRACE): (_MEMBER, True),
-            (_COLON, _COLON_CODE): (_VALUE, False),
-            (_AFTER_MEMBER, _COMMA): (_MEMBER, False),
-            (_AFTER_MEMBER, _CLOSE_BRACE): (_END, False),
+            (_START, _OPEN_BRACE): _FIRST_MEMBER,
+            (_FIRST_MEMBER, _CLOSE_BRACE): _END,
+            (_COLON, _COLON_CODE): _VALUE,
+            (_AFTER_MEMBER, _COMMA): _MEMBER,
+            (_AFTER_MEMBER, _CLOSE_BRACE): _END,
         }.get((state, code))
-        if state == _MEMBER and code == _CLOSE_BRACE and self._first:
-            following = (_END, False)
         if following is None:
             self._unexpected(code)
-        self._at = at + 1
-        self._state, self._first = following
+        self._at, self._state = at + 1, following
 
     def _end_of_rows(self, at: int) -> None:
         self._at, self._state, self._rows_done = at + 1, _AFTER_MEMBER, True
@@ -235,7 +237,7 @@ class RowReader:
     def _complete(self, begin: int, end: int) -> None:
         """Take the value (or the member's name) that ends here."""
         state = self._state
-        if state == _ROW:
+        if state in _A_ROW:
             self._spans.append((begin, end))
             self._state = _AFTER_ROW
             return
@@ -246,7 +248,7 @@ class RowReader:
             value = exact_loads(bytes(self._buffer[begin:end]))
         except ValueError as error:
             self._fail(f"not JSON: {error}")
-        if state == _MEMBER:
+        if state in _A_MEMBER:
             self._name, self._state = value, _COLON
         else:
             self.meta[self._name] = value
@@ -256,7 +258,7 @@ class RowReader:
 
     def _block(self, at: int, out: list[Any]) -> bool:
         """Take all rows up to the last newline that may end a row; return whether that succeeded."""
-        self._untried = False
+        self._cutting = _TRIED
         buffer = self._buffer
         end = buffer.rfind(b"},\r\n", at)
         if end < 0:
@@ -272,7 +274,7 @@ class RowReader:
         else:
             taken, count = self._raw_rows_of(block)
         if taken is None:
-            self._by_lines = False
+            self._cutting = _GIVEN_UP
             return False
         if self._spans:
             self._flush(out)
@@ -329,29 +331,28 @@ class RowReader:
             self._unexpected(code)
         self._begin = self._at = at
         self._depth = 0
-        self._in_string = False
-        self._in_scalar = code not in b'{["'
+        self._inside = _BRACKETS if code in b'{["' else _SCALAR
 
     def _skip(self) -> int:
         """Return the end of the current value, or -1 if it is not known yet."""
         buffer, depth = self._buffer, self._depth
-        if self._in_scalar:
+        if self._inside == _SCALAR:
             found = _SCALAR_END.search(buffer, self._at)
             self._at = len(buffer)
             return found.start() if found else -1
-        if self._in_string:
+        if self._inside == _STRING:
             rest = _STRING_REST.match(buffer, self._at)
             self._at = rest.end()  # type: ignore[union-attr]
             if not rest[1]:  # type: ignore[index]
                 return -1
-            self._in_string = False
+            self._inside = _BRACKETS
             if not depth:
                 return self._at
         for match in _STRUCTURE.finditer(buffer, self._at):
             kind = match.lastindex
             if kind == 1:
                 if not match[1]:
-                    self._at, self._depth, self._in_string = match.end(), depth, True
+                    self._at, self._depth, self._inside = match.end(), depth, _STRING
                     return -1
             elif kind == 2:
                 depth += 1

@@ -44,7 +44,6 @@ LONG_MODULES = {
 
 STATEFUL_CLASSES = {
     "couchbase: Cluster",
-    "couchbase: RowReader",
     "couchnode: KeyValueConnection",
     "couchnode: Session",
     "gateway: Batch",
