@@ -16,16 +16,16 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchnode.cluster import Cluster
-from couchnode.config import NodeAddress, advertised_host, bracketed
-from couchnode.definition import MEBIBYTE, BucketDefinition
-from couchnode.httpedge import RestSite
-from couchnode.kvserver import KeyValueFactory
-from couchnode.metadata import DataDirectory
-from couchnode.rest import RestApi
+from couchnode.cluster.cluster import Cluster
+from couchnode.cluster.config import NodeAddress, advertised_host, bracketed
+from couchnode.cluster.definition import MEBIBYTE, BucketDefinition
+from couchnode.cluster.designs import DesignDocument
+from couchnode.cluster.metadata import DataDirectory
+from couchnode.cluster.users import UserStore
+from couchnode.kv.server import KeyValueFactory
+from couchnode.rest.api import RestApi
+from couchnode.rest.edge import RestSite
 from couchnode.sample import load_sample
-from couchnode.users import UserStore
-from couchnode.views.designs import DesignDocument
 from couchnode.views.service import Views, is_available
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
@@ -182,10 +182,9 @@ class EmbeddedNode(Service):
         """Listen, open the buckets and load the sample.
 
         :returns: fires when every bucket takes commands. Fails with
-            :class:`~couchnode.metadata.DataDirectoryError`, :class:`StartError`, a
-            :class:`~couchnode.storage.StoreError`, :class:`~couchnode.sample.SampleError`, or the error of a
-                user
-            or bucket that cannot be; everything is closed again then.
+            :class:`~couchnode.cluster.metadata.DataDirectoryError`, :class:`StartError`, a
+            :class:`~couchnode.data.storage.StoreError`, :class:`~couchnode.sample.SampleError`, or the error
+            of a user or bucket that cannot be; everything is closed again then.
         """
         if not self.running:
             super().startService()
@@ -345,7 +344,7 @@ class EmbeddedNode(Service):
     def _listen(self, reactor: Any, cluster: Cluster, index: int) -> None:
         """Open both ports of one node, and give the node its address."""
         node = cluster.nodes[index]
-        api = RestApi(node, self._views)
+        api = RestApi(cluster, node, self._views)
         listener = _Listener(KeyValueFactory(node), api, api.site(), [])
         self._listeners.append(listener)
         rest_port, kv_port = [port + index if port else 0 for port in self._first_ports]

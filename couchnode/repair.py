@@ -21,8 +21,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from couchnode.metadata import DataDirectory, DataDirectoryError
-from couchnode.storefile import StoreDamagedError, StoreError, StoreFile
+from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
+from couchnode.data.storefile import StoreDamagedError, StoreError, StoreFile
 
 USAGE = "usage: python -m couchnode.repair DIRECTORY   (a data directory of couchnode or couchgateway)"
 

@@ -19,12 +19,12 @@ from twisted.logger import Logger
 from couchbase.protocol import jsontext
 from couchbase.protocol.constants import MAX_KEY_BYTES, MAX_VALUE_BYTES, Status
 from couchbase.protocol.hashing import vbucket_of
-from couchnode.cluster import Cluster
-from couchnode.item import Refused
-from couchnode.layout import NO_NODE, VBUCKETS
-from couchnode.members import NoSuchBucket
-from couchnode.vbucket import StoreMode
-from couchnode.views.designs import DesignDocument, DesignError
+from couchnode.cluster.cluster import Cluster
+from couchnode.cluster.designs import DesignDocument, DesignError
+from couchnode.cluster.layout import NO_NODE, VBUCKETS
+from couchnode.cluster.members import NoSuchBucket
+from couchnode.data.item import Refused
+from couchnode.data.vbucket import StoreMode
 from couchnode.views.workerclient import WorkerError
 
 DESIGN_PREFIX = b"_design/"

@@ -17,18 +17,18 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from couchnode.definition import (
+from couchnode.cluster.definition import (
     MAX_REPLICAS,
     MEBIBYTE,
     MIN_QUOTA_BYTES,
     DefinitionError,
     bucket_name_fault,
 )
+from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.cluster.users import UserError, check_password_text, check_user_name
+from couchnode.data.storage import StoreError
 from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
-from couchnode.metadata import DataDirectoryError
 from couchnode.sample import SampleError
-from couchnode.storage import StoreError
-from couchnode.users import UserError, check_password_text, check_user_name
 from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
 

@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from couchnode.bucket import NodeBucket
-from couchnode.views.designs import View
-from couchnode.views.feed import ChangeLog, Mark, gone, steps
+from couchnode.cluster.designs import View
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.changes import ChangeLog
+from couchnode.views.feed import Mark, gone, steps
 from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
 
 OUTSTANDING_STEPS = 2

@@ -6,15 +6,12 @@ What needs to compare keys, the impossible range, is found where the collation i
 
 from __future__ import annotations
 
-import gc
-import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_plus
 
-from couchbase.protocol.jsontext import whole_number
+from couchnode.cluster.strictjson import read_json
 
 BAD_REQUEST = "bad_request"
 PARSE_ERROR = "query_parse_error"
@@ -40,13 +37,6 @@ class ParameterError(ValueError):
         super().__init__(reason)
         self.error = error
         self.reason = reason
-
-
-class RepeatedName(ValueError):
-    """An object of a JSON text has two members of that name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the member {name[:80]!r} is given twice")
 
 
 class ViewQuery(NamedTuple):
@@ -86,61 +76,6 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
     if body is not None:
         given.update(_body_members(body))
     return _resolve(given, has_reduce)
-
-
-def read_json(text: str | bytes) -> Any:
-    """Read JSON as it is defined: no NaN, no number that is none in 64 bits, and no name twice in an object.
-
-    A byte order mark before it is ignored.
-
-    :raises RepeatedName: an object has two members of one name.
-    :raises ValueError: it is not JSON, or nested too deeply.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8")
-    text = text.removeprefix("\ufeff")
-    collects = gc.isenabled()
-    # While much is made and nothing given up, the collector only looks at all of it again and again.
-    gc.disable()
-    try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_whole,
-            object_pairs_hook=_unique,
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise RepeatedName(next(name for name in names if names.count(name) > 1))
-    return members
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:100]} is too large")
-    return number
-
-
-def _whole(text: str) -> int:
-    number = whole_number(text)
-    if isinstance(number, float):
-        raise ValueError(f"{text[:100]} is too large")
-    return number
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _pairs(query_string: str) -> Iterable[tuple[str, str]]:

@@ -280,7 +280,7 @@ def _reduce_text(calls: Sequence[tuple[str | None, str, bool]]) -> str:
 
 
 def _is_json(value: bytes) -> bool:
-    from couchnode.item import is_json
+    from couchnode.data.item import is_json
 
     return is_json(value)
 

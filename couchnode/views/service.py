@@ -16,11 +16,11 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from couchnode.cluster import Cluster
-from couchnode.config import bracketed
-from couchnode.members import Bucket, Node
-from couchnode.metadata import DataDirectory
-from couchnode.views.designs import DesignDocument, functions_of, read_design, syntax_error
+from couchnode.cluster.cluster import Cluster
+from couchnode.cluster.config import bracketed
+from couchnode.cluster.designs import DesignDocument, functions_of, read_design, syntax_error
+from couchnode.cluster.members import Bucket, Node
+from couchnode.cluster.metadata import DataDirectory
 from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
 from couchnode.views.parameters import parse_query
 from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError, WorkerGone

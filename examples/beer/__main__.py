@@ -126,8 +126,8 @@ class Running:
 
     async def _start_node(self, bucket: str, user: tuple[str, str]) -> str:
         # Only here: with a cluster of one's own, nothing of the node is needed.
+        from couchnode.cluster.metadata import DataDirectoryError
         from couchnode.embedded import EmbeddedNode, StartError
-        from couchnode.metadata import DataDirectoryError
 
         node = EmbeddedNode(self._options.data_dir, users=[user], buckets=[(bucket, None)])
         try:

@@ -16,10 +16,10 @@ from twisted.trial.unittest import TestCase
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.frames import Frame, FrameReader, encode_request
 from couchbase.protocol.sasl import ScramClient, encode_plain
-from couchnode.bucket import NodeBucket
-from couchnode.kvserver import KeyValueFactory
-from couchnode.storage import MemoryStore
-from couchnode.users import UserStore
+from couchnode.cluster.users import UserStore
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.storage import MemoryStore
+from couchnode.kv.server import KeyValueFactory
 
 UUID = "0123456789abcdef0123456789abcdef"
 USER, PASSWORD = "ada", "secret"

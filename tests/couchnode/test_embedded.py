@@ -15,11 +15,11 @@ from twisted.trial.unittest import TestCase
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
-from couchnode.definition import DefinitionError
-from couchnode.metadata import DataDirectoryError
+from couchnode.cluster.definition import DefinitionError
+from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.cluster.users import UserError
 from couchnode.sample import SampleError
 from couchnode.service import EmbeddedNode, StartError
-from couchnode.users import UserError
 from tests.couchnode.nodes import Client
 
 Steps = Generator[Deferred[Any], Any, Any]

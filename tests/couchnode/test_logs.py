@@ -15,11 +15,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from couchbase.protocol.constants import Opcode, Status
-from couchnode import metadata
-from couchnode.metadata import DataDirectory, DataDirectoryError
+from couchnode.cluster import metadata
+from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
 from reactor.sparselog import LINES
-from tests.couchnode.test_closed import KEY, VBUCKET, NodeCase
-from tests.couchnode.test_rest import ADMIN, head
+from tests.couchnode.rest.test_api import ADMIN, head
+from tests.couchnode.rest.test_closed import KEY, VBUCKET, NodeCase
 
 Steps = Generator[Deferred[Any], Any, Any]
 

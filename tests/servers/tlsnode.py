@@ -12,9 +12,9 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 
-import couchnode.access
-import couchnode.config
+from couchnode.cluster import config
 from couchnode.embedded import EmbeddedNode
+from couchnode.rest.access import Gate
 from tests.certificates import self_signed
 
 ADMINISTRATOR = ("Administrator", "password")
@@ -86,10 +86,10 @@ class TlsNode:
             context.getContext().set_verify(SSL.VERIFY_PEER, lambda *given: given[-1])
         self.node = _Node(None, users=[ADMINISTRATOR], buckets=[("default", "of the bucket")])
         self.node.tls = _OverTls(context)
-        part = couchnode.config._cluster_part
-        test.patch(couchnode.config, "_cluster_part", lambda *given: _with_tls(part(*given)))
-        render = couchnode.access.Gate.render
-        test.patch(couchnode.access.Gate, "render", lambda gate, request: self._render(render, gate, request))
+        part = config._cluster_part
+        test.patch(config, "_cluster_part", lambda *given: _with_tls(part(*given)))
+        render = Gate.render
+        test.patch(Gate, "render", lambda gate, request: self._render(render, gate, request))
 
     def write(self, name, data):
         """Write a file; returns its path."""

@@ -69,20 +69,20 @@ def unit_of(name: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def arrows() -> dict[tuple[str, str], Import]:
+def arrows(package: str = PACKAGE) -> dict[tuple[str, str], Import]:
     """Return the arrows between units of the package, each with an import that makes it."""
     found = {}
-    for path in source_files(PACKAGE):
+    for path in source_files(package):
         for one in imports_of(path):
             ends = unit_of(one.importer), unit_of(one.target)
-            if is_inside(one.target, PACKAGE) and "" not in ends and ends[0] != ends[1]:
+            if is_inside(one.target, package) and "" not in ends and ends[0] != ends[1]:
                 found.setdefault(ends, one)
     return found
 
 
-def folders() -> list[str]:
+def folders(package: str = PACKAGE) -> list[str]:
     """Return the package's folders that hold Python."""
-    return sorted(path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py"))
+    return sorted(path.parent.name for path in (ROOT / package).glob("*/__init__.py"))
 
 
 def is_wrong(importer: str, imported: str) -> bool:

@@ -185,14 +185,14 @@ class SelfTests(SynchronousTestCase):
             ("gateway.resources.documents", "txcouchbase.connection.Connection"),
             ("gateway.dialect.errors", "couchbase.exceptions.NotFoundError"),
             ("gateway.service", "couchnode.service.EmbeddedNode"),
-            ("couchnode.commands", "couchbase.protocol.frames.Frame"),
+            ("couchnode.kv.commands", "couchbase.protocol.frames.Frame"),
             ("gateway.workers.fleet", "reactor.sharing.own"),
             ("couchbase.connection", "twisted.internet.reactor"),  # the test of the standard library has it
         ]
         wrong = [
             ("gateway.cluster.pool", "couchnode.service.EmbeddedNode"),
-            ("couchnode.commands", "couchbase.exceptions.NotFoundError"),
-            ("couchnode.commands", "txcouchbase.connection"),
+            ("couchnode.kv.commands", "couchbase.exceptions.NotFoundError"),
+            ("couchnode.kv.commands", "txcouchbase.connection"),
             ("couchbase.connection", "txcouchbase"),
             ("txcouchbase.connection", "gateway.dialect.errors"),
             ("gateway.app", "tests.gateway"),

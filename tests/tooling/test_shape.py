@@ -30,7 +30,7 @@ LONG_MODULES = {
     "couchbase: operations",
     "couchnode: bucket",
     "couchnode: cluster",
-    "couchnode: kvserver",
+    "couchnode: server",
     "couchnode: query",
     "couchnode: service",
     "couchnode: storefile",

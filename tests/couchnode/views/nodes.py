@@ -15,8 +15,8 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent
 
 from couchbase.protocol.hashing import vbucket_of
+from couchnode.data.vbucket import StoreMode
 from couchnode.embedded import EmbeddedNode
-from couchnode.vbucket import StoreMode
 
 Steps = Generator[Deferred[Any], Any, Any]
 BY_NAME = "function (doc, meta) { if (doc.name !== undefined) { emit(doc.name, doc.n); } }"

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.bucket import NodeBucket, VBucketState
-from couchnode.item import Item
-from couchnode.vbucket import StoreMode, VBucket
-from couchnode.views.feed import BATCH_CHANGES, LOOKED_AT, ChangeLog, Mark, steps
+from couchnode.data.bucket import NodeBucket, VBucketState
+from couchnode.data.changes import ChangeLog
+from couchnode.data.item import Item
+from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.views.feed import BATCH_CHANGES, LOOKED_AT, Mark, steps
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
 

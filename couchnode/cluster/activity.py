@@ -1,0 +1,134 @@
+"""How busy a cluster is, as its REST documents say it: rates from counters that only grow, and sums over the
+parts of buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from couchnode.cluster import machine
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.stats import bucket_stats
+
+RATE_SECONDS = 1.0
+"""A rate is computed anew when it is asked for and the last one is at least this old."""
+_RATES = ("cmd_get", "cmd_set", "get_hits", "get_misses")
+"""Counters that the REST documents give as operations a second, and the STAT command as totals."""
+
+
+class Rates:
+    """Turns totals into changes a second, from one time it is asked to the next.
+
+    :param seconds: the time now.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._started_at = seconds()
+        self._known: dict[Hashable, tuple[float, float, float]] = {}
+
+    def of(self, name: Hashable, total: float) -> float:
+        """Return how fast the total of that name grows, in units a second; never below 0."""
+        now = self._seconds()
+        then, before, rate = self._known.get(name, (self._started_at, 0, 0.0))
+        if now - then >= RATE_SECONDS:
+            rate = max(0, total - before) / (now - then)
+            self._known[name] = now, total, rate
+        return rate
+
+    def forget(self, bucket: str) -> None:
+        """Forget the totals of a bucket that is deleted; its name stands first in their names."""
+        self._known = {name: known for name, known in self._known.items() if _bucket_of(name) != bucket}
+
+
+def _bucket_of(name: Hashable) -> Hashable:
+    return name[0] if isinstance(name, tuple) else name
+
+
+class SystemStats:
+    """The ``systemStats`` of a node: the machine's, whichever node is asked."""
+
+    def __init__(self) -> None:
+        self._times = machine.cpu_times()
+        self._utilization = 0.0
+
+    def read(self) -> dict[str, float]:
+        """Return them. The processors' utilisation is that since the last call, in percent."""
+        busy, ticks = machine.cpu_times()
+        busy_before, ticks_before = self._times
+        if ticks > ticks_before:
+            self._utilization = 100 * (busy - busy_before) / (ticks - ticks_before)
+            self._times = busy, ticks
+        total, free = machine.memory()
+        swap_total, swap_used = machine.swap()
+        return {
+            "cpu_utilization_rate": self._utilization,
+            "cpu_cores_available": machine.processors(),
+            "swap_total": swap_total,
+            "swap_used": swap_used,
+            "mem_total": total,
+            "mem_free": free,
+            "mem_limit": total,
+        }
+
+
+def interesting_stats(node: int, parts: Iterable[NodeBucket], rates: Rates) -> dict[str, float]:
+    """Return the ``interestingStats`` of a node: sums over its parts of buckets, rates a second.
+
+    Every document is in memory, so none is ever fetched from the disk (``ep_bg_fetched``).
+    """
+    sums: dict[str, float] = dict.fromkeys(
+        ("cmd_get", "get_hits", "ops", "curr_items", "curr_items_tot", "vb_replica_curr_items", "mem_used"), 0
+    )
+    disk_bytes = 0
+    for part in parts:
+        totals = _numbers(part)
+        for name in ("curr_items", "curr_items_tot", "vb_replica_curr_items", "mem_used"):
+            sums[name] += totals[name]
+        for name in ("cmd_get", "get_hits"):
+            sums[name] += rates.of((part.name, node, name), totals[name])
+        sums["ops"] += rates.of((part.name, node, "ops"), totals["cmd_get"] + totals["cmd_set"])
+        disk_bytes += part.disk_bytes
+    return {
+        **sums,
+        "vb_active_num_non_resident": 0,
+        "ep_bg_fetched": 0,
+        "couch_docs_data_size": disk_bytes,
+        "couch_docs_actual_disk_size": disk_bytes,
+    }
+
+
+def bucket_samples(
+    name: str, parts: Sequence[NodeBucket], connections: int, rates: Rates
+) -> dict[str, list[float]]:
+    """Return the ``samples`` of a bucket but for the time: one value each, over all nodes.
+
+    Commands are rates a second, as the cluster manager gives them; all else is as the STAT command has it.
+    """
+    totals: dict[str, float] = {}
+    for part in parts:
+        for stat, value in _numbers(part).items():
+            totals[stat] = totals.get(stat, 0) + value
+    gets = totals.get("cmd_get", 0)
+    values = totals | {
+        "ops": rates.of((name, "ops"), gets + totals.get("cmd_set", 0)),
+        "hit_ratio": 100 * totals.get("get_hits", 0) / gets if gets else 0.0,
+        "ep_cache_miss_rate": 0.0,
+        "ep_bg_fetched": 0,
+        "curr_connections": connections,
+        "couch_docs_data_size": sum(part.disk_bytes for part in parts),
+        "couch_docs_actual_disk_size": sum(part.disk_bytes for part in parts),
+    }
+    for stat in _RATES:
+        values[stat] = rates.of((name, stat), totals.get(stat, 0))
+    return {stat: [value] for stat, value in values.items()}
+
+
+def _numbers(part: NodeBucket) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for name, value in bucket_stats(part) or ():
+        try:
+            numbers[name] = float(value) if "." in value else int(value)
+        except ValueError:
+            continue  # a word, not a number
+    return numbers

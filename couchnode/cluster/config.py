@@ -1,0 +1,376 @@
+"""The JSON documents from which clients learn the cluster: pure functions from values to documents.
+
+Three kinds: the terse configuration of a bucket (over the key-value port, and streamed), the cluster-level
+one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes come in the
+order of ``serverList``, because that is how clients join what the lists say.
+
+``bucketType`` says whether documents of a bucket ever reach a disk: ``membase``, or ``ephemeral``, as
+which a bucket of type couchbase counts too on a node that keeps nothing. Couchbase Server has the member in
+the verbose object only; here the terse configuration has it too, because the capabilities do not tell:
+``couchapi`` says that there are views, which are there on a node that keeps nothing, and not on one without a
+view engine. The statistic ``ep_bucket_type`` says the same (``persistent``, ``ephemeral``), durability levels
+that need a disk are refused with DURABILITY_INVALID_LEVEL, and OBSERVE never says PERSISTED.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from couchnode.cluster.definition import BucketDefinition
+from couchnode.cluster.layout import Rows
+from couchnode.cluster.machine import Disk
+
+HOST_PLACEHOLDER = "$HOST"
+"""Read by clients as "the host that you are talking to"."""
+
+CLUSTER_COMPATIBILITY = 7 * 0x10000 + 2
+"""Version 7.2 in the manner of the cluster manager: major * 65536 + minor."""
+
+BUCKET_CAPABILITIES = (
+    "collections",
+    "durableWrite",
+    "cbhello",
+    "touch",
+    "cccp",
+    "nodesExt",
+    "preserveExpiry",
+    "subdoc.ReplicaRead",
+)
+"""What clients may rely on. Of collections there is the default one; of others we say they do not exist."""
+
+DEFAULT_MANIFEST: dict[str, Any] = {
+    "uid": "0",
+    "scopes": [{"name": "_default", "uid": "0", "collections": [{"name": "_default", "uid": "0"}]}],
+}
+"""The collections manifest of every bucket."""
+
+
+class NodeAddress(NamedTuple):
+    """Where clients reach one node.
+
+    :ivar host: IP address, or :data:`HOST_PLACEHOLDER` for a node that listens on every interface.
+    :ivar views_port: port of the view engine, ``None`` on a node without one.
+    """
+
+    host: str
+    kv_port: int
+    rest_port: int
+    views_port: int | None = None
+
+    @property
+    def kv(self) -> str:
+        """``host:port`` of the key-value service."""
+        return f"{bracketed(self.host)}:{self.kv_port}"
+
+    @property
+    def rest(self) -> str:
+        """``host:port`` of the REST service."""
+        return f"{bracketed(self.host)}:{self.rest_port}"
+
+
+class BucketState(NamedTuple):
+    """All that a configuration says of a bucket.
+
+    :ivar on_disk: whether its documents ever reach a disk.
+    :ivar revision: (epoch, rev); clients adopt a configuration only if its revision is greater.
+    """
+
+    definition: BucketDefinition
+    uuid: str
+    revision: tuple[int, int]
+    rows: Rows
+    on_disk: bool = True
+
+    @property
+    def bucket_type(self) -> str:
+        """The value of ``bucketType``."""
+        return "membase" if self.on_disk and self.definition.persistent else "ephemeral"
+
+
+class NodeReport(NamedTuple):
+    """What the verbose documents say of one node.
+
+    :ivar status: ``healthy``, ``unhealthy`` or ``warmup``.
+    :ivar system: ``systemStats``, of the machine.
+    :ivar interesting: ``interestingStats``: of one bucket, or of all that the node has.
+    """
+
+    address: NodeAddress
+    status: str
+    version: str
+    uptime_seconds: int
+    memory_total: int
+    memory_free: int
+    system: Mapping[str, float]
+    interesting: Mapping[str, float]
+
+
+def bracketed(host: str) -> str:
+    """Return ``host`` as it is written before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def advertised_host(interface: str) -> str:
+    """Return the host to put into configurations for a node that listens on ``interface``.
+
+    One that listens everywhere has no address of its own to give: what works is whichever its client used.
+    """
+    return HOST_PLACEHOLDER if ipaddress.ip_address(interface).is_unspecified else interface
+
+
+def encode(document: Any) -> bytes:
+    """Return ``document`` as compact JSON."""
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+    """Build the configuration of ``bucket`` as the node of index ``this_node`` gives it out."""
+    definition = bucket.definition
+    epoch, rev = bucket.revision
+    return {
+        "rev": rev,
+        "revEpoch": epoch,
+        "name": definition.name,
+        "nodeLocator": "vbucket",
+        "uuid": bucket.uuid,
+        "bucketType": bucket.bucket_type,
+        **_bucket_uris(bucket),
+        **_capabilities(bucket, nodes),
+        "vBucketServerMap": _server_map(bucket, nodes),
+        "nodes": [
+            {**_view_base(bucket, node), "hostname": node.rest, "ports": {"direct": node.kv_port}}
+            for node in nodes
+        ],
+        **_cluster_part(nodes, this_node),
+    }
+
+
+def cluster_config(revision: tuple[int, int], nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+    """Build the configuration for a client that has no bucket yet; lacking a name tells it apart."""
+    epoch, rev = revision
+    return {"rev": rev, "revEpoch": epoch, **_cluster_part(nodes, this_node)}
+
+
+def verbose_bucket(
+    bucket: BucketState, reports: Sequence[NodeReport], this_node: int, stats: Mapping[str, float]
+) -> dict[str, Any]:
+    """Build the bucket object of ``/pools/default/buckets``.
+
+    :param stats: ``basicStats``: itemCount, memUsed, diskUsed, opsPerSec and so on.
+    """
+    definition = bucket.definition
+    addresses = [report.address for report in reports]
+    uris = _bucket_uris(bucket)
+    base = bucket_path(definition.name)
+    epoch, rev = bucket.revision
+    controllers = {"flush": f"{base}/controller/doFlush"} if definition.flush_enabled else {}
+    backend = {"storageBackend": "couchstore"} if bucket.bucket_type == "membase" else {}
+    return {
+        "rev": rev,
+        "revEpoch": epoch,
+        "name": definition.name,
+        "uuid": bucket.uuid,
+        "bucketType": bucket.bucket_type,
+        "authType": "sasl",
+        "saslPassword": "",
+        "proxyPort": 0,
+        "nodeLocator": "vbucket",
+        **uris,
+        "localRandomKeyUri": f"{base}/localRandomKey",
+        **_capabilities(bucket, addresses),
+        "controllers": controllers,
+        "stats": {
+            "uri": f"{base}/stats",
+            "directoryURI": f"{base}/stats/Directory",
+            "nodeStatsListURI": f"{base}/nodes",
+        },
+        "replicaNumber": definition.replica_number,
+        "replicaIndex": False,
+        "threadsNumber": definition.threads_number,
+        "evictionPolicy": definition.eviction_policy,
+        **backend,
+        "conflictResolutionType": definition.conflict_resolution_type,
+        "durabilityMinLevel": "none",
+        "compressionMode": definition.compression_mode,
+        "maxTTL": 0,
+        "quota": {"ram": definition.quota_bytes * len(reports), "rawRAM": definition.quota_bytes},
+        "basicStats": dict(stats),
+        "nodes": [
+            {**node_object(report, index, this_node), **_view_base(bucket, report.address)}
+            for index, report in enumerate(reports)
+        ],
+        "vBucketServerMap": _server_map(bucket, addresses),
+        **_cluster_part(addresses, this_node),
+    }
+
+
+def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any]:
+    """Build the entry of one node in the ``nodes`` list of a verbose document."""
+    address = report.address
+    entry: dict[str, Any] = {
+        "hostname": address.rest,
+        "status": report.status,
+        "clusterMembership": "active",
+        "recoveryType": "none",
+        "otpNode": f"n_{index}@{address.host}",
+        "version": report.version,
+        "os": f"{platform.machine()}-{platform.system().lower()}",
+        "clusterCompatibility": CLUSTER_COMPATIBILITY,
+        "uptime": str(report.uptime_seconds),
+        "memoryTotal": report.memory_total,
+        "memoryFree": report.memory_free,
+        "services": ["kv"],
+        "systemStats": dict(report.system),
+        "interestingStats": dict(report.interesting),
+        "ports": {"direct": address.kv_port},
+    }
+    if index == this_node:
+        entry["thisNode"] = True
+    return entry
+
+
+def pools(cluster_uuid: str, version: str, is_admin: bool) -> dict[str, Any]:
+    """Build the answer to ``GET /pools``: who we are, and where to go on from here."""
+    return {
+        "isAdminCreds": is_admin,
+        "isEnterprise": False,
+        "implementationVersion": version,
+        "uuid": cluster_uuid,
+        "pools": [
+            {
+                "name": "default",
+                "uri": f"/pools/default?uuid={cluster_uuid}",
+                "streamingUri": f"/poolsStreaming/default?uuid={cluster_uuid}",
+            }
+        ],
+    }
+
+
+def pool(
+    cluster_uuid: str,
+    reports: Sequence[NodeReport],
+    this_node: int,
+    quota_bytes: int,
+    used_bytes: int,
+    disk: Disk,
+    disk_bytes: int,
+) -> dict[str, Any]:
+    """Build the answer to ``GET /pools/default``: the cluster at a glance.
+
+    :param quota_bytes: memory promised to buckets on all nodes together.
+    :param used_bytes: memory that documents take on all nodes together.
+    :param disk: the file system of all nodes.
+    :param disk_bytes: what documents take of it.
+    """
+    return {
+        "name": "default",
+        "uuid": cluster_uuid,
+        "clusterName": "",
+        "nodes": [
+            {
+                **node_object(report, index, this_node),
+                **(
+                    {"couchApiBase": f"http://{bracketed(report.address.host)}:{report.address.views_port}/"}
+                    if report.address.views_port is not None
+                    else {}
+                ),
+            }
+            for index, report in enumerate(reports)
+        ],
+        "buckets": {
+            "uri": "/pools/default/buckets",
+            "terseBucketsBase": "/pools/default/b/",
+            "terseStreamingBucketsBase": "/pools/default/bs/",
+        },
+        "nodeServicesUri": "/pools/default/nodeServices",
+        "controllers": {},
+        "rebalanceStatus": "none",
+        "balanced": True,
+        "memoryQuota": quota_bytes // (2**20 * max(1, len(reports))),
+        "maxBucketCount": 30,
+        "storageTotals": {
+            "ram": {
+                # All nodes are on one machine.
+                "total": sum(report.memory_total for report in reports[:1]),
+                "used": sum(report.memory_total - report.memory_free for report in reports[:1]),
+                "quotaTotal": quota_bytes,
+                "quotaUsed": quota_bytes,
+                "quotaTotalPerNode": quota_bytes // max(1, len(reports)),
+                "quotaUsedPerNode": quota_bytes // max(1, len(reports)),
+                "usedByData": used_bytes,
+            },
+            "hdd": {
+                "total": disk.total,
+                "quotaTotal": disk.total,
+                "used": disk.used,
+                "usedByData": disk_bytes,
+                "free": disk.free,
+            },
+        },
+    }
+
+
+def bucket_path(name: str) -> str:
+    """Return the REST path of a bucket."""
+    return f"/pools/default/buckets/{quote(name, safe='')}"
+
+
+def _bucket_uris(bucket: BucketState) -> dict[str, str]:
+    name = quote(bucket.definition.name, safe="")
+    return {
+        "uri": f"/pools/default/buckets/{name}?bucket_uuid={bucket.uuid}",
+        "streamingUri": f"/pools/default/bucketsStreaming/{name}?bucket_uuid={bucket.uuid}",
+    }
+
+
+def _has_views(bucket: BucketState, node: NodeAddress) -> bool:
+    return bucket.definition.persistent and node.views_port is not None
+
+
+def _view_base(bucket: BucketState, node: NodeAddress) -> dict[str, str]:
+    if not _has_views(bucket, node):
+        return {}
+    name = quote(bucket.definition.name, safe="")
+    # The plus sign between name and uuid is part of one path segment, so it is encoded.
+    return {"couchApiBase": f"http://{bracketed(node.host)}:{node.views_port}/{name}%2B{bucket.uuid}"}
+
+
+def _capabilities(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str, Any]:
+    views = any(_has_views(bucket, node) for node in nodes)
+    part: dict[str, Any] = {
+        "bucketCapabilitiesVer": "",
+        "bucketCapabilities": [*BUCKET_CAPABILITIES, *(["couchapi"] if views else [])],
+        "collectionsManifestUid": DEFAULT_MANIFEST["uid"],
+    }
+    if views:
+        part["ddocs"] = {"uri": f"{bucket_path(bucket.definition.name)}/ddocs"}
+    return part
+
+
+def _server_map(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str, Any]:
+    return {
+        "hashAlgorithm": "CRC",
+        "numReplicas": bucket.definition.replica_number,
+        "serverList": [node.kv for node in nodes],
+        "vBucketMap": bucket.rows,
+    }
+
+
+def _cluster_part(nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+    entries = []
+    for index, node in enumerate(nodes):
+        services = {"mgmt": node.rest_port, "kv": node.kv_port}
+        if node.views_port is not None:
+            services["capi"] = node.views_port
+        entry: dict[str, Any] = {"services": services}
+        if node.host != HOST_PLACEHOLDER:
+            entry["hostname"] = node.host  # left out, it means what the placeholder means
+        if index == this_node:
+            entry["thisNode"] = True
+        entries.append(entry)
+    return {"nodesExt": entries, "clusterCapabilitiesVer": [1, 0], "clusterCapabilities": {}}

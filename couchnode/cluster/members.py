@@ -1,0 +1,96 @@
+"""What a cluster is made of: buckets with their maps, nodes with their addresses; what may not be done."""
+
+from __future__ import annotations
+
+from couchnode.cluster.config import BucketState, NodeAddress
+from couchnode.cluster.definition import BucketDefinition
+from couchnode.cluster.designs import Designs
+from couchnode.cluster.layout import Rows
+from couchnode.data.bucket import NodeBucket
+from couchnode.ports import ClusterView
+
+
+class NoSuchBucket(KeyError):
+    """There is no bucket of that name."""
+
+
+class FlushDisabled(Exception):
+    """The bucket does not allow to be emptied; edit ``flushEnabled`` first."""
+
+
+class Bucket:
+    """One bucket of the cluster: its settings, its map, its revision.
+
+    :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
+    :ivar is_open: that user's password is empty.
+    :ivar is_made: its files were made; until then a crash may have left some out.
+    :ivar designs: name -> design document. Never changed, but replaced.
+    """
+
+    def __init__(
+        self,
+        definition: BucketDefinition,
+        uuid: str,
+        rows: Rows,
+        *,
+        owns_user: bool,
+        is_open: bool,
+        designs: Designs | None = None,
+        is_made: bool = True,
+    ) -> None:
+        self.definition = definition
+        self.uuid = uuid
+        self.rows = rows
+        self.owns_user = owns_user
+        self.is_open = is_open
+        self.is_made = is_made
+        self.designs: Designs = designs if designs is not None else {}
+        self.revision = (0, 0)
+
+    def changed(
+        self,
+        *,
+        definition: BucketDefinition | None = None,
+        rows: Rows | None = None,
+        designs: Designs | None = None,
+    ) -> Bucket:
+        """Return the bucket as it is, except for what is given."""
+        return Bucket(
+            self.definition if definition is None else definition,
+            self.uuid,
+            self.rows if rows is None else rows,
+            owns_user=self.owns_user,
+            is_open=self.is_open,
+            designs=self.designs if designs is None else designs,
+            is_made=self.is_made,
+        )
+
+    @property
+    def state(self) -> BucketState:
+        """What configurations say of the bucket, in a cluster that has a disk."""
+        return BucketState(self.definition, self.uuid, self.revision, self.rows)
+
+
+class Node:
+    """One node: its place in the cluster, its addresses, and its share of each bucket.
+
+    :ivar buckets: bucket name -> the data of that bucket on this node.
+    :ivar address: set by whoever listens, before any client is served.
+    :ivar open_connections: to the key-value port, counted by who serves it, as is
+    :ivar total_connections: those that were opened since the start.
+    """
+
+    def __init__(self, cluster: ClusterView, index: int) -> None:
+        self.cluster = cluster
+        self.index = index
+        self.name = f"node{index}"
+        self.buckets: dict[str, NodeBucket] = {}
+        self.address = NodeAddress("127.0.0.1", 0, 0)
+        self.open_connections = 0
+        self.total_connections = 0
+
+    def status(self, bucket: str | None = None) -> str:
+        """Return ``warmup`` while this bucket (``None``: any bucket) is being loaded, else ``healthy``."""
+        names = self.buckets if bucket is None else [bucket]
+        loading = any(self.buckets[name].state == "warmup" for name in names if name in self.buckets)
+        return "warmup" if loading else "healthy"

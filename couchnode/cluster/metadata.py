@@ -1,0 +1,156 @@
+"""The data directory: one owner at a time, and cluster.json, which is always whole.
+
+Everything here blocks, so it runs in threads once a reactor does (see :mod:`couchnode.cluster.cluster`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+FILE_NAME = "cluster.json"
+LOCK_NAME = "lock"
+FORMAT = 1
+"""Version of the layout of cluster.json; a later one is refused, not guessed at."""
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used; the text names it and says what to do."""
+
+
+class DataDirectory:
+    """A directory that this process alone uses, from construction to :meth:`close`.
+
+    :param path: made if it does not exist; its parent must.
+    :raises DataDirectoryError: it cannot be made or written, or another process uses it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        try:
+            # Documents and keys that check passwords live here: nobody else's business.
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self._lock = open(self.path / LOCK_NAME, "a+", encoding="ascii")  # noqa: SIM115  # held until close
+        except OSError as fault:
+            raise DataDirectoryError(
+                f"the data directory {self.path} cannot be used: {fault.strerror}"
+            ) from fault
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = self._holder()
+            self._lock.close()
+            raise DataDirectoryError(
+                f"the data directory {self.path} is in use by another process{holder}: stop that one, "
+                "or name another directory"
+            ) from None
+        # For whoever meets the lock. The lock itself is the kernel's and goes with the process, however it
+        # ends.
+        # On a full disk it does without.
+        with suppress(OSError):
+            self._lock.truncate(0)
+            os.write(self._lock.fileno(), b"%d\n" % os.getpid())
+
+    def _holder(self) -> str:
+        try:
+            self._lock.seek(0)
+            pid = self._lock.read(20).strip()
+        except OSError:
+            return ""
+        return f" (process {pid})" if pid.isdigit() else ""
+
+    def close(self) -> None:
+        """Give the directory up; calling again does nothing."""
+        self._lock.close()
+
+    def store_path(self, name: str, bucket: str, *, make: bool = False) -> Path:
+        """Return the file of one bucket on one node.
+
+        :param make: make the directory that it is in, if that does not exist.
+        :raises DataDirectoryError: it cannot be made.
+        """
+        path = self.path / name
+        if make:
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+            except OSError as fault:
+                raise DataDirectoryError(f"{path} cannot be made: {fault.strerror}") from fault
+        return path / f"{bucket}.sqlite"
+
+    def views_directory(self, name: str, bucket: str) -> Path:
+        """Return the directory of the view indexes of one bucket on one node; it may not exist."""
+        return self.path / name / f"{bucket}.views"
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what :meth:`save` wrote last, ``None`` in a directory that was never used.
+
+        :raises DataDirectoryError: the file is unreadable, of another version, or gone while bucket files are
+            there: starting afresh would lose sight of documents.
+        """
+        file = self.path / FILE_NAME
+        try:
+            text = file.read_bytes()
+        except FileNotFoundError:
+            stray = next(self.path.glob("*/*.sqlite"), None)
+            if stray is not None:
+                raise DataDirectoryError(
+                    f"the data directory {self.path} holds documents ({stray.relative_to(self.path)}) but no "
+                    f"{FILE_NAME}: restore that file, or name another directory"
+                ) from None
+            return None
+        except OSError as fault:
+            raise DataDirectoryError(f"{file} cannot be read: {fault.strerror}") from fault
+        try:
+            data = json.loads(text)
+        except ValueError as fault:
+            raise DataDirectoryError(f"{file} is damaged: {fault}: restore it from a copy") from fault
+        version = data.get("format") if isinstance(data, dict) else None
+        if version != FORMAT:
+            raise DataDirectoryError(
+                f"{file} has format {version!r}; this version of couchnode reads {FORMAT}"
+            )
+        # Files of before there were starts have no checksum.
+        known = data.pop("checksum", None)
+        if known != checksum(data) and ("starts" in data or known is not None):
+            raise DataDirectoryError(
+                f"{file} is damaged: it is not what was written (wrong checksum): restore it from a copy"
+            )
+        return dict(data)
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Replace cluster.json: after a crash at any point the old or the new one is there, complete.
+
+        :raises DataDirectoryError: the disk refused; the old file still stands.
+        """
+        file = self.path / FILE_NAME
+        new = self.path / f"{FILE_NAME}.new"
+        data = {"format": FORMAT, **data}
+        text = json.dumps({**data, "checksum": checksum(data)}, separators=(",", ":")).encode("ascii")
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(new, file)
+            self._sync()
+        except OSError as fault:
+            raise DataDirectoryError(f"{file} cannot be written: {fault.strerror}") from fault
+
+    def _sync(self) -> None:
+        # A rename is on disk once the directory is.
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def checksum(data: dict[str, Any]) -> int:
+    """Return the CRC-32 of the members of cluster.json, in their order, without this one."""
+    return crc32(json.dumps(data, separators=(",", ":")).encode("ascii"))

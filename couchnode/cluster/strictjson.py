@@ -1,0 +1,72 @@
+"""JSON as it is defined, for what clients store or ask with: Python's reader takes more than that."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from typing import Any
+
+from couchbase.protocol.jsontext import whole_number
+
+
+class RepeatedName(ValueError):
+    """An object of a JSON text has two members of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the member {name[:80]!r} is given twice")
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON as it is defined: no NaN, no number that is none in 64 bits, and no name twice in an object.
+
+    A byte order mark before it is ignored.
+
+    :raises RepeatedName: an object has two members of one name.
+    :raises ValueError: it is not JSON, or nested too deeply.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    text = text.removeprefix("\ufeff")
+    collects = gc.isenabled()
+    # While much is made and nothing given up, the collector only looks at all of it again and again.
+    gc.disable()
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_unique,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedName(next(name for name in names if names.count(name) > 1))
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:100]} is too large")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = whole_number(text)
+    if isinstance(number, float):
+        raise ValueError(f"{text[:100]} is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

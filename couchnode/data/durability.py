@@ -1,0 +1,112 @@
+"""Synchronous writes: a change that readers see only once enough copies have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from couchbase.protocol.constants import DurabilityLevel, Status
+from couchnode.data.item import Item, Refused
+from couchnode.data.vbucket import VBucket
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
+"""How long a synchronous write may take when the request names no time."""
+
+
+class Copies(NamedTuple):
+    """How far the copies of one vbucket are: the last sequence numbers in memory and on disk,
+    and how many copies make a majority of those configured."""
+
+    active_persisted: int
+    replicas_in_memory: list[int]
+    replicas_persisted: list[int]
+    majority: int
+
+
+def satisfied(level: int, seqno: int, copies: Copies) -> bool:
+    """Return whether a write with this sequence number holds at this level."""
+    in_memory = 1 + sum(have >= seqno for have in copies.replicas_in_memory)
+    on_active = copies.active_persisted >= seqno
+    if level == DurabilityLevel.PERSIST_TO_MAJORITY:
+        return on_active + sum(have >= seqno for have in copies.replicas_persisted) >= copies.majority
+    enough = in_memory >= copies.majority
+    return enough and (on_active or level == DurabilityLevel.MAJORITY)
+
+
+class _SyncWrite(NamedTuple):
+    vbucket: VBucket
+    item: Item
+    level: int
+    done: Deferred[Item]
+    timer: IDelayedCall
+
+
+class SyncWrites:
+    """The synchronous writes of one bucket that wait for other copies.
+
+    :param copies: tells how far the copies of a vbucket are.
+    """
+
+    def __init__(self, clock: IReactorTime, copies: Callable[[VBucket], Copies]) -> None:
+        self._clock = clock
+        self._copies = copies
+        self._waiting: dict[int, list[_SyncWrite]] = {}
+
+    def wait(self, vbucket: VBucket, item: Item, level: int, seconds: float | None = None) -> Deferred[Item]:
+        """Commit the prepared ``item`` once ``level`` holds.
+
+        Fires with the item, or fails with :class:`Refused`: SYNC_WRITE_AMBIGUOUS when it took
+        longer than ``seconds`` (default 30), or when the vbucket left this node meanwhile. The
+        write is then dropped here, but a copy may have kept it.
+        """
+        done: Deferred[Item] = Deferred()
+        wait_seconds = DEFAULT_TIMEOUT_SECONDS if seconds is None else seconds
+        timer = self._clock.callLater(wait_seconds, self._expire, vbucket, item)
+        self._waiting.setdefault(vbucket.id, []).append(_SyncWrite(vbucket, item, level, done, timer))
+        self.check(vbucket.id)
+        return done
+
+    def check(self, vbid: int) -> None:
+        """A copy of this vbucket got further: commit what has enough of them now."""
+        waiting = self._waiting.get(vbid)
+        if not waiting:
+            return
+        copies = self._copies(waiting[0].vbucket)
+        ready = [write for write in waiting if satisfied(write.level, write.item.seqno, copies)]
+        for write in ready:
+            self._remove(write)
+            write.vbucket.commit(write.item.key)
+            write.done.callback(write.item)
+
+    def fail(self, vbid: int) -> None:
+        """The vbucket is no longer the active copy, or was emptied: nobody knows what becomes of
+        its writes."""
+        for write in list(self._waiting.get(vbid, ())):
+            self._give_up(write)
+
+    def fail_all(self) -> None:
+        """The same for every vbucket."""
+        for vbid in list(self._waiting):
+            self.fail(vbid)
+
+    def _expire(self, vbucket: VBucket, item: Item) -> None:
+        for write in list(self._waiting.get(vbucket.id, ())):
+            if write.item is item:
+                self._give_up(write)
+
+    def _give_up(self, write: _SyncWrite) -> None:
+        self._remove(write)
+        if write.vbucket.pending.get(write.item.key) is write.item:
+            write.vbucket.abort(write.item.key)
+        write.done.errback(Refused(Status.SYNC_WRITE_AMBIGUOUS))
+
+    def _remove(self, write: _SyncWrite) -> None:
+        if write.timer.active():
+            write.timer.cancel()
+        waiting = self._waiting[write.vbucket.id]
+        waiting.remove(write)
+        if not waiting:
+            del self._waiting[write.vbucket.id]

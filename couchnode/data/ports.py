@@ -1,0 +1,47 @@
+"""What the parts of a bucket ask of the bucket, and of each other, so that none has to know the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from couchnode.data.vbucket import VBucket
+
+
+class Documents(Protocol):
+    """The documents of one bucket on one node."""
+
+    @property
+    def vbuckets(self) -> Sequence[VBucket | None]:
+        """Return the vbuckets by number; ``None`` for those that are not here."""
+
+    def unix_time(self) -> float:
+        """Return the Unix time, in seconds."""
+
+
+class Upstream(Protocol):
+    """Where the changes of a replica come from."""
+
+    def reconnect(self) -> None:
+        """Bring the replica level again, soon: it is not what it was."""
+
+    def acknowledge(self) -> None:
+        """Report to the active copy that the replica has more on its disk."""
+
+
+class Copy(Protocol):
+    """One bucket on one node, as a holder of copies.
+
+    :ivar upstreams: vbucket -> where this node's replica of it gets its changes from.
+    """
+
+    upstreams: dict[int, Upstream]
+
+    def copy(self, vbid: int, state: str) -> VBucket | None:
+        """Return a vbucket if it is here in this state, and the bucket is loaded."""
+
+    def reset_vbucket(self, vbid: int, source: VBucket) -> None:
+        """Empty a replica that shares no history with its active copy, to be filled from that."""
+
+    def replica_acknowledged(self, vbid: int) -> None:
+        """A replica of this active vbucket got further, in memory or on its disk."""

@@ -1,0 +1,277 @@
+"""Where a bucket's documents are kept: a SQLite file, or nowhere.
+
+The reactor never touches the file. Each :class:`SqliteStore` owns one thread, which opens the
+file, reads it during warm-up and writes batches; every method returns a Deferred. A batch is one
+transaction in write-ahead mode with ``synchronous=FULL``: when its Deferred fires, the batch
+survives a power cut, and a process killed at any point leaves a file that opens without repair.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from couchnode.data.item import Item
+from couchnode.data.storefile import (
+    Batch,
+    History,
+    Opened,
+    StoreClosedError,
+    StoreDamagedError,
+    StoreError,
+    StoreFile,
+    StoreFullError,
+    StoreLockedError,
+    StoreLostError,
+    StoreVersionError,
+)
+
+__all__ = [
+    "Batch",
+    "History",
+    "MemoryStore",
+    "Opened",
+    "SqliteStore",
+    "Store",
+    "StoreClosedError",
+    "StoreDamagedError",
+    "StoreError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StoreLostError",
+    "StoreVersionError",
+]
+
+_T = TypeVar("_T")
+
+
+class Store(Protocol):
+    """What a bucket asks of its store. Calls are carried out one after another, in order."""
+
+    persistent: bool
+    """Whether anything ever reaches a disk."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the files, in bytes, as of the last write."""
+
+    def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
+        """Open or create the store of that bucket; fires with what it holds, or a StoreError."""
+
+    def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
+        """Hand every document to ``consume``, in the reactor's thread, a chunk at a time."""
+
+    def write(self, batch: Batch) -> Deferred[None]:
+        """Write a batch; fires once it is on the disk, or fails with nothing of it written."""
+
+    def close(self) -> Deferred[None]:
+        """Mark the store as completely written and let go of it."""
+
+    def abandon(self) -> Deferred[None]:
+        """Let go of the store without the mark: something could not be written."""
+
+
+class MemoryStore:
+    """A store that keeps nothing, for ephemeral buckets."""
+
+    persistent = False
+    disk_bytes = 0
+
+    def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
+        """Fire with an empty store."""
+        return succeed(Opened([], 0, True))
+
+    def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
+        """Fire at once: there is nothing to load."""
+        return succeed(None)
+
+    def write(self, batch: Batch) -> Deferred[None]:
+        """Refuse: an ephemeral bucket has nothing to write.
+
+        :raises TypeError: always; a caller that gets here is wrong.
+        """
+        raise TypeError("an ephemeral bucket is never written")
+
+    def close(self) -> Deferred[None]:
+        """Fire at once."""
+        return succeed(None)
+
+    def abandon(self) -> Deferred[None]:
+        """Fire at once."""
+        return succeed(None)
+
+
+class SqliteStore:
+    """One SQLite file, written by one thread.
+
+    The file is held exclusively: a second process gets :class:`StoreLockedError`.
+
+    :param path: the file; its folder must exist.
+    :param call_from_thread: how results come back to the reactor's thread; by default
+        ``reactor.callFromThread`` of the global reactor.
+    :param history: what the cluster knows of the store; ``None`` if it is made now.
+    :param starts: number of this start of the cluster.
+    """
+
+    persistent = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        call_from_thread: Callable[..., object] | None = None,
+        *,
+        history: History | None = None,
+        starts: int = 1,
+    ) -> None:
+        self._file = StoreFile(Path(path))
+        self._history = history
+        self._starts = starts
+        if call_from_thread is None:
+            from twisted.internet import reactor
+
+            call_from_thread = reactor.callFromThread  # type: ignore[attr-defined]
+        self._call_from_thread: Callable[..., object] = call_from_thread
+        self._worker: _Worker | None = None
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the file and its log, in bytes, as of the last write."""
+        return self._file.disk_bytes
+
+    def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
+        """Open or create the file.
+
+        Fails with :class:`StoreVersionError`, :class:`StoreDamagedError`,
+        :class:`StoreLockedError`, :class:`StoreFullError`, :class:`StoreLostError` (it does not fit its
+        history), or :class:`StoreError` (no such folder, no permission, the file belongs to another bucket).
+        """
+        if self._worker is not None:
+            raise ValueError("this store is open already")
+        file = self._file
+        self._worker = _Worker(f"store {file.path.name}", self._call_from_thread)
+        opening: Deferred[Opened] = self._submit(lambda: file.open(bucket, uuid, self._history, self._starts))
+        return opening.addErrback(self._give_up)
+
+    def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
+        """Hand every document to ``consume``; at most one chunk waits while one is being taken.
+
+        Fails with :class:`StoreDamagedError` at the end if some are not what was written.
+        """
+        return self._submit(lambda: self._load(consume))
+
+    def write(self, batch: Batch) -> Deferred[None]:
+        """Write a batch as one transaction and sync it."""
+        return self._submit(lambda: self._file.write(batch))
+
+    def close(self) -> Deferred[None]:
+        """Mark the file clean and close it; fires when the file is free for another process."""
+        return self._finish(True)
+
+    def abandon(self) -> Deferred[None]:
+        """Close the file without the mark."""
+        return self._finish(False)
+
+    # ---- in the reactor's thread -----------------------------------------------------------------
+
+    def _submit(self, work: Callable[[], _T]) -> Deferred[_T]:
+        if self._worker is None:
+            failed: Deferred[_T] = Deferred()
+            failed.errback(StoreClosedError(f"{self._file.path} is not open"))
+            return failed
+        return self._worker.submit(lambda: self._file.translated(work))
+
+    def _finish(self, clean: bool) -> Deferred[None]:
+        if self._worker is None:
+            return succeed(None)
+        closing = self._submit(lambda: self._file.close(clean))
+        self._worker.stop()
+        self._worker = None
+        return closing
+
+    def _give_up(self, failure: Failure) -> Failure:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        return failure
+
+    # ---- in the worker's thread ------------------------------------------------------------------
+
+    def _load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> None:
+        waiting: _Handover | None = None
+        for chunk in self._file.chunks():
+            if waiting is not None:
+                waiting.wait()
+            waiting = _Handover(consume, chunk)
+            self._call_from_thread(waiting.run)
+        if waiting is not None:
+            waiting.wait()
+
+    @property
+    def _db(self) -> Any:
+        return self._file.db
+
+
+class _Handover:
+    """One chunk on its way from the worker to the reactor's thread."""
+
+    def __init__(
+        self, consume: Callable[[list[tuple[int, Item]]], None], chunk: list[tuple[int, Item]]
+    ) -> None:
+        self._consume = consume
+        self._chunk = chunk
+        self._taken = Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Take the chunk (in the reactor's thread)."""
+        try:
+            self._consume(self._chunk)
+        except BaseException as error:  # noqa: BLE001  # handed to the worker, which fails the load with it
+            self._error = error
+        self._taken.set()
+
+    def wait(self) -> None:
+        """Wait (in the worker's thread) until the chunk was taken."""
+        self._taken.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class _Worker:
+    """A thread that carries out calls in order. It is a daemon: nothing that is acknowledged as
+    persisted depends on its end, so a process that stops without close() need not wait for it."""
+
+    def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._call_from_thread = call_from_thread
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Carry out ``work`` after everything submitted before; fires with its result."""
+        done: Deferred[_T] = Deferred()
+
+        def call() -> None:
+            try:
+                result = work()
+            except BaseException:  # noqa: BLE001  # whoever waits for the result gets it
+                self._call_from_thread(done.errback, Failure())
+            else:
+                self._call_from_thread(done.callback, result)
+
+        self._calls.put(call)
+        return done
+
+    def stop(self) -> None:
+        """End the thread after what was submitted."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()

@@ -1,0 +1,570 @@
+"""One SQLite file of documents, and how it is known to be whole.
+
+Everything here blocks and belongs to one thread (see :mod:`couchnode.data.storage`). Three things make sure
+that what is read is what was written:
+
+- Each document and each vbucket's record has a checksum (CRC-32 over all its members), stored with it and
+  checked when it is read. SQLite has none: a flipped bit in a value is a value to it.
+- The schema's text, the order of row ids and the number of rows in table and index are compared, so that a
+  flipped bit in SQLite's own pages does not make documents vanish or come twice.
+- The file knows in which start of its cluster it was opened last, and a file beside it, ``*-open``, is there
+  from its opening to its closing. So a file that is missing, empty, older than its cluster, or without the
+  log that a crash has left, is noticed (:class:`History`).
+
+What is not noticed: a damaged end of the write-ahead log after a crash, which SQLite takes for a transaction
+that was not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from struct import Struct
+from struct import error as StructError
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from couchnode.data.item import Item
+from couchnode.data.vbucket import VBucketRecord, new_vbucket_uuid
+
+SCHEMA_VERSION = 2
+_LOAD_ROWS = 1000
+_LOAD_BYTES = 4 * 2**20
+# Rows that one statement carries. SQLite runs a statement without Python's lock but needs it
+# again between statements; row by row, a busy reactor would starve the writer.
+_STATEMENT_ROWS = (250, 25, 1)
+_VACUUM_PAGES = 2000
+_NAMED_DAMAGES = 5
+_COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid", "crc")
+_RECORD_COLUMNS = ("vb", "high_seqno", "max_cas", "max_deleted_revid", "failover_log", "crc")
+_NUMBERS = Struct(">7q")
+
+_SCHEMA = {
+    "node": "CREATE TABLE node (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "vbuckets": """CREATE TABLE vbuckets (
+    vb INTEGER PRIMARY KEY, high_seqno INTEGER NOT NULL, max_cas INTEGER NOT NULL,
+    max_deleted_revid INTEGER NOT NULL, failover_log TEXT NOT NULL
+, crc INTEGER NOT NULL DEFAULT 0)""",
+    "documents": """CREATE TABLE documents (
+    vb INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, flags INTEGER NOT NULL,
+    expiry INTEGER NOT NULL, cas INTEGER NOT NULL, seqno INTEGER NOT NULL, revid INTEGER NOT NULL
+, crc INTEGER NOT NULL DEFAULT 0)""",
+    "documents_by_key": "CREATE UNIQUE INDEX documents_by_key ON documents (vb, key)",
+}
+"""Name -> the text that SQLite keeps of it; ``crc`` is where version 2 added it to version 1."""
+
+
+class StoreError(Exception):
+    """The store cannot do what it was asked; the message names the file and the cause."""
+
+
+class StoreVersionError(StoreError):
+    """The file was written by another version of this program: use that one, or another folder."""
+
+
+class StoreDamagedError(StoreError):
+    """The file is not a store, or something in it is not what was written; the message says how to go on."""
+
+
+class StoreLostError(StoreError):
+    """The file is gone, empty, or older than its cluster; the message says how to go on."""
+
+
+class StoreLockedError(StoreError):
+    """Another process has the file open: stop it, or use another folder."""
+
+
+class StoreFullError(StoreError):
+    """The disk is full. What waits stays in memory and is tried again."""
+
+
+class StoreClosedError(StoreError):
+    """The store was closed before this."""
+
+
+class Opened(NamedTuple):
+    """What an opened store holds. ``clean`` is false after a crash: the last changes that were
+    acknowledged but not reported as persisted may be missing."""
+
+    records: list[VBucketRecord]
+    documents: int
+    clean: bool
+
+
+class Batch(NamedTuple):
+    """One transaction: vbuckets to empty first, then documents (tombstones remove theirs), and
+    the records that go with them."""
+
+    wipes: list[int]
+    changes: list[tuple[int, Iterable[Item]]]
+    records: list[VBucketRecord]
+
+
+class History(NamedTuple):
+    """What a cluster knows of a store that it made in an earlier run.
+
+    :ivar starts: the start of the cluster in which the store was opened last; one that says less is an
+        older copy.
+    :ivar clean: the store was closed in order; one that was not is a copy taken while it was open.
+    """
+
+    starts: int
+    clean: bool
+
+
+class StoreFile:
+    """One file, opened and closed once.
+
+    :param path: the file; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.disk_bytes = 0
+        self._marker = Path(f"{path}-open")
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection.
+
+        :raises StoreClosedError: there is none.
+        """
+        if self._connection is None:
+            raise StoreClosedError(f"{self.path} is not open")
+        return self._connection
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def open(
+        self, bucket: str, uuid: str, history: History | None, starts: int, *, repairing: bool = False
+    ) -> Opened:
+        """Open or create the file, and check that it is the one that is expected.
+
+        :param history: what is known of it; ``None`` for a store that is new, or taken as it is.
+        :param starts: number of this start of the cluster.
+        :param repairing: leave out records that are not what was written.
+        :raises StoreError: one of its kinds; the file is closed again, and as it was.
+        """
+        if history is not None:
+            self._check_presence()
+        elif not self.path.parent.is_dir():
+            raise StoreError(f"{self.path}: the folder does not exist")
+        connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
+        # A damaged text must not end the reading of all others; it fits no checksum.
+        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            try:
+                opened = self._prepare(connection, bucket, uuid, history, starts, repairing)
+            except (ValueError, TypeError, LookupError, StructError) as fault:
+                raise StoreDamagedError(f"{self.path} is damaged ({fault!r}): {self.remedy}") from fault
+            self._mark()
+        except BaseException:
+            self._give_back(connection)
+            raise
+        self._connection = connection
+        self._measure()
+        return opened
+
+    def close(self, clean: bool) -> None:
+        """Close the file; ``clean`` says that nothing is missing in it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if clean:
+                connection.execute("UPDATE node SET value = '1' WHERE name = 'clean'")
+            self._unmark()
+        finally:
+            connection.close()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        """Close a connection that was not to be. SQLite may finish the log of an earlier crash then, and
+        remove it: its mark must not outlive it."""
+        is_marked = self._marker.exists()
+        with suppress(OSError):
+            if is_marked:
+                self._unmark()
+        connection.close()
+        if is_marked and Path(f"{self.path}-wal").exists():
+            with suppress(OSError):
+                self._marker.touch(mode=0o600)
+
+    def _check_presence(self) -> None:
+        if not self.path.exists():
+            raise StoreLostError(f"{self.path} is gone, although documents were kept there: {self.remedy}")
+        if not self.path.stat().st_size:
+            # SQLite would take it for a new one, and throw its log away.
+            raise StoreLostError(f"{self.path} is empty, although documents were kept there: {self.remedy}")
+        self.check_log()
+
+    def check_log(self) -> None:
+        """Refuse a file that a crash left open and that has lost its write-ahead log since.
+
+        :raises StoreLostError: it has.
+        """
+        if self._marker.exists() and not Path(f"{self.path}-wal").exists():
+            raise StoreLostError(
+                f"{self.path}-wal is gone, with the last changes before a crash: {self.remedy}"
+            )
+
+    def forget_log(self) -> None:
+        """Have :meth:`check_log` pass: what was in the log is given up."""
+        self._marker.unlink(missing_ok=True)
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _unmark(self) -> None:
+        # Before the log goes, on the disk too. Removing works on a full disk.
+        self._marker.unlink(missing_ok=True)
+        self._sync_folder()
+
+    def _mark(self) -> None:
+        # The log is there now; that it is must be on disk before the mark that says so.
+        self._sync_folder()
+        try:
+            self._marker.touch(mode=0o600)
+        except OSError as error:
+            raise _translate(self.path, self.remedy, sqlite3.OperationalError(error.strerror)) from error
+
+    @property
+    def remedy(self) -> str:
+        """How to go on with a file that is not as it should be."""
+        return (
+            "restore the data directory from a copy, or run "
+            f"`python -m couchnode.repair {self.path.parent.parent}`, which goes on with what is left"
+        )
+
+    def _prepare(
+        self,
+        connection: sqlite3.Connection,
+        bucket: str,
+        uuid: str,
+        history: History | None,
+        starts: int,
+        repairing: bool,
+    ) -> Opened:
+        execute = connection.execute
+        # Exclusive: nobody else opens the file, and the log needs no shared memory.
+        execute("PRAGMA locking_mode=EXCLUSIVE")
+        execute("PRAGMA auto_vacuum=INCREMENTAL")
+        execute("PRAGMA journal_mode=WAL")
+        execute("PRAGMA synchronous=FULL")
+        execute("PRAGMA journal_size_limit=67108864")
+        execute("BEGIN IMMEDIATE")
+        schema = dict(execute("SELECT name, sql FROM sqlite_master"))
+        if not schema:
+            if history is not None:
+                raise StoreLostError(
+                    f"{self.path} is empty, although documents were kept there: {self.remedy}"
+                )
+            for statement in _SCHEMA.values():
+                execute(statement)
+            facts = {"schema": str(SCHEMA_VERSION), "bucket": bucket, "uuid": uuid, "clean": "1"}
+            facts["starts"] = str(starts)
+            connection.executemany("INSERT INTO node VALUES (?, ?)", facts.items())
+        elif "node" not in schema:
+            raise StoreDamagedError(f"{self.path} is a SQLite file of another program: {self.remedy}")
+        facts = dict(execute("SELECT name, value FROM node"))
+        self._check_facts(facts, bucket, uuid, history)
+        if facts["schema"] == "1":
+            self._add_checksums(connection)
+        self._check_schema(execute)
+        records = []
+        for *columns, crc in execute(_select("vbuckets", _RECORD_COLUMNS)):
+            if record_checksum(*columns) == crc:
+                records.append(_record(*columns))
+            elif not repairing:
+                raise StoreDamagedError(
+                    f"{self.path} is damaged: the record of vbucket {columns[0]!r} is not what was written: "
+                    f"{self.remedy}"
+                )
+        (documents,) = execute("SELECT count(*) FROM documents INDEXED BY documents_by_key").fetchone()
+        # Until close() says otherwise, this run may end in a crash.
+        execute("UPDATE node SET value = '0' WHERE name = 'clean'")
+        execute(
+            "INSERT OR REPLACE INTO node VALUES ('starts', ?), ('node', ?)",
+            (str(starts), self.path.parent.name),
+        )
+        execute("COMMIT")
+        return Opened(sorted(records), documents, facts.get("clean") == "1")
+
+    def _check_facts(self, facts: dict[str, str], bucket: str, uuid: str, history: History | None) -> None:
+        version = facts.get("schema", "none")
+        if version not in ("1", str(SCHEMA_VERSION)):
+            raise StoreVersionError(
+                f"{self.path} has schema {version}; this program reads {SCHEMA_VERSION} and 1"
+            )
+        if (facts.get("bucket"), facts.get("uuid")) != (bucket, uuid):
+            raise StoreError(
+                f"{self.path} belongs to bucket {facts.get('bucket')!r} ({facts.get('uuid')}), "
+                f"not to {bucket!r} ({uuid})"
+            )
+        # A file in another node's place would be taken for one of vbuckets that moved away, and emptied.
+        node = self.path.parent.name
+        if facts.get("node", node) != node:
+            raise StoreError(
+                f"{self.path} belongs to {facts['node']}, not to {node}: move the directories of the nodes "
+                "back to where they were"
+            )
+        if history is None:
+            return
+        known = int(facts.get("starts", "0"))
+        # One that says more was opened by a start that was cut short.
+        was_open = known == history.starts and history.clean and facts.get("clean") != "1"
+        if known < history.starts or was_open:
+            raise StoreLostError(
+                f"{self.path} is older than cluster.json: changes of its documents are missing: {self.remedy}"
+            )
+
+    def _check_schema(self, execute: Callable[[str], sqlite3.Cursor]) -> None:
+        schema = dict(execute("SELECT name, sql FROM sqlite_master"))
+        for name, text in _SCHEMA.items():
+            if "".join((schema.get(name) or "").split()) != "".join(text.split()):
+                raise StoreDamagedError(f"{self.path} is damaged: {name} is another: {self.remedy}")
+
+    def _add_checksums(self, connection: sqlite3.Connection) -> None:
+        """Turn a file of version 1 into one of version 2, in the transaction that is open."""
+        execute = connection.execute
+        connection.create_function("document_crc", 8, checksum, deterministic=True)
+        connection.create_function("record_crc", 5, record_checksum, deterministic=True)
+        for table in ("documents", "vbuckets"):
+            execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
+        execute(f"UPDATE documents SET crc = document_crc({', '.join(_COLUMNS[:-1])})")
+        execute(f"UPDATE vbuckets SET crc = record_crc({', '.join(_RECORD_COLUMNS[:-1])})")
+        execute("UPDATE node SET value = ? WHERE name = 'schema'", (str(SCHEMA_VERSION),))
+
+    # ---- reading and writing ---------------------------------------------------------------------
+
+    def chunks(self) -> Iterator[list[tuple[int, Item]]]:
+        """Read every document that is what was written.
+
+        :raises StoreDamagedError: at the end, if there are others, or rows are missing; it says how many
+            and names the first.
+        """
+        damaged: list[str] = []
+        count = 0
+        chunk: list[tuple[int, Item]] = []
+        held = 0
+        for _, row, is_whole in self._rows():
+            if not is_whole:
+                count += 1
+                if len(damaged) < _NAMED_DAMAGES:
+                    damaged.append(f"vbucket {row[0]!r} key {row[1]!r:.100}")
+                continue
+            vb, key, value, flags, expiry, cas, seqno, revid, _ = row
+            chunk.append((vb, Item(key, value, flags, expiry, cas, seqno, revid)))
+            held += len(value)
+            if len(chunk) >= _LOAD_ROWS or held >= _LOAD_BYTES:
+                yield chunk
+                chunk, held = [], 0
+        if chunk:
+            yield chunk
+        if count:
+            more = ", ..." if count > len(damaged) else ""
+            raise StoreDamagedError(
+                f"{self.path}: {count} document(s) are not what was written: {', '.join(damaged)}{more}: "
+                f"{self.remedy}"
+            )
+
+    def _rows(self) -> Iterator[tuple[int, tuple[Any, ...], bool]]:
+        """Yield (row id, columns, whether the checksum fits)."""
+        last, count = 0, 0
+        for rowid, *columns in self.db.execute(f"{_select('documents', ('rowid', *_COLUMNS))} NOT INDEXED"):
+            if rowid <= last:
+                break
+            last, count = rowid, count + 1
+            try:
+                is_whole = checksum(*columns[:-1]) == columns[-1]
+            except (TypeError, StructError):  # not even of the type that was written
+                is_whole = False
+            yield rowid, tuple(columns), is_whole
+        (indexed,) = self.db.execute("SELECT count(*) FROM documents INDEXED BY documents_by_key").fetchone()
+        if count != indexed:
+            raise StoreDamagedError(
+                f"{self.path} is damaged: {indexed} documents, but {count} can be read: {self.remedy}"
+            )
+
+    def set_damaged_aside(self) -> list[tuple[int, bytes]]:
+        """Move documents that are not what was written to the table ``damaged``.
+
+        :returns: (vbucket, key) of each.
+        :raises StoreDamagedError: the file is damaged beyond its documents.
+        """
+        found = [(rowid, row) for rowid, row, is_whole in self._rows() if not is_whole]
+        execute = self.db.execute
+        if found:
+            columns = ", ".join(_COLUMNS)
+            execute("BEGIN IMMEDIATE")
+            execute(f"CREATE TABLE IF NOT EXISTS damaged ({columns})")
+            # The index has what was written, so it does not fit a row whose key is damaged.
+            execute("DROP INDEX documents_by_key")
+            for rowid, _ in found:
+                execute(f"INSERT INTO damaged SELECT {columns} FROM documents WHERE rowid = ?", (rowid,))
+                execute("DELETE FROM documents WHERE rowid = ?", (rowid,))
+            execute(_SCHEMA["documents_by_key"])
+            execute("COMMIT")
+        return [(row[0], row[1]) for _, row in found]
+
+    def renew_records(self, known: Iterable[VBucketRecord]) -> int:
+        """Make records from the documents for vbuckets that have none, or one that is older; return how many.
+
+        :param known: those that are what was written.
+        """
+        level = {record.vbid: record.high_seqno for record in known}
+        found = self.db.execute(
+            "SELECT vb, max(seqno), max(cas), max(revid) FROM documents NOT INDEXED GROUP BY vb"
+        ).fetchall()
+        renewed = [
+            VBucketRecord(vb, seqno, cas, revid, ((new_vbucket_uuid(), 0),))
+            for vb, seqno, cas, revid in found
+            if level.get(vb, -1) < seqno
+        ]
+        damaged = self.db.execute("SELECT vb FROM vbuckets").fetchall()
+        for (vb,) in damaged:
+            if vb not in level:
+                self.db.execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
+        self.write(Batch([], [], renewed))
+        return len(renewed)
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch as one transaction and sync it; nothing is written if it fails."""
+        execute = self.db.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for vb in batch.wipes:
+                execute("DELETE FROM documents WHERE vb = ?", (vb,))
+                execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
+            stored: list[Any] = []
+            removed: list[Any] = []
+            for vb, items in batch.changes:
+                for item in items:
+                    key = item.key
+                    if item.deleted:
+                        removed += (vb, key)
+                        continue
+                    row = (vb, key, item.value, item.flags, item.expiry, item.cas, item.seqno, item.revid)
+                    stored += row
+                    stored.append(checksum(*row))
+            self._run_many(_store_statement, len(_COLUMNS), stored)
+            self._run_many(_remove_statement, 2, removed)
+            rows: list[Any] = []
+            for record in batch.records:
+                log = json.dumps(record.failover_log)
+                rows += (*record[:4], log, record_checksum(*record[:4], log))
+            self._run_many(_record_statement, len(_RECORD_COLUMNS), rows)
+            execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                execute("ROLLBACK")
+            raise
+        if removed or batch.wipes:
+            self._shrink()
+        self._measure()
+
+    def _run_many(self, statement: Callable[[int], str], width: int, values: list[Any]) -> None:
+        at = 0
+        for rows in _STATEMENT_ROWS:
+            step = rows * width
+            text = statement(rows)
+            while len(values) - at >= step:
+                self.db.execute(text, values[at : at + step])
+                at += step
+
+    def _shrink(self) -> None:
+        (free,) = self.db.execute("PRAGMA freelist_count").fetchone()
+        if free > _VACUUM_PAGES:
+            # execute() takes one step, which frees one page; a script runs to its end.
+            self.db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+
+    def _measure(self) -> None:
+        total = 0
+        for suffix in ("", "-wal"):
+            try:
+                total += os.stat(f"{self.path}{suffix}").st_size
+            except FileNotFoundError:
+                continue
+        self.disk_bytes = total
+
+    # ---- errors ----------------------------------------------------------------------------------
+
+    def translated(self, work: Callable[[], Any]) -> Any:
+        """Call ``work``; what SQLite or a damaged row raises becomes a :class:`StoreError`."""
+        try:
+            return work()
+        except sqlite3.Error as error:
+            raise _translate(self.path, self.remedy, error) from error
+        except MemoryError as error:
+            raise StoreError(f"{self.path}: no memory for a row; it may be damaged: {self.remedy}") from error
+
+
+def checksum(
+    vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
+) -> int:
+    """Return the CRC-32 of a document with all that belongs to it.
+
+    :raises TypeError, struct.error: a member is not of its type.
+    """
+    numbers = _NUMBERS.pack(vb, flags, expiry, cas, seqno, revid, len(key))
+    return crc32(value, crc32(numbers + key))
+
+
+def record_checksum(vb: int, high_seqno: int, max_cas: int, max_deleted_revid: int, log: str) -> int:
+    """Return the CRC-32 of the record of a vbucket."""
+    return crc32(repr((vb, high_seqno, max_cas, max_deleted_revid, log)).encode())
+
+
+def _record(vb: int, seqno: int, cas: int, revid: int, log: str) -> VBucketRecord:
+    return VBucketRecord(vb, seqno, cas, revid, tuple((entry[0], entry[1]) for entry in json.loads(log)))
+
+
+def _select(table: str, columns: Iterable[str]) -> str:
+    return f"SELECT {', '.join(columns)} FROM {table}"
+
+
+def _places(count: int, width: int) -> str:
+    return ", ".join(["(" + ", ".join("?" * width) + ")"] * count)
+
+
+@cache
+def _store_statement(rows: int) -> str:
+    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])
+    return (
+        f"INSERT INTO documents ({', '.join(_COLUMNS)}) VALUES {_places(rows, len(_COLUMNS))} "
+        f"ON CONFLICT (vb, key) DO UPDATE SET {updates}"
+    )
+
+
+@cache
+def _remove_statement(rows: int) -> str:
+    return f"DELETE FROM documents WHERE (vb, key) IN (VALUES {_places(rows, 2)})"
+
+
+@cache
+def _record_statement(rows: int) -> str:
+    columns = ", ".join(_RECORD_COLUMNS)
+    return f"INSERT OR REPLACE INTO vbuckets ({columns}) VALUES {_places(rows, len(_RECORD_COLUMNS))}"
+
+
+_DAMAGES = ("malformed", "not a database", "no such", "decode", "syntax error", "no query solution")
+
+
+def _translate(path: Path, remedy: str, error: sqlite3.Error) -> StoreError:
+    text = str(error)
+    if "locked" in text:
+        return StoreLockedError(f"{path}: {text}")
+    if "full" in text or "space" in text:
+        return StoreFullError(f"{path}: {text}")
+    if any(words in text for words in _DAMAGES):
+        return StoreDamagedError(f"{path} is damaged ({text}): {remedy}")
+    return StoreError(f"{path}: {text}")

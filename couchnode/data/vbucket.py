@@ -1,0 +1,605 @@
+"""The documents of one vbucket, and the exact rules for reading and changing them.
+
+Nothing here knows a socket, a file or a timer: the clock is a callable, and whoever has to
+store or replicate a change hears of it through a :class:`ChangeListener`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from couchbase.protocol.constants import (
+    COUNTER_NO_CREATE,
+    DEFAULT_LOCK_SECONDS,
+    LOCKED_CAS,
+    MAX_LOCK_SECONDS,
+    MAX_VALUE_BYTES,
+    Status,
+)
+from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, Refused, absolute_expiry
+
+_COUNTER_LIMIT = 2**64
+# White space and one plus before the digits, anything from the first white space after them.
+_COUNTER_TEXT = re.compile(rb"\s*\+?0*([0-9]{1,20})(?:\s|\Z)")
+_COUNTER_TEXT_BYTES = 1024
+# The low 16 bits of a CAS count changes within one tick of the clock.
+_CAS_COUNTER_MASK = 0xFFFF
+DEFAULT_MAX_TOMBSTONES = 64
+
+
+class StoreMode(IntEnum):
+    """What a store asks of the document that is there."""
+
+    SET = 0
+    ADD = 1
+    REPLACE = 2
+
+
+# Plain numbers for the usual path: an enumeration's members are looked up by Python code.
+_ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
+
+
+class VBucketRecord(NamedTuple):
+    """What is stored about a vbucket beside its documents.
+
+    ``failover_log`` is newest first: ``(uuid, seqno at which that history began)``.
+    """
+
+    vbid: int
+    high_seqno: int
+    max_cas: int
+    max_deleted_revid: int
+    failover_log: tuple[tuple[int, int], ...]
+
+
+class ChangeListener(Protocol):
+    """Hears of every change, in the order of their sequence numbers."""
+
+    def changed(self, vbucket: VBucket, item: Item) -> None:
+        """A document was stored or deleted (``item.deleted``)."""
+
+    def prepared(self, vbucket: VBucket, item: Item) -> None:
+        """A synchronous write waits for other copies; readers do not see it yet."""
+
+    def settled(self, vbucket: VBucket, item: Item, committed: bool) -> None:
+        """A synchronous write became the document, or was dropped."""
+
+
+def new_vbucket_uuid() -> int:
+    """Return a name for one branch of a vbucket's history: 48 random bits, never 0."""
+    return secrets.randbits(48) or 1
+
+
+class VBucket:
+    """One vbucket of a bucket on one node.
+
+    Every method that changes a document returns the new :class:`Item` or raises
+    :class:`Refused` having changed nothing. With ``durable=True`` the change is only *prepared*:
+    it has its sequence number and CAS and goes to the disk and the replicas, but readers see the
+    previous version until :meth:`commit`; until :meth:`commit` or :meth:`abort` other writers of
+    the key get SYNC_WRITE_IN_PROGRESS.
+
+    :param seconds: the current Unix time.
+    :param timer_seconds: the time that locks end by, on a clock that is never set; ``seconds`` if ``None``.
+    :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
+    """
+
+    __slots__ = (
+        "_keeps_changes",
+        "_ledger",
+        "_listener",
+        "_seconds",
+        "_timer_seconds",
+        "dirty",
+        "failover_log",
+        "high_seqno",
+        "id",
+        "items",
+        "max_cas",
+        "max_deleted_revid",
+        "max_tombstones",
+        "may_expire",
+        "persisted_seqno",
+        "pending",
+        "purge_seqno",
+        "state",
+        "tombstones",
+    )
+
+    def __init__(
+        self,
+        vbid: int,
+        ledger: Ledger,
+        seconds: Callable[[], float],
+        *,
+        timer_seconds: Callable[[], float] | None = None,
+        state: str = "active",
+        listener: ChangeListener | None = None,
+        keeps_changes: bool = False,
+        max_tombstones: int = DEFAULT_MAX_TOMBSTONES,
+        max_cas: int = 0,
+    ) -> None:
+        self.id = vbid
+        self.state = state
+        self.items: dict[bytes, Item] = {}
+        self.tombstones: dict[bytes, Item] = {}
+        self.pending: dict[bytes, Item] = {}
+        self.dirty: dict[bytes, Item] = {}
+        self.high_seqno = 0
+        self.persisted_seqno = 0
+        self.purge_seqno = 0
+        self.max_cas = max_cas
+        self.max_deleted_revid = 0
+        self.max_tombstones = max_tombstones
+        self.may_expire = False
+        self.failover_log: list[tuple[int, int]] = [(new_vbucket_uuid(), 0)]
+        self._ledger = ledger
+        self._seconds = seconds
+        self._timer_seconds = timer_seconds or seconds
+        self._listener = listener
+        self._keeps_changes = keeps_changes
+
+    @property
+    def uuid(self) -> int:
+        """The name of the current branch of this vbucket's history."""
+        return self.failover_log[0][0]
+
+    def now(self) -> float:
+        """The current Unix time in seconds, by the clock of this vbucket."""
+        return self._seconds()
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> Item | None:
+        """Return the live document, or ``None``. On the active copy an expired one is deleted."""
+        item = self.items.get(key)
+        if item is None or not item.expiry or item.expiry >= int(self._seconds()):
+            return item
+        if self.state == "active":
+            self._expire(item)
+        return None
+
+    def visible_cas(self, item: Item) -> int:
+        """Return the CAS that readers are shown: ``LOCKED_CAS`` while the document is locked."""
+        if item.lock_until and self.is_locked(item):
+            return LOCKED_CAS
+        return item.cas
+
+    def is_locked(self, item: Item) -> bool:
+        """Return whether a lock holds; it lasts through the second in which it expires."""
+        return item.lock_until != 0 and int(self._timer_seconds()) <= item.lock_until
+
+    def find(self, key: bytes) -> Item | None:
+        """Return the live document or else its tombstone, if either is still known."""
+        item = self.get(key)
+        return item if item is not None else self.tombstones.get(key)
+
+    def is_persisted(self, item: Item) -> bool:
+        """Return whether this version is on the disk."""
+        return item.seqno <= self.persisted_seqno
+
+    # ---- changing --------------------------------------------------------------------------------
+
+    def store(
+        self,
+        mode: int,
+        key: bytes,
+        value: bytes,
+        flags: int = 0,
+        expiry: int = 0,
+        cas: int = 0,
+        *,
+        preserve_expiry: bool = False,
+        durable: bool = False,
+    ) -> Item:
+        """Store a document.
+
+        :param mode: a :class:`StoreMode`.
+        :param expiry: as on the wire: 0, seconds from now up to 30 days, or a Unix time.
+        :param cas: store only over this version; 0 for any. A missing document is then KEY_ENOENT.
+        :param preserve_expiry: an existing document keeps its expiry and ``expiry`` is ignored.
+        :raises Refused: KEY_ENOENT, KEY_EEXISTS (ADD of a document that exists, or another CAS),
+            LOCKED, E2BIG, SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
+        """
+        if len(value) > MAX_VALUE_BYTES:
+            raise Refused(Status.E2BIG)
+        if self.pending and key in self.pending:
+            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+        old = self.items.get(key)
+        if old is not None and old.expiry:
+            old = self.get(key)
+        if old is None:
+            if cas or mode == _REPLACE:
+                raise Refused(Status.KEY_ENOENT)
+        elif mode == _ADD:
+            raise Refused(Status.KEY_EEXISTS)
+        elif cas or old.lock_until:
+            self.check_cas(old, cas)
+        if preserve_expiry and old is not None:
+            expiry = old.expiry
+        elif expiry:
+            expiry = absolute_expiry(expiry, int(self._seconds()))
+        return self._publish(key, value, flags, expiry, old, durable)
+
+    def delete(self, key: bytes, cas: int = 0, *, durable: bool = False) -> Item:
+        """Delete a document and return its tombstone.
+
+        :raises Refused: KEY_ENOENT, KEY_EEXISTS, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
+        """
+        old = self._require(key, Status.KEY_ENOENT)
+        self.check_cas(old, cas)
+        # A deletion frees memory, so the quota does not stand in its way.
+        self._ledger.admit(0)
+        return self._bury(old, durable)
+
+    def concat(self, key: bytes, value: bytes, cas: int = 0, *, before: bool, durable: bool = False) -> Item:
+        """Append to a document, or prepend with ``before``; flags and expiry stay.
+
+        :raises Refused: NOT_STORED if there is none; KEY_EEXISTS, LOCKED, E2BIG,
+            SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
+        """
+        old = self._require(key, Status.NOT_STORED)
+        self.check_cas(old, cas)
+        if len(old.value) + len(value) > MAX_VALUE_BYTES:
+            raise Refused(Status.E2BIG)
+        joined = value + old.value if before else old.value + value
+        return self._publish(key, joined, old.flags, old.expiry, old, durable)
+
+    def increment(
+        self,
+        key: bytes,
+        delta: int,
+        initial: int = 0,
+        expiry: int = COUNTER_NO_CREATE,
+        *,
+        durable: bool = False,
+    ) -> tuple[Item, int]:
+        """Add ``delta`` to a counter, modulo 2**64; return the item and its new number.
+
+        A missing document is created with ``initial``, without the delta, unless ``expiry`` is
+        ``COUNTER_NO_CREATE``. An existing one keeps its flags and expiry.
+
+        :raises Refused: KEY_ENOENT, DELTA_BADVAL (the body is not an unsigned 64-bit number),
+            LOCKED, SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
+        """
+        return self._count(key, lambda number: (number + delta) % _COUNTER_LIMIT, initial, expiry, durable)
+
+    def decrement(
+        self,
+        key: bytes,
+        delta: int,
+        initial: int = 0,
+        expiry: int = COUNTER_NO_CREATE,
+        *,
+        durable: bool = False,
+    ) -> tuple[Item, int]:
+        """Subtract ``delta`` from a counter, which stops at 0; otherwise as :meth:`increment`."""
+        return self._count(key, lambda number: max(number - delta, 0), initial, expiry, durable)
+
+    def touch(self, key: bytes, expiry: int, *, durable: bool = False) -> Item:
+        """Give a document a new expiry (wire form). Nothing changes if it has that expiry already.
+
+        :raises Refused: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
+        """
+        old = self._require(key, Status.KEY_ENOENT)
+        self.check_cas(old, 0)
+        until = absolute_expiry(expiry, int(self._seconds()))
+        if until == old.expiry:
+            return old
+        item = self._publish(key, old.value, old.flags, until, old, durable)
+        item._datatype = old._datatype
+        return item
+
+    def lock(self, key: bytes, seconds: int = DEFAULT_LOCK_SECONDS) -> Item:
+        """Lock a document; the CAS of the item returned is the key to it.
+
+        :param seconds: 1 to 30; anything else becomes the default of 15, as on the server.
+        :raises Refused: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS.
+        """
+        old = self._require(key, Status.KEY_ENOENT)
+        if self.is_locked(old):
+            raise Refused(Status.LOCKED)
+        if not 0 < seconds <= MAX_LOCK_SECONDS:
+            seconds = DEFAULT_LOCK_SECONDS
+        # No sequence number: a lock is neither stored nor replicated.
+        return self._relabel(old, self._next_cas(), int(self._timer_seconds()) + seconds)
+
+    def unlock(self, key: bytes, cas: int) -> Item:
+        """Release the lock whose CAS is ``cas``; that stays the CAS of the document.
+
+        :raises Refused: KEY_ENOENT, NOT_LOCKED, LOCKED (another CAS), SYNC_WRITE_IN_PROGRESS.
+        """
+        old = self._require(key, Status.KEY_ENOENT)
+        if not self.is_locked(old):
+            raise Refused(Status.NOT_LOCKED)
+        if cas != old.cas:
+            raise Refused(Status.LOCKED)
+        return self._relabel(old, old.cas, 0)
+
+    # ---- synchronous writes ----------------------------------------------------------------------
+
+    def commit(self, key: bytes) -> None:
+        """Make a prepared write the document."""
+        item = self.pending.pop(key)
+        self._ledger.memory_bytes -= item.size
+        self._install(item)
+        if self._listener is not None:
+            self._listener.settled(self, item, True)
+
+    def abort(self, key: bytes) -> None:
+        """Drop a prepared write; the previous version stays."""
+        dropped = self.pending.pop(key)
+        self._ledger.memory_bytes -= dropped.size
+        if self._keeps_changes:
+            # The prepared version may be on the disk by now: put back what is really there.
+            old = self.items.get(key)
+            if old is None:
+                old = self.tombstones.get(key) or _tombstone_of(dropped, dropped.cas, dropped.seqno, 0)
+            self._queue(old)
+        if self._listener is not None:
+            self._listener.settled(self, dropped, False)
+
+    # ---- replication -----------------------------------------------------------------------------
+
+    def apply(self, item: Item) -> None:
+        """Take a change from the active copy as it is: sequence number, CAS, expiry and all.
+
+        There is no admission here: the active copy has accepted it already.
+        """
+        if item.key in self.pending:
+            self._ledger.memory_bytes -= self.pending.pop(item.key).size
+        self._advance(item)
+        self._install(item)
+        self._queue(item)
+        if self._listener is not None:
+            self._listener.changed(self, item)
+
+    def apply_prepare(self, item: Item) -> None:
+        """Hold a synchronous write of the active copy until it is settled."""
+        self._advance(item)
+        self._hold(item)
+        if self._listener is not None:
+            self._listener.prepared(self, item)
+
+    def discard(self) -> None:
+        """Give back the memory that this vbucket is charged with; it is of no use afterwards."""
+        for held in (self.items, self.tombstones, self.pending):
+            self._ledger.memory_bytes -= sum(item.size for item in held.values())
+            held.clear()
+        self._forget_dirty()
+
+    def branch(self) -> None:
+        """Begin a new branch of history here: this copy was promoted, or may have lost changes."""
+        self.failover_log.insert(0, (new_vbucket_uuid(), self.high_seqno))
+        # A client asks for uuids it has seen lately; the oldest entries only cost room.
+        del self.failover_log[25:]
+
+    def promote(self) -> None:
+        """Turn a replica into the active copy; writes that were prepared are taken as committed."""
+        self.state = "active"
+        self.branch()
+        for key in list(self.pending):
+            self.commit(key)
+
+    # ---- storage ---------------------------------------------------------------------------------
+
+    def record(self) -> VBucketRecord:
+        """Return what a store keeps about this vbucket now."""
+        return VBucketRecord(
+            self.id, self.high_seqno, self.max_cas, self.max_deleted_revid, tuple(self.failover_log)
+        )
+
+    def restore(self, record: VBucketRecord) -> None:
+        """Continue from a stored record; the documents follow through :meth:`load`."""
+        self.high_seqno = self.persisted_seqno = self.purge_seqno = record.high_seqno
+        self.max_cas = max(self.max_cas, record.max_cas)
+        self.max_deleted_revid = record.max_deleted_revid
+        self.failover_log = list(record.failover_log)
+
+    def load(self, item: Item) -> None:
+        """Take a stored document during warm-up."""
+        self._install(item)
+
+    def take_changes(self) -> dict[bytes, Item]:
+        """Hand over all changes since the last call: together they are everything up to
+        :attr:`high_seqno`, the latest version of each key."""
+        changes = self.dirty
+        self._forget_dirty()
+        return changes
+
+    def return_changes(self, changes: dict[bytes, Item]) -> None:
+        """Take back changes that could not be written, except where a newer one came."""
+        for key, item in changes.items():
+            if key not in self.dirty:
+                self._queue(item)
+
+    # ---- the pager -------------------------------------------------------------------------------
+
+    def expire_due(self) -> int:
+        """Delete every document that has expired (active copies only); return how many."""
+        if not self.may_expire or self.state != "active":
+            return 0
+        now = int(self._seconds())
+        due = [item for item in self.items.values() if item.expiry and item.expiry < now]
+        for item in due:
+            self._expire(item)
+        return len(due)
+
+    def purge_tombstones(self, before: int) -> int:
+        """Forget tombstones of deletions before that Unix second, once they are on the disk."""
+        old = [item for item in self.tombstones.values() if item.expiry < before and self._is_settled(item)]
+        for item in old:
+            self._forget_tombstone(item)
+        return len(old)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _require(self, key: bytes, missing: Status) -> Item:
+        if self.pending and key in self.pending:
+            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+        item = self.get(key)
+        if item is None:
+            raise Refused(missing)
+        return item
+
+    def _count(
+        self, key: bytes, change: Callable[[int], int], initial: int, expiry: int, durable: bool
+    ) -> tuple[Item, int]:
+        if self.pending and key in self.pending:
+            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+        old = self.get(key)
+        if old is not None:
+            self.check_cas(old, 0)
+            number = change(_parse_counter(old.value))
+            return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
+        if expiry == COUNTER_NO_CREATE:
+            raise Refused(Status.KEY_ENOENT)
+        until = absolute_expiry(expiry, int(self._seconds()))
+        return self._publish(key, b"%d" % initial, 0, until, None, durable), initial
+
+    def check_cas(self, old: Item, cas: int) -> None:
+        """Refuse a change of ``old`` by a request with that CAS (0 for any): LOCKED, KEY_EEXISTS."""
+        if old.lock_until and self.is_locked(old):
+            if cas != old.cas:
+                raise Refused(Status.LOCKED)
+        elif cas and cas != old.cas:
+            raise Refused(Status.KEY_EEXISTS)
+
+    def _next_cas(self) -> int:
+        # A hybrid logical clock: wall time where it moved on, else one more than the last.
+        now = int(self._seconds() * 1e9) & ~_CAS_COUNTER_MASK
+        cas = self.max_cas = now if now > self.max_cas else self.max_cas + 1
+        return cas
+
+    def _publish(
+        self, key: bytes, value: bytes, flags: int, expiry: int, old: Item | None, durable: bool
+    ) -> Item:
+        ledger = self._ledger
+        if old is not None:
+            growth = len(value) - len(old.value)
+            ledger.admit(growth)
+            revid = old.revid + 1
+        else:
+            growth = len(key) + len(value) + ITEM_OVERHEAD_BYTES
+            ledger.admit(growth)
+            tombstone = self.tombstones.get(key) if self.tombstones else None
+            revid = 1 + (tombstone.revid if tombstone is not None else self.max_deleted_revid)
+        self.high_seqno += 1
+        item = Item(key, value, flags, expiry, self._next_cas(), self.high_seqno, revid)
+        if durable:
+            self._hold(item)
+            if self._listener is not None:
+                self._listener.prepared(self, item)
+            return item
+        if old is not None or not (self.tombstones or key in self.items):
+            # The common cases of _install, without its look-ups.
+            self.items[key] = item
+            ledger.memory_bytes += growth
+            if expiry:
+                self.may_expire = True
+        else:
+            self._install(item)
+        if self._keeps_changes:
+            self._queue(item)
+        if self._listener is not None:
+            self._listener.changed(self, item)
+        return item
+
+    def _bury(self, old: Item, durable: bool) -> Item:
+        self.high_seqno += 1
+        tombstone = _tombstone_of(old, self._next_cas(), self.high_seqno, int(self._seconds()))
+        if durable:
+            self._hold(tombstone)
+            if self._listener is not None:
+                self._listener.prepared(self, tombstone)
+            return tombstone
+        self._install(tombstone)
+        self._queue(tombstone)
+        if self._listener is not None:
+            self._listener.changed(self, tombstone)
+        return tombstone
+
+    def _expire(self, item: Item) -> None:
+        # A write of this key that waits for other copies decides by itself what becomes of it.
+        if item.key not in self.pending:
+            self._bury(item, False)
+
+    def _relabel(self, old: Item, cas: int, lock_until: int) -> Item:
+        item = Item(
+            old.key, old.value, old.flags, old.expiry, cas, old.seqno, old.revid, lock_until=lock_until
+        )
+        item._datatype = old._datatype
+        self.items[old.key] = item
+        return item
+
+    def _hold(self, item: Item) -> None:
+        self.pending[item.key] = item
+        self._ledger.memory_bytes += item.size
+        self._queue(item)
+
+    def _advance(self, item: Item) -> None:
+        self.high_seqno = max(self.high_seqno, item.seqno)
+        self.max_cas = max(self.max_cas, item.cas)
+
+    def _install(self, item: Item) -> None:
+        key, ledger = item.key, self._ledger
+        tombstone = self.tombstones.pop(key, None)
+        if tombstone is not None:
+            ledger.memory_bytes -= tombstone.size
+        if item.deleted:
+            old = self.items.pop(key, None)
+            self.max_deleted_revid = max(self.max_deleted_revid, item.revid)
+            self.tombstones[key] = item
+            if len(self.tombstones) > self.max_tombstones:
+                oldest = next(iter(self.tombstones.values()))
+                if self._is_settled(oldest):
+                    self._forget_tombstone(oldest)
+        else:
+            old = self.items.get(key)
+            self.items[key] = item
+            if item.expiry:
+                self.may_expire = True
+        ledger.memory_bytes += item.size - (old.size if old is not None else 0)
+
+    def _is_settled(self, tombstone: Item) -> bool:
+        return not self._keeps_changes or tombstone.seqno <= self.persisted_seqno
+
+    def _forget_tombstone(self, tombstone: Item) -> None:
+        del self.tombstones[tombstone.key]
+        self._ledger.memory_bytes -= tombstone.size
+        self.purge_seqno = max(self.purge_seqno, tombstone.seqno)
+
+    def _queue(self, item: Item) -> None:
+        if not self._keeps_changes:
+            return
+        ledger, key = self._ledger, item.key
+        replaced = self.dirty.get(key)
+        self.dirty[key] = item
+        if replaced is None:
+            ledger.queued_items += 1
+            ledger.queued_bytes += len(item.value)
+        else:
+            ledger.queued_bytes += len(item.value) - len(replaced.value)
+
+    def _forget_dirty(self) -> None:
+        ledger = self._ledger
+        ledger.queued_items -= len(self.dirty)
+        ledger.queued_bytes -= sum(len(item.value) for item in self.dirty.values())
+        self.dirty = {}
+
+
+def _tombstone_of(item: Item, cas: int, seqno: int, when: int) -> Item:
+    return Item(item.key, b"", item.flags, when, cas, seqno, item.revid + 1, deleted=True)
+
+
+def _parse_counter(text: bytes) -> int:
+    # White space and leading zeros may be as long as a document; nobody's counter is.
+    match = _COUNTER_TEXT.match(text) if len(text) <= _COUNTER_TEXT_BYTES else None
+    number = int(match[1]) if match is not None else _COUNTER_LIMIT
+    if number >= _COUNTER_LIMIT:
+        raise Refused(Status.DELTA_BADVAL)
+    return number

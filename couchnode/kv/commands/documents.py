@@ -1,0 +1,209 @@
+"""Commands that read and change one document."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Opcode, Status
+from couchnode.data.item import Item, Refused
+from couchnode.data.vbucket import StoreMode
+from couchnode.kv.commands.table import (
+    STORE_DATATYPES,
+    Answer,
+    Call,
+    CasRule,
+    Handler,
+    Presence,
+    Scope,
+    command,
+)
+
+_U32 = Struct(">I")
+_U64 = Struct(">Q")
+_STORE_EXTRAS = Struct(">II")
+_COUNTER_EXTRAS = Struct(">QQI")
+_META_EXTRAS = Struct(">IIIQ")
+_REQUIRED = Presence.REQUIRED
+_OPTIONAL = Presence.OPTIONAL
+
+
+def _found(call: Call, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
+    """Answer with a document; ``cas`` where it is not what every reader is shown."""
+    bucket = call.bucket
+    bucket.gets += 1
+    if item is None:
+        bucket.misses += 1
+        raise Refused(Status.KEY_ENOENT)
+    return call.session.success(
+        call.frame,
+        extras=_U32.pack(item.flags),
+        key=key,
+        value=item.value,
+        cas=call.vbucket.visible_cas(item) if cas is None else cas,
+        datatype=item.datatype,
+    )
+
+
+@command(Opcode.GET, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETQ, quiet=Status.KEY_ENOENT)
+def get(call: Call) -> Answer:
+    """MCBP: get. A locked document is readable; its CAS is hidden."""
+    return _found(call, call.vbucket.get(call.key))
+
+
+@command(Opcode.GETK, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETKQ, quiet=Status.KEY_ENOENT)
+def get_with_key(call: Call) -> Answer:
+    """MCBP: getk. The answer repeats the key as it was asked for, collection prefix included."""
+    return _found(call, call.vbucket.get(call.key), call.frame.key)
+
+
+@command(Opcode.GET_REPLICA, scope=Scope.REPLICA, key=_REQUIRED)
+def get_replica(call: Call) -> Answer:
+    """MCBP: get replica. Only a node that holds the vbucket as a replica answers."""
+    return _found(call, call.vbucket.get(call.key))
+
+
+@command(Opcode.GET_META, scope=Scope.ACTIVE, key=_REQUIRED, extras=(0, 1),
+         quiet_twin=Opcode.GET_METAQ, quiet=Status.KEY_ENOENT)  # fmt: skip
+def get_meta(call: Call) -> Answer:
+    """MCBP: get meta, versions 1 and 2. A tombstone that is still known counts as found."""
+    extras = call.frame.extras
+    version = extras[0] if extras else 1
+    if version > 2:
+        raise Refused(Status.EINVAL, f"get meta version {version} does not exist")
+    item = call.vbucket.find(call.key)
+    if item is None:
+        raise Refused(Status.KEY_ENOENT)
+    meta = _META_EXTRAS.pack(int(item.deleted), item.flags, item.expiry, item.revid)
+    if version == 2:
+        meta += bytes((item.datatype,))
+    return call.session.success(call.frame, extras=meta, cas=call.vbucket.visible_cas(item))
+
+
+def _store(mode: StoreMode) -> Handler:
+    def handler(call: Call) -> Answer:
+        frame, vbucket = call.frame, call.vbucket
+        flags, expiry = _STORE_EXTRAS.unpack(frame.extras)
+        durable = call.durable()
+        item = vbucket.store(
+            mode, call.key, frame.value, flags, expiry, frame.cas,
+            preserve_expiry=call.preserve_expiry, durable=durable,
+        )  # fmt: skip
+        call.bucket.stores += 1
+        return _mutated(call, item, durable)
+
+    handler.__doc__ = f"MCBP: {mode.name.lower()}."
+    return handler
+
+
+def _mutated(call: Call, item: Item, durable: bool, value: bytes = b"") -> Answer:
+    session, frame, uuid = call.session, call.frame, call.vbucket.uuid
+    return call.finish(item, durable, lambda: session.mutation(frame, uuid, item.seqno, item.cas, value))
+
+
+for _mode, _opcode, _twin in (
+    (StoreMode.SET, Opcode.SET, Opcode.SETQ),
+    (StoreMode.ADD, Opcode.ADD, Opcode.ADDQ),
+    (StoreMode.REPLACE, Opcode.REPLACE, Opcode.REPLACEQ),
+):
+    command(
+        _opcode, scope=Scope.ACTIVE, extras=(8,), key=_REQUIRED, value=_OPTIONAL, datatypes=STORE_DATATYPES,
+        cas=CasRule.ZERO if _mode == StoreMode.ADD else CasRule.ANY, durability=True,
+        preserve_expiry=_mode != StoreMode.ADD, quiet_twin=_twin,
+    )(_store(_mode))  # fmt: skip
+
+
+def _concat(before: bool) -> Handler:
+    def handler(call: Call) -> Answer:
+        durable = call.durable()
+        item = call.vbucket.concat(call.key, call.frame.value, call.frame.cas, before=before, durable=durable)
+        call.bucket.stores += 1
+        return _mutated(call, item, durable)
+
+    handler.__doc__ = "MCBP: prepend." if before else "MCBP: append."
+    return handler
+
+
+for _before, _opcode, _twin in (
+    (False, Opcode.APPEND, Opcode.APPENDQ),
+    (True, Opcode.PREPEND, Opcode.PREPENDQ),
+):
+    command(
+        _opcode, scope=Scope.ACTIVE, key=_REQUIRED, value=_OPTIONAL, cas=CasRule.ANY,
+        datatypes=STORE_DATATYPES, durability=True, preserve_expiry=True, quiet_twin=_twin,
+    )(_concat(_before))  # fmt: skip
+
+
+@command(Opcode.DELETE, scope=Scope.ACTIVE, key=_REQUIRED, cas=CasRule.ANY, durability=True,
+         quiet_twin=Opcode.DELETEQ)  # fmt: skip
+def delete(call: Call) -> Answer:
+    """MCBP: delete. The CAS of the answer is the tombstone's."""
+    durable = call.durable()
+    return _mutated(call, call.vbucket.delete(call.key, call.frame.cas, durable=durable), durable)
+
+
+def _counter(sign: int) -> Handler:
+    def handler(call: Call) -> Answer:
+        delta, initial, expiry = _COUNTER_EXTRAS.unpack(call.frame.extras)
+        durable = call.durable()
+        if sign > 0:
+            item, number = call.vbucket.increment(call.key, delta, initial, expiry, durable=durable)
+        else:
+            item, number = call.vbucket.decrement(call.key, delta, initial, expiry, durable=durable)
+        call.bucket.stores += 1
+        return _mutated(call, item, durable, _U64.pack(number))
+
+    handler.__doc__ = "MCBP: increment." if sign > 0 else "MCBP: decrement."
+    return handler
+
+
+for _sign, _opcode, _twin in (
+    (1, Opcode.INCREMENT, Opcode.INCREMENTQ),
+    (-1, Opcode.DECREMENT, Opcode.DECREMENTQ),
+):
+    command(
+        _opcode, scope=Scope.ACTIVE, extras=(20,), key=_REQUIRED, durability=True, preserve_expiry=True,
+        quiet_twin=_twin,
+    )(_counter(_sign))  # fmt: skip
+
+
+@command(Opcode.TOUCH, scope=Scope.ACTIVE, extras=(4,), key=_REQUIRED, durability=True)
+def touch(call: Call) -> Answer:
+    """MCBP: touch. No mutation token, even where those were negotiated."""
+    durable, item = _touched(call)
+    return call.finish(item, durable, lambda: call.session.success(call.frame, cas=item.cas))
+
+
+@command(Opcode.GAT, scope=Scope.ACTIVE, extras=(4,), key=_REQUIRED, durability=True,
+         quiet_twin=Opcode.GATQ, quiet=Status.KEY_ENOENT)  # fmt: skip
+def get_and_touch(call: Call) -> Answer:
+    """MCBP: get and touch."""
+    durable, item = _touched(call)
+    return call.finish(item, durable, lambda: _found(call, item, cas=item.cas))
+
+
+def _touched(call: Call) -> tuple[bool, Item]:
+    (expiry,) = _U32.unpack(call.frame.extras)
+    durable = call.durable()
+    before = call.vbucket.high_seqno
+    item = call.vbucket.touch(call.key, expiry, durable=durable)
+    # The same expiry again changes nothing, so there is nothing to wait for.
+    return durable and call.vbucket.high_seqno > before, item
+
+
+@command(Opcode.GET_LOCKED, scope=Scope.ACTIVE, extras=(0, 4), key=_REQUIRED)
+def get_locked(call: Call) -> Answer:
+    """MCBP: get-locked. The CAS of the answer opens the lock."""
+    extras = call.frame.extras
+    seconds = _U32.unpack(extras)[0] if extras else DEFAULT_LOCK_SECONDS
+    item = call.vbucket.lock(call.key, seconds)
+    return _found(call, item, cas=item.cas)
+
+
+@command(Opcode.UNLOCK, scope=Scope.ACTIVE, key=_REQUIRED, cas=CasRule.NON_ZERO)
+def unlock(call: Call) -> Answer:
+    """MCBP: unlock key."""
+    if call.frame.cas == LOCKED_CAS:
+        # What readers are shown of a locked document opens nothing.
+        raise Refused(Status.LOCKED)
+    call.vbucket.unlock(call.key, call.frame.cas)
+    return call.session.success(call.frame)

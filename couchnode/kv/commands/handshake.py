@@ -1,0 +1,253 @@
+"""Commands that say who is there and where: features, credentials, bucket, configuration."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from functools import lru_cache
+from struct import Struct
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
+from couchbase.protocol.sasl import MECHANISMS, SaslFailure, SaslMalformed, ScramServer, parse_plain
+from couchnode.data.item import Refused
+from couchnode.kv.commands.table import Answer, Call, CasRule, Presence, Scope, command
+from couchnode.kv.errormap import ERROR_MAP_VERSION, error_map
+from couchnode.kv.session import to_json
+
+_U16 = Struct(">H")
+_VERSION = Struct(">qq")
+_ID_EXTRAS = Struct(">QI")
+_MAX_AGENT_CHARACTERS = 256
+_PLAIN = "PLAIN"
+_NO_BUCKET = b"@no bucket@"
+_MANIFEST_UID = 0
+_DEFAULT_NAME = "_default"
+
+FEATURES = frozenset(
+    {
+        Feature.TCP_NODELAY,
+        Feature.MUTATION_SEQNO,
+        Feature.XATTR,
+        Feature.XERROR,
+        Feature.SELECT_BUCKET,
+        Feature.JSON,
+        Feature.DUPLEX,
+        Feature.CLUSTERMAP_CHANGE_NOTIFICATION,
+        Feature.ALT_REQUEST,
+        Feature.SYNC_REPLICATION,
+        Feature.COLLECTIONS,
+        Feature.PRESERVE_TTL,
+        Feature.VATTR,
+        Feature.SUBDOC_REPLICA_READ,
+        Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
+        Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
+        Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
+    }
+)
+"""What this node does when asked. Not among them: compression, answers out of order, and the
+duration frame, which would cost every answer more than it tells."""
+
+_PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF})
+
+
+@command(Opcode.HELLO, scope=Scope.HANDSHAKE, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
+def hello(call: Call) -> Answer:
+    """MCBP: hello. Every call begins from no features at all."""
+    value = call.frame.value
+    if len(value) % 2:
+        raise Refused(Status.EINVAL, "the list of features has an odd length")
+    asked = {code for (code,) in _U16.iter_unpack(value)}
+    if asked & _PUSHES and Feature.DUPLEX not in asked:
+        raise Refused(Status.EINVAL, "a push of cluster maps needs Duplex (0x0c)")
+    if Feature.VATTR in asked and Feature.XATTR not in asked:
+        raise Refused(Status.EINVAL, "VATTR (0x15) needs XATTR (0x06)")
+    enabled = FEATURES & asked
+    call.session.set_features(enabled)
+    call.session.agent = call.frame.key.decode("utf-8", "replace")[:_MAX_AGENT_CHARACTERS]
+    return call.session.success(call.frame, value=b"".join(_U16.pack(code) for code in sorted(enabled)))
+
+
+@command(Opcode.SASL_LIST_MECHS, scope=Scope.HANDSHAKE)
+def sasl_list_mechanisms(call: Call) -> Answer:
+    """MCBP: SASL list mechanisms, strongest first."""
+    return call.session.success(call.frame, value=" ".join(MECHANISMS).encode())
+
+
+@command(
+    Opcode.SASL_AUTH, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL, barrier=True
+)
+def sasl_auth(call: Call) -> Answer:
+    """MCBP: SASL auth. A failure leaves the connection open, and unauthenticated."""
+    session, payload = call.session, call.frame.value
+    if session.scram is not None:
+        session.scram = None
+        raise Refused(Status.EINVAL, "SASL_STEP was expected")
+    mechanism = call.frame.key.decode("ascii", "replace").upper()
+    session.begin_authentication()
+    if mechanism not in MECHANISMS:
+        raise Refused(Status.AUTH_ERROR, "the mechanism is not offered")
+    if mechanism == _PLAIN:
+        return _plain(call, payload)
+    users = session.node.cluster.users
+    exchange = ScramServer(
+        mechanism,
+        lambda user: users.scram_credential(mechanism, user),
+        secrets.token_urlsafe(24),
+        users.decoy_salt,
+    )
+    try:
+        challenge = exchange.first(payload)
+    except SaslMalformed as error:
+        raise Refused(Status.EINVAL, str(error)) from error
+    session.scram = exchange
+    return session.success(call.frame, value=challenge, status=Status.AUTH_CONTINUE)
+
+
+@command(Opcode.SASL_STEP, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL)
+def sasl_step(call: Call) -> Answer:
+    """MCBP: SASL step, the second and last of SCRAM."""
+    session = call.session
+    exchange, session.scram = session.scram, None
+    if exchange is None:
+        raise Refused(Status.EINVAL, "SASL_AUTH comes first")
+    if call.frame.key.decode("ascii", "replace").upper() != exchange.mechanism:
+        raise Refused(Status.EINVAL, "the mechanism is not that of SASL_AUTH")
+    try:
+        proof = exchange.final(call.frame.value)
+    except SaslMalformed as error:
+        raise Refused(Status.EINVAL, str(error)) from error
+    except SaslFailure as error:
+        raise _denied(call, exchange.username) from error
+    session.authenticated(exchange.username)
+    return session.success(call.frame, value=proof)
+
+
+def _plain(call: Call, payload: bytes) -> Deferred[bytes]:
+    session = call.session
+    try:
+        _, user, password = parse_plain(payload)
+    except SaslMalformed as error:
+        raise Refused(Status.EINVAL, str(error)) from error
+
+    def checked(right: bool) -> bytes:
+        if not right:
+            raise _denied(call, user)
+        session.authenticated(user)
+        return session.success(call.frame)
+
+    return maybeDeferred(session.node.cluster.users.verify, user, password).addCallback(checked)
+
+
+def _denied(call: Call, user: str) -> Refused:
+    session = call.session
+    session.log.info("{peer}: authentication failed for {user!r}", peer=session.peer, user=user[:128])
+    return Refused(Status.AUTH_ERROR, "wrong user name or password")
+
+
+@command(Opcode.SELECT_BUCKET, scope=Scope.SESSION, key=Presence.REQUIRED, cas=CasRule.ANY)
+def select_bucket(call: Call) -> Answer:
+    """MCBP: select bucket.
+
+    A bucket that does not exist is answered like one that may not be used, also to those who may
+    use all: clients take KEY_ENOENT for a bucket that is still being made, and wait for it.
+    """
+    session, key = call.session, call.frame.key
+    if key == _NO_BUCKET:
+        session.select(None)
+        return session.success(call.frame)
+    name = key.decode("utf-8", "replace")
+    bucket = session.node.buckets.get(name)
+    if bucket is None or not session.may_use(name):
+        raise Refused(Status.EACCESS, f"no bucket {name!r}, or no right to use it")
+    session.select(bucket)
+    return session.success(call.frame)
+
+
+@command(Opcode.LIST_BUCKETS, scope=Scope.SESSION, cas=CasRule.ANY)
+def list_buckets(call: Call) -> Answer:
+    """MCBP: list buckets: those that this connection may use."""
+    names = [name for name in call.session.node.buckets if call.session.may_use(name)]
+    return call.session.success(call.frame, value=" ".join(names).encode())
+
+
+@command(Opcode.GET_CLUSTER_CONFIG, scope=Scope.SESSION, extras=(0, 16))
+def get_cluster_config(call: Call) -> Answer:
+    """MCBP: get cluster config. Nothing, if the client says that it has this version already."""
+    session = call.session
+    name, revision = session.config()
+    if call.frame.extras and _VERSION.unpack(call.frame.extras) >= revision:
+        return session.success(call.frame)
+    session.known_config = (name, revision)
+    config = session.node.cluster.config_bytes(name, session.node)
+    return session.success(call.frame, value=config, datatype=Datatype.JSON)
+
+
+@command(Opcode.GET_ERROR_MAP, scope=Scope.HANDSHAKE, value=Presence.REQUIRED, zero_vbucket=True)
+def get_error_map(call: Call) -> Answer:
+    """MCBP: get error map, in the newest version that both sides know."""
+    value = call.frame.value
+    if len(value) != _U16.size:
+        raise Refused(Status.EINVAL, f"the version has 2 bytes, not {len(value)}")
+    version = min(_U16.unpack(value)[0], ERROR_MAP_VERSION)
+    if not version:
+        raise Refused(Status.EINVAL, "there is no version 0 of the error map")
+    return call.session.success(call.frame, value=_error_map_bytes(version), datatype=Datatype.JSON)
+
+
+@lru_cache(maxsize=ERROR_MAP_VERSION)
+def _error_map_bytes(version: int) -> bytes:
+    return to_json(error_map(version))
+
+
+# ---- collections: there is the default one, and it cannot be dropped -----------------------------
+
+_MANIFEST = json.dumps(
+    {
+        "uid": f"{_MANIFEST_UID:x}",
+        "scopes": [
+            {"name": _DEFAULT_NAME, "uid": "0", "collections": [{"name": _DEFAULT_NAME, "uid": "0"}]},
+        ],
+    },
+    separators=(",", ":"),
+).encode()
+
+
+@command(Opcode.GET_MANIFEST, scope=Scope.BUCKET, zero_vbucket=True)
+def get_manifest(call: Call) -> Answer:
+    """MCBP: collections get manifest."""
+    return call.session.success(call.frame, value=_MANIFEST, datatype=Datatype.JSON)
+
+
+@command(Opcode.GET_COLLECTION_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
+         zero_vbucket=True)  # fmt: skip
+def get_collection_id(call: Call) -> Answer:
+    """MCBP: collections get id. An empty part of the path means ``_default``."""
+    parts = _path(call).split(".")
+    if len(parts) != 2:
+        raise Refused(Status.EINVAL, "the path is scope.collection, with exactly one dot")
+    _require_default_scope(parts[0])
+    if parts[1] not in ("", _DEFAULT_NAME):
+        raise Refused(Status.UNKNOWN_COLLECTION, f"no collection {parts[1]!r} in scope {_DEFAULT_NAME}")
+    return call.session.success(call.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
+
+
+@command(Opcode.GET_SCOPE_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
+         zero_vbucket=True)  # fmt: skip
+def get_scope_id(call: Call) -> Answer:
+    """MCBP: collections get scope id."""
+    _require_default_scope(_path(call).partition(".")[0])
+    return call.session.success(call.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
+
+
+def _path(call: Call) -> str:
+    key, value = call.frame.key, call.frame.value
+    if bool(key) == bool(value):
+        raise Refused(Status.EINVAL, "the path is given as the key or as the value, and only once")
+    return (key or value).decode("utf-8", "replace")
+
+
+def _require_default_scope(name: str) -> None:
+    if name not in ("", _DEFAULT_NAME):
+        raise Refused(Status.UNKNOWN_SCOPE, f"no scope {name!r}")

@@ -1,0 +1,120 @@
+"""Commands that tell how far documents and vbuckets are: observed, persisted, replicated."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from struct import Struct
+
+from couchbase.protocol.constants import ObserveState, Opcode, Status
+from couchnode.data.item import Refused
+from couchnode.data.vbucket import VBucket
+from couchnode.kv.commands.table import (
+    Answer,
+    Call,
+    CasRule,
+    Presence,
+    Scope,
+    command,
+    find_vbucket,
+    logical_key,
+)
+
+_U32 = Struct(">I")
+_U64 = Struct(">Q")
+_OBSERVE_KEY = Struct(">HH")
+_OBSERVE_STATE = Struct(">BQ")
+_SAME_HISTORY = Struct(">BHQQQ")
+_OTHER_HISTORY = Struct(">BHQQQQQ")
+_LOG_ENTRY = Struct(">QQ")
+_DEFAULT_COLLECTION_PREFIX = b"\0"
+
+
+@command(Opcode.OBSERVE, scope=Scope.DATA, value=Presence.REQUIRED)
+def observe(call: Call) -> Answer:
+    """MCBP: observe, for any number of keys of any vbuckets that are here, active or replica."""
+    data, session = call.frame.value, call.session
+    answer: list[bytes] = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < _OBSERVE_KEY.size:
+            raise Refused(Status.EINVAL, "the list of keys is cut off")
+        vbid, size = _OBSERVE_KEY.unpack_from(data, at)
+        at += _OBSERVE_KEY.size
+        key = data[at : at + size]
+        if len(key) != size:
+            raise Refused(Status.EINVAL, "the list of keys is cut off")
+        at += size
+        vbucket = find_vbucket(call.bucket, vbid, Scope.HOSTED)
+        state, cas = observed(vbucket, logical_key(session, key))
+        answer += (_OBSERVE_KEY.pack(vbid, size), key, _OBSERVE_STATE.pack(state, cas))
+    return session.success(call.frame, value=b"".join(answer))
+
+
+def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:
+    """Return what OBSERVE says of one key on this copy: its state and its CAS (0 if unknown)."""
+    item = vbucket.get(key)
+    if item is not None:
+        state = ObserveState.PERSISTED if vbucket.is_persisted(item) else ObserveState.FOUND
+        return state, vbucket.visible_cas(item)
+    tombstone = vbucket.tombstones.get(key)
+    if tombstone is None:
+        return ObserveState.NOT_FOUND, 0
+    gone = vbucket.is_persisted(tombstone)
+    return ObserveState.NOT_FOUND if gone else ObserveState.LOGICALLY_DELETED, tombstone.cas
+
+
+@command(Opcode.OBSERVE_SEQNO, scope=Scope.HOSTED, value=Presence.REQUIRED, cas=CasRule.ANY)
+def observe_seqno(call: Call) -> Answer:
+    """MCBP: observe seqno. A uuid of an older branch gets the second form of the answer."""
+    value, vbucket = call.frame.value, call.vbucket
+    if len(value) != _U64.size:
+        raise Refused(Status.EINVAL, f"the vbucket uuid has 8 bytes, not {len(value)}")
+    (uuid,) = _U64.unpack(value)
+    have = (vbucket.persisted_seqno, vbucket.high_seqno)
+    if uuid == vbucket.uuid:
+        answer = _SAME_HISTORY.pack(0, vbucket.id, uuid, *have)
+        return call.session.success(call.frame, value=answer)
+    log = vbucket.failover_log
+    for newer, (older_uuid, _) in pairwise(log):
+        if older_uuid == uuid:
+            # The branch ended where the next newer one began.
+            answer = _OTHER_HISTORY.pack(1, vbucket.id, vbucket.uuid, *have, uuid, newer[1])
+            return call.session.success(call.frame, value=answer)
+    raise Refused(Status.KEY_ENOENT, "the vbucket has no history of that uuid")
+
+
+@command(Opcode.GET_FAILOVER_LOG, scope=Scope.HOSTED, cas=CasRule.ANY)
+def get_failover_log(call: Call) -> Answer:
+    """MCBP: get failover log, newest entry first."""
+    entries = (_LOG_ENTRY.pack(uuid, seqno) for uuid, seqno in call.vbucket.failover_log)
+    return call.session.success(call.frame, value=b"".join(entries))
+
+
+@command(Opcode.SEQNO_PERSISTENCE, scope=Scope.HOSTED, extras=(8,))
+def seqno_persistence(call: Call) -> Answer:
+    """MCBP: seqno persistence: answer once that sequence number is on the disk."""
+    (seqno,) = _U64.unpack(call.frame.extras)
+    waiting = call.bucket.wait_persisted(call.vbucket, seqno)
+    return waiting.addCallback(lambda _: call.session.success(call.frame))
+
+
+@command(Opcode.GET_RANDOM_KEY, scope=Scope.DATA, extras=(0, 4, 5))
+def get_random_key(call: Call) -> Answer:
+    """MCBP: get random key, with the flags in the extras."""
+    session, extras = call.session, call.frame.extras
+    if bool(extras) != session.collections:
+        raise Refused(Status.EINVAL, "extras hold a collection id, with collections enabled and only then")
+    if extras and _U32.unpack_from(extras)[0]:
+        raise Refused(Status.UNKNOWN_COLLECTION, "there is the default collection only")
+    item = call.bucket.random_key()
+    if item is None:
+        raise Refused(Status.KEY_ENOENT)
+    key = _DEFAULT_COLLECTION_PREFIX + item.key if session.collections else item.key
+    return session.success(
+        call.frame,
+        extras=_U32.pack(item.flags),
+        key=key,
+        value=item.value,
+        cas=item.cas,
+        datatype=item.datatype,
+    )

@@ -1,0 +1,356 @@
+"""The table from opcode to handler, and the checks that every request passes first.
+
+What a request must look like is data: a :class:`Command` row says which lengths of extras, which
+of key and value, which CAS and which datatype it takes, and what it runs against. A handler sees
+only requests that fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum, IntEnum
+from struct import Struct
+from typing import NamedTuple, Union
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from couchbase.protocol.constants import (
+    MAX_KEY_BYTES,
+    Datatype,
+    DurabilityLevel,
+    FrameInfo,
+    Magic,
+    Opcode,
+    Status,
+)
+from couchbase.protocol.frames import Frame, FrameError, decode_frame_infos
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.item import Item, Refused
+from couchnode.data.vbucket import VBucket
+from couchnode.kv.session import Session
+
+Answer = Union[bytes, "Deferred[bytes]", None]
+"""An encoded response, one to come, or none at all."""
+
+_U16 = Struct(">H")
+_DEFAULT_COLLECTION = 0
+_MAX_LEB128_BYTES = 5
+_KNOWN_TO_OTHERS = frozenset({4, 6, 7})
+"""Impersonation and its companions: known, and never granted here."""
+
+
+class Presence(Enum):
+    """Whether a part of a request must, may or must not be there."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    FORBIDDEN = "forbidden"
+
+
+class CasRule(Enum):
+    """Which CAS a request may carry."""
+
+    ANY = "any"
+    ZERO = "zero"
+    NON_ZERO = "non-zero"
+
+
+class Scope(IntEnum):
+    """What a command runs against, and so what must be there before it does."""
+
+    HANDSHAKE = 0
+    """Nothing: allowed before authentication."""
+    SESSION = 1
+    """An admitted connection."""
+    BUCKET = 2
+    """A selected bucket, ready or not."""
+    DATA = 3
+    """A selected bucket whose warm-up is done."""
+    ACTIVE = 4
+    """The active copy of the request's vbucket."""
+    REPLICA = 5
+    """A replica of it."""
+    HOSTED = 6
+    """Either of both."""
+
+
+class NotMyVBucket(Exception):
+    """The vbucket of the request is not here, or not in the state that the command needs."""
+
+
+class Call:
+    """A request that passed its checks.
+
+    ``key`` is the logical key, without a collection prefix. ``level`` is the durability level
+    (0 for none) and ``timeout`` its time limit in seconds, if one was given.
+    """
+
+    __slots__ = ("bucket", "frame", "key", "level", "preserve_expiry", "session", "timeout", "vbucket")
+
+    bucket: NodeBucket
+    vbucket: VBucket
+
+    def __init__(self, session: Session, frame: Frame) -> None:
+        self.session = session
+        self.frame = frame
+        self.key = frame.key
+        self.level = 0
+        self.timeout: float | None = None
+        self.preserve_expiry = False
+
+    def durable(self) -> bool:
+        """Return whether the write has to be prepared and wait for other copies.
+
+        :raises Refused: the level cannot be had here and now.
+        """
+        return self.level != 0 and self.bucket.check_durability(self.vbucket, self.level)
+
+    def finish(self, item: Item, durable: bool, answer: Callable[[], bytes]) -> Answer:
+        """Answer a mutation, once it holds where it was only prepared."""
+        if not durable:
+            return answer()
+        settled = self.bucket.settle(self.vbucket, item, self.level, self.timeout)
+        return settled.addCallback(lambda _: answer())
+
+
+Handler = Callable[[Call], Answer]
+
+
+class Command(NamedTuple):
+    """One row of the table: the form of a request, and who handles it.
+
+    ``quiet`` is the status that is not reported (the quiet twins). A ``barrier`` holds back
+    every request behind it until it is answered.
+    """
+
+    handler: Handler
+    scope: Scope
+    extras: frozenset[int]
+    key: Presence
+    value: Presence
+    cas: CasRule
+    datatypes: int
+    durability: bool
+    preserve_expiry: bool
+    quiet: Status | None
+    barrier: bool
+    zero_vbucket: bool
+
+
+COMMANDS: list[Command | None] = [None] * 256
+"""Opcode to command; ``None`` for those that nobody registered."""
+
+
+def command(
+    opcode: Opcode,
+    *,
+    scope: Scope,
+    extras: Iterable[int] = (0,),
+    key: Presence = Presence.FORBIDDEN,
+    value: Presence = Presence.FORBIDDEN,
+    cas: CasRule = CasRule.ZERO,
+    datatypes: int = 0,
+    durability: bool = False,
+    preserve_expiry: bool = False,
+    quiet_twin: Opcode | None = None,
+    quiet: Status = Status.SUCCESS,
+    barrier: bool = False,
+    zero_vbucket: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Register a handler for an opcode, and for its quiet twin where there is one.
+
+    :param quiet: the status that the quiet twin keeps to itself; it takes no durability.
+    """
+
+    def register(handler: Handler) -> Handler:
+        row = Command(
+            handler, scope, frozenset(extras), key, value, cas, datatypes, durability, preserve_expiry, None,
+            barrier, zero_vbucket,
+        )  # fmt: skip
+        COMMANDS[opcode] = row
+        if quiet_twin is not None:
+            COMMANDS[quiet_twin] = row._replace(quiet=quiet, durability=False)
+        return handler
+
+    return register
+
+
+def dispatch(session: Session, frame: Frame) -> Answer:
+    """Check a request and run it. Never raises: every outcome is an answer (or silence)."""
+    if frame.magic == Magic.CLIENT_RESPONSE:
+        return None
+    row = COMMANDS[frame.opcode]
+    try:
+        if row is None:
+            if not session.is_admitted:
+                raise Refused(Status.EACCESS, "authenticate first")
+            raise Refused(Status.UNKNOWN_COMMAND, f"opcode 0x{frame.opcode:02x} is not known")
+        answer = row.handler(_checked(session, row, frame))
+    except Exception as error:  # noqa: BLE001  # a bug in one handler is an answer, not the end of the node
+        return _answer_to(session, row, frame, error)
+    if isinstance(answer, Deferred):
+        return answer.addErrback(_answer_to_failure, session, row, frame)
+    return None if row.quiet == Status.SUCCESS else answer
+
+
+def _answer_to_failure(failure: Failure, session: Session, row: Command | None, frame: Frame) -> bytes:
+    error = failure.value
+    if not isinstance(error, Exception):
+        failure.raiseException()
+    return _answer_to(session, row, frame, error) or b""
+
+
+def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseException) -> bytes | None:
+    if isinstance(error, Refused):
+        if row is not None and row.quiet == error.status:
+            return None
+        manifest = "0" if error.status in (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE) else None
+        return session.refusal(frame, error.status, error.context, manifest)
+    if isinstance(error, NotMyVBucket):
+        return session.not_my_vbucket(frame)
+    session.log.failure("opcode {opcode:#x} failed", Failure(error), opcode=frame.opcode)
+    return session.refusal(frame, Status.EINTERNAL, "an error inside the node; its log has more")
+
+
+def _checked(session: Session, row: Command, frame: Frame) -> Call:
+    call = Call(session, frame)
+    scope = row.scope
+    # The form comes first, except that a stranger learns nothing but that it is one.
+    if scope and not session.is_admitted:
+        raise Refused(Status.EACCESS, "authenticate first")
+    _check_form(row, frame)
+    if frame.framing:
+        _read_frame_infos(call, row)
+    if scope < Scope.BUCKET:
+        return call
+    bucket = session.bucket
+    if bucket is None:
+        raise Refused(Status.NO_BUCKET, "select a bucket first")
+    call.bucket = bucket
+    if scope == Scope.BUCKET:
+        return call
+    if bucket.state != "ready":
+        raise Refused(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
+    if row.key is Presence.REQUIRED:
+        call.key = logical_key(session, frame.key)
+    if scope > Scope.DATA:
+        call.vbucket = find_vbucket(bucket, frame.specific, scope)
+    return call
+
+
+def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
+    """Return the vbucket in the state that ``scope`` asks for.
+
+    :raises NotMyVBucket: it is not here in that state.
+    """
+    vbucket = bucket.vbuckets[vbid] if vbid < len(bucket.vbuckets) else None
+    if vbucket is None or (scope != Scope.HOSTED and (vbucket.state == "active") != (scope == Scope.ACTIVE)):
+        raise NotMyVBucket
+    return vbucket
+
+
+def logical_key(session: Session, key: bytes) -> bytes:
+    """Return the key without its collection prefix, checked.
+
+    :raises Refused: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for any but the default.
+    """
+    if session.collections:
+        collection, size = read_leb128(key)
+        if size == len(key):
+            raise Refused(Status.EINVAL, "the key holds a collection id and nothing else")
+        if collection != _DEFAULT_COLLECTION:
+            raise Refused(Status.UNKNOWN_COLLECTION, f"collection 0x{collection:x} is not in the manifest")
+        key = key[size:]
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise Refused(Status.EINVAL, f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
+    return key
+
+
+def read_leb128(data: bytes) -> tuple[int, int]:
+    """Return the unsigned LEB128 number that ``data`` begins with, and its length in bytes.
+
+    :raises Refused: EINVAL unless it is complete, in its shortest form, and fits 32 bits.
+    """
+    number = 0
+    for at, byte in enumerate(data[:_MAX_LEB128_BYTES]):
+        number |= (byte & 0x7F) << (7 * at)
+        if not byte & 0x80:
+            if (at and not byte) or number > 0xFFFFFFFF:
+                break
+            return number, at + 1
+    raise Refused(Status.EINVAL, "the collection id at the start of the key is malformed")
+
+
+def _check_form(row: Command, frame: Frame) -> None:
+    if len(frame.extras) not in row.extras:
+        wanted = " or ".join(str(size) for size in sorted(row.extras))
+        raise Refused(Status.EINVAL, f"extras have {wanted} bytes, not {len(frame.extras)}")
+    _check_presence("key", row.key, frame.key)
+    _check_presence("value", row.value, frame.value)
+    if frame.cas:
+        if row.cas is CasRule.ZERO:
+            raise Refused(Status.EINVAL, "CAS must be 0")
+    elif row.cas is CasRule.NON_ZERO:
+        raise Refused(Status.EINVAL, "CAS must not be 0")
+    if frame.datatype & ~row.datatypes:
+        raise Refused(Status.EINVAL, f"datatype 0x{frame.datatype:02x} is not accepted here")
+    if row.zero_vbucket and frame.specific:
+        raise Refused(Status.EINVAL, "the vbucket field must be 0")
+
+
+def _check_presence(part: str, rule: Presence, data: bytes) -> None:
+    if data:
+        if rule is Presence.FORBIDDEN:
+            raise Refused(Status.EINVAL, f"the request must not include a {part}")
+    elif rule is Presence.REQUIRED:
+        raise Refused(Status.EINVAL, f"the request must include a {part}")
+
+
+def _read_frame_infos(call: Call, row: Command) -> None:
+    try:
+        infos = decode_frame_infos(call.frame.framing)
+    except FrameError as error:
+        raise Refused(Status.EINVAL, str(error)) from error
+    for identifier, payload in infos:
+        if identifier == FrameInfo.DURABILITY:
+            _read_durability(call, row, payload)
+        elif identifier == FrameInfo.PRESERVE_TTL:
+            if payload:
+                raise Refused(Status.EINVAL, "preserve TTL takes no argument")
+            if not row.preserve_expiry:
+                raise Refused(Status.NOT_SUPPORTED, "this command cannot preserve the expiry")
+            call.preserve_expiry = True
+        elif identifier == FrameInfo.BARRIER:
+            # Answers leave in the order of their requests, so the barrier holds anyway.
+            if payload:
+                raise Refused(Status.EINVAL, "a barrier takes no argument")
+        elif identifier == FrameInfo.DCP_STREAM_ID:
+            raise Refused(Status.EINVAL, "a stream id belongs to DCP")
+        elif identifier in _KNOWN_TO_OTHERS:
+            if not payload:
+                raise Refused(Status.EINVAL, "a user or privilege name is missing")
+            raise Refused(Status.EACCESS, "impersonation is not granted")
+        else:
+            raise Refused(Status.UNKNOWN_FRAME_INFO, f"frame info {identifier} is not known")
+
+
+def _read_durability(call: Call, row: Command, payload: bytes) -> None:
+    if len(payload) not in (1, 3):
+        raise Refused(Status.EINVAL, f"durability has 1 or 3 bytes, not {len(payload)}")
+    if not row.durability:
+        raise Refused(Status.EINVAL, "this command takes no durability requirements")
+    level = payload[0]
+    if not DurabilityLevel.MAJORITY <= level <= DurabilityLevel.PERSIST_TO_MAJORITY:
+        raise Refused(Status.DURABILITY_INVALID_LEVEL, f"durability level {level} does not exist")
+    call.level = level
+    if len(payload) == 3:
+        (milliseconds,) = _U16.unpack_from(payload, 1)
+        if milliseconds in (0, 0xFFFF):
+            raise Refused(Status.DURABILITY_INVALID_LEVEL, "the durability timeout has 1 to 65534 ms")
+        call.timeout = milliseconds / 1000
+
+
+STORE_DATATYPES = int(Datatype.JSON)
+"""Datatype bits that a store may claim. Clients set the JSON bit whether negotiated or not, and
+what they claim is ignored; compression is never negotiated here."""

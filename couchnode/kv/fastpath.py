@@ -1,0 +1,161 @@
+"""The usual reads and writes of documents, without the ceremony of a frame and of the table.
+
+A few commands make up nearly all traffic: GET, the lookup with which clients read a document and
+its expiry, SET, ADD, REPLACE and DELETE. They are answered here, straight from the bytes received.
+Whatever is unusual about one of them (a miss, a refusal, parts that are seldom used) is left as it
+came to :func:`couchnode.kv.commands.dispatch`, which decides from scratch, so the rules stay in one
+place.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+
+from couchbase.protocol.constants import (
+    HEADER_BYTES,
+    MAX_KEY_BYTES,
+    Datatype,
+    FrameInfo,
+    Magic,
+    Opcode,
+)
+from couchbase.protocol.frames import HEADER, encode_frame_infos
+from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.item import Refused
+from couchnode.data.vbucket import StoreMode
+from couchnode.kv.session import Session
+
+_GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
+_DELETE, _LOOKUP = int(Opcode.DELETE), int(Opcode.SUBDOC_MULTI_LOOKUP)
+_READS = frozenset({_GET, _LOOKUP})
+_MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
+_REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
+_KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+_KEEP_EXPIRY_BYTES, _LOOKUP_BYTES = len(_KEEP_EXPIRY), len(EXPIRY_LOOKUP_VALUE)
+_STORE_EXTRAS = Struct(">II")
+_FOUND = Struct(">BBHBBHIIQI")
+_WITH_TOKEN = Struct(">BBHBBHIIQQQ")
+_ENTRY, _STATUS, _LENGTH = Struct(">HI"), Struct(">H"), Struct(">I")
+_FLAGS_BYTES, _TOKEN_BYTES, _STORE_EXTRAS_BYTES = 4, 16, 8
+_JSON = int(Datatype.JSON)
+
+
+def quick_answers(
+    session: Session, bucket: NodeBucket, data: bytes, at: int, out: list[bytes], limit: int
+) -> tuple[int, int]:
+    """Answer the requests of the usual form that follow each other in ``data``, from ``at`` on.
+
+    :param bucket: the session's bucket, which must be ready.
+    :param out: gets the answers, in pieces.
+    :param limit: stop once the answers have this many bytes.
+    :returns: where the first request begins that is not answered here, complete or not; and how many
+        bytes the answers have.
+    """
+    # One function and many local names, because a call for each request would cost as much as most
+    # requests do.
+    vbuckets, collections = bucket.vbuckets, session.collections
+    mask, tokens = session.datatype_mask, session.tokens
+    unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
+    count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
+    last = size - HEADER_BYTES
+    while at <= last and held < limit:
+        magic, opcode, key_bytes, extras_bytes, datatype, vbid, body, opaque, cas = unpack(data, at)
+        body_at = at + HEADER_BYTES
+        end = body_at + body
+        if end > size or vbid >= count:
+            break
+        vbucket = vbuckets[vbid]
+        if vbucket is None or vbucket.state != "active":
+            break
+        if opcode in _READS:
+            if magic != _REQUEST or extras_bytes or datatype or cas:
+                break
+            key_end = body_at + key_bytes
+            if opcode == _GET:
+                if key_end != end:
+                    break
+            elif key_end + _LOOKUP_BYTES != end or not data.startswith(EXPIRY_LOOKUP_VALUE, key_end):
+                break
+            if collections:
+                if not key_bytes or data[body_at]:
+                    break
+                body_at += 1
+            item = vbucket.items.get(data[body_at:key_end])
+            if item is None or (item.expiry and vbucket.get(item.key) is None):
+                break
+            gets += 1
+            value = item.value
+            cas = vbucket.visible_cas(item) if item.lock_until else item.cas
+            if opcode == _GET:
+                kind = item.datatype & mask if mask else 0
+                body = _FLAGS_BYTES + len(value)
+                put(_FOUND.pack(_RESPONSE, _GET, 0, _FLAGS_BYTES, kind, 0, body, opaque, cas, item.flags))
+            else:
+                attributes = _attributes(item.flags, item.expiry)
+                body = len(attributes) + 4 + len(value)
+                put(pack(_RESPONSE, _LOOKUP, 0, 0, 0, 0, body, opaque, cas))
+                put(attributes)
+                put(_LENGTH.pack(len(value)))
+            put(value)
+            held += HEADER_BYTES + body
+        else:
+            keep_expiry = magic == _ALT_REQUEST
+            if keep_expiry:
+                # The one framing extra that is usual.
+                if key_bytes >> 8 != _KEEP_EXPIRY_BYTES or not data.startswith(_KEEP_EXPIRY, body_at):
+                    break
+                key_bytes &= 0xFF
+                body_at += _KEEP_EXPIRY_BYTES
+            elif magic != _REQUEST:
+                break
+            key_at = body_at + extras_bytes
+            value_at = key_at + key_bytes
+            if value_at > end:
+                break
+            if collections:
+                if not key_bytes or data[key_at]:
+                    break
+                key_at += 1
+            if not 0 < value_at - key_at <= MAX_KEY_BYTES:
+                break
+            key = data[key_at:value_at]
+            try:
+                if opcode <= _REPLACE:
+                    if extras_bytes != _STORE_EXTRAS_BYTES or datatype > _JSON:
+                        break
+                    if opcode == _ADD and (cas or keep_expiry):
+                        break
+                    flags, expiry = _STORE_EXTRAS.unpack_from(data, body_at)
+                    mode, value = _MODES[opcode], data[value_at:end]
+                    item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)
+                    stores += 1
+                elif opcode == _DELETE:
+                    if keep_expiry or extras_bytes or datatype or value_at != end:
+                        break
+                    item = vbucket.delete(key, cas)
+                else:
+                    break
+            except Refused:
+                # It has changed nothing, and will be refused in the same way again.
+                break
+            cas = item.cas
+            if tokens:
+                uuid, seqno, more = vbucket.uuid, item.seqno, _TOKEN_BYTES
+                put(_WITH_TOKEN.pack(_RESPONSE, opcode, 0, more, 0, 0, more, opaque, cas, uuid, seqno))
+                held += HEADER_BYTES + _TOKEN_BYTES
+            else:
+                put(pack(_RESPONSE, opcode, 0, 0, 0, 0, 0, opaque, cas))
+                held += HEADER_BYTES
+        at = end
+    bucket.gets += gets
+    bucket.stores += stores
+    return at, held
+
+
+@lru_cache(maxsize=1024)
+def _attributes(flags: int, expiry: int) -> bytes:
+    """Return the part of a lookup's answer before the length of the document."""
+    entries = [_ENTRY.pack(0, len(text)) + text for text in (b"%d" % flags, b"%d" % expiry)]
+    return b"".join(entries) + _STATUS.pack(0)

@@ -1,0 +1,219 @@
+"""What a node remembers about one key-value connection, and how it answers on it."""
+
+from __future__ import annotations
+
+import json
+from struct import Struct
+from typing import Any
+from uuid import uuid4
+
+from twisted.logger import Logger
+
+from couchbase.protocol.constants import SUCCESS_STATUSES, Datatype, Feature, Opcode, Status
+from couchbase.protocol.frames import Frame, encode_response
+from couchbase.protocol.sasl import ScramServer
+from couchnode.data.bucket import NodeBucket
+from couchnode.ports import NodeView
+from reactor.sparselog import SparseLog
+
+_TOKEN = Struct(">QQ")
+_log = Logger()
+
+
+# Without XERROR a client knows only the statuses of memcached and of early servers.
+_BEFORE_XERROR = {
+    Status.LOCKED: Status.KEY_EEXISTS,
+    Status.NOT_LOCKED: Status.ETMPFAIL,
+    Status.CAS_VALUE_INVALID: Status.KEY_EEXISTS,
+    Status.RATE_LIMITED_MAX_CONNECTIONS: Status.E2BIG,
+    Status.SYNC_WRITE_IN_PROGRESS: Status.ETMPFAIL,
+    Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: Status.ETMPFAIL,
+    Status.UNKNOWN_COLLECTION: Status.EINVAL,
+    Status.UNKNOWN_SCOPE: Status.EINVAL,
+}
+_LOCK_COMMANDS = frozenset({Opcode.GET_LOCKED, Opcode.UNLOCK, Opcode.DELETE, Opcode.DELETEQ})
+_DISCONNECT_BEFORE_XERROR = frozenset(
+    {
+        Status.NO_BUCKET,
+        Status.AUTH_STALE,
+        Status.EACCESS,
+        Status.DURABILITY_INVALID_LEVEL,
+        Status.DURABILITY_IMPOSSIBLE,
+        Status.SYNC_WRITE_AMBIGUOUS,
+    }
+)
+
+
+class Session:
+    """One connection's state: features, user, bucket.
+
+    :param log: for what this client causes; all connections of a node share one.
+
+    ``user`` is ``None`` until authenticated. ``closing`` is set when the connection is to end
+    after the answers so far.
+    """
+
+    def __init__(self, node: NodeView, peer: str = "", log: SparseLog | None = None) -> None:
+        self.node = node
+        self.peer = peer
+        self.log = log if log is not None else SparseLog(_log, node.cluster.clock.seconds)
+        self.agent = ""
+        self.user: str | None = None
+        self.scram: ScramServer | None = None
+        self.scram_mechanism = ""
+        self.closing = False
+        self.known_config: tuple[str | None, tuple[int, int]] | None = None
+        self._bucket: NodeBucket | None = None
+        self._open_bucket: NodeBucket | None = None
+        self._may_be_anonymous = True
+        self.set_features(frozenset())
+
+    def set_features(self, features: frozenset[int]) -> None:
+        """Switch every feature off and these on."""
+        self.features = features
+        self.tokens = Feature.MUTATION_SEQNO in features
+        self.xerror = Feature.XERROR in features
+        self.collections = Feature.COLLECTIONS in features
+        self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
+
+    # ---- who and where ---------------------------------------------------------------------------
+
+    @property
+    def bucket(self) -> NodeBucket | None:
+        """The bucket in use; an unauthenticated connection uses the one without a password."""
+        if self.user is not None:
+            return self._bucket
+        # A bucket that an earlier user selected stays closed until somebody proves to be one.
+        name = self.node.cluster.unauthenticated_bucket if self._may_be_anonymous else None
+        if name is None:
+            return None
+        if self._open_bucket is None:
+            self._open_bucket = self.node.buckets.get(name)
+        return self._open_bucket
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the bucket in use was deleted, or deleted and made again."""
+        used = self._bucket if self.user is not None else self._open_bucket
+        return used is not None and self.node.buckets.get(used.name) is not used
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether more than the handshake is allowed."""
+        return self.user is not None or self.bucket is not None
+
+    def may_use(self, name: str) -> bool:
+        """Return whether this connection may use that bucket."""
+        if self.user is None:
+            return self._may_be_anonymous and name == self.node.cluster.unauthenticated_bucket
+        return self.node.cluster.may_use(self.user, name)
+
+    def select(self, bucket: NodeBucket | None) -> None:
+        """Use that bucket from now on."""
+        self._bucket = bucket
+
+    def begin_authentication(self) -> None:
+        """Somebody presents credentials: nothing is allowed until they prove right."""
+        self.user = None
+        self._may_be_anonymous = False
+
+    def authenticated(self, user: str) -> None:
+        """The credentials were right. A bucket of the user's own name is selected, as servers
+        before 5.0 did; any other stays only if the user may use it."""
+        self.user = user
+        own = self.node.buckets.get(user)
+        if own is not None and self.may_use(user):
+            self._bucket = own
+        elif self._bucket is not None and not self.may_use(self._bucket.name):
+            self._bucket = None
+
+    def config(self) -> tuple[str | None, tuple[int, int]]:
+        """Return the name (``None`` without a bucket) and revision of the configuration that
+        concerns this connection."""
+        bucket = self.bucket
+        name = bucket.name if bucket is not None else None
+        return name, self.node.cluster.config_revision(name)
+
+    # ---- answers ---------------------------------------------------------------------------------
+
+    def success(
+        self,
+        frame: Frame,
+        *,
+        extras: bytes = b"",
+        key: bytes = b"",
+        value: bytes = b"",
+        cas: int = 0,
+        datatype: int = 0,
+        status: int = 0,
+    ) -> bytes:
+        """Encode an answer of the success family; datatype bits not negotiated are masked off."""
+        return encode_response(
+            frame.opcode,
+            status,
+            key=key,
+            extras=extras,
+            value=value,
+            opaque=frame.opaque,
+            cas=cas,
+            datatype=datatype & self.datatype_mask,
+        )
+
+    def mutation(self, frame: Frame, uuid: int, seqno: int, cas: int, value: bytes = b"") -> bytes:
+        """Encode the answer to a mutation, with its token where that was negotiated."""
+        extras = _TOKEN.pack(uuid, seqno) if self.tokens else b""
+        return encode_response(frame.opcode, 0, extras=extras, value=value, opaque=frame.opaque, cas=cas)
+
+    def refusal(self, frame: Frame, status: int, context: str = "", manifest: str | None = None) -> bytes:
+        """Encode an answer that is not a success, in the words this client understands.
+
+        May set :attr:`closing`: some statuses have no older equivalent, and the connection ends.
+        """
+        if not self.xerror:
+            if status in _DISCONNECT_BEFORE_XERROR:
+                self.closing = True
+                return b""
+            if status == Status.LOCKED and frame.opcode in _LOCK_COMMANDS:
+                status = Status.ETMPFAIL
+            elif status not in (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE) or not self.collections:
+                status = _BEFORE_XERROR.get(Status(status), status)
+        value, datatype = b"", 0
+        if context and status not in SUCCESS_STATUSES:
+            reference = str(uuid4())
+            self.log.debug(
+                "{peer}: opcode {opcode:#x} refused with {status:#x}: {context} ({reference})",
+                peer=self.peer,
+                opcode=frame.opcode,
+                status=int(status),
+                context=context,
+                reference=reference,
+            )
+            value, datatype = error_payload(context, reference, manifest), self.datatype_mask & Datatype.JSON
+        return encode_response(frame.opcode, status, opaque=frame.opaque, value=value, datatype=datatype)
+
+    def not_my_vbucket(self, frame: Frame) -> bytes:
+        """Encode NOT_MY_VBUCKET with the bucket's configuration, unless the client has it."""
+        known = self.config()
+        value = b""
+        if Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP not in self.features or self.known_config != known:
+            value = self.node.cluster.config_bytes(known[0], self.node)
+            self.known_config = known
+        return encode_response(
+            frame.opcode,
+            Status.NOT_MY_VBUCKET,
+            opaque=frame.opaque,
+            value=value,
+            datatype=self.datatype_mask & Datatype.JSON if value else 0,
+        )
+
+
+def error_payload(context: str, reference: str, manifest: str | None = None) -> bytes:
+    """Return the JSON body of a refusal; ``manifest`` is a collections manifest uid in hex."""
+    payload: dict[str, Any] = {} if manifest is None else {"manifest_uid": manifest}
+    payload["error"] = {"context": context, "ref": reference}
+    return to_json(payload)
+
+
+def to_json(value: Any) -> bytes:
+    """Encode compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()

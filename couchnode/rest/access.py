@@ -1,0 +1,179 @@
+"""Who is asking over HTTP, and what for: Basic authentication, the three rights there are, and the gate in
+front of every resource of a node."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from typing import Any
+
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from couchnode.cluster.cluster import Cluster
+from couchnode.cluster.config import encode
+
+_SLASHES = re.compile(rb"//+")
+
+REALM = b'Basic realm="Couchbase Server Admin / REST"'
+
+
+class Refusal(Exception):
+    """A request that gets an error: status, body and the headers that belong to it."""
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: bytes = b"text/plain",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+
+    @classmethod
+    def of_json(cls, status: int, document: Any) -> Refusal:
+        """Make a refusal with a JSON body."""
+        return cls(status, encode(document), b"application/json")
+
+    def send(self, request: Request) -> bytes:
+        """Set status and headers of a response, and return its body."""
+        request.setResponseCode(self.status)
+        request.setHeader(b"content-type", self.content_type)
+        request.setHeader(b"content-length", b"%d" % len(self.body))
+        for name, value in self.headers:
+            request.setHeader(name, value)
+        return self.body
+
+
+def not_found() -> Refusal:
+    """Return the answer for paths and buckets that do not exist."""
+    return Refusal(404, b"Requested resource not found.")
+
+
+@implementer(IResource)
+class Gate:
+    """Stands before every resource of one node.
+
+    In a cluster that is closed to strangers a request without credentials gets 401 here, whatever it asks for
+    and whether or not that exists; so no resource can forget to ask. A path that is not UTF-8 gets 400. Empty
+    segments of a path count for nothing (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+
+    :param inner: serves everybody else; a leaf, which asks what the caller may do (:class:`Access`).
+    """
+
+    isLeaf = True
+    server = None
+
+    def __init__(self, cluster: Cluster, inner: IResource) -> None:
+        self._cluster = cluster
+        self._inner = inner
+
+    def render(self, request: Request) -> Any:
+        """Answer a request."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal.send(request)
+        request.path = _SLASHES.sub(b"/", request.path).rstrip(b"/") or b"/"
+        # This is what the router reads: segments, decoded.
+        request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
+        return self._inner.render(request)
+
+    def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
+        """Never called: this resource is a leaf.
+
+        :raises RuntimeError: always.
+        """
+        raise RuntimeError("a leaf has no children")
+
+    def putChild(self, path: bytes, child: IResource) -> None:
+        """Never called: this resource is a leaf.
+
+        :raises RuntimeError: always.
+        """
+        raise RuntimeError("a leaf has no children")
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        if not self._cluster.users.are_open and not request.requestHeaders.hasHeader(b"authorization"):
+            return unauthorized()
+        try:
+            b"/".join(request.postpath or ()).decode("utf-8")
+        except UnicodeDecodeError:
+            return Refusal.of_json(400, {"errors": {"_": "the path must be UTF-8, percent-encoded"}})
+        return None
+
+
+class Access:
+    """Decides for one cluster; every method raises :class:`Refusal` for those it does not let in."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def caller(self, request: Request) -> str | None:
+        """Return the user whose credentials came with the request, ``None`` if none came.
+
+        A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
+        even for what needs none.
+        """
+        header = request.requestHeaders.getRawHeaders(b"authorization")
+        if header is None:
+            return None
+        scheme, _, encoded = header[0].partition(b" ")
+        if scheme.lower() != b"basic" or len(header) != 1:
+            raise unauthorized()
+        try:
+            user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+        except (binascii.Error, ValueError):
+            raise unauthorized() from None
+        if not colon or not await self._cluster.users.verify(user, password):
+            raise unauthorized()
+        return None if self._cluster.users.is_stranger(user) else user
+
+    async def administrator(self, request: Request) -> None:
+        """Let administrators in."""
+        user = await self.caller(request)
+        if user is None:
+            raise unauthorized()
+        if not self._cluster.users.is_admin(user):
+            raise _forbidden("cluster.admin!write")
+
+    async def member(self, request: Request) -> str | None:
+        """Let in anybody with credentials, and those without where the cluster is open; return the user."""
+        user = await self.caller(request)
+        if user is None and self._cluster.unauthenticated_bucket is None:
+            raise unauthorized()
+        return user
+
+    async def bucket(self, request: Request, name: str) -> None:
+        """Let in who may use the bucket ``name``, and only then say whether it exists (404).
+
+        A cluster that hides nothing (:attr:`UserStore.hide_nothing`) says so to anybody.
+        """
+        user = await self.caller(request)
+        if name not in self._cluster.buckets and self._cluster.users.hide_nothing:
+            raise not_found()
+        if not self._cluster.may_use(user, name):
+            raise unauthorized() if user is None else _forbidden(f"cluster.bucket[{name}].settings!read")
+        if name not in self._cluster.buckets:
+            raise not_found()
+        wanted = request.args.get(b"bucket_uuid", [None])[0]
+        if wanted is not None and wanted != self._cluster.buckets[name].uuid.encode():
+            # The client means a bucket that was deleted, and made again since.
+            raise Refusal(404, b"Bucket uuid does not match the requested.")
+
+
+def unauthorized() -> Refusal:
+    """Return the answer for who comes without credentials, or with wrong ones."""
+    return Refusal(401, headers=((b"www-authenticate", REALM),))
+
+
+def _forbidden(permission: str) -> Refusal:
+    return Refusal.of_json(
+        403,
+        {"message": "Forbidden. User needs one of the following permissions", "permissions": [permission]},
+    )

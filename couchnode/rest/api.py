@@ -1,0 +1,387 @@
+"""The REST interface of one node: what clients bootstrap from, and the administration of buckets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from klein import Klein
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+
+from couchnode.cluster import config
+from couchnode.cluster.cluster import Cluster
+from couchnode.cluster.definition import DefinitionError, read_changes, read_new_bucket
+from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
+from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.rest.access import Access, Gate, Refusal, not_found
+from couchnode.rest.capi import ViewSite
+from couchnode.rest.edge import RestSite
+from couchnode.rest.streams import DocumentStream
+from couchnode.views.service import UpdateSettings, Views
+from reactor.clock import unix_time_of
+from reactor.sparselog import SparseLog
+
+MAX_FIELDS = 100
+"""Most fields in one form."""
+
+POOL = "/pools/default"
+BUCKETS = f"{POOL}/buckets"
+
+_UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
+
+
+class RestApi:
+    """The resources of one node, and the streams that are open on it.
+
+    :param views: the view engine; without one the node has no view interface.
+    """
+
+    app = Klein()
+
+    def __init__(self, cluster: Cluster, node: Node, views: Views | None = None) -> None:
+        self._node = node
+        self._views = views
+        self._cluster = cluster
+        self._access = Access(cluster)
+        self._streams: dict[DocumentStream, str | None] = {}
+        self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
+        self._cluster.on_config_change.append(self._changed)
+
+    def site(self) -> RestSite:
+        """Return a factory that serves these resources."""
+        resource: IResource = self.app.resource()
+        if self._views is not None:
+            resource = ViewSite(self._cluster, self._node, self._views, resource)
+        return RestSite(Gate(self._cluster, resource), self._cluster.clock)
+
+    def close(self) -> None:
+        """End all streams."""
+        self._cluster.on_config_change.remove(self._changed)
+        for stream in list(self._streams):
+            stream.end()
+
+    # ---- the cluster -----------------------------------------------------------------------------
+
+    @app.route("/", methods=["GET"])
+    async def root(self, request: Request) -> bytes:
+        """Answer clients who only want to know that somebody is there."""
+        await self._access.caller(request)
+        return _json(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
+
+    @app.route("/pools", methods=["GET"])
+    async def pools(self, request: Request) -> bytes:
+        """Say who we are, and whether the caller may administer us."""
+        user = await self._access.caller(request)
+        admin = self._cluster.users.is_admin(user)
+        return _json(request, config.pools(self._cluster.uuid, self._cluster.version, admin))
+
+    @app.route(POOL, methods=["GET"])
+    async def pool(self, request: Request) -> bytes:
+        """Give the cluster at a glance."""
+        await self._access.member(request)
+        return _body(request, self._pool(request))
+
+    @app.route("/poolsStreaming/default", methods=["GET"])
+    async def pool_stream(self, request: Request) -> None:
+        """Give the cluster at a glance, again after every change."""
+        await self._access.member(request)
+        await self._stream(request, None, lambda: self._pool(request))
+
+    @app.route(f"{POOL}/nodeServices", methods=["GET"])
+    async def node_services(self, request: Request) -> bytes:
+        """Give the cluster-level configuration."""
+        await self._access.member(request)
+        return _body(request, self._cluster.config_bytes(None, self._node))
+
+    @app.route(f"{POOL}/nodeServicesStreaming", methods=["GET"])
+    async def node_services_stream(self, request: Request) -> None:
+        """Give the cluster-level configuration, again after every change."""
+        await self._access.member(request)
+        await self._stream(request, None, lambda: self._cluster.config_bytes(None, self._node))
+
+    @app.route("/settings/viewUpdateDaemon", methods=["GET"])
+    async def view_update_daemon(self, request: Request) -> bytes:
+        """Give the settings of automatic view updates."""
+        await self._access.administrator(request)
+        settings = self._views.settings if self._views is not None else UpdateSettings()
+        return _json(request, dict(zip(_UPDATE_FIELDS, settings, strict=True)))
+
+    @app.route("/settings/viewUpdateDaemon", methods=["POST"])
+    async def set_view_update_daemon(self, request: Request) -> bytes:
+        """Change the settings of automatic view updates; they hold until the node stops."""
+        await self._access.administrator(request)
+        views = self._views
+        if views is None:
+            raise not_found()
+        current = dict(zip(_UPDATE_FIELDS, views.settings, strict=True))
+        for name, text in _form(request).items():
+            least = 100 if name == "updateInterval" else 0
+            if name not in current:
+                raise DefinitionError({name: f"is none of {', '.join(_UPDATE_FIELDS)}"})
+            if not text.isascii() or not text.isdigit() or not least <= int(text[:10]) < 2**31:
+                raise DefinitionError({name: f"must be an integer of at least {least}"})
+            current[name] = int(text)
+        views.set_update_settings(UpdateSettings(*current.values()))
+        return _json(request, current)
+
+    # ---- configurations of a bucket --------------------------------------------------------------
+
+    @app.route(f"{POOL}/b/<bucket>", methods=["GET"])
+    async def terse(self, request: Request, bucket: str) -> bytes:
+        """Give the terse configuration."""
+        await self._access.bucket(request, bucket)
+        return _body(request, self._cluster.config_bytes(bucket, self._node))
+
+    @app.route(f"{POOL}/bs/<bucket>", methods=["GET"])
+    async def terse_stream(self, request: Request, bucket: str) -> None:
+        """Give the terse configuration, again after every change."""
+        await self._access.bucket(request, bucket)
+        await self._stream(request, bucket, lambda: self._cluster.config_bytes(bucket, self._node))
+
+    @app.route(f"{BUCKETS}/<bucket>", methods=["GET"])
+    async def verbose(self, request: Request, bucket: str) -> bytes:
+        """Give the bucket object."""
+        await self._access.bucket(request, bucket)
+        return _json(request, self._verbose(request, bucket))
+
+    @app.route(f"{POOL}/bucketsStreaming/<bucket>", methods=["GET"])
+    async def verbose_stream(self, request: Request, bucket: str) -> None:
+        """Give the bucket object, again after every change."""
+        await self._access.bucket(request, bucket)
+        await self._stream(request, bucket, lambda: config.encode(self._verbose(request, bucket)))
+
+    @app.route(BUCKETS, methods=["GET"])
+    async def list_buckets(self, request: Request) -> bytes:
+        """Give the objects of all buckets that the caller may use."""
+        user = await self._access.member(request)
+        names = [name for name in sorted(self._cluster.buckets) if self._cluster.may_use(user, name)]
+        return _json(request, [self._verbose(request, name) for name in names])
+
+    @app.route(f"{BUCKETS}/<bucket>/nodes", methods=["GET"])
+    async def bucket_nodes(self, request: Request, bucket: str) -> bytes:
+        """List the nodes that serve the bucket."""
+        await self._access.bucket(request, bucket)
+        stats = f"{config.bucket_path(bucket)}/stats"
+        hosts = [report.address.rest for report in self._reports(request, bucket)]
+        return _json(request, {"servers": [{"hostname": host, "stats": {"uri": stats}} for host in hosts]})
+
+    @app.route(f"{BUCKETS}/<bucket>/stats", methods=["GET"])
+    async def bucket_stats(self, request: Request, bucket: str) -> bytes:
+        """Give the statistics of the bucket as they are now; no history is kept, so there is one sample."""
+        await self._access.bucket(request, bucket)
+        return _json(request, {"op": self._samples(bucket), "hot_keys": []})
+
+    @app.route(f"{BUCKETS}/<bucket>/localRandomKey", methods=["GET"])
+    async def random_key(self, request: Request, bucket: str) -> bytes:
+        """Give the key of some document on this node."""
+        await self._access.bucket(request, bucket)
+        found = self._node.buckets[bucket].random_key()
+        if found is None:
+            raise Refusal.of_json(404, {"ok": False, "error": "not_found"})
+        return _json(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
+
+    @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
+    async def designs(self, request: Request, bucket: str) -> bytes:
+        """List the design documents of the bucket."""
+        await self._access.bucket(request, bucket)
+        rows = [
+            {"doc": {"meta": design.meta, "json": json.loads(design.text)}, "controllers": {}}
+            for _, design in sorted(self._cluster.bucket(bucket).designs.items())
+        ]
+        return _json(request, {"rows": rows})
+
+    @app.route(f"{BUCKETS}/<bucket>/scopes", methods=["GET"])
+    async def scopes(self, request: Request, bucket: str) -> bytes:
+        """Give the collections manifest."""
+        await self._access.bucket(request, bucket)
+        return _json(request, config.DEFAULT_MANIFEST)
+
+    # ---- administration --------------------------------------------------------------------------
+
+    @app.route(BUCKETS, methods=["POST"])
+    async def create_bucket(self, request: Request) -> bytes:
+        """Create a bucket; answers when it takes documents."""
+        await self._access.administrator(request)
+        definition, password = read_new_bucket(_form(request))
+        await self._cluster.create_bucket(definition, password)
+        return _body(request, b"", status=202)
+
+    @app.route(f"{BUCKETS}/<bucket>", methods=["POST"])
+    async def edit_bucket(self, request: Request, bucket: str) -> bytes:
+        """Change settings of a bucket."""
+        await self._access.administrator(request)
+        form = _form(request)
+        known = bucket in self._cluster.buckets
+        if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
+            # Clients send back what they read, which on a node that keeps nothing is another word.
+            del form["bucketType"]
+        await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current))
+        return _body(request, b"")
+
+    @app.route(f"{BUCKETS}/<bucket>", methods=["DELETE"])
+    async def delete_bucket(self, request: Request, bucket: str) -> bytes:
+        """Delete a bucket with its documents."""
+        await self._access.administrator(request)
+        await self._cluster.delete_bucket(bucket)
+        return _body(request, b"")
+
+    @app.route(f"{BUCKETS}/<bucket>/controller/doFlush", methods=["POST"])
+    async def flush_bucket(self, request: Request, bucket: str) -> bytes:
+        """Remove all documents of a bucket."""
+        await self._access.administrator(request)
+        await self._cluster.flush_bucket(bucket)
+        return _body(request, b"")
+
+    # ---- errors ----------------------------------------------------------------------------------
+
+    @app.handle_errors(Refusal)
+    def refused(self, request: IRequest, failure: Failure) -> bytes:
+        """Say what a handler refused with."""
+        refusal = failure.value
+        assert isinstance(refusal, Refusal)
+        for name, value in refusal.headers:
+            request.setHeader(name, value)
+        return _body(request, refusal.body, refusal.content_type, refusal.status)
+
+    @app.handle_errors(NoSuchBucket)
+    def no_such_bucket(self, request: IRequest, failure: Failure) -> bytes:
+        """Say that the bucket went, or never was."""
+        return self.refused(request, Failure(not_found()))
+
+    @app.handle_errors(FlushDisabled)
+    def flush_disabled(self, request: IRequest, failure: Failure) -> bytes:
+        """Say that the bucket may not be flushed."""
+        return self.refused(request, Failure(Refusal.of_json(400, {"_": "Flush is disabled for the bucket"})))
+
+    @app.handle_errors(DefinitionError)
+    def bad_fields(self, request: IRequest, failure: Failure) -> bytes:
+        """Name every field that is wrong."""
+        assert isinstance(failure.value, DefinitionError)
+        refusal = Refusal.of_json(400, {"errors": failure.value.errors, "summaries": {}})
+        return self.refused(request, Failure(refusal))
+
+    @app.handle_errors(Exception)
+    def anything_else(self, request: IRequest, failure: Failure) -> Any:
+        """Answer what the router refused, and what should not have happened."""
+        if getattr(failure.value, "code", None) is not None:
+            return ensureDeferred(self._not_routed(request, failure.value))
+        if failure.check(DataDirectoryError):
+            self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri,
+                            error=failure.value)  # fmt: skip
+            text = "the disk refused"
+        else:
+            self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+            text = "unexpected server error"
+        return self.refused(request, Failure(Refusal.of_json(500, [f"Internal server error: {text}"])))
+
+    async def _not_routed(self, request: Any, error: Any) -> bytes:
+        """Answer a request that no route takes; wrong credentials are refused first, as everywhere."""
+        try:
+            await self._access.caller(request)
+        except Refusal as refusal:
+            return self.refused(request, Failure(refusal))
+        if error.code != 405:
+            return self.refused(request, Failure(not_found()))
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        header = (b"allow", allowed.encode("ascii"))
+        return self.refused(request, Failure(Refusal(405, b"Method Not Allowed", headers=(header,))))
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _reports(self, request: Request, bucket: str | None = None) -> list[config.NodeReport]:
+        return self._cluster.node_reports(bucket, placeholder=request.getHost().host)
+
+    def _pool(self, request: Request) -> bytes:
+        cluster = self._cluster
+        quota = sum(bucket.definition.quota_bytes for bucket in cluster.buckets.values()) * len(cluster.nodes)
+        used = sum(part.memory_bytes for node in cluster.nodes for part in node.buckets.values())
+        stored = sum(part.disk_bytes for node in cluster.nodes for part in node.buckets.values())
+        document = config.pool(
+            cluster.uuid, self._reports(request), self._node.index, quota, used, cluster.disk(), stored
+        )
+        return config.encode(document)
+
+    def _verbose(self, request: Request, bucket: str) -> dict[str, Any]:
+        return config.verbose_bucket(
+            self._cluster.bucket_state(bucket),
+            self._reports(request, bucket),
+            self._node.index,
+            self._cluster.basic_stats(bucket),
+        )
+
+    def _samples(self, bucket: str) -> dict[str, Any]:
+        now = unix_time_of(self._cluster.clock)()
+        samples = self._cluster.bucket_samples(bucket)
+        return {
+            "samples": {"timestamp": [int(now * 1000)], **samples},
+            "samplesCount": 1,
+            "isPersistent": self._cluster.bucket_state(bucket).bucket_type == "membase",
+            "lastTStamp": int(now * 1000),
+            "interval": 1000,
+        }
+
+    def _stream(self, request: Request, bucket: str | None, document: Callable[[], bytes]) -> Deferred[None]:
+        """Stream a document that depends on one bucket (``None``: on anything)."""
+
+        def current() -> bytes | None:
+            gone = bucket is not None and bucket not in self._cluster.buckets
+            return None if gone else document()
+
+        stream = DocumentStream(request, current, self._cluster.clock, self._forget)
+        self._streams[stream] = bucket
+        return stream.start()
+
+    def _forget(self, stream: DocumentStream) -> None:
+        self._streams.pop(stream, None)
+
+    def _changed(self, bucket: str) -> None:
+        for stream, followed in list(self._streams.items()):
+            if followed is None or followed == bucket:
+                stream.refresh()
+
+
+def _json(request: IRequest, document: Any) -> bytes:
+    return _body(request, config.encode(document))
+
+
+def _body(
+    request: IRequest, body: bytes, content_type: bytes = b"application/json", status: int = 200
+) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", content_type)
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.setHeader(b"cache-control", b"no-cache,no-store,must-revalidate")
+    return body
+
+
+def _form(request: Request) -> dict[str, str]:
+    """Read the form in the body; clients may begin it with ``&``.
+
+    :raises DefinitionError: it is no form, or a field comes twice.
+    """
+    try:
+        assert request.content is not None  # the body was read before the request came here
+        text = request.content.read().decode("utf-8")
+        pairs = [part for part in text.split("&") if part]
+        if any("=" not in part for part in pairs):
+            raise ValueError("every field is name=value")
+        fields = parse_qsl(
+            "&".join(pairs), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
+        )
+    except ValueError as fault:
+        raise DefinitionError(
+            {"_": f"the body must be a form (application/x-www-form-urlencoded, UTF-8): {fault}"}
+        ) from None
+    form: dict[str, str] = {}
+    for name, value in fields:
+        if name in form:
+            raise DefinitionError({name: "is given more than once"})
+        form[name] = value
+    return form

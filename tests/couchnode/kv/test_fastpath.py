@@ -1,0 +1,386 @@
+"""The short way of usual requests: the same answers as the long one, and that it stays short."""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from couchbase.protocol.constants import Feature, FrameInfo, Magic, Opcode
+from couchbase.protocol.frames import encode_frame_infos, encode_request
+from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.item import Item
+from couchnode.data.storage import MemoryStore
+from couchnode.kv import fastpath
+from couchnode.kv import server as kvserver
+from couchnode.kv.server import KeyValueConnection, KeyValueFactory
+from tests import work
+from tests.couchnode.kv.test_server import InMemoryCase
+from tests.couchnode.nodes import UUID, StubNode
+from tests.couchnode.stores import ManualStore
+
+KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+FRAMINGS = (
+    KEEP_EXPIRY,
+    KEEP_EXPIRY + encode_frame_infos([(FrameInfo.BARRIER, b"")]),
+    encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"x")]),
+    encode_frame_infos([(FrameInfo.DURABILITY, b"\1")]),
+    encode_frame_infos([(9, b"")]),
+)
+KEYS = (b"a", b"b", b"\0a", b"\0b", b"\0", b"\1a", b"", bytes(251))
+VALUES = (b"1", b"{}", b'{"a":[1,2]}', b"not JSON", b"", EXPIRY_LOOKUP_VALUE, EXPIRY_LOOKUP_VALUE[:-1])
+STORES = (Opcode.SET, Opcode.ADD, Opcode.REPLACE)
+LOCKS = (Opcode.GET_LOCKED, Opcode.UNLOCK)
+OTHERS = (Opcode.GETQ, Opcode.SETQ, Opcode.TOUCH, Opcode.APPEND, Opcode.INCREMENT, Opcode.NOOP, Opcode.STAT)
+FEATURES = (Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR, Feature.JSON, Feature.COLLECTIONS)
+EXPIRIES = (0, 0, 0, 1, 3, 100, 1_800_000_002, 5)
+USUAL_KEY = "the first key, with the prefix of its collection where those are on"
+CURRENT = "the CAS that the document has"
+
+
+def store_extras(expiry: int) -> bytes:
+    """Return flags and an expiry, as stores carry them."""
+    return pack(">II", 0x02000006, expiry)
+
+
+def _request(**parts: Any) -> dict[str, Any]:
+    return parts
+
+
+def usual() -> st.SearchStrategy[dict[str, Any]]:
+    """Requests as clients send them, and a few that they might."""
+    keys, vbuckets = st.sampled_from((USUAL_KEY, USUAL_KEY, b"b")), st.sampled_from((0, 0, 0, 1))
+    cas = st.sampled_from((0, 0, 0, CURRENT, 1))
+    where = {"key": keys, "vbucket": vbuckets}
+    return st.one_of(
+        st.fixed_dictionaries({"opcode": st.just(Opcode.GET), **where}),
+        st.fixed_dictionaries(
+            {"opcode": st.just(Opcode.SUBDOC_MULTI_LOOKUP), "value": st.just(EXPIRY_LOOKUP_VALUE), **where}
+        ),
+        st.fixed_dictionaries(
+            {
+                "opcode": st.sampled_from(STORES),
+                "extras": st.sampled_from(EXPIRIES).map(store_extras),
+                "value": st.sampled_from(VALUES),
+                "datatype": st.sampled_from((0, 0, 1)),
+                "framing": st.sampled_from((b"", KEEP_EXPIRY)),
+                "cas": cas,
+                **where,
+            }
+        ),
+        st.fixed_dictionaries({"opcode": st.just(Opcode.DELETE), "cas": cas, **where}),
+        st.fixed_dictionaries(
+            {"opcode": st.sampled_from(LOCKS), "cas": st.sampled_from((0, CURRENT)), **where}
+        ),
+    )
+
+
+def odd() -> st.SearchStrategy[dict[str, Any]]:
+    """Requests any part of which may be wrong, or seldom used."""
+    return st.fixed_dictionaries(
+        {
+            "opcode": st.sampled_from(
+                (Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP, Opcode.DELETE, *STORES, *LOCKS, *OTHERS)
+            ),
+            "key": st.sampled_from(KEYS),
+            "vbucket": st.sampled_from((0, 1, 2, 3, 4, 65535)),
+            "extras": st.one_of(
+                st.sampled_from(EXPIRIES).map(store_extras), st.sampled_from((b"", b"\0", b"\4", bytes(4)))
+            ),
+            "value": st.sampled_from(VALUES),
+            "datatype": st.sampled_from((0, 1, 2, 4)),
+            "cas": st.sampled_from((0, 1, CURRENT, 2**64 - 1)),
+            "framing": st.sampled_from((b"", *FRAMINGS)),
+            "magic": st.sampled_from((None, None, Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE)),
+        }
+    )
+
+
+STORED = {"key": USUAL_KEY, "extras": store_extras(5), "value": b"{}"}
+FORMS = (
+    _request(opcode=Opcode.GET, key=USUAL_KEY),
+    _request(opcode=Opcode.SUBDOC_MULTI_LOOKUP, key=USUAL_KEY, value=EXPIRY_LOOKUP_VALUE),
+    *(_request(opcode=opcode, **STORED) for opcode in STORES),
+    *(_request(opcode=opcode, framing=KEEP_EXPIRY, **STORED) for opcode in STORES),
+    _request(opcode=Opcode.DELETE, key=USUAL_KEY),
+)
+UNUSUAL = {
+    "opcode": (Opcode.GETQ, Opcode.SETQ, Opcode.INCREMENT, Opcode.TOUCH, Opcode.GETK, Opcode.SUBDOC_GET),
+    "key": (*KEYS, b"new", b"\0new", bytes(250)),
+    "vbucket": (1, 2, 3, 4, 65535),
+    "extras": (b"", b"\0", b"\4", bytes(4), bytes(8), bytes(9), store_extras(1_800_000_000)),
+    "value": VALUES,
+    "datatype": (1, 2, 3, 4),
+    "cas": (1, CURRENT, 2**64 - 1),
+    "framing": (b"", *FRAMINGS),
+    "magic": (Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE),
+}
+
+
+class Node:
+    """A node with a bucket of four vbuckets: 0 and 1 active, 2 a replica, 3 elsewhere."""
+
+    def __init__(self, features: frozenset[Feature], persistent: bool) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_800_000_000)
+        self.node = StubNode(self.clock)
+        self.bucket = NodeBucket(
+            "default",
+            UUID,
+            vbucket_count=4,
+            quota_bytes=5000,
+            store=ManualStore() if persistent else MemoryStore(),
+            clock=self.clock,
+        )
+        self.bucket.start()
+        self.bucket.set_topology(["active", "active", "replica", "dead"])
+        for vbucket in self.bucket.vbuckets:
+            if vbucket is not None:
+                vbucket.failover_log = [(7, 0)]
+                vbucket.load(Item(b"a", b"{}", 6, 0, 1000, 1, 1))
+                vbucket.load(Item(b"b", b"not JSON", 0, 1_800_000_002, 1001, 2, 1))
+        self.node.buckets["default"] = self.bucket
+        factory = KeyValueFactory(self.node)
+        self.connection, self.transport = InMemoryCase.connect_to(factory)
+        self.connection.session.set_features(features)
+
+    def current_cas(self, vbid: int, key: bytes) -> int:
+        """Return the CAS of a document, even if it is locked."""
+        vbucket = self.bucket.vbuckets[vbid] if vbid < 4 else None
+        prefix = 1 if self.connection.session.collections else 0
+        item = vbucket.items.get(key[prefix:]) if vbucket is not None else None
+        return item.cas if item is not None else 0
+
+    def answers(self) -> bytes:
+        """Return what was answered since the last call."""
+        data = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def state(self) -> Any:
+        """Return everything that requests can change."""
+        bucket = self.bucket
+        return (
+            (bucket.gets, bucket.misses, bucket.stores, bucket.ledger.memory_bytes),
+            (bucket.ledger.queued_items, bucket.ledger.queued_bytes),
+            [
+                (vbucket.high_seqno, vbucket.max_cas, vbucket.may_expire, vbucket.max_deleted_revid)
+                + tuple(
+                    [
+                        (i.key, i.value, i.flags, i.expiry, i.cas, i.seqno, i.revid, i.deleted, i.lock_until)
+                        for i in held.values()
+                    ]
+                    for held in (vbucket.items, vbucket.tombstones, vbucket.pending)
+                )
+                for vbucket in bucket.vbuckets
+                if vbucket is not None
+            ],
+        )
+
+
+class Pair:
+    """Two nodes in the same state, one of which knows no short way."""
+
+    def __init__(self, features: frozenset[Feature], persistent: bool = False) -> None:
+        self._short, self._long = Node(features, persistent), Node(features, persistent)
+        self._features = features
+        self._opaque = 0
+
+    def outcomes(
+        self, requests: list[dict[str, Any]], cut: int = 0, bucket_state: Any = "ready"
+    ) -> tuple[Any, Any]:
+        """Send both the same requests in two pieces; returns what each answers and looks like then."""
+        data = b"".join(map(self._encode, requests))
+        pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        outcomes = []
+        for node, quick_answers in ((self._short, fastpath.quick_answers), (self._long, never)):
+            node.bucket.state = bucket_state
+            with (
+                patch.object(kvserver, "quick_answers", quick_answers),
+                patch("couchnode.kv.session.uuid4", return_value="reference"),
+            ):
+                for piece in pieces:
+                    node.connection.dataReceived(piece)
+            node.bucket.state = "ready"
+            outcomes.append((node.answers(), node.state()))
+        return outcomes[0], outcomes[1]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        for node in (self._short, self._long):
+            node.clock.advance(seconds)
+
+    def end(self) -> None:
+        """Disconnect."""
+        for node in (self._short, self._long):
+            node.connection.connectionLost()
+
+    def _encode(self, request: dict[str, Any]) -> bytes:
+        self._opaque += 1
+        parts = dict(request)
+        if parts["key"] == USUAL_KEY:
+            parts["key"] = b"\0a" if Feature.COLLECTIONS in self._features else b"a"
+        if parts.get("cas") == CURRENT:
+            parts["cas"] = self._short.current_cas(parts.get("vbucket", 0), parts["key"])
+        framing = parts.get("framing", b"")
+        if framing:
+            # Only one kind of request has room for it, and its keys are no longer than a byte can tell.
+            parts["magic"] = None
+        return encode_request(opaque=self._opaque, **parts)
+
+
+def never(session: Any, bucket: Any, data: bytes, at: int, out: list[bytes], limit: int) -> tuple[int, int]:
+    """Leave every request to the long way."""
+    return at, 0
+
+
+class SameAnswers(InMemoryCase):
+    """Requests are answered in the same way by the short way and the long one."""
+
+    @settings(max_examples=600, deadline=None)
+    @given(
+        st.sets(st.sampled_from(FEATURES)).map(frozenset),
+        st.booleans(),
+        st.lists(
+            st.tuples(
+                st.lists(st.one_of(usual(), usual(), usual(), odd()), min_size=1, max_size=8),
+                st.integers(0, 2000),
+                st.sampled_from((0, 0, 0.5, 1, 2, 20)),
+                st.sampled_from(("ready", "ready", "ready", "warmup")),
+            ),
+            max_size=6,
+        ),
+    )
+    @example(
+        frozenset({Feature.MUTATION_SEQNO, Feature.JSON}),
+        True,
+        [
+            (
+                [
+                    _request(opcode=Opcode.SET, key=USUAL_KEY, extras=store_extras(3), value=b"{}"),
+                    _request(opcode=Opcode.SUBDOC_MULTI_LOOKUP, key=USUAL_KEY, value=EXPIRY_LOOKUP_VALUE),
+                    _request(opcode=Opcode.GET_LOCKED, key=USUAL_KEY),
+                    _request(opcode=Opcode.GET, key=USUAL_KEY),
+                    _request(opcode=Opcode.DELETE, key=USUAL_KEY, cas=CURRENT),
+                ],
+                30,
+                20,
+                "ready",
+            ),
+            ([_request(opcode=Opcode.GET, key=USUAL_KEY)] * 2, 0, 0, "ready"),
+        ],
+    )
+    def test_byte_for_byte(
+        self,
+        features: frozenset[Feature],
+        persistent: bool,
+        chunks: list[tuple[list[dict[str, Any]], int, float, Any]],
+    ) -> None:
+        """The same bytes are answered and the same is left behind, whatever the requests, the
+        features, the chunks they come in and the time that passes."""
+        pair = Pair(features, persistent)
+        for requests, cut, seconds, bucket_state in chunks:
+            self.assertEqual(*pair.outcomes(requests, cut, bucket_state))
+            pair.advance(seconds)
+        pair.end()
+
+    def test_each_part_that_may_be_unusual(self) -> None:
+        """Each part of each usual request, made wrong or unusual by itself."""
+        for features in (frozenset[Feature](), frozenset({Feature.COLLECTIONS, Feature.MUTATION_SEQNO})):
+            for form in FORMS:
+                for part, values in UNUSUAL.items():
+                    for value in values:
+                        pair = Pair(features)
+                        other = {**form, part: value}
+                        self.assertEqual(*pair.outcomes([other, FORMS[0]]), other)
+                        pair.end()
+
+    def short_way(self, *requests: bytes) -> int:
+        """Return how many of these, sent in one piece, were answered by the short way."""
+        data = b"".join(requests)
+        out: list[bytes] = []
+        at, held = fastpath.quick_answers(self.connection.session, self.bucket, data, 0, out, 2**20)
+        self.assertEqual(sum(map(len, out)), held)
+        ends = [sum(map(len, requests[: n + 1])) for n in range(len(requests))]
+        return ends.index(at) + 1 if at else 0
+
+    def test_what_is_usual(self) -> None:
+        """What clients send all the time goes the short way, with every feature on."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        key = {"key": b"k"}
+        stored = {**key, "extras": store_extras(0), "value": b"{}"}
+        requests = [
+            encode_request(Opcode.ADD, **stored),
+            encode_request(Opcode.SET, **stored, datatype=1),
+            encode_request(Opcode.SET, framing=KEEP_EXPIRY, **stored),
+            encode_request(Opcode.REPLACE, framing=KEEP_EXPIRY, **stored),
+            encode_request(Opcode.SET, key=b"k", extras=store_extras(100), value=b""),
+            encode_request(Opcode.GET, **key),
+            encode_request(Opcode.SUBDOC_MULTI_LOOKUP, value=EXPIRY_LOOKUP_VALUE, **key),
+            encode_request(Opcode.DELETE, **key),
+        ]
+        self.assertEqual(self.short_way(*requests), len(requests))
+        self.connection.session.set_features(frozenset(FEATURES))
+        prefixed = [encode_request(Opcode.SET, key=b"\0k", extras=store_extras(0))]
+        self.assertEqual(self.short_way(*prefixed, encode_request(Opcode.GET, key=b"\0k")), 2)
+
+    def test_what_is_not(self) -> None:
+        """A request of another form is left alone, and so is everything behind it."""
+        stored = encode_request(Opcode.SET, key=b"k", extras=store_extras(0))
+        get = encode_request(Opcode.GET, key=b"k")
+        for other in (
+            encode_request(Opcode.GET, key=b"missing"),
+            encode_request(Opcode.GETQ, key=b"k"),
+            encode_request(Opcode.ADD, key=b"k", extras=store_extras(0)),
+            encode_request(Opcode.SET, key=b"k", extras=store_extras(0), framing=FRAMINGS[3]),
+            encode_request(Opcode.GET, key=b"k", vbucket=4),
+            encode_request(Opcode.NOOP),
+        ):
+            self.assertEqual(self.short_way(stored, get, other, get), 2, other)
+
+    def test_the_limit(self) -> None:
+        """No more is answered once the answers are long enough; the rest is answered after them."""
+        self.connection.dataReceived(
+            encode_request(Opcode.SET, key=b"k", extras=store_extras(0), value=b"x" * 100)
+        )
+        gets = encode_request(Opcode.GET, key=b"k") * 10
+        out: list[bytes] = []
+        at, held = fastpath.quick_answers(self.connection.session, self.bucket, gets, 0, out, 200)
+        self.assertEqual((at * 10 // len(gets), held), (2, 2 * (24 + 4 + 100)))
+        self.answers()
+        with patch.object(kvserver, "MAX_OUTPUT_BYTES", 200):
+            self.connection.dataReceived(gets)
+        self.assertEqual(len(self.answers()), 10)
+
+
+class Work(InMemoryCase):
+    """How much is done for a request, told in calls: the same number on every machine."""
+
+    def calls(self, request: bytes) -> float:
+        """Return the calls that one more request of a chunk costs."""
+        connection: KeyValueConnection = self.connection
+        connection.dataReceived(request * 2)
+        few, many = (work.calls(lambda n=n: connection.dataReceived(request * n)) for n in (100, 1100))
+        self.answers()
+        return (many - few) / 1000
+
+    def test_calls_a_request(self) -> None:
+        """A read costs a handful of calls, a store some more."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        parts = {"key": b"k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
+        requests = {
+            "set": (26, encode_request(Opcode.SET, **parts)),
+            "set, keeping the expiry": (27, encode_request(Opcode.SET, framing=KEEP_EXPIRY, **parts)),
+            "get": (9, encode_request(Opcode.GET, key=b"k")),
+            "lookup": (
+                14,
+                encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"k", value=EXPIRY_LOOKUP_VALUE),
+            ),
+        }
+        for name, (most, request) in requests.items():
+            self.assertLessEqual(self.calls(request), most, name)
