@@ -26,6 +26,7 @@ from couchbase.protocol.dispatch import MAX_PENDING, Dispatcher
 from couchbase.protocol.frames import Frame, encode_response
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.operations import GET, SET
+from couchbase.protocol.stats import Statistics
 from tests.protocol.memory_driver import (
     VBUCKETS,
     MemoryCluster,
@@ -232,6 +233,41 @@ class LossTests(SynchronousTestCase):
         self.assertEqual(heard, [None])
 
 
+class StatisticsTests(SynchronousTestCase):
+    """Questions with many answers."""
+
+    def test_statistics(self) -> None:
+        """Each node's values gather under its name; the end of each list, or the node's, is counted."""
+        cluster, nodes = cluster_of(2)
+        collected: dict[str, dict[str, Any]] = {}
+        ended: list[bool] = []
+        statistics = Statistics(collected, ["", "memory"], lambda: ended.append(True))
+
+        def script(frame: Frame) -> bytes | None:
+            if frame.opcode != Opcode.STAT:
+                return None
+            values = ((b"pid", b"7"), (b"version", b"1.2"), (b"", b""))
+            return b"".join(
+                encode_response(frame.opcode, opaque=frame.opaque, key=frame.key + key, value=value)
+                for key, value in values
+                if not frame.key or key
+            ) + (b"" if not frame.key else encode_response(frame.opcode, opaque=frame.opaque))
+
+        for node in nodes:
+            node.script = script
+        for peer in cluster.peers.values():
+            assert peer.talk is not None
+            for question in statistics.questions(peer.name):
+                peer.talk.ask(*question)
+        self.assertEqual(statistics.open, 4)
+        lost, kept = cluster.peers.values()
+        lost.lose(OSError("cut"))
+        cluster.deliver()
+        self.assertEqual((statistics.open, ended, statistics.lost), (0, [True], [lost.name] * 2))
+        self.assertEqual(collected["pid"], {kept.name: 7})
+        self.assertEqual(collected["memoryversion"], {kept.name: "1.2"})
+
+
 class RepetitionTests(SynchronousTestCase):
     """Nodes that did not carry an operation out."""
 
@@ -343,6 +379,59 @@ class RepetitionTests(SynchronousTestCase):
         cluster.give(calls)
         cluster.deliver()
         self.assertEqual((len(first.executed), second.executed), (8, []))
+
+    def test_what_waits_goes_by_the_new_map(self) -> None:
+        """Operations that wait for a connection leave for the node that a newer map names."""
+        cluster, (first, second) = cluster_of(2)
+        cluster.peers[second.host, second.port].lose(OSError("cut"))
+        calls = stores(8)
+        cluster.give(calls)
+        self.assertTrue(cluster.peers[second.host, second.port].waiting)
+        first.rows, first.rev = [[0]] * VBUCKETS, 2
+        cluster.peers[first.host, first.port].receive(first.push())
+        cluster.deliver()
+        self.assertEqual((len(first.executed), second.executed), (8, []))
+        self.assertEqual([call.error for call in calls], [None] * 8)
+
+    def test_a_map_with_other_vbuckets(self) -> None:
+        """If the number of vbuckets changes while many operations are given, the rest goes by the new one."""
+        cluster, (first, second) = cluster_of(2)
+        gone = cluster.peers[second.host, second.port]
+        gone.lose(OSError("cut"))
+        calls = stores(8)
+        at = next(at for at, call in enumerate(calls) if vbucket_of(call.key_bytes, VBUCKETS) % 2)
+        send = gone.send
+
+        def changed(call: Any, vbucket: int) -> None:
+            first.rows, first.rev = [[0]] * (VBUCKETS // 2), 2
+            cluster.peers[first.host, first.port].receive(first.push())
+            send(call, vbucket)
+
+        gone.send = changed  # type: ignore[method-assign]
+        cluster.give(calls)
+        self.assertEqual(len(cluster.route), VBUCKETS // 2)
+        for call in calls[at + 1 :]:
+            self.assertEqual(call.vbucket, vbucket_of(call.key_bytes, VBUCKETS // 2))
+        cluster.deliver()
+        self.assertEqual([call.ends for call in calls[:at] + calls[at + 1 :]], [1] * 7)
+
+    def test_a_synchronous_write_keeps_its_place(self) -> None:
+        """It waits for an earlier write of its key that has no answer, and later operations wait for it."""
+        cluster, (node,) = cluster_of(1)
+        first, durable, last = (step(SET, b"k", value) for value in (b"1", b"2", b"3"))
+        durable.framing = operations.mutation_framing(1, 1000, False)
+        cluster.give([first])
+        durable.deadline = last.deadline = 2.5
+        cluster.submit(durable)
+        cluster.submit(last)
+        peer = only_peer(cluster)
+        for wanted in ([b"1"], [b"1", b"2"], [b"1", b"2", b"3"]):
+            cluster.flush()
+            answers = b"".join(node.answers(peer))
+            self.assertEqual([frame.value for frame in node.executed], wanted)
+            peer.receive(answers)
+        self.assertEqual([call.error for call in (first, durable, last)], [None] * 3)
+        self.assertEqual(cluster._parked, {})
 
     def test_time_is_up(self) -> None:
         """An operation without an answer fails, leaves the table, and its late answer is nobody's."""
