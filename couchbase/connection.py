@@ -130,6 +130,9 @@ class Connection(
     _dur_timeout = _of_driver("dur_timeout")
     _dur_testhook = _of_driver("dur_testhook")
 
+    _privflags = 0
+    """Bits of the original; none has a meaning here (see :mod:`couchbase._libcouchbase`)."""
+
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred, fail
 
@@ -182,8 +183,9 @@ class ViewMethods:
         if self._bucket is None:
             raise ArgumentError.pyexc("this connection has no bucket, so it has no views", obj=view)
         stream = ViewStream(self._http, view, view.request(self._bucket), self._views_timeout)
-        # In a later turn, so that no callback is made inside of queryEx.
-        self._client.reactor.callLater(0, stream.begin, self._ready)
+        # In a later turn, so that no callback is made inside of queryEx. The view keeps the connection as
+        # long as it lasts; a timer must not, as a reactor may hold one that has fired.
+        self._client.reactor.callLater(0, stream.begin, WeakMethod(self._ready))
         return stream
 
 

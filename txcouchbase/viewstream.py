@@ -81,19 +81,20 @@ class ViewStream:
 
     # ---- asking ----------------------------------------------------------------------------------
 
-    def begin(self, ready: Callable[[], Deferred[None]]) -> None:
+    def begin(self, ready: Callable[[], Callable[[], Deferred[None]] | None]) -> None:
         """Ask as soon as there is a map.
 
-        :param ready: gives a Deferred that fires when there is one.
+        :param ready: weak reference to what gives a Deferred that fires when there is one.
         """
         if self._view is None:
             return
+        when_ready = ready()
         self._progress = self._seconds()
         self._arm(self._timeout)
-        if self._http.client.closed:
+        if when_ready is None or self._http.client.closed:
             self._fail(_closed())
         else:
-            ready().addCallbacks(self._choose, lambda failure: self._fail(failure.value))
+            when_ready().addCallbacks(self._choose, lambda failure: self._fail(failure.value))
 
     def _choose(self, _: object) -> None:
         try:

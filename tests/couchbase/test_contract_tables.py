@@ -6,7 +6,8 @@ Standard library only, and Python 3.9.
 import builtins
 from unittest import TestCase
 
-from couchbase import _libcouchbase, exceptions
+from couchbase import _libcouchbase, _pyport, exceptions
+from couchbase.connection import Connection
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotFoundError, TimeoutError
 from couchbase.items import Item
 from couchbase.protocol.statuses import result_code
@@ -19,6 +20,7 @@ from couchbase.result import (
     Result,
     ValueResult,
 )
+from couchbase.transcoder import set_json_converters, set_pickle_converters
 from couchbase.views.iterator import AlreadyQueriedError
 
 # Result code: libcouchbase's name, detail class, category bits.
@@ -147,12 +149,26 @@ class ExceptionTests(TestCase):
         self.assertIs(exceptions.TemporaryFailureError, exceptions.TemporaryFailError)
 
     def test_names_of_the_c_library(self):
-        """``couchbase._libcouchbase`` has each code under the C library's name, and nothing else."""
+        """``couchbase._libcouchbase`` has each code under the C library's name."""
         self.assertEqual(
             {name: code for name, code in vars(_libcouchbase).items() if name.startswith("LCB_")},
             {f"LCB_{row.name}": rc for rc, row in exceptions.RESULT_CODES.items()},
         )
         self.assertEqual(_libcouchbase.LCB_NOT_STORED, exceptions.NotStoredError({"rc": 0x12}).rc)
+
+    def test_names_from_the_inside(self):
+        """What the original's own tests import: the converters in use, a flag, the names of two Pythons."""
+        for kind, swap in (("json", set_json_converters), ("pickle", set_pickle_converters)):
+            names = f"{kind}_encode", f"{kind}_decode"
+            used = tuple(map(_libcouchbase._get_helper, names))
+            self.addCleanup(swap, *used)
+            self.assertEqual(swap(repr, len), used)
+            self.assertEqual(tuple(map(_libcouchbase._get_helper, names)), (repr, len))
+        self.assertRaises(AttributeError, _libcouchbase._get_helper, "xml_encode")
+        self.assertEqual(Connection._privflags | _libcouchbase.PYCBC_CONN_F_WARNEXPLICIT, 1)
+        self.assertEqual((_pyport.ulp.quote("a b"), _pyport.parse_qs("a=1")), ("a%20b", {"a": ["1"]}))
+        self.assertEqual((_pyport.basestring, _pyport.unicode, _pyport.long), (str, str, int))
+        self.assertEqual((list(_pyport.xrange(2)), callable(_pyport.urlopen)), ([0, 1], True))
 
     def test_codes(self):
         """Every code: its name, its class below detail and categories, its bits, its text."""

@@ -21,20 +21,10 @@ def own_network() -> bool:
         return False
 
 
-_DTOR = (
-    "what it asserts holds; in its tidying up trial waits too long for _dtor, or finds a socket still open"
-)
-
 EXCEPTIONS = {
     "LockmodeTest.test_lockmode_defaults": "the guide's default is LOCKMODE_WAIT",
     "ConnectionLockTest.test_missing_expiry": "the guide's lock has a default, the server's",
     "ConnectionStatsDetailTest.test_stats_with_argument_list": "there is no TAP since Couchbase Server 5.0",
-    "DupKeyTestCase.test_duplicate_keys": "sets a flag of the C library's object",
-    "BasicConnectionTest.testBadEvent": _DTOR,
-    "TxViewsTests.testBadView": _DTOR,
-    "TxViewsTests.testEmptyView": _DTOR,
-    "TxViewsTests.testIncrementalRows": _DTOR,
-    "TxViewsTests.testLimitView": _DTOR,
 }
 """Tests that do not pass on any cluster of today, and why."""
 

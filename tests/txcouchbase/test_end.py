@@ -99,6 +99,38 @@ class StopTests(NodeTestCase):
         self.assertEqual((done.stdout, done.stderr, done.returncode), ("ended True\n", "", 0))
 
     @inlineCallbacks
+    def test_timers_that_the_reactor_holds(self):
+        """A reactor that holds on to timers that have fired does not keep a connection from going, nor is the
+        cycle collector needed: by a query that ended well, one that failed, and one of a refused kind."""
+        first = Connection(bucket="default", connection_string=self.node.connection_string, timeout=30)
+        self.addCleanup(first._close)
+        yield first.design_create("d", {"views": {"v": {"map": "function (doc) {}"}}}, use_devmode=False)
+        held, call_later = [], reactor.callLater
+
+        def hold(*args, **kwargs):
+            held.append(call_later(*args, **kwargs))
+            return held[-1]
+
+        self.patch(reactor, "callLater", hold)
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for design, options in (("d", {}), ("nonesuch", {}), ("d", {"include_docs": True})):
+            connection = Connection(
+                bucket="default", connection_string=self.node.connection_string, timeout=30
+            )
+            gone = Deferred()
+            connection.registerDeferred("_dtor", gone)
+            asked = connection.queryAll(design, "v", **options)
+            del connection
+            errors = []
+            # Kept, as a program may.
+            asked.addErrback(lambda failure, errors=errors: errors.append(failure.value))
+            yield asked
+            del asked
+            yield gone
+            self.assertEqual(bool(errors), design == "nonesuch" or bool(options))
+
+    @inlineCallbacks
     def test_stats_at_once(self):
         """Statistics asked for before the nodes are connected come from each of them."""
         port = int(self.node.rest_urls[0].rpartition(":")[2])
