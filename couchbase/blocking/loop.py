@@ -45,7 +45,7 @@ class Loop:
         self._timers.clear()
 
     def turn(self, until: float) -> None:
-        """Send pending data, wait for an event (at most until ``deadline``), and handle it."""
+        """Send pending data, wait for an event (no longer than ``until``), and handle it."""
         self._flush()
         timers = self._timers
         if timers and timers[0][0] < until:
