@@ -1,4 +1,4 @@
-"""A Klein app as a channel serves it: the way from a request to its response, without a transport."""
+"""Serves a Klein app: the way from a request to its response, without a transport."""
 
 from __future__ import annotations
 
@@ -40,30 +40,31 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 class Application:
     """Serves the requests of a Klein app, whatever channel they came by.
 
-    An application with a subject of its own derives from it: it says how its errors are explained, whose
-    bodies may be read, and which headers it knows.
+    Derive from it for a particular application, to define how its errors are explained, whose bodies may be
+    read, and which headers it knows.
 
-    Every request gets an id, runs through the plugins' hooks, is counted, and has its failure told as JSON;
-    see
+    Every request gets an id, passes through the plugins' hooks, is counted, and has failures reported as
+    JSON; see
     :class:`gateway.http.routing.Dispatcher` for which handlers are called directly and which through Klein.
 
     :param app: its routes may be declared later, up to :meth:`routes_are_complete`.
     :param now: gives the Unix time in seconds.
-    :param end_hooks: called as the plugins' ``on_end`` is, after those.
-    :param guard: decides by their headers which requests are let in.
+    :param end_hooks: called like the plugins' ``on_end``, after those.
+    :param guard: decides by the headers which requests are admitted.
     """
 
     log = Logger()
 
     missing_route: MissingRoute | None = None
-    """Makes the 404 of a path without a route; a method without one is then 405. ``None``: the Klein app says
-    so itself."""
+    """Makes the 404 of a path without a route; a method without one is then 405. ``None`` leaves both to the
+    Klein app."""
 
     unconfirmed: frozenset[str] = frozenset()
-    """Operations during which nobody has confirmed a request's caller, for whom no room is kept."""
+    """Operations that run before the caller is confirmed; no memory is reserved for them."""
 
     selective_headers: frozenset[bytes] = frozenset()
-    """Headers (lower case) that must not be dropped: requests with one are shown to :meth:`check_headers`."""
+    """Headers (lower case) that must not be ignored: requests with one are passed to
+    :meth:`check_headers`."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Application:
     ) -> None:
         self.app = app
         self.guard = guard
-        """Looks at every request before anything else does; ``None``: all are let in."""
+        """Checks every request before anything else; ``None`` admits all."""
         self.clock = clock
         self.limits = limits or Limits()
         self.budget = Budget(self.limits.max_buffered)
@@ -87,16 +88,16 @@ class Application:
         self.under_way = 0
         """Requests that have no answer yet."""
         self.count_clients: Callable[[], int] = int
-        """Tells how many client connections there are; set by the channel's factory."""
+        """Returns the number of client connections; set by the channel's factory."""
         self.count_refused: Callable[[], dict[str, int]] = dict
-        """Tells how many connections were refused, by cause; set by who listens."""
+        """Returns the numbers of refused connections by cause; set by the listening service."""
         self.answers = Window(self.limits.max_buffered, clock, _too_many_answers)
-        """Large answers that clients have not taken yet, as far as they are known before; see
+        """Memory for large answers that clients have not received yet, if known beforehand; see
         :meth:`gateway.http.request.Request.hold_answer`."""
         self.large_turns = OneByOne(clock)
-        """Large bodies that wait for a turn of the reactor in which they are put together."""
+        """Large bodies that wait for a turn of the reactor in which they are joined."""
         self.note_large: Callable[[Request, int], None] = lambda request, size: None
-        """Told of each answer that has a large body, with its size."""
+        """Called for each answer with a large body, with its size."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
         self.seconds = clock.seconds
@@ -122,8 +123,8 @@ class Application:
     def dispatch(self, request: Request) -> bool:
         """Give a request its id and its handler.
 
-        :returns: false if only Klein can tell whether there is a handler. Else ``request.handler`` is set, if
-            need be to one that refuses.
+        :returns: false if only Klein knows whether there is a handler. Else ``request.handler`` is set,
+            possibly to one that refuses.
         """
         request.application = self
         request.started = self.seconds()
@@ -144,7 +145,7 @@ class Application:
         return handler is not None
 
     def barred(self, request: Request) -> Handler | None:
-        """Return what answers a request in place of its handler, if the guard does not let it in."""
+        """Return a handler that refuses the request, if the guard does not admit it."""
         try:
             answer = request.visit.admit(request)
         except Refusal as refusal:
@@ -152,8 +153,7 @@ class Application:
         return None if answer is None else lambda _: answer
 
     def handle(self, request: Request) -> None:
-        """Run the handler that :meth:`dispatch` found; ``request.respond`` is called with what comes of
-        it."""
+        """Run the handler that :meth:`dispatch` found; ``request.respond`` is called with the outcome."""
         try:
             if not request.is_inner:
                 self.under_way += 1
@@ -161,7 +161,7 @@ class Application:
                     answer = hook(request)
                     if answer is not None:
                         if request.visit is not None:
-                            # What the guard refuses no plugin answers.
+                            # A request that the guard refuses is not answered by a plugin.
                             request.visit.admit(request)
                         self.answered(answer, request)
                         return
@@ -184,7 +184,7 @@ class Application:
             self._resolve(result, request)
 
     def wait_for(self, result: Deferred[Any], request: Request) -> None:
-        """Answer with what ``result`` fires with; it is cancelled if the client leaves."""
+        """Answer with the result of a Deferred; it is cancelled if the client leaves."""
         request.under_way = result
         result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
 
@@ -203,21 +203,21 @@ class Application:
             self._resolve(result, request)
 
     def refuse(self, request: Request, error: Exception) -> None:
-        """Answer a request that never got as far as a handler of the gateway's kind."""
+        """Answer a request that failed before a handler was found."""
         self.under_way += 1
         self.failed(error, request)
 
     def admission_of(self, request: Request) -> Handler | None:
-        """Return who has to be asked before a request's body is read, because its handler has not looked at
-        the caller: a handler that refuses, or raises ``BodyWanted``. ``None``: nobody."""
+        """Return the handler to run before the body of a request is read whose own handler has not checked
+        the caller yet; it refuses, or raises ``BodyWanted``. ``None`` if there is none."""
         return None
 
     def no_route(self, path: bytes) -> Refusal:
-        """Return how a path without a route is refused."""
+        """Return the refusal of a path without a route."""
         return (self.missing_route or no_route)(path)
 
     def klein_knows(self, request: Request) -> bool:
-        """Return whether Klein is to answer a request that the dispatcher cannot place."""
+        """Return whether Klein should answer a request for which the dispatcher found no route."""
         if self.missing_route is None:
             return True
         try:
@@ -227,7 +227,7 @@ class Application:
             return False
 
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
-        """Tell the plugins about key-value operations."""
+        """Pass counts of key-value operations to the plugins."""
         for hook in self._operation_hooks:
             try:
                 hook(operation, outcome, count)
@@ -237,14 +237,14 @@ class Application:
     # ---- the way out -----------------------------------------------------------------------------
 
     def succeeded(self, response: Response, request: Request) -> None:
-        """Answer with what the handler made."""
+        """Answer with the handler's result."""
         operation = request.operation
         if operation and request.stream is None:
             self.count_operation(operation, "ok", 1)
         self.answered(response, request)
 
     def failed(self, error: BaseException, request: Request) -> None:
-        """Answer with what went wrong."""
+        """Answer with a failure."""
         if type(error) is BodyWanted:
             request.body_wanted()
             return
@@ -267,22 +267,22 @@ class Application:
         self.answered(json_response(members, problem.status, headers), request)
 
     def explain(self, error: BaseException, request: Request) -> Explanation:
-        """Return what is answered to a failure of a request."""
+        """Return the answer to a failure of a request."""
         return explain(error)
 
     def _fired(self, result: Any, request: Request) -> None:
         if not hasattr(result, "abandon"):
             self._resolve(result, request)
         elif request.under_way is not None:
-            # An operation that could begin only now; it tells the request by itself.
+            # This is an operation that could only begin now; it reports to the request itself.
             request.under_way = result
 
     def _resolve(self, result: Any, request: Request) -> None:
-        """Answer with what a handler made, if it is an answer: else the client would wait for ever."""
+        """Send the handler's response; anything else is a bug and becomes a 500, so that no client hangs."""
         if isinstance(result, Response):
             self.succeeded(result, request)
         else:
-            wrong = f"the handler of {request.method} returned {result!r:.80}, which is no Response"
+            wrong = f"the handler of {request.method} returned {result!r:.80}, which is not a Response"
             self.failed(TypeError(wrong), request)
 
     def _errback(self, failure: Failure, request: Request) -> None:
@@ -293,7 +293,7 @@ class Application:
         """Refuse the :attr:`selective_headers` that the request's endpoint does not take; raises Refusal."""
 
     def answered(self, response: Response, request: Request) -> None:
-        """Show an answer to the plugins, and hand it to the request, which calls :meth:`ended` in time."""
+        """Show an answer to the plugins, and pass it to the request, which calls :meth:`ended` later."""
         if request.is_inner:
             request.respond(response)
             return
@@ -315,7 +315,7 @@ class Application:
             request.broken(error)
 
     def ended(self, request: Request, status: int) -> None:
-        """Count a request, once: its answer is complete, or was cut.
+        """Count a request, once: its answer is complete, or was cut off.
 
         :param status: of the answer; 499 if the client left before the end.
         """
@@ -333,7 +333,7 @@ class Application:
         handler: Handler,
         parameters: dict[str, Any],
     ) -> Deferred[Any]:
-        """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
+        """Serve a request that Klein dispatched; the callback for :func:`gateway.http.routing.mount`."""
         return run_under_klein(self, twisted_request, endpoint, handler, parameters)
 
 
@@ -352,5 +352,5 @@ class _Refuse:
 
 
 def _hooks(plugins: list[object], name: str) -> list[Any]:
-    """Return the hooks that a plugin really has: one that leaves a hook at ``None`` costs nothing."""
+    """Return the hooks that a plugin really has: a hook left at ``None`` costs nothing."""
     return [hook for plugin in plugins if (hook := getattr(plugin, name, None)) is not None]

@@ -1,7 +1,7 @@
-"""A body's way in: collected, streamed, left where it is until it is wanted, or dropped.
+"""A body's way in: collected, streamed, left unread until it is wanted, or dropped.
 
-Here are only bodies that do not arrive together with their heads; see :meth:`Exchange.whole_body` for those.
-The phases are those of :class:`gateway.http.phases.BodyPhase`.
+Only for bodies that do not arrive together with their heads; see :meth:`Exchange.whole_body` for those. The
+phases are those of :class:`gateway.http.phases.BodyPhase`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_BYTES_A_SECOND", "IncomingBody", "StreamedBody"]
 
 LEAST_BYTES_A_SECOND = 2**16
-"""At which a body may arrive for as long as it takes; slower ones are bound by ``--body-seconds``."""
+"""Rate at which a body may arrive for any length of time; slower ones are limited by ``--body-seconds``."""
 
-# A refused body up to this size is read to its end, and the connection goes on.
+# A refused body up to this size is read to its end, and the connection stays open.
 _DRAINED_BYTES = 2**18
-# A body of unknown length is read further if the answer has promised to keep the connection.
+# Limit for a body of unknown length, if the answer has promised to keep the connection open.
 _DRAINED_UNKNOWN_BYTES = 2**21
 
-# A body up to this size that its handler reads before it looks at the caller is read for anybody, as headers
-# are.
+# If a handler reads the body before it checks the caller, a body up to this size is read for any client, as
+# headers are.
 _SMALL_BODY = 2**14
 
-# Read ahead of a streamed body before its handler wants it.
+# Bytes of a streamed body that are read before its handler wants it.
 _READ_AHEAD = 2**16
 
 BUFFERED, HELD, STREAMED, JOINING, DROPPED, COMPLETE = BodyPhase
 
 
 class StreamedBody:
-    """The body of a streamed request, as its handler sees it.
+    """The body of a streamed request, for its handler.
 
     :param source: where it comes from; ``None`` if all of it is there.
     """
@@ -52,7 +52,7 @@ class StreamedBody:
         self._is_paused = False
         self._finished = False
         self.lost = False
-        """Whether the client was gone before the request was answered."""
+        """Whether the client left before the request was answered."""
 
     @property
     def is_wanted(self) -> bool:
@@ -75,13 +75,13 @@ class StreamedBody:
         elif self._finished:
             reader.body_finished()
         elif source is not None and self._is_paused:
-            # The reader asked for it before the body was let in.
+            # The reader paused before the body was admitted.
             source.pause()
         elif source is not None and self._early_bytes > _READ_AHEAD:
             source.resume()
 
     def pause(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._is_paused = True
         if self._source is not None and not self._finished:
             self._source.pause()
@@ -95,7 +95,7 @@ class StreamedBody:
     # ---- what arrives ----------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """A part is there."""
+        """Deliver a part that arrived."""
         if self._reader is not None:
             self._reader.body_received(data)
             return
@@ -176,13 +176,13 @@ class IncomingBody:
             self.flow = BodyFlow.HELD
 
     def stream_wanted(self) -> None:
-        """The handler begins to read."""
+        """Begin to read, for the handler."""
         if self.phase is STREAMED:
             self._exchange.invite_body()
             self._release()
 
     def wanted(self) -> None:
-        """The handler cannot go on without the body: read it, unless that is too early."""
+        """Read the body, which the handler needs to continue, unless that is too early."""
         exchange, length = self._exchange, self._length
         exchange.under_way = None
         self.is_begun = True
@@ -191,7 +191,7 @@ class IncomingBody:
             if length is not None and not self._reserve(length):
                 return
         elif length is None or length > _SMALL_BODY or exchange.waits_to_be_asked:
-            # The handler reads the body before it looks at the caller.
+            # The handler reads the body before it checks the caller.
             handler, exchange.handler = exchange.handler, admission
             self._application.resume(exchange)
             exchange.handler = handler
@@ -203,7 +203,7 @@ class IncomingBody:
     # ---- while it arrives ------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> bytes:
-        """Take what has arrived; returns what of it is behind the body.
+        """Take received bytes; return those behind the body.
 
         :raises Malformed: the chunks are broken.
         """
@@ -233,7 +233,7 @@ class IncomingBody:
         exchange.received_bytes += len(data)
         if self.phase is STREAMED:
             assert self._stream is not None
-            # How long the whole takes does not matter.
+            # The time for the whole body does not matter.
             self._channel.since = None
             self._stream.received(data)
         elif self.phase is DROPPED:
@@ -253,7 +253,7 @@ class IncomingBody:
             self._is_complete()
             if exchange.is_answered:
                 exchange.end()
-            # Else the answer is under way, and ends the exchange.
+            # Otherwise the answer is being written, and ends the exchange.
         elif phase is STREAMED:
             assert self._stream is not None
             self._is_complete()
@@ -298,7 +298,7 @@ class IncomingBody:
     # ---- whether it is read ----------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Read no more of it from the client."""
+        """Stop reading it from the client."""
         if self.flow is BodyFlow.FLOWING:
             self.flow = BodyFlow.PAUSED
             self._channel.settle_reading()
@@ -317,13 +317,13 @@ class IncomingBody:
 
     @property
     def is_held(self) -> bool:
-        """Whether it has to be left where it is."""
+        """Whether it has to be left unread."""
         return self.flow is BodyFlow.HELD
 
     def must_wait(self, unread: int) -> bool:
-        """Return whether nothing more may be read from the client.
+        """Return whether reading from the client has to stop.
 
-        :param unread: bytes that were read and not fed.
+        :param unread: bytes that were received and not fed.
         """
         return self.flow is BodyFlow.PAUSED or (self.flow is BodyFlow.HELD and unread > 0)
 
@@ -333,7 +333,7 @@ class IncomingBody:
         """Answer now.
 
         :param too_large: whether it is over the limit.
-        :param refusal: what to answer; without it the handler decides, and if there is none, 413 or 404.
+        :param refusal: the answer; without it the handler decides, or without a handler, 413 or 404.
         """
         exchange, application = self._exchange, self._application
         was_there = self.phase is JOINING
@@ -357,20 +357,20 @@ class IncomingBody:
             application.refuse(exchange, application.no_route(exchange.path))
 
     def abandon(self) -> None:
-        """Nobody wants the rest: the answer is out, or the client is gone."""
+        """Drop the rest: the answer is sent, or the client is gone."""
         self.phase = DROPPED
         self.flow = BodyFlow.FLOWING
         self._parts = []
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer instead of the handler, which waits for the body: the rest of it will not be read."""
+        """Answer in place of the handler, which waits for the body: the rest of it will not be read."""
         self.phase = DROPPED
         self._parts = []
         self._exchange.keep_alive = False
         self._application.failed(refusal, self._exchange)
 
     def refuse_for_memory(self) -> None:
-        """Let go of the body, and answer 503: there is no memory for it."""
+        """Release the body, and answer 503: there is no memory for it."""
         self.drop(refusal=Refusal("Overloaded", "There is no memory left.", ""))
 
     def _reserve(self, size: int) -> bool:
@@ -383,37 +383,37 @@ class IncomingBody:
 
     @property
     def announced(self) -> int:
-        """Bytes that are still to come, as far as the client has said."""
+        """Bytes that are still to come, as announced by the client."""
         return self._left or 0
 
     @property
     def waits(self) -> bool:
-        """Whether its handler has run, and waits for it."""
+        """Whether its handler has run, and waits for the body."""
         return self.is_begun and self.phase in (HELD, BUFFERED)
 
     @property
     def is_outstanding(self) -> bool:
-        """Whether a handler has still to get it."""
+        """Whether a handler is still to get it."""
         return self.phase in (HELD, BUFFERED, JOINING)
 
     @property
     def is_held_in_memory(self) -> bool:
-        """Whether it is collected, and no handler has it yet."""
+        """Whether it is held in memory, and no handler has it yet."""
         return bool(self._parts) and self._exchange.has_reserved
 
     @property
     def allowance(self) -> float:
-        """Seconds that it may take beyond the usual, for what has arrived of it."""
+        """Extra seconds that it may take, for the part that has arrived."""
         if self.flow is not BodyFlow.FLOWING:
-            # The client does not decide how long that takes.
+            # That time does not depend on the client.
             return inf
         return 0.0 if self._stream is not None else self._exchange.received_bytes / LEAST_BYTES_A_SECOND
 
     @property
     def leaves_much(self) -> bool:
-        """Whether so much of it is still to come that the connection cannot be used again."""
-        # Nobody can tell whether a client that waits to be asked will send the body nevertheless: its next
-        # request must not be taken for that.
+        """Whether too much of it is still to come to reuse the connection."""
+        # A client that waits for 100 (Continue) may or may not send the body anyway: its next request must
+        # not be read as the body.
         received = self._exchange.received_bytes
         if not received and self._exchange.waits_to_be_asked:
             return True

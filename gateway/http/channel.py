@@ -1,9 +1,9 @@
-"""An HTTP/1.1 connection: what arrives is cut into requests, one after the other is served.
+"""An HTTP/1.1 connection: splits received bytes into requests, and serves them one after the other.
 
-What a head and a chunk mean is for :mod:`gateway.http.heads` to say. A head is collected until it is complete
-and read at once, so that its size is known before anything is made of it, and no more than one request is
+Heads are parsed by :mod:`gateway.http.heads`, chunks by :mod:`gateway.http.chunks`. A head is collected until
+it is complete and parsed at once, so that its size is known before any other work, and only one request is
 read at a time: a client that sends requests faster than they are answered fills its own send buffer, not our
-memory. How a connection ends stands in :mod:`gateway.http.closing`.
+memory. The end of a connection is in :mod:`gateway.http.closing`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPChannel"]
 
-# Of requests that arrive before the one under way is answered, this much is kept; then the client has to
-# wait.
+# Limit in bytes on requests that arrive before the current one is answered; beyond it the client has to wait.
 _MAX_UNREAD = 2**16
 
 IDLE, HEAD, BODY, HANDLING, DRAINING, CLOSING, LINGERING, CLOSED = ConnectionPhase
@@ -47,16 +46,16 @@ _CR = 13
 class HTTPChannel(Protocol):
     """One client's connection.
 
-    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has phases of its
-    own.
+    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has its own
+    phases.
 
-    :param factory: has the application, the limits, and the sweep that looks after deadlines.
+    :param factory: has the application, the limits, and the sweep that enforces deadlines.
     """
 
     transport: Any
     factory: Any
     write: Callable[[bytes], object]
-    """Sends bytes, at once if none are waiting."""
+    """Sends bytes, immediately if none are waiting."""
 
     phase = HEAD
     since: float | None = None
@@ -66,13 +65,13 @@ class HTTPChannel(Protocol):
     """Whether the client reads slower than we write."""
     stalled_since: float | None = None
     unsent = 0
-    """What the sweep has last seen waiting for the client, in bytes."""
+    """Bytes that were waiting for the client at the last sweep."""
     cut_by = "client"
-    """Whose doing it is if the connection ends before its time."""
+    """Who is responsible if the connection ends early."""
     unsent_exchange: CountedRequest | None = None
-    """Whose answer waits for the client to read on; it is over otherwise."""
+    """The request whose complete answer waits for a slow reader."""
     linger_until: float | None = None
-    """When what still arrives is no longer waited for; ``None`` if nothing is dropped."""
+    """Deadline for dropping the bytes that still arrive; ``None`` if nothing is dropped."""
 
     _exchange: Exchange | None = None
     _body: IncomingBody | None = None
@@ -81,7 +80,7 @@ class HTTPChannel(Protocol):
     _unread = b""
     _is_consuming = False
     _is_last = False
-    """Whether the client has said that it sends no other request."""
+    """Whether the client has announced its last request."""
 
     def __init__(self, factory: Server) -> None:
         self.factory = factory
@@ -99,7 +98,7 @@ class HTTPChannel(Protocol):
         self.factory.made(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Cancel what is under way."""
+        """Cancel the running request."""
         self.phase = CLOSED
         self._unread = self._head = b""
         self.factory.lost(self)
@@ -114,7 +113,7 @@ class HTTPChannel(Protocol):
             exchange.lose(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Take received bytes."""
         if self.phase >= CLOSING:
             if self._closing is not None:
                 self._closing.discard(len(data))
@@ -122,7 +121,7 @@ class HTTPChannel(Protocol):
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
             if 3 < end <= self._max_headers and not self._head and data[0] != _CR:
-                # A whole head, as nearly always.
+                # A whole head, the usual case.
                 try:
                     if end == len(data):
                         self._parse_head(data)
@@ -168,7 +167,7 @@ class HTTPChannel(Protocol):
             self._settle_end()
 
     def _go_on(self) -> None:
-        """Serve what was kept while a request was under way."""
+        """Serve the bytes that were kept during the last request."""
         unread = self._unread
         if unread and not self._is_consuming and not self.is_stalled and self.phase < CLOSING:
             self._unread = b""
@@ -179,7 +178,7 @@ class HTTPChannel(Protocol):
             self._settle_end()
 
     def _read_head(self, data: bytes) -> bytes:
-        """Take a request's head, and begin to serve it if it is complete; returns what is behind it."""
+        """Take a request's head, and begin to serve it if it is complete; return the bytes behind it."""
         begun, self._head = self._head, b""
         data, end = heads.collect(begun, data, self._max_headers)
         if end:
@@ -192,8 +191,8 @@ class HTTPChannel(Protocol):
     def _parse_head(self, head: bytes, rest: bytes = b"") -> bytes:
         """Parse a complete head, and begin to serve the request.
 
-        :param rest: what has arrived behind the head.
-        :returns: what of it was not needed yet.
+        :param rest: bytes that have arrived behind the head.
+        :returns: the bytes that were not needed yet.
         """
         if len(head) > FEW_HEADERS_BYTES:
             heads.check_count(head)
@@ -241,7 +240,7 @@ class HTTPChannel(Protocol):
     # ---- what exchanges and bodies ask for -------------------------------------------------------
 
     def body_ended(self) -> bool:
-        """All of the request's body is there; false if nobody wants to know any more."""
+        """Note that all of the request's body has arrived; return false if it is no longer wanted."""
         self._body = None
         if self.phase >= CLOSING:
             return False
@@ -250,17 +249,17 @@ class HTTPChannel(Protocol):
         return True
 
     def body_released(self) -> None:
-        """The request's body, which was left where it is, is wanted now."""
+        """Read the request's body, which had been left unread."""
         self._enter(BODY)
         self._go_on()
 
     def linger(self) -> None:
-        """The answer is out before the body is in: read on, so that the connection can be used again."""
+        """Read and drop the rest of the body after the answer, so that the connection can be reused."""
         self._linger(DRAINING)
         self._go_on()
 
     def done(self, exchange: ExchangePort) -> None:
-        """Request and answer are complete: go on with the next."""
+        """Continue with the next request: this one and its answer are complete."""
         self._exchange = None
         if self.phase >= CLOSING:
             return
@@ -284,14 +283,14 @@ class HTTPChannel(Protocol):
     # ---- back-pressure ---------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """The send buffer is full."""
+        """Pause the answer: the send buffer is full."""
         self.is_stalled = True
         if self._exchange is not None:
             self._exchange.stalled(True)
         self.settle_reading()
 
     def resumeProducing(self) -> None:
-        """The send buffer has emptied."""
+        """Resume the answer: the send buffer has room."""
         self.is_stalled = False
         self.stalled_since = None
         sent, self.unsent_exchange = self.unsent_exchange, None
@@ -302,10 +301,10 @@ class HTTPChannel(Protocol):
         self._go_on()
 
     def stopProducing(self) -> None:
-        """The client is gone; :meth:`connectionLost` sees to it."""
+        """The client is gone; :meth:`connectionLost` handles it."""
 
     def settle_reading(self) -> None:
-        """Read from the socket only what there is room for."""
+        """Read from the socket only if there is room for the bytes."""
         if self.phase >= CLOSING or self.input >= ENDED:
             return
         unread, body = len(self._unread), self._body
@@ -325,7 +324,7 @@ class HTTPChannel(Protocol):
     # ---- the client's half -----------------------------------------------------------------------
 
     def readConnectionLost(self) -> None:
-        """The client sends nothing more; it may still read (RFC 9112 9.6)."""
+        """Note that the client has closed its half; it may still read (RFC 9112 9.6)."""
         self.input = ENDED
         if self.phase >= CLOSING:
             self.transport.loseConnection()
@@ -333,7 +332,7 @@ class HTTPChannel(Protocol):
             self._settle_end()
 
     def _settle_end(self) -> None:
-        """Close when all that the client has sent is answered."""
+        """Close when all requests that the client sent are answered."""
         exchange = self._exchange
         if self.phase >= CLOSING or self._unread:
             return
@@ -347,8 +346,8 @@ class HTTPChannel(Protocol):
             self.close()
 
     def probe(self) -> None:
-        """Send something to a client that has closed its half, if it waits for an answer: whether it is there
-        at all shows only then. It is a 100 (Continue), which every client of HTTP/1.1 passes over; once is
+        """Send something to a client that has closed its half and waits for an answer: only this shows
+        whether it still exists. It is a 100 (Continue), which every HTTP/1.1 client ignores; once is
         enough."""
         exchange = self._exchange
         if self.input is ENDED and exchange is not None and exchange.is_1_1 and not exchange.has_begun:
@@ -383,10 +382,10 @@ class HTTPChannel(Protocol):
         self.application.refuse(exchange, refusal)
 
     def close(self) -> None:
-        """Close once what was written is sent. An answer without its end is cut by it, which chunks make
-        visible.
+        """Close after sending what was written. This cuts off an incomplete answer, which chunked coding
+        makes visible.
 
-        If the client may still be sending, only our half is closed, and what arrives is dropped until the
+        If the client may still be sending, only our half is closed, and received bytes are dropped until the
         client closes its own.
         """
         if self.phase < CLOSING:
@@ -400,23 +399,23 @@ class HTTPChannel(Protocol):
         closing.begin(in_stages=in_stages)
 
     def writeConnectionLost(self) -> None:
-        """All is sent, and our half is closed: drop what still arrives."""
+        """Drop what still arrives: everything is sent, and our half is closed."""
         if self.input >= ENDED:
             self.transport.loseConnection()
         else:
             self._linger(LINGERING)
 
     def all_is_sent(self) -> None:
-        """What was written before the end has arrived."""
+        """Go on closing: everything written has been sent."""
         self._linger(LINGERING)
 
     def abort(self) -> None:
-        """Drop the connection, so that the client sees that its answer is cut."""
+        """Drop the connection, so that the client notices that its answer is incomplete."""
         self.phase = CLOSED
         self.transport.abortConnection()
 
     def out_of_memory(self) -> bool:
-        """Something could not be done for want of memory: refuse the request whose body takes some.
+        """Handle a lack of memory: refuse the request whose body takes some.
 
         :returns: whether the connection can go on.
         """
@@ -429,20 +428,20 @@ class HTTPChannel(Protocol):
 
     @property
     def allowance(self) -> float:
-        """Seconds that the phase may take beyond the usual."""
+        """Extra seconds that the phase may take."""
         return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
 
     def stop_lingering(self) -> None:
-        """Wait no longer for the client to close its half."""
+        """Stop waiting for the client to close its half."""
         if self._closing is not None:
             self._closing.stop()
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is being served."""
         return self._exchange is None and not self._head and not self._unread
 
     def close_if_idle(self) -> None:
-        """Close the connection unless a request is under way, or has just arrived."""
+        """Close the connection unless a request is being served, or has just arrived."""
         if self.is_idle and self.phase < CLOSING and not unread_bytes(self.transport):
             self._close(in_stages=False)

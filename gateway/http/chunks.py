@@ -1,4 +1,4 @@
-"""Chunked bodies of requests, as llhttp reads them."""
+"""Chunked bodies of requests, parsed by llhttp."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EMPTY_LINE = b"\r\n\r\n"
 class ChunkReader:
     """Reads one chunked body.
 
-    Extensions of chunks are passed over, and so are trailers: what comes behind a body must not change
-    what the request was judged by.
+    Chunk extensions and trailers are ignored: nothing behind a body may change the headers by which the
+    request was checked.
 
-    :param max_overhead: bytes that extensions and trailers together may have.
+    :param max_overhead: limit on extensions and trailers together, in bytes.
     """
 
     __slots__ = ("_max_overhead", "_overhead", "_parser", "_parts", "_tail", "is_complete")
@@ -33,9 +33,10 @@ class ChunkReader:
         self._parser.feed_data(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     def read(self, data: bytes) -> tuple[bytes, int]:
-        """Take what has arrived.
+        """Take received bytes.
 
-        :returns: what of the body was in ``data``, and where in it the chunks end, or end for now.
+        :returns: the part of the body in ``data``, and the position in it where the chunks end, or end for
+            now.
         :raises Malformed: the chunks are broken.
         :raises Refusal: 431, extensions or trailers are too long.
         """
@@ -45,7 +46,7 @@ class ChunkReader:
             raise malformed(error) from None
         parts = self._parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        # What sizes, line ends and a signature of each chunk take is allowed to any length.
+        # The bytes for the size, newlines and a signature of each chunk are not limited.
         size = len(body)
         self._overhead = max(0, self._overhead + end - size - 16 * len(parts) - 2 * size)
         parts.clear()
@@ -54,8 +55,8 @@ class ChunkReader:
         return body, end
 
     def _feed(self, data: bytes) -> int:
-        # A message ends with an empty line, so nothing behind one is given to llhttp before it is known
-        # whether the message ended there.
+        # A message ends with an empty line, so llhttp gets nothing behind one until it is known whether the
+        # message ended there.
         view = memoryview(data)
         start = 0
         while start < len(data) and not self.is_complete:
@@ -72,7 +73,7 @@ class ChunkReader:
         return start
 
     def close(self) -> None:
-        """Let go of the parser, which refers to this object."""
+        """Drop the parser, which refers to this object."""
         del self._parser
 
     def on_body(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """The end of a connection.
 
-A connection whose client may still be sending is closed in stages (RFC 9112 9.6): if what arrives were left
+A connection whose client may still be sending is closed in stages (RFC 9112 9.6): if received bytes were left
 unread, the kernel would reset the connection, and the client might never see the answer.
 """
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "Closing"]
 
-# nginx, too, waits for so long.
+# The same time as in nginx.
 LINGER_SECONDS = 30.0
-"""For which the rest of a refused request is read and dropped, at most."""
+"""Longest time for which the rest of a refused request is read and dropped."""
 LINGER_IDLE_SECONDS = 5.0
-"""The same, while nothing arrives."""
+"""Longest time to wait without receiving anything."""
 LINGER_BYTES = 2**26
-"""What is read so, at most, unless the request has announced more."""
+"""Most bytes read this way, unless the request has announced more."""
 
 
 class Closing:
-    """What a connection does from the last answer on: nothing that arrives is served.
+    """The end of a connection, from the last answer on: nothing received is served any more.
 
     :param announced: bytes of a body that are still to come.
     """
@@ -37,14 +37,14 @@ class Closing:
         self._most = max(LINGER_BYTES, announced)
 
     def begin(self, *, in_stages: bool) -> None:
-        """Close what can be closed as soon as everything is written.
+        """Close as soon as everything is written.
 
         :param in_stages: whether the client may still be sending.
         """
         transport = self._channel.transport
         # A registered producer would hold the connection open.
         transport.unregisterProducer()
-        # TLS, too, waits for what the client sends at the end.
+        # TLS also waits for the client's closing message.
         self._channel.read_on()
         if self._can_close_half and (in_stages or unread_bytes(transport)):
             self._channel.factory.lingers(self._channel)
@@ -54,11 +54,11 @@ class Closing:
 
     @property
     def _can_close_half(self) -> bool:
-        # TLS does it by itself: it sends its own word for the end, and reads on until the client's.
+        # TLS does this itself: it sends its closing message, and reads on until the client's.
         return hasattr(type(self._channel.transport), "loseWriteConnection")
 
     def discard(self, size: int) -> None:
-        """Drop what arrives behind the last answer."""
+        """Drop bytes that arrive after the last answer."""
         if self._channel.phase is ConnectionPhase.LINGERING:
             self._channel.since = None
         self._discarded += size
@@ -66,7 +66,7 @@ class Closing:
             self.stop()
 
     def stop(self) -> None:
-        """Wait no longer for the client to close its half."""
+        """Stop waiting for the client to close its half."""
         if self._can_close_half:
             self._channel.transport.loseConnection()
         else:

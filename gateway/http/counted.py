@@ -1,4 +1,4 @@
-"""The end of a request, which is counted once, however it came."""
+"""The end of a request, which is counted exactly once."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ __all__ = ["CountedRequest"]
 
 
 class CountedRequest(Request):
-    """A request that tells its application when it is over."""
+    """A request that notifies its application when it is over."""
 
     _channel: Any
     _is_over = False
     _status = 0
 
     def replaced(self) -> None:
-        """Another one answers this request, and is counted for it."""
+        """Note that another request object answers this one, and is counted in its place."""
         self._is_over = True
 
     def all_sent(self) -> None:
-        """The client's system has what was still to be sent."""
+        """Count the request: the client's system has received everything."""
         self._over()
 
     def unsent(self) -> None:
-        """The connection went before all of the answer was sent."""
+        """Count the request as cut off: the connection was lost before all of the answer was sent."""
         if not self._is_over:
             self.cut = self.cut or self._channel.cut_by
             self._over()
 
     def _over(self) -> None:
-        """Be counted, if that has not happened yet."""
+        """Count the request, if it was not counted yet."""
         if not self._is_over:
             self._is_over = True
             status = 499 if self.cut == "client" else self._status

@@ -18,7 +18,7 @@ __all__ = ["Deadlines"]
 
 
 class Deadlines:
-    """Looks at a connection now and then, and ends what has taken too long."""
+    """Checks a connection now and then, and ends a phase that has taken too long."""
 
     def __init__(self, limits: Limits) -> None:
         self._stall_seconds = limits.stall_seconds
@@ -26,20 +26,20 @@ class Deadlines:
             ConnectionPhase.IDLE: limits.idle_seconds,
             ConnectionPhase.HEAD: limits.header_seconds,
             ConnectionPhase.BODY: limits.body_seconds,
-            # As long as it takes: its operations have time limits of their own.
+            # Without a limit: its operations have their own timeouts.
             ConnectionPhase.HANDLING: inf,
             ConnectionPhase.DRAINING: LINGER_IDLE_SECONDS,
             ConnectionPhase.CLOSING: limits.stall_seconds,
             ConnectionPhase.LINGERING: LINGER_IDLE_SECONDS,
             ConnectionPhase.CLOSED: limits.stall_seconds,
         }
-        # A list, because it is asked about every connection.
+        # A list for speed: it is read for every connection.
         self._seconds = [seconds[phase] for phase in ConnectionPhase]
 
     def look_after(self, channel: Connection, now: float) -> None:
-        """See to one connection.
+        """Check one connection.
 
-        :param now: of the clock that the channels have.
+        :param now: the time of the channels' clock.
         """
         is_closing = channel.phase >= ConnectionPhase.CLOSING
         if channel.is_stalled or is_closing:
@@ -51,7 +51,7 @@ class Deadlines:
             if not unsent and channel.phase is ConnectionPhase.CLOSING:
                 channel.all_is_sent()
         if channel.input >= InputPhase.ENDED and not is_closing:
-            # The kernel's answer to what was sent is seen the next time.
+            # The peer's reaction shows at the next sweep.
             if socket_error(channel.transport):
                 channel.abort()
                 return
@@ -83,7 +83,7 @@ def _expire(channel: Connection) -> None:
         case ConnectionPhase.IDLE:
             channel.close_if_idle()
         case ConnectionPhase.HEAD if channel.is_idle:
-            # Nothing of a first request has come.
+            # Nothing of a first request has arrived.
             channel.close_if_idle()
         case ConnectionPhase.HEAD | ConnectionPhase.BODY:
             channel.refuse(Refusal("RequestTimeout", resource=""))

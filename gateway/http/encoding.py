@@ -1,4 +1,4 @@
-"""How URLs, dates and JSON are written in HTTP."""
+"""Encodings of URLs, dates and JSON in HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLAIN = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]+")
 def decode_percent(raw: bytes, what: str) -> bytes:
     """Undo percent-encoding, once.
 
-    :param what: what the bytes are, for the error message.
+    :param what: name of the text in the error message.
     :raises Refusal: 400 for a broken escape, a raw control byte, or bytes that are not UTF-8.
     """
     if _PLAIN.fullmatch(raw):
@@ -45,7 +45,7 @@ def decode_percent(raw: bytes, what: str) -> bytes:
 def parse_query(raw: bytes, allowed: frozenset[str]) -> dict[str, str]:
     """Read a query string.
 
-    :raises Refusal: 400 for a parameter that is unknown here or given twice, or bad encoding.
+    :raises Refusal: 400 for an unknown parameter, one given twice, or bad encoding.
     """
     parameters: dict[str, str] = {}
     for pair in raw.split(b"&"):

@@ -1,4 +1,4 @@
-"""What a handler declares of itself."""
+"""The declaration of a handler."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Endpoint:
     paths: tuple[str, ...]
     """Klein rules: the same resource under several prefixes."""
     operation: str = ""
-    """A name of what it does, for errors and metrics; a handler may refine it. ``""``: it is not counted."""
+    """Name of the operation, for errors and metrics; a handler may refine it. ``""``: it is not counted."""
     streamed: bool = False
-    """The body is handed over as it arrives."""
+    """Whether the body is delivered as it arrives."""
     takes: frozenset[bytes] = frozenset()
-    """Those of the application's ``selective_headers`` (lower case) that it honours."""
+    """The headers among the application's ``selective_headers`` (lower case) that it honours."""
     early: bool = False
-    """The handler checks all that it can before it asks for the body, and changes nothing before: so it may
-    be called before the body is read, and again afterwards. True of the methods of a resource that has a true
-    attribute ``checks_first``."""
+    """Whether the handler checks all that it can before it asks for the body, and changes nothing before: so
+    it may be called before the body is read, and again afterwards. True for the methods of a resource whose
+    attribute ``checks_first`` is true."""
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -43,7 +43,8 @@ def endpoint(
 ) -> Callable[[_F], _F]:
     """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``.
 
-    :param takes: names of the headers that it honours, of those that an application refuses elsewhere; see
+    :param takes: names of the headers that it honours, among those that the application refuses elsewhere;
+        see
         :attr:`gateway.http.application.Application.selective_headers`.
     """
     rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))

@@ -1,8 +1,8 @@
-"""One request on a channel, and its answer's way out.
+"""One request on a channel, and the sending of its answer.
 
-How its body comes in is for :mod:`gateway.http.body` to say, how a body is made while it is sent for
-:mod:`gateway.http.outlet`; what the bytes of a request mean, and when the connection ends, for the channel.
-The phases of the answer are those of :class:`gateway.http.phases.AnswerPhase`.
+The request's body is read by :mod:`gateway.http.body`, a produced answer body is sent by
+:mod:`gateway.http.outlet`; parsing, and the end of the connection, belong to the channel. The phases of the
+answer are those of :class:`gateway.http.phases.AnswerPhase`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def status_line(status: int) -> bytes:
 
 
 class Exchange(ExchangePort):
-    """A request as its channel sees it, and the answer to it.
+    """A request on its channel, and the answer to it.
 
     :param channel: nothing is written to it before the answers to earlier requests are complete, as a channel
         has one exchange at a time.
@@ -49,14 +49,14 @@ class Exchange(ExchangePort):
     _log = Logger()
 
     phase = OPEN
-    """How far the answer has come."""
+    """The phase of the answer."""
     incoming: IncomingBody | None = None
-    """The request's body as long as it is not complete."""
+    """The request's body until it is complete."""
     stream: StreamedBody | None = None
     klein_request: ByKlein | None = None
-    """What Klein answers, if it does."""
+    """The request of Klein, if Klein answers."""
 
-    # Of the application's budgets: bytes of the body that is held, and of an answer known to be large.
+    # Bytes reserved in the application's budgets: for the held body, and for an answer known to be large.
     _reserved = 0
     _answer_bytes = 0
     _outlet: Outlet | None = None
@@ -64,7 +64,7 @@ class Exchange(ExchangePort):
     def __init__(
         self, channel: Channel, method: str, path: bytes, query_string: bytes, headers: HeaderTable
     ) -> None:
-        # Not the base class's, which sets what stays as it is for most.
+        # The base class's is not called: it sets attributes that rarely change.
         self._channel = channel
         self.method = method
         self.path = path
@@ -73,7 +73,7 @@ class Exchange(ExchangePort):
 
     @classmethod
     def in_place_of(cls, broken: Exchange | None, channel: Channel) -> Exchange:
-        """Return what a request is refused with that cannot be read to its end.
+        """Return the exchange that refuses a request which cannot be read to its end.
 
         :param broken: the request, which is not counted if it has no answer yet; ``None`` if not even its
             head can be read.
@@ -97,7 +97,7 @@ class Exchange(ExchangePort):
 
     @property
     def is_encrypted(self) -> bool:  # type: ignore[override]
-        """Whether it came by TLS."""
+        """Whether the client uses TLS."""
         return ISSLTransport.providedBy(self._channel.transport)
 
     @property
@@ -115,8 +115,7 @@ class Exchange(ExchangePort):
     def whole_body(self, body: bytes) -> bool:
         """Serve a request whose body has arrived with its headers.
 
-        :returns: false, and nothing is done, if there is no room for it: :meth:`body_to_come` tells the
-            client.
+        :returns: false, with nothing done, if there is no room for it: :meth:`body_to_come` then refuses it.
         """
         application = self._channel.application
         limit = application.limits.max_body
@@ -136,13 +135,13 @@ class Exchange(ExchangePort):
             self.raw_body = body
         self.run()
         if self._reserved and self.operation in application.unconfirmed:
-            # Nobody has confirmed the caller yet, who must not take room from others; and what has arrived
-            # with the headers is little.
+            # The caller is not confirmed yet, and must not take memory from others; the bytes that arrived
+            # with the headers are few.
             self._release()
         return True
 
     def body_to_come(self, length: int | None) -> IncomingBody:
-        """Return what is to be told of the body, and how it arrives.
+        """Return the body that is going to arrive.
 
         :param length: bytes; ``None`` for a chunked body.
         """
@@ -150,12 +149,12 @@ class Exchange(ExchangePort):
         return self.incoming
 
     def body_wanted(self) -> None:
-        """The handler cannot go on without the body."""
+        """Read the body, which the handler needs to continue."""
         if self.incoming is not None:
             self.incoming.wanted()
 
     def body_is_complete(self) -> None:
-        """The body is there, or what there was of it."""
+        """End the body: it is complete, or will never be."""
         self.incoming = None
 
     @property
@@ -176,7 +175,8 @@ class Exchange(ExchangePort):
     # ---- what it holds ---------------------------------------------------------------------------
 
     def reserve(self, size: int) -> bool:
-        """Take room for so many bytes more of the body; false, and nothing is taken, if there is none."""
+        """Reserve memory for so many more bytes of the body; return false, and reserve none, if there is
+        none."""
         if self.application.budget.take(size):
             self._reserved += size
             return True
@@ -184,13 +184,13 @@ class Exchange(ExchangePort):
 
     @property
     def has_reserved(self) -> bool:
-        """Whether it has taken room."""
+        """Whether memory is reserved for the body."""
         return self._reserved > 0
 
     def hold_answer(self, size: int) -> None:
-        """Keep room for a large answer until the client has taken it."""
+        """Reserve memory for a large answer until the client has received it."""
         self._answer_bytes += size
-        # By this byte _release() is sure to be called.
+        # This byte makes sure that _release() is called.
         self.application.budget.adjust(1)
         self._reserved += 1
 
@@ -224,12 +224,12 @@ class Exchange(ExchangePort):
         return render_by_klein(self, self._channel)
 
     def klein_runs(self, request: ByKlein) -> None:
-        """Klein answers from now on."""
+        """Leave the answer to Klein."""
         self.klein_request = request
         self.phase = KLEIN
 
     def klein_answers(self, status: int, headers: Headers) -> Headers:
-        """Klein's answer begins: return the headers to send, after the plugins have seen them."""
+        """Begin Klein's answer: return the headers to send, after the plugins have seen them."""
         self.phase = BEGUN
         self._status = status
         seen = Response(
@@ -242,19 +242,19 @@ class Exchange(ExchangePort):
         return changed
 
     def klein_failed(self, error: Exception) -> None:
-        """Klein has no answer: tell the failure as any other."""
+        """Report a failure of Klein like any other."""
         self.klein_request = None
         if self.phase is KLEIN:
             self.phase = OPEN
         self.application.failed(error, self)
 
     def klein_finished(self) -> None:
-        """Klein's answer is written."""
+        """End Klein's answer: all of it is written."""
         self.klein_request = None
         self.finished()
 
     def lose(self, reason: Failure) -> None:
-        """The client is gone: cancel everything done for it."""
+        """Cancel everything done for the client, which is gone."""
         has_begun = self.has_begun
         body, stream = self.incoming, self.stream
         is_read = body is None or not body.is_outstanding
@@ -273,7 +273,7 @@ class Exchange(ExchangePort):
             elif body is not None and body.is_begun:
                 self.application.failed(CancelledError(), self)
             elif not self._is_over:
-                # Nobody else knows of it yet.
+                # Nothing else refers to it yet.
                 self.application.refuse(self, CancelledError())
         if self._outlet is not None:
             self._outlet.cancel()
@@ -300,7 +300,7 @@ class Exchange(ExchangePort):
             and self.incoming is None
             and not factory.stopping
         ):
-            # Nearly every answer. Here its headers and body are put together once, without a copy between.
+            # Nearly every answer. Its headers and body are joined here once, without an intermediate copy.
             size = self.sent_bytes = len(body)
             if size >= SLICED_BYTES:
                 self.sent_bytes = 0
@@ -317,7 +317,7 @@ class Exchange(ExchangePort):
                 self._status = 200
                 channel.unsent_exchange = self
             else:
-                # It is done with, so nobody looks at _is_over any more.
+                # The exchange is finished, so _is_over is not read any more.
                 application = self.application
                 seconds = application.seconds() - self.started
                 for hook in application.end_hooks:
@@ -328,7 +328,7 @@ class Exchange(ExchangePort):
             channel.done(self)
             return
         if self.klein_request is not None:
-            # It writes by itself.
+            # The producer writes on its own.
             return
         if self.phase is OPEN:
             self._respond_in_full(response)
@@ -386,7 +386,7 @@ class Exchange(ExchangePort):
         self._outlet.start(stalled=channel.is_stalled)
 
     def broken(self, error: BaseException) -> None:
-        """The answer cannot be written: tell the log, and hang up."""
+        """Log that the answer cannot be written, and drop the connection."""
         self._log.failure("request {id}: writing its answer failed", Failure(error), id=self.id)
         self.cut = self.cut or "gateway"
         if self.phase not in (LEFT, CUT):
@@ -394,20 +394,20 @@ class Exchange(ExchangePort):
         self._over()
 
     def aborted(self) -> None:
-        """A produced body cannot be completed."""
+        """Cut off the answer: its produced body cannot be completed."""
         self.cut = "gateway"
         self._over()
         self._channel.close()
 
     def stalled(self, stalled: bool) -> None:
-        """The client has begun, or ceased, to read more slowly than the answer is made."""
+        """Note that the client has begun, or ceased, to read more slowly than the answer is produced."""
         if self._outlet is not None:
             self._outlet.stalled(stalled)
         if self.klein_request is not None:
             self.klein_request.stalled(stalled)
 
     def finished(self) -> None:
-        """All of the answer is written."""
+        """End the answer: all of it is written."""
         self.phase = COMPLETE
         if self._channel.is_stalled:
             self._channel.unsent_exchange = self
@@ -421,7 +421,7 @@ class Exchange(ExchangePort):
         self.end()
 
     def end(self) -> None:
-        """Request and answer are complete."""
+        """End the exchange: request and answer are complete."""
         if self._reserved:
             self._release()
         self._channel.done(self)

@@ -1,4 +1,4 @@
-"""Makes channels, watches their deadlines, and lets them finish at the end."""
+"""Creates channels, enforces their deadlines, and lets them finish at shutdown."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from reactor.gate import Gate
 __all__ = ["QUIET_SECONDS", "ChannelFactory"]
 
 QUIET_SECONDS = 0.5
-"""For which a connection that was used lately may be quiet at the end, before it is taken for idle: a request
-may be on its way, and would be lost."""
+"""At shutdown, how long a recently used connection may be quiet before it counts as idle: a request may be on
+its way, and would be lost."""
 
-# One connection in so many may be lingering; beyond it the oldest is cut.
+# One connection in so many may be lingering; beyond that the oldest is aborted.
 _LINGERING_SHARE = 4
 
 
@@ -40,7 +40,7 @@ class ChannelFactory(ServerFactory):
 
     noisy = False
     server = b"couchgateway"
-    """What the ``Server`` header says."""
+    """Value of the ``Server`` header."""
 
     _log = Logger()
 
@@ -49,19 +49,19 @@ class ChannelFactory(ServerFactory):
         self.clock = clock
         self.channels: set[Connection] = set()
         self.stopping = False
-        """Whether connections are closed after the answer that is under way."""
+        """Whether connections are closed after the current answer."""
         self.max_clients = application.limits.max_clients
-        """Beyond which connections are closed at once."""
+        """Limit on connections; beyond it they are closed at once."""
         self.on_refused: Callable[[int], None] | None = None
-        """Told how many clients there were when one was closed for that."""
+        """Called with the number of clients when one was closed for that."""
         self.heads = HeadReader()
-        """Reads the heads of all channels."""
+        """Parses the heads of all channels."""
         self._gate = gate
         guard = application.guard
         self._always = b"" if guard is None else b"".join(b"%b: %b\r\n" % pair for pair in guard.headers)
         self._heads: dict[int, bytes] = {}
         self.ok_head = b""
-        """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
+        """Beginning of an answer with status 200, up to the number in ``X-Request-Id``."""
         self._lingering: dict[Connection, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._refuses = False
@@ -74,11 +74,11 @@ class ChannelFactory(ServerFactory):
     # ---- Twisted ---------------------------------------------------------------------------------
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return what TLS clients may negotiate (ALPN)."""
+        """Return the protocols that TLS clients may negotiate (ALPN)."""
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
-        """Begin to watch deadlines."""
+        """Begin to enforce deadlines."""
         if not self._sweeper.running:
             self._sweeper.start(1.0, now=False)
 
@@ -95,21 +95,21 @@ class ChannelFactory(ServerFactory):
     # ---- what channels ask for -------------------------------------------------------------------
 
     def made(self, channel: Connection) -> None:
-        """A connection is up."""
+        """Add a new connection."""
         self.channels.add(channel)
         if self._gate is not None:
             self._gate.adopt(channel.transport)
 
     def lost(self, channel: Connection) -> None:
-        """A connection is closed."""
+        """Remove a closed connection."""
         self.channels.discard(channel)
         self._lingering.pop(channel, None)
         if self._waiting and not self.channels:
             self._all_closed()
 
     def lingers(self, channel: Connection) -> None:
-        """A connection waits for its client to close; so that refused requests cannot take all connections,
-        those that wait longest have to go when they are many."""
+        """Note a connection that waits for its client to close. If there are many, the longest-waiting are
+        aborted, so that refused requests cannot take up all connections."""
         self._lingering[channel] = None
         if len(self._lingering) > max(1, self.application.limits.max_clients // _LINGERING_SHARE):
             oldest = next(iter(self._lingering))
@@ -117,7 +117,7 @@ class ChannelFactory(ServerFactory):
             oldest.abort()
 
     def head(self, status: int) -> bytes:
-        """Return how every answer with this status begins, up to the value of ``X-Request-Id``."""
+        """Return the beginning of every answer with this status, up to the value of ``X-Request-Id``."""
         head = self._heads.get(status)
         if head is None:
             date = http_date(self.application.unix_time())
@@ -136,27 +136,28 @@ class ChannelFactory(ServerFactory):
         self.ok_head = b"%b%b-" % (self.head(200), self.application.id_prefix)
 
     def _sweep(self) -> None:
-        # Once a second, so that no request has to format the date, or look at the clock for its deadline.
+        # Once a second, so that no request has to format the date, or read the clock for its deadline.
         self._tick()
         now = self.clock.seconds()
         for channel in list(self.channels):
             try:
                 self._deadlines.look_after(channel, now)
-            except Exception:  # noqa: BLE001  # of what it cancels; all others must still be looked after
-                self._log.failure("the end of a connection that took too long failed")
+            except Exception:  # noqa: BLE001  # one connection's failure must not end the sweep of the others
+                self._log.failure("ending a connection that took too long failed")
                 channel.abort()
 
     # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Accept and serve on, but let every answer close its connection, so that clients find others.
+        """Continue to accept and serve, but let every answer close its connection, so that clients find other
+        servers.
 
         :meth:`stop` or :meth:`drain` follows.
         """
         self.stopping = True
 
     def stop(self) -> Deferred[None]:
-        """Take no new requests, and let those under way finish.
+        """Take no new requests, and let running ones finish.
 
         :returns: fires when all connections are closed, within the grace time.
         """
@@ -172,9 +173,9 @@ class ChannelFactory(ServerFactory):
         return stopped
 
     def _close_idle(self, *, unused: bool = False) -> None:
-        """Close connections on which no request is under way.
+        """Close connections on which no request is being served.
 
-        :param unused: only those on which there was none for some time.
+        :param unused: only connections without a request for some time.
         """
         now = self.clock.seconds()
         for channel in list(self.channels):
@@ -183,10 +184,10 @@ class ChannelFactory(ServerFactory):
                 channel.close_if_idle()
 
     def drain(self) -> Deferred[None]:
-        """Let clients go elsewhere without losing a request; to be called when no new ones can come.
+        """Move clients elsewhere without losing a request; call it when no new clients can come.
 
-        The next answer on each connection closes it. Idle ones are left alone until their time is
-        up, because a request may be on its way. :meth:`stop` may follow.
+        The next answer on each connection closes it. Idle ones stay open until their timeout, because a
+        request may be on its way. :meth:`stop` may follow.
 
         :returns: fires when all connections are closed.
         """

@@ -1,7 +1,7 @@
-"""Heads of requests, as llhttp reads them.
+"""Heads of requests, parsed by llhttp.
 
-llhttp (by httptools) judges every request line and header; what it lets through and a gateway must not is
-refused here.
+llhttp (through httptools) checks every request line and header; this module refuses what llhttp accepts and a
+gateway must not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MAX_HEADER_COUNT = 500
-"""Headers that a request may have, as in twisted.web."""
+"""Most headers of a request, as in twisted.web."""
 
 FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
 """A head up to this size cannot have more headers than are allowed."""
@@ -46,8 +46,8 @@ METHODS = {
 REQUEST_LINE = re.compile(
     rb"(%b) (/[\x21-\x3e\x40-\x7e]*)(?:\?([\x21-\x7e]*))? HTTP/1\.1\r\n" % b"|".join(METHODS)
 )
-"""The usual form; its groups are a method of :data:`METHODS`, the path, and the query or ``None``. llhttp
-takes every line that matches."""
+"""The usual request line; its groups are a method of :data:`METHODS`, the path, and the query or ``None``.
+llhttp accepts every line that matches."""
 
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])\r\n")
 _NO_TARGET_BYTE = re.compile(rb"[^\x21-\x7e]")
@@ -58,10 +58,10 @@ _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class Malformed(Exception):
-    """The bytes are no request; the text tells why."""
+    """The bytes are not a request; the text says why."""
 
 
-# Values of Host that were found valid: a server has few names, but anyone can send others.
+# Values of Host known to be valid: a server has few names, but anyone can send others.
 _good_hosts: Known[bytes, None] = Known(256)
 _LONGEST_GOOD_HOST = 256
 
@@ -76,12 +76,12 @@ def _check_host(host: bytes) -> None:
 
 
 def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
-    """Put what has arrived behind the beginning of a head.
+    """Append received bytes to the beginning of a head.
 
     :param begun: that beginning.
-    :param limit: bytes that a head may have.
-    :returns: both together, and where in them the head ends; 0 if it does not yet.
-    :raises Malformed: what is there cannot become a head.
+    :param limit: largest size of a head in bytes.
+    :returns: both together, and the position of the head's end; 0 if it is not complete yet.
+    :raises Malformed: the bytes cannot become a head.
     :raises Refusal: 431, it is too long.
     """
     start = 0
@@ -108,23 +108,23 @@ def check_count(head: bytes) -> None:
 
 
 class Head:
-    """What a head says, apart from its first line."""
+    """The content of a head, without its first line."""
 
     __slots__ = ("closes", "has_body", "headers", "length", "visit")
 
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
-        """Read what matters to the connection.
+        """Read the headers that matter to the connection.
 
-        :raises Malformed: the body's length cannot be told for sure, or ``Host`` is invalid.
+        :raises Malformed: the body's length is ambiguous, or ``Host`` is invalid.
         """
         self.headers = headers
-        """See :data:`gateway.http.request.HeaderTable`; nobody changes it."""
+        """See :data:`gateway.http.request.HeaderTable`; never changed."""
         self.has_body = has_body
         self.visit: Any = None
-        """What the application's guard has found; whoever asks it keeps it here."""
+        """Result of the application's guard, stored here by the application."""
         self.length: int | None = 0
         """Bytes of the body; ``None`` if it is chunked."""
-        # Not headers.get(): for callers with credentials this is done for every request.
+        # Not headers.get(), which is slower: with credentials this runs for every request.
         if b"host" in headers and headers[b"host"] not in _good_hosts:
             _check_host(headers[b"host"])
         self.closes = b"connection" in headers and _wants_close(headers[b"connection"])
@@ -132,7 +132,7 @@ class Head:
         if has_body:
             coding = headers.get(b"transfer-encoding")
             if coding is None and b"content-length" in headers:
-                # llhttp has judged its digits.
+                # llhttp has checked its digits.
                 self.length = int(headers[b"content-length"])
             elif coding is None:
                 raise Malformed("the request is not well-formed HTTP/1.1: it does not end with its headers")
@@ -142,27 +142,27 @@ class Head:
                 raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
 
 
-# What is not remembered, as it may be a secret.
+# Heads with one are not cached, as it may be a secret.
 _SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
 
 class HeadReader:
-    """Reads heads, one after the other. Each is there in full, so one reader serves many connections.
+    """Parses heads, one after the other. Each is complete, so one reader serves many connections.
 
-    llhttp hands each header to a function. What it is given here are methods of a dict and a list, which
-    costs a tenth of a function in Python; heads in which a header comes twice are then read once more.
+    llhttp passes each header to a function. Here these functions are methods of a dict and a list, which cost
+    a tenth of a Python function; a head with a repeated header is then parsed once more.
 
-    A client sends the same headers with each request, so what stands behind the first line is remembered with
-    what llhttp made of it: what it makes of the same bytes behind another line of the usual form is the same.
+    A client sends the same headers with each request, so the bytes behind the first line are cached with
+    llhttp's result for them, which is the same behind any other line of the usual form.
     """
 
     __slots__ = ("_announced", "_callbacks", "_found", "_is_used", "_parser", "known")
 
     def __init__(self) -> None:
         self.known: Known[bytes, Head] = Known(_KNOWN)
-        """Bytes behind a line that :data:`REQUEST_LINE` matches -> what they say. They name a host."""
+        """Cache: bytes behind a line that :data:`REQUEST_LINE` matches -> their head. They name a host."""
         self._found: dict[bytes, bytes] = {}
         self._announced: list[bool] = []
         self._callbacks = SimpleNamespace(
@@ -175,43 +175,43 @@ class HeadReader:
         self._is_used = False
 
     def remember(self, behind: bytes, head: Head) -> None:
-        """Put a head among those known, if that is wise."""
+        """Cache a head, unless it may hold a secret."""
         if len(behind) <= _LONGEST_KNOWN and _SECRETS.isdisjoint(head.headers):
             self.known.learn(behind, head)
 
     def read(self, head: bytes) -> Head:
-        """Read a head.
+        """Parse a head.
 
         :param head: from the request line to the empty line.
-        :raises Malformed: it is no head of HTTP/1.1.
+        :raises Malformed: it is not a head of HTTP/1.1.
         """
         found, announced = self._found, self._announced
         found.clear()
-        # Taken away again when the message ends with its head.
+        # Removed again when the message ends with its head.
         announced.append(True)
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
-            # Other protocols are not spoken here, which RFC 9110 7.8 lets a server pass over. llhttp
-            # takes what follows for the other protocol's, so it must not see that header.
+            # Upgrades to other protocols are not supported, and RFC 9110 7.8 lets a server ignore them.
+            # llhttp would treat the following bytes as the other protocol's, so it must not see that header.
             self._begin_anew()
             return self.read(_UPGRADE.sub(rb"\r\nX-Not-Upgraded:", head))
         except HttpParserError as error:
             was_used = self._is_used
             self._begin_anew()
             if was_used:
-                # llhttp takes nothing behind a request that says it is the last one (so does, to llhttp,
-                # `Proxy-Connection: close`), while this head is the first of another connection, or to be
-                # judged by itself.
+                # llhttp refuses input after a request that announces itself as the last one (also by
+                # `Proxy-Connection: close`), but this head is the first of another connection, or is parsed
+                # on its own.
                 return self.read(head)
             raise malformed(error) from None
         self._is_used = True
         has_body = bool(announced)
         if has_body:
             announced.clear()
-            # The body is none of this reader's: llhttp must not take the next head for it.
+            # Bodies are read elsewhere; start afresh so that llhttp does not read the next head as a body.
             self._begin_anew()
-        # Not a comprehension, which costs more: with credentials this is done for every request.
+        # Not a comprehension, which costs more: with credentials this runs for every request.
         headers: dict[bytes, Any] = dict(zip(map(bytes.lower, found), found.values(), strict=True))
         if head.count(b"\r\n") != len(headers) + 2:
             headers = _with_repeated(head)
@@ -225,7 +225,7 @@ class HeadReader:
 
 
 class _Repeated:
-    """Headers of a head in which some come more than once."""
+    """Headers of a head with repeated ones."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, Any] = {}
@@ -256,17 +256,17 @@ class Unusual(NamedTuple):
     line: tuple[str, bytes, bytes]
     """Method, path and query."""
     headers: dict[bytes, Any]
-    """As in ``head``, but for the host that a whole URL names."""
+    """As in ``head``, except for the host of an absolute URL."""
     is_1_1: bool
     """Whether the client speaks HTTP/1.1 or later; else it speaks 1.0."""
     head: Head
 
 
 def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
-    """Read a head whose first line :data:`REQUEST_LINE` does not match: another method or version, a whole
-    URL.
+    """Parse a head whose first line :data:`REQUEST_LINE` does not match: another method or version, an
+    absolute URL.
 
-    :raises Malformed: it is no head of HTTP/1.
+    :raises Malformed: it is not a head of HTTP/1.
     """
     method, target, is_1_1, head = _unusual_line(head)
     read = reader.read(head)
@@ -277,10 +277,10 @@ def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
     path, _, query_string = target.partition(b"?")
     headers = read.headers
     if host is not None:
-        # RFC 9112 3.2.2: what the URL names counts.
+        # RFC 9112 3.2.2: the URL's host counts.
         headers = headers | {b"host": host}
     if not is_1_1 and b"transfer-encoding" in read.headers:
-        # RFC 9112 6.1: somebody on the way may have taken the body for something else.
+        # RFC 9112 6.1: an intermediary may have misread the body.
         raise Malformed("HTTP/1.0 has no Transfer-Encoding")
     if is_1_1 and b"host" not in read.headers:
         raise no_host()
@@ -288,10 +288,10 @@ def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
 
 
 def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
-    """Return method, target, whether the version is 1.1 or later, and the head as llhttp takes it.
+    """Return method, target, whether the version is 1.1 or later, and the head in a form for llhttp.
 
-    That is with a line of its usual form: it knows a list of methods and versions, and nothing in the line
-    means anything to how it reads.
+    This has a request line of the usual form: llhttp knows a fixed list of methods and versions, and the line
+    does not affect how it parses the rest.
     """
     line = _ANY_REQUEST_LINE.match(head)
     if line is None:
@@ -305,7 +305,7 @@ def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
             "the request target has bytes that must be percent-encoded: control bytes, and those of letters "
             "beyond ASCII in UTF-8; '%C3%A9' stands for an e with an acute accent"
         )
-    # Whoever speaks a later minor version understands HTTP/1.1 too (RFC 9110 6.2).
+    # A client of a later minor version understands HTTP/1.1 too (RFC 9110 6.2).
     is_1_1 = minor != b"0"
     return method, target, is_1_1, b"PUT / HTTP/1.%d\r\n%b" % (is_1_1, head[line.end() :])
 
@@ -326,10 +326,10 @@ def _wants_close(connection: bytes | list[bytes]) -> bool:
 
 def no_host() -> Malformed:
     """Return why a request without ``Host`` is refused."""
-    # RFC 9112 3.2: a proxy in front may have taken another request's for this one's.
+    # RFC 9112 3.2: a proxy in front may have used another request's host.
     return Malformed("HTTP/1.1 requires a Host header")
 
 
 def malformed(error: HttpParserError) -> Malformed:
-    """Return what to answer to what llhttp found."""
+    """Return the error for a failure of llhttp."""
     return Malformed(f"the request is not well-formed HTTP/1.1: {error}")

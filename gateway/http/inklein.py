@@ -1,4 +1,4 @@
-"""Serve the gateway's handlers where Klein's own resource dispatches: for routes that only Klein
+"""Serves the gateway's handlers where Klein's own resource dispatches: for routes that only Klein
 understands, and inside another twisted.web site.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["run_under_klein"]
 
 
 class _Received:
-    """A body that is all there."""
+    """A body that is already complete."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -33,10 +33,10 @@ class _Received:
         reader.body_finished()
 
     def pause(self) -> None:
-        """Nothing can be held back any more."""
+        """Do nothing: the whole body was read."""
 
     def resume(self) -> None:
-        """Nothing was held back."""
+        """Do nothing: the whole body was read."""
 
 
 @implementer(IPushProducer)
@@ -84,7 +84,7 @@ class _Sink:
 class _Served(Request):
     """A request that Klein dispatched.
 
-    ``done`` fires with what Klein can render, as soon as there is an answer.
+    ``done`` fires with an answer that Klein can render.
     """
 
     outer: Request | None = None
@@ -99,7 +99,7 @@ class _Served(Request):
         self.done: Deferred[Any] = Deferred(lambda _: self.give_up())
 
     def respond(self, response: Response) -> None:
-        """Give Klein the answer."""
+        """Pass the answer to Klein."""
         self.under_way = None
         if self.outer is not None:
             # For the log, which shows the other one.
@@ -111,13 +111,13 @@ class _Served(Request):
             self.done.callback(_render(response, self._twisted_request, self))
 
     def over(self, status: int) -> None:
-        """Be counted, unless another request is counted for this one."""
+        """Count the request, unless another one is counted in its place."""
         if self.outer is None and not self._is_over:
             self._is_over = True
             self.application.ended(self, status)
 
     def broken(self, error: BaseException) -> None:
-        """Let Klein tell the failure."""
+        """Let Klein report the failure."""
         if not self.done.called:
             self.done.errback(Failure(error))
 
@@ -129,11 +129,10 @@ def run_under_klein(
     handler: Handler,
     parameters: dict[str, Any],
 ) -> Deferred[Any]:
-    """Serve a request that Klein has dispatched; fires with what Klein shall render.
+    """Serve a request that Klein has dispatched; fires with an answer for Klein to render.
 
-    Here the body was read by twisted.web, whole; limits are those of the site around. Klein's
-    parameters are used as they are, so a slash in a key can only be told by the gateway's own
-    channel.
+    Here twisted.web has read the whole body, with the limits of the surrounding site. Klein's parameters are
+    used as they are, so only the gateway's own channel can distinguish a slash in a key.
     """
     content = twisted_request.content
     body = b"" if content is None else content.read()
@@ -155,7 +154,7 @@ def run_under_klein(
         request.visit = application.guard.look(headers)
     application.dispatch(request)
     if outer is not None:
-        # It came by the gateway's channel, which looks after it.
+        # It came by the gateway's channel, which handles that.
         request.is_inner = True
         request.outer = outer
         request.number, request.given_id = outer.number, outer.given_id
@@ -171,7 +170,7 @@ def run_under_klein(
 
 def _render(response: Response, twisted_request: TwistedRequest, request: _Served) -> Any:
     twisted_request.setResponseCode(response.status)
-    # Of a type that the handler does not name nothing is known.
+    # The handler named no type, so send none.
     twisted_request.defaultContentType = None
     for name, value in response.headers:
         twisted_request.responseHeaders.addRawHeader(name, value)

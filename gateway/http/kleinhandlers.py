@@ -1,4 +1,4 @@
-"""Klein's own handlers on the gateway's channel: to them it is twisted.web as anywhere else."""
+"""Runs Klein's own handlers on the gateway's channel, with requests of twisted.web as usual."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KleinRequest", "render_by_klein"]
 
-# Requests of twisted.web look at their site for settings; none of it serves anything.
+# Requests of twisted.web read settings from their site, which serves nothing here.
 _SITE = Site(Resource())
 _SITE.displayTracebacks = False
 
@@ -32,14 +32,14 @@ _SITE.displayTracebacks = False
 def render_by_klein(exchange: ExchangePort, channel: Channel) -> KleinRequest:
     """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
     request = KleinRequest(exchange, channel)
-    # A handler that writes at once may have to be paused before it returns.
+    # A handler that writes immediately may have to be paused before it returns.
     exchange.klein_runs(request)
     request.run()
     return request
 
 
 class _WebChannel(http.HTTPChannel):
-    """What a request of twisted.web writes to; everything goes on to the gateway's channel."""
+    """The channel of a request of twisted.web; it passes everything on to the gateway's channel."""
 
     def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class _WebChannel(http.HTTPChannel):
             self.producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
-        """The handler is done."""
+        """Forget the producer."""
         self.producer = None
         if self._next_pull is not None:
             self._next_pull.cancel()
             self._next_pull = None
 
     def _pull(self) -> None:
-        """Ask a pull producer for a part, each turn as long as there is room: it may have none at the
+        """Ask a pull producer for a part, in each turn while there is room: it may have none at the
         moment."""
         self._next_pull = None
         if self.producer is not None and not self._channel.is_stalled:
@@ -83,7 +83,7 @@ class _WebChannel(http.HTTPChannel):
             self.producer.resumeProducing()
 
     def stalled(self, stalled: bool) -> None:
-        """Tell the handler that the client reads slowly, or has caught up."""
+        """Pause or resume the handler: the client reads slowly, or has caught up."""
         if self.producer is None:
             return
         if self._is_pull:
@@ -95,17 +95,17 @@ class _WebChannel(http.HTTPChannel):
             self.producer.resumeProducing()
 
     def loseConnection(self) -> None:
-        """Close once what was written is sent."""
+        """Close after sending what was written."""
         self._exchange.cut = self._exchange.cut or "gateway"
         self._channel.close()
 
     def abortConnection(self) -> None:
-        """Hang up."""
+        """Drop the connection."""
         self._exchange.cut = self._exchange.cut or "gateway"
         self._channel.abort()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # What twisted.web calls for a form that it cannot read.
+        # twisted.web calls this for a form that it cannot parse.
         self._exchange.klein_failed(bad_request("the form cannot be read"))
 
     def requestDone(self, request: TwistedRequest) -> None:
@@ -146,7 +146,7 @@ class KleinRequest(TwistedRequest):
             for name, value in self._application.guard.headers:
                 headers.addRawHeader(name, value)
         if not exchange.is_1_1 or factory.stopping:
-            # Such an answer may have no length that the client could tell its end by.
+            # Such an answer may have no length that marks its end for the client.
             exchange.keep_alive = False
         if not exchange.keep_alive:
             headers.setRawHeaders(b"Connection", [b"close"])
@@ -158,7 +158,7 @@ class KleinRequest(TwistedRequest):
         super().write(data)
 
     def run(self) -> None:
-        """Read query and form as twisted.web does, and have the request answered."""
+        """Parse query and form like twisted.web, and answer the request."""
         self.requestReceived(*self._line)
 
     def process(self) -> None:
@@ -168,8 +168,8 @@ class KleinRequest(TwistedRequest):
         self.render(KleinResource(self._application.app))
 
     def processingFailed(self, reason: Failure) -> None:
-        """Answer a failure that Klein found no handler for."""
-        # Klein finishes every request that does not tell that it is finished, which would be a second answer.
+        """Answer a failure for which Klein found no error handler."""
+        # Klein finishes every request that is not marked as finished, which would send a second answer.
         self.finished = 1
         told, self.notifications = self.notifications, []
         for waiting in told:
@@ -183,7 +183,7 @@ class KleinRequest(TwistedRequest):
         self.exchange.klein_failed(error)
 
     def abandon(self) -> None:
-        """The client is gone; :meth:`connectionLost` tells the handler."""
+        """The client is gone; :meth:`connectionLost` notifies the handler."""
 
     def stalled(self, stalled: bool) -> None:
         """The client reads slowly, or has caught up."""

@@ -1,4 +1,4 @@
-"""What was found out before, for as long as there is room."""
+"""A bounded cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _Value = TypeVar("_Value")
 class Known(dict[_Key, _Value]):
     """A cache that forgets everything when it is full.
 
-    Anyone can ask for new things, so it has a limit, and most clients ask for few things often. To know which
-    entry was used last would cost every look-up; to forget all costs nothing until somebody asks for many.
+    Clients can ask for any number of different things, so it has a limit, though most ask for few things
+    often. Tracking the least recently used entry would slow down every lookup; forgetting all entries costs
+    nothing until clients ask for many.
 
-    :param most: entries that it may have.
+    :param most: largest number of entries.
     """
 
     __slots__ = ("_most",)

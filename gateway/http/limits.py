@@ -27,14 +27,14 @@ class Limits:
     header_seconds: float = 10.0
     """Timeout from the first byte of a request to the end of its headers."""
     body_seconds: float = 120.0
-    """Timeout from there to the end of the body, plus 1 s for each 64 KiB received; if it is streamed,
-    between two parts of the body."""
+    """Timeout from the end of the headers to the end of the body, plus 1 s for each 64 KiB received; for a
+    streamed body, between two parts."""
     idle_seconds: float = 60.0
     """How long a connection may be idle between two requests."""
     stall_seconds: float = 60.0
     """How long a client may leave its answer unread."""
     grace_seconds: float = 10.0
-    """How long requests may still run after the server was told to stop."""
+    """How long requests may still run after the server begins to stop."""
 
 
 class Budget:

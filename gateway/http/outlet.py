@@ -1,4 +1,4 @@
-"""Bodies of answers that are made while they are sent."""
+"""Answer bodies that are produced while they are sent."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["SLICED_BYTES", "Outlet", "Slices"]
 
 SLICED_BYTES = 2**18
-"""From this size on, bodies of requests are put together in a turn of the reactor of their own, and those of
-answers are sent in pieces: copying 20 MiB takes milliseconds, and it is copied more than once on its way."""
+"""From this size in bytes on, request bodies are joined in a reactor turn of their own, and answer bodies are
+sent in pieces: copying 20 MiB takes milliseconds, and a body is copied more than once."""
 
 
 class Outlet:
-    """Where a producer's body goes: each part is framed and sent at once.
+    """The sink of a producer's body: each part is framed and sent immediately.
 
-    :param exchange: hears of the body's end.
-    :param send: puts bytes on the connection.
-    :param chunked: whether the parts are sent as chunks; else the end of the connection is the body's.
+    :param exchange: notified of the body's end.
+    :param send: writes bytes to the connection.
+    :param chunked: whether the parts are sent as chunks; else the end of the connection ends the body.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Outlet:
     # ---- what the exchange asks for --------------------------------------------------------------
 
     def start(self, *, stalled: bool) -> None:
-        """Have the body made.
+        """Start the producer.
 
-        :param stalled: whether the client has to read before more may be written.
+        :param stalled: whether the client must read before more may be written.
         """
         producer = self._producer
         assert producer is not None
@@ -53,7 +53,7 @@ class Outlet:
         producer.start(self)
 
     def stalled(self, stalled: bool) -> None:
-        """Tell the producer whether the client reads more slowly than the body is made."""
+        """Pause or resume the producer, as the client reads more slowly or has caught up."""
         if self._producer is None:
             return
         if stalled:
@@ -92,7 +92,7 @@ class Outlet:
 
 
 class Slices:
-    """A large body that is there already: sent in pieces, so that no turn of the reactor copies all of it."""
+    """A large complete body, sent in pieces, so that no turn of the reactor copies all of it."""
 
     def __init__(self, body: bytes) -> None:
         self._left = memoryview(body)
@@ -100,7 +100,7 @@ class Slices:
         self._sink: BodySink | None = None
 
     def start(self, sink: BodySink) -> None:
-        """Send as much as there is room for."""
+        """Send as much as fits."""
         self._sink = sink
         self._go_on()
 
@@ -114,7 +114,7 @@ class Slices:
         self._go_on()
 
     def cancel(self) -> None:
-        """Let go of the rest."""
+        """Drop the rest."""
         self._left = self._left[:0]
         self._sink = None
 

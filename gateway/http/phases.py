@@ -1,8 +1,8 @@
-"""The phases of a connection and of what passes over it, each with what may follow.
+"""The phases of connections, bodies and answers, each with its possible successors.
 
-Only names and tables live here. Whoever has such a phase keeps it in one attribute; the tests run
-conversations in any order and hold each change to these tables. Two things that cannot be at the same time
-are values of one phase, not two flags.
+Only names and tables live here. An object keeps its phase in one attribute; the tests run conversations in
+any order and check each change against these tables. Two states that exclude each other are values of one
+phase, not two flags.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["AFTER", "AnswerPhase", "BodyFlow", "BodyPhase", "ConnectionPhase", "
 
 
 class ConnectionPhase(IntEnum):
-    """What a connection waits for; how long that may take depends on it. From ``CLOSING`` on nothing that
-    arrives is served."""
+    """What a connection waits for; it determines the timeout. From ``CLOSING`` on nothing received is
+    served."""
 
     IDLE = 0
-    """For another request, of which nothing is there."""
+    """For another request, of which nothing has arrived."""
     HEAD = 1
     """For the rest of a head; and, on a new connection, for the first one."""
     BODY = 2
@@ -26,9 +26,10 @@ class ConnectionPhase(IntEnum):
     HANDLING = 3
     """For the answer: the request is complete."""
     DRAINING = 4
-    """For the rest of a body that is dropped: the answer is out, and the connection goes on afterwards."""
+    """For the rest of a body that is dropped: the answer is sent, and the connection stays open
+    afterwards."""
     CLOSING = 5
-    """For the client to take what was written last."""
+    """For the client to receive what was written last."""
     LINGERING = 6
     """For the client to close its half: ours is closed, and what arrives is dropped."""
     CLOSED = 7
@@ -43,7 +44,7 @@ class InputPhase(IntEnum):
     ENDED = 2
     """The client sends nothing more; it may still read."""
     PROBED = 3
-    """As ``ENDED``, and something was sent to find out whether the client is there at all."""
+    """As ``ENDED``, and something was sent to find out whether the client still exists."""
 
 
 class BodyFlow(IntEnum):
@@ -51,7 +52,7 @@ class BodyFlow(IntEnum):
 
     FLOWING = 0
     PAUSED = 1
-    """Who reads the body has no room for more."""
+    """The reader of the body has no room for more."""
     HELD = 2
     """The handler has not asked for the body yet."""
 
@@ -62,13 +63,13 @@ class BodyPhase(IntEnum):
     BUFFERED = 0
     """Its parts are collected; the handler gets the whole."""
     HELD = 1
-    """It is left where it is until the handler asks for it."""
+    """It is left unread until the handler asks for it."""
     STREAMED = 2
     """Its parts are handed to the handler as they arrive."""
     JOINING = 3
-    """It is there, and so large that its parts are joined in a turn of the reactor of their own."""
+    """It is complete, and so large that its parts are joined in a reactor turn of their own."""
     DROPPED = 4
-    """Nobody wants it; what arrives is counted."""
+    """It is not wanted; received bytes are counted and dropped."""
     COMPLETE = 5
 
 
@@ -78,9 +79,9 @@ class AnswerPhase(IntEnum):
     OPEN = 0
     """Nothing of it is written; the handler is at work."""
     KLEIN = 1
-    """As ``OPEN``; it is Klein who will write it."""
+    """As ``OPEN``, but Klein will write it."""
     BEGUN = 2
-    """Its head is written, and its body is being made."""
+    """Its head is written, and its body is being produced."""
     COMPLETE = 3
     """All of it is written."""
     LEFT = 4
@@ -147,4 +148,4 @@ AFTER: dict[type[IntEnum], Table] = {
         }
     ),
 }
-"""For each kind of phase: phase -> what may come next."""
+"""For each kind of phase: phase -> possible next phases."""

@@ -1,11 +1,11 @@
-"""Who may ask whom what: a connection, the request on it, its body, the application, and who made the first.
+"""The interfaces between a connection, the request on it, its body, the application, and the server.
 
     server (factory) --- channel --- exchange --- body
            |               |            |
            +--------- application ------+
 
-Whoever is below or beside another knows it by a protocol of this module only, and each protocol has what is
-asked of it, not all that the other can do.
+Each object knows the ones above and beside it only by a protocol of this module, and each protocol has only
+the members that are used.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 
 class Visit(Protocol):
-    """What a guard found in the headers of a request."""
+    """A guard's result for the headers of a request."""
 
     def admit(self, request: Request) -> Response | None:
-        """Let a request in (``None``), or return its answer.
+        """Admit a request (``None``), or return its answer.
 
-        :raises Refusal: it is not let in.
+        :raises Refusal: it is not admitted.
         """
 
     def mark(self, response: Response) -> None:
@@ -57,45 +57,45 @@ class Visit(Protocol):
 
 
 class Guard(Protocol):
-    """Looks at the headers of every request; what it finds is remembered with them."""
+    """Checks the headers of every request; its result is cached with them."""
 
     headers: Headers
-    """What every answer has."""
+    """Headers of every answer."""
     names: frozenset[bytes]
-    """Headers that it looks at, in lower case; for a request without any of them it need not be asked."""
+    """Headers that it checks, in lower case; requests without any of them need no check."""
 
     def look(self, headers: HeaderTable) -> Visit | None:
-        """Return what has to be decided; ``None``: nothing, let it in."""
+        """Return a visit that decides later; ``None`` to admit the request."""
 
 
 class Application(Protocol):
-    """Who answers requests: :class:`gateway.http.application.Application`, asked by all others."""
+    """Answers requests: the interface of :class:`gateway.http.application.Application` to all others."""
 
     app: Klein
     guard: Guard | None
     budget: Budget
     """Bytes of requests that are held."""
     answers: Window
-    """Bytes of large answers that clients have not taken yet."""
+    """Bytes of large answers that clients have not received yet."""
     large_turns: OneByOne
     note_large: Callable[[Request, int], None]
     end_hooks: list[Callable[[Request, int, float], None]]
     id_prefix: bytes
     unconfirmed: frozenset[str]
-    """Operations during which nobody has confirmed a request's caller, for whom no room is kept."""
+    """Operations that run before the caller is confirmed; no memory is reserved for them."""
     count_clients: Callable[[], int]
     seconds: Callable[[], float]
     unix_time: Callable[[], float]
 
     @property
     def limits(self) -> Limits:
-        """What clients may make it hold, and wait for."""
+        """Its limits on clients."""
 
     def dispatch(self, request: Request) -> bool:
-        """Give a request its id and its handler; false if only Klein can tell whether there is one."""
+        """Give a request its id and its handler; return false if only Klein knows whether there is one."""
 
     def barred(self, request: Request) -> Handler | None:
-        """Return what answers a request in place of its handler, if the guard does not let it in."""
+        """Return a handler that refuses the request, if the guard does not admit it."""
 
     def serve(self, request: Request) -> None:
         """Dispatch and handle a request that has no body."""
@@ -107,7 +107,7 @@ class Application(Protocol):
         """Run the handler of a request again, or another one."""
 
     def refuse(self, request: Request, error: Exception) -> None:
-        """Answer a request that never got as far as a handler."""
+        """Answer a request that failed before a handler was found."""
 
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer a request whose handler has failed."""
@@ -119,43 +119,43 @@ class Application(Protocol):
         """Count a request whose answer is complete, or was cut."""
 
     def no_route(self, path: bytes) -> Refusal:
-        """Return how a path without a route is refused."""
+        """Return the refusal of a path without a route."""
 
     def klein_knows(self, request: Request) -> bool:
-        """Return whether Klein is to answer a request that was not placed."""
+        """Return whether Klein should answer a request for which no route was found."""
 
     def admission_of(self, request: Request) -> Handler | None:
-        """Return who has to be asked before the body of a request is read; ``None``: nobody."""
+        """Return the handler to run before the body of a request is read, if any."""
 
 
 class Server(Protocol):
-    """Who makes connections: :class:`gateway.http.factory.ChannelFactory`, asked by its channels."""
+    """Creates connections: the interface of :class:`gateway.http.factory.ChannelFactory` to its channels."""
 
     application: Application
     clock: IReactorTime
     stopping: bool
-    """Whether connections are closed after the answer that is under way."""
+    """Whether connections are closed after the current answer."""
     server: bytes
-    """What the ``Server`` header says."""
+    """Value of the ``Server`` header."""
     ok_head: bytes
-    """How an answer with status 200 begins, up to the number in ``X-Request-Id``."""
+    """Beginning of an answer with status 200, up to the number in ``X-Request-Id``."""
     heads: HeadReader
 
     def head(self, status: int) -> bytes:
-        """Return how every answer with this status begins, up to the value of ``X-Request-Id``."""
+        """Return the beginning of every answer with this status, up to the value of ``X-Request-Id``."""
 
     def made(self, channel: Connection) -> None:
-        """A connection is up."""
+        """Add a new connection."""
 
     def lost(self, channel: Connection) -> None:
-        """A connection is closed."""
+        """Remove a closed connection."""
 
     def lingers(self, channel: Connection) -> None:
-        """A connection waits for its client to close."""
+        """Note a connection that waits for its client to close."""
 
 
 class Channel(Protocol):
-    """A connection, as the exchange on it and Klein's requests see it."""
+    """A connection: the interface to its exchange and to Klein's requests."""
 
     transport: Any
     application: Application
@@ -166,14 +166,14 @@ class Channel(Protocol):
     write: Callable[[bytes], object]
     """Sends bytes."""
     unsent_exchange: CountedRequest | None
-    """Whose answer waits for the client to read on."""
+    """The request whose complete answer waits for a slow reader."""
 
     @property
     def factory(self) -> Server:
         """Who made it."""
 
     def linger(self) -> None:
-        """The answer is out before the body is in: read on, so that the connection can be used again."""
+        """Read and drop the rest of the body after the answer, so that the connection can be reused."""
 
     def done(self, exchange: ExchangePort) -> None:
         """Request and answer are complete."""
@@ -186,40 +186,40 @@ class Channel(Protocol):
 
 
 class BodyChannel(Protocol):
-    """A connection, as the body that arrives on it sees it."""
+    """A connection: the interface to the body that arrives on it."""
 
     application: Application
     since: float | None
-    """Since when this part of the body is waited for; ``None``: from now on."""
+    """When the wait for this part of the body began; ``None`` for now."""
 
     def settle_reading(self) -> None:
-        """Find out anew whether anything may be read."""
+        """Decide anew whether to read from the socket."""
 
     def body_released(self) -> None:
-        """The body, which was left where it is, is wanted now."""
+        """Read the body, which had been left unread."""
 
     def body_ended(self) -> bool:
-        """All of the body is there; false if nobody wants to know any more."""
+        """Note that all of the body has arrived; return false if it is no longer wanted."""
 
     def close(self) -> None:
         """Close once what was written is sent."""
 
 
 class ByKlein(Protocol):
-    """A request of twisted.web that Klein answers, as its exchange sees it."""
+    """A request of twisted.web that Klein answers: the interface to its exchange."""
 
     def stalled(self, stalled: bool) -> None:
-        """The client has begun, or ceased, to read slowly."""
+        """Note that the client has begun, or ceased, to read slowly."""
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
 
 
 class ExchangePort(CountedRequest):
-    """An exchange, as its body, the producer of its answer and Klein see it."""
+    """An exchange: the interface to its body, the producer of its answer, and Klein."""
 
     keep_alive = True
-    """Whether the connection may be used for another request afterwards."""
+    """Whether the connection may be reused for another request."""
     is_1_1 = True
     """Whether the client speaks HTTP/1.1, and so knows chunked coding."""
 
@@ -237,11 +237,12 @@ class ExchangePort(CountedRequest):
 
     @property
     def has_reserved(self) -> bool:
-        """Whether room is taken for the body."""
+        """Whether memory is reserved for the body."""
         raise NotImplementedError
 
     def reserve(self, size: int) -> bool:
-        """Take room for so many bytes more of the body; false, and nothing is taken, if there is none."""
+        """Reserve memory for so many more bytes of the body; return false, and reserve none, if there is
+        none."""
         raise NotImplementedError
 
     def invite_body(self) -> None:
@@ -249,7 +250,7 @@ class ExchangePort(CountedRequest):
         raise NotImplementedError
 
     def body_is_complete(self) -> None:
-        """The body is there, or what there was of it."""
+        """End the body: it is complete, or will never be."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -263,34 +264,34 @@ class ExchangePort(CountedRequest):
     # ---- for who makes its answer's body ---------------------------------------------------------
 
     def finished(self) -> None:
-        """All of the answer is written."""
+        """End the answer: all of it is written."""
         raise NotImplementedError
 
     def aborted(self) -> None:
-        """A produced body cannot be completed."""
+        """Cut off the answer: its produced body cannot be completed."""
         raise NotImplementedError
 
     # ---- for Klein -------------------------------------------------------------------------------
 
     def klein_runs(self, request: ByKlein) -> None:
-        """Klein answers from now on."""
+        """Leave the answer to Klein."""
         raise NotImplementedError
 
     def klein_answers(self, status: int, headers: WebHeaders) -> WebHeaders:
-        """Klein's answer begins: return the headers to send, after the plugins have seen them."""
+        """Begin Klein's answer: return the headers to send, after the plugins have seen them."""
         raise NotImplementedError
 
     def klein_failed(self, error: Exception) -> None:
-        """Klein has no answer: tell the failure as any other."""
+        """Report a failure of Klein like any other."""
         raise NotImplementedError
 
     def klein_finished(self) -> None:
-        """Klein's answer is written."""
+        """End Klein's answer: all of it is written."""
         raise NotImplementedError
 
 
 class Connection(Protocol):
-    """A connection, as who made it, who looks after its deadlines and its end see it."""
+    """A connection: the interface to its factory, its deadlines and its end."""
 
     transport: Any
     cut_by: str
@@ -302,9 +303,9 @@ class Connection(Protocol):
     is_stalled: bool
     stalled_since: float | None
     unsent: int
-    """What was last seen waiting for the client, in bytes."""
+    """Bytes that were waiting for the client at the last sweep."""
     linger_until: float | None
-    """When what still arrives is no longer waited for."""
+    """Deadline for dropping the bytes that still arrive."""
 
     @property
     def factory(self) -> Server:
@@ -312,32 +313,32 @@ class Connection(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is being served."""
 
     @property
     def allowance(self) -> float:
-        """Seconds that the phase may take beyond the usual."""
+        """Extra seconds that the phase may take."""
 
     def read_on(self) -> None:
         """Read from the socket again."""
 
     def probe(self) -> None:
-        """Send something, once, to find out whether the client is there at all."""
+        """Send something, once, to find out whether the client still exists."""
 
     def all_is_sent(self) -> None:
-        """What was written before the end has arrived."""
+        """Go on closing: everything written has been sent."""
 
     def refuse(self, error: Refusal) -> None:
-        """Answer a request that is not there to its end, and close."""
+        """Answer an incomplete request, and close."""
 
     def close(self) -> None:
         """Close once what was written is sent."""
 
     def stop_lingering(self) -> None:
-        """Wait no longer for the client to close its half."""
+        """Stop waiting for the client to close its half."""
 
     def close_if_idle(self) -> None:
-        """Close it unless a request is under way, or has just arrived."""
+        """Close it unless a request is being served, or has just arrived."""
 
     def abort(self) -> None:
         """Drop the connection."""

@@ -1,7 +1,7 @@
-"""How requests are refused, and failures become answers: a code, a status, and whether to try again.
+"""Refusals, and answers to failures: a code, a status, and whether to retry.
 
-Handlers do not catch: they raise a :class:`Refusal`, or let pass what went wrong. An application adds codes
-of its own subject with :func:`declare`, and explains further exceptions by
+Handlers do not catch exceptions: they raise a :class:`Refusal`, or let others pass. An application adds its
+own codes with :func:`declare`, and explains further exceptions by
 :meth:`gateway.http.application.Application.explain`.
 """
 
@@ -32,7 +32,7 @@ class Retry(Enum):
 
     NEVER = "never"  # the same request will fail again
     SAFE = "safe"  # nothing was changed; repeat after a pause
-    AMBIGUOUS = "ambiguous"  # the change may have happened; only the caller can tell
+    AMBIGUOUS = "ambiguous"  # the change may have happened; only the caller can find out
 
 
 class Problem(NamedTuple):
@@ -50,9 +50,9 @@ PROBLEMS: dict[str, Problem] = {}
 
 
 def declare(rows: Iterable[tuple[str, int, Retry, str]]) -> None:
-    """Add codes, each with status, retry and text, or say a known one in other words.
+    """Add codes, each with status, retry and text, or give a known code another text.
 
-    To be called once, when the module of an application is imported.
+    Call it once, when the module of an application is imported.
     """
     PROBLEMS.update((row[0], Problem(*row)) for row in rows)
 
@@ -67,7 +67,7 @@ declare(
         ("MethodNotAllowed", 405, Retry.NEVER, "The resource does not take this method."),
         ("Overloaded", 503, Retry.SAFE, "There is no room for more requests."),
         ("RequestCanceled", 499, Retry.AMBIGUOUS, "The request was cancelled."),
-        ("Internal", 500, Retry.NEVER, "The request failed; the log tells more under its id."),
+        ("Internal", 500, Retry.NEVER, "The request failed; the log has details under its id."),
     ]
 )
 
@@ -77,8 +77,8 @@ class Refusal(Exception):
 
     :param code: a key of :data:`PROBLEMS`.
     :param message: names the fault and what was expected; ``None`` for the table's message.
-    :param resource: what is meant, as the application names it; ``""`` if nothing in particular, ``None`` to
-        let the application find out.
+    :param resource: the resource concerned, in the application's notation; ``""`` for none, ``None`` to let
+        the application find out.
     :param headers: further response headers.
     """
 
@@ -107,19 +107,19 @@ def too_large(message: str) -> Refusal:
 
 
 def no_route(path: bytes) -> Refusal:
-    """Return the refusal (404 RouteNotFound) of a path that no route has."""
+    """Return the refusal (404 RouteNotFound) of a path without a route."""
     return Refusal("RouteNotFound", resource="")
 
 
 class Explanation(NamedTuple):
-    """What is answered to a failure."""
+    """The answer to a failure."""
 
     problem: Problem
     members: Mapping[str, object]
-    """What the JSON of the answer tells, but for the request's id."""
+    """Members of the answer's JSON, without the request's id."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     is_bug: bool = False
-    """Nobody foresaw this: it is logged with its traceback."""
+    """Whether the failure was unexpected, to be logged with its traceback."""
 
 
 def explain(error: BaseException) -> Explanation:
@@ -128,7 +128,7 @@ def explain(error: BaseException) -> Explanation:
         problem = error.problem
         return Explanation(problem, _members(problem, error.message, error.resource), error.headers)
     if isinstance(error, MemoryError):
-        # Anywhere, so that nobody can tell what was done.
+        # It may have happened anywhere, so the outcome is unknown.
         problem = PROBLEMS["Overloaded"]._replace(retry=Retry.AMBIGUOUS)
         return Explanation(problem, _members(problem, "There is no memory left."))
     is_bug = not isinstance(error, CancelledError)

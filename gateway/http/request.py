@@ -1,4 +1,4 @@
-"""What handlers see of a request. Nothing here knows of a transport.
+"""Requests for handlers, independent of any transport.
 
 A channel makes a :class:`Request` and hands it to the dispatcher; tests make one by hand.
 """
@@ -33,16 +33,16 @@ HeaderTable = Mapping[bytes, "bytes | list[bytes]"]
 
 Handler = Callable[["Request"], Any]
 """Takes a request and returns a ``Response``, a Deferred of one, or an operation that reports its outcome to
-the request (see ``Request.render``); raises what went wrong."""
+the request (see ``Request.render``); raises an exception for a failure."""
 
 
 class BodyWanted(Exception):
-    """A handler has got as far as the body, which has not been read yet. It is called again, from its
-    beginning, when the body is there."""
+    """A handler needs the body, which has not been read yet. The handler is called again, from its beginning,
+    when the body has arrived."""
 
 
 class BodyReader(Protocol):
-    """Who takes a streamed body."""
+    """The receiver of a streamed body."""
 
     def body_received(self, data: bytes) -> None:
         """Take the next part."""
@@ -58,32 +58,32 @@ class BodyStream(Protocol):
     """A body that has not been read yet."""
 
     def deliver_to(self, reader: BodyReader) -> None:
-        """Begin reading into ``reader``. Parts that arrived already are delivered at once."""
+        """Begin to read into ``reader``. Parts that have arrived are delivered at once."""
 
     def pause(self) -> None:
         """Stop reading from the client until :meth:`resume`."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue to read."""
 
 
 class Caller(Protocol):
-    """Who sent a request, as far as the application has found out."""
+    """The sender of a request, as far as known to the application."""
 
     @property
     def user(self) -> str:
-        """A name, which logs show."""
+        """The user's name, for logs."""
 
     @property
     def stands_for_anyone(self) -> bool:
-        """Whether nobody gave that name: logs do not show it."""
+        """Whether the name was not given by the caller, so that logs do not show it."""
 
 
 class UnderWay(Protocol):
-    """An operation of the driver whose outcome is told to the request, as its receiver."""
+    """A running operation of the driver, which reports its outcome to the request."""
 
     def abandon(self) -> None:
-        """Give it up: nobody waits for it any more, and nothing is told."""
+        """Cancel it, without a report."""
 
 
 _NO_PARAMETERS: dict[str, Any] = {}
@@ -92,35 +92,35 @@ _NO_PARAMETERS: dict[str, Any] = {}
 class Request:
     """One request, parsed as far as every handler needs it.
 
-    A channel derives from it and says in :meth:`respond` what becomes of the answer. What most requests leave
-    as it is are attributes of the class, so that making one costs little.
+    A channel derives from it and sends the answer in :meth:`respond`. Attributes that rarely change are those
+    of the class, so that creating a request is cheap.
 
     :param method: name as sent.
     :param path: as sent, without the query, still percent-encoded.
     :param query_string: as sent, without ``?``.
     :param headers: see :data:`HeaderTable`.
     :param body: the whole body of a buffered request, ``b""`` for a streamed one.
-    :param body_limit: bytes the body may have; 0 for a streamed one.
+    :param body_limit: limit on the body in bytes; 0 for a streamed one.
     :param stream: the body of a streamed request.
     """
 
     is_inner = False
-    """Whether this is a view of another request, which is counted and shown to the plugins instead."""
+    """Whether this stands for another request, which is counted and shown to the plugins instead."""
 
     raw_body = b""
     body_limit = 0
     body_too_large = False
-    """Whether the body has more than that; it is not kept then."""
+    """Whether the body exceeds that limit, and was not kept."""
     body_is_awaited = False
     """Whether the body is read only when a handler wants it."""
     stream: BodyStream | None = None
 
     visit: Any = None
-    """What the application's guard has found in the headers; ``None``: nothing."""
+    """Result of the application's guard for the headers, if any."""
     is_from_unix_socket = False
     """Whether the client came by a socket that no browser can reach."""
     is_encrypted = False
-    """Whether it came by TLS."""
+    """Whether the client uses TLS."""
 
     # Filled by the application:
     parameters: dict[str, bytes] = _NO_PARAMETERS
@@ -133,26 +133,26 @@ class Request:
     is_selective = False
     """Whether it has one of the application's ``selective_headers``."""
 
-    # Filled by the channel, for whoever counts:
+    # Filled by the channel, for plugins that count:
     received_bytes = 0
     """Bytes of the body that have arrived."""
     sent_bytes = 0
     """Bytes of the answer's body that were handed to the transport."""
     cut = ""
-    """Who broke off request or answer: ``client``, ``gateway``, or nobody."""
+    """Who cut the request or answer off: ``client`` or ``gateway``; ``""`` if it is complete."""
 
-    # Filled by the handler, for whoever has to explain a failure:
+    # Filled by the handler, for the explanation of a failure:
     caller: Caller | None = None
     operation = ""
     context: Any = None
-    """What else the application has to know then; ``None``: nothing."""
+    """Further details for the application, if any."""
 
     under_way: UnderWay | Deferred[Any] | None = None
-    """What the handler waits for; given up if the client leaves."""
+    """The operation that the handler waits for; cancelled if the client leaves."""
 
     render: Callable[[Any, Request], Response | Deferred[Response]]
-    """Set by a handler that makes the request the receiver of an operation: from its result and the request
-    to the answer, or to a Deferred of it."""
+    """Set by a handler that makes the request the receiver of an operation: converts the result and the
+    request into the answer, or a Deferred of it."""
 
     def __init__(
         self,
@@ -176,23 +176,23 @@ class Request:
     # ---- the answer ------------------------------------------------------------------------------
 
     def respond(self, response: Response) -> None:
-        """Answer; the application calls this once."""
+        """Send the answer; the application calls this once."""
         raise NotImplementedError
 
     def body_wanted(self) -> None:
-        """The handler needs the body to go on; see :class:`BodyWanted`."""
+        """Read the body, which the handler needs to continue; see :class:`BodyWanted`."""
         raise NotImplementedError
 
     def run_klein(self) -> None:
-        """No handler was found: let Klein look for one."""
+        """Let Klein look for a handler, as the dispatcher found none."""
         raise NotImplementedError
 
     def broken(self, error: BaseException) -> None:
-        """The answer cannot be written: that is a bug of whoever made it. Tell the log, and hang up."""
+        """Log that the answer cannot be written, which is a bug of its author, and drop the connection."""
         raise NotImplementedError
 
     def hold_answer(self, size: int) -> None:
-        """Keep room for a large answer until the client has taken it.
+        """Reserve memory for a large answer until the client has received it.
 
         :param size: in bytes, taken from ``application.answers``.
         """
@@ -202,7 +202,7 @@ class Request:
     # ---- the receiver of an operation (txcouchbase.direct.Receiver) ------------------------------
 
     def succeeded(self, result: Any) -> None:
-        """Answer with what an operation gave."""
+        """Answer with the result of an operation."""
         try:
             response = self.render(result, self)
         except Exception as error:  # noqa: BLE001  # becomes the answer
@@ -214,11 +214,11 @@ class Request:
                 self.application.succeeded(response, self)
 
     def failed(self, error: BaseException) -> None:
-        """Answer with why an operation failed."""
+        """Answer with the failure of an operation."""
         self.application.failed(error, self)
 
     def give_up(self) -> None:
-        """The client is gone: nobody waits for what is under way."""
+        """Cancel the running operation: the client is gone."""
         under_way, self.under_way = self.under_way, None
         if isinstance(under_way, Deferred):
             under_way.cancel()
@@ -230,7 +230,7 @@ class Request:
 
     @property
     def id(self) -> str:
-        """The request's id: the client's own (``X-Request-Id``), or one made here."""
+        """The request's id: the client's own (``X-Request-Id``), or a generated one."""
         return self.id_bytes.decode("ascii")
 
     @property
@@ -279,7 +279,7 @@ class Request:
         """Return the whole body.
 
         :raises Refusal: 413 if it is over the limit.
-        :raises BodyWanted: it has not been read yet; not to be caught by handlers.
+        :raises BodyWanted: it has not been read yet; handlers must not catch it.
         """
         if self.body_too_large:
             raise too_large(f"the request body has more than {self.body_limit} bytes")
@@ -288,6 +288,6 @@ class Request:
         return self.raw_body
 
     def check_size(self) -> None:
-        """Refuse a body that is over the limit, also before it is there; raises Refusal (413)."""
+        """Refuse a body over the limit, even before it arrives; raises Refusal (413)."""
         if self.body_too_large:
             self.body()

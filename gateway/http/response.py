@@ -1,4 +1,4 @@
-"""What handlers answer with. Nothing here knows of a transport."""
+"""Responses of handlers, independent of any transport."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse",
 Headers = Sequence[tuple[bytes, bytes]]
 
 UNBUFFERED = (b"X-Accel-Buffering", b"no")
-"""Makes nginx pass on an answer as it comes, which else waits until a buffer is full."""
+"""Makes nginx pass on an answer as it arrives, instead of waiting until a buffer is full."""
 
 JSON_TYPE = (b"Content-Type", b"application/json")
 
-# What twisted.web lacks, or calls by an old name (RFC 9110 15, RFC 6585).
+# Statuses that twisted.web lacks, or gives an old name (RFC 9110 15, RFC 6585).
 REASONS = dict(RESPONSES) | {
     413: b"Content Too Large",
     414: b"URI Too Long",
@@ -31,27 +31,27 @@ REASONS = dict(RESPONSES) | {
     499: b"Client Closed Request",
     511: b"Network Authentication Required",
 }
-"""What status lines say behind the status."""
+"""Reason phrases of status lines."""
 
 
 class BodySink(Protocol):
-    """Where a :class:`BodyProducer` puts the body."""
+    """The receiver of a :class:`BodyProducer`'s body."""
 
     def write(self, data: bytes) -> None:
         """Send a part of the body, of any size but not empty."""
 
     def finish(self) -> None:
-        """The body is complete."""
+        """End the body: it is complete."""
 
     def abort(self) -> None:
-        """The body cannot be completed: close the connection so that the caller sees the cut.
+        """Close the connection, so that the caller notices that the body is incomplete.
 
         What was written before is delivered.
         """
 
 
 class BodyProducer(Protocol):
-    """A body made while it is sent.
+    """A body produced while it is sent.
 
     After ``start`` it may write at any time, except between ``pause`` and ``resume``.
     """
@@ -60,21 +60,21 @@ class BodyProducer(Protocol):
         """Begin to write into ``sink``."""
 
     def pause(self) -> None:
-        """The client reads slower than this writes: write nothing more."""
+        """Stop writing: the client reads more slowly than this writes."""
 
     def resume(self) -> None:
-        """The client has caught up."""
+        """Continue to write: the client has caught up."""
 
     def cancel(self) -> None:
-        """The client is gone: stop all work; the sink takes nothing more."""
+        """Stop all work: the client is gone, and the sink accepts nothing more."""
 
 
 class Response:
     """Status, headers and body of an answer.
 
-    :param headers: name and value pairs, in order; content length, date, connection and request
-        id are the channel's business.
-    :param body: bytes, or a producer for a body whose length nobody knows yet.
+    :param headers: name and value pairs, in order; the channel adds content length, date, connection and
+        request id.
+    :param body: bytes, or a producer for a body of unknown length.
     """
 
     __slots__ = ("_block", "_headers", "body", "status")
@@ -100,9 +100,9 @@ class Response:
         self._headers = headers
 
     def block(self) -> bytes:
-        """Return the headers as they are sent, each with its line end.
+        """Return the headers as sent, each with its newline.
 
-        :raises ValueError: a name or value holds a line end, which would let it forge what follows.
+        :raises ValueError: a name or value contains a newline, which would allow forged headers.
         """
         headers = self._headers
         if headers is None:
@@ -114,11 +114,10 @@ class Response:
 
 
 class RenderedResponse(Response):
-    """An answer whose headers are made as the bytes that are sent: for the requests that come by the
-    thousand.
+    """An answer whose headers are given as the bytes to send: for the most frequent requests.
 
-    :param block: lines ``Name: value`` with ``\\r\\n`` behind each. Nothing of a client's making may get into
-        it unchecked: it is sent as it is.
+    :param block: lines ``Name: value`` with ``\\r\\n`` behind each. It is sent as it is, so it must not
+        contain unchecked input of a client.
     """
 
     __slots__ = ()

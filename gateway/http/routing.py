@@ -1,9 +1,9 @@
-"""Routes: declared once with Klein, found quickly.
+"""Routes: declared once with Klein, found fast.
 
 A handler carries an :class:`Endpoint`; :func:`mount` declares it on a Klein app. The
-:class:`Dispatcher` reads Klein's route map and finds routes made of whole segments by itself, on
-the path as it was sent, so that a ``%2F`` in a key is not mistaken for a slash. Any other route
-(converters, branches, plain Klein handlers of plugins) is left to Klein.
+:class:`Dispatcher` reads Klein's route map and finds routes made of whole segments itself, in the path as it
+was sent, so that a ``%2F`` in a key is not mistaken for a slash. All other routes (converters, branches,
+plain Klein handlers of plugins) are left to Klein.
 """
 
 from __future__ import annotations
@@ -65,20 +65,21 @@ class _Node:
         self.literals: dict[bytes, _Node] = {}
         self.child: _Node | None = None
         self.methods: dict[str, tuple[Endpoint, Handler, tuple[str, ...]]] = {}
-        """By method, with the names of the parameters: two routes may give the same segment two names."""
+        """Endpoints by method, with the names of the parameters: two routes may name the same segment
+        differently."""
 
     @property
     def is_only_child(self) -> bool:
-        """Whether any segment at all leads here from the node above."""
+        """Whether every segment leads here from the node above."""
         parent = self.parent
         return parent is not None and parent.child is self and not parent.literals
 
 
 MissingRoute = Callable[[bytes], Refusal]
-"""Takes a path, and returns how it is refused."""
+"""Takes a path, and returns its refusal."""
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
-# What a segment may have that stands for itself: neither an escape nor anything to refuse.
+# Segments that need no decoding and have nothing to refuse.
 _PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 _KNOWN_PREFIXES = 1024
@@ -89,8 +90,8 @@ class Dispatcher:
     """Finds the handler of a request.
 
     :param app: all routes must have been declared.
-    :param missing_route: makes the 404 of a path that no route fits; ``None``: Klein is asked, also about
-        methods that no route has.
+    :param missing_route: makes the 404 of a path without a route; ``None`` leaves such paths, and methods
+        without a route, to Klein.
     """
 
     def __init__(self, app: Klein, missing_route: MissingRoute | None = None) -> None:
@@ -98,8 +99,8 @@ class Dispatcher:
         self._missing_route = missing_route
         self.has_others = False
         """Whether there are routes that only Klein can find."""
-        # (method, path up to its last slash) -> what was found there, if all that differs is the last
-        # segment: documents of one collection differ in nothing else.
+        # Cache: (method, path up to its last slash) -> the result, if only the last segment varies, as with
+        # the documents of one collection.
         self._known: Known[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = Known(
             _KNOWN_PREFIXES
         )
@@ -123,7 +124,7 @@ class Dispatcher:
         node.methods[declared.method] = (declared, handler, _names(rule))
 
     def find(self, path: bytes) -> tuple[_Node, list[bytes]] | None:
-        """Return the node of a path, and what stands for its parameters; ``None``: no such route."""
+        """Return the node of a path, and the values of its parameters; ``None`` if there is no such route."""
         node = self._root
         values = []
         for segment in path[1:].split(b"/"):
@@ -194,7 +195,7 @@ class Dispatcher:
             return Response(204)
         methods = self.allow(request.path)
         if methods is None and request.path == b"/":
-            # What HAProxy asks for when it is not told how to check a server.
+            # The default health check of HAProxy.
             return Response(204, [(b"Allow", b"OPTIONS")])
         if methods is None:
             raise Refusal("RouteNotFound", resource="")
@@ -211,7 +212,7 @@ def _names(rule: str) -> tuple[str, ...]:
 
 
 def allowed(node: _Node) -> list[str]:
-    """Return the methods a node takes, sorted, with those that every resource has."""
+    """Return the methods that a node accepts, sorted, including those that every resource has."""
     methods = set(node.methods) | {"OPTIONS"}
     if "GET" in methods:
         methods.add("HEAD")

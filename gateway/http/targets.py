@@ -1,4 +1,4 @@
-"""Whom a request is for: ``Host``, and the request target that is not a plain path."""
+"""The target of a request: ``Host``, and request targets other than a plain path."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["BadTarget", "check_host", "split_target"]
 
 
 class BadTarget(Exception):
-    """``Host`` or the request target is invalid; the text tells why."""
+    """``Host`` or the request target is invalid; the text says why."""
 
 
-# RFC 3986 3.2.2 and 3.2.3. Names are what they are there: nearly any sign may be in one.
+# RFC 3986 3.2.2 and 3.2.3. They allow nearly any character in a name.
 _HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
     rb"|(?P<name>(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
@@ -48,8 +48,8 @@ def check_host(value: bytes) -> None:
 def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """Read a request target in any of its forms (RFC 9112 3.2).
 
-    :returns: path and query; and the host that a whole URL names, which stands in place of ``Host``.
-    :raises BadTarget: it is none of those that a gateway serves.
+    :returns: path and query; and the host of an absolute URL, which replaces ``Host``.
+    :raises BadTarget: its form is not one that a gateway serves.
     """
     if target[:1] == b"/":
         return target, None
@@ -70,7 +70,7 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     check_host(authority)
     rest = target[absolute.end() :]
     if rest[:1] != b"/":
-        # The authority ends with the first of '/', '?' and '#'; a slash behind a '?' is the query's.
+        # The authority ends with the first of '/', '?' and '#'; a slash behind a '?' belongs to the query.
         rest = b"/" + rest if rest or method != b"OPTIONS" else b"*"
     return rest, authority
 
