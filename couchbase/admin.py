@@ -40,7 +40,7 @@ class Admin(Commands):
     """
 
     def __init__(
-        self, username: str, password: str, host: str = "localhost", port: int = 8091, **ignored: Any
+        self, username: str, password: str, host: str = "localhost", port: int = 8091, **ignored: object
     ) -> None:
         for name, text in (("username", username), ("password", password)):
             if not isinstance(text, str):
@@ -68,7 +68,7 @@ class Admin(Commands):
         return self._timeout
 
     @timeout.setter
-    def timeout(self, value: Any) -> None:
+    def timeout(self, value: float) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"timeout must be a number of seconds, not {type(value).__name__}")
         if not value > 0:
@@ -84,7 +84,7 @@ class Admin(Commands):
         self,
         path: str,
         method: str = "GET",
-        content: Any = None,
+        content: str | bytes | None = None,
         content_type: str = "application/json",
         response_format: int = FMT_JSON,
     ) -> HttpResult:
@@ -176,14 +176,14 @@ class Admin(Commands):
 class _NoBucket(Driver):
     """Refuses whatever needs a bucket."""
 
-    def _no_bucket(self, operation: Any, key: Any) -> CouchbaseError:
+    def _no_bucket(self, operation: operations.Operation, key: object) -> CouchbaseError:
         request = operations.Request(operation, key, b"")
         return client_error(request, rc.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: operations.Request, durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(request.operation, request.key)
 
-    def submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: operations.Request) -> Any:
         raise self._no_bucket(request.operation, request.key)
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
@@ -192,13 +192,13 @@ class _NoBucket(Driver):
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
         raise self._no_bucket(operations.OBSERVE, keys[0][0])
 
-    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> Any:
+    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: object) -> Any:
         raise self._no_bucket(operations.ENDURE, keys[0][0])
 
     def submit_stats(self, groups: Sequence[str]) -> Any:
         raise self._no_bucket(operations.STATS, None)
 
 
-def _check_name(name: Any) -> None:
+def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ArgumentError.pyexc("a bucket's name is a str that is not empty", obj=name)

@@ -20,7 +20,7 @@ _INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
 _WHOLE = frozenset({list, tuple, set, frozenset, dict})
 
 
-def check_ttl(ttl: Any) -> int:
+def check_ttl(ttl: object) -> int:
     """Return an expiry in wire format: 0 for anything false, else a 32-bit number.
 
     Up to 30 days (2592000) it is in seconds from now; above, it is a Unix time.
@@ -34,7 +34,7 @@ def check_ttl(ttl: Any) -> int:
     return int(ttl)
 
 
-def check_cas(cas: Any) -> int:
+def check_cas(cas: object) -> int:
     """Return a CAS.
 
     :raises ArgumentError: not an unsigned 64-bit number.
@@ -44,17 +44,18 @@ def check_cas(cas: Any) -> int:
     return cas
 
 
-def check_unlock_cas(cas: Any) -> int:
+def check_unlock_cas(cas: object) -> int:
     """Return the CAS of an unlock operation.
 
     :raises ArgumentError: not a number, or 0.
     """
-    if cas is None or not check_cas(cas):
+    found = 0 if cas is None else check_cas(cas)
+    if not found:
         raise ArgumentError.pyexc("unlock needs the CAS that lock returned", obj=cas)
-    return int(cas)
+    return found
 
 
-def check_counter(amount: Any, initial: Any, ttl: Any) -> tuple[int, int | None, int]:
+def check_counter(amount: object, initial: object, ttl: object) -> tuple[int, int | None, int]:
     """Return ``(amount, initial or None, expiry)`` of a counter operation.
 
     :raises ArgumentError: ``amount`` is not an int of at most 64 bits, or ``initial`` is negative.
@@ -72,7 +73,7 @@ def check_counter(amount: Any, initial: Any, ttl: Any) -> tuple[int, int | None,
     return amount, initial, expiry
 
 
-def key_collection(keys: Any) -> list[Any]:
+def key_collection(keys: object) -> list[Any]:
     """Return the keys of a multi operation's collection.
 
     :raises ArgumentError: not a sized iterable other than text, empty, or shorter than its length.
@@ -105,7 +106,7 @@ def check_keywords(unknown: dict[str, Any]) -> None:
         raise ArgumentError.pyexc(f"unknown arguments {wrong}", obj=unknown)
 
 
-def check_lockmode(lockmode: Any) -> None:
+def check_lockmode(lockmode: object) -> None:
     """Refuse an invalid lock mode.
 
     :raises ArgumentError: it is none.
@@ -114,7 +115,7 @@ def check_lockmode(lockmode: Any) -> None:
         raise ArgumentError.pyexc("lockmode must be a LOCKMODE_* constant", obj=lockmode)
 
 
-def check_texts(**texts: Any) -> None:
+def check_texts(**texts: object) -> None:
     """Refuse keywords of a connection that are neither a ``str`` nor ``None``.
 
     :raises ArgumentError: one of them is something else.
@@ -148,7 +149,7 @@ def check_bucket_user(username: str | None, bucket: str) -> None:
         raise error_of(rc.INVALID_USERNAME, message)
 
 
-def check_flags(**flags: Any) -> None:
+def check_flags(**flags: object) -> None:
     """Refuse keywords of a connection that are neither a bool nor an int.
 
     :raises ArgumentError: one of them is something else.
@@ -158,7 +159,7 @@ def check_flags(**flags: Any) -> None:
             raise ArgumentError.pyexc(f"{name} must be a bool, not {type(flag).__name__}", obj=flag)
 
 
-def check_hosts(host: Any) -> Any:
+def check_hosts(host: object) -> Any:
     """Return the ``host`` of a connection: a text, or a list of names and ``(name, port)`` pairs.
 
     :raises ArgumentError: it is something else.
@@ -176,7 +177,7 @@ def check_hosts(host: Any) -> Any:
 STORE_OPTIONS = ("ttl", "format", "ignore_cas")
 
 
-def key_values(keys: Any) -> list[tuple[Any, Any]]:
+def key_values(keys: object) -> list[tuple[Any, Any]]:
     """Return the ``(key, value)`` pairs of a store operation's dict.
 
     :raises ArgumentError: not a dict, or empty.
@@ -188,7 +189,7 @@ def key_values(keys: Any) -> list[tuple[Any, Any]]:
     return list(keys.items())
 
 
-def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tuple[Any, dict[str, Any]]]:
+def keys_with_option(keys: object, option: str, allowed: Iterable[str]) -> list[tuple[Any, dict[str, Any]]]:
     """Return ``(key, options)`` pairs of a collection; a dict gives options by key.
 
     A dict's value is the option named ``option``, a dict of ``allowed`` options, or (for ``cas``) a Result
@@ -226,7 +227,7 @@ def keys_with_option(keys: Any, option: str, allowed: Iterable[str]) -> list[tup
     return by_key
 
 
-def check_seconds(name: str, value: Any) -> float:
+def check_seconds(name: str, value: object) -> float:
     """Return a setting that is a duration in seconds.
 
     :raises TypeError: not a number.

@@ -6,14 +6,16 @@ keys and values become bytes and back; carrying out a request is up to the drive
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from couchbase import arguments
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
 from couchbase.protocol.operations import Operation, Request
+from couchbase.signatures import Format
 from couchbase.transcoder import (
+    AnyTranscoder,
     RawTranscoder,
     check_key_length,
     decode_value,
@@ -57,22 +59,22 @@ class Codec:
         return self._quiet
 
     @quiet.setter
-    def quiet(self, value: Any) -> None:
+    def quiet(self, value: bool) -> None:
         self._quiet = _flag("quiet", value)
 
     @property
-    def default_format(self) -> Any:
+    def default_format(self) -> Format:
         """Format of values stored without one: a number or ``FMT_AUTO``."""
         return self._default_format
 
     @default_format.setter
-    def default_format(self, value: Any) -> None:
+    def default_format(self, value: Format) -> None:
         if value is not FMT_AUTO and (isinstance(value, bool) or not isinstance(value, int)):
             raise ArgumentError.pyexc("default_format must be a FMT_* constant", obj=value)
         self._default_format = value
 
     @property
-    def transcoder(self) -> Any:
+    def transcoder(self) -> AnyTranscoder | None:
         """Object that encodes and decodes keys and values; ``None`` for the built-in rules.
 
         With a :class:`couchbase.transcoder.RawTranscoder` keys and values are bytes, passed through
@@ -81,7 +83,7 @@ class Codec:
         return self._transcoder
 
     @transcoder.setter
-    def transcoder(self, value: Any) -> None:
+    def transcoder(self, value: AnyTranscoder | None) -> None:
         self._transcoder = value or None
         self._choose()
 
@@ -91,13 +93,13 @@ class Codec:
         return self._data_passthrough
 
     @data_passthrough.setter
-    def data_passthrough(self, value: Any) -> None:
+    def data_passthrough(self, value: bool) -> None:
         self._data_passthrough = _flag("data_passthrough", value)
         self._choose()
 
     # ---- keys and values -------------------------------------------------------------------------
 
-    def _encode_key(self, key: Any) -> bytes:
+    def _encode_key(self, key: object) -> bytes:
         transcoder = self._transcoder
         if transcoder is None:
             return encode_key(key)
@@ -145,7 +147,7 @@ class Codec:
             ) from error
         return key
 
-    def _request(self, operation: Operation, key: Any, make: Any = None) -> Any:
+    def _request(self, operation: Operation, key: Any, make: type[Request] | None = None) -> Any:
         kind = type(key)
         if make is None:
             make = self._request_type
@@ -165,7 +167,11 @@ class Codec:
         return make(operation, key, encoded)
 
     def _members(
-        self, operation: Operation, keys: Sequence[Any], quiet: bool, decode_value: Any
+        self,
+        operation: Operation,
+        keys: Sequence[Any],
+        quiet: bool,
+        decode_value: Callable[[bytes, int], Any] | None,
     ) -> list[Any]:
         """Return requests of a multi operation that differ in their keys only."""
         make, kind = self._member_type, self._key_type
@@ -190,7 +196,7 @@ class Codec:
             )
         return members
 
-    def _quiet_for(self, quiet: Any) -> bool:
+    def _quiet_for(self, quiet: bool | None) -> bool:
         return self._quiet if quiet is None else bool(quiet)
 
 
@@ -199,10 +205,10 @@ class _TranscoderEncoder:
 
     __slots__ = ("_transcoder",)
 
-    def __init__(self, transcoder: Any) -> None:
+    def __init__(self, transcoder: AnyTranscoder) -> None:
         self._transcoder = transcoder
 
-    def __call__(self, value: Any, format: Any) -> tuple[bytes, int]:
+    def __call__(self, value: object, format: Format) -> tuple[bytes, int]:
         encoded = _ask(self._transcoder, "encode_value", value, format)
         if (
             not isinstance(encoded, tuple)
@@ -223,7 +229,7 @@ class _TranscoderDecoder:
 
     __slots__ = ("_flags", "_transcoder")
 
-    def __init__(self, transcoder: Any, flags: int | None = None) -> None:
+    def __init__(self, transcoder: AnyTranscoder, flags: int | None = None) -> None:
         self._transcoder = transcoder
         self._flags = flags
 
@@ -231,7 +237,7 @@ class _TranscoderDecoder:
         return _ask(self._transcoder, "decode_value", value, flags if self._flags is None else self._flags)
 
 
-def _ask(transcoder: Any, method: str, *args: Any) -> Any:
+def _ask(transcoder: object, method: str, *args: object) -> Any:
     """Call a transcoder; any failure in it becomes a ValueFormatError with its cause."""
     try:
         return getattr(transcoder, method)(*args)
@@ -241,7 +247,7 @@ def _ask(transcoder: Any, method: str, *args: Any) -> Any:
         raise ValueFormatError.pyexc(f"the transcoder's {method} failed", obj=args[0], inner=error) from error
 
 
-def _flag(name: str, value: Any) -> bool:
+def _flag(name: str, value: object) -> bool:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
     return bool(value)

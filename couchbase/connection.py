@@ -310,7 +310,7 @@ class Connection(
         vbucket = cluster.vbucket(self._encode_key(key))
         return vbucket, cluster.active(vbucket)
 
-    def _cntl(self, op: int, value: Any = UNSET, value_type: str | None = None) -> Any:
+    def _cntl(self, op: int, value: object = UNSET, value_type: str | None = None) -> Any:
         """Read or change a setting by its libcouchbase number.
 
         :param op: 0x00 operation timeout, 0x01 view timeout, 0x0d durability timeout, 0x0e durability

@@ -82,7 +82,7 @@ _TYPES: dict[str, tuple[str, ...]] = {
 _SECONDS_TYPES = ("timeout", "interval", "float")
 
 
-def control(connection: Any, op: Any, value: Any = UNSET, value_type: Any = None) -> Any:
+def control(connection: object, op: object, value: object = UNSET, value_type: str | None = None) -> Any:
     """Read or change a setting; see :meth:`couchbase.connection.Connection._cntl`."""
     if isinstance(op, bool) or not isinstance(op, int):
         raise ArgumentError.pyexc("the number of a setting must be an int", obj=op)
@@ -112,7 +112,7 @@ def control(connection: Any, op: Any, value: Any = UNSET, value_type: Any = None
     return shown if found.kind in (_TEXT, _MICROSECONDS) else int(shown)
 
 
-def _write(connection: Any, op: int, found: Control, value: Any) -> None:
+def _write(connection: object, op: int, found: Control, value: object) -> None:
     if found.write is None:
         raise _not_supported(f"setting 0x{op:x} can only be read")
     found.write(connection, value)

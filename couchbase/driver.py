@@ -7,12 +7,15 @@ driver decides how a request is carried out: with a result, a Deferred, a waitin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NoReturn
 
 from couchbase.exceptions import NotSupportedError, ObjectThreadError, PipelineError
+from couchbase.items import ItemCollection
 from couchbase.protocol import durability
+from couchbase.protocol.operations import Request
 from couchbase.timings import Timings
+from couchbase.views.iterator import ReadsDocuments, View
 
 
 class Driver:
@@ -39,15 +42,15 @@ class Driver:
 
     # ---- operations ------------------------------------------------------------------------------
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: Request, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         raise NotImplementedError
 
-    def submit_level(self, request: Any) -> Any:
+    def submit_level(self, request: Request) -> Any:
         """Carry out a synchronous write (one with a durability level)."""
         return self.submit(request)
 
-    def submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: Request) -> Any:
         """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has the
         document."""
         raise NotImplementedError
@@ -77,7 +80,9 @@ class Driver:
         """Ask every node for statistics."""
         raise NotImplementedError
 
-    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+    def extend_items(
+        self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
+    ) -> Any:
         """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: this connection extends no items")
 
@@ -99,7 +104,7 @@ class Driver:
         """Send one request to a view and return the whole answer."""
         raise NotSupportedError.pyexc("this connection queries views with queryEx and queryAll")
 
-    def iterate_view(self, view: Any, connection: Any) -> NoReturn | Any:
+    def iterate_view(self, view: View, connection: ReadsDocuments) -> NoReturn | Any:
         """Send a view's query and return an iterator over the row processor's output."""
         raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
 

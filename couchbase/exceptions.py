@@ -80,7 +80,7 @@ class CouchbaseError(Exception):
 
     @classmethod
     def pyexc(
-        cls, message: str | None = None, obj: Any = None, inner: BaseException | None = None
+        cls, message: str | None = None, obj: object = None, inner: BaseException | None = None
     ) -> CouchbaseError:
         """Return an error that the SDK itself detected (``rc`` 0).
 
@@ -430,7 +430,7 @@ _CATEGORY_CLASSES = (
 _CLASS_OF_RC: dict[int, type[CouchbaseError]] = {}
 
 
-def error_of(code: int, message: str | None = None, **fields: Any) -> CouchbaseError:
+def error_of(code: int, message: str | None = None, **fields: object) -> CouchbaseError:
     """Return the error of a result code, ready to be raised. The SDK creates all its errors here.
 
     :param code: a result code, such as :data:`ETIMEDOUT`.

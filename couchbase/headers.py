@@ -8,7 +8,7 @@ from typing import Any
 class Headers(dict[str, str]):
     """Headers as they were sent; lookup ignores case."""
 
-    def _spelled(self, name: Any) -> Any:
+    def _spelled(self, name: object) -> Any:
         if isinstance(name, str) and not super().__contains__(name):
             lower = name.lower()
             for known in self:

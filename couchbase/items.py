@@ -5,7 +5,7 @@ An operation on items fills them in place: the MultiResult holds the same object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from couchbase.exceptions import ArgumentError
@@ -270,7 +270,7 @@ def filling(operation: Operation, item: Item) -> Operation:
     return Operation(operation.name, operation.opcode, operation.mutates, failed, into_item)
 
 
-def extend_values(results: Any, items: ItemCollection, before: bool) -> None:
+def extend_values(results: Mapping[Any, Any], items: ItemCollection, before: bool) -> None:
     """Extend the values of the items whose documents were extended, by the fragments in their options.
 
     :param results: what the multi operation returned, or its error's ``all_results``.

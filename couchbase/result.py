@@ -136,7 +136,7 @@ class ValueResult(OperationResult):
     _value: Any
     _flags: int
 
-    def __init__(self, rc: int = 0, cas: int = 0, value: Any = None, flags: int = 0) -> None:
+    def __init__(self, rc: int = 0, cas: int = 0, value: object = None, flags: int = 0) -> None:
         self._rc = rc
         self._cas = cas
         self._token = None
@@ -193,7 +193,7 @@ class HttpResult(Result):
         self,
         rc: int = 0,
         http_status: int = 0,
-        value: Any = None,
+        value: object = None,
         url: str = "",
         headers: dict[str, str] | None = None,
         done: bool = True,
@@ -260,7 +260,7 @@ class HttpResult(Result):
         return [*shown, f"Value={self._value!r}", f"HTTP={self._http_status}", f"URL={self._key}"]
 
 
-def _server_words(value: Any) -> str:
+def _server_words(value: object) -> str:
     """Return a server's text about a failure, for a message."""
     if isinstance(value, dict) and ("reason" in value or "error" in value):
         words = ": ".join(str(value[name]) for name in ("error", "reason") if name in value)

@@ -135,7 +135,7 @@ def determine_format(value: object) -> int:
     return FMT_PICKLE
 
 
-def check_format(format: Any, name: str = "format") -> Any:
+def check_format(format: object, name: str = "format") -> Any:
     """Return ``format`` if it is a number of 32 bits or ``FMT_AUTO``.
 
     :raises ArgumentError: it is not.
@@ -291,7 +291,7 @@ class NoPickleTranscoder(Transcoder):
         return decode_value(value, flags)
 
 
-def _pickles(format: Any) -> bool:
+def _pickles(format: object) -> bool:
     return isinstance(format, int) and bool(format & FMT_PICKLE) and not format & (FMT_UTF8 | FMT_BYTES)
 
 

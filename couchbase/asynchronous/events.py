@@ -20,10 +20,10 @@ class EventQueue:
     def fire_async(self, event: Any) -> None:
         """Notify a late waiter, after this returns."""
 
-    def call_single_success(self, event: Any, *args: Any, **kwargs: Any) -> None:
+    def call_single_success(self, event: Any, *args: object, **kwargs: object) -> None:
         """Notify a waiter that the event happened."""
 
-    def call_single_failure(self, event: Any, *args: Any, **kwargs: Any) -> None:
+    def call_single_failure(self, event: Any, *args: object, **kwargs: object) -> None:
         """Notify a waiter that the event failed; called while the exception is being handled."""
 
     def maybe_raise(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class EventQueue:
     def __bool__(self) -> bool:
         return True
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *args: object, **kwargs: object) -> None:
         """Mark the event as happened, and notify all waiters in their order."""
         self.called = True
         try:

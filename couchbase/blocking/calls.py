@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from couchbase.protocol.call import Step
 
 
@@ -24,7 +22,7 @@ class Call(Step):
     batch: Batch
     """The batch that waits for it."""
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """End with a result."""
         if not self.done:
             self.done = True

@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from couchbase import exceptions as rc
 from couchbase.blocking import http
@@ -22,6 +22,9 @@ from couchbase.protocol.connstr import Seed
 from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error
+
+if TYPE_CHECKING:
+    import ssl
 
 POLL_SECONDS = 2.5
 """Seconds between two requests for the map where the server does not push it."""
@@ -55,7 +58,7 @@ class Cluster(Dispatcher, Loop):
         *,
         bucket: str,
         credentials: Credentials | None,
-        tls_context: Any = None,
+        tls_context: ssl.SSLContext | None = None,
         allow_plain: bool = False,
         network: str = "auto",
         agent: str = "couchbase-blocking",

@@ -30,7 +30,9 @@ class Designs:
         self._bucket = views.driver.bucket
         self._sleep = sleep
 
-    def create(self, name: str, ddoc: Any, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
+    def create(
+        self, name: str, ddoc: dict[str, Any] | str, use_devmode: bool = True, syncwait: float = 0
+    ) -> HttpResult:
         """Store a design document, replacing one of the same name.
 
         :param ddoc: a dict (copied, with its ``_id`` added), or JSON text, which is sent as it is.
@@ -139,13 +141,13 @@ class Designs:
         return found.http_status == 404
 
 
-def _name(name: Any, use_devmode: bool) -> str:
+def _name(name: object, use_devmode: bool) -> str:
     if not isinstance(name, str) or not name:
         raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=name)
     return str(with_devmode(name)) if use_devmode else name
 
 
-def _check_syncwait(seconds: Any) -> float:
+def _check_syncwait(seconds: object) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ArgumentError.pyexc("syncwait must be a number of seconds, 0 or more", obj=seconds)
     return float(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from random import randrange
 from time import monotonic, sleep
@@ -32,6 +32,7 @@ from couchbase.protocol.operations import client_error, failed_result
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
 from couchbase.tlsfiles import TlsFiles
+from couchbase.views.iterator import ReadsDocuments, View
 
 
 class BlockingDriver(Driver):
@@ -399,7 +400,9 @@ class BlockingDriver(Driver):
             raise first
         return results
 
-    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+    def extend_items(
+        self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
+    ) -> Any:
         """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
@@ -436,6 +439,6 @@ class BlockingDriver(Driver):
         """Send one request to a view and return the whole answer."""
         return self.views.ask("GET", path, None, False)
 
-    def iterate_view(self, view: Any, connection: Any) -> Iterator[Any]:
+    def iterate_view(self, view: View, connection: ReadsDocuments) -> Iterator[Any]:
         """Send a view's query and yield the row processor's output."""
         return self.views.iterate(view, connection)

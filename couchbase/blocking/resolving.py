@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
+from types import ModuleType
 
 from couchbase.protocol.connstr import Address, Seed
 from couchbase.protocol.srv import (
@@ -34,7 +34,7 @@ class Srv:
     """
 
     def __init__(
-        self, name: str, tls: bool, servers: Sequence[tuple[str, int]] | None, sockets: Any = socket
+        self, name: str, tls: bool, servers: Sequence[tuple[str, int]] | None, sockets: ModuleType = socket
     ) -> None:
         self.name = name
         self._tls = tls
@@ -63,7 +63,7 @@ class Srv:
             return ()
 
 
-def srv_of(address: Address, sockets: Any = socket) -> Srv | None:
+def srv_of(address: Address, sockets: ModuleType = socket) -> Srv | None:
     """Return a resolver for a connection string's name; ``None`` if it cannot be the name of a cluster.
 
     :raises CouchbaseError: InvalidError, its option ``nameserver`` is malformed.
@@ -76,7 +76,9 @@ def srv_of(address: Address, sockets: Any = socket) -> Srv | None:
     return None if name is None else Srv(name, address.tls, servers, sockets)
 
 
-def lookup(name: str, servers: Sequence[tuple[str, int]], timeout: float, sockets: Any = socket) -> Answer:
+def lookup(
+    name: str, servers: Sequence[tuple[str, int]], timeout: float, sockets: ModuleType = socket
+) -> Answer:
     """Ask name servers, one after the other, for SRV records; empty if none answers in time with any."""
     deadline = monotonic() + timeout
     for index, server in enumerate(servers):
@@ -90,7 +92,7 @@ def lookup(name: str, servers: Sequence[tuple[str, int]], timeout: float, socket
     return Answer((), 0)
 
 
-def _ask(name: str, server: tuple[str, int], deadline: float, sockets: Any) -> Answer:
+def _ask(name: str, server: tuple[str, int], deadline: float, sockets: ModuleType) -> Answer:
     number = secrets.randbelow(65536)
     query = encode_query(number, name)
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
@@ -109,7 +111,7 @@ def _ask(name: str, server: tuple[str, int], deadline: float, sockets: Any) -> A
 
 
 def _ask_by_tcp(
-    number: int, name: str, query: bytes, server: tuple[str, int], deadline: float, sockets: Any
+    number: int, name: str, query: bytes, server: tuple[str, int], deadline: float, sockets: ModuleType
 ) -> Answer:
     with sockets.create_connection(server, max(0.001, deadline - monotonic())) as sock:
         sock.sendall(len(query).to_bytes(2, "big") + query)

@@ -14,7 +14,7 @@ from couchbase.blocking.locking import ThreadLock
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_JSON
-from couchbase.views.iterator import AlreadyQueriedError, View, ViewRequest
+from couchbase.views.iterator import AlreadyQueriedError, ReadsDocuments, View, ViewRequest
 from couchbase.views.rows import RowReader
 
 
@@ -116,7 +116,7 @@ class Views:
 
     # ---- iteration -------------------------------------------------------------------------------
 
-    def iterate(self, view: View, connection: Any) -> Iterator[Any]:
+    def iterate(self, view: View, connection: ReadsDocuments) -> Iterator[Any]:
         """Send a view's query and yield the row processor's output.
 
         :raises AlreadyQueriedError: it was sent before.
@@ -150,7 +150,7 @@ class Views:
             finally:
                 stream.close()
 
-    def _whole_view(self, view: View, raw: HttpResult, connection: Any) -> Iterator[Any]:
+    def _whole_view(self, view: View, raw: HttpResult, connection: ReadsDocuments) -> Iterator[Any]:
         answer = raw.value
         if not isinstance(answer, dict) or not isinstance(answer.get("rows", []), list):
             raise _malformed("the answer of the view engine is no object with rows")
@@ -163,7 +163,7 @@ class Views:
             yield from view.row_processor.handle_rows(rows, connection, view.include_docs)
 
     def _streamed_view(
-        self, view: View, raw: HttpResult, stream: http.Stream, connection: Any
+        self, view: View, raw: HttpResult, stream: http.Stream, connection: ReadsDocuments
     ) -> Iterator[Any]:
         plain = transcoder.decodes_plain_json()
         reader = RowReader("rows" if plain else "lines")

@@ -48,7 +48,7 @@ class Call(Request):
     def __init__(
         self,
         operation: Operation,
-        key: Any,
+        key: object,
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
@@ -65,7 +65,7 @@ class Call(Request):
         self.done = False
         self.replica = self.pending = self.following = self.ended = None
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """End with a result."""
         raise NotImplementedError
 
@@ -130,7 +130,7 @@ class Step(Call):
     def __init__(
         self,
         operation: Operation,
-        key: Any,
+        key: object,
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
@@ -138,7 +138,7 @@ class Step(Call):
         super().__init__(operation, key, key_bytes, quiet, decode_value)
         self.result = self.error = None
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """Keep the result."""
         if not self.done:
             self.result = result
@@ -158,7 +158,7 @@ class _GivenUp(Call):
 
     gone: Callable[[], None]
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """Drop the answer."""
         if not self.done:
             self.done = True

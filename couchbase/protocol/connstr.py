@@ -87,7 +87,7 @@ def _options(text: str, query: str) -> dict[str, str]:
     return options
 
 
-def seeds_from_hosts(host: Any, port: Any) -> tuple[Seed, ...]:
+def seeds_from_hosts(host: object, port: object) -> tuple[Seed, ...]:
     """Return seeds for the ``host`` and ``port`` arguments of SDK 1.2.
 
     :param host: a name, a ``;``-separated list of names, or a list of names and (name, port) pairs.
@@ -141,5 +141,5 @@ def split_host_port(text: str) -> tuple[str, int | None]:
     return host, int(port) if port else None
 
 
-def _invalid(text: Any, reason: str) -> CouchbaseError:
+def _invalid(text: object, reason: str) -> CouchbaseError:
     return error_of(rc.INVALID_HOST_FORMAT, f"malformed address {text!r}: {reason}", objextra=text)

@@ -28,7 +28,7 @@ from couchbase.protocol.operations import (
     status_name,
 )
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.result import ObserveInfo, ValueResult
+from couchbase.result import ObserveInfo, Result, ValueResult
 
 ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE})
 """The operations that a durability context is for."""
@@ -211,7 +211,7 @@ def _holders(row: Sequence[int], active_only: bool) -> list[int]:
     return [server for server in dict.fromkeys(row[:1] if active_only else row) if server >= 0]
 
 
-def awaited_cas(request: Request, result: Any) -> int:
+def awaited_cas(request: Request, result: Result) -> int:
     """Return the version whose copies a mutation waits for; 0 for any.
 
     Any later one will do for a counter: other clients go on counting.
@@ -370,7 +370,7 @@ _REASONS_AFTER_DELETE = {
 
 
 def endure_error(
-    key: Any, code: int, requirement: Requirement, operation: str, result: Any
+    key: object, code: int, requirement: Requirement, operation: str, result: object
 ) -> CouchbaseError:
     """Return the exception for a key whose wait ended with ``code``.
 
@@ -391,7 +391,7 @@ def endure_error(
     )
 
 
-def unwatched_error(request: Request, error: BaseException, stored: Any) -> CouchbaseError:
+def unwatched_error(request: Request, error: BaseException, stored: Result) -> CouchbaseError:
     """Return the exception for a mutation that was done, and whose copies could not be waited for.
 
     :param error: why not.
@@ -410,7 +410,7 @@ def unwatched_error(request: Request, error: BaseException, stored: Any) -> Couc
     )
 
 
-def unsafe_result(request: Request, code: int, stored: Any) -> Any:
+def unsafe_result(request: Request, code: int, stored: Result) -> Any:
     """Return the failed result of a mutation that was done, with its CAS."""
     result = failed_result(request, code)
     result._cas = stored._cas
@@ -421,7 +421,7 @@ def _malformed() -> CouchbaseError:
     return error_of(rc.PROTOCOL_ERROR, "an OBSERVE answer ends inside an entry")
 
 
-def check_count(name: str, value: Any) -> int:
+def check_count(name: str, value: object) -> int:
     """Return ``persist_to`` or ``replicate_to`` if it is a whole number.
 
     :raises ArgumentError: it is not.

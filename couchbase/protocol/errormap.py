@@ -193,13 +193,13 @@ def _read_entry(status: int, entry: dict[str, Any]) -> ServerStatus:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         return ""
     return "".join(char if char.isprintable() else " " for char in value[:LONGEST_TEXT])
 
 
-def _read_retry(spec: Any) -> RetrySpec | None:
+def _read_retry(spec: object) -> RetrySpec | None:
     if not isinstance(spec, dict) or spec.get("strategy") not in ("constant", "linear", "exponential"):
         return None
     interval = _seconds(spec.get("interval"))
@@ -215,7 +215,7 @@ def _read_retry(spec: Any) -> RetrySpec | None:
     )
 
 
-def _seconds(milliseconds: Any) -> float | None:
+def _seconds(milliseconds: object) -> float | None:
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
         return None
     # False for a NaN, too.

@@ -62,7 +62,7 @@ class Operation:
     opcode: int
     mutates: bool
     """Whether an answer that never came leaves the document in doubt."""
-    result: type[Result]
+    result: Callable[[int], Any]
     """What a failed operation leaves in ``all_results``."""
     decode: Callable[[Request, int, bytes, int, int, int], Any]
     """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
@@ -73,7 +73,7 @@ class Operation:
         name: str,
         opcode: int,
         mutates: bool,
-        result: Any,
+        result: Callable[[int], Any],
         decode: Callable[[Request, int, bytes, int, int, int], Any],
     ) -> None:
         self.name = name
@@ -126,7 +126,7 @@ class Request:
     def __init__(
         self,
         operation: Operation,
-        key: Any,
+        key: object,
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
