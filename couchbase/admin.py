@@ -173,7 +173,7 @@ class Admin(Commands):
         return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
 
 
-class _NoBucket(Driver):
+class _NoBucket(Driver[operations.Request]):
     """Refuses whatever needs a bucket."""
 
     def _no_bucket(self, operation: operations.Operation, key: object) -> CouchbaseError:

@@ -8,7 +8,7 @@ driver decides how a request is carried out: with a result, a Deferred, a waitin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, Generic, NoReturn, TypeVar
 
 from couchbase.exceptions import NotSupportedError, ObjectThreadError, PipelineError
 from couchbase.items import ItemCollection
@@ -17,8 +17,11 @@ from couchbase.protocol.operations import Request
 from couchbase.timings import Timings
 from couchbase.views.iterator import ReadsDocuments, View
 
+CallT = TypeVar("CallT", bound=Request)
+"""The requests that a driver takes: its own kind of calls."""
 
-class Driver:
+
+class Driver(Generic[CallT]):
     """Base of drivers: settings, and refusals of operations that a driver does not support."""
 
     cluster: Any
@@ -42,15 +45,15 @@ class Driver:
 
     # ---- operations ------------------------------------------------------------------------------
 
-    def submit(self, request: Request, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: CallT, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         raise NotImplementedError
 
-    def submit_level(self, request: Request) -> Any:
+    def submit_level(self, request: CallT) -> Any:
         """Carry out a synchronous write (one with a durability level)."""
         return self.submit(request)
 
-    def submit_to_replica(self, request: Request) -> Any:
+    def submit_to_replica(self, request: CallT) -> Any:
         """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has the
         document."""
         raise NotImplementedError

@@ -21,7 +21,7 @@ from couchbase.blocking.http import Target
 from couchbase.blocking.node import Node
 from couchbase.exceptions import CLIENT_ETMPFAIL, ObjectThreadError
 from couchbase.protocol.operations import client_error
-from gcouchbase.loop import Timers, Watchers, http_connection
+from gcouchbase.loop import Loop, Timers, Watchers, http_connection
 
 SWEEP_SECONDS = 0.05
 """Time limits are checked this often, so an operation may end this much after its limit."""
@@ -76,7 +76,7 @@ class GBatch(Batch):
 
     __slots__ = ("_loop", "_open", "began", "calls", "deadline", "greenlet")
 
-    def __init__(self, calls: Sequence[Call], began: float, deadline: float, loop: Any) -> None:
+    def __init__(self, calls: Sequence[Call], began: float, deadline: float, loop: Loop) -> None:
         self.calls = calls
         self.began = began
         self.deadline = deadline
@@ -102,15 +102,15 @@ class GBatch(Batch):
             greenlet.switch()
 
 
-class _Dirty(list[Any]):
+class _Dirty(list[Node]):
     """Nodes that have something to send: they are seen to after the greenlets that can run now."""
 
-    def __init__(self, loop: Any, flush: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, flush: Callable[[], None]) -> None:
         super().__init__()
         self._loop = loop
         self._flush = flush
 
-    def append(self, node: Any) -> None:
+    def append(self, node: Node) -> None:
         """Note a node."""
         if not self:
             self._loop.run_callback(self._flush)

@@ -74,12 +74,12 @@ class GConnection(Async):
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool, itercls: type[ViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool, itercls: type[ViewT], **kwargs: object
     ) -> ViewT: ...
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[ViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[ViewT], **kwargs: object
     ) -> ViewT: ...
 
     def query(
@@ -88,7 +88,7 @@ class GConnection(Async):
         view: str,
         use_devmode: bool = False,
         itercls: type[Any] = GView,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Any:
         """Send a query, and return the view object to iterate over.
 

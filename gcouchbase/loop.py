@@ -4,12 +4,47 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import socket, ssl
 from gevent.hub import get_hub
 
 from couchbase.blocking.http import Target
+
+
+class HasFileno(Protocol):
+    """A socket."""
+
+    def fileno(self) -> int:
+        """Return its number."""
+
+
+class Watcher(Protocol):
+    """What gevent's loop calls back by: of a socket, or of a time."""
+
+    active: bool
+
+    def start(self, callback: Callable[..., None], *args: object) -> None:
+        """Begin to watch."""
+
+    def stop(self) -> None:
+        """Watch no more."""
+
+    def close(self) -> None:
+        """Free what the loop holds for it."""
+
+
+class Loop(Protocol):
+    """gevent's event loop."""
+
+    def io(self, fd: int, events: int, *, ref: bool) -> Watcher:
+        """Return what watches a socket."""
+
+    def timer(self, after: float, *, ref: bool) -> Watcher:
+        """Return what watches the time."""
+
+    def run_callback(self, function: Callable[..., None]) -> object:
+        """Call a function when the greenlets that can run now have run."""
 
 
 class Watchers:
@@ -21,23 +56,23 @@ class Watchers:
     """
 
     def __init__(self, guard: Callable[[Callable[[int], None], int], None]) -> None:
-        self._loop = get_hub().loop
+        self._loop: Loop = get_hub().loop
         self._guard = guard
-        self._watchers: dict[int, Any] = {}
+        self._watchers: dict[int, Watcher] = {}
 
-    def register(self, sock: Any, events: int, function: Callable[[int], None]) -> None:
+    def register(self, sock: HasFileno, events: int, function: Callable[[int], None]) -> None:
         """Watch a socket."""
         fd = sock.fileno()
         # The numbers of selectors, 1 to read and 2 to write, are libev's, too.
         watcher = self._watchers[fd] = self._loop.io(fd, events, ref=False)
         watcher.start(self._ready, watcher, function, events)
 
-    def modify(self, sock: Any, events: int, function: Callable[[int], None]) -> None:
+    def modify(self, sock: HasFileno, events: int, function: Callable[[int], None]) -> None:
         """Watch a socket for something else."""
         self.unregister(sock)
         self.register(sock, events, function)
 
-    def unregister(self, sock: Any) -> None:
+    def unregister(self, sock: HasFileno) -> None:
         """Watch a socket no more."""
         self._end(self._watchers.pop(sock.fileno()))
 
@@ -46,14 +81,14 @@ class Watchers:
         while self._watchers:
             self._end(self._watchers.popitem()[1])
 
-    def _ready(self, watcher: Any, function: Callable[[int], None], events: int) -> None:
+    def _ready(self, watcher: Watcher, function: Callable[[int], None], events: int) -> None:
         # Stopped by what another socket's event led to.
         if watcher.active:
             # Reading and writing do not wait, so trying both is right whichever it was.
             self._guard(function, events)
 
     @staticmethod
-    def _end(watcher: Any) -> None:
+    def _end(watcher: Watcher) -> None:
         watcher.stop()
         watcher.close()
 
@@ -62,10 +97,10 @@ class Timers:
     """Calls functions, in the hub, when their time has come."""
 
     def __init__(self) -> None:
-        self._loop = get_hub().loop
-        self._timers: set[Any] = set()
+        self._loop: Loop = get_hub().loop
+        self._timers: set[Watcher] = set()
 
-    def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Any:
+    def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Watcher:
         """Have a function called once.
 
         :param ref: whether the loop keeps running for it.
@@ -75,7 +110,7 @@ class Timers:
         timer.start(self._fire, timer, function)
         return timer
 
-    def stop(self, timer: Any) -> None:
+    def stop(self, timer: Watcher) -> None:
         """Do not call that function."""
         if timer in self._timers:
             self._timers.discard(timer)
@@ -87,7 +122,7 @@ class Timers:
         for timer in list(self._timers):
             self.stop(timer)
 
-    def _fire(self, timer: Any, function: Callable[[], None]) -> None:
+    def _fire(self, timer: Watcher, function: Callable[[], None]) -> None:
         self.stop(timer)
         function()
 

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
+from reactor.kinds import IReactor
 from txcouchbase.link import Link
 from txcouchbase.node import NodeProtocol
 
@@ -21,7 +22,9 @@ class Asking:
     :param timeout: seconds that a node has for an answer.
     """
 
-    def __init__(self, reactor: Any, servers: Callable[[], Sequence[Link | None]], timeout: float) -> None:
+    def __init__(
+        self, reactor: IReactor, servers: Callable[[], Sequence[Link | None]], timeout: float
+    ) -> None:
         self._reactor = reactor
         self._servers = servers
         self._timeout = timeout

@@ -29,7 +29,7 @@ class DeferredCall(Call):
 
     deferred: Deferred[Any]
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """Fire the Deferred."""
         if self.following is not None and self.following(self, result):
             return
@@ -164,7 +164,7 @@ class Group:
         self.error: BaseException | None = None
         self._finish = finish
 
-    def add(self, key: Any, result: Any, error: BaseException | None) -> None:
+    def add(self, key: object, result: Any, error: BaseException | None) -> None:
         """Take the outcome of one operation."""
         results = self.results
         if key in results:

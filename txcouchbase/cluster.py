@@ -11,6 +11,7 @@ from uuid import uuid4
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.ssl import SSL
 from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
@@ -27,6 +28,7 @@ from couchbase.protocol.handshake import Credentials, no_map
 from couchbase.protocol.operations import client_error
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended, watch_end
+from reactor.kinds import IReactor
 from txcouchbase.asking import Asking
 from txcouchbase.causes import Cause, cause_text, connect_error, network_error
 from txcouchbase.link import Backlog, Link
@@ -56,7 +58,7 @@ class ClusterClient(Dispatcher):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         seeds: Sequence[Seed],
         *,
         bucket: str | None,
@@ -372,7 +374,7 @@ class ClusterClient(Dispatcher):
         timer: Any = self.reactor.callLater(seconds, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
-    def _repeat(self, timer: Any) -> None:
+    def _repeat(self, timer: IDelayedCall) -> None:
         call = self._repeats.pop(timer)
         if not call.done:
             self.submit(call)

@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.python.failure import Failure
@@ -40,6 +40,7 @@ from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import LOCKMODE_NONE
+from reactor.kinds import IReactor
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, GroupCall
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.designs import DesignMethods
@@ -148,7 +149,7 @@ class TxAsyncConnection(
         client_cert: str | None = None,
         client_key: str | None = None,
         allow_plain: bool = False,
-        reactor: Any = None,
+        reactor: object = None,
         lockmode: int = LOCKMODE_NONE,
         unlock_gil: bool = False,
         experimental_gevent_support: bool = False,
@@ -200,7 +201,7 @@ class TxAsyncConnection(
         )
         self._lockmode, self._unlock_gil = LOCKMODE_NONE, False
         self._cluster = self._client = ClusterClient(
-            reactor,
+            cast(IReactor, reactor),
             address.seeds,
             bucket=self._bucket,
             credentials=credentials,
@@ -212,7 +213,7 @@ class TxAsyncConnection(
         self._client.srv = srv_of(address)
         self._client.owner = weakref.ref(self)
         self._turn = self._client.turn
-        self._events = ConnectionEvents(reactor)
+        self._events = ConnectionEvents(cast(IReactor, reactor))
         self._driver = self._driver_type(self._client, self._events)
         self.timeout = 2.5 if timeout is None else timeout
         self._http = HttpService(self._client)
@@ -356,7 +357,9 @@ class Connection(
         given.append(call)
 
 
-def _bootstrapped(result: Any, connection: Any, event: ConnectionEventQueue) -> None:
+def _bootstrapped(
+    result: object, connection: Callable[[], TxAsyncConnection | None], event: ConnectionEventQueue
+) -> None:
     error = result.value if isinstance(result, Failure) else None
     known = connection()
     if known is not None:

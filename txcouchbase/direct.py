@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Protocol, cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from couchbase.codec import Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.exceptions import NotSupportedError
@@ -41,7 +42,7 @@ class DirectCall(Call):
 
     receiver: Receiver
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """Hand the result to the receiver."""
         if self.done:
             return
@@ -91,7 +92,7 @@ class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, No
 
     _request_type: type[Any] = DirectCall
 
-    def __init__(self, connection: Any, turn: Turn, together: int) -> None:
+    def __init__(self, connection: Codec, turn: Turn, together: int) -> None:
         self._driver = _DirectDriver(turn, together)
         # Without anybody who holds it, it would be closed.
         self._connection = connection
@@ -101,7 +102,7 @@ class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, No
         self.data_passthrough = connection.data_passthrough
 
 
-class _DirectDriver(Driver):
+class _DirectDriver(Driver[DirectCall]):
     """Operations that tell a receiver how they ended."""
 
     def __init__(self, turn: Turn, together: int) -> None:
@@ -117,7 +118,7 @@ class _DirectDriver(Driver):
     def timeout(self, seconds: float) -> None:
         self._turn.set_timeout(seconds)
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> DirectCall:
+    def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         if durability is not None or request.replica is not None:
             _refuse()
         turn = self._turn
@@ -128,16 +129,14 @@ class _DirectDriver(Driver):
             turn.drain()
             turn.wake()
         given.append(request)
-        call: DirectCall = request
-        return call
+        return request
 
-    def submit_level(self, request: Any) -> DirectCall:
+    def submit_level(self, request: DirectCall) -> DirectCall:
         # Not with those of the turn: it holds its key until it is decided.
         self._turn.submit_now(request)
-        call: DirectCall = request
-        return call
+        return request
 
-    def submit_to_replica(self, request: Any) -> NoReturn:
+    def submit_to_replica(self, request: DirectCall) -> NoReturn:
         _refuse()
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
@@ -146,7 +145,7 @@ class _DirectDriver(Driver):
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
         _refuse()
 
-    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: Any) -> NoReturn:
+    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: object) -> NoReturn:
         _refuse()
 
     def submit_stats(self, groups: Sequence[str]) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
@@ -14,6 +14,7 @@ from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, operations
+from couchbase.protocol.operations import Operation, Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
@@ -28,7 +29,7 @@ __all__ = ["AsyncDriver", "DeferredDriver"]
 _new_result: Any = AsyncResult.__new__
 
 
-class AsyncDriver(Driver):
+class AsyncDriver(Driver[AsyncCall]):
     """Operations that end in AsyncResults.
 
     :param events: tells when the connection is up.
@@ -79,13 +80,13 @@ class AsyncDriver(Driver):
         else:
             self.cluster.submit(call)
 
-    def _by_context(self, request: Any) -> tuple[int, int] | None:
+    def _by_context(self, request: Request) -> tuple[int, int] | None:
         """Return what a durability context requires of an operation that requires nothing itself."""
         if request.operation not in durability.ENDURED:
             return None
         return self.dur_persist_to, self.dur_replicate_to
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: AsyncCall, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         turn = self.turn
         given = turn.given
@@ -102,13 +103,13 @@ class AsyncDriver(Driver):
             given.append(request)
         return answer
 
-    def submit_level(self, request: Any) -> Any:
+    def submit_level(self, request: AsyncCall) -> Any:
         """Carry out a synchronous write, in its place among the operations on its key."""
         if self.dur_persist_to or self.dur_replicate_to:
             return self.submit(request)
         return self.submit_to_replica(request)
 
-    def submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: AsyncCall) -> Any:
         """Send an operation by itself, not with those of the turn."""
         if not self.is_up:
             raise _not_up()
@@ -183,7 +184,7 @@ class AsyncDriver(Driver):
             del kept
 
     def _finish_with(
-        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Any
+        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Operation
     ) -> Any:
         """Answer an operation that many nodes take part in.
 
@@ -228,7 +229,7 @@ class AsyncDriver(Driver):
         del kept
         return outcome
 
-    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+    def _new_call(self, operation: Operation, key: object) -> tuple[Any, Call]:
         call = AsyncCall(operation, key, b"")
         answer = call.async_result = AsyncResult()
         answer._remaining = 1
@@ -316,7 +317,9 @@ class AsyncDriver(Driver):
             self.timeout, self.cluster.reactor, onTimeoutCancel=lambda *_: None
         )
 
-    def _ask_stats(self, groups: Sequence[str], answer: Any, call: Call, kept: Any) -> None:
+    def _ask_stats(
+        self, groups: Sequence[str], answer: AsyncResult | Deferred[Any], call: Call, kept: object
+    ) -> None:
         """Ask each node.
 
         :param kept: the connection, which is not to go before the answers are in.
@@ -350,7 +353,13 @@ class AsyncDriver(Driver):
         if round_.open:
             timer = self.cluster.reactor.callLater(self.timeout, expire, kept)
 
-    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+    def extend_items(
+        self,
+        method: Callable[..., Any],
+        items: ItemCollection,
+        options: Mapping[str, Any],
+        before: bool,
+    ) -> Any:
         """Refuse: nobody is told when all of them are extended."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
 
@@ -360,7 +369,9 @@ class DeferredDriver(AsyncDriver):
 
     waits = True
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(  # type: ignore[override]  # its connection makes calls of another kind
+        self, request: DeferredCall, durability: tuple[int, int] | None = None
+    ) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
@@ -374,7 +385,7 @@ class DeferredDriver(AsyncDriver):
             given.append(request)
         return answer
 
-    def submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: DeferredCall) -> Any:  # type: ignore[override]  # as above
         """Send an operation by itself, not with those of the turn."""
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
@@ -390,7 +401,13 @@ class DeferredDriver(AsyncDriver):
         answer: Deferred[Any] = Deferred(group.abandon)
         return answer, group
 
-    def extend_items(self, method: Callable[..., Any], items: Any, options: Any, before: bool) -> Any:
+    def extend_items(
+        self,
+        method: Callable[..., Any],
+        items: ItemCollection,
+        options: Mapping[str, Any],
+        before: bool,
+    ) -> Any:
         """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
@@ -403,7 +420,7 @@ class DeferredDriver(AsyncDriver):
 
         return method(items, **options).addBoth(extend)
 
-    def _new_call(self, operation: Any, key: Any) -> tuple[Any, Call]:
+    def _new_call(self, operation: Operation, key: object) -> tuple[Any, Call]:
         call = DeferredCall(operation, key, b"")
         answer: Deferred[Any] = Deferred(call.cancelled)
         call.deferred = answer

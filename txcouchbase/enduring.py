@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import durability, operations
+from couchbase.result import Result
 from txcouchbase.calls import Call
 from txcouchbase.cluster import ClusterClient
 
@@ -47,7 +48,7 @@ class Endurance:
             return False
         return True
 
-    def __call__(self, call: Call, result: Any) -> bool:
+    def __call__(self, call: Call, result: Result) -> bool:
         if result._rc or not any(self._requirement):
             return False
         if self._testhook is not None:
@@ -67,7 +68,7 @@ class Endurance:
         )
         return True
 
-    def _endured(self, outcome: dict[bytes, int], call: Call, result: Any) -> None:
+    def _endured(self, outcome: dict[bytes, int], call: Call, result: Result) -> None:
         code = outcome[call.key_bytes]
         call.following = None
         if code:
@@ -78,6 +79,6 @@ class Endurance:
             call.succeed(result)
 
     @staticmethod
-    def _failed(failure: Failure, call: Call, result: Any) -> None:
+    def _failed(failure: Failure, call: Call, result: Result) -> None:
         assert failure.value is not None
         call.fail(durability.unwatched_error(call, failure.value, result))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -12,6 +12,7 @@ from twisted.python.threadable import isInIOThread
 from couchbase.asynchronous.events import EventQueue
 from couchbase.exceptions import ObjectDestroyedError
 from reactor.ending import has_ended
+from reactor.kinds import IReactor
 
 
 class TxEventQueue(EventQueue):
@@ -20,21 +21,21 @@ class TxEventQueue(EventQueue):
     :param reactor: the global reactor by default.
     """
 
-    def __init__(self, reactor: Any = None) -> None:
+    def __init__(self, reactor: object = None) -> None:
         super().__init__()
         if reactor is None:
             from twisted.internet import reactor
-        self._reactor = reactor
+        self._reactor = cast(IReactor, reactor)
 
     def fire_async(self, event: Deferred[Any]) -> None:
         """Fire in the next turn."""
         self._reactor.callLater(0, event.callback, None)
 
-    def call_single_success(self, event: Deferred[Any], *args: Any, **kwargs: Any) -> None:
+    def call_single_success(self, event: Deferred[Any], *args: object, **kwargs: object) -> None:
         """Fire."""
         event.callback(None)
 
-    def call_single_failure(self, event: Deferred[Any], *args: Any, **kwargs: Any) -> None:
+    def call_single_failure(self, event: Deferred[Any], *args: object, **kwargs: object) -> None:
         """Fail with the exception that is being handled."""
         event.errback(Failure())
 
@@ -42,7 +43,7 @@ class TxEventQueue(EventQueue):
 class ConnectionEventQueue(TxEventQueue):
     """The end of connecting, told with None or the exception; Deferreds that come later learn it, too."""
 
-    def __init__(self, reactor: Any = None) -> None:
+    def __init__(self, reactor: object = None) -> None:
         super().__init__(reactor)
         self._error: BaseException | None = None
 
@@ -60,10 +61,17 @@ class ConnectionEventQueue(TxEventQueue):
             raise error
 
 
+class Closes(Protocol):
+    """What is closed with a connection."""
+
+    def close(self) -> object:
+        """Close it."""
+
+
 class ConnectionEvents:
     """The events of a connection, kept apart from it so that waiting keeps nobody alive."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self.connect = ConnectionEventQueue(reactor)
         self.dtor = TxEventQueue(reactor)
         self._reactor = reactor
@@ -78,7 +86,7 @@ class ConnectionEvents:
             raise ValueError(f"unknown event {name!r}; expected 'connect' or '_dtor'")
         return queues[name]
 
-    def destroyed(self, *services: Any) -> None:
+    def destroyed(self, *services: Closes) -> None:
         """Close what belonged to a connection object that is gone, and tell so from the reactor."""
         if has_ended(self._reactor):
             return
@@ -89,7 +97,7 @@ class ConnectionEvents:
             services = ()
         self._reactor.callFromThread(self._tell, services)
 
-    def _tell(self, services: Sequence[Any]) -> None:
+    def _tell(self, services: Sequence[Closes]) -> None:
         for service in services:
             service.close()
         if not self.connect.called:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks, succeed
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -21,7 +22,7 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from couchbase import exceptions as rc
@@ -79,7 +80,7 @@ class _Body:
         self._body = body
         self.length = len(body)
 
-    def startProducing(self, consumer: Any) -> Deferred[None]:
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write it all."""
         consumer.write(self._body)
         return succeed(None)
@@ -122,7 +123,7 @@ class _Collector(Protocol):
             self.done.errback(reason)
 
 
-def abort(transport: Any) -> None:
+def abort(transport: object) -> None:
     """Close the connection of a response's body at once, also where reading is paused.
 
     :param transport: of the protocol that the body is delivered to.
@@ -135,7 +136,7 @@ def abort(transport: Any) -> None:
         end()
 
 
-def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
+def collect(response: IResponse, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
     """Return a Deferred of a response's body. Cancelling it closes the connection.
 
     :raises CouchbaseError: NetworkError, it is longer than ``limit``.

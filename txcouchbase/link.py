@@ -16,6 +16,7 @@ from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.conversation import Conversation, refusal
 from couchbase.protocol.operations import client_error
 from reactor.clock import cancel_timer
+from reactor.kinds import IReactor
 from txcouchbase.causes import cause_text
 from txcouchbase.node import NodeProtocol
 
@@ -84,7 +85,7 @@ class Link:
         self,
         address: NodeAddress,
         port: int,
-        reactor: Any,
+        reactor: IReactor,
         connect: Callable[[str, int], Deferred[NodeProtocol]],
         changed: Callable[[Link], None],
         random: Callable[[], float],

@@ -22,6 +22,7 @@ from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended
+from reactor.kinds import IReactor
 from reactor.writing import writer_to
 from txcouchbase.causes import cause_text, network_error
 
@@ -46,7 +47,7 @@ class NodeProtocol(Protocol):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         host: str,
         port: int,
         home: Home,

@@ -13,6 +13,7 @@ from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.dispatch import Dispatcher
 from reactor.clock import cancel_timer
+from reactor.kinds import IReactor
 
 MAX_GIVEN = 4096
 """So many operations are sent at once, though the turn has not ended."""
@@ -28,7 +29,7 @@ class Turn:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         dispatcher: Dispatcher,
         watch: Callable[[], None],
     ) -> None:

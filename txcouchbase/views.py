@@ -116,11 +116,11 @@ class ViewMethods:
 
     @overload
     def queryEx(
-        self, viewcls: type[AsyncViewT], *args: Any, use_devmode: bool, **kwargs: Any
+        self, viewcls: type[AsyncViewT], *args: object, use_devmode: bool, **kwargs: object
     ) -> AsyncViewT: ...
 
     def queryEx(  # type: ignore[misc]  # use_devmode is not handed to the view
-        self, viewcls: Callable[..., Any], *args: Any, use_devmode: bool = False, **kwargs: Any
+        self, viewcls: Callable[..., Any], *args: object, use_devmode: bool = False, **kwargs: object
     ) -> Any:
         """Make ``viewcls(self, design, view, ...)``, start it now or once connected, and return it.
 
@@ -156,7 +156,7 @@ class ViewMethods:
         **kwargs: Unpack[QueryOptions],
     ) -> Deferred[BatchedView]: ...
 
-    def queryAll(self, *args: Any, use_devmode: bool = False, **kwargs: Any) -> Deferred[BatchedView]:
+    def queryAll(self, *args: object, use_devmode: bool = False, **kwargs: object) -> Deferred[BatchedView]:
         """Return a Deferred of a BatchedView with all rows.
 
         Takes View's arguments, from ``design`` on. Cancelling stops the query.
@@ -170,7 +170,7 @@ class ViewMethods:
         return view.whole()
 
     def _made(
-        self, viewcls: type[Any], args: tuple[Any, ...], use_devmode: bool, options: dict[str, Any]
+        self, viewcls: type[Any], args: tuple[object, ...], use_devmode: bool, options: dict[str, object]
     ) -> Any:
         if use_devmode:
             if args:
@@ -189,6 +189,6 @@ class ViewMethods:
         return stream
 
 
-def with_devmode(design: Any) -> Any:
+def with_devmode(design: object) -> Any:
     """Return the name of the development form of a design document."""
     return f"dev_{design}" if isinstance(design, str) and not design.startswith("dev_") else design

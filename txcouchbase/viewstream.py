@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IResponse
 
 from couchbase import exceptions as rc
 from couchbase.asynchronous.view import AsyncViewBase
@@ -121,7 +122,7 @@ class ViewStream:
         self._last = failure.value
         self._ask()
 
-    def _answered(self, response: Any) -> None:
+    def _answered(self, response: IResponse) -> None:
         self._asked = None
         view = self._view
         self._progress = self._seconds()
@@ -289,7 +290,7 @@ class ViewStream:
                 abort(body.transport)
 
     @staticmethod
-    def _call(callback: Callable[..., Any], *args: Any) -> None:
+    def _call(callback: Callable[..., Any], *args: object) -> None:
         try:
             callback(*args)
         except Exception:  # noqa: BLE001  # a program's callback must not end the connection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.connection import Connection
@@ -51,12 +51,12 @@ class Async(
 
     @overload  # type: ignore[override]  # the class of the view must be given, and be another
     def query(
-        self, design: str, view: str, use_devmode: bool, itercls: type[AsyncViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool, itercls: type[AsyncViewT], **kwargs: object
     ) -> AsyncViewT: ...
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[AsyncViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool = ..., *, itercls: type[AsyncViewT], **kwargs: object
     ) -> AsyncViewT: ...
 
     def query(
@@ -65,7 +65,7 @@ class Async(
         view: str,
         use_devmode: bool = False,
         itercls: type[AsyncViewT] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> AsyncViewT:
         """Return a view object; call its ``start`` to send the query.
 

@@ -35,7 +35,7 @@ from couchbase.tlsfiles import TlsFiles
 from couchbase.views.iterator import ReadsDocuments, View
 
 
-class BlockingDriver(Driver):
+class BlockingDriver(Driver[Call]):
     """A :class:`couchbase.blocking.cluster.Cluster`, and the threads that share it.
 
     :param address: address of the cluster.
@@ -114,7 +114,7 @@ class BlockingDriver(Driver):
 
     # ---- carrying out ----------------------------------------------------------------------------
 
-    def submit(self, request: Any, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: Call, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         if (
             self._pipeline is not None
@@ -135,7 +135,7 @@ class BlockingDriver(Driver):
             return outcome(request)
         return request.result
 
-    def submit_to_replica(self, request: Any) -> Any:
+    def submit_to_replica(self, request: Call) -> Any:
         """Carry out a read from replicas."""
         return self._do(self._work([request], None, True))
 

@@ -28,16 +28,16 @@ class ViewCommands:
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool = False, *, itercls: type[ViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool = False, *, itercls: type[ViewT], **kwargs: object
     ) -> ViewT: ...
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool, itercls: type[ViewT], **kwargs: Any
+        self, design: str, view: str, use_devmode: bool, itercls: type[ViewT], **kwargs: object
     ) -> ViewT: ...
 
     def query(
-        self, design: str, view: str, use_devmode: bool = False, itercls: type[Any] = View, **kwargs: Any
+        self, design: str, view: str, use_devmode: bool = False, itercls: type[Any] = View, **kwargs: object
     ) -> Any:
         """Return a view object to iterate over; the iteration sends the query.
 

@@ -55,8 +55,6 @@ MOST_ANY = 0.04
 MANY_ANY = {
     # Package -> percent of its parameters that are Any, rounded up.
     "gateway": 11,
-    "gcouchbase": 22,
-    "txcouchbase": 17,
 }
 
 
