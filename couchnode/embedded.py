@@ -154,8 +154,8 @@ class EmbeddedNode(Service):
             return None
         for node in self._cluster.nodes:
             for name, part in node.buckets.items():
-                if part.write_error is not None:
-                    return f"bucket {name} cannot be written to disk: {part.write_error}"
+                if part.flusher.write_error is not None:
+                    return f"bucket {name} cannot be written to disk: {part.flusher.write_error}"
         return None
 
     @property

@@ -16,6 +16,10 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 """How long a synchronous write may take when the request names no time."""
 
 
+MAX_SYNC_REPLICAS = 2
+"""More replicas than this and the server refuses synchronous writes."""
+
+
 class Copies(NamedTuple):
     """How far the copies of one vbucket are: the last sequence numbers in memory and on disk,
     and how many copies make a majority of those configured."""
@@ -34,6 +38,23 @@ def satisfied(level: int, seqno: int, copies: Copies) -> bool:
         return on_active + sum(have >= seqno for have in copies.replicas_persisted) >= copies.majority
     enough = in_memory >= copies.majority
     return enough and (on_active or level == DurabilityLevel.MAJORITY)
+
+
+def has_to_wait(level: int, persistent: bool, replica_count: int, live: int, majority: int) -> bool:
+    """Return whether a write at ``level`` has to wait for other copies or the disk.
+
+    :param replica_count: copies configured beside the active one.
+    :param live: copies that are there, the active one included.
+    :raises Refused: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral bucket,
+        DURABILITY_IMPOSSIBLE while too few copies are there.
+    """
+    if level > DurabilityLevel.MAJORITY and not persistent:
+        raise Refused(Status.DURABILITY_INVALID_LEVEL, "an ephemeral bucket has no disk to persist to")
+    if replica_count > MAX_SYNC_REPLICAS:
+        raise Refused(Status.DURABILITY_IMPOSSIBLE, "a bucket with 3 replicas takes no synchronous writes")
+    if live < majority:
+        raise Refused(Status.DURABILITY_IMPOSSIBLE, f"{live} of {majority} copies are there")
+    return level > DurabilityLevel.MAJORITY or majority > 1
 
 
 class _SyncWrite(NamedTuple):

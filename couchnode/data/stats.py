@@ -32,7 +32,7 @@ def _default(bucket: NodeBucket) -> Stats:
     hosted = _hosted(bucket)
     active = [vb for vb in hosted if vb.state == "active"]
     replica = [vb for vb in hosted if vb.state == "replica"]
-    ledger, counters = bucket.ledger, bucket.counters
+    ledger, flusher = bucket.ledger, bucket.flusher
     numbers: dict[str, int | str] = {
         "bucket": bucket.name,
         "uuid": bucket.uuid,
@@ -49,15 +49,15 @@ def _default(bucket: NodeBucket) -> Stats:
         "cmd_set": bucket.stores,
         "ep_bucket_type": "persistent" if bucket.persistent else "ephemeral",
         "ep_degraded_mode": int(bucket.state != "ready"),
-        "ep_expired_pager": counters["expired"],
+        "ep_expired_pager": bucket.pager.expired,
         "ep_queue_size": ledger.queued_items,
         "ep_diskqueue_items": ledger.queued_items,
         "ep_diskqueue_memory": ledger.queued_bytes,
-        "ep_total_persisted": counters["written"],
-        "ep_flusher_batches": counters["batches"],
-        "ep_item_commit_failed": counters["write_failures"],
-        "ep_data_write_failed": counters["write_failures"],
-        "ep_write_error": bucket.write_error or "",
+        "ep_total_persisted": flusher.written,
+        "ep_flusher_batches": flusher.batches,
+        "ep_item_commit_failed": flusher.failures,
+        "ep_data_write_failed": flusher.failures,
+        "ep_write_error": flusher.write_error or "",
         "ep_db_file_size": bucket.disk_bytes,
     }
     return _text(numbers) + _memory(bucket)
@@ -71,7 +71,7 @@ def _memory(bucket: NodeBucket) -> Stats:
 
 
 def _warmup(bucket: NodeBucket) -> Stats:
-    loaded, estimated = bucket.warmup_progress
+    loaded, estimated = bucket.warmup.progress
     done = bucket.state == "ready"
     return _text(
         {
@@ -82,7 +82,7 @@ def _warmup(bucket: NodeBucket) -> Stats:
             "ep_warmup_value_count": loaded,
             "ep_warmup_estimated_key_count": estimated,
             "ep_warmup_estimated_value_count": estimated,
-            "ep_warmup_time": int(bucket.warmup_seconds * 1e6),
+            "ep_warmup_time": int(bucket.warmup.seconds * 1e6),
         }
     )
 

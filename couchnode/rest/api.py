@@ -20,6 +20,7 @@ from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.data.sampling import random_item
 from couchnode.rest.access import Access, Gate, Refusal, not_found
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite
@@ -182,7 +183,7 @@ class RestApi:
     async def random_key(self, request: Request, bucket: str) -> bytes:
         """Give the key of some document on this node."""
         await self._access.bucket(request, bucket)
-        found = self._node.buckets[bucket].random_key()
+        found = random_item(self._node.buckets[bucket])
         if found is None:
             raise Refusal.of_json(404, {"ok": False, "error": "not_found"})
         return _json(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})

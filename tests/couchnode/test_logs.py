@@ -100,7 +100,7 @@ class NodeLogTests(NodeCase):
         self.assertIn("node0/default.sqlite: database or disk is full", problem)
         self.assertEqual(sum("cannot write" in line for line in self.lines()), 1)
         yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=100000").fetchall())
-        yield part.wait_persisted(vbucket, item.seqno)
+        yield part.flusher.wait(vbucket, item.seqno)
         self.assertIsNone(node.persistence_problem)
 
     @inlineCallbacks

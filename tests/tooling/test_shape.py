@@ -28,7 +28,6 @@ from tests.tooling.sources import PACKAGES
 LONG_MODULES = {
     "couchbase: exceptions",
     "couchbase: operations",
-    "couchnode: bucket",
     "couchnode: cluster",
     "couchnode: server",
     "couchnode: query",

@@ -7,6 +7,7 @@ from struct import Struct
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchnode.data.item import Refused
+from couchnode.data.sampling import random_item
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.table import (
     Answer,
@@ -94,7 +95,7 @@ def get_failover_log(call: Call) -> Answer:
 def seqno_persistence(call: Call) -> Answer:
     """MCBP: seqno persistence: answer once that sequence number is on the disk."""
     (seqno,) = _U64.unpack(call.frame.extras)
-    waiting = call.bucket.wait_persisted(call.vbucket, seqno)
+    waiting = call.bucket.flusher.wait(call.vbucket, seqno)
     return waiting.addCallback(lambda _: call.session.success(call.frame))
 
 
@@ -106,7 +107,7 @@ def get_random_key(call: Call) -> Answer:
         raise Refused(Status.EINVAL, "extras hold a collection id, with collections enabled and only then")
     if extras and _U32.unpack_from(extras)[0]:
         raise Refused(Status.UNKNOWN_COLLECTION, "there is the default collection only")
-    item = call.bucket.random_key()
+    item = random_item(call.bucket)
     if item is None:
         raise Refused(Status.KEY_ENOENT)
     key = _DEFAULT_COLLECTION_PREFIX + item.key if session.collections else item.key

@@ -9,14 +9,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import Status
-from couchnode.data.bucket import (
-    PERSISTENCE_WAIT_SECONDS,
-    RETRY_SECONDS,
-    TOMBSTONE_SECONDS,
-    WRITE_DELAY_SECONDS,
-    NodeBucket,
-)
+from couchnode.data.bucket import NodeBucket
+from couchnode.data.flusher import PERSISTENCE_WAIT_SECONDS, RETRY_SECONDS, WRITE_DELAY_SECONDS
 from couchnode.data.item import Refused
+from couchnode.data.pager import TOMBSTONE_SECONDS
+from couchnode.data.sampling import random_item
 from couchnode.data.stats import bucket_stats
 from couchnode.data.storage import MemoryStore, StoreClosedError, StoreError
 from couchnode.data.vbucket import StoreMode, VBucket
@@ -108,13 +105,13 @@ class WritingBehind(BucketCase):
         self.set(b"b", b"2")
         self.store.refuse()
         self.assertFalse(self.vb().is_persisted(old))
-        self.assertEqual(self.bucket.write_error, "the disk is full")
+        self.assertEqual(self.bucket.flusher.write_error, "the disk is full")
         self.clock.advance(RETRY_SECONDS / 2)
         self.assertEqual(len(self.store.batches), 1)
         self.clock.advance(RETRY_SECONDS / 2)
         self.store.finish()
         self.assertEqual(self.store.values(), {b"a": b"1", b"b": b"2"})
-        self.assertIsNone(self.bucket.write_error)
+        self.assertIsNone(self.bucket.flusher.write_error)
 
     def test_a_disk_that_stays_full_stops_writers(self) -> None:
         """Once too much waits, writers are told to come back, and then may."""
@@ -163,9 +160,9 @@ class WritingBehind(BucketCase):
         item = vbucket.store(StoreMode.SET, b"k", b"v")
         self.clock.advance(60)
         self.assertFalse(vbucket.is_persisted(item))
-        self.assertEqual((vbucket.dirty, bucket.queued_bytes), ({}, 0))
+        self.assertEqual((vbucket.dirty, bucket.ledger.queued_bytes), ({}, 0))
         self.assertEqual(
-            self.assertRaises(Refused, bucket.wait_persisted, vbucket, 1).status, Status.NOT_SUPPORTED
+            self.assertRaises(Refused, bucket.flusher.wait, vbucket, 1).status, Status.NOT_SUPPORTED
         )
 
 
@@ -176,16 +173,16 @@ class WaitingForTheDisk(BucketCase):
         """It hurries the write on, and fires when the number is on the disk."""
         self.store.is_slow = True
         item = self.set(b"a")
-        waiting = self.bucket.wait_persisted(self.vb(), item.seqno)
+        waiting = self.bucket.flusher.wait(self.vb(), item.seqno)
         self.clock.advance(0)
         self.assertNoResult(waiting)
         self.store.finish()
         self.successResultOf(waiting)
-        self.successResultOf(self.bucket.wait_persisted(self.vb(), item.seqno))
+        self.successResultOf(self.bucket.flusher.wait(self.vb(), item.seqno))
 
     def test_gives_up(self) -> None:
         """A number that does not come is a temporary failure after a while."""
-        waiting = self.bucket.wait_persisted(self.vb(), 99)
+        waiting = self.bucket.flusher.wait(self.vb(), 99)
         self.clock.advance(PERSISTENCE_WAIT_SECONDS)
         self.assertEqual(self.failureResultOf(waiting, Refused).value.status, Status.ETMPFAIL)
 
@@ -212,7 +209,7 @@ class Restarting(BucketCase):
         assert found is not None
         self.assertEqual((found.value, found.flags, self.vb().uuid), (b"1", 3, uuid))
         self.assertEqual((self.vb().high_seqno, self.vb().persisted_seqno), (2, 2))
-        self.assertEqual(self.bucket.warmup_progress, (2, 2))
+        self.assertEqual(self.bucket.warmup.progress, (2, 2))
 
     def test_close_that_cannot_write_says_so(self) -> None:
         """If the last changes cannot be written the store is not marked clean, and close() fails."""
@@ -270,7 +267,7 @@ class Flushing(BucketCase):
         self.successResultOf(self.bucket.flush_all())
         self.assertEqual(self.store.values(), {})
         self.assertEqual(
-            (self.bucket.item_count, self.bucket.memory_bytes, self.bucket.queued_bytes), (0, 0, 0)
+            (self.bucket.item_count, self.bucket.memory_bytes, self.bucket.ledger.queued_bytes), (0, 0, 0)
         )
         self.assertNotEqual(self.vb().uuid, uuid)
         again = self.set(b"a")
@@ -380,13 +377,13 @@ class Numbers(BucketCase):
 
     def test_random_key(self) -> None:
         """Some live document of an active vbucket; none in an empty bucket."""
-        self.assertIsNone(self.bucket.random_key())
+        self.assertIsNone(random_item(self.bucket))
         self.set(b"gone", vbid=1, expiry=1)
         self.clock.advance(5)
-        self.assertIsNone(self.bucket.random_key())
+        self.assertIsNone(random_item(self.bucket))
         keys = {b"%d" % n for n in range(8)}
         for n in range(8):
             self.set(b"%d" % n, vbid=n % 4)
-        found = {item.key for item in (self.bucket.random_key() for _ in range(200)) if item is not None}
+        found = {item.key for item in (random_item(self.bucket) for _ in range(200)) if item is not None}
         self.assertLessEqual(found, keys)
         self.assertGreater(len(found), 1)

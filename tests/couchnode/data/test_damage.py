@@ -156,7 +156,7 @@ class LostTests(FolderCase):
         key = self.keys_of(self.file)[0]
         node = yield self.start()
         item = self.part(node, key).store(0, key, b"newer")
-        yield node.cluster.nodes[0].buckets["default"].wait_persisted(self.part(node, key), item.seqno)
+        yield node.cluster.nodes[0].buckets["default"].flusher.wait(self.part(node, key), item.seqno)
         running = self.file.read_bytes()
         yield node.stop()
         last = self.file.read_bytes()
@@ -186,7 +186,7 @@ class LostTests(FolderCase):
         key = self.keys_of(self.file)[0]
         node = yield self.start()
         item = self.part(node, key).store(0, key, b"newer")
-        yield node.cluster.nodes[0].buckets["default"].wait_persisted(self.part(node, key), item.seqno)
+        yield node.cluster.nodes[0].buckets["default"].flusher.wait(self.part(node, key), item.seqno)
         shutil.copytree(self.path, self.path.with_name("killed"))
         yield node.stop()
         self.put_back()

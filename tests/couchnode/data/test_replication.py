@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import DurabilityLevel, Status
-from couchnode.data.bucket import WRITE_DELAY_SECONDS, NodeBucket
+from couchnode.data.bucket import NodeBucket
 from couchnode.data.durability import Copies, satisfied
+from couchnode.data.flusher import WRITE_DELAY_SECONDS
 from couchnode.data.item import Refused
 from couchnode.data.storage import MemoryStore
 from couchnode.data.vbucket import StoreMode, VBucket

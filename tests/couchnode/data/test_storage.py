@@ -261,7 +261,7 @@ def write():
         for n in range(40):
             vb = bucket.vbuckets[n % 4]
             item = vb.store(StoreMode.SET, b"%d" % n, b"%d" % round)
-            waits.append((vb.id, n, item, bucket.wait_persisted(vb, item.seqno)))
+            waits.append((vb.id, n, item, bucket.flusher.wait(vb, item.seqno)))
         for vbid, n, item, persisted in waits:
             yield persisted
             print(vbid, n, round, item.seqno, item.cas, bucket.vbuckets[vbid].uuid, flush=True)

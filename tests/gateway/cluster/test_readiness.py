@@ -281,7 +281,7 @@ class DiskTests(TestCase):
         node = service._embedded.node  # type: ignore[union-attr]
         bucket = node.cluster.nodes[0].buckets["default"]  # type: ignore[union-attr]
         for error, status in ((None, 200), ("default.sqlite: database or disk is full", 503), (None, 200)):
-            bucket.write_error = error
+            bucket.flusher.write_error = error
             answer = yield treq.get(service.urls[0] + "/ready", persistent=False)
             told = yield answer.json()
             self.assertEqual(answer.code, status)

@@ -1,0 +1,249 @@
+"""Write-behind: what changed, when it is written, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from couchbase.protocol.constants import Status
+from couchnode.data.item import Item, Refused
+from couchnode.data.storage import Batch, Store, StoreError
+from couchnode.data.vbucket import VBucket, VBucketRecord
+from reactor.sharing import own
+
+WRITE_DELAY_SECONDS = 0.01
+"""How long a change may wait for others to share its transaction."""
+
+RETRY_SECONDS = 1.0
+"""Pause before a batch that could not be written is tried again."""
+
+PERSISTENCE_WAIT_SECONDS = 30.0
+"""Longest wait of SEQNO_PERSISTENCE."""
+
+
+class _Phase(Enum):
+    LOADING = auto()
+    """Changes are noted and not written yet."""
+    RUNNING = auto()
+    """Changes are written by themselves, soon."""
+    CLOSED = auto()
+    """Nothing is written but what :meth:`Flusher.drain` writes."""
+
+
+class _Wait(NamedTuple):
+    seqno: int
+    done: Deferred[None]
+    timer: IDelayedCall
+
+
+class _Taken(NamedTuple):
+    """What a batch takes from one vbucket."""
+
+    vbucket: VBucket
+    changes: dict[bytes, Item]
+    record: VBucketRecord
+
+
+class Flusher:
+    """Writes the changes of one bucket to its store, in batches; a store that keeps nothing is left alone.
+
+    :param name: the bucket's, for messages.
+    :param is_current: vbucket -> whether it is still the bucket's; one that was replaced has nothing to
+        write any more.
+    :param on_persisted: called with a vbucket after its ``persisted_seqno`` grew.
+    :ivar write_error: why the last batch could not be written; ``None`` if it was, or there was none.
+    :ivar written: documents and deletions written.
+    :ivar batches: batches written.
+    :ivar failures: batches that could not be written.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        clock: IReactorTime,
+        is_current: Callable[[VBucket], bool],
+        on_persisted: Callable[[VBucket], None],
+    ) -> None:
+        self.write_error: str | None = None
+        self.written = 0
+        self.batches = 0
+        self.failures = 0
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._is_current = is_current
+        self._on_persisted = on_persisted
+        self._persistent = store.persistent
+        self._phase = _Phase.LOADING
+        self._dirty: set[VBucket] = set()
+        self._wipes: set[int] = set()
+        self._writing: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._in_a_hurry = False
+        self._waits: dict[int, list[_Wait]] = {}
+
+    # ---- what changed ----------------------------------------------------------------------------
+
+    def note(self, vbucket: VBucket) -> None:
+        """A vbucket has changes to write."""
+        if self._persistent:
+            self._dirty.add(vbucket)
+            if self._timer is None:
+                self._schedule()
+
+    def replaced(self, old: VBucket, new: VBucket | None) -> None:
+        """A vbucket is not the bucket's any more; the store forgets its documents."""
+        if self._persistent:
+            self._dirty.discard(old)
+            self._wipes.add(old.id)
+            if new is not None:
+                self._dirty.add(new)
+            self._schedule()
+
+    def wipe(self, vbid: int) -> None:
+        """Have the store forget a vbucket that this node does not hold."""
+        self._wipes.add(vbid)
+
+    # ---- when it is written ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Write what was noted so far, and from now on by itself."""
+        self._phase = _Phase.RUNNING
+        self._schedule()
+
+    def stop(self) -> None:
+        """Write no more by itself; who waits for the disk gets Refused(ETMPFAIL)."""
+        self._phase = _Phase.CLOSED
+        self._cancel()
+        waits, self._waits = self._waits, {}
+        for wait in [wait for group in waits.values() for wait in group]:
+            wait.timer.cancel()
+            wait.done.errback(Refused(Status.ETMPFAIL, "the bucket was closed"))
+
+    def hurry(self) -> None:
+        """Somebody waits for the disk: do not wait for more changes to share a transaction."""
+        self._in_a_hurry = True
+        self._schedule()
+
+    @inlineCallbacks
+    def drain(self) -> Generator[Deferred[Any], Any, None]:
+        """Write until nothing waits, in any phase.
+
+        :returns: fires when all is on the disk. Fails with :class:`StoreError` if one batch cannot be
+            written; its changes stay noted.
+        """
+        if self._writing is not None:
+            yield own(self._writing)
+        while self._persistent and (self._dirty or self._wipes):
+            self._cancel()
+            failures = self.failures
+            self._write()
+            if self._writing is not None:
+                yield own(self._writing)
+            if self.failures > failures:
+                raise StoreError(f"bucket {self._name}: not everything is written: {self.write_error}")
+
+    def _schedule(self) -> None:
+        """Set the timer for the next batch, if there is something to write and nothing is being written."""
+        if self._phase is not _Phase.RUNNING or self._writing is not None:
+            return
+        if not self._persistent or not (self._dirty or self._wipes):
+            return
+        if self._timer is not None and (self.write_error is not None or not self._in_a_hurry):
+            return
+        delay = 0.0 if self._in_a_hurry else WRITE_DELAY_SECONDS
+        self._cancel()
+        self._timer = self._clock.callLater(delay if self.write_error is None else RETRY_SECONDS, self._write)
+
+    def _cancel(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _write(self) -> None:
+        """Hand everything that changed to the store, as one batch."""
+        self._timer = None
+        self._in_a_hurry = False
+        wipes, self._wipes = self._wipes, set()
+        dirty, self._dirty = self._dirty, set()
+        taken = [_Taken(vbucket, vbucket.take_changes(), vbucket.record()) for vbucket in dirty]
+        batch = Batch(
+            sorted(wipes),
+            [(one.vbucket.id, one.changes.values()) for one in taken if one.changes],
+            [one.record for one in taken],
+        )
+        writing = self._writing = Deferred()
+        outcome = maybeDeferred(self._store.write, batch)
+        outcome.addCallbacks(self._succeeded, self._failed, callbackArgs=(taken,), errbackArgs=(taken, wipes))
+        outcome.addBoth(self._next, writing)
+
+    def _succeeded(self, _: None, taken: list[_Taken]) -> None:
+        if self.write_error is not None:
+            self._log.info("bucket {name}: writing works again", name=self._name)
+        self.write_error = None
+        self.batches += 1
+        self.written += sum(len(one.changes) for one in taken)
+        self._writing = None
+        for one in taken:
+            one.vbucket.persisted_seqno = one.record.high_seqno
+        for one in taken:
+            if self._is_current(one.vbucket):
+                self._on_persisted(one.vbucket)
+                self._release(one.vbucket)
+
+    def _failed(self, failure: Failure, taken: list[_Taken], wipes: set[int]) -> None:
+        self._writing = None
+        self.failures += 1
+        if self.write_error is None:
+            self._log.error("bucket {name}: cannot write: {error}", name=self._name, error=failure.value)
+        self.write_error = str(failure.value)
+        self._wipes |= wipes
+        for one in taken:
+            if self._is_current(one.vbucket):
+                one.vbucket.return_changes(one.changes)
+                self._dirty.add(one.vbucket)
+
+    def _next(self, result: object, writing: Deferred[None]) -> object:
+        writing.callback(None)
+        self._schedule()
+        return result
+
+    # ---- who waits -------------------------------------------------------------------------------
+
+    def wait(self, vbucket: VBucket, seqno: int) -> Deferred[None]:
+        """Fire once ``seqno`` of the vbucket is on the disk; fails with Refused(ETMPFAIL) after 30 s.
+
+        :raises Refused: NOT_SUPPORTED if nothing of this bucket ever reaches a disk.
+        """
+        if not self._persistent:
+            raise Refused(Status.NOT_SUPPORTED, "an ephemeral bucket is never persisted")
+        if vbucket.persisted_seqno >= seqno:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        waits = self._waits.setdefault(vbucket.id, [])
+
+        def expire() -> None:
+            waits.remove(wait)
+            done.errback(Refused(Status.ETMPFAIL, f"sequence number {seqno} is not on the disk yet"))
+
+        wait = _Wait(seqno, done, self._clock.callLater(PERSISTENCE_WAIT_SECONDS, expire))
+        waits.append(wait)
+        self.hurry()
+        return done
+
+    def _release(self, vbucket: VBucket) -> None:
+        waits = self._waits.get(vbucket.id)
+        if waits:
+            for wait in [wait for wait in waits if wait.seqno <= vbucket.persisted_seqno]:
+                waits.remove(wait)
+                wait.timer.cancel()
+                wait.done.callback(None)
