@@ -103,18 +103,24 @@ def bucket_samples(
 ) -> dict[str, list[float]]:
     """Return the ``samples`` of a bucket but for the time: one value each, over all nodes.
 
-    Commands are rates a second, as the cluster manager gives them; all else is as the STAT command has it.
+    Commands, and documents that come into the queue for the disk and leave it, are rates a second, as the
+    cluster manager gives them; all else is as the STAT command has it.
     """
     totals: dict[str, float] = {}
     for part in parts:
         for stat, value in _numbers(part).items():
             totals[stat] = totals.get(stat, 0) + value
     gets = totals.get("cmd_get", 0)
+    written = totals.get("ep_total_persisted", 0)
     values = totals | {
         "ops": rates.of((name, "ops"), gets + totals.get("cmd_set", 0)),
         "hit_ratio": 100 * totals.get("get_hits", 0) / gets if gets else 0.0,
         "ep_cache_miss_rate": 0.0,
         "ep_bg_fetched": 0,
+        "ep_diskqueue_drain": rates.of((name, "ep_diskqueue_drain"), written),
+        "ep_diskqueue_fill": rates.of(
+            (name, "ep_diskqueue_fill"), written + totals.get("ep_diskqueue_items", 0)
+        ),
         "curr_connections": connections,
         "couch_docs_data_size": sum(part.disk_bytes for part in parts),
         "couch_docs_actual_disk_size": sum(part.disk_bytes for part in parts),

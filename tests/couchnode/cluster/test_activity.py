@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import Opcode
-from couchnode.cluster import machine
+from couchnode.cluster import activity, machine
 from couchnode.cluster.activity import Rates, SystemStats
 from tests.couchnode.kv.test_commands import CommandCase
 from tests.couchnode.rest.test_api import RestCase, Steps
@@ -59,6 +59,30 @@ class RateTests(SynchronousTestCase):
             self.rates.of(name, 10)
         self.rates.forget("b")
         self.assertEqual([self.rates.of(("b", "ops"), 0), self.rates.of(("c", "ops"), 0)], [0, 10])
+
+
+class _Part:
+    """Of a bucket, as far as it is asked."""
+
+    disk_bytes = 0
+
+
+class QueueTests(SynchronousTestCase):
+    """The queue for the disk."""
+
+    def test_fill_and_drain(self) -> None:
+        """Documents a second that come in and that are written, over all parts of a bucket."""
+        clock = Clock()
+        rates = Rates(clock.seconds)
+        parts: list[Any] = [_Part(), _Part()]
+        seen = []
+        for written, queued in ((0, 10), (8, 4), (12, 0), (12, 0)):
+            told = [("ep_total_persisted", str(written)), ("ep_diskqueue_items", str(queued))]
+            self.patch(activity, "bucket_stats", lambda part, told=told: told)
+            clock.advance(2)
+            samples = activity.bucket_samples("b", parts, 0, rates)
+            seen.append((samples["ep_diskqueue_fill"], samples["ep_diskqueue_drain"]))
+        self.assertEqual(seen, [([10], [0]), ([2], [8]), ([0], [4]), ([0], [0])])
 
 
 class MachineTests(SynchronousTestCase):
