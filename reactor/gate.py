@@ -44,7 +44,7 @@ _GONE: int = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 _LOG_SECONDS = 60.0
 
 _EVENTS_A_TURN = 1024
-"""The reactor's timers and other descriptors wait for no more than these."""
+"""Most events handled in one turn, so that timers and other descriptors get theirs."""
 
 
 def _descriptor_below(transport: object) -> Any:
@@ -64,8 +64,7 @@ def peer_below(transport: ITransport) -> IAddress:
 
 
 def waiting_bytes(transport: object) -> int:
-    """Return what of the bytes written to a transport the kernel has not taken yet; 0 where nobody can
-    tell."""
+    """Return how many bytes written to a transport the kernel has not accepted yet; 0 if that is unknown."""
     descriptor = _descriptor_below(transport)
     if descriptor is None:
         return 0
@@ -94,7 +93,7 @@ def unsent_bytes(transport: object) -> int:
 
 
 def unread_bytes(transport: object) -> int:
-    """Return what has arrived for a transport and was not read yet; 0 where nobody can tell."""
+    """Return how many bytes have arrived and were not read yet; 0 if that is unknown."""
     descriptor = _descriptor_below(transport)
     if descriptor is None or fcntl is None:
         return 0
@@ -107,8 +106,8 @@ def unread_bytes(transport: object) -> int:
 
 
 def socket_error(transport: object) -> int:
-    """Return the error that the kernel has noted for a transport's socket, as that the peer has reset the
-    connection; 0 if there is none, or nobody can tell."""
+    """Return the pending error of a transport's socket, such as a reset by the peer; 0 if there is none, or
+    it is unknown."""
     connection = getattr(_descriptor_below(transport), "socket", None)
     if connection is None:
         return 0
@@ -136,7 +135,7 @@ class Descriptor(Protocol):
 
 @implementer(IReadDescriptor)
 class Gate:
-    """Watches the sockets of transports in the reactor's stead.
+    """Watches the sockets of transports in place of the reactor.
 
     To a transport it is the part of a reactor that :class:`twisted.internet.interfaces.IReactorFDSet`
     describes.
@@ -221,7 +220,7 @@ class Gate:
         except (OSError, ValueError):
             pass
         if not self._watched:
-            # A reactor that is to end must not be left with a descriptor nobody uses.
+            # A reactor must not keep a descriptor that nobody uses.
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
@@ -233,7 +232,7 @@ class Gate:
         return self._epoll.fileno() if self._epoll is not None else -1
 
     def doRead(self) -> None:
-        """Hand out the events that there are."""
+        """Dispatch all pending events."""
         watched = self._watched
         for fd, event in self._epoll.poll(0, _EVENTS_A_TURN):
             descriptor = watched.get(fd)
@@ -279,7 +278,7 @@ class Gate:
             self._disconnect(descriptor, why, is_read=is_read)
 
     def _no_memory(self, descriptor: Descriptor, error: MemoryError) -> BaseException | None:
-        """Have the protocol give up something; returns why to disconnect, ``None`` if that need not be."""
+        """Ask the protocol to free memory. Return why to disconnect, ``None`` if it could."""
         now = self._reactor.seconds()
         if self._said_no_memory is None or now - self._said_no_memory >= _LOG_SECONDS:
             self._said_no_memory = now

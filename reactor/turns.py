@@ -1,4 +1,4 @@
-"""Keeping turns of the reactor short: nobody is served while one lasts."""
+"""One long task in each turn of the reactor, so that others are served between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OneByOne"]
 
 
 class OneByOne:
-    """Things that take long enough to have a turn of the reactor each."""
+    """Runs tasks one by one, each in a turn of the reactor of its own."""
 
     _log = Logger()
 

@@ -1,4 +1,4 @@
-"""So many bytes at a time, first come, first served."""
+"""A limit on the bytes under way; who has to wait is served in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Window"]
 
 
 class Window:
-    """So many bytes may be under way at a time; who wants in later waits in line.
+    """Limits the bytes under way at a time; further operations wait in a queue.
 
     :param limit: in bytes. What is larger alone passes when nothing else is under way.
     :param too_late: makes the exception for who has waited too long.
@@ -25,7 +25,7 @@ class Window:
         self.used = 0
         self._clock = clock
         self._too_late = too_late
-        # In order; what is called when it is its turn.
+        # Waiting operations in order -> what to call when it is their turn.
         self._line: OrderedDict[object, Callable[[], None]] = OrderedDict()
         self._is_calling = False
 
@@ -35,17 +35,17 @@ class Window:
 
     @property
     def has_room(self) -> bool:
-        """Whether something may begin now without overtaking anybody."""
+        """Whether an operation may begin now without overtaking another."""
         return not self._line and self.used < self.limit
 
     def adjust(self, difference: int) -> None:
-        """Follow what is under way; a large one may take it beyond the limit."""
+        """Change the bytes under way. A large operation may take them beyond the limit."""
         self.used += difference
         if difference < 0:
             self._call()
 
     def queue(self, who: object, call: Callable[[], None]) -> None:
-        """Call once when there is room and everybody who came before has had a turn; again does nothing."""
+        """Call ``call`` when there is room and all who came before had their turn; ``who`` waits only once."""
         self._line.setdefault(who, call)
 
     def leave(self, who: object) -> None:
