@@ -45,7 +45,7 @@ class Window:
             self._call()
 
     def queue(self, who: object, call: Callable[[], None]) -> None:
-        """Call ``call`` when there is room and all who came before had their turn; ``who`` waits only once."""
+        """Call when there is room and all who came before had their turn; ``who`` waits only once."""
         self._line.setdefault(who, call)
 
     def leave(self, who: object) -> None:

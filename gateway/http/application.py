@@ -32,7 +32,7 @@ __all__ = ["Application", "EndHook", "Guard"]
 
 
 EndHook = Callable[[Request, int, float], None]
-"""See ``on_end`` of :class:`gateway.interfaces.IGatewayPlugin`."""
+"""Called when a request is over, with it, the status of its answer, and the seconds it took."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 

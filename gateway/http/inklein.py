@@ -1,4 +1,4 @@
-"""Serves the gateway's handlers where Klein's own resource dispatches: for routes that only Klein
+"""Serves handlers with ``@endpoint`` where Klein's own resource dispatches: for routes that only Klein
 understands, and inside another twisted.web site.
 """
 
@@ -88,7 +88,7 @@ class _Served(Request):
     """
 
     outer: Request | None = None
-    """The request of the gateway's channel that brought it, if one did."""
+    """The request of our channel that brought it, if one did."""
     _is_over = False
 
     def __init__(self, twisted_request: TwistedRequest, headers: HeaderTable) -> None:
@@ -132,7 +132,7 @@ def run_under_klein(
     """Serve a request that Klein has dispatched; fires with an answer for Klein to render.
 
     Here twisted.web has read the whole body, with the limits of the surrounding site. Klein's parameters are
-    used as they are, so only the gateway's own channel can distinguish a slash in a key.
+    used as they are, so only our own channel can distinguish a slash in a key.
     """
     content = twisted_request.content
     body = b"" if content is None else content.read()
@@ -154,7 +154,7 @@ def run_under_klein(
         request.visit = application.guard.look(headers)
     application.dispatch(request)
     if outer is not None:
-        # It came by the gateway's channel, which handles that.
+        # It came by our channel, which handles that.
         request.is_inner = True
         request.outer = outer
         request.number, request.given_id = outer.number, outer.given_id

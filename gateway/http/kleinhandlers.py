@@ -1,4 +1,4 @@
-"""Runs Klein's own handlers on the gateway's channel, with requests of twisted.web as usual."""
+"""Runs Klein's own handlers on our channel, with requests of twisted.web as usual."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def render_by_klein(exchange: ExchangePort, channel: Channel) -> KleinRequest:
 
 
 class _WebChannel(http.HTTPChannel):
-    """The channel of a request of twisted.web; it passes everything on to the gateway's channel."""
+    """The channel of a request of twisted.web; it passes everything on to our channel."""
 
     def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _WebChannel(http.HTTPChannel):
 
 
 class KleinRequest(TwistedRequest):
-    """A request of twisted.web for Klein, with the body that the gateway's channel has read."""
+    """A request of twisted.web for Klein, with the body that our channel has read."""
 
     channel: _WebChannel
 

@@ -199,7 +199,7 @@ class Request:
         # A request without a channel of its own is never slow.
         self.application.answers.adjust(-size)
 
-    # ---- the receiver of an operation (txcouchbase.direct.Receiver) ------------------------------
+    # ---- the receiver of an operation ------------------------------------------------------------
 
     def succeeded(self, result: Any) -> None:
         """Answer with the result of an operation."""

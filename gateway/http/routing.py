@@ -99,8 +99,7 @@ class Dispatcher:
         self._missing_route = missing_route
         self.has_others = False
         """Whether there are routes that only Klein can find."""
-        # Cache: (method, path up to its last slash) -> the result, if only the last segment varies, as with
-        # the documents of one collection.
+        # Cache: (method, path up to its last slash) -> the result, if only the last segment varies.
         self._known: Known[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = Known(
             _KNOWN_PREFIXES
         )
