@@ -38,7 +38,8 @@ class CouchbaseError(Exception):
     ``ambiguous``
         true if a mutation was sent and it is unknown whether the server carried it out, or if it was carried
         out but the wait for its copies failed. Repeat such an operation only if doing it twice does no harm.
-        ``context`` the server's own message about the failure, if it sent one.
+    ``context``
+        the server's own message about the failure, if it sent one.
     """
 
     rc: int = 0
