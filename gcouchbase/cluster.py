@@ -1,8 +1,8 @@
-"""The cluster as greenlets see it: they wait side by side, and the hub does what a blocking call's loop does.
+"""The cluster for greenlets: they wait side by side, and the hub takes the part of a blocking call's loop.
 
-Everything that knows the protocol is :class:`couchbase.blocking.cluster.Cluster`. Here a socket's event or a
-timer runs in the hub, whatever the greenlets do, and an operation's greenlet sleeps until its answers are in.
-What all greenlets send in one round of the hub leaves together.
+The protocol is handled by :class:`couchbase.blocking.cluster.Cluster`. Here socket events and timers run in
+the hub, independently of the greenlets, and an operation's greenlet sleeps until its answers are in. All
+operations that greenlets start in one round of the hub are sent together.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from couchbase.protocol.operations import client_error
 from gcouchbase.loop import Loop, Timers, Watchers, http_connection
 
 SWEEP_SECONDS = 0.05
-"""Time limits are checked this often, so an operation may end this much after its limit."""
+"""Seconds between two checks of timeouts, so an operation may end this much after its timeout."""
 _AN_INSTANT = 0.000_001
 
 
 class GNode(Node):
-    """A node whose name is looked up without holding the hub."""
+    """A node whose name is resolved without blocking the hub."""
 
     _lookup = -1
 
     @property
     def idle(self) -> bool:
-        """Whether there is no connection, nor is one being made."""
+        """Whether there is no connection, and none being opened."""
         return self._sock is None and self._lookup != self._attempt
 
     def start(self) -> None:
-        """Connect, unless that is under way."""
+        """Connect, unless already connecting."""
         if self.idle:
             super().start()
 
     def _resolve(self) -> None:
-        # lose() takes the next number, and with it ends what waits for this one.
+        # lose() takes the next number, which ends the attempt with this one.
         self._lookup = self._attempt
         gevent.spawn(self._look_up, self._attempt)
 
@@ -86,14 +86,15 @@ class GBatch(Batch):
 
     @property
     def remaining(self) -> int:
-        """How many are not over."""
+        """Number of calls that are not over."""
         return self._open
 
     @remaining.setter
     def remaining(self, count: int) -> None:
         self._open = count
         if not count and self.greenlet is not None:
-            # Not at once: the rest of what arrived comes first, and all that wake send together.
+            # Not immediately: the rest of the received bytes comes first, and all woken greenlets send
+            # together.
             self._loop.run_callback(self._wake)
 
     def _wake(self) -> None:
@@ -103,7 +104,7 @@ class GBatch(Batch):
 
 
 class _Dirty(list[Node]):
-    """Nodes that have something to send: they are seen to after the greenlets that can run now."""
+    """Nodes that have something to send, which is sent after the runnable greenlets have run."""
 
     def __init__(self, loop: Loop, flush: Callable[[], None]) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class _Dirty(list[Node]):
         self._flush = flush
 
     def append(self, node: Node) -> None:
-        """Note a node."""
+        """Add a node."""
         if not self:
             self._loop.run_callback(self._flush)
         super().append(node)
@@ -135,22 +136,22 @@ class GCluster(Cluster):
         self._clock = Timers()
         self._batches: set[GBatch] = set()
         self._sweeping: Any = None
-        # Greenlets that wait for anything to happen.
+        # Greenlets that wait for any event.
         self._watching: list[Any] = []
 
     # ---- the loop --------------------------------------------------------------------------------
 
     def _guarded(self, function: Callable[[int], None], events: int) -> None:
-        """Let a node see to its socket."""
+        """Let a node handle its socket."""
         try:
             function(events)
-        except Exception as error:  # noqa: BLE001  # nobody above could take it
+        except Exception as error:  # noqa: BLE001  # no caller could handle it
             function.__self__.lose(error)  # type: ignore[attr-defined]
         self._turned_at = self.seconds()
         self.progressed()
 
     def progressed(self) -> None:
-        """Wake those who wait for anything to happen."""
+        """Wake the greenlets that wait for any event."""
         watching, self._watching = self._watching, []
         for waiter in watching:
             waiter.set()
@@ -162,16 +163,16 @@ class GCluster(Cluster):
         self.progressed()
 
     def node_lost(self, node: Node) -> None:
-        """A connection was lost, or could not be made."""
+        """Handle a lost or failed connection."""
         super().node_lost(node)
-        # Not at once: what fails with it comes first.
+        # Not immediately: the operations that fail with it come first.
         self.hub.loop.run_callback(self.progressed)
 
     def turn(self, until: float) -> None:
-        """Wait for something to happen, at most until then; other greenlets run meanwhile."""
+        """Wait for an event, no longer than ``until``, while other greenlets run."""
         left = until - self.seconds()
         if left <= 0:
-            # A timer makes the loop look at the sockets; what it saw is handled before the second sleep ends.
+            # A timer makes the loop check the sockets; their events are handled before the second sleep ends.
             gevent.sleep(_AN_INSTANT)
             gevent.sleep(0)
             return
@@ -184,7 +185,7 @@ class GCluster(Cluster):
                 self._watching.remove(waiter)
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Have a function called in the hub after an instant."""
+        """Call a function in the hub after an instant."""
 
         def call() -> None:
             function()
@@ -212,7 +213,7 @@ class GCluster(Cluster):
                 self._await(batch)
             self._turned_at = self.seconds()
         except BaseException:
-            # The greenlet was killed, or timed out; others go on.
+            # The greenlet was killed, or timed out; others continue.
             self._give_up(calls)
             raise
 
@@ -243,7 +244,7 @@ class GCluster(Cluster):
             call.abandon()
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Wait until something is true; false if the time is up first."""
+        """Wait until a condition is true; return false if the deadline comes first."""
         while not done():
             if self.seconds() >= deadline:
                 return False
@@ -274,11 +275,11 @@ class GCluster(Cluster):
     # ---- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection; operations under way fail."""
+        """Close every connection; running operations fail."""
         if self.closed:
             return
         if get_hub() is not self.hub:
-            # Collected in another thread; the loop is not for its hands.
+            # Collected in another thread, which must not touch the loop.
             self.hub.loop.run_callback_threadsafe(self.close)
             return
         seeking, self._seeking = self._seeking, None
@@ -294,7 +295,7 @@ class GCluster(Cluster):
         self.progressed()
 
     def start_anew(self) -> None:
-        """In a child of the process that made the connections: leave those to the parent."""
+        """Leave the connections to the parent, in a child of the process that opened them."""
         if not self.closed:
             super().start_anew()
             self._use_hub()

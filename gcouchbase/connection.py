@@ -20,7 +20,7 @@ __all__ = ["GConnection", "GCouchbase", "GView"]
 
 
 class GView(View):
-    """A query that was sent when it was made; iterate over it, once, for its rows.
+    """A query that is sent on creation; iterate over it, once, for its rows.
 
     Takes View's arguments, ``include_docs`` too; streaming is always on.
 
@@ -38,7 +38,7 @@ class GView(View):
         try:
             open_ = not opening.ready()
         except RuntimeError:
-            return  # The interpreter ends, and its greenlets are gone: nothing is left to be closed.
+            return  # The interpreter is exiting, and its greenlets are gone: there is nothing left to close.
         if open_:
             opening.kill(block=False)
         elif opening.successful() and isinstance(opening.value, http.Stream):
@@ -52,14 +52,14 @@ class GConnection(Async):
     """A connection whose operations let other greenlets run while they wait.
 
     Has the methods, results and exceptions of :class:`couchbase.connection.Connection`, and takes the same
-    keywords. Any number of greenlets of one thread may use one connection at a time: what they send in one
-    round of gevent's hub leaves together, on one socket for each node. Nothing needs to be patched. The
-    constructor waits until the cluster map is there, and raises what Connection raises.
+    keywords. Any number of greenlets of one thread may use one connection at a time: operations of one round
+    of gevent's hub are sent together, on one socket for each node. No monkey-patching is needed. The
+    constructor waits until it has a cluster map, and raises the same exceptions as Connection.
 
-    Different from Connection: ``lockmode`` is ``LOCKMODE_NONE`` and ``unlock_gil`` false, whatever is given;
-    a pipeline raises PipelineError on entry; multi operations return an AsyncResult, which is a MultiResult;
-    :meth:`query` returns a :class:`GView`. A greenlet that is killed, or whose ``gevent.Timeout`` expires,
-    gives its operation up; a mutation already sent may still be carried out.
+    Differences from Connection: ``lockmode`` is always ``LOCKMODE_NONE`` and ``unlock_gil`` false; a pipeline
+    raises PipelineError on entry; multi operations return an AsyncResult, which is a MultiResult;
+    :meth:`query` returns a :class:`GView`. If a greenlet is killed, or its ``gevent.Timeout`` expires, its
+        operation is cancelled; a mutation already sent may still be carried out.
     """
 
     _driver_type = GDriver
@@ -94,7 +94,7 @@ class GConnection(Async):
 
         :param design: name of the design document.
         :param view: name of the view in it.
-        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
+        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there already.
         :param itercls: a subclass of GView; anything else counts as GView.
         :param kwargs: its other arguments: ``query``, or options by name; ``include_docs``,
             ``row_processor``.

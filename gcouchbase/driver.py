@@ -1,4 +1,4 @@
-"""How greenlets' operations are carried out: as blocking ones, but side by side."""
+"""Carries out greenlets' operations: like blocking ones, but side by side."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gcouchbase.loop import tls_context
 
 
 class GViews(Views):
-    """Views whose queries were sent when they were made."""
+    """Views whose queries are sent on creation."""
 
     def open_view(self, view: Any, request: ViewRequest, limit: float) -> http.Stream:
-        """Return the answer, begun, of a query that was sent before."""
+        """Return the answer's beginning, of a query that was sent before."""
         opened = view._opening.get()
         if isinstance(opened, CouchbaseError):
             raise opened
@@ -41,15 +41,15 @@ class GDriver(BlockingDriver):
 
     @property
     def views(self) -> GViews:
-        """What asks the view engine."""
+        """The part that queries the view engine."""
         return GViews(self)
 
     def begin_pipeline(self) -> None:
-        """Refuse: what greenlets give at the same time is sent together anyway."""
+        """Refuse: operations that greenlets start at the same time are sent together anyway."""
         raise PipelineError.pyexc("asynchronous connections have no pipelines")
 
     def begin_view(self, request: ViewRequest) -> Any:
-        """Send a query; return the answer, begun, or the exception to raise where it is iterated."""
+        """Send a query; return the answer's beginning, or the exception to raise from the iteration."""
         views = self.views
         try:
             limit = monotonic() + self.views_timeout

@@ -1,4 +1,4 @@
-"""gevent's event loop in the forms that the SDK's nodes and HTTP requests expect. Nothing is patched."""
+"""Adapts gevent's event loop to the SDK's nodes and HTTP requests, without monkey-patching."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Loop(Protocol):
 
 
 class Watchers:
-    """What a node takes for a selector: calls functions, in the hub, when their sockets are ready.
+    """A selector for nodes: calls functions, in the hub, when their sockets are ready.
 
     Neither an idle connection nor a timer keeps the loop running; waiting operations do.
 
-    :param guard: called with a function and its argument, to call it.
+    :param guard: called with a function and its argument; calls the function.
     """
 
     def __init__(self, guard: Callable[[Callable[[int], None], int], None]) -> None:
@@ -63,7 +63,7 @@ class Watchers:
     def register(self, sock: HasFileno, events: int, function: Callable[[int], None]) -> None:
         """Watch a socket."""
         fd = sock.fileno()
-        # The numbers of selectors, 1 to read and 2 to write, are libev's, too.
+        # The numbers of selectors, 1 for read and 2 for write, are those of libev, too.
         watcher = self._watchers[fd] = self._loop.io(fd, events, ref=False)
         watcher.start(self._ready, watcher, function, events)
 
@@ -73,18 +73,18 @@ class Watchers:
         self.register(sock, events, function)
 
     def unregister(self, sock: HasFileno) -> None:
-        """Watch a socket no more."""
+        """Stop watching a socket."""
         self._end(self._watchers.pop(sock.fileno()))
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Stop watching all sockets."""
         while self._watchers:
             self._end(self._watchers.popitem()[1])
 
     def _ready(self, watcher: Watcher, function: Callable[[int], None], events: int) -> None:
-        # Stopped by what another socket's event led to.
+        # The handling of another socket's event has stopped it.
         if watcher.active:
-            # Reading and writing do not wait, so trying both is right whichever it was.
+            # Reading and writing do not block, so trying both is right in either case.
             self._guard(function, events)
 
     @staticmethod
@@ -94,14 +94,14 @@ class Watchers:
 
 
 class Timers:
-    """Calls functions, in the hub, when their time has come."""
+    """Calls functions, in the hub, when their timers are due."""
 
     def __init__(self) -> None:
         self._loop: Loop = get_hub().loop
         self._timers: set[Watcher] = set()
 
     def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Watcher:
-        """Have a function called once.
+        """Call a function once.
 
         :param ref: whether the loop keeps running for it.
         """
@@ -118,7 +118,7 @@ class Timers:
             timer.close()
 
     def close(self) -> None:
-        """Call nothing more."""
+        """Cancel all timers."""
         for timer in list(self._timers):
             self.stop(timer)
 
@@ -135,7 +135,7 @@ class _HTTPConnection(http.client.HTTPConnection):
         self._context = target.tls_context
 
     def connect(self) -> None:
-        """Connect; other greenlets run meanwhile."""
+        """Connect, while other greenlets run."""
         sock = socket.create_connection((self.host, self.port), self.timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -156,7 +156,7 @@ def tls_context(cadata: str | None = None) -> Any:
     """Return a TLS context for gevent's sockets.
 
     :param cadata: PEM of the certificates to trust; the platform's by default.
-    :raises OSError: it holds what is no certificate.
+    :raises OSError: it contains something other than certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if cadata is None:

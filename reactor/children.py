@@ -14,9 +14,9 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment with a ``PYTHONPATH`` by which the child finds the same modules.
+    """Return this process's environment with a ``PYTHONPATH`` on which the child finds the same modules.
 
-    The child then imports what this process imports, however that came to be on the path: a checkout, an
+    The child then imports the same modules as this process, wherever they are: in a checkout, an
     installation, a folder that a program has added. The empty entry, the working directory, is left out.
     """
     return {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

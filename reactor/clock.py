@@ -1,4 +1,4 @@
-"""Two kinds of time: that of timers and deadlines, and that of the calendar."""
+"""Two clocks: one for timers and deadlines, one for calendar time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["cancel_timer", "unix_time_of", "use_monotonic_clock"]
 
 
 def use_monotonic_clock(reactor: IReactorTime) -> None:
-    """Have a reactor's timers and deadlines keep a clock that is never set, back or forward.
+    """Make a reactor's timers and deadlines use a clock that is never set back or forward.
 
-    Twisted's own is that of the system: set back by an hour, it stops every timer for an hour. Timers
-    that are set already stay right. From then on ``reactor.unix_time()`` is the Unix time, and
+    Twisted uses the system's clock: if that is set back by an hour, every timer stops for an hour. Timers
+    that are already set stay right. From then on ``reactor.unix_time()`` is the Unix time, and
     ``reactor.seconds()`` is not.
     """
     clock: Any = reactor
@@ -26,19 +26,19 @@ def use_monotonic_clock(reactor: IReactorTime) -> None:
 
 
 def unix_time_of(clock: IReactorTime) -> Callable[[], float]:
-    """Return what tells the Unix time beside the timers of ``clock``.
+    """Return a function for the Unix time that goes with the timers of ``clock``.
 
-    :param clock: a reactor, also one of :func:`use_monotonic_clock`; or a clock of a test, which keeps both.
+    :param clock: a reactor, also one of :func:`use_monotonic_clock`; or a test's clock, which is both.
     """
     told: Callable[[], float] = getattr(clock, "unix_time", None) or clock.seconds
     return told
 
 
 def cancel_timer(timer: IDelayedCall | None) -> None:
-    """Cancel a timer (``None``: there is none), unless it has fired or somebody else cancelled it.
+    """Cancel a timer (``None`` for none), unless it has fired or was cancelled already.
 
-    For what closes connections at the very end, also from a finalizer: a reactor that is being cleared, as by
-    trial after each test, has cancelled all timers before.
+    For code that closes connections at shutdown or from a finalizer: a reactor that is being cleared, as by
+    trial after each test, has already cancelled all timers.
     """
     if timer is not None and timer.active():
         timer.cancel()

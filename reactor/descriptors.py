@@ -9,18 +9,17 @@ except ImportError:  # Windows
 
 __all__ = ["raise_limit"]
 
-# Where the hard limit is "any number", the kernel still has one; this is below that of Linux (fs.nr_open).
+# If the hard limit is unlimited, the kernel still has one; this is below that of Linux (fs.nr_open).
 _ENOUGH = 2**20
 
 
 def raise_limit() -> int | None:
     """Raise this process's soft limit on open file descriptors as far as its hard limit allows.
 
-    The soft one is low by tradition (1024), for the sake of programs that use ``select``; this is none of
-    them.
-    Processes started from now on have the same limit.
+    The soft limit is low by tradition (1024), for programs that use ``select``; this is not one of them.
+    Processes started from now on inherit the limit.
 
-    :returns: the limit now in force; ``None`` if there is none, or the system does not tell.
+    :returns: the limit now in force; ``None`` if there is none, or the system does not report it.
     """
     if resource is None:
         return None
@@ -33,6 +32,6 @@ def raise_limit() -> int | None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
-        # macOS has a smaller one of its own (kern.maxfilesperproc) behind "any number".
+        # macOS has a smaller limit (kern.maxfilesperproc) behind an unlimited one.
         return soft
     return wanted

@@ -1,4 +1,4 @@
-"""Whether a reactor has ended for good, and nobody is left to be told anything."""
+"""Whether a reactor has ended for good, so that no program can react any more."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def watch_end(reactor: object) -> None:
 
 
 def has_ended(reactor: object) -> bool:
-    """Return whether a reactor was stopped and runs no more: Deferreds that fail now do so before nobody.
+    """Return whether a reactor was stopped and no longer runs: no program handles Deferreds that fail now.
 
-    A reactor that closes its connections at its end looks like a network that breaks. False while programs
-    still tidy up before its end; false of a reactor that only pauses (trial's does, between tests), that was
-    not watched, or that a test drives by hand.
+    A reactor that closes its connections at its end looks like a broken network. False while programs still
+    clean up before the end; false for a reactor that only pauses (like trial's, between tests), that was not
+    watched, or that a test drives manually.
     """
     return reactor in _stopping and not getattr(reactor, "running", True)

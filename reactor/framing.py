@@ -1,7 +1,7 @@
-"""Frames with a length in front: four bytes, big-endian, then the body. For processes that trust each other.
+"""Length-prefixed frames: four bytes, big-endian, then the body. For processes that trust each other.
 
 A body is bytes, or a Python value as :mod:`marshal` writes it, where both ends are the same interpreter.
-No Twisted and no socket is needed here: :class:`FrameBuffer` cuts what arrived, whoever receives it.
+This needs neither Twisted nor a socket: :class:`FrameBuffer` splits bytes received by any means.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 __all__ = ["LENGTH", "MAX_FRAME_BYTES", "FrameBuffer", "FrameError", "frame_of", "value_in"]
 
 LENGTH = Struct(">I")
-"""What each frame begins with."""
+"""The head of each frame."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Longest body that is believed. A batch that holds the largest documents fits."""
+"""Longest body that is accepted. A batch of the largest documents fits."""
 
 
 class FrameError(Exception):
-    """The peer sent what is not a frame, or not the value that was due; the connection is of no more use."""
+    """The peer sent something other than a frame, or than the expected value; the connection is unusable."""
 
 
 def frame_of(value: Any) -> bytes:
@@ -35,7 +35,7 @@ def frame_of(value: Any) -> bytes:
 def value_in(body: bytes) -> Any:
     """Return the value that a body holds.
 
-    :raises FrameError: it holds none.
+    :raises FrameError: it does not hold a value.
     """
     try:
         return marshal.loads(body)
@@ -44,9 +44,9 @@ def value_in(body: bytes) -> Any:
 
 
 class FrameBuffer:
-    """Bytes as they arrived, cut into the bodies of frames.
+    """Splits received bytes into the bodies of frames.
 
-    :param max_frame_bytes: longest body that is believed.
+    :param max_frame_bytes: longest body that is accepted.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -54,7 +54,7 @@ class FrameBuffer:
         self._buffer = bytearray()
 
     def __len__(self) -> int:
-        """Return how many bytes are here that :meth:`take` has not returned."""
+        """Return the number of bytes that :meth:`take` has not returned yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class FrameBuffer:
 
     @property
     def missing(self) -> int:
-        """How many bytes are still to come, at least, before :meth:`take` returns a body; 0: none.
+        """Least number of bytes still to come before :meth:`take` returns a body; 0 if it does now.
 
         :raises FrameError: as :meth:`take`.
         """
@@ -75,7 +75,7 @@ class FrameBuffer:
     def take(self) -> bytes | None:
         """Return the oldest body that is complete, ``None`` if there is none yet.
 
-        :raises FrameError: a frame claims to be longer than ``max_frame_bytes``; call this no more.
+        :raises FrameError: a frame claims to be longer than ``max_frame_bytes``; do not call this again.
         """
         buffer = self._buffer
         if len(buffer) < LENGTH.size:
@@ -84,7 +84,7 @@ class FrameBuffer:
         if len(buffer) < end:
             return None
         with memoryview(buffer) as whole, whole[LENGTH.size : end] as part:
-            body = bytes(part)  # a view that is still there would keep the buffer from shrinking
+            body = bytes(part)  # an existing view would keep the buffer from shrinking
         del buffer[:end]
         return body
 

@@ -1,10 +1,10 @@
 """Many sockets behind one entry in the reactor.
 
 For each event on each socket a reactor of Twisted opens a logging context and goes through several calls,
-which takes about as long as everything else that is done for a small request. A :class:`Gate` asks the kernel
-by itself: the reactor sees one descriptor, an epoll object, which is readable as soon as one of the sockets
-in it is; then the gate hands out all events of this turn with nothing in between. It works with any reactor
-that watches descriptors, and does nothing where there is no epoll.
+which takes about as long as all other work for a small request. A :class:`Gate` polls the kernel itself: the
+reactor sees one descriptor, an epoll object, which is readable as soon as one of its sockets is ready; then
+the gate dispatches all events of this turn directly. It works with any reactor that watches descriptors, and
+does nothing where there is no epoll.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _EVENTS_A_TURN = 1024
 
 
 def _descriptor_below(transport: object) -> Any:
-    """Return the transport that has the socket: TLS is a layer above it. ``None`` if there is no such one."""
+    """Return the transport that has the socket: TLS is a layer above it. ``None`` if there is none."""
     while not isinstance(transport, FileDescriptor):
         below = getattr(transport, "transport", None)
         if below is None or below is transport:
@@ -58,7 +58,7 @@ def _descriptor_below(transport: object) -> Any:
 
 
 def peer_below(transport: ITransport) -> IAddress:
-    """Return the address of the socket's peer, whatever a layer above says of it."""
+    """Return the address of the socket's peer, whatever a layer above reports."""
     descriptor = _descriptor_below(transport)
     return (transport if descriptor is None else descriptor).getPeer()
 
@@ -72,10 +72,10 @@ def waiting_bytes(transport: object) -> int:
 
 
 def unsent_bytes(transport: object) -> int:
-    """Return what the peer of a transport has not acknowledged yet, here and in the kernel; 0 where nobody
-    can tell.
+    """Return how many bytes the peer of a transport has not acknowledged yet, here and in the kernel; 0 if
+    unknown.
 
-    It becomes less when the peer reads.
+    It decreases when the peer reads.
     """
     descriptor = _descriptor_below(transport)
     if descriptor is None:
@@ -118,7 +118,7 @@ def socket_error(transport: object) -> int:
 
 
 class Descriptor(Protocol):
-    """What is watched: a transport with a socket."""
+    """An object to watch: a transport with a socket."""
 
     def fileno(self) -> int:
         """Return the socket's number; below 0 if it is closed."""
@@ -130,7 +130,7 @@ class Descriptor(Protocol):
         """Write; returns why to disconnect."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """It is disconnected."""
+        """Handle the disconnection."""
 
 
 @implementer(IReadDescriptor)
@@ -155,7 +155,7 @@ class Gate:
         self._is_supported = hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
 
     def __len__(self) -> int:
-        """Return how many sockets it watches."""
+        """Return the number of sockets that it watches."""
         return len(self._watched)
 
     def adopt(self, transport: object) -> bool:
@@ -201,7 +201,7 @@ class Gate:
         self._interests[fd] = interest | event
 
     def ignore(self, descriptor: Descriptor, event: int) -> None:
-        """Cease to watch for an event."""
+        """Stop watching for an event."""
         fd = descriptor.fileno()
         if fd < 0:
             # It is closed, and the kernel has forgotten it.
@@ -239,12 +239,12 @@ class Gate:
             if descriptor is None:
                 continue
             if event == _IN:
-                # Nearly always.
+                # The usual case.
                 try:
                     why = descriptor.doRead()
                 except MemoryError as error:
                     why = self._no_memory(descriptor, error)
-                except BaseException as error:  # noqa: BLE001  # as in a reactor, also of sys.exit()
+                except BaseException as error:  # noqa: BLE001  # as in a reactor; includes sys.exit()
                     # A protocol's fault ends its connection only.
                     self._log.failure("reading from {descriptor} failed", descriptor=descriptor)
                     why = error
@@ -298,7 +298,7 @@ class Gate:
         return error
 
     def _disconnect(self, descriptor: Descriptor, why: BaseException, *, is_read: bool) -> None:
-        # An error that got out of here would be the gate's own, for which the reactor ends all connections.
+        # An error raised from here would be the gate's own, for which the reactor ends all connections.
         try:
             self.ignore(descriptor, _IN)
             if is_read and isinstance(why, ConnectionDone) and hasattr(descriptor, "readConnectionLost"):
@@ -311,18 +311,18 @@ class Gate:
             self._log.failure("the end of {descriptor} failed", descriptor=descriptor)
 
     def logPrefix(self) -> str:
-        """Return what log entries of this reader begin with."""
+        """Return the prefix of this reader's log entries."""
         return "Gate"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends, and everything with it."""
+        """Close the gate: the reactor is ending."""
         assert reason.value is not None
         for descriptor in list(self._watched.values()):
             self._disconnect(descriptor, reason.value, is_read=False)
 
 
 class _Watch:
-    """A reactor as transports use it, with the gate in place of its descriptors."""
+    """A reactor for transports, with the gate in place of its own descriptors."""
 
     __slots__ = ("_gate", "_reactor")
 

@@ -1,4 +1,4 @@
-"""One Deferred, several who wait for it."""
+"""One Deferred with several waiters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _T = TypeVar("_T")
 
 
 def own(shared: Deferred[_T]) -> Deferred[_T]:
-    """Return a Deferred of one's own that fires with what ``shared`` fires with, or fails as it does.
+    """Return a separate Deferred that fires or fails like ``shared``.
 
-    Callbacks of one waiter change nothing for the others, and cancelling one's own Deferred ends only that
-    wait. A failure stays with ``shared`` too, which logs it unless somebody handles it there.
+    Callbacks of one waiter change nothing for the others, and cancelling the separate Deferred ends only that
+    wait. A failure stays with ``shared`` too, which logs it unless it is handled there.
     """
-    # With a canceller of its own: an exception for who waits, and silence when ``shared`` fires later.
+    # The canceller raises an exception for the waiter, and ignores ``shared`` if it fires later.
     mine: Deferred[_T] = Deferred()
 
     def fired(result: _T | Failure) -> _T | Failure:
@@ -32,10 +32,10 @@ def own(shared: Deferred[_T]) -> Deferred[_T]:
 
 
 def uncancellable(work: Deferred[_T]) -> Deferred[_T]:
-    """Return a Deferred that fires as ``work`` does, and whose cancelling does not reach ``work``.
+    """Return a Deferred that fires like ``work``, but does not cancel ``work`` when it is cancelled.
 
-    For work that must not stop half done. ``work`` is used up: nobody else may add callbacks to it. If who
-    waits has cancelled, the result, a failure too, is dropped.
+    For work that must not stop half done. ``work`` is consumed: do not add callbacks to it. If the waiter has
+    cancelled, the result or failure is dropped.
     """
     mine: Deferred[_T] = Deferred()
 

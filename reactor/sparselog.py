@@ -1,4 +1,4 @@
-"""Log lines that clients cause: as many as help, however many there are to write."""
+"""Rate limit for log lines that clients cause."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ INTERVAL_SECONDS = 60.0
 
 
 class SparseLog:
-    """Writes the first ten lines of each kind in a minute; with the next one after that it says how many are
-    left out.
+    """Writes the first ten lines of each kind in a minute; the next line after that minute reports how many
+    were left out.
 
-    A kind is a format, so there are as many as there are places that write here.
+    A kind is a format string, so there are only as many kinds as places that log.
 
-    :param seconds: the time.
+    :param seconds: returns the time.
     """
 
     def __init__(self, log: Logger, seconds: Callable[[], float]) -> None:
         self._log = log
         self._seconds = seconds
-        # Format -> [when its interval began, lines in it, those that were left out].
+        # Format -> [start of its interval, lines in it, lines left out].
         self._kinds: dict[str, list[float]] = {}
 
     def admits(self, kind: str) -> bool:
-        """Count one line of that kind, and tell whether it is to be written."""
+        """Count one line of that kind, and return whether to write it."""
         now = self._seconds()
         known = self._kinds.get(kind)
         if known is None or now - known[0] >= INTERVAL_SECONDS:

@@ -21,11 +21,11 @@ class OneByOne:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting calls."""
         return len(self._waiting)
 
     def add(self, call: Callable[[], None]) -> None:
-        """Call in a later turn, after all that were added before; what it raises is logged."""
+        """Call a function in a later turn, after all added before; its exceptions are logged."""
         self._waiting.append(call)
         if len(self._waiting) == 1:
             self._clock.callLater(0, self._next)

@@ -14,8 +14,8 @@ __all__ = ["Window"]
 class Window:
     """Limits the bytes under way at a time; further operations wait in a queue.
 
-    :param limit: in bytes. What is larger alone passes when nothing else is under way.
-    :param too_late: makes the exception for who has waited too long.
+    :param limit: in bytes. A single larger operation passes when nothing else is in use.
+    :param too_late: makes the exception for a caller that has waited too long.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Window:
         self._is_calling = False
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting callers."""
         return len(self._line)
 
     @property
@@ -49,7 +49,7 @@ class Window:
         self._line.setdefault(who, call)
 
     def leave(self, who: object) -> None:
-        """Wait no more."""
+        """Leave the queue."""
         self._line.pop(who, None)
 
     def _call(self) -> None:
@@ -64,12 +64,12 @@ class Window:
             self._is_calling = False
 
     def enter(self, size: int, seconds: float | None) -> Deferred[None]:
-        """Wait for room for an operation, and take it; give it back with :meth:`adjust`.
+        """Wait for room for an operation, and reserve it; release it with :meth:`adjust`.
 
         :param size: in bytes.
-        :param seconds: to wait at the most; ``None``: as long as it takes.
-        :returns: fires when it may begin; fails with what ``too_late`` makes if that took too long.
-            Nothing is taken then, nor when it is cancelled before.
+        :param seconds: longest wait; ``None`` for no limit.
+        :returns: fires when it may begin; fails with the exception of ``too_late`` if that took too long.
+            Nothing is reserved then, or after a cancellation.
         """
         if self.has_room:
             self.used += size

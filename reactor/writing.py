@@ -1,4 +1,4 @@
-"""Bytes to a socket at once, instead of in the next turn of the reactor."""
+"""Writes to a socket immediately, instead of in the next turn of the reactor."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["send_small_parts", "writer_to"]
 
 
 def writer_to(transport: ITransport) -> Callable[[bytes], int]:
-    """Return a function that writes to ``transport``, straight to its socket if nothing waits there.
+    """Return a function that writes to ``transport``, directly to its socket if nothing is queued.
 
     ``transport.write`` only queues: the bytes leave after another turn of the reactor and two changes of its
-    interest in the socket. The function keeps the order: while something waits in the transport, or the
-    transport is closing, it queues as ``write`` does.
+    interest in the socket. The function keeps the order: while something is queued in the transport, or the
+    transport is closing, it queues like ``write``.
 
     Make it once for each connection, in ``connectionMade``. Only plain TCP and Unix transports have the
     attributes that this needs; for every other one (TLS, in memory), and for one that speaks TLS already,
-    the function is ``write``. Do not call ``startTLS`` afterwards: what was written would not be encrypted.
+    the function is ``write``. Do not call ``startTLS`` afterwards: the function would bypass the encryption.
 
     :param transport: a stream transport.
-    :returns: bytes -> how many of them are left to the transport, 0 if the socket took all. It never
+    :returns: bytes -> how many of them are left to the transport, 0 if the socket accepted all. It never
         raises; a broken connection is reported by ``connectionLost``, as ever.
     """
     if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
@@ -55,9 +55,9 @@ def writer_to(transport: ITransport) -> Callable[[bytes], int]:
 
 
 def send_small_parts(transport: ITransport) -> None:
-    """Have what is written sent although it fills no packet and earlier packets are not acknowledged.
+    """Send small writes at once, even if they do not fill a packet and earlier packets are not acknowledged.
 
-    :param transport: of any kind; those that know no such delay are left alone.
+    :param transport: of any kind; those without such a delay are left alone.
     """
     set_no_delay = getattr(transport, "setTcpNoDelay", None)
     if set_no_delay is not None:

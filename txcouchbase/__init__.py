@@ -1,6 +1,6 @@
 """Couchbase for Twisted: Deferreds, or results with callbacks, on the SDK's protocol core.
 
-The names that a program needs are here too, and are imported when they are first used::
+The names that a program needs are here too, imported on first use::
 
     from txcouchbase import AsyncViewBase, Connection, Query
 """
@@ -37,5 +37,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the names, those that are not imported yet too."""
+    """Return the names, including those not imported yet."""
     return sorted({*globals(), *__all__})

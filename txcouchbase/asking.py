@@ -1,4 +1,4 @@
-"""Plans that ask nodes of the cluster: how they are driven on Twisted."""
+"""Drives plans that ask nodes of the cluster, on Twisted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Asking:
 
     :param reactor: provides time.
     :param servers: returns the nodes by their index in the map; ``None`` for one without a key-value port.
-    :param timeout: seconds that a node has for an answer.
+    :param timeout: timeout of a node's answer, in seconds.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Asking:
 
     @inlineCallbacks
     def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Drive a plan; fires with what it returns."""
+        """Drive a plan; fires with its result."""
         step = next(plan)
         while True:
             try:

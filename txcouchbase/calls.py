@@ -1,6 +1,6 @@
-"""Operations under way on Twisted: who waits for the end of a call.
+"""Running operations on Twisted: the receivers of their results.
 
-What a call is in itself is told in :mod:`couchbase.protocol.call`.
+Calls themselves are explained in :mod:`couchbase.protocol.call`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class AsyncCall(Call):
     async_result: AsyncResult
 
     def succeed(self, result: Any) -> None:
-        """Hand the result to the AsyncResult's callback."""
+        """Pass the result to the AsyncResult's callback."""
         if self.following is not None and self.following(self, result):
             return
         if self.done:
@@ -80,7 +80,7 @@ class AsyncCall(Call):
             _log.failure("a callback failed")
 
     def fail(self, error: BaseException) -> None:
-        """Hand the error to the AsyncResult's errback."""
+        """Pass the error to the AsyncResult's errback."""
         if not self.done:
             self._end()
             answer = self.async_result
@@ -109,7 +109,7 @@ class GroupCall(Call):
         self.done = True
         if self.ended is not None:
             self.ended(self)
-        # Group.add, by hand, for what is nearly every answer.
+        # Group.add, inlined for nearly all answers.
         group = self.group
         results = group.results
         key = self.key
@@ -142,10 +142,10 @@ def member_of(request: Request) -> GroupCall:
 
 
 class Group:
-    """The calls of one multi operation, and where their results gather.
+    """The calls of one multi operation, and their collected results.
 
     :param results: filled as answers arrive.
-    :param finish: called once, when the last is in, with the first error or ``None``.
+    :param finish: called once, after the last result, with the first error or ``None``.
     """
 
     __slots__ = ("_finish", "calls", "counted", "error", "remaining", "results")
@@ -157,7 +157,7 @@ class Group:
         finish: Callable[[MultiResult, BaseException | None], None],
     ) -> None:
         self.results = results
-        # Whether the results, too, say how many are still to come.
+        # Whether the results also count how many are still to come.
         self.counted = isinstance(results, AsyncResult)
         self.remaining = count
         self.calls: Sequence[Call] = ()
@@ -185,14 +185,14 @@ class Group:
             self._finish(results, self.error)
 
     def abandon(self, deferred: Deferred[Any]) -> None:
-        """Canceller of the group's Deferred: give up every operation still open."""
+        """Canceller of the group's Deferred: cancel every operation still open."""
         for call in self.calls:
             if not call.done:
                 call.abandon()
 
 
 def _goes_before(error: BaseException, other: BaseException) -> bool:
-    """Return whether an error is told instead of one that came first: those of decoding are."""
+    """Return whether an error is reported in place of an earlier one, as decoding errors are."""
     return not getattr(error, "rc", rc.ERROR) and bool(getattr(other, "rc", rc.ERROR))
 
 
@@ -211,7 +211,7 @@ def with_results(call: Call, error: BaseException) -> BaseException:
 
 
 def call_errback(answer: AsyncResult, error: BaseException) -> None:
-    """Hand an error to an AsyncResult's errback.
+    """Pass an error to an AsyncResult's errback.
 
     An operation can fail inside the very call that starts it (a full queue, a closed connection);
     its errback is then called in the next turn, when the caller has set it.
@@ -234,7 +234,7 @@ def _call_errback(answer: AsyncResult, error: BaseException) -> None:
 
 
 def report_unset(answer: AsyncResult) -> None:
-    """Say that results arrived for which nobody set callbacks (or that a callback is broken)."""
+    """Log that results arrived for which no callbacks were set (or that a callback is broken)."""
     if not hasattr(answer, "callback") or not hasattr(answer, "errback"):
         error = InternalSDKError.pyexc("a result arrived, and no callback was set", obj=answer)
         _log.error("{error}", error=error)

@@ -1,4 +1,4 @@
-"""Why a connection failed: in words for people, and as the SDK's errors."""
+"""Why a connection failed: as text, and as the SDK's errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cause_text(error: BaseException) -> str:
     """Return why a connection failed, in one line for people."""
     reasons = getattr(error, "reasons", None)
     if reasons and isinstance(reasons[-1], Failure) and reasons[-1].value is not None:
-        # Of Twisted's HTTP client, which says "never received".
+        # Twisted's HTTP client wraps the cause in "never received".
         return cause_text(reasons[-1].value)
     if isinstance(error, CouchbaseError):
         return str(error.message or error)
@@ -58,7 +58,7 @@ def cause_text(error: BaseException) -> str:
         text = "; ".join(reasons) or "the handshake failed"
         return text + tls_hint(text)
     if type(error).__name__ == "VerificationError":
-        # Of service_identity, which Twisted brings and hides.
+        # An error of service_identity, which Twisted depends on and wraps.
         return "the certificate is for another host name"
     return str(error) or type(error).__name__
 

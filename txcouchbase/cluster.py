@@ -1,4 +1,4 @@
-"""The cluster as a client sees it: bootstrap, the map, routing, repetition, time limits."""
+"""The cluster for a Twisted client: bootstrap, the map, routing, retries, timeouts."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _log = Logger()
 BOOTSTRAP_TIMEOUT_SECONDS = 5.0
 HOST_TIMEOUT_SECONDS = 2.0
 POLL_SECONDS = 2.5
-"""How often the map is asked for where the server does not push it."""
+"""Seconds between two requests for the map where the server does not push it."""
 SWEEP_SECONDS = 0.05
-"""Time limits are checked this often, so an operation may end this much after its limit."""
+"""Seconds between two checks of timeouts, so an operation may end this much after its timeout."""
 
 
 class ClusterClient(Dispatcher):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
     :param allow_plain: let PLAIN send the password over a network without TLS.
-    :param tls_policy: what makes connections with TLS, for documents and over HTTP.
+    :param tls_policy: sets up TLS, for the key-value protocol and HTTP.
     :param random: numbers in [0, 1) for jitter.
     """
 
@@ -89,19 +89,19 @@ class ClusterClient(Dispatcher):
         self.shuffle = False
         self.from_cache = False
         self.errors: deque[tuple[int, str]] = deque(maxlen=1000)
-        """What went wrong outside of operations, as ``(rc, text)``."""
+        """Errors outside of operations, as ``(rc, text)``."""
         self.srv: Srv | None = None
         """Looks up the seeds by DNS, if the connection string may name a cluster."""
         self._random = random
         self._queue = Backlog()
-        # Why each seed gave no map when they were asked last.
+        # Why each seed gave no map in the last attempt.
         self._causes: list[Cause] = []
-        # Why there is no map and will be none: later operations fail with it, too.
+        # Why there is no map and will be none; later operations fail with it, too.
         self._failure: BaseException | None = None
         self._repeats: dict[Any, Call] = {}
         self._sweep: Any = None
         self.owner: Callable[[], Any] = lambda: None
-        """A weak reference to whoever this works for: kept alive while operations are under way."""
+        """A weak reference to the owner, which is kept alive while operations are running."""
         self._kept: Any = None
         self._poll: Any = None
         self._attempt: Deferred[Any] | None = None
@@ -146,8 +146,8 @@ class ClusterClient(Dispatcher):
     def bootstrap(self) -> Generator[Any, Any, None]:
         """Get a cluster map from the first seed that gives one, and connect to its nodes.
 
-        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a bucket
-            that is not there. Operations given before fail with it.
+        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a missing bucket.
+            Operations started before fail with it.
         """
         deadline = self.seconds() + self.bootstrap_timeout
         if self.srv is not None and hasattr(self.reactor, "getThreadPool"):
@@ -158,7 +158,7 @@ class ClusterClient(Dispatcher):
             try:
                 self.seeds = (yield self._attempt) or self.seeds
             except defer.CancelledError:
-                pass  # Closed meanwhile, which the loop below notices.
+                pass  # It was closed in the meantime, which the loop below notices.
         error: BaseException = network_error("no host to connect to")
         seeds = list(self.seeds)
         if self.shuffle:
@@ -180,7 +180,7 @@ class ClusterClient(Dispatcher):
                     done = yield self._attempt
                 except Exception as failure:
                     if has_ended(self.reactor):
-                        yield Deferred()  # Nobody is left to be told.
+                        yield Deferred()  # The reactor has ended: there is nothing to report to.
                     error = connect_error(failure, seed.host, port)
                     causes.append(Cause(seed.host, port, cause_text(failure)))
                     self._causes = causes
@@ -198,7 +198,7 @@ class ClusterClient(Dispatcher):
     def _without_password(
         self, attempt: Callable[[Seed], Deferred[Any]], seed: Seed
     ) -> Generator[Any, Any, Any]:
-        """Try a seed; without credentials also as the own user of a bucket that has no password."""
+        """Try a seed; without credentials, also as the own user of a bucket without a password."""
         try:
             return (yield attempt(seed))
         except AuthError as refused:
@@ -256,10 +256,10 @@ class ClusterClient(Dispatcher):
         try:
             yield stream.start()
         except ForbiddenError:
-            # The user is known, and may not list the nodes.
+            # The user is valid, but may not list the nodes.
             self.adopt(map_of_seed(seed, self.tls))
         except ResponseFailed as failure:
-            # Connected, and whoever answered speaks no HTTP, or not of this kind.
+            # The peer is connected but does not speak HTTP, or not of this kind.
             if any(reason.check(SSL.Error, defer.CancelledError) for reason in failure.reasons):
                 raise
             wanted = "with TLS (18091)" if self.tls else "without TLS (8091)"
@@ -304,14 +304,14 @@ class ClusterClient(Dispatcher):
         for link in self.peers.values():
             link.start()
         for call in self._queue.take():
-            # What could not be checked without a map is checked now, before anything is sent.
+            # Checks that need a map are made now, before anything is sent.
             before = getattr(call.following, "before", None)
             if before is None or before(call):
                 self.submit(call)
         return True
 
     def reroute(self) -> None:
-        """See anew which conversation takes what."""
+        """Decide again which conversation gets which operation."""
         super().reroute()
         if self.route:
             self.turn.open()
@@ -324,7 +324,7 @@ class ClusterClient(Dispatcher):
                 self._rebootstrap()
 
     def _rebootstrap(self) -> None:
-        """Every node is out of reach: the cluster may have moved, so ask the seeds again."""
+        """Ask the seeds again: no node can be reached, so the cluster may have moved."""
         if self._attempt is None or self._attempt.called:
             self.bootstrap().addErrback(
                 lambda failure: _log.info("no seed answers: {error}", error=failure.value)
@@ -350,12 +350,12 @@ class ClusterClient(Dispatcher):
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Send an operation to the node that owns its key, now or when that is possible."""
+        """Send an operation to the node that owns its key, now or as soon as possible."""
         self._watch_time()
         super().submit(call)
 
     def unrouted(self, call: Call) -> None:
-        """Keep an operation until there is a map; refuse it if there will be none."""
+        """Queue an operation until there is a map; refuse it if there will be none."""
         if self.closed:
             call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection is closed"))
         elif self.bucket is None:
@@ -422,7 +422,7 @@ class ClusterClient(Dispatcher):
     # ---- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection; what is under way or waiting fails."""
+        """Close every connection; running and waiting operations fail."""
         if self.closed:
             return
         self.closed = True

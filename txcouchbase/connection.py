@@ -1,4 +1,4 @@
-"""Connections for Twisted programs: with Deferreds, or with AsyncResults and callbacks."""
+"""Connections for Twisted programs, with Deferreds or with AsyncResults and callbacks."""
 
 from __future__ import annotations
 
@@ -87,22 +87,22 @@ class TxAsyncConnection(
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
         (``couchbases://`` for TLS). Options: ``network``, ``nameserver``, and the files of
         :func:`couchbase.tlsfiles.tls_files`.
-    :param username: the bucket's name by default, and nothing else with ``host`` and a bucket.
+    :param username: the bucket's name by default; with ``host`` and a bucket it must be that name.
     :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
         bucket without a password.
-    :param timeout: seconds that an operation may take.
+    :param timeout: timeout of an operation in seconds.
     :param quiet: see :attr:`quiet`.
     :param default_format: see :attr:`default_format`.
     :param transcoder: object or class; see :attr:`transcoder`.
     :param certpath: PEM file of the certificates to trust for TLS; the platform's by default.
-    :param client_cert: PEM file of the client's certificate, which takes the place of a password over TLS
-        (HTTP, too); what follows it in the file is its chain.
+    :param client_cert: PEM file of the client's certificate, followed by its chain; it replaces a password
+        over TLS (for HTTP, too).
     :param client_key: PEM file of its private key; by default it is in the same file.
     :param allow_plain: let SASL PLAIN send the password over a network without TLS.
     :param reactor: the global reactor by default.
     :param lockmode: accepted, as is ``unlock_gil``; there is no lock.
-    :param config_cache: accepted, as is its older name ``conncache``, and without effect: the map is always
-        asked for, since a program that runs a reactor connects once and stays.
+    :param config_cache: accepted, like its older name ``conncache``, but without effect: the map is always
+        requested, since a program that runs a reactor connects once and stays connected.
     :raises ArgumentError: a wrong or unknown argument.
     :raises InvalidError: a malformed host or connection string.
     :raises CouchbaseError: (rc 0x26) with ``host``, another user than the bucket's.
@@ -229,14 +229,14 @@ class TxAsyncConnection(
     # ---- settings and state ----------------------------------------------------------------------
 
     def _close(self) -> None:
-        """Close every connection; operations under way fail. A second call does nothing."""
+        """Close every connection; running operations fail. A second call does nothing."""
         self._client.close()
         self._http.close()
 
     # ---- events ----------------------------------------------------------------------------------
 
     def connect(self) -> Deferred[None]:
-        """Return a Deferred that fires with None once connected, or with why that failed."""
+        """Return a Deferred that fires with None once connected, or fails with the reason."""
         deferred: Deferred[None] = Deferred()
         self.registerDeferred("connect", deferred)
         return deferred
@@ -244,11 +244,11 @@ class TxAsyncConnection(
     def registerDeferred(self, event: str, d: Deferred[Any]) -> None:
         """Fire ``d`` when an event happens.
 
-        A Deferred that comes after the event fires, or fails, in the next turn.
+        A Deferred registered after the event fires, or fails, in the next turn.
 
         :param event: ``'connect'``: the connection is up, or could not be made; the Deferred fails with
-            ObjectDestroyedError if this object is destroyed before. ``'_dtor'``: it was destroyed, and
-            its sockets are closed.
+            ObjectDestroyedError if this object is destroyed first. ``'_dtor'``: it was destroyed, and its
+            sockets are closed.
         :raises ValueError: another name.
         """
         self._events.queue(event).schedule(d)
@@ -262,16 +262,16 @@ class TxAsyncConnection(
     def direct(self, *, together: int = MAX_GIVEN) -> Direct:
         """Return the operations on single documents without Deferreds and AsyncResults.
 
-        For programs to which each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
+        For programs where each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
 
-        :param together: operations of one turn that leave together at the most. A program that does much
-            between them gains from a small number: nodes begin to answer while it still makes requests. One
-            that does little pays a system call for each lot.
+        :param together: most operations of one turn that are sent together. A program that computes much
+            between operations gains from a small number: nodes begin to answer while it still makes requests.
+            Others pay one system call per batch.
         """
         return Direct(self, self._turn, together)
 
     def _told(self, error: BaseException | None) -> None:
-        """Connecting ended."""
+        """Handle the end of connecting."""
         if error is None:
             self._driver.is_up = True
         if self._conncb is not None:
@@ -316,8 +316,8 @@ class Connection(
 ):
     """A connection whose operations return Deferreds.
 
-    A Deferred fires with the Result (MultiResult of a multi operation), or fails with what SDK 1.2's
-    blocking call would raise. Cancelling it gives the operation up: its answer is ignored, but a
+    A Deferred fires with the Result (MultiResult of a multi operation), or fails with the exception that SDK
+    1.2's blocking call would raise. Cancelling it cancels the operation: its answer is ignored, but a
     mutation already sent may still be carried out.
     """
 
@@ -336,15 +336,15 @@ class Connection(
             self.__class__ = getattr(type(self), "_when_connected", type(self))
 
     def start(self, call: Call) -> None:
-        """Carry out an operation that the caller made, and that does without a Deferred.
+        """Carry out an operation that the caller created, without a Deferred.
 
-        For programs that give a great many: they derive from :class:`txcouchbase.calls.Call` what an
-        operation means to them. The connection ends it by calling its ``succeed`` with a result or its
-        ``fail`` with an exception, perhaps before this returns; its ``abandon`` gives it up.
+        For programs with very many operations: they derive their own class from
+        :class:`txcouchbase.calls.Call`. The connection ends a call by its ``succeed`` with a result or its
+        ``fail`` with an exception, perhaps before this returns; its ``abandon`` cancels it.
 
-        :param call: a request as :mod:`couchbase.protocol.operations` describes it, with its key checked and
-            its value encoded. It is not one that reads from replicas. A synchronous write keeps its place
-            among the operations on its key, as that of a method does.
+        :param call: a request as in :mod:`couchbase.protocol.operations`, with its key checked and its value
+            encoded; not a read from replicas. A synchronous write keeps its place among the operations on its
+            key, like one by a method.
         """
         framing = call.framing
         if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
@@ -364,7 +364,7 @@ def _bootstrapped(
     known = connection()
     if known is not None:
         known._told(error)
-        # Those who wait may let the object go.
+        # Waiters may drop the object.
         del known
         event(error)
 
@@ -373,7 +373,7 @@ _connecting_classes: dict[type, type] = {}
 
 
 def _connecting(cls: type[Connection]) -> type[Connection]:
-    """Return the class of a connection that is not up: what is wrong with arguments fails the Deferred."""
+    """Return the class of a connection that is not up: wrong arguments fail the Deferred."""
     made = _connecting_classes.get(cls)
     if made is None:
         members: dict[str, Any] = {name: _early(getattr(cls, name)) for name in _EARLY}
@@ -390,7 +390,8 @@ def _early(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **kwargs)
         except CouchbaseError as error:
-            # With its traceback the error would keep the connection as long as the program keeps the error.
+            # Through its traceback the error would keep the connection alive as long as the program keeps the
+            # error.
             return fail(error.with_traceback(None))
 
     return call

@@ -1,4 +1,4 @@
-"""Design documents: create, read, list, publish, delete, and wait until every node knows."""
+"""Design documents: create, read, list, publish, delete, and wait until every node shows the change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from txcouchbase.http import MANAGEMENT, VIEWS, HttpHeaders, HttpService
 from txcouchbase.views import with_devmode
 
 POLL_SECONDS = 0.1
-"""How often ``syncwait`` looks whether a change is visible."""
+"""Seconds between two checks of ``syncwait``."""
 STORE_SECONDS = 10.0
 _META = "X-Couchbase-Meta"
 _JSON = {"Content-Type": "application/json"}
@@ -32,8 +32,8 @@ class DesignMethods:
     It fires with an HttpResult that has headers. It fails with HTTPError for a status outside
     200..299 (``objextra``: the HttpResult), ArgumentError, or a network error.
 
-    ``use_devmode`` puts ``dev_`` before the name, unless it is there. ``syncwait`` is how many seconds to
-    wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    ``use_devmode`` puts ``dev_`` before the name, unless it is there already. ``syncwait`` is the number of
+    seconds to wait until every node with the view engine shows the change; TimeoutError if that takes longer.
     """
 
     _bucket: str | None
@@ -41,8 +41,8 @@ class DesignMethods:
     _http: HttpService
     _views_timeout: float
     design_timeout: float | None = None
-    """Seconds for a design document to be read, listed or deleted, ``None`` for ``views_timeout``. To store
-    one takes longer, since the node compiles its functions: it has at least :data:`STORE_SECONDS`.
+    """Timeout in seconds to read, list or delete a design document, ``None`` for ``views_timeout``. Storing
+    one takes longer, since the node compiles its functions: its timeout is at least :data:`STORE_SECONDS`.
     (An addition to SDK 1.2.)"""
 
     def _ready(self) -> Deferred[None]:
@@ -52,10 +52,10 @@ class DesignMethods:
     def design_create(
         self, name: str, ddoc: dict[str, Any] | str, use_devmode: bool = True, syncwait: float = 0
     ) -> Generator[Any, Any, HttpResult]:
-        """Store a design document in place of what has its name.
+        """Store a design document, replacing one of the same name.
 
-        :param ddoc: a dict (it is copied, and gets its ``_id``), or JSON text, which is sent as it is.
-        :param syncwait: seconds until views can be queried and the new document be read.
+        :param ddoc: a dict (copied, with its ``_id`` added), or JSON text, which is sent as it is.
+        :param syncwait: seconds to wait until the new document can be read and its views queried.
         """
         wait = _check_syncwait(syncwait)
         if isinstance(ddoc, dict):
@@ -81,7 +81,7 @@ class DesignMethods:
 
     @inlineCallbacks
     def design_get(self, name: str, use_devmode: bool = True) -> Generator[Any, Any, HttpResult]:
-        """Read a design document: ``value`` is it.
+        """Read a design document, as ``value`` of the result.
 
         The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
         """
@@ -91,7 +91,7 @@ class DesignMethods:
 
     @inlineCallbacks
     def design_publish(self, name: str, syncwait: float = 0) -> Generator[Any, Any, HttpResult]:
-        """Copy ``dev_NAME`` to ``NAME``, so that queries run over all data; the development form stays."""
+        """Copy ``dev_NAME`` to ``NAME``, so that queries cover all data; the development form stays."""
         _check_syncwait(syncwait)
         if isinstance(name, str):
             name = name[4:] if name.startswith("dev_") else name
@@ -107,7 +107,7 @@ class DesignMethods:
     ) -> Generator[Any, Any, HttpResult]:
         """Delete a design document, and with it its index.
 
-        :param syncwait: seconds until it cannot be read any more.
+        :param syncwait: seconds to wait until it cannot be read any more.
         """
         wait = _check_syncwait(syncwait)
         name = self._design_name(name, use_devmode)
@@ -163,7 +163,7 @@ class DesignMethods:
     def _design_request(
         self, method: str, name: str, body: bytes | None = None, base: str | None = None, below: str = ""
     ) -> Generator[Any, Any, HttpResult]:
-        """Ask some node, or the one at ``base``; whatever its status, the answer is a result."""
+        """Send a request to any node, or the one at ``base``; an answer of any status is a result."""
         yield self._ready()
         bucket = quote(self._design_bucket(), safe="")
         path = f"/{bucket}/{below}" if below else f"/{bucket}/{_ID_PREFIX}{quote(name, safe='')}"
@@ -184,7 +184,7 @@ class DesignMethods:
     def _wait_until(
         self, seconds: float, name: str, visible: Callable[[str], Deferred[bool]]
     ) -> Generator[Any, Any, None]:
-        """Poll every node until it shows the change; one that is out of reach does not count."""
+        """Poll every node until it shows the change; unreachable nodes do not count."""
         reactor = self._client.reactor
         deadline = self._client.seconds() + seconds
         waiting = self._http.addresses(VIEWS)
@@ -221,12 +221,12 @@ class DesignMethods:
 
     @inlineCallbacks
     def _shows(self, base: str, name: str, text: str, before: str | None) -> Generator[Any, Any, bool]:
-        """Return whether a node has the new document, and lets a view of it be queried."""
+        """Return whether a node has the new document, and its views can be queried."""
         found: HttpResult = yield self._design_request("GET", name, base=base)
         if not found.success or not isinstance(found.value, dict):
             return False
         wanted = decode_answer(text.encode())
-        # The same document stored again may keep its revision.
+        # Storing the same document again may keep its revision.
         if _revision(found) == before and found.value.get("views") != wanted.get("views"):
             return False
         views = found.value.get("views")

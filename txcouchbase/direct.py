@@ -1,4 +1,4 @@
-"""Operations without Deferreds: the least that a program can pay for one."""
+"""Operations without Deferreds, at the lowest possible cost."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Receiver(Protocol):
 
 
 class DirectCall(Call):
-    """An operation under way; set :attr:`receiver` before control returns to the reactor.
+    """A running operation; set :attr:`receiver` before control returns to the reactor.
 
-    :meth:`txcouchbase.calls.Call.abandon` gives it up: its receiver is told nothing any more. A mutation
-    already sent may still be carried out. It can be called at any time, and again.
+    :meth:`txcouchbase.calls.Call.abandon` cancels it: its receiver is not called any more. A mutation already
+        sent may still be carried out. It can be called at any time, repeatedly.
     """
 
     __slots__ = ("receiver",)
@@ -43,7 +43,7 @@ class DirectCall(Call):
     receiver: Receiver
 
     def succeed(self, result: object) -> None:
-        """Hand the result to the receiver."""
+        """Pass the result to the receiver."""
         if self.done:
             return
         self.done = True
@@ -55,11 +55,11 @@ class DirectCall(Call):
             _log.failure("a receiver failed, or there was none")
 
     def fail(self, error: BaseException) -> None:
-        """Hand the error to the receiver."""
+        """Pass the error to the receiver."""
         if hasattr(self, "receiver"):
             self._fail(error)
         else:
-            # From inside of the call that started it (a full queue, a closed connection).
+            # Called inside the call that started it (a full queue, a closed connection).
             from twisted.internet import reactor
 
             cast(IReactorTime, reactor).callLater(0, self._fail, error)
@@ -75,7 +75,7 @@ class DirectCall(Call):
 
 
 class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, NoReturn]):
-    """A connection's operations on single documents, that tell a receiver how they ended.
+    """A connection's operations on single documents, which report their outcome to a receiver.
 
     Made by :meth:`txcouchbase.connection.Connection.direct`. Methods, arguments, results and exceptions are
     the connection's, but what a method returns is a :class:`DirectCall`::
@@ -84,17 +84,17 @@ class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, No
         call = direct.get(key)
         call.receiver = self  # has succeeded(result) and failed(error)
 
-    What is wrong with arguments is raised. Operations given before the connection is up wait for it. The
-    settings (``quiet``, ``transcoder`` ...) are this object's own, as the connection's were when it was made;
+    Wrong arguments raise exceptions. Operations started before the connection is up wait for it. The settings
+    (``quiet``, ``transcoder`` ...) are this object's own, copied from the connection when it was created;
     only the timeout is always the connection's. Multi operations, replicas and waiting for copies
-    (``persist_to``, ``replicate_to``, a durability context) are the connection's alone: NotSupportedError.
+    (``persist_to``, ``replicate_to``, a durability context) are for the connection alone: NotSupportedError.
     """
 
     _request_type: type[Any] = DirectCall
 
     def __init__(self, connection: Codec, turn: Turn, together: int) -> None:
         self._driver = _DirectDriver(turn, together)
-        # Without anybody who holds it, it would be closed.
+        # Keep a reference: a connection closes when it is collected.
         self._connection = connection
         self.quiet = connection.quiet
         self.default_format = connection.default_format
@@ -103,7 +103,7 @@ class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, No
 
 
 class _DirectDriver(Driver[DirectCall]):
-    """Operations that tell a receiver how they ended."""
+    """Operations that report their outcome to a receiver."""
 
     def __init__(self, turn: Turn, together: int) -> None:
         # Its settings are the connection's, so it has none of its own.
@@ -132,7 +132,7 @@ class _DirectDriver(Driver[DirectCall]):
         return request
 
     def submit_level(self, request: DirectCall) -> DirectCall:
-        # Not with those of the turn: it holds its key until it is decided.
+        # Not with the turn's operations: it holds its key until it is decided.
         self._turn.submit_now(request)
         return request
 

@@ -1,4 +1,4 @@
-"""How operations are carried out on Twisted: what is given in one turn leaves together, ends in callbacks."""
+"""Carries out operations on Twisted: those of one reactor turn are sent together, and end in callbacks."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _new_result: Any = AsyncResult.__new__
 class AsyncDriver(Driver[AsyncCall]):
     """Operations that end in AsyncResults.
 
-    :param events: tells when the connection is up.
+    :param events: notifies when the connection is up.
     """
 
     cluster: ClusterClient
 
     waits = False
-    """Whether operations may be given before the connection is up."""
+    """Whether operations may be started before the connection is up."""
 
     def __init__(self, cluster: ClusterClient, events: ConnectionEvents) -> None:
         self.cluster = cluster
@@ -49,7 +49,7 @@ class AsyncDriver(Driver[AsyncCall]):
 
     @property
     def timeout(self) -> float:
-        """Seconds that an operation may take, its repetitions included."""
+        """Timeout of an operation in seconds, retries included."""
         return self.turn.timeout
 
     @timeout.setter
@@ -57,7 +57,7 @@ class AsyncDriver(Driver[AsyncCall]):
         self.turn.set_timeout(seconds)
 
     def ready(self) -> Deferred[None]:
-        """Return a Deferred that fires when there is a map, or fails with why there is none."""
+        """Return a Deferred that fires when there is a map, or fails with the reason."""
         ready: Deferred[None] = succeed(None)
         if self.cluster.map is None:
             ready = Deferred()
@@ -65,8 +65,8 @@ class AsyncDriver(Driver[AsyncCall]):
         return ready
 
     def send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
-        """Send an operation now, behind those that were given before."""
-        # What was given before goes first.
+        """Send an operation now, after those started before."""
+        # Operations started before go first.
         self.turn.drain(later=True)
         call.deadline = self.cluster.seconds() + self.timeout + self.turn.more_for(len(call.value))
         if wanted is not None:
@@ -81,7 +81,7 @@ class AsyncDriver(Driver[AsyncCall]):
             self.cluster.submit(call)
 
     def _by_context(self, request: Request) -> tuple[int, int] | None:
-        """Return what a durability context requires of an operation that requires nothing itself."""
+        """Return the requirements of a durability context for an operation without its own."""
         if request.operation not in durability.ENDURED:
             return None
         return self.dur_persist_to, self.dur_replicate_to
@@ -92,7 +92,7 @@ class AsyncDriver(Driver[AsyncCall]):
         given = turn.given
         if not given and not self.is_up:
             raise _not_up()
-        # AsyncResult.__init__, by hand.
+        # AsyncResult.__init__, inlined.
         answer = request.async_result = _new_result(AsyncResult)
         answer.all_ok = answer._remaining = 1
         if durability is not None or self.dur_persist_to or self.dur_replicate_to:
@@ -119,7 +119,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return answer
 
     def _new_group(self, count: int) -> tuple[Any, Group]:
-        """Return what a multi operation gives its caller, and the group that will end it."""
+        """Return the object for the caller of a multi operation, and the group that will end it."""
         answer = AsyncResult()
         answer._remaining = count
 
@@ -186,9 +186,9 @@ class AsyncDriver(Driver[AsyncCall]):
     def _finish_with(
         self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Operation
     ) -> Any:
-        """Answer an operation that many nodes take part in.
+        """Answer an operation that involves many nodes.
 
-        :param work: gives a Deferred of key -> result or exception.
+        :param work: returns a Deferred of key -> result or exception.
         """
         if not self.is_up:
             raise _not_up()
@@ -222,7 +222,7 @@ class AsyncDriver(Driver[AsyncCall]):
 
     @inlineCallbacks
     def _after_ready(self, work: Callable[[], Deferred[Any]]) -> Generator[Any, Any, Any]:
-        # Whoever gave the operation may let go of the connection at once.
+        # The caller may drop the connection right after the call.
         kept = self.cluster.owner()
         yield self.ready()
         outcome = yield work()
@@ -236,7 +236,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return answer, call
 
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask every node that holds documents what it has."""
+        """Ask every node that holds the documents for their state."""
         cluster = self.cluster
 
         @inlineCallbacks
@@ -310,7 +310,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return answer
 
     def _first_attempts(self) -> Deferred[Any]:
-        """Wait for the nodes to which nobody has tried to connect before."""
+        """Wait for the first connection attempt to each node."""
         links = self.cluster.peers.values()
         waited = [link.up() for link in links if link.conversation is None and not link.failures]
         return gatherResults(waited).addTimeout(
@@ -322,7 +322,7 @@ class AsyncDriver(Driver[AsyncCall]):
     ) -> None:
         """Ask each node.
 
-        :param kept: the connection, which is not to go before the answers are in.
+        :param kept: the connection, kept alive until the answers are in.
         """
         collected = MultiResult()
         timer: Any = None
@@ -360,7 +360,7 @@ class AsyncDriver(Driver[AsyncCall]):
         options: Mapping[str, Any],
         before: bool,
     ) -> Any:
-        """Refuse: nobody is told when all of them are extended."""
+        """Refuse: there is no callback for the end of all of them."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
 
 
@@ -408,12 +408,12 @@ class DeferredDriver(AsyncDriver):
         options: Mapping[str, Any],
         before: bool,
     ) -> Any:
-        """Append to (or prepend to) the documents of items by a multi operation, and to their values."""
+        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
 
         def extend(results: Any) -> Any:
-            # Of a failure, too: some items may have been extended.
+            # Also after a failure: some items may have been extended.
             found = getattr(results.value, "all_results", {}) if isinstance(results, Failure) else results
             extend_values(found, items, before)
             return results

@@ -15,7 +15,8 @@ from txcouchbase.cluster import ClusterClient
 
 
 class Endurance:
-    """What a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's ``following``.
+    """The copies that a mutation with ``persist_to`` or ``replicate_to`` waits for, as a call's
+    ``following``.
 
     :param wanted: ``persist_to`` and ``replicate_to``.
     :param timeout: seconds.
@@ -39,7 +40,7 @@ class Endurance:
         self._requirement = durability.Requirement(0, 0)
 
     def before(self, call: Call) -> bool:
-        """Refuse, before anything is sent, what the cluster cannot do."""
+        """Refuse, before anything is sent, requirements that the cluster cannot meet."""
         try:
             self._requirement = durability.check_requirement(self._client.current_map(), *self._wanted)
         except CouchbaseError as error:

@@ -1,4 +1,4 @@
-"""What happens to a connection once, as Deferreds."""
+"""One-time events of a connection, as Deferreds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TxEventQueue(EventQueue):
 
 
 class ConnectionEventQueue(TxEventQueue):
-    """The end of connecting, told with None or the exception; Deferreds that come later learn it, too."""
+    """The end of connecting, with None or the exception; later Deferreds get it, too."""
 
     def __init__(self, reactor: object = None) -> None:
         super().__init__(reactor)
@@ -69,7 +69,7 @@ class Closes(Protocol):
 
 
 class ConnectionEvents:
-    """The events of a connection, kept apart from it so that waiting keeps nobody alive."""
+    """The events of a connection, separate from it so that waiters do not keep it alive."""
 
     def __init__(self, reactor: IReactor) -> None:
         self.connect = ConnectionEventQueue(reactor)
@@ -87,7 +87,7 @@ class ConnectionEvents:
         return queues[name]
 
     def destroyed(self, *services: Closes) -> None:
-        """Close what belonged to a connection object that is gone, and tell so from the reactor."""
+        """Close the parts of a destroyed connection object, and notify waiters from the reactor."""
         if has_ended(self._reactor):
             return
         # The object may be collected in any thread.

@@ -35,15 +35,15 @@ MANAGEMENT = "management"
 VIEWS = "views"
 CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Longest answer that is collected as a whole; rows of views are not."""
+"""Longest answer that is collected as a whole, unlike rows of views."""
 POOLED_CONNECTIONS = 8
-"""How many idle connections to one node are kept for the next request."""
+"""Number of idle connections to one node that are kept for the next request."""
 
 _NEVER_ANSWERED = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
 
 
 class HttpHeaders(dict[str, str]):
-    """Headers of an answer; a name is found however it is capitalised."""
+    """Headers of an answer; lookup ignores case."""
 
     def _spelled(self, name: object) -> object:
         if isinstance(name, str) and not super().__contains__(name):
@@ -65,7 +65,7 @@ class HttpHeaders(dict[str, str]):
 
     @classmethod
     def of(cls, headers: Headers) -> HttpHeaders:
-        """Return what Twisted read."""
+        """Return the headers that Twisted read."""
         return cls(
             (name.decode("ascii", "replace"), values[0].decode("utf-8", "replace"))
             for name, values in headers.getAllRawHeaders()
@@ -124,12 +124,12 @@ class _Collector(Protocol):
 
 
 def abort(transport: object) -> None:
-    """Close the connection of a response's body at once, also where reading is paused.
+    """Close the connection of a response's body at once, even if reading is paused.
 
     :param transport: of the protocol that the body is delivered to.
     """
-    # Twisted's proxy offers only loseConnection, which under TLS waits for the peer's farewell: with reading
-    # paused that never comes.
+    # Twisted's proxy offers only loseConnection, which under TLS waits for the peer's closing message; with
+    # reading paused that never arrives.
     target = getattr(transport, "_producer", None)
     end = getattr(target, "abortConnection", None) or getattr(transport, "loseConnection", None)
     if end is not None:
@@ -147,9 +147,9 @@ def collect(response: IResponse, limit: int = MAX_ANSWER_BYTES) -> Deferred[byte
 
 
 class HttpService:
-    """HTTP for one cluster client: addresses, credentials, TLS, and connections kept for the next request.
+    """HTTP for one cluster client: addresses, credentials, TLS, and persistent connections.
 
-    Knows nothing of the connection object that it works for.
+    It does not refer to the connection object that it works for.
 
     :param client: the :class:`txcouchbase.cluster.ClusterClient`.
     """
@@ -157,18 +157,18 @@ class HttpService:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.running: set[Any] = set()
-        """Streams under way; each has a ``closed()`` to be called when everything is closed."""
+        """Open streams; each has a ``closed()`` to call when everything is closed."""
         self._pool: HTTPConnectionPool | None = None
         self._turn = random.randrange(1 << 16)
 
     def close(self) -> Deferred[Any]:
-        """End what is under way and close the connections that are kept; fires when they are."""
+        """End running requests and close idle connections; fires when they are closed."""
         for stream in list(self.running):
             stream.closed()
         return succeed(None) if self._pool is None else self._pool.closeCachedConnections()
 
     def addresses(self, service: str) -> list[str]:
-        """Return the base URL of a service on each node that runs it, another one first each time.
+        """Return the base URL of a service on each node that runs it, starting with another one each time.
 
         :param service: :data:`MANAGEMENT` or :data:`VIEWS`.
         :raises CouchbaseError: no node runs it (rc 0x13), or there is no map yet.
@@ -196,8 +196,8 @@ class HttpService:
     ) -> Deferred[Any]:
         """Send one request with the credentials; fires with Twisted's response when its head is there.
 
-        A kept connection that turns out to be closed is not an answer: the request goes out once more,
-        on a new one. So a request must be one that may be repeated.
+        If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
+        must be safe to repeat.
         """
         sent = Headers({"Accept": ["application/json"], "User-Agent": ["txcouchbase"]})
         for name, value in (headers or {}).items():
@@ -240,9 +240,9 @@ class HttpService:
         headers: dict[str, str] | None = None,
         timeout: float = 75.0,
     ) -> Generator[Any, Any, tuple[int, HttpHeaders, bytes]]:
-        """Ask one node, and the next where one cannot be asked; fires with (status, headers, body).
+        """Ask one node, and the next if that fails; fires with (status, headers, body).
 
-        :param timeout: seconds for all of it; the nodes that are left share what is left.
+        :param timeout: seconds for all of it; the remaining nodes share the remaining time.
         :raises CouchbaseError: of the last node: TimeoutError or NetworkError.
         """
         last: BaseException | None = None
@@ -295,7 +295,8 @@ class HttpService:
                     rc.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
                 ) from error
             if any(isinstance(cause, CancelledError) for cause in _causes(error)):
-                # Our caller gave up: Twisted tells as a connection that failed, but no other node is wanted.
+                # The caller cancelled: Twisted reports it as a failed connection, but no other node should be
+                # tried.
                 raise CancelledError from error
             raise http_error(base, error) from error
         finally:
@@ -312,7 +313,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def http_error(base: str, error: BaseException) -> CouchbaseError:
-    """Return why a node could not be asked as the SDK's error."""
+    """Return a failed request to a node as the SDK's error."""
     if isinstance(error, CouchbaseError):
         return error
     causes = list(_causes(error))

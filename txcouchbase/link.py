@@ -1,4 +1,4 @@
-"""A node of the cluster: its connection, made again when lost, and what waits for it."""
+"""A node of the cluster: its connection, reopened when lost, and the operations that wait for it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from txcouchbase.node import NodeProtocol
 _log = Logger()
 
 MAX_BACKLOG_CALLS = 65_536
-"""Operations that may wait for one node to become reachable."""
+"""Most operations that wait for one node to become reachable."""
 MAX_BACKLOG_BYTES = 64 * 2**20
-"""Bytes of values that may wait with them."""
+"""Most bytes of values that wait with them."""
 
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 5.0
@@ -61,7 +61,7 @@ class Backlog:
         return calls
 
     def expired(self, now: float) -> list[Call]:
-        """Remove and return the calls whose time is up."""
+        """Remove and return the calls whose timeout has passed."""
         late = [call for call in self._calls if not call.done and call.deadline <= now]
         if late:
             gone = set(map(id, late))
@@ -78,7 +78,7 @@ class Link:
     """Keeps a connection to one node, and the operations that wait while there is none.
 
     :param connect: makes a connection and its handshake; returns a Deferred of the protocol.
-    :param changed: called with the link whenever it can or cannot send.
+    :param changed: called with the link when it becomes able or unable to send.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ class Link:
         return self.backlog.take()
 
     def up(self) -> Deferred[NodeProtocol | None]:
-        """Connect, now if need be; fires with the connection, or with ``None`` when that attempt failed.
+        """Connect, now if necessary; fires with the connection, or with ``None`` if that attempt failed.
 
-        Cancelling it leaves the attempt alone.
+        Cancelling it does not affect the attempt.
         """
         if self.protocol is not None:
             return succeed(self.protocol)
@@ -194,13 +194,13 @@ class Link:
         self.failures = 0
         self._paused = False
         protocol.lost.addCallback(self._lost, protocol)
-        # First the way: what waits may need several steps, which go by it.
+        # The connection first: waiting operations may need several steps, which use it.
         self._changed(self)
         self._drain()
         self._tell_waiters()
 
     def set_writable(self, writable: bool) -> None:
-        """Hold operations back while the node does not read, and let them go afterwards."""
+        """Hold operations back while the node does not read, and send them afterwards."""
         self._paused = not writable
         self._changed(self)
         if writable:
@@ -221,7 +221,7 @@ class Link:
             self._changed(self)
 
     def _try_later(self) -> None:
-        # Jitter keeps a thousand clients from coming back in the same instant.
+        # Jitter keeps a thousand clients from reconnecting in the same instant.
         longest = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures, 10))
         if self._retry is None:
             self._retry = self._reactor.callLater(longest * (0.5 + self._random() / 2), self._again)

@@ -1,4 +1,4 @@
-"""One connection to one node: bytes in and out of its conversation, one write a reactor turn."""
+"""One connection to one node: moves bytes in and out of its conversation, with one write per reactor turn."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _log = Logger()
 
 
 class NodeProtocol(Protocol):
-    """The client's end of a connection to the key-value service of a node: the line of its conversation.
+    """The client's end of a connection to the key-value service of a node, which carries its conversation.
 
     :param reactor: provides time.
     :param host: the node's host,
     :param port: and the port of its key-value service.
-    :param home: what all conversations with the cluster belong to.
-    :param writable: called with (protocol, bool) when the peer stops and starts taking bytes.
-    :param turn: holds what is given while answers are handed out.
+    :param home: the owner of all conversations with the cluster.
+    :param writable: called with (protocol, bool) when the peer stops or resumes reading.
+    :param turn: collects operations started while answers are delivered.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class NodeProtocol(Protocol):
         self._turn = turn
         self._flushing: Any = None
         self._reading = False
-        # What the transport has not taken of large values, and what goes behind them.
+        # The rest of large values that the transport has not accepted, and the bytes behind them.
         self._unsent: deque[memoryview] = deque()
         self._is_full = False
-        # A large answer that is complete and not decoded yet.
+        # A large complete answer that is not decoded yet.
         self._joined: bytes | None = None
         self._joining: Any = None
         self._pause: Any = None
@@ -75,7 +75,7 @@ class NodeProtocol(Protocol):
     # ---- sending ---------------------------------------------------------------------------------
 
     def ask_once(self, opcode: int, fields: dict[str, Any]) -> Deferred[Frame | None]:
-        """Send a request of the driver's own; fires with its answer, ``None`` if the node is lost."""
+        """Send a request of the driver itself; fires with its answer, ``None`` if the node is lost."""
         answer: Deferred[Frame | None] = Deferred(lambda _: self.conversation.forget(number))
 
         def listener(frame: Frame | None) -> bool:
@@ -86,7 +86,7 @@ class NodeProtocol(Protocol):
         return answer
 
     def schedule(self) -> None:
-        """See to it that what is to be sent leaves in the next turn at the latest."""
+        """Make sure that pending data is sent in the next turn at the latest."""
         if self._flushing is None and not self._reading:
             self._flushing = self._reactor.callLater(0, self._flush_later)
 
@@ -95,7 +95,7 @@ class NodeProtocol(Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Send what is to be sent, in one write."""
+        """Send pending data, in one write."""
         conversation = self.conversation
         out = conversation.out
         if out:
@@ -107,8 +107,7 @@ class NodeProtocol(Protocol):
             self._write(data)
 
     def _flush_in_pieces(self) -> None:
-        """Send large values in pieces, so that no turn of the reactor copies all of one, let alone of
-        many."""
+        """Send large values in pieces, so that no turn of the reactor copies all of one, or of many."""
         conversation = self.conversation
         small: list[bytes] = []
         for piece in conversation.out:
@@ -126,7 +125,7 @@ class NodeProtocol(Protocol):
         self._send_on()
 
     def _send_on(self) -> None:
-        """Send what waits, as long as the transport takes it."""
+        """Send waiting data while the transport accepts it."""
         unsent = self._unsent
         while unsent and not self._is_full and self.conversation.phase is not Phase.LOST:
             piece = unsent.popleft()
@@ -138,7 +137,7 @@ class NodeProtocol(Protocol):
     # ---- transport -------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Bound what is buffered for a peer that does not read."""
+        """Limit the buffer for a peer that does not read."""
         transport: Any = self.transport
         if isinstance(transport, TCPConnection):
             transport.setTcpNoDelay(True)
@@ -146,22 +145,22 @@ class NodeProtocol(Protocol):
         transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
-        """The transport's buffer is full: the peer does not read."""
+        """Stop sending: the transport's buffer is full, as the peer does not read."""
         self._is_full = True
         self._writable(self, False)
 
     def resumeProducing(self) -> None:
-        """The transport's buffer is empty again."""
+        """Continue to send: the transport's buffer is empty again."""
         self._is_full = False
         self._send_on()
         if not self._is_full:
             self._writable(self, True)
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost tells the rest."""
+        """The transport is gone; connectionLost handles it."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Complete the operations whose answers arrived, then send what they gave rise to."""
+        """Complete the operations whose answers arrived, then send the operations that these started."""
         reader = self.conversation.reader
         if reader.need < LARGE_BYTES and self._joined is None:
             self._received(data)
@@ -171,7 +170,7 @@ class NodeProtocol(Protocol):
         else:
             self._joined = reader.joined(data)
             if self._joined is not None:
-                # What is made of it comes in a turn of its own, as both take milliseconds.
+                # The receiver's work comes in a turn of its own, as both take milliseconds.
                 self.transport.pauseProducing()  # type: ignore[union-attr]
                 self._joining = self._reactor.callLater(0, self._after_join)
 
@@ -194,13 +193,13 @@ class NodeProtocol(Protocol):
             self.flush()
         need = conversation.reader.need
         if need >= LARGE_BYTES:
-            # All that wait come behind it, and are given the time that it may take.
+            # All waiting operations come behind it, so their timeouts are extended by its time.
             more = turn.more_for(need)
             for call in conversation.pending.values():
                 call.deadline += more
 
     def leave(self) -> None:
-        """Take nothing more, and close: the conversation is at its end."""
+        """Accept no more operations, and close: the conversation has ended."""
         transport: Any = self.transport
         fault = self.conversation.fault
         if fault is None:
@@ -211,9 +210,9 @@ class NodeProtocol(Protocol):
             transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail what was in flight: nobody knows whether it was carried out.
+        """Fail operations in flight: it is unknown whether they were carried out.
 
-        At the end of the reactor nobody is told: no program can do anything about it any more.
+        At the end of the reactor, nothing is reported: no program can react to it any more.
         """
         if has_ended(self._reactor):
             return
@@ -226,7 +225,7 @@ class NodeProtocol(Protocol):
         self._write = lambda data: None
         conversation = self.conversation
         fault = conversation.fault or reason.value or network_error("the connection was lost")
-        # First of all: what is given from the callbacks below must not be sent here.
+        # First, so that operations started by the callbacks below are not sent here.
         self.lost.callback(fault)  # the exception: a Failure would go to errbacks
         conversation.lose(fault, cause_text(fault))
 
@@ -241,7 +240,7 @@ class NodeProtocol(Protocol):
 
         def greeted(error: BaseException | None) -> None:
             if done.called:
-                return  # Given up.
+                return  # It was cancelled.
             if error is None:
                 done.callback(None)
             elif self.conversation.phase is Phase.LOST and not isinstance(error, CouchbaseError):
@@ -269,6 +268,6 @@ class NodeProtocol(Protocol):
         if isinstance(fault, SSL.Error) or type(fault).__name__ == "VerificationError":
             what = f"no TLS connection to {self.name}"
         elif not self.conversation.is_answered:
-            # Without a word: the other side expected something else.
+            # It was closed without a message: the peer expected something else.
             reason += f": {NOT_TLS if ISSLTransport.providedBy(self.transport) else MAYBE_TLS}"
         return network_error(f"{what}: {reason}", fault)

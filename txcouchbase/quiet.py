@@ -1,4 +1,4 @@
-"""Connections that say nothing in the program's log: Twisted's own write two lines for each."""
+"""Connections that do not log; Twisted's own write two lines each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["QuietPool", "connect_quietly"]
 
 
 def connect_quietly(endpoint: IStreamClientEndpoint, protocol: Protocol) -> Deferred[Any]:
-    """Connect, as ``connectProtocol`` of Twisted does."""
+    """Connect, like Twisted's ``connectProtocol``."""
     factory = Factory.forProtocol(lambda: protocol)
     factory.noisy = False
     return endpoint.connect(factory)
@@ -27,12 +27,12 @@ class _QuietFactory(_Factory):
 
 
 class QuietPool(HTTPConnectionPool):
-    """Connections over HTTP."""
+    """A pool of HTTP connections."""
 
     def closeCachedConnections(self) -> Deferred[Any]:
-        """Close the connections that are kept; fires when they are.
+        """Close the idle connections; fires when they are closed.
 
-        Twisted's own fails, with all still open, if somebody else has cancelled its timers.
+        Twisted's own method fails, and leaves all open, if its timers were cancelled from outside.
         """
         kept: dict[Any, Any] = self._timeouts
         self._timeouts = {connection: timer for connection, timer in kept.items() if timer.active()}

@@ -1,4 +1,4 @@
-"""What operations on Twisted answer with, for type checkers; see :mod:`couchbase.signatures`.
+"""Result types of operations on Twisted, for type checkers; see :mod:`couchbase.signatures`.
 
 The defaults are those of :class:`txcouchbase.connection.TxAsyncConnection`: an AsyncResult for all.
 """

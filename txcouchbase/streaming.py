@@ -1,4 +1,4 @@
-"""The cluster map over HTTP, for clusters that do not give it over the key-value protocol."""
+"""The cluster map over HTTP, for clusters that do not send it over the key-value protocol."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ CLUSTER_PATHS = (
     "/pools/default/nodeServices",
     "/pools/default",
 )
-"""Without a bucket: the nodes of the cluster, streamed or once, and what every server has."""
+"""Paths without a bucket: the nodes of the cluster, streamed or once, and the one that every server has."""
 AGAIN_SECONDS = 1.0
-"""After this a stream that ended is looked for again."""
+"""Seconds after which a stream that ended is opened again."""
 ONCE_SECONDS = 10.0
-"""How often nodes are asked for where they are not streamed."""
+"""Seconds between two requests for the nodes where they are not streamed."""
 
 
 class ForbiddenError(Exception):
-    """The user may not see the nodes of the cluster, and may use it all the same."""
+    """The user may not see the nodes of the cluster, but may use it all the same."""
 
 
 class ConfigStream:
@@ -134,7 +134,7 @@ class ConfigStream:
 
 
 class _Discarded(Protocol):
-    """A body that nobody reads."""
+    """A body that is discarded."""
 
     def connectionMade(self) -> None:
         abort(self.transport)
@@ -168,7 +168,7 @@ class _StreamReader(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.first.called and reason.check(ResponseDone, PotentialDataLoss) and self._rest.strip():
-            # An answer that is no stream: it is the document.
+            # The answer is not a stream, but the document itself.
             self._take(self._rest)
         if not self.first.called:
             self.first.errback(reason)

@@ -1,4 +1,4 @@
-"""Certificates for connections of Twisted's, read from files."""
+"""Certificates for Twisted's connections, read from files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
 
 @implementer(IPolicyForHTTPS)
 class TlsPolicy:
-    """How connections to the nodes of a cluster are secured.
+    """TLS settings for connections to the nodes of a cluster.
 
     :param trust_root: certificates to trust; ``None`` for the platform's.
     :param own: options of ``CertificateOptions`` with the client's certificate; ``None`` if it has none.
@@ -26,25 +26,25 @@ class TlsPolicy:
 
     @property
     def has_certificate(self) -> bool:
-        """Whether the client shows a certificate of its own."""
+        """Whether the client has its own certificate."""
         return self._own is not None
 
     def options_for(self, host: str) -> Any:
-        """Return what makes a TLS connection to a host of the cluster."""
+        """Return the options of a TLS connection to a host of the cluster."""
         trust = ssl.platformTrust() if self._trust_root is None else self._trust_root
         # A copy, as Twisted adds to it.
         own = dict(self._own or {})
         return ssl.optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        """The same for an HTTP client: this is its ``IPolicyForHTTPS``."""
+        """Return the same for an HTTP client, as its ``IPolicyForHTTPS``."""
         return self.options_for(hostname.decode("ascii"))
 
 
 def trust_root(path: str) -> Any:
-    """Return the certificates of a PEM file, all of them, as what to trust.
+    """Return a trust root of all certificates in a PEM file.
 
-    :raises ArgumentError: it is no such file.
+    :raises ArgumentError: it is not such a file.
     """
     return ssl.trustRootFromCertificates([ssl.Certificate(one) for one in certificates(path, "certpath")])
 
@@ -55,7 +55,7 @@ def client_certificate(
     """Return the options of ``CertificateOptions`` for a client's certificate; ``None`` if it has none.
 
     :param names: of the arguments with the certificate and the key, for the message.
-    :raises ArgumentError: a file is no PEM file of what it should hold, or the key is another certificate's.
+    :raises ArgumentError: a file does not hold the expected PEM, or the key belongs to another certificate.
     """
     if files.certificate is None or files.key is None:
         return None
@@ -64,7 +64,7 @@ def client_certificate(
     try:
         own = ssl.KeyPair.load(text, ssl.SSL.FILETYPE_PEM).original
         options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
-        # Says whether they belong together.
+        # This checks that they belong together.
         ssl.CertificateOptions(**options).getContext()
     except Exception as error:
         raise mismatch(files.certificate, files.key, _reason(error), names) from error
@@ -75,7 +75,7 @@ def certificates(path: str, name: str) -> list[Any]:
     """Return the certificates of a PEM file as pyOpenSSL's ``X509``, one at least.
 
     :param name: of the argument, for the message.
-    :raises ArgumentError: it is no such file.
+    :raises ArgumentError: it is not such a file.
     """
     try:
         return [ssl.Certificate.loadPEM(pem).original for pem in read_certificates(path, name)]
@@ -88,6 +88,6 @@ def certificates(path: str, name: str) -> list[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what OpenSSL says."""
+    """Return OpenSSL's reason."""
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(str(entry[-1]) for entry in entries) or str(error)

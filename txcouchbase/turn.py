@@ -1,7 +1,7 @@
-"""What is given in one turn of the reactor: operations are routed and encoded together, and leave together.
+"""The operations of one reactor turn, which are routed, encoded and sent together.
 
-Starting an operation only puts it into a list; all of them then go through one loop, which costs far less
-than a few calls for each.
+Starting an operation only appends it to a list; one loop then processes the list, which costs far less than a
+few calls for each operation.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 
 MAX_GIVEN = 4096
-"""So many operations are sent at once, though the turn has not ended."""
+"""So many operations are sent immediately, before the turn ends."""
 
 
 class Turn:
-    """The operations that were given and not sent yet.
+    """The operations that were started and not sent yet.
 
     :param reactor: provides time.
-    :param dispatcher: what operations are sent by.
-    :param watch: called when something is sent: time limits are to be looked after.
+    :param dispatcher: sends the operations.
+    :param watch: called when something is sent, to start the timeout sweep.
     """
 
     def __init__(
@@ -36,21 +36,21 @@ class Turn:
         self.given: list[Call] = _AtOnce(self)
         """Append operations here; call :meth:`wake` before the first, and when they are ``MAX_GIVEN``."""
         self.held = False
-        """Whether answers are being handed out, after which somebody calls :meth:`drain`."""
+        """Whether answers are being delivered, after which :meth:`drain` is called."""
         self.timeout = 2.5
-        """Seconds that an operation may take; set with :meth:`set_timeout`."""
+        """Timeout of an operation in seconds; set with :meth:`set_timeout`."""
         self._dispatcher = dispatcher
         self._reactor = reactor
         self._watch = watch
         self._timer: Any = None
 
     def open(self) -> None:
-        """There is a map, so operations can be sent."""
+        """Begin to send operations: there is a map."""
         if type(self.given) is _AtOnce:
             self.given = []
 
     def close(self) -> list[Call]:
-        """Send nothing any more: what is given later is submitted at once. Returns what was not sent."""
+        """Stop sending: later operations are submitted immediately. Returns the operations not sent."""
         calls = self.given
         self.given = _AtOnce(self)
         cancel_timer(self._timer)
@@ -58,19 +58,19 @@ class Turn:
         return calls
 
     def more_for(self, size: int) -> float:
-        """Return the seconds that a value of that many bytes is given beyond :attr:`timeout`."""
+        """Return the extra seconds, beyond :attr:`timeout`, for a value of that many bytes."""
         return self._dispatcher.more_for(size)
 
     def set_timeout(self, seconds: float) -> None:
-        """Change the time of the operations to come; those already given keep theirs."""
+        """Change the timeout of later operations; those already started keep theirs."""
         self.drain()
         self.timeout = seconds
 
     def wake(self) -> None:
-        """See to it that what is given is sent by the end of this turn; at once, if that is much already."""
+        """Make sure that the operations are sent by the end of this turn; immediately, if there are many."""
         if len(self.given) >= MAX_GIVEN:
             self.drain()
-        # Who gives operations may let go of the connection at once: whoever watches the time keeps it.
+        # Callers may drop the connection right after starting operations: the timeout sweep keeps it alive.
         self._watch()
         if self._timer is None and not self.held and type(self.given) is not _AtOnce:
             self._timer = self._reactor.callLater(0, self._end)
@@ -81,7 +81,7 @@ class Turn:
         self.given.extend(calls)
 
     def submit_now(self, call: Call) -> None:
-        """Send one operation by itself, after those that were given before."""
+        """Send one operation by itself, after those started before."""
         self.drain(later=True)
         self.submit(call)
 
@@ -95,18 +95,18 @@ class Turn:
         self.drain()
 
     def drain(self, reading: Conversation | None = None, later: bool = False) -> None:
-        """Send everything that was given.
+        """Send all started operations.
 
         :param reading: the conversation whose connection calls this at the end of its answers, and flushes
-            itself. What is for others leaves in the next turn then, together with what their own answers give
-            rise to.
-        :param later: only put it in front of what is sent next, and leave by the end of the turn.
+            itself. Data for others is then sent in the next turn, together with the operations that their own
+            answers start.
+        :param later: only queue the operations before later ones, to be sent by the end of the turn.
         """
         given = self.given
         if not given:
             return
         calls = given[:]
-        # The same list: whoever made it full is about to append to it.
+        # Keep the same list: the caller that filled it is about to append to it.
         given.clear()
         self._watch()
         for conversation in self._dispatcher.send_all(calls, self._reactor.seconds() + self.timeout):
@@ -117,9 +117,9 @@ class Turn:
 
 
 class _AtOnce(list[Call]):
-    """Stands in for the list while nothing can be sent: before there is a map, and after the end.
+    """Replaces the list while nothing can be sent: before there is a map, and after the end.
 
-    Operations then wait elsewhere or fail, and that at once.
+    Operations then wait elsewhere or fail, immediately.
     """
 
     def __init__(self, turn: Turn) -> None:

@@ -1,4 +1,4 @@
-"""Views for Twisted programs: rows arrive as the node sends them, and only as fast as they are taken."""
+"""Views for Twisted programs: rows arrive as the node sends them, no faster than they are consumed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ else:
 
 
 class BatchedView(AsyncViewBase):
-    """What queryAll gives: a view with all its rows; iterate over it for them, as often as you like."""
+    """The result of queryAll: a view with all its rows; iterate over it any number of times."""
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -99,7 +99,7 @@ class ViewMethods:
 
     @property
     def views_timeout(self) -> float:
-        """Seconds that a request to the view engine may be without progress: 75 by default.
+        """Timeout of a request to the view engine without progress, in seconds: 75 by default.
 
         Counts until the answer begins and between its pieces, but not while a view is paused.
         """
@@ -124,12 +124,12 @@ class ViewMethods:
     ) -> Any:
         """Make ``viewcls(self, design, view, ...)``, start it now or once connected, and return it.
 
-        No callback of the view is made before this returns. Besides what AsyncViewBase says, on_rows
-        may return a Deferred or a coroutine: nothing more is read before that is done, and its failure
-        ends the view like an exception of on_rows.
+        No callback of the view is made before this returns. In addition to AsyncViewBase, on_rows may return
+        a Deferred or a coroutine: nothing more is read until it is done, and its failure ends the view like
+        an exception of on_rows.
 
         :param viewcls: a subclass of AsyncViewBase.
-        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there.
+        :param use_devmode: put ``dev_`` before the name of the design document, unless it is there already.
         :raises TypeError: ``viewcls`` is something else.
         :raises ArgumentError: wrong options.
         """
@@ -165,7 +165,8 @@ class ViewMethods:
         try:
             view: BatchedView = self._made(BatchedView, args, use_devmode, kwargs)
         except CouchbaseError as error:
-            # With its traceback the error would keep the connection as long as the program keeps the error.
+            # Through its traceback the error would keep the connection alive as long as the program keeps the
+            # error.
             return fail(error.with_traceback(None))
         return view.whole()
 
@@ -183,8 +184,8 @@ class ViewMethods:
         if self._bucket is None:
             raise ArgumentError.pyexc("this connection has no bucket, so it has no views", obj=view)
         stream = ViewStream(self._http, view, view.request(self._bucket), self._views_timeout)
-        # In a later turn, so that no callback is made inside of queryEx. The view keeps the connection as
-        # long as it lasts; a timer must not, as a reactor may hold one that has fired.
+        # In a later turn, so that no callback is made inside of queryEx. The view keeps the connection alive
+        # while it runs; a timer must not, as a reactor may hold one that has fired.
         self._client.reactor.callLater(0, stream.begin, WeakMethod(self._ready))
         return stream
 

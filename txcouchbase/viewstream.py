@@ -1,4 +1,4 @@
-"""One view query under way: from the node that answers to the view object, as fast as that takes rows."""
+"""One running view query: passes rows from the answering node to the view object, at the view's pace."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 
 _log = Logger()
 
-# Rows of this much text, decoded, stay in the processor's cache until on_rows is through with them.
+# Decoded rows of so many bytes of text stay in the processor's cache until on_rows has handled them.
 _PIECE_BYTES = 2**13
 _MAX_REFUSAL_BYTES = 2**20
 
 
 class ViewStream:
-    """One view query under way: asks nodes until one answers, and hands its bytes to the view.
+    """One running view query: asks nodes until one answers, and passes its bytes to the view.
 
-    :param view: an :class:`AsyncViewBase`; it is let go when it is done.
-    :param request: what to send.
+    :param view: an :class:`AsyncViewBase`; dropped when it is done.
+    :param request: the request to send.
     :param timeout: seconds without progress.
     """
 
@@ -52,7 +52,7 @@ class ViewStream:
         self._last: BaseException | None = None
         self._asked: Deferred[Any] | None = None
         self._body: _BodyReader | None = None
-        # Read, but not handed on yet: what came in the same turn in which the view was paused.
+        # Bytes read but not passed on yet: those of the turn in which the view was paused.
         self._pieces: deque[bytes] = deque()
         self._ended: Failure | None = None
         self._gave_last = False
@@ -77,7 +77,7 @@ class ViewStream:
         self._end(close=True)
 
     def closed(self) -> None:
-        """Fail, because the connection object was closed."""
+        """Fail: the connection object was closed."""
         self._fail(_closed())
 
     # ---- asking ----------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class ViewStream:
     def begin(self, ready: Callable[[], Callable[[], Deferred[None]] | None]) -> None:
         """Ask as soon as there is a map.
 
-        :param ready: weak reference to what gives a Deferred that fires when there is one.
+        :param ready: weak reference to a function that returns a Deferred, which fires when there is a map.
         """
         if self._view is None:
             return
@@ -166,7 +166,7 @@ class ViewStream:
         self._work()
 
     def _work(self) -> None:
-        """Hand on what was read, as far as the view wants it now."""
+        """Pass on the bytes read, as far as the view wants them now."""
         if self._working:
             return
         self._working = True
@@ -189,7 +189,7 @@ class ViewStream:
                     return
                 if outcome is not None:
                     self._wait_for(outcome)
-        except Exception as error:  # noqa: BLE001  # whatever a program's callback raises is the view's to know
+        except Exception as error:  # noqa: BLE001  # any exception of a program's callback is passed to the view
             self._fail(error)
         finally:
             self._working = False
@@ -234,7 +234,7 @@ class ViewStream:
             self._call(view._failed, error)
 
     def _set_reading(self) -> None:
-        """Let the socket rest while nobody wants rows."""
+        """Stop reading from the socket while no rows are wanted."""
         view, body = self._view, self._body
         if view is None or body is None or body.transport is None:
             return
@@ -271,7 +271,7 @@ class ViewStream:
             self._call(view._failed, error)
 
     def _end(self, close: bool = False) -> None:
-        """Let everything go, so that neither a timer nor a socket keeps the view or its connection."""
+        """Release everything, so that neither a timer nor a socket keeps the view or its connection alive."""
         self._view = None
         self._http.running.discard(self)
         self._pieces.clear()
@@ -298,7 +298,7 @@ class ViewStream:
 
 
 class _BodyReader(Protocol):
-    """Takes the body of one answer for a stream, while the stream wants it."""
+    """Receives the body of one answer for a stream, while the stream wants it."""
 
     def __init__(self, stream: ViewStream) -> None:
         self.stream: ViewStream | None = stream

@@ -78,8 +78,8 @@ class RowReader:
     ``"lines"``
         one ``bytes`` per row: its text exactly as received, without surrounding characters.
     ``"blocks"``
-        ``bytes`` objects of one or more whole rows with the commas between them, exactly as received; there is
-        no comma at either end. The cheapest, for passing rows on.
+        ``bytes`` objects of one or more whole rows with the commas between them, exactly as received; there
+        is no comma at either end. The cheapest, for passing rows on.
 
     For ``"lines"`` and ``"blocks"`` strings and brackets are checked, but not every token inside of rows.
 
