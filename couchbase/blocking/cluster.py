@@ -138,9 +138,8 @@ class Cluster(Dispatcher, Loop):
         for call in calls:
             call.leave()
             call.done = True
-        self._parked.clear()
+        self.start_afresh()
         self._timers.clear()
-        self._asking = False
         for node in (*self.peers.values(), *self._retired):
             node.waiting.clear()
             if not node.idle:
@@ -374,8 +373,7 @@ class Cluster(Dispatcher, Loop):
         if self.closed:
             return
         self.renew_selector()
-        self._parked.clear()
-        self._asking = False
+        self.start_afresh()
         cluster, self.map = self.map, None
         nodes, self.peers = self.peers, {}
         for node in (*nodes.values(), *self._retired):

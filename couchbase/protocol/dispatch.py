@@ -244,6 +244,14 @@ class Dispatcher(Order):
                 self.adopt_from(conversation, frame.value)
         return False
 
+    def start_afresh(self) -> None:
+        """Forget which operations wait for another one of their key, and the question for a map.
+
+        For a driver that has given up its operations, or leaves them to another process.
+        """
+        self._parked.clear()
+        self._asking = False
+
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:

@@ -42,7 +42,6 @@ LONG_MODULES = {
 }
 
 STATEFUL_CLASSES = {
-    "couchbase: Cluster",
     "couchnode: KeyValueConnection",
     "couchnode: Session",
     "gateway: Batch",
