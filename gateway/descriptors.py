@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
 from gateway.options import Settings
@@ -128,7 +126,7 @@ class PortLog:
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: LogEvent) -> None:
         """Take a log event."""
         text = event.get("log_format") or ""
         if text.startswith("EMFILE recovery: Closed socket"):
@@ -138,7 +136,7 @@ class PortLog:
         elif "EMFILE" not in text:
             globalLogPublisher(event)
 
-    def attach(self, port: Any) -> None:
+    def attach(self, port: IListeningPort) -> None:
         """Make a port log here, if it is one of Twisted's own."""
         if hasattr(port, "_logger"):
             port._logger = Logger(namespace="twisted.internet.tcp.Port", observer=self)

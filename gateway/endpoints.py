@@ -28,7 +28,7 @@ class ListenAddress(NamedTuple):
     other than TCP."""
 
 
-def _tcp6(factory: Any, port: str, backlog: str = "50", interface: str = "::") -> None:
+def _tcp6(factory: object, port: str, backlog: str = "50", interface: str = "::") -> None:
     """Mirror the signature of Twisted's own parser of ``tcp6``, which is a method of a plugin."""
 
 

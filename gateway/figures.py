@@ -49,7 +49,7 @@ class Figures:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Figures:
+    def from_json(cls, value: object) -> Figures:
         """Read what :meth:`to_json` returned.
 
         :raises ValueError: it is something else.
@@ -68,7 +68,7 @@ class Figures:
         return figures
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: object) -> bool:
     return (
         isinstance(row, list)
         and len(row) > 1

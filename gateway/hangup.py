@@ -9,6 +9,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from reactor.kinds import IReactor
+
 __all__ = ["HangUp"]
 
 
@@ -20,7 +22,7 @@ class HangUp:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, is_terminal: Callable[[], bool] | None = None) -> None:
+    def __init__(self, reactor: IReactor, is_terminal: Callable[[], bool] | None = None) -> None:
         self._reactor = reactor
         self._is_terminal = is_terminal or _has_terminal
         self._reload: Callable[[], None] | None = None

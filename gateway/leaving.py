@@ -9,6 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from reactor.kinds import IReactor
+
 __all__ = ["Leaving"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -24,7 +26,7 @@ class Leaving:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, seconds: float, *, watch_signals: bool = False) -> None:
+    def __init__(self, reactor: IReactor, seconds: float, *, watch_signals: bool = False) -> None:
         self.seconds = seconds
         self._reactor = reactor
         self._watch_signals = watch_signals

@@ -39,7 +39,7 @@ def with_backlog(description: str) -> str:
     return f"{description}:backlog={BACKLOG}"
 
 
-def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
+def listen_on(reactor: object, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
     """Listen on an endpoint.
 
     :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
@@ -68,7 +68,7 @@ def _why(failure: Failure) -> str:
     return str(reason)
 
 
-def _widened(port: Any, description: str) -> Any:
+def _widened(port: IListeningPort, description: str) -> Any:
     # A socket of systemd has the backlog that its unit sets, which Twisted has just replaced by its own.
     adopted = getattr(port, "socket", None)
     if adopted is not None and not _HAS_BACKLOG.match(description):

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from twisted.logger import ILogObserver, eventAsText, formatEvent, formatEventAsClassicLogText
+from twisted.application.service import IServiceCollection
+from twisted.logger import ILogObserver, LogEvent, eventAsText, formatEvent, formatEventAsClassicLogText
 from twisted.python.components import Componentized
 from zope.interface import implementer
+
+from reactor.kinds import IReactor
 
 __all__ = ["LogFile", "LogObserver", "LogsItself", "check_folder", "is_journal", "observer_for"]
 
@@ -73,7 +75,7 @@ class LogFile:
         old, self._descriptor = self._descriptor, descriptor
         os.close(old)
 
-    def reopen_on_signal(self, reactor: Any) -> None:
+    def reopen_on_signal(self, reactor: IReactor) -> None:
         """Reopen the file on each SIGUSR1 from now on. Call this in the main thread."""
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(self.reopen))
@@ -103,7 +105,7 @@ class LogObserver:
         self._write = write
         self._has_time = has_time
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: LogEvent) -> None:
         """Write an event, except those of Twisted's ports."""
         if event.get("log_namespace") == "log_legacy" and _OF_PORTS.fullmatch(formatEvent(event)):
             return
@@ -120,7 +122,7 @@ class LogsItself:
 
     log_observer: LogObserver | None = None
 
-    def setServiceParent(self, parent: Any) -> None:
+    def setServiceParent(self, parent: IServiceCollection) -> None:
         """Become part of an application, where twistd looks for its log observer."""
         super().setServiceParent(parent)  # type: ignore[misc]
         if self.log_observer is not None and isinstance(parent, Componentized):

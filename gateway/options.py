@@ -405,7 +405,7 @@ def _parsed(setting: Setting, label: str, value: Any) -> tuple[str, Any]:
         raise UsageError(f"{label}: {wrong}") from None
 
 
-def _switch(value: Any) -> bool:
+def _switch(value: object) -> bool:
     if value in (True, 1, "1", "true", "yes", "on"):
         return True
     if value in (False, 0, "0", "false", "no", "off", ""):

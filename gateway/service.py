@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import IService
 from twisted.internet import reactor as global_reactor
@@ -42,6 +42,7 @@ from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
 from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
+from reactor.kinds import IReactor
 
 __all__ = ["GatewayService", "Options", "makeService"]
 
@@ -52,12 +53,13 @@ def makeService(options: Options) -> IService:
     """Return the service for a parsed command line."""
     settings = options.settings
     assert settings is not None
-    use_monotonic_clock(global_reactor)
+    reactor = cast(IReactor, global_reactor)
+    use_monotonic_clock(reactor)
     limit = raise_limit()
     if options.log_file is not None:
-        options.log_file.reopen_on_signal(global_reactor)
-    hangup = HangUp(global_reactor)
-    leaving = Leaving(global_reactor, settings.shutdown_delay, watch_signals=True)
+        options.log_file.reopen_on_signal(reactor)
+    hangup = HangUp(reactor)
+    leaving = Leaving(reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
         service = GatewayService(
             settings, plugins_for(settings), on_failure=end_process, hangup=hangup, leaving=leaving

@@ -230,7 +230,7 @@ class Serving(Service):
             self._reactor.callLater(0, self._take_waiting, port)
             yield maybeDeferred(port.stopListening)
 
-    def _take_waiting(self, port: Any) -> None:
+    def _take_waiting(self, port: IListeningPort) -> None:
         """Accept the connections in the backlog: closing the socket would reset them."""
         if isinstance(port, Acceptor):
             if self._stopping:

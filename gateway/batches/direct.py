@@ -68,7 +68,7 @@ class DirectSlot(Call):
     answer: bytes | None
     """The line of the answer, ``None`` while there is none."""
 
-    def succeed(self, result: Any) -> None:
+    def succeed(self, result: object) -> None:
         """Make the answer from a result."""
         if self.done:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -39,7 +38,7 @@ class AccessLog:
         self._trusted = trusted
         self._write = write or self._to_log
 
-    def on_end(self, request: Any, status: int, seconds: float) -> None:
+    def on_end(self, request: Request, status: int, seconds: float) -> None:
         """Write the line of a request that is over."""
         served = request.endpoint
         target = request.path + b"?" + request.query_string if request.query_string else request.path

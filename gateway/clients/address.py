@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from twisted.internet.address import UNIXAddress
 
@@ -55,7 +54,7 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
     return nearest
 
 
-def _host(peer: Any) -> str:
+def _host(peer: object) -> str:
     if isinstance(peer, UNIXAddress):
         return UNIX
     host = getattr(peer, "host", None)

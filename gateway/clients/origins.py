@@ -179,7 +179,7 @@ class Doors:
         """Return whether an origin, or its host, is configured."""
         return origin in self._origins or origin[1] in self._names
 
-    def cors(self, origin: Any, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
+    def cors(self, origin: object, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
         """Return the headers that let pages of an origin read an answer; none if they may not."""
         if not self._has_cors or not isinstance(origin, bytes):
             return ()

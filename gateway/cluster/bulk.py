@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from gateway.dialect.errors import Refusal
 from reactor.window import Window
+from txcouchbase.calls import Call
+from txcouchbase.connection import Connection
 
 __all__ = ["LARGE_BYTES", "LEAST_RATE", "LargeKeys", "Lane"]
 
@@ -66,13 +68,13 @@ class _Passage:
     If the client leaves, a sent operation keeps its place in the window until its answer has come.
     """
 
-    def __init__(self, call: Any, leave: Callable[[], None]) -> None:
+    def __init__(self, call: Call, leave: Callable[[], None]) -> None:
         self._call = call
         self._leave = leave
         self._ended = call.ended
         call.ended = self._is_over
 
-    def _is_over(self, call: Any) -> None:
+    def _is_over(self, call: Call) -> None:
         if self._ended is not None:
             self._ended(call)
         self._leave()
@@ -106,7 +108,7 @@ class Lane:
             made.connect().addErrback(self._failed, made)
         return made
 
-    def _failed(self, _: Any, made: Any) -> None:
+    def _failed(self, _: object, made: Connection) -> None:
         # Its operations have failed with the reason; the next one tries again.
         if self._made is made:
             self._made = None

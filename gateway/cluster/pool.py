@@ -20,12 +20,13 @@ from twisted.python.failure import Failure
 
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.constants import Status
+from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Credentials
 from gateway.dialect.errors import Refusal
 
 __all__ = ["Connect", "ConnectionPool", "IsHidden", "NoAccessError"]
 
-Connect = Callable[["str | None", str, str], Any]
+Connect = Callable[["str | None", str, str], GatewayConnection]
 """(bucket or ``None``, user, password) -> a ``Connection`` that is not connected yet; may refuse."""
 
 IsHidden = Callable[[str, str, str], "Deferred[bool]"]
@@ -44,7 +45,9 @@ class NoAccessError(Exception):
 class _Entry:
     __slots__ = ("connection", "digest", "last_used", "verified_until")
 
-    def __init__(self, connection: Any, digest: bytes, now: float, verified_until: float) -> None:
+    def __init__(
+        self, connection: GatewayConnection, digest: bytes, now: float, verified_until: float
+    ) -> None:
         self.connection = connection
         self.digest = digest
         self.last_used = now
@@ -133,11 +136,11 @@ class ConnectionPool:
                 return entry.connection
         return self._confirm(bucket, caller)
 
-    def lease(self, connection: Any) -> None:
+    def lease(self, connection: GatewayConnection) -> None:
         """Keep a connection open, in any case, until :meth:`release`."""
         self._leases[connection] = self._leases.get(connection, 0) + 1
 
-    def release(self, connection: Any) -> None:
+    def release(self, connection: GatewayConnection) -> None:
         """Give a leased connection back."""
         left = self._leases[connection] - 1
         if left:
@@ -212,7 +215,7 @@ class ConnectionPool:
             )
             opened.addErrback(lambda failure: self._log.failure("opening a connection", failure))
 
-    def _opened(self, _: object, credential: _Credential, connection: Any) -> None:
+    def _opened(self, _: object, credential: _Credential, connection: GatewayConnection) -> None:
         self._done_opening(connection)
         if self._closed:
             connection._close()
@@ -237,7 +240,7 @@ class ConnectionPool:
         self._answer(credential, entry.connection)
 
     def _refused(
-        self, failure: Failure, credential: _Credential, connection: Any, caller: Credentials
+        self, failure: Failure, credential: _Credential, connection: GatewayConnection, caller: Credentials
     ) -> Deferred[None] | None:
         connection._close()
         bucket = credential[0]
@@ -254,10 +257,12 @@ class ConnectionPool:
         self._remember(failure, credential, connection)
         return None
 
-    def _explained(self, is_hidden: bool, failure: Failure, credential: _Credential, connection: Any) -> None:
+    def _explained(
+        self, is_hidden: bool, failure: Failure, credential: _Credential, connection: GatewayConnection
+    ) -> None:
         self._remember(Failure(NoAccessError()) if is_hidden else failure, credential, connection)
 
-    def _remember(self, failure: Failure, credential: _Credential, connection: Any) -> None:
+    def _remember(self, failure: Failure, credential: _Credential, connection: GatewayConnection) -> None:
         """Answer waiting callers with the cluster's refusal, and new ones for a while."""
         self._done_opening(connection)
         if failure.check(AuthError, BucketNotFoundError, NoAccessError):
@@ -272,12 +277,12 @@ class ConnectionPool:
                 self._retire(key)  # the password was valid once, and is no longer
         self._answer(credential, failure)
 
-    def _done_opening(self, connection: Any) -> None:
+    def _done_opening(self, connection: GatewayConnection) -> None:
         self._active -= 1
         self._attempts.discard(connection)
         self._open_next()
 
-    def _answer(self, credential: _Credential, outcome: Any) -> None:
+    def _answer(self, credential: _Credential, outcome: GatewayConnection | Failure) -> None:
         for waiter in self._openings.pop(credential, ()):
             waiter.callback(outcome)
 
@@ -287,12 +292,12 @@ class ConnectionPool:
         connection = self._entries.pop(key).connection
         self._retired[connection] = self._clock.callLater(self._grace_seconds, self._grace_over, connection)
 
-    def _grace_over(self, connection: Any) -> None:
+    def _grace_over(self, connection: GatewayConnection) -> None:
         self._retired[connection] = None
         if connection not in self._leases:
             self._close_retired(connection)
 
-    def _close_retired(self, connection: Any) -> None:
+    def _close_retired(self, connection: GatewayConnection) -> None:
         timer = self._retired.pop(connection)
         if timer is not None:
             timer.cancel()

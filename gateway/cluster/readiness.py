@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -56,7 +57,7 @@ class Target(Protocol):
         """Timeout of one operation, in seconds."""
 
 
-def reach(settings: Target, reactor: Any) -> Deferred[str | None]:
+def reach(settings: Target, reactor: IReactorTime) -> Deferred[str | None]:
     """Find out without a password whether callers with a password can use a node of the cluster.
 
     It is enough if one node speaks the key-value protocol, over TLS if required, and asks for a login; or one
@@ -98,7 +99,7 @@ class Readiness:
     :param probe: called at most once in :data:`FRESH_SECONDS`.
     """
 
-    def __init__(self, clock: Any, probe: Probe) -> None:
+    def __init__(self, clock: IReactorTime, probe: Probe) -> None:
         self._clock = clock
         self._probe = probe
         self._waiting: list[Deferred[str | None]] | None = None
@@ -146,7 +147,9 @@ class Watch:
     :param changed: called with the reason, ``None`` if it is usable now; first with the initial state.
     """
 
-    def __init__(self, clock: Any, readiness: Readiness, changed: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, clock: IReactorTime, readiness: Readiness, changed: Callable[[str | None], None]
+    ) -> None:
         self._readiness = readiness
         self._changed = changed
         self._is_usable: bool | None = None

@@ -12,9 +12,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from couchbase import exceptions as sdk
+from gateway.cluster.bulk import Lane
+from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import parse_duration
 from gateway.http.request import Request
@@ -96,7 +99,7 @@ class TimedConnection:
     """
 
     def __init__(
-        self, connection: Any, limits: TimeLimits, clock: Any, deadline: float | None = None
+        self, connection: Any, limits: TimeLimits, clock: IReactorTime, deadline: float | None = None
     ) -> None:
         self.connection = connection
         self._limits = limits
@@ -122,7 +125,7 @@ class TimedConnection:
             return default
         return max(self._deadline - self._clock.seconds(), MIN_SECONDS)
 
-    def on(self, connection: Any) -> TimedConnection:
+    def on(self, connection: GatewayConnection) -> TimedConnection:
         """Return another connection with the same limits and deadline."""
         return TimedConnection(connection, self._limits, self._clock, self._deadline)
 
@@ -184,7 +187,7 @@ class _Operations:
 class _TimedLane:
     """A :class:`gateway.cluster.bulk.Lane` with the limits of one request."""
 
-    def __init__(self, timed: TimedConnection, lane: Any) -> None:
+    def __init__(self, timed: TimedConnection, lane: Lane) -> None:
         self._timed = timed
         self._lane = lane
 
@@ -200,11 +203,13 @@ class _TimedLane:
         return carried_out
 
 
-def _timed_out(_: Any, seconds: float) -> Any:
+def _timed_out(_: object, seconds: float) -> Any:
     raise sdk.TimeoutError.pyexc("the request's time limit is over")
 
 
-def within_limits(connection: Any, request: Request) -> Any:
+def within_limits(
+    connection: GatewayConnection | Deferred[GatewayConnection], request: Request
+) -> GatewayConnection | TimedConnection | Deferred[Any]:
     """Return a connection, or a Deferred of it, with the limits that the request's headers set, if any.
 
     :raises Refusal: 400.
@@ -223,7 +228,7 @@ def within_limits(connection: Any, request: Request) -> Any:
     return TimedConnection(connection, limits, clock)
 
 
-def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: Any) -> TimedConnection:
+def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: IReactorTime) -> TimedConnection:
     """Limit the wait for a connection; fires with the connection for this request."""
     timed = TimedConnection(None, limits, clock)
     if limits.timeout is not None:
@@ -231,7 +236,7 @@ def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: Any) -
     return opened.addCallback(timed.on)  # type: ignore[return-value]
 
 
-def _not_open_in_time(outcome: Any, seconds: float) -> Failure:
+def _not_open_in_time(outcome: object, seconds: float) -> Failure:
     return Failure(
         Refusal("DeadlineExceeded", f"There was no connection to the cluster within {seconds:g} s.")
     )

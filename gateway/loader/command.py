@@ -28,6 +28,7 @@ from twisted.web.client import HTTPConnectionPool, ResponseFailed, ResponseNever
 from twisted.web.http_headers import Headers
 
 from gateway.loader.file import Line, LineError, LoadError, Progress, Source, read_line
+from reactor.kinds import IReactor
 
 __all__ = ["Answer", "Loader", "main", "read_answers"]
 
@@ -369,7 +370,7 @@ def _poster(options: argparse.Namespace, reactor: Any) -> Post:
     return post
 
 
-async def _load(options: argparse.Namespace, reactor: Any) -> int:
+async def _load(options: argparse.Namespace, reactor: IReactor) -> int:
     source = Source(options.file)
     identity = {"bytes": source.size_bytes, "bucket": options.bucket, "url": options.url}
     note = options.resume or options.file.with_name(options.file.name + ".progress")

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
+from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
@@ -123,7 +124,7 @@ class BucketResource:
 
     def _act(
         self,
-        connection: Any,
+        connection: GatewayConnection,
         request: Request,
         act: Callable[[Any, Request, _Plan], Any],
         plan: _Plan,
@@ -156,11 +157,11 @@ class Admission(BucketResource):
         return self.connected(request, _admitted, None)
 
 
-def _itself(connection: Any, request: Request, _: None) -> Any:
+def _itself(connection: GatewayConnection, request: Request, _: None) -> Any:
     return connection
 
 
-def _admitted(connection: Any, request: Request, _: None) -> Any:
+def _admitted(connection: GatewayConnection, request: Request, _: None) -> Any:
     if "key" in request.parameters:
         document_key(request)
     raise BodyWanted

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from couchbase.result import MultiResult
+from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.jsontools import loads
 from gateway.dialect.paths import BUCKET
@@ -37,7 +40,7 @@ class Buckets(BucketResource):
         request.query()
         return self._session(request, _list)
 
-    def _session(self, request: Request, act: Any) -> Any:
+    def _session(self, request: Request, act: Callable[[GatewayConnection, Request], Any]) -> Any:
         request.caller = caller = self._authorizer.identify(request)
         session = self._pool.connection(None, caller)
         if isinstance(session, Deferred):
@@ -49,7 +52,9 @@ class Buckets(BucketResource):
         """Return the nodes' statistics of the bucket."""
         return self.connected(request, self._stats, _groups(request.query(_STATS_QUERY).get("group", "")))
 
-    def _stats(self, connection: Any, request: Request, groups: list[str]) -> Deferred[Response]:
+    def _stats(
+        self, connection: GatewayConnection, request: Request, groups: list[str]
+    ) -> Deferred[Response]:
         asked: Deferred[Any] = connection.stats(groups or None)
         return asked.addCallback(_statistics)
 
@@ -68,12 +73,12 @@ def _groups(text: str) -> list[str]:
     return groups
 
 
-def _identity(session: Any, request: Request) -> Response:
+def _identity(session: GatewayConnection, request: Request) -> Response:
     assert request.caller is not None
     return json_response({"user": request.caller.user})
 
 
-def _list(session: Any, request: Request) -> Deferred[Response]:
+def _list(session: GatewayConnection, request: Request) -> Deferred[Response]:
     asked: Deferred[Any] = session.management_request("GET", "/pools/default/buckets")
     return asked.addCallback(_listed)
 
@@ -103,5 +108,5 @@ def _summary(bucket: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _statistics(result: Any) -> Response:
+def _statistics(result: MultiResult[dict[str, Any]]) -> Response:
     return json_response({"stats": {name: dict(values) for name, values in result.items()}})

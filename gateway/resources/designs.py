@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 
 from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import HTTPError
+from couchbase.result import HttpResult
+from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal, bad_request, too_large
 from gateway.dialect.jsontools import any_json, read_body, without_mark
@@ -112,21 +114,21 @@ class Designs(BucketResource):
         return self.connected(request, _publish, _Change(True, syncwait))
 
 
-def _list(connection: Any, request: Request, _: None) -> Deferred[Response]:
+def _list(connection: GatewayConnection, request: Request, _: None) -> Deferred[Response]:
     return connection.design_list().addCallback(_listed)
 
 
-def _listed(result: Any) -> Response:
+def _listed(result: HttpResult) -> Response:
     designs = [{"name": name, "design": design} for name, design in sorted(result.value.items())]
     return Response(200, [JSON_TYPE, _REVALIDATE], any_json({"designs": designs}))
 
 
-def _get(connection: Any, request: Request, dev: bool) -> Deferred[Response]:
+def _get(connection: GatewayConnection, request: Request, dev: bool) -> Deferred[Response]:
     found: Deferred[Any] = connection.design_get(name_of(request, "design", dev), use_devmode=False)
     return found.addCallback(_document)
 
 
-def _document(result: Any) -> Response:
+def _document(result: HttpResult) -> Response:
     if not isinstance(result.value, dict):
         raise Refusal("ServerError", "The cluster's design document is not a JSON object.")
     headers = [JSON_TYPE, _REVALIDATE]
@@ -137,24 +139,26 @@ def _document(result: Any) -> Response:
     return Response(200, headers, any_json(result.value))
 
 
-def _put(connection: Any, request: Request, change: _Change) -> Deferred[Response]:
+def _put(connection: GatewayConnection, request: Request, change: _Change) -> Deferred[Response]:
     name = name_of(request, "design", change.dev)
     there: Deferred[bool] = _is_there(connection, name)
     return there.addCallback(_store, connection, request, name, change)
 
 
-def _store(was_there: bool, connection: Any, request: Request, name: str, change: _Change) -> Any:
+def _store(
+    was_there: bool, connection: GatewayConnection, request: Request, name: str, change: _Change
+) -> Any:
     stored = connection.design_create(name, change.text, use_devmode=False, syncwait=change.syncwait)
     return stored.addCallback(lambda _: _stored(request, name, was_there))
 
 
-def _delete(connection: Any, request: Request, change: _Change) -> Deferred[Response]:
+def _delete(connection: GatewayConnection, request: Request, change: _Change) -> Deferred[Response]:
     name = name_of(request, "design", change.dev)
     removed: Deferred[Any] = connection.design_delete(name, use_devmode=False, syncwait=change.syncwait)
     return removed.addCallback(lambda _: Response(204))
 
 
-def _publish(connection: Any, request: Request, change: _Change) -> Deferred[Response]:
+def _publish(connection: GatewayConnection, request: Request, change: _Change) -> Deferred[Response]:
     # Of what is not there the development form is missed.
     name = name_of(request, "design", dev=True)[len("dev_") :]
     if not name:
@@ -163,12 +167,14 @@ def _publish(connection: Any, request: Request, change: _Change) -> Deferred[Res
     return there.addCallback(_copy, connection, request, name, change)
 
 
-def _copy(was_there: bool, connection: Any, request: Request, name: str, change: _Change) -> Any:
+def _copy(
+    was_there: bool, connection: GatewayConnection, request: Request, name: str, change: _Change
+) -> Any:
     copied = connection.design_publish(name, syncwait=change.syncwait)
     return copied.addCallback(lambda _: _stored(request, name, was_there))
 
 
-def _is_there(connection: Any, name: str) -> Deferred[bool]:
+def _is_there(connection: GatewayConnection, name: str) -> Deferred[bool]:
     """Return whether there is a design document: that decides between 200 and 201."""
 
     def missed(failure: Any) -> bool:

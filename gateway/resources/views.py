@@ -6,7 +6,7 @@ pace of the slowest: a client that does not read pauses the view, one that hangs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ViewEngineError
+from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.errors import describe, public_code
@@ -45,7 +46,7 @@ class _Relay(AsyncViewBase):
     row_form = "blocks"
     answer: ViewAnswer
 
-    def on_rows(self, rowiter: Any) -> Any:
+    def on_rows(self, rowiter: Iterable[bytes]) -> Any:
         """Pass rows on."""
         return self.answer.take(rowiter)
 
@@ -100,14 +101,14 @@ class ViewAnswer:
         """Whether rows are wanted one by one."""
         return self._form.by_lines or self._joiner is not None
 
-    def follow(self, view: Any) -> None:
+    def follow(self, view: _Relay) -> None:
         """Take rows from a view that was just started."""
         self._view = view
         view.answer = self
 
     # ---- from the view ---------------------------------------------------------------------------
 
-    def take(self, rows: Any) -> Deferred[None] | None:
+    def take(self, rows: Iterable[bytes]) -> Deferred[None] | None:
         """Take rows; a Deferred that is returned asks the view to wait for it."""
         if self._is_over:
             return None
@@ -265,7 +266,7 @@ class ViewAnswer:
             self._sink.finish()
 
 
-def _told_by_node(view: Any) -> list[Any]:
+def _told_by_node(view: AsyncViewBase) -> list[Any]:
     """Return the errors that came in the node's answer, as far as it came."""
     if view.errors:
         return list(view.errors)
@@ -331,7 +332,7 @@ class Views(BucketResource):
         return self.connected(request, self._begin, (form, read_parameters(request)))
 
     def _begin(
-        self, connection: Any, request: Request, plan: tuple[Form, ViewParameters]
+        self, connection: GatewayConnection, request: Request, plan: tuple[Form, ViewParameters]
     ) -> Deferred[Response]:
         form, parameters = plan
         begun: Deferred[Response] = Deferred(lambda _: answer.cancel())

@@ -9,6 +9,7 @@ from typing import Any
 
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.jsontext import at_once
+from couchbase.result import ValueResult
 from gateway.cluster.bulk import Lane
 from gateway.dialect.errors import Refusal, describe
 from gateway.dialect.jsontools import dumps, loads
@@ -76,7 +77,7 @@ class DocumentJoiner:
             for line, docid, key in zip(lines, rows, ids, strict=True)
         ]
 
-    async def _content(self, result: Any) -> bytes:
+    async def _content(self, result: ValueResult) -> bytes:
         value = result.value
         if len(value) <= AT_ONCE_BYTES:
             return value_member(VIEW, result.flags, value)
@@ -115,7 +116,7 @@ def _document(docid: str, result: Any, content: bytes | None, failure: Couchbase
     return b',"doc":null,"doc_error":' + dumps(_reason(result, failure))
 
 
-def _reason(result: Any, failure: CouchbaseError | None) -> dict[str, object]:
+def _reason(result: ValueResult | None, failure: CouchbaseError | None) -> dict[str, object]:
     """Return why a document could not be fetched: usually it was deleted."""
     if result is None:
         return describe(failure or Refusal("DocumentNotFound"), "get").fields()

@@ -63,7 +63,7 @@ def _boolean(text: str) -> str | None:
     return lowered if lowered in ("true", "false") else None
 
 
-def _json_boolean(value: Any, _: bytes) -> str | None:
+def _json_boolean(value: object, _: bytes) -> str | None:
     return ("false", "true")[value] if isinstance(value, bool) else None
 
 
@@ -107,7 +107,7 @@ def _document_id(text: str) -> str | None:
     return text
 
 
-def _json_document_id(value: Any, _: bytes) -> str | None:
+def _json_document_id(value: object, _: bytes) -> str | None:
     return value if isinstance(value, str) else None
 
 

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from gateway.descriptors import Refusals
 from gateway.listening import BACKLOG
 from gateway.workers.balance import Balancer
+from reactor.kinds import IReactor
 
 __all__ = ["Acceptor", "Inherited"]
 
@@ -37,7 +38,7 @@ class Inherited:
     :param balancer: decides whether this worker takes a connection.
     """
 
-    def __init__(self, reactor: Any, descriptors: Iterable[int], balancer: Balancer) -> None:
+    def __init__(self, reactor: IReactor, descriptors: Iterable[int], balancer: Balancer) -> None:
         self._reactor = reactor
         self._balancer = balancer
         self._descriptors = iter(descriptors)
@@ -63,7 +64,12 @@ class Inherited:
         return self._accept(TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listenUNIX(
-        self, address: Any, factory: ServerFactory, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+        self,
+        address: str,
+        factory: ServerFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
     ) -> Any:
         """Accept on the next socket."""
         return self._accept(factory)
@@ -95,7 +101,7 @@ class Acceptor:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         listening: socket.socket,
         factory: ServerFactory,
         balancer: Balancer,

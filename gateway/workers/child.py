@@ -16,6 +16,7 @@ from gateway.figures import Figures
 from gateway.workers.channel import ChannelError, Message, MessageReader, encode
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET
 from reactor import children
+from reactor.kinds import IReactor
 
 __all__ = ["START_SECONDS", "Child", "WorkerFailed"]
 
@@ -51,7 +52,7 @@ class Child(ProcessProtocol):
 
     log = Logger()
 
-    def __init__(self, number: int, reactor: Any, gather: Callable[[Child, int], None]) -> None:
+    def __init__(self, number: int, reactor: IReactor, gather: Callable[[Child, int], None]) -> None:
         self.number = number
         self.started_at = reactor.seconds()
         self.ready: Deferred[None] = Deferred()
@@ -67,7 +68,7 @@ class Child(ProcessProtocol):
         self._rest = {1: b"", 2: b""}
         self._late: Any = None
 
-    def spawn(self, counts: int, sockets: Sequence[int], **settings: Any) -> None:
+    def spawn(self, counts: int, sockets: Sequence[int], **settings: object) -> None:
         """Start the process.
 
         :param counts: descriptor of the memory of :class:`ConnectionCounts`.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from socket import AddressFamily
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory
+
+from reactor.kinds import IReactor
 
 __all__ = ["Binder"]
 
@@ -19,7 +22,7 @@ class Binder:
     :param reactor: must be a reactor whose ports have file descriptors.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self._reactor = reactor
         self._ports: list[Any] = []
 
@@ -42,12 +45,12 @@ class Binder:
         return self.listenTCP(port, factory, backlog, interface)
 
     def listenUNIX(
-        self, address: Any, factory: object, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+        self, address: str, factory: object, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> Any:
         """Bind a Unix socket; its file is removed by :meth:`close`."""
         return self._keep(self._reactor.listenUNIX(address, _Nobody(), backlog, mode, wantPID))
 
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: object) -> Any:
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: AddressFamily, factory: object) -> Any:
         """Adopt a socket that listens already: one of systemd's."""
         return self._keep(self._reactor.adoptStreamPort(fileDescriptor, addressFamily, _Nobody()))
 

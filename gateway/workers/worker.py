@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, LogLevel, eventAsText
+from twisted.logger import LogEvent, Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 
 from gateway.dialect.errors import Refusal
@@ -20,6 +20,7 @@ from gateway.workers.accepting import Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings
+from reactor.kinds import IReactor
 
 __all__ = ["Worker"]
 
@@ -40,7 +41,7 @@ class Worker(Protocol):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, quit: Callable[[], None]) -> None:
+    def __init__(self, reactor: IReactor, quit: Callable[[], None]) -> None:
         self._reactor = reactor
         self._quit = quit
         self._quitting = False
@@ -102,7 +103,7 @@ class Worker(Protocol):
         if not self.gone.called:
             self.transport.write(encode(kind, **members))  # type: ignore[union-attr]
 
-    def observe(self, event: Any) -> None:
+    def observe(self, event: LogEvent) -> None:
         """Send a log event to the supervisor."""
         if self._is_congested:
             self._left_out += 1
