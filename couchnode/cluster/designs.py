@@ -1,4 +1,4 @@
-"""Design documents: what one may hold, and the views that it defines.
+"""Design documents: their valid content, and the views that they define.
 
 The checks and their texts are those of Couchbase Server (views-and-rest reference, section 5.5).
 """
@@ -28,16 +28,16 @@ MAX_DESIGNS = 256
 """Most design documents of one bucket."""
 
 MAX_TOTAL_BYTES = 16 * 1024 * 1024
-"""Longest that all design documents of one bucket are together."""
+"""Largest total size of a bucket's design documents."""
 
 _BLANKS = " \t\r\n"
 
 
 class DesignError(ValueError):
-    """A design document that cannot be.
+    """A design document is invalid.
 
     :ivar error: ``invalid_design_document`` or ``bad_request``.
-    :ivar reason: the text for people.
+    :ivar reason: a readable text.
     """
 
     def __init__(self, reason: str, error: str = "invalid_design_document") -> None:
@@ -59,7 +59,7 @@ class View:
 
     @cached_property
     def signature(self) -> str:
-        """Names what an index of this view holds: the same functions, the same index."""
+        """Identifies the index of this view: the same functions have the same index."""
         text = json.dumps([self.map, self.reduce], ensure_ascii=True)
         return sha256(text.encode("ascii")).hexdigest()[:32]
 
@@ -80,12 +80,12 @@ class DesignDocument:
 
     @property
     def is_development(self) -> bool:
-        """Whether queries see a part of the data only, unless they ask for all."""
+        """Whether queries cover only a part of the data by default."""
         return self.name.startswith(DEV_PREFIX)
 
     @property
     def meta(self) -> dict[str, str]:
-        """What the ``X-Couchbase-Meta`` header says."""
+        """Value of the ``X-Couchbase-Meta`` header."""
         return {"id": f"_design/{self.name}", "rev": self.rev, "type": "json"}
 
     @cached_property
@@ -95,7 +95,7 @@ class DesignDocument:
         return options if isinstance(options, dict) else {}
 
     def dump(self) -> dict[str, str]:
-        """Return what :func:`restored` takes."""
+        """Return the argument of :func:`restored`."""
         return {"rev": self.rev, "text": self.text.decode("utf-8")}
 
 
@@ -108,9 +108,9 @@ Designs = Mapping[str, DesignDocument]
 
 
 def with_design(designs: Designs, name: str, text: bytes) -> dict[str, DesignDocument]:
-    """Return design documents with one more, or another of that name.
+    """Return the design documents with one added or replaced.
 
-    :raises DesignError: that cannot be, see :func:`read_design` and :func:`check_together`.
+    :raises DesignError: it is invalid, see :func:`read_design` and :func:`check_together`.
     """
     changed = {**designs, name: read_design(name, text, designs.get(name))}
     check_together(changed.values())
@@ -120,7 +120,7 @@ def with_design(designs: Designs, name: str, text: bytes) -> dict[str, DesignDoc
 def without_design(designs: Designs, name: str) -> dict[str, DesignDocument]:
     """Return design documents without one of them.
 
-    :raises NoSuchDesign: it is not there.
+    :raises NoSuchDesign: there is none of that name.
     """
     if name not in designs:
         raise NoSuchDesign(name)
@@ -136,8 +136,8 @@ def restored(name: str, data: dict[str, str]) -> DesignDocument:
 def read_design(name: str, text: bytes, previous: DesignDocument | None) -> DesignDocument:
     """Check a design document, except whether its functions compile.
 
-    :param previous: the one of that name that it replaces.
-    :raises DesignError: it is not one, with the server's text.
+    :param previous: the one that it replaces.
+    :raises DesignError: it is invalid, with the server's text.
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 200:
         raise DesignError("the name of a design document has 1 to 200 bytes", "bad_request")
@@ -157,9 +157,9 @@ def read_design(name: str, text: bytes, previous: DesignDocument | None) -> Desi
 
 
 def check_together(designs: Iterable[DesignDocument]) -> None:
-    """Make sure that a bucket can hold all of these.
+    """Check that a bucket can hold all of these.
 
-    :raises DesignError: they are too many, or too long.
+    :raises DesignError: there are too many, or they are too long.
     """
     sizes = [len(design.text) for design in designs]
     if len(sizes) > MAX_DESIGNS:

@@ -9,7 +9,7 @@ from couchnode.data.item import Item
 from couchnode.data.ports import Documents
 
 MAX_LOGGED_CHANGES = 100_000
-"""Changes that a log remembers; an index that falls behind further looks through the documents."""
+"""Most changes in a log; an index that falls further behind scans the documents."""
 
 _LOOKED_AT = 20_000
 _PIECE = 5000

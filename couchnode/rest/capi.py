@@ -78,7 +78,7 @@ class _ViewInterface:
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
 
     def render(self, request: Request, match: re.Match[bytes]) -> Any:
-        # That the path is UTF-8 was checked at the gate.
+        # It was checked before that the path is UTF-8.
         bucket, design, view = [
             None if part is None else unquote(part.decode("ascii"), errors="strict")
             for part in match.groups()
@@ -153,7 +153,7 @@ class _ViewInterface:
             assert request.content is not None
             body = request.content.read()
         _, _, text = request.uri.partition(b"?")
-        # Request lines with other bytes do not come this far.
+        # Request lines with other bytes are refused earlier.
         connection = await self._views.query(
             self._node, bucket, design, view, text.decode("ascii", "replace"), body
         )
@@ -220,7 +220,7 @@ class _ViewInterface:
 
 @implementer(IPushProducer)
 class _RowStream:
-    """Passes the bytes of an answer from the worker to the client, as fast as the client takes them."""
+    """Passes the bytes of an answer from the worker to the client, at the client's pace."""
 
     def __init__(self, request: Request, connection: WorkerConnection) -> None:
         self._request = request
@@ -228,17 +228,17 @@ class _RowStream:
         self._done: Deferred[None] = Deferred(self._cancelled)
 
     def start(self) -> Deferred[None]:
-        """Fires when the answer is complete, or was cut; cancel it when the client is gone."""
+        """Begin; fires when the answer is complete, or was cut off. Cancel it when the client is gone."""
         self._request.registerProducer(self, True)
         self._connection.receive(self._take)
         return self._done
 
     def pauseProducing(self) -> None:
-        """The client does not keep up."""
+        """Pause the worker: the client reads too slowly."""
         self._connection.pause()
 
     def resumeProducing(self) -> None:
-        """The client has read on."""
+        """Resume the worker: the client has caught up."""
         self._connection.resume()
 
     def stopProducing(self) -> None:
@@ -252,7 +252,7 @@ class _RowStream:
             return
         request.unregisterProducer()
         if data is None:
-            # Without the last chunk the client sees that there should have been more.
+            # Without the last chunk the client notices that the answer is incomplete.
             channel: Any = request.channel
             channel.transport.abortConnection()
         else:

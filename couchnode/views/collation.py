@@ -36,7 +36,8 @@ _ARRAY = b"\x07"
 _OBJECT = b"\x08"
 _END = b"\x00"
 
-#: What to add to a group key for the first position behind its group: above any byte that can follow it.
+#: Appended to a group key, it gives the first position behind the group: it is above any byte that can
+# follow.
 GROUP_END = b"\xff"
 
 _NUMBER_KIND, _STRING_KIND, _ARRAY_KIND = _NUMBER[0], _STRING[0], _ARRAY[0]
@@ -47,7 +48,7 @@ _unpack_bits = Struct(">Q").unpack
 
 _ALL_BITS = (1 << 64) - 1
 
-# Strings this short are worth remembering: names of types, countries and the like come again and again.
+# Strings this short are cached: names of types, countries and the like repeat often.
 _MEMO_LENGTH = 64
 _MEMO_SIZE = 16384
 
@@ -60,7 +61,7 @@ class CollationUnavailable(Exception):
 
 
 class KeyEncoder:
-    """Makes sort keys. Holds an ICU collator and a memo, so one for each thread.
+    """Makes sort keys. It has an ICU collator and a cache, so each thread needs its own.
 
     :raises CollationUnavailable: the module ``icu`` cannot be imported; the text names what to install.
     """
@@ -90,7 +91,7 @@ class KeyEncoder:
         :param value: ``None``, bool, int, float, str (lone surrogates too), list or tuple, or dict in stored
             order.
         :raises TypeError: another type.
-        :raises ValueError: NaN, which JSON has no word for.
+        :raises ValueError: NaN, which JSON cannot express.
         :raises RecursionError: nested too deeply for Python; :meth:`from_json` has no such limit.
         """
         kind = type(value)
@@ -127,8 +128,8 @@ class KeyEncoder:
     def from_json(self, text: str | bytes) -> bytes:
         """Return the sort key of a JSON text, however deeply it is nested.
 
-        :param text: must be valid JSON (``JSON.stringify`` printed it, or somebody parsed it); anything else
-            gives ``ValueError`` or a sort key that means nothing.
+        :param text: must be valid JSON (printed by ``JSON.stringify``, or parsed before); anything else gives
+            ``ValueError`` or a meaningless sort key.
         """
         try:
             return self.sort_key(orjson.loads(text))
@@ -137,7 +138,7 @@ class KeyEncoder:
             return self._scan(text if isinstance(text, str) else text.decode())
 
     def group_key(self, value: Any, level: int) -> bytes:
-        """Return what the sort keys of the group of ``value`` begin with, and no others do.
+        """Return the common beginning of the sort keys in the group of ``value``, which no others have.
 
         :param level: as ``group_level``, at least 1: array keys are cut to their first ``level`` elements;
             other keys, and shorter arrays, are groups of their own. Negative: every key is (``group=true``).
@@ -192,7 +193,7 @@ def _number(value: float) -> bytes:
 
 
 def group_length(key: bytes, level: int) -> int:
-    """Return how many bytes of a sort key are the group key of its group.
+    """Return the length of a sort key's group key, in bytes.
 
     The group is the range from ``key[:length]`` up to ``key[:length] + GROUP_END``.
 

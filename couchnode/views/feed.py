@@ -1,10 +1,10 @@
-"""What changed in a bucket since an index last looked: the steps that bring the index level.
+"""The changes in a bucket since the last update of an index, as steps that update the index.
 
 An index keeps, for each vbucket, a mark: the branch of history that it followed and the sequence number up to
-which it knows everything. Two ways lead from there to now. While the process runs, a log of changed keys says
-what to look at, so an update costs what the changes cost. Without it (new index, restart, moved vbucket)
-the documents themselves are looked through for higher sequence numbers, and deletions that nobody remembers
-are found by comparing keys.
+which it is complete. There are two ways to update it. While the process runs, a log of changed keys lists
+what to read, so the cost of an update depends on the changes only. Without it (new index, restart, moved
+vbucket) all documents are scanned for higher sequence numbers, and forgotten deletions are found by comparing
+keys.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Change = tuple[int, bytes, bytes | None, int, int, int, int, int, bool | None]
 """(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not looked)."""
 
 Step = tuple[str, dict[str, Any]]
-"""A request to the worker, as its protocol names it, still without the views that it is for."""
+"""A request to the worker, in its protocol, but still without its views."""
 
 BATCH_CHANGES = 500
 BATCH_BYTES = 1024 * 1024
-"""A batch ends at this many changes, or with the value that makes it this long."""
+"""Largest number of changes in a batch, and the size that ends it."""
 
 LOOKED_AT = 20_000
-"""Documents looked at between two pauses, whether or not they changed."""
+"""Documents scanned between two pauses, changed or not."""
 
 MAX_RECONCILED = 100_000
-"""Keys that one step compares; a vbucket of more documents is indexed anew instead."""
+"""Most keys that one step compares; a vbucket with more documents is indexed anew instead."""
 
 _PIECE = 5000
 
 
 def gone(bucket: NodeBucket, marks: Mapping[int, Mark], wanted: Collection[int] | None = None) -> list[int]:
-    """Return the vbuckets of an index whose rows are not this node's, or not of this history, any more."""
+    """Return the vbuckets of an index whose rows no longer belong to this node or to this history."""
     found = []
     for vbid, mark in marks.items():
         vbucket = bucket.vbuckets[vbid] if vbid < len(bucket.vbuckets) else None
@@ -55,10 +55,10 @@ def steps(
     changed: Mapping[int, Collection[bytes]] | None,
     wanted: Collection[int] | None = None,
 ) -> Iterator[Step]:
-    """Yield what brings an index from ``marks`` to now; each step is a bounded amount of work.
+    """Yield the steps that update an index from ``marks``; each is a bounded amount of work.
 
-    Documents are looked at when their step is made, so one may be newer than the marks say; it is then sent
-    again by the next update, which changes nothing.
+    Documents are read when their step is made, so one may be newer than its mark; the next update then sends
+    it again, which changes nothing.
 
     :param changed: keys that changed since the marks, by vbucket; ``None`` if that is not known.
     :param wanted: vbuckets that the index covers; ``None`` for all that are active here.
@@ -88,7 +88,7 @@ def steps(
                     yield "reconcile", {"vb": vbid, "keys": live}
             found = _changes_after(vbucket, since, mark is not None)
         if mark is None:
-            # Should this end before the last of its documents: some rows are there, nothing is known.
+            # If this ends before its last document, some rows exist, but the mark says nothing is known.
             batch.marks[vbid] = (vbucket.uuid, 0)
         for piece in found:
             for change in piece:
@@ -111,7 +111,7 @@ class _Batch:
         self._bytes = 0
 
     def add(self, change: Change) -> bool:
-        """Add a change; say whether the batch is full."""
+        """Add a change; return whether the batch is full."""
         self.changes.append(change)
         if change[2] is not None:
             self._bytes += len(change[2])
@@ -124,9 +124,9 @@ class _Batch:
 
 
 def _continues(vbucket: VBucket, mark: Mark) -> bool:
-    """Return whether what an index knows up to ``mark`` is part of this vbucket's history."""
+    """Return whether an index's state at ``mark`` is part of this vbucket's history."""
     uuid, seqno = mark
-    ended: int | None = None  # the sequence number at which the branch looked at was left
+    ended: int | None = None  # the sequence number at which this branch was left
     for branch, began in vbucket.failover_log:
         if branch == uuid:
             return seqno <= (vbucket.high_seqno if ended is None else ended)
@@ -135,7 +135,7 @@ def _continues(vbucket: VBucket, mark: Mark) -> bool:
 
 
 def _stable_seqno(vbucket: VBucket) -> int:
-    """Return the number up to which all changes are visible: prepared writes are not yet."""
+    """Return the sequence number up to which all changes are visible: prepared writes are not yet."""
     if vbucket.pending:
         return min(item.seqno for item in vbucket.pending.values()) - 1
     return vbucket.high_seqno
@@ -147,7 +147,7 @@ def _changes_of(vbucket: VBucket, keys: list[bytes]) -> Iterator[list[Change]]:
 
 
 def _changes_after(vbucket: VBucket, since: int, deletions: bool) -> Iterator[list[Change]]:
-    """Yield what changed, in pieces; what changes meanwhile is after the mark."""
+    """Yield the changes, in pieces; later changes come after the mark."""
     items = list(vbucket.items.values())
     tombstones = list(vbucket.tombstones.values()) if deletions else []
     for at in range(0, len(items), _PIECE):
@@ -189,7 +189,7 @@ def _deleted(vbid: int, key: bytes, seqno: int) -> Change:
 
 
 def _has_text_key(key: bytes) -> bool:
-    # The view engine skips what has no name in UTF-8 (reference, 12.2).
+    # The view engine skips keys that are not UTF-8 (reference, 12.2).
     if key.isascii():
         return True
     try:

@@ -1,4 +1,4 @@
-"""Index files that are open: one writer each, and readers that are kept for the next query."""
+"""Open index files: one writer each, and readers that stay open for the next query."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _IDLE_WRITERS = 8
 
 
 class NotOwnedError(Exception):
-    """The index is not for this connection to write, any more."""
+    """This connection no longer owns the index for writing."""
 
 
 class Files:
-    """Index files that are open to be written: each by one connection, the last that opened it.
+    """Index files open for writing: each by one connection, the last that opened it.
 
-    Some stay open for the next update: to open a large index, and to empty its log when it is closed, costs
-    more than to write a few changes.
+    Some stay open for the next update: opening a large index, and emptying its log on close, costs more than
+    writing a few changes.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Files:
         return file
 
     def release(self, file: File) -> None:
-        """Let go of a file that :meth:`open` returned."""
+        """Release a file that :meth:`open` returned."""
         with self._lock:
             file.users -= 1
             if file.users or self._files.get(file.path) is not file:
@@ -67,7 +67,7 @@ class Files:
             self._close(surplus)
 
     def _close(self, file: File) -> None:
-        """Close a file, unless somebody uses it again."""
+        """Close a file, unless it is in use again."""
         with file.lock:
             with self._lock:
                 if file.users or self._idle.pop(file.path, None) is not file:
@@ -76,7 +76,7 @@ class Files:
             file.close()
 
     def forget(self, path: str) -> None:
-        """Delete a file, whoever has it open."""
+        """Delete a file, even if it is open."""
         with self._lock:
             file = self._files.setdefault(path, File(path))
             file.users += 1
@@ -90,9 +90,9 @@ class Files:
 
 
 class File:
-    """An index file, and who may write it.
+    """An index file, and its current writer.
 
-    :ivar lock: held while it is used, and while a transaction is under way.
+    :ivar lock: held while it is used, and during a transaction.
     :ivar owner: the connection that opened it last.
     """
 
@@ -104,7 +104,7 @@ class File:
         self.index: ViewIndex | None = None
 
     def open(self, given: dict[str, Any], owner: object) -> None:
-        """Open the index for an owner, or make it, or make it anew."""
+        """Open the index for an owner; create or recreate it if necessary."""
         index = self.index
         if index is not None and not index.is_for(given["map"], given["reduce"]):
             self.close()
@@ -117,7 +117,7 @@ class File:
         self.owner = owner
 
     def rest(self) -> None:
-        """Undo what nobody will commit, and give back memory."""
+        """Roll back an abandoned transaction, and release memory."""
         self.owner = None
         if self.index is not None:
             self.index.rollback()
@@ -126,7 +126,7 @@ class File:
     def of(self, owner: object) -> ViewIndex:
         """Return the index, for its owner.
 
-        :raises NotOwnedError: somebody else opened it meanwhile, or it was deleted.
+        :raises NotOwnedError: another connection opened it since, or it was deleted.
         """
         if self.index is None or self.owner is not owner:
             raise NotOwnedError("the index was deleted, or opened by another connection")
@@ -140,7 +140,7 @@ class File:
 
 
 class Readers:
-    """Open connections for queries, some of which are kept for the next query."""
+    """Open connections for queries, some of which stay open for the next query."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -162,7 +162,7 @@ class Readers:
                     self._give_back(reader, good)
 
     def forget(self, path: str) -> None:
-        """Close what is kept of a file."""
+        """Close the open connections to a file."""
         with self._lock:
             gone = [reader for reader in self._idle if reader.path == path]
             self._idle = [reader for reader in self._idle if reader.path != path]

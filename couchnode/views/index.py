@@ -1,9 +1,9 @@
-"""The index of one view on one node: a SQLite file of rows in Couchbase's order, each ready to print.
+"""The index of one view on one node: a SQLite file of rows in Couchbase's order, each ready to send.
 
 Rows, the count of them, the marks (up to where the index knows each vbucket) and a build error change in one
-transaction, in write-ahead mode with ``synchronous=NORMAL``: a process killed at any point leaves a file in
-which they belong together, and after a power cut the last transactions are missing as a whole, so their
-changes are indexed again.
+transaction, in write-ahead mode with ``synchronous=NORMAL``: a process killed at any point leaves a
+consistent file, and after a power cut the last transactions are missing as a whole, so their changes are
+indexed again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from couchnode.views.collation import KeyEncoder
 from couchnode.views.reducers import NUMERIC
 
-# What is stored, and in which order: a new number makes every index anew.
+# Version of the file's content and order: a new number rebuilds every index.
 FORMAT = 1
 
 BUSY_SECONDS = 30.0
@@ -60,14 +60,14 @@ Emitted = tuple[int, str, str]
 
 
 class DamagedError(Exception):
-    """The file is not an index, or it is damaged: it has to be made anew."""
+    """The file is not an index, or it is damaged: it has to be rebuilt."""
 
 
 class Facts(NamedTuple):
-    """What an index says of itself.
+    """The state of an index.
 
-    :ivar rows: how many rows it holds.
-    :ivar error: why its build failed, ``None`` if it did not.
+    :ivar rows: number of rows.
+    :ivar error: why its build failed, ``None`` if it succeeded.
     """
 
     rows: int
@@ -75,7 +75,7 @@ class Facts(NamedTuple):
 
 
 def signature(map_source: str, reduce_source: str | None) -> str:
-    """Return what an index must have been made for and with, to be of use for these functions."""
+    """Return the functions and versions that an index must have been built with to serve these functions."""
     try:
         from icu import ICU_VERSION, UNICODE_VERSION  # type: ignore[import-untyped]
     except ImportError:
@@ -85,7 +85,7 @@ def signature(map_source: str, reduce_source: str | None) -> str:
 
 
 def remove_index(path: str) -> None:
-    """Delete an index file and what belongs to it; one that is not there is fine."""
+    """Delete an index file with its companions; a missing file is no error."""
     for suffix in ("", "-wal", "-shm"):
         Path(path + suffix).unlink(missing_ok=True)
 
@@ -98,10 +98,10 @@ def is_damage(error: sqlite3.Error) -> bool:
 class ViewIndex:
     """The writing side of an index. Not for two threads at once.
 
-    The file is made if there is none, and made anew if it is damaged or was made for other functions.
+    The file is created if missing, and rebuilt if it is damaged or belongs to other functions.
 
     :param name: the view's, for error texts.
-    :raises sqlite3.Error: the file cannot be made.
+    :raises sqlite3.Error: the file cannot be created.
     """
 
     def __init__(self, path: str, name: str, map_source: str, reduce_source: str | None) -> None:
@@ -111,7 +111,7 @@ class ViewIndex:
         self._numeric = reduce_source if reduce_source in NUMERIC else None
         self._encoder = KeyEncoder()
         self._error: str | None = None
-        # Whether memory may be ahead of the file; on some errors SQLite ends transactions by itself.
+        # Whether memory may be ahead of the file; on some errors SQLite itself ends transactions.
         self._changed = False
         try:
             self._connection = self._open()
@@ -129,20 +129,20 @@ class ViewIndex:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, with those of the transaction under way."""
+        """Number of rows, including those of the open transaction."""
         return self._rows
 
     @property
     def marks(self) -> Marks:
-        """Up to where each vbucket is known, with the transaction under way."""
+        """The mark of each vbucket, including those of the open transaction."""
         return dict(self._marks)
 
     def apply(
         self, changes: Sequence[tuple[Any, ...]], emitted: Iterable[Emitted], marks: Marks
     ) -> str | None:
-        """Replace the rows of documents and set marks, in the transaction under way.
+        """Replace the rows of documents and set marks, in the open transaction.
 
-        If a row cannot be (a value that is not a number under ``_sum``), nothing changes but :attr:`error`,
+        If a row is invalid (a value that is not a number under ``_sum``), nothing changes but :attr:`error`,
         which is returned.
 
         :param changes: tuples that begin with vbucket and key, each document once.
@@ -168,13 +168,13 @@ class ViewIndex:
         return None
 
     def fail(self, reason: str, vbs: Iterable[int]) -> None:
-        """Keep why the build failed, until all of ``vbs`` have been indexed up to a mark or are dropped."""
+        """Store why the build failed, until all of ``vbs`` have been indexed up to a mark or are dropped."""
         self.begin()
         self._error = reason
         self._owed.update(vbs)
 
     def reconcile(self, vb: int, keys: Collection[bytes]) -> None:
-        """Take out the rows of documents of a vbucket that are not among ``keys``."""
+        """Remove the rows of a vbucket's documents that are not among ``keys``."""
         self.begin()
         live = set(keys)
         known = {doc for (doc,) in self._connection.execute("SELECT doc FROM rows WHERE vb = ?", (vb,))}
@@ -183,7 +183,7 @@ class ViewIndex:
             self._rows -= self._connection.executemany(_DELETE, gone).rowcount
 
     def drop(self, vbs: Iterable[int]) -> None:
-        """Take out vbuckets: rows and marks."""
+        """Remove vbuckets: rows and marks."""
         self.begin()
         for vb in vbs:
             if vb in self._filled:
@@ -194,20 +194,20 @@ class ViewIndex:
             self._settle([vb])
 
     def begin(self) -> None:
-        """Begin a transaction, if none is under way."""
+        """Begin a transaction, if none is open."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
             self._changed = True
 
     def commit(self) -> None:
-        """End the transaction under way; what it did is there for readers and after a crash."""
+        """Commit the open transaction: its changes are visible to readers and survive a crash."""
         if self._connection.in_transaction:
             self._write_facts()
             self._connection.execute("COMMIT")
             self._changed = False
 
     def rollback(self) -> None:
-        """Undo what was not committed."""
+        """Roll back the open transaction."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         if self._changed:
@@ -215,7 +215,7 @@ class ViewIndex:
             self._changed = False
 
     def is_for(self, map_source: str, reduce_source: str | None) -> bool:
-        """Return whether this is the index of these functions, and its file is still the one of that path."""
+        """Return whether this is the index of these functions, and its path still leads to its file."""
         if self.signature != signature(map_source, reduce_source):
             return False
         try:
@@ -224,11 +224,11 @@ class ViewIndex:
             return False
 
     def shrink(self) -> None:
-        """Give back the memory of the page cache."""
+        """Release the memory of the page cache."""
         self._connection.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
-        """Let go of the file; a transaction under way is undone."""
+        """Close the file; an open transaction is rolled back."""
         self._connection.close()
 
     # ---- inside ----------------------------------------------------------------------------------
@@ -256,9 +256,9 @@ class ViewIndex:
         return connection
 
     def _read(self) -> None:
-        """Read what is kept in memory too.
+        """Read the parts that are also kept in memory.
 
-        :raises DamagedError: it cannot be read, or is of another view.
+        :raises DamagedError: it cannot be read, or belongs to another view.
         """
         try:
             facts = dict(self._connection.execute("SELECT name, value FROM facts"))
@@ -285,7 +285,7 @@ class ViewIndex:
     def _rows_of(
         self, changes: Sequence[tuple[Any, ...]], emitted: Iterable[Emitted]
     ) -> list[tuple[Any, ...]] | tuple[int, str]:
-        """Return rows to store, or (vbucket, reason) if one cannot be."""
+        """Return rows to store, or (vbucket, reason) if one is invalid."""
         encode = self._encoder.from_json
         rows = []
         last, n, vb, doc, head = -1, 0, 0, b"", b""
@@ -350,7 +350,7 @@ class ViewIndex:
 class IndexReader:
     """The reading side of an index: one connection, whose text columns come as bytes.
 
-    :raises FileNotFoundError: there is no such file (yet).
+    :raises FileNotFoundError: the file does not exist (yet).
     :raises sqlite3.Error: it cannot be read.
     """
 
@@ -379,9 +379,9 @@ class IndexReader:
         return self._connection
 
     def facts(self, wanted_signature: str) -> Facts:
-        """Return what the index says of itself.
+        """Return the state of the index.
 
-        :raises FileNotFoundError: it is the index of other functions, or is just being made.
+        :raises FileNotFoundError: it is the index of other functions, or is being created.
         """
         try:
             facts = dict(self.fetch("SELECT name, value FROM facts", ()))
@@ -395,7 +395,7 @@ class IndexReader:
         return Facts(int(facts.get(b"rows", 0)), None if failure is None else failure.decode())
 
     def marks(self) -> Marks:
-        """Return up to where each vbucket is known."""
+        """Return the mark of each vbucket."""
         found = self.fetch("SELECT vb, uuid, seqno FROM marks ORDER BY vb", ())
         return {vb: (json.loads(uuid), seqno) for vb, uuid, seqno in found}
 
@@ -408,17 +408,17 @@ class IndexReader:
             return cursor.fetchall()
 
     def release(self) -> None:
-        """Give up the snapshot, so that the write-ahead log can be emptied."""
+        """Release the snapshot, so that the write-ahead log can be emptied."""
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
 def identity(path: str) -> tuple[int, int]:
-    """Return what tells this file from a later one of the same name.
+    """Return an identity that distinguishes this file from a later one of the same name.
 
     :raises FileNotFoundError: there is no such file.
     """

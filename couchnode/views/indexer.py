@@ -1,7 +1,7 @@
-"""Keeping the indexes of one node level with its documents.
+"""Keeps the indexes of one node up to date with its documents.
 
-One :class:`PartIndexer` serves one bucket on one node. It knows which index files there are, tells the worker
-what changed (:mod:`couchnode.views.feed`), and lets those wait who want to see everything up to now.
+One :class:`PartIndexer` serves one bucket on one node. It knows the index files, sends changes to the worker
+(:mod:`couchnode.views.feed`), and makes queries wait that need all changes up to now.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from couchnode.views.feed import Mark, gone, steps
 from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
 
 OUTSTANDING_STEPS = 2
-"""Steps that the worker may have before it: one in work, one at hand."""
+"""Steps sent to the worker in advance: one being processed, one waiting."""
 
 Marks = dict[int, Mark]
 
@@ -30,16 +30,17 @@ _NO_HISTORY: Mark = (0, 0)
 
 
 class IndexGone(WorkerError):
-    """An index was deleted while it was used, with its view or bucket: ask again for what is there now."""
+    """An index was deleted while in use, with its view or bucket: look it up again."""
 
 
 class IndexFile:
     """One index: one view of one bucket on one node.
 
-    :ivar position: where in the change log it stands; ``None`` if only its marks tell.
-    :ivar failed_at: where in the change log it stood when its build failed last.
-    :ivar clean_at: how often the change log was void when the index was known to hold nothing strange.
-    :ivar lock: held by whoever brings it level.
+    :ivar position: its position in the change log; ``None`` if only its marks are valid.
+    :ivar failed_at: its position in the change log when its build last failed.
+    :ivar clean_at: number of times that the change log had been voided when the index last held only this
+        node's rows.
+    :ivar lock: held during an update.
     """
 
     def __init__(self, path: Path, view: View, subset: tuple[int, ...] | None) -> None:
@@ -52,7 +53,7 @@ class IndexFile:
         self.lock = DeferredLock()
 
     def request(self, design: str) -> dict[str, Any]:
-        """Return what the worker needs to open it."""
+        """Return the request for the worker to open it."""
         view = self.view
         return {
             "path": str(self.path),
@@ -66,7 +67,7 @@ class IndexFile:
 class PartIndexer:
     """The indexes of one bucket on one node.
 
-    :param folder: where their files are; made when the first is.
+    :param folder: of their files; created with the first.
     """
 
     def __init__(self, part: NodeBucket, worker: Worker, folder: Path) -> None:
@@ -82,7 +83,8 @@ class PartIndexer:
     def file(self, view: View, is_subset: bool) -> IndexFile:
         """Return the index of a view; views with the same functions share one.
 
-        :param is_subset: the small part of the data that development queries see, kept apart.
+        :param is_subset: whether it covers only the small part of the data for development queries, which has
+            its own index.
         """
         subset = self._subset() if is_subset else None
         name = view.signature + ("" if subset is None else f"-part{subset[0] if subset else ''}")
@@ -92,12 +94,12 @@ class PartIndexer:
         return known
 
     def pending(self, views: Collection[View]) -> int:
-        """Return how many changes the full indexes of these views have still to see, at most."""
+        """Return the largest number of changes missing in the full indexes of these views."""
         log = self.part.change_log
         most = 0
         for view in views:
             file = self.file(view, False)
-            # What failed will fail again, unless something changed.
+            # A failed build fails again, unless something changed.
             position = file.failed_at if file.position is None else file.position
             if log is None or position is None or position < log.start:
                 return self.part.item_count
@@ -105,12 +107,12 @@ class PartIndexer:
         return most
 
     async def update(self, design: str, files: Sequence[IndexFile]) -> None:
-        """Bring indexes level with everything that was acknowledged before this call.
+        """Update indexes to include everything acknowledged before this call.
 
-        Build errors are kept with the index, and told by queries; they do not fail this.
+        Build errors are stored with the index, and reported by queries; they do not fail this.
 
         :param design: names the design document, for the worker.
-        :raises IndexGone: an index was deleted meanwhile.
+        :raises IndexGone: an index was deleted in the meantime.
         :raises WorkerError: the worker could not do it, for example because the disk is full.
         """
         log = self._change_log()
@@ -131,22 +133,22 @@ class PartIndexer:
                     await self._update(design, ordered, log)
                 self.check(files)
         except WorkerError:
-            self.check(files)  # if that is why, it is the better answer
+            self.check(files)  # if that is the cause, it is the better answer
             raise
         finally:
             for lock in held:
                 lock.release()
 
     async def clean(self, design: str, file: IndexFile) -> None:
-        """Take out of an index what is not this node's any more, without looking at what is new.
+        """Remove rows from an index that are no longer this node's, without adding new ones.
 
-        :raises IndexGone: it was deleted meanwhile.
+        :raises IndexGone: it was deleted in the meantime.
         :raises WorkerError: the worker could not do it.
         """
         log = self._change_log()
         if file.clean_at == log.voids or not file.path.exists():
             return
-        # Whoever holds the lock may have indexes open that were clean when they were opened.
+        # The holder of the lock may have indexes open that were clean when it opened them.
         async with file.lock:
             if file.clean_at == log.voids:
                 return
@@ -162,21 +164,21 @@ class PartIndexer:
                 connection.close()
 
     async def forget(self, wanted: Callable[[], Collection[IndexFile]] = lambda: ()) -> None:
-        """Delete all index files but those that ``wanted`` says are, when it is the turn of this."""
+        """Delete all index files except the ones in ``wanted``, evaluated when this gets the lock."""
         dropped = await self._forget(wanted)
         for file in dropped:
-            # An update that had begun may make its file only now; it ends soon, for want of that file.
+            # A running update may create its file only now; it ends soon, as that file is gone.
             async with file.lock:
                 pass
         if dropped:
             await self._forget(wanted)
 
     async def _forget(self, wanted: Callable[[], Collection[IndexFile]]) -> list[IndexFile]:
-        """Delete what is not wanted now; return the indexes that were known until now."""
+        """Delete unwanted files; return the indexes known until now."""
         async with self._deleting:
             kept = {file.path for file in wanted()}
             dropped = [file for file in self._files.values() if file.path not in kept]
-            # Whoever uses one of them learns of it from here; its file goes only after that.
+            # Users of these indexes are notified here; the files are deleted afterwards.
             self._files = {name: file for name, file in self._files.items() if file.path in kept}
             paths = [str(path) for path in self.folder.glob("*.sqlite") if path not in kept]
             if paths:
@@ -188,7 +190,7 @@ class PartIndexer:
         return dropped
 
     def check(self, files: Collection[IndexFile]) -> None:
-        """Make sure that indexes are still there to be used.
+        """Check that indexes still exist.
 
         :raises IndexGone: one is not.
         """
@@ -233,12 +235,12 @@ class PartIndexer:
         for file in files:
             if file.position is None or file.position < wanted:
                 return False
-            if not file.path.exists():  # somebody deleted it, perhaps because it was damaged
+            if not file.path.exists():  # it was deleted, perhaps because it was damaged
                 return False
         return True
 
     def _trust_marks_only(self) -> None:
-        """Forget positions if the worker ended since: what is in the files then, only their marks tell."""
+        """Forget positions if the worker has restarted: only the marks in the files are valid then."""
         if self._life != self._worker.lives:
             self._life = self._worker.lives
             for file in self._files.values():
@@ -253,8 +255,8 @@ class PartIndexer:
             for file, mark in zip(files, marks, strict=True):
                 if not gone(self.part, mark, file.subset):
                     file.clean_at = log.voids
-            # Indexes that lag behind the others catch up alone: a change of one view makes only that one
-            # anew. Then all go on together, and each document is mapped once for all of them.
+            # Indexes that lag behind the others catch up alone: a change of one view rebuilds only that one.
+            # Then all continue together, and each document is mapped once for all of them.
             lead = max(range(len(files)), key=lambda index: sum(mark[1] for mark in marks[index].values()))
             behind = [index for index in range(len(files)) if marks[index] != marks[lead]]
             failed: set[int] = set()
@@ -336,7 +338,7 @@ class PartIndexer:
 
 
 def _common(marks: Sequence[Marks]) -> Marks:
-    """Return what all of them have seen."""
+    """Return the marks that all of them have reached."""
     first = marks[0]
     if all(other == first for other in marks):
         return first
@@ -345,15 +347,15 @@ def _common(marks: Sequence[Marks]) -> Marks:
         known = [mark[vbid] for mark in marks if vbid in mark]
         uuid = known[0][0]
         if any(other != uuid for other, _ in known):
-            common[vbid] = _NO_HISTORY  # they do not even know the same branch: all of them begin again
+            common[vbid] = _NO_HISTORY  # they are not even on the same branch: all of them begin again
         else:
-            # One that has not seen the vbucket begins with it; the others have to hear of deletions too.
+            # An index without the vbucket begins with it; the others need the deletions too.
             common[vbid] = uuid, min(seqno for _, seqno in known) if len(known) == len(marks) else 0
     return common
 
 
 def _groups(indexes: Sequence[int], marks: Sequence[Marks]) -> list[list[int]]:
-    """Put those together that stand at the same marks."""
+    """Group indexes with the same marks."""
     groups: list[list[int]] = []
     for index in indexes:
         for group in groups:

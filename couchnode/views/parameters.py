@@ -1,7 +1,7 @@
-"""The parameters of a view query: what each takes, and the exact error for what it does not.
+"""The parameters of a view query: their valid values, and the exact errors for others.
 
 Rules and texts are those of the view engine of Couchbase Server (views-and-rest reference, sections 6 to 8).
-What needs to compare keys, the impossible range, is found where the collation is: in the worker.
+The impossible range, which needs a comparison of keys, is found in the worker, which has the collation.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Stale = Literal["ok", "false", "update_after"]
 
 
 class ParameterError(ValueError):
-    """A query that cannot be.
+    """A query is invalid.
 
-    :ivar error: ``bad_request`` or ``query_parse_error``, as the answer says it.
+    :ivar error: ``bad_request`` or ``query_parse_error``, as in the answer.
     :ivar reason: the text for people.
     """
 
@@ -40,10 +40,10 @@ class ParameterError(ValueError):
 
 
 class ViewQuery(NamedTuple):
-    """A query that may be asked.
+    """A valid query.
 
-    :ivar stale: ``None`` if the request did not say; see the indexer for what that means.
-    :ivar plan: what the worker needs, in the shape that :mod:`couchnode.views.query` documents.
+    :ivar stale: ``None`` if not given; see the indexer for the meaning.
+    :ivar plan: the query for the worker, in the form described in :mod:`couchnode.views.query`.
     """
 
     stale: Stale | None
@@ -58,7 +58,7 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
     :param query_string: what follows the question mark, still encoded; ``+`` is a space.
     :param body: the body of a POST, ``None`` for a GET.
     :param has_reduce: whether the view has a reduce function.
-    :raises ParameterError: a value that its parameter does not take, or parameters that exclude each other.
+    :raises ParameterError: an invalid value, or parameters that exclude each other.
     """
     given: dict[str, Any] = {}
     for name, text in _pairs(query_string):
@@ -67,7 +67,7 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
         name = _ALIASES.get(name, name)
         read = _READERS.get(name)
         if read is None:
-            continue  # as the server: what it does not know it ignores
+            continue  # like the server, ignore unknown parameters
         value = read(name, text)
         if name == "key":
             given["startkey"] = given["endkey"] = value
@@ -161,7 +161,7 @@ def _boolean(name: str, text: str) -> bool:
 
 
 def _integer(name: str, text: str) -> int:
-    # Longer than any number of rows: what int() does with a million digits takes its time.
+    # Longer than any number of rows: int() is slow with a million digits.
     if not _INTEGER.match(text) or len(text) > 20:
         raise ParameterError(PARSE_ERROR, f'Invalid value for integer parameter: "{text[:100]}"')
     number = int(text)
@@ -174,7 +174,7 @@ def _json(name: str, text: str) -> Any:
     try:
         return read_json(text)
     except ValueError:
-        # The spelling of the server, which prints a term of its own language.
+        # The text of the server, which prints an Erlang term.
         raise ParameterError(
             BAD_REQUEST,
             'invalid UTF-8 JSON: {{error,{1,"lexical error: invalid char in json text.\\n"}},"' + text + '"}',
@@ -243,7 +243,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "connection_timeout": _connection_timeout,
     "debug": _boolean,
     "full_set": _boolean,
-    # Leftovers that the server still reads, and then does nothing with.
+    # Obsolete parameters that the server still reads, and ignores.
     "include_docs": _boolean,
     "conflicts": _boolean,
 }

@@ -3,10 +3,10 @@
 The plan of a query is a dict that the node has checked (:mod:`couchnode.views.parameters`): ``startkey``,
 ``endkey``, ``startkey_docid``, ``endkey_docid``, ``keys``, ``limit`` (each only if given), ``inclusive_end``,
 ``descending``, ``skip``, ``reduce``, ``group`` (0 none, N levels, -1 whole keys), ``debug``, ``on_error``,
-and ``errors``: what the node knows to be missing already.
+and ``errors``: parts that the node already knows to be missing.
 
-Rows of one index go out as they are stored. Rows of several are merged by key and document id, and groups of
-several are reduced again.
+Rows of one index are sent as they are stored. Rows of several are merged by key and document id, and groups
+of several are reduced again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TOKEN = re.compile(rb'[^][{},"]+|"(?:[^"\\]|\\.)*"|[][{},]')
 
 
 class Refused(Exception):
-    """The query gets no rows at all: an answer with a status of its own."""
+    """The query gets no rows at all, but an error status."""
 
     def __init__(self, status: int, error: str, reason: str) -> None:
         super().__init__(reason)
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 class SourceError(Exception):
-    """One index can give no more rows; the text says why."""
+    """One index cannot give more rows; the text says why."""
 
 
 ReduceMany = Callable[[str, str, "list[Call]"], "list[str]"]
@@ -70,10 +70,10 @@ class Source:
             try:
                 self.facts = reader.facts(self.signature)
             except FileNotFoundError:
-                self.reader = None  # the view was changed, and nobody has indexed it since
+                self.reader = None  # the view was changed, and has not been indexed since
 
     def debug(self) -> dict[str, Any]:
-        """Return what ``debug=true`` says of it."""
+        """Return its part of the answer to ``debug=true``."""
         marks = self.reader.marks() if self.reader is not None else {}
         group = {
             "signature": self.signature,
@@ -87,11 +87,11 @@ class Source:
 
 
 class Query:
-    """One query, running.
+    """One running query.
 
-    :param indexes: what the request says of each index, and a reader or ``None`` if there is no file yet.
+    :param indexes: the request's members about each index, and a reader, ``None`` if there is no file yet.
     :param reduce_many: calls functions in JavaScript.
-    :param on_damage: told the path of a file that turned out to be damaged.
+    :param on_damage: called with the path of a damaged file.
     :raises Refused: it cannot be answered.
     """
 
@@ -127,15 +127,15 @@ class Query:
             self._add_source(given, reader)
 
     def release(self) -> None:
-        """Give up the snapshots; the query goes on after its last row, with what is there then."""
+        """Release the snapshots; the query continues after its last row, on the data of that time."""
         for source in self._sources:
             if source.reader is not None:
                 source.reader.release()
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the body, in blocks of :data:`BLOCK_BYTES` and more, or earlier if rows come slowly.
+        """Yield the body, in blocks of at least :data:`BLOCK_BYTES`, or smaller ones if rows come slowly.
 
-        :raises Refused: an error before the first block, if there is one index only.
+        :raises Refused: an error before the first block, if there is only one index.
         """
         block = [self._head()]
         size = 0
@@ -188,7 +188,7 @@ class Query:
             self._sources.append(source)
 
     def _fail(self, name: str, path: str | None, error: Exception) -> None:
-        """Note that a source is out.
+        """Record that a source has failed.
 
         :raises Refused: it is the only one, and nothing was sent.
         """
@@ -205,7 +205,7 @@ class Query:
         return bool(self._errors) and self._stops
 
     def _guarded(self, source: Source, items: Iterator[Any]) -> Iterator[Any]:
-        """Yield what a source gives until it fails."""
+        """Yield a source's items until it fails."""
         try:
             while not self._is_over():
                 item = next(items, None)
@@ -269,7 +269,7 @@ class Query:
     def _printed(self, source: Source) -> str:
         if not self._plan.get("debug"):
             return "row"
-        # Between key and value; a name of a node is JSON without quotes of SQL.
+        # Inserted between key and value; a node's name in JSON has no quotes of SQL.
         node = json.dumps(source.name).replace("'", "\\u0027")
         return (
             f"CAST(substr(row, 1, value_at - 9) AS TEXT) || ',\"partition\":' || vb || ',\"node\":{node}'"
@@ -343,7 +343,7 @@ class Query:
                 return
 
     def _reduced_again(self, groups: Iterator[Any]) -> Iterator[Any]:
-        """Yield one group for equal ones, in a row, of several indexes."""
+        """Yield one group for consecutive equal groups of several indexes."""
         same: list[Any] = []
         try:
             for group in groups:
@@ -371,7 +371,7 @@ class Query:
     def _builtin_groups(self, walk: Walk, reduce: Builtin) -> Iterator[tuple[bytes, bytes, Any]]:
         """Yield (group key, key to print, partial).
 
-        Small groups are made of a page of rows here; the one that the page ends in is left to SQLite.
+        Small groups are reduced here from a page of rows; the group at the page's end is left to SQLite.
         """
         if self._group == 0:
             partial = reduce.from_columns(walk.aggregate(reduce.aggregate, b""))

@@ -1,4 +1,4 @@
-"""Walks over the rows of an index: from one edge to another, either way, a page at a time.
+"""Walks over the rows of an index: from one edge to another, in either direction, a page at a time.
 
 A page is found, measured and printed inside SQLite with three statements, however many rows it has: a thread
 that steps through rows one by one would wait for Python's lock at each of them. Pages are bounded in bytes
@@ -24,7 +24,7 @@ class Edge(NamedTuple):
     """One end of a walk.
 
     :ivar values: the first few of key (as sort key), document id, vbucket and number of a row.
-    :ivar included: whether rows that begin with just these values are inside.
+    :ivar included: whether rows that begin with exactly these values are included.
     """
 
     values: tuple[Any, ...]
@@ -32,17 +32,18 @@ class Edge(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Where a walk begins and where it ends; ``None`` for open."""
+    """The two edges of a walk; ``None`` for open."""
 
     start: Edge | None = None
     stop: Edge | None = None
 
 
 class Walk:
-    """A walk over an index, one page after the other; it goes on after the reader's snapshot was given up.
+    """A walk over an index, one page after the other; it can continue after the reader's snapshot was
+    released.
 
     :param backwards: from the high end to the low one.
-    :ivar fetched: rows that were read or stepped over so far.
+    :ivar fetched: number of rows read or skipped so far.
     """
 
     def __init__(self, reader: IndexReader, span: Range, backwards: bool) -> None:
@@ -53,7 +54,7 @@ class Walk:
         self.fetched = 0
 
     def skip(self, count: int) -> int:
-        """Pass over rows without reading them; return how many there were, at most ``count``."""
+        """Skip rows without reading them; return their number, at most ``count``."""
         where, parameters = self._where()
         ((passed,),) = self._reader.fetch(
             f"SELECT count(*) FROM (SELECT 1 FROM rows{where} LIMIT ?)", [*parameters, count]
@@ -64,7 +65,7 @@ class Walk:
         return passed
 
     def join(self, expression: str, separator: bytes, most: int) -> tuple[bytes, int]:
-        """Return a page of at most ``most`` rows, printed and joined, and how many they are; 0 at the end.
+        """Return a page of at most ``most`` rows, serialized and joined, and their number; 0 at the end.
 
         :param expression: SQL that prints a row; without parameters.
         """
@@ -79,7 +80,7 @@ class Walk:
         return text, count
 
     def page(self, columns: str, most: int) -> list[tuple[Any, ...]]:
-        """Return ``columns`` of a page of at most ``most`` rows; none at the end."""
+        """Return ``columns`` of a page of at most ``most`` rows; empty at the end."""
         count, where, parameters = self._plan(most)
         if not count:
             return []
@@ -88,7 +89,7 @@ class Walk:
         return found
 
     def aggregate(self, expression: str, prefix: bytes) -> tuple[Any, ...]:
-        """Aggregate the rows ahead of one group, and pass them; all rows if its group key is empty."""
+        """Aggregate and skip the next rows of one group; all rows if its group key is empty."""
         where, parameters = self._where()
         if prefix:
             clause, key = ("key >= ?", prefix) if self._backwards else ("key < ?", prefix + GROUP_END)
@@ -118,7 +119,7 @@ class Walk:
         return f"{' WHERE ' if clauses else ''}{' AND '.join(clauses)} ORDER BY {order}", parameters
 
     def _plan(self, most: int) -> tuple[int, str, list[Any]]:
-        """Choose how many rows the next page has."""
+        """Choose the number of rows in the next page."""
         where, parameters = self._where()
         wanted = min(self._rows, most)
         while True:

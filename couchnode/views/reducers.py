@@ -1,4 +1,4 @@
-"""Reduce functions: what they make of the rows of a group, and of their own results.
+"""Reduce functions: over the rows of a group, and over their own results.
 
 A *partial* is the result for some of a group's rows, in a form that can be reduced again: a number for
 ``_count`` and ``_sum``, a tuple for ``_stats``, a JSON text for a function in JavaScript.
@@ -36,10 +36,11 @@ class Builtin(Protocol):
     """A built-in reduce function over the column ``num`` of rows."""
 
     aggregate: str
-    """SQL that aggregates rows to columns of which :meth:`from_columns` makes a partial."""
+    """SQL that aggregates rows to the columns for :meth:`from_columns`."""
 
     def from_columns(self, columns: Sequence[Any]) -> Any:
-        """Return the partial of a group from what :attr:`aggregate` gave; ``None`` if there are no rows."""
+        """Return the partial of a group from the columns of :attr:`aggregate`; ``None`` if there are no
+        rows."""
 
     def from_numbers(self, numbers: Sequence[float]) -> Any:
         """Return the partial of the values of at least one row."""
@@ -48,7 +49,7 @@ class Builtin(Protocol):
         """Reduce partials of one group again."""
 
     def text(self, partial: Any) -> bytes:
-        """Print a partial as JSON."""
+        """Serialize a partial as JSON."""
 
 
 class _Count:
@@ -102,7 +103,7 @@ class _Stats:
 
 
 def _number(column: float | None) -> float:
-    """Return a sum of SQLite's, which has NULL for infinity less infinity."""
+    """Return a sum of SQLite, which is NULL for infinity minus infinity."""
     return math.nan if column is None else column
 
 
@@ -136,8 +137,8 @@ class CustomReduction:
     """Groups under a reduce function in JavaScript: rows go in, groups with their partials come out.
 
     The function is called on chunks of rows and, if a group has more than one row, on its own results, so
-    that one that is wrong about them is found out on small data too. Calls for many groups go together,
-    because one trip into V8 costs more than a call.
+    that a wrong handling of those shows with small data too. Calls for many groups go together, because one
+    trip into V8 costs more than a call.
 
     :param call_many: runs calls of (keys or None, values, rereduce), JSON texts, and returns the results.
     """
@@ -150,7 +151,7 @@ class CustomReduction:
 
     @property
     def groups(self) -> int:
-        """How many groups are held, the open one among them."""
+        """Number of groups held, including the open one."""
         return len(self._groups)
 
     def open(self, key: bytes, text: bytes) -> None:
@@ -158,7 +159,7 @@ class CustomReduction:
         self._groups.append(Group(key, text))
 
     def add(self, key: bytes, doc_id: bytes, value: bytes) -> bool:
-        """Take a row of the open group, all JSON; say whether enough is held to call :meth:`flush`."""
+        """Take a row of the open group, all JSON; return whether enough is held to call :meth:`flush`."""
         group = self._groups[-1]
         group.keys.append(b"[%b,%b]" % (key, doc_id))
         group.values.append(value)
@@ -168,7 +169,7 @@ class CustomReduction:
         return self._rows >= CHUNK_ROWS or self._bytes >= CHUNK_BYTES
 
     def flush(self, keep_open: bool) -> list[tuple[bytes, bytes, str]]:
-        """Reduce what is held; return (group key, key to print, partial) of the complete groups.
+        """Reduce the held rows; return (group key, key to print, partial) of the complete groups.
 
         :param keep_open: more rows of the last group may come.
         :raises ReductionError: the function failed.
@@ -203,9 +204,9 @@ def _array(values: Sequence[bytes]) -> str:
 
 
 def number_text(number: float) -> bytes:
-    """Print a number as JavaScript prints JSON: ``6``, ``0.5``, ``1e+21``, ``1e-7``.
+    """Print a number like JavaScript's JSON: ``6``, ``0.5``, ``1e+21``, ``1e-7``.
 
-    :raises ReductionError: it is beyond the range of doubles.
+    :raises ReductionError: it exceeds the range of doubles.
     """
     if number == 0:
         return b"0"
@@ -219,14 +220,14 @@ def number_text(number: float) -> bytes:
     mantissa, exponent = digits.split("e")
     power = int(exponent)
     if -7 < power < 0:
-        # Python turns to exponents at 1e-5, JavaScript at 1e-7.
+        # Python switches to exponents at 1e-5, JavaScript at 1e-7.
         sign, figures = ("-", mantissa[1:]) if mantissa[0] == "-" else ("", mantissa)
         return f"{sign}0.{'0' * (-power - 1)}{figures.replace('.', '')}".encode()
     return f"{mantissa}e{power:+d}".encode()
 
 
 def _shortest_integer(number: float) -> bytes:
-    """Print a whole number that has more than 53 bits: the digits that tell it apart, then zeros."""
+    """Print a whole number of more than 53 bits: the digits that distinguish it, then zeros."""
     digits = repr(number)
     if "e" not in digits:
         return digits.removesuffix(".0").encode()

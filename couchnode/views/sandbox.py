@@ -1,13 +1,13 @@
-"""The process that runs the JavaScript of views: V8, one context for each design, and nothing else of value.
+"""The process that runs the JavaScript of views: V8 with one context for each design, and no data of value.
 
 ``python -m couchnode.views.sandbox`` is started by :mod:`couchnode.views.sandboxes` and serves its standard
-input and output until the input ends. User code may kill it (V8 aborts when it cannot have memory); nothing
+input and output until the input ends. User code may kill it (V8 aborts when it runs out of memory); nothing
 is lost then.
 
 Frames in both directions are a 4-byte big-endian length and a body. Requests are marshalled tuples: first the
 :class:`Limits`, then ``("load", slot, sources)``, ``("map", slot, changes)``, ``("reduce", slot, calls)``,
-``("on", slot)`` to go on with a batch that paused, ``("check", sources)``. The body of a reply is one kind
-byte and a text: see the constants. Python's and V8's own prints go nowhere near the replies.
+``("on", slot)`` to continue a paused batch, ``("check", sources)``. The body of a reply is one kind byte and
+a text: see the constants. Prints of Python and V8 are kept apart from the replies.
 """
 
 from __future__ import annotations
@@ -37,42 +37,43 @@ READY = b"S"
 """The process serves; the text is V8's version."""
 
 RESULT = b"R"
-"""The text is what prelude.js gave: sections after a batch, a JSON array of reasons after a check."""
+"""The text is the result of prelude.js: sections after a batch, a JSON array of reasons after a check."""
 
 REFUSED = b"E"
 """A function does not load: the text is its number, a tab, and the reason in JSON."""
 
 TIMEOUT = b"T"
-"""Ran over the time limit; the text is what was finished, or empty if V8 did not stop. The process ends."""
+"""The time limit was exceeded; the text is the finished part, or empty if V8 did not stop. The process
+ends."""
 
 MEMORY = b"M"
-"""Ran over the memory limit. The process ends."""
+"""The memory limit was exceeded. The process ends."""
 
 BROKEN = b"X"
-"""Something that should not be: the text says what. The process ends."""
+"""An internal error; the text describes it. The process ends."""
 
-# How long V8 may take to say what was finished before the time ran out.
+# How long V8 may take to report the part finished before the timeout.
 _STOP_SECONDS = 0.5
 _SHORTEST_WAIT_SECONDS = 0.01
 PATIENCE = 4
-"""How often a limit may pass on the clock before a call is ended that had less of the processor.
+"""Factor between the limits on wall-clock time and processor time of a call.
 
-On a busy machine an innocent document waits for its turn; only what computes too long is to blame."""
+On a busy machine an innocent document has to wait; only long computations should be blamed."""
 
 SETTLE_SECONDS = 2.0
-"""How long what a function left behind (promises) may go on when it has returned."""
+"""How long promises of a function may run after it has returned."""
 
 _THREAD_STACK_BYTES = 512 * 1024
 
 
 class Limits(NamedTuple):
-    """What user functions may use; what happens beyond is in the reference of views."""
+    """Limits on user functions; docs/views describes what happens beyond them."""
 
-    #: Time of the processor; on the clock PATIENCE times as much.
+    #: Processor time; on the clock PATIENCE times as much.
     call_seconds: float = 10.0
     #: JavaScript heap of one design's functions.
     heap_bytes: int = 128 * 1024 * 1024
-    #: Memory of a whole process beyond what it has when it starts; for what V8 does not count as heap.
+    #: Memory of a whole process beyond its memory at start; covers what V8 does not count as heap.
     data_bytes: int = 512 * 1024 * 1024
     #: A key must be shorter than this.
     key_bytes: int = 4096
@@ -81,7 +82,7 @@ class Limits(NamedTuple):
     value_bytes: int = 16 * 1024 * 1024 - 1
     document_keys: int = 65535
     reduction_bytes: int = 64 * 1024
-    #: So many documents in a row over the limits of time or memory, and the functions are hopeless.
+    #: After so many documents in a row over the limits of time or memory, the functions are given up.
     timeouts_in_a_row: int = 5
 
     @property
@@ -135,7 +136,7 @@ class _Context:
             sections = self._enter(operation, text, self._seconds)
         except _Over as over:
             if over.kind == TIMEOUT:
-                # Only once V8 has really stopped: a call waits for it before its own time begins.
+                # Only after V8 has really stopped: a call waits for that before its own time begins.
                 self.settle(_STOP_SECONDS)
                 over.text = self._enter("take", "", _STOP_SECONDS)
             raise
@@ -143,11 +144,11 @@ class _Context:
         return str(sections)
 
     def settle(self, seconds: float) -> None:
-        """Make sure that V8 is free: that no promise of user code keeps it busy behind our back."""
+        """Make sure that V8 is idle: no promise of user code keeps it busy."""
         self._guard(lambda: self._racer.eval("0", timeout_sec=seconds))
 
     def _enter(self, operation: str, text: str, seconds: float) -> Any:
-        loop = self._racer._ctx.event_loop  # type: ignore[union-attr]  # MiniRacer's own timeouts go by the clock
+        loop = self._racer._ctx.event_loop  # type: ignore[union-attr]  # MiniRacer's own timeouts are in wall-clock time
         call = self._host.cancelable()(operation, text)
         return self._guard(lambda: asyncio.run_coroutine_threadsafe(_within(call, seconds), loop).result())
 
@@ -167,14 +168,14 @@ class _Context:
 
 
 async def _within(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """Await a call of V8 that may have so much of the processor, and PATIENCE times that on the clock.
+    """Await a call of V8 with a limit on processor time, and PATIENCE times that on the clock.
 
-    :raises JSTimeoutException: it had it; V8 was told to stop.
+    :raises JSTimeoutException: the limit was exceeded; V8 was asked to stop.
     """
     from py_mini_racer import JSTimeoutException
 
     task = asyncio.ensure_future(call)
-    # The process does nothing else meanwhile, so its time is the call's, helper threads of V8 included.
+    # The process does nothing else, so its processor time is the call's, including V8's helper threads.
     used_before, began = time.process_time(), time.monotonic()
     left = seconds
     while left > 0:
@@ -200,7 +201,7 @@ class _Sandbox:
     def answer(self, request: tuple[Any, ...]) -> tuple[bytes, str]:
         """Return the kind and the text of the reply.
 
-        :raises _Over: this reply has to be the last.
+        :raises _Over: this reply must be the last.
         """
         operation = request[0]
         if operation == "check":
@@ -226,7 +227,7 @@ class _Sandbox:
             return RESULT, context.batch("reduce", _reduce_text(request[2]))
         sections = context.batch("map", _map_text(request[2], trust=True))
         if sections.split("\f", 2)[1] == "unparsed":
-            # Somebody called a value JSON that is none.
+            # A value was marked as JSON but is not.
             sections = context.batch("map", _map_text(request[2], trust=False))
         return RESULT, sections
 
@@ -236,7 +237,7 @@ class _Sandbox:
         reason = self._checker.call("check", source)
         if reason != "?":
             return reason
-        # As Couchbase's engine has it: what the text evaluates to decides, in a context of its own.
+        # As in Couchbase's engine: the value of the text decides, evaluated in a context of its own.
         context = _Context(self._prelude, self._limits)
         refused = context.call("load", json.dumps([source]))
         context.settle(SETTLE_SECONDS)
@@ -245,7 +246,7 @@ class _Sandbox:
 
 
 def _map_text(changes: Sequence[tuple[Any, ...]], trust: bool) -> str:
-    """Return the JSON text of a batch of documents as prelude.js takes it."""
+    """Return the JSON text of a batch of documents for prelude.js."""
     from orjson import dumps
 
     items = []
@@ -268,7 +269,7 @@ def _map_text(changes: Sequence[tuple[Any, ...]], trust: bool) -> str:
 
 
 def _reduce_text(calls: Sequence[tuple[str | None, str, bool]]) -> str:
-    """Return the JSON text of calls of a reduce function as prelude.js takes it."""
+    """Return the JSON text of calls of a reduce function for prelude.js."""
     return (
         "["
         + ",".join(
@@ -286,10 +287,10 @@ def _is_json(value: bytes) -> bool:
 
 
 def _limit_process(limits: Limits) -> None:
-    """Bound what the process can have; counted from what V8 reserves when it starts."""
+    """Limit the memory of the process, counted from what V8 reserves when it starts."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        # In a shortage, this process goes before any that holds data.
+        # When memory runs out, the kernel should kill this process before any that holds data.
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("500")
         with open("/proc/self/status") as status:
@@ -330,7 +331,7 @@ def _serve(requests: Any, replies: Any) -> None:
             version = racer.v8_version
         _limit_process(limits)
         sandbox = _Sandbox(limits, prelude)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the starter has to hear of it
+    except Exception as error:  # noqa: BLE001  # reported to the parent, whatever it is
         reply(BROKEN, f"{type(error).__name__}: {error}")
         return
     reply(READY, version)
@@ -346,14 +347,14 @@ def _serve(requests: Any, replies: Any) -> None:
         except MemoryError:
             reply(MEMORY, "")
             return
-        except Exception as error:  # noqa: BLE001  # told, not lost; the process starts afresh
+        except Exception as error:  # noqa: BLE001  # reported; the process is started again
             reply(BROKEN, f"{type(error).__name__}: {error}")
             return
 
 
 def main() -> None:
     """Serve standard input and output until the input ends, then end at once, whatever V8 still does."""
-    # Ctrl-C in a terminal goes to every process of the group; this one ends when its starter does.
+    # Ctrl-C in a terminal goes to every process of the group; this one ends with its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")

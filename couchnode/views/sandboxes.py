@@ -1,9 +1,9 @@
-"""The worker's side of the sandboxes: map and reduce calls that always come back, whatever user code does.
+"""The worker's side of the sandboxes: map and reduce calls that always return, whatever user code does.
 
 Blocking, for the worker's threads. A :class:`Sandbox` is one process; a :class:`SandboxPool` starts a few on
-demand and starts them again when they die. The functions of one design get a V8 context of their own.
+demand and restarts them when they die. The functions of one design get a V8 context of their own.
 
-Documents that end a process or run over its limits are found and dropped: see :meth:`SandboxPool.map`.
+Documents that kill a process or exceed its limits are found and dropped: see :meth:`SandboxPool.map`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ __all__ = [
 #: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: nobody looked yet).
 Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None"]
 
-# One entry into V8 costs 0.2 ms and more, so documents travel in batches: at most so many, and so many bytes.
+# One entry into V8 costs 0.2 ms and more, so documents are sent in batches: at most so many, and so many
+# bytes.
 _BATCH_DOCUMENTS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_CALLS = 2000
 
-# Designs whose documents over the limits are counted; nobody needs more at once.
+# Most designs whose documents over the limits are counted; more are not in use at once.
 _COUNTED_DESIGNS = 1000
 
 
@@ -71,38 +72,38 @@ class ViewRows:
 
 @dataclass
 class MapOutput:
-    """What map functions made of changes."""
+    """The output of map functions for changes."""
 
     #: For each function.
     rows: list[ViewRows]
-    #: (number of the change, number of the function or None for all, reason): these gave no rows.
+    #: (number of the change, number of the function or None for all, reason) of failures without rows.
     dropped: list[tuple[int, int | None, str]] = field(default_factory=list)
-    #: What the functions said with log(), up to a hundred texts a batch.
+    #: Texts that the functions passed to log(), up to a hundred per batch.
     logged: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Ran:
-    """What became of one request to run a batch."""
+    """The outcome of one request to run a batch."""
 
-    #: Items finished; what they gave is in ``sections``: dropped, log, and one for each function.
+    #: Number of finished items; their results are in ``sections``: dropped, log, and one for each function.
     finished: int
     sections: list[str]
     #: The functions' own failure: number of the function, a tab, the reason in JSON.
     failure: str = ""
     #: Why the process ended: see :func:`_over`.
     over: str = ""
-    #: It was time that ran out.
+    #: Whether it was the time limit.
     late: bool = False
-    #: The first unfinished item is to blame.
+    #: Whether the first unfinished item is to blame.
     known: bool = False
     more: bool = False
 
 
 class SandboxPool:
-    """Sandbox processes for any number of threads: started when needed, replaced when they die.
+    """Sandbox processes for any number of threads: started on demand, replaced when they die.
 
-    :param limits: what user functions may use.
+    :param limits: limits on user functions.
     :param size: most processes at once; callers beyond wait for one.
     """
 
@@ -114,7 +115,7 @@ class SandboxPool:
         self._busy: set[Sandbox] = set()
         self._starting = 0
         self._closed = False
-        # Documents in a row that ran over the limits, for each design.
+        # Consecutive documents over the limits, for each design.
         self._over: OrderedDict[str, int] = OrderedDict()
 
     def __enter__(self) -> SandboxPool:
@@ -126,7 +127,7 @@ class SandboxPool:
         self.close()
 
     def close(self) -> None:
-        """End all processes; calls under way raise :exc:`SandboxError`."""
+        """End all processes; running calls raise :exc:`SandboxError`."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -138,33 +139,33 @@ class SandboxPool:
 
     @property
     def pids(self) -> list[int]:
-        """Numbers of the processes that live now."""
+        """Process ids of the live processes."""
         with self._changed:
             return [sandbox.pid for sandbox in (*self._idle, *self._busy)]
 
     def check(self, functions: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Say of each (``"map"`` or ``"reduce"``, source) why it gives no function: ``None`` if it does.
+        """Return for each (``"map"`` or ``"reduce"``, source) why it is not a function, or ``None`` if it is.
 
         A text that is one function is not run; any other expression is evaluated. Built-in reduce functions
-        are not for here.
+        must not be passed.
 
         :raises SandboxError: no process can be started.
         """
         if not functions:
             return []
-        # One at a time: a text that breaks the parser says nothing about the others.
+        # One at a time, as a text that breaks the parser must not affect the others.
         return [self._check(source) for _kind, source in functions]
 
     def map(self, design: str, sources: Sequence[str], changes: Sequence[Change]) -> MapOutput:
         """Run the map functions of one design over documents.
 
-        A batch that fails is run again in parts until the guilty documents are known. A document that alone
-        runs over the time limit, or twice in a row ends the process or runs over the memory limit, is dropped
-        from all functions. One whose function throws is dropped from that function.
+        A batch that fails is run again in parts until the guilty documents are known. A document that exceeds
+        the time limit alone, or twice in a row kills the process or exceeds the memory limit, is dropped from
+        all functions. One whose function throws is dropped from that function.
 
         :param design: names the design; its functions share a context, which no other design gets.
         :param sources: the functions.
-        :param changes: deleted ones, and those with keys that are not UTF-8, are passed over.
+        :param changes: deleted ones, and those with keys that are not UTF-8, are skipped.
         :raises FunctionError: a function does not load.
         :raises BuildError: too large a value, too many keys, or too many documents in a row over the limits.
         :raises SandboxError: no process can be started, or the pool was closed.
@@ -197,11 +198,11 @@ class SandboxPool:
     ) -> list[str]:
         """Run a reduce function several times and return the reductions as JSON texts.
 
-        Far cheaper than one by one: 0.5 ms for a request, whatever it holds.
+        Far cheaper than one by one: a request costs 0.5 ms, whatever it contains.
 
         :param calls: (keys, values, rereduce) of each: keys is the JSON text of ``[[key, id], ...]`` or
             ``None``, values the JSON text of an array.
-        :raises FunctionError: it does not load, threw, ran over a limit, or gave too much.
+        :raises FunctionError: it does not load, threw, exceeded a limit, or returned too much.
         :raises SandboxError: no process can be started, or the pool was closed.
         """
         key = (design, "reduce", source)
@@ -222,7 +223,7 @@ class SandboxPool:
                 if ran.over:
                     if died or ran.late:
                         raise FunctionError(f"the reduce function {ran.over}")
-                    # Once may be the fault of an earlier call, or of nobody.
+                    # A single failure may be caused by an earlier call, or by chance.
                     died = True
         return results
 
@@ -247,8 +248,8 @@ class SandboxPool:
         chunk: list[int],
         output: MapOutput,
     ) -> None:
-        """Run the map functions over the documents with these numbers, whatever it takes."""
-        alone = False  # the batch failed, and the guilty one is looked for
+        """Run the map functions over the documents with these numbers, in as many attempts as necessary."""
+        alone = False  # the batch failed, and the cause is searched for
         died = False  # ... and this one was the only one in the process when it died
         while chunk:
             part = chunk[:1] if alone else chunk
@@ -273,7 +274,8 @@ class SandboxPool:
                 alone = True
                 continue
             if not known and not died:
-                # Perhaps the documents before it left too much behind, or somebody killed the process.
+                # Perhaps the documents before it left too much memory in use, or the process was killed from
+                # outside.
                 died = True
                 continue
             output.dropped.append((chunk[0], None, f"the map function {over}"))
@@ -287,7 +289,7 @@ class SandboxPool:
                 )
 
     def _count_over(self, design: str, over: bool) -> int:
-        """Count a document that ran over the limits, or forget them; return how many there are in a row."""
+        """Count a document over the limits, or reset the count; return the number of consecutive ones."""
         with self._changed:
             count = self._over.pop(design, 0) + 1 if over else 0
             if over:
@@ -327,7 +329,7 @@ class SandboxPool:
     def _run(
         self, key: tuple[Any, ...], sources: Sequence[str], request: tuple[str, list[Any]]
     ) -> list[_Ran]:
-        """Run a batch to its end or to what ends it; each part has its count of finished items so far."""
+        """Run a batch to its end or its failure; each part has its count of finished items so far."""
 
         def on(box: Sandbox) -> list[_Ran]:
             slot = box.load(key, sources)
@@ -345,7 +347,7 @@ class SandboxPool:
                 finished = ran.finished
                 parts.append(ran)
                 if ran.over:
-                    # Its context is not what it was made to be, if the process still lives.
+                    # Its context may be corrupt, if the process is still alive.
                     box.close()
                 if not ran.more or ran.over:
                     return parts
@@ -356,12 +358,12 @@ class SandboxPool:
             try:
                 return self._with(key, on)
             except SandboxDied as error:
-                # While the functions were loaded: theirs or nobody's fault.
+                # It happened while the functions were loaded: their fault, or by chance.
                 failed = str(error)
         raise FunctionError(f"the function cannot be evaluated: it {failed}")
 
     def _with(self, key: tuple[Any, ...] | None, do: Any) -> Any:
-        """Call ``do`` with a process that no other thread uses meanwhile."""
+        """Call ``do`` with a process that no other thread uses."""
         sandbox = self._take(key)
         try:
             return do(sandbox)
@@ -376,7 +378,7 @@ class SandboxPool:
                 if self._closed:
                     raise SandboxError("View functions are not run any more: the worker is closing")
                 if self._idle:
-                    # Best one that has the functions loaded.
+                    # Prefer one that has the functions loaded.
                     chosen = next(
                         (box for box in self._idle if key is not None and box.has(key)), self._idle[-1]
                     )
@@ -415,9 +417,9 @@ class SandboxPool:
 def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits: Limits) -> _Ran:
     """Read the reply to a batch.
 
-    :param before: items that earlier replies finished, in case that this one says nothing.
-    :param items: how many there are.
-    :param functions: how many sections of rows are due.
+    :param before: items finished by earlier replies, in case this one does not report any.
+    :param items: total number of items.
+    :param functions: number of sections of rows expected.
     """
     nothing = [""] * (2 + functions)
     if kind not in (RESULT, TIMEOUT) or not text:

@@ -1,6 +1,6 @@
-"""One sandbox process as the worker's threads see it: requests that always come back.
+"""One sandbox process, for the worker's threads: requests to it always return.
 
-See :mod:`couchnode.views.sandbox` for what it speaks, :mod:`couchnode.views.sandboxes` for who uses it.
+See :mod:`couchnode.views.sandbox` for its protocol, :mod:`couchnode.views.sandboxes` for its users.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from reactor.framing import FrameBuffer, frame_of
 
 __all__ = ["FunctionError", "Sandbox", "SandboxDied", "SandboxError", "over_text"]
 
-# Contexts that one process keeps, the least recently used one goes first.
+# Most contexts in one process; the least recently used one is dropped first.
 _CONTEXTS = 8
 
 _START_SECONDS = 30.0
 _MARGIN_SECONDS = 2.0
 _READ_BYTES = 1024 * 1024
-# The limits on what functions give bound a reply; its length needs no other.
+# The limits on functions' results also bound the length of a reply.
 _MAX_REPLY_BYTES = 2**32 - 1
 
 
 class SandboxError(Exception):
-    """No sandbox process can be had; the text says why."""
+    """No sandbox process can be started; the text says why."""
 
 
 class SandboxDied(Exception):
@@ -55,9 +55,9 @@ class SandboxDied(Exception):
 
 
 class FunctionError(Exception):
-    """A function does not compile, is none, or (a reduce function) threw or gave too much.
+    """A function does not compile, is not a function, or (a reduce function) threw or returned too much.
 
-    :ivar reason: what V8 or the sandbox says about it.
+    :ivar reason: the text of V8 or the sandbox.
     :ivar index: number of the function among those given.
     """
 
@@ -111,12 +111,12 @@ class Sandbox:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked again."""
+        """Whether it can take another request."""
         return not self._closed and self._process.poll() is None
 
     def __enter__(self) -> Sandbox:
@@ -128,12 +128,12 @@ class Sandbox:
         self.close()
 
     def kill(self) -> None:
-        """End the process; a call that another thread waits in fails. The pipes stay until :meth:`close`."""
+        """End the process; a call of another thread fails. The pipes stay open until :meth:`close`."""
         if self._process.poll() is None:
             self._process.kill()
 
     def close(self) -> None:
-        """End the process at once and wait for it. Any number of times."""
+        """End the process at once and wait for it. Can be called repeatedly."""
         self.kill()
         self._process.wait()
         self._closed = True
@@ -146,10 +146,10 @@ class Sandbox:
         return key in self._slots
 
     def load(self, key: tuple[Any, ...], sources: Sequence[str]) -> int:
-        """Return the slot of a context with these functions, loaded now if need be.
+        """Return the slot of a context with these functions, loading them if necessary.
 
         :raises FunctionError: one of them does not load.
-        :raises SandboxDied: the process ended meanwhile.
+        :raises SandboxDied: the process ended in the meantime.
         """
         slot = self._slots.get(key)
         if slot is not None:
@@ -164,7 +164,7 @@ class Sandbox:
             self._slots[key] = slot
             return slot
         if kind == REFUSED:
-            # The slot is free, and slots are counted: keep it under a name that nobody asks for.
+            # The slot is free, but slots are counted: keep it under an unused name.
             self._slots[(slot,)] = slot
             self._slots.move_to_end((slot,), last=False)
             index, reason = text.split("\t")
@@ -196,7 +196,7 @@ class Sandbox:
         return bytes(reply[:1]), str(reply[1:], "utf-8", "surrogatepass")
 
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Wait until the pipe can be used; end the process when that takes too long."""
+        """Wait until the pipe is ready; end the process if that takes too long."""
         poll = select.poll()
         poll.register(descriptor, event)
         while not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -228,7 +228,7 @@ class Sandbox:
 
 
 def over_text(kind: bytes, text: str, limits: Limits) -> str:
-    """Say why a process ended with such a reply: a predicate for "the function"."""
+    """Return why a process ended with such a reply, as a predicate for "the function"."""
     if kind == TIMEOUT:
         return f"ran longer than {limits.call_seconds:g} s"
     if kind == MEMORY:

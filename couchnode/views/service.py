@@ -1,4 +1,4 @@
-"""Views of one cluster: which indexes a query needs, how fresh they must be, and who answers it."""
+"""Views of one cluster: which indexes a query needs, how fresh they must be, and which node answers it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
 
 MAX_QUERIES = 100
-"""Answers that flow at a time; more queries wait for one of them to end."""
+"""Most answers sent at a time; further queries wait for one of them to end."""
 
 QUEUE_SECONDS = 10.0
-"""Longest wait for that, before the query is refused with 503."""
+"""Longest wait for that; then the query is refused with 503."""
 
 STALLED_SECONDS = 60.0
-"""A client that reads nothing for so long is cut off."""
+"""A client that reads nothing for so long is disconnected."""
 
 SLOW_SECONDS = 5.0
-"""... and for so long, if others wait for its place."""
+"""... and for so long, if others are waiting."""
 
 _ATTEMPTS = 3
 _RETRY_SECONDS = 0.05
@@ -61,11 +61,11 @@ class QueryRefused(Exception):
 
 
 class UpdateSettings(NamedTuple):
-    """When indexes of production design documents are brought level without a query.
+    """When indexes of production design documents are updated without a query.
 
-    :ivar interval_ms: pause between two looks.
-    :ivar min_changes: changes that make an update worth it; 0: never.
-    :ivar replica_min_changes: said by clients and given back; there are no replica indexes.
+    :ivar interval_ms: pause between two checks.
+    :ivar min_changes: number of changes that trigger an update; 0 for never.
+    :ivar replica_min_changes: stored for clients without effect; there are no replica indexes.
     """
 
     interval_ms: int = UPDATE_INTERVAL_MS
@@ -89,7 +89,7 @@ def is_available() -> bool:
 class Views:
     """The views of all buckets of a cluster.
 
-    :param directory: where indexes are kept; ``None``: in a folder that goes with :meth:`stop`.
+    :param directory: folder of the indexes; ``None`` for one that :meth:`stop` removes.
     :param limits: arguments for the worker, see :mod:`couchnode.views.worker`.
     """
 
@@ -98,7 +98,7 @@ class Views:
         self._cluster = cluster
         self._directory = directory
         self._temporary: Path | None = None
-        # Room for those whose end the worker has not seen yet.
+        # The surplus is for queries whose end the worker has not noticed yet.
         self._worker = Worker((f"queries={MAX_QUERIES + 28}", *limits))
         self._indexers: dict[tuple[str, int], PartIndexer] = {}
         self._background: dict[object, Deferred[None]] = {}
@@ -125,7 +125,7 @@ class Views:
             self._watch.start(SLOW_SECONDS, now=False)
 
     async def stop(self) -> None:
-        """End the worker; queries that are under way are cut."""
+        """End the worker; running queries are cut off."""
         self._stopping = True
         for loop in (self._updates, self._watch):
             if loop.running:
@@ -138,7 +138,7 @@ class Views:
             self._temporary = None
 
     def set_update_settings(self, settings: UpdateSettings) -> None:
-        """Put other settings of automatic updates in force."""
+        """Apply new settings of automatic updates."""
         self.settings = settings
         if self._updates.running:
             self._updates.stop()
@@ -147,9 +147,9 @@ class Views:
     # ---- design documents ------------------------------------------------------------------------
 
     async def put_design(self, bucket: str, name: str, text: bytes) -> DesignDocument:
-        """Check and store a design document; index files that nobody needs any more go.
+        """Check and store a design document; delete index files that are no longer needed.
 
-        :raises DesignError: it cannot be; a function does not compile, or its text gives none.
+        :raises DesignError: it is invalid, or a function does not compile or is not a function.
         :raises NoSuchBucket: there is none of that name.
         :raises WorkerError: the functions could not be checked.
         """
@@ -177,7 +177,7 @@ class Views:
                 )
             finally:
                 connection.close()
-        # As far as the first that is refused.
+        # Up to the first that is refused.
         for (view, kind, _), text in zip(functions, found, strict=False):
             if text is not None:
                 raise syntax_error(view, kind, text)
@@ -187,24 +187,24 @@ class Views:
     async def query(
         self, node: Node, bucket_name: str, design_name: str, view_name: str, text: str, body: bytes | None
     ) -> WorkerConnection:
-        """Begin a query; the body of the answer follows on the connection that is returned.
+        """Begin a query; the body of the answer follows on the returned connection.
 
         :param node: the node that was asked.
         :param text: the query string.
         :param body: the body of a POST.
         :raises NoSuchBucket: there is none of that name.
-        :raises ParameterError: the parameters make no query.
+        :raises ParameterError: the parameters are invalid.
         :raises QueryRefused: an unknown design document or view, an impossible range, an index that could not
-            be built, an engine that does not work.
+            be built, or a view engine that does not work.
         """
         fault: WorkerError
         for _ in range(_ATTEMPTS):
             try:
                 return await self._attempt(node, bucket_name, design_name, view_name, text, body)
             except IndexGone as gone:
-                fault = gone  # what is there now may well answer
+                fault = gone  # the new index may well answer
             except WorkerGone as gone:
-                fault = gone  # so may the worker that is started next
+                fault = gone  # so may the next worker
                 await deferLater(self._cluster.clock, _RETRY_SECONDS)
             except WorkerError as failed:
                 fault = failed
@@ -235,8 +235,8 @@ class Views:
         errors: list[dict[str, str]] = []
         label = self._label(bucket, design)
         files = {source.name: source.indexer.file(view, is_part) for source in sources}
-        # A query that does not say how stale it may be sees everything: clients that cannot say it (the
-        # official one never does) then read what they wrote.
+        # A query without ``stale`` sees everything: so clients that cannot set it (the official one never
+        # does) read their own writes.
         if query.stale in (None, "false"):
             sources = await self._bring_level(label, sources, query.connection_timeout_ms / 1000, errors)
         else:
@@ -250,7 +250,7 @@ class Views:
         }
 
         def check() -> None:
-            # Deleted only after this, an index stays readable for those who have it open.
+            # An index deleted after this stays readable for queries that have it open.
             for source in sources:
                 source.indexer.check([files[source.name]])
 
@@ -270,7 +270,7 @@ class Views:
         return connection
 
     async def _answer(self, request: dict[str, Any]) -> WorkerConnection:
-        """Ask the worker; return the connection on which the body of the answer comes."""
+        """Ask the worker; return the connection with the body of the answer."""
         await self._place()
         try:
             connection = await self._worker.connect()
@@ -297,7 +297,7 @@ class Views:
         raise WorkerError(str(reply[1]))
 
     async def _place(self) -> None:
-        """Wait until there is room for one more answer; those whose clients do not read make room."""
+        """Wait until there is room for one more answer; answers whose clients do not read make room."""
         patience = QUEUE_SECONDS
         while True:
             place = self._places.acquire()
@@ -315,7 +315,7 @@ class Views:
                     ) from None
 
     def _cut_slow(self, seconds: float, most: int = MAX_QUERIES) -> None:
-        """Cut off clients, at most so many, that have not read for some time."""
+        """Disconnect clients, at most so many, that have not read for some time."""
         before = monotonic() - seconds
         slow = [
             (connection.paused_since, id(connection), connection)
@@ -326,7 +326,7 @@ class Views:
             connection.cut()
 
     def _sources(self, node: Node, bucket: Bucket, design: DesignDocument, is_part: bool) -> list[_Source]:
-        """Return the nodes that take part, the one that was asked first."""
+        """Return the nodes that take part, beginning with the one that received the query."""
         nodes = [node] if is_part else [node, *(other for other in self._cluster.nodes if other is not node)]
         found = []
         for one in nodes:
@@ -344,7 +344,7 @@ class Views:
     async def _bring_level(
         self, label: str, sources: list[_Source], timeout: float, errors: list[dict[str, str]]
     ) -> list[_Source]:
-        """Update all sources at once; those that fail or are late, other than the local one, are left out."""
+        """Update all sources at once; remote ones that fail or are late are left out."""
         running = [Deferred.fromCoroutine(source.indexer.update(label, source.files)) for source in sources]
         for waiting in running[1:]:
             waiting.addTimeout(timeout, self._cluster.clock)
@@ -360,7 +360,7 @@ class Views:
             elif failure.check(WorkerError):
                 errors.append({"from": source.name, "reason": str(failure.value)})
             else:
-                raise failure.value  # CancelledError among them: nobody waits any more
+                raise failure.value  # including CancelledError: the query was cancelled
         return level
 
     # ---- updates without a query -----------------------------------------------------------------
@@ -400,7 +400,7 @@ class Views:
             self._background.pop(key, None)
 
         def failed(failure: Any) -> None:
-            # What is gone, or not there yet, needs no update.
+            # An index that is gone, or not created yet, needs no update.
             if failure.check(CancelledError, IndexGone, QueryRefused) is None and not self._stopping:
                 self._log.error("an index was not updated: {error}", error=failure.value)
 
@@ -428,9 +428,9 @@ class Views:
         return self._temporary / node.name / f"{bucket}.views"
 
     def _sweep(self, name: str) -> None:
-        """Delete index files that no design document of the bucket needs any more."""
+        """Delete index files that no design document of the bucket needs."""
         if name in self._unswept:
-            return  # one that has not begun sees this change too
+            return  # one that has not begun yet covers this change too
         self._unswept.add(name)
 
         async def sweep() -> None:

@@ -1,4 +1,4 @@
-"""The worker's end of a connection to the node: frames over a socket, for threads that may wait.
+"""The worker's end of a connection to the node: frames over a socket, for blocking threads.
 
 A control frame holds a Python value (:mod:`reactor.framing`): both ends are the same interpreter, and the
 socket between them lies in a folder that only their user can enter. A data frame holds bytes of an answer; an
@@ -20,11 +20,11 @@ _RECEIVE_BYTES = 64 * 1024
 
 
 class Blocked(Exception):
-    """The peer took nothing for too long."""
+    """The peer read nothing for too long."""
 
 
 class Wire:
-    """One end of a connection, for a thread that may wait.
+    """One end of a connection, for a blocking thread.
 
     :param connection: a connected stream socket; this sets its timeout.
     """
@@ -37,7 +37,7 @@ class Wire:
     def receive(self) -> Any:
         """Return the value of the next control frame; ``None`` once the peer has closed.
 
-        :raises FrameError: the peer sent something else.
+        :raises FrameError: the peer sent no control frame.
         """
         body = self.receive_bytes()
         return None if body is None else value_in(body)
@@ -76,7 +76,7 @@ class Wire:
     ) -> None:
         """Send a data frame.
 
-        :param on_pause: called when the peer has taken nothing for ``pause_seconds``, before waiting on.
+        :param on_pause: called when the peer has read nothing for ``pause_seconds``, before waiting further.
         :raises Blocked: the peer took nothing for ``patience_seconds``.
         :raises OSError: the connection is gone.
         """
@@ -88,7 +88,7 @@ class Wire:
             self._write(body, patience_seconds, pause_seconds, on_pause)
 
     def is_closed(self) -> bool:
-        """Return whether the peer has closed, without waiting."""
+        """Return whether the peer has closed, without blocking."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -97,7 +97,7 @@ class Wire:
             return True
 
     def shut(self) -> None:
-        """End the connection for whoever waits for something from it, on both sides."""
+        """Shut the connection down, which wakes blocked readers on both sides."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -1,18 +1,18 @@
 """The view worker: ``python -m couchnode.views.worker SOCKET [name=value ...]``.
 
-A process of blocking threads beside the node. It owns the index files, orders keys, has documents mapped in
+A process of blocking threads beside the node. It owns the index files, orders keys, maps documents in
 sandboxes and answers queries. It listens on a Unix socket, prints ``ready``, and ends when its standard input
-does, which is when the node is gone, or on SIGTERM. Nothing is lost when it ends at any point.
+is closed, which means that the node is gone, or on SIGTERM. It may end at any point without loss.
 
-One connection is one activity, and begins with a control frame (operation, arguments):
+Each connection is for one activity, and begins with a control frame (operation, arguments):
 
 ``check``
-    Say which function is the first that V8 does not take, and why. Any number of times on a connection.
+    Report the first function that V8 does not accept, and why. Any number of times on a connection.
 ``open``
     Open indexes to write, then any number of ``apply``, ``reconcile`` and ``drop``, answered in order.
-    Opening an index takes it from the connection that had it. After an answer ``("error", reason)`` the
-    connection is closed, and what was not committed is undone. A failed build is not such an error, but a
-    member of the answer; what follows for that view on this connection is answered with it and not done.
+    Opening an index takes it away from the connection that had it. After an answer ``("error", reason)`` the
+    connection is closed, and uncommitted changes are rolled back. A failed build is not such an error, but a
+    member of the answer; further requests for that view on this connection are answered with it and ignored.
 ``query``
     Stream rows: ``("head", {})``, data frames, an empty one; or ``("refused", {...})``.
 ``forget``
@@ -55,11 +55,11 @@ _IDLE_COMMIT_SECONDS = 0.2
 
 
 class WorkerError(Exception):
-    """A request that cannot be carried out; the text says why."""
+    """A request cannot be carried out; the text says why."""
 
 
 class Worker:
-    """What all connections share.
+    """The state shared by all connections.
 
     :param pool: runs functions.
     :param max_queries: queries at a time; more are refused.
@@ -91,7 +91,7 @@ class Worker:
         except (FrameError, Blocked, OSError) as error:
             if not isinstance(error, ConnectionError):
                 print(f"view worker: a connection ended: {error}", file=sys.stderr, flush=True)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the peer must not wait for ever
+        except BaseException as error:  # noqa: BLE001  # the peer must get an answer in any case
             _tell(wire, error)
         finally:
             wire.close()
@@ -117,7 +117,7 @@ class Worker:
                 raise WorkerError(f"unknown operation {operation!r}")
 
     def _check(self, functions: list[tuple[str, str]]) -> list[str | None]:
-        """Check functions as far as the first that is refused: each may take all the time of a call."""
+        """Check functions up to the first that is refused: each may take the full time of a call."""
         found: list[str | None] = []
         for function in functions:
             found += self.pool.check([function])
@@ -140,7 +140,7 @@ class Worker:
     def _stream(self, wire: Wire, arguments: dict[str, Any], readers: list[IndexReader | None]) -> None:
         def reduce_many(design: str, source: str, calls: list[Call]) -> list[str]:
             if wire.is_closed():
-                raise ConnectionResetError("nobody waits for the answer")
+                raise ConnectionResetError("the answer is no longer wanted")
             try:
                 return self.pool.reduce_many(design, source, calls)
             except (FunctionError, SandboxError) as error:
@@ -161,13 +161,13 @@ class Worker:
                 wire.send_data(block, PATIENCE_SECONDS, PAUSE_SECONDS, running.release)
         except (FrameError, Blocked, OSError):
             raise
-        except Exception:  # noqa: BLE001  # too late for an answer: the cut tells it
+        except Exception:  # noqa: BLE001  # too late for an error: the answer is cut off
             traceback.print_exc()
             return
         wire.send_data(b"", PATIENCE_SECONDS, PAUSE_SECONDS, running.release)
 
     def damaged(self, path: str) -> None:
-        """Make away with a damaged file; the next one who opens it makes it anew."""
+        """Delete a damaged file; it is rebuilt when it is opened next."""
         print(f"view worker: {path} is damaged, it will be made anew", file=sys.stderr, flush=True)
         self.files.forget(path)
 
@@ -175,9 +175,9 @@ class Worker:
 class Updating:
     """A connection that writes indexes.
 
-    Its thread reads requests and has documents mapped; a second one writes, so both go on at once. Answers
-    may be given before the commit when more requests are on their way, because the one that has to say that
-    a commit failed is then still to come.
+    Its thread reads requests and maps documents; a second one writes at the same time. A request may be
+    answered before the commit if more requests are on their way, because a later answer can still report that
+    the commit failed.
     """
 
     def __init__(self, worker: Worker, wire: Wire, given: list[dict[str, Any]]) -> None:
@@ -224,7 +224,7 @@ class Updating:
             if operation == "apply":
                 try:
                     mapped = self._map(arguments)
-                except Exception as error:  # noqa: BLE001  # the writer tells it, in its turn
+                except Exception as error:  # noqa: BLE001  # reported by the writer, in order
                     mapped = error
             self._work.put((operation, arguments, mapped))
 
@@ -264,7 +264,7 @@ class Updating:
         return [(views, output)]
 
     def _write_all(self) -> None:
-        """Write what the reader has prepared; the second thread runs this."""
+        """Write the prepared changes; runs in the second thread."""
         work: tuple[str, dict[str, Any], Any] | None = ("", {}, None)
         try:
             while True:
@@ -282,9 +282,9 @@ class Updating:
                 if late or self._received == self._done:
                     self._commit()
                 self._wire.send(("ok", answer), PATIENCE_SECONDS)
-        except BaseException as error:  # noqa: BLE001  # the peer must be told, and the reader be ended
+        except BaseException as error:  # noqa: BLE001  # report it to the peer, and end the reader
             self._give_up(error)
-            # The reader may be about to hand over more.
+            # The reader may be about to pass on more.
             while work is not None:
                 work = self._work.get()
 
@@ -294,7 +294,7 @@ class Updating:
             try:
                 if file.index is not None and file.owner is self:
                     file.index.rollback()
-            except Exception:  # noqa: BLE001  # it is closed next, which undoes as well
+            except Exception:  # noqa: BLE001  # it is closed next, which rolls back as well
                 traceback.print_exc()
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 self._worker.damaged(file.path)
@@ -342,7 +342,7 @@ class Updating:
             self._failed[view] = reason
 
     def _lock(self, files: list[File]) -> None:
-        """Hold files; in one order, so that two connections never wait for each other."""
+        """Lock files, always in the same order, so that two connections never wait for each other."""
         new = [file for file in files if file not in self._held]
         if not new:
             return
@@ -367,7 +367,7 @@ class Updating:
 
 
 class _Failed:
-    """What is there instead of rows: the build failed."""
+    """Stands for rows: the build failed."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -379,7 +379,7 @@ def _refuse(wire: Wire, refused: Refused) -> None:
 
 
 def _tell(wire: Wire, error: BaseException) -> None:
-    """Answer with an error, and write down where it came from."""
+    """Answer with an error, and log its origin."""
     if isinstance(error, (WorkerError, NotOwnedError)):
         print(f"view worker: {error}", file=sys.stderr, flush=True)
     else:
@@ -416,7 +416,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Threads that compute hand over sooner, so that a short query is not held up by an update.
+    # Computing threads yield sooner, so that an update does not delay a short query.
     sys.setswitchinterval(0.001)
     threading.Thread(target=worker.listen, args=(listener,), daemon=True).start()
     print("ready", flush=True)
@@ -428,7 +428,7 @@ def main(arguments: Sequence[str]) -> int:
         worker.pool.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        # Threads may be anywhere; index files do not mind.
+        # Threads may be at any point, which is safe for index files.
         os._exit(0)
     return 0
 

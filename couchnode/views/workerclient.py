@@ -1,4 +1,4 @@
-"""The node's side of the view worker: the process, started when it is first needed, and connections to it."""
+"""The node's side of the view worker: the process, started on first use, and connections to it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 3.0
 
 MAX_UPDATES = 8
-"""Updates at a time; there are fewer processors and sandboxes than that, so more would only take memory."""
+"""Most updates at a time; there are fewer processors and sandboxes, so more would only use memory."""
 
 _LOGGED_LINES = 100
 _LOGGED_SECONDS = 10.0
 
 
 class WorkerError(Exception):
-    """The view worker could not be reached, ended in the middle, or refused; the text says which."""
+    """The view worker could not be reached, ended during a request, or refused it; the text says which."""
 
 
 class WorkerGone(WorkerError):
-    """The view worker ended, or cannot be reached; it is started again by the next activity."""
+    """The view worker ended, or cannot be reached; the next activity starts it again."""
 
 
 class WorkerConnection(Protocol):
-    """One activity at the worker: questions with answers in order, and at the end perhaps a stream of bytes.
+    """One activity at the worker: requests with answers in order, and possibly a final stream of bytes.
 
     :ivar ended: fires when the connection is gone.
-    :ivar paused_since: when its stream was paused last (:func:`time.monotonic`), ``None`` while it flows.
+    :ivar paused_since: when its stream was last paused (:func:`time.monotonic`), ``None`` while it flows.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class WorkerConnection(Protocol):
     def ask(self, request: tuple[str, Any]) -> Deferred[Any]:
         """Send a control frame; fires with the answer's second part if its first is ``ok``.
 
-        Fails with :class:`WorkerError` if the answer is an error, or none comes any more.
+        Fails with :class:`WorkerError` if the answer is an error, or none can come.
         """
         answer: Deferred[Any] = self.ask_anything(request)
 
@@ -82,21 +82,21 @@ class WorkerConnection(Protocol):
         return answer
 
     def receive(self, on_data: Callable[[bytes | None], None]) -> None:
-        """Hand data frames to ``on_data`` from now: ``b""`` is the good end, ``None`` a cut."""
+        """Pass data frames to ``on_data`` from now on: ``b""`` is a complete end, ``None`` a cut."""
         self._on_data = on_data
         self._deliver()
         if self._lost:
             self._tell_cut()
 
     def pause(self) -> None:
-        """Read no more for now; the worker then waits."""
+        """Stop reading for now; the worker then waits."""
         self._paused = True
         self.paused_since = monotonic()
         if not self._lost:
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue to read."""
         self._paused = False
         self.paused_since = None
         if not self._lost:
@@ -104,12 +104,12 @@ class WorkerConnection(Protocol):
             self._deliver()
 
     def cut(self) -> None:
-        """End the activity as if the worker had, so that its receiver hears of it."""
+        """End the activity as if the worker had, which notifies the receiver."""
         self._tell_cut()
         self.close()
 
     def close(self) -> None:
-        """End the activity, whatever state it is in."""
+        """End the activity, in any state."""
         self._on_data = None
         if not self._lost:
             self.transport.abortConnection()  # type: ignore[union-attr]
@@ -120,7 +120,7 @@ class WorkerConnection(Protocol):
         self._deliver()
 
     def connectionLost(self, reason: Failure = Failure(ProcessDone(0))) -> None:  # noqa: B008  # as in Twisted
-        """Fail whoever waits."""
+        """Fail all waiting requests."""
         self._lost = True
         while self._waiting:
             self._waiting.popleft().errback(WorkerGone("the view worker ended in the middle of its work"))
@@ -134,7 +134,7 @@ class WorkerConnection(Protocol):
 
     def _deliver(self) -> None:
         if self._delivering:
-            return  # a receiver that resumes from within: the loop below goes on by itself
+            return  # a receiver that resumes from inside: the loop below continues anyway
         self._delivering = True
         try:
             while not self._paused and (self._waiting or self._on_data is not None):
@@ -178,7 +178,7 @@ class _Process(ProcessProtocol):
             self._note(line)
 
     def _note(self, line: bytes) -> None:
-        """Log a line, unless there were many lately: a map function can make one of each document."""
+        """Log a line, unless there were many recently: a map function can cause one per document."""
         now = monotonic()
         if now - self._logged_since >= _LOGGED_SECONDS:
             if self._logged > _LOGGED_LINES:
@@ -189,22 +189,23 @@ class _Process(ProcessProtocol):
             self._log.warn("view worker: {line}", line=line[:2000].decode("utf-8", "replace"))
 
     def processExited(self, reason: Failure) -> None:
-        # The end of its output may come later: sandboxes that are still ending have the same pipe.
+        # The end of its output may come later: sandboxes that are still ending share the pipe.
         self._ended()
 
     def processEnded(self, reason: Failure) -> None:
         if not self.ready.called:
             self.ready.errback(WorkerGone(f"the view worker did not start: {reason.value}"))
-            self.ready.addErrback(lambda _: None)  # everybody who waited was told
+            self.ready.addErrback(lambda _: None)  # all waiting requests have failed
         self.gone.callback(None)
 
 
 class Worker:
-    """The worker process of one cluster. It is started by the first :meth:`connect`, and again if it ended.
+    """The worker process of one cluster. The first :meth:`connect` starts it, and later ones restart it if it
+    has ended.
 
     :param limits: extra arguments for the process, ``name=value`` of its limits.
     :ivar updates: held by each update.
-    :ivar lives: how many processes there have been that ended.
+    :ivar lives: number of processes that have ended.
     """
 
     def __init__(self, limits: tuple[str, ...] = ()) -> None:
@@ -226,14 +227,14 @@ class Worker:
     async def connect(self) -> WorkerConnection:
         """Return a connection for one activity; close it when done.
 
-        :raises WorkerGone: the process does not start, or does not answer.
+        :raises WorkerGone: the process cannot start, or does not answer.
         """
         from twisted.internet import reactor
 
         path = await self._running()
         endpoint = UNIXClientEndpoint(reactor, str(path), timeout=int(STARTING_SECONDS))
         factory = Factory.forProtocol(WorkerConnection)
-        # Else each query writes two lines into the log.
+        # Otherwise each query would log two lines.
         factory.noisy = False
         try:
             return await endpoint.connect(factory)
@@ -241,7 +242,7 @@ class Worker:
             raise WorkerGone(f"the view worker cannot be reached: {fault}") from fault
 
     async def stop(self) -> None:
-        """End the process; fires when it is gone and its files are. It is not started again."""
+        """End the process; fires when it and its files are gone. It is not started again."""
         from twisted.internet import reactor
 
         self._stopped = True
@@ -261,7 +262,7 @@ class Worker:
         if self._stopped:
             raise WorkerGone("the node is stopping")
         if self._folder is None:
-            # Unix sockets have short names, and this one is nobody else's business.
+            # Paths of Unix sockets must be short, and this one must be private.
             self._folder = Path(tempfile.mkdtemp(prefix="couchnode-"))
         if self._process is None:
             self._start(self._folder)
