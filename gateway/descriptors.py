@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from zope.interface import implementer
 
-from gateway.options import Settings
+from gateway.settings import Settings
 
 try:
     import resource

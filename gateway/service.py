@@ -21,13 +21,13 @@ from twisted.python.failure import Failure
 from couchnode.embedded import EmbeddedNode
 from couchnode.service import EXPECTED_ERRORS, end_process
 from gateway.cluster.readiness import Watch
+from gateway.commandline import Options
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.leaving import Leaving
 from gateway.listening import CannotStartError, give_up
 from gateway.logs import LogsItself
-from gateway.options import Options, Settings, user_data_folder
 from gateway.serving import (
     ClusterLog,
     Serving,
@@ -37,6 +37,7 @@ from gateway.serving import (
     plugins_for,
     url_of,
 )
+from gateway.settings import Settings, user_data_folder
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor

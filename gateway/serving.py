@@ -36,7 +36,7 @@ from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
 from gateway.listening import BACKLOG, CannotStartError, listen_on
-from gateway.options import Settings
+from gateway.settings import Settings
 from gateway.workers.accepting import Acceptor
 from reactor.gate import Gate
 

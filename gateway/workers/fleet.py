@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.figures import Figures
-from gateway.options import Settings
+from gateway.settings import Settings
 from gateway.workers.child import WorkerFailed
 from gateway.workers.slot import IWorker, WorkerSlot
 from gateway.workers.totals import Totals

@@ -6,7 +6,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from gateway.limits import Limits
-from gateway.options import SETTINGS, Settings
+from gateway.options import SETTINGS
+from gateway.settings import Settings
 
 __all__ = ["read_settings", "settings_for_worker"]
 

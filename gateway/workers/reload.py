@@ -9,7 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from gateway.options import Settings, resolve
+from gateway.settings import Settings, resolve
 
 __all__ = ["reread"]
 

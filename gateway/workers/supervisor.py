@@ -21,9 +21,9 @@ from gateway.hangup import HangUp
 from gateway.leaving import Leaving
 from gateway.listening import CannotStartError, give_up, listen_on
 from gateway.logs import LogsItself
-from gateway.options import Settings
 from gateway.processes import add_process
 from gateway.serving import ClusterLog, log_no_start, log_ready, url_of
+from gateway.settings import Settings
 from gateway.workers.balance import ConnectionCounts
 from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet

@@ -36,7 +36,7 @@ def main(what: str, arguments: list[str]) -> None:
     from gateway.service import makeService as make_gateway
 
     if what == "gateway":
-        from gateway.options import Options
+        from gateway.commandline import Options
     else:
         from couchnode.service import Options  # type: ignore[assignment]
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)

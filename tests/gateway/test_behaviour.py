@@ -14,9 +14,9 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from gateway.options import Settings, resolve
 from gateway.plugins.metrics import Metrics
 from gateway.service import GatewayService
+from gateway.settings import Settings, resolve
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 

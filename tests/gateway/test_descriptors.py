@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.descriptors import PortLog, Refusals, others_need, room_for_clients, shortage
-from gateway.options import Settings, resolve
+from gateway.settings import Settings, resolve
 from gateway.workers.handover import read_settings, settings_for_worker
 from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
 

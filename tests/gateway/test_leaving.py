@@ -12,7 +12,7 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.leaving import Leaving
-from gateway.options import resolve
+from gateway.settings import resolve
 from tests.gateway.support import Answer, Site, raw_request, read_reply
 from tests.gateway.workers.support import DOCUMENT, LOOPBACK, Running, WorkersTestCase, is_refused
 

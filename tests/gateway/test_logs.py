@@ -15,8 +15,8 @@ from twisted.python.log import textFromEventDict
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.commandline import Options
 from gateway.logs import LogFile, LogObserver, is_journal
-from gateway.options import Options
 from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
 
 TO_THE_JOURNAL = """

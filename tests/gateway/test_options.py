@@ -15,8 +15,10 @@ from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.commandline import Options
 from gateway.endpoints import is_local, listen_address
-from gateway.options import SETTINGS, Options, Settings, resolve
+from gateway.options import SETTINGS
+from gateway.settings import Settings, resolve
 from gateway.version import VERSION
 
 PARTS = ["0", "8080", "port=1", "backlog=2", "127.0.0.1", "0.0.0.0", "\\:\\:1"]

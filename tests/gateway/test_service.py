@@ -14,9 +14,10 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 import gateway.plugins
+from gateway.commandline import Options
 from gateway.interfaces import IGatewayPlugin
-from gateway.options import Options, resolve
 from gateway.service import GatewayService, makeService
+from gateway.settings import resolve
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 # Nothing listens on the discard port of a loopback address that nobody uses.

@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from couchbase.connection import Connection
-from gateway.options import resolve
+from gateway.settings import resolve
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
 from tests.gateway.workers.support import DOCUMENT, LOOPBACK, WorkersTestCase
 from tests.servers.test_srv import NameServer

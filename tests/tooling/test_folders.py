@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
         "cluster", "descriptors", "dialect", "figures", "hangup", "interfaces", "leaving", "limits",
-        "listening", "logs", "options", "processes", "serving",
+        "listening", "logs", "options", "processes", "serving", "settings",
     ),
 }  # fmt: skip
 

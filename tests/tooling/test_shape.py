@@ -38,7 +38,6 @@ LONG_MODULES = {
     "gateway: batch",
     "gateway: documents",
     "gateway: members",
-    "gateway: options",
 }
 
 STATEFUL_CLASSES = {

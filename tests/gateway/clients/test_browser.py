@@ -13,8 +13,8 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from gateway.options import resolve
 from gateway.service import GatewayService
+from gateway.settings import resolve
 from tests.examples import chromium
 
 PATH = chromium.find()

@@ -21,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from couchnode.embedded import EmbeddedNode
 from gateway.cluster.readiness import FRESH_SECONDS, LONGEST_SECONDS, WATCH_SECONDS, Readiness, Watch
-from gateway.options import resolve
 from gateway.service import GatewayService, with_account
+from gateway.settings import resolve
 from gateway.workers.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[3]

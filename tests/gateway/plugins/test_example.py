@@ -23,7 +23,7 @@ from tests.tooling.sources import ROOT
 FOLDER = ROOT / "examples" / "plugin"
 
 FIND = """
-from gateway.options import resolve
+from gateway.settings import resolve
 from gateway.serving import plugins_for
 for left_out in ([], ["sizes"]):
     print(*sorted(plugin.name for plugin in plugins_for(resolve({"without-plugin": left_out}, {}))))

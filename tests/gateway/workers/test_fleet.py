@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.figures import Figures
-from gateway.options import Settings, resolve
+from gateway.settings import Settings, resolve
 from gateway.workers.child import WorkerFailed
 from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, Fleet
 from gateway.workers.slot import Backoff

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.limits import Limits
-from gateway.options import Settings, resolve
+from gateway.settings import Settings, resolve
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings, settings_for_worker

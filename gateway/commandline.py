@@ -1,0 +1,89 @@
+"""The command line of ``twistd couchgateway``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from gateway.logs import LogFile, LogObserver, observer_for
+from gateway.options import SETTINGS, Setting
+from gateway.settings import Settings, resolve
+from gateway.version import VERSION
+
+__all__ = ["Options"]
+
+
+class Options(UsageOptions):
+    """Command line of ``twistd couchgateway``; :func:`gateway.settings.resolve` adds the other sources."""
+
+    synopsis = "[options]"
+    longdesc = "Documents of a Couchbase cluster, or of an embedded node, over HTTP."
+    optFlags = [[setting.name, None, setting.text] for setting in SETTINGS if setting.parse is None]
+    optParameters = [
+        [setting.name, None, None, setting.help]
+        for setting in SETTINGS
+        if setting.parse is not None and not setting.repeatable
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeated: dict[str, list[str]] = {}
+        self.settings: Settings | None = None
+        self.log_file: LogFile | None = None
+        self.log_observer: LogObserver | None = None
+        """The log observer; ``None`` leaves the log to twistd."""
+
+    def opt_version(self) -> None:
+        """Print the version of couchgateway and exit."""
+        print(f"couchgateway {VERSION}")
+        sys.exit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """Refuse arguments that are not options."""
+        if words:
+            raise UsageError(f"{words[0]!r}: couchgateway takes options only, each of which begins with --")
+
+    def postOptions(self) -> None:
+        """Check everything, so that mistakes are reported before anything starts."""
+        self.settings = resolve(self.given(), os.environ)
+        self._choose_log(self.settings.log_file)
+
+    def _choose_log(self, path: str | None) -> None:
+        """Open the log file, and choose the log observer."""
+        twistd = self.parent if self.parent is not None else {}
+        others = [name for name in ("logfile", "syslog", "logger") if twistd.get(name) not in (None, 0, "-")]
+        if path is not None:
+            if others:
+                raise UsageError(f"--log-file: it excludes twistd's --{others[0]}")
+            try:
+                self.log_file = LogFile(path)
+            except OSError as error:
+                raise UsageError(f"--log-file: {path}: {error.strerror}") from None
+        if self.log_file is not None or (not others and twistd.get("nodaemon")):
+            # A daemon has no standard output, and logs to twistd.log.
+            self.log_observer = observer_for(self.log_file, os.environ)
+
+    def given(self) -> dict[str, Any]:
+        """Return the values of the command line; see :func:`gateway.settings.resolve`."""
+        given = {name: value for name, value in self.items() if value not in (None, 0, False)}
+        given.update(self.repeated)
+        return given
+
+
+def _adder(setting: Setting) -> Callable[[Options, str], None]:
+    def add(options: Options, value: str) -> None:
+        options.repeated.setdefault(setting.name, []).append(value)
+
+    add.__doc__ = f"{setting.help} May be repeated."
+    return add
+
+
+for _setting in SETTINGS:
+    if _setting.repeatable:
+        # The attributes that twisted.python.usage looks for.
+        setattr(Options, f"opt_{_setting.attribute}", _adder(_setting))
