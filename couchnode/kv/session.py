@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+from enum import Enum, auto
 from struct import Struct
 from typing import Any
 from uuid import uuid4
 
 from twisted.logger import Logger
 
-from couchbase.protocol.constants import SUCCESS_STATUSES, Datatype, Feature, Opcode, Status
-from couchbase.protocol.frames import Frame, encode_response
+from couchbase.protocol.constants import (
+    SUCCESS_STATUSES,
+    Datatype,
+    Feature,
+    Magic,
+    Opcode,
+    ServerOpcode,
+    Status,
+)
+from couchbase.protocol.frames import Frame, encode_request, encode_response
 from couchbase.protocol.sasl import ScramServer
 from couchnode.data.bucket import NodeBucket
 from couchnode.ports import NodeView
 from reactor.sparselog import SparseLog
 
 _TOKEN = Struct(">QQ")
+_REVISION = Struct(">qq")
 _log = Logger()
 
 
@@ -44,6 +54,17 @@ _DISCONNECT_BEFORE_XERROR = frozenset(
 )
 
 
+class Standing(Enum):
+    """What a connection's user has proved."""
+
+    ANONYMOUS = auto()
+    """Nobody has presented credentials: what needs none is allowed."""
+    PROVING = auto()
+    """Credentials were presented, and are not proved, or were wrong: nothing is allowed."""
+    KNOWN = auto()
+    """They were right."""
+
+
 class Session:
     """One connection's state: features, user, bucket.
 
@@ -65,7 +86,7 @@ class Session:
         self.known_config: tuple[str | None, tuple[int, int]] | None = None
         self._bucket: NodeBucket | None = None
         self._open_bucket: NodeBucket | None = None
-        self._may_be_anonymous = True
+        self._standing = Standing.ANONYMOUS
         self.set_features(frozenset())
 
     def set_features(self, features: frozenset[int]) -> None:
@@ -84,7 +105,7 @@ class Session:
         if self.user is not None:
             return self._bucket
         # A bucket that an earlier user selected stays closed until somebody proves to be one.
-        name = self.node.cluster.unauthenticated_bucket if self._may_be_anonymous else None
+        name = self.node.cluster.unauthenticated_bucket if self._standing is Standing.ANONYMOUS else None
         if name is None:
             return None
         if self._open_bucket is None:
@@ -105,7 +126,7 @@ class Session:
     def may_use(self, name: str) -> bool:
         """Return whether this connection may use that bucket."""
         if self.user is None:
-            return self._may_be_anonymous and name == self.node.cluster.unauthenticated_bucket
+            return self._standing is Standing.ANONYMOUS and name == self.node.cluster.unauthenticated_bucket
         return self.node.cluster.may_use(self.user, name)
 
     def select(self, bucket: NodeBucket | None) -> None:
@@ -115,12 +136,13 @@ class Session:
     def begin_authentication(self) -> None:
         """Somebody presents credentials: nothing is allowed until they prove right."""
         self.user = None
-        self._may_be_anonymous = False
+        self._standing = Standing.PROVING
 
     def authenticated(self, user: str) -> None:
         """The credentials were right. A bucket of the user's own name is selected, as servers
         before 5.0 did; any other stays only if the user may use it."""
         self.user = user
+        self._standing = Standing.KNOWN
         own = self.node.buckets.get(user)
         if own is not None and self.may_use(user):
             self._bucket = own
@@ -133,6 +155,27 @@ class Session:
         bucket = self.bucket
         name = bucket.name if bucket is not None else None
         return name, self.node.cluster.config_revision(name)
+
+    def config_push(self) -> bytes:
+        """Encode the configuration for a client that asked for changes; empty if it has it, or did not."""
+        brief = Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF in self.features
+        if not self.is_admitted or not (brief or Feature.CLUSTERMAP_CHANGE_NOTIFICATION in self.features):
+            return b""
+        name, revision = known = self.config()
+        if self.known_config == known:
+            return b""
+        config = b""
+        if not brief:
+            self.known_config = known
+            config = self.node.cluster.config_bytes(name, self.node)
+        return encode_request(
+            ServerOpcode.CLUSTERMAP_CHANGE,
+            magic=Magic.SERVER_REQUEST,
+            extras=_REVISION.pack(*revision),
+            key=(name or "").encode(),
+            value=config,
+            datatype=self.datatype_mask if config else 0,
+        )
 
     # ---- answers ---------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ LONG_MODULES = {
     "couchbase: exceptions",
     "couchbase: operations",
     "couchnode: cluster",
-    "couchnode: server",
     "couchnode: query",
     "couchnode: service",
     "couchnode: storefile",
@@ -41,8 +40,6 @@ LONG_MODULES = {
 }
 
 STATEFUL_CLASSES = {
-    "couchnode: KeyValueConnection",
-    "couchnode: Session",
     "gateway: Batch",
 }
 

@@ -16,9 +16,10 @@ from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item
 from couchnode.data.storage import MemoryStore
+from couchnode.kv import connection as kvconnection
 from couchnode.kv import fastpath
-from couchnode.kv import server as kvserver
-from couchnode.kv.server import KeyValueConnection, KeyValueFactory
+from couchnode.kv.connection import KeyValueConnection
+from couchnode.kv.server import KeyValueFactory
 from tests import work
 from tests.couchnode.kv.test_server import InMemoryCase
 from tests.couchnode.nodes import UUID, StubNode
@@ -201,7 +202,7 @@ class Pair:
         for node, quick_answers in ((self._short, fastpath.quick_answers), (self._long, never)):
             node.bucket.state = bucket_state
             with (
-                patch.object(kvserver, "quick_answers", quick_answers),
+                patch.object(kvconnection, "quick_answers", quick_answers),
                 patch("couchnode.kv.session.uuid4", return_value="reference"),
             ):
                 for piece in pieces:
@@ -353,7 +354,7 @@ class SameAnswers(InMemoryCase):
         at, held = fastpath.quick_answers(self.connection.session, self.bucket, gets, 0, out, 200)
         self.assertEqual((at * 10 // len(gets), held), (2, 2 * (24 + 4 + 100)))
         self.answers()
-        with patch.object(kvserver, "MAX_OUTPUT_BYTES", 200):
+        with patch.object(kvconnection, "MAX_OUTPUT_BYTES", 200):
             self.connection.dataReceived(gets)
         self.assertEqual(len(self.answers()), 10)
 

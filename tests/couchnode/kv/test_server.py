@@ -21,15 +21,16 @@ from couchbase.protocol.sasl import encode_plain
 from couchnode.cluster.users import UserStore
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import MemoryStore
-from couchnode.kv.server import (
+from couchnode.kv.connection import (
     CLOSE_SECONDS,
     HANDSHAKE_SECONDS,
     MAX_OUTPUT_BYTES,
     MAX_STRANGER_BYTES,
     MAX_WAITING,
     KeyValueConnection,
-    KeyValueFactory,
 )
+from couchnode.kv.phases import Flow
+from couchnode.kv.server import KeyValueFactory
 from tests.couchnode.nodes import PASSWORD, USER, UUID, ServedNode, StubNode, sleep
 from tests.couchnode.stores import ManualStore
 
@@ -429,7 +430,7 @@ class InMemory(InMemoryCase):
         transport.write = write_to_a_full_transport  # type: ignore[method-assign]
         for _ in range(3):
             connection.dataReceived(get)
-            connection._output_is_full = False
+            connection._output.flow = Flow.OPEN
         self.assertEqual(full, [True])
         connection.resumeProducing()
         self.assertEqual(self.factory.held_bytes, 0)

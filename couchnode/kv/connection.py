@@ -1,0 +1,428 @@
+"""A connection to the key-value port: requests in, answers out in their order, and limits on both.
+
+All requests of one received chunk are handled in one go and their answers leave in one write. An
+answer that has to wait (a synchronous write) holds its place in the order, and those behind it
+queue up. Whoever sends faster than they read is not read from: what a connection holds is
+bounded by one chunk of requests and one stretch of answers.
+
+Requests stay bytes until it is their turn: those of the usual form are answered from there by
+:mod:`couchnode.kv.fastpath`, and only the others are made into frames.
+
+A connection has three phases, one for each thing that can be in a state of its own: its life, its input and
+its output (:mod:`couchnode.kv.phases`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from couchbase.protocol.constants import (
+    HEADER_BYTES,
+    REQUEST_MAGICS,
+    Opcode,
+)
+from couchbase.protocol.frames import HEADER, Frame, FrameReader
+from couchnode.kv.commands import dispatch
+from couchnode.kv.commands.table import COMMANDS
+from couchnode.kv.fastpath import quick_answers
+from couchnode.kv.output import LARGE_BYTES, Output
+from couchnode.kv.phases import MAY_FOLLOW, Flow, Input, Life
+from couchnode.kv.session import Session
+from couchnode.ports import NodeView
+from reactor.sparselog import SparseLog
+from reactor.writing import writer_to
+
+MAX_OUTPUT_BYTES = 128 * 2**10
+"""Answers that are gathered before they are written, and the transport asked whether it has room: as
+much as Twisted's TCP transport gives to the socket at once."""
+
+MAX_WAITING = 1024
+"""Answers that may queue up on one connection behind one that waits."""
+
+MAX_STRANGER_BYTES = 64 * 2**10
+"""Part of a frame that a connection may leave incomplete before it is admitted: what comes then
+are handshakes, not documents."""
+
+HANDSHAKE_SECONDS = 60.0
+"""How long a connection may stay without credentials where credentials are needed."""
+
+CLOSE_SECONDS = 10.0
+"""How long a peer may take to read its last answers before the connection is cut."""
+
+_BODY = 6  # the place of the body's length in a header
+# After these the bucket in use may be another one.
+_CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP})
+
+
+class Owner(Protocol):
+    """What connections of one node share.
+
+    :ivar held_bytes: incomplete requests and unread answers of all connections together.
+    :ivar max_held_bytes: the connection that takes them over this is cut.
+    """
+
+    node: NodeView
+    log: SparseLog
+    held_bytes: int
+    max_held_bytes: int
+
+    def admit(self, connection: KeyValueConnection) -> bool:
+        """Count a new connection; false if there are too many."""
+
+    def release(self, connection: KeyValueConnection) -> None:
+        """Forget a connection that is gone."""
+
+
+class _Place:
+    """The place of one answer in the order; ``None`` until there is one."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: bytes | None = None) -> None:
+        self.answer = answer
+
+
+@implementer(IPushProducer)
+class KeyValueConnection(StreamProtocol):
+    """One client's connection."""
+
+    transport: Any
+
+    def __init__(self, owner: Owner, peer: str) -> None:
+        self.session = Session(owner.node, peer, owner.log)
+        self._owner = owner
+        self._life = Life.IDLE
+        self._reading = Input.OPEN
+        self._output = Output(self._hold_output)
+        # What came and is not handled: requests from _at on, the last of them perhaps incomplete.
+        self._input = b""
+        self._at = 0
+        # The pieces of one incomplete request, which is looked at again once there are _need bytes.
+        self._parts: list[bytes] = []
+        self._need = 0
+        self._places: deque[_Place] = deque()
+        # The first place that everything behind it waits for.
+        self._barrier: _Place | None = None
+        self._push_is_due = False
+        self._held_input = 0
+        self._cut: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
+        # Until it, what came is not looked at.
+        self._next_turn: IDelayedCall | None = None
+
+    # ---- Protocol --------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Twisted: the connection is up."""
+        if not self._owner.admit(self):
+            self._enter(Life.LOST)
+            self.transport.abortConnection()
+            return
+        self._output.open(writer_to(self.transport))
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self.transport.registerProducer(self, True)
+        clock = self._owner.node.cluster.clock
+        self._deadline = clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted: bytes arrived."""
+        if self._reading is Input.ENDED:
+            return
+        if self._parts:
+            self._parts.append(data)
+            held = self._held_input + len(data)
+            if held < self._need:
+                self._hold_input(held)
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._hold_input(0)
+            if held > LARGE_BYTES:
+                # What is made of it comes in a turn of its own, as both take milliseconds.
+                self._input, self._at = data, 0
+                self._next_turn = self._owner.node.cluster.clock.callLater(0, self._after_join)
+                self._settle_input()
+                return
+        elif self._at < len(self._input):
+            # Reading is paused, but a transport may still hand over what it has decrypted.
+            data = self._input[self._at :] + data
+        self._input, self._at = data, 0
+        self._run()
+
+    def _after_join(self) -> None:
+        self._next_turn = None
+        self._run()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: the connection is gone."""
+        if self._life is not Life.LOST:
+            self._enter(Life.LOST)
+        self._drop_input()
+        self._places.clear()
+        self._output.lose()
+        for timer in (self._cut, self._deadline, self._next_turn):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._cut = self._deadline = None
+        self._owner.held_bytes -= self._held_input
+        self._held_input = 0
+        self._owner.release(self)
+
+    # ---- IPushProducer: the transport's view of our answers --------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Twisted: the peer does not read; stop answering, and so stop reading."""
+        self._output.pause()
+
+    def resumeProducing(self) -> None:
+        """Twisted: the peer has read what there was."""
+        self._output.resume()
+        if not self._output.unsent:
+            self._run()
+
+    def stopProducing(self) -> None:
+        """Twisted: the connection is going away."""
+        self._output.pause()
+
+    # ---- what the factory asks -------------------------------------------------------------------
+
+    def config_changed(self, bucket: str) -> None:
+        """The configuration of that bucket is new: push it, or hang up if the bucket is gone."""
+        if self.session.is_orphaned:
+            self.transport.abortConnection()
+            return
+        current = self.session.bucket
+        if current is None or current.name == bucket:
+            self._push_is_due = True
+            self._push()
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Handle requests while there is room for their answers."""
+        if self._life is not Life.IDLE:
+            return
+        self._enter(Life.HANDLING)
+        try:
+            while self._at < len(self._input) and self._may_go_on():
+                self._handle_some()
+        finally:
+            self._rest()
+        if self._push_is_due:
+            self._push()
+        self._settle_input()
+
+    def _rest(self) -> None:
+        """Handling is over, unless the connection is."""
+        if self._life is Life.HANDLING:
+            self._enter(Life.IDLE)
+
+    def _may_go_on(self) -> bool:
+        return not (
+            self._output.flow is not Flow.OPEN
+            or self._next_turn is not None
+            or self._output.unsent
+            or self._barrier is not None
+            or self.session.closing
+            or len(self._places) >= MAX_WAITING
+        )
+
+    def _handle_some(self) -> None:
+        """Handle requests until their answers fill one write, and write them."""
+        session, places, data = self.session, self._places, self._input
+        bucket = session.bucket
+        if bucket is not None and bucket.state != "ready":
+            bucket = None
+        out: list[bytes] = []
+        room = MAX_OUTPUT_BYTES
+        while True:
+            if bucket is not None and not places:
+                self._at, held = quick_answers(session, bucket, data, self._at, out, room)
+                room -= held
+                if room <= 0 or self._at == len(data):
+                    break
+            frame = self._next_frame()
+            if frame is None:
+                break
+            answer = dispatch(session, frame)
+            if isinstance(answer, bytes):
+                room -= len(answer)
+                if places:
+                    places.append(_Place(answer))
+                else:
+                    out.append(answer)
+            elif answer is not None:
+                self._hold_place(answer, frame.opcode)
+            if room <= 0 or frame.opcode in _CHANGES_SESSION or not self._may_go_on():
+                break
+        if out:
+            if room < MAX_OUTPUT_BYTES - LARGE_BYTES:
+                self._output.write_in_pieces(out)
+            else:
+                self._output.write(b"".join(out))
+        if places:
+            self._release_places()
+        elif session.closing:
+            self._close()
+
+    def _next_frame(self) -> Frame | None:
+        """Take the next request from the input, as a frame; ``None`` if it is not complete. Then the
+        input is over, and its last bytes wait for more, or there is no way to go on."""
+        data, at = self._input, self._at
+        end = min(at + HEADER_BYTES, len(data))
+        need = HEADER_BYTES
+        if at + HEADER_BYTES <= len(data):
+            need += HEADER.unpack_from(data, at)[_BODY]
+            if at + need <= len(data):
+                end = at + need
+        # Only a whole frame, or its header: how long a piece of one has to wait is not the reader's
+        # business here, whether it may be one is.
+        reader = FrameReader(magics=REQUEST_MAGICS)
+        frames = reader.feed(data[at:end] if at or end < len(data) else data)
+        if frames:
+            self._at = end
+            return frames[0]
+        self._drop_input()
+        if reader.violation is not None:
+            self._owner.log.info(
+                "{peer}: closing: {violation}", peer=self.session.peer, violation=reader.violation
+            )
+            self._reading = Input.ENDED
+            if self._places:
+                self.transport.pauseProducing()
+        elif at < len(data):
+            self._parts.append(data[at:] if at else data)
+            self._need = need
+            self._hold_input(len(data) - at)
+        return None
+
+    def _drop_input(self) -> None:
+        self._input, self._at = b"", 0
+        self._parts.clear()
+
+    def _hold_place(self, answer: Deferred[bytes], opcode: int) -> None:
+        place = _Place()
+        self._places.append(place)
+        row = COMMANDS[opcode]
+        is_barrier = row is not None and row.barrier
+        if is_barrier:
+            self._barrier = place
+
+        def fill(result: object) -> None:
+            if isinstance(result, Failure):
+                self._owner.log.failure("{peer}: an answer failed", result, peer=self.session.peer)
+                self.transport.abortConnection()
+                return
+            place.answer = cast(bytes, result)
+            if self._barrier is place:
+                self._barrier = None
+            if self._life is not Life.HANDLING:
+                self._release_places()
+
+        answer.addBoth(fill)
+
+    def _release_places(self) -> None:
+        """Write the answers at the front that nothing is waited for any more."""
+        if self._life is Life.LOST:
+            return
+        ready: list[bytes] = []
+        places = self._places
+        while places and (answer := places[0].answer) is not None:
+            places.popleft()
+            ready.append(answer)
+        if ready:
+            self._output.write(b"".join(ready))
+        if self.session.closing and not places:
+            self._close()
+        else:
+            self._run()
+
+    def _hold_output(self, change: int) -> None:
+        """Note that a full transport was given more, or is empty again."""
+        self._owner.held_bytes += change
+        if change > 0:
+            self._cut_if_too_much("unread answers")
+
+    def _hold_input(self, size: int) -> None:
+        """Note how much of an incomplete request is held."""
+        self._owner.held_bytes += size - self._held_input
+        self._held_input = size
+        if size > MAX_STRANGER_BYTES:
+            if not self.session.is_admitted:
+                self._owner.log.info("{peer}: closing: too long for a handshake", peer=self.session.peer)
+                self.transport.abortConnection()
+            else:
+                self._cut_if_too_much("incomplete requests")
+
+    def _cut_if_too_much(self, what: str) -> None:
+        if self._owner.held_bytes > self._owner.max_held_bytes:
+            self._owner.log.warn(
+                "{peer}: cut off: {what} take {held} bytes",
+                peer=self.session.peer,
+                what=what,
+                held=self._owner.held_bytes,
+            )
+            self.transport.abortConnection()
+
+    def _check_handshake(self) -> None:
+        if not self.session.is_admitted:
+            self._owner.log.info("{peer}: closing: no credentials", peer=self.session.peer)
+            self.transport.abortConnection()
+
+    def _settle_input(self) -> None:
+        """Read on only if everything read is handled; end when the stream cannot go on."""
+        if self._life is Life.LOST:
+            return
+        waits = self._at < len(self._input)
+        if self._reading is Input.ENDED:
+            if not waits and not self._places:
+                self._close()
+            return
+        wanted = Input.PAUSED if waits or self._output.flow is not Flow.OPEN else Input.OPEN
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted is Input.PAUSED:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    def _close(self) -> None:
+        """Close once the peer has read its answers, or soon anyway."""
+        self._reading = Input.ENDED
+        self._drop_input()
+        if self._output.unsent:
+            # The rest of a large answer; _settle_input() comes back here.
+            return
+        if self._life in (Life.IDLE, Life.HANDLING):
+            self._enter(Life.CLOSING)
+            # A registered producer would hold the connection open.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._cut = self._owner.node.cluster.clock.callLater(CLOSE_SECONDS, self._cut_off)
+
+    def _enter(self, life: Life) -> None:
+        assert life in MAY_FOLLOW[self._life], f"{life} after {self._life}"
+        self._life = life
+
+    def _cut_off(self) -> None:
+        self._cut = None
+        self.transport.abortConnection()
+
+    def _push(self) -> None:
+        """Send the configuration to a client that asked for changes, unless it has this one. One
+        that does not read gets the newest when it does."""
+        if self._output.flow is not Flow.OPEN or self._life is Life.CLOSING:
+            return
+        self._push_is_due = False
+        push = self.session.config_push()
+        if push:
+            self._output.write(push)
