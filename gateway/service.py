@@ -45,6 +45,8 @@ from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
 from reactor.kinds import IReactor
 
+_REACTOR = cast(IReactor, global_reactor)
+
 __all__ = ["GatewayService", "Options", "makeService"]
 
 DEFAULT_ADMINISTRATOR = "Administrator"
@@ -54,7 +56,7 @@ def makeService(options: Options) -> IService:
     """Return the service for a parsed command line."""
     settings = options.settings
     assert settings is not None
-    reactor = cast(IReactor, global_reactor)
+    reactor = _REACTOR
     use_monotonic_clock(reactor)
     limit = raise_limit()
     if options.log_file is not None:
@@ -180,7 +182,7 @@ class GatewayService(LogsItself, Serving):
         self,
         settings: Settings,
         plugins: Iterable[IGatewayPlugin] = (),
-        reactor: Any = global_reactor,
+        reactor: IReactor = _REACTOR,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
         leaving: Leaving | None = None,

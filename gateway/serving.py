@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from secrets import token_bytes
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from twisted.application.service import Service
@@ -39,6 +39,9 @@ from gateway.listening import BACKLOG, CannotStartError, listen_on
 from gateway.settings import Settings
 from gateway.workers.accepting import Acceptor
 from reactor.gate import Gate
+from reactor.kinds import IReactor
+
+_REACTOR = cast(IReactor, global_reactor)
 
 __all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
 
@@ -133,7 +136,7 @@ class Serving(Service):
         self,
         settings: Settings,
         plugins: Iterable[IGatewayPlugin] = (),
-        reactor: Any = global_reactor,
+        reactor: IReactor = _REACTOR,
         listen_with: Any = None,
     ) -> None:
         self._settings = settings

@@ -27,6 +27,7 @@ from gateway.batches.members import (
     success_steps,
 )
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong
+from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
@@ -35,7 +36,7 @@ from gateway.dialect.paths import BUCKET
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.exchange import SLICED_BYTES
 from gateway.http.limits import Budget
-from gateway.http.request import Request
+from gateway.http.request import BodyStream, Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import endpoint
 from gateway.limits import Limits
@@ -80,7 +81,7 @@ class _Slot:
             self.deferred.cancel()
         gone()
 
-    def succeeded(self, result: Any) -> None:
+    def succeeded(self, result: object) -> None:
         operation = self.operation
         assert operation.kind is not None
         self.deferred = None
@@ -120,7 +121,7 @@ class Batch:
 
     def __init__(
         self,
-        connection: Any,
+        connection: GatewayConnection,
         window: Window,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -176,7 +177,7 @@ class Batch:
         # What is left of large answers that are being written.
         self._pieces: deque[memoryview] = deque()
 
-    def read(self, stream: Any) -> None:
+    def read(self, stream: BodyStream) -> None:
         """Begin to read the request's body."""
         self._stream = stream
         stream.deliver_to(self)
@@ -615,7 +616,7 @@ class Batches(BucketResource):
             raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
         return self.connected(request, self._run, form)
 
-    def _run(self, connection: Any, request: Request, form: bytes | None) -> Deferred[Response]:
+    def _run(self, connection: GatewayConnection, request: Request, form: bytes | None) -> Deferred[Response]:
         bulk = connection.bulk
         carries_out = bulk.connection  # the first thing that may fail: nothing is to be given back yet
         self._pool.lease(connection)
@@ -634,6 +635,7 @@ class Batches(BucketResource):
             lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
             lambda: self._pool.release(connection),
         )
+        assert request.stream is not None, "the endpoint takes its body as a stream"
         batch.read(request.stream)
         return begun
 

@@ -304,7 +304,7 @@ class Visit:
             response.headers = [*response.headers, *added]
 
 
-def _is_same(origin: tuple[str, str, str], host: Any) -> bool:
+def _is_same(origin: tuple[str, str, str], host: object) -> bool:
     """Return whether an origin is the gateway's own, as the browser addressed it."""
     if not isinstance(host, bytes):
         return False

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from OpenSSL.crypto import X509
+
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol.connstr import parse_connection_string
 from couchbase.tlsfiles import OPTIONS, TlsFiles, tls_files
@@ -106,7 +108,7 @@ def check_key(certificate: str, key: str) -> None:
     client_certificate(TlsFiles(None, certificate, key), ("certificate", "file"))
 
 
-def _invalid(certificate: Any) -> str | None:
+def _invalid(certificate: X509) -> str | None:
     """Return why a certificate (pyOpenSSL's) is not valid now; ``None`` if it is."""
     now = datetime.now(timezone.utc)
     begins, ends = _moment(certificate.get_notBefore()), _moment(certificate.get_notAfter())

@@ -99,9 +99,13 @@ class TimedConnection:
     """
 
     def __init__(
-        self, connection: Any, limits: TimeLimits, clock: IReactorTime, deadline: float | None = None
+        self,
+        connection: GatewayConnection | None,
+        limits: TimeLimits,
+        clock: IReactorTime,
+        deadline: float | None = None,
     ) -> None:
-        self.connection = connection
+        self.connection: Any = connection
         self._limits = limits
         self._clock = clock
         if deadline is None and limits.timeout is not None:
@@ -129,7 +133,7 @@ class TimedConnection:
         """Return another connection with the same limits and deadline."""
         return TimedConnection(connection, self._limits, self._clock, self._deadline)
 
-    def start(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def start(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
         """Call a method of the connection with the timeouts of this request."""
         connection = self.connection
         before = (

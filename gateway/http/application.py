@@ -270,14 +270,14 @@ class Application:
         """Return the answer to a failure of a request."""
         return explain(error)
 
-    def _fired(self, result: Any, request: Request) -> None:
+    def _fired(self, result: object, request: Request) -> None:
         if not hasattr(result, "abandon"):
             self._resolve(result, request)
         elif request.under_way is not None:
             # This is an operation that could only begin now; it reports to the request itself.
             request.under_way = result
 
-    def _resolve(self, result: Any, request: Request) -> None:
+    def _resolve(self, result: object, request: Request) -> None:
         """Send the handler's response; anything else is a bug and becomes a 500, so that no client hangs."""
         if isinstance(result, Response):
             self.succeeded(result, request)

@@ -201,7 +201,7 @@ class Request:
 
     # ---- the receiver of an operation ------------------------------------------------------------
 
-    def succeeded(self, result: Any) -> None:
+    def succeeded(self, result: object) -> None:
         """Answer with the result of an operation."""
         try:
             response = self.render(result, self)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
 
+from couchbase.result import ExpiryResult, OperationResult, ValueResult
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
 from gateway.dialect.headers import etag, token_header
 from gateway.dialect.projection import Path, project, projecting
@@ -45,11 +44,11 @@ class Rendering:
         """Return a CAS as ``ETag`` shows it."""
         return b"%b%b%b" % (self._quote, etag(cas), self._quote)
 
-    def etag_header(self, result: Any) -> list[tuple[bytes, bytes]]:
+    def etag_header(self, result: OperationResult) -> list[tuple[bytes, bytes]]:
         """Return ``ETag`` as headers of an answer: none if the result has no CAS."""
         return [(b"ETag", self.etag(result.cas))] if result.cas else []
 
-    def mutation_headers(self, result: Any, bucket: bytes) -> list[tuple[bytes, bytes]]:
+    def mutation_headers(self, result: OperationResult, bucket: bytes) -> list[tuple[bytes, bytes]]:
         """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
         headers = self.etag_header(result)
         token = result.mutation_token
@@ -57,7 +56,7 @@ class Rendering:
             headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
         return headers
 
-    def whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
+    def whole(self, result: ExpiryResult, request: Request) -> Response | Deferred[Response]:
         """Return a document as it is stored, and when it expires.
 
         :param result: an ExpiryResult whose value is bytes.
@@ -73,14 +72,16 @@ class Rendering:
             block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
         return RenderedResponse(200, block, result.value)
 
-    def document(self, result: Any) -> Response | Deferred[Response]:
+    def document(self, result: ValueResult) -> Response | Deferred[Response]:
         """Return a document as it is stored.
 
         :param result: a ValueResult whose value is bytes.
         """
         return self._unknown(result, 0)
 
-    def parts(self, result: Any, paths: list[tuple[str, Path]], expiry: int) -> Response | Deferred[Response]:
+    def parts(
+        self, result: ValueResult, paths: list[tuple[str, Path]], expiry: int
+    ) -> Response | Deferred[Response]:
         """Return parts of a document, or fail as :func:`gateway.dialect.projection.project` does.
 
         :param expiry: of the document; 0 if it has none.
@@ -91,7 +92,7 @@ class Rendering:
         cut = self._steps.run(projecting(value, paths))
         return cut.addCallback(lambda body: self._shown(result, JSON, body, expiry))
 
-    def _unknown(self, result: Any, expiry: int) -> Response | Deferred[Response]:
+    def _unknown(self, result: ValueResult, expiry: int) -> Response | Deferred[Response]:
         """Return a document whose flags may leave its type to the value."""
         value = result.value
         if len(value) <= AT_ONCE_BYTES or format_of(result.flags) is not None:
@@ -99,7 +100,7 @@ class Rendering:
         sniffed = self._steps.run(sniffing(value))
         return sniffed.addCallback(lambda kind: self._shown(result, kind, value, expiry))
 
-    def _shown(self, result: Any, kind: bytes, body: bytes, expiry: int) -> Response:
+    def _shown(self, result: ValueResult, kind: bytes, body: bytes, expiry: int) -> Response:
         flags = result.flags
         block = (
             b"Content-Type: %b\r\nETag: %b" % (kind, self._quote),
@@ -117,7 +118,7 @@ class Rendering:
         """Return the answer to a reader who has this version."""
         return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
 
-    def stored(self, result: Any, request: Request) -> Response:
+    def stored(self, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""
         token = result.mutation_token
         bucket = request.parameters["bucket"]

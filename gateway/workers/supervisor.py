@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
@@ -29,8 +29,11 @@ from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
 from gateway.workers.handover import settings_for_worker
 from gateway.workers.sockets import Binder
+from reactor.kinds import IReactor
 
 __all__ = ["Supervisor"]
+
+_REACTOR = cast(IReactor, global_reactor)
 
 _LOOK_SECONDS = 1.0
 """Seconds between two checks whether the embedded node can write to disk."""
@@ -64,7 +67,7 @@ class Supervisor(LogsItself, Service):
         self,
         settings: Settings,
         node: _Node | None,
-        reactor: Any = global_reactor,
+        reactor: IReactor = _REACTOR,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
         leaving: Leaving | None = None,
