@@ -137,7 +137,7 @@ class Serving(Service):
         settings: Settings,
         plugins: Iterable[IGatewayPlugin] = (),
         reactor: IReactor = _REACTOR,
-        listen_with: Any = None,
+        listen_with: object = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
