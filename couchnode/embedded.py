@@ -1,4 +1,4 @@
-"""A whole cluster as one Twisted service: what tests and the gateway run in their own process."""
+"""A whole cluster as one Twisted service, which tests and the gateway run in their own process."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from couchnode.sample import load_sample
 from couchnode.views.service import Views, is_available
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
-"""Memory for the documents of one bucket on one node, unless told otherwise."""
+"""Default memory for the documents of one bucket on one node, in bytes."""
 
 Steps = Generator[Deferred[Any], Any, None]
 
 
-# Twisted's default of 50 is too small for a burst of clients; the kernel has a limit of its own.
+# Twisted's default of 50 is too small for a burst of clients; the kernel has its own limit.
 BACKLOG = 1024
 
 _NOT_STARTED = object()
@@ -46,7 +46,7 @@ class StartError(Exception):
 
 
 class _Listener(NamedTuple):
-    """What one node has open."""
+    """The open ports of one node."""
 
     kv: KeyValueFactory
     api: RestApi
@@ -57,26 +57,26 @@ class _Listener(NamedTuple):
 class EmbeddedNode(Service):
     """One or more nodes, their buckets and their users, on ports of this process.
 
-    What the arguments name is made if it is not there; what a data directory holds already is kept. A bucket
-    that exists keeps its settings, and takes a password that is given.
+    Missing users and buckets are created; existing data is kept. An existing bucket keeps its settings, but
+    gets a password if one is given.
 
-    :param data_dir: where to keep everything; ``None`` keeps nothing after :meth:`stop`.
-    :param nodes: how many; ``None``: as many as the directory was made with, one if it is new.
-    :param replicas: replicas of buckets that are made here.
+    :param data_dir: folder of all data; ``None`` to keep nothing after :meth:`stop`.
+    :param nodes: number of nodes; ``None`` for as many as the directory was created with, one if it is new.
+    :param replicas: replicas of newly created buckets.
     :param users: administrators, (name, password). If any are given, they are the only ones.
-    :param buckets: (name, password). A password is the bucket's from this start on, whatever it had before:
-        clients log in with the bucket's name and the password. ``None`` or ``""``: the bucket has none, or
-        keeps the one that it has; who may use one without is said under ``open_buckets``.
+    :param buckets: (name, password). A password replaces the bucket's previous one: clients log in with the
+        bucket's name and the password. ``None`` or ``""``: the bucket keeps its password, or has none; see
+        ``open_buckets`` for the use of buckets without a password.
     :param rest_port, kv_port: 0 for any free ones; else node i listens on port + i.
     :param host: IP address to listen on.
     :param clock: for timers and the time; the reactor if ``None``.
-    :param quota_bytes: memory for the documents of each bucket made here, on each node.
+    :param quota_bytes: memory for the documents of each new bucket, on each node.
     :param sample: file of JSON lines, or files, whose documents and design documents are added to the first
         bucket (see :mod:`couchnode.sample`).
     :param open_buckets: let clients without credentials use buckets that have no password: ``default`` as
-        they are, others with the bucket's name and an empty password. A node that has no administrator is
-        always open in this way, and listens on loopback only; one that has an administrator serves nobody
-        without a password unless this is true, and its buckets without one are the administrators' alone.
+        they are, others with the bucket's name and an empty password. A node without an administrator is
+        always open in this way, and listens on loopback only; a node with an administrator requires a
+        password unless this is true, and only administrators can use its buckets without one.
     :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
     """
 
@@ -140,15 +140,15 @@ class EmbeddedNode(Service):
 
     @property
     def connection_string(self) -> str:
-        """What clients on this machine connect to: ``couchbase://127.0.0.1:PORT[,...]``."""
+        """Connection string for clients on this machine: ``couchbase://127.0.0.1:PORT[,...]``."""
         return "couchbase://" + ",".join(f"{self._client_host}:{port}" for port in self.kv_ports)
 
     @property
     def persistence_problem(self) -> str | None:
-        """Why changes cannot be written to disk now, with bucket and file; ``None`` while nothing hinders it.
+        """Why changes cannot be written to disk now, with bucket and file; ``None`` if they can.
 
-        Known from the last write, which is tried again every second: a disk that filled up since shows with
-        the next change. What cannot be written stays in memory, and is written once there is room.
+        It reflects the last write, which is retried every second: a disk that has filled up since shows with
+        the next change. Unwritten changes stay in memory, and are written once there is room.
         """
         if self._cluster is None:
             return None
@@ -181,10 +181,10 @@ class EmbeddedNode(Service):
     def start(self) -> Deferred[None]:
         """Listen, open the buckets and load the sample.
 
-        :returns: fires when every bucket takes commands. Fails with
+        :returns: fires when every bucket accepts commands. Fails with
             :class:`~couchnode.cluster.metadata.DataDirectoryError`, :class:`StartError`, a
             :class:`~couchnode.data.storage.StoreError`, :class:`~couchnode.sample.SampleError`, or the error
-            of a user or bucket that cannot be; everything is closed again then.
+                of an invalid user or bucket; everything is closed again then.
         """
         if not self.running:
             super().startService()
@@ -199,7 +199,7 @@ class EmbeddedNode(Service):
         return waiter
 
     def startService(self) -> None:
-        """Start; whoever needs to know how it went calls :meth:`start` as well."""
+        """Start; call :meth:`start` as well to get the outcome."""
         self.start().addErrback(lambda failure: self._log.error("{error}", error=failure.value))
 
     def stopService(self) -> Deferred[None]:
@@ -208,7 +208,7 @@ class EmbeddedNode(Service):
 
     @inlineCallbacks
     def stop(self) -> Steps:
-        """Take no more commands, write everything to disk, let go of ports and directory; fires when done."""
+        """Stop accepting commands, write everything to disk, release ports and directory; fires when done."""
         if self.running:
             super().stopService()
         if self._outcome is _NOT_STARTED:
@@ -309,13 +309,13 @@ class EmbeddedNode(Service):
             if name in cluster.users and not cluster.users.is_admin(name):
                 raise StartError(f"{name!r} cannot be an administrator: that name belongs to a bucket")
             # The same password again keeps its keys, so clients' caches of them stay good.
-            # A name that nobody has may pass with an empty password, which is none for an administrator.
+            # An unknown name may pass with an empty password, which an administrator may not have.
             if name not in cluster.users or not (yield cluster.users.verify(name, password)):
                 yield cluster.users.add(name, password, admin=True)
 
     @inlineCallbacks
     def _set_passwords(self, cluster: Cluster) -> Steps:
-        """Give buckets of an earlier run their passwords, before anybody can connect with the old ones."""
+        """Set the passwords of buckets from an earlier run, before clients can connect with the old ones."""
         for name, password in self._buckets:
             bucket = cluster.buckets.get(name)
             if bucket is None:

@@ -1,7 +1,7 @@
-"""What the key-value server asks of a node, and the node of its cluster: protocols between the two sides.
+"""The interfaces between the key-value server, a node and its cluster.
 
-The data side never sees the map or the metadata, the control side never sees a connection. What the parts of
-a bucket ask of each other stands in :mod:`couchnode.data.ports`.
+The data side never uses the map or the metadata, the control side never uses a connection. The interfaces
+between the parts of a bucket are in :mod:`couchnode.data.ports`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ class Users(Protocol):
     """Who may authenticate."""
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
-        """Return what is kept of the user's password; ``None`` for an unknown user."""
+        """Return the stored keys of the user's password; ``None`` for an unknown user."""
 
     def verify(self, user: str, password: str) -> Deferred[bool]:
-        """Fire with whether the password is right, without holding up the reactor."""
+        """Fire with whether the password is right, without blocking the reactor."""
 
     def decoy_salt(self, user: str) -> bytes:
         """Return a salt for an unknown user, the same each time."""
 
 
 class ClusterView(Protocol):
-    """A cluster as its nodes, and the connections to them, see it.
+    """A cluster: the interface to its nodes and the connections to them.
 
     :ivar on_config_change: called with a bucket's name after its configuration changed, or it was deleted.
-    :ivar version: the server's version, for clients who ask.
+    :ivar version: the server's version, for clients.
     """
 
     on_config_change: list[Callable[[str], None]]
@@ -41,7 +41,7 @@ class ClusterView(Protocol):
 
     @property
     def users(self) -> Users:
-        """Return who may authenticate."""
+        """Return the users who may authenticate."""
 
     @property
     def clock(self) -> IReactorTime:
@@ -62,11 +62,11 @@ class ClusterView(Protocol):
 
 
 class NodeView(Protocol):
-    """A node as its key-value server, and its cluster's configurations, see it.
+    """A node: the interface to its key-value server, and to its cluster's configurations.
 
     :ivar buckets: bucket name -> the data of that bucket on this node.
     :ivar index: the node's place in the cluster.
-    :ivar open_connections: to the key-value port; whoever serves it counts them, and the next.
+    :ivar open_connections: open connections to the key-value port, counted by its server, like the next.
     :ivar total_connections: those that were opened since the start.
     """
 

@@ -1,16 +1,16 @@
-"""``python -m couchnode.repair DIRECTORY``: go on with what is left of damaged or lost documents.
+"""``python -m couchnode.repair DIRECTORY``: repair a data directory with damaged or lost documents.
 
-A node does not start on documents that are gone, older than its cluster.json, or not what was written: it
-would serve wrong answers in the name of right ones. The first remedy is a copy of the data directory. Where
-there is none, this makes the directory one that a node starts on, and says what it cost:
+A node does not start on documents that are missing, older than its cluster.json, or damaged: it would serve
+wrong answers. The first remedy is a copy of the data directory. Without one, this makes the directory usable
+again, and reports the losses:
 
-- a file that is missing or empty is made anew, without documents;
-- one that is older than cluster.json counts as it is;
-- changes that were only in a log that is gone are given up;
-- documents that are not what was written are moved to the table ``damaged`` of their file;
-- records of vbuckets that are not, or are missing, are made anew from the documents.
+- a missing or empty file is created anew, without documents;
+- a file older than cluster.json is accepted as it is;
+- changes that were only in a lost log are given up;
+- damaged documents are moved to the table ``damaged`` of their file;
+- damaged or missing records of vbuckets are created anew from the documents.
 
-Indexes of views are removed; they are rebuilt. A file that SQLite cannot read any more is left alone.
+Indexes of views are removed; they are rebuilt. A file that SQLite cannot read is left alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ USAGE = "usage: python -m couchnode.repair DIRECTORY   (a data directory of couc
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Repair the directory that is named; return the status with which to exit: 2 for what stays broken."""
+    """Repair the given directory; return the exit status: 2 if something stays broken."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         sys.stderr.write(f"{USAGE}\n")
         return 0 if arguments in (["-h"], ["--help"]) else 1
@@ -56,15 +56,15 @@ def main(arguments: Sequence[str]) -> int:
 def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
     """Repair every store of a directory.
 
-    :returns: for each a line that says what was done, and whether a node starts on it now.
+    :returns: for each store a line about the repair, and whether a node can start on it now.
     :raises DataDirectoryError: cluster.json is missing, damaged, or cannot be written.
     """
     data = directory.load()
     if data is None:
         raise DataDirectoryError(f"{directory.path} has no cluster.json: it is not a data directory")
     starts = int(data.get("starts", 0))
-    # Whoever holds a token of what is gone has to learn that history took another way, as after a crash.
-    # First, because a repair that is cut short leaves files that were not closed.
+    # Clients with tokens of lost changes must learn that history has branched, as after a crash. Done first,
+    # because an interrupted repair leaves files that were not closed.
     directory.save({**data, "stopped": False})
     for name, part in data["buckets"].items():
         if part["definition"]["type"] != "couchbase":

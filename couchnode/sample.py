@@ -28,10 +28,10 @@ from couchnode.data.vbucket import StoreMode
 from couchnode.views.workerclient import WorkerError
 
 DESIGN_PREFIX = b"_design/"
-"""What the id of a design document begins with; its name follows."""
+"""Prefix of a design document's id; its name follows."""
 
 PutDesign = Callable[[str, str, bytes], Deferred[DesignDocument]]
-"""Stores a design document: takes bucket, name and text. Fails with DesignError if it cannot be one."""
+"""Stores a design document: takes bucket, name and text. Fails with DesignError if it is invalid."""
 
 JSON_FLAGS = 0x02000000
 """Item flags by which every current SDK knows a JSON document."""
@@ -47,10 +47,10 @@ class SampleError(Exception):
 
 
 class SampleReport(NamedTuple):
-    """What came of loading a file.
+    """The outcome of loading a file.
 
-    :ivar stored: documents that are new in the bucket, design documents among them.
-    :ivar kept: documents that were there already, and were left as they are.
+    :ivar stored: documents new in the bucket, including design documents.
+    :ivar kept: documents that already existed, and were left unchanged.
     :ivar rejected: bad lines.
     """
 

@@ -1,5 +1,4 @@
-"""How busy a cluster is, as its REST documents say it: rates from counters that only grow, and sums over the
-parts of buckets."""
+"""The activity figures of REST documents: rates from growing counters, and sums over the parts of buckets."""
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.stats import bucket_stats
 
 RATE_SECONDS = 1.0
-"""A rate is computed anew when it is asked for and the last one is at least this old."""
+"""Minimum age in seconds of a rate before it is computed anew."""
 _RATES = ("cmd_get", "cmd_set", "get_hits", "get_misses")
 """Counters that the REST documents give as operations a second, and the STAT command as totals."""
 
 
 class Rates:
-    """Turns totals into changes a second, from one time it is asked to the next.
+    """Converts totals into changes per second between two calls.
 
     :param seconds: the time now.
     """
@@ -28,7 +27,7 @@ class Rates:
         self._known: dict[Hashable, tuple[float, float, float]] = {}
 
     def of(self, name: Hashable, total: float) -> float:
-        """Return how fast the total of that name grows, in units a second; never below 0."""
+        """Return the growth of the total of that name, in units per second; never below 0."""
         now = self._seconds()
         then, before, rate = self._known.get(name, (self._started_at, 0, 0.0))
         if now - then >= RATE_SECONDS:
@@ -37,7 +36,7 @@ class Rates:
         return rate
 
     def forget(self, bucket: str) -> None:
-        """Forget the totals of a bucket that is deleted; its name stands first in their names."""
+        """Forget the totals of a deleted bucket; their names begin with its name."""
         self._known = {name: known for name, known in self._known.items() if _bucket_of(name) != bucket}
 
 
@@ -46,14 +45,14 @@ def _bucket_of(name: Hashable) -> Hashable:
 
 
 class SystemStats:
-    """The ``systemStats`` of a node: the machine's, whichever node is asked."""
+    """The ``systemStats`` of a node: those of the machine, the same for every node."""
 
     def __init__(self) -> None:
         self._times = machine.cpu_times()
         self._utilization = 0.0
 
     def read(self) -> dict[str, float]:
-        """Return them. The processors' utilisation is that since the last call, in percent."""
+        """Return them. The processors' utilisation is the one since the last call, in percent."""
         busy, ticks = machine.cpu_times()
         busy_before, ticks_before = self._times
         if ticks > ticks_before:

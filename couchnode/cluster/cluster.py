@@ -57,13 +57,13 @@ from reactor.clock import unix_time_of
 from reactor.sharing import uncancellable
 
 VERSION = "7.2.0-1-couchnode"
-"""What we call ourselves where clients ask for a server's version: the release whose protocol we follow."""
+"""The server version that clients see: the release whose protocol we follow."""
 
 HAND_OVER_SECONDS = 30.0
-"""How long a map that makes replicas active waits for them to be level."""
+"""How long a map that makes replicas active waits for them to catch up, in seconds."""
 
 OPEN_BUCKET = "default"
-"""The bucket that clients of old use without credentials, if it has no password."""
+"""The bucket that old clients use without credentials, if it has no password."""
 
 Steps = Generator[Deferred[Any], Any, Any]
 
@@ -73,10 +73,10 @@ class Cluster:
 
     :param node_count: number of nodes, fixed for the life of the data.
     :param clock: source of time for everything inside.
-    :param directory: where documents and metadata are kept; ``None`` keeps nothing.
+    :param directory: folder of documents and metadata; ``None`` to keep everything in memory.
     :ivar on_config_change: called with a bucket's name after its configuration changed, or it was deleted.
-    :ivar on_emptied: called with the name of a bucket that has no documents any more, because it was flushed
-        or deleted; whoever flushed or deleted it waits for what is returned.
+    :ivar on_emptied: called with the name of a bucket that was flushed or deleted, and so has no documents
+        any more; the flush or deletion waits for the returned Deferred.
     """
 
     version = VERSION
@@ -99,11 +99,11 @@ class Cluster:
         self.started_at = clock.seconds()
         self._log = Logger()
         self._directory = directory
-        # A cluster that is made anew at the same address must look newer than the one that clients remember:
-        # its epoch is the time of its making.
+        # A new cluster at the same address must look newer than the one that clients remember: its epoch is
+        # the time of its creation.
         self._epoch = max(1, int(unix_time_of(clock)()))
         self._rev = 0
-        # How often everything was opened, and whether it was closed in order since: see storefile.History.
+        # Number of starts, and whether the last run ended properly: see storefile.History.
         self._starts = 0
         self._was_stopped = False
         self._is_started = False
@@ -119,7 +119,7 @@ class Cluster:
     def unauthenticated_bucket(self) -> str | None:
         """The bucket that connections without credentials may use, if there is one.
 
-        There is none in a cluster that is closed to strangers (see :attr:`UserStore.are_open`).
+        There is none in a cluster that requires credentials (see :attr:`UserStore.are_open`).
         """
         bucket = self.buckets.get(OPEN_BUCKET)
         return OPEN_BUCKET if bucket is not None and bucket.is_open and self.users.are_open else None
@@ -138,7 +138,7 @@ class Cluster:
         return self._nodes_revision if bucket is None else self.bucket(bucket).revision
 
     def config_bytes(self, bucket: str | None, node: NodeView) -> bytes:
-        """Return the configuration as ``node`` gives it out: terse JSON, kept until it changes.
+        """Return the configuration for clients of ``node``: terse JSON, cached until it changes.
 
         :raises NoSuchBucket: there is none of that name.
         """
@@ -154,7 +154,7 @@ class Cluster:
         return made
 
     def bucket_state(self, name: str) -> config.BucketState:
-        """Return what configurations say of a bucket.
+        """Return the state of a bucket for configurations.
 
         :raises NoSuchBucket: there is none of that name.
         """
@@ -171,7 +171,7 @@ class Cluster:
             raise NoSuchBucket(name) from None
 
     def node_reports(self, bucket: str | None = None, placeholder: str = "127.0.0.1") -> list[NodeReport]:
-        """Return what verbose documents say of each node.
+        """Return the report about each node for verbose documents.
 
         :param placeholder: host to write for nodes that listen on every interface.
         """
@@ -193,7 +193,7 @@ class Cluster:
         return reports
 
     def bucket_samples(self, name: str) -> dict[str, list[float]]:
-        """Return the numbers of a bucket as they are now, over all nodes, one value each.
+        """Return the current figures of a bucket over all nodes, one value each.
 
         :raises NoSuchBucket: there is none of that name.
         """
@@ -229,7 +229,7 @@ class Cluster:
     # ---- start and stop --------------------------------------------------------------------------
 
     def restore(self, data: dict[str, Any]) -> None:
-        """Take over what a former run left in cluster.json; buckets are opened by :meth:`start`.
+        """Restore the state from cluster.json; :meth:`start` opens the buckets.
 
         :raises DataDirectoryError: another number of nodes, or data of another shape.
         """
@@ -267,8 +267,8 @@ class Cluster:
     def start(self) -> Deferred[None]:
         """Open all buckets; nodes must have their addresses.
 
-        :returns: fires when every bucket is warmed up. Commands that come before are answered "temporary
-            failure" by the buckets concerned.
+        :returns: fires when every bucket is warmed up. Before that, buckets answer commands with "temporary
+            failure".
         """
         return self._change(self._start)
 
@@ -299,7 +299,7 @@ class Cluster:
                 try:
                     yield self._save()
                 except DataDirectoryError as fault:
-                    # The next start then takes it for a crash, which costs nothing but a check.
+                    # The next start then treats it as a crash, which only costs a check.
                     self._log.error("{error}", error=fault)
         finally:
             self._changes.release()
@@ -307,11 +307,12 @@ class Cluster:
     # ---- changes ---------------------------------------------------------------------------------
 
     def create_bucket(self, definition: BucketDefinition, password: str | None = None) -> Deferred[None]:
-        """Make a bucket.
+        """Create a bucket.
 
-        :param password: with it comes a user named like the bucket; empty: in a cluster that is open usable
-            with an empty password, and ``default`` without credentials; ``None``: no such user.
-        :returns: fires when the bucket takes documents. Fails with :class:`DefinitionError` if it cannot be.
+        :param password: creates a user named like the bucket; empty: in an open cluster the bucket can be
+            used with an empty password, and ``default`` without credentials; ``None``: no such user.
+        :returns: fires when the bucket accepts documents. Fails with :class:`DefinitionError` if it is
+            invalid.
         """
         return self._change(self._create_bucket, definition, password)
 
@@ -345,7 +346,7 @@ class Cluster:
             bucket.is_made = True
             yield self._save({**self.buckets, name: bucket})
         except BaseException:
-            # Nobody has heard of it yet; what is left on disk is swept when the name is used again.
+            # It is not visible yet; its files are removed when the name is used again.
             for node in self.nodes:
                 node.buckets.pop(name, None)
             if bucket.owns_user:
@@ -388,8 +389,9 @@ class Cluster:
     ) -> Deferred[None]:
         """Change a bucket's settings.
 
-        :param change: current settings -> new ones; called when it is this change's turn.
-        :returns: fires when the settings hold. Fails with :class:`NoSuchBucket` or :class:`DefinitionError`.
+        :param change: current settings -> new ones; called after earlier changes are done.
+        :returns: fires when the settings are in force. Fails with :class:`NoSuchBucket` or
+            :class:`DefinitionError`.
         """
         return self._change(self._edit_bucket, name, change)
 
@@ -401,7 +403,7 @@ class Cluster:
         yield self._publish(bucket, definition, rows)
 
     def set_bucket_password(self, name: str, password: str, *, save: bool = True) -> Deferred[None]:
-        """Give the user who belongs to a bucket another password, or the bucket such a user.
+        """Change the password of a bucket's own user, or create that user.
 
         :param save: false before :meth:`start`, which saves everything.
         :returns: fires when it is on disk. Fails with :class:`NoSuchBucket`, :class:`DefinitionError` if a
@@ -440,9 +442,10 @@ class Cluster:
         """Change which nodes hold the vbuckets of a bucket.
 
         :param rows: one ``(active, replica 1, ...)`` a vbucket, indexes of nodes, -1 for none. A node becomes
-            active only for what it holds a copy of: to move a vbucket, make its new home a replica first.
-        :returns: fires when clients have been told. Fails with :class:`NoSuchBucket`, or
-            :class:`~couchnode.cluster.layout.LayoutError` for rows that cannot be, having changed nothing.
+            active only for vbuckets of which it holds a copy: to move a vbucket, make its new home a replica
+            first.
+        :returns: fires when clients have been notified. Fails with :class:`NoSuchBucket`, or
+            :class:`~couchnode.cluster.layout.LayoutError` for invalid rows, having changed nothing.
         """
         return self._change(self._apply_map, name, rows)
 
@@ -481,16 +484,16 @@ class Cluster:
 
     @inlineCallbacks
     def save(self) -> Steps:
-        """Write users and buckets to disk, for a caller who changed users; fires when they are there."""
+        """Write users and buckets to disk, after a change of users; fires when they are written."""
         yield self._change(self._save)
 
     # ---- inside ----------------------------------------------------------------------------------
 
     def _change(self, change: Callable[..., Deferred[Any]], *arguments: Any) -> Deferred[Any]:
-        """Make a change when it is its turn.
+        """Make a change after earlier ones are done.
 
-        Whoever waits for it may be cancelled (a client who hung up), the change itself is not: half done, it
-        would leave the disk with one state and the memory with another, and the next one would begin.
+        The waiting caller may be cancelled (a client that hung up), but the change itself is not: interrupted
+        halfway, it would leave different states on disk and in memory, and the next one would begin.
         """
         return uncancellable(self._changes.run(change, *arguments))
 
@@ -506,7 +509,7 @@ class Cluster:
         except LayoutError:
             yield self._save()
             raise
-        # From here to the end nothing waits: clients meet the old state or the new one.
+        # From here to the end nothing yields: clients see either the old state or the new one.
         self.buckets[name] = changed
         for node in self.nodes:
             part = node.buckets[name]
@@ -548,7 +551,7 @@ class Cluster:
     def _store(self, bucket: Bucket, node: Node) -> SqliteStore | MemoryStore:
         if self._directory is None or not bucket.definition.persistent:
             return MemoryStore()
-        # A bucket made in this run has starts of its own to come; those of earlier runs have a history.
+        # Only buckets of earlier runs have a history.
         history = History(self._starts, self._was_stopped) if bucket.is_made else None
         return SqliteStore(
             self._directory.store_path(node.name, bucket.definition.name, make=True),
@@ -557,7 +560,7 @@ class Cluster:
         )
 
     def _wire(self, bucket: Bucket) -> None:
-        """Make the nodes do what the map says."""
+        """Apply the map to the nodes."""
         name = bucket.definition.name
         parts = [node.buckets[name] for node in self.nodes]
         for node, part in zip(self.nodes, parts, strict=True):
@@ -568,9 +571,9 @@ class Cluster:
 
     @inlineCallbacks
     def _hand_over(self, name: str, old: Rows, new: Rows) -> Steps:
-        """Bring the copies that become active level with those that were; they are when this fires.
+        """Bring the copies that become active up to date with the previous ones; fires when they are.
 
-        Whoever waits for it must change the states before the reactor turns again.
+        The caller must change the states before the reactor's next turn.
         """
         parts = [node.buckets[name] for node in self.nodes]
         moves = [
@@ -602,7 +605,7 @@ class Cluster:
         for listener in list(self.on_config_change):
             try:
                 listener(name)
-            except Exception:  # noqa: BLE001  # one broken listener must not keep the others uninformed
+            except Exception:  # noqa: BLE001  # one broken listener must not affect the others
                 self._log.failure("a listener to configuration changes failed", bucket=name)
 
     @inlineCallbacks
@@ -610,7 +613,7 @@ class Cluster:
         for listener in list(self.on_emptied):
             try:
                 yield listener(name)
-            except Exception:  # noqa: BLE001  # the documents are gone whatever becomes of what was made of them
+            except Exception:  # noqa: BLE001  # the documents are gone, whatever happens to their indexes
                 self._log.failure("a listener to emptied buckets failed", bucket=name)
 
     def _where(self) -> str:
@@ -663,7 +666,7 @@ class Cluster:
 
 
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[Any]:
-    """Wait for all of them; fails as the first one that fails does."""
+    """Wait for all of them; fails like the first that fails."""
 
     def unwrap(failure: Failure) -> Failure:
         first = failure.value

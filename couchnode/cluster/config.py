@@ -1,8 +1,8 @@
 """The JSON documents from which clients learn the cluster: pure functions from values to documents.
 
 Three kinds: the terse configuration of a bucket (over the key-value port, and streamed), the cluster-level
-one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes come in the
-order of ``serverList``, because that is how clients join what the lists say.
+one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes are in the
+order of ``serverList``, because clients join the lists by position.
 
 ``bucketType`` says whether documents of a bucket ever reach a disk: ``membase``, or ``ephemeral``, as
 which a bucket of type couchbase counts too on a node that keeps nothing. Couchbase Server has the member in
@@ -26,7 +26,7 @@ from couchnode.cluster.layout import Rows
 from couchnode.cluster.machine import Disk
 
 HOST_PLACEHOLDER = "$HOST"
-"""Read by clients as "the host that you are talking to"."""
+"""Clients read it as "the host that you are connected to"."""
 
 CLUSTER_COMPATIBILITY = 7 * 0x10000 + 2
 """Version 7.2 in the manner of the cluster manager: major * 65536 + minor."""
@@ -41,7 +41,7 @@ BUCKET_CAPABILITIES = (
     "preserveExpiry",
     "subdoc.ReplicaRead",
 )
-"""What clients may rely on. Of collections there is the default one; of others we say they do not exist."""
+"""Capabilities announced to clients. Only the default collection exists."""
 
 DEFAULT_MANIFEST: dict[str, Any] = {
     "uid": "0",
@@ -51,7 +51,7 @@ DEFAULT_MANIFEST: dict[str, Any] = {
 
 
 class NodeAddress(NamedTuple):
-    """Where clients reach one node.
+    """The address of one node for clients.
 
     :ivar host: IP address, or :data:`HOST_PLACEHOLDER` for a node that listens on every interface.
     :ivar views_port: port of the view engine, ``None`` on a node without one.
@@ -74,7 +74,7 @@ class NodeAddress(NamedTuple):
 
 
 class BucketState(NamedTuple):
-    """All that a configuration says of a bucket.
+    """The content of a bucket's configuration.
 
     :ivar on_disk: whether its documents ever reach a disk.
     :ivar revision: (epoch, rev); clients adopt a configuration only if its revision is greater.
@@ -93,7 +93,7 @@ class BucketState(NamedTuple):
 
 
 class NodeReport(NamedTuple):
-    """What the verbose documents say of one node.
+    """The part of the verbose documents about one node.
 
     :ivar status: ``healthy``, ``unhealthy`` or ``warmup``.
     :ivar system: ``systemStats``, of the machine.
@@ -111,14 +111,14 @@ class NodeReport(NamedTuple):
 
 
 def bracketed(host: str) -> str:
-    """Return ``host`` as it is written before a port."""
+    """Return ``host`` in the form used before a port."""
     return f"[{host}]" if ":" in host else host
 
 
 def advertised_host(interface: str) -> str:
     """Return the host to put into configurations for a node that listens on ``interface``.
 
-    One that listens everywhere has no address of its own to give: what works is whichever its client used.
+    A node that listens on every interface has no single address: the one that its client used works.
     """
     return HOST_PLACEHOLDER if ipaddress.ip_address(interface).is_unspecified else interface
 
@@ -129,7 +129,7 @@ def encode(document: Any) -> bytes:
 
 
 def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
-    """Build the configuration of ``bucket`` as the node of index ``this_node`` gives it out."""
+    """Build the configuration of ``bucket`` for clients of the node with index ``this_node``."""
     definition = bucket.definition
     epoch, rev = bucket.revision
     return {
@@ -151,7 +151,7 @@ def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: i
 
 
 def cluster_config(revision: tuple[int, int], nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
-    """Build the configuration for a client that has no bucket yet; lacking a name tells it apart."""
+    """Build the configuration for a client that has no bucket yet; it differs by having no name."""
     epoch, rev = revision
     return {"rev": rev, "revEpoch": epoch, **_cluster_part(nodes, this_node)}
 
@@ -235,7 +235,7 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
 
 
 def pools(cluster_uuid: str, version: str, is_admin: bool) -> dict[str, Any]:
-    """Build the answer to ``GET /pools``: who we are, and where to go on from here."""
+    """Build the answer to ``GET /pools``: our version, and further paths."""
     return {
         "isAdminCreds": is_admin,
         "isEnterprise": False,
@@ -260,7 +260,7 @@ def pool(
     disk: Disk,
     disk_bytes: int,
 ) -> dict[str, Any]:
-    """Build the answer to ``GET /pools/default``: the cluster at a glance.
+    """Build the answer to ``GET /pools/default``: an overview of the cluster.
 
     :param quota_bytes: memory promised to buckets on all nodes together.
     :param used_bytes: memory that documents take on all nodes together.
@@ -369,7 +369,7 @@ def _cluster_part(nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any
             services["capi"] = node.views_port
         entry: dict[str, Any] = {"services": services}
         if node.host != HOST_PLACEHOLDER:
-            entry["hostname"] = node.host  # left out, it means what the placeholder means
+            entry["hostname"] = node.host  # if missing, it means the same as the placeholder
         if index == this_node:
             entry["thisNode"] = True
         entries.append(entry)

@@ -1,7 +1,7 @@
-"""What a bucket is: its settings, and reading them from the form fields of the REST interface.
+"""A bucket's settings, and their parsing from the form fields of the REST interface.
 
-Settings that this node would not act on (an eviction that deletes documents, synchronous durability as a
-bucket's minimum, ...) are refused instead of being stored and forgotten.
+Settings that this node does not support (an eviction that deletes documents, synchronous durability as a
+bucket's minimum, ...) are refused instead of being stored without effect.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MAX_BUCKET_NAME_BYTES = 100
 _NAME = re.compile(r"[A-Za-z0-9_.%-]+\Z")
 
 BUCKET_TYPES = {"couchbase": "couchbase", "membase": "couchbase", "ephemeral": "ephemeral"}
-"""``bucketType`` as requests spell it -> as we keep it."""
+"""``bucketType`` in requests -> our own name."""
 
 
 class DefinitionError(ValueError):
-    """Settings that no bucket can have.
+    """The settings are invalid.
 
     :ivar errors: field name -> what is wrong with it, in the form that the REST interface answers.
     """
@@ -124,7 +124,7 @@ def _flag(what: str) -> Callable[[str], bool]:
 
 
 def _one_of(*accepted: str, refused: tuple[str, ...] = ()) -> Callable[[str], str]:
-    """Read one of ``accepted``; those ``refused`` are real settings that this node has no use for."""
+    """Read one of ``accepted``; those in ``refused`` exist on servers, but not here."""
 
     def read(text: str) -> str:
         if text in refused:
@@ -204,7 +204,7 @@ _READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "saslPassword": (None, _password),
     "proxyPort": (None, lambda text: _number(text, "proxyPort", 0, 65535)),
 }
-"""Every field that may be sent; one that is not here is a mistake of the caller, and is named to him."""
+"""All known fields; the error for any other one names it."""
 
 _FIXED = {"type": "bucketType", "conflict_resolution_type": "conflictResolutionType"}
 """Members that an edit cannot change -> their form field."""

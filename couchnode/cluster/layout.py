@@ -1,7 +1,7 @@
 """Where vbuckets live: rows of node indexes, and the rules that such rows obey.
 
 A row is ``(active, replica 1, replica 2, ...)``: indexes of nodes, -1 where there is none. A layout is one
-row a vbucket. Layouts are plain values: computing one, checking one and comparing two is all there is here.
+row a vbucket. Layouts are plain values: this module only computes, checks and compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 NO_NODE = -1
-"""In place of a node's index: nobody holds this copy."""
+"""Replaces a node's index: no node holds this copy."""
 
 VBUCKETS = 1024
 """vbuckets of every bucket."""
@@ -22,7 +22,7 @@ State = Literal["active", "replica", "dead"]
 
 
 class LayoutError(ValueError):
-    """A layout that cannot be; the text names the vbucket and the fault."""
+    """A layout is invalid; the text names the vbucket and the fault."""
 
 
 def spread(nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
@@ -31,7 +31,8 @@ def spread(nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
     Every node has the same number of active vbuckets, give or take one, and the replicas of its vbuckets take
     turns over all other nodes, so that the load of a lost node falls on all that remain.
 
-    :param replicas: copies beside the active; what the nodes cannot hold is :data:`NO_NODE`.
+    :param replicas: copies in addition to the active one; copies that do not fit on the nodes are
+        :data:`NO_NODE`.
     """
     rows: list[Row] = []
     turns = [0] * nodes
@@ -69,14 +70,14 @@ def check_rows(rows: Sequence[Sequence[int]], nodes: int, replicas: int, vbucket
 def check_move(old: Rows, new: Rows) -> None:
     """Refuse a change of layout that would serve an empty vbucket in place of one with documents.
 
-    A node becomes active only for what it holds already: to move a vbucket, make its new home a replica
+    A node becomes active only for vbuckets that it already holds: to move one, make its new home a replica
     first. Giving a vbucket up (active -1, as after the loss of a node without replicas) is allowed.
 
     :raises LayoutError: it would.
     """
     for vbucket, (before, after) in enumerate(zip(old, new, strict=True)):
         active = after[0]
-        lost = before[0] == NO_NODE  # nobody has it: starting it empty is all that is left
+        lost = before[0] == NO_NODE  # no node has it: it can only start empty
         if active != NO_NODE and active not in before and not lost:
             raise LayoutError(
                 f"vbucket {vbucket}: node {active} holds no copy of it; make it a replica first, then active"
@@ -84,7 +85,7 @@ def check_move(old: Rows, new: Rows) -> None:
 
 
 def states_of(rows: Rows, node: int) -> list[State]:
-    """Return what ``node`` is to each vbucket."""
+    """Return the state of ``node`` for each vbucket."""
     return ["active" if row[0] == node else "replica" if node in row[1:] else "dead" for row in rows]
 
 
@@ -92,7 +93,7 @@ def with_replicas(rows: Rows, nodes: int, replicas: int) -> Rows:
     """Return ``rows`` with another number of replicas: the last ones go, or the least loaded nodes get new
     ones.
 
-    Copies that stay keep their place, so nothing is copied that was there already.
+    Remaining copies keep their position, so existing copies are not copied again.
     """
     # How many vbuckets of one leader each node backs: even here is even overall, and after a loss.
     backed: Counter[tuple[int, int]] = Counter(

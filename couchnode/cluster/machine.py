@@ -1,4 +1,4 @@
-"""What the operating system says of the machine: memory, swap, processors, the disk of a folder."""
+"""The operating system's figures of the machine: memory, swap, processors, the disk of a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Disk(NamedTuple):
 
 
 def memory() -> tuple[int, int]:
-    """Return the machine's memory and what of it is free, in bytes; 0 where the system does not say."""
+    """Return the machine's total and free memory, in bytes; 0 if unknown."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         total = page * os.sysconf("SC_PHYS_PAGES")
@@ -35,7 +35,7 @@ def memory() -> tuple[int, int]:
 
 
 def swap(source: Path = _MEMINFO) -> tuple[int, int]:
-    """Return the size of the swap space and what of it is used, in bytes; 0 where the system does not say."""
+    """Return the total and used swap space, in bytes; 0 if unknown."""
     try:
         lines = [line.split() for line in source.read_text("ascii").splitlines()]
         found = {words[0]: int(words[1]) * 1024 for words in lines if words and words[0].startswith("Swap")}
@@ -48,7 +48,7 @@ def swap(source: Path = _MEMINFO) -> tuple[int, int]:
 def cpu_times(source: Path = _CPU_TIMES) -> tuple[int, int]:
     """Return the ticks of all processors since the machine started: busy ones, and all.
 
-    (0, 0) where the system does not say. The utilisation between two calls is the quotient of what was added.
+    (0, 0) if unknown. The utilisation between two calls is the quotient of the increases.
     """
     try:
         with source.open("rb") as lines:
@@ -62,7 +62,7 @@ def cpu_times(source: Path = _CPU_TIMES) -> tuple[int, int]:
 
 
 def disk(folder: Path | None) -> Disk:
-    """Return the file system that ``folder`` is on; all 0 for ``None`` or where the system does not say."""
+    """Return the file system that ``folder`` is on; all 0 for ``None`` or if unknown."""
     if folder is None:
         return Disk(0, 0, 0)
     try:
@@ -72,7 +72,7 @@ def disk(folder: Path | None) -> Disk:
 
 
 def processors() -> int:
-    """Return how many processors this process may use, at least 1."""
+    """Return the number of processors that this process may use, at least 1."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

@@ -1,4 +1,4 @@
-"""What a cluster is made of: buckets with their maps, nodes with their addresses; what may not be done."""
+"""The members of a cluster: buckets with their maps, nodes with their addresses; and errors about them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class NoSuchBucket(KeyError):
 
 
 class FlushDisabled(Exception):
-    """The bucket does not allow to be emptied; edit ``flushEnabled`` first."""
+    """The bucket may not be flushed; edit ``flushEnabled`` first."""
 
 
 class Bucket:
     """One bucket of the cluster: its settings, its map, its revision.
 
-    :ivar owns_user: there is a user named like the bucket who came, and goes, with it.
-    :ivar is_open: that user's password is empty.
-    :ivar is_made: its files were made; until then a crash may have left some out.
+    :ivar owns_user: whether a user named like the bucket was created with it, and is deleted with it.
+    :ivar is_open: whether that user's password is empty.
+    :ivar is_made: whether its files were created; until then a crash may have left some out.
     :ivar designs: name -> design document. Never changed, but replaced.
     """
 
@@ -54,7 +54,7 @@ class Bucket:
         rows: Rows | None = None,
         designs: Designs | None = None,
     ) -> Bucket:
-        """Return the bucket as it is, except for what is given."""
+        """Return a copy with some members changed."""
         return Bucket(
             self.definition if definition is None else definition,
             self.uuid,
@@ -67,7 +67,7 @@ class Bucket:
 
     @property
     def state(self) -> BucketState:
-        """What configurations say of the bucket, in a cluster that has a disk."""
+        """The state for configurations, in a cluster that has a disk."""
         return BucketState(self.definition, self.uuid, self.revision, self.rows)
 
 
@@ -75,7 +75,7 @@ class Node:
     """One node: its place in the cluster, its addresses, and its share of each bucket.
 
     :ivar buckets: bucket name -> the data of that bucket on this node.
-    :ivar address: set by whoever listens, before any client is served.
+    :ivar address: set by the listener, before any client is served.
     :ivar open_connections: to the key-value port, counted by who serves it, as is
     :ivar total_connections: those that were opened since the start.
     """

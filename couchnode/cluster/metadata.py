@@ -1,4 +1,4 @@
-"""The data directory: one owner at a time, and cluster.json, which is always whole.
+"""The data directory: one owner at a time, and cluster.json, which is always complete.
 
 Everything here blocks, so it runs in threads once a reactor does (see :mod:`couchnode.cluster.cluster`).
 """
@@ -16,24 +16,24 @@ from zlib import crc32
 FILE_NAME = "cluster.json"
 LOCK_NAME = "lock"
 FORMAT = 1
-"""Version of the layout of cluster.json; a later one is refused, not guessed at."""
+"""Version of the layout of cluster.json; later ones are refused."""
 
 
 class DataDirectoryError(Exception):
-    """The data directory cannot be used; the text names it and says what to do."""
+    """The data directory cannot be used; the text names it and the remedy."""
 
 
 class DataDirectory:
     """A directory that this process alone uses, from construction to :meth:`close`.
 
-    :param path: made if it does not exist; its parent must.
-    :raises DataDirectoryError: it cannot be made or written, or another process uses it.
+    :param path: created if it does not exist; its parent must exist.
+    :raises DataDirectoryError: it cannot be created or written, or another process uses it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         try:
-            # Documents and keys that check passwords live here: nobody else's business.
+            # Private: it holds documents and keys that check passwords.
             self.path.mkdir(mode=0o700, exist_ok=True)
             self._lock = open(self.path / LOCK_NAME, "a+", encoding="ascii")  # noqa: SIM115  # held until close
         except OSError as fault:
@@ -49,9 +49,8 @@ class DataDirectory:
                 f"the data directory {self.path} is in use by another process{holder}: stop that one, "
                 "or name another directory"
             ) from None
-        # For whoever meets the lock. The lock itself is the kernel's and goes with the process, however it
-        # ends.
-        # On a full disk it does without.
+        # Information for a process that finds the lock. The kernel releases the lock itself when this process
+        # ends in any way. On a full disk this is skipped.
         with suppress(OSError):
             self._lock.truncate(0)
             os.write(self._lock.fileno(), b"%d\n" % os.getpid())
@@ -65,13 +64,13 @@ class DataDirectory:
         return f" (process {pid})" if pid.isdigit() else ""
 
     def close(self) -> None:
-        """Give the directory up; calling again does nothing."""
+        """Release the directory; calling again does nothing."""
         self._lock.close()
 
     def store_path(self, name: str, bucket: str, *, make: bool = False) -> Path:
         """Return the file of one bucket on one node.
 
-        :param make: make the directory that it is in, if that does not exist.
+        :param make: create its folder if that does not exist.
         :raises DataDirectoryError: it cannot be made.
         """
         path = self.path / name
@@ -87,10 +86,10 @@ class DataDirectory:
         return self.path / name / f"{bucket}.views"
 
     def load(self) -> dict[str, Any] | None:
-        """Return what :meth:`save` wrote last, ``None`` in a directory that was never used.
+        """Return the data last written by :meth:`save`, ``None`` in an unused directory.
 
-        :raises DataDirectoryError: the file is unreadable, of another version, or gone while bucket files are
-            there: starting afresh would lose sight of documents.
+        :raises DataDirectoryError: the file is unreadable, of another version, or missing while bucket files
+            exist: starting afresh would lose documents.
         """
         file = self.path / FILE_NAME
         try:
@@ -114,7 +113,7 @@ class DataDirectory:
             raise DataDirectoryError(
                 f"{file} has format {version!r}; this version of couchnode reads {FORMAT}"
             )
-        # Files of before there were starts have no checksum.
+        # Files from versions without start numbers have no checksum.
         known = data.pop("checksum", None)
         if known != checksum(data) and ("starts" in data or known is not None):
             raise DataDirectoryError(
@@ -123,9 +122,9 @@ class DataDirectory:
         return dict(data)
 
     def save(self, data: dict[str, Any]) -> None:
-        """Replace cluster.json: after a crash at any point the old or the new one is there, complete.
+        """Replace cluster.json: after a crash at any point, either the old or the new one exists, complete.
 
-        :raises DataDirectoryError: the disk refused; the old file still stands.
+        :raises DataDirectoryError: the disk refused; the old file is unchanged.
         """
         file = self.path / FILE_NAME
         new = self.path / f"{FILE_NAME}.new"

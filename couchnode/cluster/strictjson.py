@@ -1,4 +1,4 @@
-"""JSON as it is defined, for what clients store or ask with: Python's reader takes more than that."""
+"""Strict JSON, for clients' requests: Python's parser accepts more than the standard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RepeatedName(ValueError):
 
 
 def read_json(text: str | bytes) -> Any:
-    """Read JSON as it is defined: no NaN, no number that is none in 64 bits, and no name twice in an object.
+    """Parse strict JSON: without NaN, numbers beyond 64 bits, or repeated names in an object.
 
     A byte order mark before it is ignored.
 
@@ -29,7 +29,7 @@ def read_json(text: str | bytes) -> Any:
         text = text.decode("utf-8")
     text = text.removeprefix("\ufeff")
     collects = gc.isenabled()
-    # While much is made and nothing given up, the collector only looks at all of it again and again.
+    # While objects are only created, the garbage collector would scan all of them again and again.
     gc.disable()
     try:
         return json.loads(

@@ -1,19 +1,18 @@
 """Who may log in to the node: administrators and bucket users.
 
-A password is never kept. What is kept, in memory and on disk, are the SCRAM keys derived from it (RFC 5802:
-they check a password and cannot be turned back into it). Deriving costs milliseconds by design, so it happens
-in threads, except in :meth:`UserStore.check_password`.
+Passwords are never stored. Memory and disk hold the SCRAM keys derived from them (RFC 5802: they check a
+password and cannot be turned back into it). The derivation takes milliseconds by design, so it runs in
+threads, except in :meth:`UserStore.check_password`.
 
-An unknown user is answered as a known one with a wrong password is: same work, same salt length and
-iteration count, and a salt that stays the same from one attempt and one restart to the next.
+An unknown user is answered like a known one with a wrong password: with the same work, salt length and
+iteration count, and a salt that stays the same across attempts and restarts.
 
-A cluster is open, or closed to strangers. It is open while it has never had an administrator, or if it was
-told to be. In a closed one nobody gets in without a password: a user whose password is empty is a user who
-does not exist.
+A cluster is open or closed. It is open if it has never had an administrator, or by configuration. A closed
+one admits nobody without a password: a user with an empty password counts as missing.
 
-Before the first administrator there is nothing to hide: a name that nobody has may log in with an empty
-password, and may use nothing that is not open. So a client that names a bucket which is not there, and with
-it that bucket's own user, learns that the bucket is missing, and not that its password is wrong.
+Before the first administrator there is nothing to hide: an unknown name may log in with an empty password,
+and may use only what is open. So a client that names a missing bucket, and with it that bucket's own user,
+learns that the bucket is missing, not that its password is wrong.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ MAX_USER_BYTES = 128
 """Longest user name, in bytes of UTF-8, that the protocol carries."""
 
 MAX_PASSWORD_BYTES = 1024
-"""Longest password: nobody buys processor time with a megabyte of it."""
+"""Longest password in bytes: long ones would cost too much processor time."""
 
 ALL_BUCKETS = "*"
-"""In place of a bucket's name: any bucket."""
+"""Replaces a bucket's name: any bucket."""
 
 SALT_BYTES = 32
 
@@ -58,11 +57,11 @@ class UserError(ValueError):
 
 
 class User(NamedTuple):
-    """One user as the store keeps it.
+    """One stored user.
 
-    :ivar buckets: names of the buckets that a user who is no administrator may use.
-    :ivar credentials: SCRAM mechanism -> keys. All share one salt: the salt shown for a user who does not
-        exist is one a user too, and two rules would tell them apart.
+    :ivar buckets: names of the buckets that a user other than an administrator may use.
+    :ivar credentials: SCRAM mechanism -> keys. All share one salt: the salt shown for a missing user is one
+        per user too, and a difference would reveal which users exist.
     :ivar has_password: false if the password is empty.
     """
 
@@ -72,7 +71,7 @@ class User(NamedTuple):
     has_password: bool = True
 
     def __repr__(self) -> str:
-        # Whoever has the keys can check guesses of the password, and one of them proves a server.
+        # The keys allow to check guesses of the password, and one of them authenticates a server.
         return f"<User admin={self.admin} buckets={sorted(self.buckets)}>"
 
 
@@ -80,8 +79,8 @@ class UserStore:
     """All users of a cluster.
 
     :param iterations: PBKDF2 rounds of new keys. The default is what ``ScramServer`` shows for an unknown
-        user; another value would tell which names exist.
-    :param open_buckets: be open to clients without a password although there is an administrator.
+        user; another value would reveal which names exist.
+    :param open_buckets: be open to clients without a password even with an administrator.
     """
 
     def __init__(self, *, iterations: int = MIN_ITERATIONS, open_buckets: bool = False) -> None:
@@ -91,7 +90,7 @@ class UserStore:
         self._users: dict[str, User] = {}
         self._decoy_key = secrets.token_bytes(32)
         # A password once checked is recognised by a keyed hash, so that HTTP Basic, which repeats it with
-        # every request, costs microseconds. The key dies with the process; one entry a user at most.
+        # every request, costs microseconds. The key is lost with the process; at most one entry per user.
         self._recognised: dict[str, bytes] = {}
         self._recognition_key = secrets.token_bytes(32)
         self._strangers: dict[str, ScramCredential] = {}
@@ -108,11 +107,11 @@ class UserStore:
 
     @property
     def hide_nothing(self) -> bool:
-        """Whether anybody may learn which buckets and users exist: until there has been an administrator."""
+        """Whether anyone may learn which buckets and users exist: until there has been an administrator."""
         return not self._had_administrator
 
     def is_stranger(self, user: str) -> bool:
-        """Return whether ``user`` is a name that nobody has, and that may log in with an empty password."""
+        """Return whether ``user`` is an unknown name that may log in with an empty password."""
         return user not in self._users and self.hide_nothing
 
     def add(
@@ -123,7 +122,7 @@ class UserStore:
         :param user: 1 to 128 bytes of UTF-8 without control characters.
         :param password: at most 1024 bytes of UTF-8 without control characters; may be empty, except an
             administrator's.
-        :param buckets: what a user who is no administrator may use; :data:`ALL_BUCKETS` for any.
+        :param buckets: buckets that a user other than an administrator may use; :data:`ALL_BUCKETS` for any.
         :returns: fires with ``None`` once the user can log in. Fails with :class:`UserError`, before any
             work, if a rule above is broken.
         """
@@ -145,7 +144,7 @@ class UserStore:
         self._recognised[user] = self._fingerprint(user, password)
 
     def remove(self, user: str) -> User | None:
-        """Forget ``user`` and return what :meth:`put_back` takes; ``None`` if there is no such user."""
+        """Remove ``user`` and return the argument for :meth:`put_back`; ``None`` if there is no such user."""
         self._recognised.pop(user, None)
         return self._users.pop(user, None)
 
@@ -165,12 +164,12 @@ class UserStore:
         yield from self._users
 
     def is_admin(self, user: str | None) -> bool:
-        """Return whether ``user`` may administer the cluster; nobody (``None``) may not."""
+        """Return whether ``user`` may administer the cluster; ``None`` (no credentials) may not."""
         record = self._admitted(user)
         return record is not None and record.admin
 
     def may_use(self, user: str | None, bucket: str) -> bool:
-        """Return whether ``user`` may use ``bucket``; whether that bucket exists is another question."""
+        """Return whether ``user`` may use ``bucket``; the bucket need not exist."""
         record = self._admitted(user)
         return record is not None and (
             record.admin or bucket in record.buckets or ALL_BUCKETS in record.buckets
@@ -201,10 +200,10 @@ class UserStore:
         return hmac.digest(self._decoy_key, user.encode("utf-8", "surrogatepass"), "sha512")[:SALT_BYTES]
 
     def check_password(self, user: str, password: str) -> bool:
-        """Tell at once whether the password is right.
+        """Return at once whether the password is right.
 
-        Takes microseconds for a password seen before, else the milliseconds of one key derivation, on this
-        thread: prefer :meth:`verify` on a reactor.
+        Takes microseconds for a password checked before, else the milliseconds of a key derivation, on this
+        thread: prefer :meth:`verify` with a reactor.
         """
         if self.is_stranger(user) and not password:
             return True
@@ -216,7 +215,7 @@ class UserStore:
 
     @inlineCallbacks
     def verify(self, user: str, password: str) -> Generator[Deferred[Any], Any, bool]:
-        """Return whether the password is right, without holding up the reactor.
+        """Return whether the password is right, without blocking the reactor.
 
         :returns: fires with the answer. Safe to cancel. At most two derivations run at once, so that a flood
             of wrong passwords leaves threads for the rest of the process.
@@ -253,10 +252,10 @@ class UserStore:
         }
 
     def load(self, dumped: dict[str, Any], without_password: Collection[str] = ()) -> None:
-        """Replace all users by what :meth:`dump` returned once.
+        """Replace all users by those from :meth:`dump`.
 
         :param without_password: names of those whose password is empty.
-        :raises ValueError, KeyError, TypeError: the data is of another shape; nothing was changed.
+        :raises ValueError, KeyError, TypeError: the data has another form; nothing was changed.
         """
         users = {}
         for name, data in dumped["users"].items():
@@ -296,7 +295,7 @@ class UserStore:
         return keys.salt, keys.iterations, keys.stored_key
 
     def _conclude(self, user: str, password: str, record: User | None, matches: bool) -> bool:
-        # The user may have been removed, or given another password, while a thread was at work.
+        # The user may have been removed, or given another password, while the thread worked.
         if not matches or record is None or self._admitted(user) is not record:
             return False
         self._recognised[user] = self._fingerprint(user, password)
@@ -304,7 +303,7 @@ class UserStore:
 
 
 def check_user_name(user: str) -> None:
-    """Refuse a name that the protocol could not carry.
+    """Refuse a name that the protocol cannot carry.
 
     :raises UserError: empty, longer than 128 bytes of UTF-8, or with control characters.
     """
@@ -321,7 +320,7 @@ def check_user_name(user: str) -> None:
 
 
 def check_password_text(password: str) -> None:
-    """Refuse a password that the protocol could not carry.
+    """Refuse a password that the protocol cannot carry.
 
     :raises UserError: longer than 1024 bytes of UTF-8, or with control characters. RFC 7617 and SASLprep
         forbid those: NUL ends the password in SASL PLAIN, and at the end of a key HMAC cannot tell it.

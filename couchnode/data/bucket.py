@@ -30,17 +30,17 @@ MAX_TOMBSTONES = 65536
 class NodeBucket:
     """One bucket's data on one node.
 
-    A new bucket holds every vbucket as active until :meth:`set_topology` says otherwise, which
-    may come before or after :meth:`start`. Until ``state`` is ``"ready"`` commands answer ETMPFAIL.
+    A new bucket holds every vbucket as active until :meth:`set_topology` changes that, before or after
+    :meth:`start`. Until ``state`` is ``"ready"`` commands answer ETMPFAIL.
 
     :param uuid: the bucket's uuid (32 hex digits); a store of another uuid is refused.
     :param quota_bytes: memory for documents on this node.
-    :param store: where documents are kept: a ``SqliteStore`` or a ``MemoryStore`` of its own.
+    :param store: its store of documents: a ``SqliteStore`` or a ``MemoryStore``.
     :param clock: timers, and the Unix time; see :func:`reactor.clock.unix_time_of`.
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.
-    :ivar change_log: what changed since indexes last looked; ``None`` while there is no index.
+    :ivar change_log: changes since the last update of indexes; ``None`` while there is no index.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class NodeBucket:
         def loaded(_: None) -> None:
             self.state = "ready"
             if not self.warmup.was_clean:
-                # Changes may have been acknowledged and lost: whoever holds a token of theirs
-                # has to learn that history took another way.
+                # Acknowledged changes may be lost: clients with their tokens must learn that history has
+                # branched.
                 for vbucket in self.vbuckets:
                     if vbucket is not None and vbucket.high_seqno:
                         vbucket.branch()
@@ -105,10 +105,10 @@ class NodeBucket:
         return self.warmup.run(self.uuid).addCallback(loaded)
 
     def close(self) -> Deferred[None]:
-        """Write everything that waits, then let go of the store; commands answer ETMPFAIL from now.
+        """Write all pending changes, then close the store; from now on commands answer ETMPFAIL.
 
         Fires when the file is free. Fails with the ``StoreError`` if the last changes could not
-        be written; the file is let go of all the same.
+        be written; the file is closed all the same.
         """
         if self.state == "closed":
             return succeed(None)
@@ -153,7 +153,7 @@ class NodeBucket:
     # ---- topology --------------------------------------------------------------------------------
 
     def set_topology(self, row_states: list[VBucketState]) -> None:
-        """Say what this node is to each vbucket; a change takes effect at once.
+        """Set this node's state for each vbucket; a change takes effect at once.
 
         A replica that becomes active is promoted and keeps its documents; a vbucket that is
         ``"dead"`` here loses them, on the disk too.
@@ -179,12 +179,12 @@ class NodeBucket:
         self.replicator.set_replicas(vb, targets)
 
     def copy(self, vbid: int, state: str) -> VBucket | None:
-        """Return a vbucket if it is here in this state, and the bucket is loaded."""
+        """Return a vbucket if this node holds it in this state, and the bucket is loaded."""
         vbucket = self.vbuckets[vbid] if self.state == "ready" else None
         return vbucket if vbucket is not None and vbucket.state == state else None
 
     def reset_vbucket(self, vbid: int, source: VBucket) -> None:
-        """Empty a replica that shares no history with its active copy, to be filled from that."""
+        """Empty a replica that shares no history with its active copy, so that it is filled from that."""
         old = self.vbuckets[vbid]
         if old is not None:
             new = self._new_vbucket(vbid, old.state, old.max_cas)
@@ -234,7 +234,7 @@ class NodeBucket:
     # ---- what vbuckets and streams report --------------------------------------------------------
 
     def changed(self, vbucket: VBucket, item: Item) -> None:
-        """A vbucket has a new version: the store and the replicas have to hear of it."""
+        """Pass a new version in a vbucket on to the store and the replicas."""
         if vbucket.state == "active":
             self.replicator.send(vbucket.id, ChangeKind.STORED, item)
             if self.change_log is not None:
@@ -242,13 +242,13 @@ class NodeBucket:
         self.flusher.note(vbucket)
 
     def prepared(self, vbucket: VBucket, item: Item) -> None:
-        """A vbucket holds a synchronous write."""
+        """Note a prepared synchronous write in a vbucket."""
         if vbucket.state == "active":
             self.replicator.send(vbucket.id, ChangeKind.PREPARED, item)
         self.flusher.note(vbucket)
 
     def settled(self, vbucket: VBucket, item: Item, committed: bool) -> None:
-        """A synchronous write became the document, or was dropped."""
+        """Note that a synchronous write was committed or dropped."""
         if vbucket.state == "active":
             kind = ChangeKind.COMMITTED if committed else ChangeKind.ABORTED
             self.replicator.send(vbucket.id, kind, item)
@@ -257,7 +257,7 @@ class NodeBucket:
         self.flusher.note(vbucket)
 
     def replica_acknowledged(self, vbid: int) -> None:
-        """A replica of this active vbucket got further, in memory or on its disk."""
+        """Note the progress of a replica of this active vbucket, in memory or on its disk."""
         self.sync_writes.check(vbid)
 
     # ---- inside ----------------------------------------------------------------------------------

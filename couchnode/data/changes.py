@@ -1,4 +1,4 @@
-"""The keys that changed in a bucket: what an index that was level has to look at again."""
+"""The changed keys of a bucket, which an index that was up to date has to read again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ChangeLog:
         self.voids = 0
         self._entries: list[tuple[int, bytes]] = []
         self._limit = limit
-        # Only while it is known of all documents there are; it is collected when it is next needed.
+        # Set only while known for all existing documents; collected again when needed.
         self._expiries: list[tuple[int, int, bytes]] | None = None
         self._most_expiries = 0
 
@@ -40,7 +40,7 @@ class ChangeLog:
         return self.start + len(self._entries)
 
     def note(self, vbid: int, item: Item) -> None:
-        """Take down that a document was stored or deleted."""
+        """Record that a document was stored or deleted."""
         entries = self._entries
         entries.append((vbid, item.key))
         if len(entries) > self._limit:
@@ -50,18 +50,18 @@ class ChangeLog:
         if item.expiry and not item.deleted and self._expiries is not None:
             heapq.heappush(self._expiries, (item.expiry, vbid, item.key))
             if len(self._expiries) > self._most_expiries:
-                # Documents that are stored again and again leave an entry each time.
+                # Documents stored repeatedly leave an entry each time.
                 self._expiries = None
 
     def forget_all(self) -> None:
-        """Void every position: the vbuckets are not what they were."""
+        """Void every position: the vbuckets have been replaced."""
         self.start = self.end + 1
         self._entries = []
         self.voids += 1
         self._expiries = None  # those of vbuckets that were not active are not known
 
     def since(self, position: int) -> dict[int, set[bytes]] | None:
-        """Return the keys that changed after ``position``, by vbucket; ``None``: not known any more."""
+        """Return the keys that changed after ``position``, by vbucket; ``None`` if no longer known."""
         if position < self.start:
             return None
         changed: dict[int, set[bytes]] = {}
@@ -70,7 +70,7 @@ class ChangeLog:
         return changed
 
     def expire_due(self, bucket: Documents) -> Iterator[None]:
-        """Delete the documents whose time has come, so that no index shows them.
+        """Delete expired documents, so that no index shows them.
 
         It is done when this ends; it yields between bounded pieces of work.
         """
@@ -94,7 +94,7 @@ class ChangeLog:
                     return
 
     def _collect(self, bucket: Documents) -> Iterator[None]:
-        """Learn of the expiries of all documents that are there."""
+        """Collect the expiries of all existing documents."""
         expiries: list[tuple[int, int, bytes]] = []
         self._expiries, self._most_expiries = expiries, 2**62  # changes are noted from now
         finished = False

@@ -13,16 +13,16 @@ from couchnode.data.item import Item, Refused
 from couchnode.data.vbucket import VBucket
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
-"""How long a synchronous write may take when the request names no time."""
+"""Timeout in seconds of a synchronous write whose request names none."""
 
 
 MAX_SYNC_REPLICAS = 2
-"""More replicas than this and the server refuses synchronous writes."""
+"""With more replicas than this, the server refuses synchronous writes."""
 
 
 class Copies(NamedTuple):
-    """How far the copies of one vbucket are: the last sequence numbers in memory and on disk,
-    and how many copies make a majority of those configured."""
+    """The progress of one vbucket's copies: the last sequence numbers in memory and on disk, and the number
+    of copies that form a majority of those configured."""
 
     active_persisted: int
     replicas_in_memory: list[int]
@@ -68,7 +68,7 @@ class _SyncWrite(NamedTuple):
 class SyncWrites:
     """The synchronous writes of one bucket that wait for other copies.
 
-    :param copies: tells how far the copies of a vbucket are.
+    :param copies: returns the progress of a vbucket's copies.
     """
 
     def __init__(self, clock: IReactorTime, copies: Callable[[VBucket], Copies]) -> None:
@@ -80,8 +80,8 @@ class SyncWrites:
         """Commit the prepared ``item`` once ``level`` holds.
 
         Fires with the item, or fails with :class:`Refused`: SYNC_WRITE_AMBIGUOUS when it took
-        longer than ``seconds`` (default 30), or when the vbucket left this node meanwhile. The
-        write is then dropped here, but a copy may have kept it.
+        longer than ``seconds`` (default 30), or when the vbucket left this node in the meantime. The write is
+        then dropped here, but a copy may have kept it.
         """
         done: Deferred[Item] = Deferred()
         wait_seconds = DEFAULT_TIMEOUT_SECONDS if seconds is None else seconds
@@ -91,7 +91,7 @@ class SyncWrites:
         return done
 
     def check(self, vbid: int) -> None:
-        """A copy of this vbucket got further: commit what has enough of them now."""
+        """Commit the writes of a vbucket that now have enough copies."""
         waiting = self._waiting.get(vbid)
         if not waiting:
             return
@@ -103,13 +103,13 @@ class SyncWrites:
             write.done.callback(write.item)
 
     def fail(self, vbid: int) -> None:
-        """The vbucket is no longer the active copy, or was emptied: nobody knows what becomes of
-        its writes."""
+        """Fail the writes of a vbucket that is no longer the active copy, or was emptied: their outcome is
+        unknown."""
         for write in list(self._waiting.get(vbid, ())):
             self._give_up(write)
 
     def fail_all(self) -> None:
-        """The same for every vbucket."""
+        """Do the same for every vbucket."""
         for vbid in list(self._waiting):
             self.fail(vbid)
 

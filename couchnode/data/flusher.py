@@ -1,4 +1,4 @@
-"""Write-behind: what changed, when it is written, and who waits for it."""
+"""Write-behind: the pending changes, the time of their writing, and the waiters for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from couchnode.data.vbucket import VBucket, VBucketRecord
 from reactor.sharing import own
 
 WRITE_DELAY_SECONDS = 0.01
-"""How long a change may wait for others to share its transaction."""
+"""How long a change waits for others to share its transaction, in seconds."""
 
 RETRY_SECONDS = 1.0
 """Pause before a batch that could not be written is tried again."""
@@ -31,9 +31,9 @@ class _Phase(Enum):
     LOADING = auto()
     """Changes are noted and not written yet."""
     RUNNING = auto()
-    """Changes are written by themselves, soon."""
+    """Changes are written automatically, soon."""
     CLOSED = auto()
-    """Nothing is written but what :meth:`Flusher.drain` writes."""
+    """Only :meth:`Flusher.drain` writes."""
 
 
 class _Wait(NamedTuple):
@@ -43,7 +43,7 @@ class _Wait(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """What a batch takes from one vbucket."""
+    """The part of a batch from one vbucket."""
 
     vbucket: VBucket
     changes: dict[bytes, Item]
@@ -94,14 +94,14 @@ class Flusher:
     # ---- what changed ----------------------------------------------------------------------------
 
     def note(self, vbucket: VBucket) -> None:
-        """A vbucket has changes to write."""
+        """Note that a vbucket has changes to write."""
         if self._persistent:
             self._dirty.add(vbucket)
             if self._timer is None:
                 self._schedule()
 
     def replaced(self, old: VBucket, new: VBucket | None) -> None:
-        """A vbucket is not the bucket's any more; the store forgets its documents."""
+        """Make the store forget a vbucket that no longer belongs to the bucket."""
         if self._persistent:
             self._dirty.discard(old)
             self._wipes.add(old.id)
@@ -110,18 +110,18 @@ class Flusher:
             self._schedule()
 
     def wipe(self, vbid: int) -> None:
-        """Have the store forget a vbucket that this node does not hold."""
+        """Make the store forget a vbucket that this node does not hold."""
         self._wipes.add(vbid)
 
     # ---- when it is written ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Write what was noted so far, and from now on by itself."""
+        """Write the changes noted so far, and later ones automatically."""
         self._phase = _Phase.RUNNING
         self._schedule()
 
     def stop(self) -> None:
-        """Write no more by itself; who waits for the disk gets Refused(ETMPFAIL)."""
+        """Stop writing automatically; waiters for the disk get Refused(ETMPFAIL)."""
         self._phase = _Phase.CLOSED
         self._cancel()
         waits, self._waits = self._waits, {}
@@ -130,13 +130,13 @@ class Flusher:
             wait.done.errback(Refused(Status.ETMPFAIL, "the bucket was closed"))
 
     def hurry(self) -> None:
-        """Somebody waits for the disk: do not wait for more changes to share a transaction."""
+        """Write soon, without waiting for more changes: a client waits for the disk."""
         self._in_a_hurry = True
         self._schedule()
 
     @inlineCallbacks
     def drain(self) -> Generator[Deferred[Any], Any, None]:
-        """Write until nothing waits, in any phase.
+        """Write until no changes are pending, in any phase.
 
         :returns: fires when all is on the disk. Fails with :class:`StoreError` if one batch cannot be
             written; its changes stay noted.
@@ -170,7 +170,7 @@ class Flusher:
             timer.cancel()
 
     def _write(self) -> None:
-        """Hand everything that changed to the store, as one batch."""
+        """Pass all pending changes to the store, as one batch."""
         self._timer = None
         self._in_a_hurry = False
         wipes, self._wipes = self._wipes, set()

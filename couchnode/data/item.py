@@ -1,4 +1,4 @@
-"""One version of one document, and the numbers that are shared by all documents of a bucket."""
+"""One version of one document, and the counters shared by all documents of a bucket."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ except ImportError:  # PyPy: orjson has no wheel there
     from json import loads as parse_json
 
 ITEM_OVERHEAD_BYTES = 320
-"""What one resident document costs beside its key and value: the object, its integers, the two
+"""Memory of one resident document in addition to its key and value: the object, its integers, the two
 ``bytes`` headers and the dictionary slot, measured on CPython 3.11 and rounded up."""
 
 _UNKNOWN = -1
-# Plain numbers: what is done with members of an enumeration is done by Python code.
+# Plain numbers: operations on members of an enumeration run Python code.
 _RAW, _JSON = int(Datatype.RAW), int(Datatype.JSON)
-# What a JSON text can open with; most binary values are ruled out by their first byte.
+# Possible first bytes of a JSON text; they exclude most binary values.
 _JSON_OPENERS = frozenset(b'{["-0123456789tfn \t\r\n')
 
 
 class Refused(Exception):
-    """A command that cannot be done, with the status that says so.
+    """A command cannot be carried out; has the status to answer.
 
-    :param status: what the client is told.
-    :param context: a sentence for the error payload; empty where the status says it all.
+    :param status: the status for the client.
+    :param context: a sentence for the error payload; empty if the status is enough.
     """
 
     def __init__(self, status: Status, context: str = "") -> None:
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 class Item:
-    """One version of a document, or the tombstone that is left of one.
+    """One version of a document, or the tombstone of a deleted one.
 
     An item never changes once it is published in a vbucket: every change makes a new item. So
     the storage thread and replicas read it without a lock.
@@ -94,8 +94,8 @@ class Item:
     def datatype(self) -> int:
         """``Datatype.JSON`` if the value is a JSON text (bare scalars are), else ``Datatype.RAW``.
 
-        What the client claimed plays no part. Looked at when first asked for, once a version:
-        most stores are never read by a connection that cares.
+        The client's claim is ignored. Computed on first use, once per version: most versions are never read
+        by a connection that needs it.
         """
         known = self._datatype
         if known == _UNKNOWN:
@@ -104,11 +104,11 @@ class Item:
 
     @property
     def known_json(self) -> bool | None:
-        """Whether the value is a JSON text, ``None`` as long as nobody has asked for the datatype."""
+        """Whether the value is a JSON text, ``None`` until the datatype is first needed."""
         return None if self._datatype == _UNKNOWN else self._datatype == _JSON
 
     def copy(self) -> Item:
-        """Return an item of its own for another vbucket, without the lock: locks are not replicated."""
+        """Return a separate item for another vbucket, without the lock: locks are not replicated."""
         twin = Item(
             self.key,
             self.value,
@@ -140,7 +140,7 @@ def is_json(value: bytes) -> bool:
 
 
 def absolute_expiry(wire: int, now: int) -> int:
-    """Turn an expiry as requests carry it into the Unix second that is stored.
+    """Convert an expiry of a request into the Unix second that is stored.
 
     0 means never; up to 30 days (inclusive) counts from ``now``; anything above is a Unix time,
     and one that is not in the future makes the document expire at once.
@@ -149,12 +149,12 @@ def absolute_expiry(wire: int, now: int) -> int:
         return 0
     if wire <= RELATIVE_EXPIRY_MAX:
         return now + wire
-    # A document lives through the second of its expiry, so "now" itself has to become the past.
+    # A document lives through the second of its expiry, so "now" has to become the second before.
     return wire if wire > now else now - 1
 
 
 class Ledger:
-    """What the vbuckets of one bucket on one node share: memory, queue lengths and their limits.
+    """Shared counters of one bucket's vbuckets on one node: memory, queue lengths and their limits.
 
     :param quota_bytes: memory for documents; a mutation that would exceed it is refused.
     :param max_queued_items: changes that may wait for the disk before new ones are refused.
@@ -181,7 +181,7 @@ class Ledger:
         self.queued_bytes = 0
 
     def admit(self, growth_bytes: int) -> None:
-        """Refuse a change that the memory or the disk cannot take.
+        """Refuse a change that exceeds the memory or the disk queue.
 
         :raises Refused: ENOMEM over the quota, ETMPFAIL while too much waits for the disk.
         """

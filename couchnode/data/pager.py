@@ -1,4 +1,4 @@
-"""The pager: deletes documents whose time has come, and forgets old deletions."""
+"""The pager: deletes expired documents, and forgets old deletions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ITEMS_A_TURN = 20_000
 
 
 class Pager:
-    """Looks through the documents of one bucket on one node, some vbuckets a turn of the reactor.
+    """Scans the documents of one bucket on one node, a few vbuckets per reactor turn.
 
     :param seconds: pause between the end of one search and the next.
     :ivar expired: documents that it has deleted.
@@ -30,17 +30,17 @@ class Pager:
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Search when the pause is over, and again and again."""
+        """Search after each pause."""
         self._timer = self._clock.callLater(self._seconds, self._search, 0)
 
     def stop(self) -> None:
-        """Search no more."""
+        """Stop searching."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
 
     def _search(self, start: int) -> None:
-        """Look through vbuckets from ``start`` as far as one turn may go."""
+        """Scan vbuckets from ``start`` on, within the limit of one turn."""
         budget = _ITEMS_A_TURN
         vbuckets = self._documents.vbuckets
         before = int(self._documents.unix_time()) - TOMBSTONE_SECONDS

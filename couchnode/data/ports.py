@@ -1,4 +1,4 @@
-"""What the parts of a bucket ask of the bucket, and of each other, so that none has to know the whole."""
+"""The interfaces between the parts of a bucket, so that none depends on the whole."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Documents(Protocol):
 
 
 class Upstream(Protocol):
-    """Where the changes of a replica come from."""
+    """The source of a replica's changes."""
 
     def reconnect(self) -> None:
-        """Bring the replica level again, soon: it is not what it was."""
+        """Bring the replica up to date again, soon: its state has changed."""
 
     def acknowledge(self) -> None:
         """Report to the active copy that the replica has more on its disk."""
@@ -32,16 +32,16 @@ class Upstream(Protocol):
 class Copy(Protocol):
     """One bucket on one node, as a holder of copies.
 
-    :ivar upstreams: vbucket -> where this node's replica of it gets its changes from.
+    :ivar upstreams: vbucket -> source of changes of this node's replica.
     """
 
     upstreams: dict[int, Upstream]
 
     def copy(self, vbid: int, state: str) -> VBucket | None:
-        """Return a vbucket if it is here in this state, and the bucket is loaded."""
+        """Return a vbucket if this node holds it in this state, and the bucket is loaded."""
 
     def reset_vbucket(self, vbid: int, source: VBucket) -> None:
         """Empty a replica that shares no history with its active copy, to be filled from that."""
 
     def replica_acknowledged(self, vbid: int) -> None:
-        """A replica of this active vbucket got further, in memory or on its disk."""
+        """Note the progress of a replica of this active vbucket, in memory or on its disk."""

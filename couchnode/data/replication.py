@@ -1,9 +1,8 @@
 """Copies of a vbucket on other nodes of the same process, kept up to date.
 
-The active copy's changes leave once a reactor turn, in the order of their sequence numbers, to
-one :class:`ReplicaStream` a replica. A stream that begins (a node starts, a bucket is flushed)
-first brings the replica level: with what it lacks where both share a history, else with
-everything, some documents a turn.
+The active copy's changes are sent once per reactor turn, in the order of their sequence numbers, to one
+:class:`ReplicaStream` per replica. A new stream (a node starts, a bucket is flushed) first brings the replica
+up to date: with the missing changes if both share a history, else with everything, some documents per turn.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _ITEMS_A_TURN = 2000
 
 
 class ChangeKind(Enum):
-    """What happened to a key on the active copy."""
+    """The kind of a change on the active copy."""
 
     STORED = auto()
     """Stored or deleted (a tombstone)."""
@@ -40,7 +39,7 @@ class Change(NamedTuple):
 
 
 class ReplicaStream:
-    """The way of one vbucket's changes from its active copy to one replica.
+    """Passes one vbucket's changes from its active copy to one replica.
 
     :param replicator: all streams of the bucket that has the active copy.
     :param source: that bucket.
@@ -76,7 +75,7 @@ class ReplicaStream:
         self._source.replica_acknowledged(self.vbid)
 
     def connect(self) -> int:
-        """Compare both copies and queue what the replica lacks; return how much was looked at.
+        """Compare both copies and queue the changes that the replica lacks; return the amount of work.
 
         Does nothing (and stays unconnected) until both buckets are ready and hold their copy.
         """
@@ -106,7 +105,7 @@ class ReplicaStream:
         return len(active.items) + 1
 
     def deliver(self, limit: int) -> int:
-        """Apply up to ``limit`` queued changes to the replica; return how many."""
+        """Apply up to ``limit`` queued changes to the replica; return their number."""
         copy = self._replica()
         if copy is None:
             self.connected = False
@@ -137,7 +136,7 @@ class ReplicaStream:
 class Replicator:
     """All streams that leave one bucket on one node.
 
-    :param clock: gives the turns (``callLater(0)``).
+    :param clock: provides reactor turns (``callLater(0)``).
     """
 
     def __init__(self, source: Copy, clock: IReactorTime) -> None:
@@ -150,7 +149,7 @@ class Replicator:
         self._turn_asked = False
 
     def feeds(self, vbid: int, target: Copy) -> bool:
-        """Return whether ``target`` hears of every change to a vbucket."""
+        """Return whether ``target`` gets every change to a vbucket."""
         return any(stream.target is target and stream.connected for stream in self.streams_of(vbid))
 
     def streams_of(self, vbid: int) -> list[ReplicaStream]:
@@ -180,7 +179,7 @@ class Replicator:
         self._ask_turn()
 
     def reconnect_all(self) -> None:
-        """Bring every replica level again: this bucket became ready or was flushed."""
+        """Bring every replica up to date again: this bucket became ready or was flushed."""
         for streams in self._streams.values():
             for stream in streams:
                 self.reconnect(stream)
@@ -193,8 +192,8 @@ class Replicator:
                 self._ask_turn()
 
     def deliver_now(self, vbid: int) -> None:
-        """Let the connected replicas of one vbucket have everything, in this turn: one of them is
-        about to become the active copy."""
+        """Send everything to the connected replicas of one vbucket in this turn: one of them is about to
+        become the active copy."""
         self._distribute()
         for stream in self._streams.get(vbid, ()):
             stream.deliver(len(stream.backlog))
@@ -202,7 +201,7 @@ class Replicator:
         self._source.replica_acknowledged(vbid)
 
     def stop(self) -> None:
-        """Deliver what is queued, then let go of all streams."""
+        """Deliver queued changes, then drop all streams."""
         self._distribute()
         for stream in list(self._busy):
             stream.deliver(len(stream.backlog))
@@ -227,7 +226,7 @@ class Replicator:
 
     def _turn(self) -> None:
         self._turn_asked = False
-        # First what happened, then new streams: these begin with a picture that has it already.
+        # Queued changes first, then new streams, which begin with a state that includes them.
         self._distribute()
         budget = _ITEMS_A_TURN
         while self._to_connect and budget > 0:

@@ -1,4 +1,4 @@
-"""Some document, by chance."""
+"""A random document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from couchnode.data.ports import Documents
 
 
 def random_item(documents: Documents) -> Item | None:
-    """Return some live document of an active vbucket, or ``None`` if there is none."""
+    """Return a random live document of an active vbucket, or ``None`` if there is none."""
     candidates = [vb for vb in documents.vbuckets if vb is not None and vb.items and vb.state == "active"]
     random.shuffle(candidates)
     for vbucket in candidates:

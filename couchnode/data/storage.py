@@ -1,4 +1,4 @@
-"""Where a bucket's documents are kept: a SQLite file, or nowhere.
+"""The store of a bucket's documents: a SQLite file, or memory only.
 
 The reactor never touches the file. Each :class:`SqliteStore` owns one thread, which opens the
 file, reads it during warm-up and writes batches; every method returns a Deferred. A batch is one
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 
 class Store(Protocol):
-    """What a bucket asks of its store. Calls are carried out one after another, in order."""
+    """A bucket's interface to its store. Calls are carried out one after another, in order."""
 
     persistent: bool
     """Whether anything ever reaches a disk."""
@@ -63,19 +63,19 @@ class Store(Protocol):
         """Size of the files, in bytes, as of the last write."""
 
     def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
-        """Open or create the store of that bucket; fires with what it holds, or a StoreError."""
+        """Open or create the store of that bucket; fires with its content, or fails with a StoreError."""
 
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
-        """Hand every document to ``consume``, in the reactor's thread, a chunk at a time."""
+        """Pass every document to ``consume``, in the reactor's thread, a chunk at a time."""
 
     def write(self, batch: Batch) -> Deferred[None]:
         """Write a batch; fires once it is on the disk, or fails with nothing of it written."""
 
     def close(self) -> Deferred[None]:
-        """Mark the store as completely written and let go of it."""
+        """Mark the store as completely written and close it."""
 
     def abandon(self) -> Deferred[None]:
-        """Let go of the store without the mark: something could not be written."""
+        """Close the store without the mark: something could not be written."""
 
 
 class MemoryStore:
@@ -95,7 +95,7 @@ class MemoryStore:
     def write(self, batch: Batch) -> Deferred[None]:
         """Refuse: an ephemeral bucket has nothing to write.
 
-        :raises TypeError: always; a caller that gets here is wrong.
+        :raises TypeError: always; calling this is a bug.
         """
         raise TypeError("an ephemeral bucket is never written")
 
@@ -116,7 +116,7 @@ class SqliteStore:
     :param path: the file; its folder must exist.
     :param call_from_thread: how results come back to the reactor's thread; by default
         ``reactor.callFromThread`` of the global reactor.
-    :param history: what the cluster knows of the store; ``None`` if it is made now.
+    :param history: the cluster's record of the store; ``None`` for a new one.
     :param starts: number of this start of the cluster.
     """
 
@@ -160,9 +160,9 @@ class SqliteStore:
         return opening.addErrback(self._give_up)
 
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
-        """Hand every document to ``consume``; at most one chunk waits while one is being taken.
+        """Pass every document to ``consume``; at most one chunk waits while another is being processed.
 
-        Fails with :class:`StoreDamagedError` at the end if some are not what was written.
+        Fails with :class:`StoreDamagedError` at the end if some are damaged.
         """
         return self._submit(lambda: self._load(consume))
 
@@ -219,7 +219,7 @@ class SqliteStore:
 
 
 class _Handover:
-    """One chunk on its way from the worker to the reactor's thread."""
+    """One chunk passed from the worker to the reactor's thread."""
 
     def __init__(
         self, consume: Callable[[list[tuple[int, Item]]], None], chunk: list[tuple[int, Item]]
@@ -233,7 +233,7 @@ class _Handover:
         """Take the chunk (in the reactor's thread)."""
         try:
             self._consume(self._chunk)
-        except BaseException as error:  # noqa: BLE001  # handed to the worker, which fails the load with it
+        except BaseException as error:  # noqa: BLE001  # passed to the worker, which fails the load with it
             self._error = error
         self._taken.set()
 
@@ -245,8 +245,8 @@ class _Handover:
 
 
 class _Worker:
-    """A thread that carries out calls in order. It is a daemon: nothing that is acknowledged as
-    persisted depends on its end, so a process that stops without close() need not wait for it."""
+    """A thread that carries out calls in order. It is a daemon: data acknowledged as persisted does not
+    depend on its end, so a process that stops without close() need not wait for it."""
 
     def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -260,7 +260,7 @@ class _Worker:
         def call() -> None:
             try:
                 result = work()
-            except BaseException:  # noqa: BLE001  # whoever waits for the result gets it
+            except BaseException:  # noqa: BLE001  # passed to the caller that waits for the result
                 self._call_from_thread(done.errback, Failure())
             else:
                 self._call_from_thread(done.callback, result)
@@ -269,7 +269,7 @@ class _Worker:
         return done
 
     def stop(self) -> None:
-        """End the thread after what was submitted."""
+        """End the thread after the submitted calls."""
         self._calls.put(None)
 
     def _run(self) -> None:

@@ -1,18 +1,18 @@
-"""One SQLite file of documents, and how it is known to be whole.
+"""One SQLite file of documents, and the checks of its integrity.
 
 Everything here blocks and belongs to one thread (see :mod:`couchnode.data.storage`). Three things make sure
-that what is read is what was written:
+that data is read as it was written:
 
 - Each document and each vbucket's record has a checksum (CRC-32 over all its members), stored with it and
-  checked when it is read. SQLite has none: a flipped bit in a value is a value to it.
+  checked when it is read. SQLite has none, and does not notice a flipped bit in a value.
 - The schema's text, the order of row ids and the number of rows in table and index are compared, so that a
   flipped bit in SQLite's own pages does not make documents vanish or come twice.
 - The file knows in which start of its cluster it was opened last, and a file beside it, ``*-open``, is there
   from its opening to its closing. So a file that is missing, empty, older than its cluster, or without the
   log that a crash has left, is noticed (:class:`History`).
 
-What is not noticed: a damaged end of the write-ahead log after a crash, which SQLite takes for a transaction
-that was not finished.
+Not noticed is a damaged end of the write-ahead log after a crash, which SQLite treats as an unfinished
+transaction.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _SCHEMA = {
 
 
 class StoreError(Exception):
-    """The store cannot do what it was asked; the message names the file and the cause."""
+    """A store operation failed; the message names the file and the cause."""
 
 
 class StoreVersionError(StoreError):
@@ -68,11 +68,11 @@ class StoreVersionError(StoreError):
 
 
 class StoreDamagedError(StoreError):
-    """The file is not a store, or something in it is not what was written; the message says how to go on."""
+    """The file is not a store, or its content is damaged; the message names the remedy."""
 
 
 class StoreLostError(StoreError):
-    """The file is gone, empty, or older than its cluster; the message says how to go on."""
+    """The file is gone, empty, or older than its cluster; the message names the remedy."""
 
 
 class StoreLockedError(StoreError):
@@ -80,7 +80,7 @@ class StoreLockedError(StoreError):
 
 
 class StoreFullError(StoreError):
-    """The disk is full. What waits stays in memory and is tried again."""
+    """The disk is full. Pending changes stay in memory and are retried."""
 
 
 class StoreClosedError(StoreError):
@@ -88,7 +88,7 @@ class StoreClosedError(StoreError):
 
 
 class Opened(NamedTuple):
-    """What an opened store holds. ``clean`` is false after a crash: the last changes that were
+    """The content of an opened store. ``clean`` is false after a crash: the last changes that were
     acknowledged but not reported as persisted may be missing."""
 
     records: list[VBucketRecord]
@@ -106,11 +106,12 @@ class Batch(NamedTuple):
 
 
 class History(NamedTuple):
-    """What a cluster knows of a store that it made in an earlier run.
+    """A cluster's record of a store from an earlier run.
 
-    :ivar starts: the start of the cluster in which the store was opened last; one that says less is an
-        older copy.
-    :ivar clean: the store was closed in order; one that was not is a copy taken while it was open.
+    :ivar starts: the start of the cluster in which the store was opened last; a store with a lower number is
+        an older copy.
+    :ivar clean: whether the store was closed properly; a store that was not is then a copy taken while it was
+        open.
     """
 
     starts: int
@@ -144,19 +145,19 @@ class StoreFile:
     def open(
         self, bucket: str, uuid: str, history: History | None, starts: int, *, repairing: bool = False
     ) -> Opened:
-        """Open or create the file, and check that it is the one that is expected.
+        """Open or create the file, and check that it is the expected one.
 
-        :param history: what is known of it; ``None`` for a store that is new, or taken as it is.
+        :param history: the cluster's record of it; ``None`` for a new store, or to accept any.
         :param starts: number of this start of the cluster.
-        :param repairing: leave out records that are not what was written.
-        :raises StoreError: one of its kinds; the file is closed again, and as it was.
+        :param repairing: leave out damaged records.
+        :raises StoreError: one of its subclasses; the file is closed again, unchanged.
         """
         if history is not None:
             self._check_presence()
         elif not self.path.parent.is_dir():
             raise StoreError(f"{self.path}: the folder does not exist")
         connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        # A damaged text must not end the reading of all others; it fits no checksum.
+        # A damaged text must not prevent reading the others; its checksum will not match.
         connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         try:
             try:
@@ -172,7 +173,7 @@ class StoreFile:
         return opened
 
     def close(self, clean: bool) -> None:
-        """Close the file; ``clean`` says that nothing is missing in it."""
+        """Close the file; ``clean`` marks it as complete."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -184,8 +185,8 @@ class StoreFile:
             connection.close()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
-        """Close a connection that was not to be. SQLite may finish the log of an earlier crash then, and
-        remove it: its mark must not outlive it."""
+        """Close the connection after a failed open. SQLite may then finish the log of an earlier crash, and
+        remove it: the mark of the log must be removed, too."""
         is_marked = self._marker.exists()
         with suppress(OSError):
             if is_marked:
@@ -199,7 +200,7 @@ class StoreFile:
         if not self.path.exists():
             raise StoreLostError(f"{self.path} is gone, although documents were kept there: {self.remedy}")
         if not self.path.stat().st_size:
-            # SQLite would take it for a new one, and throw its log away.
+            # SQLite would treat it as a new file, and discard its log.
             raise StoreLostError(f"{self.path} is empty, although documents were kept there: {self.remedy}")
         self.check_log()
 
@@ -214,7 +215,7 @@ class StoreFile:
             )
 
     def forget_log(self) -> None:
-        """Have :meth:`check_log` pass: what was in the log is given up."""
+        """Make :meth:`check_log` pass: the content of the log is given up."""
         self._marker.unlink(missing_ok=True)
 
     def _sync_folder(self) -> None:
@@ -239,7 +240,7 @@ class StoreFile:
 
     @property
     def remedy(self) -> str:
-        """How to go on with a file that is not as it should be."""
+        """The remedy for a damaged file."""
         return (
             "restore the data directory from a copy, or run "
             f"`python -m couchnode.repair {self.path.parent.parent}`, which goes on with what is left"
@@ -290,7 +291,7 @@ class StoreFile:
                     f"{self.remedy}"
                 )
         (documents,) = execute("SELECT count(*) FROM documents INDEXED BY documents_by_key").fetchone()
-        # Until close() says otherwise, this run may end in a crash.
+        # Until close() changes it, this run may end in a crash.
         execute("UPDATE node SET value = '0' WHERE name = 'clean'")
         execute(
             "INSERT OR REPLACE INTO node VALUES ('starts', ?), ('node', ?)",
@@ -310,7 +311,7 @@ class StoreFile:
                 f"{self.path} belongs to bucket {facts.get('bucket')!r} ({facts.get('uuid')}), "
                 f"not to {bucket!r} ({uuid})"
             )
-        # A file in another node's place would be taken for one of vbuckets that moved away, and emptied.
+        # A file of another node would be treated as holding vbuckets that moved away, and emptied.
         node = self.path.parent.name
         if facts.get("node", node) != node:
             raise StoreError(
@@ -320,7 +321,7 @@ class StoreFile:
         if history is None:
             return
         known = int(facts.get("starts", "0"))
-        # One that says more was opened by a start that was cut short.
+        # A higher number comes from a start that was interrupted.
         was_open = known == history.starts and history.clean and facts.get("clean") != "1"
         if known < history.starts or was_open:
             raise StoreLostError(
@@ -334,7 +335,7 @@ class StoreFile:
                 raise StoreDamagedError(f"{self.path} is damaged: {name} is another: {self.remedy}")
 
     def _add_checksums(self, connection: sqlite3.Connection) -> None:
-        """Turn a file of version 1 into one of version 2, in the transaction that is open."""
+        """Convert a file of version 1 into version 2, in the open transaction."""
         execute = connection.execute
         connection.create_function("document_crc", 8, checksum, deterministic=True)
         connection.create_function("record_crc", 5, record_checksum, deterministic=True)
@@ -347,7 +348,7 @@ class StoreFile:
     # ---- reading and writing ---------------------------------------------------------------------
 
     def chunks(self) -> Iterator[list[tuple[int, Item]]]:
-        """Read every document that is what was written.
+        """Read every undamaged document.
 
         :raises StoreDamagedError: at the end, if there are others, or rows are missing; it says how many
             and names the first.
@@ -378,7 +379,7 @@ class StoreFile:
             )
 
     def _rows(self) -> Iterator[tuple[int, tuple[Any, ...], bool]]:
-        """Yield (row id, columns, whether the checksum fits)."""
+        """Yield (row id, columns, whether the checksum matches)."""
         last, count = 0, 0
         for rowid, *columns in self.db.execute(f"{_select('documents', ('rowid', *_COLUMNS))} NOT INDEXED"):
             if rowid <= last:
@@ -396,7 +397,7 @@ class StoreFile:
             )
 
     def set_damaged_aside(self) -> list[tuple[int, bytes]]:
-        """Move documents that are not what was written to the table ``damaged``.
+        """Move damaged documents to the table ``damaged``.
 
         :returns: (vbucket, key) of each.
         :raises StoreDamagedError: the file is damaged beyond its documents.
@@ -407,7 +408,7 @@ class StoreFile:
             columns = ", ".join(_COLUMNS)
             execute("BEGIN IMMEDIATE")
             execute(f"CREATE TABLE IF NOT EXISTS damaged ({columns})")
-            # The index has what was written, so it does not fit a row whose key is damaged.
+            # The index still has the original key, so it does not match a row whose key is damaged.
             execute("DROP INDEX documents_by_key")
             for rowid, _ in found:
                 execute(f"INSERT INTO damaged SELECT {columns} FROM documents WHERE rowid = ?", (rowid,))
@@ -417,9 +418,10 @@ class StoreFile:
         return [(row[0], row[1]) for _, row in found]
 
     def renew_records(self, known: Iterable[VBucketRecord]) -> int:
-        """Make records from the documents for vbuckets that have none, or one that is older; return how many.
+        """Create records from the documents for vbuckets without one, or with an older one; return their
+        number.
 
-        :param known: those that are what was written.
+        :param known: the undamaged ones.
         """
         level = {record.vbid: record.high_seqno for record in known}
         found = self.db.execute(
@@ -499,7 +501,7 @@ class StoreFile:
     # ---- errors ----------------------------------------------------------------------------------
 
     def translated(self, work: Callable[[], Any]) -> Any:
-        """Call ``work``; what SQLite or a damaged row raises becomes a :class:`StoreError`."""
+        """Call ``work``; errors of SQLite or of a damaged row become a :class:`StoreError`."""
         try:
             return work()
         except sqlite3.Error as error:
@@ -511,7 +513,7 @@ class StoreFile:
 def checksum(
     vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
 ) -> int:
-    """Return the CRC-32 of a document with all that belongs to it.
+    """Return the CRC-32 of a document with all its members.
 
     :raises TypeError, struct.error: a member is not of its type.
     """

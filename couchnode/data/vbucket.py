@@ -1,7 +1,7 @@
 """The documents of one vbucket, and the exact rules for reading and changing them.
 
-Nothing here knows a socket, a file or a timer: the clock is a callable, and whoever has to
-store or replicate a change hears of it through a :class:`ChangeListener`.
+This module uses no socket, file or timer: the clock is a callable, and a :class:`ChangeListener` is notified
+of changes to store or replicate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULT_MAX_TOMBSTONES = 64
 
 
 class StoreMode(IntEnum):
-    """What a store asks of the document that is there."""
+    """What a store requires of the existing document."""
 
     SET = 0
     ADD = 1
@@ -44,7 +44,7 @@ _ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
 
 
 class VBucketRecord(NamedTuple):
-    """What is stored about a vbucket beside its documents.
+    """The stored state of a vbucket, apart from its documents.
 
     ``failover_log`` is newest first: ``(uuid, seqno at which that history began)``.
     """
@@ -57,7 +57,7 @@ class VBucketRecord(NamedTuple):
 
 
 class ChangeListener(Protocol):
-    """Hears of every change, in the order of their sequence numbers."""
+    """Is notified of every change, in the order of sequence numbers."""
 
     def changed(self, vbucket: VBucket, item: Item) -> None:
         """A document was stored or deleted (``item.deleted``)."""
@@ -70,7 +70,7 @@ class ChangeListener(Protocol):
 
 
 def new_vbucket_uuid() -> int:
-    """Return a name for one branch of a vbucket's history: 48 random bits, never 0."""
+    """Return an identifier for one branch of a vbucket's history: 48 random bits, never 0."""
     return secrets.randbits(48) or 1
 
 
@@ -84,7 +84,8 @@ class VBucket:
     the key get SYNC_WRITE_IN_PROGRESS.
 
     :param seconds: the current Unix time.
-    :param timer_seconds: the time that locks end by, on a clock that is never set; ``seconds`` if ``None``.
+    :param timer_seconds: returns the time for the end of locks, from a clock that is never set; ``seconds``
+        if ``None``.
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     """
 
@@ -164,7 +165,7 @@ class VBucket:
         return None
 
     def visible_cas(self, item: Item) -> int:
-        """Return the CAS that readers are shown: ``LOCKED_CAS`` while the document is locked."""
+        """Return the CAS for readers: ``LOCKED_CAS`` while the document is locked."""
         if item.lock_until and self.is_locked(item):
             return LOCKED_CAS
         return item.cas
@@ -232,7 +233,7 @@ class VBucket:
         """
         old = self._require(key, Status.KEY_ENOENT)
         self.check_cas(old, cas)
-        # A deletion frees memory, so the quota does not stand in its way.
+        # A deletion frees memory, so the quota does not apply.
         self._ledger.admit(0)
         return self._bury(old, durable)
 
@@ -335,7 +336,7 @@ class VBucket:
         dropped = self.pending.pop(key)
         self._ledger.memory_bytes -= dropped.size
         if self._keeps_changes:
-            # The prepared version may be on the disk by now: put back what is really there.
+            # The prepared version may be on the disk by now: write the real one again.
             old = self.items.get(key)
             if old is None:
                 old = self.tombstones.get(key) or _tombstone_of(dropped, dropped.cas, dropped.seqno, 0)
@@ -366,7 +367,7 @@ class VBucket:
             self._listener.prepared(self, item)
 
     def discard(self) -> None:
-        """Give back the memory that this vbucket is charged with; it is of no use afterwards."""
+        """Release the memory charged for this vbucket; it is unusable afterwards."""
         for held in (self.items, self.tombstones, self.pending):
             self._ledger.memory_bytes -= sum(item.size for item in held.values())
             held.clear()
@@ -375,7 +376,7 @@ class VBucket:
     def branch(self) -> None:
         """Begin a new branch of history here: this copy was promoted, or may have lost changes."""
         self.failover_log.insert(0, (new_vbucket_uuid(), self.high_seqno))
-        # A client asks for uuids it has seen lately; the oldest entries only cost room.
+        # Clients ask for uuids that they have seen recently; the oldest entries only use memory.
         del self.failover_log[25:]
 
     def promote(self) -> None:
@@ -405,8 +406,8 @@ class VBucket:
         self._install(item)
 
     def take_changes(self) -> dict[bytes, Item]:
-        """Hand over all changes since the last call: together they are everything up to
-        :attr:`high_seqno`, the latest version of each key."""
+        """Return all changes since the last call: together they are everything up to :attr:`high_seqno`, in
+        the latest version of each key."""
         changes = self.dirty
         self._forget_dirty()
         return changes
@@ -524,7 +525,7 @@ class VBucket:
         return tombstone
 
     def _expire(self, item: Item) -> None:
-        # A write of this key that waits for other copies decides by itself what becomes of it.
+        # A pending synchronous write of this key is settled separately.
         if item.key not in self.pending:
             self._bury(item, False)
 
@@ -597,7 +598,7 @@ def _tombstone_of(item: Item, cas: int, seqno: int, when: int) -> Item:
 
 
 def _parse_counter(text: bytes) -> int:
-    # White space and leading zeros may be as long as a document; nobody's counter is.
+    # White space and leading zeros may be as long as a document; real counters never are.
     match = _COUNTER_TEXT.match(text) if len(text) <= _COUNTER_TEXT_BYTES else None
     number = int(match[1]) if match is not None else _COUNTER_LIMIT
     if number >= _COUNTER_LIMIT:

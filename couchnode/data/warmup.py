@@ -1,4 +1,4 @@
-"""Warm-up: the documents of a store come into memory."""
+"""Warm-up: loads the documents of a store into memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from couchnode.data.vbucket import VBucket
 
 
 class WarmUp:
-    """The warm-up of one bucket on one node. Once :meth:`stop` was called, it fails.
+    """The warm-up of one bucket on one node. It fails after :meth:`stop`.
 
     :param name: the bucket's, for messages.
-    :param vbuckets: filled with what the store has of them.
+    :param vbuckets: filled with their documents in the store.
     :param on_foreign: called with the number of a vbucket that the store has and this node does not hold.
-    :ivar progress: documents loaded, and how many there may be.
+    :ivar progress: documents loaded, and their expected number.
     :ivar seconds: how long it took; 0 before its end.
     :ivar was_clean: false if the store was not closed in order: the last changes may be missing.
     """
@@ -57,7 +57,7 @@ class WarmUp:
         return self._store.open(self._name, uuid).addCallback(self._opened).addCallback(loaded)
 
     def stop(self) -> None:
-        """Load no more: the bucket was closed."""
+        """Stop loading: the bucket was closed."""
         self._stopped = True
 
     def _hosted(self, vbid: int) -> VBucket | None:

@@ -1,6 +1,6 @@
-"""What the statuses that this node sends mean, in the form that GET_ERROR_MAP gives to clients.
+"""The meaning of the statuses that this node sends, in the form of GET_ERROR_MAP.
 
-A client that meets a status newer than itself decides by the attributes what to do about it.
+A client that gets an unknown status decides by its attributes how to react.
 """
 
 from __future__ import annotations

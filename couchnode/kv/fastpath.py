@@ -1,10 +1,9 @@
-"""The usual reads and writes of documents, without the ceremony of a frame and of the table.
+"""Fast path for the usual reads and writes of documents, without frames and the command table.
 
 A few commands make up nearly all traffic: GET, the lookup with which clients read a document and
 its expiry, SET, ADD, REPLACE and DELETE. They are answered here, straight from the bytes received.
-Whatever is unusual about one of them (a miss, a refusal, parts that are seldom used) is left as it
-came to :func:`couchnode.kv.commands.dispatch`, which decides from scratch, so the rules stay in one
-place.
+Any unusual request (a miss, a refusal, rarely used parts) is left unchanged to
+:func:`couchnode.kv.commands.dispatch`, which decides from scratch, so the rules stay in one place.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ def quick_answers(
     :param bucket: the session's bucket, which must be ready.
     :param out: gets the answers, in pieces.
     :param limit: stop once the answers have this many bytes.
-    :returns: where the first request begins that is not answered here, complete or not; and how many
-        bytes the answers have.
+    :returns: the position of the first request that is not answered here, complete or not; and the size of
+        the answers in bytes.
     """
     # One function and many local names, because a call for each request would cost as much as most
     # requests do.
@@ -103,7 +102,7 @@ def quick_answers(
         else:
             keep_expiry = magic == _ALT_REQUEST
             if keep_expiry:
-                # The one framing extra that is usual.
+                # The only usual framing extra.
                 if key_bytes >> 8 != _KEEP_EXPIRY_BYTES or not data.startswith(_KEEP_EXPIRY, body_at):
                     break
                 key_bytes &= 0xFF
@@ -138,7 +137,7 @@ def quick_answers(
                 else:
                     break
             except Refused:
-                # It has changed nothing, and will be refused in the same way again.
+                # Nothing was changed, and the general path will refuse it in the same way.
                 break
             cas = item.cas
             if tokens:

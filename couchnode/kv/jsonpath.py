@@ -1,8 +1,8 @@
 """Find and change parts of a JSON text without rebuilding the rest of it.
 
-A document is never decoded and encoded again: lookups return the bytes that are there, and a
-change splices bytes, so numbers keep their digits and members their order and spacing. Every
-function here takes texts that are known to be valid JSON.
+A document is never decoded and encoded again: lookups return the original bytes, and a change splices bytes,
+so numbers keep their digits and members their order and spacing. Every function here takes texts that are
+known to be valid JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPEN_OBJECT, _OPEN_ARRAY = b"{["
 
 
 class Span(NamedTuple):
-    """Where a value is in the text: from ``start`` up to but not including ``end``."""
+    """The position of a value in the text: from ``start`` up to but not including ``end``."""
 
     start: int
     end: int
@@ -92,7 +92,7 @@ def _is_json_string(key: bytes) -> bool:
 
 
 def skip_space(text: bytes, at: int) -> int:
-    """Return where the next thing that is not white space begins."""
+    """Return the position of the next character that is not white space."""
     match = _SPACE.match(text, at)
     return match.end() if match is not None else at
 
@@ -202,7 +202,7 @@ def remove(text: bytes, container: Span, member: Member) -> bytes:
 def wrap(steps: list[Component], value: bytes) -> bytes:
     """Return ``value`` inside new objects, one for each key.
 
-    :raises Refused: SUBDOC_PATH_ENOENT for an index: arrays are not made up.
+    :raises Refused: SUBDOC_PATH_ENOENT for an index: arrays are not created.
     """
     for step in reversed(steps):
         if not isinstance(step, bytes):

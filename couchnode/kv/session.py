@@ -1,4 +1,4 @@
-"""What a node remembers about one key-value connection, and how it answers on it."""
+"""The state of one key-value connection, and the encoding of its answers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Standing(Enum):
 class Session:
     """One connection's state: features, user, bucket.
 
-    :param log: for what this client causes; all connections of a node share one.
+    :param log: log for lines caused by clients; all connections of a node share one.
 
     ``user`` is ``None`` until authenticated. ``closing`` is set when the connection is to end
     after the answers so far.
@@ -104,7 +104,7 @@ class Session:
         """The bucket in use; an unauthenticated connection uses the one without a password."""
         if self.user is not None:
             return self._bucket
-        # A bucket that an earlier user selected stays closed until somebody proves to be one.
+        # A bucket that an earlier user selected stays closed until a user authenticates.
         name = self.node.cluster.unauthenticated_bucket if self._standing is Standing.ANONYMOUS else None
         if name is None:
             return None
@@ -114,7 +114,7 @@ class Session:
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether the bucket in use was deleted, or deleted and made again."""
+        """Whether the bucket in use was deleted, or deleted and created again."""
         used = self._bucket if self.user is not None else self._open_bucket
         return used is not None and self.node.buckets.get(used.name) is not used
 
@@ -134,13 +134,13 @@ class Session:
         self._bucket = bucket
 
     def begin_authentication(self) -> None:
-        """Somebody presents credentials: nothing is allowed until they prove right."""
+        """Begin a login: nothing is allowed until the credentials are confirmed."""
         self.user = None
         self._standing = Standing.PROVING
 
     def authenticated(self, user: str) -> None:
-        """The credentials were right. A bucket of the user's own name is selected, as servers
-        before 5.0 did; any other stays only if the user may use it."""
+        """Complete a login. A bucket of the user's own name is selected, as on servers before 5.0; any other
+        stays selected only if the user may use it."""
         self.user = user
         self._standing = Standing.KNOWN
         own = self.node.buckets.get(user)
@@ -208,7 +208,7 @@ class Session:
         return encode_response(frame.opcode, 0, extras=extras, value=value, opaque=frame.opaque, cas=cas)
 
     def refusal(self, frame: Frame, status: int, context: str = "", manifest: str | None = None) -> bytes:
-        """Encode an answer that is not a success, in the words this client understands.
+        """Encode an answer that is not a success, with a status that this client understands.
 
         May set :attr:`closing`: some statuses have no older equivalent, and the connection ends.
         """

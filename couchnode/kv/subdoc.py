@@ -27,7 +27,7 @@ MAX_SPECS = 16
 """Operations in one multi-path command."""
 
 MAX_NESTING = 32
-"""How deeply a document that is changed by path may be nested."""
+"""Deepest nesting of a document that is changed by path."""
 
 _INT64 = 2**63
 _CONTAINERS = b"[{"
@@ -43,7 +43,7 @@ class PathFlag(IntFlag):
 
 
 class Change(NamedTuple):
-    """What one operation made of a document; ``answer`` is ``None`` where none is given."""
+    """The result of one operation on a document; ``answer`` is ``None`` without one."""
 
     text: bytes
     answer: bytes | None = None
@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 def lookup(opcode: int, text: bytes, path: bytes) -> bytes:
-    """Look something up in a JSON text: the value, its count, or nothing but that it is there.
+    """Look up a path in a JSON text: the value, its count, or only its existence.
 
     :raises Refused: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH, SUBDOC_PATH_EINVAL,
         SUBDOC_PATH_E2BIG; SUBDOC_INVALID_COMBO for an opcode that is no lookup.
@@ -137,7 +137,7 @@ def _put(can_add: bool, can_replace: bool) -> Callable[[bytes, list[Component], 
 
 
 def _add_member(text: bytes, steps: list[Component], left: list[Component], value: bytes) -> bytes:
-    """Add what is left of a path to the object that the rest of it leads to."""
+    """Add the missing rest of a path to the object that its beginning leads to."""
     key = left[0]
     if not isinstance(key, bytes):
         raise Refused(Status.SUBDOC_PATH_ENOENT)
@@ -209,7 +209,7 @@ def _add_unique(text: bytes, steps: list[Component], value: bytes, create_parent
 
 
 def new_document(path: bytes) -> bytes:
-    """Return the empty document that a first mutation at that path needs to find."""
+    """Return the empty document for a first mutation at that path."""
     steps = parse_path(path)
     return b"{}" if steps and isinstance(steps[0], bytes) else b"[]"
 

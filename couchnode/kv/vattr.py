@@ -1,4 +1,4 @@
-"""Virtual attributes: what the node knows about a document, readable by path.
+"""Virtual attributes: the node's metadata of a document, readable by path.
 
 Attributes that clients store themselves (XATTRs) do not exist here: reading one finds nothing.
 """
@@ -20,7 +20,7 @@ _CRC32C_POLYNOMIAL = 0x82F63B78
 
 
 def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) -> bytes:
-    """Look something up in a document's attributes.
+    """Look up a path in a document's attributes.
 
     :raises Refused: SUBDOC_XATTR_UNKNOWN_VATTR for a virtual one that does not exist, and the
         statuses of :func:`couchnode.kv.subdoc.lookup`.
@@ -48,7 +48,8 @@ def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) ->
 
 
 _CRC_PATH = b"$document.value_crc32c"
-# What clients ask for with every read of a document and its expiry: no JSON is built for these.
+# The attributes that clients request with every read of a document and its expiry: no JSON is built for
+# these.
 _NUMBERS: dict[bytes, Callable[[Item], bytes]] = {
     b"$document.exptime": lambda item: b"%d" % (0 if item.deleted else item.expiry),
     b"$document.flags": lambda item: b"%d" % item.flags,
@@ -72,7 +73,7 @@ def _document(vbucket: VBucket, item: Item, with_crc: bool) -> dict[str, Any]:
         # The CAS is a clock reading; a lock's is the time of the lock, and hidden.
         fields["last_modified"] = str(item.cas // _NANOSECONDS)
     if with_crc and len(item.value) <= _MAX_CRC_BYTES:
-        # Only when asked for, and not of large values: it looks at every byte, in the reactor.
+        # Only on request, and not for large values: it reads every byte, in the reactor.
         fields["value_crc32c"] = f"0x{crc32c(item.value):08x}"
     return fields
 

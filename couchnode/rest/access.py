@@ -1,5 +1,5 @@
-"""Who is asking over HTTP, and what for: Basic authentication, the three rights there are, and the gate in
-front of every resource of a node."""
+"""Access over HTTP: Basic authentication, the three rights, and the gate in front of every resource of a
+node."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def not_found() -> Refusal:
 class Gate:
     """Stands before every resource of one node.
 
-    In a cluster that is closed to strangers a request without credentials gets 401 here, whatever it asks for
-    and whether or not that exists; so no resource can forget to ask. A path that is not UTF-8 gets 400. Empty
-    segments of a path count for nothing (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+    In a closed cluster a request without credentials gets 401 here, for any path, existing or not; so no
+    resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
+    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
 
-    :param inner: serves everybody else; a leaf, which asks what the caller may do (:class:`Access`).
+    :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
     """
 
     isLeaf = True
@@ -109,16 +109,16 @@ class Gate:
 
 
 class Access:
-    """Decides for one cluster; every method raises :class:`Refusal` for those it does not let in."""
+    """Checks access to one cluster; every method raises :class:`Refusal` for callers without it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     async def caller(self, request: Request) -> str | None:
-        """Return the user whose credentials came with the request, ``None`` if none came.
+        """Return the user whose credentials came with the request, ``None`` without credentials.
 
         A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
-        even for what needs none.
+        even for resources that need none.
         """
         header = request.requestHeaders.getRawHeaders(b"authorization")
         if header is None:
@@ -135,7 +135,7 @@ class Access:
         return None if self._cluster.users.is_stranger(user) else user
 
     async def administrator(self, request: Request) -> None:
-        """Let administrators in."""
+        """Admit administrators."""
         user = await self.caller(request)
         if user is None:
             raise unauthorized()
@@ -143,16 +143,16 @@ class Access:
             raise _forbidden("cluster.admin!write")
 
     async def member(self, request: Request) -> str | None:
-        """Let in anybody with credentials, and those without where the cluster is open; return the user."""
+        """Admit any user with credentials, and without where the cluster is open; return the user."""
         user = await self.caller(request)
         if user is None and self._cluster.unauthenticated_bucket is None:
             raise unauthorized()
         return user
 
     async def bucket(self, request: Request, name: str) -> None:
-        """Let in who may use the bucket ``name``, and only then say whether it exists (404).
+        """Admit users of the bucket ``name``, and only then reveal whether it exists (404).
 
-        A cluster that hides nothing (:attr:`UserStore.hide_nothing`) says so to anybody.
+        A cluster that hides nothing (:attr:`UserStore.hide_nothing`) reveals it to anyone.
         """
         user = await self.caller(request)
         if name not in self._cluster.buckets and self._cluster.users.hide_nothing:
@@ -163,12 +163,12 @@ class Access:
             raise not_found()
         wanted = request.args.get(b"bucket_uuid", [None])[0]
         if wanted is not None and wanted != self._cluster.buckets[name].uuid.encode():
-            # The client means a bucket that was deleted, and made again since.
+            # The client means a bucket that was deleted, and created again since.
             raise Refusal(404, b"Bucket uuid does not match the requested.")
 
 
 def unauthorized() -> Refusal:
-    """Return the answer for who comes without credentials, or with wrong ones."""
+    """Return the answer to missing or wrong credentials."""
     return Refusal(401, headers=((b"www-authenticate", REALM),))
 
 

@@ -1,4 +1,4 @@
-"""The REST interface of one node: what clients bootstrap from, and the administration of buckets."""
+"""The REST interface of one node: the bootstrap of clients, and the administration of buckets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges
 
 
 class RestApi:
-    """The resources of one node, and the streams that are open on it.
+    """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
     """
@@ -72,13 +72,13 @@ class RestApi:
 
     @app.route("/", methods=["GET"])
     async def root(self, request: Request) -> bytes:
-        """Answer clients who only want to know that somebody is there."""
+        """Answer clients that only check whether the node is there."""
         await self._access.caller(request)
         return _json(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
 
     @app.route("/pools", methods=["GET"])
     async def pools(self, request: Request) -> bytes:
-        """Say who we are, and whether the caller may administer us."""
+        """Return our version, and whether the caller may administer us."""
         user = await self._access.caller(request)
         admin = self._cluster.users.is_admin(user)
         return _json(request, config.pools(self._cluster.uuid, self._cluster.version, admin))
@@ -221,7 +221,7 @@ class RestApi:
         form = _form(request)
         known = bucket in self._cluster.buckets
         if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
-            # Clients send back what they read, which on a node that keeps nothing is another word.
+            # Clients send back what they read, which is another word on a node without a disk.
             del form["bucketType"]
         await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current))
         return _body(request, b"")
@@ -244,7 +244,7 @@ class RestApi:
 
     @app.handle_errors(Refusal)
     def refused(self, request: IRequest, failure: Failure) -> bytes:
-        """Say what a handler refused with."""
+        """Answer a handler's refusal."""
         refusal = failure.value
         assert isinstance(refusal, Refusal)
         for name, value in refusal.headers:
@@ -253,12 +253,12 @@ class RestApi:
 
     @app.handle_errors(NoSuchBucket)
     def no_such_bucket(self, request: IRequest, failure: Failure) -> bytes:
-        """Say that the bucket went, or never was."""
+        """Answer that the bucket was deleted, or never existed."""
         return self.refused(request, Failure(not_found()))
 
     @app.handle_errors(FlushDisabled)
     def flush_disabled(self, request: IRequest, failure: Failure) -> bytes:
-        """Say that the bucket may not be flushed."""
+        """Answer that the bucket may not be flushed."""
         return self.refused(request, Failure(Refusal.of_json(400, {"_": "Flush is disabled for the bucket"})))
 
     @app.handle_errors(DefinitionError)
@@ -270,7 +270,7 @@ class RestApi:
 
     @app.handle_errors(Exception)
     def anything_else(self, request: IRequest, failure: Failure) -> Any:
-        """Answer what the router refused, and what should not have happened."""
+        """Answer a refusal of the router, or an unexpected failure."""
         if getattr(failure.value, "code", None) is not None:
             return ensureDeferred(self._not_routed(request, failure.value))
         if failure.check(DataDirectoryError):
@@ -365,10 +365,10 @@ def _body(
 def _form(request: Request) -> dict[str, str]:
     """Read the form in the body; clients may begin it with ``&``.
 
-    :raises DefinitionError: it is no form, or a field comes twice.
+    :raises DefinitionError: it is not a form, or a field is repeated.
     """
     try:
-        assert request.content is not None  # the body was read before the request came here
+        assert request.content is not None  # the body was read before
         text = request.content.read().decode("utf-8")
         pairs = [part for part in text.split("&") if part]
         if any("=" not in part for part in pairs):

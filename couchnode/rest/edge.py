@@ -1,7 +1,7 @@
 """The HTTP server under the REST interface: limits, and an orderly end.
 
-A request's head is bounded by Twisted (16 KiB, 500 headers), its body here, the number of connections too; a
-connection on which no request comes is dropped.
+A request's head is bounded by Twisted (16 KiB, 500 headers), its body here, the number of connections too; an
+idle connection is dropped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LimitedRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        """Refuse a body that says it is too long."""
+        """Refuse a body whose announced length is too long."""
         super().gotLength(length)
         if length is not None and length > MAX_BODY_BYTES:
             self._refuse()
@@ -53,7 +53,7 @@ class LimitedRequest(Request):
             super().requestReceived(command, path, version)
 
     def getRequestHostname(self) -> bytes:
-        """Return a name for the router, which would stumble over some; nothing here depends on ``Host``."""
+        """Return a fixed name for the router, which fails on some; nothing here depends on ``Host``."""
         return b"localhost"
 
     def _refuse(self) -> None:
@@ -61,7 +61,7 @@ class LimitedRequest(Request):
             return
         self._refused = True
         body = json.dumps({"errors": {"_": f"a request body has at most {MAX_BODY_BYTES} bytes"}}).encode()
-        # The request is not whole, so the response cannot go the way of responses.
+        # The request is incomplete, so the response cannot be sent the usual way.
         self.channel.transport.write(  # type: ignore[union-attr]  # it has just delivered this request
             b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Type: application/json\r\n"
             b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -71,7 +71,7 @@ class LimitedRequest(Request):
 
 class _QuietSite(Site):
     def log(self, request: Any) -> None:
-        """Write no access lines: at the rate at which clients poll they would hide what matters."""
+        """Write no access log: clients poll so often that it would hide other lines."""
 
 
 class RestSite(WrappingFactory):
@@ -101,7 +101,7 @@ class RestSite(WrappingFactory):
         return super().buildProtocol(addr)
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:
-        """Have the system notice clients that vanished: streams would wait for them for ever."""
+        """Make the system detect vanished clients, for which streams would otherwise wait forever."""
         super().registerProtocol(p)
         keep_alive: Any = getattr(p.transport, "setTcpKeepAlive", None)
         if keep_alive is not None:
@@ -116,9 +116,9 @@ class RestSite(WrappingFactory):
             self._closed.callback(None)
 
     def close(self) -> Deferred[None]:
-        """End all connections; those that do not take what is still to be sent are cut after two seconds.
+        """End all connections; those that do not read the rest of their data are aborted after two seconds.
 
-        :returns: fires when the last one is gone. No new ones are taken meanwhile.
+        :returns: fires when the last one is gone. No new ones are accepted.
         """
         if self._closed is None:
             if not self.protocols:

@@ -21,9 +21,8 @@ STALLED_SECONDS = 30.0
 class DocumentStream:
     """One client's stream.
 
-    A reader who does not keep up costs one buffered document: while its connection is full only the fact that
-    there is something newer is noted, and the newest is sent when it has read on. One who does not read on
-    for
+    A slow reader costs one buffered document: while its connection is full, changes are only noted, and the
+    newest document is sent when the reader has caught up. A reader that does not read for
     :data:`STALLED_SECONDS` is dropped; it will reconnect if it is alive.
 
     :param document: returns the document as it is now, ``None`` once there will be no more.
@@ -60,7 +59,7 @@ class DocumentStream:
         return self._ended
 
     def refresh(self) -> None:
-        """Look for something newer, and send it as soon as the reader takes it."""
+        """Check for a newer document, and send it as soon as the reader is ready."""
         if self._over:
             return
         document = self._document()
@@ -74,20 +73,20 @@ class DocumentStream:
             self._request.write(document + SEPARATOR)
 
     def end(self) -> None:
-        """Finish the stream in good order; ending again does nothing."""
+        """End the stream properly; ending it again does nothing."""
         if not self._over:
             self._request.unregisterProducer()
             self._finish()
             self._ended.callback(None)
 
     def pauseProducing(self) -> None:
-        """The connection is full."""
+        """Pause: the connection is full."""
         self._full = True
         if self._stall is None:
             self._stall = self._clock.callLater(STALLED_SECONDS, self._drop)
 
     def resumeProducing(self) -> None:
-        """The reader has read on."""
+        """Resume: the reader has caught up."""
         self._full = False
         self._stop_waiting()
         if self._newer:

@@ -1,4 +1,4 @@
-"""What the key-value server does for each opcode.
+"""The key-value server's commands, by opcode.
 
 :mod:`~couchnode.kv.commands.table` checks a request against its declared form and calls the
 handler; the other modules register handlers, by theme.

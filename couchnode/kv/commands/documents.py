@@ -28,7 +28,7 @@ _OPTIONAL = Presence.OPTIONAL
 
 
 def _found(call: Call, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
-    """Answer with a document; ``cas`` where it is not what every reader is shown."""
+    """Answer with a document; ``cas`` if it differs from the one for readers."""
     bucket = call.bucket
     bucket.gets += 1
     if item is None:
@@ -52,7 +52,7 @@ def get(call: Call) -> Answer:
 
 @command(Opcode.GETK, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETKQ, quiet=Status.KEY_ENOENT)
 def get_with_key(call: Call) -> Answer:
-    """MCBP: getk. The answer repeats the key as it was asked for, collection prefix included."""
+    """MCBP: getk. The answer repeats the requested key, collection prefix included."""
     return _found(call, call.vbucket.get(call.key), call.frame.key)
 
 
@@ -65,7 +65,7 @@ def get_replica(call: Call) -> Answer:
 @command(Opcode.GET_META, scope=Scope.ACTIVE, key=_REQUIRED, extras=(0, 1),
          quiet_twin=Opcode.GET_METAQ, quiet=Status.KEY_ENOENT)  # fmt: skip
 def get_meta(call: Call) -> Answer:
-    """MCBP: get meta, versions 1 and 2. A tombstone that is still known counts as found."""
+    """MCBP: get meta, versions 1 and 2. A remembered tombstone counts as found."""
     extras = call.frame.extras
     version = extras[0] if extras else 1
     if version > 2:
@@ -203,7 +203,7 @@ def get_locked(call: Call) -> Answer:
 def unlock(call: Call) -> Answer:
     """MCBP: unlock key."""
     if call.frame.cas == LOCKED_CAS:
-        # What readers are shown of a locked document opens nothing.
+        # The CAS that readers get for a locked document unlocks nothing.
         raise Refused(Status.LOCKED)
     call.vbucket.unlock(call.key, call.frame.cas)
     return call.session.success(call.frame)

@@ -1,4 +1,4 @@
-"""Commands that say who is there and where: features, credentials, bucket, configuration."""
+"""Commands of the handshake: features, credentials, bucket, configuration."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ FEATURES = frozenset(
         Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
     }
 )
-"""What this node does when asked. Not among them: compression, answers out of order, and the
-duration frame, which would cost every answer more than it tells."""
+"""Features that this node supports. Not among them: compression, answers out of order, and the duration
+frame, whose cost for every answer exceeds its use."""
 
 _PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF})
 
 
 @command(Opcode.HELLO, scope=Scope.HANDSHAKE, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
 def hello(call: Call) -> Answer:
-    """MCBP: hello. Every call begins from no features at all."""
+    """MCBP: hello. Every call replaces all features."""
     value = call.frame.value
     if len(value) % 2:
         raise Refused(Status.EINVAL, "the list of features has an odd length")
@@ -150,8 +150,8 @@ def _denied(call: Call, user: str) -> Refused:
 def select_bucket(call: Call) -> Answer:
     """MCBP: select bucket.
 
-    A bucket that does not exist is answered like one that may not be used, also to those who may
-    use all: clients take KEY_ENOENT for a bucket that is still being made, and wait for it.
+    A missing bucket is answered like a forbidden one, even to users who may use all: clients treat KEY_ENOENT
+    as a bucket that is still being created, and wait for it.
     """
     session, key = call.session, call.frame.key
     if key == _NO_BUCKET:
@@ -174,7 +174,7 @@ def list_buckets(call: Call) -> Answer:
 
 @command(Opcode.GET_CLUSTER_CONFIG, scope=Scope.SESSION, extras=(0, 16))
 def get_cluster_config(call: Call) -> Answer:
-    """MCBP: get cluster config. Nothing, if the client says that it has this version already."""
+    """MCBP: get cluster config. Empty if the client already has this version."""
     session = call.session
     name, revision = session.config()
     if call.frame.extras and _VERSION.unpack(call.frame.extras) >= revision:

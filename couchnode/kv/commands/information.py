@@ -30,19 +30,19 @@ def quit_connection(call: Call) -> Answer:
 
 @command(Opcode.VERBOSITY, scope=Scope.SESSION, extras=(4,))
 def verbosity(call: Call) -> Answer:
-    """MCBP: verbosity. Accepted without effect: log levels are not the client's to set."""
+    """MCBP: verbosity. Accepted without effect: clients may not set log levels."""
     return call.session.success(call.frame)
 
 
 @command(Opcode.FLUSH, scope=Scope.BUCKET, extras=(0, 4), quiet_twin=Opcode.FLUSHQ)
 def flush(call: Call) -> Answer:
-    """MCBP: flush, which current servers refuse: flushing is a matter of the REST interface."""
+    """MCBP: flush, which current servers refuse: buckets are flushed through the REST interface."""
     raise Refused(Status.NOT_SUPPORTED, "flush the bucket over REST (doFlush)")
 
 
 @command(Opcode.STAT, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
 def stat(call: Call) -> Answer:
-    """MCBP: stat: one answer for each number, and an empty one at the end."""
+    """MCBP: stat: one answer for each statistic, and an empty one at the end."""
     session, frame = call.session, call.frame
     pairs = bucket_stats(call.bucket, frame.key)
     if pairs is None:

@@ -1,4 +1,4 @@
-"""Commands that tell how far documents and vbuckets are: observed, persisted, replicated."""
+"""Commands for the state of documents and vbuckets: observed, persisted, replicated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DEFAULT_COLLECTION_PREFIX = b"\0"
 
 @command(Opcode.OBSERVE, scope=Scope.DATA, value=Presence.REQUIRED)
 def observe(call: Call) -> Answer:
-    """MCBP: observe, for any number of keys of any vbuckets that are here, active or replica."""
+    """MCBP: observe, for any number of keys in vbuckets of this node, active or replica."""
     data, session = call.frame.value, call.session
     answer: list[bytes] = []
     at = 0
@@ -52,7 +52,7 @@ def observe(call: Call) -> Answer:
 
 
 def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:
-    """Return what OBSERVE says of one key on this copy: its state and its CAS (0 if unknown)."""
+    """Return OBSERVE's result for one key on this copy: its state and its CAS (0 if unknown)."""
     item = vbucket.get(key)
     if item is not None:
         state = ObserveState.PERSISTED if vbucket.is_persisted(item) else ObserveState.FOUND

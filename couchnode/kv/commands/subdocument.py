@@ -177,7 +177,7 @@ def _check_specs(specs: list[Spec]) -> None:
 
 
 class _Settings(NamedTuple):
-    """What a mutation command says beside its operations; ``expiry`` is ``None`` to keep it."""
+    """Settings of a mutation command apart from its operations; ``expiry`` is ``None`` to keep it."""
 
     doc_flags: int
     expiry: int | None
@@ -235,7 +235,7 @@ def multi_mutation(call: Call) -> Answer:
 
 
 class _PathRefused(Refused):
-    """One operation failed, rather than the command; how many went before it, the answers tell."""
+    """One operation failed, rather than the command; the answers show how many came before it."""
 
 
 def _read_settings(extras: bytes) -> _Settings:

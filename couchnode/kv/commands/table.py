@@ -1,8 +1,7 @@
 """The table from opcode to handler, and the checks that every request passes first.
 
-What a request must look like is data: a :class:`Command` row says which lengths of extras, which
-of key and value, which CAS and which datatype it takes, and what it runs against. A handler sees
-only requests that fit.
+The form of a request is data: a :class:`Command` row defines its length of extras, the presence of key and
+value, CAS and datatype, and its scope. A handler gets only valid requests.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import Session
 
 Answer = Union[bytes, "Deferred[bytes]", None]
-"""An encoded response, one to come, or none at all."""
+"""An encoded response, a Deferred of one, or ``None``."""
 
 _U16 = Struct(">H")
 _DEFAULT_COLLECTION = 0
 _MAX_LEB128_BYTES = 5
 _KNOWN_TO_OTHERS = frozenset({4, 6, 7})
-"""Impersonation and its companions: known, and never granted here."""
+"""Impersonation and the like: known, but never granted here."""
 
 
 class Presence(Enum):
@@ -57,7 +56,7 @@ class CasRule(Enum):
 
 
 class Scope(IntEnum):
-    """What a command runs against, and so what must be there before it does."""
+    """The scope of a command, which must exist before it runs."""
 
     HANDSHAKE = 0
     """Nothing: allowed before authentication."""
@@ -76,7 +75,7 @@ class Scope(IntEnum):
 
 
 class NotMyVBucket(Exception):
-    """The vbucket of the request is not here, or not in the state that the command needs."""
+    """The vbucket of the request is not on this node, or not in the required state."""
 
 
 class Call:
@@ -102,12 +101,12 @@ class Call:
     def durable(self) -> bool:
         """Return whether the write has to be prepared and wait for other copies.
 
-        :raises Refused: the level cannot be had here and now.
+        :raises Refused: the level is not possible here and now.
         """
         return self.level != 0 and self.bucket.check_durability(self.vbucket, self.level)
 
     def finish(self, item: Item, durable: bool, answer: Callable[[], bytes]) -> Answer:
-        """Answer a mutation, once it holds where it was only prepared."""
+        """Answer a mutation; a prepared one is answered after its commit."""
         if not durable:
             return answer()
         settled = self.bucket.settle(self.vbucket, item, self.level, self.timeout)
@@ -118,7 +117,7 @@ Handler = Callable[[Call], Answer]
 
 
 class Command(NamedTuple):
-    """One row of the table: the form of a request, and who handles it.
+    """One row of the table: the form of a request, and its handler.
 
     ``quiet`` is the status that is not reported (the quiet twins). A ``barrier`` holds back
     every request behind it until it is answered.
@@ -139,7 +138,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: list[Command | None] = [None] * 256
-"""Opcode to command; ``None`` for those that nobody registered."""
+"""Opcode to command; ``None`` for unknown opcodes."""
 
 
 def command(
@@ -160,7 +159,7 @@ def command(
 ) -> Callable[[Handler], Handler]:
     """Register a handler for an opcode, and for its quiet twin where there is one.
 
-    :param quiet: the status that the quiet twin keeps to itself; it takes no durability.
+    :param quiet: the status that the quiet twin does not report; the twin takes no durability.
     """
 
     def register(handler: Handler) -> Handler:
@@ -216,7 +215,7 @@ def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseE
 def _checked(session: Session, row: Command, frame: Frame) -> Call:
     call = Call(session, frame)
     scope = row.scope
-    # The form comes first, except that a stranger learns nothing but that it is one.
+    # The form is checked first, but an unauthenticated client only learns that it is one.
     if scope and not session.is_admitted:
         raise Refused(Status.EACCESS, "authenticate first")
     _check_form(row, frame)
@@ -240,7 +239,7 @@ def _checked(session: Session, row: Command, frame: Frame) -> Call:
 
 
 def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
-    """Return the vbucket in the state that ``scope`` asks for.
+    """Return the vbucket in the state that ``scope`` requires.
 
     :raises NotMyVBucket: it is not here in that state.
     """
