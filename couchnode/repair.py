@@ -22,7 +22,9 @@ from shutil import rmtree
 from typing import Any
 
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
-from couchnode.data.storefile import StoreDamagedError, StoreError, StoreFile
+from couchnode.data.storeerrors import StoreDamagedError, StoreError
+from couchnode.data.storefile import StoreFile
+from couchnode.data.storerepair import renew_records, set_damaged_aside
 
 USAGE = "usage: python -m couchnode.repair DIRECTORY   (a data directory of couchnode or couchgateway)"
 
@@ -90,8 +92,8 @@ def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, 
     def work() -> Any:
         opened = file.open(bucket, uuid, None, starts, repairing=True)
         try:
-            damaged = file.set_damaged_aside()
-            return opened, damaged, file.renew_records(opened.records)
+            damaged = set_damaged_aside(file)
+            return opened, damaged, renew_records(file, opened.records)
         finally:
             file.close(False)
 

@@ -19,19 +19,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from couchnode.data.item import Item
-from couchnode.data.storefile import (
-    Batch,
-    History,
-    Opened,
+from couchnode.data.storeerrors import (
     StoreClosedError,
     StoreDamagedError,
     StoreError,
-    StoreFile,
     StoreFullError,
     StoreLockedError,
     StoreLostError,
     StoreVersionError,
 )
+from couchnode.data.storefile import Batch, History, Opened, StoreFile
 
 __all__ = [
     "Batch",

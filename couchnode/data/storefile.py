@@ -22,17 +22,34 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from struct import Struct
 from struct import error as StructError
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from couchnode.data.item import Item
-from couchnode.data.vbucket import VBucketRecord, new_vbucket_uuid
+from couchnode.data.storeerrors import (
+    StoreClosedError,
+    StoreDamagedError,
+    StoreError,
+    StoreLostError,
+    StoreVersionError,
+    translate,
+)
+from couchnode.data.storeschema import (
+    COLUMNS,
+    RECORD_COLUMNS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    checksum,
+    record_checksum,
+    record_of,
+    record_statement,
+    remove_statement,
+    select,
+    store_statement,
+)
+from couchnode.data.vbucket import VBucketRecord
 
-SCHEMA_VERSION = 2
 _LOAD_ROWS = 1000
 _LOAD_BYTES = 4 * 2**20
 # Rows that one statement carries. SQLite runs a statement without Python's lock but needs it
@@ -40,51 +57,6 @@ _LOAD_BYTES = 4 * 2**20
 _STATEMENT_ROWS = (250, 25, 1)
 _VACUUM_PAGES = 2000
 _NAMED_DAMAGES = 5
-_COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid", "crc")
-_RECORD_COLUMNS = ("vb", "high_seqno", "max_cas", "max_deleted_revid", "failover_log", "crc")
-_NUMBERS = Struct(">7q")
-
-_SCHEMA = {
-    "node": "CREATE TABLE node (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "vbuckets": """CREATE TABLE vbuckets (
-    vb INTEGER PRIMARY KEY, high_seqno INTEGER NOT NULL, max_cas INTEGER NOT NULL,
-    max_deleted_revid INTEGER NOT NULL, failover_log TEXT NOT NULL
-, crc INTEGER NOT NULL DEFAULT 0)""",
-    "documents": """CREATE TABLE documents (
-    vb INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, flags INTEGER NOT NULL,
-    expiry INTEGER NOT NULL, cas INTEGER NOT NULL, seqno INTEGER NOT NULL, revid INTEGER NOT NULL
-, crc INTEGER NOT NULL DEFAULT 0)""",
-    "documents_by_key": "CREATE UNIQUE INDEX documents_by_key ON documents (vb, key)",
-}
-"""Name -> the text that SQLite keeps of it; ``crc`` is where version 2 added it to version 1."""
-
-
-class StoreError(Exception):
-    """A store operation failed; the message names the file and the cause."""
-
-
-class StoreVersionError(StoreError):
-    """The file was written by another version of this program: use that one, or another folder."""
-
-
-class StoreDamagedError(StoreError):
-    """The file is not a store, or its content is damaged; the message names the remedy."""
-
-
-class StoreLostError(StoreError):
-    """The file is gone, empty, or older than its cluster; the message names the remedy."""
-
-
-class StoreLockedError(StoreError):
-    """Another process has the file open: stop it, or use another folder."""
-
-
-class StoreFullError(StoreError):
-    """The disk is full. Pending changes stay in memory and are retried."""
-
-
-class StoreClosedError(StoreError):
-    """The store was closed before this."""
 
 
 class Opened(NamedTuple):
@@ -236,7 +208,7 @@ class StoreFile:
         try:
             self._marker.touch(mode=0o600)
         except OSError as error:
-            raise _translate(self.path, self.remedy, sqlite3.OperationalError(error.strerror)) from error
+            raise translate(self.path, self.remedy, sqlite3.OperationalError(error.strerror)) from error
 
     @property
     def remedy(self) -> str:
@@ -269,7 +241,7 @@ class StoreFile:
                 raise StoreLostError(
                     f"{self.path} is empty, although documents were kept there: {self.remedy}"
                 )
-            for statement in _SCHEMA.values():
+            for statement in SCHEMA.values():
                 execute(statement)
             facts = {"schema": str(SCHEMA_VERSION), "bucket": bucket, "uuid": uuid, "clean": "1"}
             facts["starts"] = str(starts)
@@ -282,9 +254,9 @@ class StoreFile:
             self._add_checksums(connection)
         self._check_schema(execute)
         records = []
-        for *columns, crc in execute(_select("vbuckets", _RECORD_COLUMNS)):
+        for *columns, crc in execute(select("vbuckets", RECORD_COLUMNS)):
             if record_checksum(*columns) == crc:
-                records.append(_record(*columns))
+                records.append(record_of(*columns))
             elif not repairing:
                 raise StoreDamagedError(
                     f"{self.path} is damaged: the record of vbucket {columns[0]!r} is not what was written: "
@@ -330,7 +302,7 @@ class StoreFile:
 
     def _check_schema(self, execute: Callable[[str], sqlite3.Cursor]) -> None:
         schema = dict(execute("SELECT name, sql FROM sqlite_master"))
-        for name, text in _SCHEMA.items():
+        for name, text in SCHEMA.items():
             if "".join((schema.get(name) or "").split()) != "".join(text.split()):
                 raise StoreDamagedError(f"{self.path} is damaged: {name} is another: {self.remedy}")
 
@@ -341,8 +313,8 @@ class StoreFile:
         connection.create_function("record_crc", 5, record_checksum, deterministic=True)
         for table in ("documents", "vbuckets"):
             execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
-        execute(f"UPDATE documents SET crc = document_crc({', '.join(_COLUMNS[:-1])})")
-        execute(f"UPDATE vbuckets SET crc = record_crc({', '.join(_RECORD_COLUMNS[:-1])})")
+        execute(f"UPDATE documents SET crc = document_crc({', '.join(COLUMNS[:-1])})")
+        execute(f"UPDATE vbuckets SET crc = record_crc({', '.join(RECORD_COLUMNS[:-1])})")
         execute("UPDATE node SET value = ? WHERE name = 'schema'", (str(SCHEMA_VERSION),))
 
     # ---- reading and writing ---------------------------------------------------------------------
@@ -357,7 +329,7 @@ class StoreFile:
         count = 0
         chunk: list[tuple[int, Item]] = []
         held = 0
-        for _, row, is_whole in self._rows():
+        for _, row, is_whole in self.rows():
             if not is_whole:
                 count += 1
                 if len(damaged) < _NAMED_DAMAGES:
@@ -378,10 +350,10 @@ class StoreFile:
                 f"{self.remedy}"
             )
 
-    def _rows(self) -> Iterator[tuple[int, tuple[Any, ...], bool]]:
+    def rows(self) -> Iterator[tuple[int, tuple[Any, ...], bool]]:
         """Yield (row id, columns, whether the checksum matches)."""
         last, count = 0, 0
-        for rowid, *columns in self.db.execute(f"{_select('documents', ('rowid', *_COLUMNS))} NOT INDEXED"):
+        for rowid, *columns in self.db.execute(f"{select('documents', ('rowid', *COLUMNS))} NOT INDEXED"):
             if rowid <= last:
                 break
             last, count = rowid, count + 1
@@ -395,49 +367,6 @@ class StoreFile:
             raise StoreDamagedError(
                 f"{self.path} is damaged: {indexed} documents, but {count} can be read: {self.remedy}"
             )
-
-    def set_damaged_aside(self) -> list[tuple[int, bytes]]:
-        """Move damaged documents to the table ``damaged``.
-
-        :returns: (vbucket, key) of each.
-        :raises StoreDamagedError: the file is damaged beyond its documents.
-        """
-        found = [(rowid, row) for rowid, row, is_whole in self._rows() if not is_whole]
-        execute = self.db.execute
-        if found:
-            columns = ", ".join(_COLUMNS)
-            execute("BEGIN IMMEDIATE")
-            execute(f"CREATE TABLE IF NOT EXISTS damaged ({columns})")
-            # The index still has the original key, so it does not match a row whose key is damaged.
-            execute("DROP INDEX documents_by_key")
-            for rowid, _ in found:
-                execute(f"INSERT INTO damaged SELECT {columns} FROM documents WHERE rowid = ?", (rowid,))
-                execute("DELETE FROM documents WHERE rowid = ?", (rowid,))
-            execute(_SCHEMA["documents_by_key"])
-            execute("COMMIT")
-        return [(row[0], row[1]) for _, row in found]
-
-    def renew_records(self, known: Iterable[VBucketRecord]) -> int:
-        """Create records from the documents for vbuckets without one, or with an older one; return their
-        number.
-
-        :param known: the undamaged ones.
-        """
-        level = {record.vbid: record.high_seqno for record in known}
-        found = self.db.execute(
-            "SELECT vb, max(seqno), max(cas), max(revid) FROM documents NOT INDEXED GROUP BY vb"
-        ).fetchall()
-        renewed = [
-            VBucketRecord(vb, seqno, cas, revid, ((new_vbucket_uuid(), 0),))
-            for vb, seqno, cas, revid in found
-            if level.get(vb, -1) < seqno
-        ]
-        damaged = self.db.execute("SELECT vb FROM vbuckets").fetchall()
-        for (vb,) in damaged:
-            if vb not in level:
-                self.db.execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
-        self.write(Batch([], [], renewed))
-        return len(renewed)
 
     def write(self, batch: Batch) -> None:
         """Write a batch as one transaction and sync it; nothing is written if it fails."""
@@ -458,13 +387,13 @@ class StoreFile:
                     row = (vb, key, item.value, item.flags, item.expiry, item.cas, item.seqno, item.revid)
                     stored += row
                     stored.append(checksum(*row))
-            self._run_many(_store_statement, len(_COLUMNS), stored)
-            self._run_many(_remove_statement, 2, removed)
+            self._run_many(store_statement, len(COLUMNS), stored)
+            self._run_many(remove_statement, 2, removed)
             rows: list[Any] = []
             for record in batch.records:
                 log = json.dumps(record.failover_log)
                 rows += (*record[:4], log, record_checksum(*record[:4], log))
-            self._run_many(_record_statement, len(_RECORD_COLUMNS), rows)
+            self._run_many(record_statement, len(RECORD_COLUMNS), rows)
             execute("COMMIT")
         except BaseException:
             if self.db.in_transaction:
@@ -505,68 +434,6 @@ class StoreFile:
         try:
             return work()
         except sqlite3.Error as error:
-            raise _translate(self.path, self.remedy, error) from error
+            raise translate(self.path, self.remedy, error) from error
         except MemoryError as error:
             raise StoreError(f"{self.path}: no memory for a row; it may be damaged: {self.remedy}") from error
-
-
-def checksum(
-    vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
-) -> int:
-    """Return the CRC-32 of a document with all its members.
-
-    :raises TypeError, struct.error: a member is not of its type.
-    """
-    numbers = _NUMBERS.pack(vb, flags, expiry, cas, seqno, revid, len(key))
-    return crc32(value, crc32(numbers + key))
-
-
-def record_checksum(vb: int, high_seqno: int, max_cas: int, max_deleted_revid: int, log: str) -> int:
-    """Return the CRC-32 of the record of a vbucket."""
-    return crc32(repr((vb, high_seqno, max_cas, max_deleted_revid, log)).encode())
-
-
-def _record(vb: int, seqno: int, cas: int, revid: int, log: str) -> VBucketRecord:
-    return VBucketRecord(vb, seqno, cas, revid, tuple((entry[0], entry[1]) for entry in json.loads(log)))
-
-
-def _select(table: str, columns: Iterable[str]) -> str:
-    return f"SELECT {', '.join(columns)} FROM {table}"
-
-
-def _places(count: int, width: int) -> str:
-    return ", ".join(["(" + ", ".join("?" * width) + ")"] * count)
-
-
-@cache
-def _store_statement(rows: int) -> str:
-    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])
-    return (
-        f"INSERT INTO documents ({', '.join(_COLUMNS)}) VALUES {_places(rows, len(_COLUMNS))} "
-        f"ON CONFLICT (vb, key) DO UPDATE SET {updates}"
-    )
-
-
-@cache
-def _remove_statement(rows: int) -> str:
-    return f"DELETE FROM documents WHERE (vb, key) IN (VALUES {_places(rows, 2)})"
-
-
-@cache
-def _record_statement(rows: int) -> str:
-    columns = ", ".join(_RECORD_COLUMNS)
-    return f"INSERT OR REPLACE INTO vbuckets ({columns}) VALUES {_places(rows, len(_RECORD_COLUMNS))}"
-
-
-_DAMAGES = ("malformed", "not a database", "no such", "decode", "syntax error", "no query solution")
-
-
-def _translate(path: Path, remedy: str, error: sqlite3.Error) -> StoreError:
-    text = str(error)
-    if "locked" in text:
-        return StoreLockedError(f"{path}: {text}")
-    if "full" in text or "space" in text:
-        return StoreFullError(f"{path}: {text}")
-    if any(words in text for words in _DAMAGES):
-        return StoreDamagedError(f"{path} is damaged ({text}): {remedy}")
-    return StoreError(f"{path}: {text}")

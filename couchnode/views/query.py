@@ -20,9 +20,10 @@ from time import monotonic
 from typing import Any
 
 from couchnode.views.collation import KeyEncoder, group_length
-from couchnode.views.index import Facts, IndexReader, is_damage, signature
+from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.ranges import Edge, Range, Walk
 from couchnode.views.reducers import Builtin, Call, CustomReduction, ReductionError, builtin
+from couchnode.views.sources import Refused, Source, SourceError
 
 BLOCK_BYTES = 32 * 1024
 _BLOCK_SECONDS = 0.1
@@ -36,54 +37,8 @@ _KEY_TEXT = "substr(row, key_at + 1, value_at - 9 - key_at)"
 _TOKEN = re.compile(rb'[^][{},"]+|"(?:[^"\\]|\\.)*"|[][{},]')
 
 
-class Refused(Exception):
-    """The query gets no rows at all, but an error status."""
-
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
-        self.reason = reason
-
-
-class SourceError(Exception):
-    """One index cannot give more rows; the text says why."""
-
-
 ReduceMany = Callable[[str, str, "list[Call]"], "list[str]"]
 """``SandboxPool.reduce_many``, which raises :class:`ReductionError` for a function that fails."""
-
-
-class Source:
-    """One index that takes part in a query.
-
-    :param given: ``path``, ``design``, ``map``, ``reduce`` and ``from`` of the request.
-    :param reader: ``None`` if there is no index yet.
-    """
-
-    def __init__(self, given: dict[str, Any], reader: IndexReader | None) -> None:
-        self.reader = reader
-        self.name: str = given["from"]
-        self.facts = Facts(0, None)
-        self.signature = signature(given["map"], given["reduce"])
-        if reader is not None:
-            try:
-                self.facts = reader.facts(self.signature)
-            except FileNotFoundError:
-                self.reader = None  # the view was changed, and has not been indexed since
-
-    def debug(self) -> dict[str, Any]:
-        """Return its part of the answer to ``debug=true``."""
-        marks = self.reader.marks() if self.reader is not None else {}
-        group = {
-            "signature": self.signature,
-            "active_partitions": list(marks),
-            "passive_partitions": [],
-            "cleanup_partitions": [],
-            "indexable_seqs": {str(vb): seqno for vb, (_, seqno) in marks.items()},
-            "rows": self.facts.rows,
-        }
-        return {"main_group": group}
 
 
 class Query:

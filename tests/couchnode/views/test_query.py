@@ -15,8 +15,9 @@ from twisted.trial.unittest import TestCase
 
 from couchnode.views.collation import KeyEncoder
 from couchnode.views.index import IndexReader, ViewIndex
-from couchnode.views.query import Query, Refused
+from couchnode.views.query import Query
 from couchnode.views.reducers import ReductionError, number_text
+from couchnode.views.sources import Refused
 from tests.couchnode.views.indexes import Answer, Row, apply, given, python_reduce, text
 
 CRLF = "\r\n"

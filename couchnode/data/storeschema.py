@@ -1,0 +1,84 @@
+"""The tables of a store's file, the statements that read and write them, and the checksums of their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from struct import Struct
+from zlib import crc32
+
+from couchnode.data.vbucket import VBucketRecord
+
+SCHEMA_VERSION = 2
+
+COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid", "crc")
+RECORD_COLUMNS = ("vb", "high_seqno", "max_cas", "max_deleted_revid", "failover_log", "crc")
+_NUMBERS = Struct(">7q")
+
+SCHEMA = {
+    "node": "CREATE TABLE node (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "vbuckets": """CREATE TABLE vbuckets (
+    vb INTEGER PRIMARY KEY, high_seqno INTEGER NOT NULL, max_cas INTEGER NOT NULL,
+    max_deleted_revid INTEGER NOT NULL, failover_log TEXT NOT NULL
+, crc INTEGER NOT NULL DEFAULT 0)""",
+    "documents": """CREATE TABLE documents (
+    vb INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, flags INTEGER NOT NULL,
+    expiry INTEGER NOT NULL, cas INTEGER NOT NULL, seqno INTEGER NOT NULL, revid INTEGER NOT NULL
+, crc INTEGER NOT NULL DEFAULT 0)""",
+    "documents_by_key": "CREATE UNIQUE INDEX documents_by_key ON documents (vb, key)",
+}
+"""Name -> the text that SQLite keeps of it; ``crc`` is where version 2 added it to version 1."""
+
+
+def checksum(
+    vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
+) -> int:
+    """Return the CRC-32 of a document with all its members.
+
+    :raises TypeError, struct.error: a member is not of its type.
+    """
+    numbers = _NUMBERS.pack(vb, flags, expiry, cas, seqno, revid, len(key))
+    return crc32(value, crc32(numbers + key))
+
+
+def record_checksum(vb: int, high_seqno: int, max_cas: int, max_deleted_revid: int, log: str) -> int:
+    """Return the CRC-32 of the record of a vbucket."""
+    return crc32(repr((vb, high_seqno, max_cas, max_deleted_revid, log)).encode())
+
+
+def record_of(vb: int, seqno: int, cas: int, revid: int, log: str) -> VBucketRecord:
+    """Return the record that a row holds, without its checksum."""
+    return VBucketRecord(vb, seqno, cas, revid, tuple((entry[0], entry[1]) for entry in json.loads(log)))
+
+
+def select(table: str, columns: Iterable[str]) -> str:
+    """Return the statement that reads columns of a table."""
+    return f"SELECT {', '.join(columns)} FROM {table}"
+
+
+def _places(count: int, width: int) -> str:
+    return ", ".join(["(" + ", ".join("?" * width) + ")"] * count)
+
+
+@cache
+def store_statement(rows: int) -> str:
+    """Return the statement that stores so many documents, each given by its columns."""
+    updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[2:])
+    return (
+        f"INSERT INTO documents ({', '.join(COLUMNS)}) VALUES {_places(rows, len(COLUMNS))} "
+        f"ON CONFLICT (vb, key) DO UPDATE SET {updates}"
+    )
+
+
+@cache
+def remove_statement(rows: int) -> str:
+    """Return the statement that removes so many documents, each given by vbucket and key."""
+    return f"DELETE FROM documents WHERE (vb, key) IN (VALUES {_places(rows, 2)})"
+
+
+@cache
+def record_statement(rows: int) -> str:
+    """Return the statement that stores so many records, each given by its columns."""
+    columns = ", ".join(RECORD_COLUMNS)
+    return f"INSERT OR REPLACE INTO vbuckets ({columns}) VALUES {_places(rows, len(RECORD_COLUMNS))}"

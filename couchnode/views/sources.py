@@ -1,0 +1,53 @@
+"""The indexes that take part in a query, and how they fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from couchnode.views.index import Facts, IndexReader, signature
+
+
+class Refused(Exception):
+    """The query gets no rows at all, but an error status."""
+
+    def __init__(self, status: int, error: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.error = error
+        self.reason = reason
+
+
+class SourceError(Exception):
+    """One index cannot give more rows; the text says why."""
+
+
+class Source:
+    """One index that takes part in a query.
+
+    :param given: ``path``, ``design``, ``map``, ``reduce`` and ``from`` of the request.
+    :param reader: ``None`` if there is no index yet.
+    """
+
+    def __init__(self, given: dict[str, Any], reader: IndexReader | None) -> None:
+        self.reader = reader
+        self.name: str = given["from"]
+        self.facts = Facts(0, None)
+        self.signature = signature(given["map"], given["reduce"])
+        if reader is not None:
+            try:
+                self.facts = reader.facts(self.signature)
+            except FileNotFoundError:
+                self.reader = None  # the view was changed, and has not been indexed since
+
+    def debug(self) -> dict[str, Any]:
+        """Return its part of the answer to ``debug=true``."""
+        marks = self.reader.marks() if self.reader is not None else {}
+        group = {
+            "signature": self.signature,
+            "active_partitions": list(marks),
+            "passive_partitions": [],
+            "cleanup_partitions": [],
+            "indexable_seqs": {str(vb): seqno for vb, (_, seqno) in marks.items()},
+            "rows": self.facts.rows,
+        }
+        return {"main_group": group}
