@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.batches.batch import Batches
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
@@ -24,7 +23,9 @@ from gateway.http.request import Handler, Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
+from gateway.operations.rendering import Rendering
 from gateway.resources.base import Admission, asked_of
+from gateway.resources.batches import Batches
 from gateway.resources.buckets import Buckets
 from gateway.resources.copies import DurabilityChecks
 from gateway.resources.counters import Counters
@@ -32,7 +33,6 @@ from gateway.resources.designs import Designs
 from gateway.resources.documents import Documents
 from gateway.resources.health import CheckReady, Health
 from gateway.resources.locks import Locks
-from gateway.resources.rendering import Rendering
 from gateway.resources.views import Views
 
 __all__ = ["Gateway"]
@@ -131,7 +131,7 @@ class Gateway(Application):
             documents,
             Counters(authorizer, pool, rendering, now),
             Locks(authorizer, pool, rendering, now),
-            DurabilityChecks(authorizer, pool, rendering),
+            DurabilityChecks(authorizer, pool, rendering, now),
             Buckets(authorizer, pool),
             Batches(
                 authorizer, pool, clock, now, limits, self.budget, steps, self.count_operation, self._log_bug

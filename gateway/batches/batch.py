@@ -15,36 +15,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from gateway.batches.answers import failure_line, success_line, success_steps
 from gateway.batches.direct import DirectSlot, direct_slot
-from gateway.batches.members import (
-    Kind,
-    LongValue,
-    Operation,
-    failure_line,
-    read_operation,
-    reading,
-    success_line,
-    success_steps,
-)
+from gateway.batches.lines import Operation, read_operation, reading, start
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Authorizer
-from gateway.cluster.pool import ConnectionPool
-from gateway.dialect.conditions import ENCODING, check_encoding
 from gateway.dialect.errors import Refusal, bad_request, describe, public_code
-from gateway.dialect.paths import BUCKET
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.exchange import SLICED_BYTES
 from gateway.http.limits import Budget
-from gateway.http.request import BodyStream, Request
-from gateway.http.response import UNBUFFERED, BodySink, Response
-from gateway.http.routing import endpoint
+from gateway.http.request import BodyStream
+from gateway.http.response import BodySink
 from gateway.limits import Limits
-from gateway.resources.base import BucketResource
+from gateway.operations.kind import Kind
+from gateway.operations.shown import LongValue
 from reactor.window import Window
 from txcouchbase.connection import Connection
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["ARRAY", "LINES", "Batch", "CountOperation"]
 
 LINES = b"application/x-ndjson"
 ARRAY = b"application/json"
@@ -358,7 +346,7 @@ class Batch:
 
     def _carry_out_read(self, slot: _Slot, kind: Kind) -> None:
         try:
-            slot.deferred = deferred = kind.start(self._connection, slot.operation, self._now())
+            slot.deferred = deferred = start(self._connection, slot.operation, self._now())
         except Exception:  # noqa: BLE001  # this, too
             slot.failed(Failure())
             return
@@ -580,69 +568,3 @@ def _element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: b
     if no_room and element.length <= limit:
         return Refusal("Overloaded")
     return bad_request(f"the operation has more than {limit} bytes")
-
-
-class Batches(BucketResource):
-    """Takes batches."""
-
-    def __init__(
-        self,
-        authorizer: Authorizer,
-        pool: ConnectionPool,
-        clock: IReactorTime,
-        now: Callable[[], float],
-        limits: Limits,
-        budget: Budget,
-        steps: StepRunner,
-        count_operation: CountOperation,
-        log_bug: Callable[[Failure], None],
-    ) -> None:
-        super().__init__(authorizer, pool)
-        self._clock = clock
-        self._now = now
-        self._limits = limits
-        self._budget = budget
-        self._steps = steps
-        self._count_operation = count_operation
-        self._log_bug = log_bug
-
-    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True, takes=ENCODING)
-    def post_batch(self, request: Request) -> Any:
-        """Run the operations of the body, and answer each."""
-        request.query()
-        form = _answer_form(request.header(b"Accept"))
-        check_encoding(request.header(b"Content-Encoding"))
-        if request.stream is None:
-            raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
-        return self.connected(request, self._run, form)
-
-    def _run(self, connection: GatewayConnection, request: Request, form: bytes | None) -> Deferred[Response]:
-        bulk = connection.bulk
-        carries_out = bulk.connection  # the first thing that may fail: nothing is to be given back yet
-        self._pool.lease(connection)
-        begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
-        batch = Batch(
-            carries_out,
-            bulk.window,
-            self._clock,
-            self._now,
-            self._limits,
-            self._budget,
-            self._steps,
-            self._count_operation,
-            self._log_bug,
-            form,
-            lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
-            lambda: self._pool.release(connection),
-        )
-        assert request.stream is not None, "the endpoint takes its body as a stream"
-        batch.read(request.stream)
-        return begun
-
-
-def _answer_form(accept: bytes | None) -> bytes | None:
-    if accept is None:
-        return None
-    if LINES in accept:
-        return LINES
-    return ARRAY if ARRAY in accept else None

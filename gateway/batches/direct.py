@@ -3,7 +3,7 @@
 Nearly every line of a load is a get, set, add, replace or delete with nothing but what it needs,
 written as every JSON library writes it. Such a line is recognised as a whole, and what the driver
 carries out is made from it without a Deferred. Any other line is none of this module's business:
-:mod:`gateway.batches.members` reads it, says what is wrong with it, and knows all the options there are.
+:mod:`gateway.batches.lines` reads it, says what is wrong with it, and knows all the options there are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol import operations
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from gateway.batches.members import OPERATIONS, Kind, LongValue, failure_line, success_line
+from gateway.batches.answers import failure_line, success_line
 from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.jsontools import is_json
+from gateway.operations.kind import Kind
+from gateway.operations.shown import LongValue
+from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 
 __all__ = ["DirectSlot", "SlotOwner", "direct_slot"]

@@ -64,6 +64,11 @@ class Durability(NamedTuple):
     replicate_to: int = 0
     """Number of replicas that have it in memory; -1 for all."""
 
+    @property
+    def wants_copies(self) -> bool:
+        """Whether numbers of copies are asked for."""
+        return self.persist_to != 0 or self.replicate_to != 0
+
 
 NO_DURABILITY = Durability()
 

@@ -13,8 +13,8 @@ import gateway.resources.documents
 import gateway.resources.locks
 import gateway.views.parameters
 from couchbase import exceptions as sdk
-from gateway.batches.members import OPERATIONS
 from gateway.dialect.errors import PROBLEMS, describe
+from gateway.operations.table import OPERATIONS
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
 from gateway.plugins.metrics import Metrics
 from tests.gateway.support import Site, error
@@ -76,9 +76,9 @@ class RestTests(SynchronousTestCase):
         self.assertEqual(documented, gateway.resources.documents._GET_QUERY)
         bodies = {cells[0]: cells[1] for cells in rows(text[text.index("### JSON bodies") :], "request")}
         for name, members in (
-            ("`touch`", gateway.resources.locks._TOUCH_MEMBERS),
-            ("`lock`", gateway.resources.locks._LOCK_MEMBERS),
-            ("`endure`", gateway.resources.copies._MEMBERS),
+            ("`touch`", OPERATIONS["touch"].body),
+            ("`lock`", OPERATIONS["lock"].body),
+            ("`endure`", OPERATIONS["endure"].body),
         ):
             for member in members:
                 self.assertIn(f"`{member}`", bodies[name])

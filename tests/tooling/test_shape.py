@@ -32,8 +32,6 @@ LONG_MODULES = {
     "couchnode: service",
     "couchnode: vbucket",
     "gateway: batch",
-    "gateway: documents",
-    "gateway: members",
 }
 
 STATEFUL_CLASSES = {

@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions as sdk
-from gateway.batches.members import OPERATIONS, _read_members
+from gateway.batches.lines import _read_members
 from gateway.dialect.errors import Refusal
 from gateway.limits import Limits
+from gateway.operations.table import OPERATIONS
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, read_reply
 
 BATCH = "/v1/buckets/b/batch"
@@ -51,7 +52,7 @@ class OperationTests(SynchronousTestCase):
         for operation, call in (
             ({"op": "get"}, ("get", (), {})),
             ({"op": "get", "ttl": 5}, ("get", (), {"ttl": 5})),
-            ({"op": "get_replica"}, ("rget", (), {})),
+            ({"op": "get_replica"}, ("rget", (), {"replica_index": None})),
             ({"op": "get_replica", "replica": 0}, ("rget", (), {"replica_index": 0})),
             ({"op": "set", "value": [1]}, ("set", (b"[1]",), stored)),
             ({"op": "set", "text": "é"}, ("set", ("é".encode(),), {**stored, "format": 67108864})),

@@ -19,7 +19,7 @@ from couchbase.protocol.operations import Request
 from couchbase.transcoder import RawTranscoder
 from gateway.batches.batch import Batch
 from gateway.batches.direct import DirectSlot, direct_slot
-from gateway.batches.members import Operation, read_operation
+from gateway.batches.lines import Operation, read_operation, start
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import Budget
 from gateway.limits import Limits
@@ -116,7 +116,7 @@ class LineTests(SynchronousTestCase):
         recorder, operation = Recorder(), Operation()
         read_operation(line, operation)
         assert operation.kind is not None
-        operation.kind.start(recorder, operation, 0.0)
+        start(recorder, operation, 0.0)
         return direct_slot(line), operation, recorder.requests[0]
 
     def check(self, line: bytes) -> None:

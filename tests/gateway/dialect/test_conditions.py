@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions as sdk
 from couchbase.protocol.constants import Status
 from couchbase.result import MutationToken
-from gateway.batches.members import OPERATIONS
 from gateway.dialect.conditions import (
     ATTEMPTS,
     DURABILITY,
@@ -29,6 +28,7 @@ from gateway.dialect.conditions import (
 from gateway.dialect.errors import Refusal
 from gateway.dialect.headers import etag
 from gateway.http.routing import Endpoint
+from gateway.operations.table import OPERATIONS
 from gateway.plugins.metrics import Metrics
 from tests.gateway.resources.test_documents import ANSWERS, ROWS, SHORT
 from tests.gateway.support import Answer, Reply, Site, error
@@ -454,7 +454,16 @@ class MeaningTests(SynchronousTestCase):
         name, arguments, options = site.calls[-1]
         self.assertEqual((name, arguments), ("replace", (b"k", b"{}")))
         self.assertEqual(
-            options, {"cas": 1, "ttl": 5, "format": 0, "preserve_expiry": False, "durability_level": 1}
+            options,
+            {
+                "cas": 1,
+                "ttl": 5,
+                "format": 0,
+                "preserve_expiry": False,
+                "persist_to": 0,
+                "replicate_to": 0,
+                "durability_level": 1,
+            },
         )
         site.answers["replace"] = error(sdk.ETIMEDOUT, ambiguous=True)
         self.assertEqual(self.told(site.request("PUT", SHORT, b"{}", headers)), (408, "DurabilityAmbiguous"))

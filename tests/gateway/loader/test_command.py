@@ -17,7 +17,8 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.batches.members import Operation, read_operation, success_line
+from gateway.batches.answers import success_line
+from gateway.batches.lines import Operation, read_operation
 from gateway.loader import command
 from gateway.loader.command import Loader, read_answers
 from gateway.loader.file import LINE_BYTES, LineError, LoadError, Progress, Source, read_line

@@ -10,7 +10,7 @@ from unittest import TestCase
 from couchbase.admin import Admin
 from couchbase.commands import Commands
 from couchbase.connection import Connection
-from gateway.batches.members import OPERATIONS
+from gateway.operations.table import OPERATIONS
 from gateway.plugins.metrics import Metrics
 from gcouchbase import GConnection
 from tests.gateway.support import Site

@@ -1,0 +1,99 @@
+"""Where the copies of a document are: observe, and endure, which waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from couchbase.result import OperationResult, ValueResult
+from gateway.dialect.conditions import CONDITIONS, TIMEOUT
+from gateway.dialect.headers import MAX_COPIES
+from gateway.dialect.numbers import checked_boolean, checked_number, checked_seconds
+from gateway.http.request import Request
+from gateway.http.response import Response, json_response
+from gateway.operations.kind import Driver, Explained, Source, Words, kind
+from gateway.operations.rendering import Rendering
+from gateway.operations.shown import copies, with_cas, with_copies
+
+__all__ = ["ENDURE", "OBSERVE"]
+
+MAX_TIMEOUT_SECONDS = 300.0
+MAX_INTERVAL_SECONDS = 60.0
+LEAST_SECONDS = 0.001
+
+
+class Observe(NamedTuple):
+    """Ask for the state of a document's copies."""
+
+    master_only: bool
+
+    @property
+    def is_single(self) -> bool:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return False
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return driver.observe(key, master_only=True) if self.master_only else driver.observe(key)
+
+    def response(self, rendering: Rendering, result: ValueResult, request: Request) -> Response:
+        """Return the state of each copy."""
+        return json_response({"key": request.parameters["key"].decode("utf-8"), "copies": copies(result)})
+
+
+def _read_observe(members: Mapping[str, Any], words: Words) -> Observe:
+    return Observe(checked_boolean(members, "masterOnly"))
+
+
+def _plan_observe(said: Observe, source: Source, now: float) -> Observe:
+    return said
+
+
+class Endure(NamedTuple):
+    """Wait until a document, or its removal, is on so many copies."""
+
+    persist_to: int
+    replicate_to: int
+    check_removed: bool
+    timeout: float
+    interval: float
+    cas: int = 0
+
+    @property
+    def is_single(self) -> bool:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return False
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        about.cas_given = self.cas != 0
+        return driver.endure(key, **self._asdict())
+
+    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+        """Return the version that is safe."""
+        return Response(204, rendering.etag_header(result))
+
+
+def _read_endure(members: Mapping[str, Any], words: Words) -> Endure:
+    return Endure(
+        checked_number(members.get("persistTo", -1), "persistTo", -1, MAX_COPIES),
+        checked_number(members.get("replicateTo", -1), "replicateTo", -1, MAX_COPIES),
+        checked_boolean(members, "checkRemoved"),
+        checked_seconds(members, "timeout", "5s", LEAST_SECONDS, MAX_TIMEOUT_SECONDS),
+        checked_seconds(members, "interval", "10ms", LEAST_SECONDS, MAX_INTERVAL_SECONDS),
+    )
+
+
+def _plan_endure(said: Endure, source: Source, now: float) -> Endure:
+    return said._replace(cas=source.version())
+
+
+OBSERVE = kind("observe", TIMEOUT, _plan_observe, with_copies, read=_read_observe, members="masterOnly")
+ENDURE = kind(
+    "endure",
+    CONDITIONS[:1],
+    _plan_endure,
+    with_cas,
+    read=_read_endure,
+    members="persistTo replicateTo checkRemoved timeout interval",
+)

@@ -1,0 +1,312 @@
+"""Documents: read, store, add to, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from couchbase.result import OperationResult, ValueResult
+from gateway.dialect.conditions import (
+    CONDITIONS,
+    DURABILITY,
+    ENCODING,
+    EXPIRY,
+    FLAGS,
+    TIMEOUT,
+    Condition,
+    compare_and_write,
+)
+from gateway.dialect.errors import bad_request
+from gateway.dialect.headers import NO_DURABILITY, Durability
+from gateway.dialect.numbers import checked_number
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.operations.kind import Driver, Explained, Kind, Source, Words, kind
+from gateway.operations.rendering import Rendering
+from gateway.operations.shown import with_cas, with_value
+
+__all__ = ["ADD", "APPEND", "DELETE", "GET", "GET_REPLICA", "PREPEND", "REPLACE", "SET", "waiting"]
+
+_NO_WAITS: dict[str, int] = {}
+
+MOST_REPLICAS = 3
+"""A bucket has at most so many."""
+
+
+def waiting(waits: Durability, about: Explained) -> dict[str, int]:
+    """Return what a mutation waits for as arguments of the driver, and say so to who explains failures."""
+    about.durable = waits != NO_DURABILITY
+    if not about.durable:
+        return _NO_WAITS
+    return {
+        "persist_to": waits.persist_to,
+        "replicate_to": waits.replicate_to,
+        "durability_level": waits.level,
+    }
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+class Get(NamedTuple):
+    """Read a document."""
+
+    expiry: int
+    """To set as well; 0: none."""
+
+    @property
+    def is_single(self) -> bool:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return True
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return driver.get(key, ttl=self.expiry) if self.expiry else driver.get(key)
+
+    def response(
+        self, rendering: Rendering, result: ValueResult, request: Request
+    ) -> Response | Deferred[Response]:
+        """Return the document."""
+        return rendering.document(result)
+
+
+def _plan_get(_: None, source: Source, now: float) -> Get:
+    expiry = source.expiry(now)
+    if expiry == 0:
+        raise bad_request("ttl: a get cannot clear the expiry; use touch")
+    return Get(expiry or 0)
+
+
+class GetReplica(NamedTuple):
+    """Read a document's replica."""
+
+    number: int | None
+    """Counted from 0; ``None``: whichever answers."""
+
+    @property
+    def is_single(self) -> bool:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return False
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        if self.number is not None:
+            copies = driver.configured_replica_count
+            if self.number >= copies:
+                raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
+        return driver.rget(key, replica_index=self.number)
+
+    def response(
+        self, rendering: Rendering, result: ValueResult, request: Request
+    ) -> Response | Deferred[Response]:
+        """Return the document."""
+        return rendering.document(result)
+
+
+def _read_replica(members: Mapping[str, Any], words: Words) -> GetReplica:
+    index = members.get("replica", "any")
+    if index == "any":
+        return GetReplica(None)
+    if type(index) is str:
+        raise bad_request(f"replica: {index[:80]!r} is not one of any, 0, 1, 2")
+    return GetReplica(checked_number(index, "replica", 0, MOST_REPLICAS - 1))
+
+
+def _plan_replica(said: GetReplica, source: Source, now: float) -> GetReplica:
+    return said
+
+
+# ---- storing -------------------------------------------------------------------------------------
+
+
+class Add(NamedTuple):
+    """Store a document that is not there."""
+
+    value: bytes
+    flags: int
+    expiry: int
+    waits: Durability
+
+    @property
+    def is_single(self) -> bool:
+        """Whether no copies are waited for."""
+        return not self.waits.wants_copies
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        waits = waiting(self.waits, about)
+        return driver.add(key, self.value, ttl=self.expiry, format=self.flags, **waits)
+
+    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+        """Return the answer to a mutation."""
+        return rendering.stored(result, request)
+
+
+class Store(NamedTuple):
+    """Store a document that may be there, or must be.
+
+    :ivar method: ``set`` or ``replace``.
+    """
+
+    method: str
+    value: bytes
+    flags: int
+    expiry: int | None
+    """``None``: the expiry stays as it is."""
+    condition: Condition
+    waits: Durability
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the cluster tests the condition by itself, and no copies are waited for."""
+        return not self.waits.wants_copies and self.condition.cas() is not None
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        cas = self.condition.cas()
+        waits = waiting(self.waits, about)
+        options = {"ttl": self.expiry or 0, "format": self.flags, **waits}
+
+        def write(method: str, cas: int) -> Any:
+            about.operation = method
+            store = getattr(driver, method)
+            return store(key, self.value, cas=cas, preserve_expiry=self.expiry is None, **options)
+
+        if cas is not None:
+            about.cas_given = cas != 0
+            return write(self.method, cas)
+
+        def create() -> Deferred[Any]:
+            about.operation = "add"
+            added: Deferred[Any] = driver.add(key, self.value, **options)
+            return added
+
+        about.cas_given = True
+        return compare_and_write(
+            lambda: driver.get(key),
+            self.condition,
+            lambda cas: write("replace", cas),
+            create if self.method == "set" else None,
+        )
+
+    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+        """Return the answer to a mutation."""
+        return rendering.stored(result, request)
+
+
+def _plan_add(_: None, source: Source, now: float) -> Add:
+    # Whatever If-None-Match names is not there when the document is created; it must be well-formed.
+    source.condition()
+    source.look_at_value()
+    expiry = source.expiry(now)
+    waits = source.durability()
+    return Add(*source.value(), expiry or 0, waits)
+
+
+def _plan_set(_: None, source: Source, now: float) -> Store:
+    return _store("set", source, now)
+
+
+def _plan_replace(_: None, source: Source, now: float) -> Store:
+    return _store("replace", source, now)
+
+
+def _store(method: str, source: Source, now: float) -> Store:
+    condition = source.condition()
+    source.look_at_value()
+    expiry = source.expiry(now)
+    waits = source.durability()
+    return Store(method, *source.value(), expiry, condition, waits)
+
+
+# ---- changing ------------------------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    """Change a document that must be there.
+
+    :ivar method: ``append``, ``prepend`` or ``delete``.
+    """
+
+    method: str
+    condition: Condition
+    waits: Durability
+    arguments: tuple[bytes, ...] = ()
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the cluster tests the condition by itself, and no copies are waited for."""
+        return not self.waits.wants_copies and self.condition.cas() is not None
+
+    def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
+        """See :class:`gateway.operations.kind.Plan`."""
+        cas = self.condition.cas()
+        waits = waiting(self.waits, about)
+        change = getattr(driver, self.method)
+
+        def write(cas: int) -> Any:
+            return change(key, *self.arguments, cas=cas, **waits)
+
+        about.cas_given = cas != 0
+        if cas is not None:
+            return write(cas)
+        return compare_and_write(lambda: driver.get(key), self.condition, write)
+
+    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+        """Return the answer to a mutation."""
+        return rendering.stored(result, request)
+
+
+def _plan_delete(_: None, source: Source, now: float) -> Change:
+    return Change("delete", source.condition(), source.durability())
+
+
+def _plan_append(_: None, source: Source, now: float) -> Change:
+    return _extend("append", source)
+
+
+def _plan_prepend(_: None, source: Source, now: float) -> Change:
+    return _extend("prepend", source)
+
+
+def _extend(method: str, source: Source) -> Change:
+    condition = source.condition()
+    source.look_at_value()
+    waits = source.durability()
+    return Change(method, condition, waits, (source.addition(method),))
+
+
+# ---- the rows ------------------------------------------------------------------------------------
+
+_IF_MATCH, _IF_NONE_MATCH = CONDITIONS
+_STORES = (_IF_MATCH, *EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS)
+_CHANGES = (_IF_MATCH, *DURABILITY, *TIMEOUT)
+_VALUE = "value text base64"
+_BYTES = "text base64"
+
+
+def _storing(name: str, plan: Any, headers: tuple[str, ...] = _STORES) -> Kind:
+    return kind(name, headers, plan, with_cas, value=_VALUE, request_only=(_IF_NONE_MATCH, *ENCODING))
+
+
+GET = kind(
+    "get", TIMEOUT, _plan_get, with_value, request_only=CONDITIONS, line_only="ttl expires", is_read=True
+)
+GET_REPLICA = kind(
+    "get_replica",
+    TIMEOUT,
+    _plan_replica,
+    with_value,
+    read=_read_replica,
+    members="replica",
+    request_only=CONDITIONS,
+    is_read=True,
+)
+SET = _storing("set", _plan_set)
+ADD = _storing("add", _plan_add, (*EXPIRY, *DURABILITY, *TIMEOUT, *FLAGS))
+REPLACE = _storing("replace", _plan_replace)
+APPEND = kind("append", _CHANGES, _plan_append, with_cas, value=_BYTES, request_only=(_IF_NONE_MATCH,))
+PREPEND = kind("prepend", _CHANGES, _plan_prepend, with_cas, value=_BYTES, request_only=(_IF_NONE_MATCH,))
+DELETE = kind("delete", _CHANGES, _plan_delete, with_cas, request_only=(_IF_NONE_MATCH,))

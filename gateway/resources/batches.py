@@ -1,0 +1,93 @@
+"""``POST .../batch``: many operations in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from gateway.batches.batch import ARRAY, LINES, Batch, CountOperation
+from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import Authorizer
+from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.conditions import ENCODING, check_encoding
+from gateway.dialect.errors import bad_request
+from gateway.dialect.paths import BUCKET
+from gateway.fairness.steps import StepRunner
+from gateway.http.limits import Budget
+from gateway.http.request import Request
+from gateway.http.response import UNBUFFERED, Response
+from gateway.http.routing import endpoint
+from gateway.limits import Limits
+from gateway.resources.base import BucketResource
+
+__all__ = ["Batches"]
+
+
+class Batches(BucketResource):
+    """Takes batches."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        pool: ConnectionPool,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        limits: Limits,
+        budget: Budget,
+        steps: StepRunner,
+        count_operation: CountOperation,
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        super().__init__(authorizer, pool)
+        self._clock = clock
+        self._now = now
+        self._limits = limits
+        self._budget = budget
+        self._steps = steps
+        self._count_operation = count_operation
+        self._log_bug = log_bug
+
+    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True, takes=ENCODING)
+    def post_batch(self, request: Request) -> Any:
+        """Run the operations of the body, and answer each."""
+        request.query()
+        form = _answer_form(request.header(b"Accept"))
+        check_encoding(request.header(b"Content-Encoding"))
+        if request.stream is None:
+            raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
+        return self.connected(request, self._run, form)
+
+    def _run(self, connection: GatewayConnection, request: Request, form: bytes | None) -> Deferred[Response]:
+        bulk = connection.bulk
+        carries_out = bulk.connection  # the first thing that may fail: nothing is to be given back yet
+        self._pool.lease(connection)
+        begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
+        batch = Batch(
+            carries_out,
+            bulk.window,
+            self._clock,
+            self._now,
+            self._limits,
+            self._budget,
+            self._steps,
+            self._count_operation,
+            self._log_bug,
+            form,
+            lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
+            lambda: self._pool.release(connection),
+        )
+        assert request.stream is not None, "the endpoint takes its body as a stream"
+        batch.read(request.stream)
+        return begun
+
+
+def _answer_form(accept: bytes | None) -> bytes | None:
+    if accept is None:
+        return None
+    if LINES in accept:
+        return LINES
+    return ARRAY if ARRAY in accept else None

@@ -1,0 +1,187 @@
+"""A request on a document as the source of what is asked: by its headers and its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gateway.dialect.conditions import (
+    Condition,
+    check_encoding,
+    one_version,
+    parse_if_match,
+    read_condition,
+)
+from gateway.dialect.contenttypes import FLAGS_OF_TYPE, flags_of
+from gateway.dialect.errors import bad_request
+from gateway.dialect.expiry import expiry_from_expires, expiry_from_touch, expiry_from_ttl
+from gateway.dialect.headers import Durability, parse_durability, parse_flags
+from gateway.http.request import Request
+from gateway.operations.kind import Words
+from gateway.resources.base import asked_of, check_collection, note
+
+__all__ = ["NO_HEADERS", "WORDS", "MutationHeaders", "RequestSource", "read_mutation"]
+
+WORDS = Words(
+    version="If-Match",
+    told_as="the ETag",
+    expiry="Expires needs",
+    add="increment",
+    subtract="decrement",
+)
+
+
+class MutationHeaders(NamedTuple):
+    """The headers of a mutation, as sent: looked up early, because a header given twice is
+    refused before anything else; read later, because the Data API looks at credentials and bucket
+    before it looks at them.
+    """
+
+    if_match: bytes | None
+    if_none_match: bytes | None
+    encoding: bytes | None
+    expires: str | None
+    ttl: str | None
+    level: bytes | None
+    persist_to: bytes | None
+    replicate_to: bytes | None
+    flags: int
+    is_plain: bool = False
+    """Whether there is nothing but the flags."""
+
+
+def _of_flags(flags: int) -> MutationHeaders:
+    return MutationHeaders(None, None, None, None, None, None, None, None, flags, True)
+
+
+NO_HEADERS = _of_flags(0)
+_OF_TYPE: dict[bytes | None, MutationHeaders] = {
+    declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()
+}
+
+
+def read_mutation(request: Request) -> MutationHeaders:
+    """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
+    request.query()
+    header = request.header
+    declared = header(b"Content-Type")
+    if not request.is_selective:
+        known = _OF_TYPE.get(declared)
+        if known is None:
+            known = NO_HEADERS if declared is None else _of_flags(flags_of(declared))
+        return known
+    flags = header(b"X-CB-Flags")
+    return MutationHeaders(
+        header(b"If-Match"),
+        header(b"If-None-Match"),
+        header(b"Content-Encoding"),
+        request.text_header(b"Expires"),
+        request.text_header(b"X-CB-TTL"),
+        header(b"X-CB-DurabilityLevel"),
+        header(b"X-CB-PersistTo"),
+        header(b"X-CB-ReplicateTo"),
+        flags_of(declared or b"") if flags is None else parse_flags(flags),
+    )
+
+
+class RequestSource:
+    """What a request asks of an operation.
+
+    Its methods are those of :class:`gateway.operations.kind.Source`, its attributes those of
+    :class:`gateway.operations.kind.Explained`.
+
+    :param members: of the request's JSON body.
+    """
+
+    __slots__ = ("_headers", "_members", "_request")
+
+    words = WORDS
+
+    def __init__(
+        self, request: Request, headers: MutationHeaders = NO_HEADERS, members: Mapping[str, object] = {}
+    ) -> None:
+        self._request = request
+        self._headers = headers
+        self._members = members
+
+    # ---- what is asked ---------------------------------------------------------------------------
+
+    def condition(self) -> Condition:
+        """Return what ``If-Match`` and ``If-None-Match`` say."""
+        return read_condition(self._headers.if_match, self._headers.if_none_match)
+
+    def version(self) -> int:
+        """Return what ``If-Match`` says, which is to be one ETag."""
+        return one_version(parse_if_match(self._headers.if_match))
+
+    def expiry(self, now: float) -> int | None:
+        """Return what ``Expires`` or ``X-CB-TTL`` says."""
+        headers = self._headers
+        if headers.ttl is None:
+            return None if headers.expires is None else expiry_from_expires(headers.expires, now)
+        if headers.expires is not None:
+            raise bad_request("Expires and X-CB-TTL both set the expiry; send one of them")
+        return expiry_from_ttl(headers.ttl)
+
+    def touched_expiry(self, now: float) -> int:
+        """Return what ``X-CB-TTL`` or the member ``expiry`` says."""
+        expiry = self._members.get("expiry")
+        if self._headers.ttl is not None:
+            if expiry is not None:
+                raise bad_request("expiry and the header X-CB-TTL both set the expiry; send one of them")
+            return expiry_from_ttl(self._headers.ttl)
+        if not isinstance(expiry, str):
+            raise bad_request("expiry: expected a string: a date, a duration as in '90s', or '' for none")
+        return expiry_from_touch(expiry, now)
+
+    def durability(self) -> Durability:
+        """Return what the headers of durability say."""
+        headers = self._headers
+        return parse_durability(headers.level, headers.persist_to, headers.replicate_to)
+
+    def look_at_value(self) -> None:
+        """Refuse a body that is too large or compressed."""
+        self._request.check_size()
+        check_encoding(self._headers.encoding)
+
+    def value(self) -> tuple[bytes, int]:
+        """Return the body; a collection that is not there is refused first, before the body is sent."""
+        check_collection(self._request)
+        return self._request.body(), self._headers.flags
+
+    def addition(self, how: str) -> bytes:
+        """Return the body."""
+        request = self._request
+        if not request.body_is_awaited and not request.body():
+            raise bad_request(f"the request has no body: there is nothing to {how}")
+        check_collection(request)
+        return request.body()
+
+    # ---- what explains failures ------------------------------------------------------------------
+
+    @property
+    def operation(self) -> str:
+        """The SDK's name of what is carried out now."""
+        return self._request.operation
+
+    @operation.setter
+    def operation(self, name: str) -> None:
+        self._request.operation = name
+
+    @property
+    def cas_given(self) -> bool:
+        """Whether it has a CAS."""
+        return asked_of(self._request).cas_given
+
+    @cas_given.setter
+    def cas_given(self, is_given: bool) -> None:
+        note(self._request, cas_given=is_given)
+
+    @property
+    def durable(self) -> bool:
+        """Whether it waits for copies, or for a durability level."""
+        return asked_of(self._request).durable
+
+    @durable.setter
+    def durable(self, is_durable: bool) -> None:
+        note(self._request, durable=is_durable)
