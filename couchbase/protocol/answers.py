@@ -15,7 +15,7 @@ from couchbase.protocol.frames import FrameError, FrameReader
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
 _HEADER = Struct(">BxHBBHIIQ")
 _RESPONSE = int(Magic.RESPONSE)
-# A value that is marked as JSON is as it was stored. What the higher bits stand for is not.
+# A value marked as JSON is unchanged; values with higher bits are not.
 _JSON = int(Datatype.JSON)
 
 
@@ -27,7 +27,7 @@ class Undecodable(NamedTuple):
 
 
 class AnswerReader:
-    """Cut received bytes into answers, in whatever pieces they arrive.
+    """Splits received bytes, in pieces of any size, into answers.
 
     Holds at most one incomplete frame, whose size :class:`couchbase.protocol.frames.FrameReader` limits.
     """
@@ -49,10 +49,9 @@ class AnswerReader:
         return self._frames.violation
 
     def joined(self, data: bytes) -> bytes | None:
-        """Take one chunk; return what is to be given to :meth:`feed` if that completes the frame that is
-        held.
+        """Take one chunk; if it completes the held frame, return the argument for :meth:`feed`.
 
-        Joining a large frame and decoding it each take their time, so a driver may do one thing between.
+        Joining a large frame and decoding it both take time, so a driver may do other work in between.
         """
         self._chunks.append(data)
         self._have += len(data)
@@ -64,13 +63,13 @@ class AnswerReader:
         return data
 
     def feed(self, data: bytes, pending: dict[int, Any]) -> list[Any]:
-        """Take one chunk of any size; return what it completes, oldest first.
+        """Take one chunk of any size; return the answers that it completes, oldest first.
 
-        :param pending: operations that wait for answers, by opaque number. Those that are answered with
-            success leave it.
-        :returns: flat pairs ``call, result``. With ``None`` in place of a call comes what needs more thought:
-            a ``Frame`` (a failure, an answer to no operation, a request of the server; nothing has left
-            ``pending`` for it), or :class:`Undecodable`. Empty after a violation.
+        :param pending: operations that wait for answers, by opaque number. Successfully answered ones are
+            removed.
+        :returns: flat pairs ``call, result``. With ``None`` in place of a call come results that need more
+            handling: a ``Frame`` (a failure, an answer to no operation, a request of the server; nothing has
+            left ``pending`` for it), or :class:`Undecodable`. Empty after a violation.
         """
         if self._have:
             self._chunks.append(data)
@@ -133,7 +132,7 @@ class AnswerReader:
         if reader.violation is not None:
             return None
         begin = at + HEADER_BYTES
-        # The header alone first: what is wrong with it must be told before its body is waited for.
+        # The header alone first: its errors must be reported without waiting for its body.
         found = reader.feed(data[at:begin])
         if not found and reader.violation is None:
             if end > len(data):

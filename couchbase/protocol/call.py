@@ -1,8 +1,8 @@
-"""Operations under way: a request, and how far it got.
+"""Running operations: a request, and its progress.
 
-A call is the request itself with a few more fields, so that an operation costs one object. Whoever holds a
-call (a conversation, a queue) can drop it at any time; a finished call ignores everything that still
-arrives for it."""
+A call is the request itself with a few more fields, so that an operation costs one object. The holder of a
+call (a conversation, a queue) can drop it at any time; a finished call ignores everything that still arrives
+for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from couchbase.protocol.operations import Operation, Request
 
 
 class Call(Request):
-    """One operation under way. Drivers subclass it with what an end means to them."""
+    """One running operation. Drivers subclass it to handle its end."""
 
     __slots__ = (
         "attempts",
@@ -82,22 +82,22 @@ class Call(Request):
         """Leave the table of the conversation that waits for the answer, which is ignored then."""
         pending = self.pending
         if pending is not None:
-            # Once answered it is not there any more; its number may even be another's.
+            # An answered call is no longer in the table; its number may even belong to another.
             if pending.get(self.opaque) is self:
                 del pending[self.opaque]
             self.pending = None
 
     def abandon(self) -> None:
-        """Give the call up: nobody waits for it any more. A second time does nothing."""
+        """Cancel the call: its result is not wanted any more. A second call does nothing."""
         self.leave()
         if not self.done:
             self._end()
 
     def give_up(self, gone: Callable[[], None]) -> None:
-        """Give the call up, and be told when nothing of it is under way any more.
+        """Cancel the call, with a notification when nothing of it is in flight any more.
 
-        :param gone: called once: at once if it was not sent, else when its answer has come (which is dropped
-            unread) or can come no more. Until then the answers behind it have to wait.
+        :param gone: called once: immediately if it was not sent, else when its answer has come (and was
+            dropped unread) or can no longer come. Until then the answers behind it have to wait.
         """
         if self.done:
             gone()
@@ -119,7 +119,7 @@ class Call(Request):
 
 
 class Step(Call):
-    """A call that keeps how it ended, for whoever looks when ``ended`` is called, or when it is done."""
+    """A call that stores its outcome, for the owner to read when ``ended`` is called, or later."""
 
     __slots__ = ("error", "result")
 
@@ -152,7 +152,7 @@ class Step(Call):
 
 
 class _GivenUp(Call):
-    """Stands in the table for a call that nobody waits for any more."""
+    """Replaces a cancelled call in the table."""
 
     __slots__ = ("gone",)
 

@@ -50,7 +50,7 @@ class ClusterMap:
     :param nodes: the first ``data_nodes`` of them serve the bucket, in the order that ``rows``
         index; others only run other services.
     :param rows: a row a vbucket: index of the active node, then of each replica; -1 for none.
-    :param persistent: whether the bucket is kept on disk; true if nobody says otherwise.
+    :param persistent: whether the bucket is kept on disk; true if unknown.
     """
 
     __slots__ = (
@@ -114,7 +114,7 @@ class ClusterMap:
 
 
 def map_of_seed(seed: Seed, tls: bool) -> ClusterMap:
-    """Return what is known of a cluster that tells nothing of its nodes: the seed that was asked.
+    """Return the map of a cluster that does not list its nodes: only the seed.
 
     :param tls: whether the seed's ports are those for TLS.
     """
@@ -131,13 +131,13 @@ def parse_cluster_map(
 ) -> ClusterMap:
     """Read a configuration document.
 
-    The same document gives the same map, without being read again: when vbuckets move, a node sends it with
-    each operation that it does not carry out, hundreds of them in a row.
+    The same document gives the same map, without being parsed again: when vbuckets move, a node sends it with
+    each operation that it refuses, hundreds of them in a row.
 
     :param host: the host that it came from, put in place of ``$HOST`` and of missing host names.
     :param network: ``default`` (the nodes' own addresses), the name of an alternate network such as
         ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else default.
-    :param bootstrap_host: host name that the user gave; ``host`` if not told.
+    :param bootstrap_host: host name that the user gave; ``host`` by default.
     :raises CouchbaseError: ProtocolError, the document is not a usable configuration; NotSupportedError,
         it is that of a memcached bucket.
     """
@@ -219,8 +219,8 @@ def _is_persistent(config: dict[str, Any]) -> bool:
     if kind is not None:
         return kind != "ephemeral"
     capabilities = config.get("bucketCapabilities")
-    # A list that names none of them is that of an ephemeral bucket; servers before 5.0, which have none of
-    # those, tell little or nothing.
+    # A list without any of them is that of an ephemeral bucket; servers before 5.0, which have no such
+    # buckets, send few capabilities or none.
     return not capabilities or "xattr" not in capabilities or not _OF_DISKS.isdisjoint(capabilities)
 
 
@@ -308,7 +308,7 @@ def _split_port(address: str) -> tuple[str, int | None]:
 
 
 def split_stream(buffer: bytes) -> tuple[list[bytes], bytes]:
-    """Cut what a streaming configuration address sent into documents and an unfinished rest.
+    """Split the stream of a streaming configuration URL into documents and an unfinished rest.
 
     Each document is followed by four newlines.
     """

@@ -67,7 +67,7 @@ def parse_connection_string(text: str) -> Address:
             seeds.append(Seed(host, None, default if port is None else port))
         else:
             default = DEFAULT_KV_TLS_PORT if tls else DEFAULT_KV_PORT
-            # A port of one's own says nothing of where the cluster manager listens.
+            # A custom port does not determine the port of the cluster manager.
             management = None
             if port is None:
                 management = DEFAULT_MANAGEMENT_TLS_PORT if tls else DEFAULT_MANAGEMENT_PORT

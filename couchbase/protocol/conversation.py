@@ -1,10 +1,9 @@
 """The conversation with a node over one connection: requests go out, answers come in, and it ends.
 
 A conversation owns the numbers of requests (opaques), the operations that wait for answers, the driver's own
-questions, and what answers lead to. It is told what was received and that the connection is lost; what is
-to be sent lies in :attr:`Conversation.out`. No socket and no time: those are the driver's, which stands
-behind the two small interfaces below. Every connection has a conversation of its own, which goes through
-these phases:
+requests, and the handling of answers. It takes received bytes and the loss of the connection as input; bytes
+to send are in :attr:`Conversation.out`. It uses no socket and no clock: those belong to the driver, which
+implements the two small interfaces below. Every connection has its own conversation, with these phases:
 
 ========  ======================================  ==========================================================
 phase     operations                              leads to
@@ -54,7 +53,7 @@ lost."""
 
 
 Resume = Callable[..., None]
-"""Called with what came of a step of the handshake: a result, or ``None`` and an exception."""
+"""Called with the outcome of a step of the handshake: a result, or ``None`` and an exception."""
 
 
 class Phase(Enum):
@@ -70,14 +69,14 @@ class Line(Protocol):
     """The driver's end of the connection, which a conversation writes to."""
 
     def schedule(self) -> None:
-        """Send what is in ``out`` soon: it was empty until now."""
+        """Send the content of ``out`` soon: it was empty until now."""
 
     def flush(self) -> None:
-        """Send what is in ``out`` now."""
+        """Send the content of ``out`` now."""
 
     def leave(self) -> None:
-        """Give the conversation no more operations, and close the connection: the node has said that it is
-        of no use (phase LEAVING), or broke the protocol (``fault``)."""
+        """Send no more operations to the conversation, and close the connection: the node announced that it
+        is unusable (phase LEAVING), or broke the protocol (``fault``)."""
 
 
 class Home(Protocol):
@@ -97,7 +96,7 @@ class Home(Protocol):
         """Use a cluster map that the node sent, if it is newer than the one in use."""
 
     def adapt(self, conversation: Any, call: Any) -> bool:
-        """Make an operation fit what the node offers; false if it is not to be sent (now)."""
+        """Adapt an operation to the node's features; return false if it must not be sent (now)."""
 
     def reroute(self) -> None:
         """See anew which conversation takes what: one of them now does, or no longer does, or lacks
@@ -105,12 +104,12 @@ class Home(Protocol):
 
 
 class Conversation:
-    """What is said on one connection to the key-value service of a node.
+    """The requests and answers on one connection to the key-value service of a node.
 
     :param name: ``host:port`` of the node, for messages.
-    :param host: its host alone, by which it is known in cluster maps.
+    :param host: its host alone, as in cluster maps.
     :param line: the driver's end of the connection.
-    :param home: takes what is not for this conversation alone.
+    :param home: handles everything that concerns more than this conversation.
     """
 
     __slots__ = (
@@ -144,9 +143,10 @@ class Conversation:
         """Whether the node has answered the first words of the handshake."""
         self.session = Session(frozenset(), None, {})
         self.lacking: frozenset[int] = frozenset()
-        """What its HELLO did not grant, and what it refused since; see :mod:`couchbase.protocol.offers`."""
+        """Features that its HELLO did not grant, or that it refused since; see
+        :mod:`couchbase.protocol.offers`."""
         self.out: list[bytes] = []
-        """What is to be sent."""
+        """Bytes to send."""
         self.has_large = False
         """Whether there is a large value in :attr:`out`."""
         self.opaque = 0
@@ -155,7 +155,7 @@ class Conversation:
         """Operations that wait for answers, by number."""
         self.reader = AnswerReader()
         self.fault: BaseException | None = None
-        """Why it ends: the node broke the protocol, or what :meth:`lose` was told."""
+        """Why it ends: a violation of the protocol by the node, or the reason given to :meth:`lose`."""
         self._questions: dict[int, Listener] = {}
         self._plan: Generator[Any, Any, Any] | None = None
         self._perform: Callable[[Compute | Pause, Resume], None] | None = None
@@ -163,18 +163,18 @@ class Conversation:
 
     @property
     def takes_all(self) -> bool:
-        """Whether operations may be put here without a look at what they need."""
+        """Whether it accepts all operations without a check of the features that they need."""
         return self.phase is Phase.OPEN and not self.lacking
 
     @property
     def pushes_maps(self) -> bool:
-        """Whether the node tells of new cluster maps without being asked."""
+        """Whether the node pushes new cluster maps without a request."""
         return Feature.CLUSTERMAP_CHANGE_NOTIFICATION in self.session.features
 
     # ---- sending ---------------------------------------------------------------------------------
 
     def put(self, call: Call, vbucket: int) -> None:
-        """Send an operation, if it fits what the node offers.
+        """Send an operation, if the node supports it.
 
         Most come by way of :meth:`couchbase.protocol.dispatch.Dispatcher.send_all`, which does this for many.
         """
@@ -229,9 +229,9 @@ class Conversation:
     ) -> None:
         """Run the plan of a handshake; the conversation is open when it is done.
 
-        :param perform: called with a step that takes time, and with a function that is to be called once
-            with its outcome: a result, or ``None`` and an exception.
-        :param greeted: called once, with ``None``, or with why there will be no session.
+        :param perform: called with a step that takes time, and with a function to call once with its outcome:
+            a result, or ``None`` and an exception.
+        :param greeted: called once, with ``None``, or with the reason why there will be no session.
         """
         self._plan, self._perform, self._greeted = plan, perform, greeted
         self._advance(None)
@@ -297,7 +297,7 @@ class Conversation:
             self.line.leave()
 
     def _other(self, found: Frame | Undecodable) -> None:
-        """Handle what is no plain success."""
+        """Handle an answer other than a plain success."""
         if isinstance(found, Undecodable):
             self._undecodable(*found)
             return
@@ -388,7 +388,8 @@ class Conversation:
             self.line.leave()
 
     def lose(self, error: BaseException, words: str, code: int = rc.NETWORK_ERROR) -> None:
-        """End: the connection is lost. What was in flight fails: nobody knows whether it was carried out.
+        """End: the connection is lost. Operations in flight fail: it is unknown whether they were carried
+        out.
 
         :param words: why, in one line for people.
         :param code: result code of the operations that fail.

@@ -1,8 +1,8 @@
-"""Where operations go: by the cluster map to the conversation with a node, behind others of their key, or
+"""Routing of operations: by the cluster map to the conversation with a node, in the order of their key, or
 back.
 
-A driver's cluster derives from :class:`Dispatcher` and adds what the core has not: sockets (its *peers*,
-one for each node) and time. Everything that it has to provide is in the first section of the class."""
+A driver's cluster derives from :class:`Dispatcher` and adds what the core lacks: sockets (its *peers*, one
+for each node) and time. Everything that it has to provide is in the first section of the class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _pack = HEADER.pack
 
 
 class Peer(Protocol):
-    """A node as a driver sees it: its connection, made again when lost, and what waits for that."""
+    """A driver's node: its connection, reopened when lost, and the operations that wait for it."""
 
     last_error: BaseException | None
     """Why there was no connection last."""
@@ -59,21 +59,21 @@ class Peer(Protocol):
 
 
 class Dispatcher(Order):
-    """What a driver's cluster is beside its sockets and its time.
+    """The part of a driver's cluster apart from sockets and time.
 
     :param seeds: nodes that are asked for the first map.
     :param bucket: ``None`` for a session of the cluster as a whole.
     :param tls: whether connections are secured.
     :param allow_plain: let PLAIN send the password over a network without TLS.
     :param network: which of the addresses of nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
-    :param agent: what the driver calls itself to servers.
+    :param agent: the driver's name for servers.
     """
 
     most_pending = MAX_PENDING
     """Operations that may wait for answers in one conversation; later ones are refused."""
     least_rate = float("inf")
-    """Bytes a second that a large value is reckoned to make at the least: its operation is given so much more
-    time, so that it takes a dead peer and not a slow network to end it."""
+    """Lowest assumed transfer rate of a large value, in bytes a second: its operation's timeout is extended
+    accordingly, so that only a dead peer, not a slow network, ends it."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Dispatcher(Order):
         self.servers: list[Any] = []
         """The same by their index in the map; ``None`` for one that has no key-value port."""
         self.route: list[Conversation | None] = []
-        """By vbucket: the conversation that takes its operations whatever they are, if there is one now."""
+        """By vbucket: the conversation that accepts all of its operations, if there is one now."""
         self._owners: list[Any] = []
         self._allow_plain = allow_plain
         self._network = network
@@ -116,7 +116,7 @@ class Dispatcher(Order):
         raise NotImplementedError
 
     def retire(self, peer: Any) -> list[Call]:
-        """Take leave of a node that is not in the map any more; returns the operations that waited for it."""
+        """Retire a node that is no longer in the map; returns the operations that waited for it."""
         raise NotImplementedError
 
     def unrouted(self, call: Call) -> None:
@@ -181,7 +181,7 @@ class Dispatcher(Order):
             return False
         self.map = cluster
         if not cluster.data_nodes:
-            # Of the cluster as a whole: the seed's connection is all there is.
+            # This is a session with the cluster as a whole: the seed's connection is the only one.
             return True
         old, self.peers = self.peers, {}
         self.servers = []
@@ -245,7 +245,7 @@ class Dispatcher(Order):
         return False
 
     def start_afresh(self) -> None:
-        """Forget which operations wait for another one of their key, and the question for a map.
+        """Forget which operations wait for another one of their key, and the pending request for a map.
 
         For a driver that has given up its operations, or leaves them to another process.
         """
@@ -305,7 +305,7 @@ class Dispatcher(Order):
         opaque = room = 0
         pairs: Iterator[tuple[Call, int]]
         if len(calls) == 1:
-            # Of programs that wait for each answer: what prepares for many would be a tenth of all.
+            # For programs that wait for each answer, the preparation for many would be a tenth of the cost.
             (only,) = calls
             pairs = iter(((only, vbucket_of(only.key_bytes, count)),))
         else:
@@ -320,7 +320,7 @@ class Dispatcher(Order):
                     conversation.opaque = opaque
                 conversation = owner
                 if owner is None or parked or len(owner.pending) >= most:
-                    # No room, so that the next one comes here again, whoever its owner is.
+                    # No room, so that the next operation of any owner comes here again.
                     conversation, room = None, 0
                     self._send_specially(call, owner)
                     # Whatever that led to may have changed the map.

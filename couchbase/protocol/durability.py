@@ -70,7 +70,7 @@ class Observation(NamedTuple):
 
 
 def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -> Requirement:
-    """Resolve "as many as possible" and refuse what the cluster cannot do.
+    """Resolve "as many as possible" and refuse requirements that the cluster cannot meet.
 
     :param persist_to: nodes; negative means all of them.
     :param replicate_to: replicas; negative means all of them.
@@ -152,14 +152,14 @@ class Copies(NamedTuple):
 
 
 OBSERVE_ROUNDS = 5
-"""How often nodes are asked that answer that they cannot tell just now."""
+"""Most requests to a node that answers that it cannot tell now."""
 OBSERVE_PAUSE_SECONDS = 0.05
 
 
 def observe_plan(
     current_map: Callable[[], ClusterMap], keys: Sequence[bytes], master_only: bool
 ) -> Generator[Any, Any, dict[bytes, Copies]]:
-    """Plan that asks what the nodes hold; returns the answers by key.
+    """Plan that asks nodes for the state of documents; returns the answers by key.
 
     :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user may not.
     """
@@ -187,9 +187,9 @@ def observe_plan(
 
 
 def observe_error(request: Request, copies: Copies, code: int) -> CouchbaseError:
-    """Return the error for a key some of whose copies could not be asked.
+    """Return the error for a key if some of its copies could not be asked.
 
-    Its ``result`` has those that could.
+    Its ``result`` has the answers of the others.
     """
     result = ValueResult(code, 0, copies.seen)
     result._key = request.key
@@ -232,15 +232,15 @@ def endure_plan(
 ) -> Generator[Any, Any, dict[bytes, int]]:
     """Plan that waits until every key's version is where it must be.
 
-    :param current_map: gives the map of the moment; a newer one starts the count anew by itself,
-        since each round looks at one map only.
+    :param current_map: returns the current map; a newer one restarts the count, since each round uses one map
+        only.
     :param clock: seconds, monotonic.
     :param cas_of: key -> CAS of the version to wait for, 0 for any version.
     :param timeout: seconds; measured from the first step.
     :param interval: seconds between two rounds; the first starts at once.
     :param check_removed: wait until the keys are gone instead.
-    :param after_mutation: the version was just written: that the active node lacks it then means
-        that somebody removed or replaced it, not that it never was.
+    :param after_mutation: the version was just written: if the active node lacks it, another client removed
+        or replaced it.
     :returns: key -> result code: 0, KEY_EEXISTS (another version took its place), KEY_ENOENT (not
         on the active node), ETIMEDOUT.
     """
@@ -267,7 +267,7 @@ class _Round(NamedTuple):
     """What one round of questions brought."""
 
     views: dict[bytes, dict[int, Observation]]
-    """Key -> server index -> what it said."""
+    """Key -> server index -> its answer."""
     refused: bool
     """Whether a node answered that it cannot tell."""
 
@@ -329,7 +329,7 @@ def _judge(
     persisted = replicated = 0
     if check_removed:
         if master.state in _HERE:
-            # Somebody wrote it again: the removal that we wait for is over and undone.
+            # It was written again: the removal that we wait for is undone.
             return rc.KEY_EEXISTS if after_mutation and master.cas != cas else None
         for server, seen in view.items():
             gone = seen.state == ObserveState.NOT_FOUND

@@ -1,8 +1,8 @@
-"""Statuses that we do not know, in the words of the server's error map.
+"""Unknown statuses, explained by the server's error map.
 
-A server of tomorrow may answer with statuses that no client of today has in its tables. Its error map
-(GET_ERROR_MAP, versions 1 and 2) says what each amounts to. A status that we do know is handled by our own
-table (:mod:`couchbase.protocol.statuses`), whatever the map says of it.
+A future server may answer with statuses that are in no table of today's clients. Its error map
+(GET_ERROR_MAP, versions 1 and 2) describes each. A known status is handled by our own table
+(:mod:`couchbase.protocol.statuses`), whatever the map says about it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RetrySpec(NamedTuple):
     """No repetition begins longer than this after the first answer; ``None`` leaves it to the timeout."""
 
     def pause(self, attempt: int) -> float:
-        """Return the seconds to wait before repetition number ``attempt`` (the first is 0)."""
+        """Return the seconds to wait before retry number ``attempt`` (the first is 0)."""
         seconds = self.after if attempt == 0 else self._grown(attempt)
         return max(SHORTEST_DELAY_SECONDS, min(seconds, self.ceiling, LONGEST_DELAY_SECONDS))
 
@@ -79,9 +79,9 @@ class RetrySpec(NamedTuple):
         return self.interval
 
     def delay(self, attempt: int, spent: float | None = None) -> float | None:
-        """Return the pause before repetition number ``attempt``; ``None``: do not repeat it any more.
+        """Return the pause before retry number ``attempt``; ``None`` to stop retrying.
 
-        :param spent: seconds since the first answer; by default what the pauses before this one amount to.
+        :param spent: seconds since the first answer; by default the sum of the pauses before this one.
         """
         if attempt >= MOST_ATTEMPTS:
             return None
@@ -113,7 +113,7 @@ class ServerStatus(int):
         attributes: frozenset[str] = frozenset(),
         retry: RetrySpec | None = None,
     ) -> ServerStatus:
-        """Make the status with what the map says of it."""
+        """Create the status from its entry in the map."""
         made = super().__new__(cls, status)
         made.name, made.description, made.attributes, made.retry = name, description, attributes, retry
         made.code = next(
@@ -128,13 +128,13 @@ class ServerStatus(int):
 
     @property
     def refreshes(self) -> bool:
-        """Whether a newer cluster map is to be asked for."""
+        """Whether to request a newer cluster map."""
         return "fetch-config" in self.attributes
 
     def delay(self, attempt: int, spent: float | None = None) -> float | None:
-        """Return the seconds to wait before repetition number ``attempt`` (the first is 0).
+        """Return the seconds to wait before retry number ``attempt`` (the first is 0).
 
-        ``None``: it is not to be repeated, or has been often or long enough.
+        ``None`` if it must not be retried, or has been retried often or long enough.
 
         :param spent: seconds since the first answer with it; by default what the pauses amount to.
         """
@@ -147,7 +147,7 @@ class ServerStatus(int):
         return RETRY_DELAYS[min(attempt + first, len(RETRY_DELAYS) - 1)]
 
     def action(self, attempt: int, spent: float | None = None) -> Action:
-        """Tell what to do with the answer to an operation that was repeated ``attempt`` times already.
+        """Return what to do with the answer to an operation that was already retried ``attempt`` times.
 
         :param spent: seconds since the first answer with it; by default what the pauses amount to.
         """
@@ -163,9 +163,9 @@ class ServerStatus(int):
 
 
 def parse_error_map(value: bytes) -> dict[int, ServerStatus]:
-    """Return what an error map says of the statuses that we do not know, by status.
+    """Return an error map's entries for unknown statuses, by status.
 
-    Nothing in it is an error: what cannot be read is left out, the whole map if need be.
+    Invalid entries are ignored without an error, if necessary the whole map.
     """
     try:
         errors = json.loads(value)["errors"].items()

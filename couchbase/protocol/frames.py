@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """Cut received bytes into frames, in whatever pieces they arrive.
+    """Splits received bytes, in pieces of any size, into frames.
 
     :param max_frame_bytes: largest frame accepted, header included. A header that claims more is
         a violation before any of its body is buffered, so at most one frame of this size is held.

@@ -24,7 +24,7 @@ from couchbase.protocol.statuses import RC_OF_STATUS
 _U16 = Struct(">H")
 
 LONGEST_PAUSES_SECONDS = 1.5
-"""A handshake pauses no longer in all than this; whoever connects waits 2 s for a node."""
+"""Longest total pause of a handshake in seconds; the timeout of connecting to a node is 2 s."""
 
 FEATURES = (
     Feature.TCP_NODELAY,
@@ -39,9 +39,9 @@ FEATURES = (
     Feature.PRESERVE_TTL,
     Feature.VATTR,
 )
-"""What our clients ask for. No JSON: flags tell what a value is, and a server that is to mark JSON may have
-to parse each value that it sends. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare.
-No unordered execution: results of one key come in the order of its operations."""
+"""Features that our clients request. Not JSON: flags describe a value, and a server that marks JSON may have
+to parse each value that it sends. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare. No
+unordered execution: results of one key come in the order of its operations."""
 
 
 class Credentials(NamedTuple):
@@ -56,9 +56,9 @@ class Credentials(NamedTuple):
 
 
 def credentials_for(bucket: str | None, username: str | None, password: str | None) -> Credentials | None:
-    """Return who connects by the arguments of SDK 1.2; ``None`` to skip authentication.
+    """Return the credentials for the arguments of SDK 1.2; ``None`` to skip authentication.
 
-    A bucket without a password is one whose own user has an empty one; ``default`` needs no user at all.
+    The own user of a bucket without a password has an empty one; ``default`` needs no user at all.
     """
     if not password and not username and (not bucket or bucket == "default"):
         return None
@@ -101,8 +101,8 @@ def handshake(
     :param prefer_plain: choose PLAIN before SCRAM, as official clients do over TLS (users of an
         external directory can log in no other way).
     :raises CouchbaseError: AuthError (credentials refused, or needed), BucketNotFoundError,
-        TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). Of a status that we
-        do not know: what the server's error map makes of it, after repetitions if it says so.
+        TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). For an unknown
+        status: the error described by the server's error map, after retries if the map demands them.
     """
     codes = b"".join(_U16.pack(code) for code in features)
     opening: list[tuple[int, dict[str, Any]]] = [
@@ -127,7 +127,7 @@ def handshake(
 
 
 class _Errors:
-    """The server's error map, and what it says of failures of the handshake itself.
+    """The server's error map, for failures of the handshake itself.
 
     :param offered: whether the server has one.
     """

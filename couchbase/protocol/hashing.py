@@ -8,7 +8,7 @@ from zlib import crc32
 
 
 class WithKey(Protocol):
-    """What is about one document: requests, and operations under way."""
+    """An object about one document: a request, or a running operation."""
 
     key_bytes: bytes
 

@@ -110,12 +110,12 @@ _EXPECTED = (
 
 
 class Checker:
-    """Tells whether a text is JSON while it arrives in pieces of any size.
+    """Checks whether a text is JSON while it arrives in pieces of any size.
 
     Work is proportional to the piece, memory does not grow with the text.
 
-    :param loads: a fast parser from bytes that takes nothing but JSON and raises ValueError for the rest
-        (it may refuse what is JSON); it is tried on pieces of a text, and makes checking ten times as fast.
+    :param loads: a fast parser from bytes that accepts only JSON and raises ValueError otherwise (it may
+        refuse some JSON); it is tried on pieces of a text, and makes checking ten times as fast.
     """
 
     def __init__(self, loads: Loads | None = None) -> None:
@@ -150,7 +150,7 @@ class Checker:
         self._rest = text[at:]
 
     def finish(self) -> None:
-        """Say that this was all.
+        """End the text.
 
         :raises NotJson: the text is not complete.
         """
@@ -177,7 +177,7 @@ class Checker:
                 continue
             if state == _IN_NUMBER:
                 signs = _NUMBER_SIGNS.match(text, at).end()  # type: ignore[union-attr]
-                # Of each run of digits two stay: that is all its grammar looks at.
+                # Two digits of each run stay: the grammar needs no more.
                 self._shape = _MORE_DIGITS.sub(rb"\1", self._shape + text[at:signs])
                 if len(self._shape) > _LONGEST_SHAPE:
                     self._fail(text, at)
@@ -244,7 +244,8 @@ class Checker:
         return ~at
 
     def _many(self, text: bytes, at: int, end: int) -> int:
-        """Pass as many whole elements or members as can be told at once, with the commas behind them."""
+        """Skip as many whole elements or members as can be recognised together, with the commas behind
+        them."""
         if len(self._open) >= LEVELS:
             return at
         is_object = self._open[-1] == _OPEN_OBJECT
@@ -317,7 +318,7 @@ def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
 
 
 def is_json(text: bytes) -> bool:
-    """Return whether ``text`` is JSON, at once, however long it is."""
+    """Return whether ``text`` is JSON, in one go, whatever its length."""
     try:
         for _ in check(text):
             pass
@@ -431,7 +432,7 @@ _T = TypeVar("_T")
 
 
 def at_once(steps: Generator[None, None, _T]) -> _T:
-    """Take all steps, and return what they find."""
+    """Run all steps, and return their result."""
     while True:
         try:
             next(steps)

@@ -1,7 +1,7 @@
-"""What a node's HELLO did not grant, and what is done instead.
+"""Features that a node's HELLO did not grant, and their replacements.
 
 Couchbase Server from 5.0 on is supported. Frames and lookups that a node did not offer are never sent to it:
-older ones close the connection at a frame that they do not know, and with it everybody's operations end.
+older ones close the connection at an unknown frame, which ends all operations on it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from couchbase.protocol.operations import (
 )
 
 NO_FULL_LOOKUP = -1
-"""Stands among the features that a node lacks for one that refused to read flags, expiry and body at once."""
+"""Marks, among the lacking features, a node that refused to read flags, expiry and body at once."""
 NO_EXPIRY_LOOKUP = -2
 """The same for one that refused to read the expiry."""
 NO_FLAGS_LOOKUP = -3
@@ -51,7 +51,7 @@ _LOCKED_CAS = 2**64 - 1
 
 
 class Adapted(Enum):
-    """What is to be done with a request."""
+    """What to do with a request."""
 
     SEND = "send"
     KEEP_EXPIRY = "keep expiry"
@@ -97,15 +97,14 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
 
 
 def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
-    """Plan that stores a document with the expiry it had, on a server that cannot do so by itself.
+    """Plan that stores a document with its previous expiry, on a server without that feature.
 
     Yields requests and is sent their results, or thrown their errors. The expiry is read first, and the
-    document stored with it if it is still the same version; if not, all of it is done again. Where not even
-    the expiry can be read (no server since 5.0), the document is stored with the expiry that ``request``
-    gives.
+    document stored with it if it is still the same version; if not, everything is repeated. If the expiry
+    cannot be read either (no server since 5.0), the document is stored with the expiry in ``request``.
 
     :param request: a set or replace whose framing extras ask for it.
-    :param lacking: what the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if it turns out so.
+    :param lacking: what the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if that proves true.
     :returns: the result of the store.
     """
     flags, given = _STORE_EXTRAS.unpack(request.extras)
@@ -134,7 +133,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
                 last = taken
                 continue
         extras = store_extras(flags, found.expiry)
-        # Without a condition a locked document is refused as what it is.
+        # Without a condition the error for a locked document is the right one.
         cas = request.cas or (found.cas if found.cas != _LOCKED_CAS else 0)
         try:
             return (yield _store(request, request.operation, extras, cas))
@@ -163,8 +162,8 @@ def refuses_flags_alone(answer: Frame) -> bool:
 def read_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
     """Plan that reads a document and then its expiry, on a server that cannot give both at once.
 
-    Again if others change it in between; after :data:`MAX_KEEPING_ATTEMPTS` times the expiry is that of a
-    later version.
+    It is repeated if others change the document in between; after :data:`MAX_KEEPING_ATTEMPTS` times the
+    expiry is that of a later version.
 
     :param request: a read with the expiry.
     :param lacking: what the node lacks.
@@ -202,7 +201,7 @@ def _store(request: Request, operation: Any, extras: bytes, cas: int) -> Request
 
 
 def as_of(request: Request, error: BaseException) -> BaseException:
-    """Return an error of one of a plan's requests as that of the request which the plan stands for."""
+    """Return an error of one of a plan's requests as the error of the request that the plan replaces."""
     if isinstance(error, CouchbaseError):
         error.key = request.key
         error.operation = request.operation.name

@@ -42,7 +42,7 @@ _LENGTH_AT = _ENTRY_BYTES - 1
 _LEAST_LOOKUP_BYTES = 3 * _ENTRY_BYTES
 _new: Any = object.__new__
 
-# Flags and expiry by what an answer to GET_WITH_EXPIRY has in front of its last entry.
+# Flags and expiry, by the bytes in front of the last entry of an answer to GET_WITH_EXPIRY.
 _lookup_heads: dict[bytes, tuple[int, int]] = {}
 _MAX_LOOKUP_HEADS = 1024
 _MAX_LOOKUP_HEAD_BYTES = 64
@@ -87,7 +87,7 @@ class Operation:
 
 
 class Request:
-    """One operation to be carried out on one document.
+    """One operation on one document.
 
     Drivers subclass it to add what they need to keep (deadline, opaque number, who is waiting).
     """
@@ -195,7 +195,7 @@ def _decode_get(request: Request, cas: int, data: bytes, at: int, middle: int, e
     (flags,) = _unpack_u32(data, at)
     decode = request.decode_value
     value: Any = data[middle:end]
-    # ValueResult.__init__, by hand: this is what nearly every read comes to.
+    # ValueResult.__init__, inlined: nearly every read ends here.
     result = _new(ValueResult)
     result._rc = 0
     result._cas = cas
@@ -240,15 +240,15 @@ def _decode_text(request: Request, cas: int, data: bytes, at: int, middle: int, 
 
 
 def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
-    # Flags and expiry are two short texts in front of the body, and mostly those of the last document: what
-    # they say is remembered by their bytes, which include lengths and statuses.
-    # Lengths are in the last of their four bytes: longer texts are not remembered.
+    # Flags and expiry are two short texts in front of the body, mostly the same as in the last document: they
+    # are cached by their bytes, which include lengths and statuses. Lengths are in the last of their four
+    # bytes: longer texts are not cached.
     known = None
     body_at = middle + _LEAST_LOOKUP_BYTES
     if body_at <= end:
         body_at += data[middle + _LENGTH_AT]
         if body_at <= end:
-            # Of the second text, whose length ends just before it.
+            # The status of the second text; its length ends just before it.
             head_end = body_at - _ENTRY_BYTES
             head_end += data[head_end - 1]
             body_at = head_end + _ENTRY_BYTES
@@ -371,7 +371,7 @@ def _foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseEr
         f"{node} answered {name} with {what}, which was not negotiated",
         key=request.key,
         operation=name,
-        # It was a success, whatever is in it.
+        # It was a success, whatever its content.
         ambiguous=request.operation.mutates,
     )
 
@@ -529,13 +529,13 @@ def read_plainly(request: Request) -> None:
 def complete(
     request: Request, frame: Frame, explained: ServerStatus | None = None, node: str = "the server"
 ) -> Any:
-    """Turn the answer to ``request`` into its result.
+    """Convert the answer to ``request`` into its result.
 
-    :param explained: the status with what the server's error map says of it, if we do not know it.
-    :param node: who answered, for messages.
-    :raises CouchbaseError: of the class that operation and status call for. With
-        ``request.quiet`` a missing document is a result instead. ProtocolError: the answer's value is
-        compressed, or has attributes in front of it; HELLO asked for neither.
+    :param explained: the status with its entry in the server's error map, if it is unknown.
+    :param node: the node that answered, for messages.
+    :raises CouchbaseError: of the class for operation and status. With ``request.quiet`` a missing document
+        is a result instead. ProtocolError: the answer's value is compressed, or has attributes in front of
+        it; HELLO asked for neither.
     """
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:
@@ -553,7 +553,7 @@ def complete(
 
 
 def failed_result(request: Request, code: int) -> Result:
-    """Return the result that stands for a failed operation in ``all_results``."""
+    """Return the result of a failed operation in ``all_results``."""
     failed = request.operation.result(code)
     failed._key = request.key
     return failed

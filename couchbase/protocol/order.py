@@ -21,7 +21,7 @@ from couchbase.protocol.statuses import Action, retry_delay
 class Order:
     """The part of a dispatcher that repeats operations in the order of each key.
 
-    An operation that is put off waits for a while; whatever comes later for its key waits behind it.
+    A postponed operation waits for a while; later operations on its key wait behind it.
     """
 
     map: Any
@@ -30,7 +30,7 @@ class Order:
 
     def __init__(self) -> None:
         super().__init__()
-        # Operations put off, by key: whatever comes later for the same key waits behind them.
+        # Postponed operations, by key: later operations on the same key wait behind them.
         self._parked: dict[bytes, deque[Call]] = {}
 
     # ---- what others provide ---------------------------------------------------------------------
@@ -54,9 +54,9 @@ class Order:
     # ---- putting off -----------------------------------------------------------------------------
 
     def put_off(self, conversation: Any, call: Call, frame: Frame, action: Action) -> None:
-        """Take an operation back that a node did not carry out.
+        """Take back an operation that a node did not carry out.
 
-        :param action: ``SURFACE`` for one that is over, and whose answer asks for a newer map.
+        :param action: ``SURFACE`` for one that is over, whose answer requests a newer map.
         """
         call.pending = None
         known: int = conversation.session.error_map.get(frame.specific, frame.specific)
@@ -83,8 +83,8 @@ class Order:
         if call.ended is None:
             waiting = self._parked.get(call.key_bytes)
             if waiting is not None:
-                # Another operation of this key is being repeated, or not answered yet, and this one was sent
-                # beside it: it comes before those that were never sent.
+                # Another operation on this key is being retried, or not answered yet, and this one was sent
+                # at the same time: it comes before those that were never sent.
                 at = 0
                 if call.last_status:
                     at = next((n for n, other in enumerate(waiting) if not other.last_status), len(waiting))
@@ -100,7 +100,7 @@ class Order:
         self.submit_later(call, retry_delay(attempt) if delay is None else delay)
 
     def _hold(self, call: Call) -> None:
-        """Let whatever comes later for an operation's key wait until the operation is over."""
+        """Make later operations on an operation's key wait until the operation is over."""
         self._parked[call.key_bytes] = deque()
         call.ended = self._release
 
@@ -113,10 +113,10 @@ class Order:
     # ---- nodes that lack a feature ---------------------------------------------------------------
 
     def adapt(self, conversation: Any, call: Call) -> bool:
-        """Make an operation fit what a node offered; false if it is not to be sent (now)."""
+        """Adapt an operation to a node's features; return false if it must not be sent (now)."""
         key = call.key_bytes
         if call.ended is None and key in self._parked:
-            # It waited for the connection together with the one that holds the key now.
+            # It waited for the connection together with the one that now holds the key.
             self._parked[key].append(call)
             return False
         try:
@@ -141,7 +141,7 @@ class Order:
         lacking: set[int],
         step: Step | None,
     ) -> None:
-        """Give a plan that stands for an operation the outcome of its last step."""
+        """Pass the outcome of its last step to a plan that replaces an operation."""
         if call.done:
             return
         call.pending = None
@@ -185,7 +185,7 @@ class Order:
 
     @staticmethod
     def _step_of(call: Call, request: Request) -> Step:
-        """Return a call for a request that is part of what another call asks for."""
+        """Return a call for a request that is one step of another call."""
         step = Step(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
         step.extras, step.value, step.framing = request.extras, request.value, request.framing
         step.cas, step.deadline = request.cas, call.deadline

@@ -1,8 +1,8 @@
-"""Steps of a plan: what a flow of several steps asks its driver to do.
+"""Steps of a plan: the requests of a flow of several steps to its driver.
 
-A plan is a generator. It yields one of the steps below and is sent what came of it; a step that
-fails is thrown into the plan as the exception it failed with. So each flow (handshake,
-store-then-wait-for-durability) is written once, and every driver runs it in its own way.
+A plan is a generator. It yields one of the steps below and is sent the result; the exception of a failed step
+is thrown into the plan. So each flow (handshake, store-then-wait-for-durability) is written once, and every
+driver runs it in its own way.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class ScramCredential(NamedTuple):
 
 
 def derive_scram_credential(mechanism: str, password: str, salt: bytes, iterations: int) -> ScramCredential:
-    """Derive what a server stores for ``password``.
+    """Derive the keys that a server stores for ``password``.
 
     :param mechanism: one of :data:`MECHANISMS` but PLAIN.
     :raises ValueError: another mechanism.
@@ -128,8 +128,8 @@ class ScramServer:
 
     :param lookup: user name -> credential for this mechanism, or ``None`` for an unknown user.
     :param nonce: our part of the nonce, fresh for every exchange.
-    :param decoy_salt: user name -> salt shown for unknown users. It must be the same every time
-        for the same name, or asking twice would tell who exists.
+    :param decoy_salt: user name -> salt shown for unknown users. It must be the same every time for the same
+        name, or asking twice would reveal which users exist.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ LONGEST_NAME = 255
 
 
 class DnsError(ValueError):
-    """An answer that is malformed, or that tells of a failure of the server."""
+    """An answer is malformed, or reports a failure of the server."""
 
 
 class Record(NamedTuple):
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     ttl: int
     """Seconds for which it holds; 0 without records."""
     truncated: bool = False
-    """Whether it is to be asked for over TCP."""
+    """Whether to ask again over TCP."""
 
 
 def service_name(host: str, tls: bool) -> str | None:

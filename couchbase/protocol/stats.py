@@ -32,9 +32,9 @@ class Statistics:
         self._complete = complete
 
     def questions(self, node: str) -> list[Question]:
-        """Return what to ask a node.
+        """Return the requests to a node.
 
-        :param node: ``host:port``, under which its values are collected.
+        :param node: ``host:port``, the key of its values.
         """
         self.open += len(self._groups)
         return [(Opcode.STAT, self._listener(node), {"key": group.encode()}) for group in self._groups]

@@ -1,4 +1,4 @@
-"""What a response status means to a client: a result code, and what to do about it.
+"""The meaning of a response status to a client: a result code, and an action.
 
 The meaning depends on the operation: 0x02 is "exists already" to an add and "changed since you
 read it" to a store with a CAS; 0x09 (locked) is a temporary failure to a second lock and a
@@ -114,10 +114,10 @@ def result_code(operation: str, status: int) -> int:
 
 
 def action_for(operation: str, status: int, xerror: bool) -> Action:
-    """Tell what to do with an answer.
+    """Return what to do with an answer.
 
-    :param xerror: whether the connection negotiated extended statuses. Without them 0x86 is also
-        how a server says "locked", which waiting for would only hide.
+    :param xerror: whether the connection negotiated extended statuses. Without them 0x86 also means "locked",
+        which retrying would only hide.
     """
     if status == Status.NOT_MY_VBUCKET:
         return Action.REMAP

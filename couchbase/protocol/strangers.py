@@ -37,9 +37,9 @@ _NOT_TLS_SIGNS = re.compile(
 
 
 def tls_hint(reason: str) -> str:
-    """Return what a TLS handshake's failure suggests, to be put behind ``reason``; mostly nothing.
+    """Return a hint about a failed TLS handshake, to be appended to ``reason``; mostly empty.
 
-    :param reason: what the TLS library or the network says.
+    :param reason: the text of the TLS library or the network.
     """
     if _REFUSED_CERTIFICATE.search(reason):
         return ": the node refused the client certificate, or wants one"
@@ -47,9 +47,9 @@ def tls_hint(reason: str) -> str:
 
 
 def looks_like(first: bytes) -> str | None:
-    """Return what a peer probably is whose stream begins with these bytes; ``None`` if they say nothing.
+    """Return the probable protocol of a peer whose stream begins with these bytes; ``None`` if unknown.
 
-    :param first: as much as has come of it, one byte at the least.
+    :param first: the bytes received so far, at least one.
     """
     for greeting, name in _GREETINGS:
         if first.startswith(greeting) or greeting.startswith(first):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 _MEMINFO = Path("/proc/meminfo")
 _CPU_TIMES = Path("/proc/stat")
 _IDLE_COLUMNS = (4, 5)
-"""Of the line ``cpu``: idle, and waiting for a disk."""
+"""Columns of the line ``cpu``: idle, and waiting for a disk."""
 
 
 class Disk(NamedTuple):
