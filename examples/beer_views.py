@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import react
 
 from couchbase.asynchronous.view import AsyncViewBase
-from couchbase.exceptions import CouchbaseError, HTTPError
+from couchbase.exceptions import HTTPError
 from couchbase.views.params import Query
 from txcouchbase.connection import Connection
 
@@ -38,7 +38,7 @@ class Counted(AsyncViewBase):
         """Take some rows."""
         self.count += sum(1 for _ in rowiter)
 
-    def on_error(self, ex: CouchbaseError) -> None:
+    def on_error(self, ex: BaseException) -> None:
         """Something went wrong; nothing follows."""
         self.done.errback(ex)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -11,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
@@ -147,7 +147,7 @@ class Gateway(Application):
             plugin.routes(self.app)
         self.routes_are_complete()
 
-    def connection(self, request: Request, bucket: str) -> Deferred[Any]:
+    def connection(self, request: Request, bucket: str) -> Deferred[GatewayConnection]:
         """Return a connection to a bucket as the caller of a request, for handlers of plugins.
 
         :param bucket: its name.

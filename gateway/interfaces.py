@@ -20,6 +20,8 @@ from gateway.limits import Limits
 if TYPE_CHECKING:
     from klein import Klein
 
+    from gateway.cluster.connection import GatewayConnection
+
 __all__ = ["Gateway", "IGatewayPlugin", "ISharedFigures"]
 
 
@@ -33,7 +35,7 @@ class Gateway(Protocol):
     def limits(self) -> Limits:
         """Its settings of size and time."""
 
-    def connection(self, request: Request, bucket: str) -> Deferred[Any]:
+    def connection(self, request: Request, bucket: str) -> Deferred[GatewayConnection]:
         """Return a Deferred of a connection to a bucket as the caller of a request."""
 
     def run_under_klein(
