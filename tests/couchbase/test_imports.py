@@ -60,7 +60,9 @@ class LeafTests(TestCase):
         modules = loaded_by("\n".join(f"import {name}" for name in core_modules()))
         outside = {name for name in ours(modules) if not name.startswith("couchbase.protocol")}
         self.assertEqual(outside - {"couchbase"}, BELOW_THE_CORE)
-        self.assertEqual({"ssl", "socket", "selectors", "http.client"} & set(modules), set())
+        # On PyPy hashlib itself loads the socket module.
+        drivers = {"ssl", "socket", "selectors", "http.client"} - set(loaded_by("import hashlib"))
+        self.assertEqual(drivers & set(modules), set())
 
     def test_exceptions_load_nothing(self) -> None:
         """What stands below the core imports no other module of the SDK."""
