@@ -1,4 +1,4 @@
-"""The gateway without a transport: its resources, plugins, and what errors are about."""
+"""The gateway without a transport: its resources, plugins, and the explanation of errors."""
 
 from __future__ import annotations
 
@@ -159,12 +159,12 @@ class Gateway(Application):
         return self._admission.open(request, bucket)
 
     def explain(self, error: BaseException, request: Request) -> Explanation:
-        """Return what is answered to a failure, by the one table of :mod:`gateway.dialect.errors`."""
+        """Return the answer to a failure, by the one table of :mod:`gateway.dialect.errors`."""
         asked = asked_of(request)
         fault = describe(error, request.operation, cas_given=asked.cas_given, durable=asked.durable)
         code = fault.problem.code
         if request.operation in self.unconfirmed or code in _NOT_BELIEVED:
-            # Nobody has confirmed who it is, and the log must not say so.
+            # The caller is not confirmed, so the log must not name it.
             request.caller = None
         resource = error.resource if isinstance(error, Refusal) else None
         if resource is None:
@@ -176,7 +176,7 @@ class Gateway(Application):
         return Explanation(fault.problem, members, headers, fault.is_bug)
 
     def admission_of(self, request: Request) -> Handler | None:
-        """Return who looks at the caller of a request whose handler has not done so yet."""
+        """Return the handler that checks the caller of a request whose own handler has not done so yet."""
         return None if request.caller is not None else self._admission.admit
 
     def check_headers(self, request: Request) -> None:

@@ -1,4 +1,5 @@
-"""The settings of a gateway: the command line overrides the environment, that the file, that the default."""
+"""The settings of a gateway: the command line overrides the environment, which overrides the file, which
+overrides the default."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ class Settings:
     views_timeout: float
     verify_seconds: float
     quoted_etags: bool
-    """Whether ``ETag`` goes out in quotes."""
+    """Whether ``ETag`` is sent in quotes."""
     shutdown_delay: float
     log_file: str | None
     access_log: bool

@@ -1,6 +1,6 @@
 """The answers of a batch: one JSON object for each operation.
 
-The JSON of a value is spliced in as it is stored.
+The JSON of a value is inserted as it is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["failure_line", "success_line", "success_steps"]
 
 
 def success_line(index: int, key_json: bytes, kind: Kind, result: object) -> bytes:
-    """Return the answer to an operation that succeeded, one JSON object without a line end.
+    """Return the answer to an operation that succeeded, one JSON object without a newline.
 
     :param key_json: the key as JSON.
     """
@@ -27,7 +27,7 @@ def success_line(index: int, key_json: bytes, kind: Kind, result: object) -> byt
 def success_steps(
     index: int, key_json: bytes, kind: Kind, result: ValueResult
 ) -> Generator[None, None, bytes]:
-    """Return what :func:`success_line` does, for a long value; yields after each step of work."""
+    """Do the same as :func:`success_line`, for a long value; yields after each step of work."""
     member = yield from value_member_steps(BATCH, result.flags, result.value)
     head = b'{"index":%d,"key":%b,"status":200,"cas":"%08x","flags":%d,' % (
         index,
@@ -39,6 +39,6 @@ def success_steps(
 
 
 def failure_line(index: int, key_json: bytes, fault: Fault) -> bytes:
-    """Return the answer to one that failed."""
+    """Return the answer to an operation that failed."""
     told = dumps(fault.fields())
     return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (index, key_json, fault.problem.status, told)

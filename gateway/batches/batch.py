@@ -1,8 +1,8 @@
 """``POST .../batch``: any number of operations in one request, answered in order as they finish.
 
-The body is read, the operations run and the answers written all at the same time. What is held in
-between is bounded: when the client reads slowly no more operations are started, and when as many
-are under way as may be, no more of the body is read.
+Reading the body, running operations and writing answers all happen at the same time. The memory in between is
+bounded: with a slow reader no more operations are started, and when the limit of running operations is
+reached, no more of the body is read.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ARRAY = b"application/json"
 
 CountOperation = Callable[[str, str, int], None]
 
-# Reads that are started while nothing is known about the size of the documents; the first that comes tells
-# how many more may be.
+# Reads that are started while the size of the documents is unknown; the first answer decides how many more
+# may follow.
 _FIRST_READS = 4
 
 # An operation up to this size is read even when there is no room left.
@@ -97,14 +97,14 @@ class _Slot:
 
 
 class Batch:
-    """One request's operations: takes the body, makes the answer.
+    """One request's operations: takes the body, and produces the answer.
 
-    :param connection: leased; given back through ``on_end``.
-    :param window: what it may have under way at the cluster together with all others that use the connection.
-    :param steps: looks through long texts.
+    :param connection: leased; returned through ``on_end``.
+    :param window: limit on bytes requested from the cluster, shared with all other users of the connection.
+    :param steps: processes long texts.
     :param form: content type of the answer; ``None`` to answer in the form of the body.
-    :param on_form: called once, with the content type, when it is clear.
-    :param on_end: called once, when no operation is under way and none will be.
+    :param on_form: called once, with the content type, when it is known.
+    :param on_end: called once, when no operation is running and none will follow.
     """
 
     def __init__(
@@ -143,12 +143,12 @@ class Batch:
         self._next_index = 0
         self._held = 0
         self._charged = 0
-        # What is held as finished answers; reads that are under way, and what each is reckoned with.
+        # Bytes of finished answers; running reads, and the bytes estimated for each.
         self._ready = 0
         self._reads = 0
         self._value_bytes = limits.batch_bytes // _FIRST_READS
         self._knows_size = False
-        # What of the window is taken.
+        # The bytes reserved in the window.
         self._taken = 0
         self._input_paused = False
         self._output_paused = False
@@ -159,10 +159,10 @@ class Batch:
         self._turn: Any = None
         self._written_any = False
         self._counts: dict[tuple[str, str], int] = {}
-        # Long texts that are looked through in steps: answers, and the operation that is to be started next.
+        # Long texts that are processed in steps: answers, and the operation to be started next.
         self._long: set[Deferred[Any]] = set()
         self._is_reading = False
-        # What is left of large answers that are being written.
+        # The rest of large answers that are being written.
         self._pieces: deque[memoryview] = deque()
 
     def read(self, stream: BodyStream) -> None:
@@ -185,13 +185,13 @@ class Batch:
             self._decide_form(ARRAY if splitter.is_array else LINES)
         self._charge()
         if self._budget.is_full and splitter.held > _SPARED_BYTES:
-            # All together hold too much: this operation is not even read to its end.
+            # All requests together hold too much memory: this operation is not even read to its end.
             splitter.skip()
             self._no_room = True
         self._start_operations()
 
     def body_finished(self) -> None:
-        """Take note of the body's end."""
+        """Note the end of the body."""
         if self._body_ended or self._cancelled:
             return
         self._body_ended = True
@@ -221,7 +221,7 @@ class Batch:
     # ---- the operations --------------------------------------------------------------------------
 
     def _start_operations(self) -> None:
-        """Start what is waiting, as far as there is room, and read more only when none waits."""
+        """Start waiting operations while there is room, and read more only when none waits."""
         waiting = self._waiting
         if waiting and not self._output_paused and not self._cancelled:
             if self._window.has_room:
@@ -238,14 +238,14 @@ class Batch:
             self._stream.resume()
 
     def _has_turn(self) -> None:
-        """There is room in the window again."""
+        """Continue: there is room in the window again."""
         if self._waiting and not self._output_paused and not self._cancelled:
             self._start_some()
             self._charge()
             self._soon()
 
     def _start_some(self) -> None:
-        """Start what is waiting, as far as there is room for it here."""
+        """Start waiting operations while there is room for them here."""
         waiting = self._waiting
         slots = self._slots
         limits = self._limits
@@ -266,7 +266,7 @@ class Batch:
         self._charged = held
         taken = max(self._held - self._ready, self._reads * self._value_bytes)
         if taken != self._taken:
-            # Noted first: this may begin operations of this batch, too.
+            # Set first: this call may begin operations of this batch, too.
             more, self._taken = taken - self._taken, taken
             self._window.adjust(more)
 
@@ -291,7 +291,7 @@ class Batch:
         self._start_read(index, element)
 
     def _start_long(self, index: int, element: bytes) -> None:
-        """Read a long operation in steps; what is behind it waits, since it may be of the same key."""
+        """Read a long operation in steps; those behind it wait, since they may have the same key."""
         slot = _Slot(self, index)
         self._hold(slot, len(element), None)
         self._is_reading = True
@@ -326,7 +326,7 @@ class Batch:
         reads.addCallbacks(read, failed)
 
     def _start_read(self, index: int, element: bytes | TooLong | SplitError) -> None:
-        """Start an operation after reading all of it, whatever it has."""
+        """Start an operation of any form after reading all of it."""
         slot = _Slot(self, index)
         operation = slot.operation
         held = len(element) if type(element) is bytes else 0
@@ -347,14 +347,14 @@ class Batch:
     def _carry_out_read(self, slot: _Slot, kind: Kind) -> None:
         try:
             slot.deferred = deferred = start(self._connection, slot.operation, self._now())
-        except Exception:  # noqa: BLE001  # this, too
+        except Exception:  # noqa: BLE001  # as above
             slot.failed(Failure())
             return
         deferred.addCallbacks(slot.succeeded, slot.failed)
 
     def _hold(self, slot: _Slot | DirectSlot, held: int, kind: Kind | None) -> None:
         if kind is not None and kind.is_read:
-            # Reckon with what documents turned out to have, until this one is there.
+            # Use the size of earlier documents as the estimate, until this one arrives.
             held += self._value_bytes
             self._reads += 1
         slot.held = held
@@ -362,7 +362,7 @@ class Batch:
         self._slots.append(slot)
 
     def render_long(self, slot: _Slot | DirectSlot, key_json: bytes, kind: Kind, result: Any) -> None:
-        """Make the answer to an operation that has read a long value, in steps."""
+        """Render the answer to an operation that has read a long value, in steps."""
 
         def rendered(answer: bytes) -> None:
             self._long.discard(rendering)
@@ -380,14 +380,14 @@ class Batch:
             self.slot_done(slot, len(slot.answer), public_code(fault.problem))
 
         if len(result.value) > self._value_bytes:
-            # Those that are under way need not wait for the answer to be made.
+            # Running operations need not wait for this answer.
             self._grow(len(result.value))
         rendering = self._steps.run(success_steps(slot.index, key_json, kind, result))
         self._long.add(rendering)
         rendering.addCallbacks(rendered, failed)
 
     def slot_done(self, slot: _Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
-        """Take note that a slot has its answer."""
+        """Note that a slot has its answer."""
         kind = slot.kind
         if kind is None:
             counted = ("batch", outcome)
@@ -395,7 +395,7 @@ class Batch:
             counted = kind.success if outcome == "ok" else (kind.name, outcome)
             if kind.is_read:
                 self._reads -= 1
-                # Grows at once, shrinks slowly: sixteen small documents make up for a large one.
+                # The estimate grows at once and shrinks slowly: sixteen small documents outweigh a large one.
                 known = self._value_bytes
                 if answer_bytes > known:
                     self._grow(answer_bytes)
@@ -412,15 +412,15 @@ class Batch:
             self._soon()
 
     def _grow(self, size: int) -> None:
-        """A document turned out to be that large."""
+        """Raise the estimate: a document proved to be that large."""
         self._value_bytes = size
         if self._reads * size > self._limits.batch_bytes:
             self._take_back()
 
     def _take_back(self) -> None:
-        """Documents turned out to be larger than was reckoned: ask for the last ones again, later.
+        """Cancel the last reads, to repeat them later: documents proved to be larger than estimated.
 
-        Only reads at the end, behind which nothing was started, so that the order of operations stays.
+        Only reads at the end, with nothing started behind them, so that the order of operations stays.
         """
         slots = self._slots
         while len(slots) > 1 and self._reads * self._value_bytes > self._limits.batch_bytes:
@@ -435,7 +435,7 @@ class Batch:
             self._waiting.appendleft(b'{"op":"get","key":%b}' % slot.key_json)
 
     def _give_up(self, slot: _Slot | DirectSlot) -> None:
-        """Cancel an operation; what was sent keeps its place in the window until its answer has come."""
+        """Cancel an operation; a sent one keeps its place in the window until its answer has come."""
         size = self._value_bytes
         self._window.adjust(size)
         slot.cancel(lambda: self._window.adjust(-size))
@@ -448,16 +448,16 @@ class Batch:
         self._soon()
 
     def pause(self) -> None:
-        """The client reads slowly: write no answers, and start no operations."""
+        """Stop writing answers and starting operations: the client reads slowly."""
         self._output_paused = True
 
     def resume(self) -> None:
-        """The client has caught up."""
+        """Continue: the client has caught up."""
         self._output_paused = False
         self._soon()
 
     def cancel(self) -> None:
-        """The client is gone: cancel what is under way."""
+        """Cancel all operations: the client is gone."""
         if self._cancelled or self._finished:
             return
         self._cancelled = True
@@ -533,7 +533,7 @@ class Batch:
         self._written_any = True
 
     def _write_pieces(self, sink: BodySink) -> bool:
-        """Write what is left of large answers, as far as the client reads; says whether that was all."""
+        """Write the rest of large answers while the client reads; return whether that was all."""
         pieces = self._pieces
         while pieces and not self._output_paused:
             piece = pieces.popleft()

@@ -1,9 +1,10 @@
-"""The usual operations of a batch: straight from their line to the driver, and from there to the answer.
+"""Fast path for the usual operations of a batch: directly from the line to the driver, and from there to the
+answer.
 
-Nearly every line of a load is a get, set, add, replace or delete with nothing but what it needs,
-written as every JSON library writes it. Such a line is recognised as a whole, and what the driver
-carries out is made from it without a Deferred. Any other line is none of this module's business:
-:mod:`gateway.batches.lines` reads it, says what is wrong with it, and knows all the options there are.
+Nearly every line of a load is a get, set, add, replace or delete with only the required members, in the
+format of every JSON library. Such a line is recognised as a whole, and becomes a request to the driver
+without a Deferred. Every other line is left to :mod:`gateway.batches.lines`, which knows all options and
+reports errors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from txcouchbase.calls import Call
 
 __all__ = ["DirectSlot", "SlotOwner", "direct_slot"]
 
-# A key without quotes, backslashes and control characters is its own JSON, if it is UTF-8.
+# A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
 _usual_line = re.compile(
     rb'\{"op": ?"(get|set|add|replace|delete)", ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
     rb'(?:(\})[ \t\r\n]*\Z|, ?"value":)' % MAX_KEY_BYTES
@@ -38,17 +39,17 @@ class SlotOwner(Protocol):
     """The batch that a slot belongs to."""
 
     def log_bug(self, failure: Failure) -> None:
-        """Note a failure that nobody foresaw."""
+        """Log an unexpected failure."""
 
     def render_long(self, slot: Any, key_json: bytes, kind: Kind, result: Any) -> None:
-        """Make the answer from a result whose value is long."""
+        """Render the answer for a result whose value is long."""
 
     def slot_done(self, slot: Any, answer_bytes: int, outcome: str) -> None:
-        """Take note that a slot has its answer."""
+        """Note that a slot has its answer."""
 
 
 class _Form(NamedTuple):
-    """What an operation of that name comes down to when nothing is said but key and value."""
+    """The request for an operation of that name without any options."""
 
     operation: operations.Operation
     kind: Kind
@@ -58,21 +59,21 @@ class _Form(NamedTuple):
 
 
 class DirectSlot(Call):
-    """One operation of a batch, which the driver ends by giving it its answer."""
+    """One operation of a batch; the driver ends it with its outcome."""
 
     __slots__ = ("answer", "batch", "held", "index", "key_json", "kind")
 
     batch: SlotOwner
     index: int
     held: int
-    """What it is reckoned with, in bytes."""
+    """Its estimated size, in bytes."""
     key_json: bytes
     kind: Kind
     answer: bytes | None
     """The line of the answer, ``None`` while there is none."""
 
     def succeed(self, result: object) -> None:
-        """Make the answer from a result."""
+        """Render the answer for a result."""
         if self.done:
             return
         try:
@@ -90,7 +91,7 @@ class DirectSlot(Call):
         self.batch.slot_done(self, len(answer), "ok")
 
     def fail(self, error: BaseException) -> None:
-        """Make the answer from an error."""
+        """Render the answer for an error."""
         if self.done:
             return
         self._end()
@@ -101,19 +102,19 @@ class DirectSlot(Call):
         self.batch.slot_done(self, len(answer), public_code(fault.problem))
 
     def cancel(self, gone: Callable[[], None]) -> None:
-        """Give the operation up; there will be no answer.
+        """Cancel the operation; there will be no answer.
 
-        :param gone: called when nothing of it is under way any more.
+        :param gone: called when nothing of it is in flight any more.
         """
         if self.done:
-            # Its answer is being made.
+            # Its answer is being rendered.
             gone()
         else:
             self.give_up(gone)
 
 
 def direct_slot(line: bytes) -> DirectSlot | None:
-    """Return what the driver is to carry out for a usual line, ``None`` for any other.
+    """Return the request to the driver for a usual line, ``None`` for any other.
 
     The caller fills in ``batch``, ``index`` and ``held`` before it starts it.
     """
@@ -136,7 +137,7 @@ def direct_slot(line: bytes) -> DirectSlot | None:
         if line[-1:] != b"}":
             return None
         text = line[match.end() : -1].strip(b" \t\r\n")
-        # With its value the whole line is JSON.
+        # If its value is JSON, the whole line is.
         if not is_json(text):
             return None
         slot.value, slot.extras, slot.framing = text, extras, framing

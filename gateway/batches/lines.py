@@ -1,7 +1,7 @@
-"""A batch's lines: one JSON object each, read into what is asked of one operation.
+"""Parser of a batch's lines: one JSON object each, for one operation.
 
-This runs once for every document of a load, so the JSON of a value is never parsed into Python
-and printed again: its text is cut out of the line and stored.
+This runs once for every document of a load, so the JSON of a value is never parsed and serialized again: its
+text is cut out of the line and stored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LIMITS = frozenset({"timeout", "durabilityTimeout"})
 
 
 class Operation:
-    """One operation of a batch, as far as it was read; the source of what is asked of it.
+    """One operation of a batch, as far as it was read; the source of its parameters.
 
     See :class:`gateway.operations.kind.Source` and :class:`gateway.operations.kind.Explained` for its methods
     and for ``operation``, ``cas_given`` and ``durable``. ``key_json`` is the key as the answer shows it,
@@ -69,7 +69,7 @@ class Operation:
         return self.kind.name if self.kind is not None else ""
 
     def condition(self) -> Condition:
-        """Return the version that ``cas`` names as a condition."""
+        """Return ``cas`` as a condition."""
         cas = self.version()
         return Condition(Versions(frozenset((cas,)))) if cas else NO_CONDITION
 
@@ -83,7 +83,7 @@ class Operation:
         return parse_cas(given.encode("utf-8", "replace"), "cas")
 
     def expiry(self, now: float) -> int | None:
-        """Return what ``ttl`` or ``expires`` says."""
+        """Return the expiry in ``ttl`` or ``expires``."""
         ttl = self.members.get("ttl")
         expires = self.members.get("expires")
         if ttl is None:
@@ -99,14 +99,14 @@ class Operation:
         return expiry_from_ttl(str(checked_number(ttl, "ttl", 0, 2**32 - 1)))
 
     def touched_expiry(self, now: float) -> int:
-        """Return the same, which a touch needs."""
+        """Return the same; required for a touch."""
         expiry = self.expiry(now)
         if expiry is None:
             raise bad_request("expected ttl or expires; 0 clears the expiry")
         return expiry
 
     def durability(self) -> Durability:
-        """Return what ``durabilityLevel``, ``persistTo`` and ``replicateTo`` say."""
+        """Return the durability in ``durabilityLevel``, ``persistTo`` and ``replicateTo``."""
         members = self.members
         if members.keys().isdisjoint(_DURABILITY):
             return NO_DURABILITY
@@ -122,10 +122,10 @@ class Operation:
         )
 
     def look_at_value(self) -> None:
-        """Do nothing: the whole line is there."""
+        """Do nothing: the whole line has arrived."""
 
     def value(self) -> tuple[bytes, int]:
-        """Return what ``value``, ``text`` or ``base64`` holds, with ``flags``."""
+        """Return the value in ``value``, ``text`` or ``base64``, with ``flags``."""
         members = self.members
         given = [name for name in ("value", "text", "base64") if name in members]
         if len(given) != 1:
@@ -139,7 +139,7 @@ class Operation:
         return data, default if flags is None else checked_number(flags, "flags", 0, 2**32 - 1)
 
     def addition(self, how: str) -> bytes:
-        """Return what ``text`` or ``base64`` holds."""
+        """Return the bytes in ``text`` or ``base64``."""
         given = [name for name in ("text", "base64") if name in self.members]
         if len(given) != 1:
             raise bad_request("expected one of text (a string), base64 (a string)")
@@ -190,18 +190,18 @@ _NO_OBJECT = 'an operation is a JSON object such as {"op":"get","key":"k"}'
 
 
 def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
-    """Parse a line; returns its members and the text of ``value`` as it is written there."""
+    """Parse a line; returns its members and the original text of ``value``."""
     at = line.find(b'"value":')
     if at > 0:
-        # The usual case: "value" comes last. If what is before it and what is after it are both
-        # JSON, then so is the line, and nothing had to be parsed twice.
+        # The usual case: "value" comes last. If the texts before and after it are both JSON, so is the line,
+        # and nothing is parsed twice.
         try:
             head = line[:at] + b'"value":0}'
             members = fast_loads(head)
             text = line[at + 8 :].rstrip()
             if text[-1:] == b"}" and type(members) is dict and "value" in members:
                 text = text[:-1].strip(b" \t\r\n")
-                # As many colons as members: none is there twice.
+                # As many colons as members: none is repeated.
                 if is_json(text) and (head.count(b":") == len(members) or loads_unique(head)):
                     return members, text
         except RepeatedName as error:
@@ -233,7 +233,7 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
 
 
 def reading(line: bytes, operation: Operation) -> Generator[None, None, None]:
-    """Do what :func:`read_operation` does with a long line; yields after each step of work."""
+    """Do the same as :func:`read_operation`, for a long line; yields after each step of work."""
     try:
         yield from check(line, fast_loads)
         start = yield from past_blanks(line, 0)
@@ -255,7 +255,7 @@ def reading(line: bytes, operation: Operation) -> Generator[None, None, None]:
             members[name] = loads(line[start:end])
         else:
             try:
-                # Nothing but a string may be long here.
+                # Only a string may be long here.
                 members[name] = loads_unique(line[start : min(end, start + AT_ONCE_BYTES)])
             except RepeatedName as error:
                 raise bad_request(str(error)) from None

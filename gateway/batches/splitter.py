@@ -1,8 +1,8 @@
-"""Cut a batch's body into its operations while it arrives, in any chunking.
+"""Splits a batch's body into its operations while it arrives, in chunks of any size.
 
-Two forms: one JSON text a line, and one JSON array. Elements are found by looking for the few
-bytes that matter (quotes, brackets, commas) with compiled expressions; they are not parsed here,
-and a broken one cannot break its neighbours as long as its strings and brackets are closed.
+There are two formats: one JSON text per line, and one JSON array. Elements are found by searching for the few
+relevant bytes (quotes, brackets, commas) with compiled expressions; they are not parsed here, and a broken
+one cannot break its neighbours as long as its strings and brackets are closed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["ArraySplitter", "BodySplitter", "LineSplitter", "SplitError", "TooLo
 
 
 class SplitError(Exception):
-    """The body is no JSON array: nothing after this point can be told apart."""
+    """The body is not a JSON array: no elements can be recognised after this point."""
 
 
 class TooLong:
     """Stands in the list for an element longer than the limit, which was skipped.
 
-    ``length`` is how much of it was seen, in bytes.
+    ``length`` is the number of its bytes seen.
     """
 
     __slots__ = ("length",)
@@ -167,7 +167,7 @@ class ArraySplitter:
         return []
 
     def _scan(self, data: bytes, at: int, elements: list[bytes | TooLong]) -> int:
-        """Look at ``data`` from ``at``; returns where the array ended, or the end of ``data``."""
+        """Scan ``data`` from ``at``; return the end of the array, or the end of ``data``."""
         begin = at
         end = len(data)
         depth = self._depth
@@ -197,7 +197,7 @@ class ArraySplitter:
         return end
 
     def _string(self, data: bytes, at: int) -> int:
-        """Find the end of the string that is open at ``at``; returns the place after it."""
+        """Find the end of the string that is open at ``at``; return the position after it."""
         end = len(data)
         if self._escaped and at < end:
             self._escaped = False
@@ -245,7 +245,7 @@ class ArraySplitter:
 
 
 class BodySplitter:
-    """Operations of a body, in the form that it turns out to have; a byte order mark before them is ignored.
+    """Splits a body of either format; a leading byte order mark is ignored.
 
     :param limit: longest operation, in bytes.
     """
@@ -253,13 +253,13 @@ class BodySplitter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._inner: LineSplitter | ArraySplitter | None = None
-        # What may be the beginning of a byte order mark.
+        # A possible beginning of a byte order mark.
         self._start = b""
         self._may_be_marked = True
 
     @property
     def is_array(self) -> bool | None:
-        """Whether the body is an array; ``None`` until something of it was seen."""
+        """Whether the body is an array; ``None`` until its first byte."""
         return None if self._inner is None else isinstance(self._inner, ArraySplitter)
 
     @property

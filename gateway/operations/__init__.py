@@ -1,4 +1,4 @@
-"""Operations on documents: one row each, which requests and lines of batches share.
+"""Operations on documents: one row each, shared by requests and lines of batches.
 
-Nothing of how HTTP or a batch is read or written belongs here, and no connection is opened here.
+Parsing and formatting of HTTP and batches do not belong here, and no connection is opened here.
 """

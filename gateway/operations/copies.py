@@ -1,4 +1,4 @@
-"""Where the copies of a document are: observe, and endure, which waits."""
+"""The copies of a document: observe, and endure, which waits for them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _plan_observe(said: Observe, source: Source, now: float) -> Observe:
 
 
 class Endure(NamedTuple):
-    """Wait until a document, or its removal, is on so many copies."""
+    """Wait until so many copies have a document, or its removal."""
 
     persist_to: int
     replicate_to: int
@@ -70,7 +70,7 @@ class Endure(NamedTuple):
         return driver.endure(key, **self._asdict())
 
     def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
-        """Return the version that is safe."""
+        """Return the version that the copies have."""
         return Response(204, rendering.etag_header(result))
 
 

@@ -52,7 +52,7 @@ class Count(NamedTuple):
     method: str
     delta: int
     initial: int | None
-    """What a counter that is not there begins with; ``None``: it must be there."""
+    """Initial value of a new counter; ``None`` if the counter must exist."""
     expiry: int
     waits: Durability
 

@@ -32,11 +32,12 @@ __all__ = ["ADD", "APPEND", "DELETE", "GET", "GET_REPLICA", "PREPEND", "REPLACE"
 _NO_WAITS: dict[str, int] = {}
 
 MOST_REPLICAS = 3
-"""A bucket has at most so many."""
+"""Most replicas of a bucket."""
 
 
 def waiting(waits: Durability, about: Explained) -> dict[str, int]:
-    """Return what a mutation waits for as arguments of the driver, and say so to who explains failures."""
+    """Return a mutation's durability as arguments of the driver, and record it for the explanation of
+    failures."""
     about.durable = waits != NO_DURABILITY
     if not about.durable:
         return _NO_WAITS
@@ -54,7 +55,7 @@ class Get(NamedTuple):
     """Read a document."""
 
     expiry: int
-    """To set as well; 0: none."""
+    """Expiry to set as well; 0 for none."""
 
     @property
     def is_single(self) -> bool:
@@ -83,7 +84,7 @@ class GetReplica(NamedTuple):
     """Read a document's replica."""
 
     number: int | None
-    """Counted from 0; ``None``: whichever answers."""
+    """Index from 0; ``None`` for any replica."""
 
     @property
     def is_single(self) -> bool:
@@ -122,7 +123,7 @@ def _plan_replica(said: GetReplica, source: Source, now: float) -> GetReplica:
 
 
 class Add(NamedTuple):
-    """Store a document that is not there."""
+    """Store a new document."""
 
     value: bytes
     flags: int
@@ -131,7 +132,7 @@ class Add(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether no copies are waited for."""
+        """Whether it does not wait for copies."""
         return not self.waits.wants_copies
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -145,7 +146,7 @@ class Add(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Store a document that may be there, or must be.
+    """Store a document that may exist, or must exist.
 
     :ivar method: ``set`` or ``replace``.
     """
@@ -160,7 +161,7 @@ class Store(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the cluster tests the condition by itself, and no copies are waited for."""
+        """Whether the cluster itself tests the condition, and there is no wait for copies."""
         return not self.waits.wants_copies and self.condition.cas() is not None
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -197,7 +198,7 @@ class Store(NamedTuple):
 
 
 def _plan_add(_: None, source: Source, now: float) -> Add:
-    # Whatever If-None-Match names is not there when the document is created; it must be well-formed.
+    # If-None-Match always holds when the document is created, but must be well-formed.
     source.condition()
     source.look_at_value()
     expiry = source.expiry(now)
@@ -225,7 +226,7 @@ def _store(method: str, source: Source, now: float) -> Store:
 
 
 class Change(NamedTuple):
-    """Change a document that must be there.
+    """Change a document that must exist.
 
     :ivar method: ``append``, ``prepend`` or ``delete``.
     """
@@ -237,7 +238,7 @@ class Change(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the cluster tests the condition by itself, and no copies are waited for."""
+        """Whether the cluster itself tests the condition, and there is no wait for copies."""
         return not self.waits.wants_copies and self.condition.cas() is not None
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:

@@ -1,4 +1,4 @@
-"""The form of a row: what an operation takes, how it is carried out, and how its result is shown."""
+"""The form of a row: an operation's parameters, how it is carried out, and how its result is shown."""
 
 from __future__ import annotations
 
@@ -17,65 +17,65 @@ __all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Words", "kind"]
 
 
 class Words(NamedTuple):
-    """What one kind of caller calls things, for error messages."""
+    """The vocabulary of one kind of caller, for error messages."""
 
     version: str
     """The CAS."""
     told_as: str
-    """The CAS, where a lock tells it."""
+    """The CAS that a lock returned."""
     expiry: str
-    """What sets an expiry, and a verb."""
+    """The members that set an expiry, with a verb."""
     add: str
     """The operation that adds to a counter."""
     subtract: str
 
 
 class Source(Protocol):
-    """What is asked of one operation beside its key: by a request's headers, or by the members of a line.
+    """The parameters of one operation apart from its key: from a request's headers, or the members of a line.
 
-    Each method reads one thing when it is wanted, and raises Refusal (400, or 413 for a body) if it is wrong.
+    Each method reads one parameter on demand, and raises Refusal (400, or 413 for a body) if it is invalid.
     """
 
     @property
     def words(self) -> Words:
-        """What the caller calls things."""
+        """The caller's vocabulary."""
 
     def condition(self) -> Condition:
-        """Return for which versions of the document the operation is."""
+        """Return the condition on the document's version."""
 
     def version(self) -> int:
-        """Return the one CAS that is named; 0 if none is."""
+        """Return the single CAS given; 0 if there is none."""
 
     def expiry(self, now: float) -> int | None:
-        """Return the expiry as the protocol has it; ``None`` if nothing is said of it.
+        """Return the expiry in the protocol's form; ``None`` if it is not given.
 
         :param now: Unix time in seconds.
         """
 
     def touched_expiry(self, now: float) -> int:
-        """Return the expiry that a touch must name; 0 clears it."""
+        """Return the expiry, which a touch requires; 0 clears it."""
 
     def durability(self) -> Durability:
-        """Return what the operation waits for."""
+        """Return the durability that the operation waits for."""
 
     def look_at_value(self) -> None:
-        """Refuse a value that cannot be taken, before it is there."""
+        """Refuse an unacceptable value before it arrives."""
 
     def value(self) -> tuple[bytes, int]:
         """Return the document, and its flags."""
 
     def addition(self, how: str) -> bytes:
-        """Return what is to be added to a document: at least a byte.
+        """Return the bytes to add to a document: at least one.
 
         :param how: the operation's name.
         """
 
 
 class Explained(Protocol):
-    """Who explains failures of an operation, and has to know what was source."""
+    """The facts about an operation that explain its failures."""
 
     operation: str
-    """The SDK's name of what is carried out now."""
+    """The SDK's name of the operation carried out now."""
     cas_given: bool
     """Whether it has a CAS."""
     durable: bool
@@ -83,7 +83,7 @@ class Explained(Protocol):
 
 
 class Driver(Protocol):
-    """What carries out operations: a connection, or its ``operations``.
+    """Carries out operations: a connection, or its ``operations``.
 
     Methods have the arguments of the SDK, and return a Deferred or a call.
     """
@@ -103,10 +103,10 @@ class Driver(Protocol):
         """Read and lock."""
 
     def unlock(self, key: bytes, cas: int) -> Any:
-        """Give a lock up."""
+        """Release a lock."""
 
     def add(self, key: bytes, value: bytes, **options: object) -> Any:
-        """Store what is not there."""
+        """Store a new document."""
 
     def observe(self, key: bytes, **options: object) -> Any:
         """Ask for the state of copies."""
@@ -116,18 +116,18 @@ class Driver(Protocol):
 
 
 class Plan(Protocol):
-    """What is asked of one operation, read and found well-formed."""
+    """The plan of one operation, with well-formed parameters."""
 
     @property
     def is_single(self) -> bool:
-        """Whether it is one operation on one document and nothing more: a connection's ``operations`` can
-        carry it out."""
+        """Whether it is a single operation on one document, which a connection's ``operations`` can carry
+        out."""
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
-        """Carry it out; returns what the driver does.
+        """Carry it out; returns the driver's Deferred or call.
 
-        :param about: told what is being carried out.
-        :raises Refusal: 400 if the bucket cannot do it.
+        :param about: updated with the facts about the operation.
+        :raises Refusal: 400 if the bucket does not support it.
         """
 
     def response(self, rendering: Rendering, result: Any, request: Request) -> Response | Deferred[Response]:
@@ -140,27 +140,27 @@ class Kind(NamedTuple):
     name: str
     """The SDK's name; ``op`` in a batch."""
     takes: tuple[str, ...]
-    """The headers that its request takes, of those that are refused elsewhere."""
+    """The headers that its request takes, among those that are refused elsewhere."""
     body: frozenset[str]
     """The members that the JSON body of its request may have, or the parameters of its query."""
     members: frozenset[str]
     """The members that its line may have."""
     read: Callable[[Mapping[str, Any], Words], Any]
-    """Members -> what they say; raises Refusal (400). Needs nobody's permission, so it comes first."""
+    """Members -> their parsed values; raises Refusal (400). It needs no permission, so it comes first."""
     plan: Callable[[Any, Source, float], Plan]
-    """(what ``read`` returned, the rest, Unix time) -> plan; raises Refusal (400, 413)."""
+    """(result of ``read``, source of the rest, Unix time) -> plan; raises Refusal (400, 413)."""
     render: Callable[[Any], bytes]
-    """Result -> the rest of a line's object, from a comma on."""
+    """Result -> the rest of a line's object, beginning with a comma."""
     is_read: bool
-    """The answer may be far larger than the operation."""
+    """Whether the answer may be far larger than the operation."""
     has_value: bool
-    """A value comes with it."""
+    """Whether it takes a value."""
     success: tuple[str, str]
-    """Its name and "ok", as successes are counted."""
+    """Its name and "ok", for the count of successes."""
 
     @property
     def takes_timeout(self) -> bool:
-        """Whether time limits that are common to all operations hold for it."""
+        """Whether the common time limits apply to it."""
         return TIMEOUT[0] in self.takes
 
 
@@ -184,12 +184,12 @@ def kind(
 ) -> Kind:
     """Return a row.
 
-    :param headers: those that a request takes, for each of which a line has a member.
+    :param headers: those that a request takes; a line has a member for each.
     :param members: in the body (or query) of a request, and in a line.
-    :param value: members of a line that hold what is the body of a request.
-    :param request_only: headers for which a line has no member.
+    :param value: members of a line that correspond to the body of a request.
+    :param request_only: headers without a member in lines.
     :param body_only: members that a line does not take.
-    :param line_only: members that a request does not take, or not there.
+    :param line_only: members that a request does not take, or takes elsewhere.
     """
     both = members.split()
     of_headers = [MEMBERS[header] for header in headers]

@@ -47,7 +47,7 @@ class Touch(NamedTuple):
     def response(
         self, rendering: Rendering, result: ValueResult, request: Request
     ) -> Response | Deferred[Response]:
-        """Return the document if it was asked for."""
+        """Return the document if requested."""
         if self.return_content:
             return rendering.document(result)
         return Response(204, rendering.etag_header(result))
@@ -62,7 +62,7 @@ def _plan_touch(return_content: bool, source: Source, now: float) -> Touch:
 
 
 class Lock(NamedTuple):
-    """Read a document, and let nobody change it who does not know the CAS returned."""
+    """Read a document, and lock it: only the returned CAS allows a change."""
 
     seconds: int
 
@@ -92,7 +92,7 @@ def _plan_lock(said: Lock, source: Source, now: float) -> Lock:
 
 
 class Unlock(NamedTuple):
-    """Give a lock up."""
+    """Release a lock."""
 
     cas: int
 
@@ -107,11 +107,11 @@ class Unlock(NamedTuple):
         return driver.unlock(key, self.cas)
 
     def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation, as far as it is one: without an ETag."""
+        """Return the answer to a mutation, but without an ETag."""
         bucket = request.parameters["bucket"]
         headers = [pair for pair in rendering.mutation_headers(result, bucket) if pair[0] != b"ETag"]
         if not headers:
-            # As in the Data API: an unlock is no mutation, and its token is of zeros.
+            # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
             headers = [(b"X-CB-MutationToken", bucket + b":0:00000000:0")]
         return Response(200, headers)
 

@@ -1,4 +1,4 @@
-"""Documents and mutations as answers of HTTP: in the form of ETag that the gateway was told to use."""
+"""Documents and mutations as HTTP answers, with the configured form of ETag."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ from gateway.http.response import RenderedResponse, Response
 
 __all__ = ["REVALIDATE", "Rendering"]
 
-# A cache may keep a document, but has to ask each time whether it is still the same: the expiry
-# that "Expires" tells is the document's end, not the end of its freshness.
+# A cache may keep a document, but must revalidate it each time: "Expires" is the document's expiry, not the
+# end of its freshness.
 REVALIDATE = (b"Cache-Control", b"private, no-cache")
 
 _KNOWN_BLOCKS = 256
 
 
 class Rendering:
-    """Makes the answers that have an ``ETag``.
+    """Renders the answers that have an ``ETag``.
 
-    A method that may have to look through a long value returns a Deferred of the answer then.
+    A method that has to process a long value returns a Deferred of the answer.
 
-    :param steps: does such work.
-    :param quoted: whether ``ETag`` has quotes, as RFC 9110 wants; bare it is the Data API's.
+    :param steps: processes long values.
+    :param quoted: whether ``ETag`` has quotes, as RFC 9110 requires; the Data API sends it without.
     """
 
     def __init__(self, steps: StepRunner, *, quoted: bool = False) -> None:
         self._steps = steps
         quote = b'"' if quoted else b""
         self._quote = quote
-        # For each value of the flags the bytes around the CAS; as many as programs use different flags.
+        # For each value of the flags, the bytes around the CAS; there are as many as programs use different
+        # flags.
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
-        # What mutation_headers() says, in the form that is sent.
+        # The result of mutation_headers(), in the form that is sent.
         self._mutation = b"ETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n" % (quote, quote)
 
     def etag(self, cas: int) -> bytes:
-        """Return a CAS as ``ETag`` shows it."""
+        """Return a CAS as the value of ``ETag``."""
         return b"%b%b%b" % (self._quote, etag(cas), self._quote)
 
     def etag_header(self, result: OperationResult) -> list[tuple[bytes, bytes]]:
-        """Return ``ETag`` as headers of an answer: none if the result has no CAS."""
+        """Return the ``ETag`` header of an answer; none if the result has no CAS."""
         return [(b"ETag", self.etag(result.cas))] if result.cas else []
 
     def mutation_headers(self, result: OperationResult, bucket: bytes) -> list[tuple[bytes, bytes]]:
-        """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster told them."""
+        """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster sent them."""
         headers = self.etag_header(result)
         token = result.mutation_token
         if token is not None:
@@ -57,7 +58,7 @@ class Rendering:
         return headers
 
     def whole(self, result: ExpiryResult, request: Request) -> Response | Deferred[Response]:
-        """Return a document as it is stored, and when it expires.
+        """Return a document as it is stored, with its expiry.
 
         :param result: an ExpiryResult whose value is bytes.
         """
@@ -93,7 +94,7 @@ class Rendering:
         return cut.addCallback(lambda body: self._shown(result, JSON, body, expiry))
 
     def _unknown(self, result: ValueResult, expiry: int) -> Response | Deferred[Response]:
-        """Return a document whose flags may leave its type to the value."""
+        """Return a document whose type may depend on its value."""
         value = result.value
         if len(value) <= AT_ONCE_BYTES or format_of(result.flags) is not None:
             return self._shown(result, content_type(result.flags, value), value, expiry)
@@ -115,7 +116,7 @@ class Rendering:
         return RenderedResponse(200, shown, body)
 
     def not_modified(self, cas: int) -> Response:
-        """Return the answer to a reader who has this version."""
+        """Return the answer to a reader that has this version."""
         return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
 
     def stored(self, result: OperationResult, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Results as the rest of a batch's line: from a comma on, to the end of the object."""
+"""Results as the rest of a batch's line: from a comma to the end of the object."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STATES = {
 
 
 class LongValue(Exception):
-    """The value of a result is too long to be looked through at once: make the line in steps."""
+    """The value of a result is too long for one step: render the line in steps."""
 
 
 def with_cas(result: OperationResult) -> bytes:
-    """Show a result that is its CAS, if there is one."""
+    """Show a result that is only a CAS, if there is one."""
     return b',"cas":"%08x"}' % result.cas if result.cas else b"}"
 
 
@@ -53,7 +53,7 @@ def with_copies(result: ValueResult) -> bytes:
 
 
 def copies(result: ValueResult) -> list[dict[str, Any]]:
-    """Return an observe result as JSON shows it: the active copy first."""
+    """Return an observe result as values for JSON: the active copy first."""
     return [
         {
             "copy": "active" if info.from_master else "replica",

@@ -16,4 +16,4 @@ OPERATIONS = {
         INCR, DECR, TOUCH, LOCK, UNLOCK, OBSERVE, ENDURE,
     )
 }  # fmt: skip
-"""Name -> how it is read, carried out and answered."""
+"""Name -> its row: parsing, execution and answer."""

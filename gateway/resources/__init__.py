@@ -1,1 +1,1 @@
-"""What has a path: the routes of documents, counters, locks, copies, buckets, designs and views."""
+"""The routes of documents, counters, locks, copies, buckets, designs and views."""

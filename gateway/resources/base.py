@@ -1,4 +1,4 @@
-"""What all resources below a bucket share: the order of checks, and small renderings."""
+"""The common part of all resources below a bucket: the order of checks, and small helpers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _Plan = TypeVar("_Plan")
 _BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
 
 
-# Names that were found well-formed; a cluster has few buckets, but anyone can ask for others.
+# Names known to be well-formed; a cluster has few buckets, but clients can ask for any others.
 _known_names: Known[bytes, str] = Known(1024)
 
 
 def bucket_name(request: Request) -> str:
     """Return the bucket's name.
 
-    :raises Refusal: 404 if no bucket can have it.
+    :raises Refusal: 404 if it cannot be a bucket's name.
     """
     name = request.parameters["bucket"]
     known = _known_names.get(name)
@@ -69,10 +69,10 @@ def check_collection(request: Request) -> None:
 
 
 class Asked(NamedTuple):
-    """What of a request decides which error a failure is."""
+    """The facts about a request that decide which error a failure is."""
 
     cas_given: bool = False
-    """Whether the caller named a CAS."""
+    """Whether the caller gave a CAS."""
     durable: bool = False
     """Whether the caller asked for durability."""
 
@@ -81,21 +81,21 @@ _NOTHING = Asked()
 
 
 def asked_of(request: Request) -> Asked:
-    """Return what was noted of a request."""
+    """Return the facts noted about a request."""
     return request.context or _NOTHING
 
 
 def note(request: Request, **asked: bool) -> None:
-    """Note that a CAS was given, or durability asked for; see :class:`Asked`."""
+    """Note that a CAS was given, or durability requested; see :class:`Asked`."""
     request.context = asked_of(request)._replace(**asked)
 
 
 class BucketResource:
     """Base of the resources that use a connection to a bucket.
 
-    A handler works in three steps, which is also the order of checks of the Data API: it reads
-    what can be refused without the cluster (query, header syntax, JSON body), gets a confirmed
-    connection (credentials, bucket), and acts on it (the rest).
+    A handler works in three steps, which is also the order of checks of the Data API: it checks everything
+    that needs no cluster (query, header syntax, JSON body), gets a confirmed connection (credentials,
+    bucket), and acts on it (the rest).
     """
 
     checks_first = True
@@ -141,9 +141,9 @@ class BucketResource:
 
 
 class Admission(BucketResource):
-    """Says who may use a bucket, where that is not done by the handler of a resource.
+    """Checks who may use a bucket, where a resource's handler does not.
 
-    That is where a handler reads the body before it looks at the caller, and in plugins.
+    That is so where a handler reads the body before it checks the caller, and in plugins.
     """
 
     def open(self, request: Request, bucket: str) -> Deferred[Any]:

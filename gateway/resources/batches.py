@@ -28,7 +28,7 @@ __all__ = ["Batches"]
 
 
 class Batches(BucketResource):
-    """Takes batches."""
+    """Runs batches."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Batches(BucketResource):
 
     def _run(self, connection: GatewayConnection, request: Request, form: bytes | None) -> Deferred[Response]:
         bulk = connection.bulk
-        carries_out = bulk.connection  # the first thing that may fail: nothing is to be given back yet
+        carries_out = bulk.connection  # the first step that may fail: there is nothing to release yet
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
         batch = Batch(

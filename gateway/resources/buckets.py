@@ -1,4 +1,4 @@
-"""Buckets: which there are, their statistics, and who the caller is."""
+"""Buckets: their list, their statistics, and the caller's identity."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gateway.resources.base import BucketResource
 __all__ = ["Buckets"]
 
 MAX_GROUPS = 16
-"""Groups of statistics of one request."""
+"""Most groups of statistics in one request."""
 
 _STATS_QUERY = frozenset({"group"})
 
 
 class Buckets(BucketResource):
-    """What is about buckets as a whole."""
+    """Resources about buckets as a whole."""
 
     @endpoint("caller_identity", "GET", "/v1/callerIdentity", "/v1.alpha/callerIdentity", operation="open")
     def caller_identity(self, request: Request) -> Any:
-        """Tell as which user the cluster knows the caller."""
+        """Return the user name by which the cluster knows the caller."""
         request.query()
         return self._session(request, _identity)
 
@@ -60,7 +60,7 @@ class Buckets(BucketResource):
 
 
 def _groups(text: str) -> list[str]:
-    """Read the groups of statistics, separated by commas; none are the general ones.
+    """Read the groups of statistics, separated by commas; without any, the general ones.
 
     :raises Refusal: 400 if one is empty or given twice, or there are too many.
     """

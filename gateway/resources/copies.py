@@ -1,4 +1,4 @@
-"""Where the copies of a document are: observe, and endure, which waits."""
+"""The copies of a document: observe, and endure, which waits for them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class DurabilityChecks(DocumentResource):
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation=ENDURE.name, takes=ENDURE.takes)
     def endure_document(self, request: Request) -> Any:
-        """Answer as soon as the document is (or its removal has got) on that many copies."""
+        """Answer as soon as that many copies have the document, or its removal."""
         headers = read_mutation(request)
         return self.ask(request, ENDURE, headers, json_object(request, ENDURE.body, required=False))

@@ -37,7 +37,7 @@ _REVALIDATE = (b"Cache-Control", b"private, no-cache")
 
 
 class _Change(NamedTuple):
-    """What a request that changes a design document asks for."""
+    """The parameters of a request that changes a design document."""
 
     dev: bool
     syncwait: float
@@ -65,7 +65,7 @@ def _read_syncwait(query: dict[str, str]) -> float:
 def _read_document(request: Request) -> str:
     """Return the body's text.
 
-    :raises Refusal: 400 unless it is a JSON object; what is in it the node checks.
+    :raises Refusal: 400 unless it is a JSON object; the node checks its content.
     """
     body = request.body()
     takes = 'a JSON object such as {"views": {"name": {"map": "function (doc, meta) {...}"}}}'
@@ -83,7 +83,7 @@ class Designs(BucketResource):
 
     @endpoint("list_designs", "GET", "/designs", on=BUCKET, operation="design_list")
     def list_designs(self, request: Request) -> Any:
-        """List the design documents, those in development too."""
+        """List the design documents, including those in development."""
         request.query()
         return self.connected(request, _list, None)
 
@@ -94,7 +94,7 @@ class Designs(BucketResource):
 
     @endpoint("put_design", "PUT", "/designs/<design>", on=BUCKET, operation="design_create")
     def put_design(self, request: Request) -> Any:
-        """Store a design document, whether or not it is there."""
+        """Store a design document, whether or not it exists."""
         query = request.query(_WRITE_QUERY)
         change = _Change(_read_dev(query), _read_syncwait(query), _read_document(request))
         return self.connected(request, _put, change)
@@ -159,7 +159,7 @@ def _delete(connection: GatewayConnection, request: Request, change: _Change) ->
 
 
 def _publish(connection: GatewayConnection, request: Request, change: _Change) -> Deferred[Response]:
-    # Of what is not there the development form is missed.
+    # If nothing is there, report the development form as missing.
     name = name_of(request, "design", dev=True)[len("dev_") :]
     if not name:
         raise bad_request("the name of a design document must not be empty after dev_")
@@ -175,7 +175,7 @@ def _copy(
 
 
 def _is_there(connection: GatewayConnection, name: str) -> Deferred[bool]:
-    """Return whether there is a design document: that decides between 200 and 201."""
+    """Return whether a design document exists: that decides between 200 and 201."""
 
     def missed(failure: Any) -> bool:
         failure.trap(HTTPError)

@@ -42,7 +42,7 @@ _INDEXES = {"0": 0, "1": 1, "2": 2}
 
 
 class _Wanted(NamedTuple):
-    """What a GET asks for."""
+    """The parameters of a GET."""
 
     paths: list[tuple[str, Path]] | None
     replica: GetReplica | None
@@ -70,7 +70,7 @@ def read_get(request: Request) -> _Wanted:
 class Documents(DocumentResource):
     """The document itself.
 
-    :param now: gives the Unix time in seconds.
+    :param now: returns the Unix time in seconds.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Documents(DocumentResource):
     ) -> None:
         super().__init__(authorizer, pool, rendering, now)
         self._large = LargeKeys()
-        # Looked at by every request, so without a step between.
+        # Read by every request, so without an indirection.
         self._large_sizes = self._large.sizes
 
     def _get_large(self, connection: Any, request: Request, wanted: _Wanted, size: int) -> Deferred[Any]:
-        """Read a document that is known to be large, when there is room for it here and on its way."""
+        """Read a document that is known to be large, when there is room for it here and in the window."""
         lane = connection.bulk
 
         def ask(_: None) -> Any:
@@ -93,7 +93,7 @@ class Documents(DocumentResource):
         return room.addCallback(ask)
 
     def was_large(self, request: Request, size: int) -> None:
-        """Take note that an answer was large."""
+        """Note that an answer was large."""
         if request.operation == "get":
             self._large.note(request.parameters["bucket"], request.parameters["key"], size)
 
@@ -132,7 +132,7 @@ class Documents(DocumentResource):
         return copy.addCallback(show, request)
 
     def _note(self, result: Any, request: Request) -> None:
-        """Take note of a document's size, however little of it is sent."""
+        """Record a document's size, however little of it is sent."""
         parameters = request.parameters
         self._large.note(parameters["bucket"], parameters["key"], len(result.value))
 
@@ -160,7 +160,7 @@ class Documents(DocumentResource):
 
     @endpoint("put_document", "PUT", on=DOCUMENT, operation=SET.name, takes=SET.takes)
     def put_document(self, request: Request) -> Any:
-        """Store the document; with If-Match only if it is there, or is that version."""
+        """Store the document; with If-Match only if it exists, or is that version."""
         return self.connected(request, self._put, read_mutation(request))
 
     def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
@@ -197,7 +197,8 @@ class Documents(DocumentResource):
         return self.ask(request, PREPEND, read_mutation(request))
 
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
-        """Plan the operation, and carry it out; a large body goes by the connection for large operations."""
+        """Plan the operation, and carry it out; a large body is sent on the connection for large
+        operations."""
         if wanted.kind.has_value and request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
             document_key(request)
             size = len(request.raw_body)

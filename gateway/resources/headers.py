@@ -1,4 +1,4 @@
-"""A request on a document as the source of what is asked: by its headers and its body."""
+"""A request on a document as the source of an operation's parameters: its headers and its body."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ WORDS = Words(
 
 
 class MutationHeaders(NamedTuple):
-    """The headers of a mutation, as sent: looked up early, because a header given twice is
-    refused before anything else; read later, because the Data API looks at credentials and bucket
-    before it looks at them.
+    """The headers of a mutation, as sent: looked up early, because a repeated header is refused before
+    anything else; parsed later, because the Data API checks credentials and bucket before them.
     """
 
     if_match: bytes | None
@@ -47,7 +46,7 @@ class MutationHeaders(NamedTuple):
     replicate_to: bytes | None
     flags: int
     is_plain: bool = False
-    """Whether there is nothing but the flags."""
+    """Whether there are no others than the flags."""
 
 
 def _of_flags(flags: int) -> MutationHeaders:
@@ -85,7 +84,7 @@ def read_mutation(request: Request) -> MutationHeaders:
 
 
 class RequestSource:
-    """What a request asks of an operation.
+    """A request's parameters for an operation.
 
     Its methods are those of :class:`gateway.operations.kind.Source`, its attributes those of
     :class:`gateway.operations.kind.Explained`.
@@ -107,15 +106,15 @@ class RequestSource:
     # ---- what is asked ---------------------------------------------------------------------------
 
     def condition(self) -> Condition:
-        """Return what ``If-Match`` and ``If-None-Match`` say."""
+        """Return the condition of ``If-Match`` and ``If-None-Match``."""
         return read_condition(self._headers.if_match, self._headers.if_none_match)
 
     def version(self) -> int:
-        """Return what ``If-Match`` says, which is to be one ETag."""
+        """Return the CAS of ``If-Match``, which must be one ETag."""
         return one_version(parse_if_match(self._headers.if_match))
 
     def expiry(self, now: float) -> int | None:
-        """Return what ``Expires`` or ``X-CB-TTL`` says."""
+        """Return the expiry in ``Expires`` or ``X-CB-TTL``."""
         headers = self._headers
         if headers.ttl is None:
             return None if headers.expires is None else expiry_from_expires(headers.expires, now)
@@ -124,7 +123,7 @@ class RequestSource:
         return expiry_from_ttl(headers.ttl)
 
     def touched_expiry(self, now: float) -> int:
-        """Return what ``X-CB-TTL`` or the member ``expiry`` says."""
+        """Return the expiry in ``X-CB-TTL`` or the member ``expiry``."""
         expiry = self._members.get("expiry")
         if self._headers.ttl is not None:
             if expiry is not None:
@@ -135,7 +134,7 @@ class RequestSource:
         return expiry_from_touch(expiry, now)
 
     def durability(self) -> Durability:
-        """Return what the headers of durability say."""
+        """Return the durability in the headers."""
         headers = self._headers
         return parse_durability(headers.level, headers.persist_to, headers.replicate_to)
 
@@ -145,7 +144,7 @@ class RequestSource:
         check_encoding(self._headers.encoding)
 
     def value(self) -> tuple[bytes, int]:
-        """Return the body; a collection that is not there is refused first, before the body is sent."""
+        """Return the body; a missing collection is refused first, before the body is sent."""
         check_collection(self._request)
         return self._request.body(), self._headers.flags
 
@@ -161,7 +160,7 @@ class RequestSource:
 
     @property
     def operation(self) -> str:
-        """The SDK's name of what is carried out now."""
+        """The SDK's name of the operation carried out now."""
         return self._request.operation
 
     @operation.setter

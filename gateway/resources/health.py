@@ -21,8 +21,8 @@ _NO_STORE = ((b"Cache-Control", b"no-store"),)
 class Health:
     """Liveness and readiness.
 
-    :param is_ready: returns a Deferred of ``None`` if documents can be served, else of one line that
-        tells why not.
+    :param is_ready: returns a Deferred of ``None`` if documents can be served, else of one line with the
+        reason.
     """
 
     def __init__(self, is_ready: CheckReady) -> None:
@@ -30,12 +30,12 @@ class Health:
 
     @endpoint("health", "GET", "/health")
     def health(self, request: Request) -> Response:
-        """The process answers: 200, always, with the version."""
+        """Answer 200, always, with the version."""
         return json_response({"status": "ok", "version": VERSION}, headers=_NO_STORE)
 
     @endpoint("ready", "GET", "/ready")
     def ready(self, request: Request) -> Deferred[Response]:
-        """200 if documents can be served, else 503 with the reason."""
+        """Answer 200 if documents can be served, else 503 with the reason."""
         return self._is_ready().addCallback(_readiness)
 
 

@@ -20,21 +20,21 @@ class Locks(DocumentResource):
 
     @endpoint("touch_document", "POST", "/touch", on=DOCUMENT, operation=TOUCH.name, takes=TOUCH.takes)
     def touch_document(self, request: Request) -> Any:
-        """Set the document's expiry, and return the document if asked to."""
+        """Set the document's expiry, and return the document if requested."""
         headers = read_mutation(request)
         members = json_object(request, TOUCH.body, required=headers.ttl is None)
         source = RequestSource(request, headers, members)
-        # Nearly all of it is in the body, so all of it is read with the body, before the caller is known.
+        # Nearly all parameters are in the body, so all are read with it, before the caller is known.
         plan = TOUCH.plan(TOUCH.read(members, source.words), source, self._now())
         return self.connected(request, self.carry_out, plan)
 
     @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation=LOCK.name, takes=LOCK.takes)
     def lock_document(self, request: Request) -> Any:
-        """Return the document, and let nobody change it who does not know the ETag returned."""
+        """Return the document, and lock it: only the returned ETag allows a change."""
         headers = read_mutation(request)
         return self.ask(request, LOCK, headers, json_object(request, LOCK.body, required=False))
 
     @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation=UNLOCK.name, takes=UNLOCK.takes)
     def unlock_document(self, request: Request) -> Any:
-        """Give the lock up."""
+        """Release the lock."""
         return self.ask(request, UNLOCK, read_mutation(request))

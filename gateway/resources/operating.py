@@ -1,4 +1,4 @@
-"""What resources of a document share: from a request to a plan, and from the plan to the answer."""
+"""The common part of a document's resources: from a request to a plan, and from the plan to the answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["DocumentResource", "Wanted"]
 
 
 class Wanted(NamedTuple):
-    """What a request wants of a document, as far as it can be read before the caller is known."""
+    """The parameters of a request that can be read before the caller is known."""
 
     kind: Kind
     said: object
-    """What the members of its body say."""
+    """Parsed members of its body."""
     source: RequestSource
 
 
@@ -46,7 +46,8 @@ class DocumentResource(BucketResource):
     def ask(
         self, request: Request, kind: Kind, headers: MutationHeaders, members: Mapping[str, object] = {}
     ) -> Any:
-        """Carry out an operation: read what needs no permission, get a connection, and do the rest.
+        """Carry out an operation: read the parameters that need no permission, get a connection, and do the
+        rest.
 
         :param members: of the request's JSON body, or of its query.
         :raises Refusal: 400.
@@ -62,7 +63,7 @@ class DocumentResource(BucketResource):
         return self.carry_out(connection, request, plan)
 
     def carry_out(self, connection: GatewayConnection, request: Request, plan: Plan) -> Any:
-        """Carry out a plan; returns what a handler returns."""
+        """Carry out a plan; returns the result for a handler."""
         key = document_key(request)
         check_collection(request)
         source = RequestSource(request)

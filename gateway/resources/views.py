@@ -1,7 +1,7 @@
-"""``GET|POST .../views/{design}/{view}``: rows of a view, passed on as the node prints them.
+"""``GET|POST .../views/{design}/{view}``: rows of a view, passed on as the node sends them.
 
-The answer begins with the first rows. From then on the node, the gateway and the client move at the
-pace of the slowest: a client that does not read pauses the view, one that hangs up stops it.
+The answer begins with the first rows. From then on the node, the gateway and the client run at the pace of
+the slowest: a client that does not read pauses the view, one that hangs up stops it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Relay(AsyncViewBase):
         return self.answer.take(rowiter)
 
     def on_error(self, ex: BaseException) -> None:
-        """Tell of the failure."""
+        """Report the failure."""
         self.answer.failed(ex)
 
     def on_done(self) -> None:
@@ -64,10 +64,10 @@ class _LineRelay(_Relay):
 
 
 class ViewAnswer:
-    """The answer to one query, made while it is sent.
+    """The answer to one query, produced while it is sent.
 
-    :param begun: fires with the response when the first rows are there, or the view is done; fails
-        if the query fails before that.
+    :param begun: fires with the response when the first rows have arrived, or the view is done; fails if the
+        query fails before.
     :param joiner: adds documents; ``None`` if none are wanted.
     :param on_end: called once with the outcome (``"ok"`` or an error's code), ``None`` if the failure
         became the response.
@@ -135,16 +135,17 @@ class ViewAnswer:
                 await self._drained
 
     def done(self) -> None:
-        """All rows were there."""
+        """End the answer: all rows have arrived."""
         self._finish([], is_cut=False)
 
     def failed(self, error: BaseException) -> None:
-        """The view failed: a response of its own if nothing was sent, else a part of the answer."""
+        """Report a failure of the view: as an error response if nothing was sent, else as a part of the
+        answer."""
         if self._is_over:
             return
         view = self._view
         if isinstance(error, ViewEngineError):
-            # The node told of them in the middle of a complete answer; so does this one.
+            # The node reported them inside a complete answer; so does this one.
             self._finish(_told_by_node(view), is_cut=False)
             return
         begun = self._begun
@@ -166,7 +167,7 @@ class ViewAnswer:
             return
         view = self._view
         if self._begun is not None:
-            # The head first: the tail tells only what that has not told.
+            # The head first: the tail has only what the head does not.
             self._put(b"")
             if self._is_over:
                 return
@@ -180,7 +181,7 @@ class ViewAnswer:
         self._close()
 
     def _put(self, data: bytes) -> None:
-        """Send a part of the answer, as soon as the client takes it."""
+        """Send a part of the answer, as soon as the client is ready."""
         begun = self._begun
         if begun is not None:
             self._begun = None
@@ -213,13 +214,13 @@ class ViewAnswer:
         self._write()
 
     def pause(self) -> None:
-        """The client reads slowly: take no more rows from the node."""
+        """Stop taking rows from the node: the client reads slowly."""
         self._is_paused = True
         if not self._is_over:
             self._view.pause()
 
     def resume(self) -> None:
-        """The client has caught up."""
+        """Continue: the client has caught up."""
         self._is_paused = False
         self._write()
         if self._is_paused:
@@ -231,13 +232,14 @@ class ViewAnswer:
             self._view.resume()
 
     def cancel(self) -> None:
-        """The client is gone, or wants no body: stop the query."""
+        """Stop the query: the client is gone, or wants no body."""
         self._has_ended = True
         self._unsent.clear()
         if self._is_over:
             return
         self._is_over = True
-        # Before the answer has begun its failure is counted elsewhere; one that nobody starts is of a HEAD.
+        # A failure before the answer begins is counted elsewhere; an answer that is never started belongs to
+        # a HEAD.
         outcome = None if self._begun is not None else "ok" if self._sink is None else "RequestCanceled"
         self._begun = None
         self._view.stop()
@@ -267,7 +269,7 @@ class ViewAnswer:
 
 
 def _told_by_node(view: AsyncViewBase) -> list[Any]:
-    """Return the errors that came in the node's answer, as far as it came."""
+    """Return the errors in the received part of the node's answer."""
     if view.errors:
         return list(view.errors)
     errors = view.meta.get("errors")
@@ -280,7 +282,7 @@ def _counted_at_its_end(response: Response, request: Request) -> Response:
 
 
 def _one_line_each(rows: list[bytes]) -> list[bytes]:
-    """Return rows without line ends; in JSON they are blanks, never part of a string."""
+    """Return rows without newlines; in JSON these are whitespace, never part of a string."""
     text = b"".join(rows)
     if b"\n" not in text and b"\r" not in text:
         return rows
@@ -288,12 +290,12 @@ def _one_line_each(rows: list[bytes]) -> list[bytes]:
 
 
 def development_name(name: str, dev: bool) -> str:
-    """Return the full name of a design document: ``dev_`` is put before it unless it is there."""
+    """Return the full name of a design document: ``dev_`` is put before it unless it is there already."""
     return f"dev_{name}" if dev and not name.startswith("dev_") else name
 
 
 def name_of(request: Request, parameter: str, dev: bool = False) -> str:
-    """Return a name of the path. With ``dev`` it is completed, for error messages too."""
+    """Return the name in the path, completed if ``dev`` is set, also for error messages."""
     name = development_name(request.parameters[parameter].decode("utf-8"), dev)
     request.parameters[parameter] = name.encode("utf-8")
     return name
