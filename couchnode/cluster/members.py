@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from couchnode.cluster.config import BucketState, NodeAddress
 from couchnode.cluster.definition import BucketDefinition
-from couchnode.cluster.designs import Designs
-from couchnode.cluster.layout import Rows
+from couchnode.cluster.designs import Designs, restored
+from couchnode.cluster.layout import Rows, check_rows
 from couchnode.data.bucket import NodeBucket
 from couchnode.ports import ClusterView
 
@@ -65,10 +67,39 @@ class Bucket:
             is_made=self.is_made,
         )
 
+    def dump(self) -> dict[str, Any]:
+        """Return what :func:`restored_bucket` takes, for cluster.json."""
+        return {
+            "definition": self.definition._asdict(),
+            "uuid": self.uuid,
+            "rows": self.rows,
+            "ownsUser": self.owns_user,
+            "isOpen": self.is_open,
+            "made": self.is_made,
+            "designs": {name: design.dump() for name, design in self.designs.items()},
+        }
+
     @property
     def state(self) -> BucketState:
         """The state for configurations, in a cluster that has a disk."""
         return BucketState(self.definition, self.uuid, self.revision, self.rows)
+
+
+def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
+    """Return the bucket that :meth:`Bucket.dump` described.
+
+    :raises KeyError, TypeError, ValueError, AttributeError: the data has another shape.
+    """
+    definition = BucketDefinition(**data["definition"]).check()
+    return Bucket(
+        definition,
+        str(data["uuid"]),
+        check_rows(data["rows"], node_count, definition.replica_number),
+        owns_user=data["ownsUser"],
+        is_open=data["isOpen"],
+        is_made=data.get("made", True),
+        designs={name: restored(name, design) for name, design in data.get("designs", {}).items()},
+    )
 
 
 class Node:

@@ -297,7 +297,7 @@ class RestApi:
     # ---- inside ----------------------------------------------------------------------------------
 
     def _reports(self, request: Request, bucket: str | None = None) -> list[config.NodeReport]:
-        return self._cluster.node_reports(bucket, placeholder=request.getHost().host)
+        return self._cluster.reports.nodes(bucket, placeholder=request.getHost().host)
 
     def _pool(self, request: Request) -> bytes:
         cluster = self._cluster
@@ -305,7 +305,13 @@ class RestApi:
         used = sum(part.memory_bytes for node in cluster.nodes for part in node.buckets.values())
         stored = sum(part.disk_bytes for node in cluster.nodes for part in node.buckets.values())
         document = config.pool(
-            cluster.uuid, self._reports(request), self._node.index, quota, used, cluster.disk(), stored
+            cluster.uuid,
+            self._reports(request),
+            self._node.index,
+            quota,
+            used,
+            cluster.reports.disk(),
+            stored,
         )
         return config.encode(document)
 
@@ -314,12 +320,12 @@ class RestApi:
             self._cluster.bucket_state(bucket),
             self._reports(request, bucket),
             self._node.index,
-            self._cluster.basic_stats(bucket),
+            self._cluster.reports.basic_stats(bucket),
         )
 
     def _samples(self, bucket: str) -> dict[str, Any]:
         now = unix_time_of(self._cluster.clock)()
-        samples = self._cluster.bucket_samples(bucket)
+        samples = self._cluster.reports.bucket_samples(bucket)
         return {
             "samples": {"timestamp": [int(now * 1000)], **samples},
             "samplesCount": 1,

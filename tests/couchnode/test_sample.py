@@ -109,7 +109,7 @@ class LoadTests(TestCase):
         bad = [event for event in events if event.get("number") is not None]
         self.assertEqual([(event["number"], event["log_level"].name) for event in bad], [(11, "warn")])
         cluster = node.cluster
-        self.assertEqual(cluster.basic_stats("default")["itemCount"], 499)
+        self.assertEqual(cluster.reports.basic_stats("default")["itemCount"], 499)
         vbid = vbucket_of(b"doc-0", 1024)
         home = cluster.nodes[cluster.bucket("default").rows[vbid][0]].buckets["default"].vbuckets[vbid]
         item = home.get(b"doc-0")
@@ -145,7 +145,7 @@ class LoadTests(TestCase):
         self.assertEqual(sorted(designs), ["dev_one", "two"])
         self.assertEqual(json.loads(designs["two"].text), design)
         self.assertEqual(node.cluster.bucket("default").designs, {})
-        self.assertEqual(node.cluster.basic_stats("beer")["itemCount"], 1)
+        self.assertEqual(node.cluster.reports.basic_stats("beer")["itemCount"], 1)
         bad = {event["number"]: event["fault"] for event in events if event.get("fault")}
         self.assertEqual(sorted(bad), [2, 3, 4])
         self.assertIn("Syntax error in the map function", bad[2])
@@ -171,7 +171,7 @@ class LoadTests(TestCase):
         client = Connection(bucket="beer-sample", host="127.0.0.1", port=int(port))
         self.addCleanup(client._close)
         rows = list((yield client.queryAll("beer", "brewery_beers", stale="false")))
-        self.assertEqual(len(rows), node.cluster.basic_stats("beer-sample")["itemCount"])
+        self.assertEqual(len(rows), node.cluster.reports.basic_stats("beer-sample")["itemCount"])
 
     @inlineCallbacks
     def test_full_bucket(self) -> Steps:

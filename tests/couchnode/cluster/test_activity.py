@@ -157,7 +157,7 @@ class DocumentTests(RestCase):
     def test_bucket(self) -> Steps:
         """Operations are rates of the whole bucket, over the time since they were last asked for."""
         clock = Clock()
-        self.cluster.rates = Rates(clock.seconds)
+        self.cluster.reports.rates = Rates(clock.seconds)
         clock.advance(1)
         yield self.ask(f"{BUCKET}/stats")
         self.cluster.nodes[1].buckets["default"].gets += 30

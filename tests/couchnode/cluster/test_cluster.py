@@ -183,10 +183,10 @@ class BucketTests(ClusterCase):
         for i in range(50):
             self.store(cluster, b"k%d" % i, b"v")
         yield self.assertFailure(cluster.flush_bucket("beer"), FlushDisabled)
-        self.assertEqual(cluster.basic_stats("beer")["itemCount"], 50)
+        self.assertEqual(cluster.reports.basic_stats("beer")["itemCount"], 50)
         yield cluster.edit_bucket("beer", lambda current: current._replace(flush_enabled=True))
         yield cluster.flush_bucket("beer")
-        self.assertEqual(cluster.basic_stats("beer")["itemCount"], 0)
+        self.assertEqual(cluster.reports.basic_stats("beer")["itemCount"], 0)
         self.assertEqual(cluster.bucket("beer").uuid, uuid)
         yield self.assertFailure(cluster.flush_bucket("wine"), NoSuchBucket)
 
@@ -208,13 +208,14 @@ class BucketTests(ClusterCase):
             self.store(cluster, b"k%d" % i, b"v%d" % i)
         yield cluster.edit_bucket("beer", lambda current: current._replace(replica_number=1))
         yield eventually(lambda: self.copies(cluster) == 40)
-        self.assertEqual(cluster.basic_stats("beer")["itemCount"], 20)
+        self.assertEqual(cluster.reports.basic_stats("beer")["itemCount"], 20)
 
     @inlineCallbacks
     def test_a_bucket_that_was_refused_can_be_made_later(self) -> Steps:
         """If the files of an earlier bucket cannot be removed, no user of the new one is left behind."""
         cluster = yield self.open()
-        with_fault = self.patch(cluster, "_remove_files", lambda name: fail(DataDirectoryError("no way")))
+        placement = cluster._placement
+        with_fault = self.patch(placement, "remove_files", lambda name: fail(DataDirectoryError("no way")))
         yield self.assertFailure(cluster.create_bucket(definition(), "pw"), DataDirectoryError)
         self.assertNotIn("beer", cluster.users)
         with_fault.restore()

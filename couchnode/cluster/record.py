@@ -1,0 +1,74 @@
+"""What a cluster keeps in cluster.json from one run to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from couchnode.cluster.members import Bucket, restored_bucket
+from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.cluster.users import UserStore
+
+
+class Record(NamedTuple):
+    """The content of cluster.json.
+
+    :ivar epoch: of all revisions; see the cluster.
+    :ivar rev: the last revision given out.
+    :ivar starts: how often everything was opened.
+    :ivar was_stopped: whether all buckets were closed in order since.
+    :ivar users: as :meth:`couchnode.cluster.users.UserStore.dump` returns them.
+    """
+
+    uuid: str
+    epoch: int
+    rev: int
+    starts: int
+    was_stopped: bool
+    node_count: int
+    users: object
+    buckets: dict[str, Bucket]
+
+    def dump(self) -> dict[str, Any]:
+        """Return what :func:`read_record` takes."""
+        return {
+            "uuid": self.uuid,
+            "epoch": self.epoch,
+            "rev": self.rev,
+            "starts": self.starts,
+            "stopped": self.was_stopped,
+            "nodes": self.node_count,
+            "users": self.users,
+            "buckets": {name: bucket.dump() for name, bucket in self.buckets.items()},
+        }
+
+
+def read_record(data: dict[str, Any], users: UserStore, node_count: int, path: Path | None) -> Record:
+    """Return what cluster.json holds; the users are loaded into ``users``.
+
+    :param node_count: number of nodes that this run has.
+    :param path: of the data directory, for messages.
+    :raises DataDirectoryError: another number of nodes, or data of another shape.
+    """
+    where = "the data directory" if path is None else f"the data directory {path}"
+    try:
+        count = int(data["nodes"])
+        if count != node_count:
+            raise DataDirectoryError(
+                f"{where} was made with {count} node(s), not {node_count}: start it with "
+                f"--nodes {count}; documents are not moved to another number of nodes"
+            )
+        open_users = [name for name, part in data["buckets"].items() if part["ownsUser"] and part["isOpen"]]
+        users.load(data["users"], open_users)
+        return Record(
+            str(data["uuid"]),
+            int(data["epoch"]),
+            int(data["rev"]),
+            int(data.get("starts", 0)),
+            bool(data.get("stopped", False)),
+            count,
+            data["users"],
+            {name: restored_bucket(part, count) for name, part in data["buckets"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise DataDirectoryError(f"{where} has a damaged cluster.json: {fault!r}") from fault
