@@ -24,6 +24,23 @@ SECTION = re.compile(r"# ---- \S(?:.*\S)? -+")
 SUPPRESSION = re.compile(r"# noqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*(?P<reason>  # \S.*)?")
 LOOKS_LIKE_A_SUPPRESSION = re.compile(r"# *noqa.*", re.IGNORECASE)
 
+# Words that a reader stumbles over, and what to write instead; in docstrings and comments of the product.
+WORDS = {
+    re.compile(
+        r"(?:^|[.:;]\s+|\n\s*\n\s*)Of (?!course\b)[a-z`:]"
+    ): "the noun first: the limit of ..., if ... then",
+    re.compile(r"\bfor ever\b"): "forever",
+    re.compile(r"\bbe (?:it|they)\b"): "even, or",
+    re.compile(r"\bsomebody\b", re.IGNORECASE): "the client, the caller, the thread",
+    re.compile(r"\bwhat there is\b"): "the noun",
+    re.compile(r"\blook(?:s|ed|ing)? after\b"): "enforce, supervise, handle",
+    re.compile(r"\breckon"): "estimate, assume, count",
+    re.compile(r"\bat length\b"): "the general case",
+    re.compile(r"\bmake away\b"): "delete",
+    re.compile(r"\bif need be\b"): "if necessary",
+    re.compile(r"\bholding up\b"): "blocking, delaying",
+}
+
 PREDICATE = re.compile(r"(?:Say|Tell|Check|Answer|Decide|Know|Report|Returns) whether |Returns? True if ")
 
 
@@ -79,13 +96,28 @@ def bad_docstrings(tree: ast.Module) -> list[int]:
     return [line for line, text in docstrings(tree) if PREDICATE.match(text) or ":return:" in text]
 
 
+def bad_words(source: str) -> list[int]:
+    """Return the lines where a docstring or a run of comments has one of :data:`WORDS`."""
+    texts = list(docstrings(ast.parse(source)))
+    last = 0
+    for comment in comments(source):
+        text = comment.text.lstrip("# ")
+        if comment.line == last + 1 and texts:
+            line, before = texts.pop()
+            texts.append((line, f"{before} {text}"))
+        else:
+            texts.append((comment.line, text))
+        last = comment.line
+    return [line for line, text in texts if any(word.search(text) for word in WORDS)]
+
+
 class StyleTests(SynchronousTestCase):
     """Every Python file is written in the one style."""
 
-    def everywhere(self, find: object) -> list[str]:
+    def everywhere(self, find: object, *folders: str) -> list[str]:
         """Return the places that a finder of the module reports."""
         places = []
-        for path in source_files(*FOLDERS):
+        for path in source_files(*(folders or FOLDERS)):
             subject = parsed(path) if find is bad_docstrings else path.read_text(encoding="utf-8")
             places += [f"{path.relative_to(ROOT)}:{line}" for line in find(subject)]  # type: ignore[operator]
         return places
@@ -101,6 +133,10 @@ class StyleTests(SynchronousTestCase):
     def test_docstrings(self) -> None:
         """A predicate's docstring begins "Return whether", and a return value's field is ``:returns:``."""
         self.assertEqual(self.everywhere(bad_docstrings), [])
+
+    def test_words(self) -> None:
+        """Docstrings and comments of the product avoid the words of :data:`WORDS`."""
+        self.assertEqual(self.everywhere(bad_words, *PACKAGES), [])
 
 
 class SelfTests(SynchronousTestCase):
@@ -152,3 +188,11 @@ class SelfTests(SynchronousTestCase):
                 with self.subTest(f"{bad} in {form}"):
                     self.assertEqual(len(bad_docstrings(ast.parse(form.format(bad)))), 1)
         self.assertEqual(bad_docstrings(ast.parse('"""Return whether it is.\n\n:returns: it"""')), [])
+
+    def test_words(self) -> None:
+        """A word is found in docstrings and in comments over several lines; its better form passes."""
+        for bad in ("Of what is there.", "It waits for ever.", "Somebody waits.", "A value, be it empty."):
+            with self.subTest(bad):
+                self.assertEqual(bad_words(f'"""{bad}"""'), [1])
+                self.assertEqual(bad_words("x = 1\n# " + bad.replace(" ", "\n# ") + "\n"), [2])
+        self.assertEqual(bad_words('"""Of course it waits forever."""'), [])
