@@ -44,7 +44,7 @@ class KeyValueFactory(Factory):
         node.cluster.on_config_change.append(self._config_changed)
 
     def buildProtocol(self, addr: IAddress | None) -> KeyValueConnection:
-        """Twisted: somebody connects."""
+        """Twisted: return the protocol of a new connection."""
         host, port = getattr(addr, "host", "?"), getattr(addr, "port", "?")
         return KeyValueConnection(self, f"{host}:{port}")
 
