@@ -26,8 +26,9 @@ from couchnode.cluster.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.cluster.members import Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
 from couchnode.rest.access import Access, Refusal, not_found
+from couchnode.views.answers import QueryRefused
 from couchnode.views.parameters import ParameterError
-from couchnode.views.service import QueryRefused, Views
+from couchnode.views.service import Views
 from couchnode.views.workerclient import WorkerConnection, WorkerError
 from reactor.sparselog import SparseLog
 

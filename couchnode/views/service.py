@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore
@@ -21,6 +20,7 @@ from couchnode.cluster.config import bracketed
 from couchnode.cluster.designs import DesignDocument, functions_of, read_design, syntax_error
 from couchnode.cluster.members import Bucket, Node
 from couchnode.cluster.metadata import DataDirectory
+from couchnode.views.answers import MAX_QUERIES, Answers, QueryRefused
 from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
 from couchnode.views.parameters import parse_query
 from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError, WorkerGone
@@ -28,36 +28,10 @@ from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError, 
 UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
 
-MAX_QUERIES = 100
-"""Most answers sent at a time; further queries wait for one of them to end."""
-
-QUEUE_SECONDS = 10.0
-"""Longest wait for that; then the query is refused with 503."""
-
-STALLED_SECONDS = 60.0
-"""A client that reads nothing for so long is disconnected."""
-
-SLOW_SECONDS = 5.0
-"""... and for so long, if others are waiting."""
-
 _ATTEMPTS = 3
 _RETRY_SECONDS = 0.05
 _MAX_CHECKS = 8
 _MAX_QUIET_UPDATES = 2
-
-
-class QueryRefused(Exception):
-    """A query that gets an error instead of rows.
-
-    :ivar status: HTTP status.
-    :ivar error, reason: the members of the answer.
-    """
-
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
-        self.reason = reason
 
 
 class UpdateSettings(NamedTuple):
@@ -102,16 +76,13 @@ class Views:
         self._worker = Worker((f"queries={MAX_QUERIES + 28}", *limits))
         self._indexers: dict[tuple[str, int], PartIndexer] = {}
         self._background: dict[object, Deferred[None]] = {}
-        self._places = DeferredSemaphore(MAX_QUERIES)
         self._unswept: set[str] = set()
         self._sweeping = DeferredLock()
         self._checks = DeferredSemaphore(_MAX_CHECKS)
         self._quiet_updates = DeferredSemaphore(_MAX_QUIET_UPDATES)
-        self._answers: set[WorkerConnection] = set()
+        self._answers = Answers(self._worker, cluster.clock)
         self._updates = LoopingCall(self._update_all)
         self._updates.clock = cluster.clock
-        self._watch = LoopingCall(self._cut_slow, STALLED_SECONDS)
-        self._watch.clock = cluster.clock
         self._stopping = False
         self._log = Logger()
         cluster.on_emptied.append(self._emptied)
@@ -121,15 +92,14 @@ class Views:
     def start(self) -> None:
         """Begin to update indexes automatically."""
         self._updates.start(self.settings.interval_ms / 1000, now=False)
-        if not self._watch.running:
-            self._watch.start(SLOW_SECONDS, now=False)
+        self._answers.start()
 
     async def stop(self) -> None:
         """End the worker; running queries are cut off."""
         self._stopping = True
-        for loop in (self._updates, self._watch):
-            if loop.running:
-                loop.stop()
+        self._answers.stop()
+        if self._updates.running:
+            self._updates.stop()
         for running in list(self._background.values()):
             running.cancel()
         await self._worker.stop()
@@ -255,7 +225,7 @@ class Views:
                 source.indexer.check([files[source.name]])
 
         try:
-            connection = await self._answer(request)
+            connection = await self._answers.ask(request)
         except (QueryRefused, WorkerError) as fault:
             if not isinstance(fault, QueryRefused) or fault.status == 500:
                 check()  # if that is why, it is the better answer
@@ -268,62 +238,6 @@ class Views:
         if query.stale == "update_after":
             self._update_later(bucket, design, is_part, node)
         return connection
-
-    async def _answer(self, request: dict[str, Any]) -> WorkerConnection:
-        """Ask the worker; return the connection with the body of the answer."""
-        await self._place()
-        try:
-            connection = await self._worker.connect()
-        except BaseException:
-            self._places.release()
-            raise
-        self._answers.add(connection)
-
-        def ended(_: None) -> None:
-            self._answers.discard(connection)
-            self._places.release()
-
-        connection.ended.addCallback(ended)
-        try:
-            reply = await connection.ask_anything(("query", request))
-        except BaseException:
-            connection.close()
-            raise
-        if reply[0] == "head":
-            return connection
-        connection.close()
-        if reply[0] == "refused":
-            raise QueryRefused(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
-        raise WorkerError(str(reply[1]))
-
-    async def _place(self) -> None:
-        """Wait until there is room for one more answer; answers whose clients do not read make room."""
-        patience = QUEUE_SECONDS
-        while True:
-            place = self._places.acquire()
-            if not place.called:
-                self._cut_slow(SLOW_SECONDS, most=len(self._places.waiting))
-            step = min(patience, 1.0)
-            patience -= step
-            try:
-                await place.addTimeout(step, self._cluster.clock)
-                return
-            except DeferredTimeout:
-                if patience <= 0:
-                    raise QueryRefused(
-                        503, "too_many_requests", "too many queries at a time; try again later"
-                    ) from None
-
-    def _cut_slow(self, seconds: float, most: int = MAX_QUERIES) -> None:
-        """Disconnect clients, at most so many, that have not read for some time."""
-        before = monotonic() - seconds
-        slow = [
-            (connection.paused_since, id(connection), connection)
-            for connection in self._answers
-            if connection.paused_since is not None and connection.paused_since <= before
-        ]
-        for _, _, connection in sorted(slow)[:most]:
-            connection.cut()
 
     def _sources(self, node: Node, bucket: Bucket, design: DesignDocument, is_part: bool) -> list[_Source]:
         """Return the nodes that take part, beginning with the one that received the query."""

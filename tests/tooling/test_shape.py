@@ -28,7 +28,6 @@ from tests.tooling.sources import PACKAGES
 LONG_MODULES = {
     "couchbase: exceptions",
     "couchbase: operations",
-    "couchnode: service",
     "couchnode: vbucket",
     "gateway: batch",
 }

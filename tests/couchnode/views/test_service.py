@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from couchnode.views import service
+from couchnode.views import answers
 from tests.couchnode.rest.test_api import Exchange, head
 from tests.couchnode.views.nodes import BY_NAME, Steps, ViewCase
 
@@ -79,28 +79,28 @@ class ClientTests(RaceCase):
 
         indexer._update = slow
         asked: list[object] = []
-        answer = self.views._answer
+        answer = self.views._answers.ask
 
         def note(request: object) -> object:
             asked.append(request)
             return answer(request)
 
-        self.views._answer = note
+        self.views._answers.ask = note
         yield self.hang_up("/default/_design/d/_view/v", lambda: held)
         yield self.until(lambda: held[0].called)
         self.assertEqual(asked, [])
         indexer._update = update
         self.assertEqual((yield self.query()).ids, ["a"])
-        self.assertEqual((self.views._answers, self.views._worker.updates.tokens), (set(), 8))
+        self.assertEqual((self.views._answers.open, self.views._worker.updates.tokens), (set(), 8))
 
     @inlineCallbacks
     def test_clients_that_do_not_read(self) -> Steps:
         """They lose their places to others who wait for one, and to nobody else."""
-        self.patch(service, "SLOW_SECONDS", 0.2)
+        self.patch(answers, "SLOW_SECONDS", 0.2)
         yield self.design("d", v=LARGE)
         self.store_large()
         yield self.query(limit=1)
-        self.views._places.limit = self.views._places.tokens = 2
+        self.views._answers.places.limit = self.views._answers.places.tokens = 2
         port = self.cluster.nodes[0].address.rest_port
         slow = []
         for _ in range(2):
@@ -109,20 +109,20 @@ class ClientTests(RaceCase):
             yield self.until(lambda exchange=exchange: exchange.data)
             exchange.transport.pauseProducing()
             slow.append(exchange)
-        yield self.until(lambda: all(one.paused_since is not None for one in self.views._answers))
-        self.assertEqual(len(self.views._answers), 2)
+        yield self.until(lambda: all(one.paused_since is not None for one in self.views._answers.open))
+        self.assertEqual(len(self.views._answers.open), 2)
         self.assertEqual((yield self.query(limit=1)).status, 200)
-        self.assertEqual(len(self.views._answers), 1)
+        self.assertEqual(len(self.views._answers.open), 1)
         for exchange in slow:
             exchange.transport.abortConnection()
-        yield self.until(lambda: not self.views._answers)
+        yield self.until(lambda: not self.views._answers.open)
 
     @inlineCallbacks
     def test_more_queries_than_places(self) -> Steps:
         """They wait for each other, and all get their answers."""
         yield self.design("d", v=BY_NAME)
         self.store("a", {"name": "a"})
-        self.views._places.limit = self.views._places.tokens = 3
+        self.views._answers.places.limit = self.views._answers.places.tokens = 3
         answers = yield gatherResults([self.query(stale="ok" if n % 2 else "false") for n in range(60)])
         self.assertEqual({answer.status for answer in answers}, {200})
 
