@@ -14,8 +14,9 @@ from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import seeds_from_hosts
+from couchbase.protocol.failures import client_error
 from couchbase.protocol.handshake import Credentials
-from couchbase.protocol.operations import client_error
+from couchbase.protocol.request import Operation, Request
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_BYTES, FMT_JSON, FMT_UTF8
 
@@ -173,17 +174,17 @@ class Admin(Commands):
         return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"
 
 
-class _NoBucket(Driver[operations.Request]):
+class _NoBucket(Driver[Request]):
     """Refuses whatever needs a bucket."""
 
-    def _no_bucket(self, operation: operations.Operation, key: object) -> CouchbaseError:
-        request = operations.Request(operation, key, b"")
+    def _no_bucket(self, operation: Operation, key: object) -> CouchbaseError:
+        request = Request(operation, key, b"")
         return client_error(request, rc.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
 
-    def submit(self, request: operations.Request, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: Request, durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(request.operation, request.key)
 
-    def submit_to_replica(self, request: operations.Request) -> Any:
+    def submit_to_replica(self, request: Request) -> Any:
         raise self._no_bucket(request.operation, request.key)
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from couchbase import arguments
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
-from couchbase.protocol.operations import Operation, Request
+from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import Format
 from couchbase.transcoder import (
     AnyTranscoder,

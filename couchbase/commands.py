@@ -16,7 +16,8 @@ from couchbase.items import ItemCollection, ItemTarget
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
-from couchbase.protocol.operations import Request
+from couchbase.protocol.failures import client_error
+from couchbase.protocol.request import Request
 from couchbase.signatures import (
     CasKeys,
     ExpiryT,
@@ -407,9 +408,7 @@ class Commands(
 
 def no_such_replica(request: Request) -> CouchbaseError:
     """Return the error for a replica that the bucket does not have."""
-    return operations.client_error(
-        request, rc.NO_MATCHING_SERVER, "the bucket has no such replica of the key"
-    )
+    return client_error(request, rc.NO_MATCHING_SERVER, "the bucket has no such replica of the key")
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Generic, NoReturn, TypeVar
 from couchbase.exceptions import NotSupportedError, ObjectThreadError, PipelineError
 from couchbase.items import ItemCollection
 from couchbase.protocol import durability
-from couchbase.protocol.operations import Request
+from couchbase.protocol.request import Request
 from couchbase.timings import Timings
 from couchbase.views.iterator import ReadsDocuments, View
 

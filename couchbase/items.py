@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from couchbase.exceptions import ArgumentError
-from couchbase.protocol.operations import Operation, Request
+from couchbase.protocol.request import Operation, Request
 from couchbase.result import Result, ValueResult
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
 from couchbase.protocol import operations
 from couchbase.protocol.durability import check_count
-from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING, Operation, Request, store_extras
+from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING, store_extras
+from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import (
     CasKeys,
     Format,

@@ -20,7 +20,7 @@ from couchbase.blocking.cluster import EARLY_CALLS, Cluster
 from couchbase.blocking.http import Target
 from couchbase.blocking.node import Node
 from couchbase.exceptions import CLIENT_ETMPFAIL, ObjectThreadError
-from couchbase.protocol.operations import client_error
+from couchbase.protocol.failures import client_error
 from gcouchbase.loop import Loop, Timers, Watchers, http_connection
 
 SWEEP_SECONDS = 0.05

@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, InternalSDKError
 from couchbase.protocol.call import Call
-from couchbase.protocol.operations import Request, failed_result
+from couchbase.protocol.failures import failed_result
+from couchbase.protocol.request import Request
 from couchbase.result import AsyncResult, MultiResult
 
 _log = Logger()

@@ -24,8 +24,8 @@ from couchbase.protocol.clustermap import ClusterMap, NodeAddress, map_of_seed
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.conversation import refusal
 from couchbase.protocol.dispatch import Dispatcher
+from couchbase.protocol.failures import client_error
 from couchbase.protocol.handshake import Credentials, no_map
-from couchbase.protocol.operations import client_error
 from reactor.clock import cancel_timer
 from reactor.ending import has_ended, watch_end
 from reactor.kinds import IReactor

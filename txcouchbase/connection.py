@@ -342,7 +342,7 @@ class Connection(
         :class:`txcouchbase.calls.Call`. The connection ends a call by its ``succeed`` with a result or its
         ``fail`` with an exception, perhaps before this returns; its ``abandon`` cancels it.
 
-        :param call: a request as in :mod:`couchbase.protocol.operations`, with its key checked and its value
+        :param call: a request as in :mod:`couchbase.protocol.request`, with its key checked and its value
             encoded; not a read from replicas. A synchronous write keeps its place among the operations on its
             key, like one by a method.
         """

@@ -14,7 +14,8 @@ from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, operations
-from couchbase.protocol.operations import Operation, Request
+from couchbase.protocol.failures import client_error, failed_result
+from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
@@ -175,7 +176,7 @@ class AsyncDriver(Driver[AsyncCall]):
                     call.succeed(result)
                     return
             if call.quiet and getattr(error, "rc", None) == rc.KEY_ENOENT:
-                call.succeed(operations.failed_result(call, rc.KEY_ENOENT))
+                call.succeed(failed_result(call, rc.KEY_ENOENT))
             else:
                 call.fail(error)
         except CouchbaseError as refused:
@@ -215,7 +216,7 @@ class AsyncDriver(Driver[AsyncCall]):
                 if single:
                     call.fail(reason)
                 else:
-                    group.add(key, operations.failed_result(member, code), reason)
+                    group.add(key, failed_result(member, code), reason)
 
         maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
         return answer
@@ -287,7 +288,7 @@ class AsyncDriver(Driver[AsyncCall]):
             outcome: dict[Any, Any] = {}
             for (_, encoded, _), key, item in zip(keys, names, items, strict=True):
                 code = codes[encoded]
-                result = operations.failed_result(Call(operations.ENDURE, key, encoded), code)
+                result = failed_result(Call(operations.ENDURE, key, encoded), code)
                 if item is not None:
                     fill(item, result)
                     result = item
@@ -348,7 +349,7 @@ class AsyncDriver(Driver[AsyncCall]):
         def expire(_: Any) -> None:
             for talk, number in asked:
                 talk.forget(number)
-            call.fail(operations.client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
+            call.fail(client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
 
         if round_.open:
             timer = self.cluster.reactor.callLater(self.timeout, expire, kept)

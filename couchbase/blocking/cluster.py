@@ -20,8 +20,8 @@ from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError,
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.dispatch import Dispatcher
+from couchbase.protocol.failures import client_error
 from couchbase.protocol.handshake import Credentials, no_map
-from couchbase.protocol.operations import client_error
 
 if TYPE_CHECKING:
     import ssl

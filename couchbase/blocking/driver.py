@@ -27,8 +27,8 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, operations
 from couchbase.protocol.connstr import Address
+from couchbase.protocol.failures import client_error, failed_result
 from couchbase.protocol.handshake import Credentials
-from couchbase.protocol.operations import client_error, failed_result
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
 from couchbase.tlsfiles import TlsFiles

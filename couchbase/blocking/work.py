@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple
 from couchbase import exceptions as rc
 from couchbase.blocking.calls import Call
 from couchbase.exceptions import CouchbaseError
-from couchbase.protocol.operations import failed_result
+from couchbase.protocol.failures import failed_result
 from couchbase.result import MultiResult
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from couchbase.protocol.operations import Operation, Request
+from couchbase.protocol.request import Operation, Request
 
 
 class Call(Request):

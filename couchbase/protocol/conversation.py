@@ -27,18 +27,13 @@ from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.call import Call
 from couchbase.protocol.constants import Feature, Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
+from couchbase.protocol.failures import PathsRefused, client_error
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.offers import NO_FLAGS_LOOKUP, NO_FULL_LOOKUP, lacks, refuses_flags_alone
-from couchbase.protocol.operations import (
-    GET_WITH_EXPIRY,
-    PathsRefused,
-    client_error,
-    complete,
-    downgrade,
-    head,
-)
+from couchbase.protocol.operations import GET_WITH_EXPIRY, complete, downgrade
 from couchbase.protocol.plans import Compute, Exchange, Pause
+from couchbase.protocol.request import head
 from couchbase.protocol.statuses import Action, action_for
 
 LARGE_BYTES = 2**18

@@ -17,11 +17,11 @@ from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Magic, Opcode, Status
 from couchbase.protocol.conversation import LARGE_BYTES, Conversation, too_many
+from couchbase.protocol.failures import client_error, error_for
 from couchbase.protocol.frames import HEADER, Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.offers import is_durable
-from couchbase.protocol.operations import client_error, error_for
 from couchbase.protocol.order import Order
 
 MAX_PENDING = 65_536

@@ -14,20 +14,11 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import ObserveState, Opcode, Status
+from couchbase.protocol.failures import client_error, failed_result, status_name
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.operations import (
-    ADD,
-    APPEND,
-    DELETE,
-    PREPEND,
-    REPLACE,
-    SET,
-    Request,
-    client_error,
-    failed_result,
-    status_name,
-)
+from couchbase.protocol.operations import ADD, APPEND, DELETE, PREPEND, REPLACE, SET
 from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.request import Request
 from couchbase.result import ObserveInfo, Result, ValueResult
 
 ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE})

@@ -15,8 +15,8 @@ from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
+from couchbase.protocol.failures import error_context, status_name
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.operations import error_context, status_name
 from couchbase.protocol.plans import Compute, Exchange, Pause
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, ScramClient, encode_plain
 from couchbase.protocol.statuses import RC_OF_STATUS

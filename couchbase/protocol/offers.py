@@ -14,6 +14,7 @@ from typing import Any
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Feature, Status
+from couchbase.protocol.failures import PathsRefused, client_error, failed_result
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.handshake import Session
 from couchbase.protocol.operations import (
@@ -25,14 +26,11 @@ from couchbase.protocol.operations import (
     LOOKUP_REFUSALS,
     PRESERVE_EXPIRY_FRAMING,
     SET,
-    PathsRefused,
-    Request,
-    client_error,
     decode_lookup_entries,
-    failed_result,
     read_plainly,
     store_extras,
 )
+from couchbase.protocol.request import Request
 
 NO_FULL_LOOKUP = -1
 """Marks, among the lacking features, a node that refused to read flags, expiry and body at once."""

@@ -1,33 +1,39 @@
 """Operations on documents: from arguments to a request, and from a response to a result.
 
-An :class:`Operation` is a row of the one table: its name, its opcode, and how to read its answer.
-A :class:`Request` is one operation to be carried out. The functions below build requests from
-arguments that are already checked and encoded; :func:`complete` turns the answer into a result or
-an exception.
+An ``Operation`` is a row of the one table: its name, its opcode, and how
+to read its answer. A ``Request`` is one operation to be carried out. The
+functions below build requests from arguments that are already checked and encoded; :func:`complete` turns the
+answer into a result or an exception.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-from couchbase import exceptions as rc
-from couchbase.exceptions import CouchbaseError, ProtocolError, error_of
+from couchbase.exceptions import ProtocolError
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
     SUCCESS_STATUSES,
     Datatype,
     FrameInfo,
-    Magic,
     Opcode,
     Status,
 )
 from couchbase.protocol.errormap import ServerStatus
-from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos
+from couchbase.protocol.failures import (
+    error_context,
+    error_for,
+    failed_result,
+    foreign_datatype,
+    malformed_answer,
+    paths_refused,
+)
+from couchbase.protocol.frames import Frame, encode_frame_infos
+from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.statuses import result_code
-from couchbase.result import ExpiryResult, OperationResult, Result, ValueResult
+from couchbase.result import ExpiryResult, OperationResult, ValueResult
 
 _U32 = Struct(">I")
 _STORE_EXTRAS = Struct(">II")
@@ -47,151 +53,12 @@ _lookup_heads: dict[bytes, tuple[int, int]] = {}
 _MAX_LOOKUP_HEADS = 1024
 _MAX_LOOKUP_HEAD_BYTES = 64
 
-_MAGIC_REQUEST = int(Magic.REQUEST)
-_MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
-
-
-class Operation:
-    """A row of the table of operations."""
-
-    # Not a NamedTuple: every request and every answer reads from its row, and slots are read faster.
-    __slots__ = ("decode", "mutates", "name", "opcode", "result")
-
-    name: str
-    """SDK 1.2's name of the operation."""
-    opcode: int
-    mutates: bool
-    """Whether an answer that never came leaves the document in doubt."""
-    result: Callable[[int], Any]
-    """What a failed operation leaves in ``all_results``."""
-    decode: Callable[[Request, int, bytes, int, int, int], Any]
-    """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
-    the response, and where in them its extras begin, its value begins (there is no key), and it ends."""
-
-    def __init__(
-        self,
-        name: str,
-        opcode: int,
-        mutates: bool,
-        result: Callable[[int], Any],
-        decode: Callable[[Request, int, bytes, int, int, int], Any],
-    ) -> None:
-        self.name = name
-        self.opcode = opcode
-        self.mutates = mutates
-        self.result = result
-        self.decode = decode
-
-    def __repr__(self) -> str:
-        return f"<Operation {self.name} 0x{self.opcode:02x}>"
-
-
-class Request:
-    """One operation on one document.
-
-    Drivers subclass it to add what they need to keep (deadline, opaque number, who is waiting).
-    """
-
-    __slots__ = (
-        "cas",
-        "decode_value",
-        "extras",
-        "framing",
-        "key",
-        "key_bytes",
-        "operation",
-        "quiet",
-        "replica",
-        "value",
-        "vbucket",
-    )
-
-    operation: Operation
-    key: Any
-    """The key as the caller gave it, for results and errors."""
-    key_bytes: bytes
-    extras: bytes
-    value: bytes
-    cas: int
-    framing: bytes
-    quiet: bool
-    """Whether a missing document is an answer rather than an error."""
-    replica: int | None
-    """Which replica to ask, from 0; ``None`` for the active node."""
-    decode_value: Callable[[bytes, int], Any] | None
-    """From stored bytes and flags to a value; ``None`` leaves the bytes alone."""
-    vbucket: int
-    """The vbucket it was last sent to; set by the driver's routing."""
-
-    def __init__(
-        self,
-        operation: Operation,
-        key: object,
-        key_bytes: bytes,
-        quiet: bool = False,
-        decode_value: Callable[[bytes, int], Any] | None = None,
-    ) -> None:
-        self.operation = operation
-        self.key = key
-        self.key_bytes = key_bytes
-        self.extras = self.value = self.framing = b""
-        self.cas = 0
-        self.quiet = quiet
-        self.replica = None
-        self.decode_value = decode_value
-
-
-def head(request: Request, vbucket: int, opaque: int) -> bytes:
-    """Return what comes before the value: header, framing extras, extras and key.
-
-    The value is not copied; send ``request.value`` right behind it.
-    """
-    key = request.key_bytes
-    extras = request.extras
-    framing = request.framing
-    request.vbucket = vbucket
-    if framing:
-        return b"".join(
-            (
-                HEADER.pack(
-                    _MAGIC_ALT_REQUEST,
-                    request.operation.opcode,
-                    len(framing) << 8 | len(key),
-                    len(extras),
-                    0,
-                    vbucket,
-                    len(framing) + len(extras) + len(key) + len(request.value),
-                    opaque,
-                    request.cas,
-                ),
-                framing,
-                extras,
-                key,
-            )
-        )
-    return (
-        HEADER.pack(
-            _MAGIC_REQUEST,
-            request.operation.opcode,
-            len(key),
-            len(extras),
-            0,
-            vbucket,
-            len(extras) + len(key) + len(request.value),
-            opaque,
-            request.cas,
-        )
-        + extras
-        + key
-    )
-
-
 # ---- reading answers -----------------------------------------------------------------------------
 
 
 def _decode_get(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
     if middle - at != 4:
-        raise _malformed(request, f"extras of {middle - at} bytes instead of 4 (flags)")
+        raise malformed_answer(request, f"extras of {middle - at} bytes instead of 4 (flags)")
     (flags,) = _unpack_u32(data, at)
     decode = request.decode_value
     value: Any = data[middle:end]
@@ -225,7 +92,7 @@ def _decode_plain(request: Request, cas: int, data: bytes, at: int, middle: int,
 
 def _decode_counter(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ValueResult:
     if end - middle != 8:
-        raise _malformed(request, f"a counter of {end - middle} bytes instead of 8")
+        raise malformed_answer(request, f"a counter of {end - middle} bytes instead of 8")
     result = ValueResult(0, cas, int.from_bytes(data[middle:end], "big"), 0)
     result._key = request.key
     if middle - at == _TOKEN_BYTES:
@@ -275,14 +142,14 @@ def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]
     """Return ``(flags, expiry)`` of a lookup's answer, and where in it the document begins."""
     entries = decode_lookup_entries(answer)
     if len(entries) != len(_EXPIRY_LOOKUP):
-        raise _malformed(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
+        raise malformed_answer(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
     (flags_status, flags), (expiry_status, expiry), (body_status, body) = entries
     if flags_status or expiry_status or body_status:
-        raise _paths_refused(request, (flags_status, expiry_status, body_status))
+        raise paths_refused(request, (flags_status, expiry_status, body_status))
     try:
         known = int(flags), int(expiry)
     except ValueError:
-        raise _malformed(request, "$document.flags or $document.exptime is not a number") from None
+        raise malformed_answer(request, "$document.flags or $document.exptime is not a number") from None
     body_at = len(answer) - len(body)
     head = answer[: body_at - _ENTRY.size]
     if len(head) <= _MAX_LOOKUP_HEAD_BYTES:
@@ -295,14 +162,14 @@ def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]
 def _decode_expiry(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
     entries = decode_lookup_entries(data[middle:end])
     if len(entries) != 1:
-        raise _malformed(request, f"{len(entries)} entries instead of 1")
+        raise malformed_answer(request, f"{len(entries)} entries instead of 1")
     status, text = entries[0]
     if status:
-        raise _paths_refused(request, (status,))
+        raise paths_refused(request, (status,))
     try:
         expiry = int(text)
     except ValueError:
-        raise _malformed(request, "$document.exptime is not a number") from None
+        raise malformed_answer(request, "$document.exptime is not a number") from None
     result = ExpiryResult(0, cas, None, 0)
     result._expiry = expiry
     result._key = request.key
@@ -336,44 +203,6 @@ def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
         entries.append((status, value[at : at + size]))
         at += size
     return entries
-
-
-class PathsRefused(CouchbaseError):
-    """A server does not know a virtual attribute that was asked for; there is a plainer way."""
-
-
-def _paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError:
-    refused = ", ".join(status_name(status) for status in statuses if status)
-    return PathsRefused(
-        {
-            "rc": rc.NOT_SUPPORTED,
-            "key": request.key,
-            "operation": request.operation.name,
-            "message": f"the server cannot read a document's expiry: {refused}",
-        }
-    )
-
-
-def _malformed(request: Request, what: str) -> CouchbaseError:
-    return error_of(
-        rc.PROTOCOL_ERROR,
-        f"the answer to {request.operation.name} is malformed: {what}",
-        key=request.key,
-        operation=request.operation.name,
-    )
-
-
-def _foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseError:
-    named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
-    name, what = request.operation.name, f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
-    return error_of(
-        rc.PROTOCOL_ERROR,
-        f"{node} answered {name} with {what}, which was not negotiated",
-        key=request.key,
-        operation=name,
-        # It was a success, whatever its content.
-        ambiguous=request.operation.mutates,
-    )
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -540,7 +369,7 @@ def complete(
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:
         if frame.datatype > Datatype.JSON:
-            raise _foreign_datatype(request, frame.datatype, node)
+            raise foreign_datatype(request, frame.datatype, node)
         extras = frame.extras
         body = extras + frame.value
         return request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
@@ -550,75 +379,3 @@ def complete(
     if status == Status.KEY_ENOENT and request.quiet:
         return failed
     raise error_for(request, status, error_context(frame), failed)
-
-
-def failed_result(request: Request, code: int) -> Result:
-    """Return the result of a failed operation in ``all_results``."""
-    failed = request.operation.result(code)
-    failed._key = request.key
-    return failed
-
-
-_EXPLAINED: dict[int, str] = {
-    Status.EACCESS: "the user may not do this; ",
-    Status.AUTH_STALE: "the user has changed since the connection was made; ",
-}
-
-
-def error_for(
-    request: Request, status: int, context: str | None = None, result: Result | None = None
-) -> CouchbaseError:
-    """Return the exception for a status."""
-    name = request.operation.name
-    code = status.code if isinstance(status, ServerStatus) else result_code(name, status)
-    why = _EXPLAINED.get(status, "")
-    return error_of(
-        code,
-        f"{name} failed: {why}the server answered {status_name(status)}",
-        key=request.key,
-        status=int(status),
-        operation=name,
-        result=failed_result(request, code) if result is None else result,
-        context=context,
-        ambiguous=status == Status.SYNC_WRITE_AMBIGUOUS,
-    )
-
-
-def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:
-    """Return the exception for a failure that no server reported: network, time, queue.
-
-    :param ambiguous: whether the request may have been carried out; only said of mutations.
-    """
-    ambiguous = ambiguous and request.operation.mutates
-    if ambiguous:
-        message += "; it may or may not have been carried out"
-    return error_of(
-        code,
-        message,
-        key=request.key,
-        operation=request.operation.name,
-        result=failed_result(request, code),
-        ambiguous=ambiguous,
-    )
-
-
-def status_name(status: int) -> str:
-    """Return ``NAME (0xNN)`` for people."""
-    if isinstance(status, ServerStatus):
-        return status.words
-    try:
-        return f"{Status(status).name} (0x{status:02x})"
-    except ValueError:
-        return f"0x{status:02x}"
-
-
-def error_context(frame: Frame) -> str | None:
-    """Return the server's explanation of an error answer (``error.context``), if it sent one."""
-    value = frame.value
-    if not value.startswith(b"{"):
-        return None
-    try:
-        context = json.loads(value)["error"]["context"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return context if isinstance(context, str) else None

@@ -14,7 +14,7 @@ from couchbase.protocol import offers
 from couchbase.protocol.call import Call, Step
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.operations import Request
+from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import Action, retry_delay
 
 

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol import operations
 from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.request import Operation
 from gateway.batches.answers import failure_line, success_line
 from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
@@ -51,7 +52,7 @@ class SlotOwner(Protocol):
 class _Form(NamedTuple):
     """The request for an operation of that name without any options."""
 
-    operation: operations.Operation
+    operation: Operation
     kind: Kind
     takes_value: bool
     extras: bytes

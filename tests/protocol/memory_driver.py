@@ -19,8 +19,8 @@ from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.conversation import Conversation, Phase, Resume, refusal
 from couchbase.protocol.dispatch import Dispatcher
+from couchbase.protocol.failures import client_error
 from couchbase.protocol.frames import Frame, FrameReader, encode_request, encode_response
-from couchbase.protocol.operations import client_error
 from couchbase.protocol.plans import Compute, Pause
 
 VBUCKETS = 16

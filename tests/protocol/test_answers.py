@@ -11,7 +11,7 @@ from couchbase.protocol import operations
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.constants import MAX_FRAME_BYTES, Opcode, Status
 from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos, encode_request, encode_response
-from couchbase.protocol.operations import Request
+from couchbase.protocol.request import Request
 from couchbase.result import ExpiryResult
 from couchbase.transcoder import decode_value
 

@@ -24,8 +24,9 @@ from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import FrameReader, encode_response
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of
-from couchbase.protocol.operations import OPERATIONS, Request, complete
+from couchbase.protocol.operations import OPERATIONS, complete
 from couchbase.protocol.plans import Ask, Compute, Exchange, Pause
+from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import RC_OF_STATUS, Action, action_for, result_code
 
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions as sdk
 from couchbase.commands import Commands
 from couchbase.driver import Driver
-from couchbase.protocol.operations import Request
+from couchbase.protocol.request import Request
 from couchbase.transcoder import RawTranscoder
 from gateway.batches.batch import Batch
 from gateway.batches.direct import DirectSlot, direct_slot

@@ -1,0 +1,127 @@
+"""Failed operations: the exceptions for what a server answered, and for what no server reported."""
+
+from __future__ import annotations
+
+import json
+
+from couchbase import exceptions as rc
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.constants import Datatype, Status
+from couchbase.protocol.errormap import ServerStatus
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.request import Request
+from couchbase.protocol.statuses import result_code
+from couchbase.result import Result
+
+
+def failed_result(request: Request, code: int) -> Result:
+    """Return the result of a failed operation in ``all_results``."""
+    failed = request.operation.result(code)
+    failed._key = request.key
+    return failed
+
+
+_EXPLAINED: dict[int, str] = {
+    Status.EACCESS: "the user may not do this; ",
+    Status.AUTH_STALE: "the user has changed since the connection was made; ",
+}
+
+
+def error_for(
+    request: Request, status: int, context: str | None = None, result: Result | None = None
+) -> CouchbaseError:
+    """Return the exception for a status."""
+    name = request.operation.name
+    code = status.code if isinstance(status, ServerStatus) else result_code(name, status)
+    why = _EXPLAINED.get(status, "")
+    return error_of(
+        code,
+        f"{name} failed: {why}the server answered {status_name(status)}",
+        key=request.key,
+        status=int(status),
+        operation=name,
+        result=failed_result(request, code) if result is None else result,
+        context=context,
+        ambiguous=status == Status.SYNC_WRITE_AMBIGUOUS,
+    )
+
+
+def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:
+    """Return the exception for a failure that no server reported: network, time, queue.
+
+    :param ambiguous: whether the request may have been carried out; only said of mutations.
+    """
+    ambiguous = ambiguous and request.operation.mutates
+    if ambiguous:
+        message += "; it may or may not have been carried out"
+    return error_of(
+        code,
+        message,
+        key=request.key,
+        operation=request.operation.name,
+        result=failed_result(request, code),
+        ambiguous=ambiguous,
+    )
+
+
+def status_name(status: int) -> str:
+    """Return ``NAME (0xNN)`` for people."""
+    if isinstance(status, ServerStatus):
+        return status.words
+    try:
+        return f"{Status(status).name} (0x{status:02x})"
+    except ValueError:
+        return f"0x{status:02x}"
+
+
+def error_context(frame: Frame) -> str | None:
+    """Return the server's explanation of an error answer (``error.context``), if it sent one."""
+    value = frame.value
+    if not value.startswith(b"{"):
+        return None
+    try:
+        context = json.loads(value)["error"]["context"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return context if isinstance(context, str) else None
+
+
+class PathsRefused(CouchbaseError):
+    """A server does not know a virtual attribute that was asked for; there is a plainer way."""
+
+
+def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError:
+    """Return the error for a lookup whose paths the server refused with these statuses."""
+    refused = ", ".join(status_name(status) for status in statuses if status)
+    return PathsRefused(
+        {
+            "rc": rc.NOT_SUPPORTED,
+            "key": request.key,
+            "operation": request.operation.name,
+            "message": f"the server cannot read a document's expiry: {refused}",
+        }
+    )
+
+
+def malformed_answer(request: Request, what: str) -> CouchbaseError:
+    """Return the error for an answer that breaks the protocol; ``what`` is wrong with it."""
+    return error_of(
+        rc.PROTOCOL_ERROR,
+        f"the answer to {request.operation.name} is malformed: {what}",
+        key=request.key,
+        operation=request.operation.name,
+    )
+
+
+def foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseError:
+    """Return the error for a successful answer whose value has a form that HELLO did not ask for."""
+    named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
+    name, what = request.operation.name, f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
+    return error_of(
+        rc.PROTOCOL_ERROR,
+        f"{node} answered {name} with {what}, which was not negotiated",
+        key=request.key,
+        operation=name,
+        # It was a success, whatever its content.
+        ambiguous=request.operation.mutates,
+    )

@@ -1,0 +1,147 @@
+"""One operation to be carried out on one document, and its bytes on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from couchbase.protocol.constants import Magic
+from couchbase.protocol.frames import HEADER
+
+_MAGIC_REQUEST = int(Magic.REQUEST)
+_MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
+
+
+class Operation:
+    """A row of the table of operations."""
+
+    # Not a NamedTuple: every request and every answer reads from its row, and slots are read faster.
+    __slots__ = ("decode", "mutates", "name", "opcode", "result")
+
+    name: str
+    """SDK 1.2's name of the operation."""
+    opcode: int
+    mutates: bool
+    """Whether an answer that never came leaves the document in doubt."""
+    result: Callable[[int], Any]
+    """What a failed operation leaves in ``all_results``."""
+    decode: Callable[[Request, int, bytes, int, int, int], Any]
+    """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
+    the response, and where in them its extras begin, its value begins (there is no key), and it ends."""
+
+    def __init__(
+        self,
+        name: str,
+        opcode: int,
+        mutates: bool,
+        result: Callable[[int], Any],
+        decode: Callable[[Request, int, bytes, int, int, int], Any],
+    ) -> None:
+        self.name = name
+        self.opcode = opcode
+        self.mutates = mutates
+        self.result = result
+        self.decode = decode
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name} 0x{self.opcode:02x}>"
+
+
+class Request:
+    """One operation on one document.
+
+    Drivers subclass it to add what they need to keep (deadline, opaque number, who is waiting).
+    """
+
+    __slots__ = (
+        "cas",
+        "decode_value",
+        "extras",
+        "framing",
+        "key",
+        "key_bytes",
+        "operation",
+        "quiet",
+        "replica",
+        "value",
+        "vbucket",
+    )
+
+    operation: Operation
+    key: Any
+    """The key as the caller gave it, for results and errors."""
+    key_bytes: bytes
+    extras: bytes
+    value: bytes
+    cas: int
+    framing: bytes
+    quiet: bool
+    """Whether a missing document is an answer rather than an error."""
+    replica: int | None
+    """Which replica to ask, from 0; ``None`` for the active node."""
+    decode_value: Callable[[bytes, int], Any] | None
+    """From stored bytes and flags to a value; ``None`` leaves the bytes alone."""
+    vbucket: int
+    """The vbucket it was last sent to; set by the driver's routing."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        key: object,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
+        self.operation = operation
+        self.key = key
+        self.key_bytes = key_bytes
+        self.extras = self.value = self.framing = b""
+        self.cas = 0
+        self.quiet = quiet
+        self.replica = None
+        self.decode_value = decode_value
+
+
+def head(request: Request, vbucket: int, opaque: int) -> bytes:
+    """Return what comes before the value: header, framing extras, extras and key.
+
+    The value is not copied; send ``request.value`` right behind it.
+    """
+    key = request.key_bytes
+    extras = request.extras
+    framing = request.framing
+    request.vbucket = vbucket
+    if framing:
+        return b"".join(
+            (
+                HEADER.pack(
+                    _MAGIC_ALT_REQUEST,
+                    request.operation.opcode,
+                    len(framing) << 8 | len(key),
+                    len(extras),
+                    0,
+                    vbucket,
+                    len(framing) + len(extras) + len(key) + len(request.value),
+                    opaque,
+                    request.cas,
+                ),
+                framing,
+                extras,
+                key,
+            )
+        )
+    return (
+        HEADER.pack(
+            _MAGIC_REQUEST,
+            request.operation.opcode,
+            len(key),
+            len(extras),
+            0,
+            vbucket,
+            len(extras) + len(key) + len(request.value),
+            opaque,
+            request.cas,
+        )
+        + extras
+        + key
+    )
