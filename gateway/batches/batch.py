@@ -9,91 +9,57 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from gateway.batches.answers import failure_line, success_line, success_steps
+from couchbase.result import ValueResult
+from gateway.batches.accounting import Account
+from gateway.batches.answers import failure_line, success_steps
 from gateway.batches.direct import DirectSlot, direct_slot
-from gateway.batches.lines import Operation, read_operation, reading, start
+from gateway.batches.lines import read_operation, reading, start
+from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong
+from gateway.batches.writer import ARRAY, LINES, AnswerWriter
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request, describe, public_code
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
-from gateway.http.exchange import SLICED_BYTES
 from gateway.http.limits import Budget
 from gateway.http.request import BodyStream
 from gateway.http.response import BodySink
 from gateway.limits import Limits
 from gateway.operations.kind import Kind
-from gateway.operations.shown import LongValue
 from reactor.window import Window
 from txcouchbase.connection import Connection
 
-__all__ = ["ARRAY", "LINES", "Batch", "CountOperation"]
-
-LINES = b"application/x-ndjson"
-ARRAY = b"application/json"
+__all__ = ["AFTER", "Batch", "CountOperation", "Phase"]
 
 CountOperation = Callable[[str, str, int], None]
-
-# Reads that are started while the size of the documents is unknown; the first answer decides how many more
-# may follow.
-_FIRST_READS = 4
 
 # An operation up to this size is read even when there is no room left.
 _SPARED_BYTES = 2**16
 
 
-class _Slot:
-    """One operation, from its text to its answer."""
+class Phase(Enum):
+    """How far a batch has come."""
 
-    __slots__ = ("answer", "batch", "deferred", "held", "index", "operation")
+    READING = "reading"
+    """More of the body may come."""
+    ENDING = "ending"
+    """The body is complete, or no more of it is read; operations are running or waiting."""
+    OVER = "over"
+    """Everything is answered, or the client is gone: nothing is running and nothing will follow."""
 
-    def __init__(self, batch: Batch, index: int) -> None:
-        self.batch = batch
-        self.index = index
-        self.held = 0
-        self.operation = Operation()
-        self.answer: bytes | None = None
-        self.deferred: Deferred[Any] | None = None
 
-    @property
-    def kind(self) -> Kind | None:
-        return self.operation.kind
-
-    def cancel(self, gone: Callable[[], None]) -> None:
-        if self.deferred is not None:
-            self.deferred.cancel()
-        gone()
-
-    def succeeded(self, result: object) -> None:
-        operation = self.operation
-        assert operation.kind is not None
-        self.deferred = None
-        try:
-            self.answer = answer = success_line(self.index, operation.key_json, operation.kind, result)
-        except LongValue:
-            self.batch.render_long(self, operation.key_json, operation.kind, result)
-            return
-        except Exception:  # noqa: BLE001  # becomes the 500 of this operation, and is logged
-            self.failed(Failure())
-            return
-        self.batch.slot_done(self, len(answer), "ok")
-
-    def failed(self, failure: Failure) -> None:
-        self.deferred = None
-        batch = self.batch
-        operation = self.operation
-        error = failure.value
-        assert error is not None
-        fault = describe(error, operation.name, cas_given=operation.cas_given, durable=operation.durable)
-        if fault.is_bug:
-            batch.log_bug(failure)
-        self.answer = failure_line(self.index, operation.key_json, fault)
-        batch.slot_done(self, len(self.answer), public_code(fault.problem))
+AFTER: dict[Phase, frozenset[Phase]] = {
+    Phase.READING: frozenset({Phase.ENDING, Phase.OVER}),
+    Phase.ENDING: frozenset({Phase.OVER}),
+    Phase.OVER: frozenset(),
+}
+"""What may follow a phase."""
 
 
 class Batch:
@@ -122,6 +88,7 @@ class Batch:
         on_form: Callable[[bytes], None],
         on_end: Callable[[], None],
     ) -> None:
+        self.phase = Phase.READING
         self._connection = connection
         self._window = window
         self._carry_out = connection.start if isinstance(connection, Connection) else None
@@ -132,38 +99,26 @@ class Batch:
         self._steps = steps
         self._count_operation = count_operation
         self.log_bug = log_bug
-        self._form = form
         self._on_form: Callable[[bytes], None] | None = on_form
-        self._on_end: Callable[[], None] | None = on_end
-        self._stream: Any = None
-        self._sink: BodySink | None = None
+        self._on_end = on_end
+        self._stream: BodyStream | None = None
         self._splitter = BodySplitter(limits.max_line)
         self._waiting: deque[bytes | TooLong | SplitError] = deque()
-        self._slots: deque[_Slot | DirectSlot] = deque()
+        self._slots: deque[Slot | DirectSlot] = deque()
+        self._account = Account(limits.batch_bytes, budget, window)
+        self._writer = AnswerWriter(self._slots, self._account, form)
         self._next_index = 0
-        self._held = 0
-        self._charged = 0
-        # Bytes of finished answers; running reads, and the bytes estimated for each.
-        self._ready = 0
-        self._reads = 0
-        self._value_bytes = limits.batch_bytes // _FIRST_READS
-        self._knows_size = False
-        # The bytes reserved in the window.
-        self._taken = 0
         self._input_paused = False
-        self._output_paused = False
-        self._body_ended = False
         self._no_room = False
-        self._cancelled = False
-        self._finished = False
-        self._turn: Any = None
-        self._written_any = False
+        self._turn: IDelayedCall | None = None
         self._counts: dict[tuple[str, str], int] = {}
         # Long texts that are processed in steps: answers, and the operation to be started next.
         self._long: set[Deferred[Any]] = set()
         self._is_reading = False
-        # The rest of large answers that are being written.
-        self._pieces: deque[memoryview] = deque()
+
+    def _move(self, phase: Phase) -> None:
+        assert phase in AFTER[self.phase], f"a batch cannot go from {self.phase} to {phase}"
+        self.phase = phase
 
     def read(self, stream: BodyStream) -> None:
         """Begin to read the request's body."""
@@ -174,13 +129,14 @@ class Batch:
 
     def body_received(self, data: bytes) -> None:
         """Take a part of the body."""
-        if self._body_ended or self._cancelled:
+        if self.phase is not Phase.READING:
             return
         splitter = self._splitter
         try:
             self._waiting.extend(splitter.feed(data))
         except SplitError as error:
-            self._stop_reading(error)
+            self._waiting.append(error)
+            self._move(Phase.ENDING)
         if self._on_form is not None and splitter.is_array is not None:
             self._decide_form(ARRAY if splitter.is_array else LINES)
         self._charge()
@@ -192,13 +148,13 @@ class Batch:
 
     def body_finished(self) -> None:
         """Note the end of the body."""
-        if self._body_ended or self._cancelled:
+        if self.phase is not Phase.READING:
             return
-        self._body_ended = True
+        self._move(Phase.ENDING)
         try:
             self._waiting.extend(self._splitter.finish())
         except SplitError as error:
-            self._stop_reading(error)
+            self._waiting.append(error)
         if self._on_form is not None:
             self._decide_form(LINES)
         self._start_operations()
@@ -208,38 +164,41 @@ class Batch:
         """The client is gone."""
         self.cancel()
 
-    def _stop_reading(self, error: SplitError) -> None:
-        self._waiting.append(error)
-        self._body_ended = True
-
     def _decide_form(self, form: bytes) -> None:
-        self._form = self._form or form
+        writer = self._writer
+        writer.form = form = writer.form or form
         on_form, self._on_form = self._on_form, None
         if on_form is not None:
-            on_form(self._form)
+            on_form(form)
 
     # ---- the operations --------------------------------------------------------------------------
 
     def _start_operations(self) -> None:
         """Start waiting operations while there is room, and read more only when none waits."""
         waiting = self._waiting
-        if waiting and not self._output_paused and not self._cancelled:
+        if waiting and self._may_start():
             if self._window.has_room:
                 self._start_some()
             else:
                 self._window.queue(self, self._has_turn)
         self._charge()
-        if waiting or self._held >= self._limits.batch_bytes:
-            if not self._input_paused and not self._body_ended:
+        stream = self._stream
+        if stream is None:
+            return
+        if waiting or self._account.held >= self._limits.batch_bytes:
+            if not self._input_paused and self.phase is Phase.READING:
                 self._input_paused = True
-                self._stream.pause()
-        elif self._input_paused and not self._cancelled:
+                stream.pause()
+        elif self._input_paused and self.phase is not Phase.OVER:
             self._input_paused = False
-            self._stream.resume()
+            stream.resume()
+
+    def _may_start(self) -> bool:
+        return self.phase is not Phase.OVER and not self._writer.is_paused
 
     def _has_turn(self) -> None:
         """Continue: there is room in the window again."""
-        if self._waiting and not self._output_paused and not self._cancelled:
+        if self._waiting and self._may_start():
             self._start_some()
             self._charge()
             self._soon()
@@ -247,28 +206,26 @@ class Batch:
     def _start_some(self) -> None:
         """Start waiting operations while there is room for them here."""
         waiting = self._waiting
-        slots = self._slots
+        account = self._account
         limits = self._limits
         most = limits.batch_bytes
         # It changes only when _charge() is called.
         is_full = self._budget.is_full
         while waiting and not self._is_reading:
-            if len(slots) >= limits.batch_operations or (
-                slots
-                and (is_full or self._held >= most or self._reads * self._value_bytes + self._ready >= most)
+            operations = account.operations
+            if operations >= limits.batch_operations or (
+                operations
+                and (
+                    is_full
+                    or account.held >= most
+                    or account.reads * account.value_bytes + account.ready >= most
+                )
             ):
                 break
             self._start(waiting.popleft())
 
     def _charge(self) -> None:
-        held = self._held + self._splitter.held
-        self._budget.adjust(held - self._charged)
-        self._charged = held
-        taken = max(self._held - self._ready, self._reads * self._value_bytes)
-        if taken != self._taken:
-            # Set first: this call may begin operations of this batch, too.
-            more, self._taken = taken - self._taken, taken
-            self._window.adjust(more)
+        self._account.settle(self._splitter.held)
 
     def _start(self, element: bytes | TooLong | SplitError) -> None:
         index = self._next_index
@@ -282,7 +239,8 @@ class Batch:
             if direct is not None:
                 direct.batch = self
                 direct.index = index
-                self._hold(direct, len(element), direct.kind)
+                self._account.hold(direct, len(element), direct.kind)
+                self._slots.append(direct)
                 try:
                     carry_out(direct)
                 except Exception as error:  # noqa: BLE001  # becomes the answer to this operation
@@ -292,32 +250,30 @@ class Batch:
 
     def _start_long(self, index: int, element: bytes) -> None:
         """Read a long operation in steps; those behind it wait, since they may have the same key."""
-        slot = _Slot(self, index)
+        slot = Slot(self, index)
         self._hold(slot, len(element), None)
         self._is_reading = True
 
         def read(_: Any) -> None:
             self._long.discard(reads)
-            if self._cancelled:
+            if self.phase is Phase.OVER:
                 return
             self._is_reading = False
             kind = slot.operation.kind
             assert kind is not None
             if kind.is_read:
-                self._reads += 1
-                self._held += self._value_bytes
-                slot.held += self._value_bytes
+                self._account.expect(slot, self._account.value_bytes)
             self._carry_out_read(slot, kind)
             self._start_operations()
 
         def failed(failure: Failure) -> None:
             self._long.discard(reads)
-            if self._cancelled:
+            if self.phase is Phase.OVER:
                 return
             self._is_reading = False
             kind = slot.operation.kind
             if kind is not None and kind.is_read:
-                self._reads += 1
+                self._account.expect(slot, 0)
             slot.failed(failure)
             self._start_operations()
 
@@ -327,7 +283,7 @@ class Batch:
 
     def _start_read(self, index: int, element: bytes | TooLong | SplitError) -> None:
         """Start an operation of any form after reading all of it."""
-        slot = _Slot(self, index)
+        slot = Slot(self, index)
         operation = slot.operation
         held = len(element) if type(element) is bytes else 0
         try:
@@ -344,7 +300,7 @@ class Batch:
         self._hold(slot, held, kind)
         self._carry_out_read(slot, kind)
 
-    def _carry_out_read(self, slot: _Slot, kind: Kind) -> None:
+    def _carry_out_read(self, slot: Slot, kind: Kind) -> None:
         try:
             slot.deferred = deferred = start(self._connection, slot.operation, self._now())
         except Exception:  # noqa: BLE001  # as above
@@ -352,16 +308,11 @@ class Batch:
             return
         deferred.addCallbacks(slot.succeeded, slot.failed)
 
-    def _hold(self, slot: _Slot | DirectSlot, held: int, kind: Kind | None) -> None:
-        if kind is not None and kind.is_read:
-            # Use the size of earlier documents as the estimate, until this one arrives.
-            held += self._value_bytes
-            self._reads += 1
-        slot.held = held
-        self._held += held
+    def _hold(self, slot: Slot, held: int, kind: Kind | None) -> None:
+        self._account.hold(slot, held, kind)
         self._slots.append(slot)
 
-    def render_long(self, slot: _Slot | DirectSlot, key_json: bytes, kind: Kind, result: Any) -> None:
+    def render_long(self, slot: Slot | DirectSlot, key_json: bytes, kind: Kind, result: ValueResult) -> None:
         """Render the answer to an operation that has read a long value, in steps."""
 
         def rendered(answer: bytes) -> None:
@@ -371,7 +322,7 @@ class Batch:
 
         def failed(failure: Failure) -> None:
             self._long.discard(rendering)
-            if self._cancelled:
+            if self.phase is Phase.OVER:
                 return
             assert failure.value is not None
             self.log_bug(failure)
@@ -379,43 +330,28 @@ class Batch:
             slot.answer = failure_line(slot.index, key_json, fault)
             self.slot_done(slot, len(slot.answer), public_code(fault.problem))
 
-        if len(result.value) > self._value_bytes:
-            # Running operations need not wait for this answer.
-            self._grow(len(result.value))
+        # Running operations need not wait for this answer.
+        if self._account.grow(len(result.value)):
+            self._take_back()
         rendering = self._steps.run(success_steps(slot.index, key_json, kind, result))
         self._long.add(rendering)
         rendering.addCallbacks(rendered, failed)
 
-    def slot_done(self, slot: _Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
+    def slot_done(self, slot: Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
         """Note that a slot has its answer."""
         kind = slot.kind
         if kind is None:
             counted = ("batch", outcome)
+            is_read = False
         else:
             counted = kind.success if outcome == "ok" else (kind.name, outcome)
-            if kind.is_read:
-                self._reads -= 1
-                # The estimate grows at once and shrinks slowly: sixteen small documents outweigh a large one.
-                known = self._value_bytes
-                if answer_bytes > known:
-                    self._grow(answer_bytes)
-                elif self._knows_size:
-                    self._value_bytes = known - (known - answer_bytes) // 16
-                else:
-                    self._value_bytes, self._knows_size = answer_bytes, True
+            is_read = kind.is_read
+        if self._account.answered(slot, answer_bytes, is_read=is_read):
+            self._take_back()
         counts = self._counts
         counts[counted] = counts.get(counted, 0) + 1
-        self._held += answer_bytes - slot.held
-        self._ready += answer_bytes
-        slot.held = answer_bytes
         if self._turn is None:
             self._soon()
-
-    def _grow(self, size: int) -> None:
-        """Raise the estimate: a document proved to be that large."""
-        self._value_bytes = size
-        if self._reads * size > self._limits.batch_bytes:
-            self._take_back()
 
     def _take_back(self) -> None:
         """Cancel the last reads, to repeat them later: documents proved to be larger than estimated.
@@ -423,53 +359,44 @@ class Batch:
         Only reads at the end, with nothing started behind them, so that the order of operations stays.
         """
         slots = self._slots
-        while len(slots) > 1 and self._reads * self._value_bytes > self._limits.batch_bytes:
+        while len(slots) > 1 and self._account.is_over:
             slot = slots[-1]
             if type(slot) is not DirectSlot or slot.done or not slot.kind.is_read:
                 break
             slots.pop()
-            self._give_up(slot)
-            self._held -= slot.held
-            self._reads -= 1
+            self._account.take_back(slot)
             self._next_index -= 1
             self._waiting.appendleft(b'{"op":"get","key":%b}' % slot.key_json)
-
-    def _give_up(self, slot: _Slot | DirectSlot) -> None:
-        """Cancel an operation; a sent one keeps its place in the window until its answer has come."""
-        size = self._value_bytes
-        self._window.adjust(size)
-        slot.cancel(lambda: self._window.adjust(-size))
 
     # ---- the answer ------------------------------------------------------------------------------
 
     def start(self, sink: BodySink) -> None:
         """Begin to write the answers."""
-        self._sink = sink
+        self._writer.start(sink)
         self._soon()
 
     def pause(self) -> None:
         """Stop writing answers and starting operations: the client reads slowly."""
-        self._output_paused = True
+        self._writer.is_paused = True
 
     def resume(self) -> None:
         """Continue: the client has caught up."""
-        self._output_paused = False
+        self._writer.is_paused = False
         self._soon()
 
     def cancel(self) -> None:
         """Cancel all operations: the client is gone."""
-        if self._cancelled or self._finished:
+        if self.phase is Phase.OVER:
             return
-        self._cancelled = True
+        self._move(Phase.OVER)
         self._waiting.clear()
         for work in list(self._long):
             work.cancel()
         for slot in list(self._slots):
             if slot.answer is None:
-                self._give_up(slot)
+                self._account.give_up(slot)
         self._slots.clear()
-        self._pieces.clear()
-        self._held = self._ready = self._reads = 0
+        self._writer.drop()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -477,88 +404,36 @@ class Batch:
 
     def _soon(self) -> None:
         """Write all answers of this reactor turn at once."""
-        if self._turn is None and not self._cancelled and not self._finished:
+        if self._turn is None and self.phase is not Phase.OVER:
             self._turn = self._clock.callLater(0, self._advance)
 
     def _advance(self) -> None:
         self._turn = None
-        sink = self._sink
-        if sink is None or self._cancelled:
+        writer = self._writer
+        if not writer.can_write or self.phase is Phase.OVER:
             return
-        if not self._output_paused:
-            self._write(sink)
+        if not writer.is_paused and writer.write():
+            self._count()
         self._start_operations()
-        if self._body_ended and not (self._slots or self._pieces or self._waiting) and self._turn is None:
-            self._finish(sink)
+        is_empty = not (self._slots or self._waiting) and writer.is_idle
+        if self.phase is Phase.ENDING and is_empty and self._turn is None:
+            self._finish()
 
-    def _write(self, sink: BodySink) -> None:
-        if not self._write_pieces(sink):
-            return
-        slots = self._slots
-        answers: list[bytes] = []
-        held = 0
-        while slots and (answer := slots[0].answer) is not None:
-            slot = slots.popleft()
-            held += slot.held
-            if slot.held < SLICED_BYTES:
-                answers.append(answer)
-                continue
-            if answers:
-                self._write_answers(sink, answers)
-                answers = []
-            pieces = self._pieces
-            if self._form == ARRAY:
-                pieces.append(memoryview(b",\n" if self._written_any else b"[\n"))
-            pieces.append(memoryview(answer))
-            if self._form != ARRAY:
-                pieces.append(memoryview(b"\n"))
-            self._written_any = True
-            if not self._write_pieces(sink):
-                break
-        self._held -= held
-        self._ready -= held
-        if answers:
-            self._write_answers(sink, answers)
+    def _count(self) -> None:
         counts, self._counts = self._counts, {}
         for (name, outcome), count in counts.items():
             self._count_operation(name, outcome, count)
 
-    def _write_answers(self, sink: BodySink, answers: list[bytes]) -> None:
-        if self._form == ARRAY:
-            start = b",\n" if self._written_any else b"[\n"
-            sink.write(start + b",\n".join(answers))
-        else:
-            answers.append(b"")
-            sink.write(b"\n".join(answers))
-        self._written_any = True
-
-    def _write_pieces(self, sink: BodySink) -> bool:
-        """Write the rest of large answers while the client reads; return whether that was all."""
-        pieces = self._pieces
-        while pieces and not self._output_paused:
-            piece = pieces.popleft()
-            if len(piece) > SLICED_BYTES:
-                pieces.appendleft(piece[SLICED_BYTES:])
-                piece = piece[:SLICED_BYTES]
-            sink.write(bytes(piece))
-        return not pieces
-
-    def _finish(self, sink: BodySink) -> None:
-        self._finished = True
-        if self._form == ARRAY:
-            sink.write(b"\n]\n" if self._written_any else b"[]\n")
+    def _finish(self) -> None:
+        self._move(Phase.OVER)
+        self._writer.finish()
         self._end()
-        sink.finish()
+        self._writer.close()
 
     def _end(self) -> None:
-        self._budget.adjust(-self._charged)
-        self._charged = 0
         self._window.leave(self)
-        self._window.adjust(-self._taken)
-        self._taken = 0
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end()
+        self._account.close()
+        self._on_end()
 
 
 def _element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: bool) -> Exception:

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from gateway.batches.batch import ARRAY, LINES, Batch, CountOperation
+from gateway.batches.batch import Batch, CountOperation
+from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool

@@ -42,6 +42,7 @@ TO_TURN = {
 # Test modules of a folder that hold a theme, not a module of that name.
 THEMES: dict[str, str] = {
     "batches.test_order": "operations on one key, in order",
+    "batches.test_phases": "a batch's life, and that its account is even at the end",
     "clients.test_browser": "origins, in a real browser",
     "clients.test_doors": "who gets in, to the gateway and to the node behind it",
     "dialect.test_formats": "everything pure and small: expiry, entity tags, content types, projection, JSON",

@@ -28,12 +28,9 @@ from tests.tooling.sources import PACKAGES
 LONG_MODULES = {
     "couchbase: exceptions",
     "couchnode: vbucket",
-    "gateway: batch",
 }
 
-STATEFUL_CLASSES = {
-    "gateway: Batch",
-}
+STATEFUL_CLASSES: set[str] = set()
 
 MOST_ANY = 0.04
 """Share of parameters that may be ``Any``."""

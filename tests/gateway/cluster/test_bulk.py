@@ -324,7 +324,7 @@ class BatchTests(DirectCase):
         agreed; it is not cut short by the end of the batch."""
         for form in (b"application/x-ndjson", b"application/json"):
             self.setUp()
-            self.batch._form = form
+            self.batch._writer.form = form
             self.read(3)
             self.batch.body_finished()
             sizes: list[int] = []
