@@ -29,9 +29,9 @@ def add_process(figures: Figures, name: str | None = None) -> None:
 
     :param name: its name among several processes; ``None`` if it is the only one.
     """
-    told = {family.name: family.samples[0].value for family in _collector.collect() if family.samples}
-    if told:
-        numbers = [float(told.get(family, 0)) for family, _, _ in _FAMILIES]
+    values = {family.name: family.samples[0].value for family in _collector.collect() if family.samples}
+    if values:
+        numbers = [float(values.get(family, 0)) for family, _, _ in _FAMILIES]
         # The time spent is a gauge as well: the time of an ended process is not added to others.
         figures.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
 

@@ -81,15 +81,15 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
     if path is not None:
         sources.append(_from_file(path))
     values: dict[str, Any] = {}
-    told: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for setting in SETTINGS:
         values[setting.attribute] = setting.default
         for source in sources:
             if setting.name in source:
-                told[setting.name], value = source[setting.name]
+                labels[setting.name], value = source[setting.name]
                 values[setting.attribute] = value
                 break
-    return _checked(values, told)
+    return _checked(values, labels)
 
 
 _ABOUT_THE_NODE = (
@@ -172,9 +172,9 @@ def _from_file(path: str) -> _Source:
     return source
 
 
-def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
+def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
     def refuse(name: str, message: str) -> UsageError:
-        return UsageError(f"{told.get(name, '--' + name)}: {message}")
+        return UsageError(f"{labels.get(name, '--' + name)}: {message}")
 
     del values["config"]
     ephemeral = values.pop("ephemeral")
@@ -184,7 +184,7 @@ def _checked(values: dict[str, Any], told: dict[str, str]) -> Settings:
     check_cluster_files(values, refuse)
     cluster = values["cluster"]
     for name in _ABOUT_THE_NODE:
-        if cluster is not None and name in told:
+        if cluster is not None and name in labels:
             raise refuse(name, "it is about the embedded node, which is not started when a cluster is given")
     if ephemeral and values["data"] is not None:
         raise refuse("ephemeral", "it excludes --data")

@@ -40,5 +40,10 @@ def success_steps(
 
 def failure_line(index: int, key_json: bytes, fault: Fault) -> bytes:
     """Return the answer to an operation that failed."""
-    told = dumps(fault.fields())
-    return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (index, key_json, fault.problem.status, told)
+    error = dumps(fault.fields())
+    return b'{"index":%d,"key":%b,"status":%d,"error":%b}' % (
+        index,
+        key_json,
+        fault.problem.status,
+        error,
+    )

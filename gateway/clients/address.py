@@ -33,14 +33,14 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
     if transport is None:
         return "-"
     nearest = _host(peer_below(transport))
-    told = _host(transport.getPeer())
-    if told not in (nearest, "-"):
+    via_proxy = _host(transport.getPeer())
+    if via_proxy not in (nearest, "-"):
         # The address in the PROXY protocol's header. Endpoints with it are meant for proxies; a proxy on
         # another machine must still be configured.
         is_near = nearest == UNIX or _is_loopback(nearest)
         if not (nearest in trusted or (is_near and not trusted.are_named)):
             return nearest
-        nearest = told
+        nearest = via_proxy
     if nearest not in trusted:
         # The headers of an untrusted peer are not even read.
         return nearest

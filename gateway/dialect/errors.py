@@ -256,8 +256,8 @@ def _of_http(error: sdk.HTTPError, operation: str) -> tuple[Problem, str]:
             and (rule.words is None or rule.words.search(reason))
         ):
             problem = PROBLEMS[rule.code]
-            told = reason[:_MAX_REASON] if rule.code in _EXPLAINED_BY_CLUSTER else ""
-            return problem, told or problem.text
+            detail = reason[:_MAX_REASON] if rule.code in _EXPLAINED_BY_CLUSTER else ""
+            return problem, detail or problem.text
     return PROBLEMS["ServerError"], f"The cluster answered with HTTP status {status}."
 
 
@@ -308,12 +308,12 @@ class Fault(NamedTuple):
 
     def fields(self) -> dict[str, object]:
         """Return code, message and the other members for JSON, without the request id."""
-        told: dict[str, object] = {"code": public_code(self.problem), "message": self.message}
+        members: dict[str, object] = {"code": public_code(self.problem), "message": self.message}
         if self.exception is not None:
-            told["rc"] = self.rc
-            told["exception"] = self.exception
-        told["retry"] = self.retry.value
-        return told
+            members["rc"] = self.rc
+            members["exception"] = self.exception
+        members["retry"] = self.retry.value
+        return members
 
 
 _PUBLIC_CODES = {"PayloadTooLarge": "InvalidArgument"}

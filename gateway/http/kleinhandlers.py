@@ -171,8 +171,8 @@ class KleinRequest(TwistedRequest):
         """Answer a failure for which Klein found no error handler."""
         # Klein finishes every request that is not marked as finished, which would send a second answer.
         self.finished = 1
-        told, self.notifications = self.notifications, []
-        for waiting in told:
+        waiters, self.notifications = self.notifications, []
+        for waiting in waiters:
             waiting.callback(None)
         if self.startedWriting:
             self._log.failure("a handler failed after its answer had begun", reason)

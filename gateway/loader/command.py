@@ -224,7 +224,7 @@ class Loader:
     async def _send(self, batch: _Batch) -> None:
         """Send one batch until each line is stored or finally refused."""
         remaining = batch.lines
-        told: dict[int, Answer] = {}
+        latest: dict[int, Answer] = {}
         trouble = ""
         for attempt in range(self._attempts):
             if attempt:
@@ -246,7 +246,7 @@ class Loader:
                 if answer.stored:
                     self.stored += 1
                 elif answer.transient:
-                    told[line.number] = answer
+                    latest[line.number] = answer
                     unsettled.append(line)
                 else:
                     self._fail(line.number, line.key, answer.code, answer.message)
@@ -256,7 +256,7 @@ class Loader:
         if trouble:
             raise LoadError(f"{trouble}; gave up after {self._attempts} attempts")
         for line in remaining:
-            self._fail(line.number, line.key, told[line.number].code, told[line.number].message)
+            self._fail(line.number, line.key, latest[line.number].code, latest[line.number].message)
 
     def _pause_seconds(self, attempt: int) -> float:
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
@@ -281,11 +281,11 @@ def read_answers(body: bytes) -> list[Answer]:
     answers = []
     for text in body.splitlines():
         try:
-            told = json.loads(text)
-            if told["status"] < 300:
+            decoded = json.loads(text)
+            if decoded["status"] < 300:
                 answers.append(Answer(True, "", "", False))
                 continue
-            error = told["error"]
+            error = decoded["error"]
             transient = error.get("retry") != "never"
             answers.append(Answer(False, str(error["code"]), str(error["message"]), transient))
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -295,8 +295,8 @@ def read_answers(body: bytes) -> list[Answer]:
 
 def _refusal(status: int, body: bytes) -> str:
     try:
-        told = json.loads(body)
-        return f"the gateway answered {status} {told['code']}: {told['message']}"
+        decoded = json.loads(body)
+        return f"the gateway answered {status} {decoded['code']}: {decoded['message']}"
     except (ValueError, KeyError, TypeError):
         return f"the gateway answered {status}: {body[:200].decode('utf-8', 'replace')}"
 

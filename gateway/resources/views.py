@@ -146,7 +146,7 @@ class ViewAnswer:
         view = self._view
         if isinstance(error, ViewEngineError):
             # The node reported them inside a complete answer; so does this one.
-            self._finish(_told_by_node(view), is_cut=False)
+            self._finish(_errors_of_node(view), is_cut=False)
             return
         begun = self._begun
         if begun is not None:
@@ -158,9 +158,9 @@ class ViewAnswer:
         fault = describe(error, QUERY)
         if fault.is_bug:
             self._log_bug(Failure(error))
-        told = {"from": "gateway", "reason": fault.message, **fault.fields()}
-        del told["message"]
-        self._finish([*_told_by_node(view), told], is_cut=True, outcome=public_code(fault.problem))
+        entry = {"from": "gateway", "reason": fault.message, **fault.fields()}
+        del entry["message"]
+        self._finish([*_errors_of_node(view), entry], is_cut=True, outcome=public_code(fault.problem))
 
     def _finish(self, errors: list[Any], *, is_cut: bool, outcome: str = "ok") -> None:
         if self._is_over:
@@ -268,7 +268,7 @@ class ViewAnswer:
             self._sink.finish()
 
 
-def _told_by_node(view: AsyncViewBase) -> list[Any]:
+def _errors_of_node(view: AsyncViewBase) -> list[Any]:
     """Return the errors in the received part of the node's answer."""
     if view.errors:
         return list(view.errors)

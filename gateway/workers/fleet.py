@@ -178,8 +178,8 @@ class Fleet:
         text = f"waiting for {count} replaced worker{'s' if count != 1 else ''}"
         gauges = [worker.figures.gauges for worker in self._draining]
         try:
-            connections = sum(int(told["client_connections",][0]) for told in gauges)
-            under_way = sum(int(told["requests_under_way",][0]) for told in gauges)
+            connections = sum(int(each["client_connections",][0]) for each in gauges)
+            under_way = sum(int(each["requests_under_way",][0]) for each in gauges)
         except KeyError:
             # The metrics plugin is left out.
             return text
