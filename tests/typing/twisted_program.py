@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTCP
 
 from couchbase import FMT_JSON
+from couchbase import Connection as AnyConnection
 from couchbase.exceptions import CouchbaseError, KeyExistsError
 from couchbase.result import (
     AsyncResult,
@@ -25,6 +26,20 @@ from txcouchbase.direct import DirectCall
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
+
+ValueT = TypeVar("ValueT")
+
+
+def latest(connection: AnyConnection[ValueT, Any, Any, Any, Any, Any, Any], name: str) -> ValueT:
+    """Work on a connection of any face."""
+    return connection.get(f"latest-{name}")
+
+
+def of_each(mine: Connection, other: TxAsyncConnection, blocking: AnyConnection) -> None:
+    """Know what each face returns."""
+    assert_type(latest(mine, "beer"), Deferred[ValueResult])
+    assert_type(latest(other, "beer"), AsyncResult)
+    assert_type(latest(blocking, "beer"), ValueResult)
 
 
 class Names(AsyncViewBase):
