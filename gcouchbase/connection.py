@@ -10,7 +10,7 @@ from couchbase.asynchronous.connection import Async
 from couchbase.blocking import http
 from couchbase.connection import Connection
 from couchbase.signatures import ConnectionOptions
-from couchbase.views.iterator import View, ViewOptions
+from couchbase.views.iterator import HandlesRows, PlainOptions, RowT, View
 from gcouchbase.driver import GDriver
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["GConnection", "GCouchbase", "GView"]
 
 
-class GView(View):
+class GView(View[RowT]):
     """A query that is sent on creation; iterate over it, once, for its rows.
 
     Takes View's arguments, ``include_docs`` too; streaming is always on.
@@ -69,7 +69,24 @@ class GConnection(Async):
 
     @overload  # type: ignore[override]  # other views than Async's, with a default as Connection has one
     def query(
-        self, design: str, view: str, use_devmode: bool = ..., **kwargs: Unpack[ViewOptions]
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = ...,
+        *,
+        row_processor: HandlesRows[RowT],
+        **kwargs: Unpack[PlainOptions],
+    ) -> GView[RowT]: ...
+
+    @overload
+    def query(
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = ...,
+        *,
+        row_processor: None = ...,
+        **kwargs: Unpack[PlainOptions],
     ) -> GView: ...
 
     @overload

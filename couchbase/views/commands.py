@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import quote
 
 from couchbase.result import HttpResult
-from couchbase.views.iterator import View, ViewOptions
+from couchbase.views.iterator import HandlesRows, PlainOptions, RowT, View
 from couchbase.views.params import Query, make_dvpath, with_devmode
 
 if TYPE_CHECKING:
@@ -23,7 +23,24 @@ class ViewCommands:
 
     @overload
     def query(
-        self, design: str, view: str, use_devmode: bool = False, **kwargs: Unpack[ViewOptions]
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = ...,
+        *,
+        row_processor: HandlesRows[RowT],
+        **kwargs: Unpack[PlainOptions],
+    ) -> View[RowT]: ...
+
+    @overload
+    def query(
+        self,
+        design: str,
+        view: str,
+        use_devmode: bool = ...,
+        *,
+        row_processor: None = ...,
+        **kwargs: Unpack[PlainOptions],
     ) -> View: ...
 
     @overload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, Protocol
 from urllib.parse import quote
 
 from couchbase.exceptions import PROTOCOL_ERROR, ArgumentError, CouchbaseError, ViewEngineError, error_of
@@ -41,10 +41,22 @@ class ReadsDocuments(Protocol):
         """Read many documents; a missing one is no error."""
 
 
-class HandlesRows(Protocol):
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    RowT = TypeVar("RowT", default=ViewRow)
+    MadeT = TypeVar("MadeT", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    RowT = TypeVar("RowT")
+    MadeT = TypeVar("MadeT", covariant=True)
+
+
+class HandlesRows(Protocol[MadeT]):
     """An object that can replace a :class:`RowProcessor`."""
 
-    def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool, /) -> Iterable[Any]:
+    def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool, /) -> Iterable[MadeT]:
         """Return what the view yields for some rows, in their order."""
 
 
@@ -105,16 +117,21 @@ class ViewRequest(NamedTuple):
     """JSON, for a POST."""
 
 
-class ViewOptions(QueryOptions, total=False):
-    """Arguments of a view by name, including its query's options."""
+class PlainOptions(QueryOptions, total=False):
+    """Arguments of a view by name, but for the row processor; its query's options are among them."""
 
-    row_processor: HandlesRows | None
     streaming: bool
     include_docs: bool
     query: Query | dict[str, Any] | str | None
 
 
-class View:
+class ViewOptions(PlainOptions, total=False):
+    """All arguments of a view by name."""
+
+    row_processor: HandlesRows | None
+
+
+class View(Generic[RowT]):
     """A query of one view.
 
     Iterating or starting the view sends the query.
@@ -136,7 +153,7 @@ class View:
         parent: Any,
         design: str,
         view: str,
-        row_processor: HandlesRows | None = None,
+        row_processor: HandlesRows[RowT] | None = None,
         streaming: bool = False,
         include_docs: bool = False,
         query: Query | dict[str, Any] | str | None = None,
@@ -150,7 +167,7 @@ class View:
         self._parent = parent
         self.design = design
         self.view = view
-        self.row_processor: HandlesRows = RowProcessor() if row_processor is None else row_processor
+        self.row_processor: HandlesRows[RowT] = RowProcessor() if row_processor is None else row_processor
         self._streaming = bool(streaming)
         self.include_docs = include_docs
         self._query = Query.from_any(dict(params) if query is None else query)
@@ -200,7 +217,7 @@ class View:
         encoded, body = self._query._long_query_encoded
         return ViewRequest("POST", path + encoded, body.encode())
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[RowT]:
         """Send the query and yield the row processor's output, once.
 
         :raises AlreadyQueriedError: (at the first row) a second time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import couchbase
@@ -39,7 +40,15 @@ class Rows(View):
 
     def names(self) -> list[str]:
         """Return the ids of all rows."""
-        return [row.docid for row in self if isinstance(row, ViewRow) and row.docid is not None]
+        return [row.docid for row in self if row.docid is not None]
+
+
+class Keys:
+    """A row processor of one's own."""
+
+    def handle_rows(self, rows: Iterable[dict[str, str]], connection: object, docs: bool) -> list[str]:
+        """Return the keys."""
+        return [row["key"] for row in rows]
 
 
 class Upper(Transcoder):
@@ -172,6 +181,9 @@ def views(connection: Connection) -> list[str | None]:
     rows = connection.query("beer", "by_name", use_devmode=True, itercls=Rows, query=Query(limit=3))
     assert_type(rows, Rows)
     assert_type(rows.indexed_rows, int)
+    for row in connection.query("beer", "by_name", key="Q"):
+        assert_type(row, ViewRow)
+    assert_type(list(connection.query("beer", "by_name", row_processor=Keys())), "list[str]")
     result = connection.design_create("beer", {"views": {}}, syncwait=5)
     assert_type(result, HttpResult)
     assert_type(result.http_status, int)

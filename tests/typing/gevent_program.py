@@ -21,7 +21,7 @@ class Rows(GView):
 
     def names(self) -> list[str]:
         """Return the ids of all rows."""
-        return [row.docid for row in self if isinstance(row, ViewRow) and row.docid is not None]
+        return [row.docid for row in self if row.docid is not None]
 
 
 def connect() -> GConnection:
@@ -74,6 +74,7 @@ def views(connection: GConnection) -> list[str]:
     view = connection.query("beer", "by_name", limit=3, stale=False)
     assert_type(view, GView)
     assert_type(view.rows_returned, int)
+    assert_type(list(view), list[ViewRow])
     assert_type(connection.design_get("beer"), HttpResult)
     rows = connection.query("beer", "by_name", use_devmode=True, itercls=Rows, query=Query(limit=3))
     assert_type(rows, Rows)
