@@ -12,9 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import Status
+from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item, Refused
 from couchnode.data.storage import Batch, Store, StoreError
-from couchnode.data.vbucket import VBucket, VBucketRecord
+from couchnode.data.vbucket import VBucket
 from reactor.sharing import own
 
 WRITE_DELAY_SECONDS = 0.01

@@ -26,6 +26,7 @@ from pathlib import Path
 from struct import error as StructError
 from typing import Any, NamedTuple
 
+from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storeerrors import (
     StoreClosedError,
@@ -48,7 +49,6 @@ from couchnode.data.storeschema import (
     select,
     store_statement,
 )
-from couchnode.data.vbucket import VBucketRecord
 
 _LOAD_ROWS = 1000
 _LOAD_BYTES = 4 * 2**20

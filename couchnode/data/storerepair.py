@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from couchnode.data.helditems import VBucketRecord, new_vbucket_uuid
 from couchnode.data.storefile import Batch, StoreFile
 from couchnode.data.storeschema import COLUMNS, SCHEMA
-from couchnode.data.vbucket import VBucketRecord, new_vbucket_uuid
 
 
 def set_damaged_aside(file: StoreFile) -> list[tuple[int, bytes]]:

@@ -8,7 +8,7 @@ from functools import cache
 from struct import Struct
 from zlib import crc32
 
-from couchnode.data.vbucket import VBucketRecord
+from couchnode.data.helditems import VBucketRecord
 
 SCHEMA_VERSION = 2
 

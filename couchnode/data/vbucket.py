@@ -7,10 +7,9 @@ of changes to store or replicate.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
@@ -20,6 +19,7 @@ from couchbase.protocol.constants import (
     MAX_VALUE_BYTES,
     Status,
 )
+from couchnode.data.helditems import HeldItems
 from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, Refused, absolute_expiry
 
 _COUNTER_LIMIT = 2**64
@@ -43,19 +43,6 @@ class StoreMode(IntEnum):
 _ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
 
 
-class VBucketRecord(NamedTuple):
-    """The stored state of a vbucket, apart from its documents.
-
-    ``failover_log`` is newest first: ``(uuid, seqno at which that history began)``.
-    """
-
-    vbid: int
-    high_seqno: int
-    max_cas: int
-    max_deleted_revid: int
-    failover_log: tuple[tuple[int, int], ...]
-
-
 class ChangeListener(Protocol):
     """Is notified of every change, in the order of sequence numbers."""
 
@@ -69,12 +56,7 @@ class ChangeListener(Protocol):
         """A synchronous write became the document, or was dropped."""
 
 
-def new_vbucket_uuid() -> int:
-    """Return an identifier for one branch of a vbucket's history: 48 random bits, never 0."""
-    return secrets.randbits(48) or 1
-
-
-class VBucket:
+class VBucket(HeldItems):
     """One vbucket of a bucket on one node.
 
     Every method that changes a document returns the new :class:`Item` or raises
@@ -89,27 +71,7 @@ class VBucket:
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     """
 
-    __slots__ = (
-        "_keeps_changes",
-        "_ledger",
-        "_listener",
-        "_seconds",
-        "_timer_seconds",
-        "dirty",
-        "failover_log",
-        "high_seqno",
-        "id",
-        "items",
-        "max_cas",
-        "max_deleted_revid",
-        "max_tombstones",
-        "may_expire",
-        "persisted_seqno",
-        "pending",
-        "purge_seqno",
-        "state",
-        "tombstones",
-    )
+    __slots__ = ("_listener", "_seconds", "_timer_seconds")
 
     def __init__(
         self,
@@ -124,30 +86,10 @@ class VBucket:
         max_tombstones: int = DEFAULT_MAX_TOMBSTONES,
         max_cas: int = 0,
     ) -> None:
-        self.id = vbid
-        self.state = state
-        self.items: dict[bytes, Item] = {}
-        self.tombstones: dict[bytes, Item] = {}
-        self.pending: dict[bytes, Item] = {}
-        self.dirty: dict[bytes, Item] = {}
-        self.high_seqno = 0
-        self.persisted_seqno = 0
-        self.purge_seqno = 0
-        self.max_cas = max_cas
-        self.max_deleted_revid = 0
-        self.max_tombstones = max_tombstones
-        self.may_expire = False
-        self.failover_log: list[tuple[int, int]] = [(new_vbucket_uuid(), 0)]
-        self._ledger = ledger
+        super().__init__(vbid, ledger, state, keeps_changes, max_tombstones, max_cas)
         self._seconds = seconds
         self._timer_seconds = timer_seconds or seconds
         self._listener = listener
-        self._keeps_changes = keeps_changes
-
-    @property
-    def uuid(self) -> int:
-        """The name of the current branch of this vbucket's history."""
-        return self.failover_log[0][0]
 
     def now(self) -> float:
         """The current Unix time in seconds, by the clock of this vbucket."""
@@ -366,57 +308,12 @@ class VBucket:
         if self._listener is not None:
             self._listener.prepared(self, item)
 
-    def discard(self) -> None:
-        """Release the memory charged for this vbucket; it is unusable afterwards."""
-        for held in (self.items, self.tombstones, self.pending):
-            self._ledger.memory_bytes -= sum(item.size for item in held.values())
-            held.clear()
-        self._forget_dirty()
-
-    def branch(self) -> None:
-        """Begin a new branch of history here: this copy was promoted, or may have lost changes."""
-        self.failover_log.insert(0, (new_vbucket_uuid(), self.high_seqno))
-        # Clients ask for uuids that they have seen recently; the oldest entries only use memory.
-        del self.failover_log[25:]
-
     def promote(self) -> None:
         """Turn a replica into the active copy; writes that were prepared are taken as committed."""
         self.state = "active"
         self.branch()
         for key in list(self.pending):
             self.commit(key)
-
-    # ---- storage ---------------------------------------------------------------------------------
-
-    def record(self) -> VBucketRecord:
-        """Return what a store keeps about this vbucket now."""
-        return VBucketRecord(
-            self.id, self.high_seqno, self.max_cas, self.max_deleted_revid, tuple(self.failover_log)
-        )
-
-    def restore(self, record: VBucketRecord) -> None:
-        """Continue from a stored record; the documents follow through :meth:`load`."""
-        self.high_seqno = self.persisted_seqno = self.purge_seqno = record.high_seqno
-        self.max_cas = max(self.max_cas, record.max_cas)
-        self.max_deleted_revid = record.max_deleted_revid
-        self.failover_log = list(record.failover_log)
-
-    def load(self, item: Item) -> None:
-        """Take a stored document during warm-up."""
-        self._install(item)
-
-    def take_changes(self) -> dict[bytes, Item]:
-        """Return all changes since the last call: together they are everything up to :attr:`high_seqno`, in
-        the latest version of each key."""
-        changes = self.dirty
-        self._forget_dirty()
-        return changes
-
-    def return_changes(self, changes: dict[bytes, Item]) -> None:
-        """Take back changes that could not be written, except where a newer one came."""
-        for key, item in changes.items():
-            if key not in self.dirty:
-                self._queue(item)
 
     # ---- the pager -------------------------------------------------------------------------------
 
@@ -429,13 +326,6 @@ class VBucket:
         for item in due:
             self._expire(item)
         return len(due)
-
-    def purge_tombstones(self, before: int) -> int:
-        """Forget tombstones of deletions before that Unix second, once they are on the disk."""
-        old = [item for item in self.tombstones.values() if item.expiry < before and self._is_settled(item)]
-        for item in old:
-            self._forget_tombstone(item)
-        return len(old)
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -536,61 +426,6 @@ class VBucket:
         item._datatype = old._datatype
         self.items[old.key] = item
         return item
-
-    def _hold(self, item: Item) -> None:
-        self.pending[item.key] = item
-        self._ledger.memory_bytes += item.size
-        self._queue(item)
-
-    def _advance(self, item: Item) -> None:
-        self.high_seqno = max(self.high_seqno, item.seqno)
-        self.max_cas = max(self.max_cas, item.cas)
-
-    def _install(self, item: Item) -> None:
-        key, ledger = item.key, self._ledger
-        tombstone = self.tombstones.pop(key, None)
-        if tombstone is not None:
-            ledger.memory_bytes -= tombstone.size
-        if item.deleted:
-            old = self.items.pop(key, None)
-            self.max_deleted_revid = max(self.max_deleted_revid, item.revid)
-            self.tombstones[key] = item
-            if len(self.tombstones) > self.max_tombstones:
-                oldest = next(iter(self.tombstones.values()))
-                if self._is_settled(oldest):
-                    self._forget_tombstone(oldest)
-        else:
-            old = self.items.get(key)
-            self.items[key] = item
-            if item.expiry:
-                self.may_expire = True
-        ledger.memory_bytes += item.size - (old.size if old is not None else 0)
-
-    def _is_settled(self, tombstone: Item) -> bool:
-        return not self._keeps_changes or tombstone.seqno <= self.persisted_seqno
-
-    def _forget_tombstone(self, tombstone: Item) -> None:
-        del self.tombstones[tombstone.key]
-        self._ledger.memory_bytes -= tombstone.size
-        self.purge_seqno = max(self.purge_seqno, tombstone.seqno)
-
-    def _queue(self, item: Item) -> None:
-        if not self._keeps_changes:
-            return
-        ledger, key = self._ledger, item.key
-        replaced = self.dirty.get(key)
-        self.dirty[key] = item
-        if replaced is None:
-            ledger.queued_items += 1
-            ledger.queued_bytes += len(item.value)
-        else:
-            ledger.queued_bytes += len(item.value) - len(replaced.value)
-
-    def _forget_dirty(self) -> None:
-        ledger = self._ledger
-        ledger.queued_items -= len(self.dirty)
-        ledger.queued_bytes -= sum(len(item.value) for item in self.dirty.values())
-        self.dirty = {}
 
 
 def _tombstone_of(item: Item, cas: int, seqno: int, when: int) -> Item:

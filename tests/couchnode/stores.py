@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 
+from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storage import Batch, Opened, StoreFullError
-from couchnode.data.vbucket import VBucketRecord
 
 
 class ManualStore:

@@ -27,7 +27,6 @@ from tests.tooling.sources import PACKAGES
 # between the folders of the package.
 LONG_MODULES = {
     "couchbase: exceptions",
-    "couchnode: vbucket",
 }
 
 STATEFUL_CLASSES: set[str] = set()

@@ -19,11 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
+from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storeerrors import StoreDamagedError, StoreError, StoreFullError, StoreLostError
 from couchnode.data.storefile import Batch, History, StoreFile
 from couchnode.data.storeschema import checksum
-from couchnode.data.vbucket import VBucketRecord
 from couchnode.repair import main, repaired
 from couchnode.service import EmbeddedNode
 from tests.couchnode.nodes import UUID

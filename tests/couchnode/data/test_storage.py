@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from couchnode.data.bucket import NodeBucket
+from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storage import (
     Batch,
@@ -28,7 +29,7 @@ from couchnode.data.storage import (
     StoreLockedError,
     StoreVersionError,
 )
-from couchnode.data.vbucket import StoreMode, VBucketRecord
+from couchnode.data.vbucket import StoreMode
 from tests.couchnode.nodes import UUID
 
 Steps = Generator[Deferred[Any], Any, None]
