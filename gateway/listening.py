@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["BACKLOG", "CannotStartError", "give_up", "listen_on", "with_backlog"]
+__all__ = ["BACKLOG", "CannotStartError", "SharedPort", "give_up", "listen_on", "with_backlog"]
 
 
 class CannotStartError(RuntimeError):
@@ -25,6 +25,15 @@ BACKLOG = 1024
 """Backlog (connections waiting to be accepted) of an endpoint that does not set one. The kernel caps it
 (``net.core.somaxconn``). Twisted's default of 50 is too small for a burst: connect() to a Unix socket with a
 full backlog fails at once."""
+
+
+class SharedPort:
+    """Base of a listening port on which other processes accept as well."""
+
+    def take_waiting(self) -> None:
+        """Accept all connections in the backlog."""
+        raise NotImplementedError
+
 
 # Twisted's endpoint kinds with a backlog, also inside the wrapper for the PROXY protocol.
 _HAS_BACKLOG = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|unix):")

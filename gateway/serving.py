@@ -35,9 +35,8 @@ from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_cl
 from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
-from gateway.listening import BACKLOG, CannotStartError, listen_on
+from gateway.listening import BACKLOG, CannotStartError, SharedPort, listen_on
 from gateway.settings import Settings
-from gateway.workers.accepting import Acceptor
 from reactor.gate import Gate
 from reactor.kinds import IReactor
 
@@ -235,7 +234,7 @@ class Serving(Service):
 
     def _take_waiting(self, port: IListeningPort) -> None:
         """Accept the connections in the backlog: closing the socket would reset them."""
-        if isinstance(port, Acceptor):
+        if isinstance(port, SharedPort):
             if self._stopping:
                 port.take_waiting()
         elif isinstance(port, TCPPort):

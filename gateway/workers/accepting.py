@@ -17,7 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from gateway.descriptors import Refusals
-from gateway.listening import BACKLOG
+from gateway.listening import BACKLOG, SharedPort
 from gateway.workers.balance import Balancer
 from reactor.kinds import IReactor
 
@@ -86,7 +86,7 @@ class Inherited:
 
 
 @implementer(IListeningPort, IReadDescriptor)
-class Acceptor:
+class Acceptor(SharedPort):
     """Accepts connections on a socket shared with other processes.
 
     It accepts one connection in each turn of the reactor: a busy worker has longer turns, and takes fewer.

@@ -33,12 +33,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# Arrows that point the wrong way and are still to be turned: (importer, imported). One that is gone must
-# leave this list as well.
-TO_TURN = {
-    ("serving", "workers"),
-}
-
 # Test modules of a folder that hold a theme, not a module of that name.
 THEMES: dict[str, str] = {
     "batches.test_order": "operations on one key, in order",
@@ -110,17 +104,13 @@ class ArrowTests(SynchronousTestCase):
     """Folders of the gateway import downwards."""
 
     def test_arrows(self) -> None:
-        """No folder imports what the table does not give it, but for what is listed as to be turned."""
-        wrong = [str(one) for ends, one in arrows().items() if is_wrong(*ends) and ends not in TO_TURN]
+        """No folder imports what the table does not give it."""
+        wrong = [str(one) for ends, one in arrows().items() if is_wrong(*ends)]
         self.assertEqual(wrong, [])
 
     def test_no_circles(self) -> None:
         """Folders, and modules beside them, do not import each other in a circle, nor for annotations."""
-        self.assertEqual(circle(ends for ends in arrows() if ends not in TO_TURN), [])
-
-    def test_exceptions_are_needed(self) -> None:
-        """What is listed as to be turned is there."""
-        self.assertEqual(sorted(TO_TURN - arrows().keys()), [])
+        self.assertEqual(circle(arrows()), [])
 
     def test_every_folder_is_in_the_table(self) -> None:
         """Each folder is told what it may import, and no other is."""

@@ -298,3 +298,38 @@ class ValueTests(ParityCase):
             self.compare(kind, request, line, name)
             self.assertEqual((line.status, line.calls), (400, []))
             self.assertIn("'initial'", line.message)
+
+
+class FastPathTests(ParityCase):
+    """Plain requests on documents take a shorter way; it comes to the same."""
+
+    def test_same_call_and_same_answer(self) -> None:
+        """A header that changes nothing sends a request the long way: same call, same answer."""
+        types = (
+            "application/json",
+            "text/plain",
+            "application/octet-stream",
+            "text/plain; charset=utf-8",
+            "a/b",
+        )
+        for method, plain, long in (
+            *(
+                ("PUT", {"Content-Type": kind}, {"Content-Type": kind, "X-CB-DurabilityLevel": "None"})
+                for kind in types
+            ),
+            ("PUT", {}, {"X-CB-PersistTo": "0"}),
+            ("GET", {}, {"If-None-Match": '"other"'}),
+            ("GET", {}, {"If-Match": "*"}),
+        ):
+            outcomes = []
+            for headers in (plain, long):
+                for path in (
+                    SHORT,
+                    SHORT.replace("/documents", "/scopes/_default/collections/_default/documents"),
+                ):
+                    before = len(self.site.calls)
+                    reply = self.site.request(method, path, b"{}" if method == "PUT" else b"", headers)
+                    fields = {name: given for name, given in reply.headers.items() if name != "x-request-id"}
+                    outcomes.append((reply.status, fields, reply.body, self.site.calls[before:]))
+            self.assertEqual(outcomes[0][0], 200)
+            self.assertEqual(outcomes, outcomes[:1] * 4, (method, long))
