@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from couchbase import exceptions as rc
 from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.headers import Headers as CaselessHeaders
 from reactor.ending import has_ended
 from txcouchbase.causes import cause_text, network_error
 from txcouchbase.quiet import QuietPool
@@ -42,26 +43,8 @@ POOLED_CONNECTIONS = 8
 _NEVER_ANSWERED = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
 
 
-class HttpHeaders(dict[str, str]):
+class HttpHeaders(CaselessHeaders):
     """Headers of an answer; lookup ignores case."""
-
-    def _spelled(self, name: object) -> object:
-        if isinstance(name, str) and not super().__contains__(name):
-            lower = name.lower()
-            for known in self:
-                if known.lower() == lower:
-                    return known
-        return name
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(self._spelled(name))  # type: ignore[index]
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(self._spelled(name))
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a header's first value, or ``default``."""
-        return super().get(self._spelled(name), default)  # type: ignore[call-overload]
 
     @classmethod
     def of(cls, headers: Headers) -> HttpHeaders:
