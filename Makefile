@@ -130,6 +130,7 @@ bench: $(INSTALLED) interop
 docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
 	@$(BIN)/python -m tests.servers.matrix.table
+	@$(BIN)/python -m tests.tooling.picture
 
 # The SDK's packages as they are documented in the code; whatever pydoctor has to complain about is an error.
 API := $(foreach name,couchbase txcouchbase gcouchbase,$(wildcard $(name)))
