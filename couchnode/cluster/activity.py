@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
 
 from couchnode.cluster import machine
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.stats import bucket_stats
+from couchnode.data.stats import default_figures, items_by_state
 
 RATE_SECONDS = 1.0
 """Minimum age in seconds of a rate before it is computed anew."""
@@ -81,12 +80,17 @@ def interesting_stats(node: int, parts: Iterable[NodeBucket], rates: Rates) -> d
     )
     disk_bytes = 0
     for part in parts:
-        totals = _numbers(part)
-        for name in ("curr_items", "curr_items_tot", "vb_replica_curr_items", "mem_used"):
-            sums[name] += totals[name]
-        for name in ("cmd_get", "get_hits"):
-            sums[name] += rates.of((part.name, node, name), totals[name])
-        sums["ops"] += rates.of((part.name, node, "ops"), totals["cmd_get"] + totals["cmd_set"])
+        items = items_by_state(part)
+        sums["curr_items"] += sum(items["active"])
+        sums["curr_items_tot"] += sum(map(sum, items.values()))
+        sums["vb_replica_curr_items"] += sum(items["replica"])
+        sums["mem_used"] += part.memory_bytes
+        for name, total in (
+            ("cmd_get", part.gets),
+            ("get_hits", part.gets - part.misses),
+            ("ops", part.gets + part.stores),
+        ):
+            sums[name] += rates.of((part.name, node, name), total)
         disk_bytes += part.disk_bytes
     return {
         **sums,
@@ -107,8 +111,9 @@ def bucket_samples(
     """
     totals: dict[str, float] = {}
     for part in parts:
-        for stat, value in _numbers(part).items():
-            totals[stat] = totals.get(stat, 0) + value
+        for stat, value in default_figures(part).items():
+            if isinstance(value, int):
+                totals[stat] = totals.get(stat, 0) + value
     gets = totals.get("cmd_get", 0)
     written = totals.get("ep_total_persisted", 0)
     values = totals | {
@@ -127,13 +132,3 @@ def bucket_samples(
     for stat in _RATES:
         values[stat] = rates.of((name, stat), totals.get(stat, 0))
     return {stat: [value] for stat, value in values.items()}
-
-
-def _numbers(part: NodeBucket) -> dict[str, Any]:
-    numbers: dict[str, Any] = {}
-    for name, value in bucket_stats(part) or ():
-        try:
-            numbers[name] = float(value) if "." in value else int(value)
-        except ValueError:
-            continue  # a word, not a number
-    return numbers

@@ -28,21 +28,30 @@ def bucket_stats(bucket: NodeBucket, group: bytes = b"") -> Stats | None:
     return None if maker is None else maker(bucket)
 
 
-def _default(bucket: NodeBucket) -> Stats:
-    hosted = _hosted(bucket)
-    active = [vb for vb in hosted if vb.state == "active"]
-    replica = [vb for vb in hosted if vb.state == "replica"]
+def items_by_state(bucket: NodeBucket) -> dict[str, list[int]]:
+    """Return the number of documents in each vbucket of the node, by the state of the vbucket."""
+    items: dict[str, list[int]] = {"active": [], "replica": []}
+    for vb in bucket.vbuckets:
+        if vb is not None:
+            items.setdefault(vb.state, []).append(len(vb.items))
+    return items
+
+
+def default_figures(bucket: NodeBucket) -> dict[str, int | str]:
+    """Return the statistics of the default group, numbers as numbers."""
+    items = items_by_state(bucket)
+    active, replica = sum(items["active"]), sum(items["replica"])
     ledger, flusher = bucket.ledger, bucket.flusher
-    numbers: dict[str, int | str] = {
+    return {
         "bucket": bucket.name,
         "uuid": bucket.uuid,
         "time": int(bucket.unix_time()),
-        "curr_items": sum(len(vb.items) for vb in active),
-        "curr_items_tot": sum(len(vb.items) for vb in hosted),
-        "vb_active_num": len(active),
-        "vb_active_curr_items": sum(len(vb.items) for vb in active),
-        "vb_replica_num": len(replica),
-        "vb_replica_curr_items": sum(len(vb.items) for vb in replica),
+        "curr_items": active,
+        "curr_items_tot": sum(map(sum, items.values())),
+        "vb_active_num": len(items["active"]),
+        "vb_active_curr_items": active,
+        "vb_replica_num": len(items["replica"]),
+        "vb_replica_curr_items": replica,
         "cmd_get": bucket.gets,
         "get_hits": bucket.gets - bucket.misses,
         "get_misses": bucket.misses,
@@ -59,15 +68,21 @@ def _default(bucket: NodeBucket) -> Stats:
         "ep_data_write_failed": flusher.failures,
         "ep_write_error": flusher.write_error or "",
         "ep_db_file_size": bucket.disk_bytes,
+        **_memory_figures(bucket),
     }
-    return _text(numbers) + _memory(bucket)
+
+
+def _default(bucket: NodeBucket) -> Stats:
+    return _text(default_figures(bucket))
+
+
+def _memory_figures(bucket: NodeBucket) -> dict[str, int]:
+    ledger = bucket.ledger
+    return {"mem_used": ledger.memory_bytes, "ep_max_size": ledger.quota_bytes, "bytes": ledger.memory_bytes}
 
 
 def _memory(bucket: NodeBucket) -> Stats:
-    ledger = bucket.ledger
-    return _text(
-        {"mem_used": ledger.memory_bytes, "ep_max_size": ledger.quota_bytes, "bytes": ledger.memory_bytes}
-    )
+    return _text(_memory_figures(bucket))
 
 
 def _warmup(bucket: NodeBucket) -> Stats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.error import ConnectionDone
@@ -62,7 +62,7 @@ class RateTests(SynchronousTestCase):
 
 
 class _Part:
-    """Of a bucket, as far as it is asked."""
+    """The part of a bucket that these tests use."""
 
     disk_bytes = 0
 
@@ -77,12 +77,19 @@ class QueueTests(SynchronousTestCase):
         parts: list[Any] = [_Part(), _Part()]
         seen = []
         for written, queued in ((0, 10), (8, 4), (12, 0), (12, 0)):
-            told = [("ep_total_persisted", str(written)), ("ep_diskqueue_items", str(queued))]
-            self.patch(activity, "bucket_stats", lambda part, told=told: told)
+            figures = {"ep_total_persisted": written, "ep_diskqueue_items": queued}
+            self.patch(activity, "default_figures", lambda part, figures=figures: figures)
             clock.advance(2)
             samples = activity.bucket_samples("b", parts, 0, rates)
             seen.append((samples["ep_diskqueue_fill"], samples["ep_diskqueue_drain"]))
         self.assertEqual(seen, [([10], [0]), ([2], [8]), ([0], [4]), ([0], [0])])
+
+    def test_words(self) -> None:
+        """A word is no figure, whatever it looks like: a bucket may be called 7."""
+        self.patch(activity, "default_figures", lambda part: {"bucket": "7", "curr_items": 1})
+        samples = activity.bucket_samples("7", cast(Any, [_Part(), _Part()]), 0, Rates(Clock().seconds))
+        self.assertNotIn("bucket", samples)
+        self.assertEqual(samples["curr_items"], [2])
 
 
 class MachineTests(SynchronousTestCase):
