@@ -56,33 +56,11 @@ def not_found() -> Refusal:
     return Refusal(404, b"Requested resource not found.")
 
 
-@implementer(IResource)
-class Gate:
-    """Stands before every resource of one node.
-
-    In a closed cluster a request without credentials gets 401 here, for any path, existing or not; so no
-    resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
-    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
-
-    :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
-    """
+class Leaf:
+    """The part of ``IResource`` that is the same for every resource without children: all but ``render``."""
 
     isLeaf = True
     server = None
-
-    def __init__(self, cluster: Cluster, inner: IResource) -> None:
-        self._cluster = cluster
-        self._inner = inner
-
-    def render(self, request: Request) -> Any:
-        """Answer a request."""
-        refusal = self._refusal(request)
-        if refusal is not None:
-            return refusal.send(request)
-        request.path = _SLASHES.sub(b"/", request.path).rstrip(b"/") or b"/"
-        # This is what the router reads: segments, decoded.
-        request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
-        return self._inner.render(request)
 
     def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
         """Never called: this resource is a leaf.
@@ -97,6 +75,32 @@ class Gate:
         :raises RuntimeError: always.
         """
         raise RuntimeError("a leaf has no children")
+
+
+@implementer(IResource)
+class Gate(Leaf):
+    """Stands before every resource of one node.
+
+    In a closed cluster a request without credentials gets 401 here, for any path, existing or not; so no
+    resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
+    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+
+    :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
+    """
+
+    def __init__(self, cluster: Cluster, inner: IResource) -> None:
+        self._cluster = cluster
+        self._inner = inner
+
+    def render(self, request: Request) -> Any:
+        """Answer a request."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal.send(request)
+        request.path = _SLASHES.sub(b"/", request.path).rstrip(b"/") or b"/"
+        # This is what the router reads: segments, decoded.
+        request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
+        return self._inner.render(request)
 
     def _refusal(self, request: Request) -> Refusal | None:
         if not self._cluster.users.are_open and not request.requestHeaders.hasHeader(b"authorization"):

@@ -25,7 +25,7 @@ from couchnode.cluster.config import encode
 from couchnode.cluster.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.cluster.members import Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
-from couchnode.rest.access import Access, Refusal, not_found
+from couchnode.rest.access import Access, Leaf, Refusal, not_found
 from couchnode.views.answers import QueryRefused
 from couchnode.views.parameters import ParameterError
 from couchnode.views.service import Views
@@ -40,11 +40,8 @@ _VIEW_METHODS = "GET,POST"
 
 
 @implementer(IResource)
-class ViewSite:
+class ViewSite(Leaf):
     """Serves the paths of the view interface, and hands every other request to ``rest``."""
-
-    isLeaf = True
-    server = None
 
     def __init__(self, cluster: Cluster, node: Node, views: Views, rest: IResource) -> None:
         self._interface = _ViewInterface(cluster, node, views)
@@ -54,20 +51,6 @@ class ViewSite:
         """Answer a request."""
         match = _PATH.match(request.path)
         return self._rest.render(request) if match is None else self._interface.render(request, match)
-
-    def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
-        """Never called: this resource is a leaf.
-
-        :raises RuntimeError: always.
-        """
-        raise RuntimeError("a leaf has no children")
-
-    def putChild(self, path: bytes, child: IResource) -> None:
-        """Never called: this resource is a leaf.
-
-        :raises RuntimeError: always.
-        """
-        raise RuntimeError("a leaf has no children")
 
 
 class _ViewInterface:
