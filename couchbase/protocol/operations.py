@@ -256,9 +256,6 @@ OPERATIONS = (
 )
 """Every row of the table."""
 
-QUIET_OPERATIONS = frozenset({"get", "rget", "delete", "touch", "lock"})
-"""Operations for which a connection's ``quiet`` keeps a missing document silent (SDK 1.2)."""
-
 
 # ---- building requests ---------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 NUMERIC = frozenset({"_sum", "_stats"})
 
 #: All built-in functions.
-BUILTINS = NUMERIC | {"_count"}
 
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 1024 * 1024

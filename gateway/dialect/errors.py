@@ -215,7 +215,6 @@ class _HttpRule(NamedTuple):
 
 
 _QUERY = frozenset({"query"})
-_DESIGN_READS = frozenset({"design_get", "design_list"})
 _DESIGN_WRITES = frozenset({"design_create", "design_publish", "design_delete"})
 
 # The first match wins; a status without a row is a ServerError.

@@ -11,10 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.tooling.shape import Shape, tangled
+from tests.tooling.shape import Graph, Shape, tangled
 from tests.tooling.sources import ROOT
-
-Graph = dict[str, set[str]]
 
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN = "<!-- picture of {name}: python -m tests.tooling.picture -->\n"
