@@ -218,7 +218,7 @@ class Flusher:
         self._schedule()
         return result
 
-    # ---- who waits -------------------------------------------------------------------------------
+    # ---- waiting for the disk --------------------------------------------------------------------
 
     def wait(self, vbucket: VBucket, seqno: int) -> Deferred[None]:
         """Fire once ``seqno`` of the vbucket is on the disk; fails with Refused(ETMPFAIL) after 30 s.

@@ -22,7 +22,7 @@ class AnswerWriter:
     :ivar form: content type of the answer; ``None`` while it is open.
     :ivar is_paused: whether the client reads slowly.
     :param slots: operations in their order; those with written answers are removed.
-    :param account: is told how much was written.
+    :param account: counts the written bytes.
     """
 
     def __init__(self, slots: deque[Slot | DirectSlot], account: Account, form: bytes | None) -> None:

@@ -45,7 +45,7 @@ class ErrorMapTests(TestCase):
         """No pause begins that would end after ``max-duration``."""
         spec = {"strategy": "constant", "interval": 10, "after": 20, "max-duration": 45}
         self.assertEqual(delays(retried(**spec)), [20, 10, 10, None, None])
-        # By the clock, where somebody looked at it: what answers took counts, too.
+        # By the clock, where the driver reads it: the time that answers take counts, too.
         status = retried(**spec)
         self.assertEqual(status.delay(1, 0.034), 0.01)
         self.assertEqual(status.delay(1, 0.036), None)

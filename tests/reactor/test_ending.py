@@ -10,7 +10,7 @@ from reactor.ending import has_ended, watch_end
 
 
 class Reactor(Clock):
-    """A reactor as far as it is asked."""
+    """The part of a reactor that these tests use."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ class UncancellableTests(SynchronousTestCase):
     """``uncancellable``."""
 
     def test_passes_on(self) -> None:
-        """Results and failures reach who waits; a failure is not left with the work, to be logged."""
+        """Every waiter gets the result or failure; no failure stays with the work, to be logged."""
         self.assertEqual(self.successResultOf(uncancellable(succeed(1))), 1)
         self.failureResultOf(uncancellable(fail(ValueError())), ValueError)
 

@@ -43,7 +43,7 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(self.begun, ["a", "b"])
 
     def test_too_late(self) -> None:
-        """Who waited too long is told the true reason, takes nothing, and leaves no timer."""
+        """A wait that times out fails with the true reason, takes nothing, and leaves no timer."""
         self.enter("a", 100)
         late = self.enter("b", 100, 2.0)
         self.clock.advance(1.9)

@@ -17,7 +17,7 @@ from reactor.writing import send_small_parts, writer_to
 
 
 class Reader(Protocol):
-    """The peer: reads until the end, once it is told to."""
+    """The peer: reads to the end when asked."""
 
     def __init__(self) -> None:
         self.made: Deferred[None] = Deferred()

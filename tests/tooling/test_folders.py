@@ -49,7 +49,7 @@ THEMES: dict[str, str] = {
     "http.test_endings": "how requests end, and how they are counted",
     "http.test_klein": "the same requests through Klein",
     "http.test_listeners": "sockets of every kind",
-    "http.test_malformed": "what is no HTTP",
+    "http.test_malformed": "malformed HTTP",
     "plugins.test_example": "the plugin of the how-to",
     "views.test_behaviour": "views from end to end",
     "views.test_wellformed": "answers of views are well-formed",

@@ -14,7 +14,7 @@ class TableTests(SynchronousTestCase):
     """The table itself."""
 
     def test_every_phase_has_a_row(self) -> None:
-        """Each phase is told what may follow, and the end can be reached from each but itself."""
+        """The table has every phase, and the end can be reached from each other phase."""
         self.assertEqual(set(MAY_FOLLOW), set(Life))
         for life, following in MAY_FOLLOW.items():
             self.assertEqual(Life.LOST in following, life is not Life.LOST, life)

@@ -337,8 +337,8 @@ class OpenTests(NodeCase):
 
     @inlineCallbacks
     def test_missing_buckets(self) -> Steps:
-        """Without an administrator a bucket that is not there is 404, also for the user it would have; a
-        wrong password, and a bucket of somebody else, stay 401. With one, nobody learns that."""
+        """Without an administrator a bucket that is not there is 404, also for the user of its name; a
+        wrong password, and another user's bucket, stay 401. With one, the answer hides whether it exists."""
         node = yield self.start(users=[])
         closed = yield self.start(open_buckets=True)
         for kind in ("b", "bs", "buckets", "bucketsStreaming"):

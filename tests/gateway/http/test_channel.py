@@ -1,4 +1,4 @@
-"""The HTTP channel: limits, timeouts, back-pressure, hang-ups, and what is no HTTP."""
+"""The HTTP channel: limits, timeouts, back-pressure, hang-ups, and malformed input."""
 
 from __future__ import annotations
 

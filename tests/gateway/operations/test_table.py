@@ -242,7 +242,7 @@ class ValueTests(ParityCase):
                         self.compare(kind, request, line, where)
                         self.assertEqual(request.status == 200, proper, where)
                         if member != "delta":
-                            # A negative delta is told which operation is meant: they have two names.
+                            # The error for a negative delta names the other operation, by one of two names.
                             self.assertEqual(request.message, line.message, where)
                         self.assertIn("" if proper else member, line.message)
                         seen += 1

@@ -381,7 +381,7 @@ def _(cb: Any, key: str) -> Steps:
 
 
 class Receiver:
-    """What a direct call is told, as a Deferred."""
+    """The outcome of a direct call, as a Deferred."""
 
     def __init__(self, call: Any) -> None:
         self.told: Deferred[Any] = Deferred()
