@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from unittest.mock import patch
 
@@ -27,12 +28,13 @@ def strict_loads(data: bytes) -> Any:
 
 
 def is_json_for_python(data: bytes) -> bool:
-    """Say what the standard library makes of it."""
+    """Return whether the standard library takes it, as it should."""
     try:
         strict_loads(data)
     except ValueError:
         return False
-    return True
+    # PyPy 3.9 takes blanks for digits of an escape that is not the first of its text.
+    return all(_FOUR_DIGITS.match(data, one.end()) for one in _ESCAPE.finditer(data) if one[1] == b"u")
 
 
 def is_json_in_pieces(data: bytes, size: int, loads: Loads) -> bool:
@@ -46,6 +48,9 @@ def is_json_in_pieces(data: bytes, size: int, loads: Loads) -> bool:
         return False
     return True
 
+
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_FOUR_DIGITS = re.compile(rb"[0-9a-fA-F]{4}")
 
 _WORDS = (
     b'[ ] { } , : " "a" \\ \\u12 "\\ud83d" 1 0 - . e + true null fal se "k": [] {} 1e999 ],[ },"b":{'.split()
@@ -104,6 +109,7 @@ class CheckTests(SynchronousTestCase):
     def test_what_is_not_json(self) -> None:
         """Nothing, marks, constants, other encodings, things behind."""
         for text in (
+            *(b'"\\"\\u 0ac"', b'"\\n\\u20a "'),
             *(b"", b" ", b"\xef\xbb\xbf1", b"NaN", b"-Infinity", b"'a'", b"\x0c1", b"1 2", b'"\xed\xa0\xbd"'),
             *(b'"\x1f"', b"01", b"1.", b".1", b"+1", b"[1,]", b'{"a":1,}', "1".encode("utf-16"), b'"\xff"'),
         ):
