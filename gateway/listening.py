@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import re
+import socket
+import struct
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["BACKLOG", "CannotStartError", "SharedPort", "give_up", "listen_on", "with_backlog"]
+__all__ = ["BACKLOG", "CannotStartError", "SharedPort", "give_up", "ignore_new", "listen_on", "with_backlog"]
 
 
 class CannotStartError(RuntimeError):
@@ -62,6 +67,38 @@ def listen_on(reactor: object, description: str, factory: ServerFactory) -> Defe
         listening.addErrback(lambda _: None)
         raise CannotStartError(f"--listen: {description}: {_why(result)}")
     return listening.addCallback(_widened, description)
+
+
+# Linux's number on every common processor; Python has no name for it.
+_SO_ATTACH_FILTER = 26
+_INSTRUCTION = struct.Struct("=HBBI")
+# Classic BPF over a segment from its TCP header on: load the flags; drop it if SYN is set, else keep it.
+_DROP_SYN = b"".join(
+    _INSTRUCTION.pack(*one)
+    for one in ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
+
+
+def ignore_new(port: Port) -> None:
+    """Have the kernel ignore new connection attempts to a TCP port that is about to be closed.
+
+    Closing the socket resets connections in the backlog, and some may come between the last accept and the
+    close. An ignored client tries again after a second, and is then refused, which a proxy can repeat
+    elsewhere; a reset after its request was sent it cannot. Connections in the backlog stay, and handshakes
+    that have begun finish. There is no way back, so a socket that others keep open, such as systemd's, is
+    left alone. Does nothing to Unix sockets, and on other systems than Linux.
+    """
+    listening = port.socket
+    is_tcp = listening is not None and listening.family in (socket.AF_INET, socket.AF_INET6)
+    if sys.platform != "linux" or not is_tcp or not port._shouldShutdown:
+        return
+    program = ctypes.create_string_buffer(_DROP_SYN)
+    count = len(_DROP_SYN) // _INSTRUCTION.size
+    # A sandbox may forbid it; then the gap stays.
+    with suppress(OSError):
+        listening.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(program))
+        )
 
 
 def _why(failure: Failure) -> str:

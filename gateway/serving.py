@@ -35,7 +35,7 @@ from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_cl
 from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
-from gateway.listening import BACKLOG, CannotStartError, SharedPort, listen_on
+from gateway.listening import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
 from gateway.settings import Settings
 from reactor.gate import Gate
 from reactor.kinds import IReactor
@@ -227,6 +227,8 @@ class Serving(Service):
         """Accept no new connections; fires when all listening sockets are closed."""
         ports, self._ports = self._ports, []
         for port in ports:
+            if isinstance(port, TCPPort):
+                ignore_new(port)
             self._take_waiting(port)
             # Twisted closes a port only in the next turn, and more connections may come until then.
             self._reactor.callLater(0, self._take_waiting, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -14,7 +15,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.listening import BACKLOG, listen_on, with_backlog
+from gateway.listening import BACKLOG, ignore_new, listen_on, with_backlog
 
 reactor: Any = installed_reactor
 
@@ -61,6 +62,13 @@ class BacklogTests(TestCase):
         self.addCleanup(port.stopListening)
         return port
 
+    def adopt(self, opened: socket.socket) -> Any:
+        """Listen on a socket as on one of systemd's."""
+        # The endpoint closes the descriptor that it is given.
+        endpoint = AdoptedStreamServerEndpoint(reactor, opened.detach(), socket.AF_INET)
+        self.patch(sys.modules["gateway.listening"], "serverFromString", lambda *_: endpoint)
+        return self.listen("systemd:domain=INET:index=0")
+
     @inlineCallbacks
     def test_tcp(self) -> Any:
         """A TCP socket has 1024, or the number that the string names."""
@@ -100,8 +108,54 @@ class BacklogTests(TestCase):
         opened = socket.socket()
         opened.bind(("127.0.0.1", 0))
         opened.listen(2000)
-        # The endpoint closes the descriptor that it is given.
-        endpoint = AdoptedStreamServerEndpoint(reactor, opened.detach(), socket.AF_INET)
-        self.patch(sys.modules["gateway.listening"], "serverFromString", lambda *_: endpoint)
-        port = yield self.listen("systemd:domain=INET:index=0")
+        port = yield self.adopt(opened)
         self.assertEqual(tcp_backlog(port.socket), min(BACKLOG, int(_MOST.read_text())))
+
+    def connect(self, port: Any) -> socket.socket:
+        """Begin to connect to a port; on loopback the handshake is over when this returns."""
+        client = socket.socket()
+        client.setblocking(False)
+        self.addCleanup(client.close)
+        with contextlib.suppress(BlockingIOError):
+            client.connect(("127.0.0.1", port.getHost().port))
+        return client
+
+    @inlineCallbacks
+    def test_closing(self) -> Any:
+        """Of a port that will be closed, the backlog can still be accepted, and nothing joins it: a
+        connection there would be reset."""
+        if not sys.platform.startswith("linux"):
+            self.skipTest("the kernel cannot be asked")
+        port = yield self.listen("tcp:0:interface=127.0.0.1")
+        waiting = self.connect(port)
+        ignore_new(port)
+        self.connect(port)
+        accepted, _ = port.socket.accept()
+        with accepted:
+            waiting.sendall(b"x")
+            accepted.setblocking(True)
+            self.assertEqual(accepted.recv(1), b"x")
+        self.assertRaises(BlockingIOError, port.socket.accept)
+
+    @inlineCallbacks
+    def test_closing_adopted(self) -> Any:
+        """A socket that systemd keeps open goes on to take connections, for the next start."""
+        opened = socket.socket()
+        opened.bind(("127.0.0.1", 0))
+        opened.listen(5)
+        port = yield self.adopt(opened)
+        ignore_new(port)
+        self.connect(port)
+        accepted, _ = port.socket.accept()
+        accepted.close()
+
+    @inlineCallbacks
+    def test_closing_unix(self) -> Any:
+        """A Unix socket is left alone."""
+        path = self.mktemp()
+        port = yield self.listen(f"unix:{path}")
+        ignore_new(port)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            accepted, _ = port.socket.accept()
+            accepted.close()
