@@ -161,7 +161,8 @@ class DesignTests(RaceCase):
         """Whoever waits is answered from the view that there is then."""
         for number in range(200):
             self.store(f"k{number}", {"name": number})
-        yield self.design("d", v="function (doc, meta) { var n = 2e6; while (n--); emit('old', null); }")
+        # A second of work, so that even a slow disk has the new design before the update ends.
+        yield self.design("d", v="function (doc, meta) { var n = 2e7; while (n--); emit('old', null); }")
         old = [self.query(limit=1), self.query(limit=1)]
         yield self.until(lambda: self.views._worker.updates.tokens < 8)
         yield self.design("d", v="function (doc, meta) { emit('new', null); }")
