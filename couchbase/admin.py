@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
@@ -59,7 +59,7 @@ class Admin(Commands):
         for path in (f"{_BUCKETS}/default", _BUCKETS):
             status = self._request_http("GET", path, None, {}).status
             if status == 401:
-                raise error_of(rc.AUTH_ERROR, f"the cluster refused user {username!r}")
+                raise error_of(exceptions.AUTH_ERROR, f"the cluster refused user {username!r}")
             if status < 300:
                 break
 
@@ -179,7 +179,7 @@ class _NoBucket(Driver[Request]):
 
     def _no_bucket(self, operation: Operation, key: object) -> CouchbaseError:
         request = Request(operation, key, b"")
-        return client_error(request, rc.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
+        return client_error(request, exceptions.CLIENT_ETMPFAIL, "an administrator's session has no bucket")
 
     def submit(self, request: Request, durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(request.operation, request.key)

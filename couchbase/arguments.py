@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
 from couchbase.protocol.sasl import has_control
@@ -69,7 +69,9 @@ def check_counter(amount: object, initial: object, ttl: object) -> tuple[int, in
         raise ArgumentError.pyexc("initial must be an unsigned 64-bit int", obj=initial)
     expiry = check_ttl(ttl)
     if expiry and initial is None:
-        raise error_of(rc.OPTIONS_CONFLICT, "ttl needs initial: it applies to a counter that is created")
+        raise error_of(
+            exceptions.OPTIONS_CONFLICT, "ttl needs initial: it applies to a counter that is created"
+        )
     return amount, initial, expiry
 
 
@@ -146,7 +148,7 @@ def check_bucket_user(username: str | None, bucket: str) -> None:
     """
     if username and username != bucket:
         message = "with host, the username is the bucket's name; for other users give a connection_string"
-        raise error_of(rc.INVALID_USERNAME, message)
+        raise error_of(exceptions.INVALID_USERNAME, message)
 
 
 def check_flags(**flags: object) -> None:

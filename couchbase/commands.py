@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic
 
-from couchbase import arguments
-from couchbase import exceptions as rc
+from couchbase import arguments, exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.items import ItemCollection, ItemTarget
 from couchbase.protocol import operations
@@ -362,7 +361,7 @@ class Commands(
             encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
             triples.append((key, encoded, arguments.check_cas(options.get("cas", 0))))
         if len({encoded for _, encoded, _ in triples}) < len(triples):
-            raise error_of(rc.DUPLICATE_COMMANDS, "the same key twice in endure_multi", objextra=keys)
+            raise error_of(exceptions.DUPLICATE_COMMANDS, "the same key twice in endure_multi", objextra=keys)
         return self._endure(triples, persist_to, replicate_to, timeout, interval, check_removed, False)
 
     def _endure(
@@ -408,7 +407,7 @@ class Commands(
 
 def no_such_replica(request: Request) -> CouchbaseError:
     """Return the error for a replica that the bucket does not have."""
-    return client_error(request, rc.NO_MATCHING_SERVER, "the bucket has no such replica of the key")
+    return client_error(request, exceptions.NO_MATCHING_SERVER, "the bucket has no such replica of the key")
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 UNSET: Any = object()
@@ -132,4 +132,4 @@ def _checked(kind: str, value: Any, in_seconds: bool) -> Any:
 
 
 def _not_supported(message: str) -> CouchbaseError:
-    return error_of(rc.NOT_SUPPORTED, message)
+    return error_of(exceptions.NOT_SUPPORTED, message)

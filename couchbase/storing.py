@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from couchbase import arguments
-from couchbase import exceptions as rc
+from couchbase import arguments, exceptions
 from couchbase.codec import Codec
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options, item_value
@@ -275,7 +274,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         request = self._request(operation, key)
         if ttl:
             raise error_of(
-                rc.OPTIONS_CONFLICT,
+                exceptions.OPTIONS_CONFLICT,
                 f"{operation.name} keeps the expiry: ttl cannot be given",
                 key=request.key,
             )

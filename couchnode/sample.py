@@ -23,7 +23,7 @@ from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.designs import DesignDocument, DesignError
 from couchnode.cluster.layout import NO_NODE, VBUCKETS
 from couchnode.cluster.members import NoSuchBucket
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.views.workerclient import WorkerError
 
@@ -121,7 +121,7 @@ def load_sample(
                     continue
                 except (DesignError, WorkerError) as impossible:
                     fault = str(impossible)
-                except Refused as refused:
+                except StatusError as refused:
                     if refused.status == Status.KEY_EEXISTS:
                         kept += 1
                         continue
@@ -173,25 +173,25 @@ def _parse(number: int, line: bytes) -> Line:
 def _add_design(cluster: Cluster, bucket: str, line: Line, put_design: PutDesign) -> Deferred[Any]:
     """Store a design document, unless there is one of its name; fails with DesignError.
 
-    :raises Refused: it exists, or the bucket is gone.
+    :raises StatusError: it exists, or the bucket is gone.
     """
     name = line.key[len(DESIGN_PREFIX) :].decode("utf-8")
     try:
         if name in cluster.bucket(bucket).designs:
-            raise Refused(Status.KEY_EEXISTS, "the design document exists")
+            raise StatusError(Status.KEY_EEXISTS, "the design document exists")
     except NoSuchBucket:
-        raise Refused(Status.NO_BUCKET, "the bucket is gone") from None
+        raise StatusError(Status.NO_BUCKET, "the bucket is gone") from None
     return put_design(bucket, name, line.value)
 
 
 def _add(cluster: Cluster, bucket: str, line: Line) -> None:
     """Add one document where its vbucket is active.
 
-    :raises Refused: it exists, there is no room, or its vbucket is nowhere.
+    :raises StatusError: it exists, there is no room, or its vbucket is nowhere.
     """
     vbid = vbucket_of(line.key, VBUCKETS)
     active = cluster.bucket(bucket).rows[vbid][0]
     vbucket = None if active == NO_NODE else cluster.nodes[active].buckets[bucket].vbuckets[vbid]
     if vbucket is None:
-        raise Refused(Status.NOT_MY_VBUCKET, "no node holds its vbucket")
+        raise StatusError(Status.NOT_MY_VBUCKET, "no node holds its vbucket")
     vbucket.store(StoreMode.ADD, line.key, line.value, JSON_FLAGS)

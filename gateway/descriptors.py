@@ -13,7 +13,15 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["REMEDY", "PortLog", "Refusals", "descriptor_limit", "others_need", "room_for_clients", "shortage"]
+__all__ = [
+    "REMEDY",
+    "PortLog",
+    "RefusedConnections",
+    "descriptor_limit",
+    "others_need",
+    "room_for_clients",
+    "shortage",
+]
 
 REMEDY = "raise the limit (systemd: LimitNOFILE=65536; shell: ulimit -n) or lower --max-clients"
 
@@ -74,7 +82,7 @@ def shortage(settings: Settings, limit: int | None, processes: int = 1) -> str |
     )
 
 
-class Refusals:
+class RefusedConnections:
     """Counts refused connections, and logs them at most once a minute.
 
     :ivar counts: cause (``max_clients`` or ``descriptors``) -> number of refusals.
@@ -123,7 +131,7 @@ class Refusals:
 class PortLog:
     """Log of one of Twisted's ports: reduces its three lines for each refused client to one a minute."""
 
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: RefusedConnections) -> None:
         self._refusals = refusals
 
     def __call__(self, event: LogEvent) -> None:

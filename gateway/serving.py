@@ -31,7 +31,7 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import BY_CERTIFICATE, Authorizer, Passthrough, ServiceAccount
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
-from gateway.descriptors import PortLog, Refusals, descriptor_limit, room_for_clients
+from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, room_for_clients
 from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
@@ -183,7 +183,7 @@ class Serving(Service):
         can."""
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())
-        self.refusals = Refusals(reactor)
+        self.refusals = RefusedConnections(reactor)
         self.factory.on_refused = self._refused
         self.gateway.count_refused = self.refusals.counts.copy
 

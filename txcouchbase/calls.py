@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, InternalSDKError
 from couchbase.protocol.call import Call
 from couchbase.protocol.failures import failed_result
@@ -130,7 +130,7 @@ class GroupCall(Call):
             if isinstance(error, CouchbaseError):
                 result = error.result if error.result is not None else failed_result(self, error.rc)
             else:
-                result = failed_result(self, rc.ERROR)
+                result = failed_result(self, exceptions.ERROR)
             self.group.add(self.key, result, error)
 
 
@@ -194,7 +194,7 @@ class Group:
 
 def _goes_before(error: BaseException, other: BaseException) -> bool:
     """Return whether an error is reported in place of an earlier one, as decoding errors are."""
-    return not getattr(error, "rc", rc.ERROR) and bool(getattr(other, "rc", rc.ERROR))
+    return not getattr(error, "rc", exceptions.ERROR) and bool(getattr(other, "rc", exceptions.ERROR))
 
 
 def with_results(call: Call, error: BaseException) -> BaseException:

@@ -15,7 +15,7 @@ from twisted.internet.error import (
 from twisted.internet.ssl import SSL
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.strangers import tls_hint
 
@@ -65,16 +65,16 @@ def cause_text(error: BaseException) -> str:
 
 def network_error(message: str, inner: BaseException | None = None) -> CouchbaseError:
     """Return the NetworkError for a connection that failed."""
-    return error_of(rc.NETWORK_ERROR, message, inner_cause=inner)
+    return error_of(exceptions.NETWORK_ERROR, message, inner_cause=inner)
 
 
 def connect_error(failure: BaseException, host: str, port: int) -> BaseException:
     """Return a failed attempt to connect as the SDK's error."""
     if isinstance(failure, CouchbaseError):
         return failure
-    code = rc.NETWORK_ERROR
+    code = exceptions.NETWORK_ERROR
     if isinstance(failure, DNSLookupError):
-        code = rc.UNKNOWN_HOST
+        code = exceptions.UNKNOWN_HOST
     elif isinstance(failure, (defer.TimeoutError, defer.CancelledError, TCPTimedOutError)):
-        code = rc.ETIMEDOUT
+        code = exceptions.ETIMEDOUT
     return error_of(code, f"cannot connect to {host}:{port}: {cause_text(failure)}", inner_cause=failure)

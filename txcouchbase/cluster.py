@@ -16,7 +16,7 @@ from twisted.internet.ssl import SSL
 from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking.resolving import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.call import Call
@@ -357,9 +357,9 @@ class ClusterClient(Dispatcher):
     def unrouted(self, call: Call) -> None:
         """Queue an operation until there is a map; refuse it if there will be none."""
         if self.closed:
-            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection is closed"))
+            call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, "the connection is closed"))
         elif self.bucket is None:
-            call.fail(client_error(call, rc.EBADHANDLE, "this connection has no bucket"))
+            call.fail(client_error(call, exceptions.EBADHANDLE, "this connection has no bucket"))
         elif self._failure is not None:
             call.fail(refusal(call, self._failure))
         else:
@@ -442,4 +442,4 @@ class ClusterClient(Dispatcher):
             waiting += calls
         self._parked.clear()
         for call in waiting:
-            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, "the connection was closed"))
+            call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, "the connection was closed"))

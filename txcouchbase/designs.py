@@ -10,7 +10,7 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.result import HttpResult
@@ -97,7 +97,9 @@ class DesignMethods:
             name = name[4:] if name.startswith("dev_") else name
         found = yield self.design_get(name, use_devmode=True)
         if not isinstance(found.value, dict):
-            raise error_of(rc.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found)
+            raise error_of(
+                exceptions.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found
+            )
         result: HttpResult = yield self.design_create(name, found.value, use_devmode=False, syncwait=syncwait)
         return result
 
@@ -135,7 +137,7 @@ class DesignMethods:
             }
         except (KeyError, TypeError) as error:
             raise error_of(
-                rc.PROTOCOL_ERROR, "this is not a list of design documents", objextra=result
+                exceptions.PROTOCOL_ERROR, "this is not a list of design documents", objextra=result
             ) from error
         return result
 
@@ -213,7 +215,7 @@ class DesignMethods:
             left = deadline - self._client.seconds()
             if left <= 0:
                 raise error_of(
-                    rc.ETIMEDOUT,
+                    exceptions.ETIMEDOUT,
                     f"the change of design document {name!r} was made, but did not become "
                     f"visible in {seconds:g} s",
                 )

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.commands import no_such_replica
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
@@ -175,8 +175,8 @@ class AsyncDriver(Driver[AsyncCall]):
                 else:
                     call.succeed(result)
                     return
-            if call.quiet and getattr(error, "rc", None) == rc.KEY_ENOENT:
-                call.succeed(failed_result(call, rc.KEY_ENOENT))
+            if call.quiet and getattr(error, "rc", None) == exceptions.KEY_ENOENT:
+                call.succeed(failed_result(call, exceptions.KEY_ENOENT))
             else:
                 call.fail(error)
         except CouchbaseError as refused:
@@ -212,7 +212,7 @@ class AsyncDriver(Driver[AsyncCall]):
             for key in keys:
                 member.key = key
                 reason: Any = failure.value
-                code = getattr(reason, "rc", rc.ERROR)
+                code = getattr(reason, "rc", exceptions.ERROR)
                 if single:
                     call.fail(reason)
                 else:
@@ -252,7 +252,7 @@ class AsyncDriver(Driver[AsyncCall]):
                 outcome[key] = result
                 if copies.missing or not copies.seen:
                     request = Call(operations.OBSERVE, key, encoded)
-                    outcome[key] = durability.observe_error(request, copies, rc.NETWORK_ERROR)
+                    outcome[key] = durability.observe_error(request, copies, exceptions.NETWORK_ERROR)
             return outcome
 
         return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)
@@ -349,7 +349,7 @@ class AsyncDriver(Driver[AsyncCall]):
         def expire(_: Any) -> None:
             for talk, number in asked:
                 talk.forget(number)
-            call.fail(client_error(call, rc.ETIMEDOUT, "not every node answered in time"))
+            call.fail(client_error(call, exceptions.ETIMEDOUT, "not every node answered in time"))
 
         if round_.open:
             timer = self.cluster.reactor.callLater(self.timeout, expire, kept)
@@ -429,4 +429,4 @@ class DeferredDriver(AsyncDriver):
 
 
 def _not_up() -> CouchbaseError:
-    return error_of(rc.CLIENT_ETMPFAIL, "the connection is not up yet")
+    return error_of(exceptions.CLIENT_ETMPFAIL, "the connection is not up yet")

@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers as CaselessHeaders
 from reactor.ending import has_ended
@@ -167,7 +167,7 @@ class HttpService:
         if not found:
             what = "a cluster manager" if service == MANAGEMENT else "the view engine"
             secure = " over TLS" if client.tls else ""
-            raise error_of(rc.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
+            raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
         if service == VIEWS:
             self._turn += 1
             first = self._turn % len(found)
@@ -275,7 +275,7 @@ class HttpService:
         except Exception as error:
             if expired:
                 raise error_of(
-                    rc.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
+                    exceptions.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
                 ) from error
             if any(isinstance(cause, CancelledError) for cause in _causes(error)):
                 # The caller cancelled: Twisted reports it as a failed connection, but no other node should be
@@ -300,9 +300,9 @@ def http_error(base: str, error: BaseException) -> CouchbaseError:
     if isinstance(error, CouchbaseError):
         return error
     causes = list(_causes(error))
-    code = rc.NETWORK_ERROR
+    code = exceptions.NETWORK_ERROR
     if any(isinstance(cause, (TimeoutError, TCPTimedOutError)) for cause in causes):
-        code = rc.ETIMEDOUT
+        code = exceptions.ETIMEDOUT
     elif any(isinstance(cause, DNSLookupError) for cause in causes):
-        code = rc.UNKNOWN_HOST
+        code = exceptions.UNKNOWN_HOST
     return error_of(code, f"no answer from {base}: {cause_text(causes[-1])}", inner_cause=error)

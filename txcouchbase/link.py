@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import AuthError, BucketNotFoundError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
@@ -48,7 +48,7 @@ class Backlog:
             self._purge()
             full = len(self._calls) >= MAX_BACKLOG_CALLS or self._bytes + len(call.value) > MAX_BACKLOG_BYTES
         if full and self._calls:
-            call.fail(client_error(call, rc.CLIENT_ETMPFAIL, f"too many operations wait: {why}"))
+            call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, f"too many operations wait: {why}"))
             return
         self._calls.append(call)
         self._bytes += len(call.value)

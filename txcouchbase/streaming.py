@@ -14,7 +14,7 @@ from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.clustermap import split_stream
 from reactor.clock import cancel_timer
@@ -90,9 +90,11 @@ class ConfigStream:
         if bucket is None:
             if response.code == 403:
                 raise ForbiddenError
-            code = rc.AUTH_ERROR if response.code == 401 else rc.NETWORK_ERROR
+            code = exceptions.AUTH_ERROR if response.code == 401 else exceptions.NETWORK_ERROR
             raise error_of(code, f"HTTP {response.code} for the nodes of the cluster")
-        code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(response.code, rc.NETWORK_ERROR)
+        code = {401: exceptions.AUTH_ERROR, 404: exceptions.BUCKET_ENOENT}.get(
+            response.code, exceptions.NETWORK_ERROR
+        )
         raise error_of(code, f"HTTP {response.code} for bucket {bucket!r}")
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
@@ -262,7 +262,7 @@ class ViewStream:
         if left > 0:
             self._arm(left)
             return
-        self._fail(error_of(rc.ETIMEDOUT, f"the view engine sent nothing for {self._timeout:g} s"))
+        self._fail(error_of(exceptions.ETIMEDOUT, f"the view engine sent nothing for {self._timeout:g} s"))
 
     def _fail(self, error: BaseException) -> None:
         view = self._view
@@ -320,4 +320,4 @@ def _value(failure: Failure) -> BaseException:
 
 
 def _closed() -> CouchbaseError:
-    return error_of(rc.CLIENT_ETMPFAIL, "the connection was closed")
+    return error_of(exceptions.CLIENT_ETMPFAIL, "the connection was closed")

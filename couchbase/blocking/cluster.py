@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking import http
 from couchbase.blocking.calls import Batch, Call
 from couchbase.blocking.loop import Loop
@@ -218,7 +218,7 @@ class Cluster(Dispatcher, Loop):
                     assert node.last_error is not None
                     raise connection_error(node.name, node.last_error)
                 if self.seconds() >= limit:
-                    raise error_of(rc.ETIMEDOUT, f"{node.name} does not answer in time")
+                    raise error_of(exceptions.ETIMEDOUT, f"{node.name} does not answer in time")
                 self.turn(limit)
             assert node.conversation is not None
             config = node.conversation.session.config
@@ -248,7 +248,7 @@ class Cluster(Dispatcher, Loop):
         """
         cluster = parse_cluster_map(config, host, self._network, host)
         if cluster.name != self.bucket or not cluster.rows:
-            raise error_of(rc.PROTOCOL_ERROR, f"not a map of bucket {self.bucket!r}")
+            raise error_of(exceptions.PROTOCOL_ERROR, f"not a map of bucket {self.bucket!r}")
         self.from_cache = True
         self._start_with(cluster)
 
@@ -339,7 +339,7 @@ class Cluster(Dispatcher, Loop):
 
     def unrouted(self, call: Any) -> None:
         """Refuse an operation: there is no map."""
-        call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self.why_not()))
+        call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, self.why_not()))
 
     def submit_later(self, call: Any, seconds: float) -> None:
         """Submit an operation after a pause, unless it is done by then."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Callable
 from urllib.parse import quote
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking import http
 from couchbase.blocking.views import Views
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
@@ -70,7 +70,9 @@ class Designs:
         plain = name[4:] if isinstance(name, str) and name.startswith("dev_") else name
         found = self.get(plain, use_devmode=True)
         if not isinstance(found.value, dict):
-            raise error_of(rc.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found)
+            raise error_of(
+                exceptions.PROTOCOL_ERROR, "the design document is not a JSON object", objextra=found
+            )
         return self.create(plain, found.value, use_devmode=False, syncwait=syncwait)
 
     def delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
@@ -110,7 +112,7 @@ class Designs:
             left = deadline - monotonic()
             if left <= 0:
                 raise error_of(
-                    rc.ETIMEDOUT,
+                    exceptions.ETIMEDOUT,
                     f"the change of design document {name!r} was made, but did not become "
                     f"visible in {seconds:g} s",
                 )

@@ -11,7 +11,7 @@ from random import randrange
 from time import monotonic, sleep
 from typing import Any, Callable
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking import configcache
 from couchbase.blocking.calls import Call
 from couchbase.blocking.cluster import Cluster
@@ -264,8 +264,12 @@ class BlockingDriver(Driver[Call]):
             if not open_:
                 return
         for call in open_:
-            if call.quiet and isinstance(call.error, CouchbaseError) and call.error.rc == rc.KEY_ENOENT:
-                call.result, call.error = failed_result(call, rc.KEY_ENOENT), None
+            if (
+                call.quiet
+                and isinstance(call.error, CouchbaseError)
+                and call.error.rc == exceptions.KEY_ENOENT
+            ):
+                call.result, call.error = failed_result(call, exceptions.KEY_ENOENT), None
 
     # ---- copies ----------------------------------------------------------------------------------
 
@@ -285,7 +289,7 @@ class BlockingDriver(Driver[Call]):
                     call.result = ValueResult(0, 0, copies.seen)
                     call.result._key = key
                 else:
-                    call.error = durability.observe_error(call, copies, rc.ETIMEDOUT)
+                    call.error = durability.observe_error(call, copies, exceptions.ETIMEDOUT)
                 calls.append(call)
             return outcome(calls[0]) if single else gather(calls, self.results_type)
 
@@ -358,9 +362,9 @@ class BlockingDriver(Driver[Call]):
             for question in asked:
                 question.forget()
         if round_.lost:
-            raise client_error(call, rc.NETWORK_ERROR, f"node {round_.lost[0]} cannot be asked")
+            raise client_error(call, exceptions.NETWORK_ERROR, f"node {round_.lost[0]} cannot be asked")
         if not answered:
-            raise client_error(call, rc.ETIMEDOUT, "not every node answered in time")
+            raise client_error(call, exceptions.ETIMEDOUT, "not every node answered in time")
         return collected
 
     # ---- pipelines -------------------------------------------------------------------------------

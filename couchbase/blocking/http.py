@@ -9,8 +9,7 @@ from base64 import b64encode
 from typing import Any, Callable, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from couchbase import exceptions as rc
-from couchbase import transcoder
+from couchbase import exceptions, transcoder
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers
 from couchbase.protocol.handshake import Credentials
@@ -128,7 +127,7 @@ class Stream:
                 return b"".join(chunks)
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise error_of(rc.PROTOCOL_ERROR, f"an answer is larger than {MAX_BODY_BYTES} bytes")
+                raise error_of(exceptions.PROTOCOL_ERROR, f"an answer is larger than {MAX_BODY_BYTES} bytes")
             chunks.append(chunk)
 
     def close(self) -> None:
@@ -167,7 +166,7 @@ def request(
             return Response(stream.status, stream.headers, stream.rest(deadline))
         finally:
             stream.close()
-    raise error_of(rc.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
+    raise error_of(exceptions.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
 
 
 def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
@@ -188,7 +187,7 @@ def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
             stream.close()
         if status != 404:
             break
-    code = {401: rc.AUTH_ERROR, 404: rc.BUCKET_ENOENT}.get(status, rc.NETWORK_ERROR)
+    code = {401: exceptions.AUTH_ERROR, 404: exceptions.BUCKET_ENOENT}.get(status, exceptions.NETWORK_ERROR)
     raise error_of(
         code, f"HTTP status {status} for the configuration of bucket {bucket!r} from {target.name}"
     )
@@ -220,15 +219,15 @@ def decode_body(body: bytes, response_format: int) -> Any:
 
 def network_error(target: Target, error: Exception) -> CouchbaseError:
     """Return a failure of the network, or of HTTP, as the SDK's error."""
-    code = rc.NETWORK_ERROR
+    code = exceptions.NETWORK_ERROR
     if isinstance(error, socket.gaierror):
-        code = rc.UNKNOWN_HOST
+        code = exceptions.UNKNOWN_HOST
     elif isinstance(error, socket.timeout):
-        code = rc.ETIMEDOUT
+        code = exceptions.ETIMEDOUT
     elif isinstance(error, http.client.HTTPException) and not isinstance(
         error, (http.client.RemoteDisconnected, http.client.IncompleteRead)
     ):
-        code = rc.PROTOCOL_ERROR
+        code = exceptions.PROTOCOL_ERROR
     made = error_of(code, f"cannot get an answer from {target.name}: {error or type(error).__name__}")
     made.inner_cause = error
     return made
@@ -251,10 +250,14 @@ def _first_document(stream: Stream, deadline: float) -> bytes:
             return document
         chunk = stream.read(deadline)
         if not chunk:
-            raise error_of(rc.PROTOCOL_ERROR, "the stream of configurations ended before the first one")
+            raise error_of(
+                exceptions.PROTOCOL_ERROR, "the stream of configurations ended before the first one"
+            )
         buffer += chunk
         if len(buffer) > MAX_DOCUMENT_BYTES:
-            raise error_of(rc.PROTOCOL_ERROR, f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes")
+            raise error_of(
+                exceptions.PROTOCOL_ERROR, f"a configuration is larger than {MAX_DOCUMENT_BYTES} bytes"
+            )
 
 
 def _redirected(target: Target, location: str) -> tuple[Target, str]:
@@ -263,4 +266,4 @@ def _redirected(target: Target, location: str) -> tuple[Target, str]:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return target._replace(host=parts.hostname or target.host, port=parts.port or target.port), path
     except ValueError as error:
-        raise error_of(rc.PROTOCOL_ERROR, f"a redirect to {location!r}") from error
+        raise error_of(exceptions.PROTOCOL_ERROR, f"a redirect to {location!r}") from error

@@ -13,7 +13,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, Callable
 from uuid import uuid4
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking.question import Question
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.call import Call
@@ -192,12 +192,16 @@ class Node:
 
     def _unresolved(self, error: Exception) -> None:
         self.lose(
-            error_of(rc.UNKNOWN_HOST, f"the name {self.host!r} does not resolve: {error}", inner_cause=error)
+            error_of(
+                exceptions.UNKNOWN_HOST,
+                f"the name {self.host!r} does not resolve: {error}",
+                inner_cause=error,
+            )
         )
 
     def _give_up(self, attempt: int) -> None:
         if attempt == self._attempt and not self.is_ready and not self.closed:
-            self.lose(error_of(rc.ETIMEDOUT, f"{self.name} does not answer"))
+            self.lose(error_of(exceptions.ETIMEDOUT, f"{self.name} does not answer"))
 
     def _start_if_wanted(self) -> None:
         if self.waiting or self._unasked:
@@ -373,7 +377,7 @@ class Node:
         if talk is not None:
             if served:
                 self._owner.reroute()
-            code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+            code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
             talk.lose(error, str(getattr(error, "message", None) or error), code)
         if isinstance(error, (AuthError, BucketNotFoundError)):
             for call in self.take_waiting():
@@ -434,10 +438,10 @@ def connection_error(name: str, error: BaseException) -> CouchbaseError:
     """Return why a node cannot be reached as the SDK's error."""
     if isinstance(error, CouchbaseError):
         return error
-    return error_of(rc.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
+    return error_of(exceptions.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
 
 
 def _tls_error(name: str, error: Exception) -> CouchbaseError:
-    code = rc.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else rc.SSL_ERROR
+    code = exceptions.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else exceptions.SSL_ERROR
     text = f"no TLS connection to {name}: {error}{tls_hint(str(error))}"
     return error_of(code, text, inner_cause=error)

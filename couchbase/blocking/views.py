@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any, Protocol
 
-from couchbase import exceptions as rc
-from couchbase import transcoder
+from couchbase import exceptions, transcoder
 from couchbase.blocking import http
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.locking import ThreadLock
@@ -86,7 +85,7 @@ class Views:
         if not found:
             what = "a cluster manager" if management else "the view engine"
             raise error_of(
-                rc.NOT_SUPPORTED, f"no node of the cluster offers {what}{' over TLS' if tls else ''}"
+                exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{' over TLS' if tls else ''}"
             )
         self.driver.view_turn += 1
         first = self.driver.view_turn % len(found)
@@ -192,4 +191,4 @@ class Views:
 
 
 def _malformed(message: str) -> CouchbaseError:
-    return error_of(rc.PROTOCOL_ERROR, message)
+    return error_of(exceptions.PROTOCOL_ERROR, message)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.blocking.calls import Call
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.failures import failed_result
@@ -57,13 +57,13 @@ def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> Mult
         error = call.error
         result = call.result
         if error is not None:
-            code = error.rc if isinstance(error, CouchbaseError) else rc.ERROR
+            code = error.rc if isinstance(error, CouchbaseError) else exceptions.ERROR
             result = getattr(error, "result", None)
             if result is None:
                 result = failed_result(call, code)
                 if isinstance(error, CouchbaseError):
                     error.result = result
-            if first is None or (code == 0 and getattr(first, "rc", rc.ERROR) != 0):
+            if first is None or (code == 0 and getattr(first, "rc", exceptions.ERROR) != 0):
                 first = error
         elif result._rc:
             results.all_ok = 0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import error_of
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import DEFAULT_KV_PORT, DEFAULT_MANAGEMENT_PORT
@@ -153,14 +153,16 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
             raise TypeError("not a JSON object")
         if config.get("nodeLocator", "vbucket") != "vbucket" and "vBucketServerMap" not in config:
             raise error_of(
-                rc.NOT_SUPPORTED,
+                exceptions.NOT_SUPPORTED,
                 f"bucket {config.get('name')!r} has no vbuckets (node locator "
                 f"{config['nodeLocator']!r}): memcached buckets are not supported",
             )
         return _parse(config, host, network, bootstrap_host)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise error_of(
-            rc.PROTOCOL_ERROR, f"the cluster map from {host} cannot be used: {error}", inner_cause=error
+            exceptions.PROTOCOL_ERROR,
+            f"the cluster map from {host} cannot be used: {error}",
+            inner_cause=error,
         ) from error
 
 

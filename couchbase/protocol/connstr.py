@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import (
     DEFAULT_KV_PORT,
@@ -142,4 +142,4 @@ def split_host_port(text: str) -> tuple[str, int | None]:
 
 
 def _invalid(text: object, reason: str) -> CouchbaseError:
-    return error_of(rc.INVALID_HOST_FORMAT, f"malformed address {text!r}: {reason}", objextra=text)
+    return error_of(exceptions.INVALID_HOST_FORMAT, f"malformed address {text!r}: {reason}", objextra=text)

@@ -21,7 +21,7 @@ from collections.abc import Generator
 from enum import Enum
 from typing import Any, Callable, Protocol
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.call import Call
@@ -174,7 +174,7 @@ class Conversation:
         Most come by way of :meth:`couchbase.protocol.dispatch.Dispatcher.send_all`, which does this for many.
         """
         if self.phase is Phase.LOST:
-            call.fail(client_error(call, rc.NETWORK_ERROR, "the connection was lost"))
+            call.fail(client_error(call, exceptions.NETWORK_ERROR, "the connection was lost"))
             return
         if self.lacking and not self.home.adapt(self, call):
             return
@@ -288,7 +288,7 @@ class Conversation:
                 call.succeed(result)
         if reader.violation is not None and self.fault is None:
             text = f"{self.name}: protocol violation: {reader.violation}"
-            self.fault = error_of(rc.PROTOCOL_ERROR, text)
+            self.fault = error_of(exceptions.PROTOCOL_ERROR, text)
             self.line.leave()
 
     def _other(self, found: Frame | Undecodable) -> None:
@@ -382,7 +382,7 @@ class Conversation:
             self.phase = Phase.LEAVING
             self.line.leave()
 
-    def lose(self, error: BaseException, words: str, code: int = rc.NETWORK_ERROR) -> None:
+    def lose(self, error: BaseException, words: str, code: int = exceptions.NETWORK_ERROR) -> None:
         """End: the connection is lost. Operations in flight fail: it is unknown whether they were carried
         out.
 
@@ -410,12 +410,12 @@ class Conversation:
 
 def too_many(call: Call, most: int) -> CouchbaseError:
     """Return the error for an operation that is refused because too many wait for its node."""
-    return client_error(call, rc.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
+    return client_error(call, exceptions.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
 
 
 def refusal(call: Call, error: BaseException) -> CouchbaseError:
     """Return a connection's failure as the failure of one operation that waited for it."""
-    code = error.rc if isinstance(error, CouchbaseError) else rc.NETWORK_ERROR
+    code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
     refused = client_error(call, code, str(getattr(error, "message", None) or error))
     refused.inner_cause = error
     return refused

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
@@ -172,7 +172,7 @@ class Dispatcher(Order):
         :raises CouchbaseError: ClientTemporaryFailError, there is none.
         """
         if self.map is None or self.closed:
-            raise error_of(rc.CLIENT_ETMPFAIL, self.why_not())
+            raise error_of(exceptions.CLIENT_ETMPFAIL, self.why_not())
         return self.map
 
     def adopt(self, cluster: ClusterMap) -> bool:
@@ -398,7 +398,7 @@ class Dispatcher(Order):
         peer = self.servers[server] if server >= 0 else None
         if peer is None:
             message = f"the bucket has no replica {wanted} of this key"
-            call.fail(client_error(call, rc.NO_MATCHING_SERVER, message))
+            call.fail(client_error(call, exceptions.NO_MATCHING_SERVER, message))
         else:
             peer.send(call, vbucket)
 
@@ -440,7 +440,7 @@ class Dispatcher(Order):
             return
         peer = self._owners[vbucket_of(call.key_bytes, len(self._owners))] if self._owners else None
         where = f" ({peer.name}: {peer.last_error})" if peer is not None and peer.last_error else ""
-        call.fail(client_error(call, rc.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
+        call.fail(client_error(call, exceptions.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
 
 
 def _takes_all(peer: Any) -> Conversation | None:

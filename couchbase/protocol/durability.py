@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import ObserveState, Opcode, Status
@@ -87,7 +87,7 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
 
 
 def _impossible(message: str) -> CouchbaseError:
-    return error_of(rc.DURABILITY_ETOOMANY, message)
+    return error_of(exceptions.DURABILITY_ETOOMANY, message)
 
 
 def observe_value(entries: Sequence[tuple[int, bytes]]) -> bytes:
@@ -249,7 +249,7 @@ def endure_plan(
                 del waiting[key]
         remaining = deadline - clock()
         if not waiting or remaining <= 0:
-            outcome.update(dict.fromkeys(waiting, rc.ETIMEDOUT))
+            outcome.update(dict.fromkeys(waiting, exceptions.ETIMEDOUT))
             return outcome
         yield Pause(min(interval, remaining))
 
@@ -293,11 +293,11 @@ def _poll(
 
 def _cannot_observe(name: str, status: int) -> CouchbaseError:
     if status == Status.EACCESS:
-        code, why = rc.AUTH_ERROR, "the user may not read this bucket"
+        code, why = exceptions.AUTH_ERROR, "the user may not read this bucket"
     else:
-        code, why = rc.NOT_SUPPORTED, "the server does not know OBSERVE"
+        code, why = exceptions.NOT_SUPPORTED, "the server does not know OBSERVE"
     message = f"{name} cannot say which copies there are: {why} ({status_name(status)})"
-    return error_of(code, message, status=int(status) if code == rc.AUTH_ERROR else None)
+    return error_of(code, message, status=int(status) if code == exceptions.AUTH_ERROR else None)
 
 
 def _judge(
@@ -321,7 +321,7 @@ def _judge(
     if check_removed:
         if master.state in _HERE:
             # It was written again: the removal that we wait for is undone.
-            return rc.KEY_EEXISTS if after_mutation and master.cas != cas else None
+            return exceptions.KEY_EEXISTS if after_mutation and master.cas != cas else None
         for server, seen in view.items():
             gone = seen.state == ObserveState.NOT_FOUND
             persisted += gone
@@ -329,9 +329,9 @@ def _judge(
         on_disk = master.state == ObserveState.NOT_FOUND
     else:
         if master.state not in _HERE:
-            return rc.KEY_EEXISTS if after_mutation else rc.KEY_ENOENT
+            return exceptions.KEY_EEXISTS if after_mutation else exceptions.KEY_ENOENT
         if cas and master.cas != cas:
-            return rc.KEY_EEXISTS
+            return exceptions.KEY_EEXISTS
         for server, seen in view.items():
             if seen.state in _HERE:
                 replicated += server != active
@@ -341,22 +341,22 @@ def _judge(
         return None
     if persisted < requirement.persist_to or replicated < requirement.replicate_to:
         return None
-    return rc.SUCCESS
+    return exceptions.SUCCESS
 
 
 _REASONS = {
-    rc.ETIMEDOUT: "not on enough nodes in time",
-    rc.KEY_EEXISTS: "the active node has another version",
-    rc.KEY_ENOENT: "the active node does not have it",
+    exceptions.ETIMEDOUT: "not on enough nodes in time",
+    exceptions.KEY_EEXISTS: "the active node has another version",
+    exceptions.KEY_ENOENT: "the active node does not have it",
 }
 _REASONS_AFTER = {
     **_REASONS,
-    rc.ETIMEDOUT: "it was done, and is not on enough nodes in time",
-    rc.KEY_EEXISTS: "stored, then overtaken by another write while waiting for copies",
+    exceptions.ETIMEDOUT: "it was done, and is not on enough nodes in time",
+    exceptions.KEY_EEXISTS: "stored, then overtaken by another write while waiting for copies",
 }
 _REASONS_AFTER_DELETE = {
     **_REASONS_AFTER,
-    rc.KEY_EEXISTS: "removed, then overtaken by another write while waiting for copies",
+    exceptions.KEY_EEXISTS: "removed, then overtaken by another write while waiting for copies",
 }
 
 
@@ -388,7 +388,7 @@ def unwatched_error(request: Request, error: BaseException, stored: Result) -> C
     :param error: why not.
     :param stored: the result of the mutation.
     """
-    code = error.rc if isinstance(error, CouchbaseError) else rc.ERROR
+    code = error.rc if isinstance(error, CouchbaseError) else exceptions.ERROR
     words = getattr(error, "message", None) or error
     return error_of(
         code,
@@ -409,7 +409,7 @@ def unsafe_result(request: Request, code: int, stored: Result) -> Any:
 
 
 def _malformed() -> CouchbaseError:
-    return error_of(rc.PROTOCOL_ERROR, "an OBSERVE answer ends inside an entry")
+    return error_of(exceptions.PROTOCOL_ERROR, "an OBSERVE answer ends inside an entry")
 
 
 def check_count(name: str, value: object) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.protocol.constants import SUCCESS_STATUSES, Status
 from couchbase.protocol.statuses import RC_OF_STATUS, RETRY_DELAYS, Action
 
@@ -28,19 +28,19 @@ _RETRIED = frozenset({"retry-now", "retry-later", "auto-retry"})
 _LATER = 2  # Where in RETRY_DELAYS "retry-later" begins: with 50 ms.
 
 _CODE_OF_ATTRIBUTE = (
-    ("auth", rc.AUTH_ERROR),
-    ("item-locked", rc.KEY_EEXISTS),
-    ("rate-limit", rc.EBUSY),
-    ("system-constraint", rc.ENOMEM),
-    ("temp", rc.ETMPFAIL),
-    ("retry-now", rc.ETMPFAIL),
-    ("retry-later", rc.ETMPFAIL),
-    ("auto-retry", rc.ETMPFAIL),
-    ("item-deleted", rc.KEY_ENOENT),
-    ("invalid-input", rc.EINVAL),
-    ("internal", rc.EINTERNAL),
+    ("auth", exceptions.AUTH_ERROR),
+    ("item-locked", exceptions.KEY_EEXISTS),
+    ("rate-limit", exceptions.EBUSY),
+    ("system-constraint", exceptions.ENOMEM),
+    ("temp", exceptions.ETMPFAIL),
+    ("retry-now", exceptions.ETMPFAIL),
+    ("retry-later", exceptions.ETMPFAIL),
+    ("auto-retry", exceptions.ETMPFAIL),
+    ("item-deleted", exceptions.KEY_ENOENT),
+    ("invalid-input", exceptions.EINVAL),
+    ("internal", exceptions.EINTERNAL),
 )
-"""The first attribute that a status has decides its result code; without any it is ``rc.ERROR``."""
+"""The first attribute that a status has decides its result code; without any it is ``exceptions.ERROR``."""
 
 # Ours to handle although they have no result code of their own.
 _OTHERS_KNOWN = frozenset(
@@ -117,7 +117,7 @@ class ServerStatus(int):
         made = super().__new__(cls, status)
         made.name, made.description, made.attributes, made.retry = name, description, attributes, retry
         made.code = next(
-            (code for attribute, code in _CODE_OF_ATTRIBUTE if attribute in attributes), rc.ERROR
+            (code for attribute, code in _CODE_OF_ATTRIBUTE if attribute in attributes), exceptions.ERROR
         )
         return made
 

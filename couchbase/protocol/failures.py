@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import Datatype, Status
 from couchbase.protocol.errormap import ServerStatus
@@ -95,7 +95,7 @@ def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError
     refused = ", ".join(status_name(status) for status in statuses if status)
     return PathsRefused(
         {
-            "rc": rc.NOT_SUPPORTED,
+            "rc": exceptions.NOT_SUPPORTED,
             "key": request.key,
             "operation": request.operation.name,
             "message": f"the server cannot read a document's expiry: {refused}",
@@ -106,7 +106,7 @@ def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError
 def malformed_answer(request: Request, what: str) -> CouchbaseError:
     """Return the error for an answer that breaks the protocol; ``what`` is wrong with it."""
     return error_of(
-        rc.PROTOCOL_ERROR,
+        exceptions.PROTOCOL_ERROR,
         f"the answer to {request.operation.name} is malformed: {what}",
         key=request.key,
         operation=request.operation.name,
@@ -118,7 +118,7 @@ def foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseErr
     named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
     name, what = request.operation.name, f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
     return error_of(
-        rc.PROTOCOL_ERROR,
+        exceptions.PROTOCOL_ERROR,
         f"{node} answered {name} with {what}, which was not negotiated",
         key=request.key,
         operation=name,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
@@ -224,7 +224,9 @@ def _authenticate(
         _check_authenticated(answer, user)
         scram.finish(answer.value)
     except SaslFailure as failure:
-        raise _error(rc.AUTH_ERROR, f"{mechanism} authentication of {user!r} failed: {failure}") from failure
+        raise _error(
+            exceptions.AUTH_ERROR, f"{mechanism} authentication of {user!r} failed: {failure}"
+        ) from failure
 
 
 def choose_mechanism(offered: Iterable[str], plain_allowed: bool, prefer_plain: bool) -> str:
@@ -237,7 +239,9 @@ def choose_mechanism(offered: Iterable[str], plain_allowed: bool, prefer_plain: 
         known.remove("PLAIN")
     if not known:
         hint = "" if plain_allowed else "; PLAIN is used over TLS or loopback only, unless allowed"
-        raise _error(rc.SASLMECH_UNAVAILABLE, "the server offers no SASL mechanism that we can use" + hint)
+        raise _error(
+            exceptions.SASLMECH_UNAVAILABLE, "the server offers no SASL mechanism that we can use" + hint
+        )
     return "PLAIN" if prefer_plain and "PLAIN" in known else known[0]
 
 
@@ -246,8 +250,8 @@ def _check_authenticated(answer: Frame, user: str) -> None:
     if status == Status.SUCCESS or status == Status.AUTH_CONTINUE:
         return
     if status in (Status.ETMPFAIL, Status.NOT_INITIALIZED, Status.EBUSY):
-        raise _error(rc.ETMPFAIL, f"the node is not ready: {status_name(status)}", answer)
-    raise _error(rc.AUTH_ERROR, f"the server refused user {user!r}: {status_name(status)}", answer)
+        raise _error(exceptions.ETMPFAIL, f"the node is not ready: {status_name(status)}", answer)
+    raise _error(exceptions.AUTH_ERROR, f"the server refused user {user!r}: {status_name(status)}", answer)
 
 
 def _check_selected(answer: Frame, bucket: str, authenticated: bool) -> None:
@@ -257,13 +261,13 @@ def _check_selected(answer: Frame, bucket: str, authenticated: bool) -> None:
         return
     if status == Status.EACCESS and not authenticated:
         raise _error(
-            rc.AUTH_ERROR, f"bucket {bucket!r} needs a user and a password, or does not exist", answer
+            exceptions.AUTH_ERROR, f"bucket {bucket!r} needs a user and a password, or does not exist", answer
         )
     if status in (Status.EACCESS, Status.KEY_ENOENT, Status.NO_BUCKET):
-        raise _error(rc.BUCKET_ENOENT, f"no bucket {bucket!r}, or no access to it", answer)
+        raise _error(exceptions.BUCKET_ENOENT, f"no bucket {bucket!r}, or no access to it", answer)
     if status == Status.AUTH_ERROR:
-        raise _error(rc.AUTH_ERROR, f"no access to bucket {bucket!r}", answer)
-    raise _error(rc.ETMPFAIL, f"bucket {bucket!r} cannot be opened: {status_name(status)}", answer)
+        raise _error(exceptions.AUTH_ERROR, f"no access to bucket {bucket!r}", answer)
+    raise _error(exceptions.ETMPFAIL, f"bucket {bucket!r} cannot be opened: {status_name(status)}", answer)
 
 
 def _config(answer: Frame) -> bytes | None:
@@ -273,8 +277,8 @@ def _config(answer: Frame) -> bytes | None:
     if status in (Status.KEY_ENOENT, Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.NO_BUCKET):
         return None
     if status in (Status.EACCESS, Status.AUTH_ERROR):
-        raise _error(rc.AUTH_ERROR, "the server wants a user and a password", answer)
-    raise _error(rc.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
+        raise _error(exceptions.AUTH_ERROR, "the server wants a user and a password", answer)
+    raise _error(exceptions.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
 
 
 def no_map(name: str, management_port: int | None) -> CouchbaseError:
@@ -284,7 +288,7 @@ def no_map(name: str, management_port: int | None) -> CouchbaseError:
     :param management_port: where the map is asked for next; ``None`` if nowhere.
     """
     hint = "" if management_port else "; connect with http://host:port of its cluster manager"
-    return _error(rc.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")
+    return _error(exceptions.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")
 
 
 def _error(code: int, message: str, answer: Frame | None = None) -> CouchbaseError:

@@ -11,7 +11,7 @@ from enum import Enum
 from struct import Struct
 from typing import Any
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Feature, Status
 from couchbase.protocol.failures import PathsRefused, client_error, failed_result
@@ -84,7 +84,7 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
     if is_durable(framing) and (Feature.SYNC_REPLICATION in lacking or Feature.ALT_REQUEST in lacking):
         raise client_error(
             request,
-            rc.NOT_SUPPORTED,
+            exceptions.NOT_SUPPORTED,
             f"{name} does not offer durability levels: they need Couchbase Server 6.5 or later",
         )
     if framing.startswith(PRESERVE_EXPIRY_FRAMING) and (
@@ -126,7 +126,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
             try:
                 return (yield _store(request, ADD, request.extras, 0))
             except CouchbaseError as taken:
-                if taken.rc != rc.KEY_EEXISTS or taken.status == Status.LOCKED:
+                if taken.rc != exceptions.KEY_EEXISTS or taken.status == Status.LOCKED:
                     raise
                 last = taken
                 continue
@@ -141,7 +141,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
                 raise
             last = changed
     message = f"others changed the document {MAX_KEEPING_ATTEMPTS} times while it was stored"
-    busy = client_error(request, rc.ETMPFAIL, message)
+    busy = client_error(request, exceptions.ETMPFAIL, message)
     busy.inner_cause = last
     raise busy
 

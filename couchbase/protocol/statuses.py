@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.protocol.constants import Status
 
 
@@ -27,66 +27,66 @@ class Action(Enum):
 
 
 RC_OF_STATUS: dict[int, int] = {
-    Status.SUCCESS: rc.SUCCESS,
-    Status.KEY_ENOENT: rc.KEY_ENOENT,
-    Status.KEY_EEXISTS: rc.KEY_EEXISTS,
-    Status.E2BIG: rc.E2BIG,
-    Status.EINVAL: rc.EINVAL,
-    Status.NOT_STORED: rc.NOT_STORED,
-    Status.DELTA_BADVAL: rc.DELTA_BADVAL,
-    Status.NOT_MY_VBUCKET: rc.NOT_MY_VBUCKET,
-    Status.NO_BUCKET: rc.BUCKET_ENOENT,
-    Status.LOCKED: rc.KEY_EEXISTS,
-    Status.EWOULD_THROTTLE: rc.ETMPFAIL,
-    Status.ECONFIG_ONLY: rc.ETMPFAIL,
-    Status.NOT_LOCKED: rc.ETMPFAIL,
-    Status.CAS_VALUE_INVALID: rc.EINVAL,
-    Status.AUTH_STALE: rc.AUTH_ERROR,
-    Status.AUTH_ERROR: rc.AUTH_ERROR,
-    Status.AUTH_CONTINUE: rc.AUTH_CONTINUE,
-    Status.ERANGE: rc.ERANGE,
-    Status.EACCESS: rc.AUTH_ERROR,
-    Status.NOT_INITIALIZED: rc.ETMPFAIL,
-    Status.EXPIRY_OVERFLOW: rc.EINVAL,
-    Status.LOCK_EXPIRY_OVERFLOW: rc.EINVAL,
-    Status.RATE_LIMITED_NETWORK_INGRESS: rc.EBUSY,
-    Status.RATE_LIMITED_NETWORK_EGRESS: rc.EBUSY,
-    Status.RATE_LIMITED_MAX_CONNECTIONS: rc.EBUSY,
-    Status.RATE_LIMITED_MAX_COMMANDS: rc.EBUSY,
-    Status.BUCKET_SIZE_LIMIT_EXCEEDED: rc.ENOMEM,
-    Status.BUCKET_RESIDENT_RATIO_TOO_LOW: rc.ENOMEM,
-    Status.BUCKET_DATA_SIZE_TOO_BIG: rc.ENOMEM,
-    Status.BUCKET_DISK_SPACE_TOO_LOW: rc.ENOMEM,
-    Status.BUCKET_PAUSED: rc.ETMPFAIL,
-    Status.CANCELLED: rc.ETMPFAIL,
-    Status.UNKNOWN_FRAME_INFO: rc.NOT_SUPPORTED,
-    Status.UNKNOWN_COMMAND: rc.UNKNOWN_COMMAND,
-    Status.ENOMEM: rc.ENOMEM,
-    Status.NOT_SUPPORTED: rc.NOT_SUPPORTED,
-    Status.EINTERNAL: rc.EINTERNAL,
-    Status.EBUSY: rc.EBUSY,
-    Status.ETMPFAIL: rc.ETMPFAIL,
-    Status.XATTR_EINVAL: rc.EINVAL,
-    Status.DURABILITY_INVALID_LEVEL: rc.EINVAL,
-    Status.DURABILITY_IMPOSSIBLE: rc.DURABILITY_ETOOMANY,
-    Status.SYNC_WRITE_IN_PROGRESS: rc.ETMPFAIL,
-    Status.SYNC_WRITE_AMBIGUOUS: rc.ETIMEDOUT,
-    Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: rc.ETMPFAIL,
+    Status.SUCCESS: exceptions.SUCCESS,
+    Status.KEY_ENOENT: exceptions.KEY_ENOENT,
+    Status.KEY_EEXISTS: exceptions.KEY_EEXISTS,
+    Status.E2BIG: exceptions.E2BIG,
+    Status.EINVAL: exceptions.EINVAL,
+    Status.NOT_STORED: exceptions.NOT_STORED,
+    Status.DELTA_BADVAL: exceptions.DELTA_BADVAL,
+    Status.NOT_MY_VBUCKET: exceptions.NOT_MY_VBUCKET,
+    Status.NO_BUCKET: exceptions.BUCKET_ENOENT,
+    Status.LOCKED: exceptions.KEY_EEXISTS,
+    Status.EWOULD_THROTTLE: exceptions.ETMPFAIL,
+    Status.ECONFIG_ONLY: exceptions.ETMPFAIL,
+    Status.NOT_LOCKED: exceptions.ETMPFAIL,
+    Status.CAS_VALUE_INVALID: exceptions.EINVAL,
+    Status.AUTH_STALE: exceptions.AUTH_ERROR,
+    Status.AUTH_ERROR: exceptions.AUTH_ERROR,
+    Status.AUTH_CONTINUE: exceptions.AUTH_CONTINUE,
+    Status.ERANGE: exceptions.ERANGE,
+    Status.EACCESS: exceptions.AUTH_ERROR,
+    Status.NOT_INITIALIZED: exceptions.ETMPFAIL,
+    Status.EXPIRY_OVERFLOW: exceptions.EINVAL,
+    Status.LOCK_EXPIRY_OVERFLOW: exceptions.EINVAL,
+    Status.RATE_LIMITED_NETWORK_INGRESS: exceptions.EBUSY,
+    Status.RATE_LIMITED_NETWORK_EGRESS: exceptions.EBUSY,
+    Status.RATE_LIMITED_MAX_CONNECTIONS: exceptions.EBUSY,
+    Status.RATE_LIMITED_MAX_COMMANDS: exceptions.EBUSY,
+    Status.BUCKET_SIZE_LIMIT_EXCEEDED: exceptions.ENOMEM,
+    Status.BUCKET_RESIDENT_RATIO_TOO_LOW: exceptions.ENOMEM,
+    Status.BUCKET_DATA_SIZE_TOO_BIG: exceptions.ENOMEM,
+    Status.BUCKET_DISK_SPACE_TOO_LOW: exceptions.ENOMEM,
+    Status.BUCKET_PAUSED: exceptions.ETMPFAIL,
+    Status.CANCELLED: exceptions.ETMPFAIL,
+    Status.UNKNOWN_FRAME_INFO: exceptions.NOT_SUPPORTED,
+    Status.UNKNOWN_COMMAND: exceptions.UNKNOWN_COMMAND,
+    Status.ENOMEM: exceptions.ENOMEM,
+    Status.NOT_SUPPORTED: exceptions.NOT_SUPPORTED,
+    Status.EINTERNAL: exceptions.EINTERNAL,
+    Status.EBUSY: exceptions.EBUSY,
+    Status.ETMPFAIL: exceptions.ETMPFAIL,
+    Status.XATTR_EINVAL: exceptions.EINVAL,
+    Status.DURABILITY_INVALID_LEVEL: exceptions.EINVAL,
+    Status.DURABILITY_IMPOSSIBLE: exceptions.DURABILITY_ETOOMANY,
+    Status.SYNC_WRITE_IN_PROGRESS: exceptions.ETMPFAIL,
+    Status.SYNC_WRITE_AMBIGUOUS: exceptions.ETIMEDOUT,
+    Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: exceptions.ETMPFAIL,
 }
-"""Status -> result code where the operation makes no difference; others are ``rc.ERROR``."""
+"""Status -> result code where the operation makes no difference; others are ``exceptions.ERROR``."""
 
 _LOCK_OPERATIONS = ("lock", "unlock", "incr", "decr")
 
 RC_OF_OPERATION_STATUS: dict[tuple[str, int], int] = {
-    **{(name, int(Status.LOCKED)): rc.ETMPFAIL for name in _LOCK_OPERATIONS},
+    **{(name, int(Status.LOCKED)): exceptions.ETMPFAIL for name in _LOCK_OPERATIONS},
     # Servers before 3.0 answer "not stored" to these two.
-    ("add", int(Status.NOT_STORED)): rc.KEY_EEXISTS,
-    ("replace", int(Status.NOT_STORED)): rc.KEY_ENOENT,
+    ("add", int(Status.NOT_STORED)): exceptions.KEY_EEXISTS,
+    ("replace", int(Status.NOT_STORED)): exceptions.KEY_ENOENT,
     # A missing document is 0x05 to a real server, 0x01 to some others; programs know one code.
-    ("append", int(Status.KEY_ENOENT)): rc.NOT_STORED,
-    ("prepend", int(Status.KEY_ENOENT)): rc.NOT_STORED,
+    ("append", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,
+    ("prepend", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,
     # A CAS that does not fit is a temporary failure to unlock, as in SDK 1.2.
-    ("unlock", int(Status.KEY_EEXISTS)): rc.ETMPFAIL,
+    ("unlock", int(Status.KEY_EEXISTS)): exceptions.ETMPFAIL,
 }
 """(operation, status) -> result code where the operation does make a difference."""
 
@@ -110,7 +110,7 @@ RETRY_DELAYS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0)
 def result_code(operation: str, status: int) -> int:
     """Return the result code of ``status`` in answer to ``operation``."""
     special = RC_OF_OPERATION_STATUS.get((operation, status))
-    return RC_OF_STATUS.get(status, rc.ERROR) if special is None else special
+    return RC_OF_STATUS.get(status, exceptions.ERROR) if special is None else special
 
 
 def action_for(operation: str, status: int, xerror: bool) -> Action:

@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any, Callable, NoReturn
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 FORMS = ("rows", "lines", "blocks")
@@ -170,7 +170,7 @@ class RowReader:
         """
         if self._error is None and self._state != _END:
             self._error = error_of(
-                rc.NETWORK_ERROR,
+                exceptions.NETWORK_ERROR,
                 f"the answer ended early, after {self.count} rows, where {_EXPECTED[self._state]} "
                 "should follow",
             )
@@ -393,7 +393,7 @@ class RowReader:
         self._fail(f"not the JSON of an answer: {bytes([code])!r} where {_EXPECTED[self._state]} should be")
 
     def _fail(self, message: str) -> NoReturn:
-        raise error_of(rc.PROTOCOL_ERROR, message)
+        raise error_of(exceptions.PROTOCOL_ERROR, message)
 
 
 def _is_object_a_line(block: bytes, lines: int) -> bool:

@@ -12,7 +12,7 @@ from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel,
 from couchnode.data.changes import ChangeLog
 from couchnode.data.durability import Copies, SyncWrites, has_to_wait
 from couchnode.data.flusher import Flusher
-from couchnode.data.item import Item, Ledger, Refused
+from couchnode.data.item import Item, Ledger, StatusError
 from couchnode.data.pager import PAGER_SECONDS, Pager
 from couchnode.data.ports import Upstream
 from couchnode.data.replication import ChangeKind, Replicator
@@ -135,12 +135,12 @@ class NodeBucket:
         Fires when the store is empty too; fails with a ``StoreError`` if it cannot be emptied now
         (that is tried again like any write).
 
-        :raises Refused: NOT_SUPPORTED unless flushing is enabled; ETMPFAIL before warm-up is done.
+        :raises StatusError: NOT_SUPPORTED unless flushing is enabled; ETMPFAIL before warm-up is done.
         """
         if not self.flush_enabled:
-            raise Refused(Status.NOT_SUPPORTED, "flush is not enabled for this bucket")
+            raise StatusError(Status.NOT_SUPPORTED, "flush is not enabled for this bucket")
         if self.state != "ready":
-            raise Refused(Status.ETMPFAIL, "the bucket is not ready")
+            raise StatusError(Status.ETMPFAIL, "the bucket is not ready")
         self.sync_writes.fail_all()
         for vbid, old in enumerate(self.vbuckets):
             if old is not None:
@@ -218,7 +218,7 @@ class NodeBucket:
     def check_durability(self, vbucket: VBucket, level: int) -> bool:
         """Return whether a write at ``level`` has to wait for other copies or the disk.
 
-        :raises Refused: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral
+        :raises StatusError: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral
             bucket, DURABILITY_IMPOSSIBLE while too few copies are there.
         """
         majority = self._copies(vbucket).majority

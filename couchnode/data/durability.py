@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from couchbase.protocol.constants import DurabilityLevel, Status
-from couchnode.data.item import Item, Refused
+from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -45,15 +45,17 @@ def has_to_wait(level: int, persistent: bool, replica_count: int, live: int, maj
 
     :param replica_count: copies configured beside the active one.
     :param live: copies that are there, the active one included.
-    :raises Refused: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral bucket,
+    :raises StatusError: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral bucket,
         DURABILITY_IMPOSSIBLE while too few copies are there.
     """
     if level > DurabilityLevel.MAJORITY and not persistent:
-        raise Refused(Status.DURABILITY_INVALID_LEVEL, "an ephemeral bucket has no disk to persist to")
+        raise StatusError(Status.DURABILITY_INVALID_LEVEL, "an ephemeral bucket has no disk to persist to")
     if replica_count > MAX_SYNC_REPLICAS:
-        raise Refused(Status.DURABILITY_IMPOSSIBLE, "a bucket with 3 replicas takes no synchronous writes")
+        raise StatusError(
+            Status.DURABILITY_IMPOSSIBLE, "a bucket with 3 replicas takes no synchronous writes"
+        )
     if live < majority:
-        raise Refused(Status.DURABILITY_IMPOSSIBLE, f"{live} of {majority} copies are there")
+        raise StatusError(Status.DURABILITY_IMPOSSIBLE, f"{live} of {majority} copies are there")
     return level > DurabilityLevel.MAJORITY or majority > 1
 
 
@@ -79,7 +81,7 @@ class SyncWrites:
     def wait(self, vbucket: VBucket, item: Item, level: int, seconds: float | None = None) -> Deferred[Item]:
         """Commit the prepared ``item`` once ``level`` holds.
 
-        Fires with the item, or fails with :class:`Refused`: SYNC_WRITE_AMBIGUOUS when it took
+        Fires with the item, or fails with :class:`StatusError`: SYNC_WRITE_AMBIGUOUS when it took
         longer than ``seconds`` (default 30), or when the vbucket left this node in the meantime. The write is
         then dropped here, but a copy may have kept it.
         """
@@ -122,7 +124,7 @@ class SyncWrites:
         self._remove(write)
         if write.vbucket.pending.get(write.item.key) is write.item:
             write.vbucket.abort(write.item.key)
-        write.done.errback(Refused(Status.SYNC_WRITE_AMBIGUOUS))
+        write.done.errback(StatusError(Status.SYNC_WRITE_AMBIGUOUS))
 
     def _remove(self, write: _SyncWrite) -> None:
         if write.timer.active():

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import Status
 from couchnode.data.helditems import VBucketRecord
-from couchnode.data.item import Item, Refused
-from couchnode.data.storage import Batch, Store, StoreError
+from couchnode.data.item import Item, StatusError
+from couchnode.data.storage import Store, StoreError, Transaction
 from couchnode.data.vbucket import VBucket
 from reactor.sharing import own
 
@@ -122,13 +122,13 @@ class Flusher:
         self._schedule()
 
     def stop(self) -> None:
-        """Stop writing automatically; waiters for the disk get Refused(ETMPFAIL)."""
+        """Stop writing automatically; waiters for the disk get StatusError(ETMPFAIL)."""
         self._phase = _Phase.CLOSED
         self._cancel()
         waits, self._waits = self._waits, {}
         for wait in [wait for group in waits.values() for wait in group]:
             wait.timer.cancel()
-            wait.done.errback(Refused(Status.ETMPFAIL, "the bucket was closed"))
+            wait.done.errback(StatusError(Status.ETMPFAIL, "the bucket was closed"))
 
     def hurry(self) -> None:
         """Write soon, without waiting for more changes: a client waits for the disk."""
@@ -177,13 +177,13 @@ class Flusher:
         wipes, self._wipes = self._wipes, set()
         dirty, self._dirty = self._dirty, set()
         taken = [_Taken(vbucket, vbucket.take_changes(), vbucket.record()) for vbucket in dirty]
-        batch = Batch(
+        transaction = Transaction(
             sorted(wipes),
             [(one.vbucket.id, one.changes.values()) for one in taken if one.changes],
             [one.record for one in taken],
         )
         writing = self._writing = Deferred()
-        outcome = maybeDeferred(self._store.write, batch)
+        outcome = maybeDeferred(self._store.write, transaction)
         outcome.addCallbacks(self._succeeded, self._failed, callbackArgs=(taken,), errbackArgs=(taken, wipes))
         outcome.addBoth(self._next, writing)
 
@@ -221,12 +221,12 @@ class Flusher:
     # ---- waiting for the disk --------------------------------------------------------------------
 
     def wait(self, vbucket: VBucket, seqno: int) -> Deferred[None]:
-        """Fire once ``seqno`` of the vbucket is on the disk; fails with Refused(ETMPFAIL) after 30 s.
+        """Fire once ``seqno`` of the vbucket is on the disk; fails with StatusError(ETMPFAIL) after 30 s.
 
-        :raises Refused: NOT_SUPPORTED if nothing of this bucket ever reaches a disk.
+        :raises StatusError: NOT_SUPPORTED if nothing of this bucket ever reaches a disk.
         """
         if not self._persistent:
-            raise Refused(Status.NOT_SUPPORTED, "an ephemeral bucket is never persisted")
+            raise StatusError(Status.NOT_SUPPORTED, "an ephemeral bucket is never persisted")
         if vbucket.persisted_seqno >= seqno:
             return succeed(None)
         done: Deferred[None] = Deferred()
@@ -234,7 +234,7 @@ class Flusher:
 
         def expire() -> None:
             waits.remove(wait)
-            done.errback(Refused(Status.ETMPFAIL, f"sequence number {seqno} is not on the disk yet"))
+            done.errback(StatusError(Status.ETMPFAIL, f"sequence number {seqno} is not on the disk yet"))
 
         wait = _Wait(seqno, done, self._clock.callLater(PERSISTENCE_WAIT_SECONDS, expire))
         waits.append(wait)

@@ -25,7 +25,7 @@ _RAW, _JSON = int(Datatype.RAW), int(Datatype.JSON)
 _JSON_OPENERS = frozenset(b'{["-0123456789tfn \t\r\n')
 
 
-class Refused(Exception):
+class StatusError(Exception):
     """A command cannot be carried out; has the status to answer.
 
     :param status: the status for the client.
@@ -183,9 +183,13 @@ class Ledger:
     def admit(self, growth_bytes: int) -> None:
         """Refuse a change that exceeds the memory or the disk queue.
 
-        :raises Refused: ENOMEM over the quota, ETMPFAIL while too much waits for the disk.
+        :raises StatusError: ENOMEM over the quota, ETMPFAIL while too much waits for the disk.
         """
         if self.queued_items >= self.max_queued_items or self.queued_bytes >= self.max_queued_bytes:
-            raise Refused(Status.ETMPFAIL, "the disk does not keep up: too many changes wait to be written")
+            raise StatusError(
+                Status.ETMPFAIL, "the disk does not keep up: too many changes wait to be written"
+            )
         if growth_bytes > 0 and self.memory_bytes + growth_bytes > self.quota_bytes:
-            raise Refused(Status.ENOMEM, f"the bucket's memory quota of {self.quota_bytes} bytes is used up")
+            raise StatusError(
+                Status.ENOMEM, f"the bucket's memory quota of {self.quota_bytes} bytes is used up"
+            )

@@ -28,10 +28,10 @@ from couchnode.data.storeerrors import (
     StoreLostError,
     StoreVersionError,
 )
-from couchnode.data.storefile import Batch, History, Opened, StoreFile
+from couchnode.data.storefile import History, Opened, StoreFile, Transaction
 
 __all__ = [
-    "Batch",
+    "Transaction",
     "History",
     "MemoryStore",
     "Opened",
@@ -65,7 +65,7 @@ class Store(Protocol):
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
         """Pass every document to ``consume``, in the reactor's thread, a chunk at a time."""
 
-    def write(self, batch: Batch) -> Deferred[None]:
+    def write(self, transaction: Transaction) -> Deferred[None]:
         """Write a batch; fires once it is on the disk, or fails with nothing of it written."""
 
     def close(self) -> Deferred[None]:
@@ -89,7 +89,7 @@ class MemoryStore:
         """Fire at once: there is nothing to load."""
         return succeed(None)
 
-    def write(self, batch: Batch) -> Deferred[None]:
+    def write(self, transaction: Transaction) -> Deferred[None]:
         """Refuse: an ephemeral bucket has nothing to write.
 
         :raises TypeError: always; calling this is a bug.
@@ -135,7 +135,7 @@ class SqliteStore:
 
             call_from_thread = reactor.callFromThread  # type: ignore[attr-defined]
         self._call_from_thread: Callable[..., object] = call_from_thread
-        self._worker: _Worker | None = None
+        self._thread: _StoreThread | None = None
 
     @property
     def disk_bytes(self) -> int:
@@ -149,10 +149,10 @@ class SqliteStore:
         :class:`StoreLockedError`, :class:`StoreFullError`, :class:`StoreLostError` (it does not fit its
         history), or :class:`StoreError` (no such folder, no permission, the file belongs to another bucket).
         """
-        if self._worker is not None:
+        if self._thread is not None:
             raise ValueError("this store is open already")
         file = self._file
-        self._worker = _Worker(f"store {file.path.name}", self._call_from_thread)
+        self._thread = _StoreThread(f"store {file.path.name}", self._call_from_thread)
         opening: Deferred[Opened] = self._submit(lambda: file.open(bucket, uuid, self._history, self._starts))
         return opening.addErrback(self._give_up)
 
@@ -163,9 +163,9 @@ class SqliteStore:
         """
         return self._submit(lambda: self._load(consume))
 
-    def write(self, batch: Batch) -> Deferred[None]:
+    def write(self, transaction: Transaction) -> Deferred[None]:
         """Write a batch as one transaction and sync it."""
-        return self._submit(lambda: self._file.write(batch))
+        return self._submit(lambda: self._file.write(transaction))
 
     def close(self) -> Deferred[None]:
         """Mark the file clean and close it; fires when the file is free for another process."""
@@ -178,24 +178,24 @@ class SqliteStore:
     # ---- in the reactor's thread -----------------------------------------------------------------
 
     def _submit(self, work: Callable[[], _T]) -> Deferred[_T]:
-        if self._worker is None:
+        if self._thread is None:
             failed: Deferred[_T] = Deferred()
             failed.errback(StoreClosedError(f"{self._file.path} is not open"))
             return failed
-        return self._worker.submit(lambda: self._file.translated(work))
+        return self._thread.submit(lambda: self._file.translated(work))
 
     def _finish(self, clean: bool) -> Deferred[None]:
-        if self._worker is None:
+        if self._thread is None:
             return succeed(None)
         closing = self._submit(lambda: self._file.close(clean))
-        self._worker.stop()
-        self._worker = None
+        self._thread.stop()
+        self._thread = None
         return closing
 
     def _give_up(self, failure: Failure) -> Failure:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
         return failure
 
     # ---- in the worker's thread ------------------------------------------------------------------
@@ -241,7 +241,7 @@ class _Handover:
             raise self._error
 
 
-class _Worker:
+class _StoreThread:
     """A thread that carries out calls in order. It is a daemon: data acknowledged as persisted does not
     depend on its end, so a process that stops without close() need not wait for it."""
 

@@ -68,7 +68,7 @@ class Opened(NamedTuple):
     clean: bool
 
 
-class Batch(NamedTuple):
+class Transaction(NamedTuple):
     """One transaction: vbuckets to empty first, then documents (tombstones remove theirs), and
     the records that go with them."""
 
@@ -368,17 +368,17 @@ class StoreFile:
                 f"{self.path} is damaged: {indexed} documents, but {count} can be read: {self.remedy}"
             )
 
-    def write(self, batch: Batch) -> None:
+    def write(self, transaction: Transaction) -> None:
         """Write a batch as one transaction and sync it; nothing is written if it fails."""
         execute = self.db.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for vb in batch.wipes:
+            for vb in transaction.wipes:
                 execute("DELETE FROM documents WHERE vb = ?", (vb,))
                 execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
             stored: list[Any] = []
             removed: list[Any] = []
-            for vb, items in batch.changes:
+            for vb, items in transaction.changes:
                 for item in items:
                     key = item.key
                     if item.deleted:
@@ -390,7 +390,7 @@ class StoreFile:
             self._run_many(store_statement, len(COLUMNS), stored)
             self._run_many(remove_statement, 2, removed)
             rows: list[Any] = []
-            for record in batch.records:
+            for record in transaction.records:
                 log = json.dumps(record.failover_log)
                 rows += (*record[:4], log, record_checksum(*record[:4], log))
             self._run_many(record_statement, len(RECORD_COLUMNS), rows)
@@ -399,7 +399,7 @@ class StoreFile:
             if self.db.in_transaction:
                 execute("ROLLBACK")
             raise
-        if removed or batch.wipes:
+        if removed or transaction.wipes:
             self._shrink()
         self._measure()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from couchnode.data.helditems import VBucketRecord, new_vbucket_uuid
-from couchnode.data.storefile import Batch, StoreFile
+from couchnode.data.storefile import StoreFile, Transaction
 from couchnode.data.storeschema import COLUMNS, SCHEMA
 
 
@@ -49,5 +49,5 @@ def renew_records(file: StoreFile, known: Iterable[VBucketRecord]) -> int:
     for (vb,) in damaged:
         if vb not in level:
             file.db.execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
-    file.write(Batch([], [], renewed))
+    file.write(Transaction([], [], renewed))
     return len(renewed)

@@ -20,7 +20,7 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchnode.data.helditems import HeldItems
-from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, Refused, absolute_expiry
+from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, absolute_expiry
 
 _COUNTER_LIMIT = 2**64
 # White space and one plus before the digits, anything from the first white space after them.
@@ -60,7 +60,7 @@ class VBucket(HeldItems):
     """One vbucket of a bucket on one node.
 
     Every method that changes a document returns the new :class:`Item` or raises
-    :class:`Refused` having changed nothing. With ``durable=True`` the change is only *prepared*:
+    :class:`StatusError` having changed nothing. With ``durable=True`` the change is only *prepared*:
     it has its sequence number and CAS and goes to the disk and the replicas, but readers see the
     previous version until :meth:`commit`; until :meth:`commit` or :meth:`abort` other writers of
     the key get SYNC_WRITE_IN_PROGRESS.
@@ -145,21 +145,21 @@ class VBucket(HeldItems):
         :param expiry: as on the wire: 0, seconds from now up to 30 days, or a Unix time.
         :param cas: store only over this version; 0 for any. A missing document is then KEY_ENOENT.
         :param preserve_expiry: an existing document keeps its expiry and ``expiry`` is ignored.
-        :raises Refused: KEY_ENOENT, KEY_EEXISTS (ADD of a document that exists, or another CAS),
+        :raises StatusError: KEY_ENOENT, KEY_EEXISTS (ADD of a document that exists, or another CAS),
             LOCKED, E2BIG, SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
         """
         if len(value) > MAX_VALUE_BYTES:
-            raise Refused(Status.E2BIG)
+            raise StatusError(Status.E2BIG)
         if self.pending and key in self.pending:
-            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+            raise StatusError(Status.SYNC_WRITE_IN_PROGRESS)
         old = self.items.get(key)
         if old is not None and old.expiry:
             old = self.get(key)
         if old is None:
             if cas or mode == _REPLACE:
-                raise Refused(Status.KEY_ENOENT)
+                raise StatusError(Status.KEY_ENOENT)
         elif mode == _ADD:
-            raise Refused(Status.KEY_EEXISTS)
+            raise StatusError(Status.KEY_EEXISTS)
         elif cas or old.lock_until:
             self.check_cas(old, cas)
         if preserve_expiry and old is not None:
@@ -171,7 +171,7 @@ class VBucket(HeldItems):
     def delete(self, key: bytes, cas: int = 0, *, durable: bool = False) -> Item:
         """Delete a document and return its tombstone.
 
-        :raises Refused: KEY_ENOENT, KEY_EEXISTS, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
+        :raises StatusError: KEY_ENOENT, KEY_EEXISTS, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
         """
         old = self._require(key, Status.KEY_ENOENT)
         self.check_cas(old, cas)
@@ -182,13 +182,13 @@ class VBucket(HeldItems):
     def concat(self, key: bytes, value: bytes, cas: int = 0, *, before: bool, durable: bool = False) -> Item:
         """Append to a document, or prepend with ``before``; flags and expiry stay.
 
-        :raises Refused: NOT_STORED if there is none; KEY_EEXISTS, LOCKED, E2BIG,
+        :raises StatusError: NOT_STORED if there is none; KEY_EEXISTS, LOCKED, E2BIG,
             SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
         """
         old = self._require(key, Status.NOT_STORED)
         self.check_cas(old, cas)
         if len(old.value) + len(value) > MAX_VALUE_BYTES:
-            raise Refused(Status.E2BIG)
+            raise StatusError(Status.E2BIG)
         joined = value + old.value if before else old.value + value
         return self._publish(key, joined, old.flags, old.expiry, old, durable)
 
@@ -206,7 +206,7 @@ class VBucket(HeldItems):
         A missing document is created with ``initial``, without the delta, unless ``expiry`` is
         ``COUNTER_NO_CREATE``. An existing one keeps its flags and expiry.
 
-        :raises Refused: KEY_ENOENT, DELTA_BADVAL (the body is not an unsigned 64-bit number),
+        :raises StatusError: KEY_ENOENT, DELTA_BADVAL (the body is not an unsigned 64-bit number),
             LOCKED, SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
         """
         return self._count(key, lambda number: (number + delta) % _COUNTER_LIMIT, initial, expiry, durable)
@@ -226,7 +226,7 @@ class VBucket(HeldItems):
     def touch(self, key: bytes, expiry: int, *, durable: bool = False) -> Item:
         """Give a document a new expiry (wire form). Nothing changes if it has that expiry already.
 
-        :raises Refused: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
+        :raises StatusError: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS, ETMPFAIL.
         """
         old = self._require(key, Status.KEY_ENOENT)
         self.check_cas(old, 0)
@@ -241,11 +241,11 @@ class VBucket(HeldItems):
         """Lock a document; the CAS of the item returned is the key to it.
 
         :param seconds: 1 to 30; anything else becomes the default of 15, as on the server.
-        :raises Refused: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS.
+        :raises StatusError: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS.
         """
         old = self._require(key, Status.KEY_ENOENT)
         if self.is_locked(old):
-            raise Refused(Status.LOCKED)
+            raise StatusError(Status.LOCKED)
         if not 0 < seconds <= MAX_LOCK_SECONDS:
             seconds = DEFAULT_LOCK_SECONDS
         # No sequence number: a lock is neither stored nor replicated.
@@ -254,13 +254,13 @@ class VBucket(HeldItems):
     def unlock(self, key: bytes, cas: int) -> Item:
         """Release the lock whose CAS is ``cas``; that stays the CAS of the document.
 
-        :raises Refused: KEY_ENOENT, NOT_LOCKED, LOCKED (another CAS), SYNC_WRITE_IN_PROGRESS.
+        :raises StatusError: KEY_ENOENT, NOT_LOCKED, LOCKED (another CAS), SYNC_WRITE_IN_PROGRESS.
         """
         old = self._require(key, Status.KEY_ENOENT)
         if not self.is_locked(old):
-            raise Refused(Status.NOT_LOCKED)
+            raise StatusError(Status.NOT_LOCKED)
         if cas != old.cas:
-            raise Refused(Status.LOCKED)
+            raise StatusError(Status.LOCKED)
         return self._relabel(old, old.cas, 0)
 
     # ---- synchronous writes ----------------------------------------------------------------------
@@ -331,24 +331,24 @@ class VBucket(HeldItems):
 
     def _require(self, key: bytes, missing: Status) -> Item:
         if self.pending and key in self.pending:
-            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+            raise StatusError(Status.SYNC_WRITE_IN_PROGRESS)
         item = self.get(key)
         if item is None:
-            raise Refused(missing)
+            raise StatusError(missing)
         return item
 
     def _count(
         self, key: bytes, change: Callable[[int], int], initial: int, expiry: int, durable: bool
     ) -> tuple[Item, int]:
         if self.pending and key in self.pending:
-            raise Refused(Status.SYNC_WRITE_IN_PROGRESS)
+            raise StatusError(Status.SYNC_WRITE_IN_PROGRESS)
         old = self.get(key)
         if old is not None:
             self.check_cas(old, 0)
             number = change(_parse_counter(old.value))
             return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
         if expiry == COUNTER_NO_CREATE:
-            raise Refused(Status.KEY_ENOENT)
+            raise StatusError(Status.KEY_ENOENT)
         until = absolute_expiry(expiry, int(self._seconds()))
         return self._publish(key, b"%d" % initial, 0, until, None, durable), initial
 
@@ -356,9 +356,9 @@ class VBucket(HeldItems):
         """Refuse a change of ``old`` by a request with that CAS (0 for any): LOCKED, KEY_EEXISTS."""
         if old.lock_until and self.is_locked(old):
             if cas != old.cas:
-                raise Refused(Status.LOCKED)
+                raise StatusError(Status.LOCKED)
         elif cas and cas != old.cas:
-            raise Refused(Status.KEY_EEXISTS)
+            raise StatusError(Status.KEY_EEXISTS)
 
     def _next_cas(self) -> int:
         # A hybrid logical clock: wall time where it moved on, else one more than the last.
@@ -437,5 +437,5 @@ def _parse_counter(text: bytes) -> int:
     match = _COUNTER_TEXT.match(text) if len(text) <= _COUNTER_TEXT_BYTES else None
     number = int(match[1]) if match is not None else _COUNTER_LIMIT
     if number >= _COUNTER_LIMIT:
-        raise Refused(Status.DELTA_BADVAL)
+        raise StatusError(Status.DELTA_BADVAL)
     return number

@@ -22,7 +22,7 @@ from couchbase.protocol.constants import (
 from couchbase.protocol.frames import HEADER, encode_frame_infos
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.kv.session import Session
 
@@ -136,7 +136,7 @@ def quick_answers(
                     item = vbucket.delete(key, cas)
                 else:
                     break
-            except Refused:
+            except StatusError:
                 # Nothing was changed, and the general path will refuse it in the same way.
                 break
             cas = item.cas

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from couchbase.protocol.constants import Status
 from couchbase.protocol.jsontext import value_end
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 
 MAX_PATH_BYTES = 1024
 MAX_DEPTH = 32
@@ -51,10 +51,10 @@ def parse_path(path: bytes) -> list[Component]:
     Steps are separated by dots; ``[n]`` steps into an array and ``[-1]`` to its last element; back
     quotes around a key make dots and brackets part of it (doubled for a back quote).
 
-    :raises Refused: SUBDOC_PATH_E2BIG over 1024 bytes or 32 steps, SUBDOC_PATH_EINVAL.
+    :raises StatusError: SUBDOC_PATH_E2BIG over 1024 bytes or 32 steps, SUBDOC_PATH_EINVAL.
     """
     if len(path) > MAX_PATH_BYTES:
-        raise Refused(Status.SUBDOC_PATH_E2BIG)
+        raise StatusError(Status.SUBDOC_PATH_E2BIG)
     steps: list[Component] = []
     at, end = 0, len(path)
     expects_key = True
@@ -62,13 +62,13 @@ def parse_path(path: bytes) -> list[Component]:
         if path[at] == _OPEN_ARRAY:
             match = _INDEX.match(path, at)
             if match is None or (expects_key and steps):
-                raise Refused(Status.SUBDOC_PATH_EINVAL)
+                raise StatusError(Status.SUBDOC_PATH_EINVAL)
             steps.append(int(match[1]))
         else:
             quoted = _QUOTED_KEY.match(path, at)
             match = quoted or _PLAIN_KEY.match(path, at)
             if match is None or not expects_key:
-                raise Refused(Status.SUBDOC_PATH_EINVAL)
+                raise StatusError(Status.SUBDOC_PATH_EINVAL)
             steps.append(quoted[1].replace(b"``", b"`") if quoted else match[0])
         at = match.end()
         expects_key = False
@@ -76,12 +76,12 @@ def parse_path(path: bytes) -> list[Component]:
             at += 1
             expects_key = True
             if at == end:
-                raise Refused(Status.SUBDOC_PATH_EINVAL)
+                raise StatusError(Status.SUBDOC_PATH_EINVAL)
     if len(steps) > MAX_DEPTH:
-        raise Refused(Status.SUBDOC_PATH_E2BIG)
+        raise StatusError(Status.SUBDOC_PATH_E2BIG)
     for step in steps:
         if isinstance(step, bytes) and not _is_json_string(step):
-            raise Refused(Status.SUBDOC_PATH_EINVAL)
+            raise StatusError(Status.SUBDOC_PATH_EINVAL)
     return steps
 
 
@@ -122,15 +122,15 @@ def members(text: bytes, container: Span) -> Iterator[Member]:
 def child(text: bytes, container: Span, step: Component) -> Member | None:
     """Return one member of a container, or ``None`` if it has no such member.
 
-    :raises Refused: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs.
+    :raises StatusError: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs.
     """
     opener = text[container.start]
     if isinstance(step, bytes):
         if opener != _OPEN_OBJECT:
-            raise Refused(Status.SUBDOC_PATH_MISMATCH)
+            raise StatusError(Status.SUBDOC_PATH_MISMATCH)
         return next((member for member in members(text, container) if member.key == step), None)
     if opener != _OPEN_ARRAY:
-        raise Refused(Status.SUBDOC_PATH_MISMATCH)
+        raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     found = None
     for index, member in enumerate(members(text, container)):
         found = member
@@ -142,11 +142,11 @@ def child(text: bytes, container: Span, step: Component) -> Member | None:
 def find(text: bytes, steps: list[Component]) -> Span:
     """Return the span of the value at a path.
 
-    :raises Refused: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH.
+    :raises StatusError: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH.
     """
     span, left = descend(text, steps)
     if left:
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     return span
 
 
@@ -202,10 +202,10 @@ def remove(text: bytes, container: Span, member: Member) -> bytes:
 def wrap(steps: list[Component], value: bytes) -> bytes:
     """Return ``value`` inside new objects, one for each key.
 
-    :raises Refused: SUBDOC_PATH_ENOENT for an index: arrays are not created.
+    :raises StatusError: SUBDOC_PATH_ENOENT for an index: arrays are not created.
     """
     for step in reversed(steps):
         if not isinstance(step, bytes):
-            raise Refused(Status.SUBDOC_PATH_ENOENT)
+            raise StatusError(Status.SUBDOC_PATH_ENOENT)
         value = b'{"' + step + b'":' + value + b"}"
     return value

@@ -7,7 +7,7 @@ from enum import IntFlag
 from typing import Any, NamedTuple
 
 from couchbase.protocol.constants import Opcode, Status
-from couchnode.data.item import Refused, is_json, parse_json
+from couchnode.data.item import StatusError, is_json, parse_json
 from couchnode.kv.jsonpath import (
     Component,
     child,
@@ -55,20 +55,20 @@ class Change(NamedTuple):
 def lookup(opcode: int, text: bytes, path: bytes) -> bytes:
     """Look up a path in a JSON text: the value, its count, or only its existence.
 
-    :raises Refused: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH, SUBDOC_PATH_EINVAL,
+    :raises StatusError: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH, SUBDOC_PATH_EINVAL,
         SUBDOC_PATH_E2BIG; SUBDOC_INVALID_COMBO for an opcode that is no lookup.
     """
     if opcode not in LOOKUPS:
-        raise Refused(Status.SUBDOC_INVALID_COMBO)
+        raise StatusError(Status.SUBDOC_INVALID_COMBO)
     if not path and opcode != Opcode.SUBDOC_GET_COUNT:
-        raise Refused(Status.SUBDOC_PATH_EINVAL)
+        raise StatusError(Status.SUBDOC_PATH_EINVAL)
     span = find(text, parse_path(path))
     if opcode == Opcode.SUBDOC_EXISTS:
         return b""
     if opcode == Opcode.SUBDOC_GET:
         return text[span.start : span.end]
     if text[span.start] not in _CONTAINERS:
-        raise Refused(Status.SUBDOC_PATH_MISMATCH)
+        raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     return b"%d" % sum(1 for _ in members(text, span))
 
 
@@ -84,19 +84,19 @@ def mutate(opcode: int, text: bytes, path: bytes, value: bytes, flags: int = 0) 
     :param value: a JSON fragment; for the array operations one or several, separated by commas;
         for the counter a signed decimal.
     :param flags: :class:`PathFlag`; only CREATE_PARENTS has a meaning here.
-    :raises Refused: a SUBDOC status; SUBDOC_INVALID_COMBO for an opcode that is no mutation.
+    :raises StatusError: a SUBDOC status; SUBDOC_INVALID_COMBO for an opcode that is no mutation.
     """
     operation = MUTATIONS.get(opcode)
     if operation is None:
-        raise Refused(Status.SUBDOC_INVALID_COMBO)
+        raise StatusError(Status.SUBDOC_INVALID_COMBO)
     if not path and opcode not in _ON_THE_WHOLE:
-        raise Refused(Status.SUBDOC_PATH_EINVAL)
+        raise StatusError(Status.SUBDOC_PATH_EINVAL)
     if bool(value) == (opcode == Opcode.SUBDOC_DELETE):
-        raise Refused(Status.EINVAL, "a value is missing, or there must not be one")
+        raise StatusError(Status.EINVAL, "a value is missing, or there must not be one")
     change = operation(text, parse_path(path), value, bool(flags & PathFlag.CREATE_PARENTS))
     if nesting(change.text) > MAX_NESTING:
         deep = nesting(text) > MAX_NESTING
-        raise Refused(Status.SUBDOC_DOC_E2DEEP if deep else Status.SUBDOC_VALUE_ETOODEEP)
+        raise StatusError(Status.SUBDOC_DOC_E2DEEP if deep else Status.SUBDOC_VALUE_ETOODEEP)
     return change
 
 
@@ -123,14 +123,14 @@ def _put(can_add: bool, can_replace: bool) -> Callable[[bytes, list[Component], 
     def operation(text: bytes, steps: list[Component], value: bytes, create_parents: bool) -> Change:
         _require_json(value)
         if can_add and not isinstance(steps[-1], bytes):
-            raise Refused(Status.SUBDOC_PATH_EINVAL)
+            raise StatusError(Status.SUBDOC_PATH_EINVAL)
         span, left = descend(text, steps)
         if not left:
             if not can_replace:
-                raise Refused(Status.SUBDOC_PATH_EEXISTS)
+                raise StatusError(Status.SUBDOC_PATH_EEXISTS)
             return Change(splice(text, span, value))
         if not can_add or (len(left) > 1 and not create_parents):
-            raise Refused(Status.SUBDOC_PATH_ENOENT)
+            raise StatusError(Status.SUBDOC_PATH_ENOENT)
         return Change(_add_member(text, steps, left, value))
 
     return operation
@@ -140,7 +140,7 @@ def _add_member(text: bytes, steps: list[Component], left: list[Component], valu
     """Add the missing rest of a path to the object that its beginning leads to."""
     key = left[0]
     if not isinstance(key, bytes):
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     container = find(text, steps[: len(steps) - len(left)])
     return insert_last(text, container, b'"' + key + b'":' + wrap(left[1:], value))
 
@@ -149,7 +149,7 @@ def _delete(text: bytes, steps: list[Component], value: bytes, create_parents: b
     container = find(text, steps[:-1])
     member = child(text, container, steps[-1])
     if member is None:
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     return Change(remove(text, container, member))
 
 
@@ -169,7 +169,7 @@ def _new_array(
     text: bytes, steps: list[Component], left: list[Component], value: bytes, create_parents: bool
 ) -> bytes:
     if not create_parents:
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     return _add_member(text, steps, left, b"[" + value + b"]")
 
 
@@ -177,7 +177,7 @@ def _insert(text: bytes, steps: list[Component], value: bytes, create_parents: b
     _require_elements(value)
     index = steps[-1]
     if not isinstance(index, int) or index < 0:
-        raise Refused(Status.SUBDOC_PATH_EINVAL)
+        raise StatusError(Status.SUBDOC_PATH_EINVAL)
     container = find(text, steps[:-1])
     _require_array(text, container.start)
     count = 0
@@ -186,7 +186,7 @@ def _insert(text: bytes, steps: list[Component], value: bytes, create_parents: b
             return Change(insert_before(text, member, value))
         count += 1
     if count != index:
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     return Change(insert_last(text, container, value))
 
 
@@ -194,7 +194,7 @@ def _add_unique(text: bytes, steps: list[Component], value: bytes, create_parent
     _require_json(value)
     value = value.strip()
     if value[0] in _CONTAINERS:
-        raise Refused(Status.SUBDOC_VALUE_CANTINSERT)
+        raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
     span, left = descend(text, steps)
     if left:
         return Change(_new_array(text, steps, left, value, create_parents))
@@ -202,9 +202,9 @@ def _add_unique(text: bytes, steps: list[Component], value: bytes, create_parent
     for member in members(text, span):
         element = text[member.value.start : member.value.end]
         if element[0] in _CONTAINERS:
-            raise Refused(Status.SUBDOC_PATH_MISMATCH)
+            raise StatusError(Status.SUBDOC_PATH_MISMATCH)
         if element == value:
-            raise Refused(Status.SUBDOC_PATH_EEXISTS)
+            raise StatusError(Status.SUBDOC_PATH_EEXISTS)
     return Change(insert_last(text, span, value))
 
 
@@ -217,22 +217,22 @@ def new_document(path: bytes) -> bytes:
 def _counter(text: bytes, steps: list[Component], value: bytes, create_parents: bool) -> Change:
     delta = _to_int64(value)
     if not delta:
-        raise Refused(Status.SUBDOC_DELTA_EINVAL)
+        raise StatusError(Status.SUBDOC_DELTA_EINVAL)
     span, left = descend(text, steps)
     if left:
         if len(left) > 1 and not create_parents:
-            raise Refused(Status.SUBDOC_PATH_ENOENT)
+            raise StatusError(Status.SUBDOC_PATH_ENOENT)
         answer = b"%d" % delta
         return Change(_add_member(text, steps, left, answer), answer)
     present = text[span.start : span.end]
     if present[:1] not in b"-0123456789" or not present.lstrip(b"-").isdigit():
-        raise Refused(Status.SUBDOC_PATH_MISMATCH)
+        raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     number = _to_int64(present)
     if number is None:
-        raise Refused(Status.SUBDOC_NUM_ERANGE)
+        raise StatusError(Status.SUBDOC_NUM_ERANGE)
     total = number + delta
     if not -_INT64 <= total < _INT64:
-        raise Refused(Status.SUBDOC_VALUE_CANTINSERT)
+        raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
     answer = b"%d" % total
     return Change(splice(text, span, answer), answer)
 
@@ -247,17 +247,17 @@ def _to_int64(text: bytes) -> int | None:
 
 def _require_json(fragment: bytes) -> None:
     if not is_json(fragment.strip()):
-        raise Refused(Status.SUBDOC_VALUE_CANTINSERT)
+        raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
 
 
 def _require_elements(fragment: bytes) -> None:
     if not fragment.strip() or not is_json(b"[" + fragment + b"]"):
-        raise Refused(Status.SUBDOC_VALUE_CANTINSERT)
+        raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
 
 
 def _require_array(text: bytes, start: int) -> None:
     if text[start] != b"["[0]:
-        raise Refused(Status.SUBDOC_PATH_MISMATCH)
+        raise StatusError(Status.SUBDOC_PATH_MISMATCH)
 
 
 MUTATIONS: dict[int, Callable[[bytes, list[Component], bytes, bool], Change]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol.constants import LOCKED_CAS, Datatype, Opcode, Status
-from couchnode.data.item import Item, Refused
+from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import to_json
 from couchnode.kv.subdoc import lookup
@@ -22,18 +22,18 @@ _CRC32C_POLYNOMIAL = 0x82F63B78
 def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) -> bytes:
     """Look up a path in a document's attributes.
 
-    :raises Refused: SUBDOC_XATTR_UNKNOWN_VATTR for a virtual one that does not exist, and the
+    :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR for a virtual one that does not exist, and the
         statuses of :func:`couchnode.kv.subdoc.lookup`.
     """
     if opcode == Opcode.SUBDOC_GET and path in _NUMBERS:
         return _NUMBERS[path](item)
     name = path.partition(b".")[0].partition(b"[")[0]
     if not path:
-        raise Refused(Status.SUBDOC_PATH_EINVAL)
+        raise StatusError(Status.SUBDOC_PATH_EINVAL)
     if not name.startswith(b"$"):
-        raise Refused(Status.SUBDOC_PATH_ENOENT)
+        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     if opcode not in (Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS):
-        raise Refused(Status.SUBDOC_XATTR_CANT_MODIFY_VATTR)
+        raise StatusError(Status.SUBDOC_XATTR_CANT_MODIFY_VATTR)
     attributes: dict[str, Any]
     if name == b"$document":
         attributes = {"$document": _document(vbucket, item, with_crc=path in (b"$document", _CRC_PATH))}
@@ -43,7 +43,7 @@ def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) ->
     elif name == b"$XTOC":
         attributes = {"$XTOC": []}
     else:
-        raise Refused(Status.SUBDOC_XATTR_UNKNOWN_VATTR)
+        raise StatusError(Status.SUBDOC_XATTR_UNKNOWN_VATTR)
     return lookup(opcode, to_json(attributes), path)
 
 

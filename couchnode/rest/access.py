@@ -20,7 +20,7 @@ _SLASHES = re.compile(rb"//+")
 REALM = b'Basic realm="Couchbase Server Admin / REST"'
 
 
-class Refusal(Exception):
+class HTTPError(Exception):
     """A request that gets an error: status, body and the headers that belong to it."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Refusal(Exception):
         self.headers = headers
 
     @classmethod
-    def of_json(cls, status: int, document: Any) -> Refusal:
+    def of_json(cls, status: int, document: Any) -> HTTPError:
         """Make a refusal with a JSON body."""
         return cls(status, encode(document), b"application/json")
 
@@ -51,9 +51,9 @@ class Refusal(Exception):
         return self.body
 
 
-def not_found() -> Refusal:
+def not_found() -> HTTPError:
     """Return the answer for paths and buckets that do not exist."""
-    return Refusal(404, b"Requested resource not found.")
+    return HTTPError(404, b"Requested resource not found.")
 
 
 class Leaf:
@@ -102,18 +102,18 @@ class Gate(Leaf):
         request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
         return self._inner.render(request)
 
-    def _refusal(self, request: Request) -> Refusal | None:
+    def _refusal(self, request: Request) -> HTTPError | None:
         if not self._cluster.users.are_open and not request.requestHeaders.hasHeader(b"authorization"):
             return unauthorized()
         try:
             b"/".join(request.postpath or ()).decode("utf-8")
         except UnicodeDecodeError:
-            return Refusal.of_json(400, {"errors": {"_": "the path must be UTF-8, percent-encoded"}})
+            return HTTPError.of_json(400, {"errors": {"_": "the path must be UTF-8, percent-encoded"}})
         return None
 
 
 class Access:
-    """Checks access to one cluster; every method raises :class:`Refusal` for callers without it."""
+    """Checks access to one cluster; every method raises :class:`HTTPError` for callers without it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -168,16 +168,16 @@ class Access:
         wanted = request.args.get(b"bucket_uuid", [None])[0]
         if wanted is not None and wanted != self._cluster.buckets[name].uuid.encode():
             # The client means a bucket that was deleted, and created again since.
-            raise Refusal(404, b"Bucket uuid does not match the requested.")
+            raise HTTPError(404, b"Bucket uuid does not match the requested.")
 
 
-def unauthorized() -> Refusal:
+def unauthorized() -> HTTPError:
     """Return the answer to missing or wrong credentials."""
-    return Refusal(401, headers=((b"www-authenticate", REALM),))
+    return HTTPError(401, headers=((b"www-authenticate", REALM),))
 
 
-def _forbidden(permission: str) -> Refusal:
-    return Refusal.of_json(
+def _forbidden(permission: str) -> HTTPError:
+    return HTTPError.of_json(
         403,
         {"message": "Forbidden. User needs one of the following permissions", "permissions": [permission]},
     )

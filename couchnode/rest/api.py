@@ -21,7 +21,7 @@ from couchnode.cluster.definition import DefinitionError, read_changes, read_new
 from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
 from couchnode.data.sampling import random_item
-from couchnode.rest.access import Access, Gate, Refusal, not_found
+from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite
 from couchnode.rest.streams import DocumentStream
@@ -185,7 +185,7 @@ class RestApi:
         await self._access.bucket(request, bucket)
         found = random_item(self._node.buckets[bucket])
         if found is None:
-            raise Refusal.of_json(404, {"ok": False, "error": "not_found"})
+            raise HTTPError.of_json(404, {"ok": False, "error": "not_found"})
         return _json(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
 
     @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
@@ -242,11 +242,11 @@ class RestApi:
 
     # ---- errors ----------------------------------------------------------------------------------
 
-    @app.handle_errors(Refusal)
+    @app.handle_errors(HTTPError)
     def refused(self, request: IRequest, failure: Failure) -> bytes:
         """Answer a handler's refusal."""
         refusal = failure.value
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, HTTPError)
         for name, value in refusal.headers:
             request.setHeader(name, value)
         return _body(request, refusal.body, refusal.content_type, refusal.status)
@@ -259,13 +259,15 @@ class RestApi:
     @app.handle_errors(FlushDisabled)
     def flush_disabled(self, request: IRequest, failure: Failure) -> bytes:
         """Answer that the bucket may not be flushed."""
-        return self.refused(request, Failure(Refusal.of_json(400, {"_": "Flush is disabled for the bucket"})))
+        return self.refused(
+            request, Failure(HTTPError.of_json(400, {"_": "Flush is disabled for the bucket"}))
+        )
 
     @app.handle_errors(DefinitionError)
     def bad_fields(self, request: IRequest, failure: Failure) -> bytes:
         """Name every field that is wrong."""
         assert isinstance(failure.value, DefinitionError)
-        refusal = Refusal.of_json(400, {"errors": failure.value.errors, "summaries": {}})
+        refusal = HTTPError.of_json(400, {"errors": failure.value.errors, "summaries": {}})
         return self.refused(request, Failure(refusal))
 
     @app.handle_errors(Exception)
@@ -280,19 +282,19 @@ class RestApi:
         else:
             self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
             text = "unexpected server error"
-        return self.refused(request, Failure(Refusal.of_json(500, [f"Internal server error: {text}"])))
+        return self.refused(request, Failure(HTTPError.of_json(500, [f"Internal server error: {text}"])))
 
     async def _not_routed(self, request: Any, error: Any) -> bytes:
         """Answer a request that no route takes; wrong credentials are refused first, as everywhere."""
         try:
             await self._access.caller(request)
-        except Refusal as refusal:
+        except HTTPError as refusal:
             return self.refused(request, Failure(refusal))
         if error.code != 405:
             return self.refused(request, Failure(not_found()))
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         header = (b"allow", allowed.encode("ascii"))
-        return self.refused(request, Failure(Refusal(405, b"Method Not Allowed", headers=(header,))))
+        return self.refused(request, Failure(HTTPError(405, b"Method Not Allowed", headers=(header,))))
 
     # ---- inside ----------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ from couchnode.cluster.config import encode
 from couchnode.cluster.designs import DesignDocument, DesignError, NoSuchDesign
 from couchnode.cluster.members import Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
-from couchnode.rest.access import Access, Leaf, Refusal, not_found
-from couchnode.views.answers import QueryRefused
+from couchnode.rest.access import Access, HTTPError, Leaf, not_found
+from couchnode.views.errors import QueryError
 from couchnode.views.parameters import ParameterError
 from couchnode.views.service import Views
 from couchnode.views.workerclient import WorkerConnection, WorkerError
@@ -151,7 +151,7 @@ class _ViewInterface:
         await self._access.bucket(request, bucket)
         found = self._cluster.bucket(bucket)
         if uuid and uuid != found.uuid:
-            raise Refusal(404, b"Bucket uuid does not match the requested.")
+            raise HTTPError(404, b"Bucket uuid does not match the requested.")
         if not found.definition.persistent:
             raise _error(400, "bad_request", "ephemeral buckets have no views")
 
@@ -162,7 +162,7 @@ class _ViewInterface:
         request.write(body)
         request.finish()
 
-    def _finish_with(self, request: Request, refusal: Refusal) -> Any:
+    def _finish_with(self, request: Request, refusal: HTTPError) -> Any:
         request.setResponseCode(refusal.status)
         _set_common_headers(request)
         request.setHeader(b"content-type", refusal.content_type)
@@ -178,9 +178,9 @@ class _ViewInterface:
             return
         self._finish_with(request, self._refusal(failure, request))
 
-    def _refusal(self, failure: Failure, request: Request) -> Refusal:
+    def _refusal(self, failure: Failure, request: Request) -> HTTPError:
         fault: Any = failure.value
-        if isinstance(fault, Refusal):
+        if isinstance(fault, HTTPError):
             return fault
         if isinstance(fault, NoSuchBucket):
             return not_found()
@@ -188,7 +188,7 @@ class _ViewInterface:
             return _error(404, "not_found", "missing")
         if isinstance(fault, (DesignError, ParameterError)):
             return _error(400, fault.error, fault.reason)
-        if isinstance(fault, QueryRefused):
+        if isinstance(fault, QueryError):
             refusal = _error(fault.status, fault.error, fault.reason)
             if fault.status == 503:
                 refusal.headers = ((b"retry-after", b"1"),)
@@ -248,11 +248,11 @@ class _RowStream:
         self._connection.close()
 
 
-def _error(status: int, error: str, reason: str) -> Refusal:
-    return Refusal(status, _line({"error": error, "reason": reason}), b"application/json")
+def _error(status: int, error: str, reason: str) -> HTTPError:
+    return HTTPError(status, _line({"error": error, "reason": reason}), b"application/json")
 
 
-def _wrong_method(allowed: str) -> Refusal:
+def _wrong_method(allowed: str) -> HTTPError:
     refusal = _error(405, "method_not_allowed", f"Only {allowed} allowed")
     refusal.headers = ((b"allow", allowed.encode("ascii")),)
     return refusal

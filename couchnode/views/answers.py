@@ -10,7 +10,8 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
+from couchnode.views.errors import QueryError
+from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerError
 
 MAX_QUERIES = 100
 """Most answers sent at a time; further queries wait for one of them to end."""
@@ -25,20 +26,6 @@ SLOW_SECONDS = 5.0
 """... and for so long, if others are waiting."""
 
 
-class QueryRefused(Exception):
-    """A query that gets an error instead of rows.
-
-    :ivar status: HTTP status.
-    :ivar error, reason: the members of the answer.
-    """
-
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
-        self.reason = reason
-
-
 class Answers:
     """The answers of one node process.
 
@@ -47,7 +34,7 @@ class Answers:
     :ivar places: one is held by each answer.
     """
 
-    def __init__(self, worker: Worker, clock: IReactorTime) -> None:
+    def __init__(self, worker: WorkerClient, clock: IReactorTime) -> None:
         self.open: set[WorkerConnection] = set()
         self.places = DeferredSemaphore(MAX_QUERIES)
         self._worker = worker
@@ -89,7 +76,7 @@ class Answers:
             return connection
         connection.close()
         if reply[0] == "refused":
-            raise QueryRefused(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
+            raise QueryError(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
         raise WorkerError(str(reply[1]))
 
     async def _place(self) -> None:
@@ -106,7 +93,7 @@ class Answers:
                 return
             except DeferredTimeout:
                 if patience <= 0:
-                    raise QueryRefused(
+                    raise QueryError(
                         503, "too_many_requests", "too many queries at a time; try again later"
                     ) from None
 

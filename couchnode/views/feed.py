@@ -66,7 +66,7 @@ def steps(
     strange = gone(bucket, marks, wanted)
     if strange:
         yield "drop", {"vbs": strange}
-    batch = _Batch()
+    builder = _StepBuilder()
     for vbid in range(len(bucket.vbuckets)) if wanted is None else sorted(wanted):
         vbucket = bucket.vbuckets[vbid]
         if vbucket is None or vbucket.state != "active":
@@ -89,21 +89,21 @@ def steps(
             found = _changes_after(vbucket, since, mark is not None)
         if mark is None:
             # If this ends before its last document, some rows exist, but the mark says nothing is known.
-            batch.marks[vbid] = (vbucket.uuid, 0)
+            builder.marks[vbid] = (vbucket.uuid, 0)
         for piece in found:
             for change in piece:
-                if batch.add(change):
-                    yield batch.take()
-            batch.looked_at += min(_PIECE, len(vbucket.items) + 1)
-            if batch.looked_at >= LOOKED_AT:
-                yield batch.take()
+                if builder.add(change):
+                    yield builder.take()
+            builder.looked_at += min(_PIECE, len(vbucket.items) + 1)
+            if builder.looked_at >= LOOKED_AT:
+                yield builder.take()
         if new_mark != mark:
-            batch.marks[vbid] = new_mark
-    if batch.changes or batch.marks:
-        yield batch.take()
+            builder.marks[vbid] = new_mark
+    if builder.changes or builder.marks:
+        yield builder.take()
 
 
-class _Batch:
+class _StepBuilder:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.marks: dict[int, Mark] = {}

@@ -18,7 +18,7 @@ from couchnode.cluster.designs import View
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.changes import ChangeLog
 from couchnode.views.feed import Mark, gone, steps
-from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError
+from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerError
 
 OUTSTANDING_STEPS = 2
 """Steps sent to the worker in advance: one being processed, one waiting."""
@@ -70,7 +70,7 @@ class PartIndexer:
     :param folder: of their files; created with the first.
     """
 
-    def __init__(self, part: NodeBucket, worker: Worker, folder: Path) -> None:
+    def __init__(self, part: NodeBucket, worker: WorkerClient, folder: Path) -> None:
         self.part = part
         self.folder = folder
         self._worker = worker

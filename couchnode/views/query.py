@@ -20,10 +20,11 @@ from time import monotonic
 from typing import Any
 
 from couchnode.views.collation import KeyEncoder, group_length
+from couchnode.views.errors import QueryError
 from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.ranges import Edge, Range, Walk
-from couchnode.views.reducers import Builtin, Call, CustomReduction, ReductionError, builtin
-from couchnode.views.sources import Refused, Source, SourceError
+from couchnode.views.reducers import Builtin, CustomReduction, ReduceCall, ReductionError, builtin
+from couchnode.views.sources import Source, SourceError
 
 BLOCK_BYTES = 32 * 1024
 _BLOCK_SECONDS = 0.1
@@ -37,7 +38,7 @@ _KEY_TEXT = "substr(row, key_at + 1, value_at - 9 - key_at)"
 _TOKEN = re.compile(rb'[^][{},"]+|"(?:[^"\\]|\\.)*"|[][{},]')
 
 
-ReduceMany = Callable[[str, str, "list[Call]"], "list[str]"]
+ReduceMany = Callable[[str, str, "list[ReduceCall]"], "list[str]"]
 """``SandboxPool.reduce_many``, which raises :class:`ReductionError` for a function that fails."""
 
 
@@ -47,7 +48,7 @@ class Query:
     :param indexes: the request's members about each index, and a reader, ``None`` if there is no file yet.
     :param reduce_many: calls functions in JavaScript.
     :param on_damage: called with the path of a damaged file.
-    :raises Refused: it cannot be answered.
+    :raises QueryError: it cannot be answered.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Query:
     def blocks(self) -> Iterator[bytes]:
         """Yield the body, in blocks of at least :data:`BLOCK_BYTES`, or smaller ones if rows come slowly.
 
-        :raises Refused: an error before the first block, if there is only one index.
+        :raises QueryError: an error before the first block, if there is only one index.
         """
         block = [self._head()]
         size = 0
@@ -145,7 +146,7 @@ class Query:
     def _fail(self, name: str, path: str | None, error: Exception) -> None:
         """Record that a source has failed.
 
-        :raises Refused: it is the only one, and nothing was sent.
+        :raises QueryError: it is the only one, and nothing was sent.
         """
         reason = str(error)
         if isinstance(error, sqlite3.Error):
@@ -153,7 +154,7 @@ class Query:
             if path is not None and is_damage(error):
                 self._on_damage(path)
         if self._alone and not self._sent:
-            raise Refused(500, "error", reason) from error
+            raise QueryError(500, "error", reason) from error
         self._errors.append({"from": name, "reason": reason})
 
     def _is_over(self) -> bool:
@@ -183,7 +184,7 @@ class Query:
         ]
         start, end = ends
         if start is not None and end is not None and (start < end if self._backwards else start > end):
-            raise Refused(
+            raise QueryError(
                 400,
                 "query_parse_error",
                 "No rows can match your key range, reverse your start_key and end_key or set"

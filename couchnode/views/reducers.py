@@ -25,10 +25,10 @@ class ReductionError(Exception):
     """A reduce function failed; the text is for the answer."""
 
 
-Call = tuple[str | None, str, bool]
+ReduceCall = tuple[str | None, str, bool]
 """(keys or None, values, rereduce) of a call of a function in JavaScript; JSON texts."""
 
-CallMany = Callable[[list[Call]], list[str]]
+ReduceFunction = Callable[[list[ReduceCall]], list[str]]
 
 
 class Builtin(Protocol):
@@ -142,7 +142,7 @@ class CustomReduction:
     :param call_many: runs calls of (keys or None, values, rereduce), JSON texts, and returns the results.
     """
 
-    def __init__(self, call_many: CallMany) -> None:
+    def __init__(self, call_many: ReduceFunction) -> None:
         self._call_many = call_many
         self._groups: list[Group] = []
         self._rows = 0
@@ -175,7 +175,7 @@ class CustomReduction:
         """
         waiting = [group for group in self._groups if group.values]
         if waiting:
-            calls: list[Call] = [
+            calls: list[ReduceCall] = [
                 ((b"[%b]" % b",".join(group.keys)).decode(), _array(group.values), False) for group in waiting
             ]
             for group, partial in zip(waiting, self._call_many(calls), strict=True):

@@ -20,10 +20,11 @@ from couchnode.cluster.config import bracketed
 from couchnode.cluster.designs import DesignDocument, functions_of, read_design, syntax_error
 from couchnode.cluster.members import Bucket, Node
 from couchnode.cluster.metadata import DataDirectory
-from couchnode.views.answers import MAX_QUERIES, Answers, QueryRefused
+from couchnode.views.answers import MAX_QUERIES, Answers
+from couchnode.views.errors import QueryError
 from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
 from couchnode.views.parameters import parse_query
-from couchnode.views.workerclient import Worker, WorkerConnection, WorkerError, WorkerGone
+from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerError, WorkerGone
 
 UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
@@ -73,7 +74,7 @@ class Views:
         self._directory = directory
         self._temporary: Path | None = None
         # The surplus is for queries whose end the worker has not noticed yet.
-        self._worker = Worker((f"queries={MAX_QUERIES + 28}", *limits))
+        self._worker = WorkerClient((f"queries={MAX_QUERIES + 28}", *limits))
         self._indexers: dict[tuple[str, int], PartIndexer] = {}
         self._background: dict[object, Deferred[None]] = {}
         self._unswept: set[str] = set()
@@ -164,7 +165,7 @@ class Views:
         :param body: the body of a POST.
         :raises NoSuchBucket: there is none of that name.
         :raises ParameterError: the parameters are invalid.
-        :raises QueryRefused: an unknown design document or view, an impossible range, an index that could not
+        :raises QueryError: an unknown design document or view, an impossible range, an index that could not
             be built, or a view engine that does not work.
         """
         fault: WorkerError
@@ -179,7 +180,7 @@ class Views:
             except WorkerError as failed:
                 fault = failed
                 break
-        raise QueryRefused(500, "error", str(fault)) from fault
+        raise QueryError(500, "error", str(fault)) from fault
 
     async def _attempt(
         self, node: Node, bucket_name: str, design_name: str, view_name: str, text: str, body: bytes | None
@@ -187,14 +188,14 @@ class Views:
         bucket = self._cluster.bucket(bucket_name)
         design = bucket.designs.get(design_name)
         if design is None:
-            raise QueryRefused(
+            raise QueryError(
                 404,
                 "not_found",
                 f"Design document `_design/{design_name}` missing in database `{bucket_name}/master`.",
             )
         view = design.views.get(view_name)
         if view is None:
-            raise QueryRefused(
+            raise QueryError(
                 404,
                 "not_found",
                 f"View `{view_name}` not defined in local design document `_design/{design_name}`.",
@@ -226,8 +227,8 @@ class Views:
 
         try:
             connection = await self._answers.ask(request)
-        except (QueryRefused, WorkerError) as fault:
-            if not isinstance(fault, QueryRefused) or fault.status == 500:
+        except (QueryError, WorkerError) as fault:
+            if not isinstance(fault, QueryError) or fault.status == 500:
                 check()  # if that is why, it is the better answer
             raise
         try:
@@ -246,7 +247,7 @@ class Views:
         for one in nodes:
             indexer = self._indexer(bucket, one)
             if indexer.part.state != "ready":
-                raise QueryRefused(
+                raise QueryError(
                     503, "not_ready", f"the bucket is being loaded on {one.address.rest}; try again"
                 )
             files = [indexer.file(view, is_part) for view in design.views.values()]
@@ -315,7 +316,7 @@ class Views:
 
         def failed(failure: Any) -> None:
             # An index that is gone, or not created yet, needs no update.
-            if failure.check(CancelledError, IndexGone, QueryRefused) is None and not self._stopping:
+            if failure.check(CancelledError, IndexGone, QueryError) is None and not self._stopping:
                 self._log.error("an index was not updated: {error}", error=failure.value)
 
         self._background[key] = running
@@ -330,7 +331,7 @@ class Views:
             name = bucket.definition.name
             part = node.buckets.get(name)
             if part is None or part.uuid != bucket.uuid:
-                raise QueryRefused(503, "not_ready", f"the bucket is not there yet on {node.address.rest}")
+                raise QueryError(503, "not_ready", f"the bucket is not there yet on {node.address.rest}")
             known = self._indexers[key] = PartIndexer(part, self._worker, self._folder(node, name))
         return known
 

@@ -7,16 +7,6 @@ from typing import Any
 from couchnode.views.index import Facts, IndexReader, signature
 
 
-class Refused(Exception):
-    """The query gets no rows at all, but an error status."""
-
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.error = error
-        self.reason = reason
-
-
 class SourceError(Exception):
     """One index cannot give more rows; the text says why."""
 

@@ -24,7 +24,7 @@ _COMMIT_SECONDS = 1.0
 _IDLE_COMMIT_SECONDS = 0.2
 
 
-class WorkerError(Exception):
+class UnknownOperationError(Exception):
     """A request cannot be carried out; the text says why."""
 
 
@@ -186,7 +186,7 @@ class Updating:
             for view in views:
                 self._files[view].of(self).drop(arguments["vbs"])
         else:
-            raise WorkerError(f"unknown operation {operation!r} in an update")
+            raise UnknownOperationError(f"unknown operation {operation!r} in an update")
         return [
             {"rows": index.rows, "error": self._failed.get(view)}
             for view, index in [(view, self._files[view].of(self)) for view in views]
@@ -240,7 +240,7 @@ class _Failed:
 
 def tell(wire: Wire, error: BaseException) -> None:
     """Answer with an error, and log its origin."""
-    if isinstance(error, (WorkerError, NotOwnedError)):
+    if isinstance(error, (UnknownOperationError, NotOwnedError)):
         print(f"view worker: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(type(error), error, error.__traceback__)

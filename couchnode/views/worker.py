@@ -33,13 +33,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from couchnode.views.collation import KeyEncoder
+from couchnode.views.errors import QueryError
 from couchnode.views.files import Files, Readers
 from couchnode.views.index import IndexReader
 from couchnode.views.query import Query
-from couchnode.views.reducers import Call, ReductionError
+from couchnode.views.reducers import ReduceCall, ReductionError
 from couchnode.views.sandboxes import FunctionError, Limits, SandboxError, SandboxPool
-from couchnode.views.sources import Refused
-from couchnode.views.update import PATIENCE_SECONDS, Updating, WorkerError, tell
+from couchnode.views.update import PATIENCE_SECONDS, UnknownOperationError, Updating, tell
 from couchnode.views.wire import Blocked, Wire
 from reactor.framing import FrameError
 
@@ -48,7 +48,7 @@ MAX_CONNECTIONS = 512
 PAUSE_SECONDS = 5.0
 
 
-class Worker:
+class ViewWorker:
     """The state shared by all connections.
 
     :param pool: runs functions.
@@ -104,7 +104,7 @@ class Worker:
                     self.files.forget(path)
                 wire.send(("ok", None), PATIENCE_SECONDS)
             else:
-                raise WorkerError(f"unknown operation {operation!r}")
+                raise UnknownOperationError(f"unknown operation {operation!r}")
 
     def _check(self, functions: list[tuple[str, str]]) -> list[str | None]:
         """Check functions up to the first that is refused: each may take the full time of a call."""
@@ -119,7 +119,7 @@ class Worker:
 
     def _answer(self, wire: Wire, arguments: dict[str, Any]) -> None:
         if not self.queries.acquire(blocking=False):
-            _refuse(wire, Refused(503, "too_many_requests", "too many queries at a time; try again later"))
+            _refuse(wire, QueryError(503, "too_many_requests", "too many queries at a time; try again later"))
             return
         try:
             with self.readers.lent([given["path"] for given in arguments["indexes"]]) as readers:
@@ -128,7 +128,7 @@ class Worker:
             self.queries.release()
 
     def _stream(self, wire: Wire, arguments: dict[str, Any], readers: list[IndexReader | None]) -> None:
-        def reduce_many(design: str, source: str, calls: list[Call]) -> list[str]:
+        def reduce_many(design: str, source: str, calls: list[ReduceCall]) -> list[str]:
             if wire.is_closed():
                 raise ConnectionResetError("the answer is no longer wanted")
             try:
@@ -141,7 +141,7 @@ class Worker:
             running = Query(indexes, arguments["query"], reduce_many, KeyEncoder(), self.damaged)
             blocks = running.blocks()
             first = next(blocks)
-        except Refused as refused:
+        except QueryError as refused:
             _refuse(wire, refused)
             return
         wire.send(("head", {}), PATIENCE_SECONDS)
@@ -162,7 +162,7 @@ class Worker:
         self.files.forget(path)
 
 
-def _refuse(wire: Wire, refused: Refused) -> None:
+def _refuse(wire: Wire, refused: QueryError) -> None:
     told = {"status": refused.status, "error": refused.error, "reason": refused.reason}
     wire.send(("refused", told), PATIENCE_SECONDS)
 
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"view worker: {error}", file=sys.stderr)
         return 2
-    worker = Worker(
+    worker = ViewWorker(
         SandboxPool(limits, int(others.get("sandboxes", 3))), int(others.get("queries", MAX_QUERIES))
     )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

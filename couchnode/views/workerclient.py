@@ -199,7 +199,7 @@ class _Process(ProcessProtocol):
         self.gone.callback(None)
 
 
-class Worker:
+class WorkerClient:
     """The worker process of one cluster. The first :meth:`connect` starts it, and later ones restart it if it
     has ended.
 

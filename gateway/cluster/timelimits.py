@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.cluster.bulk import Lane
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
@@ -208,7 +208,7 @@ class _TimedLane:
 
 
 def _timed_out(_: object, seconds: float) -> Any:
-    raise sdk.TimeoutError.pyexc("the request's time limit is over")
+    raise exceptions.TimeoutError.pyexc("the request's time limit is over")
 
 
 def within_limits(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.protocol.constants import Status
 from gateway.http.refusal import PROBLEMS, Problem, Refusal, Retry, bad_request, declare, too_large
 
@@ -136,70 +136,70 @@ READS = frozenset(_READS.split())
 
 _COUNTERS = "incr decr"
 
-_INPUT = (sdk.EINVAL, sdk.ERANGE, sdk.EMPTY_KEY, sdk.OPTIONS_CONFLICT)
+_INPUT = (exceptions.EINVAL, exceptions.ERANGE, exceptions.EMPTY_KEY, exceptions.OPTIONS_CONFLICT)
 
 # The first match wins. A status is more specific than the exception's class, so those rows come first.
 _RULES = [
-    _rule(sdk.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
-    _rule(sdk.CouchbaseError, "CasMismatch", Status.LOCKED, on="unlock"),
-    _rule(sdk.CouchbaseError, "DocumentLocked", Status.LOCKED),
-    _rule(sdk.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
-    _rule(sdk.CouchbaseError, "CasMismatch", Status.KEY_EEXISTS, cas=True),
+    _rule(exceptions.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
+    _rule(exceptions.CouchbaseError, "CasMismatch", Status.LOCKED, on="unlock"),
+    _rule(exceptions.CouchbaseError, "DocumentLocked", Status.LOCKED),
+    _rule(exceptions.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
+    _rule(exceptions.CouchbaseError, "CasMismatch", Status.KEY_EEXISTS, cas=True),
     # Old servers: if no CAS was given, only a lock makes them answer a write with "exists".
-    _rule(sdk.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
-    _rule(sdk.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
-    _rule(sdk.CouchbaseError, "ScopeNotFound", Status.UNKNOWN_SCOPE),
-    _rule(sdk.CouchbaseError, "CollectionNotFound", Status.UNKNOWN_COLLECTION),
-    _rule(sdk.CouchbaseError, "BucketNotFound", Status.EACCESS, on="open"),
-    _rule(sdk.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
-    _rule(sdk.CouchbaseError, "NoWriteAccess", Status.EACCESS),
-    _rule(sdk.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend"),
-    _rule(sdk.CouchbaseError, "PayloadTooLarge", Status.E2BIG),
-    _rule(sdk.CouchbaseError, "InvalidArgument", Status.EINVAL, Status.ERANGE),
+    _rule(exceptions.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
+    _rule(exceptions.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
+    _rule(exceptions.CouchbaseError, "ScopeNotFound", Status.UNKNOWN_SCOPE),
+    _rule(exceptions.CouchbaseError, "CollectionNotFound", Status.UNKNOWN_COLLECTION),
+    _rule(exceptions.CouchbaseError, "BucketNotFound", Status.EACCESS, on="open"),
+    _rule(exceptions.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
+    _rule(exceptions.CouchbaseError, "NoWriteAccess", Status.EACCESS),
+    _rule(exceptions.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend"),
+    _rule(exceptions.CouchbaseError, "PayloadTooLarge", Status.E2BIG),
+    _rule(exceptions.CouchbaseError, "InvalidArgument", Status.EINVAL, Status.ERANGE),
     _rule(
-        sdk.CouchbaseError,
+        exceptions.CouchbaseError,
         "DurabilityImpossible",
         Status.DURABILITY_IMPOSSIBLE,
         Status.DURABILITY_INVALID_LEVEL,
     ),
     _rule(
-        sdk.CouchbaseError,
+        exceptions.CouchbaseError,
         "DurableWriteInProgress",
         Status.SYNC_WRITE_IN_PROGRESS,
         Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS,
     ),
-    _rule(sdk.CouchbaseError, "DurabilityAmbiguous", Status.SYNC_WRITE_AMBIGUOUS),
+    _rule(exceptions.CouchbaseError, "DurabilityAmbiguous", Status.SYNC_WRITE_AMBIGUOUS),
     # Sent by servers without extended errors, and by CouchbaseMock.
-    _rule(sdk.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
+    _rule(exceptions.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
     # Sent by servers before 7.6, which answer a CAS other than the lock's with LOCKED.
-    _rule(sdk.TemporaryFailError, "DocumentNotLocked", Status.ETMPFAIL, on="unlock"),
+    _rule(exceptions.TemporaryFailError, "DocumentNotLocked", Status.ETMPFAIL, on="unlock"),
     # Then the SDK's classes.
-    _rule(sdk.NotFoundError, "DocumentNotFound"),
-    _rule(sdk.NotStoredError, "DocumentNotFound"),
-    _rule(sdk.KeyExistsError, "DocumentExists", on="add"),
-    _rule(sdk.KeyExistsError, "CasMismatch"),
-    _rule(sdk.DeltaBadvalError, "DocumentNotNumeric"),
-    _rule(sdk.TooBigError, "ValueTooLarge", on="append prepend"),
-    _rule(sdk.TooBigError, "PayloadTooLarge"),
-    _rule(sdk.AuthError, "InvalidAuth"),
-    _rule(sdk.BucketNotFoundError, "BucketNotFound"),
-    _rule(sdk.ArgumentError, "DurabilityImpossible", rc=sdk.DURABILITY_ETOOMANY),
-    _rule(sdk.ArgumentError, "InvalidArgument"),
-    _rule(sdk.ValueFormatError, "InvalidArgument"),
+    _rule(exceptions.NotFoundError, "DocumentNotFound"),
+    _rule(exceptions.NotStoredError, "DocumentNotFound"),
+    _rule(exceptions.KeyExistsError, "DocumentExists", on="add"),
+    _rule(exceptions.KeyExistsError, "CasMismatch"),
+    _rule(exceptions.DeltaBadvalError, "DocumentNotNumeric"),
+    _rule(exceptions.TooBigError, "ValueTooLarge", on="append prepend"),
+    _rule(exceptions.TooBigError, "PayloadTooLarge"),
+    _rule(exceptions.AuthError, "InvalidAuth"),
+    _rule(exceptions.BucketNotFoundError, "BucketNotFound"),
+    _rule(exceptions.ArgumentError, "DurabilityImpossible", rc=exceptions.DURABILITY_ETOOMANY),
+    _rule(exceptions.ArgumentError, "InvalidArgument"),
+    _rule(exceptions.ValueFormatError, "InvalidArgument"),
     # The SDK refused an operation's arguments; other input errors (host names, handles) are the gateway's
     # fault.
-    *(_rule(sdk.CouchbaseError, "InvalidArgument", rc=rc) for rc in _INPUT),
-    _rule(sdk.NoMemoryError, "OutOfMemory"),
-    _rule(sdk.TemporaryFailError, "TemporarilyUnavailable"),
-    _rule(sdk.BusyError, "TemporarilyUnavailable"),
-    _rule(sdk.ClientTemporaryFailError, "UnderlyingServiceUnavailable"),
-    _rule(sdk.NotSupportedError, "NotSupported"),
-    _rule(sdk.CouchbaseError, "NotSupported", rc=sdk.UNKNOWN_COMMAND),
-    _rule(sdk.CouchbaseError, "UnderlyingServiceUnavailable", rc=sdk.NO_MATCHING_SERVER),
-    _rule(sdk.TimeoutError, "DeadlineExceeded"),
-    _rule(sdk.CouchbaseNetworkError, "UnderlyingServiceUnavailable"),
-    _rule(sdk.CouchbaseError, "InvalidArgument", rc=sdk.EINVAL),
-    _rule(sdk.CouchbaseError, "ServerError"),
+    *(_rule(exceptions.CouchbaseError, "InvalidArgument", rc=rc) for rc in _INPUT),
+    _rule(exceptions.NoMemoryError, "OutOfMemory"),
+    _rule(exceptions.TemporaryFailError, "TemporarilyUnavailable"),
+    _rule(exceptions.BusyError, "TemporarilyUnavailable"),
+    _rule(exceptions.ClientTemporaryFailError, "UnderlyingServiceUnavailable"),
+    _rule(exceptions.NotSupportedError, "NotSupported"),
+    _rule(exceptions.CouchbaseError, "NotSupported", rc=exceptions.UNKNOWN_COMMAND),
+    _rule(exceptions.CouchbaseError, "UnderlyingServiceUnavailable", rc=exceptions.NO_MATCHING_SERVER),
+    _rule(exceptions.TimeoutError, "DeadlineExceeded"),
+    _rule(exceptions.CouchbaseNetworkError, "UnderlyingServiceUnavailable"),
+    _rule(exceptions.CouchbaseError, "InvalidArgument", rc=exceptions.EINVAL),
+    _rule(exceptions.CouchbaseError, "ServerError"),
     _rule(CancelledError, "RequestCanceled"),
 ]
 
@@ -240,7 +240,7 @@ _EXPLAINED_BY_DRIVER = frozenset({"UnderlyingServiceUnavailable", "DeadlineExcee
 _MAX_REASON = 2000
 
 
-def _of_http(error: sdk.HTTPError, operation: str) -> tuple[Problem, str]:
+def _of_http(error: exceptions.HTTPError, operation: str) -> tuple[Problem, str]:
     """Return problem and message for an HTTP answer of the cluster outside 200..299."""
     answer = error.objextra
     status = getattr(answer, "http_status", 0)
@@ -270,9 +270,9 @@ def _problem_of(
     durable: bool,
     ambiguous: bool = False,
 ) -> Problem:
-    if durable and issubclass(kind, sdk.TimeoutError):
+    if durable and issubclass(kind, exceptions.TimeoutError):
         return PROBLEMS["DurabilityAmbiguous"]
-    if ambiguous and status is None and issubclass(kind, sdk.KeyExistsError):
+    if ambiguous and status is None and issubclass(kind, exceptions.KeyExistsError):
         # The write was made, then overtaken during the wait for copies.
         return PROBLEMS["DurabilityAmbiguous"]
     for rule in _RULES:
@@ -330,7 +330,7 @@ def _sdk_name(kind: type) -> str:
     """Return the public class to catch: classes made for a single code have no public name."""
     name = _names.get(kind)
     if name is None:
-        public = (base for base in kind.__mro__ if getattr(sdk, base.__name__, None) is base)
+        public = (base for base in kind.__mro__ if getattr(exceptions, base.__name__, None) is base)
         name = _names[kind] = next(public).__name__
     return name
 
@@ -352,10 +352,10 @@ def describe(
         # It may have happened anywhere, so the outcome of the write is unknown.
         problem = PROBLEMS["Overloaded"]
         return Fault(problem, "The gateway has no memory left.", None, None, Retry.AMBIGUOUS, False)
-    if isinstance(error, sdk.HTTPError):
+    if isinstance(error, exceptions.HTTPError):
         problem, message = _of_http(error, operation)
         return Fault(problem, message, error.rc, "HTTPError", problem.retry, False)
-    if isinstance(error, sdk.CouchbaseError):
+    if isinstance(error, exceptions.CouchbaseError):
         problem = _problem_of(
             _kind(error), operation, error.status, error.rc, cas_given, durable, error.ambiguous
         )
@@ -365,13 +365,13 @@ def describe(
             retry = Retry.AMBIGUOUS
         # The exception's message may quote the document; the table's never does.
         message = problem.text
-        if isinstance(error, (sdk.ArgumentError, sdk.ValueFormatError)) and error.message:
+        if isinstance(error, (exceptions.ArgumentError, exceptions.ValueFormatError)) and error.message:
             message = error.message
-        elif isinstance(error, sdk.NotSupportedError) and error.status is None and error.message:
+        elif isinstance(error, exceptions.NotSupportedError) and error.status is None and error.message:
             message = error.message  # the message names what the server lacks
-        elif operation in _DESIGN_WRITES and isinstance(error, sdk.TimeoutError) and error.message:
+        elif operation in _DESIGN_WRITES and isinstance(error, exceptions.TimeoutError) and error.message:
             message = error.message  # the message says whether the change was made
-        elif problem.code == "DurabilityAmbiguous" and isinstance(error, sdk.KeyExistsError):
+        elif problem.code == "DurabilityAmbiguous" and isinstance(error, exceptions.KeyExistsError):
             done = "removed" if operation == "delete" else "stored"
             message = f"The document was {done}, then overtaken by another write while waiting for copies."
         elif problem.code == "DurabilityImpossible" and error.context:
@@ -380,7 +380,7 @@ def describe(
             # Adds the node, and what happened there.
             message = f"{problem.text[:-1]}: {error.message}"
         elif problem.code == "ServerError" or (problem.code == "InvalidArgument" and error.rc in _INPUT):
-            message = f"{problem.text[:-1]}: {sdk.describe(error.rc)}."
+            message = f"{problem.text[:-1]}: {exceptions.describe(error.rc)}."
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
     problem = _problem_of(_kind(error), operation, None, 0, cas_given, durable)
     return Fault(problem, problem.text, None, None, problem.retry, problem.code == "Internal")

@@ -1,4 +1,4 @@
-"""Refusals, and answers to failures: a code, a status, and whether to retry.
+"""RefusedConnections, and answers to failures: a code, a status, and whether to retry.
 
 Handlers do not catch exceptions: they raise a :class:`Refusal`, or let others pass. An application adds its
 own codes with :func:`declare`, and explains further exceptions by

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from gateway.descriptors import Refusals
+from gateway.descriptors import RefusedConnections
 from gateway.listening import BACKLOG, SharedPort
 from gateway.workers.balance import Balancer
 from reactor.kinds import IReactor
@@ -42,7 +42,7 @@ class Inherited:
         self._reactor = reactor
         self._balancer = balancer
         self._descriptors = iter(descriptors)
-        self.refusals = Refusals(reactor)
+        self.refusals = RefusedConnections(reactor)
         """Called if no connection can be accepted."""
 
     def __getattr__(self, name: str) -> Any:
@@ -105,7 +105,7 @@ class Acceptor(SharedPort):
         listening: socket.socket,
         factory: ServerFactory,
         balancer: Balancer,
-        refusals: Refusals,
+        refusals: RefusedConnections,
     ) -> None:
         listening.setblocking(False)
         self._reactor = reactor

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as rc
-from couchbase import transcoder
+from couchbase import exceptions, transcoder
 from couchbase.exceptions import (
     ArgumentError,
     CouchbaseDataError,
@@ -35,45 +34,51 @@ class ExceptionTests(SynchronousTestCase):
 
     def test_detail_and_categories(self):
         """The class for a code inherits from both, and is neither."""
-        made = CouchbaseError.rc_to_exctype(rc.KEY_ENOENT)
+        made = CouchbaseError.rc_to_exctype(exceptions.KEY_ENOENT)
         self.assertTrue(issubclass(made, NotFoundError))
         self.assertTrue(issubclass(made, CouchbaseDataError))
         self.assertIsNot(made, NotFoundError)
-        late = CouchbaseError.rc_to_exctype(rc.ETIMEDOUT)
+        late = CouchbaseError.rc_to_exctype(exceptions.ETIMEDOUT)
         for base in (TimeoutError, CouchbaseNetworkError, CouchbaseTransientError):
             self.assertTrue(issubclass(late, base))
-        self.assertTrue(NotFoundError._can_derive(rc.KEY_ENOENT))
-        self.assertFalse(NotFoundError._can_derive(rc.KEY_EEXISTS))
+        self.assertTrue(NotFoundError._can_derive(exceptions.KEY_ENOENT))
+        self.assertFalse(NotFoundError._can_derive(exceptions.KEY_EEXISTS))
 
     def test_made_by_code(self):
         """error_of makes the class of the code, with its rc, the message, and whatever else is named."""
-        error = rc.error_of(rc.KEY_ENOENT, "gone", key="k", ambiguous=True)
-        self.assertIs(type(error), CouchbaseError.rc_to_exctype(rc.KEY_ENOENT))
+        error = exceptions.error_of(exceptions.KEY_ENOENT, "gone", key="k", ambiguous=True)
+        self.assertIs(type(error), CouchbaseError.rc_to_exctype(exceptions.KEY_ENOENT))
         self.assertEqual(
-            (error.rc, error.message, error.key, error.ambiguous), (rc.KEY_ENOENT, "gone", "k", True)
+            (error.rc, error.message, error.key, error.ambiguous), (exceptions.KEY_ENOENT, "gone", "k", True)
         )
-        self.assertEqual((rc.error_of(rc.ERROR).message, rc.error_of(rc.ERROR).all_results), (None, {}))
+        self.assertEqual(
+            (
+                exceptions.error_of(exceptions.ERROR).message,
+                exceptions.error_of(exceptions.ERROR).all_results,
+            ),
+            (None, {}),
+        )
 
     def test_codes_without_a_detail_class(self):
         """Categories alone make a class named by the code; without both it is CouchbaseError."""
-        made = CouchbaseError.rc_to_exctype(rc.EINVAL)
+        made = CouchbaseError.rc_to_exctype(exceptions.EINVAL)
         self.assertEqual((made.__name__, made.__bases__), ("LCB_0x7", (CouchbaseInputError,)))
         self.assertIs(CouchbaseError.rc_to_exctype(0x999), CouchbaseError)
 
     def test_str(self):
         """Only the parts that are set, in the documented order."""
         error = CouchbaseError.rc_to_exctype(13)({"rc": 13, "key": "k", "message": "why", "objextra": 5})
-        self.assertEqual(str(error), f"<Key='k', RC=0xD[{rc.describe(13)}], why, OBJ=5>")
+        self.assertEqual(str(error), f"<Key='k', RC=0xD[{exceptions.describe(13)}], why, OBJ=5>")
         self.assertTrue(error.is_data)
         self.assertFalse(error.is_network)
 
     def test_every_code_is_made_described_and_pickled(self):
         """An error survives pickling with its class and attributes."""
-        for code in rc.RESULT_CODES:
+        for code in exceptions.RESULT_CODES:
             error = CouchbaseError.rc_to_exctype(code)({"rc": code, "key": "k"})
             again = pickle.loads(pickle.dumps(error))
             self.assertEqual((type(again), again.rc, again.key), (type(error), code, "k"))
-            self.assertTrue(rc.describe(code))
+            self.assertTrue(exceptions.describe(code))
 
     def test_pyexc(self):
         """What the SDK finds by itself has no code, and keeps object and cause."""
@@ -95,7 +100,7 @@ class ResultTests(SynchronousTestCase):
         self.assertEqual(repr(stored), "OperationResult<RC=0x0, Key='k', CAS=0x1f>")
         missed = ValueResult(13)
         missed._key = "k"
-        expected = f"ValueResult<RC=0xD[{rc.describe(13)}], Key='k', Value=None, CAS=0x0, Flags=0x0>"
+        expected = f"ValueResult<RC=0xD[{exceptions.describe(13)}], Key='k', Value=None, CAS=0x0, Flags=0x0>"
         self.assertEqual(repr(missed), expected)
         self.assertEqual(
             repr(ObserveInfo(1, 1, 0xF6)), "ObserveInfo<Status=[OBS_PERSISTED (0x1)], Master=True, CAS=0xF6>"

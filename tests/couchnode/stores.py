@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
-from couchnode.data.storage import Batch, Opened, StoreFullError
+from couchnode.data.storage import Opened, StoreFullError, Transaction
 
 
 class ManualStore:
@@ -23,8 +23,8 @@ class ManualStore:
         self.records: dict[int, VBucketRecord] = {}
         self.clean = True
         self.ended = ""
-        self.batches: list[Batch] = []
-        self._waiting: list[tuple[Batch, Deferred[None]]] = []
+        self.batches: list[Transaction] = []
+        self._waiting: list[tuple[Transaction, Deferred[None]]] = []
 
     def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
         """Fire with what is there."""
@@ -35,27 +35,27 @@ class ManualStore:
         consume([(vbid, item) for (vbid, _), item in self.documents.items()])
         return succeed(None)
 
-    def write(self, batch: Batch) -> Deferred[None]:
+    def write(self, transaction: Transaction) -> Deferred[None]:
         """Take a batch."""
-        self.batches.append(batch)
+        self.batches.append(transaction)
         done: Deferred[None] = Deferred()
-        self._waiting.append((batch, done))
+        self._waiting.append((transaction, done))
         if not self.is_slow:
             self.finish()
         return done
 
     def finish(self) -> None:
         """Let the batch under way reach the disk."""
-        batch, done = self._waiting.pop(0)
-        for vbid in batch.wipes:
+        transaction, done = self._waiting.pop(0)
+        for vbid in transaction.wipes:
             self.documents = {place: item for place, item in self.documents.items() if place[0] != vbid}
             self.records.pop(vbid, None)
-        for vbid, items in batch.changes:
+        for vbid, items in transaction.changes:
             for item in items:
                 self.documents.pop((vbid, item.key), None)
                 if not item.deleted:
                     self.documents[vbid, item.key] = item
-        self.records.update((record.vbid, record) for record in batch.records)
+        self.records.update((record.vbid, record) for record in transaction.records)
         done.callback(None)
 
     def refuse(self) -> None:

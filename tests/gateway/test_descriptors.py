@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.descriptors import PortLog, Refusals, others_need, room_for_clients, shortage
+from gateway.descriptors import PortLog, RefusedConnections, others_need, room_for_clients, shortage
 from gateway.settings import Settings, resolve
 from gateway.workers.handover import read_settings, settings_for_worker
 from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
@@ -74,7 +74,7 @@ class RefusalTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.refusals = Refusals(self.clock)
+        self.refusals = RefusedConnections(self.clock)
         self.lines: list[str] = []
 
         def observe(event: Any) -> None:

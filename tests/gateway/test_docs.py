@@ -12,7 +12,7 @@ import gateway.resources.copies
 import gateway.resources.documents
 import gateway.resources.locks
 import gateway.views.parameters
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.dialect.errors import PROBLEMS, describe
 from gateway.operations.table import OPERATIONS
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
@@ -175,8 +175,8 @@ class ResultCodeTests(SynchronousTestCase):
 
     def test_arguments_of_operations(self) -> None:
         """What the SDK finds wrong with an operation's arguments is the caller's: 400, with the reason."""
-        for rc in (sdk.EINVAL, sdk.ERANGE, sdk.EMPTY_KEY, sdk.OPTIONS_CONFLICT):
+        for rc in (exceptions.EINVAL, exceptions.ERANGE, exceptions.EMPTY_KEY, exceptions.OPTIONS_CONFLICT):
             for operation in ("get", "set", "incr", "endure", "open"):
                 fault = describe(error(rc), operation)
                 self.assertEqual((fault.problem.code, fault.rc), ("InvalidArgument", rc))
-                self.assertIn(sdk.describe(rc), fault.message)
+                self.assertIn(exceptions.describe(rc), fault.message)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.protocol.call import Call, Step
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.connstr import Seed
@@ -112,7 +112,7 @@ class MemoryPeer:
         self._cluster.reroute()
         if talk is not None:
             talk.lose(error, str(error))
-        if isinstance(error, rc.AuthError):
+        if isinstance(error, exceptions.AuthError):
             for call in self.take_waiting():
                 call.fail(refusal(call, error))
         if self.waiting:
@@ -145,7 +145,7 @@ class MemoryCluster(Dispatcher):
         return waiting
 
     def unrouted(self, call: Call) -> None:
-        call.fail(client_error(call, rc.CLIENT_ETMPFAIL, self.why_not()))
+        call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, self.why_not()))
 
     def why_not(self) -> str:
         return "there is no map"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import (
     ArgumentError,
     AuthError,
@@ -188,7 +188,7 @@ class HandshakeTests(SynchronousTestCase):
         """PLAIN is not used where it is not allowed, even if the server offers nothing else."""
         plan, _ = self.start(plain_allowed=False)
         error = self.assertRaises(CouchbaseError, plan.send, [response(0x1F), response(0x20, value=b"PLAIN")])
-        self.assertEqual(error.rc, rc.SASLMECH_UNAVAILABLE)
+        self.assertEqual(error.rc, exceptions.SASLMECH_UNAVAILABLE)
 
     def test_refused(self):
         """Refusals name their cause: credentials, bucket, not ready."""
@@ -330,7 +330,7 @@ class AddressTests(SynchronousTestCase):
         """Anything else is an InvalidError that quotes the input."""
         for text in ("", "ftp://a", "couchbase://", "couchbase://a:x", "couchbase://a:0", "couchbase://a,,b"):
             error = self.assertRaises(InvalidError, parse_connection_string, text)
-            self.assertEqual(error.rc, rc.INVALID_HOST_FORMAT)
+            self.assertEqual(error.rc, exceptions.INVALID_HOST_FORMAT)
         for text in ("a:", "[::1", "[::1]:", "a b", "[::1]x"):
             self.assertRaises(InvalidError, split_host_port, text)
 
@@ -367,9 +367,9 @@ class StatusTests(SynchronousTestCase):
 
     def test_meaning_depends_on_the_operation(self):
         """Locked is a temporary failure to lock, a failed precondition to set."""
-        self.assertEqual(result_code("lock", Status.LOCKED), rc.ETMPFAIL)
-        self.assertEqual(result_code("set", Status.LOCKED), rc.KEY_EEXISTS)
-        self.assertEqual(result_code("add", Status.NOT_STORED), rc.KEY_EEXISTS)
+        self.assertEqual(result_code("lock", Status.LOCKED), exceptions.ETMPFAIL)
+        self.assertEqual(result_code("set", Status.LOCKED), exceptions.KEY_EEXISTS)
+        self.assertEqual(result_code("add", Status.NOT_STORED), exceptions.KEY_EEXISTS)
 
     def test_what_is_retried(self):
         """Temporary failures are, locked documents never, not even on servers without XERROR."""
@@ -434,7 +434,7 @@ class DurabilityTests(SynchronousTestCase):
 
     def test_satisfied_at_once(self):
         """Enough nodes on the first round: no pause."""
-        self.assertEqual(self.outcome(self.plan(2, 1), {0: (1, 7), 1: (1, 7), 2: (0, 7)}), rc.SUCCESS)
+        self.assertEqual(self.outcome(self.plan(2, 1), {0: (1, 7), 1: (1, 7), 2: (0, 7)}), exceptions.SUCCESS)
 
     def test_negative_means_all(self):
         """-1 asks for every node there is."""
@@ -444,7 +444,7 @@ class DurabilityTests(SynchronousTestCase):
     def test_more_than_the_cluster_has(self):
         """An error before anything is asked."""
         error = self.assertRaises(ArgumentError, durability.check_requirement, self.map, 4, 0)
-        self.assertEqual(error.rc, rc.DURABILITY_ETOOMANY)
+        self.assertEqual(error.rc, exceptions.DURABILITY_ETOOMANY)
         self.assertRaises(ArgumentError, durability.check_requirement, self.map, 0, 3)
 
     def test_waits_and_asks_again(self):
@@ -455,7 +455,7 @@ class DurabilityTests(SynchronousTestCase):
         step = plan.send(None)
         with self.assertRaises(StopIteration) as done:
             plan.send(self.answers(step, {0: (1, 7), 2: (0, 7)}))
-        self.assertEqual(done.exception.value, {b"k": rc.SUCCESS})
+        self.assertEqual(done.exception.value, {b"k": exceptions.SUCCESS})
 
     def test_time_runs_out(self):
         """The wait ends with a timeout, not with success."""
@@ -464,22 +464,24 @@ class DurabilityTests(SynchronousTestCase):
         self.now = 5.0
         with self.assertRaises(StopIteration) as done:
             plan.send(self.answers(plan.send(None), {0: (0, 7)}))
-        self.assertEqual(done.exception.value, {b"k": rc.ETIMEDOUT})
+        self.assertEqual(done.exception.value, {b"k": exceptions.ETIMEDOUT})
 
     def test_another_version(self):
         """A different CAS on the active node ends the wait."""
-        self.assertEqual(self.outcome(self.plan(1, 0), {0: (1, 8)}), rc.KEY_EEXISTS)
+        self.assertEqual(self.outcome(self.plan(1, 0), {0: (1, 8)}), exceptions.KEY_EEXISTS)
 
     def test_missing(self):
         """Missing on the active node: not found, or (after a mutation) replaced by a removal."""
-        self.assertEqual(self.outcome(self.plan(1, 0), {0: (0x80, 0)}), rc.KEY_ENOENT)
-        self.assertEqual(self.outcome(self.plan(1, 0, after_mutation=True), {0: (0x80, 0)}), rc.KEY_EEXISTS)
+        self.assertEqual(self.outcome(self.plan(1, 0), {0: (0x80, 0)}), exceptions.KEY_ENOENT)
+        self.assertEqual(
+            self.outcome(self.plan(1, 0, after_mutation=True), {0: (0x80, 0)}), exceptions.KEY_EEXISTS
+        )
 
     def test_removal(self):
         """Gone counts as persisted, logically deleted as replicated only."""
         gone, logically = (0x80, 0), (0x81, 0)
         self.assertEqual(
-            self.outcome(self.plan(1, 1, check_removed=True), {0: gone, 1: logically}), rc.SUCCESS
+            self.outcome(self.plan(1, 1, check_removed=True), {0: gone, 1: logically}), exceptions.SUCCESS
         )
         plan = self.plan(1, 0, check_removed=True)
         self.assertIsInstance(plan.send(self.answers(next(plan), {0: logically})), Pause)

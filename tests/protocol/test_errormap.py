@@ -6,7 +6,7 @@ from unittest import TestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.protocol.errormap import LONGEST_DELAY_SECONDS, ServerStatus, parse_error_map
 from couchbase.protocol.statuses import RC_OF_STATUS, Action
 
@@ -68,16 +68,16 @@ class ErrorMapTests(TestCase):
     def test_result_codes(self):
         """The attributes choose the class of the error."""
         for attributes, code in (
-            (["temp"], rc.ETMPFAIL),
-            (["auth", "temp"], rc.AUTH_ERROR),
-            (["invalid-input", "item-only"], rc.EINVAL),
-            (["item-locked", "retry-now"], rc.KEY_EEXISTS),
-            (["rate-limit"], rc.EBUSY),
-            (["internal"], rc.EINTERNAL),
-            (["item-deleted"], rc.KEY_ENOENT),
-            (["retry-later"], rc.ETMPFAIL),
-            (["unheard-of"], rc.ERROR),
-            ([], rc.ERROR),
+            (["temp"], exceptions.ETMPFAIL),
+            (["auth", "temp"], exceptions.AUTH_ERROR),
+            (["invalid-input", "item-only"], exceptions.EINVAL),
+            (["item-locked", "retry-now"], exceptions.KEY_EEXISTS),
+            (["rate-limit"], exceptions.EBUSY),
+            (["internal"], exceptions.EINTERNAL),
+            (["item-deleted"], exceptions.KEY_ENOENT),
+            (["retry-later"], exceptions.ETMPFAIL),
+            (["unheard-of"], exceptions.ERROR),
+            ([], exceptions.ERROR),
         ):
             self.assertEqual(entry(attrs=attributes).code, code, attributes)
 

@@ -6,7 +6,7 @@ from unittest import TestCase
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial import unittest
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.connection import Connection
 from couchbase.exceptions import (
     ArgumentError,
@@ -80,9 +80,9 @@ class CopiesMixin:
         ):
             self.node.put(b"t", b"x")
             error = self.failure(TimeoutError, write)
-            self.assertEqual((error.rc, error.operation), (rc.ETIMEDOUT, name))
+            self.assertEqual((error.rc, error.operation), (exceptions.ETIMEDOUT, name))
             self.assertTrue(error.ambiguous)
-            self.assertEqual(next(iter(error.all_results.values())).rc, rc.ETIMEDOUT)
+            self.assertEqual(next(iter(error.all_results.values())).rc, exceptions.ETIMEDOUT)
         self.node.put(b"k", b"1")
         self.node.said = lambda frame: Status.ETMPFAIL
         self.assertTrue(self.failure(TimeoutError, self.cb.delete, "k", persist_to=1).ambiguous)
@@ -99,7 +99,7 @@ class CopiesMixin:
         ):
             self.node.put(b"k", b"1")
             error = self.failure(KeyExistsError, write)
-            self.assertEqual((error.rc, error.status, error.ambiguous), (rc.KEY_EEXISTS, None, True))
+            self.assertEqual((error.rc, error.status, error.ambiguous), (exceptions.KEY_EEXISTS, None, True))
             self.assertIn(words, error.message)
         error = self.failure(
             KeyExistsError, self.cb.endure, "k", cas=5, persist_to=1, replicate_to=0, timeout=SHORT
@@ -182,7 +182,7 @@ class CopiesMixin:
                     call()
                     continue
                 error = self.failure(ArgumentError, call)
-                self.assertEqual(error.rc, rc.DURABILITY_ETOOMANY)
+                self.assertEqual(error.rc, exceptions.DURABILITY_ETOOMANY)
                 self.assertIn("no disk", error.message)
             self.assertEqual(bool(self.node.seen), persistent, marks)
             cb.set("k", 1)
@@ -216,7 +216,7 @@ class TwistedCopiesTests(unittest.TestCase):
         """A write that did not reach its copies in time is ambiguous, alone and among others."""
         error = yield self.assertFailure(self.cb.set("k", 1, persist_to=1), TimeoutError)
         self.assertTrue(error.ambiguous)
-        self.assertEqual((error.result.rc, bool(error.result.cas)), (rc.ETIMEDOUT, True))
+        self.assertEqual((error.result.rc, bool(error.result.cas)), (exceptions.ETIMEDOUT, True))
         error = yield self.assertFailure(self.cb.set_multi({"k": 1}, persist_to=1), TimeoutError)
         self.assertTrue(error.ambiguous)
         endured = self.cb.endure("k", persist_to=1, replicate_to=0, timeout=SHORT)

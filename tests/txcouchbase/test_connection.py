@@ -4,7 +4,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.trial.unittest import TestCase
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import (
     ArgumentError,
     AuthError,
@@ -98,7 +98,7 @@ class DeferredTests(NodeTestCase):
         ):
             error = yield self.assertFailure(operation(), KeyExistsError)
             self.assertIsInstance(error, CouchbaseDataError)
-            self.assertEqual((error.key, error.rc), ("k", rc.KEY_EEXISTS))
+            self.assertEqual((error.key, error.rc), ("k", exceptions.KEY_EEXISTS))
             self.assertEqual(error.all_results["k"].rc, error.rc)
         yield connection.delete("k", cas=second.cas)
 
@@ -112,7 +112,7 @@ class DeferredTests(NodeTestCase):
         yield self.assertFailure(connection.touch("k", 5), NotFoundError)
         yield self.assertFailure(connection.incr("k"), NotFoundError)
         quiet = yield connection.get("k", quiet=True)
-        self.assertEqual((quiet.rc, quiet.value, quiet.success), (rc.KEY_ENOENT, None, False))
+        self.assertEqual((quiet.rc, quiet.value, quiet.success), (exceptions.KEY_ENOENT, None, False))
         connection.quiet = True
         self.assertFalse((yield connection.delete("k")).success)
 
@@ -198,7 +198,7 @@ class DeferredTests(NodeTestCase):
         yield connection.endure("k", persist_to=0, replicate_to=0)
         yield self.assertFailure(connection.endure("nope", 0, 0), NotFoundError)
         error = yield self.assertFailure(connection.endure("k", persist_to=1, timeout=0.03), ArgumentError)
-        self.assertEqual(error.rc, rc.DURABILITY_ETOOMANY)
+        self.assertEqual(error.rc, exceptions.DURABILITY_ETOOMANY)
 
     @inlineCallbacks
     def test_more_copies_than_the_cluster_has(self):
@@ -407,8 +407,8 @@ class ThreeNodesTests(NodeTestCase):
         self.assertEqual((yield connection.rget("k")).value, "v")
         self.assertEqual((yield connection.get("k", replica=True)).cas, stored.cas)
         self.assertEqual((yield connection.rget("k", replica_index=0)).value, "v")
-        error = yield self.assertFailure(connection.rget("k", replica_index=1), rc.CouchbaseError)
-        self.assertEqual(error.rc, rc.NO_MATCHING_SERVER)
+        error = yield self.assertFailure(connection.rget("k", replica_index=1), exceptions.CouchbaseError)
+        self.assertEqual(error.rc, exceptions.NO_MATCHING_SERVER)
         yield self.assertFailure(connection.rget("nope"), NotFoundError)
         self.assertEqual(len((yield connection.observe("k")).value), 2)
         yield connection.delete("k", replicate_to=1)

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import (
     ArgumentError,
     ClientTemporaryFailError,
@@ -206,7 +206,7 @@ class FaultTests(TestCase):
         )
         self.connection.timeout = 0.05
         error = yield self.assertFailure(self.connection.get("k"), TimeoutError)
-        self.assertEqual(error.rc, rc.ETIMEDOUT)
+        self.assertEqual(error.rc, exceptions.ETIMEDOUT)
 
     @inlineCallbacks
     def test_garbage(self):

@@ -6,7 +6,7 @@ import time
 from twisted.internet import reactor, task
 from twisted.internet.defer import inlineCallbacks
 
-from couchbase import exceptions as rc
+from couchbase import exceptions
 from couchbase.exceptions import (
     ArgumentError,
     ClientTemporaryFailError,
@@ -197,7 +197,7 @@ class FailureTests(CapiTestCase):
         """A cluster without one says so."""
         self.node.capis = ()
         error = yield self.assertFailure(self.open().queryAll("d", "v"), NotSupportedError)
-        self.assertEqual(error.rc, rc.NOT_SUPPORTED)
+        self.assertEqual(error.rc, exceptions.NOT_SUPPORTED)
 
     @inlineCallbacks
     def test_a_kept_connection_that_was_closed(self):

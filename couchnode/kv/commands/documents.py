@@ -5,13 +5,13 @@ from __future__ import annotations
 from struct import Struct
 
 from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Opcode, Status
-from couchnode.data.item import Item, Refused
+from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.kv.commands.table import (
     STORE_DATATYPES,
     Answer,
-    Call,
     CasRule,
+    CommandRequest,
     Handler,
     Presence,
     Scope,
@@ -27,77 +27,77 @@ _REQUIRED = Presence.REQUIRED
 _OPTIONAL = Presence.OPTIONAL
 
 
-def _found(call: Call, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
+def _found(request: CommandRequest, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
     """Answer with a document; ``cas`` if it differs from the one for readers."""
-    bucket = call.bucket
+    bucket = request.bucket
     bucket.gets += 1
     if item is None:
         bucket.misses += 1
-        raise Refused(Status.KEY_ENOENT)
-    return call.session.success(
-        call.frame,
+        raise StatusError(Status.KEY_ENOENT)
+    return request.session.success(
+        request.frame,
         extras=_U32.pack(item.flags),
         key=key,
         value=item.value,
-        cas=call.vbucket.visible_cas(item) if cas is None else cas,
+        cas=request.vbucket.visible_cas(item) if cas is None else cas,
         datatype=item.datatype,
     )
 
 
 @command(Opcode.GET, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETQ, quiet=Status.KEY_ENOENT)
-def get(call: Call) -> Answer:
+def get(request: CommandRequest) -> Answer:
     """MCBP: get. A locked document is readable; its CAS is hidden."""
-    return _found(call, call.vbucket.get(call.key))
+    return _found(request, request.vbucket.get(request.key))
 
 
 @command(Opcode.GETK, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETKQ, quiet=Status.KEY_ENOENT)
-def get_with_key(call: Call) -> Answer:
+def get_with_key(request: CommandRequest) -> Answer:
     """MCBP: getk. The answer repeats the requested key, collection prefix included."""
-    return _found(call, call.vbucket.get(call.key), call.frame.key)
+    return _found(request, request.vbucket.get(request.key), request.frame.key)
 
 
 @command(Opcode.GET_REPLICA, scope=Scope.REPLICA, key=_REQUIRED)
-def get_replica(call: Call) -> Answer:
+def get_replica(request: CommandRequest) -> Answer:
     """MCBP: get replica. Only a node that holds the vbucket as a replica answers."""
-    return _found(call, call.vbucket.get(call.key))
+    return _found(request, request.vbucket.get(request.key))
 
 
 @command(Opcode.GET_META, scope=Scope.ACTIVE, key=_REQUIRED, extras=(0, 1),
          quiet_twin=Opcode.GET_METAQ, quiet=Status.KEY_ENOENT)  # fmt: skip
-def get_meta(call: Call) -> Answer:
+def get_meta(request: CommandRequest) -> Answer:
     """MCBP: get meta, versions 1 and 2. A remembered tombstone counts as found."""
-    extras = call.frame.extras
+    extras = request.frame.extras
     version = extras[0] if extras else 1
     if version > 2:
-        raise Refused(Status.EINVAL, f"get meta version {version} does not exist")
-    item = call.vbucket.find(call.key)
+        raise StatusError(Status.EINVAL, f"get meta version {version} does not exist")
+    item = request.vbucket.find(request.key)
     if item is None:
-        raise Refused(Status.KEY_ENOENT)
+        raise StatusError(Status.KEY_ENOENT)
     meta = _META_EXTRAS.pack(int(item.deleted), item.flags, item.expiry, item.revid)
     if version == 2:
         meta += bytes((item.datatype,))
-    return call.session.success(call.frame, extras=meta, cas=call.vbucket.visible_cas(item))
+    return request.session.success(request.frame, extras=meta, cas=request.vbucket.visible_cas(item))
 
 
 def _store(mode: StoreMode) -> Handler:
-    def handler(call: Call) -> Answer:
-        frame, vbucket = call.frame, call.vbucket
+    def handler(request: CommandRequest) -> Answer:
+        frame, vbucket = request.frame, request.vbucket
         flags, expiry = _STORE_EXTRAS.unpack(frame.extras)
-        durable = call.durable()
+        durable = request.durable()
         item = vbucket.store(
-            mode, call.key, frame.value, flags, expiry, frame.cas,
-            preserve_expiry=call.preserve_expiry, durable=durable,
+            mode, request.key, frame.value, flags, expiry, frame.cas,
+            preserve_expiry=request.preserve_expiry, durable=durable,
         )  # fmt: skip
-        call.bucket.stores += 1
-        return _mutated(call, item, durable)
+        request.bucket.stores += 1
+        return _mutated(request, item, durable)
 
     handler.__doc__ = f"MCBP: {mode.name.lower()}."
     return handler
 
 
-def _mutated(call: Call, item: Item, durable: bool, value: bytes = b"") -> Answer:
-    session, frame, uuid = call.session, call.frame, call.vbucket.uuid
-    return call.finish(item, durable, lambda: session.mutation(frame, uuid, item.seqno, item.cas, value))
+def _mutated(request: CommandRequest, item: Item, durable: bool, value: bytes = b"") -> Answer:
+    session, frame, uuid = request.session, request.frame, request.vbucket.uuid
+    return request.finish(item, durable, lambda: session.mutation(frame, uuid, item.seqno, item.cas, value))
 
 
 for _mode, _opcode, _twin in (
@@ -113,11 +113,13 @@ for _mode, _opcode, _twin in (
 
 
 def _concat(before: bool) -> Handler:
-    def handler(call: Call) -> Answer:
-        durable = call.durable()
-        item = call.vbucket.concat(call.key, call.frame.value, call.frame.cas, before=before, durable=durable)
-        call.bucket.stores += 1
-        return _mutated(call, item, durable)
+    def handler(request: CommandRequest) -> Answer:
+        durable = request.durable()
+        item = request.vbucket.concat(
+            request.key, request.frame.value, request.frame.cas, before=before, durable=durable
+        )
+        request.bucket.stores += 1
+        return _mutated(request, item, durable)
 
     handler.__doc__ = "MCBP: prepend." if before else "MCBP: append."
     return handler
@@ -135,22 +137,22 @@ for _before, _opcode, _twin in (
 
 @command(Opcode.DELETE, scope=Scope.ACTIVE, key=_REQUIRED, cas=CasRule.ANY, durability=True,
          quiet_twin=Opcode.DELETEQ)  # fmt: skip
-def delete(call: Call) -> Answer:
+def delete(request: CommandRequest) -> Answer:
     """MCBP: delete. The CAS of the answer is the tombstone's."""
-    durable = call.durable()
-    return _mutated(call, call.vbucket.delete(call.key, call.frame.cas, durable=durable), durable)
+    durable = request.durable()
+    return _mutated(request, request.vbucket.delete(request.key, request.frame.cas, durable=durable), durable)
 
 
 def _counter(sign: int) -> Handler:
-    def handler(call: Call) -> Answer:
-        delta, initial, expiry = _COUNTER_EXTRAS.unpack(call.frame.extras)
-        durable = call.durable()
+    def handler(request: CommandRequest) -> Answer:
+        delta, initial, expiry = _COUNTER_EXTRAS.unpack(request.frame.extras)
+        durable = request.durable()
         if sign > 0:
-            item, number = call.vbucket.increment(call.key, delta, initial, expiry, durable=durable)
+            item, number = request.vbucket.increment(request.key, delta, initial, expiry, durable=durable)
         else:
-            item, number = call.vbucket.decrement(call.key, delta, initial, expiry, durable=durable)
-        call.bucket.stores += 1
-        return _mutated(call, item, durable, _U64.pack(number))
+            item, number = request.vbucket.decrement(request.key, delta, initial, expiry, durable=durable)
+        request.bucket.stores += 1
+        return _mutated(request, item, durable, _U64.pack(number))
 
     handler.__doc__ = "MCBP: increment." if sign > 0 else "MCBP: decrement."
     return handler
@@ -167,43 +169,43 @@ for _sign, _opcode, _twin in (
 
 
 @command(Opcode.TOUCH, scope=Scope.ACTIVE, extras=(4,), key=_REQUIRED, durability=True)
-def touch(call: Call) -> Answer:
+def touch(request: CommandRequest) -> Answer:
     """MCBP: touch. No mutation token, even where those were negotiated."""
-    durable, item = _touched(call)
-    return call.finish(item, durable, lambda: call.session.success(call.frame, cas=item.cas))
+    durable, item = _touched(request)
+    return request.finish(item, durable, lambda: request.session.success(request.frame, cas=item.cas))
 
 
 @command(Opcode.GAT, scope=Scope.ACTIVE, extras=(4,), key=_REQUIRED, durability=True,
          quiet_twin=Opcode.GATQ, quiet=Status.KEY_ENOENT)  # fmt: skip
-def get_and_touch(call: Call) -> Answer:
+def get_and_touch(request: CommandRequest) -> Answer:
     """MCBP: get and touch."""
-    durable, item = _touched(call)
-    return call.finish(item, durable, lambda: _found(call, item, cas=item.cas))
+    durable, item = _touched(request)
+    return request.finish(item, durable, lambda: _found(request, item, cas=item.cas))
 
 
-def _touched(call: Call) -> tuple[bool, Item]:
-    (expiry,) = _U32.unpack(call.frame.extras)
-    durable = call.durable()
-    before = call.vbucket.high_seqno
-    item = call.vbucket.touch(call.key, expiry, durable=durable)
+def _touched(request: CommandRequest) -> tuple[bool, Item]:
+    (expiry,) = _U32.unpack(request.frame.extras)
+    durable = request.durable()
+    before = request.vbucket.high_seqno
+    item = request.vbucket.touch(request.key, expiry, durable=durable)
     # The same expiry again changes nothing, so there is nothing to wait for.
-    return durable and call.vbucket.high_seqno > before, item
+    return durable and request.vbucket.high_seqno > before, item
 
 
 @command(Opcode.GET_LOCKED, scope=Scope.ACTIVE, extras=(0, 4), key=_REQUIRED)
-def get_locked(call: Call) -> Answer:
+def get_locked(request: CommandRequest) -> Answer:
     """MCBP: get-locked. The CAS of the answer opens the lock."""
-    extras = call.frame.extras
+    extras = request.frame.extras
     seconds = _U32.unpack(extras)[0] if extras else DEFAULT_LOCK_SECONDS
-    item = call.vbucket.lock(call.key, seconds)
-    return _found(call, item, cas=item.cas)
+    item = request.vbucket.lock(request.key, seconds)
+    return _found(request, item, cas=item.cas)
 
 
 @command(Opcode.UNLOCK, scope=Scope.ACTIVE, key=_REQUIRED, cas=CasRule.NON_ZERO)
-def unlock(call: Call) -> Answer:
+def unlock(request: CommandRequest) -> Answer:
     """MCBP: unlock key."""
-    if call.frame.cas == LOCKED_CAS:
+    if request.frame.cas == LOCKED_CAS:
         # The CAS that readers get for a locked document unlocks nothing.
-        raise Refused(Status.LOCKED)
-    call.vbucket.unlock(call.key, call.frame.cas)
-    return call.session.success(call.frame)
+        raise StatusError(Status.LOCKED)
+    request.vbucket.unlock(request.key, request.frame.cas)
+    return request.session.success(request.frame)

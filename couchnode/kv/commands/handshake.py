@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, SaslMalformed, ScramServer, parse_plain
-from couchnode.data.item import Refused
-from couchnode.kv.commands.table import Answer, Call, CasRule, Presence, Scope, command
+from couchnode.data.item import StatusError
+from couchnode.kv.commands.table import Answer, CasRule, CommandRequest, Presence, Scope, command
 from couchnode.kv.errormap import ERROR_MAP_VERSION, error_map
 from couchnode.kv.session import to_json
 
@@ -53,43 +53,43 @@ _PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_
 
 
 @command(Opcode.HELLO, scope=Scope.HANDSHAKE, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
-def hello(call: Call) -> Answer:
+def hello(request: CommandRequest) -> Answer:
     """MCBP: hello. Every call replaces all features."""
-    value = call.frame.value
+    value = request.frame.value
     if len(value) % 2:
-        raise Refused(Status.EINVAL, "the list of features has an odd length")
+        raise StatusError(Status.EINVAL, "the list of features has an odd length")
     asked = {code for (code,) in _U16.iter_unpack(value)}
     if asked & _PUSHES and Feature.DUPLEX not in asked:
-        raise Refused(Status.EINVAL, "a push of cluster maps needs Duplex (0x0c)")
+        raise StatusError(Status.EINVAL, "a push of cluster maps needs Duplex (0x0c)")
     if Feature.VATTR in asked and Feature.XATTR not in asked:
-        raise Refused(Status.EINVAL, "VATTR (0x15) needs XATTR (0x06)")
+        raise StatusError(Status.EINVAL, "VATTR (0x15) needs XATTR (0x06)")
     enabled = FEATURES & asked
-    call.session.set_features(enabled)
-    call.session.agent = call.frame.key.decode("utf-8", "replace")[:_MAX_AGENT_CHARACTERS]
-    return call.session.success(call.frame, value=b"".join(_U16.pack(code) for code in sorted(enabled)))
+    request.session.set_features(enabled)
+    request.session.agent = request.frame.key.decode("utf-8", "replace")[:_MAX_AGENT_CHARACTERS]
+    return request.session.success(request.frame, value=b"".join(_U16.pack(code) for code in sorted(enabled)))
 
 
 @command(Opcode.SASL_LIST_MECHS, scope=Scope.HANDSHAKE)
-def sasl_list_mechanisms(call: Call) -> Answer:
+def sasl_list_mechanisms(request: CommandRequest) -> Answer:
     """MCBP: SASL list mechanisms, strongest first."""
-    return call.session.success(call.frame, value=" ".join(MECHANISMS).encode())
+    return request.session.success(request.frame, value=" ".join(MECHANISMS).encode())
 
 
 @command(
     Opcode.SASL_AUTH, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL, barrier=True
 )
-def sasl_auth(call: Call) -> Answer:
+def sasl_auth(request: CommandRequest) -> Answer:
     """MCBP: SASL auth. A failure leaves the connection open, and unauthenticated."""
-    session, payload = call.session, call.frame.value
+    session, payload = request.session, request.frame.value
     if session.scram is not None:
         session.scram = None
-        raise Refused(Status.EINVAL, "SASL_STEP was expected")
-    mechanism = call.frame.key.decode("ascii", "replace").upper()
+        raise StatusError(Status.EINVAL, "SASL_STEP was expected")
+    mechanism = request.frame.key.decode("ascii", "replace").upper()
     session.begin_authentication()
     if mechanism not in MECHANISMS:
-        raise Refused(Status.AUTH_ERROR, "the mechanism is not offered")
+        raise StatusError(Status.AUTH_ERROR, "the mechanism is not offered")
     if mechanism == _PLAIN:
-        return _plain(call, payload)
+        return _plain(request, payload)
     users = session.node.cluster.users
     exchange = ScramServer(
         mechanism,
@@ -100,100 +100,100 @@ def sasl_auth(call: Call) -> Answer:
     try:
         challenge = exchange.first(payload)
     except SaslMalformed as error:
-        raise Refused(Status.EINVAL, str(error)) from error
+        raise StatusError(Status.EINVAL, str(error)) from error
     session.scram = exchange
-    return session.success(call.frame, value=challenge, status=Status.AUTH_CONTINUE)
+    return session.success(request.frame, value=challenge, status=Status.AUTH_CONTINUE)
 
 
 @command(Opcode.SASL_STEP, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL)
-def sasl_step(call: Call) -> Answer:
+def sasl_step(request: CommandRequest) -> Answer:
     """MCBP: SASL step, the second and last of SCRAM."""
-    session = call.session
+    session = request.session
     exchange, session.scram = session.scram, None
     if exchange is None:
-        raise Refused(Status.EINVAL, "SASL_AUTH comes first")
-    if call.frame.key.decode("ascii", "replace").upper() != exchange.mechanism:
-        raise Refused(Status.EINVAL, "the mechanism is not that of SASL_AUTH")
+        raise StatusError(Status.EINVAL, "SASL_AUTH comes first")
+    if request.frame.key.decode("ascii", "replace").upper() != exchange.mechanism:
+        raise StatusError(Status.EINVAL, "the mechanism is not that of SASL_AUTH")
     try:
-        proof = exchange.final(call.frame.value)
+        proof = exchange.final(request.frame.value)
     except SaslMalformed as error:
-        raise Refused(Status.EINVAL, str(error)) from error
+        raise StatusError(Status.EINVAL, str(error)) from error
     except SaslFailure as error:
-        raise _denied(call, exchange.username) from error
+        raise _denied(request, exchange.username) from error
     session.authenticated(exchange.username)
-    return session.success(call.frame, value=proof)
+    return session.success(request.frame, value=proof)
 
 
-def _plain(call: Call, payload: bytes) -> Deferred[bytes]:
-    session = call.session
+def _plain(request: CommandRequest, payload: bytes) -> Deferred[bytes]:
+    session = request.session
     try:
         _, user, password = parse_plain(payload)
     except SaslMalformed as error:
-        raise Refused(Status.EINVAL, str(error)) from error
+        raise StatusError(Status.EINVAL, str(error)) from error
 
     def checked(right: bool) -> bytes:
         if not right:
-            raise _denied(call, user)
+            raise _denied(request, user)
         session.authenticated(user)
-        return session.success(call.frame)
+        return session.success(request.frame)
 
     return maybeDeferred(session.node.cluster.users.verify, user, password).addCallback(checked)
 
 
-def _denied(call: Call, user: str) -> Refused:
-    session = call.session
+def _denied(request: CommandRequest, user: str) -> StatusError:
+    session = request.session
     session.log.info("{peer}: authentication failed for {user!r}", peer=session.peer, user=user[:128])
-    return Refused(Status.AUTH_ERROR, "wrong user name or password")
+    return StatusError(Status.AUTH_ERROR, "wrong user name or password")
 
 
 @command(Opcode.SELECT_BUCKET, scope=Scope.SESSION, key=Presence.REQUIRED, cas=CasRule.ANY)
-def select_bucket(call: Call) -> Answer:
+def select_bucket(request: CommandRequest) -> Answer:
     """MCBP: select bucket.
 
     A missing bucket is answered like a forbidden one, even to users who may use all: clients treat KEY_ENOENT
     as a bucket that is still being created, and wait for it.
     """
-    session, key = call.session, call.frame.key
+    session, key = request.session, request.frame.key
     if key == _NO_BUCKET:
         session.select(None)
-        return session.success(call.frame)
+        return session.success(request.frame)
     name = key.decode("utf-8", "replace")
     bucket = session.node.buckets.get(name)
     if bucket is None or not session.may_use(name):
-        raise Refused(Status.EACCESS, f"no bucket {name!r}, or no right to use it")
+        raise StatusError(Status.EACCESS, f"no bucket {name!r}, or no right to use it")
     session.select(bucket)
-    return session.success(call.frame)
+    return session.success(request.frame)
 
 
 @command(Opcode.LIST_BUCKETS, scope=Scope.SESSION, cas=CasRule.ANY)
-def list_buckets(call: Call) -> Answer:
+def list_buckets(request: CommandRequest) -> Answer:
     """MCBP: list buckets: those that this connection may use."""
-    names = [name for name in call.session.node.buckets if call.session.may_use(name)]
-    return call.session.success(call.frame, value=" ".join(names).encode())
+    names = [name for name in request.session.node.buckets if request.session.may_use(name)]
+    return request.session.success(request.frame, value=" ".join(names).encode())
 
 
 @command(Opcode.GET_CLUSTER_CONFIG, scope=Scope.SESSION, extras=(0, 16))
-def get_cluster_config(call: Call) -> Answer:
+def get_cluster_config(request: CommandRequest) -> Answer:
     """MCBP: get cluster config. Empty if the client already has this version."""
-    session = call.session
+    session = request.session
     name, revision = session.config()
-    if call.frame.extras and _VERSION.unpack(call.frame.extras) >= revision:
-        return session.success(call.frame)
+    if request.frame.extras and _VERSION.unpack(request.frame.extras) >= revision:
+        return session.success(request.frame)
     session.known_config = (name, revision)
     config = session.node.cluster.config_bytes(name, session.node)
-    return session.success(call.frame, value=config, datatype=Datatype.JSON)
+    return session.success(request.frame, value=config, datatype=Datatype.JSON)
 
 
 @command(Opcode.GET_ERROR_MAP, scope=Scope.HANDSHAKE, value=Presence.REQUIRED, zero_vbucket=True)
-def get_error_map(call: Call) -> Answer:
+def get_error_map(request: CommandRequest) -> Answer:
     """MCBP: get error map, in the newest version that both sides know."""
-    value = call.frame.value
+    value = request.frame.value
     if len(value) != _U16.size:
-        raise Refused(Status.EINVAL, f"the version has 2 bytes, not {len(value)}")
+        raise StatusError(Status.EINVAL, f"the version has 2 bytes, not {len(value)}")
     version = min(_U16.unpack(value)[0], ERROR_MAP_VERSION)
     if not version:
-        raise Refused(Status.EINVAL, "there is no version 0 of the error map")
-    return call.session.success(call.frame, value=_error_map_bytes(version), datatype=Datatype.JSON)
+        raise StatusError(Status.EINVAL, "there is no version 0 of the error map")
+    return request.session.success(request.frame, value=_error_map_bytes(version), datatype=Datatype.JSON)
 
 
 @lru_cache(maxsize=ERROR_MAP_VERSION)
@@ -215,39 +215,39 @@ _MANIFEST = json.dumps(
 
 
 @command(Opcode.GET_MANIFEST, scope=Scope.BUCKET, zero_vbucket=True)
-def get_manifest(call: Call) -> Answer:
+def get_manifest(request: CommandRequest) -> Answer:
     """MCBP: collections get manifest."""
-    return call.session.success(call.frame, value=_MANIFEST, datatype=Datatype.JSON)
+    return request.session.success(request.frame, value=_MANIFEST, datatype=Datatype.JSON)
 
 
 @command(Opcode.GET_COLLECTION_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
          zero_vbucket=True)  # fmt: skip
-def get_collection_id(call: Call) -> Answer:
+def get_collection_id(request: CommandRequest) -> Answer:
     """MCBP: collections get id. An empty part of the path means ``_default``."""
-    parts = _path(call).split(".")
+    parts = _path(request).split(".")
     if len(parts) != 2:
-        raise Refused(Status.EINVAL, "the path is scope.collection, with exactly one dot")
+        raise StatusError(Status.EINVAL, "the path is scope.collection, with exactly one dot")
     _require_default_scope(parts[0])
     if parts[1] not in ("", _DEFAULT_NAME):
-        raise Refused(Status.UNKNOWN_COLLECTION, f"no collection {parts[1]!r} in scope {_DEFAULT_NAME}")
-    return call.session.success(call.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
+        raise StatusError(Status.UNKNOWN_COLLECTION, f"no collection {parts[1]!r} in scope {_DEFAULT_NAME}")
+    return request.session.success(request.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
 
 
 @command(Opcode.GET_SCOPE_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
          zero_vbucket=True)  # fmt: skip
-def get_scope_id(call: Call) -> Answer:
+def get_scope_id(request: CommandRequest) -> Answer:
     """MCBP: collections get scope id."""
-    _require_default_scope(_path(call).partition(".")[0])
-    return call.session.success(call.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
+    _require_default_scope(_path(request).partition(".")[0])
+    return request.session.success(request.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
 
 
-def _path(call: Call) -> str:
-    key, value = call.frame.key, call.frame.value
+def _path(request: CommandRequest) -> str:
+    key, value = request.frame.key, request.frame.value
     if bool(key) == bool(value):
-        raise Refused(Status.EINVAL, "the path is given as the key or as the value, and only once")
+        raise StatusError(Status.EINVAL, "the path is given as the key or as the value, and only once")
     return (key or value).decode("utf-8", "replace")
 
 
 def _require_default_scope(name: str) -> None:
     if name not in ("", _DEFAULT_NAME):
-        raise Refused(Status.UNKNOWN_SCOPE, f"no scope {name!r}")
+        raise StatusError(Status.UNKNOWN_SCOPE, f"no scope {name!r}")

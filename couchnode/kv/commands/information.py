@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 from couchbase.protocol.constants import Opcode, Status
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.stats import bucket_stats
-from couchnode.kv.commands.table import Answer, Call, Presence, Scope, command
+from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command
 from couchnode.kv.session import Session
 
 
 @command(Opcode.NOOP, scope=Scope.SESSION)
-def noop(call: Call) -> Answer:
+def noop(request: CommandRequest) -> Answer:
     """MCBP: noop."""
-    return call.session.success(call.frame)
+    return request.session.success(request.frame)
 
 
 @command(Opcode.VERSION, scope=Scope.SESSION)
-def version(call: Call) -> Answer:
+def version(request: CommandRequest) -> Answer:
     """MCBP: version."""
-    return call.session.success(call.frame, value=call.session.node.cluster.version.encode())
+    return request.session.success(request.frame, value=request.session.node.cluster.version.encode())
 
 
 @command(Opcode.QUIT, scope=Scope.SESSION, quiet_twin=Opcode.QUITQ)
-def quit_connection(call: Call) -> Answer:
+def quit_connection(request: CommandRequest) -> Answer:
     """MCBP: quit: answer, then close. The quiet twin only closes."""
-    call.session.closing = True
-    return call.session.success(call.frame)
+    request.session.closing = True
+    return request.session.success(request.frame)
 
 
 @command(Opcode.VERBOSITY, scope=Scope.SESSION, extras=(4,))
-def verbosity(call: Call) -> Answer:
+def verbosity(request: CommandRequest) -> Answer:
     """MCBP: verbosity. Accepted without effect: clients may not set log levels."""
-    return call.session.success(call.frame)
+    return request.session.success(request.frame)
 
 
 @command(Opcode.FLUSH, scope=Scope.BUCKET, extras=(0, 4), quiet_twin=Opcode.FLUSHQ)
-def flush(call: Call) -> Answer:
+def flush(request: CommandRequest) -> Answer:
     """MCBP: flush, which current servers refuse: buckets are flushed through the REST interface."""
-    raise Refused(Status.NOT_SUPPORTED, "flush the bucket over REST (doFlush)")
+    raise StatusError(Status.NOT_SUPPORTED, "flush the bucket over REST (doFlush)")
 
 
 @command(Opcode.STAT, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
-def stat(call: Call) -> Answer:
+def stat(request: CommandRequest) -> Answer:
     """MCBP: stat: one answer for each statistic, and an empty one at the end."""
-    session, frame = call.session, call.frame
-    pairs = bucket_stats(call.bucket, frame.key)
+    session, frame = request.session, request.frame
+    pairs = bucket_stats(request.bucket, frame.key)
     if pairs is None:
-        raise Refused(Status.KEY_ENOENT, "no such group of statistics")
+        raise StatusError(Status.KEY_ENOENT, "no such group of statistics")
     if not frame.key:
         pairs = pairs + _of_node(session)
     answers = [session.success(frame, key=name.encode(), value=text.encode()) for name, text in pairs]

@@ -6,13 +6,13 @@ from itertools import pairwise
 from struct import Struct
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.sampling import random_item
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.table import (
     Answer,
-    Call,
     CasRule,
+    CommandRequest,
     Presence,
     Scope,
     command,
@@ -31,24 +31,24 @@ _DEFAULT_COLLECTION_PREFIX = b"\0"
 
 
 @command(Opcode.OBSERVE, scope=Scope.DATA, value=Presence.REQUIRED)
-def observe(call: Call) -> Answer:
+def observe(request: CommandRequest) -> Answer:
     """MCBP: observe, for any number of keys in vbuckets of this node, active or replica."""
-    data, session = call.frame.value, call.session
+    data, session = request.frame.value, request.session
     answer: list[bytes] = []
     at = 0
     while at < len(data):
         if len(data) - at < _OBSERVE_KEY.size:
-            raise Refused(Status.EINVAL, "the list of keys is cut off")
+            raise StatusError(Status.EINVAL, "the list of keys is cut off")
         vbid, size = _OBSERVE_KEY.unpack_from(data, at)
         at += _OBSERVE_KEY.size
         key = data[at : at + size]
         if len(key) != size:
-            raise Refused(Status.EINVAL, "the list of keys is cut off")
+            raise StatusError(Status.EINVAL, "the list of keys is cut off")
         at += size
-        vbucket = find_vbucket(call.bucket, vbid, Scope.HOSTED)
+        vbucket = find_vbucket(request.bucket, vbid, Scope.HOSTED)
         state, cas = observed(vbucket, logical_key(session, key))
         answer += (_OBSERVE_KEY.pack(vbid, size), key, _OBSERVE_STATE.pack(state, cas))
-    return session.success(call.frame, value=b"".join(answer))
+    return session.success(request.frame, value=b"".join(answer))
 
 
 def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:
@@ -65,54 +65,56 @@ def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:
 
 
 @command(Opcode.OBSERVE_SEQNO, scope=Scope.HOSTED, value=Presence.REQUIRED, cas=CasRule.ANY)
-def observe_seqno(call: Call) -> Answer:
+def observe_seqno(request: CommandRequest) -> Answer:
     """MCBP: observe seqno. A uuid of an older branch gets the second form of the answer."""
-    value, vbucket = call.frame.value, call.vbucket
+    value, vbucket = request.frame.value, request.vbucket
     if len(value) != _U64.size:
-        raise Refused(Status.EINVAL, f"the vbucket uuid has 8 bytes, not {len(value)}")
+        raise StatusError(Status.EINVAL, f"the vbucket uuid has 8 bytes, not {len(value)}")
     (uuid,) = _U64.unpack(value)
     have = (vbucket.persisted_seqno, vbucket.high_seqno)
     if uuid == vbucket.uuid:
         answer = _SAME_HISTORY.pack(0, vbucket.id, uuid, *have)
-        return call.session.success(call.frame, value=answer)
+        return request.session.success(request.frame, value=answer)
     log = vbucket.failover_log
     for newer, (older_uuid, _) in pairwise(log):
         if older_uuid == uuid:
             # The branch ended where the next newer one began.
             answer = _OTHER_HISTORY.pack(1, vbucket.id, vbucket.uuid, *have, uuid, newer[1])
-            return call.session.success(call.frame, value=answer)
-    raise Refused(Status.KEY_ENOENT, "the vbucket has no history of that uuid")
+            return request.session.success(request.frame, value=answer)
+    raise StatusError(Status.KEY_ENOENT, "the vbucket has no history of that uuid")
 
 
 @command(Opcode.GET_FAILOVER_LOG, scope=Scope.HOSTED, cas=CasRule.ANY)
-def get_failover_log(call: Call) -> Answer:
+def get_failover_log(request: CommandRequest) -> Answer:
     """MCBP: get failover log, newest entry first."""
-    entries = (_LOG_ENTRY.pack(uuid, seqno) for uuid, seqno in call.vbucket.failover_log)
-    return call.session.success(call.frame, value=b"".join(entries))
+    entries = (_LOG_ENTRY.pack(uuid, seqno) for uuid, seqno in request.vbucket.failover_log)
+    return request.session.success(request.frame, value=b"".join(entries))
 
 
 @command(Opcode.SEQNO_PERSISTENCE, scope=Scope.HOSTED, extras=(8,))
-def seqno_persistence(call: Call) -> Answer:
+def seqno_persistence(request: CommandRequest) -> Answer:
     """MCBP: seqno persistence: answer once that sequence number is on the disk."""
-    (seqno,) = _U64.unpack(call.frame.extras)
-    waiting = call.bucket.flusher.wait(call.vbucket, seqno)
-    return waiting.addCallback(lambda _: call.session.success(call.frame))
+    (seqno,) = _U64.unpack(request.frame.extras)
+    waiting = request.bucket.flusher.wait(request.vbucket, seqno)
+    return waiting.addCallback(lambda _: request.session.success(request.frame))
 
 
 @command(Opcode.GET_RANDOM_KEY, scope=Scope.DATA, extras=(0, 4, 5))
-def get_random_key(call: Call) -> Answer:
+def get_random_key(request: CommandRequest) -> Answer:
     """MCBP: get random key, with the flags in the extras."""
-    session, extras = call.session, call.frame.extras
+    session, extras = request.session, request.frame.extras
     if bool(extras) != session.collections:
-        raise Refused(Status.EINVAL, "extras hold a collection id, with collections enabled and only then")
+        raise StatusError(
+            Status.EINVAL, "extras hold a collection id, with collections enabled and only then"
+        )
     if extras and _U32.unpack_from(extras)[0]:
-        raise Refused(Status.UNKNOWN_COLLECTION, "there is the default collection only")
-    item = random_item(call.bucket)
+        raise StatusError(Status.UNKNOWN_COLLECTION, "there is the default collection only")
+    item = random_item(request.bucket)
     if item is None:
-        raise Refused(Status.KEY_ENOENT)
+        raise StatusError(Status.KEY_ENOENT)
     key = _DEFAULT_COLLECTION_PREFIX + item.key if session.collections else item.key
     return session.success(
-        call.frame,
+        request.frame,
         extras=_U32.pack(item.flags),
         key=key,
         value=item.value,

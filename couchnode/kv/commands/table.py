@@ -25,7 +25,7 @@ from couchbase.protocol.constants import (
 )
 from couchbase.protocol.frames import Frame, FrameError, decode_frame_infos
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import Item, Refused
+from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import Session
 
@@ -78,7 +78,7 @@ class NotMyVBucket(Exception):
     """The vbucket of the request is not on this node, or not in the required state."""
 
 
-class Call:
+class CommandRequest:
     """A request that passed its checks.
 
     ``key`` is the logical key, without a collection prefix. ``level`` is the durability level
@@ -101,7 +101,7 @@ class Call:
     def durable(self) -> bool:
         """Return whether the write has to be prepared and wait for other copies.
 
-        :raises Refused: the level is not possible here and now.
+        :raises StatusError: the level is not possible here and now.
         """
         return self.level != 0 and self.bucket.check_durability(self.vbucket, self.level)
 
@@ -113,7 +113,7 @@ class Call:
         return settled.addCallback(lambda _: answer())
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[CommandRequest], Answer]
 
 
 class Command(NamedTuple):
@@ -183,8 +183,8 @@ def dispatch(session: Session, frame: Frame) -> Answer:
     try:
         if row is None:
             if not session.is_admitted:
-                raise Refused(Status.EACCESS, "authenticate first")
-            raise Refused(Status.UNKNOWN_COMMAND, f"opcode 0x{frame.opcode:02x} is not known")
+                raise StatusError(Status.EACCESS, "authenticate first")
+            raise StatusError(Status.UNKNOWN_COMMAND, f"opcode 0x{frame.opcode:02x} is not known")
         answer = row.handler(_checked(session, row, frame))
     except Exception as error:  # noqa: BLE001  # a bug in one handler is an answer, not the end of the node
         return _answer_to(session, row, frame, error)
@@ -201,7 +201,7 @@ def _answer_to_failure(failure: Failure, session: Session, row: Command | None, 
 
 
 def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseException) -> bytes | None:
-    if isinstance(error, Refused):
+    if isinstance(error, StatusError):
         if row is not None and row.quiet == error.status:
             return None
         manifest = "0" if error.status in (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE) else None
@@ -212,30 +212,30 @@ def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseE
     return session.refusal(frame, Status.EINTERNAL, "an error inside the node; its log has more")
 
 
-def _checked(session: Session, row: Command, frame: Frame) -> Call:
-    call = Call(session, frame)
+def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
+    request = CommandRequest(session, frame)
     scope = row.scope
     # The form is checked first, but an unauthenticated client only learns that it is one.
     if scope and not session.is_admitted:
-        raise Refused(Status.EACCESS, "authenticate first")
+        raise StatusError(Status.EACCESS, "authenticate first")
     _check_form(row, frame)
     if frame.framing:
-        _read_frame_infos(call, row)
+        _read_frame_infos(request, row)
     if scope < Scope.BUCKET:
-        return call
+        return request
     bucket = session.bucket
     if bucket is None:
-        raise Refused(Status.NO_BUCKET, "select a bucket first")
-    call.bucket = bucket
+        raise StatusError(Status.NO_BUCKET, "select a bucket first")
+    request.bucket = bucket
     if scope == Scope.BUCKET:
-        return call
+        return request
     if bucket.state != "ready":
-        raise Refused(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
+        raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
     if row.key is Presence.REQUIRED:
-        call.key = logical_key(session, frame.key)
+        request.key = logical_key(session, frame.key)
     if scope > Scope.DATA:
-        call.vbucket = find_vbucket(bucket, frame.specific, scope)
-    return call
+        request.vbucket = find_vbucket(bucket, frame.specific, scope)
+    return request
 
 
 def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
@@ -252,24 +252,26 @@ def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
 def logical_key(session: Session, key: bytes) -> bytes:
     """Return the key without its collection prefix, checked.
 
-    :raises Refused: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for any but the default.
+    :raises StatusError: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for any but the default.
     """
     if session.collections:
         collection, size = read_leb128(key)
         if size == len(key):
-            raise Refused(Status.EINVAL, "the key holds a collection id and nothing else")
+            raise StatusError(Status.EINVAL, "the key holds a collection id and nothing else")
         if collection != _DEFAULT_COLLECTION:
-            raise Refused(Status.UNKNOWN_COLLECTION, f"collection 0x{collection:x} is not in the manifest")
+            raise StatusError(
+                Status.UNKNOWN_COLLECTION, f"collection 0x{collection:x} is not in the manifest"
+            )
         key = key[size:]
     if not 0 < len(key) <= MAX_KEY_BYTES:
-        raise Refused(Status.EINVAL, f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
+        raise StatusError(Status.EINVAL, f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
     return key
 
 
 def read_leb128(data: bytes) -> tuple[int, int]:
     """Return the unsigned LEB128 number that ``data`` begins with, and its length in bytes.
 
-    :raises Refused: EINVAL unless it is complete, in its shortest form, and fits 32 bits.
+    :raises StatusError: EINVAL unless it is complete, in its shortest form, and fits 32 bits.
     """
     number = 0
     for at, byte in enumerate(data[:_MAX_LEB128_BYTES]):
@@ -278,76 +280,76 @@ def read_leb128(data: bytes) -> tuple[int, int]:
             if (at and not byte) or number > 0xFFFFFFFF:
                 break
             return number, at + 1
-    raise Refused(Status.EINVAL, "the collection id at the start of the key is malformed")
+    raise StatusError(Status.EINVAL, "the collection id at the start of the key is malformed")
 
 
 def _check_form(row: Command, frame: Frame) -> None:
     if len(frame.extras) not in row.extras:
         wanted = " or ".join(str(size) for size in sorted(row.extras))
-        raise Refused(Status.EINVAL, f"extras have {wanted} bytes, not {len(frame.extras)}")
+        raise StatusError(Status.EINVAL, f"extras have {wanted} bytes, not {len(frame.extras)}")
     _check_presence("key", row.key, frame.key)
     _check_presence("value", row.value, frame.value)
     if frame.cas:
         if row.cas is CasRule.ZERO:
-            raise Refused(Status.EINVAL, "CAS must be 0")
+            raise StatusError(Status.EINVAL, "CAS must be 0")
     elif row.cas is CasRule.NON_ZERO:
-        raise Refused(Status.EINVAL, "CAS must not be 0")
+        raise StatusError(Status.EINVAL, "CAS must not be 0")
     if frame.datatype & ~row.datatypes:
-        raise Refused(Status.EINVAL, f"datatype 0x{frame.datatype:02x} is not accepted here")
+        raise StatusError(Status.EINVAL, f"datatype 0x{frame.datatype:02x} is not accepted here")
     if row.zero_vbucket and frame.specific:
-        raise Refused(Status.EINVAL, "the vbucket field must be 0")
+        raise StatusError(Status.EINVAL, "the vbucket field must be 0")
 
 
 def _check_presence(part: str, rule: Presence, data: bytes) -> None:
     if data:
         if rule is Presence.FORBIDDEN:
-            raise Refused(Status.EINVAL, f"the request must not include a {part}")
+            raise StatusError(Status.EINVAL, f"the request must not include a {part}")
     elif rule is Presence.REQUIRED:
-        raise Refused(Status.EINVAL, f"the request must include a {part}")
+        raise StatusError(Status.EINVAL, f"the request must include a {part}")
 
 
-def _read_frame_infos(call: Call, row: Command) -> None:
+def _read_frame_infos(request: CommandRequest, row: Command) -> None:
     try:
-        infos = decode_frame_infos(call.frame.framing)
+        infos = decode_frame_infos(request.frame.framing)
     except FrameError as error:
-        raise Refused(Status.EINVAL, str(error)) from error
+        raise StatusError(Status.EINVAL, str(error)) from error
     for identifier, payload in infos:
         if identifier == FrameInfo.DURABILITY:
-            _read_durability(call, row, payload)
+            _read_durability(request, row, payload)
         elif identifier == FrameInfo.PRESERVE_TTL:
             if payload:
-                raise Refused(Status.EINVAL, "preserve TTL takes no argument")
+                raise StatusError(Status.EINVAL, "preserve TTL takes no argument")
             if not row.preserve_expiry:
-                raise Refused(Status.NOT_SUPPORTED, "this command cannot preserve the expiry")
-            call.preserve_expiry = True
+                raise StatusError(Status.NOT_SUPPORTED, "this command cannot preserve the expiry")
+            request.preserve_expiry = True
         elif identifier == FrameInfo.BARRIER:
             # Answers leave in the order of their requests, so the barrier holds anyway.
             if payload:
-                raise Refused(Status.EINVAL, "a barrier takes no argument")
+                raise StatusError(Status.EINVAL, "a barrier takes no argument")
         elif identifier == FrameInfo.DCP_STREAM_ID:
-            raise Refused(Status.EINVAL, "a stream id belongs to DCP")
+            raise StatusError(Status.EINVAL, "a stream id belongs to DCP")
         elif identifier in _KNOWN_TO_OTHERS:
             if not payload:
-                raise Refused(Status.EINVAL, "a user or privilege name is missing")
-            raise Refused(Status.EACCESS, "impersonation is not granted")
+                raise StatusError(Status.EINVAL, "a user or privilege name is missing")
+            raise StatusError(Status.EACCESS, "impersonation is not granted")
         else:
-            raise Refused(Status.UNKNOWN_FRAME_INFO, f"frame info {identifier} is not known")
+            raise StatusError(Status.UNKNOWN_FRAME_INFO, f"frame info {identifier} is not known")
 
 
-def _read_durability(call: Call, row: Command, payload: bytes) -> None:
+def _read_durability(request: CommandRequest, row: Command, payload: bytes) -> None:
     if len(payload) not in (1, 3):
-        raise Refused(Status.EINVAL, f"durability has 1 or 3 bytes, not {len(payload)}")
+        raise StatusError(Status.EINVAL, f"durability has 1 or 3 bytes, not {len(payload)}")
     if not row.durability:
-        raise Refused(Status.EINVAL, "this command takes no durability requirements")
+        raise StatusError(Status.EINVAL, "this command takes no durability requirements")
     level = payload[0]
     if not DurabilityLevel.MAJORITY <= level <= DurabilityLevel.PERSIST_TO_MAJORITY:
-        raise Refused(Status.DURABILITY_INVALID_LEVEL, f"durability level {level} does not exist")
-    call.level = level
+        raise StatusError(Status.DURABILITY_INVALID_LEVEL, f"durability level {level} does not exist")
+    request.level = level
     if len(payload) == 3:
         (milliseconds,) = _U16.unpack_from(payload, 1)
         if milliseconds in (0, 0xFFFF):
-            raise Refused(Status.DURABILITY_INVALID_LEVEL, "the durability timeout has 1 to 65534 ms")
-        call.timeout = milliseconds / 1000
+            raise StatusError(Status.DURABILITY_INVALID_LEVEL, "the durability timeout has 1 to 65534 ms")
+        request.timeout = milliseconds / 1000
 
 
 STORE_DATATYPES = int(Datatype.JSON)

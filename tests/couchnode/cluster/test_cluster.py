@@ -22,7 +22,7 @@ from couchnode.cluster.definition import BucketDefinition, DefinitionError
 from couchnode.cluster.layout import LayoutError, spread
 from couchnode.cluster.members import FlushDisabled, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError, checksum
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.kv.server import KeyValueFactory
 from tests.couchnode.nodes import Client
@@ -195,7 +195,7 @@ class BucketTests(ClusterCase):
         """After an edit the old memory limit no longer refuses what the new one allows."""
         cluster = yield self.open(persistent=False)
         yield cluster.create_bucket(definition()._replace(quota_bytes=2**20))
-        self.assertRaises(Refused, self.store, cluster, b"k", bytes(2**21))
+        self.assertRaises(StatusError, self.store, cluster, b"k", bytes(2**21))
         yield cluster.edit_bucket("beer", lambda current: current._replace(quota_bytes=2**27))
         self.store(cluster, b"k", bytes(2**21))
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase.protocol.constants import Status
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.flusher import PERSISTENCE_WAIT_SECONDS, RETRY_SECONDS, WRITE_DELAY_SECONDS
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.pager import TOMBSTONE_SECONDS
 from couchnode.data.sampling import random_item
 from couchnode.data.stats import bucket_stats
@@ -119,10 +119,10 @@ class WritingBehind(BucketCase):
         self.bucket.ledger.max_queued_items = 3
         for key in (b"a", b"b", b"c"):
             self.set(key)
-        self.assertEqual(self.assertRaises(Refused, self.set, b"d").status, Status.ETMPFAIL)
+        self.assertEqual(self.assertRaises(StatusError, self.set, b"d").status, Status.ETMPFAIL)
         self.tick()
         self.store.refuse()
-        self.assertEqual(self.assertRaises(Refused, self.set, b"d").status, Status.ETMPFAIL)
+        self.assertEqual(self.assertRaises(StatusError, self.set, b"d").status, Status.ETMPFAIL)
         self.clock.advance(RETRY_SECONDS)
         self.store.finish()
         self.set(b"d")
@@ -162,7 +162,7 @@ class WritingBehind(BucketCase):
         self.assertFalse(vbucket.is_persisted(item))
         self.assertEqual((vbucket.dirty, bucket.ledger.queued_bytes), ({}, 0))
         self.assertEqual(
-            self.assertRaises(Refused, bucket.flusher.wait, vbucket, 1).status, Status.NOT_SUPPORTED
+            self.assertRaises(StatusError, bucket.flusher.wait, vbucket, 1).status, Status.NOT_SUPPORTED
         )
 
 
@@ -184,7 +184,7 @@ class WaitingForTheDisk(BucketCase):
         """A number that does not come is a temporary failure after a while."""
         waiting = self.bucket.flusher.wait(self.vb(), 99)
         self.clock.advance(PERSISTENCE_WAIT_SECONDS)
-        self.assertEqual(self.failureResultOf(waiting, Refused).value.status, Status.ETMPFAIL)
+        self.assertEqual(self.failureResultOf(waiting, StatusError).value.status, Status.ETMPFAIL)
 
 
 class Restarting(BucketCase):
@@ -255,7 +255,7 @@ class Flushing(BucketCase):
 
     def test_has_to_be_enabled(self) -> None:
         """It is refused by default."""
-        self.assertEqual(self.assertRaises(Refused, self.bucket.flush_all).status, Status.NOT_SUPPORTED)
+        self.assertEqual(self.assertRaises(StatusError, self.bucket.flush_all).status, Status.NOT_SUPPORTED)
 
     def test_empties_memory_and_disk(self) -> None:
         """Afterwards nothing is there, vbuckets have new uuids and start at 0, and CAS goes on."""

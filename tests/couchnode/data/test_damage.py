@@ -22,7 +22,7 @@ from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storeerrors import StoreDamagedError, StoreError, StoreFullError, StoreLostError
-from couchnode.data.storefile import Batch, History, StoreFile
+from couchnode.data.storefile import History, StoreFile, Transaction
 from couchnode.data.storeschema import checksum
 from couchnode.repair import main, repaired
 from couchnode.service import EmbeddedNode
@@ -381,7 +381,7 @@ def written(path: Path) -> tuple[dict[tuple[int, bytes], Any], list[VBucketRecor
     items = [(n % 4, Item(b"k%d" % n, b"v%d" % n * (n % 90), n, n, 2**60 + n, n + 1, 1)) for n in range(120)]
     records = [VBucketRecord(vb, 200, 2**61, 3, ((7, 0),)) for vb in range(4)]
     changes = [(vb, [item for at, item in items if at == vb]) for vb in range(4)]
-    file.write(Batch([], changes, records))
+    file.write(Transaction([], changes, records))
     file.close(True)
     return {(vb, item.key): members(item) for vb, item in items}, records
 

@@ -12,7 +12,7 @@ from couchbase.protocol.constants import DurabilityLevel, Status
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.durability import Copies, satisfied
 from couchnode.data.flusher import WRITE_DELAY_SECONDS
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.data.storage import MemoryStore
 from couchnode.data.vbucket import StoreMode, VBucket
 from tests.couchnode.nodes import UUID
@@ -299,7 +299,7 @@ class Durability(ClusterCase):
         self.clock.advance(1.9)
         self.assertNoResult(writing)
         self.clock.advance(0.1)
-        self.assertEqual(self.failureResultOf(writing, Refused).value.status, Status.SYNC_WRITE_AMBIGUOUS)
+        self.assertEqual(self.failureResultOf(writing, StatusError).value.status, Status.SYNC_WRITE_AMBIGUOUS)
         self.assertEqual(self.value(0), b"old")
         self.set(b"k", b"newer")
         self.turn()
@@ -310,13 +310,13 @@ class Durability(ClusterCase):
         """With one copy of three there is no majority, at any level."""
         self.buckets[0].set_replicas(0, [])
         for level in (MAJORITY, ON_ACTIVE, ON_MAJORITY):
-            refusal = self.assertRaises(Refused, self.buckets[0].check_durability, self.vb(), level)
+            refusal = self.assertRaises(StatusError, self.buckets[0].check_durability, self.vb(), level)
             self.assertEqual(refusal.status, Status.DURABILITY_IMPOSSIBLE)
 
     def test_three_replicas_are_refused(self) -> None:
         """As on the server, buckets with three replicas take no synchronous writes."""
         self.buckets[0].replica_count = 3
-        refusal = self.assertRaises(Refused, self.buckets[0].check_durability, self.vb(), MAJORITY)
+        refusal = self.assertRaises(StatusError, self.buckets[0].check_durability, self.vb(), MAJORITY)
         self.assertEqual(refusal.status, Status.DURABILITY_IMPOSSIBLE)
 
     def test_an_ephemeral_bucket_has_no_disk(self) -> None:
@@ -328,19 +328,19 @@ class Durability(ClusterCase):
         vbucket = bucket.vbuckets[0]
         assert vbucket is not None
         self.assertFalse(bucket.check_durability(vbucket, MAJORITY))
-        refusal = self.assertRaises(Refused, bucket.check_durability, vbucket, ON_ACTIVE)
+        refusal = self.assertRaises(StatusError, bucket.check_durability, vbucket, ON_ACTIVE)
         self.assertEqual(refusal.status, Status.DURABILITY_INVALID_LEVEL)
 
     def test_a_write_under_way_when_the_vbucket_leaves(self) -> None:
         """Whoever waits when the copy is demoted or closed hears that the outcome is open."""
         writing = self.durable(b"k", b"new", MAJORITY)
         self.buckets[0].set_topology(["replica"])
-        self.failureResultOf(writing, Refused)
+        self.failureResultOf(writing, StatusError)
         self.assertEqual(self.vb().pending, {})
 
     def test_promotion_takes_prepared_writes_as_committed(self) -> None:
         """A replica that was told of a write, but not of its commit, has it when it is promoted."""
-        self.durable(b"k", b"new", ON_MAJORITY).addErrback(lambda failure: failure.trap(Refused))
+        self.durable(b"k", b"new", ON_MAJORITY).addErrback(lambda failure: failure.trap(StatusError))
         self.stores[0].is_slow = True
         self.turn()
         self.assertIsNone(self.value(1))

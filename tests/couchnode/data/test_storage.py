@@ -19,7 +19,6 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.storage import (
-    Batch,
     Opened,
     SqliteStore,
     StoreClosedError,
@@ -28,6 +27,7 @@ from couchnode.data.storage import (
     StoreFullError,
     StoreLockedError,
     StoreVersionError,
+    Transaction,
 )
 from couchnode.data.vbucket import StoreMode
 from tests.couchnode.nodes import UUID
@@ -41,10 +41,12 @@ def item(key: bytes, value: bytes = b"v", seqno: int = 1, deleted: bool = False)
     return Item(key, value, 2**32 - 1, 2**32 - 1, 2**62 + seqno, seqno, 3, deleted=deleted)
 
 
-def batch(*items: Item, vbid: int = 5, wipes: Iterable[int] = ()) -> Batch:
+def transaction(*items: Item, vbid: int = 5, wipes: Iterable[int] = ()) -> Transaction:
     """Return a batch of one vbucket, with its record."""
     seqno = max((one.seqno for one in items), default=0)
-    return Batch(list(wipes), [(vbid, items)], [VBucketRecord(vbid, seqno, 2**62, 4, ((2**47, 1), (7, 0)))])
+    return Transaction(
+        list(wipes), [(vbid, items)], [VBucketRecord(vbid, seqno, 2**62, 4, ((2**47, 1), (7, 0)))]
+    )
 
 
 class StoreCase(TestCase):
@@ -87,7 +89,7 @@ class Writing(StoreCase):
         """Keys of any bytes, values, flags, expiry, CAS, seqno and revision survive, as do records."""
         store, opened = yield self.open()
         self.assertEqual(opened, Opened([], 0, True))
-        written = batch(item(b"\0\xff'\"", b"\0\1", 7), item(b"k", b"", 8))
+        written = transaction(item(b"\0\xff'\"", b"\0\1", 7), item(b"k", b"", 8))
         yield store.write(written)
         yield store.close()
         store, opened = yield self.open()
@@ -102,10 +104,10 @@ class Writing(StoreCase):
     def test_versions_replace_and_tombstones_remove(self) -> Steps:
         """A key has one row at most; a deleted one has none, in another vbucket it stays."""
         store, _ = yield self.open()
-        yield store.write(batch(*(item(b"%d" % n, b"old", n) for n in range(600))))
-        yield store.write(batch(item(b"0", b"elsewhere"), vbid=6))
-        yield store.write(batch(*(item(b"%d" % n, b"new", n) for n in range(300))))
-        yield store.write(batch(*(item(b"%d" % n, seqno=n, deleted=True) for n in range(0, 600, 2))))
+        yield store.write(transaction(*(item(b"%d" % n, b"old", n) for n in range(600))))
+        yield store.write(transaction(item(b"0", b"elsewhere"), vbid=6))
+        yield store.write(transaction(*(item(b"%d" % n, b"new", n) for n in range(300))))
+        yield store.write(transaction(*(item(b"%d" % n, seqno=n, deleted=True) for n in range(0, 600, 2))))
         found = yield self.contents(store)
         self.assertEqual({key: one.value for (vb, key), one in found.items() if vb == 5},
                          {b"%d" % n: b"new" if n < 300 else b"old" for n in range(1, 600, 2)})  # fmt: skip
@@ -115,16 +117,16 @@ class Writing(StoreCase):
     def test_a_wipe_comes_before_the_documents_of_its_batch(self) -> Steps:
         """Wiping a vbucket empties that one, and what the same batch stores stays."""
         store, _ = yield self.open()
-        yield store.write(batch(item(b"old")))
-        yield store.write(batch(item(b"other"), vbid=6))
-        yield store.write(batch(item(b"new"), wipes=[5]))
+        yield store.write(transaction(item(b"old")))
+        yield store.write(transaction(item(b"other"), vbid=6))
+        yield store.write(transaction(item(b"new"), wipes=[5]))
         self.assertEqual(sorted((yield self.contents(store))), [(5, b"new"), (6, b"other")])
 
     @inlineCallbacks
     def test_loading_comes_in_chunks_and_stops_with_its_consumer(self) -> Steps:
         """Many documents arrive in several chunks; a consumer that raises ends the load with that."""
         store, _ = yield self.open()
-        yield store.write(batch(*(item(b"%d" % n, seqno=n) for n in range(2500))))
+        yield store.write(transaction(*(item(b"%d" % n, seqno=n) for n in range(2500))))
         sizes: list[int] = []
         yield store.load(lambda chunk: sizes.append(len(chunk)))
         self.assertEqual(sizes, [1000, 1000, 500])
@@ -139,10 +141,10 @@ class Writing(StoreCase):
         """A file whose documents were deleted shrinks."""
         store, _ = yield self.open()
         keys = [b"%d" % n for n in range(3000)]
-        yield store.write(batch(*(item(key, bytes(10_000), n) for n, key in enumerate(keys))))
-        yield store.write(batch(*(item(key, seqno=n, deleted=True) for n, key in enumerate(keys))))
+        yield store.write(transaction(*(item(key, bytes(10_000), n) for n, key in enumerate(keys))))
+        yield store.write(transaction(*(item(key, seqno=n, deleted=True) for n, key in enumerate(keys))))
         for n in range(6):
-            yield store.write(batch(item(b"x", seqno=n, deleted=True)))
+            yield store.write(transaction(item(b"x", seqno=n, deleted=True)))
         yield store.close()
         self.assertLess(self.path.stat().st_size, 10_000_000)
 
@@ -154,14 +156,14 @@ class Trouble(StoreCase):
     def test_a_full_disk(self) -> Steps:
         """A batch that does not fit is refused whole; what was there stays, and it works again later."""
         store, _ = yield self.open()
-        yield store.write(batch(item(b"first")))
+        yield store.write(transaction(item(b"first")))
         yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=40").fetchall())
         big = [item(b"%d" % n, bytes(4000), n) for n in range(100)]
-        failure = yield self.assertFailure(store.write(batch(*big)), StoreFullError)
+        failure = yield self.assertFailure(store.write(transaction(*big)), StoreFullError)
         self.assertIn(str(self.path), str(failure))
         self.assertEqual(list((yield self.contents(store))), [(5, b"first")])
         yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=100000").fetchall())
-        yield store.write(batch(*big))
+        yield store.write(transaction(*big))
         self.assertEqual(len((yield self.contents(store))), 101)
 
     @inlineCallbacks
@@ -204,7 +206,7 @@ class Trouble(StoreCase):
         yield self.assertFailure(self.open(), StoreDamagedError)
         self.path.unlink()
         store, _ = yield self.open()
-        yield store.write(batch(*(item(b"%d" % n, bytes(500), n) for n in range(200))))
+        yield store.write(transaction(*(item(b"%d" % n, bytes(500), n) for n in range(200))))
         yield store.close()
         data = bytearray(self.path.read_bytes())
         data[100:4096] = os.urandom(3996)
@@ -230,7 +232,7 @@ class Trouble(StoreCase):
         lost = SqliteStore(self.path.parent / "nowhere" / "b.sqlite")
         failure = yield self.assertFailure(lost.open("b", UUID), StoreError)
         self.assertIn("nowhere", str(failure))
-        yield self.assertFailure(lost.write(batch()), StoreClosedError)
+        yield self.assertFailure(lost.write(transaction()), StoreClosedError)
 
     @inlineCallbacks
     def test_a_crash_is_noticed(self) -> Steps:

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS, MAX_VALUE_BYTES, Datatype, Status
-from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, Refused, absolute_expiry, is_json
+from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, absolute_expiry, is_json
 from couchnode.data.vbucket import StoreMode, VBucket
 
 NOW = 1_800_000_000
@@ -38,7 +38,7 @@ class VBucketCase(SynchronousTestCase):
     def assertRefused(self, status: Status, action: Callable[..., Any], *args: Any, **options: Any) -> None:
         """Assert that it is refused with that status, and that nothing changed."""
         before = (self.vb.high_seqno, dict(self.vb.items), self.ledger.memory_bytes)
-        refusal = self.assertRaises(Refused, action, *args, **options)
+        refusal = self.assertRaises(StatusError, action, *args, **options)
         self.assertEqual(refusal.status, status)
         self.assertEqual((self.vb.high_seqno, self.vb.items, self.ledger.memory_bytes), before)
 
@@ -432,7 +432,7 @@ class AgainstAModel(RuleBasedStateMachine):
         fits = mode == SET or (mode == ADD) == (key not in self.model)
         try:
             self.vb.store(mode, key, value, expiry=expiry)
-        except Refused:
+        except StatusError:
             assert not fits
         else:
             assert fits
@@ -443,7 +443,7 @@ class AgainstAModel(RuleBasedStateMachine):
         """A deletion succeeds exactly if there is something."""
         try:
             self.vb.delete(key)
-        except Refused:
+        except StatusError:
             assert key not in self.model
         else:
             del self.model[key]
@@ -453,7 +453,7 @@ class AgainstAModel(RuleBasedStateMachine):
         """Append adds to what is there."""
         try:
             self.vb.concat(key, value, before=False)
-        except Refused:
+        except StatusError:
             assert key not in self.model
         else:
             old, expiry = self.model[key]

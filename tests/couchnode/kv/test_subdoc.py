@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import LOCKED_CAS, Datatype, Feature, Opcode, Status
-from couchnode.data.item import Refused
+from couchnode.data.item import StatusError
 from couchnode.kv.commands.table import dispatch
 from couchnode.kv.jsonpath import Component, find, members, parse_path, value_at
 from couchnode.kv.subdoc import PathFlag, lookup, mutate, nesting
@@ -79,10 +79,12 @@ class Paths(SynchronousTestCase):
         """What is no path, and what is too long or too deep."""
         malformed = rb'. a. .a a..b [ [x] [-2] [01] a[0]b a] `a `a`b a"b a\ a.[0]'
         for path in [*malformed.split(), b"a\nb"]:
-            refusal = self.assertRaises(Refused, parse_path, path)
+            refusal = self.assertRaises(StatusError, parse_path, path)
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_EINVAL, path)
         for path in (b"a" * 1025, b".".join([b"a"] * 33)):
-            self.assertEqual(self.assertRaises(Refused, parse_path, path).status, Status.SUBDOC_PATH_E2BIG)
+            self.assertEqual(
+                self.assertRaises(StatusError, parse_path, path).status, Status.SUBDOC_PATH_E2BIG
+            )
 
     @settings(max_examples=300, deadline=None)
     @given(_JSON, _LAYOUTS)
@@ -101,7 +103,7 @@ class Paths(SynchronousTestCase):
         """Whatever is given as a path is a list of steps or refused."""
         try:
             parse_path(path)
-        except Refused as refusal:
+        except StatusError as refusal:
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_EINVAL)
 
     @settings(max_examples=300, deadline=None)
@@ -139,7 +141,7 @@ class Operations(SynchronousTestCase):
 
     def no(self, status: Status, opcode: int, text: bytes, path: bytes, value: bytes, flags: int = 0) -> None:
         """Assert a refusal."""
-        refusal = self.assertRaises(Refused, mutate, opcode, text, path, value, flags)
+        refusal = self.assertRaises(StatusError, mutate, opcode, text, path, value, flags)
         self.assertEqual(refusal.status, status, (opcode, text, path, value))
 
     def test_dictionary(self) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from couchnode.views.collation import KeyEncoder
+from couchnode.views.errors import QueryError
 from couchnode.views.index import IndexReader, ViewIndex
 from couchnode.views.query import Query
 from couchnode.views.reducers import ReductionError, number_text
-from couchnode.views.sources import Refused
 from tests.couchnode.views.indexes import Answer, Row, apply, given, python_reduce, text
 
 CRLF = "\r\n"
@@ -196,7 +196,7 @@ class RangeTests(_Case):
         """With the text that names the other direction; equal bounds never are."""
         for descending, start, end in ((False, "b", "a"), (True, "a", "b")):
             refused = self.assertRaises(
-                Refused,
+                QueryError,
                 self.ask,
                 DOCS,
                 startkey=start,
@@ -345,12 +345,12 @@ class ModelTests(_Case):
             expected = Model(rows, plan, reduce).result
             try:
                 answer = Answer([whole], **plan)
-            except Refused:
+            except QueryError:
                 encode = KeyEncoder().sort_key
                 start, end = encode(plan["startkey"]), encode(plan["endkey"])
                 self.assertTrue(start < end if plan["descending"] else start > end)
                 self.assertEqual([], expected)
-                self.assertRaises(Refused, Answer, shares, **plan)
+                self.assertRaises(QueryError, Answer, shares, **plan)
                 return
             self.assertEqual(expected, answer.rows)
             self.assertEqual(None if plan.get("reduce") else len(rows), answer.parsed.get("total_rows"))
@@ -505,7 +505,7 @@ class ErrorTests(_Case):
         """With 500 and the reason, also without the reduce function that the data is wrong for."""
         source = given(self.index([("a", "k", "x")], "_sum"), "_sum")
         for plan in ({"reduce": True}, {}):
-            refused = self.assertRaises(Refused, Answer, [source], **plan)
+            refused = self.assertRaises(QueryError, Answer, [source], **plan)
             self.assertEqual((500, "error", self.error), (refused.status, refused.error, refused.reason))
 
     def test_a_failed_build_among_others_is_told_after_the_rows(self) -> None:
@@ -535,7 +535,7 @@ class ErrorTests(_Case):
 
     def test_a_reduce_that_throws_refuses_the_query(self) -> None:
         """From one index, while nothing was sent."""
-        refused = self.assertRaises(Refused, self.ask, [("a", 1, 2)], "throw", reduce=True)
+        refused = self.assertRaises(QueryError, self.ask, [("a", 1, 2)], "throw", reduce=True)
         self.assertEqual((500, "error", "Error: thrown"), (refused.status, refused.error, refused.reason))
         self.assertEqual([("a", 1, 2)], self.ask([("a", 1, 2)], "throw").rows)
 

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.batches.lines import _read_members
 from gateway.dialect.errors import Refusal
 from gateway.limits import Limits
@@ -294,7 +294,7 @@ class FormTests(SynchronousTestCase):
 
     def test_whole_request_refused(self) -> None:
         """Credentials, bucket and query are looked at before any operation."""
-        site = Site({"connect": error(sdk.BUCKET_ENOENT)}, authorizer=passthrough())
+        site = Site({"connect": error(exceptions.BUCKET_ENOENT)}, authorizer=passthrough())
         line = {"op": "get", "key": "k"}
         self.assertEqual(post(site, line).status, 401)
         self.assertEqual(post(site, line, **basic("u", "p")).json()["code"], "BucketNotFound")
@@ -313,7 +313,7 @@ class FormTests(SynchronousTestCase):
 
     def test_failures_of_the_cluster(self) -> None:
         """Each operation has its own."""
-        outcomes = [succeed(Answer(b"1")), error(sdk.KEY_ENOENT), error(sdk.ETMPFAIL)]
+        outcomes = [succeed(Answer(b"1")), error(exceptions.KEY_ENOENT), error(exceptions.ETMPFAIL)]
         site = Site({"get": lambda key: _outcome(outcomes[int(key)])})
         told = lines_of(post(site, *({"op": "get", "key": str(n)} for n in range(3))))
         self.assertEqual([one["status"] for one in told], [200, 404, 503])
@@ -478,7 +478,7 @@ class StreamingTests(SynchronousTestCase):
 
     def test_lease_is_given_back(self) -> None:
         """At the end of a batch, whatever its operations came to."""
-        site = Site({"get": error(sdk.KEY_ENOENT)})
+        site = Site({"get": error(exceptions.KEY_ENOENT)})
         post(site, {"op": "get", "key": "k"})
         self.assertEqual(site.pool._leases, {})
 
@@ -527,7 +527,7 @@ class CountTests(SynchronousTestCase):
             def on_operation(self, *arguments: Any) -> None:
                 counted.append(arguments)
 
-        site = Site({"get": Answer(b"{}"), "set": error(sdk.ENOMEM)}, plugins=[Counting()])
+        site = Site({"get": Answer(b"{}"), "set": error(exceptions.ENOMEM)}, plugins=[Counting()])
         get, store = {"op": "get", "key": "k"}, {"op": "set", "key": "k", "value": 1}
         post(site, get, get, store, b"nonsense")
         self.assertEqual(

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.protocol.request import Request
@@ -274,8 +274,8 @@ class SlotTests(DirectCase):
         """Errors become answers by the one table of errors; what comes later is ignored."""
         self.batch.body_received(b'{"op":"add","key":"a","value":1}\n')
         (call,) = self.connection.calls
-        call.fail(error(sdk.KEY_EEXISTS))
-        call.fail(error(sdk.ENOMEM))
+        call.fail(error(exceptions.KEY_EEXISTS))
+        call.fail(error(exceptions.ENOMEM))
         call.succeed(Answer())
         (told,) = self.answers()
         self.assertEqual((told["status"], told["error"]["code"]), (409, "DocumentExists"))

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.batches.batch import AFTER, Phase
 from tests.gateway.batches.test_direct import DirectCase
 from tests.gateway.support import Answer, error
@@ -25,7 +25,7 @@ EVENTS = {
     "resume": lambda case: case.batch.resume(),
     "answers": lambda case: case.connection.end(Answer(b'{"n":1}')),
     "large answers": lambda case: case.connection.end(Answer(b'"%b"' % (b"x" * 300_000))),
-    "failures": lambda case: case.connection.end(error(sdk.ETMPFAIL)),
+    "failures": lambda case: case.connection.end(error(exceptions.ETMPFAIL)),
     "turn": lambda case: case.clock.advance(0),
 }
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.cluster.credentials import Credentials
 from gateway.cluster.pool import FAILURES_KEPT, ConnectionPool
 from gateway.dialect.errors import Refusal
@@ -75,8 +75,8 @@ class PoolTests(SynchronousTestCase):
         connection = self.open(pool)
         waiting = pool.connection("b", caller(password="wrong"))
         self.assertNoResult(waiting)
-        self.made[-1].connecting.errback(error(sdk.AUTH_ERROR))
-        self.failureResultOf(waiting, sdk.AuthError)
+        self.made[-1].connecting.errback(error(exceptions.AUTH_ERROR))
+        self.failureResultOf(waiting, exceptions.AuthError)
         self.assertTrue(self.made[-1].closed)
         self.assertIs(pool.connection("b", caller()), connection)
         self.assertFalse(connection.closed)
@@ -87,8 +87,8 @@ class PoolTests(SynchronousTestCase):
         for _ in range(3):
             waiting = pool.connection("b", caller(password="wrong"))
             if not self.made[0].connecting.called:
-                self.made[0].connecting.errback(error(sdk.AUTH_ERROR))
-            self.failureResultOf(waiting, sdk.AuthError)
+                self.made[0].connecting.errback(error(exceptions.AUTH_ERROR))
+            self.failureResultOf(waiting, exceptions.AuthError)
         self.assertEqual(len(self.made), 1)
         self.open(pool)
         self.clock.advance(2)
@@ -100,16 +100,16 @@ class PoolTests(SynchronousTestCase):
         pool = self.make()
         for number in range(FAILURES_KEPT + 10):
             waiting = pool.connection("b", caller(password=f"guess {number}"))
-            self.made[-1].connecting.errback(error(sdk.AUTH_ERROR))
-            self.failureResultOf(waiting, sdk.AuthError)
+            self.made[-1].connecting.errback(error(exceptions.AUTH_ERROR))
+            self.failureResultOf(waiting, exceptions.AuthError)
         self.assertEqual(len(pool._failures), FAILURES_KEPT)
 
     def test_network_failure_is_not_remembered(self) -> None:
         """The next caller tries again."""
         pool = self.make()
         waiting = pool.connection("b", caller())
-        self.made[-1].connecting.errback(error(sdk.NETWORK_ERROR))
-        self.failureResultOf(waiting, sdk.NetworkError)
+        self.made[-1].connecting.errback(error(exceptions.NETWORK_ERROR))
+        self.failureResultOf(waiting, exceptions.NetworkError)
         self.open(pool)
 
     def test_one_opening_for_many_callers(self) -> None:
@@ -148,8 +148,8 @@ class PoolTests(SynchronousTestCase):
         connection = self.open(pool)
         self.clock.advance(60)
         waiting = pool.connection("b", caller())
-        self.made[-1].connecting.errback(error(sdk.AUTH_ERROR))
-        self.failureResultOf(waiting, sdk.AuthError)
+        self.made[-1].connecting.errback(error(exceptions.AUTH_ERROR))
+        self.failureResultOf(waiting, exceptions.AuthError)
         self.clock.advance(10)
         self.assertTrue(connection.closed)
         self.assertEqual(len(pool), 0)

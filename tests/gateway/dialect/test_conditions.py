@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.protocol.constants import Status
 from couchbase.result import MutationToken
 from gateway.dialect.conditions import (
@@ -308,21 +308,21 @@ class Cell:
 
     def read(self, *_: Any, **__: Any) -> Deferred[Any]:
         if not self.cas:
-            return fail(error(sdk.KEY_ENOENT, status=Status.KEY_ENOENT))
+            return fail(error(exceptions.KEY_ENOENT, status=Status.KEY_ENOENT))
         return succeed(Answer(b"{}", cas=self.cas))
 
     def write(self, cas: int, *, must_exist: bool = False) -> Deferred[Any]:
         self.change()
         if not self.cas and (must_exist or cas):
-            return fail(error(sdk.KEY_ENOENT, status=Status.KEY_ENOENT))
+            return fail(error(exceptions.KEY_ENOENT, status=Status.KEY_ENOENT))
         if cas not in (0, self.cas):
-            return fail(error(sdk.KEY_EEXISTS, status=Status.KEY_EEXISTS))
+            return fail(error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS))
         return self.done()
 
     def add(self) -> Deferred[Any]:
         self.change()
         if self.cas:
-            return fail(error(sdk.KEY_EEXISTS, status=Status.KEY_EEXISTS))
+            return fail(error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS))
         return self.done()
 
     def change(self) -> None:
@@ -465,12 +465,12 @@ class MeaningTests(SynchronousTestCase):
                 "durability_level": 1,
             },
         )
-        site.answers["replace"] = error(sdk.ETIMEDOUT, ambiguous=True)
+        site.answers["replace"] = error(exceptions.ETIMEDOUT, ambiguous=True)
         self.assertEqual(self.told(site.request("PUT", SHORT, b"{}", headers)), (408, "DurabilityAmbiguous"))
 
     def test_overtaken_while_copies_are_waited_for(self) -> None:
         """That the written version was replaced later is no reason to write it again."""
-        site = Site({**Cell(1).answers, "replace": error(sdk.KEY_EEXISTS)})
+        site = Site({**Cell(1).answers, "replace": error(exceptions.KEY_EEXISTS)})
         site.request("PUT", SHORT, b"{}", {"If-None-Match": "2", "X-CB-PersistTo": "1"})
         self.assertEqual([name for name, _, _ in site.calls], ["get", "replace"])
 

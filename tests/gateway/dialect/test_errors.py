@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.protocol.constants import Status
 from gateway.clients.origins import Doors
 from gateway.dialect.errors import PROBLEMS, Retry, describe, public_code
@@ -28,27 +28,34 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
     ("InvalidArgument", "GET", DOCUMENT + "?x=1", b"", {}, {}),
     ("RouteNotFound", "GET", "/v2", b"", {}, {}),
     ("MethodNotAllowed", "PATCH", DOCUMENT, b"", {}, {}),
-    ("InvalidAuth", "GET", DOCUMENT, b"", {}, {"connect": raises(sdk.AUTH_ERROR)}),
+    ("InvalidAuth", "GET", DOCUMENT, b"", {}, {"connect": raises(exceptions.AUTH_ERROR)}),
     (
         "NoReadAccess",
         "GET",
         DOCUMENT,
         b"",
         {},
-        {"get_with_expiry": raises(sdk.AUTH_ERROR, status=Status.EACCESS)},
+        {"get_with_expiry": raises(exceptions.AUTH_ERROR, status=Status.EACCESS)},
     ),
-    ("NoWriteAccess", "PUT", DOCUMENT, b"", {}, {"set": raises(sdk.AUTH_ERROR, status=Status.EACCESS)}),
-    ("BucketNotFound", "GET", DOCUMENT, b"", {}, {"connect": raises(sdk.BUCKET_ENOENT)}),
+    (
+        "NoWriteAccess",
+        "PUT",
+        DOCUMENT,
+        b"",
+        {},
+        {"set": raises(exceptions.AUTH_ERROR, status=Status.EACCESS)},
+    ),
+    ("BucketNotFound", "GET", DOCUMENT, b"", {}, {"connect": raises(exceptions.BUCKET_ENOENT)}),
     ("ScopeNotFound", "GET", "/v1/buckets/b/scopes/s/collections/_default/documents/k", b"", {}, {}),
     ("CollectionNotFound", "GET", "/v1/buckets/b/scopes/_default/collections/c/documents/k", b"", {}, {}),
-    ("DocumentNotFound", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(sdk.KEY_ENOENT)}),
+    ("DocumentNotFound", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.KEY_ENOENT)}),
     (
         "DocumentExists",
         "POST",
         DOCUMENT,
         b"",
         {},
-        {"add": raises(sdk.KEY_EEXISTS, status=Status.KEY_EEXISTS)},
+        {"add": raises(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS)},
     ),
     (
         "CasMismatch",
@@ -56,18 +63,32 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         DOCUMENT,
         b"",
         {"If-Match": "12"},
-        {"replace": raises(sdk.KEY_EEXISTS, status=Status.KEY_EEXISTS)},
+        {"replace": raises(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS)},
     ),
-    ("DocumentLocked", "PUT", DOCUMENT, b"", {}, {"set": raises(sdk.KEY_EEXISTS, status=Status.LOCKED)}),
+    (
+        "DocumentLocked",
+        "PUT",
+        DOCUMENT,
+        b"",
+        {},
+        {"set": raises(exceptions.KEY_EEXISTS, status=Status.LOCKED)},
+    ),
     (
         "DocumentNotLocked",
         "POST",
         DOCUMENT + "/unlock",
         b"",
         {"If-Match": "12"},
-        {"unlock": raises(sdk.ETMPFAIL, status=Status.NOT_LOCKED)},
+        {"unlock": raises(exceptions.ETMPFAIL, status=Status.NOT_LOCKED)},
     ),
-    ("DocumentNotNumeric", "POST", DOCUMENT + "/increment", b"", {}, {"incr": raises(sdk.DELTA_BADVAL)}),
+    (
+        "DocumentNotNumeric",
+        "POST",
+        DOCUMENT + "/increment",
+        b"",
+        {},
+        {"incr": raises(exceptions.DELTA_BADVAL)},
+    ),
     ("DocumentNotJson", "GET", DOCUMENT + "?project=a", b"", {}, {"get_with_expiry": Answer(b"{")}),
     (
         "DocumentTooDeep",
@@ -84,7 +105,7 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         DOCUMENT + "/append",
         b"x",
         {},
-        {"append": raises(sdk.E2BIG, status=Status.E2BIG)},
+        {"append": raises(exceptions.E2BIG, status=Status.E2BIG)},
     ),
     ("PreconditionFailed", "GET", DOCUMENT, b"", {"If-Match": "1"}, {"get_with_expiry": Answer(b"")}),
     (
@@ -93,7 +114,7 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         DOCUMENT,
         b"",
         {"X-CB-PersistTo": "4"},
-        {"set": raises(sdk.DURABILITY_ETOOMANY)},
+        {"set": raises(exceptions.DURABILITY_ETOOMANY)},
     ),
     (
         "DurabilityAmbiguous",
@@ -101,7 +122,7 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         DOCUMENT,
         b"",
         {"X-CB-DurabilityLevel": "Majority"},
-        {"set": raises(sdk.ETIMEDOUT)},
+        {"set": raises(exceptions.ETIMEDOUT)},
     ),
     (
         "DurableWriteInProgress",
@@ -109,15 +130,15 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         DOCUMENT,
         b"",
         {},
-        {"set": raises(sdk.ETMPFAIL, status=Status.SYNC_WRITE_IN_PROGRESS)},
+        {"set": raises(exceptions.ETMPFAIL, status=Status.SYNC_WRITE_IN_PROGRESS)},
     ),
-    ("NotSupported", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(sdk.NOT_SUPPORTED)}),
-    ("TemporarilyUnavailable", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(sdk.ETMPFAIL)}),
-    ("OutOfMemory", "PUT", DOCUMENT, b"", {}, {"set": raises(sdk.ENOMEM)}),
-    ("UnderlyingServiceUnavailable", "GET", DOCUMENT, b"", {}, {"connect": raises(sdk.NETWORK_ERROR)}),
-    ("DeadlineExceeded", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(sdk.ETIMEDOUT)}),
+    ("NotSupported", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.NOT_SUPPORTED)}),
+    ("TemporarilyUnavailable", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.ETMPFAIL)}),
+    ("OutOfMemory", "PUT", DOCUMENT, b"", {}, {"set": raises(exceptions.ENOMEM)}),
+    ("UnderlyingServiceUnavailable", "GET", DOCUMENT, b"", {}, {"connect": raises(exceptions.NETWORK_ERROR)}),
+    ("DeadlineExceeded", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.ETIMEDOUT)}),
     ("RequestCanceled", "GET", DOCUMENT, b"", {}, {"get_with_expiry": lambda key: fail(CancelledError())}),
-    ("ServerError", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(sdk.ERROR)}),
+    ("ServerError", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.ERROR)}),
 ]
 
 
@@ -145,10 +166,10 @@ class EveryCodeTests(SynchronousTestCase):
         """What a request or the cluster can cause."""
         for code, method, path, body, headers, answers in CASES:
             told = self.check(code, Site(answers).request(method, path, body, headers))
-            given = [answer for answer in answers.values() if isinstance(answer, sdk.CouchbaseError)]
+            given = [answer for answer in answers.values() if isinstance(answer, exceptions.CouchbaseError)]
             if given:
                 self.assertEqual(told["rc"], given[0].rc)
-                self.assertIsInstance(given[0], getattr(sdk, told["exception"]))
+                self.assertIsInstance(given[0], getattr(exceptions, told["exception"]))
 
     def test_by_views(self) -> None:
         """What the view engine can say; the rest is in test_views and test_designs."""
@@ -229,10 +250,10 @@ class ResourceTests(SynchronousTestCase):
     def test_resource(self) -> None:
         """The document, the bucket, the path in the document, as the Data API writes them."""
         for code, answers, query, expected in (
-            ("connect", raises(sdk.BUCKET_ENOENT), "", "/buckets/b"),
+            ("connect", raises(exceptions.BUCKET_ENOENT), "", "/buckets/b"),
             (
                 "get_with_expiry",
-                raises(sdk.KEY_ENOENT),
+                raises(exceptions.KEY_ENOENT),
                 "",
                 "/buckets/b/scopes/_default/collections/_default/documents/k",
             ),
@@ -252,35 +273,35 @@ class DescribeTests(SynchronousTestCase):
 
     def test_key_exists(self) -> None:
         """To an insert: it exists. With a CAS: it changed. Without: only a lock can be meant."""
-        exists = error(sdk.KEY_EEXISTS, status=Status.KEY_EEXISTS)
+        exists = error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS)
         self.assertEqual(describe(exists, "add").problem.code, "DocumentExists")
         self.assertEqual(describe(exists, "set", cas_given=True).problem.code, "CasMismatch")
         self.assertEqual(describe(exists, "set").problem.code, "DocumentLocked")
 
     def test_locks_of_old_servers(self) -> None:
         """Without extended errors a server says "temporary failure"."""
-        failed = error(sdk.ETMPFAIL, status=Status.ETMPFAIL)
+        failed = error(exceptions.ETMPFAIL, status=Status.ETMPFAIL)
         self.assertEqual(describe(failed, "lock").problem.code, "DocumentLocked")
         self.assertEqual(describe(failed, "unlock").problem.code, "DocumentNotLocked")
         self.assertEqual(describe(failed, "get").problem.code, "TemporarilyUnavailable")
 
     def test_ambiguous(self) -> None:
         """A write that may have happened says so, whatever its code."""
-        lost = error(sdk.NETWORK_ERROR, ambiguous=True)
+        lost = error(exceptions.NETWORK_ERROR, ambiguous=True)
         self.assertEqual(describe(lost, "set").retry, Retry.AMBIGUOUS)
-        self.assertEqual(describe(error(sdk.NETWORK_ERROR), "set").retry, Retry.SAFE)
+        self.assertEqual(describe(error(exceptions.NETWORK_ERROR), "set").retry, Retry.SAFE)
 
     def test_every_status_is_described(self) -> None:
         """No status of the protocol, under any result code, ends as a bug of ours."""
-        for rc in sdk.RESULT_CODES:
+        for rc in exceptions.RESULT_CODES:
             for status in [None, *Status]:
                 fault = describe(error(rc, status=status), "set")
                 self.assertFalse(fault.is_bug, (rc, status))
-                self.assertTrue(hasattr(sdk, fault.exception or ""))
+                self.assertTrue(hasattr(exceptions, fault.exception or ""))
 
     def test_no_document_content(self) -> None:
         """The driver's words about a failure may quote the document; they are not passed on."""
-        fault = describe(error(sdk.DELTA_BADVAL, message="not a number: TOP SECRET"), "incr")
+        fault = describe(error(exceptions.DELTA_BADVAL, message="not a number: TOP SECRET"), "incr")
         self.assertNotIn("SECRET", fault.message)
 
 
@@ -289,7 +310,7 @@ class BatchFaultTests(SynchronousTestCase):
 
     def test_same_code(self) -> None:
         """A missing document is DocumentNotFound there too, with rc and class."""
-        site = Site({"get": raises(sdk.KEY_ENOENT)})
+        site = Site({"get": raises(exceptions.KEY_ENOENT)})
         reply = site.request("POST", "/v1/buckets/b/batch", b'{"op":"get","key":"k"}')
         told = reply.json()
         self.assertEqual((told["status"], told["error"]["code"]), (404, "DocumentNotFound"))

@@ -12,7 +12,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from gateway.interfaces import IGatewayPlugin
 from gateway.plugins.metrics import Metrics
 from gateway.service import GatewayService
@@ -77,13 +77,13 @@ class DropInTests(SynchronousTestCase):
         reply = Site(authorizer=passthrough(), plugins=[example()]).request("GET", path)
         self.assertEqual((reply.status, reply.json()["code"]), (401, "Unauthorized"))
         for rc, status, code in (
-            (sdk.AUTH_ERROR, 403, "InvalidAuth"),
-            (sdk.BUCKET_ENOENT, 404, "BucketNotFound"),
-            (sdk.CONNECT_ERROR, 503, "UnderlyingServiceUnavailable"),
+            (exceptions.AUTH_ERROR, 403, "InvalidAuth"),
+            (exceptions.BUCKET_ENOENT, 404, "BucketNotFound"),
+            (exceptions.CONNECT_ERROR, 503, "UnderlyingServiceUnavailable"),
         ):
             reply = Site({"connect": error(rc)}, plugins=[example()]).request("GET", path)
             self.assertEqual((reply.status, reply.json()["code"]), (status, code))
-        reply = Site({"get_multi": error(sdk.ETIMEDOUT)}, plugins=[example()]).request("GET", path)
+        reply = Site({"get_multi": error(exceptions.ETIMEDOUT)}, plugins=[example()]).request("GET", path)
         self.assertEqual((reply.status, reply.json()["code"]), (504, "DeadlineExceeded"))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.result import HttpResult
 from tests.gateway.support import Reply, Site, basic, error, passthrough
 from tests.gateway.views.support import http_error
@@ -135,7 +135,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_change_that_does_not_show_in_time(self) -> None:
         """The caller learns that it was made."""
-        late = error(sdk.ETIMEDOUT, message="the change of design document 'beer' was made, but ...")
+        late = error(exceptions.ETIMEDOUT, message="the change of design document 'beer' was made, but ...")
         for method, path, answers in (
             ("PUT", DESIGN, {"design_get": MISSING, "design_create": late}),
             ("DELETE", DESIGN, {"design_delete": late}),
@@ -147,7 +147,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_lost_connections(self) -> None:
         """A change may have happened; a look has not changed anything."""
-        lost = error(sdk.NETWORK_ERROR)
+        lost = error(exceptions.NETWORK_ERROR)
         told = Site({"design_delete": lost}).request("DELETE", DESIGN).json()
         self.assertEqual((told["code"], told["retry"]), ("UnderlyingServiceUnavailable", "ambiguous"))
         told = Site({"design_get": lost}).request("GET", DESIGN).json()

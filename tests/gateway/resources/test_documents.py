@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from couchbase.result import MutationToken
 from gateway.http.routing import Dispatcher
@@ -125,7 +125,7 @@ class ContractTests(SynchronousTestCase):
     def test_unknown_bucket(self) -> None:
         """404, and nothing is asked of the document."""
         for row in ROWS:
-            site = Site({**ANSWERS, "connect": error(sdk.BUCKET_ENOENT)})
+            site = Site({**ANSWERS, "connect": error(exceptions.BUCKET_ENOENT)})
             self.refused(self.ask(row, site=site), row, 404, "BucketNotFound")
             self.assertEqual(site.calls, [])
 
@@ -182,7 +182,7 @@ class ContractTests(SynchronousTestCase):
             for user, password in (("", "p"), ("u", "")):
                 self.refused(self.ask(row, site=site, **basic(user, password)), row, 401, "Unauthorized")
             self.assertEqual(site.connections, [])
-            site.answers["connect"] = error(sdk.AUTH_ERROR)
+            site.answers["connect"] = error(exceptions.AUTH_ERROR)
             self.refused(self.ask(row, site=site, **basic("u", "wrong")), row, 403, "InvalidAuth")
             self.assertEqual(site.calls, [])
 
@@ -267,7 +267,7 @@ class ContractTests(SynchronousTestCase):
         """The write may have happened: a code of its own."""
         for row in ROWS:
             if row.is_durable:
-                site = Site({**ANSWERS, row.asks: error(sdk.ETIMEDOUT, ambiguous=True)})
+                site = Site({**ANSWERS, row.asks: error(exceptions.ETIMEDOUT, ambiguous=True)})
                 reply = self.ask(row, site=site, X_CB_DurabilityLevel="Majority")
                 self.refused(reply, row, 408, "DurabilityAmbiguous")
                 self.assertEqual(reply.json()["retry"], "ambiguous")
@@ -682,7 +682,7 @@ class CopiesTests(SynchronousTestCase):
 
     def test_endure_in_vain(self) -> None:
         """A time-out of waiting is no doubt about a write."""
-        reply = Site({"endure": error(sdk.ETIMEDOUT)}).request("POST", SHORT + "/endure")
+        reply = Site({"endure": error(exceptions.ETIMEDOUT)}).request("POST", SHORT + "/endure")
         self.assertEqual((reply.status, reply.json()["code"]), (504, "DeadlineExceeded"))
 
 

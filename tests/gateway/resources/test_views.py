@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.exceptions import NetworkError
 from gateway.http import deadlines
 from tests.gateway.support import Transport, basic, error, passthrough
@@ -123,8 +123,8 @@ class FailureTests(SynchronousTestCase):
             (http_error(503), (503, "TemporarilyUnavailable", "")),
             (http_error(599), (500, "ServerError", "")),
             (TIMED_OUT, (504, "DeadlineExceeded", "")),
-            (error(sdk.NETWORK_ERROR), (503, "UnderlyingServiceUnavailable", "")),
-            (error(sdk.NOT_SUPPORTED), (501, "NotSupported", "")),
+            (error(exceptions.NETWORK_ERROR), (503, "UnderlyingServiceUnavailable", "")),
+            (error(exceptions.NOT_SUPPORTED), (501, "NotSupported", "")),
         ):
             for form in ("application/json", LINES, EVENTS):
                 site = ViewSite()
@@ -160,7 +160,7 @@ class FailureTests(SynchronousTestCase):
         site = ViewSite()
         client = site.ask(Accept=form)
         site.streams[0].send(b'{"total_rows":2,"rows":[{"id":"a"}')
-        site.streams[0].fail(error(sdk.NETWORK_ERROR, message="gone"))
+        site.streams[0].fail(error(exceptions.NETWORK_ERROR, message="gone"))
         body, complete = chunks(client)
         self.assertFalse(complete)
         self.assertIsNone(client.protocol)  # closed
@@ -179,7 +179,7 @@ class FailureTests(SynchronousTestCase):
                 "retry": "safe",
             },
         )
-        self.assertTrue(issubclass(getattr(sdk, told["exception"]), sdk.CouchbaseError))
+        self.assertTrue(issubclass(getattr(exceptions, told["exception"]), exceptions.CouchbaseError))
         self.assertIn("reason", told)
 
     def test_cut_json(self) -> None:
@@ -256,7 +256,7 @@ class FailureTests(SynchronousTestCase):
         site = ViewSite()
         client = site.ask()
         site.streams[0].send(b'{"rows":[{"id":"a"}],"errors":[{"from":"n2","reason":"r"}]')
-        site.streams[0].fail(NetworkError({"rc": sdk.NETWORK_ERROR}))
+        site.streams[0].fail(NetworkError({"rc": exceptions.NETWORK_ERROR}))
         errors = json.loads(chunks(client)[0])["errors"]
         self.assertEqual([one["from"] for one in errors], ["n2", "gateway"])
 
@@ -314,7 +314,7 @@ class CountTests(SynchronousTestCase):
         site.ask(**basic("ann", "secret"))
         self.assertEqual(site.connections[0].opened_with, ("b", "ann", "secret"))
         self.assertEqual(len(site.streams), 1)
-        site = ViewSite({"connect": error(sdk.AUTH_ERROR)}, authorizer=passthrough())
+        site = ViewSite({"connect": error(exceptions.AUTH_ERROR)}, authorizer=passthrough())
         self.assertEqual(reply_of(site.ask(**basic("ann", "wrong"))).json()["code"], "InvalidAuth")
 
     def test_bad_names(self) -> None:

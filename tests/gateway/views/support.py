@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.exceptions import HTTPError
 from couchbase.result import HttpResult
 from tests.gateway.support import Reply, Site, Transport, raw_request, read_reply
@@ -140,7 +140,7 @@ def row(docid: str, key: Any = None, value: Any = None) -> dict[str, Any]:
     return {"id": docid, "key": key, "value": value}
 
 
-TIMED_OUT = sdk.error_of(sdk.ETIMEDOUT)
+TIMED_OUT = exceptions.error_of(exceptions.ETIMEDOUT)
 
 
 LINES = "application/x-ndjson"

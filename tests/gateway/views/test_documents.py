@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase import exceptions as sdk
+from couchbase import exceptions
 from couchbase.result import MultiResult, ValueResult
 from tests.gateway.support import Transport, error, read_reply
 from tests.gateway.views.support import (
@@ -56,7 +56,7 @@ class DocumentTests(SynchronousTestCase):
             b=(b"\xff\0", 0x03000000),
             x=(b"no json{", 0x02000000),
             t=(b"text", 0x04000000),
-            g=sdk.KEY_ENOENT,
+            g=exceptions.KEY_ENOENT,
         )
         rows = [row(name) for name in "jsbxtg"]
         for form in ("application/json", LINES, EVENTS):
@@ -83,8 +83,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_some_fail(self) -> None:
         """A document that does not come for another reason says so; the others are there."""
-        failure = error(sdk.ETIMEDOUT)
-        failure.all_results = found(a=(b"1", 0), b=sdk.ETIMEDOUT, c=sdk.KEY_ENOENT)
+        failure = error(exceptions.ETIMEDOUT)
+        failure.all_results = found(a=(b"1", 0), b=exceptions.ETIMEDOUT, c=exceptions.KEY_ENOENT)
         got = reply_of(self.docs(failure, row("a"), row("b"), row("c"), row("d"))).json()["rows"]
         self.assertEqual(got[0]["doc"]["json"], 1)
         self.assertEqual(
@@ -163,7 +163,9 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(site.streams[0].told[-1], "stop")
             self.assertEqual((site.gateway.budget.used, site.pool._leases), (0, {}))
             self.assertGreater(window.used, 0)
-            pending.errback(error(sdk.ETIMEDOUT)) if pause_first else pending.callback(found(k0=(b"1", 0)))
+            pending.errback(error(exceptions.ETIMEDOUT)) if pause_first else pending.callback(
+                found(k0=(b"1", 0))
+            )
             self.assertEqual(window.used, 0)
 
     def test_reads_under_way_are_bounded(self) -> None:

@@ -18,7 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.descriptors import Refusals
+from gateway.descriptors import RefusedConnections
 from gateway.dialect.errors import Refusal
 from gateway.figures import Figures
 from gateway.workers.accepting import Acceptor, Inherited
@@ -211,7 +211,7 @@ class AcceptorTests(SynchronousTestCase):
         self.reactor = ReactorStub()
         self.socket: Any = ListeningStub()
         balancer = Balancer(self.counts, self.counts.take(), lambda: 5, self.reactor.seconds)
-        self.refusals = Refusals(self.reactor)
+        self.refusals = RefusedConnections(self.reactor)
         self.acceptor = Acceptor(self.reactor, self.socket, Factory(), balancer, self.refusals)
         self.acceptor.startListening()
 
