@@ -13,8 +13,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.batchstream import BatchStream
 from bench.harness import HERE, Samples, Server, machine
-from bench.streaming import Batch
 
 DOCUMENT_BYTES = 1024
 PART_BYTES = 65536
@@ -39,7 +39,7 @@ def measure(
     server: Server, node: Server | None, parts: list[bytes], count: int
 ) -> tuple[float, float, float]:
     """Return documents a second, CPU microseconds of the gateway a document, and those of the node."""
-    batch = Batch(server.address, parts)
+    batch = BatchStream(server.address, parts)
     begun, used = time.perf_counter(), server.cpu_seconds()
     used_by_node = node.cpu_seconds() if node is not None else 0.0
     batch.run()

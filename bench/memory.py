@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from bench.batchstream import BatchStream
 from bench.harness import Server, machine
-from bench.streaming import Batch
 
 KEYS = 10_000
 LINES_A_PART = 500
@@ -36,14 +36,16 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     sizes: list[tuple[int, int]] = []
     with Server("node") as node, Server("gateway", node.address) as gateway:
-        Batch(gateway.address, bodies(min(count, 20_000))).run()  # everything imported, every pool filled
+        BatchStream(
+            gateway.address, bodies(min(count, 20_000))
+        ).run()  # everything imported, every pool filled
         before = gateway.resident_bytes()
 
         def sample(answers: int) -> None:
             if answers >= (len(sizes) + 1) * count // SAMPLES:
                 sizes.append((answers, gateway.resident_bytes()))
 
-        batch = Batch(gateway.address, bodies(count), sample)
+        batch = BatchStream(gateway.address, bodies(count), sample)
         batch.run()
         after = gateway.resident_bytes()
     if batch.answers != count or batch.failures:

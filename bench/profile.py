@@ -44,7 +44,7 @@ STAGES = {
     "gateway.cluster.credentials:": "credentials and connection pool",
     "gateway.cluster.pool:": "credentials and connection pool",
     "gateway.plugins.": "metrics and other plugins",
-    "gateway.figures:": "metrics and other plugins",
+    "gateway.metricvalues:": "metrics and other plugins",
     "klein.": "Klein and twisted.web",
     "werkzeug.": "Klein and twisted.web",
     "twisted.web.": "Klein and twisted.web",
@@ -70,7 +70,7 @@ def stage_of(stack: str) -> str:
     sends = False
     for frame in reversed(stack.split(";")):
         function, _, protocol = frame.partition("(")
-        if function.startswith("reactor.writing:"):
+        if function.startswith("reactor.writer:"):
             # Whoever called it says whose socket that is.
             sends = True
             continue

@@ -68,7 +68,7 @@ _MODULES = frozenset(
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
         *("designs", "driver", "signatures", "tlsfiles"),
         *("entry", "exceptions", "experimental", "headers", "items", "pipeline", "protocol"),
-        *("result", "storing", "timings", "transcoder", "user_constants", "views"),
+        *("result", "mutations", "timings", "transcoder", "user_constants", "views"),
     }
 )
 

@@ -12,6 +12,7 @@ from typing import Any, Generic
 from couchbase import arguments, exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.items import ItemCollection, ItemTarget
+from couchbase.mutations import StoreCommands
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
@@ -29,7 +30,6 @@ from couchbase.signatures import (
     ValueT,
     VersionKeys,
 )
-from couchbase.storing import StoreCommands
 
 
 class Commands(

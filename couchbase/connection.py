@@ -16,7 +16,7 @@ from couchbase.arguments import (
     check_seconds,
     check_texts,
 )
-from couchbase.blocking.calls import Call
+from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.driver import BlockingDriver
 from couchbase.commands import Commands
 from couchbase.controls import UNSET, control
@@ -116,8 +116,8 @@ class Connection(
     _driver_type: type[Any] = BlockingDriver
     _cluster: Any
     """The driver's cluster, which knows the map and whether it is connected or closed."""
-    _request_type: type[Any] = Call
-    _member_type: type[Any] = Call
+    _request_type: type[Any] = BlockingCall
+    _member_type: type[Any] = BlockingCall
 
     # Settings that :meth:`_cntl`, durability contexts and programs of SDK 1.2 change.
     _durability_timeout = _of_driver("durability_timeout")

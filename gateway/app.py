@@ -23,7 +23,7 @@ from gateway.http.request import Handler, Request
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
-from gateway.operations.rendering import Rendering
+from gateway.operations.renderer import Renderer
 from gateway.resources.base import Admission, asked_of
 from gateway.resources.batches import Batches
 from gateway.resources.buckets import Buckets
@@ -124,14 +124,14 @@ class Gateway(Application):
         self.pool = pool
         self._admission = Admission(authorizer, pool)
         steps = StepRunner(clock)
-        rendering = Rendering(steps, quoted=quoted_etags)
-        documents = Documents(authorizer, pool, rendering, now)
+        renderer = Renderer(steps, quoted=quoted_etags)
+        documents = Documents(authorizer, pool, renderer, now)
         self.note_large = documents.was_large
         resources = [
             documents,
-            Counters(authorizer, pool, rendering, now),
-            Locks(authorizer, pool, rendering, now),
-            DurabilityChecks(authorizer, pool, rendering, now),
+            Counters(authorizer, pool, renderer, now),
+            Locks(authorizer, pool, renderer, now),
+            DurabilityChecks(authorizer, pool, renderer, now),
             Buckets(authorizer, pool),
             Batches(
                 authorizer, pool, clock, now, limits, self.budget, steps, self.count_operation, self._log_bug

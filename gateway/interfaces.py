@@ -10,19 +10,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request as TwistedRequest
 from zope.interface import Attribute, Interface
 
-from gateway.figures import Figures
 from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget
 from gateway.http.request import Handler, Request
 from gateway.http.response import Response
 from gateway.limits import Limits
+from gateway.metricvalues import MetricValues
 
 if TYPE_CHECKING:
     from klein import Klein
 
     from gateway.cluster.connection import GatewayConnection
 
-__all__ = ["Gateway", "IGatewayPlugin", "ISharedFigures"]
+__all__ = ["Gateway", "IGatewayPlugin", "ISharedMetrics"]
 
 
 class Gateway(Protocol):
@@ -114,16 +114,16 @@ class IGatewayPlugin(Interface):
         """
 
 
-class ISharedFigures(Interface):
+class ISharedMetrics(Interface):
     """A plugin that counts, and shows the totals of all workers.
 
-    Names of figures are shared by all plugins.
+    Names of metrics are shared by all plugins.
     """
 
-    gather: Callable[[], Deferred[Figures]] | None = Attribute(
+    gather: Callable[[], Deferred[MetricValues]] | None = Attribute(
         "Set by a worker, after ``attach``: gives the sums over all workers, those that have ended too; "
         "fails with a Refusal if they cannot be had. ``None`` if there is this process only."
     )
 
-    def figures() -> Figures:
+    def metrics() -> MetricValues:
         """Return the counts of this process."""

@@ -1,4 +1,4 @@
-"""Figures that the system has about a process: Prometheus' usual ``process_*``."""
+"""MetricValues that the system has about a process: Prometheus' usual ``process_*``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 
 __all__ = ["add_process", "process_families"]
 
@@ -24,8 +24,8 @@ _FAMILIES = (
 )
 
 
-def add_process(figures: Figures, name: str | None = None) -> None:
-    """Add the figures of this process; none on systems without ``/proc``.
+def add_process(metrics: MetricValues, name: str | None = None) -> None:
+    """Add the metrics of this process; none on systems without ``/proc``.
 
     :param name: its name among several processes; ``None`` if it is the only one.
     """
@@ -33,12 +33,12 @@ def add_process(figures: Figures, name: str | None = None) -> None:
     if values:
         numbers = [float(values.get(family, 0)) for family, _, _ in _FAMILIES]
         # The time spent is a gauge as well: the time of an ended process is not added to others.
-        figures.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
+        metrics.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
 
 
-def process_families(figures: Figures) -> Iterator[Metric]:
+def process_families(metrics: MetricValues) -> Iterator[Metric]:
     """Yield the metric families; with a label ``process`` where there are several."""
-    rows = {key[1:]: numbers for key, numbers in figures.gauges.items() if key[0] == _NAME}
+    rows = {key[1:]: numbers for key, numbers in metrics.gauges.items() if key[0] == _NAME}
     if not rows:
         return
     labels = ["process"] if any(rows) else []

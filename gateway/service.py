@@ -25,12 +25,11 @@ from gateway.commandline import Options
 from gateway.descriptors import shortage
 from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
-from gateway.leaving import Leaving
-from gateway.listening import CannotStartError, give_up
+from gateway.listeners import CannotStartError, give_up
 from gateway.logs import LogsItself
-from gateway.serving import (
+from gateway.server import (
     ClusterLog,
-    Serving,
+    GatewayServer,
     forget_what_stays,
     log_no_start,
     log_ready,
@@ -38,6 +37,7 @@ from gateway.serving import (
     url_of,
 )
 from gateway.settings import Settings, user_data_folder
+from gateway.shutdowndelay import ShutdownDelay
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
@@ -62,10 +62,10 @@ def makeService(options: Options) -> IService:
     if options.log_file is not None:
         options.log_file.reopen_on_signal(reactor)
     hangup = HangUp(reactor)
-    leaving = Leaving(reactor, settings.shutdown_delay, watch_signals=True)
+    delay = ShutdownDelay(reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
         service = GatewayService(
-            settings, plugins_for(settings), on_failure=end_process, hangup=hangup, leaving=leaving
+            settings, plugins_for(settings), on_failure=end_process, hangup=hangup, delay=delay
         )
         service.log_observer = options.log_observer
         service.started.addCallback(lambda _: forget_what_stays())
@@ -79,7 +79,7 @@ def makeService(options: Options) -> IService:
         Embedded(settings) if settings.cluster is None else None,
         on_failure=end_process,
         hangup=hangup,
-        leaving=leaving,
+        delay=delay,
         reread=lambda running: reread(options.given(), os.environ, running),
     )
     supervisor.log_observer = options.log_observer
@@ -166,14 +166,14 @@ class Embedded:
             yield node.stop()
 
 
-class GatewayService(LogsItself, Serving):
+class GatewayService(LogsItself, GatewayServer):
     """A gateway in this process, with its embedded node if it has one.
 
     :param settings: checked settings.
     :param plugins: attached in this order.
     :param on_failure: called if the embedded node cannot start.
     :param hangup: watched for SIGHUP while the service runs.
-    :param leaving: waited for before the stop; ``None`` for one that no signal ends.
+    :param delay: waited for before the stop; ``None`` for one that no signal ends.
     """
 
     log = Logger()
@@ -185,14 +185,14 @@ class GatewayService(LogsItself, Serving):
         reactor: IReactor = _REACTOR,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
-        leaving: Leaving | None = None,
+        delay: ShutdownDelay | None = None,
     ) -> None:
         settings = with_account(settings)
         super().__init__(settings, plugins, reactor)
         self.setName("couchgateway")
         self._on_failure = on_failure
         self._hangup = hangup
-        self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
+        self._delay = delay or ShutdownDelay(reactor, settings.shutdown_delay)
         self._embedded = Embedded(settings) if settings.cluster is None else None
         self._watch: Watch | None = None
         self._has_failed = False
@@ -253,9 +253,9 @@ class GatewayService(LogsItself, Serving):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop listening, let running requests finish, then flush the embedded node."""
-        if self._leaving.seconds and not self._has_failed:
+        if self._delay.seconds and not self._has_failed:
             self.leave()
-            yield self._leaving.wait()
+            yield self._delay.wait()
         if self._hangup is not None:
             self._hangup.stop()
         if self._watch is not None:

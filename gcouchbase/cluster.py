@@ -15,7 +15,7 @@ from gevent import getcurrent, socket
 from gevent.event import Event
 from gevent.hub import get_hub
 
-from couchbase.blocking.calls import Batch, Call
+from couchbase.blocking.calls import BlockingCall, WaitGroup
 from couchbase.blocking.cluster import EARLY_CALLS, Cluster
 from couchbase.blocking.http import Target
 from couchbase.blocking.node import Node
@@ -71,12 +71,12 @@ class GNode(Node):
         super().close()
 
 
-class GBatch(Batch):
+class GWaitGroup(WaitGroup):
     """The calls that one greenlet waits for; it is woken when the last is over."""
 
     __slots__ = ("_loop", "_open", "began", "calls", "deadline", "greenlet")
 
-    def __init__(self, calls: Sequence[Call], began: float, deadline: float, loop: Loop) -> None:
+    def __init__(self, calls: Sequence[BlockingCall], began: float, deadline: float, loop: Loop) -> None:
         self.calls = calls
         self.began = began
         self.deadline = deadline
@@ -134,7 +134,7 @@ class GCluster(Cluster):
         self.selector = Watchers(self._guarded)
         self.dirty = _Dirty(self.hub.loop, self._flush_now)
         self._clock = Timers()
-        self._batches: set[GBatch] = set()
+        self._groups: set[GWaitGroup] = set()
         self._sweeping: Any = None
         # Greenlets that wait for any event.
         self._watching: list[Any] = []
@@ -155,7 +155,7 @@ class GCluster(Cluster):
         watching, self._watching = self._watching, []
         for waiter in watching:
             waiter.set()
-        if self._lost_all and self._batches:
+        if self._lost_all and self._groups:
             self._seek()
 
     def _flush_now(self) -> None:
@@ -185,7 +185,7 @@ class GCluster(Cluster):
                 self._watching.remove(waiter)
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Call a function in the hub after an instant."""
+        """BlockingCall a function in the hub after an instant."""
 
         def call() -> None:
             function()
@@ -194,52 +194,52 @@ class GCluster(Cluster):
         if not self.closed:
             self._clock.start(when - self.seconds(), call)
 
-    def run(self, calls: Sequence[Call], deadline: float) -> None:
+    def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
         """Carry out operations and return when each is over; their outcomes are in the calls.
 
         :raises ObjectThreadError: in another thread than the one that made the connection.
         """
         if get_hub() is not self.hub:
             raise ObjectThreadError.pyexc("the connection belongs to the greenlets of another thread")
-        batch = GBatch(calls, self.seconds(), deadline, self.hub.loop)
+        group = GWaitGroup(calls, self.seconds(), deadline, self.hub.loop)
         try:
             # The hub may not have run for a while.
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
-                self.give(calls[start : start + EARLY_CALLS], batch, deadline)
+                self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 if start:
                     self._flush()
-            if batch.remaining:
-                self._await(batch)
+            if group.remaining:
+                self._await(group)
             self._turned_at = self.seconds()
         except BaseException:
             # The greenlet was killed, or timed out; others continue.
             self._give_up(calls)
             raise
 
-    def _await(self, batch: GBatch) -> None:
-        self._batches.add(batch)
+    def _await(self, group: GWaitGroup) -> None:
+        self._groups.add(group)
         if self._sweeping is None:
             self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True)
         if self._lost_all:
             self._seek()
         try:
-            batch.greenlet = getcurrent()
-            while batch.remaining:
+            group.greenlet = getcurrent()
+            while group.remaining:
                 self.hub.switch()
         finally:
-            batch.greenlet = None
-            self._batches.discard(batch)
+            group.greenlet = None
+            self._groups.discard(group)
 
     def _sweep(self) -> None:
         now = self.seconds()
-        for batch in [batch for batch in self._batches if batch.deadline <= now]:
-            self.time_out_all(batch.calls)
-            self._drop_silent(batch.began)
-        self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True) if self._batches else None
+        for group in [group for group in self._groups if group.deadline <= now]:
+            self.time_out_all(group.calls)
+            self._drop_silent(group.began)
+        self._sweeping = self._clock.start(SWEEP_SECONDS, self._sweep, ref=True) if self._groups else None
 
     @staticmethod
-    def _give_up(calls: Sequence[Call]) -> None:
+    def _give_up(calls: Sequence[BlockingCall]) -> None:
         for call in calls:
             call.abandon()
 
@@ -285,8 +285,8 @@ class GCluster(Cluster):
         seeking, self._seeking = self._seeking, None
         if seeking is not None:
             seeking.kill(block=False)
-        for batch in list(self._batches):
-            for call in batch.calls:
+        for group in list(self._groups):
+            for call in group.calls:
                 if not call.done:
                     call.leave()
                     call.fail(client_error(call, CLIENT_ETMPFAIL, "the connection was closed"))

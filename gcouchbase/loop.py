@@ -44,7 +44,7 @@ class Loop(Protocol):
         """Return what watches the time."""
 
     def run_callback(self, function: Callable[..., None]) -> object:
-        """Call a function when the greenlets that can run now have run."""
+        """BlockingCall a function when the greenlets that can run now have run."""
 
 
 class Watchers:
@@ -101,7 +101,7 @@ class Timers:
         self._timers: set[Watcher] = set()
 
     def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Watcher:
-        """Call a function once.
+        """BlockingCall a function once.
 
         :param ref: whether the loop keeps running for it.
         """

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
 
 from couchbase import exceptions
-from couchbase.blocking.resolving import Srv
+from couchbase.blocking.resolver import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, map_of_seed
@@ -27,14 +27,14 @@ from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.failures import client_error
 from couchbase.protocol.handshake import Credentials, no_map
 from reactor.clock import cancel_timer
-from reactor.ending import has_ended, watch_end
 from reactor.kinds import IReactor
-from txcouchbase.asking import Asking
+from reactor.shutdown import has_ended, watch_end
 from txcouchbase.causes import Cause, cause_text, connect_error, network_error
+from txcouchbase.configstream import ConfigStream, ForbiddenError
 from txcouchbase.link import Backlog, Link
 from txcouchbase.node import NodeProtocol
+from txcouchbase.planrunner import PlanRunner
 from txcouchbase.quiet import connect_quietly
-from txcouchbase.streaming import ConfigStream, ForbiddenError
 from txcouchbase.tls import TlsPolicy
 from txcouchbase.turn import Turn
 
@@ -408,7 +408,7 @@ class ClusterClient(Dispatcher):
         for calls in list(self._parked.values()):
             for call in [call for call in calls if call.deadline <= now]:
                 self.time_out(call)
-        busy = busy or bool(self._parked or self.turn.given)
+        busy = busy or bool(self._parked or self.turn.queued)
         if not busy:
             self._kept = None
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
@@ -417,7 +417,7 @@ class ClusterClient(Dispatcher):
 
     def run(self, plan: Generator[Any, Any, Any]) -> Deferred[Any]:
         """Drive a plan that asks nodes of the cluster; fires with what it returns."""
-        return Asking(self.reactor, lambda: self.servers, self.host_timeout).run(plan)
+        return PlanRunner(self.reactor, lambda: self.servers, self.host_timeout).run(plan)
 
     # ---- the end ---------------------------------------------------------------------------------
 

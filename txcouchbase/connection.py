@@ -21,7 +21,7 @@ from couchbase.arguments import (
     check_texts,
 )
 from couchbase.asynchronous.connection import Async
-from couchbase.blocking.resolving import srv_of
+from couchbase.blocking.resolver import srv_of
 from couchbase.commands import Commands
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol import operations
@@ -50,7 +50,7 @@ from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQu
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.signatures import ExpiryT, OperationsT, OperationT, StatsT, ValuesT, ValueT
 from txcouchbase.tls import TlsPolicy, client_certificate, trust_root
-from txcouchbase.turn import MAX_GIVEN
+from txcouchbase.turn import MAX_QUEUED
 from txcouchbase.views import BatchedView, ViewMethods
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class TxAsyncConnection(
         async_result.set_callbacks(deferred.callback, lambda _, kind, error, trace: deferred.errback(error))
         return deferred
 
-    def direct(self, *, together: int = MAX_GIVEN) -> Direct:
+    def direct(self, *, together: int = MAX_QUEUED) -> Direct:
         """Return the operations on single documents without Deferreds and AsyncResults.
 
         For programs where each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
@@ -351,10 +351,10 @@ class Connection(
             self._driver.send(call)
             return
         turn = self._turn
-        given = turn.given
-        if not given or len(given) >= MAX_GIVEN:
+        queued = turn.queued
+        if not queued or len(queued) >= MAX_QUEUED:
             turn.wake()
-        given.append(call)
+        queued.append(call)
 
 
 def _bootstrapped(

@@ -122,13 +122,13 @@ class _DirectDriver(Driver[DirectCall]):
         if durability is not None or request.replica is not None:
             _refuse()
         turn = self._turn
-        given = turn.given
-        if not given:
+        queued = turn.queued
+        if not queued:
             turn.wake()
-        elif len(given) >= self._together:
+        elif len(queued) >= self._together:
             turn.drain()
             turn.wake()
-        given.append(request)
+        queued.append(request)
         return request
 
     def submit_level(self, request: DirectCall) -> DirectCall:

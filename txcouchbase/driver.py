@@ -21,9 +21,9 @@ from couchbase.result import AsyncResult, MultiResult, ValueResult
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
 from txcouchbase.causes import network_error
 from txcouchbase.cluster import ClusterClient
-from txcouchbase.enduring import Endurance
+from txcouchbase.endurance import Endurance
 from txcouchbase.events import ConnectionEvents
-from txcouchbase.turn import MAX_GIVEN
+from txcouchbase.turn import MAX_QUEUED
 
 __all__ = ["AsyncDriver", "DeferredDriver"]
 
@@ -90,8 +90,8 @@ class AsyncDriver(Driver[AsyncCall]):
     def submit(self, request: AsyncCall, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         turn = self.turn
-        given = turn.given
-        if not given and not self.is_up:
+        queued = turn.queued
+        if not queued and not self.is_up:
             raise _not_up()
         # AsyncResult.__init__, inlined.
         answer = request.async_result = _new_result(AsyncResult)
@@ -99,9 +99,9 @@ class AsyncDriver(Driver[AsyncCall]):
         if durability is not None or self.dur_persist_to or self.dur_replicate_to:
             self.send(request, durability or self._by_context(request))
         else:
-            if not given or len(given) >= MAX_GIVEN:
+            if not queued or len(queued) >= MAX_QUEUED:
                 turn.wake()
-            given.append(request)
+            queued.append(request)
         return answer
 
     def submit_level(self, request: AsyncCall) -> Any:
@@ -146,7 +146,7 @@ class AsyncDriver(Driver[AsyncCall]):
             call.group = group
         group.calls = calls
         if durability is None and requests[0].replica is None:
-            self.turn.give_all(calls)
+            self.turn.queue_all(calls)
         else:
             for call in calls:
                 self.send(call, durability)
@@ -380,10 +380,10 @@ class DeferredDriver(AsyncDriver):
             self.send(request, durability or self._by_context(request))
         else:
             turn = self.turn
-            given = turn.given
-            if not given or len(given) >= MAX_GIVEN:
+            queued = turn.queued
+            if not queued or len(queued) >= MAX_QUEUED:
                 turn.wake()
-            given.append(request)
+            queued.append(request)
         return answer
 
     def submit_to_replica(self, request: DeferredCall) -> Any:  # type: ignore[override]  # as above

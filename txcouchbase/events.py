@@ -11,8 +11,8 @@ from twisted.python.threadable import isInIOThread
 
 from couchbase.asynchronous.events import EventQueue
 from couchbase.exceptions import ObjectDestroyedError
-from reactor.ending import has_ended
 from reactor.kinds import IReactor
+from reactor.shutdown import has_ended
 
 
 class TxEventQueue(EventQueue):

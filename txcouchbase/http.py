@@ -28,7 +28,7 @@ from zope.interface import implementer
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers as CaselessHeaders
-from reactor.ending import has_ended
+from reactor.shutdown import has_ended
 from txcouchbase.causes import cause_text, network_error
 from txcouchbase.quiet import QuietPool
 

@@ -21,9 +21,9 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
-from reactor.ending import has_ended
 from reactor.kinds import IReactor
-from reactor.writing import writer_to
+from reactor.shutdown import has_ended
+from reactor.writer import writer_to
 from txcouchbase.causes import cause_text, network_error
 
 if TYPE_CHECKING:
@@ -183,11 +183,11 @@ class NodeProtocol(Protocol):
 
     def _received(self, data: bytes) -> None:
         conversation, turn = self.conversation, self._turn
-        self._reading = turn.held = True
+        self._reading = turn.is_delivering = True
         try:
             conversation.receive(data)
         finally:
-            turn.held = False
+            turn.is_delivering = False
             turn.drain(conversation)
             self._reading = False
             self.flush()

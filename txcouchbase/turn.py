@@ -15,7 +15,7 @@ from couchbase.protocol.dispatch import Dispatcher
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 
-MAX_GIVEN = 4096
+MAX_QUEUED = 4096
 """So many operations are sent immediately, before the turn ends."""
 
 
@@ -33,9 +33,9 @@ class Turn:
         dispatcher: Dispatcher,
         watch: Callable[[], None],
     ) -> None:
-        self.given: list[Call] = _AtOnce(self)
-        """Append operations here; call :meth:`wake` before the first, and when they are ``MAX_GIVEN``."""
-        self.held = False
+        self.queued: list[Call] = _Unqueued(self)
+        """Append operations here; call :meth:`wake` before the first, and when they are ``MAX_QUEUED``."""
+        self.is_delivering = False
         """Whether answers are being delivered, after which :meth:`drain` is called."""
         self.timeout = 2.5
         """Timeout of an operation in seconds; set with :meth:`set_timeout`."""
@@ -46,13 +46,13 @@ class Turn:
 
     def open(self) -> None:
         """Begin to send operations: there is a map."""
-        if type(self.given) is _AtOnce:
-            self.given = []
+        if type(self.queued) is _Unqueued:
+            self.queued = []
 
     def close(self) -> list[Call]:
         """Stop sending: later operations are submitted immediately. Returns the operations not sent."""
-        calls = self.given
-        self.given = _AtOnce(self)
+        calls = self.queued
+        self.queued = _Unqueued(self)
         cancel_timer(self._timer)
         self._timer = None
         return calls
@@ -68,17 +68,17 @@ class Turn:
 
     def wake(self) -> None:
         """Make sure that the operations are sent by the end of this turn; immediately, if there are many."""
-        if len(self.given) >= MAX_GIVEN:
+        if len(self.queued) >= MAX_QUEUED:
             self.drain()
         # Callers may drop the connection right after starting operations: the timeout sweep keeps it alive.
         self._watch()
-        if self._timer is None and not self.held and type(self.given) is not _AtOnce:
+        if self._timer is None and not self.is_delivering and type(self.queued) is not _Unqueued:
             self._timer = self._reactor.callLater(0, self._end)
 
-    def give_all(self, calls: Sequence[Call]) -> None:
+    def queue_all(self, calls: Sequence[Call]) -> None:
         """Send many operations together."""
         self.wake()
-        self.given.extend(calls)
+        self.queued.extend(calls)
 
     def submit_now(self, call: Call) -> None:
         """Send one operation by itself, after those started before."""
@@ -102,12 +102,12 @@ class Turn:
             answers start.
         :param later: only queue the operations before later ones, to be sent by the end of the turn.
         """
-        given = self.given
-        if not given:
+        queued = self.queued
+        if not queued:
             return
-        calls = given[:]
+        calls = queued[:]
         # Keep the same list: the caller that filled it is about to append to it.
-        given.clear()
+        queued.clear()
         self._watch()
         for conversation in self._dispatcher.send_all(calls, self._reactor.seconds() + self.timeout):
             if reading is None and not later:
@@ -116,7 +116,7 @@ class Turn:
                 conversation.line.schedule()
 
 
-class _AtOnce(list[Call]):
+class _Unqueued(list[Call]):
     """Replaces the list while nothing can be sent: before there is a map, and after the end.
 
     Operations then wait elsewhere or fail, immediately.

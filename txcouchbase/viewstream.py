@@ -19,7 +19,7 @@ from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.views.iterator import ViewRequest
 from reactor.clock import cancel_timer
-from reactor.ending import has_ended
+from reactor.shutdown import has_ended
 from txcouchbase.causes import network_error
 from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 

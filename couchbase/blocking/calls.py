@@ -5,7 +5,7 @@ from __future__ import annotations
 from couchbase.protocol.call import Step
 
 
-class Batch:
+class WaitGroup:
     """Counts the calls that a blocking method waits for."""
 
     __slots__ = ("remaining",)
@@ -14,20 +14,20 @@ class Batch:
         self.remaining = remaining
 
 
-class Call(Step):
+class BlockingCall(Step):
     """One running operation, which keeps its outcome."""
 
-    __slots__ = ("batch",)
+    __slots__ = ("group",)
 
-    batch: Batch
-    """The batch that waits for it."""
+    group: WaitGroup
+    """The group that waits for it."""
 
     def succeed(self, result: object) -> None:
         """End with a result."""
         if not self.done:
             self.done = True
             self.result = result
-            self.batch.remaining -= 1
+            self.group.remaining -= 1
             if self.ended is not None:
                 self.ended(self)
 
@@ -36,13 +36,13 @@ class Call(Step):
         if not self.done:
             self.done = True
             self.error = error
-            self.batch.remaining -= 1
+            self.group.remaining -= 1
             if self.ended is not None:
                 self.ended(self)
 
-    def another(self) -> Call:
+    def another(self) -> BlockingCall:
         """Return a fresh call for the same request."""
-        copy = Call(self.operation, self.key, self.key_bytes)
+        copy = BlockingCall(self.operation, self.key, self.key_bytes)
         copy.extras, copy.value, copy.framing, copy.cas = self.extras, self.value, self.framing, self.cas
         copy.quiet, copy.decode_value, copy.replica = self.quiet, self.decode_value, self.replica
         return copy

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from couchbase import exceptions
 from couchbase.blocking import http
-from couchbase.blocking.calls import Batch, Call
+from couchbase.blocking.calls import BlockingCall, WaitGroup
 from couchbase.blocking.loop import Loop
 from couchbase.blocking.node import Node, connection_error
-from couchbase.blocking.resolving import Srv
+from couchbase.blocking.resolver import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
@@ -96,21 +96,21 @@ class Cluster(Dispatcher, Loop):
 
     # ---- the loop --------------------------------------------------------------------------------
 
-    def run(self, calls: Sequence[Call], deadline: float) -> None:
+    def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
         """Carry out operations and return when each is over; their outcomes are in the calls."""
-        batch = Batch(len(calls))
+        group = WaitGroup(len(calls))
         began = self.seconds()
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
-                self.give(calls[start : start + EARLY_CALLS], batch, deadline)
+                self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 # Nodes can start working while the rest is prepared.
                 self._flush()
-            while batch.remaining:
+            while group.remaining:
                 self.turn(deadline)
-                if self._lost_all and batch.remaining:
+                if self._lost_all and group.remaining:
                     self._rebootstrap(deadline)
-                if batch.remaining and self.seconds() >= deadline:
+                if group.remaining and self.seconds() >= deadline:
                     self.time_out_all(calls)
                     self._drop_silent(began)
         except BaseException:
@@ -119,7 +119,7 @@ class Cluster(Dispatcher, Loop):
             raise
         self._turned_at = self.seconds()
 
-    def run_one(self, call: Call, deadline: float) -> None:
+    def run_one(self, call: BlockingCall, deadline: float) -> None:
         """Carry out one operation."""
         self.run((call,), deadline)
 
@@ -134,7 +134,7 @@ class Cluster(Dispatcher, Loop):
             if self._asked_at and now - self._asked_at > POLL_SECONDS:
                 self.refresh()
 
-    def _abandon(self, calls: Iterable[Call]) -> None:
+    def _abandon(self, calls: Iterable[BlockingCall]) -> None:
         for call in calls:
             call.leave()
             call.done = True
@@ -145,10 +145,10 @@ class Cluster(Dispatcher, Loop):
             if not node.idle:
                 node.lose(OSError("a call was interrupted"))
 
-    def give(self, calls: Sequence[Call], batch: Batch, deadline: float) -> None:
+    def start_all(self, calls: Sequence[BlockingCall], group: WaitGroup, deadline: float) -> None:
         """Submit operations to be waited for together."""
         for call in calls:
-            call.batch = batch
+            call.group = group
         if not self.route or self.closed or any(call.replica is not None for call in calls):
             for call in calls:
                 call.deadline = deadline
@@ -157,7 +157,7 @@ class Cluster(Dispatcher, Loop):
         for conversation in self.send_all(calls, deadline):
             conversation.line.schedule()
 
-    def time_out_all(self, calls: Iterable[Call]) -> None:
+    def time_out_all(self, calls: Iterable[BlockingCall]) -> None:
         """Fail the operations whose timeout has passed."""
         # The last ones first: a call that waits behind another must not be sent now.
         for call in [call for call in calls if not call.done][::-1]:

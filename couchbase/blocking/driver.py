@@ -13,11 +13,11 @@ from typing import Any, Callable
 
 from couchbase import exceptions
 from couchbase.blocking import configcache
-from couchbase.blocking.calls import Call
+from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designs import Designs
-from couchbase.blocking.locking import ThreadLock
-from couchbase.blocking.resolving import srv_of
+from couchbase.blocking.resolver import srv_of
+from couchbase.blocking.threadlock import ThreadLock
 from couchbase.blocking.tls import tls_context
 from couchbase.blocking.views import Views
 from couchbase.blocking.work import Work, gather, outcome
@@ -35,7 +35,7 @@ from couchbase.tlsfiles import TlsFiles
 from couchbase.views.iterator import ReadsDocuments, View
 
 
-class BlockingDriver(Driver[Call]):
+class BlockingDriver(Driver[BlockingCall]):
     """A :class:`couchbase.blocking.cluster.Cluster`, and the threads that share it.
 
     :param address: address of the cluster.
@@ -114,7 +114,7 @@ class BlockingDriver(Driver[Call]):
 
     # ---- carrying out ----------------------------------------------------------------------------
 
-    def submit(self, request: Call, durability: tuple[int, int] | None = None) -> Any:
+    def submit(self, request: BlockingCall, durability: tuple[int, int] | None = None) -> Any:
         """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         if (
             self._pipeline is not None
@@ -123,19 +123,19 @@ class BlockingDriver(Driver[Call]):
             or self.dur_replicate_to
         ):
             return self._do(self._work([request], durability, True))
-        self.lock.take()
+        self.lock.acquire()
         try:
             started = monotonic()
             self.cluster.run_one(request, started + self.timeout)
             if self.timings is not None:
                 self.timings.add(monotonic() - started)
         finally:
-            self.lock.give()
+            self.lock.release()
         if request.error is not None:
             return outcome(request)
         return request.result
 
-    def submit_to_replica(self, request: Call) -> Any:
+    def submit_to_replica(self, request: BlockingCall) -> Any:
         """Carry out a read from replicas."""
         return self._do(self._work([request], None, True))
 
@@ -148,21 +148,21 @@ class BlockingDriver(Driver[Call]):
         if self._pipeline is not None:
             self._pipeline.append(work)
             return None
-        self.lock.take()
+        self.lock.acquire()
         try:
             if work.calls:
                 self._run(work.calls)
             return work.finish()
         finally:
-            self.lock.give()
+            self.lock.release()
 
-    def _run(self, calls: Sequence[Call]) -> None:
+    def _run(self, calls: Sequence[BlockingCall]) -> None:
         started = monotonic()
         self.cluster.run(calls, started + self.timeout)
         if self.timings is not None:
             self.timings.add(monotonic() - started)
 
-    def _work(self, calls: Sequence[Call], wanted: tuple[int, int] | None, single: bool) -> Work:
+    def _work(self, calls: Sequence[BlockingCall], wanted: tuple[int, int] | None, single: bool) -> Work:
         """Return the work for operations on one key each.
 
         :raises ArgumentError: (rc 0x21) more copies wanted than the cluster has.
@@ -192,7 +192,7 @@ class BlockingDriver(Driver[Call]):
 
         return Work(calls, endure, True) if any(requirement) else Work(calls, finish)
 
-    def _requirement(self, wanted: tuple[int, int], call: Call) -> durability.Requirement:
+    def _requirement(self, wanted: tuple[int, int], call: BlockingCall) -> durability.Requirement:
         try:
             return durability.check_requirement(self.cluster.current_map(), *wanted)
         except CouchbaseError as error:
@@ -200,7 +200,7 @@ class BlockingDriver(Driver[Call]):
             raise
 
     def _await_copies(
-        self, calls: Sequence[Call], requirement: durability.Requirement, timeout: float
+        self, calls: Sequence[BlockingCall], requirement: durability.Requirement, timeout: float
     ) -> None:
         """Wait until the copies of new writes are where they must be; fail the operations whose copies are
         not."""
@@ -233,7 +233,7 @@ class BlockingDriver(Driver[Call]):
                 name = call.operation.name
                 call.error = durability.endure_error(call.key, code, requirement, name, result)
 
-    def _read_replicas(self, calls: Sequence[Call]) -> None:
+    def _read_replicas(self, calls: Sequence[BlockingCall]) -> None:
         """Read from the replica that each call names, or (-1) from one after the other until one has the
         document."""
         named = [call for call in calls if call.replica != -1]
@@ -283,7 +283,7 @@ class BlockingDriver(Driver[Call]):
             seen = self.cluster.run_plan(plan, monotonic() + self.timeout)
             calls = []
             for key, encoded in keys:
-                call = Call(operations.OBSERVE, key, encoded)
+                call = BlockingCall(operations.OBSERVE, key, encoded)
                 copies = seen[encoded]
                 if copies.seen and not copies.missing:
                     call.result = ValueResult(0, 0, copies.seen)
@@ -322,7 +322,7 @@ class BlockingDriver(Driver[Call]):
             calls = []
             for key, encoded, _ in keys:
                 item = key.item if type(key) is ItemTarget else None
-                call = Call(operations.ENDURE, key if item is None else key.key, encoded)
+                call = BlockingCall(operations.ENDURE, key if item is None else key.key, encoded)
                 result: Any = OperationResult(codes[encoded])
                 result._key = call.key
                 if item is not None:
@@ -348,7 +348,7 @@ class BlockingDriver(Driver[Call]):
         cluster = self.cluster
         cluster.current_map()
         collected = self.results_type()
-        call = Call(operations.STATS, None, b"")
+        call = BlockingCall(operations.STATS, None, b"")
         round_ = Statistics(collected, groups)
         cluster.catch_up()
         asked = [
@@ -382,7 +382,7 @@ class BlockingDriver(Driver[Call]):
             raise PipelineError.pyexc("the end of a pipeline that never began")
         results: list[Any] = []
         first: Exception | None = None
-        self.lock.take()
+        self.lock.acquire()
         try:
             together: list[Work] = []
             for index, work in enumerate(works):
@@ -399,7 +399,7 @@ class BlockingDriver(Driver[Call]):
                         first = first or error
                 together.clear()
         finally:
-            self.lock.give()
+            self.lock.release()
         if first is not None:
             raise first
         return results
@@ -426,7 +426,7 @@ class BlockingDriver(Driver[Call]):
         """Take the connection for a request over HTTP."""
         if self._pipeline is not None:
             raise PipelineError.pyexc("views and design documents are not for pipelines")
-        self.lock.take()
+        self.lock.acquire()
 
     @property
     def views(self) -> Views:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from couchbase import exceptions, transcoder
 from couchbase.blocking import http
 from couchbase.blocking.cluster import Cluster
-from couchbase.blocking.locking import ThreadLock
+from couchbase.blocking.threadlock import ThreadLock
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_JSON
@@ -66,7 +66,7 @@ class Views:
             finally:
                 stream.close()
         finally:
-            self.driver.lock.give()
+            self.driver.lock.release()
         headers = stream.headers if with_headers else None
         result = HttpResult(0, stream.status, http.decode_body(content, FMT_JSON), path, headers)
         if raising:
@@ -137,9 +137,9 @@ class Views:
                 finally:
                     stream.close()
         except BaseException:
-            self.driver.lock.give()
+            self.driver.lock.release()
             raise
-        self.driver.lock.give()
+        self.driver.lock.release()
         if raw._done:
             raw._maybe_raise()
             yield from self._whole_view(view, raw, connection)
@@ -172,7 +172,7 @@ class Views:
             try:
                 chunk = stream.read(monotonic() + self.driver.views_timeout)
             finally:
-                self.driver.lock.give()
+                self.driver.lock.release()
             if not chunk:
                 break
             rows = reader.feed(chunk)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 from couchbase import exceptions
-from couchbase.blocking.calls import Call
+from couchbase.blocking.calls import BlockingCall
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.failures import failed_result
 from couchbase.result import MultiResult
@@ -16,7 +16,7 @@ from couchbase.result import MultiResult
 class Work(NamedTuple):
     """One operation of a connection, single or multi, ready to be carried out now or in a pipeline."""
 
-    calls: Sequence[Call]
+    calls: Sequence[BlockingCall]
     """Calls sent first, together with those of the works before and after."""
     finish: Callable[[], Any]
     """Called when they are over; returns the result of the operation, or raises."""
@@ -24,7 +24,7 @@ class Work(NamedTuple):
     """Whether ``finish`` itself sends requests to nodes, so that later works have to wait for it."""
 
 
-def outcome(call: Call) -> Any:
+def outcome(call: BlockingCall) -> Any:
     """Return the result of a single operation.
 
     :raises CouchbaseError: it failed; with its ``result`` and ``all_results``.
@@ -43,7 +43,7 @@ def outcome(call: Call) -> Any:
     raise error
 
 
-def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> MultiResult:
+def gather(calls: Sequence[BlockingCall], kind: type[MultiResult] = MultiResult) -> MultiResult:
     """Return the results of a multi operation by key.
 
     :param kind: class of the returned object.
@@ -78,7 +78,7 @@ def gather(calls: Sequence[Call], kind: type[MultiResult] = MultiResult) -> Mult
     return results
 
 
-def _warn_of_duplicates(calls: Sequence[Call]) -> None:
+def _warn_of_duplicates(calls: Sequence[BlockingCall]) -> None:
     seen = set()
     for call in calls:
         if call.key in seen:

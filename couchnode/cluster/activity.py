@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from couchnode.cluster import machine
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.stats import default_figures, items_by_state
+from couchnode.data.stats import default_counters, items_by_state
 
 RATE_SECONDS = 1.0
 """Minimum age in seconds of a rate before it is computed anew."""
@@ -111,7 +111,7 @@ def bucket_samples(
     """
     totals: dict[str, float] = {}
     for part in parts:
-        for stat, value in default_figures(part).items():
+        for stat, value in default_counters(part).items():
             if isinstance(value, int):
                 totals[stat] = totals.get(stat, 0) + value
     gets = totals.get("cmd_get", 0)

@@ -44,7 +44,7 @@ from couchnode.cluster.users import UserStore
 from couchnode.data.storage import History
 from couchnode.ports import NodeView
 from reactor.clock import unix_time_of
-from reactor.sharing import uncancellable
+from reactor.deferreds import uncancellable
 
 VERSION = "7.2.0-1-couchnode"
 """The server version that clients see: the release whose protocol we follow."""

@@ -16,7 +16,7 @@ from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item, StatusError
 from couchnode.data.storage import Store, StoreError, Transaction
 from couchnode.data.vbucket import VBucket
-from reactor.sharing import own
+from reactor.deferreds import own
 
 WRITE_DELAY_SECONDS = 0.01
 """How long a change waits for others to share its transaction, in seconds."""

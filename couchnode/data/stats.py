@@ -37,7 +37,7 @@ def items_by_state(bucket: NodeBucket) -> dict[str, list[int]]:
     return items
 
 
-def default_figures(bucket: NodeBucket) -> dict[str, int | str]:
+def default_counters(bucket: NodeBucket) -> dict[str, int | str]:
     """Return the statistics of the default group, numbers as numbers."""
     items = items_by_state(bucket)
     active, replica = sum(items["active"]), sum(items["replica"])
@@ -68,21 +68,21 @@ def default_figures(bucket: NodeBucket) -> dict[str, int | str]:
         "ep_data_write_failed": flusher.failures,
         "ep_write_error": flusher.write_error or "",
         "ep_db_file_size": bucket.disk_bytes,
-        **_memory_figures(bucket),
+        **_memory_counters(bucket),
     }
 
 
 def _default(bucket: NodeBucket) -> Stats:
-    return _text(default_figures(bucket))
+    return _text(default_counters(bucket))
 
 
-def _memory_figures(bucket: NodeBucket) -> dict[str, int]:
+def _memory_counters(bucket: NodeBucket) -> dict[str, int]:
     ledger = bucket.ledger
     return {"mem_used": ledger.memory_bytes, "ep_max_size": ledger.quota_bytes, "bytes": ledger.memory_bytes}
 
 
 def _memory(bucket: NodeBucket) -> Stats:
-    return _text(_memory_figures(bucket))
+    return _text(_memory_counters(bucket))
 
 
 def _warmup(bucket: NodeBucket) -> Stats:

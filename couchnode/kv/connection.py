@@ -38,7 +38,7 @@ from couchnode.kv.phases import MAY_FOLLOW, Flow, Input, Life
 from couchnode.kv.session import Session
 from couchnode.ports import NodeView
 from reactor.sparselog import SparseLog
-from reactor.writing import writer_to
+from reactor.writer import writer_to
 
 MAX_OUTPUT_BYTES = 128 * 2**10
 """Answers that are gathered before they are written, and the transport asked whether it has room: as

@@ -20,7 +20,7 @@ from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.definition import DefinitionError, read_changes, read_new_bucket
 from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
-from couchnode.data.sampling import random_item
+from couchnode.data.randomitem import random_item
 from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite

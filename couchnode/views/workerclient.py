@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from reactor import children
+from reactor.deferreds import own
 from reactor.framing import FrameBuffer, FrameError, frame_of, value_in
-from reactor.sharing import own
 
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 3.0

@@ -23,7 +23,7 @@ from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.jsontools import is_json
 from gateway.operations.kind import Kind
-from gateway.operations.shown import LongValue
+from gateway.operations.lineresults import LongValue
 from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 

@@ -13,7 +13,7 @@ from gateway.batches.direct import SlotOwner
 from gateway.batches.lines import Operation
 from gateway.dialect.errors import describe, public_code
 from gateway.operations.kind import Kind
-from gateway.operations.shown import LongValue
+from gateway.operations.lineresults import LongValue
 
 __all__ = ["Slot"]
 

@@ -18,13 +18,13 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request as TwistedRequest
 
 from gateway.http.endpoints import Endpoint
-from gateway.http.inklein import run_under_klein
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard
 from gateway.http.refusal import Explanation, Refusal, explain, no_route
 from gateway.http.request import BodyWanted, Handler, Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, MissingRoute
+from gateway.http.siteadapter import run_under_klein
 from reactor.turns import OneByOne
 from reactor.window import Window
 

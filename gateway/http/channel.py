@@ -3,7 +3,7 @@
 Heads are parsed by :mod:`gateway.http.heads`, chunks by :mod:`gateway.http.chunks`. A head is collected until
 it is complete and parsed at once, so that its size is known before any other work, and only one request is
 read at a time: a client that sends requests faster than they are answered fills its own send buffer, not our
-memory. The end of a connection is in :mod:`gateway.http.closing`.
+memory. The end of a connection is in :mod:`gateway.http.linger`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from zope.interface import implementer
 
 from gateway.http import heads
 from gateway.http.body import IncomingBody
-from gateway.http.closing import LINGER_SECONDS, Closing
 from gateway.http.counted import CountedRequest
 from gateway.http.exchange import Exchange
 from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
+from gateway.http.linger import LINGER_SECONDS, LingeringClose
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal, bad_request
 from reactor.gate import unread_bytes, waiting_bytes
-from reactor.writing import send_small_parts, writer_to
+from reactor.writer import send_small_parts, writer_to
 
 if TYPE_CHECKING:
     from gateway.http.ports import Application, ExchangePort, Server
@@ -75,7 +75,7 @@ class HTTPChannel(Protocol):
 
     _exchange: Exchange | None = None
     _body: IncomingBody | None = None
-    _closing: Closing | None = None
+    _lingering: LingeringClose | None = None
     _head = b""
     _unread = b""
     _is_consuming = False
@@ -115,8 +115,8 @@ class HTTPChannel(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take received bytes."""
         if self.phase >= CLOSING:
-            if self._closing is not None:
-                self._closing.discard(len(data))
+            if self._lingering is not None:
+                self._lingering.discard(len(data))
             return
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
@@ -395,7 +395,7 @@ class HTTPChannel(Protocol):
     def _close(self, *, in_stages: bool) -> None:
         self._enter(CLOSING)
         self._unread = self._head = b""
-        closing = self._closing = Closing(self, 0 if self._body is None else self._body.announced)
+        closing = self._lingering = LingeringClose(self, 0 if self._body is None else self._body.announced)
         closing.begin(in_stages=in_stages)
 
     def writeConnectionLost(self) -> None:
@@ -433,8 +433,8 @@ class HTTPChannel(Protocol):
 
     def stop_lingering(self) -> None:
         """Stop waiting for the client to close its half."""
-        if self._closing is not None:
-            self._closing.stop()
+        if self._lingering is not None:
+            self._lingering.stop()
 
     @property
     def is_idle(self) -> bool:

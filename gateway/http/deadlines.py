@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.http.closing import LINGER_IDLE_SECONDS
 from gateway.http.limits import Limits
+from gateway.http.linger import LINGER_IDLE_SECONDS
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal
 from reactor.gate import socket_error, unsent_bytes

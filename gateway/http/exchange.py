@@ -18,7 +18,7 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from gateway.http.body import IncomingBody, StreamedBody
-from gateway.http.kleinhandlers import render_by_klein
+from gateway.http.kleinfallback import render_by_klein
 from gateway.http.outlet import SLICED_BYTES, Outlet, Slices
 from gateway.http.phases import AnswerPhase
 from gateway.http.ports import ByKlein, Channel, ExchangePort

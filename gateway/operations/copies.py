@@ -12,8 +12,8 @@ from gateway.dialect.numbers import checked_boolean, checked_number, checked_sec
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.operations.kind import Driver, Explained, Source, Words, kind
-from gateway.operations.rendering import Rendering
-from gateway.operations.shown import copies, with_cas, with_copies
+from gateway.operations.lineresults import copies, with_cas, with_copies
+from gateway.operations.renderer import Renderer
 
 __all__ = ["ENDURE", "OBSERVE"]
 
@@ -36,7 +36,7 @@ class Observe(NamedTuple):
         """See :class:`gateway.operations.kind.Plan`."""
         return driver.observe(key, master_only=True) if self.master_only else driver.observe(key)
 
-    def response(self, rendering: Rendering, result: ValueResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: ValueResult, request: Request) -> Response:
         """Return the state of each copy."""
         return json_response({"key": request.parameters["key"].decode("utf-8"), "copies": copies(result)})
 
@@ -69,9 +69,9 @@ class Endure(NamedTuple):
         about.cas_given = self.cas != 0
         return driver.endure(key, **self._asdict())
 
-    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
         """Return the version that the copies have."""
-        return Response(204, rendering.etag_header(result))
+        return Response(204, renderer.etag_header(result))
 
 
 def _read_endure(members: Mapping[str, Any], words: Words) -> Endure:

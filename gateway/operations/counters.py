@@ -15,8 +15,8 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.documents import waiting
 from gateway.operations.kind import Driver, Explained, Kind, Source, Words, kind
-from gateway.operations.rendering import Rendering
-from gateway.operations.shown import with_number
+from gateway.operations.lineresults import with_number
+from gateway.operations.renderer import Renderer
 
 __all__ = ["DECR", "INCR"]
 
@@ -74,9 +74,9 @@ class Count(NamedTuple):
             durability_level=self.waits.level,
         )
 
-    def response(self, rendering: Rendering, result: ValueResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: ValueResult, request: Request) -> Response:
         """Return the new number, as JSON."""
-        mutation = rendering.mutation_headers(result, request.parameters["bucket"])
+        mutation = renderer.mutation_headers(result, request.parameters["bucket"])
         return Response(200, [(b"Content-Type", JSON), *mutation], b"%d" % result.value)
 
 

@@ -24,8 +24,8 @@ from gateway.dialect.numbers import checked_number
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.kind import Driver, Explained, Kind, Source, Words, kind
-from gateway.operations.rendering import Rendering
-from gateway.operations.shown import with_cas, with_value
+from gateway.operations.lineresults import with_cas, with_value
+from gateway.operations.renderer import Renderer
 
 __all__ = ["ADD", "APPEND", "DELETE", "GET", "GET_REPLICA", "PREPEND", "REPLACE", "SET", "waiting"]
 
@@ -67,10 +67,10 @@ class Get(NamedTuple):
         return driver.get(key, ttl=self.expiry) if self.expiry else driver.get(key)
 
     def response(
-        self, rendering: Rendering, result: ValueResult, request: Request
+        self, renderer: Renderer, result: ValueResult, request: Request
     ) -> Response | Deferred[Response]:
         """Return the document."""
-        return rendering.document(result)
+        return renderer.document(result)
 
 
 def _plan_get(_: None, source: Source, now: float) -> Get:
@@ -100,10 +100,10 @@ class GetReplica(NamedTuple):
         return driver.rget(key, replica_index=self.number)
 
     def response(
-        self, rendering: Rendering, result: ValueResult, request: Request
+        self, renderer: Renderer, result: ValueResult, request: Request
     ) -> Response | Deferred[Response]:
         """Return the document."""
-        return rendering.document(result)
+        return renderer.document(result)
 
 
 def _read_replica(members: Mapping[str, Any], words: Words) -> GetReplica:
@@ -140,9 +140,9 @@ class Add(NamedTuple):
         waits = waiting(self.waits, about)
         return driver.add(key, self.value, ttl=self.expiry, format=self.flags, **waits)
 
-    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""
-        return rendering.stored(result, request)
+        return renderer.stored(result, request)
 
 
 class Store(NamedTuple):
@@ -192,9 +192,9 @@ class Store(NamedTuple):
             create if self.method == "set" else None,
         )
 
-    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""
-        return rendering.stored(result, request)
+        return renderer.stored(result, request)
 
 
 def _plan_add(_: None, source: Source, now: float) -> Add:
@@ -255,9 +255,9 @@ class Change(NamedTuple):
             return write(cas)
         return compare_and_write(lambda: driver.get(key), self.condition, write)
 
-    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""
-        return rendering.stored(result, request)
+        return renderer.stored(result, request)
 
 
 def _plan_delete(_: None, source: Source, now: float) -> Change:

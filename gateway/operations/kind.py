@@ -11,7 +11,7 @@ from gateway.dialect.conditions import MEMBERS, TIMEOUT, Condition
 from gateway.dialect.headers import Durability
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.operations.rendering import Rendering
+from gateway.operations.renderer import Renderer
 
 __all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Words", "kind"]
 
@@ -130,7 +130,7 @@ class Plan(Protocol):
         :raises Refusal: 400 if the bucket does not support it.
         """
 
-    def response(self, rendering: Rendering, result: Any, request: Request) -> Response | Deferred[Response]:
+    def response(self, renderer: Renderer, result: Any, request: Request) -> Response | Deferred[Response]:
         """Return the answer to a request."""
 
 

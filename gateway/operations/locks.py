@@ -14,8 +14,8 @@ from gateway.dialect.numbers import checked_boolean, checked_number
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.kind import Driver, Explained, Source, Words, kind
-from gateway.operations.rendering import Rendering
-from gateway.operations.shown import with_cas, with_value
+from gateway.operations.lineresults import with_cas, with_value
+from gateway.operations.renderer import Renderer
 
 __all__ = ["LOCK", "TOUCH", "UNLOCK"]
 
@@ -45,12 +45,12 @@ class Touch(NamedTuple):
         return cleared.addCallback(lambda _: driver.get(key))
 
     def response(
-        self, rendering: Rendering, result: ValueResult, request: Request
+        self, renderer: Renderer, result: ValueResult, request: Request
     ) -> Response | Deferred[Response]:
         """Return the document if requested."""
         if self.return_content:
-            return rendering.document(result)
-        return Response(204, rendering.etag_header(result))
+            return renderer.document(result)
+        return Response(204, renderer.etag_header(result))
 
 
 def _read_touch(members: Mapping[str, Any], words: Words) -> bool:
@@ -76,10 +76,10 @@ class Lock(NamedTuple):
         return driver.lock(key, ttl=self.seconds)
 
     def response(
-        self, rendering: Rendering, result: ValueResult, request: Request
+        self, renderer: Renderer, result: ValueResult, request: Request
     ) -> Response | Deferred[Response]:
         """Return the document."""
-        return rendering.document(result)
+        return renderer.document(result)
 
 
 def _read_lock(members: Mapping[str, Any], words: Words) -> Lock:
@@ -106,10 +106,10 @@ class Unlock(NamedTuple):
         about.cas_given = True
         return driver.unlock(key, self.cas)
 
-    def response(self, rendering: Rendering, result: OperationResult, request: Request) -> Response:
+    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation, but without an ETag."""
         bucket = request.parameters["bucket"]
-        headers = [pair for pair in rendering.mutation_headers(result, bucket) if pair[0] != b"ETag"]
+        headers = [pair for pair in renderer.mutation_headers(result, bucket) if pair[0] != b"ETag"]
         if not headers:
             # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
             headers = [(b"X-CB-MutationToken", bucket + b":0:00000000:0")]

@@ -25,11 +25,11 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 import twisted
-from gateway.figures import Figures
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
-from gateway.interfaces import Gateway, IGatewayPlugin, ISharedFigures
+from gateway.interfaces import Gateway, IGatewayPlugin, ISharedMetrics
+from gateway.metricvalues import MetricValues
 from gateway.processes import add_process, process_families
 from gateway.version import VERSION
 
@@ -57,7 +57,7 @@ _GAUGES = {
 }
 
 
-@implementer(IPlugin, IGatewayPlugin, ISharedFigures)
+@implementer(IPlugin, IGatewayPlugin, ISharedMetrics)
 class Metrics:
     """Counts requests and operations, and serves the counts.
 
@@ -70,7 +70,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
-        self.gather: Callable[[], Deferred[Figures]] | None = None
+        self.gather: Callable[[], Deferred[MetricValues]] | None = None
         # (route, method, status) -> _NUMBERS
         self._requests: dict[tuple[str, str, int], list[float]] = {}
         self._operations: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -120,37 +120,37 @@ class Metrics:
         """Serve everything counted, in Prometheus' text format; the totals of all workers, if there are
         several."""
         if self.gather is None:
-            figures = self.figures()
-            add_process(figures)
-            return _response(figures)
+            metrics = self.metrics()
+            add_process(metrics)
+            return _response(metrics)
         return self.gather().addCallback(_response)
 
-    def figures(self) -> Figures:
+    def metrics(self) -> MetricValues:
         """Return the counts of this process."""
-        figures = Figures()
+        metrics = MetricValues()
         for (route, method, status), counts in self._requests.items():
-            figures.counters["requests", route, method, str(status)] = counts.copy()
+            metrics.counters["requests", route, method, str(status)] = counts.copy()
         for (route, by), count in self._cut.items():
-            figures.counters["requests_cut", route, by] = [count]
+            metrics.counters["requests_cut", route, by] = [count]
         for (operation, outcome), count in self._operations.items():
-            figures.counters["operations", operation, outcome] = [count]
+            metrics.counters["operations", operation, outcome] = [count]
         gateway = self._gateway
         if gateway is not None:
-            figures.gauges["client_connections",] = [gateway.count_clients()]
-            figures.gauges["cluster_connections",] = [len(gateway.pool)]
-            figures.gauges["requests_under_way",] = [gateway.under_way]
-            figures.gauges["buffered_bytes",] = [gateway.budget.used]
-            figures.gauges["buffered_limit_bytes",] = [gateway.budget.limit]
+            metrics.gauges["client_connections",] = [gateway.count_clients()]
+            metrics.gauges["cluster_connections",] = [len(gateway.pool)]
+            metrics.gauges["requests_under_way",] = [gateway.under_way]
+            metrics.gauges["buffered_bytes",] = [gateway.budget.used]
+            metrics.gauges["buffered_limit_bytes",] = [gateway.budget.limit]
             for cause, count in gateway.count_refused().items():
-                figures.counters["connections_refused", cause] = [count]
-        return figures
+                metrics.counters["connections_refused", cause] = [count]
+        return metrics
 
 
 class _Families(Collector):
-    """Figures in the form of Prometheus' library."""
+    """MetricValues in the form of Prometheus' library."""
 
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
+    def __init__(self, metrics: MetricValues) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families."""
@@ -158,7 +158,7 @@ class _Families(Collector):
             "couchgateway_requests", "Requests answered.", labels=["route", "method", "status"]
         )
         by_route: dict[str, list[float]] = {}
-        for labels, counts in self._figures.named("requests"):
+        for labels, counts in self._metrics.named("requests"):
             if len(counts) != _NUMBERS:
                 continue  # from a worker started before an upgrade that changed the buckets
             requests.add_metric(labels, sum(counts[:SECONDS]))
@@ -184,13 +184,13 @@ class _Families(Collector):
             "Requests and answers cut off, by the client (status 499) or the gateway.",
             labels=["route", "by"],
         )
-        for labels, (count,) in self._figures.named("requests_cut"):
+        for labels, (count,) in self._metrics.named("requests_cut"):
             cut.add_metric(labels, count)
         yield cut
         operations = CounterMetricFamily(
             "couchgateway_operations", "Key-value operations.", labels=["operation", "outcome"]
         )
-        for labels, (count,) in self._figures.named("operations"):
+        for labels, (count,) in self._metrics.named("operations"):
             operations.add_metric(labels, count)
         yield operations
         refused = CounterMetricFamily(
@@ -198,16 +198,16 @@ class _Families(Collector):
             "Connections closed at once: beyond --max-clients, or for lack of file descriptors.",
             labels=["cause"],
         )
-        for labels, (count,) in self._figures.named("connections_refused"):
+        for labels, (count,) in self._metrics.named("connections_refused"):
             refused.add_metric(labels, count)
         yield refused
-        for _, (count,) in self._figures.named("worker_restarts"):
+        for _, (count,) in self._metrics.named("worker_restarts"):
             yield CounterMetricFamily(
                 "couchgateway_worker_restarts", "Workers started to replace one that had ended.", value=count
             )
         for name, text in _GAUGES.items():
-            if (name,) in self._figures.gauges:
-                (value,) = self._figures.gauges[name,]
+            if (name,) in self._metrics.gauges:
+                (value,) = self._metrics.gauges[name,]
                 yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
         build = GaugeMetricFamily(
             "couchgateway_build_info",
@@ -216,12 +216,12 @@ class _Families(Collector):
         )
         build.add_metric([VERSION, platform.python_version(), twisted.__version__], 1)
         yield build
-        yield from process_families(self._figures)
+        yield from process_families(self._metrics)
 
 
-def _response(figures: Figures) -> Response:
+def _response(metrics: MetricValues) -> Response:
     registry = CollectorRegistry()
-    registry.register(_Families(figures))
+    registry.register(_Families(metrics))
     content_type = CONTENT_TYPE_LATEST.encode("ascii")
     return Response(200, [(b"Content-Type", content_type)], generate_latest(registry))
 

@@ -10,8 +10,8 @@ from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.routing import endpoint
 from gateway.operations.copies import ENDURE, OBSERVE
+from gateway.resources.documentbase import DocumentResource
 from gateway.resources.headers import NO_HEADERS, read_mutation
-from gateway.resources.operating import DocumentResource
 
 __all__ = ["DurabilityChecks"]
 

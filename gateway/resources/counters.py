@@ -10,8 +10,8 @@ from gateway.http.request import Request
 from gateway.http.routing import endpoint
 from gateway.operations.counters import DECR, INCR
 from gateway.operations.kind import Kind
+from gateway.resources.documentbase import DocumentResource
 from gateway.resources.headers import read_mutation
-from gateway.resources.operating import DocumentResource
 
 __all__ = ["Counters"]
 

@@ -29,10 +29,10 @@ from gateway.operations.documents import (
     SET,
     GetReplica,
 )
-from gateway.operations.rendering import Rendering
+from gateway.operations.renderer import Renderer
 from gateway.resources.base import check_collection, document_key
+from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.headers import WORDS, MutationHeaders, RequestSource, read_mutation
-from gateway.resources.operating import DocumentResource, Wanted
 
 __all__ = ["Documents"]
 
@@ -74,9 +74,9 @@ class Documents(DocumentResource):
     """
 
     def __init__(
-        self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering, now: Callable[[], float]
+        self, authorizer: Authorizer, pool: ConnectionPool, renderer: Renderer, now: Callable[[], float]
     ) -> None:
-        super().__init__(authorizer, pool, rendering, now)
+        super().__init__(authorizer, pool, renderer, now)
         self._large = LargeKeys()
         # Read by every request, so without an indirection.
         self._large_sizes = self._large.sizes
@@ -117,7 +117,7 @@ class Documents(DocumentResource):
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
             # Large answers of the usual connection are noted when they are sent; see was_large().
-            request.render = self._rendering.whole if connection.bulk is not None else self._whole
+            request.render = self._renderer.whole if connection.bulk is not None else self._whole
             call.receiver = request
             return call
         condition = read_condition(wanted.if_match, wanted.if_none_match)
@@ -138,20 +138,20 @@ class Documents(DocumentResource):
 
     def _whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
         self._note(result, request)
-        return self._rendering.whole(result, request)
+        return self._renderer.whole(result, request)
 
     def _parts(
         self, wanted: _Wanted, condition: Condition, result: Any, request: Request
     ) -> Response | Deferred[Response]:
         self._note(result, request)
         if not condition.check_read(result.cas):
-            return self._rendering.not_modified(result.cas)
+            return self._renderer.not_modified(result.cas)
         if wanted.paths is not None:
             expiry = 0 if wanted.replica is not None else result.expiry
-            return self._rendering.parts(result, wanted.paths, expiry)
+            return self._renderer.parts(result, wanted.paths, expiry)
         if wanted.replica is None:
-            return self._rendering.whole(result, request)
-        return self._rendering.document(result)
+            return self._renderer.whole(result, request)
+        return self._renderer.document(result)
 
     @endpoint("create_document", "POST", on=DOCUMENT, operation=ADD.name, takes=ADD.takes)
     def create_document(self, request: Request) -> Any:
@@ -175,7 +175,7 @@ class Documents(DocumentResource):
             check_collection(request)
         body = request.body()
         call = connection.operations.set(key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True)
-        request.render = self._rendering.stored
+        request.render = self._renderer.stored
         call.receiver = request
         return call
 

@@ -9,8 +9,8 @@ from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.routing import endpoint
 from gateway.operations.locks import LOCK, TOUCH, UNLOCK
+from gateway.resources.documentbase import DocumentResource
 from gateway.resources.headers import RequestSource, read_mutation
-from gateway.resources.operating import DocumentResource
 
 __all__ = ["Locks"]
 

@@ -3,10 +3,10 @@
 Each has a ``type``.
 
 To a worker: ``serve`` (first of all: settings, sockets, counts, cluster), ``cluster`` (the embedded
-node is up), ``hindrance`` (why it cannot write to disk, or that it can again), ``ask`` (for figures),
+node is up), ``hindrance`` (why it cannot write to disk, or that it can again), ``ask`` (for metrics),
 ``total`` (the sums it asked for), ``leave`` (a stop will follow), ``drain``, ``stop``.
 
-To the supervisor: ``ready``, ``failed`` (it cannot serve, and why), ``figures``, ``gather`` (it wants
+To the supervisor: ``ready``, ``failed`` (it cannot serve, and why), ``metrics``, ``gather`` (it wants
 the sums), ``closed`` (it takes no more connections), ``log``.
 """
 

@@ -12,7 +12,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import InvalidLogLevelError, Logger, LogLevel
 from twisted.python.failure import Failure
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 from gateway.workers.channel import ChannelError, Message, MessageReader, encode
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET
 from reactor import children
@@ -47,7 +47,7 @@ class Child(ProcessProtocol):
     :ivar ready: fires when it takes connections; fails with :class:`WorkerFailed`.
     :ivar closed: fires when it takes no more connections, for any reason.
     :ivar ended: fires when the process has ended, with a text that says how.
-    :ivar figures: the last ones that it sent.
+    :ivar metrics: the last ones that it sent.
     """
 
     log = Logger()
@@ -59,7 +59,7 @@ class Child(ProcessProtocol):
         self.closed: Deferred[None] = Deferred()
         self.ended: Deferred[str] = Deferred()
         self.is_ready = False
-        self.figures = Figures()
+        self.metrics = MetricValues()
         self._reactor = reactor
         self._gather = gather
         self._reader = MessageReader()
@@ -105,12 +105,12 @@ class Child(ProcessProtocol):
         if transport is not None and CHANNEL_IN in transport.pipes:
             transport.writeToChild(CHANNEL_IN, encode(kind, **members))
 
-    def send_total(self, number: int, total: Figures) -> None:
+    def send_total(self, number: int, total: MetricValues) -> None:
         """Answer a worker that asked for the totals."""
-        self.send("total", id=number, figures=total.to_json())
+        self.send("total", id=number, metrics=total.to_json())
 
-    def ask_figures(self) -> Deferred[None]:
-        """Ask the worker for its figures; fires when :attr:`figures` is up to date, or the process is
+    def ask_metrics(self) -> Deferred[None]:
+        """Ask the worker for its metrics; fires when :attr:`metrics` is up to date, or the process is
         gone."""
         if not self.is_ready:
             return succeed(None)  # it has counted nothing yet
@@ -169,8 +169,8 @@ class Child(ProcessProtocol):
 
     def _received(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "figures":
-            self.figures = Figures.from_json(message["figures"])
+        if kind == "metrics":
+            self.metrics = MetricValues.from_json(message["metrics"])
             if message.get("asked"):
                 self._fire_asking()
         elif kind == "log":

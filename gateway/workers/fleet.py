@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 from gateway.settings import Settings
 from gateway.workers.child import WorkerFailed
 from gateway.workers.slot import IWorker, WorkerSlot
 from gateway.workers.totals import Totals
-from reactor.sharing import own
+from reactor.deferreds import own
 
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "Fleet"]
 
@@ -87,14 +87,14 @@ class Fleet:
         """Iterate over all live workers, those being replaced included."""
         return iter(list(self._alive))
 
-    def named_figures(self) -> Iterator[tuple[str, Figures]]:
-        """Yield name and figures of each live worker. A successor has the same name; workers being replaced
+    def named_metrics(self) -> Iterator[tuple[str, MetricValues]]:
+        """Yield name and metrics of each live worker. A successor has the same name; workers being replaced
         are numbered separately, the longest-serving is 1."""
         for slot in self._slots:
             if slot.worker is not None:
-                yield f"worker-{slot.number}", slot.worker.figures
+                yield f"worker-{slot.number}", slot.worker.metrics
         for number, worker in enumerate(self._draining, 1):
-            yield f"replaced-{number}", worker.figures
+            yield f"replaced-{number}", worker.metrics
 
     # ---- a worker in each slot -------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Fleet:
         """Return what the replaced workers still wait for, for the log."""
         count = len(self._draining)
         text = f"waiting for {count} replaced worker{'s' if count != 1 else ''}"
-        gauges = [worker.figures.gauges for worker in self._draining]
+        gauges = [worker.metrics.gauges for worker in self._draining]
         try:
             connections = sum(int(each["client_connections",][0]) for each in gauges)
             under_way = sum(int(each["requests_under_way",][0]) for each in gauges)

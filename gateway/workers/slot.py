@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 
 __all__ = ["Backoff", "IWorker", "WorkerSlot"]
 
@@ -40,7 +40,7 @@ class IWorker(Protocol):
     closed: Deferred[None]
     ended: Deferred[str]
     is_ready: bool
-    figures: Figures
+    metrics: MetricValues
 
     @property
     def pid(self) -> int | None:
@@ -49,8 +49,8 @@ class IWorker(Protocol):
     def send(self, kind: str, **members: object) -> None:
         """Send a message."""
 
-    def ask_figures(self) -> Deferred[None]:
-        """Bring ``figures`` up to date."""
+    def ask_metrics(self) -> Deferred[None]:
+        """Bring ``metrics`` up to date."""
 
     def kill(self) -> None:
         """End it at once."""

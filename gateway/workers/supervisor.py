@@ -16,14 +16,14 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from gateway.cluster.readiness import Readiness, Watch, reach
-from gateway.figures import Figures
 from gateway.hangup import HangUp
-from gateway.leaving import Leaving
-from gateway.listening import CannotStartError, give_up, listen_on
+from gateway.listeners import CannotStartError, give_up, listen_on
 from gateway.logs import LogsItself
+from gateway.metricvalues import MetricValues
 from gateway.processes import add_process
-from gateway.serving import ClusterLog, log_no_start, log_ready, url_of
+from gateway.server import ClusterLog, log_no_start, log_ready, url_of
 from gateway.settings import Settings
+from gateway.shutdowndelay import ShutdownDelay
 from gateway.workers.balance import ConnectionCounts
 from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
@@ -57,7 +57,7 @@ class Supervisor(LogsItself, Service):
     :param node: the embedded node, if there is one.
     :param on_failure: called when the service cannot start.
     :param hangup: watched for SIGHUP, which replaces the workers.
-    :param leaving: waited for before the stop; ``None`` for one that no signal ends.
+    :param delay: waited for before the stop; ``None`` for one that no signal ends.
     :param reread: settings in force -> settings for new workers; raises UsageError if they are wrong.
     """
 
@@ -70,7 +70,7 @@ class Supervisor(LogsItself, Service):
         reactor: IReactor = _REACTOR,
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
-        leaving: Leaving | None = None,
+        delay: ShutdownDelay | None = None,
         reread: Callable[[Settings], Settings] | None = None,
     ) -> None:
         self.setName("couchgateway")
@@ -79,7 +79,7 @@ class Supervisor(LogsItself, Service):
         self._reactor = reactor
         self._on_failure = on_failure
         self._hangup = hangup
-        self._leaving = leaving or Leaving(reactor, settings.shutdown_delay)
+        self._delay = delay or ShutdownDelay(reactor, settings.shutdown_delay)
         self._reread = reread or (lambda running: running)
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
@@ -199,9 +199,9 @@ class Supervisor(LogsItself, Service):
     def stopService(self) -> Any:
         """Take no new requests, let running ones finish, then flush the embedded node."""
         super().stopService()
-        if self._leaving.seconds and self.started.called and not self._has_failed:
+        if self._delay.seconds and self.started.called and not self._has_failed:
             self.fleet.leave()
-            yield self._leaving.wait()
+            yield self._delay.wait()
         if self._hangup is not None:
             self._hangup.stop()
         if self._node_watch.running:
@@ -243,13 +243,13 @@ class Supervisor(LogsItself, Service):
     def _gather(self, child: Child, number: int) -> None:
         self.fleet.totals.gather().addCallback(self._send_total, child, number)
 
-    def _send_total(self, total: Figures, child: Child, number: int) -> None:
+    def _send_total(self, total: MetricValues, child: Child, number: int) -> None:
         total.gauges["workers",] = [self.fleet.serving]
         # Totals of these would hide that a single process has run out of something.
         total.gauges.pop(("process",), None)
         add_process(total, "supervisor")
-        for name, figures in self.fleet.named_figures():
-            numbers = figures.gauges.get(("process",))
+        for name, metrics in self.fleet.named_metrics():
+            numbers = metrics.gauges.get(("process",))
             if numbers is not None:
                 total.gauges["process", name] = numbers
         total.counters["worker_restarts",] = [self.fleet.restarts]

@@ -1,4 +1,4 @@
-"""Figures of all workers, ended ones included: totals that never decrease."""
+"""MetricValues of all workers, ended ones included: totals that never decrease."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 
 __all__ = ["ANSWER_SECONDS", "Totals"]
 
 ANSWER_SECONDS = 1.0
-"""Timeout for a worker to send its figures; after it, its last ones count."""
+"""Timeout for a worker to send its metrics; after it, its last ones count."""
 
 
 class _Source(Protocol):
-    figures: Figures
+    metrics: MetricValues
 
-    def ask_figures(self) -> Deferred[None]:
-        """Bring ``figures`` up to date."""
+    def ask_metrics(self) -> Deferred[None]:
+        """Bring ``metrics`` up to date."""
 
 
 class Totals:
-    """Collects the workers' figures, and adds them up.
+    """Collects the workers' metrics, and adds them up.
 
     :param sources: the live workers.
     """
@@ -32,29 +32,29 @@ class Totals:
     def __init__(self, clock: IReactorTime, sources: Iterable[_Source]) -> None:
         self._clock = clock
         self._sources = sources
-        self._retired = Figures()
-        self._waiting: list[Deferred[Figures]] = []
+        self._retired = MetricValues()
+        self._waiting: list[Deferred[MetricValues]] = []
         self._is_asking = False
 
     def retire(self, source: _Source) -> None:
-        """Keep the figures of a worker that is no longer among the sources."""
-        self._retired.retire(source.figures)
+        """Keep the metrics of a worker that is no longer among the sources."""
+        self._retired.retire(source.metrics)
 
-    def total(self) -> Figures:
-        """Return the totals of the figures sent last."""
-        total = Figures()
+    def total(self) -> MetricValues:
+        """Return the totals of the metrics sent last."""
+        total = MetricValues()
         total.add(self._retired)
         for source in self._sources:
-            total.add(source.figures)
+            total.add(source.metrics)
         return total
 
-    def gather(self) -> Deferred[Figures]:
+    def gather(self) -> Deferred[MetricValues]:
         """Ask all workers, and return the totals.
 
         :returns: fires within twice :data:`ANSWER_SECONDS`: a question asked during a round is answered by
             the next round, so that the answer includes everything counted before the question.
         """
-        waiting: Deferred[Figures] = Deferred()
+        waiting: Deferred[MetricValues] = Deferred()
         self._waiting.append(waiting)
         if not self._is_asking:
             self._ask()
@@ -63,7 +63,7 @@ class Totals:
     def _ask(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._is_asking = True
-        told: Deferred[Any] = DeferredList([source.ask_figures() for source in self._sources])
+        told: Deferred[Any] = DeferredList([source.ask_metrics() for source in self._sources])
         # A worker that misses the timeout may still answer later, which does no harm.
         timer = self._clock.callLater(ANSWER_SECONDS, self._answer, waiting)
 
@@ -74,7 +74,7 @@ class Totals:
 
         told.addCallback(in_time)
 
-    def _answer(self, waiting: list[Deferred[Figures]]) -> None:
+    def _answer(self, waiting: list[Deferred[MetricValues]]) -> None:
         self._is_asking = False
         total = self.total()
         for one in waiting:

@@ -12,11 +12,11 @@ from twisted.logger import LogEvent, Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 
 from gateway.dialect.errors import Refusal
-from gateway.figures import Figures
-from gateway.interfaces import ISharedFigures
+from gateway.interfaces import ISharedMetrics
+from gateway.metricvalues import MetricValues
 from gateway.processes import add_process
-from gateway.serving import Serving, forget_what_stays, plugins_for
-from gateway.workers.accepting import Inherited
+from gateway.server import GatewayServer, forget_what_stays, plugins_for
+from gateway.workers.acceptor import Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings
@@ -46,12 +46,12 @@ class Worker(Protocol):
         self._quit = quit
         self._quitting = False
         self._reader = MessageReader()
-        self._serving: Serving | None = None
+        self._server: GatewayServer | None = None
         self._sharing: list[Any] = []
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
         self._reported: dict[str, Any] | None = None
-        self._gathering: dict[int, Deferred[Figures]] = {}
+        self._gathering: dict[int, Deferred[MetricValues]] = {}
         self._asked = 0
         self._is_congested = False
         self._left_out = 0
@@ -122,15 +122,15 @@ class Worker(Protocol):
             counts = ConnectionCounts(told["counts"], told["slots"])
             balancer = Balancer(counts, told["slot"], self._connections, self._reactor.seconds)
             inherited = Inherited(self._reactor, told["sockets"], balancer)
-            serving = self._serving = Serving(settings, plugins, self._reactor, inherited)
-            inherited.refusals = serving.refusals
-            self._sharing = [plugin for plugin in plugins if ISharedFigures.providedBy(plugin)]
+            server = self._server = GatewayServer(settings, plugins, self._reactor, inherited)
+            inherited.refusals = server.refusals
+            self._sharing = [plugin for plugin in plugins if ISharedMetrics.providedBy(plugin)]
             for plugin in self._sharing:
                 plugin.gather = self._gather
             if told["cluster"] is not None:
-                serving.use_cluster(told["cluster"])
-            serving.startService()
-            serving.privilegedStartService()
+                server.use_cluster(told["cluster"])
+            server.startService()
+            server.privilegedStartService()
         except Exception as error:  # noqa: BLE001  # reported to the supervisor, whatever it is
             self.failed = True
             self.log.failure("the worker cannot serve")
@@ -142,61 +142,61 @@ class Worker(Protocol):
         self.tell("ready")
 
     def _on_cluster(self, told: dict[str, Any]) -> None:
-        if self._serving is not None:
-            self._serving.use_cluster(told["cluster"])
+        if self._server is not None:
+            self._server.use_cluster(told["cluster"])
 
     def _on_hindrance(self, told: dict[str, Any]) -> None:
-        if self._serving is not None:
+        if self._server is not None:
             reason = told["reason"]
-            self._serving.hindrance = lambda: reason
+            self._server.hindrance = lambda: reason
 
     def _on_ask(self, told: dict[str, Any]) -> None:
-        figures = self._figures()
+        metrics = self._metrics()
         # Only now: counting descriptors takes a while if there are many.
-        add_process(figures)
-        self.tell("figures", asked=True, figures=figures.to_json())
+        add_process(metrics)
+        self.tell("metrics", asked=True, metrics=metrics.to_json())
 
     def _on_total(self, told: dict[str, Any]) -> None:
         waiting = self._gathering.pop(told["id"], None)
         if waiting is not None:
-            waiting.callback(Figures.from_json(told["figures"]))
+            waiting.callback(MetricValues.from_json(told["metrics"]))
 
     def _on_drain(self, told: dict[str, Any]) -> None:
-        if self._serving is not None:
-            self._drain(self._serving).addErrback(self._broken)
+        if self._server is not None:
+            self._drain(self._server).addErrback(self._broken)
 
     def _on_leave(self, told: dict[str, Any]) -> None:
-        if self._serving is not None:
-            self._serving.leave()
+        if self._server is not None:
+            self._server.leave()
 
     def _on_stop(self, told: dict[str, Any]) -> None:
         self.quit()
 
     def _connections(self) -> int:
-        return self._serving.gateway.count_clients() if self._serving is not None else 0
+        return self._server.gateway.count_clients() if self._server is not None else 0
 
-    # ---- figures ---------------------------------------------------------------------------------
+    # ---- metrics ---------------------------------------------------------------------------------
 
-    def _figures(self) -> Figures:
-        figures = Figures()
+    def _metrics(self) -> MetricValues:
+        metrics = MetricValues()
         for plugin in self._sharing:
-            figures.add(plugin.figures())
-        return figures
+            metrics.add(plugin.metrics())
+        return metrics
 
     def _report(self) -> None:
-        """Send the figures from time to time, so that little is lost if this process is killed."""
-        figures = self._figures().to_json()
-        if figures != self._reported and not self._is_congested:
-            self._reported = figures
-            self.tell("figures", figures=figures)
+        """Send the metrics from time to time, so that little is lost if this process is killed."""
+        metrics = self._metrics().to_json()
+        if metrics != self._reported and not self._is_congested:
+            self._reported = metrics
+            self.tell("metrics", metrics=metrics)
 
-    def _gather(self) -> Deferred[Figures]:
+    def _gather(self) -> Deferred[MetricValues]:
         """Return the totals over all workers, for the plugin that shows them."""
         if self.gone.called:
             return fail(_no_sums())
         self._asked += 1
         number = self._asked
-        waiting: Deferred[Figures] = Deferred(lambda _: self._forget(number))
+        waiting: Deferred[MetricValues] = Deferred(lambda _: self._forget(number))
         self._gathering[number] = waiting
         self.tell("gather", id=number)
         return waiting.addTimeout(_GATHER_SECONDS, self._reactor, lambda *_: Failure(_no_sums()))
@@ -208,16 +208,16 @@ class Worker(Protocol):
 
     def grace_seconds(self) -> float:
         """Return for how many seconds requests may continue after the stop."""
-        return self._serving.gateway.limits.grace_seconds if self._serving is not None else 0.0
+        return self._server.gateway.limits.grace_seconds if self._server is not None else 0.0
 
     @inlineCallbacks
-    def _drain(self, serving: Serving) -> Any:
+    def _drain(self, server: GatewayServer) -> Any:
         """Leave clients to other workers, and stop when all connections are closed."""
-        yield serving.stop_listening()
+        yield server.stop_listening()
         self.tell("closed")
-        seconds = serving.gateway.limits.drain_seconds
+        seconds = server.gateway.limits.drain_seconds
         timer = self._reactor.callLater(seconds, self.quit)
-        drained = serving.factory.drain()
+        drained = server.factory.drain()
         self.log.info("replaced, with {count} connections left", count=self._connections())
         yield drained
         if timer.active():
@@ -240,15 +240,15 @@ class Worker(Protocol):
 
     @inlineCallbacks
     def _stop(self) -> Any:
-        serving = self._serving
-        if serving is not None:
-            yield serving.stop_listening()
+        server = self._server
+        if server is not None:
+            yield server.stop_listening()
             self.tell("closed")
-            yield maybeDeferred(serving.stopService)
+            yield maybeDeferred(server.stopService)
         if self._reports.running:
             self._reports.stop()
         if not self.gone.called:
-            self.tell("figures", figures=self._figures().to_json())
+            self.tell("metrics", metrics=self._metrics().to_json())
             self.transport.unregisterProducer()  # type: ignore[union-attr]
             self.transport.loseConnection()  # type: ignore[union-attr]
             yield self.gone
@@ -259,4 +259,4 @@ class Worker(Protocol):
 
 
 def _no_sums() -> Refusal:
-    return Refusal("UnderlyingServiceUnavailable", "The figures of the other workers are not available.")
+    return Refusal("UnderlyingServiceUnavailable", "The metrics of the other workers are not available.")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial import unittest
 
-from couchbase.blocking.resolving import Srv, srv_of
+from couchbase.blocking.resolver import Srv, srv_of
 from couchbase.connection import Connection
 from couchbase.protocol.connstr import parse_connection_string
 from couchbase.protocol.srv import (

@@ -164,8 +164,8 @@ class ProfileTests(SynchronousTestCase):
                 "twisted.internet.tcp:Connection.writeSomeData(txcouchbase.node:NodeProtocol);socket:send",
                 "socket: send (key-value)",
             ),
-            ("gateway.http.exchange:Exchange.respond;reactor.writing:send", "socket: send (HTTP)"),
-            ("txcouchbase.node:NodeProtocol.flush;reactor.writing:send", "socket: send (key-value)"),
+            ("gateway.http.exchange:Exchange.respond;reactor.writer:send", "socket: send (HTTP)"),
+            ("txcouchbase.node:NodeProtocol.flush;reactor.writer:send", "socket: send (key-value)"),
         ]:
             self.assertEqual(stage_of(stack), stage)
 

@@ -22,14 +22,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "http": (),
     "loader": ("dialect",),
     "operations": ("dialect", "fairness", "http"),
-    "plugins": ("figures", "http", "interfaces", "processes", "version"),
+    "plugins": ("http", "interfaces", "metricvalues", "processes", "version"),
     "resources": (
         "batches", "cluster", "dialect", "fairness", "http", "limits", "operations", "version", "views",
     ),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
-        "cluster", "descriptors", "dialect", "figures", "hangup", "interfaces", "leaving", "limits",
-        "listening", "logs", "options", "processes", "serving", "settings",
+        "cluster", "descriptors", "dialect", "hangup", "interfaces", "limits", "listeners", "logs",
+        "metricvalues", "options", "processes", "server", "settings", "shutdowndelay",
     ),
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ THEMES: dict[str, str] = {
     "dialect.test_formats": "everything pure and small: expiry, entity tags, content types, projection, JSON",
     "fairness.test_steps": "long JSON, in steps, over sockets",
     "http.test_backpressure": "slow readers and slow writers",
-    "http.test_closing": "how connections end",
+    "http.test_linger": "how connections end",
     "http.test_conversation": "requests and answers of one connection",
     "http.test_drain": "the end of a factory",
     "http.test_early": "answers before the end of the request's body",

@@ -186,7 +186,7 @@ class SelfTests(SynchronousTestCase):
             ("gateway.dialect.errors", "couchbase.exceptions.NotFoundError"),
             ("gateway.service", "couchnode.service.EmbeddedNode"),
             ("couchnode.kv.commands", "couchbase.protocol.frames.Frame"),
-            ("gateway.workers.fleet", "reactor.sharing.own"),
+            ("gateway.workers.fleet", "reactor.deferreds.own"),
             ("couchbase.connection", "twisted.internet.reactor"),  # the test of the standard library has it
         ]
         wrong = [
@@ -196,7 +196,7 @@ class SelfTests(SynchronousTestCase):
             ("couchbase.connection", "txcouchbase"),
             ("txcouchbase.connection", "gateway.dialect.errors"),
             ("gateway.app", "tests.gateway"),
-            ("reactor.writing", "gateway.http.channel"),
+            ("reactor.writer", "gateway.http.channel"),
             ("couchbase.connection", "reactor.clock"),
         ]
         self.assertEqual([pair for pair in right if against_the_arrows(self.found(*pair))], [])

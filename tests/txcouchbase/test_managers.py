@@ -11,10 +11,10 @@ from twisted.web.server import NOT_DONE_YET, Site
 from couchbase.exceptions import AuthError, NetworkError, ProtocolError
 from couchbase.protocol.clustermap import NodeAddress, map_of_seed, parse_cluster_map
 from couchbase.protocol.connstr import Seed
-from txcouchbase import streaming
+from txcouchbase import configstream
 from txcouchbase.connection import Connection
 
-STREAM, ONCE, POOL = streaming.CLUSTER_PATHS
+STREAM, ONCE, POOL = configstream.CLUSTER_PATHS
 
 
 class Manager(Resource):
@@ -102,7 +102,7 @@ class ManagerTests(TestCase):
     @inlineCallbacks
     def test_once(self):
         """Servers that do not stream them are asked again from time to time."""
-        self.patch(streaming, "ONCE_SECONDS", 0.01)
+        self.patch(configstream, "ONCE_SECONDS", 0.01)
         pool = {"name": "default", "buckets": {}, "nodes": [{"hostname": f"127.0.0.1:{self.port}"}]}
         documents = (self.nodes(), json.dumps(pool).encode(), b'{"buckets": {}}')
         for path, document in zip((ONCE, POOL, POOL), documents, strict=True):

@@ -8,7 +8,7 @@ from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.hashing import vbucket_of
 from tests.txcouchbase.memory import VBUCKETS, MemoryTestCase
 from txcouchbase.connection import Connection, TxAsyncConnection
-from txcouchbase.turn import MAX_GIVEN
+from txcouchbase.turn import MAX_QUEUED
 
 
 class TurnTests(MemoryTestCase):
@@ -134,7 +134,7 @@ class TurnTests(MemoryTestCase):
         for cls in (Connection, TxAsyncConnection):
             connection = self.connect(cls)
             ended = []
-            for number in range(MAX_GIVEN * 2 + 1):
+            for number in range(MAX_QUEUED * 2 + 1):
                 given = connection.get(str(number))
                 if cls is Connection:
                     given.addCallback(ended.append)
@@ -142,7 +142,7 @@ class TurnTests(MemoryTestCase):
                     given.set_callbacks(ended.append, ended.append)
             self.assertEqual(len(self.node.transport.writes), 2)
             self.carry_out()
-            self.assertEqual(len(ended), MAX_GIVEN * 2 + 1)
+            self.assertEqual(len(ended), MAX_QUEUED * 2 + 1)
 
     def test_lots(self):
         """Direct operations leave in lots of the size asked for, in order, the last at the turn's end."""

@@ -7,7 +7,7 @@ from struct import Struct
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchnode.data.item import StatusError
-from couchnode.data.sampling import random_item
+from couchnode.data.randomitem import random_item
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.table import (
     Answer,

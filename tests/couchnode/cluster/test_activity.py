@@ -78,7 +78,7 @@ class QueueTests(SynchronousTestCase):
         seen = []
         for written, queued in ((0, 10), (8, 4), (12, 0), (12, 0)):
             figures = {"ep_total_persisted": written, "ep_diskqueue_items": queued}
-            self.patch(activity, "default_figures", lambda part, figures=figures: figures)
+            self.patch(activity, "default_counters", lambda part, figures=figures: figures)
             clock.advance(2)
             samples = activity.bucket_samples("b", parts, 0, rates)
             seen.append((samples["ep_diskqueue_fill"], samples["ep_diskqueue_drain"]))
@@ -86,7 +86,7 @@ class QueueTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         """A word is no figure, whatever it looks like: a bucket may be called 7."""
-        self.patch(activity, "default_figures", lambda part: {"bucket": "7", "curr_items": 1})
+        self.patch(activity, "default_counters", lambda part: {"bucket": "7", "curr_items": 1})
         samples = activity.bucket_samples("7", cast(Any, [_Part(), _Part()]), 0, Rates(Clock().seconds))
         self.assertNotIn("bucket", samples)
         self.assertEqual(samples["curr_items"], [2])

@@ -13,7 +13,7 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.flusher import PERSISTENCE_WAIT_SECONDS, RETRY_SECONDS, WRITE_DELAY_SECONDS
 from couchnode.data.item import StatusError
 from couchnode.data.pager import TOMBSTONE_SECONDS
-from couchnode.data.sampling import random_item
+from couchnode.data.randomitem import random_item
 from couchnode.data.stats import bucket_stats
 from couchnode.data.storage import MemoryStore, StoreClosedError, StoreError
 from couchnode.data.vbucket import StoreMode, VBucket

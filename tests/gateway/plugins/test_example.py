@@ -24,7 +24,7 @@ FOLDER = ROOT / "examples" / "plugin"
 
 FIND = """
 from gateway.settings import resolve
-from gateway.serving import plugins_for
+from gateway.server import plugins_for
 for left_out in ([], ["sizes"]):
     print(*sorted(plugin.name for plugin in plugins_for(resolve({"without-plugin": left_out}, {}))))
 """

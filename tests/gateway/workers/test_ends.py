@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.descriptors import RefusedConnections
 from gateway.dialect.errors import Refusal
-from gateway.figures import Figures
-from gateway.workers.accepting import Acceptor, Inherited
+from gateway.metricvalues import MetricValues
+from gateway.workers.acceptor import Acceptor, Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import MessageReader, encode
 from gateway.workers.child import START_SECONDS, Child, WorkerFailed
@@ -286,7 +286,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_not_understood(self) -> None:
         """It ends: whoever it was told by is no supervisor."""
-        for data in (b"hello\n", encode("nonsense"), encode("total"), encode("total", id=1, figures=3)):
+        for data in (b"hello\n", encode("nonsense"), encode("total"), encode("total", id=1, metrics=3)):
             self.setUp()
             self.worker._gathering[1] = Deferred()
             self.worker.dataReceived(data)
@@ -315,16 +315,16 @@ class WorkerTests(SynchronousTestCase):
         """Each question has its answer; one that takes too long is given up."""
         first, second, third = (self.worker._gather() for _ in range(3))
         numbers = [message["id"] for message in self.told()]
-        sums = Figures()
+        sums = MetricValues()
         sums.counters["n",] = [7]
-        self.worker.dataReceived(encode("total", id=numbers[1], figures=sums.to_json()))
+        self.worker.dataReceived(encode("total", id=numbers[1], metrics=sums.to_json()))
         self.assertNoResult(first)
         self.assertEqual(self.successResultOf(second).counters, sums.counters)
         first.cancel()
         self.failureResultOf(first)
         self.clock.advance(10)
         self.assertEqual(self.failureResultOf(third, Refusal).value.problem.status, 503)
-        self.worker.dataReceived(encode("total", id=numbers[2], figures=sums.to_json()))
+        self.worker.dataReceived(encode("total", id=numbers[2], metrics=sums.to_json()))
         self.assertEqual((self.worker._gathering, self.quits), ({}, []))
 
     def test_log(self) -> None:
@@ -385,21 +385,21 @@ class ChildTests(SynchronousTestCase):
         self.assertEqual(serve["settings"], {"password": "p"})
 
     def test_life(self) -> None:
-        """Ready, figures, the end."""
+        """Ready, metrics, the end."""
         self.child.childDataReceived(CHANNEL_OUT, encode("ready"))
         self.successResultOf(self.child.ready)
-        figures = Figures()
-        figures.counters["n",] = [1]
-        asked = [self.child.ask_figures(), self.child.ask_figures()]
+        metrics = MetricValues()
+        metrics.counters["n",] = [1]
+        asked = [self.child.ask_metrics(), self.child.ask_metrics()]
         self.assertEqual(self.process.written.count(b'"ask"'), 1)
-        self.child.childDataReceived(CHANNEL_OUT, encode("figures", figures=figures.to_json()))
+        self.child.childDataReceived(CHANNEL_OUT, encode("metrics", metrics=metrics.to_json()))
         self.assertNoResult(asked[0])
-        self.child.childDataReceived(CHANNEL_OUT, encode("figures", asked=True, figures=figures.to_json()))
+        self.child.childDataReceived(CHANNEL_OUT, encode("metrics", asked=True, metrics=metrics.to_json()))
         for one in asked:
             self.successResultOf(one)
         self.child.childDataReceived(CHANNEL_OUT, encode("gather", id=3))
-        self.assertEqual((self.gathers, self.child.figures.counters), ([3], figures.counters))
-        last = self.child.ask_figures()
+        self.assertEqual((self.gathers, self.child.metrics.counters), ([3], metrics.counters))
+        last = self.child.ask_metrics()
         self.child.processEnded(Failure(ProcessDone(0)))
         self.successResultOf(last)
         self.assertEqual(self.successResultOf(self.child.ended), "exit status 0")
@@ -410,15 +410,15 @@ class ChildTests(SynchronousTestCase):
 
     def test_not_ready_asks_nothing(self) -> None:
         """A worker that is starting has counted nothing, and is not waited for."""
-        self.successResultOf(self.child.ask_figures())
+        self.successResultOf(self.child.ask_metrics())
 
     def test_malformed(self) -> None:
         """A process that does not speak as a worker is killed, whatever it says."""
         for data in (
             b"hello\n",
             encode("nonsense"),
-            encode("figures"),
-            encode("figures", figures=[]),
+            encode("metrics"),
+            encode("metrics", metrics=[]),
             encode("gather", id="x"),
             encode("log"),
         ):

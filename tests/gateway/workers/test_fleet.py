@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.figures import Figures
+from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
 from gateway.workers.child import WorkerFailed
 from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, Fleet
@@ -29,14 +29,14 @@ class FakeWorker:
         self.closed: Deferred[None] = Deferred()
         self.ended: Deferred[str] = Deferred()
         self.is_ready = False
-        self.figures = Figures()
+        self.metrics = MetricValues()
         self.pid: int | None = 1000
         self.sent: list[str] = []
 
     def send(self, kind: str, **members: object) -> None:
         self.sent.append(kind)
 
-    def ask_figures(self) -> Deferred[None]:
+    def ask_metrics(self) -> Deferred[None]:
         return succeed(None)
 
     def kill(self) -> None:
@@ -175,7 +175,7 @@ class RestartTests(FleetTestCase):
         """What it counted stays in the sums."""
         first, second = self.up()
         for worker in (first, second):
-            worker.figures.counters["n",] = [3]
+            worker.metrics.counters["n",] = [3]
         first.ends()
         self.assertEqual(self.fleet.totals.total().counters, {("n",): [6]})
 
@@ -249,16 +249,16 @@ class RollTests(FleetTestCase):
         """Old ones drain side by side, up to so many; the next roll waits for one of them to end, and says
         what keeps it."""
         first, second = self.up()
-        first.figures.gauges.update({("client_connections",): [20], ("requests_under_way",): [2]})
+        first.metrics.gauges.update({("client_connections",): [20], ("requests_under_way",): [2]})
         for _ in range(MAX_DRAINING):
             rolled = self.roll()
             for _ in range(2):
                 worker = self.new()
                 worker.becomes_ready()
-                worker.figures.gauges.update({("client_connections",): [2], ("requests_under_way",): [0]})
+                worker.metrics.gauges.update({("client_connections",): [2], ("requests_under_way",): [0]})
             self.assertTrue(self.successResultOf(rolled))
         self.assertFalse(self.fleet.must_wait)
-        second.figures.gauges.update({("client_connections",): [10], ("requests_under_way",): [0]})
+        second.metrics.gauges.update({("client_connections",): [10], ("requests_under_way",): [0]})
         rolled = self.roll()
         self.assertEqual(self.spawned, [])
         self.assertTrue(self.fleet.must_wait)
@@ -266,7 +266,7 @@ class RollTests(FleetTestCase):
             self.fleet.waiting_for(),
             "waiting for 6 replaced workers with 36 idle connections and 2 requests under way",
         )
-        second.figures.gauges.clear()
+        second.metrics.gauges.clear()
         self.assertEqual(self.fleet.waiting_for(), "waiting for 6 replaced workers")
         second.ends()
         self.new().becomes_ready()

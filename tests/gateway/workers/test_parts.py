@@ -16,9 +16,9 @@ from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.figures import Figures
 from gateway.hangup import HangUp
 from gateway.limits import Limits
+from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.channel import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
@@ -185,18 +185,18 @@ class ReloadTests(SynchronousTestCase):
 
 
 class Source:
-    """A worker that tells its figures when the test says so."""
+    """A worker that tells its metrics when the test says so."""
 
     def __init__(self, **counters: float) -> None:
         self.asked: list[Deferred[None]] = []
         self.tells(**counters)
 
     def tells(self, **counters: float) -> None:
-        self.figures = Figures()
-        self.figures.counters.update({(name,): [value] for name, value in counters.items()})
-        self.figures.gauges["alive",] = [1]
+        self.metrics = MetricValues()
+        self.metrics.counters.update({(name,): [value] for name, value in counters.items()})
+        self.metrics.gauges["alive",] = [1]
 
-    def ask_figures(self) -> Deferred[None]:
+    def ask_metrics(self) -> Deferred[None]:
         self.asked.append(Deferred())
         return self.asked[-1]
 
@@ -216,7 +216,7 @@ class TotalsTests(SynchronousTestCase):
         self.alive = {self.one, self.two}
         self.totals = Totals(self.clock, self.alive)
 
-    def sums(self, total: Figures) -> tuple[float, float]:
+    def sums(self, total: MetricValues) -> tuple[float, float]:
         return total.counters["n",][0], total.gauges["alive",][0]
 
     def test_sum(self) -> None:
@@ -229,7 +229,7 @@ class TotalsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stuck(self) -> None:
-        """Of one that does not answer in time the last figures count."""
+        """Of one that does not answer in time the last metrics count."""
         waiting = self.totals.gather()
         self.one.answer(n=2)
         self.clock.advance(ANSWER_SECONDS)

@@ -35,7 +35,7 @@ class LifeTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_life(self) -> Any:
-        """Both workers serve the one node, a dead one is replaced, figures are those of all; then all end."""
+        """Both workers serve the one node, a dead one is replaced, metrics are those of all; then all end."""
         url = yield self.begin("--access-log")
         self.assertEqual((yield self.fetch("PUT", url + DOCUMENT + "a", data=b"1"))[0], 200)
         prefixes = set()
@@ -114,7 +114,7 @@ class LifeTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_stuck_worker(self) -> Any:
-        """Its last figures count; at the end it is killed."""
+        """Its last metrics count; at the end it is killed."""
         url = yield self.begin("--grace-seconds", "0.1")
         yield self.fetch("PUT", url + DOCUMENT + "a", data=b"1")
         name = 'couchgateway_requests_total{method="PUT",route="put_document",status="200"}'

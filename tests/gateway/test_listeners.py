@@ -15,7 +15,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.listening import BACKLOG, ignore_new, listen_on, with_backlog
+from gateway.listeners import BACKLOG, ignore_new, listen_on, with_backlog
 
 reactor: Any = installed_reactor
 
@@ -66,7 +66,7 @@ class BacklogTests(TestCase):
         """Listen on a socket as on one of systemd's."""
         # The endpoint closes the descriptor that it is given.
         endpoint = AdoptedStreamServerEndpoint(reactor, opened.detach(), socket.AF_INET)
-        self.patch(sys.modules["gateway.listening"], "serverFromString", lambda *_: endpoint)
+        self.patch(sys.modules["gateway.listeners"], "serverFromString", lambda *_: endpoint)
         return self.listen("systemd:domain=INET:index=0")
 
     @inlineCallbacks

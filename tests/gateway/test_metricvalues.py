@@ -1,4 +1,4 @@
-"""Figures: what processes have counted, sent and added up; and how metrics show them."""
+"""MetricValues: what processes have counted, sent and added up; and how metrics show them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.dialect.errors import Refusal
-from gateway.figures import Figures
 from gateway.http.request import Request
-from gateway.interfaces import ISharedFigures
+from gateway.interfaces import ISharedMetrics
+from gateway.metricvalues import MetricValues
 from gateway.plugins.metrics import BUCKETS, Metrics
 from tests.gateway.support import Answer, Site
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 
 
-def figures(counters: dict[tuple[str, ...], list[float]], **gauges: float) -> Figures:
-    made = Figures()
+def metrics(counters: dict[tuple[str, ...], list[float]], **gauges: float) -> MetricValues:
+    made = MetricValues()
     made.counters.update(counters)
     made.gauges.update({(name,): [value] for name, value in gauges.items()})
     return made
@@ -30,8 +30,8 @@ class FiguresTests(SynchronousTestCase):
 
     def test_add(self) -> None:
         """Number by number, of each name with its labels; the addend stays as it is."""
-        total = figures({("a", "x"): [1, 2.5]}, open=3)
-        other = figures({("a", "x"): [1, 1.5], ("a", "y"): [7, 0]}, open=4, new=1)
+        total = metrics({("a", "x"): [1, 2.5]}, open=3)
+        other = metrics({("a", "x"): [1, 1.5], ("a", "y"): [7, 0]}, open=4, new=1)
         total.add(other)
         total.add(other)
         self.assertEqual(total.counters, {("a", "x"): [3, 5.5], ("a", "y"): [14, 0]})
@@ -40,24 +40,24 @@ class FiguresTests(SynchronousTestCase):
 
     def test_retire(self) -> None:
         """Of a process that is gone counters stay, gauges do not."""
-        total = figures({}, open=3)
-        total.retire(figures({("a",): [2]}, open=4))
+        total = metrics({}, open=3)
+        total.retire(metrics({("a",): [2]}, open=4))
         self.assertEqual((total.counters, total.gauges), ({("a",): [2]}, {("open",): [3]}))
 
     def test_json(self) -> None:
         """What was sent is what arrives, in numbers and labels."""
-        sent = figures({("a", "x", ""): [1, 2.5], ("b", "é"): [0]}, open=3)
-        arrived = Figures.from_json(json.loads(json.dumps(sent.to_json())))
+        sent = metrics({("a", "x", ""): [1, 2.5], ("b", "é"): [0]}, open=3)
+        arrived = MetricValues.from_json(json.loads(json.dumps(sent.to_json())))
         self.assertEqual((arrived.counters, arrived.gauges), (sent.counters, sent.gauges))
 
     def test_malformed(self) -> None:
         """Anything else is refused, not added up."""
         for counters in (None, {}, [1], [["a"]], [["a", 1]], [["a", ["1"]]], [["a", [True]]], [[1, [1]]]):
             with self.assertRaises(ValueError, msg=str(counters)):
-                Figures.from_json({"counters": counters, "gauges": []})
+                MetricValues.from_json({"counters": counters, "gauges": []})
         for value in (None, [], {"counters": []}):
             with self.assertRaises(ValueError, msg=str(value)):
-                Figures.from_json(value)
+                MetricValues.from_json(value)
 
 
 class MetricsTests(SynchronousTestCase):
@@ -77,7 +77,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """The plugin takes part in what workers share."""
-        verifyObject(ISharedFigures, self.plugin)
+        verifyObject(ISharedMetrics, self.plugin)
 
     def test_latency(self) -> None:
         """A request is in the bucket of its time and all above, over all methods and statuses."""
@@ -112,12 +112,12 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(len(self.plugin._requests), 2)
 
     def test_others(self) -> None:
-        """With workers the sums that they gather are shown, and the figures that only those have."""
+        """With workers the sums that they gather are shown, and the metrics that only those have."""
         self.site.request("GET", DOCUMENT)
-        mine = self.plugin.figures()
-        asked: list[Deferred[Figures]] = []
+        mine = self.plugin.metrics()
+        asked: list[Deferred[MetricValues]] = []
 
-        def gather() -> Deferred[Figures]:
+        def gather() -> Deferred[MetricValues]:
             asked.append(Deferred())
             return asked[-1]
 
@@ -125,7 +125,7 @@ class MetricsTests(SynchronousTestCase):
         client = self.site.client()
         self.site.send(client, b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(client.value(), b"")
-        total = figures({("worker_restarts",): [5], ("requests", "old", "GET", "200"): [1, 2]}, workers=2)
+        total = metrics({("worker_restarts",): [5], ("requests", "old", "GET", "200"): [1, 2]}, workers=2)
         total.add(mine)
         total.add(mine)
         asked[0].callback(total)
@@ -140,8 +140,8 @@ class MetricsTests(SynchronousTestCase):
         self.assertNotIn('"old"', text, "counted with other buckets, by the code before an upgrade")
 
     def test_others_cannot_be_had(self) -> None:
-        """Then there is an error: figures of this process alone would look like counters going back."""
-        failing: Deferred[Figures] = Deferred()
+        """Then there is an error: metrics of this process alone would look like counters going back."""
+        failing: Deferred[MetricValues] = Deferred()
         self.plugin.gather = lambda: failing
         client = self.site.client()
         self.site.send(client, b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")

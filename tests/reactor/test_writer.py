@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from reactor.writing import send_small_parts, writer_to
+from reactor.writer import send_small_parts, writer_to
 
 
 class Reader(Protocol):

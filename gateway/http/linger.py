@@ -14,7 +14,7 @@ from reactor.gate import unread_bytes
 if TYPE_CHECKING:
     from gateway.http.ports import Connection
 
-__all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "Closing"]
+__all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "LingeringClose"]
 
 # The same time as in nginx.
 LINGER_SECONDS = 30.0
@@ -25,7 +25,7 @@ LINGER_BYTES = 2**26
 """Most bytes read this way, unless the request has announced more."""
 
 
-class Closing:
+class LingeringClose:
     """The end of a connection, from the last answer on: nothing received is served any more.
 
     :param announced: bytes of a body that are still to come.

@@ -11,12 +11,12 @@ from twisted.logger import Logger
 
 from reactor.kinds import IReactor
 
-__all__ = ["Leaving"]
+__all__ = ["ShutdownDelay"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Leaving:
+class ShutdownDelay:
     """Waits between the signal to stop and the stop.
 
     :param seconds: length of the wait; 0 for none.

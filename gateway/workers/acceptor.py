@@ -17,7 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from gateway.descriptors import RefusedConnections
-from gateway.listening import BACKLOG, SharedPort
+from gateway.listeners import BACKLOG, SharedPort
 from gateway.workers.balance import Balancer
 from reactor.kinds import IReactor
 

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.http.closing import LINGER_BYTES, LINGER_IDLE_SECONDS, LINGER_SECONDS
+from gateway.http.linger import LINGER_BYTES, LINGER_IDLE_SECONDS, LINGER_SECONDS
 from gateway.limits import Limits
 from tests.gateway.http.listeners import Listeners
 from tests.gateway.support import Answer, HalfClosing, Site, raw_request, read_reply

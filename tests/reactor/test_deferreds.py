@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from reactor.sharing import own, uncancellable
+from reactor.deferreds import own, uncancellable
 
 
 class OwnTests(SynchronousTestCase):

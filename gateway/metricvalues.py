@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Figures"]
+__all__ = ["MetricValues"]
 
 Key = tuple[str, ...]
 """A name, then the values of its labels."""
@@ -13,7 +13,7 @@ Key = tuple[str, ...]
 _MAX_KEYS = 100_000
 
 
-class Figures:
+class MetricValues:
     """What one process, or several together, have counted.
 
     ``counters`` and ``gauges`` map a name with its labels to a list of numbers, whose meaning the plugin
@@ -26,12 +26,12 @@ class Figures:
         self.counters: dict[Key, list[float]] = {}
         self.gauges: dict[Key, list[float]] = {}
 
-    def add(self, other: Figures) -> None:
-        """Add the figures of another process, number by number."""
+    def add(self, other: MetricValues) -> None:
+        """Add the metrics of another process, number by number."""
         _add(self.counters, other.counters)
         _add(self.gauges, other.gauges)
 
-    def retire(self, other: Figures) -> None:
+    def retire(self, other: MetricValues) -> None:
         """Add the counters of a process that has ended; its gauges no longer apply."""
         _add(self.counters, other.counters)
 
@@ -49,23 +49,23 @@ class Figures:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> Figures:
+    def from_json(cls, value: object) -> MetricValues:
         """Read what :meth:`to_json` returned.
 
         :raises ValueError: it is something else.
         """
-        figures = cls()
+        metrics = cls()
         if not isinstance(value, dict):
-            raise ValueError("figures must be an object")
-        for name, kept in (("counters", figures.counters), ("gauges", figures.gauges)):
+            raise ValueError("metrics must be an object")
+        for name, kept in (("counters", metrics.counters), ("gauges", metrics.gauges)):
             rows = value.get(name)
             if not isinstance(rows, list) or len(rows) > _MAX_KEYS:
-                raise ValueError(f"figures: {name} must be a list of at most {_MAX_KEYS} rows")
+                raise ValueError(f"metrics: {name} must be a list of at most {_MAX_KEYS} rows")
             for row in rows:
                 if not _is_row(row):
-                    raise ValueError(f"figures: {name} has a row that is not strings and a list of numbers")
+                    raise ValueError(f"metrics: {name} has a row that is not strings and a list of numbers")
                 kept[tuple(row[:-1])] = row[-1]
-        return figures
+        return metrics
 
 
 def _is_row(row: object) -> bool:

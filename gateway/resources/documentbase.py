@@ -14,7 +14,7 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.kind import Kind, Plan
-from gateway.operations.rendering import Rendering
+from gateway.operations.renderer import Renderer
 from gateway.resources.base import BucketResource, check_collection, document_key
 from gateway.resources.headers import MutationHeaders, RequestSource
 
@@ -37,10 +37,10 @@ class DocumentResource(BucketResource):
     """
 
     def __init__(
-        self, authorizer: Authorizer, pool: ConnectionPool, rendering: Rendering, now: Callable[[], float]
+        self, authorizer: Authorizer, pool: ConnectionPool, renderer: Renderer, now: Callable[[], float]
     ) -> None:
         super().__init__(authorizer, pool)
-        self._rendering = rendering
+        self._renderer = renderer
         self._now = now
 
     def ask(
@@ -79,4 +79,4 @@ class DocumentResource(BucketResource):
         return started.addCallback(show, request)
 
     def _show(self, plan: Plan, result: Any, request: Request) -> Response | Deferred[Response]:
-        return plan.response(self._rendering, result, request)
+        return plan.response(self._renderer, result, request)

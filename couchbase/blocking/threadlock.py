@@ -22,7 +22,7 @@ class ThreadLock:
         self.owner: Callable[[], Any] = lambda: None
         """A weak reference to the connection, for errors."""
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Acquire the connection for this thread.
 
         :raises ObjectThreadError: another thread has it and the mode forbids waiting, or this thread has it
@@ -40,7 +40,7 @@ class ThreadLock:
             lock.acquire()
         self._user = threading.get_ident()
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Release the connection to other threads."""
         self._user = None
         if self._lock is not None:

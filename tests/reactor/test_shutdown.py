@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from reactor.clock import cancel_timer
-from reactor.ending import has_ended, watch_end
+from reactor.shutdown import has_ended, watch_end
 
 
 class Reactor(Clock):

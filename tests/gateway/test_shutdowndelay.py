@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.leaving import Leaving
 from gateway.settings import resolve
+from gateway.shutdowndelay import ShutdownDelay
 from tests.gateway.support import Answer, Site, raw_request, read_reply
 from tests.gateway.workers.support import DOCUMENT, LOOPBACK, Running, WorkersTestCase, is_refused
 
@@ -25,7 +25,7 @@ class LeavingTests(SynchronousTestCase):
     def test_time(self) -> None:
         """It is over after its seconds, and not before."""
         clock = Clock()
-        waited = Leaving(clock, 5).wait()
+        waited = ShutdownDelay(clock, 5).wait()
         clock.advance(4.9)
         self.assertNoResult(waited)
         clock.advance(0.1)
@@ -34,11 +34,11 @@ class LeavingTests(SynchronousTestCase):
     def test_end(self) -> None:
         """It can be ended at once, and again, which does nothing."""
         clock = Clock()
-        leaving = Leaving(clock, 5)
-        waited = leaving.wait()
-        leaving.end()
+        delay = ShutdownDelay(clock, 5)
+        waited = delay.wait()
+        delay.end()
         self.successResultOf(waited)
-        leaving.end()
+        delay.end()
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_option(self) -> None:

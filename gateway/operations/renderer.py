@@ -13,7 +13,7 @@ from gateway.http.encoding import http_date
 from gateway.http.request import Request
 from gateway.http.response import RenderedResponse, Response
 
-__all__ = ["REVALIDATE", "Rendering"]
+__all__ = ["REVALIDATE", "Renderer"]
 
 # A cache may keep a document, but must revalidate it each time: "Expires" is the document's expiry, not the
 # end of its freshness.
@@ -22,7 +22,7 @@ REVALIDATE = (b"Cache-Control", b"private, no-cache")
 _KNOWN_BLOCKS = 256
 
 
-class Rendering:
+class Renderer:
     """Renders the answers that have an ``ETag``.
 
     A method that has to process a long value returns a Deferred of the answer.

@@ -14,7 +14,7 @@ from txcouchbase.link import Link
 from txcouchbase.node import NodeProtocol
 
 
-class Asking:
+class PlanRunner:
     """Drives plans.
 
     :param reactor: provides time.

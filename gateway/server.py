@@ -35,14 +35,22 @@ from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, r
 from gateway.dialect.errors import Refusal, describe
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
-from gateway.listening import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
+from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
 from gateway.settings import Settings
 from reactor.gate import Gate
 from reactor.kinds import IReactor
 
 _REACTOR = cast(IReactor, global_reactor)
 
-__all__ = ["ClusterLog", "Serving", "forget_what_stays", "log_no_start", "log_ready", "plugins_for", "url_of"]
+__all__ = [
+    "ClusterLog",
+    "GatewayServer",
+    "forget_what_stays",
+    "log_no_start",
+    "log_ready",
+    "plugins_for",
+    "url_of",
+]
 
 _PROBE_KEY = b"couchgateway:ready"
 
@@ -122,7 +130,7 @@ class ClusterLog:
             log_ready(self._log, self._settings, self._urls)
 
 
-class Serving(Service):
+class GatewayServer(Service):
     """A gateway on its endpoints; it serves a cluster as soon as it knows one.
 
     :param settings: checked settings; without a cluster among them, documents are refused until
@@ -190,7 +198,7 @@ class Serving(Service):
     # ---- life ------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
-        """Listen; see :func:`gateway.listening.listen_on` for what it raises."""
+        """Listen; see :func:`gateway.listeners.listen_on` for what it raises."""
         super().privilegedStartService()
         for description in self._settings.listen:
             listening = listen_on(self._listen_with, description, self.factory)

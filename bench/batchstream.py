@@ -1,4 +1,4 @@
-"""A batch as a client sees it that reads while it writes: any length, nothing kept.
+"""A batch as seen by a client that reads while it writes: any length, nothing kept.
 
 Answers are counted and not taken apart, so that the gateway is what is measured.
 """
@@ -17,7 +17,7 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 assert len(LAST_CHUNK) == len(ERROR) - 1, "so much of what was received is kept"
 
 
-class Batch:
+class BatchStream:
     """One ``POST .../batch`` under way.
 
     :param url: of the gateway.
