@@ -8,6 +8,7 @@ PORT ?= 8080
 ARGS ?=
 # Everything but the programs of others, which `make judges` runs.
 TESTS ?= $(filter-out tests.judges,$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py)))
+JUDGES ?= tests.judges
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -17,6 +18,10 @@ INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
 PYRIGHT := build/judges/pyright
 PYRIGHT_VERSION := 1.1.414
+CLIENTS := tests/judges/clients
+NODE_CLIENT := build/judges/node
+GO_CLIENT := build/judges/go/client
+JAVA_CLIENT := build/judges/java
 DEBIAN := build/judges/debian
 DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
@@ -98,7 +103,24 @@ judges: $(INSTALLED)
 		for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
 			$(CURDIR)/$(DEBIAN); } || \
 		echo "Debian's packages could not be fetched; the tests of proxies will be skipped." >&2
-	@exec $(BIN)/trial tests.judges
+	@test -e $(NODE_CLIENT)/node_modules/couchbase || ! command -v npm >/dev/null || { \
+		echo "Fetching the official Node.js client for tests.judges ..."; mkdir -p $(NODE_CLIENT) && \
+		cp $(CLIENTS)/node/package.json $(NODE_CLIENT) && \
+		npm install --silent --no-fund --no-audit --prefix $(NODE_CLIENT); } || \
+		echo "The official Node.js client could not be fetched; its tests will be skipped." >&2
+	@! command -v go >/dev/null || test $(GO_CLIENT) -nt $(CLIENTS)/go/client.go || { \
+		echo "Building a program with the official Go client for tests.judges ..."; \
+		go build -C $(CLIENTS)/go -o $(CURDIR)/$(GO_CLIENT) .; } || \
+		echo "The program of the official Go client could not be built; its tests will be skipped." >&2
+	@! command -v mvn >/dev/null || ! command -v javac >/dev/null || \
+		test $(JAVA_CLIENT)/classes/Client.class -nt $(CLIENTS)/java/Client.java || { \
+		echo "Fetching the official Java client for tests.judges ..."; mkdir -p $(JAVA_CLIENT)/classes && \
+		mvn --quiet --batch-mode --file $(CLIENTS)/java/pom.xml dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(JAVA_CLIENT)/lib && \
+		javac -nowarn -XDsuppressNotes -d $(JAVA_CLIENT)/classes -cp "$(JAVA_CLIENT)/lib/*" \
+			$(CLIENTS)/java/Client.java; } || \
+		echo "The official Java client could not be fetched; its tests will be skipped." >&2
+	@exec $(BIN)/trial $(JUDGES)
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)

@@ -1,0 +1,156 @@
+"""The official Node.js, Go and Java clients against one and against three of our nodes.
+
+Python's is in :mod:`tests.interop`. Every class runs one program once; each test looks at one check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import ProcessDone
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, TestCase
+
+from couchnode.service import EmbeddedNode
+from tests.judges.clients import EXPECTED, ONE_COPY, PROGRAMS
+
+Steps = Generator[Deferred[Any], Any, Any]
+_SECONDS = 100.0
+
+
+class _Run(ProcessProtocol):
+    """Collects the lines of a program."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[dict[str, Any]] = Deferred()
+        self._lines = b""
+        self._errors = b""
+
+    def outReceived(self, data: bytes) -> None:
+        """Take in what it printed."""
+        self._lines += data
+
+    def errReceived(self, data: bytes) -> None:
+        """Keep the end of its standard error."""
+        self._errors = (self._errors + data)[-4000:]
+
+    def processEnded(self, reason: Failure) -> None:
+        """Fire with the results, also those before a crash."""
+        results = {}
+        for line in self._lines.splitlines():
+            if line.startswith(b"{"):
+                found = json.loads(line)
+                results[found["check"]] = found
+        if not reason.check(ProcessDone):
+            results["process"] = {"raised": f"{reason.value} {self._errors.decode('utf-8', 'replace')}"}
+        self.done.callback(results)
+
+
+class ClientChecks:
+    """One run of a program for all tests of a class."""
+
+    program = ""
+    nodes = 1
+    expected = ONE_COPY
+    timeout = _SECONDS + 20
+    results: dict[str, Any] | None = None
+
+    @inlineCallbacks
+    def setUp(self) -> Steps:
+        """Run the program once; skip all tests where it is not installed."""
+        missing = PROGRAMS[self.program].missing()
+        if missing:
+            raise SkipTest(missing)
+        if type(self).results is None:
+            type(self).results = {}  # one try for all tests
+            type(self).results = yield self._run_program()
+
+    @inlineCallbacks
+    def _run_program(self) -> Steps:
+        node = EmbeddedNode(
+            Path(self.mktemp()),  # type: ignore[attr-defined]
+            nodes=self.nodes,
+            replicas=int(self.nodes > 1),
+            users=[("Administrator", "password")],
+        )
+        yield node.start()
+        program = PROGRAMS[self.program]
+        run = _Run()
+        replicas = str(int(self.nodes > 1))
+        arguments = [
+            *program.command,
+            node.connection_string,
+            "Administrator",
+            "password",
+            "default",
+            replicas,
+        ]
+        env = {"PATH": os.environ["PATH"], **program.env}
+        process = reactor.spawnProcess(run, arguments[0], arguments, env=env)
+        limit = reactor.callLater(_SECONDS, process.signalProcess, "KILL")
+        results = yield run.done
+        if limit.active():
+            limit.cancel()
+        yield node.stop()
+        return results
+
+    def test_every_check_ran(self: Any) -> None:
+        """The program came to its end, and every check that it made is looked at by a test."""
+        self.assertEqual(set(self.results), set(self.expected))
+
+
+def _test_of(name: str) -> Any:
+    def test(self: Any) -> None:
+        self.assertEqual(
+            self.results.get(name, "did not run"), {"check": name, "result": self.expected[name]}
+        )
+
+    test.__doc__ = f"The official client finds as expected: {name}."
+    return test
+
+
+for _name in EXPECTED:
+    setattr(ClientChecks, f"test_{_name}", _test_of(_name))
+
+
+class NodeTests(ClientChecks, TestCase):
+    """Node.js on one node without replicas."""
+
+    program = "node"
+
+
+class NodeThreeTests(ClientChecks, TestCase):
+    """Node.js on three nodes with one replica."""
+
+    program, nodes, expected = "node", 3, EXPECTED
+
+
+class GoTests(ClientChecks, TestCase):
+    """Go on one node without replicas."""
+
+    program = "go"
+
+
+class GoThreeTests(ClientChecks, TestCase):
+    """Go on three nodes with one replica."""
+
+    program, nodes, expected = "go", 3, EXPECTED
+
+
+class JavaTests(ClientChecks, TestCase):
+    """Java on one node without replicas."""
+
+    program = "java"
+
+
+class JavaThreeTests(ClientChecks, TestCase):
+    """Java on three nodes with one replica."""
+
+    program, nodes, expected = "java", 3, EXPECTED
