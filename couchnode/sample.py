@@ -21,7 +21,7 @@ from couchbase.protocol.constants import MAX_KEY_BYTES, MAX_VALUE_BYTES, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.designs import DesignDocument, DesignError
-from couchnode.cluster.layout import NO_NODE, VBUCKETS
+from couchnode.cluster.layout import NO_NODE
 from couchnode.cluster.members import NoSuchBucket
 from couchnode.data.item import StatusError
 from couchnode.data.vbucket import StoreMode
@@ -189,8 +189,9 @@ def _add(cluster: Cluster, bucket: str, line: Line) -> None:
 
     :raises StatusError: it exists, there is no room, or its vbucket is nowhere.
     """
-    vbid = vbucket_of(line.key, VBUCKETS)
-    active = cluster.bucket(bucket).rows[vbid][0]
+    rows = cluster.bucket(bucket).rows
+    vbid = vbucket_of(line.key, len(rows))
+    active = rows[vbid][0]
     vbucket = None if active == NO_NODE else cluster.nodes[active].buckets[bucket].vbuckets[vbid]
     if vbucket is None:
         raise StatusError(Status.NOT_MY_VBUCKET, "no node holds its vbucket")

@@ -46,7 +46,7 @@ from couchnode.ports import NodeView
 from reactor.clock import unix_time_of
 from reactor.deferreds import uncancellable
 
-VERSION = "7.2.0-1-couchnode"
+VERSION = "7.6.4-1-enterprise"
 """The server version that clients see: the release whose protocol we follow."""
 
 OPEN_BUCKET = "default"
@@ -230,7 +230,7 @@ class Cluster:
         yield self._placement.remove_files(name)  # of a bucket whose deletion a crash cut short
         if password is not None:
             yield self.users.add(name, password, buckets=[name])
-        rows = spread(len(self.nodes), definition.replica_number)
+        rows = spread(len(self.nodes), definition.replica_number, definition.vbuckets)
         bucket = Bucket(
             definition,
             secrets.token_hex(16),
@@ -352,7 +352,7 @@ class Cluster:
     @inlineCallbacks
     def _apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Steps:
         bucket = self.bucket(name)
-        new = check_rows(rows, len(self.nodes), bucket.definition.replica_number)
+        new = check_rows(rows, len(self.nodes), bucket.definition.replica_number, bucket.definition.vbuckets)
         check_move(bucket.rows, new)
         yield self._publish(bucket, bucket.definition, new)
 

@@ -28,8 +28,8 @@ from couchnode.cluster.machine import Disk
 HOST_PLACEHOLDER = "$HOST"
 """Clients read it as "the host that you are connected to"."""
 
-CLUSTER_COMPATIBILITY = 7 * 0x10000 + 2
-"""Version 7.2 in the manner of the cluster manager: major * 65536 + minor."""
+CLUSTER_COMPATIBILITY = 7 * 0x10000 + 6
+"""Version 7.6 in the manner of the cluster manager: major * 65536 + minor."""
 
 BUCKET_CAPABILITIES = (
     "collections",
@@ -95,6 +95,7 @@ class BucketState(NamedTuple):
 class NodeReport(NamedTuple):
     """The part of the verbose documents about one node.
 
+    :ivar uuid: 32 hex digits, the same in every run.
     :ivar status: ``healthy``, ``unhealthy`` or ``warmup``.
     :ivar system: ``systemStats``, of the machine.
     :ivar interesting: ``interestingStats``: of one bucket, or of all that the node has.
@@ -108,6 +109,7 @@ class NodeReport(NamedTuple):
     memory_free: int
     system: Mapping[str, float]
     interesting: Mapping[str, float]
+    uuid: str = ""
 
 
 def bracketed(host: str) -> str:
@@ -169,7 +171,6 @@ def verbose_bucket(
     base = bucket_path(definition.name)
     epoch, rev = bucket.revision
     controllers = {"flush": f"{base}/controller/doFlush"} if definition.flush_enabled else {}
-    backend = {"storageBackend": "couchstore"} if bucket.bucket_type == "membase" else {}
     return {
         "rev": rev,
         "revEpoch": epoch,
@@ -190,14 +191,16 @@ def verbose_bucket(
             "nodeStatsListURI": f"{base}/nodes",
         },
         "replicaNumber": definition.replica_number,
-        "replicaIndex": False,
         "threadsNumber": definition.threads_number,
         "evictionPolicy": definition.eviction_policy,
-        **backend,
+        "numVBuckets": definition.vbuckets,
+        "rank": definition.rank,
+        "autoCompactionSettings": False,
+        **_disk_settings(bucket),
         "conflictResolutionType": definition.conflict_resolution_type,
-        "durabilityMinLevel": "none",
+        "durabilityMinLevel": definition.durability_min_level,
         "compressionMode": definition.compression_mode,
-        "maxTTL": 0,
+        "maxTTL": definition.max_ttl,
         "quota": {"ram": definition.quota_bytes * len(reports), "rawRAM": definition.quota_bytes},
         "basicStats": dict(stats),
         "nodes": [
@@ -214,6 +217,8 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
     address = report.address
     entry: dict[str, Any] = {
         "hostname": address.rest,
+        "configuredHostname": address.rest,
+        "nodeUUID": report.uuid,
         "status": report.status,
         "clusterMembership": "active",
         "recoveryType": "none",
@@ -238,7 +243,7 @@ def pools(cluster_uuid: str, version: str, is_admin: bool) -> dict[str, Any]:
     """Build the answer to ``GET /pools``: our version, and further paths."""
     return {
         "isAdminCreds": is_admin,
-        "isEnterprise": False,
+        "isEnterprise": True,
         "implementationVersion": version,
         "uuid": cluster_uuid,
         "pools": [
@@ -315,6 +320,21 @@ def pool(
     }
 
 
+def _disk_settings(bucket: BucketState) -> dict[str, Any]:
+    """Return the settings that only buckets on disk have."""
+    definition = bucket.definition
+    if bucket.bucket_type != "membase":
+        return {}
+    settings: dict[str, Any] = {"storageBackend": definition.storage_backend}
+    if definition.storage_backend == "couchstore":
+        settings["replicaIndex"] = definition.replica_index
+    else:
+        settings["historyRetentionCollectionDefault"] = definition.history_default
+        settings["historyRetentionBytes"] = definition.history_bytes
+        settings["historyRetentionSeconds"] = definition.history_seconds
+    return settings
+
+
 def bucket_path(name: str) -> str:
     """Return the REST path of a bucket."""
     return f"/pools/default/buckets/{quote(name, safe='')}"
@@ -329,7 +349,7 @@ def _bucket_uris(bucket: BucketState) -> dict[str, str]:
 
 
 def _has_views(bucket: BucketState, node: NodeAddress) -> bool:
-    return bucket.definition.persistent and node.views_port is not None
+    return bucket.definition.may_have_views and node.views_port is not None
 
 
 def _view_base(bucket: BucketState, node: NodeAddress) -> dict[str, str]:

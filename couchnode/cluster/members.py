@@ -94,7 +94,7 @@ def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
     return Bucket(
         definition,
         str(data["uuid"]),
-        check_rows(data["rows"], node_count, definition.replica_number),
+        check_rows(data["rows"], node_count, definition.replica_number, definition.vbuckets),
         owns_user=data["ownsUser"],
         is_open=data["isOpen"],
         is_made=data.get("made", True),

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchnode.cluster.definition import BucketDefinition
-from couchnode.cluster.layout import NO_NODE, VBUCKETS, LayoutError, Rows, states_of
+from couchnode.cluster.layout import NO_NODE, LayoutError, Rows, states_of
 from couchnode.cluster.members import Bucket, Node
 from couchnode.cluster.metadata import DataDirectory
 from couchnode.data.bucket import NodeBucket
@@ -59,13 +59,14 @@ class Placement:
             node.buckets[definition.name] = NodeBucket(
                 definition.name,
                 bucket.uuid,
-                vbucket_count=VBUCKETS,
+                vbucket_count=definition.vbuckets,
                 quota_bytes=definition.quota_bytes,
                 store=self._store(bucket, node, history, starts),
                 clock=self._clock,
                 flush_enabled=definition.flush_enabled,
                 replica_count=definition.replica_number,
             )
+        self.define(definition)
         self.wire(bucket)
         yield all_of([node.buckets[definition.name].start() for node in self._nodes])
 
@@ -95,6 +96,9 @@ class Placement:
             part.ledger.quota_bytes = definition.quota_bytes
             part.flush_enabled = definition.flush_enabled
             part.replica_count = definition.replica_number
+            part.min_level = definition.min_level
+            part.ledger.max_ttl = definition.max_ttl
+            part.evictor.is_on = definition.eviction_policy == "nruEviction"
 
     def wire(self, bucket: Bucket) -> None:
         """Apply the map to the nodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import md5
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +20,7 @@ class Reported(Protocol):
 
     clock: IReactorTime
     version: str
+    uuid: str
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -61,7 +63,10 @@ class Reports:
             parts = [part for name, part in node.buckets.items() if bucket in (None, name)]
             interesting = interesting_stats(node.index, parts, self.rates)
             status, version = node.status(bucket), self._cluster.version
-            reports.append(NodeReport(address, status, version, uptime, total, free, system, interesting))
+            uuid = md5(f"{self._cluster.uuid}/{node.index}".encode(), usedforsecurity=False).hexdigest()
+            reports.append(
+                NodeReport(address, status, version, uptime, total, free, system, interesting, uuid)
+            )
         return reports
 
     def bucket_samples(self, name: str) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
 from couchnode.data.changes import ChangeLog
 from couchnode.data.durability import Copies, SyncWrites, has_to_wait
+from couchnode.data.eviction import Evictor
 from couchnode.data.flusher import Flusher
 from couchnode.data.item import Item, Ledger, StatusError
 from couchnode.data.pager import PAGER_SECONDS, Pager
@@ -40,6 +41,7 @@ class NodeBucket:
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.
+    :ivar min_level: durability level of writes that ask for less; 0 for none.
     :ivar change_log: changes since the last update of indexes; ``None`` while there is no index.
     """
 
@@ -60,6 +62,7 @@ class NodeBucket:
         self.uuid = uuid
         self.flush_enabled = flush_enabled
         self.replica_count = replica_count
+        self.min_level = 0
         self.state: Literal["warmup", "ready", "closed"] = "warmup"
         self.clock = clock
         self.unix_time = unix_time_of(clock)
@@ -69,6 +72,7 @@ class NodeBucket:
         self.sync_writes = SyncWrites(clock, self._copies)
         self.flusher = Flusher(name, store, clock, self._is_current, self._persisted)
         self.pager = Pager(self, clock, pager_seconds)
+        self.evictor = Evictor(self, self.ledger)
         self.change_log: ChangeLog | None = None
         self.gets = 0
         self.misses = 0
@@ -239,6 +243,8 @@ class NodeBucket:
             self.replicator.send(vbucket.id, ChangeKind.STORED, item)
             if self.change_log is not None:
                 self.change_log.note(vbucket.id, item)
+            if self.evictor.is_on:
+                self.evictor.relieve()
         self.flusher.note(vbucket)
 
     def prepared(self, vbucket: VBucket, item: Item) -> None:

@@ -159,11 +159,13 @@ class Ledger:
     :param quota_bytes: memory for documents; a mutation that would exceed it is refused.
     :param max_queued_items: changes that may wait for the disk before new ones are refused.
     :param max_queued_bytes: the same in bytes of documents.
+    :ivar max_ttl: longest time in seconds that a document lives; 0 for no limit.
     """
 
     __slots__ = (
         "max_queued_bytes",
         "max_queued_items",
+        "max_ttl",
         "memory_bytes",
         "queued_bytes",
         "queued_items",
@@ -176,9 +178,16 @@ class Ledger:
         self.quota_bytes = quota_bytes
         self.max_queued_items = max_queued_items
         self.max_queued_bytes = max_queued_bytes
+        self.max_ttl = 0
         self.memory_bytes = 0
         self.queued_items = 0
         self.queued_bytes = 0
+
+    def until(self, wire: int, now: int) -> int:
+        """Convert an expiry of a request into the Unix second that is stored, within :attr:`max_ttl`."""
+        expiry = absolute_expiry(wire, now)
+        latest = now + self.max_ttl
+        return latest if self.max_ttl and (not expiry or expiry > latest) else expiry
 
     def admit(self, growth_bytes: int) -> None:
         """Refuse a change that exceeds the memory or the disk queue.

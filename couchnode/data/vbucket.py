@@ -20,7 +20,7 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchnode.data.helditems import HeldItems
-from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, absolute_expiry
+from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError
 
 _COUNTER_LIMIT = 2**64
 # White space and one plus before the digits, anything from the first white space after them.
@@ -164,8 +164,8 @@ class VBucket(HeldItems):
             self.check_cas(old, cas)
         if preserve_expiry and old is not None:
             expiry = old.expiry
-        elif expiry:
-            expiry = absolute_expiry(expiry, int(self._seconds()))
+        elif expiry or self._ledger.max_ttl:
+            expiry = self._ledger.until(expiry, int(self._seconds()))
         return self._publish(key, value, flags, expiry, old, durable)
 
     def delete(self, key: bytes, cas: int = 0, *, durable: bool = False) -> Item:
@@ -178,6 +178,10 @@ class VBucket(HeldItems):
         # A deletion frees memory, so the quota does not apply.
         self._ledger.admit(0)
         return self._bury(old, durable)
+
+    def evict(self, key: bytes) -> None:
+        """Delete a document to save memory, and forget the deletion; raises as :meth:`delete` does."""
+        self._forget_tombstone(self.delete(key))
 
     def concat(self, key: bytes, value: bytes, cas: int = 0, *, before: bool, durable: bool = False) -> Item:
         """Append to a document, or prepend with ``before``; flags and expiry stay.
@@ -230,7 +234,7 @@ class VBucket(HeldItems):
         """
         old = self._require(key, Status.KEY_ENOENT)
         self.check_cas(old, 0)
-        until = absolute_expiry(expiry, int(self._seconds()))
+        until = self._ledger.until(expiry, int(self._seconds()))
         if until == old.expiry:
             return old
         item = self._publish(key, old.value, old.flags, until, old, durable)
@@ -349,7 +353,7 @@ class VBucket(HeldItems):
             return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
         if expiry == COUNTER_NO_CREATE:
             raise StatusError(Status.KEY_ENOENT)
-        until = absolute_expiry(expiry, int(self._seconds()))
+        until = self._ledger.until(expiry, int(self._seconds()))
         return self._publish(key, b"%d" % initial, 0, until, None, durable), initial
 
     def check_cas(self, old: Item, cas: int) -> None:

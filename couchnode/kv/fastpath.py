@@ -59,6 +59,8 @@ def quick_answers(
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
     count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
     last = size - HEADER_BYTES
+    # A least durability makes every write a synchronous one.
+    writes = not bucket.min_level
     while at <= last and held < limit:
         magic, opcode, key_bytes, extras_bytes, datatype, vbid, body, opaque, cas = unpack(data, at)
         body_at = at + HEADER_BYTES
@@ -99,7 +101,7 @@ def quick_answers(
                 put(_LENGTH.pack(len(value)))
             put(value)
             held += HEADER_BYTES + body
-        else:
+        elif writes:
             keep_expiry = magic == _ALT_REQUEST
             if keep_expiry:
                 # The only usual framing extra.
@@ -147,6 +149,8 @@ def quick_answers(
             else:
                 put(pack(_RESPONSE, opcode, 0, 0, 0, 0, 0, opaque, cas))
                 held += HEADER_BYTES
+        else:
+            break
         at = end
     bucket.gets += gets
     bucket.stores += stores

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
-from klein import Klein
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,41 +14,39 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from couchnode.cluster import config
+from couchnode.cluster.bucketforms import read_changes, read_new_bucket
 from couchnode.cluster.cluster import Cluster
-from couchnode.cluster.definition import DefinitionError, read_changes, read_new_bucket
+from couchnode.cluster.definition import DefinitionError
 from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
 from couchnode.data.randomitem import random_item
 from couchnode.rest.access import Access, Gate, HTTPError, not_found
+from couchnode.rest.answers import json_answer, plain_answer, read_form
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite
+from couchnode.rest.membership import POOL, Membership
 from couchnode.rest.streams import DocumentStream
 from couchnode.views.service import UpdateSettings, Views
 from reactor.clock import unix_time_of
 from reactor.sparselog import SparseLog
 
-MAX_FIELDS = 100
-"""Most fields in one form."""
-
-POOL = "/pools/default"
 BUCKETS = f"{POOL}/buckets"
 
+_NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi:
+class RestApi(Membership):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
     """
 
-    app = Klein()
+    app = Membership.app
 
     def __init__(self, cluster: Cluster, node: Node, views: Views | None = None) -> None:
-        self._node = node
+        super().__init__(cluster, node, Access(cluster))
         self._views = views
-        self._cluster = cluster
-        self._access = Access(cluster)
         self._streams: dict[DocumentStream, str | None] = {}
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
         self._cluster.on_config_change.append(self._changed)
@@ -74,32 +70,33 @@ class RestApi:
     async def root(self, request: Request) -> bytes:
         """Answer clients that only check whether the node is there."""
         await self._access.caller(request)
-        return _json(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
+        return json_answer(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
 
     @app.route("/pools", methods=["GET"])
     async def pools(self, request: Request) -> bytes:
         """Return our version, and whether the caller may administer us."""
         user = await self._access.caller(request)
         admin = self._cluster.users.is_admin(user)
-        return _json(request, config.pools(self._cluster.uuid, self._cluster.version, admin))
+        return json_answer(request, config.pools(self._cluster.uuid, self._cluster.version, admin))
 
     @app.route(POOL, methods=["GET"])
+    @app.route("/pools/nodes", methods=["GET"])
     async def pool(self, request: Request) -> bytes:
         """Give the cluster at a glance."""
-        await self._access.member(request)
-        return _body(request, self._pool(request))
+        user = await self._access.member(request)
+        return plain_answer(request, self._pool(request, user))
 
     @app.route("/poolsStreaming/default", methods=["GET"])
     async def pool_stream(self, request: Request) -> None:
         """Give the cluster at a glance, again after every change."""
-        await self._access.member(request)
-        await self._stream(request, None, lambda: self._pool(request))
+        user = await self._access.member(request)
+        await self._stream(request, None, lambda: self._pool(request, user))
 
     @app.route(f"{POOL}/nodeServices", methods=["GET"])
     async def node_services(self, request: Request) -> bytes:
         """Give the cluster-level configuration."""
         await self._access.member(request)
-        return _body(request, self._cluster.config_bytes(None, self._node))
+        return plain_answer(request, self._cluster.config_bytes(None, self._node))
 
     @app.route(f"{POOL}/nodeServicesStreaming", methods=["GET"])
     async def node_services_stream(self, request: Request) -> None:
@@ -112,7 +109,7 @@ class RestApi:
         """Give the settings of automatic view updates."""
         await self._access.administrator(request)
         settings = self._views.settings if self._views is not None else UpdateSettings()
-        return _json(request, dict(zip(_UPDATE_FIELDS, settings, strict=True)))
+        return json_answer(request, dict(zip(_UPDATE_FIELDS, settings, strict=True)))
 
     @app.route("/settings/viewUpdateDaemon", methods=["POST"])
     async def set_view_update_daemon(self, request: Request) -> bytes:
@@ -122,7 +119,7 @@ class RestApi:
         if views is None:
             raise not_found()
         current = dict(zip(_UPDATE_FIELDS, views.settings, strict=True))
-        for name, text in _form(request).items():
+        for name, text in read_form(request).items():
             least = 100 if name == "updateInterval" else 0
             if name not in current:
                 raise DefinitionError({name: f"is none of {', '.join(_UPDATE_FIELDS)}"})
@@ -130,7 +127,7 @@ class RestApi:
                 raise DefinitionError({name: f"must be an integer of at least {least}"})
             current[name] = int(text)
         views.set_update_settings(UpdateSettings(*current.values()))
-        return _json(request, current)
+        return json_answer(request, current)
 
     # ---- configurations of a bucket --------------------------------------------------------------
 
@@ -138,7 +135,7 @@ class RestApi:
     async def terse(self, request: Request, bucket: str) -> bytes:
         """Give the terse configuration."""
         await self._access.bucket(request, bucket)
-        return _body(request, self._cluster.config_bytes(bucket, self._node))
+        return plain_answer(request, self._cluster.config_bytes(bucket, self._node))
 
     @app.route(f"{POOL}/bs/<bucket>", methods=["GET"])
     async def terse_stream(self, request: Request, bucket: str) -> None:
@@ -150,7 +147,7 @@ class RestApi:
     async def verbose(self, request: Request, bucket: str) -> bytes:
         """Give the bucket object."""
         await self._access.bucket(request, bucket)
-        return _json(request, self._verbose(request, bucket))
+        return json_answer(request, self._verbose(request, bucket))
 
     @app.route(f"{POOL}/bucketsStreaming/<bucket>", methods=["GET"])
     async def verbose_stream(self, request: Request, bucket: str) -> None:
@@ -163,7 +160,7 @@ class RestApi:
         """Give the objects of all buckets that the caller may use."""
         user = await self._access.member(request)
         names = [name for name in sorted(self._cluster.buckets) if self._cluster.may_use(user, name)]
-        return _json(request, [self._verbose(request, name) for name in names])
+        return json_answer(request, [self._verbose(request, name) for name in names])
 
     @app.route(f"{BUCKETS}/<bucket>/nodes", methods=["GET"])
     async def bucket_nodes(self, request: Request, bucket: str) -> bytes:
@@ -171,13 +168,15 @@ class RestApi:
         await self._access.bucket(request, bucket)
         stats = f"{config.bucket_path(bucket)}/stats"
         hosts = [report.address.rest for report in self._reports(request, bucket)]
-        return _json(request, {"servers": [{"hostname": host, "stats": {"uri": stats}} for host in hosts]})
+        return json_answer(
+            request, {"servers": [{"hostname": host, "stats": {"uri": stats}} for host in hosts]}
+        )
 
     @app.route(f"{BUCKETS}/<bucket>/stats", methods=["GET"])
     async def bucket_stats(self, request: Request, bucket: str) -> bytes:
         """Give the statistics of the bucket as they are now; no history is kept, so there is one sample."""
         await self._access.bucket(request, bucket)
-        return _json(request, {"op": self._samples(bucket), "hot_keys": []})
+        return json_answer(request, {"op": self._samples(bucket), "hot_keys": []})
 
     @app.route(f"{BUCKETS}/<bucket>/localRandomKey", methods=["GET"])
     async def random_key(self, request: Request, bucket: str) -> bytes:
@@ -186,7 +185,7 @@ class RestApi:
         found = random_item(self._node.buckets[bucket])
         if found is None:
             raise HTTPError.of_json(404, {"ok": False, "error": "not_found"})
-        return _json(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
+        return json_answer(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
 
     @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
     async def designs(self, request: Request, bucket: str) -> bytes:
@@ -196,13 +195,13 @@ class RestApi:
             {"doc": {"meta": design.meta, "json": json.loads(design.text)}, "controllers": {}}
             for _, design in sorted(self._cluster.bucket(bucket).designs.items())
         ]
-        return _json(request, {"rows": rows})
+        return json_answer(request, {"rows": rows})
 
     @app.route(f"{BUCKETS}/<bucket>/scopes", methods=["GET"])
     async def scopes(self, request: Request, bucket: str) -> bytes:
         """Give the collections manifest."""
         await self._access.bucket(request, bucket)
-        return _json(request, config.DEFAULT_MANIFEST)
+        return json_answer(request, config.DEFAULT_MANIFEST)
 
     # ---- administration --------------------------------------------------------------------------
 
@@ -210,35 +209,42 @@ class RestApi:
     async def create_bucket(self, request: Request) -> bytes:
         """Create a bucket; answers when it takes documents."""
         await self._access.administrator(request)
-        definition, password = read_new_bucket(_form(request))
+        definition, password = read_new_bucket(read_form(request), len(self._cluster.nodes))
+        if _is_trial(request):
+            return json_answer(request, _NO_ERRORS)
+        request.setHeader(b"location", config.bucket_path(definition.name).encode())
         await self._cluster.create_bucket(definition, password)
-        return _body(request, b"", status=202)
+        return plain_answer(request, b"", status=202)
 
     @app.route(f"{BUCKETS}/<bucket>", methods=["POST"])
     async def edit_bucket(self, request: Request, bucket: str) -> bytes:
         """Change settings of a bucket."""
         await self._access.administrator(request)
-        form = _form(request)
+        form = read_form(request)
         known = bucket in self._cluster.buckets
         if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
             # Clients send back what they read, which is another word on a node without a disk.
             del form["bucketType"]
-        await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current))
-        return _body(request, b"")
+        nodes = len(self._cluster.nodes)
+        if _is_trial(request):
+            read_changes(form, self._cluster.bucket(bucket).definition, nodes)
+            return json_answer(request, _NO_ERRORS)
+        await self._cluster.edit_bucket(bucket, lambda current: read_changes(form, current, nodes))
+        return plain_answer(request, b"")
 
     @app.route(f"{BUCKETS}/<bucket>", methods=["DELETE"])
     async def delete_bucket(self, request: Request, bucket: str) -> bytes:
         """Delete a bucket with its documents."""
         await self._access.administrator(request)
         await self._cluster.delete_bucket(bucket)
-        return _body(request, b"")
+        return plain_answer(request, b"")
 
     @app.route(f"{BUCKETS}/<bucket>/controller/doFlush", methods=["POST"])
     async def flush_bucket(self, request: Request, bucket: str) -> bytes:
         """Remove all documents of a bucket."""
         await self._access.administrator(request)
         await self._cluster.flush_bucket(bucket)
-        return _body(request, b"")
+        return plain_answer(request, b"")
 
     # ---- errors ----------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class RestApi:
         assert isinstance(refusal, HTTPError)
         for name, value in refusal.headers:
             request.setHeader(name, value)
-        return _body(request, refusal.body, refusal.content_type, refusal.status)
+        return plain_answer(request, refusal.body, refusal.content_type, refusal.status)
 
     @app.handle_errors(NoSuchBucket)
     def no_such_bucket(self, request: IRequest, failure: Failure) -> bytes:
@@ -301,7 +307,7 @@ class RestApi:
     def _reports(self, request: Request, bucket: str | None = None) -> list[config.NodeReport]:
         return self._cluster.reports.nodes(bucket, placeholder=request.getHost().host)
 
-    def _pool(self, request: Request) -> bytes:
+    def _pool(self, request: Request, user: str | None) -> bytes:
         cluster = self._cluster
         quota = sum(bucket.definition.quota_bytes for bucket in cluster.buckets.values()) * len(cluster.nodes)
         used = sum(part.memory_bytes for node in cluster.nodes for part in node.buckets.values())
@@ -315,6 +321,11 @@ class RestApi:
             cluster.reports.disk(),
             stored,
         )
+        document["bucketNames"] = [
+            {"bucketName": name, "uuid": cluster.buckets[name].uuid}
+            for name in sorted(cluster.buckets)
+            if cluster.may_use(user, name)
+        ]
         return config.encode(document)
 
     def _verbose(self, request: Request, bucket: str) -> dict[str, Any]:
@@ -356,41 +367,6 @@ class RestApi:
                 stream.refresh()
 
 
-def _json(request: IRequest, document: Any) -> bytes:
-    return _body(request, config.encode(document))
-
-
-def _body(
-    request: IRequest, body: bytes, content_type: bytes = b"application/json", status: int = 200
-) -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", content_type)
-    request.setHeader(b"content-length", b"%d" % len(body))
-    request.setHeader(b"cache-control", b"no-cache,no-store,must-revalidate")
-    return body
-
-
-def _form(request: Request) -> dict[str, str]:
-    """Read the form in the body; clients may begin it with ``&``.
-
-    :raises DefinitionError: it is not a form, or a field is repeated.
-    """
-    try:
-        assert request.content is not None  # the body was read before
-        text = request.content.read().decode("utf-8")
-        pairs = [part for part in text.split("&") if part]
-        if any("=" not in part for part in pairs):
-            raise ValueError("every field is name=value")
-        fields = parse_qsl(
-            "&".join(pairs), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
-        )
-    except ValueError as fault:
-        raise DefinitionError(
-            {"_": f"the body must be a form (application/x-www-form-urlencoded, UTF-8): {fault}"}
-        ) from None
-    form: dict[str, str] = {}
-    for name, value in fields:
-        if name in form:
-            raise DefinitionError({name: "is given more than once"})
-        form[name] = value
-    return form
+def _is_trial(request: Request) -> bool:
+    """Return whether the request only asks whether it would be accepted."""
+    return request.args.get(b"just_validate") == [b"1"]

@@ -152,8 +152,8 @@ class _ViewInterface:
         found = self._cluster.bucket(bucket)
         if uuid and uuid != found.uuid:
             raise HTTPError(404, b"Bucket uuid does not match the requested.")
-        if not found.definition.persistent:
-            raise _error(400, "bad_request", "ephemeral buckets have no views")
+        if not found.definition.may_have_views:
+            raise _error(400, "bad_request", "ephemeral buckets, and those of magma, have no views")
 
     def _answer(self, request: Request, status: int, body: bytes) -> None:
         request.setResponseCode(status)

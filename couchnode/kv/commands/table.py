@@ -99,11 +99,13 @@ class CommandRequest:
         self.preserve_expiry = False
 
     def durable(self) -> bool:
-        """Return whether the write has to be prepared and wait for other copies.
+        """Return whether the write has to be prepared and wait for other copies, at the level of the request
+        or the bucket's least one.
 
         :raises StatusError: the level is not possible here and now.
         """
-        return self.level != 0 and self.bucket.check_durability(self.vbucket, self.level)
+        level = self.level = max(self.level, self.bucket.min_level)
+        return level != 0 and self.bucket.check_durability(self.vbucket, level)
 
     def finish(self, item: Item, durable: bool, answer: Callable[[], bytes]) -> Answer:
         """Answer a mutation; a prepared one is answered after its commit."""
@@ -189,6 +191,8 @@ def dispatch(session: Session, frame: Frame) -> Answer:
     except Exception as error:  # noqa: BLE001  # a bug in one handler is an answer, not the end of the node
         return _answer_to(session, row, frame, error)
     if isinstance(answer, Deferred):
+        if row.quiet == Status.SUCCESS:
+            answer.addCallback(lambda _: b"")
         return answer.addErrback(_answer_to_failure, session, row, frame)
     return None if row.quiet == Status.SUCCESS else answer
 

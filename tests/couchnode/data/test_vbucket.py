@@ -48,6 +48,26 @@ class VBucketCase(SynchronousTestCase):
         return None if item is None else item.value
 
 
+class MaxTtl(VBucketCase):
+    """A bucket with a longest life of its documents."""
+
+    def test_every_expiry_is_capped(self) -> None:
+        """No expiry, and one that is too late, become the bucket's, in a touch or a new counter too; an
+        earlier one, or one that is kept, stays."""
+        self.vb.store(SET, b"old", b"v")
+        self.ledger.max_ttl = 60
+        for expiry, stored in ((0, 60), (59, 59), (61, 60), (NOW + 59, 59), (NOW + 3600, 60), (NOW - 5, -1)):
+            item = self.vb.store(SET, b"k%d" % expiry, b"v", expiry=expiry)
+            self.assertEqual(item.expiry, NOW + stored, expiry)
+        self.assertEqual(self.vb.touch(b"k59", 0).expiry, NOW + 60)
+        self.assertEqual(self.vb.increment(b"n", 1, 5, 0)[0].expiry, NOW + 60)
+        self.assertEqual(self.vb.store(SET, b"old", b"w", preserve_expiry=True).expiry, 0)
+        self.assertEqual(self.vb.store(SET, b"new", b"w", preserve_expiry=True).expiry, NOW + 60)
+        self.clock.advance(62)
+        self.assertIsNone(self.value(b"k0"))
+        self.assertIsNotNone(self.value(b"old"))
+
+
 class Stores(VBucketCase):
     """SET, ADD and REPLACE, by what is there and which CAS is given."""
 

@@ -213,6 +213,35 @@ class FrameInfos(CommandCase):
         self.assertEqual((stored.specific, len(stored.extras)), (0, 16))
         self.assertEqual(self.ask(Opcode.GET, key=b"k").cas, stored.cas)
 
+    def test_least_durability_of_the_bucket(self) -> None:
+        """Every kind of write that asks for less waits like a write at the bucket's level; a higher one is
+        kept. A quiet write stays silent when it is done."""
+        self.set()
+        self.bucket.min_level = 2
+        extras = {
+            Opcode.SET: bytes(8),
+            Opcode.ADD: bytes(8),
+            Opcode.INCREMENT: bytes(20),
+            Opcode.SETQ: bytes(8),
+        }
+        for opcode, key, framing in (
+            (Opcode.SET, b"a", b""),
+            (Opcode.ADD, b"b", b"\x11\1"),
+            (Opcode.SET, b"c", b"\x11\3"),
+            (Opcode.INCREMENT, b"d", b""),
+            (Opcode.DELETE, b"k", b""),
+            (Opcode.SETQ, b"e", b""),
+        ):
+            answer = dispatch(
+                self.session, self.frame(opcode, key=key, extras=extras.get(opcode, b""), framing=framing)
+            )
+            assert isinstance(answer, Deferred)
+            self.assertNoResult(answer)
+            self.clock.advance(0)
+            self.disk.finish()
+            answers = self.decode(answer)
+            self.assertEqual([one.specific for one in answers], [] if opcode == Opcode.SETQ else [0])
+
     def test_durable_write_times_out(self) -> None:
         """What is not on the disk in time is ambiguous."""
         answer = dispatch(self.session, self.frame(Opcode.DELETE, key=b"k", framing=b"\x13\3\x03\xe8"))

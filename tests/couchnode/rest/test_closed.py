@@ -242,7 +242,7 @@ class ClosedTests(NodeCase):
         """The password given at a start is the bucket's from the first connection on; earlier ones fail."""
         folder = Path(self.mktemp())
         earlier = ""
-        for password in ("one", "two", "two", "three"):
+        for password in ("pass-1", "pass-2", "pass-2", "pass-3"):
             node = yield self.start(folder, buckets=[("default", password)])
             client = yield self.client(node, "default", password)
             self.assertTrue(client.admitted, password)
@@ -256,7 +256,7 @@ class ClosedTests(NodeCase):
             self.assertNotIn(password, (folder / "cluster.json").read_text())
         # A start without one keeps the last.
         node = yield self.start(folder, buckets=[("default", None)])
-        client = yield self.client(node, "default", "three")
+        client = yield self.client(node, "default", "pass-3")
         self.assertTrue(client.admitted)
 
     @inlineCallbacks
