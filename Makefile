@@ -89,7 +89,7 @@ busy: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.busy 8 600
 
 # Programs of others that tests run against; without them their tests are skipped, and say so.
-judges: $(INSTALLED)
+judges: $(INSTALLED) interop
 	@test -e $(MOCK) || ! command -v mvn >/dev/null || { echo "Fetching CouchbaseMock for tests.judges ..."; \
 		mvn --quiet --batch-mode --file tests/judges/pom.xml dependency:copy-dependencies \
 			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/judges; } || \

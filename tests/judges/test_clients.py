@@ -1,6 +1,6 @@
-"""The official Node.js, Go and Java clients against one and against three of our nodes.
+"""The official Python, Node.js, Go and Java clients against one and against three of our nodes.
 
-Python's is in :mod:`tests.interop`. Every class runs one program once; each test looks at one check.
+Every class runs one program once; each test looks at one check.
 """
 
 from __future__ import annotations
@@ -118,6 +118,18 @@ def _test_of(name: str) -> Any:
 
 for _name in EXPECTED:
     setattr(ClientChecks, f"test_{_name}", _test_of(_name))
+
+
+class PythonTests(ClientChecks, TestCase):
+    """Python on one node without replicas."""
+
+    program = "python"
+
+
+class PythonThreeTests(ClientChecks, TestCase):
+    """Python on three nodes with one replica."""
+
+    program, nodes, expected = "python", 3, EXPECTED
 
 
 class NodeTests(ClientChecks, TestCase):

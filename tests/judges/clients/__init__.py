@@ -29,19 +29,25 @@ class Program(NamedTuple):
 
     def missing(self) -> str | None:
         """Return why it cannot be started, ``None`` if it can."""
-        if shutil.which(self.command[0]) is None:
-            return f"{self.command[0]} is not installed"
         for path, words in self.needs:
             if not path.exists():
                 return f"{words} is not there: make judges fetches it"
+        if shutil.which(self.command[0]) is None:
+            return f"{self.command[0]} is not installed"
         return None
 
 
+_PYTHON = ROOT / ".venv-interop" / "bin" / "python"
 _NODE = BUILT / "node" / "node_modules"
 _GO = BUILT / "go" / "client"
 _JAVA = BUILT / "java"
 
 PROGRAMS = {
+    "python": Program(
+        [str(_PYTHON), str(SOURCES / "python" / "client.py")],
+        [(_PYTHON, "the official Python client")],
+        {},
+    ),
     "node": Program(
         ["node", str(SOURCES / "node" / "client.js")],
         [(_NODE / "couchbase", "the official Node.js client")],
