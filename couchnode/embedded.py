@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchnode.cluster.cluster import Cluster
-from couchnode.cluster.config import NodeAddress, advertised_host, bracketed
+from couchnode.cluster.config import AdvertisedAddress, advertised_host, bracketed
 from couchnode.cluster.definition import MEBIBYTE, BucketDefinition
 from couchnode.cluster.designs import DesignDocument
 from couchnode.cluster.metadata import DataDirectory
@@ -351,7 +351,7 @@ class EmbeddedNode(Service):
         rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
         kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
         views = rest if self._views is not None else None
-        node.address = NodeAddress(advertised_host(self._host), kv, rest, views)
+        node.address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
 
     def _open_port(self, reactor: Any, listener: _Listener, number: int, factory: Any, option: str) -> int:
         try:

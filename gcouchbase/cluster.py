@@ -18,7 +18,7 @@ from gevent.hub import get_hub
 from couchbase.blocking.calls import BlockingCall, WaitGroup
 from couchbase.blocking.cluster import EARLY_CALLS, Cluster
 from couchbase.blocking.http import Target
-from couchbase.blocking.node import Node
+from couchbase.blocking.node import NodeConnection
 from couchbase.exceptions import CLIENT_ETMPFAIL, ObjectThreadError
 from couchbase.protocol.failures import client_error
 from gcouchbase.loop import Loop, Timers, Watchers, http_connection
@@ -28,7 +28,7 @@ SWEEP_SECONDS = 0.05
 _AN_INSTANT = 0.000_001
 
 
-class GNode(Node):
+class GNodeConnection(NodeConnection):
     """A node whose name is resolved without blocking the hub."""
 
     _lookup = -1
@@ -103,7 +103,7 @@ class GWaitGroup(WaitGroup):
             greenlet.switch()
 
 
-class _Dirty(list[Node]):
+class _Dirty(list[NodeConnection]):
     """Nodes that have something to send, which is sent after the runnable greenlets have run."""
 
     def __init__(self, loop: Loop, flush: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ class _Dirty(list[Node]):
         self._loop = loop
         self._flush = flush
 
-    def append(self, node: Node) -> None:
+    def append(self, node: NodeConnection) -> None:
         """Add a node."""
         if not self:
             self._loop.run_callback(self._flush)
@@ -121,7 +121,7 @@ class _Dirty(list[Node]):
 class GCluster(Cluster):
     """Connections to the nodes of one cluster, for one bucket, shared by the greenlets of one thread."""
 
-    node_type = GNode
+    node_type = GNodeConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -162,7 +162,7 @@ class GCluster(Cluster):
         self._flush()
         self.progressed()
 
-    def node_lost(self, node: Node) -> None:
+    def node_lost(self, node: NodeConnection) -> None:
         """Handle a lost or failed connection."""
         super().node_lost(node)
         # Not immediately: the operations that fail with it come first.

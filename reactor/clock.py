@@ -30,8 +30,8 @@ def unix_time_of(clock: IReactorTime) -> Callable[[], float]:
 
     :param clock: a reactor, also one of :func:`use_monotonic_clock`; or a test's clock, which is both.
     """
-    told: Callable[[], float] = getattr(clock, "unix_time", None) or clock.seconds
-    return told
+    unix_time: Callable[[], float] = getattr(clock, "unix_time", None) or clock.seconds
+    return unix_time
 
 
 def cancel_timer(timer: IDelayedCall | None) -> None:

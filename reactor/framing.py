@@ -10,7 +10,7 @@ import marshal
 from struct import Struct
 from typing import Any
 
-__all__ = ["LENGTH", "MAX_FRAME_BYTES", "FrameBuffer", "FrameError", "frame_of", "value_in"]
+__all__ = ["LENGTH", "MAX_FRAME_BYTES", "FrameBuffer", "FramingError", "frame_of", "value_in"]
 
 LENGTH = Struct(">I")
 """The head of each frame."""
@@ -19,7 +19,7 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest body that is accepted. A batch of the largest documents fits."""
 
 
-class FrameError(Exception):
+class FramingError(Exception):
     """The peer sent something other than a frame, or than the expected value; the connection is unusable."""
 
 
@@ -35,12 +35,12 @@ def frame_of(value: Any) -> bytes:
 def value_in(body: bytes) -> Any:
     """Return the value that a body holds.
 
-    :raises FrameError: it does not hold a value.
+    :raises FramingError: it does not hold a value.
     """
     try:
         return marshal.loads(body)
     except (ValueError, EOFError, TypeError) as error:
-        raise FrameError(f"a frame of {len(body)} bytes that holds no value: {error}") from error
+        raise FramingError(f"a frame of {len(body)} bytes that holds no value: {error}") from error
 
 
 class FrameBuffer:
@@ -65,7 +65,7 @@ class FrameBuffer:
     def missing(self) -> int:
         """Least number of bytes still to come before :meth:`take` returns a body; 0 if it does now.
 
-        :raises FrameError: as :meth:`take`.
+        :raises FramingError: as :meth:`take`.
         """
         held = len(self._buffer)
         if held < LENGTH.size:
@@ -75,7 +75,7 @@ class FrameBuffer:
     def take(self) -> bytes | None:
         """Return the oldest body that is complete, ``None`` if there is none yet.
 
-        :raises FrameError: a frame claims to be longer than ``max_frame_bytes``; do not call this again.
+        :raises FramingError: a frame claims to be longer than ``max_frame_bytes``; do not call this again.
         """
         buffer = self._buffer
         if len(buffer) < LENGTH.size:
@@ -92,5 +92,5 @@ class FrameBuffer:
         """Return the length of the first frame, head included."""
         (length,) = LENGTH.unpack_from(self._buffer)
         if length > self._max:
-            raise FrameError(f"a frame of {length} bytes, at most {self._max} are taken")
+            raise FramingError(f"a frame of {length} bytes, at most {self._max} are taken")
         return LENGTH.size + int(length)

@@ -270,7 +270,7 @@ class TxAsyncConnection(
         """
         return Direct(self, self._turn, together)
 
-    def _told(self, error: BaseException | None) -> None:
+    def _connect_ended(self, error: BaseException | None) -> None:
         """Handle the end of connecting."""
         if error is None:
             self._driver.is_up = True
@@ -330,8 +330,8 @@ class Connection(
             # In the way only until then.
             self.__class__ = _connecting(type(self))
 
-    def _told(self, error: BaseException | None) -> None:
-        super()._told(error)
+    def _connect_ended(self, error: BaseException | None) -> None:
+        super()._connect_ended(error)
         if error is None:
             self.__class__ = getattr(type(self), "_when_connected", type(self))
 
@@ -363,7 +363,7 @@ def _bootstrapped(
     error = result.value if isinstance(result, Failure) else None
     known = connection()
     if known is not None:
-        known._told(error)
+        known._connect_ended(error)
         # Waiters may drop the object.
         del known
         event(error)

@@ -19,7 +19,8 @@ _log = Logger()
 
 
 class Receiver(Protocol):
-    """What is told how an operation ended: one of the two, once, after the call that started it has returned.
+    """Where the outcome of an operation is reported, by one of the two methods, once, after the call that
+    started it has returned.
 
     What they raise is logged.
     """

@@ -117,13 +117,13 @@ class Link:
         return None if self.protocol is None else self.protocol.conversation
 
     @property
-    def direct(self) -> Conversation | None:
+    def open_conversation(self) -> Conversation | None:
         """The same, if the connection takes operations now."""
         return None if self._paused else self.conversation
 
     def send(self, call: Call, vbucket: int) -> None:
         """Put an operation into the conversation now, or into the backlog."""
-        conversation = self.direct
+        conversation = self.open_conversation
         if conversation is not None:
             conversation.put(call, vbucket)
         else:

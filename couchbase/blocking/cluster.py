@@ -14,7 +14,7 @@ from couchbase import exceptions
 from couchbase.blocking import http
 from couchbase.blocking.calls import BlockingCall, WaitGroup
 from couchbase.blocking.loop import Loop
-from couchbase.blocking.node import Node, connection_error
+from couchbase.blocking.node import NodeConnection, connection_error
 from couchbase.blocking.resolver import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
@@ -48,7 +48,7 @@ class Cluster(Dispatcher, Loop):
     :param received: called with ``(configuration, host)`` for each map that came over the network.
     """
 
-    node_type: type[Node] = Node
+    node_type: type[NodeConnection] = NodeConnection
     # A blocking caller waits for all that it submitted: its own memory is the limit.
     most_pending = sys.maxsize
 
@@ -87,7 +87,7 @@ class Cluster(Dispatcher, Loop):
         self.after_fork: Callable[[], Callable[[], None] | None] | None = None
         """A weak reference to the function to call in a child of this process."""
         # Nodes that left the map and still owe answers.
-        self._retired: list[Node] = []
+        self._retired: list[NodeConnection] = []
         self._lost_all = False
         self._bootstrapped_at = 0.0
         self._asked_at = 0.0
@@ -252,7 +252,7 @@ class Cluster(Dispatcher, Loop):
         self.from_cache = True
         self._start_with(cluster)
 
-    def _start_with(self, cluster: ClusterMap, node: Node | None = None) -> None:
+    def _start_with(self, cluster: ClusterMap, node: NodeConnection | None = None) -> None:
         # A seed's map replaces any earlier one: the cluster may have been created anew.
         self.map = None
         self.connected = True
@@ -280,11 +280,11 @@ class Cluster(Dispatcher, Loop):
 
     # ---- the map ---------------------------------------------------------------------------------
 
-    def peer_for(self, address: NodeAddress, port: int) -> Node:
+    def peer_for(self, address: NodeAddress, port: int) -> NodeConnection:
         """Return a node for a new entry of the map; it connects when there is something to send."""
         return self.node_type(address.host, port, self)
 
-    def retire(self, peer: Node) -> list[Any]:
+    def retire(self, peer: NodeConnection) -> list[Any]:
         """Retire a node; outstanding answers may still come. Returns the operations that waited."""
         waiting = peer.retire()
         if not peer.idle:
@@ -312,7 +312,7 @@ class Cluster(Dispatcher, Loop):
         if not given:
             self._lost_all = True
 
-    def node_ready(self, node: Node) -> None:
+    def node_ready(self, node: NodeConnection) -> None:
         """Handle a node's readiness: ask it for maps later, if it does not push them."""
         talk = node.conversation
         if talk is None:
@@ -322,7 +322,7 @@ class Cluster(Dispatcher, Loop):
         if talk.session.config is not None and self.map is not None:
             self.adopt_from(talk, talk.session.config)
 
-    def node_lost(self, node: Node) -> None:
+    def node_lost(self, node: NodeConnection) -> None:
         """Handle a lost or failed connection."""
         self.dirty[:] = [other for other in self.dirty if other is not node]
         if self.closed or self.peers.get((node.host, node.port)) is not node:
@@ -349,7 +349,7 @@ class Cluster(Dispatcher, Loop):
         """Return where to send a request over HTTP."""
         return http.Target(host, port, self.credentials, self.tls_context)
 
-    def data_nodes(self) -> list[Node]:
+    def data_nodes(self) -> list[NodeConnection]:
         """Return the nodes that serve the bucket."""
         return [node for node in self.servers if node is not None]
 

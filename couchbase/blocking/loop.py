@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Callable
 
-from couchbase.blocking.node import Node
+from couchbase.blocking.node import NodeConnection
 from couchbase.blocking.question import Question
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
@@ -24,7 +24,7 @@ class Loop:
     def __init__(self) -> None:
         self.seconds: Callable[[], float] = time.monotonic
         self.selector: Any = selectors.DefaultSelector()
-        self.dirty: list[Node] = []
+        self.dirty: list[NodeConnection] = []
         """Nodes that have something to send."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = 0

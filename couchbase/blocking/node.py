@@ -30,7 +30,7 @@ RECEIVE_BYTES = 256 * 1024
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Node:
+class NodeConnection:
     """A node's key-value service: a peer of the dispatcher's, and the line of its conversation.
 
     :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which provides selector, time, TLS and
@@ -77,7 +77,7 @@ class Node:
         return None if talk is None or talk.phase is Phase.GREETING else talk
 
     @property
-    def direct(self) -> Conversation | None:
+    def open_conversation(self) -> Conversation | None:
         """The same, if the connection takes operations now."""
         talk = self._talk
         return talk if talk is not None and talk.phase is Phase.OPEN else None
@@ -85,7 +85,7 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether operations can be sent."""
-        return self.direct is not None
+        return self.open_conversation is not None
 
     @property
     def pending(self) -> dict[int, Call]:
@@ -96,7 +96,7 @@ class Node:
 
     def send(self, call: Call, vbucket: int) -> None:
         """Send an operation with the next flush, or once there is a connection."""
-        talk = self.direct
+        talk = self.open_conversation
         if talk is not None:
             talk.put(call, vbucket)
         else:

@@ -29,10 +29,10 @@ from couchbase.protocol.constants import Feature, Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.failures import PathsRefused, client_error
 from couchbase.protocol.frames import Frame, encode_request
-from couchbase.protocol.handshake import Session
+from couchbase.protocol.handshake import HandshakeResult
 from couchbase.protocol.offers import NO_FLAGS_LOOKUP, NO_FULL_LOOKUP, lacks, refuses_flags_alone
 from couchbase.protocol.operations import GET_WITH_EXPIRY, complete, downgrade
-from couchbase.protocol.plans import Compute, Exchange, Pause
+from couchbase.protocol.plans import Compute, Pause, RoundTrip
 from couchbase.protocol.request import head
 from couchbase.protocol.statuses import Action, action_for
 
@@ -136,7 +136,7 @@ class Conversation:
         self.phase = Phase.GREETING
         self.is_answered = False
         """Whether the node has answered the first words of the handshake."""
-        self.session = Session(frozenset(), None, {})
+        self.session = HandshakeResult(frozenset(), None, {})
         self.lacking: frozenset[int] = frozenset()
         """Features that its HELLO did not grant, or that it refused since; see
         :mod:`couchbase.protocol.offers`."""
@@ -237,7 +237,7 @@ class Conversation:
             return  # Lost while something was performed.
         try:
             step = plan.send(answer) if error is None else plan.throw(error)
-            if not isinstance(step, (Compute, Exchange, Pause)):
+            if not isinstance(step, (Compute, RoundTrip, Pause)):
                 raise TypeError(f"a node cannot perform {step!r}")
         except StopIteration as done:
             self.session = done.value
@@ -248,7 +248,7 @@ class Conversation:
         except Exception as failure:  # noqa: BLE001  # whatever it is, there is no session
             self._end_greeting(failure)
             return
-        if not isinstance(step, Exchange):
+        if not isinstance(step, RoundTrip):
             perform(step, self._advance)
             return
         frames: list[Frame] = []

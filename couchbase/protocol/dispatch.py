@@ -48,7 +48,7 @@ class Peer(Protocol):
         """The conversation with the node, if its handshake is done."""
 
     @property
-    def direct(self) -> Conversation | None:
+    def open_conversation(self) -> Conversation | None:
         """The same, if the connection takes operations now."""
 
     def send(self, call: Call, vbucket: int) -> None:
@@ -221,8 +221,8 @@ class Dispatcher(Order):
             return
         servers = self.servers
         self._owners = [servers[row[0]] if row[0] >= 0 else None for row in cluster.rows]
-        direct = [_takes_all(peer) for peer in servers]
-        self.route = [direct[row[0]] if row[0] >= 0 else None for row in cluster.rows]
+        conversations = [_takes_all(peer) for peer in servers]
+        self.route = [conversations[row[0]] if row[0] >= 0 else None for row in cluster.rows]
 
     def refresh(self) -> None:
         """Ask some node that can answer for its map, unless one is being asked."""
@@ -444,5 +444,5 @@ class Dispatcher(Order):
 
 
 def _takes_all(peer: Any) -> Conversation | None:
-    conversation = None if peer is None else peer.direct
+    conversation = None if peer is None else peer.open_conversation
     return conversation if conversation is not None and conversation.takes_all else None

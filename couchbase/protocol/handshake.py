@@ -17,7 +17,7 @@ from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.errormap import ERROR_MAP_VERSION, ServerStatus, parse_error_map
 from couchbase.protocol.failures import error_context, status_name
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.plans import Compute, Exchange, Pause
+from couchbase.protocol.plans import Compute, Pause, RoundTrip
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, ScramClient, encode_plain
 from couchbase.protocol.statuses import RC_OF_STATUS
 
@@ -65,7 +65,7 @@ def credentials_for(bucket: str | None, username: str | None, password: str | No
     return Credentials(username or bucket or "", password or "")
 
 
-class Session(NamedTuple):
+class HandshakeResult(NamedTuple):
     """What a finished handshake leaves behind."""
 
     features: frozenset[int]
@@ -89,7 +89,7 @@ def handshake(
     plain_allowed: bool,
     prefer_plain: bool = False,
     features: Iterable[int] = FEATURES,
-) -> Generator[Any, Any, Session]:
+) -> Generator[Any, Any, HandshakeResult]:
     """Plan of a handshake.
 
     :param agent: name of the client program, shown in the server's logs.
@@ -110,7 +110,7 @@ def handshake(
     ]
     if credentials:
         opening.append((Opcode.SASL_LIST_MECHS, {}))
-    hello, *listed = yield Exchange(opening)
+    hello, *listed = yield RoundTrip(opening)
     enabled = _enabled(hello)
     errors = _Errors(Feature.XERROR in enabled)
     if credentials:
@@ -123,7 +123,7 @@ def handshake(
         lambda: _open(bucket, credentials is not None, errors),
         f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map",
     )
-    return Session(enabled, config, errors.map)
+    return HandshakeResult(enabled, config, errors.map)
 
 
 class _Errors:
@@ -162,7 +162,7 @@ class _Errors:
             if status is None or status in RC_OF_STATUS:
                 raise failure
             if self.is_due:
-                (answer,) = yield Exchange([self.question()])
+                (answer,) = yield RoundTrip([self.question()])
                 self.take(answer)
             explained = self.map.get(status)
             if explained is None:
@@ -182,7 +182,7 @@ def _open(bucket: str | None, authenticated: bool, errors: _Errors) -> Generator
     if bucket:
         closing.append((Opcode.SELECT_BUCKET, {"key": bucket.encode()}))
     closing.append((Opcode.GET_CLUSTER_CONFIG, {}))
-    answers = yield Exchange(closing)
+    answers = yield RoundTrip(closing)
     config = None
     for (opcode, _), answer in zip(closing, answers):
         if opcode == Opcode.GET_ERROR_MAP:
@@ -210,17 +210,17 @@ def _authenticate(
     name = mechanism.encode()
     if mechanism == "PLAIN":
         payload = encode_plain(user, password)
-        (answer,) = yield Exchange([(Opcode.SASL_AUTH, {"key": name, "value": payload})])
+        (answer,) = yield RoundTrip([(Opcode.SASL_AUTH, {"key": name, "value": payload})])
         _check_authenticated(answer, user)
         return
     scram = ScramClient(mechanism, user, password, nonce)
     try:
-        (answer,) = yield Exchange([(Opcode.SASL_AUTH, {"key": name, "value": scram.first()})])
+        (answer,) = yield RoundTrip([(Opcode.SASL_AUTH, {"key": name, "value": scram.first()})])
         if answer.specific != Status.AUTH_CONTINUE:
             _check_authenticated(answer, user)
             raise SaslFailure("the server ended the exchange before proving who it is")
         proof = yield Compute(scram.step, (answer.value,))
-        (answer,) = yield Exchange([(Opcode.SASL_STEP, {"key": name, "value": proof})])
+        (answer,) = yield RoundTrip([(Opcode.SASL_STEP, {"key": name, "value": proof})])
         _check_authenticated(answer, user)
         scram.finish(answer.value)
     except SaslFailure as failure:

@@ -16,7 +16,7 @@ from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Feature, Status
 from couchbase.protocol.failures import PathsRefused, client_error, failed_result
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.handshake import Session
+from couchbase.protocol.handshake import HandshakeResult
 from couchbase.protocol.operations import (
     ADD,
     EXPIRY_ONLY_LOOKUP_VALUE,
@@ -58,7 +58,7 @@ class Adapted(Enum):
     """Run :func:`read_expiry` in its place."""
 
 
-def lacks(session: Session) -> frozenset[int]:
+def lacks(session: HandshakeResult) -> frozenset[int]:
     """Return the features that we use and that a session does not have; empty for servers from 7.0 on."""
     return _USED - session.features
 

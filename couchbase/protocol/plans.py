@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 
-class Exchange(NamedTuple):
+class RoundTrip(NamedTuple):
     """Send these encoded requests on this connection, in one write; answered with their frames.
 
     Each of ``requests`` is ``(opcode, keywords)`` for

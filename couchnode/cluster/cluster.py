@@ -99,7 +99,7 @@ class Cluster:
         self.reports = Reports(self, directory)
         self._configs: dict[tuple[str | None, int], bytes] = {}
 
-    # ---- what clients are told -------------------------------------------------------------------
+    # ---- configuration for clients ---------------------------------------------------------------
 
     @property
     def unauthenticated_bucket(self) -> str | None:

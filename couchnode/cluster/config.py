@@ -50,7 +50,7 @@ DEFAULT_MANIFEST: dict[str, Any] = {
 """The collections manifest of every bucket."""
 
 
-class NodeAddress(NamedTuple):
+class AdvertisedAddress(NamedTuple):
     """The address of one node for clients.
 
     :ivar host: IP address, or :data:`HOST_PLACEHOLDER` for a node that listens on every interface.
@@ -101,7 +101,7 @@ class NodeReport(NamedTuple):
     :ivar interesting: ``interestingStats``: of one bucket, or of all that the node has.
     """
 
-    address: NodeAddress
+    address: AdvertisedAddress
     status: str
     version: str
     uptime_seconds: int
@@ -130,7 +130,7 @@ def encode(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
-def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+def terse_bucket(bucket: BucketState, nodes: Sequence[AdvertisedAddress], this_node: int) -> dict[str, Any]:
     """Build the configuration of ``bucket`` for clients of the node with index ``this_node``."""
     definition = bucket.definition
     epoch, rev = bucket.revision
@@ -152,7 +152,9 @@ def terse_bucket(bucket: BucketState, nodes: Sequence[NodeAddress], this_node: i
     }
 
 
-def cluster_config(revision: tuple[int, int], nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+def cluster_config(
+    revision: tuple[int, int], nodes: Sequence[AdvertisedAddress], this_node: int
+) -> dict[str, Any]:
     """Build the configuration for a client that has no bucket yet; it differs by having no name."""
     epoch, rev = revision
     return {"rev": rev, "revEpoch": epoch, **_cluster_part(nodes, this_node)}
@@ -348,11 +350,11 @@ def _bucket_uris(bucket: BucketState) -> dict[str, str]:
     }
 
 
-def _has_views(bucket: BucketState, node: NodeAddress) -> bool:
+def _has_views(bucket: BucketState, node: AdvertisedAddress) -> bool:
     return bucket.definition.may_have_views and node.views_port is not None
 
 
-def _view_base(bucket: BucketState, node: NodeAddress) -> dict[str, str]:
+def _view_base(bucket: BucketState, node: AdvertisedAddress) -> dict[str, str]:
     if not _has_views(bucket, node):
         return {}
     name = quote(bucket.definition.name, safe="")
@@ -360,7 +362,7 @@ def _view_base(bucket: BucketState, node: NodeAddress) -> dict[str, str]:
     return {"couchApiBase": f"http://{bracketed(node.host)}:{node.views_port}/{name}%2B{bucket.uuid}"}
 
 
-def _capabilities(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str, Any]:
+def _capabilities(bucket: BucketState, nodes: Sequence[AdvertisedAddress]) -> dict[str, Any]:
     views = any(_has_views(bucket, node) for node in nodes)
     part: dict[str, Any] = {
         "bucketCapabilitiesVer": "",
@@ -372,7 +374,7 @@ def _capabilities(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str
     return part
 
 
-def _server_map(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str, Any]:
+def _server_map(bucket: BucketState, nodes: Sequence[AdvertisedAddress]) -> dict[str, Any]:
     return {
         "hashAlgorithm": "CRC",
         "numReplicas": bucket.definition.replica_number,
@@ -381,7 +383,7 @@ def _server_map(bucket: BucketState, nodes: Sequence[NodeAddress]) -> dict[str, 
     }
 
 
-def _cluster_part(nodes: Sequence[NodeAddress], this_node: int) -> dict[str, Any]:
+def _cluster_part(nodes: Sequence[AdvertisedAddress], this_node: int) -> dict[str, Any]:
     entries = []
     for index, node in enumerate(nodes):
         services = {"mgmt": node.rest_port, "kv": node.kv_port}

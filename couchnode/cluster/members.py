@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from couchnode.cluster.config import BucketState, NodeAddress
+from couchnode.cluster.config import AdvertisedAddress, BucketState
 from couchnode.cluster.definition import BucketDefinition
 from couchnode.cluster.designs import Designs, restored
 from couchnode.cluster.layout import Rows, check_rows
@@ -116,7 +116,7 @@ class Node:
         self.index = index
         self.name = f"node{index}"
         self.buckets: dict[str, NodeBucket] = {}
-        self.address = NodeAddress("127.0.0.1", 0, 0)
+        self.address = AdvertisedAddress("127.0.0.1", 0, 0)
         self.open_connections = 0
         self.total_connections = 0
 

@@ -80,8 +80,8 @@ def signature(map_source: str, reduce_source: str | None) -> str:
         from icu import ICU_VERSION, UNICODE_VERSION  # type: ignore[import-untyped]
     except ImportError:
         ICU_VERSION = UNICODE_VERSION = ""
-    told = json.dumps([FORMAT, ICU_VERSION, UNICODE_VERSION, map_source, reduce_source])
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+    identity = json.dumps([FORMAT, ICU_VERSION, UNICODE_VERSION, map_source, reduce_source])
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def remove_index(path: str) -> None:

@@ -42,7 +42,7 @@ ReduceMany = Callable[[str, str, "list[ReduceCall]"], "list[str]"]
 """``SandboxPool.reduce_many``, which raises :class:`ReductionError` for a function that fails."""
 
 
-class Query:
+class IndexQuery:
     """One running query.
 
     :param indexes: the request's members about each index, and a reader, ``None`` if there is no file yet.
@@ -113,8 +113,8 @@ class Query:
     def _head(self) -> bytes:
         parts = []
         if self._plan.get("debug"):
-            told = json.dumps({source.name: source.debug() for source in self._sources})
-            parts.append(f'"debug_info":{told},\r\n')
+            debug_info = json.dumps({source.name: source.debug() for source in self._sources})
+            parts.append(f'"debug_info":{debug_info},\r\n')
         if not self._plan.get("reduce"):
             total = 0 if self._is_over() else sum(source.facts.rows for source in self._sources)
             parts.append(f'"total_rows":{total},')

@@ -5,9 +5,9 @@ input and output until the input ends. User code may kill it (V8 aborts when it 
 is lost then.
 
 Frames in both directions are a 4-byte big-endian length and a body. Requests are marshalled tuples: first the
-:class:`Limits`, then ``("load", slot, sources)``, ``("map", slot, changes)``, ``("reduce", slot, calls)``,
-``("on", slot)`` to continue a paused batch, ``("check", sources)``. The body of a reply is one kind byte and
-a text: see the constants. Prints of Python and V8 are kept apart from the replies.
+:class:`SandboxLimits`, then ``("load", slot, sources)``, ``("map", slot, changes)``, ``("reduce", slot,
+calls)``, ``("on", slot)`` to continue a paused batch, ``("check", sources)``. The body of a reply is one kind
+byte and a text: see the constants. Prints of Python and V8 are kept apart from the replies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 from reactor.framing import LENGTH
 
-__all__ = ["Limits", "main"]
+__all__ = ["SandboxLimits", "main"]
 
 READY = b"S"
 """The process serves; the text is V8's version."""
@@ -66,7 +66,7 @@ SETTLE_SECONDS = 2.0
 _THREAD_STACK_BYTES = 512 * 1024
 
 
-class Limits(NamedTuple):
+class SandboxLimits(NamedTuple):
     """Limits on user functions; docs/views describes what happens beyond them."""
 
     #: Processor time; on the clock PATIENCE times as much.
@@ -103,7 +103,7 @@ class _Over(Exception):
 class _Context:
     """One V8 isolate with the prelude; its functions never see another one."""
 
-    def __init__(self, prelude: str, limits: Limits) -> None:
+    def __init__(self, prelude: str, limits: SandboxLimits) -> None:
         from py_mini_racer import MiniRacer
 
         self._seconds = limits.call_seconds + limits.slice_seconds
@@ -191,7 +191,7 @@ async def _within(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
 class _Sandbox:
     """Answers requests, one at a time."""
 
-    def __init__(self, limits: Limits, prelude: str) -> None:
+    def __init__(self, limits: SandboxLimits, prelude: str) -> None:
         self._limits = limits
         self._prelude = prelude
         self._contexts: dict[int, _Context] = {}
@@ -286,7 +286,7 @@ def _is_json(value: bytes) -> bool:
     return is_json(value)
 
 
-def _limit_process(limits: Limits) -> None:
+def _limit_process(limits: SandboxLimits) -> None:
     """Limit the memory of the process, counted from what V8 reserves when it starts."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
@@ -318,7 +318,7 @@ def _serve(requests: Any, replies: Any) -> None:
     first = next_request()
     if first is None:
         return
-    limits = Limits(*first)
+    limits = SandboxLimits(*first)
     try:
         from py_mini_racer import MiniRacer, init_mini_racer
 

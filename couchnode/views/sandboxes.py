@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from couchnode.views.sandbox import RESULT, TIMEOUT, Limits
+from couchnode.views.sandbox import RESULT, TIMEOUT, SandboxLimits
 from couchnode.views.sandboxprocess import FunctionError, Sandbox, SandboxDied, SandboxError, over_text
 
 __all__ = [
     "BuildError",
     "Change",
     "FunctionError",
-    "Limits",
+    "SandboxLimits",
     "MapOutput",
     "Sandbox",
     "SandboxDied",
@@ -107,7 +107,7 @@ class SandboxPool:
     :param size: most processes at once; callers beyond wait for one.
     """
 
-    def __init__(self, limits: Limits = Limits(), size: int = 3) -> None:  # noqa: B008  # immutable
+    def __init__(self, limits: SandboxLimits = SandboxLimits(), size: int = 3) -> None:  # noqa: B008  # immutable
         self._limits = limits
         self._size = size
         self._changed = threading.Condition()
@@ -414,7 +414,7 @@ class SandboxPool:
             sandbox.close()
 
 
-def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits: Limits) -> _Ran:
+def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits: SandboxLimits) -> _Ran:
     """Read the reply to a batch.
 
     :param before: items finished by earlier replies, in case this one does not report any.

@@ -24,7 +24,7 @@ from couchnode.views.sandbox import (
     RESULT,
     SETTLE_SECONDS,
     TIMEOUT,
-    Limits,
+    SandboxLimits,
 )
 from reactor import children
 from reactor.framing import FrameBuffer, frame_of
@@ -73,7 +73,7 @@ class Sandbox:
     :raises SandboxError: it does not start.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SandboxLimits) -> None:
         self._limits = limits
         #: (design, kind, functions) -> slot, least recently used first.
         self._slots: OrderedDict[tuple[Any, ...], int] = OrderedDict()
@@ -227,7 +227,7 @@ class Sandbox:
         return body
 
 
-def over_text(kind: bytes, text: str, limits: Limits) -> str:
+def over_text(kind: bytes, text: str, limits: SandboxLimits) -> str:
     """Return why a process ended with such a reply, as a predicate for "the function"."""
     if kind == TIMEOUT:
         return f"ran longer than {limits.call_seconds:g} s"

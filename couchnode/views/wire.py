@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from reactor.framing import LENGTH, FrameBuffer, FrameError, frame_of, value_in
+from reactor.framing import LENGTH, FrameBuffer, FramingError, frame_of, value_in
 
 _JOIN_BYTES = 64 * 1024
 _RECEIVE_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ class Wire:
     def receive(self) -> Any:
         """Return the value of the next control frame; ``None`` once the peer has closed.
 
-        :raises FrameError: the peer sent no control frame.
+        :raises FramingError: the peer sent no control frame.
         """
         body = self.receive_bytes()
         return None if body is None else value_in(body)
@@ -45,7 +45,7 @@ class Wire:
     def receive_bytes(self) -> bytes | None:
         """Return the body of the next frame; ``None`` once the peer has closed between two frames.
 
-        :raises FrameError: the frame is too long, or ends early.
+        :raises FramingError: the frame is too long, or ends early.
         """
         arrived = self._arrived
         while (body := arrived.take()) is None:
@@ -59,7 +59,7 @@ class Wire:
             if not received:
                 if not len(arrived):
                     return None
-                raise FrameError("the connection ended in the middle of a frame")
+                raise FramingError("the connection ended in the middle of a frame")
             arrived.feed(received)
         return body
 

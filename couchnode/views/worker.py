@@ -18,7 +18,8 @@ Each connection is for one activity, and begins with a control frame (operation,
 ``forget``
     Delete index files.
 
-The other arguments set limits: those of :class:`couchnode.views.sandbox.Limits`, ``sandboxes``, ``queries``.
+The other arguments set limits: those of :class:`couchnode.views.sandbox.SandboxLimits`, ``sandboxes`` and
+``queries``.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ from couchnode.views.collation import KeyEncoder
 from couchnode.views.errors import QueryError
 from couchnode.views.files import Files, Readers
 from couchnode.views.index import IndexReader
-from couchnode.views.query import Query
+from couchnode.views.query import IndexQuery
 from couchnode.views.reducers import ReduceCall, ReductionError
-from couchnode.views.sandboxes import FunctionError, Limits, SandboxError, SandboxPool
+from couchnode.views.sandboxes import FunctionError, SandboxError, SandboxLimits, SandboxPool
 from couchnode.views.update import PATIENCE_SECONDS, UnknownOperationError, Updating, tell
 from couchnode.views.wire import Blocked, Wire
-from reactor.framing import FrameError
+from reactor.framing import FramingError
 
 MAX_QUERIES = 64
 MAX_CONNECTIONS = 512
@@ -78,7 +79,7 @@ class ViewWorker:
         wire = Wire(connection)
         try:
             self._converse(wire)
-        except (FrameError, Blocked, OSError) as error:
+        except (FramingError, Blocked, OSError) as error:
             if not isinstance(error, ConnectionError):
                 print(f"view worker: a connection ended: {error}", file=sys.stderr, flush=True)
         except BaseException as error:  # noqa: BLE001  # the peer must get an answer in any case
@@ -138,7 +139,7 @@ class ViewWorker:
 
         try:
             indexes = list(zip(arguments["indexes"], readers, strict=True))
-            running = Query(indexes, arguments["query"], reduce_many, KeyEncoder(), self.damaged)
+            running = IndexQuery(indexes, arguments["query"], reduce_many, KeyEncoder(), self.damaged)
             blocks = running.blocks()
             first = next(blocks)
         except QueryError as refused:
@@ -149,7 +150,7 @@ class ViewWorker:
         try:
             for block in blocks:
                 wire.send_data(block, PATIENCE_SECONDS, PAUSE_SECONDS, running.release)
-        except (FrameError, Blocked, OSError):
+        except (FramingError, Blocked, OSError):
             raise
         except Exception:  # noqa: BLE001  # too late for an error: the answer is cut off
             traceback.print_exc()
@@ -163,8 +164,8 @@ class ViewWorker:
 
 
 def _refuse(wire: Wire, refused: QueryError) -> None:
-    told = {"status": refused.status, "error": refused.error, "reason": refused.reason}
-    wire.send(("refused", told), PATIENCE_SECONDS)
+    reply = {"status": refused.status, "error": refused.error, "reason": refused.reason}
+    wire.send(("refused", reply), PATIENCE_SECONDS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -210,11 +211,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _limits(settings: Sequence[str]) -> tuple[Limits, dict[str, float]]:
+def _limits(settings: Sequence[str]) -> tuple[SandboxLimits, dict[str, float]]:
     values: dict[str, float] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        if name not in (*Limits._fields, "sandboxes", "queries"):
+        if name not in (*SandboxLimits._fields, "sandboxes", "queries"):
             raise ValueError(f"unknown limit {name!r}")
         try:
             values[name] = float(text) if name == "call_seconds" else int(text)
@@ -223,7 +224,7 @@ def _limits(settings: Sequence[str]) -> tuple[Limits, dict[str, float]]:
         if values[name] <= 0:
             raise ValueError(f"the limit {name} must be more than 0")
     others: dict[str, float] = {name: values.pop(name) for name in ("sandboxes", "queries") if name in values}
-    return Limits(**values), others  # type: ignore[arg-type]
+    return SandboxLimits(**values), others  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

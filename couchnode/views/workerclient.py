@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from reactor import children
 from reactor.deferreds import own
-from reactor.framing import FrameBuffer, FrameError, frame_of, value_in
+from reactor.framing import FrameBuffer, FramingError, frame_of, value_in
 
 STARTING_SECONDS = 30.0
 STOPPING_SECONDS = 3.0
@@ -149,7 +149,7 @@ class WorkerConnection(Protocol):
                     if not body:
                         self._on_data = None
                     on_data(body)
-        except FrameError:
+        except FramingError:
             self.cut()
         finally:
             self._delivering = False

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from couchbase.result import ValueResult
 from gateway.batches.accounting import Account
 from gateway.batches.answers import failure_line, success_steps
-from gateway.batches.direct import DirectSlot, direct_slot
+from gateway.batches.fastpath import FastSlot, fast_slot
 from gateway.batches.lines import read_operation, reading, start
 from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong
@@ -104,7 +104,7 @@ class Batch:
         self._stream: BodyStream | None = None
         self._splitter = BodySplitter(limits.max_line)
         self._waiting: deque[bytes | TooLong | SplitError] = deque()
-        self._slots: deque[Slot | DirectSlot] = deque()
+        self._slots: deque[Slot | FastSlot] = deque()
         self._account = Account(limits.batch_bytes, budget, window)
         self._writer = AnswerWriter(self._slots, self._account, form)
         self._next_index = 0
@@ -235,16 +235,16 @@ class Batch:
             return
         carry_out = self._carry_out
         if carry_out is not None and type(element) is bytes:
-            direct = direct_slot(element)
-            if direct is not None:
-                direct.batch = self
-                direct.index = index
-                self._account.hold(direct, len(element), direct.kind)
-                self._slots.append(direct)
+            fast = fast_slot(element)
+            if fast is not None:
+                fast.batch = self
+                fast.index = index
+                self._account.hold(fast, len(element), fast.kind)
+                self._slots.append(fast)
                 try:
-                    carry_out(direct)
+                    carry_out(fast)
                 except Exception as error:  # noqa: BLE001  # becomes the answer to this operation
-                    direct.fail(error)
+                    fast.fail(error)
                 return
         self._start_read(index, element)
 
@@ -312,7 +312,7 @@ class Batch:
         self._account.hold(slot, held, kind)
         self._slots.append(slot)
 
-    def render_long(self, slot: Slot | DirectSlot, key_json: bytes, kind: Kind, result: ValueResult) -> None:
+    def render_long(self, slot: Slot | FastSlot, key_json: bytes, kind: Kind, result: ValueResult) -> None:
         """Render the answer to an operation that has read a long value, in steps."""
 
         def rendered(answer: bytes) -> None:
@@ -337,7 +337,7 @@ class Batch:
         self._long.add(rendering)
         rendering.addCallbacks(rendered, failed)
 
-    def slot_done(self, slot: Slot | DirectSlot, answer_bytes: int, outcome: str) -> None:
+    def slot_done(self, slot: Slot | FastSlot, answer_bytes: int, outcome: str) -> None:
         """Note that a slot has its answer."""
         kind = slot.kind
         if kind is None:
@@ -361,7 +361,7 @@ class Batch:
         slots = self._slots
         while len(slots) > 1 and self._account.is_over:
             slot = slots[-1]
-            if type(slot) is not DirectSlot or slot.done or not slot.kind.is_read:
+            if type(slot) is not FastSlot or slot.done or not slot.kind.is_read:
                 break
             slots.pop()
             self._account.take_back(slot)

@@ -27,7 +27,7 @@ from gateway.fairness.steps import AT_ONCE_BYTES
 from gateway.operations.kind import Kind, Words
 from gateway.operations.table import OPERATIONS
 
-__all__ = ["Operation", "read_operation", "reading", "start"]
+__all__ = ["LineOperation", "read_operation", "reading", "start"]
 
 _WORDS = Words(
     version="cas",
@@ -41,7 +41,7 @@ _DURABILITY = frozenset({"durabilityLevel", "persistTo", "replicateTo"})
 _LIMITS = frozenset({"timeout", "durabilityTimeout"})
 
 
-class Operation:
+class LineOperation:
     """One operation of a batch, as far as it was read; the source of its parameters.
 
     See :class:`gateway.operations.kind.Source` and :class:`gateway.operations.kind.Explained` for its methods
@@ -161,7 +161,7 @@ def _plain(members: dict[str, Any], name: str) -> tuple[bytes, int]:
         raise bad_request(f"{name}: the string is not {'UTF-8' if name == 'text' else 'base64'}") from None
 
 
-def start(connection: Any, operation: Operation, now: float) -> Any:
+def start(connection: Any, operation: LineOperation, now: float) -> Any:
     """Start an operation, within the time limits that its members set.
 
     :param now: Unix time in seconds.
@@ -232,7 +232,7 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     return members, member_text(line, "value")
 
 
-def reading(line: bytes, operation: Operation) -> Generator[None, None, None]:
+def reading(line: bytes, operation: LineOperation) -> Generator[None, None, None]:
     """Do the same as :func:`read_operation`, for a long line; yields after each step of work."""
     try:
         yield from check(line, fast_loads)
@@ -265,7 +265,7 @@ def reading(line: bytes, operation: Operation) -> Generator[None, None, None]:
     _take(members, value, operation)
 
 
-def read_operation(line: bytes, operation: Operation) -> None:
+def read_operation(line: bytes, operation: LineOperation) -> None:
     """Fill ``operation`` from its JSON text.
 
     :raises Refusal: 400, with ``operation`` filled as far as possible.
@@ -273,7 +273,7 @@ def read_operation(line: bytes, operation: Operation) -> None:
     _take(*_read_members(line), operation)
 
 
-def _take(members: dict[str, Any], value: bytes | None, operation: Operation) -> None:
+def _take(members: dict[str, Any], value: bytes | None, operation: LineOperation) -> None:
     operation.raw_value = value
     if None in members.values():
         # As in all JSON bodies, null counts as missing; but it may be a value.

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gateway.batches.answers import failure_line, success_line
-from gateway.batches.direct import SlotOwner
-from gateway.batches.lines import Operation
+from gateway.batches.fastpath import SlotOwner
+from gateway.batches.lines import LineOperation
 from gateway.dialect.errors import describe, public_code
 from gateway.operations.kind import Kind
 from gateway.operations.lineresults import LongValue
@@ -27,7 +27,7 @@ class Slot:
         self.batch = batch
         self.index = index
         self.held = 0
-        self.operation = Operation()
+        self.operation = LineOperation()
         self.answer: bytes | None = None
         self.deferred: Deferred[Any] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from gateway.batches.accounting import Account
-from gateway.batches.direct import DirectSlot
+from gateway.batches.fastpath import FastSlot
 from gateway.batches.slot import Slot
 from gateway.http.exchange import SLICED_BYTES
 from gateway.http.response import BodySink
@@ -25,7 +25,7 @@ class AnswerWriter:
     :param account: counts the written bytes.
     """
 
-    def __init__(self, slots: deque[Slot | DirectSlot], account: Account, form: bytes | None) -> None:
+    def __init__(self, slots: deque[Slot | FastSlot], account: Account, form: bytes | None) -> None:
         self.form = form
         self.is_paused = False
         self._slots = slots

@@ -11,7 +11,7 @@ from txcouchbase.connection import Connection
 __all__ = ["GatewayConnection"]
 
 
-TOGETHER = 16
+MAX_TOGETHER = 16
 """Most operations sent in one write. With so many, the system call costs less per operation than reading a
 request, and the node starts working before the next write."""
 
@@ -28,7 +28,7 @@ class _RawConnection(Connection):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(transcoder=RawTranscoder(), **kwargs)
-        self.operations = self.direct(together=TOGETHER)
+        self.operations = self.direct(together=MAX_TOGETHER)
         self._client.least_rate = LEAST_RATE
         self.reactor = self._client.reactor
 

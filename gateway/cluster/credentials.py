@@ -12,7 +12,14 @@ from gateway.dialect.errors import Refusal, bad_request
 from gateway.http.known import Known
 from gateway.http.request import Request
 
-__all__ = ["BY_CERTIFICATE", "Authorizer", "Credentials", "Passthrough", "ServiceAccount", "has_controls"]
+__all__ = [
+    "BY_CERTIFICATE",
+    "Authorizer",
+    "CallerCredentials",
+    "Passthrough",
+    "ServiceAccount",
+    "has_controls",
+]
 
 BY_CERTIFICATE = ""
 """Replaces a user name: the user named by the gateway's client certificate. No caller can send it."""
@@ -21,7 +28,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
 
 
-class Credentials:
+class CallerCredentials:
     """A user name and a password, not confirmed yet.
 
     ``digest`` is a keyed hash of both. The HTTP side keeps and compares only the hash, and the time of a
@@ -46,7 +53,7 @@ class Credentials:
         return self._password
 
 
-class _Recognised(Credentials):
+class _Recognised(CallerCredentials):
     """Credentials known from an earlier request by the bytes of their header; decoded again only if
     necessary."""
 
@@ -66,14 +73,14 @@ class _Recognised(Credentials):
 class Authorizer(Protocol):
     """Finds the credentials to use for a request."""
 
-    def identify(self, request: Request) -> Credentials:
+    def identify(self, request: Request) -> CallerCredentials:
         """Return the credentials, which the cluster has not confirmed yet.
 
         :raises Refusal: 400 if they are malformed, 401 if they are missing.
         """
 
 
-class _Shared(Credentials):
+class _Shared(CallerCredentials):
     """Credentials that all callers share."""
 
     __slots__ = ()
@@ -86,9 +93,9 @@ class ServiceAccount:
 
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         """Take the account's name and password, or :data:`BY_CERTIFICATE` and no password."""
-        self.credentials: Credentials = _Shared(user, password, secret)
+        self.credentials: CallerCredentials = _Shared(user, password, secret)
 
-    def identify(self, request: Request) -> Credentials:
+    def identify(self, request: Request) -> CallerCredentials:
         """Return the service account's credentials, whatever the request says."""
         return self.credentials
 
@@ -107,7 +114,7 @@ class Passthrough:
         # Keyed hash of a header -> its credentials: the header itself contains a password, and is not kept.
         self._known: Known[bytes, tuple[str, bytes]] = Known(_KNOWN_HEADERS)
 
-    def identify(self, request: Request) -> Credentials:
+    def identify(self, request: Request) -> CallerCredentials:
         """Return what the ``Authorization`` header says (RFC 7617, in UTF-8)."""
         header = request.headers.get(b"authorization")
         if header.__class__ is not bytes:
@@ -120,7 +127,7 @@ class Passthrough:
         if known is not None:
             return _Recognised(*known, header)
         user, password = _read_basic(header)
-        credentials = Credentials(user, password, self._secret)
+        credentials = CallerCredentials(user, password, self._secret)
         self._known.learn(mark, (user, credentials.digest))
         return credentials
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.constants import Status
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Credentials
+from gateway.cluster.credentials import CallerCredentials
 from gateway.dialect.errors import Refusal
 
 __all__ = ["Connect", "ConnectionPool", "IsHidden", "NoAccessError"]
@@ -100,7 +100,7 @@ class ConnectionPool:
         self._grace_seconds = grace_seconds
         self._entries: dict[_Key, _Entry] = {}
         self._openings: dict[_Credential, list[Deferred[Any]]] = {}
-        self._queue: OrderedDict[_Credential, Credentials] = OrderedDict()
+        self._queue: OrderedDict[_Credential, CallerCredentials] = OrderedDict()
         self._active = 0
         self._attempts: set[Any] = set()
         self._failures: OrderedDict[_Credential, tuple[float, Any]] = OrderedDict()
@@ -118,7 +118,7 @@ class ConnectionPool:
         """Return the number of open connections, in use or idle."""
         return len(self._entries)
 
-    def connection(self, bucket: str | None, caller: Credentials) -> Any:
+    def connection(self, bucket: str | None, caller: CallerCredentials) -> Any:
         """Return the connection for a caller, or a Deferred of it.
 
         :param bucket: its name; ``None`` for a session with the cluster only.
@@ -170,7 +170,7 @@ class ConnectionPool:
 
     # ---- confirming credentials ------------------------------------------------------------------
 
-    def _confirm(self, bucket: str | None, caller: Credentials) -> Deferred[Any]:
+    def _confirm(self, bucket: str | None, caller: CallerCredentials) -> Deferred[Any]:
         if self._closed:
             return fail(Refusal("ShuttingDown"))
         credential = (bucket, caller.user, caller.digest)
@@ -240,7 +240,11 @@ class ConnectionPool:
         self._answer(credential, entry.connection)
 
     def _refused(
-        self, failure: Failure, credential: _Credential, connection: GatewayConnection, caller: Credentials
+        self,
+        failure: Failure,
+        credential: _Credential,
+        connection: GatewayConnection,
+        caller: CallerCredentials,
     ) -> Deferred[None] | None:
         connection._close()
         bucket = credential[0]

@@ -13,7 +13,7 @@ from twisted.logger import InvalidLogLevelError, Logger, LogLevel
 from twisted.python.failure import Failure
 
 from gateway.metricvalues import MetricValues
-from gateway.workers.channel import ChannelError, Message, MessageReader, encode
+from gateway.workers.messages import ChannelError, Message, MessageReader, encode
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET
 from reactor import children
 from reactor.kinds import IReactor

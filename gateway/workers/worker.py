@@ -18,8 +18,8 @@ from gateway.processes import add_process
 from gateway.server import GatewayServer, forget_what_stays, plugins_for
 from gateway.workers.acceptor import Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
-from gateway.workers.channel import ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings
+from gateway.workers.messages import ChannelError, MessageReader, encode
 from reactor.kinds import IReactor
 
 __all__ = ["Worker"]

@@ -45,12 +45,12 @@ class MemoryPeer:
         return None if self.talk is None or self.talk.phase is Phase.GREETING else self.talk
 
     @property
-    def direct(self) -> Conversation | None:
+    def open_conversation(self) -> Conversation | None:
         return self.talk if self.talk is not None and self.talk.phase is Phase.OPEN else None
 
     def send(self, call: Call, vbucket: int) -> None:
-        if self.direct is not None:
-            self.direct.put(call, vbucket)
+        if self.open_conversation is not None:
+            self.open_conversation.put(call, vbucket)
         else:
             call.vbucket = vbucket
             self.waiting.append(call)

@@ -185,10 +185,10 @@ class LossTests(SynchronousTestCase):
         for _ in range(steps):
             cluster.flush()
             answers = node.answers(peer)
-            if not answers or call.done or peer.direct is not None:
+            if not answers or call.done or peer.open_conversation is not None:
                 break
             peer.receive(answers[0])
-        if peer.direct is None:
+        if peer.open_conversation is None:
             peer.lose(OSError("cut again"))
         self.assertEqual(call.ends, 0)
         cluster.deliver()
@@ -335,7 +335,7 @@ class RepetitionTests(SynchronousTestCase):
         leave = peer.leave
 
         def noted() -> None:
-            phases.append((talk.phase, peer.direct))
+            phases.append((talk.phase, peer.open_conversation))
             leave()
 
         peer.leave = noted  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ from couchbase.protocol.frames import FrameReader, encode_response
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.operations import OPERATIONS, complete
-from couchbase.protocol.plans import Ask, Compute, Exchange, Pause
+from couchbase.protocol.plans import Ask, Compute, Pause, RoundTrip
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import RC_OF_STATUS, Action, action_for, result_code
 
@@ -128,7 +128,7 @@ class HandshakeTests(SynchronousTestCase):
         return plan, next(plan)
 
     def opcodes(self, step):
-        self.assertIsInstance(step, Exchange)
+        self.assertIsInstance(step, RoundTrip)
         return [opcode for opcode, _ in step.requests]
 
     def test_plain(self):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from reactor.framing import LENGTH, MAX_FRAME_BYTES, FrameBuffer, FrameError, frame_of, value_in
+from reactor.framing import LENGTH, MAX_FRAME_BYTES, FrameBuffer, FramingError, frame_of, value_in
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.binary(max_size=20) | st.text(max_size=20),
@@ -72,20 +72,20 @@ class FrameTests(SynchronousTestCase):
         buffer = FrameBuffer(10)
         buffer.feed(LENGTH.pack(10) + b"0123456789" + LENGTH.pack(11))
         self.assertEqual(buffer.take(), b"0123456789")
-        with self.assertRaisesRegex(FrameError, "a frame of 11 bytes, at most 10"):
+        with self.assertRaisesRegex(FramingError, "a frame of 11 bytes, at most 10"):
             buffer.take()
-        with self.assertRaises(FrameError):
+        with self.assertRaises(FramingError):
             buffer.missing  # noqa: B018  # a property that raises
         largest = FrameBuffer()
         largest.feed(LENGTH.pack(MAX_FRAME_BYTES + 1))
-        self.assertRaises(FrameError, largest.take)
+        self.assertRaises(FramingError, largest.take)
 
     @given(st.binary(max_size=40))
     def test_no_value(self, body: bytes) -> None:
-        """Any body is a value or a ``FrameError``, nothing else."""
+        """Any body is a value or a ``FramingError``, nothing else."""
         try:
             value_in(body)
-        except FrameError as error:
+        except FramingError as error:
             self.assertIn("holds no value", str(error))
 
     def test_unwritable(self) -> None:

@@ -11,7 +11,7 @@ from couchbase.exceptions import CouchbaseError, KeyExistsError, NotFoundError, 
 from couchbase.protocol.constants import FrameInfo, Opcode, Status
 from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
-from gateway.batches.direct import direct_slot
+from gateway.batches.fastpath import fast_slot
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryNode, MemoryTestCase
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -42,7 +42,7 @@ class Slots:
 
     def start(self, connection, line):
         """Start what a line says; returns its slot."""
-        return self.begin(connection, direct_slot(line))
+        return self.begin(connection, fast_slot(line))
 
     def begin(self, connection, slot):
         """Start a slot, and return it."""
@@ -272,7 +272,7 @@ class OrderTests(MemoryTestCase):
         connection = self.connect(Connection)
         slots = Slots()
         before = slots.start(connection, b'{"op":"set","key":"k","value":1}')
-        durable = direct_slot(b'{"op":"set","key":"k","value":2}')
+        durable = fast_slot(b'{"op":"set","key":"k","value":2}')
         durable.framing = mutation_framing(1, 0, preserve_expiry=False)
         slots.begin(connection, durable)
         behind = slots.start(connection, b'{"op":"get","key":"k"}')

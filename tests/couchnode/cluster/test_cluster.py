@@ -17,7 +17,7 @@ from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster import cluster as cluster_module
 from couchnode.cluster.cluster import Cluster
-from couchnode.cluster.config import NodeAddress
+from couchnode.cluster.config import AdvertisedAddress
 from couchnode.cluster.definition import BucketDefinition, DefinitionError
 from couchnode.cluster.layout import LayoutError, spread
 from couchnode.cluster.members import FlushDisabled, NoSuchBucket
@@ -56,7 +56,7 @@ class ClusterCase(TestCase):
         cluster = Cluster(nodes, clock=reactor, directory=directory)
         self.opened.append((cluster, directory))
         for node in cluster.nodes:
-            node.address = NodeAddress("127.0.0.1", 11210 + node.index, 8091 + node.index)
+            node.address = AdvertisedAddress("127.0.0.1", 11210 + node.index, 8091 + node.index)
         data = directory.load() if directory is not None else None
         if data is not None:
             cluster.restore(data)

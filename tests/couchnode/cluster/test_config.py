@@ -7,7 +7,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchnode.cluster import config
-from couchnode.cluster.config import BucketState, NodeAddress, NodeReport
+from couchnode.cluster.config import AdvertisedAddress, BucketState, NodeReport
 from couchnode.cluster.definition import BucketDefinition
 from couchnode.cluster.layout import spread
 from couchnode.cluster.machine import Disk
@@ -21,9 +21,9 @@ def bucket(replicas: int = 1, name: str = "default", **settings: object) -> Buck
     return BucketState(definition, UUID, (5, 42), spread(3, replicas, 16))
 
 
-def nodes(host: str = "10.0.0.1{}", views_port: int | None = None) -> list[NodeAddress]:
+def nodes(host: str = "10.0.0.1{}", views_port: int | None = None) -> list[AdvertisedAddress]:
     """Return three addresses."""
-    return [NodeAddress(host.format(i), 11210 + i, 8091 + i, views_port) for i in range(3)]
+    return [AdvertisedAddress(host.format(i), 11210 + i, 8091 + i, views_port) for i in range(3)]
 
 
 def reports() -> list[NodeReport]:
@@ -95,7 +95,7 @@ class TerseTests(SynchronousTestCase):
 
     def test_ipv6_is_bracketed_where_a_port_follows(self) -> None:
         """Brackets in host:port, none in nodesExt."""
-        document = config.terse_bucket(bucket(), [NodeAddress("::1", 11210, 8091)], 0)
+        document = config.terse_bucket(bucket(), [AdvertisedAddress("::1", 11210, 8091)], 0)
         self.assertEqual(document["vBucketServerMap"]["serverList"], ["[::1]:11210"])
         self.assertEqual(document["nodes"][0]["hostname"], "[::1]:8091")
         self.assertEqual(document["nodesExt"][0]["hostname"], "::1")

@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from couchnode.cluster.config import NodeAddress
+from couchnode.cluster.config import AdvertisedAddress
 from tests.couchnode.rest.test_api import Exchange, head
 from tests.couchnode.views.nodes import BY_NAME, Steps, ViewCase
 
@@ -431,7 +431,7 @@ class SeveralNodesTests(ViewCase):
         self.assertEqual(len((yield self.query("plain")).ids), 300)
         broken = views._indexer(self.cluster.bucket("default"), self.cluster.nodes[2])
         broken.update = lambda *_: never()
-        address: NodeAddress = self.cluster.nodes[2].address
+        address: AdvertisedAddress = self.cluster.nodes[2].address
         answer = yield self.query("plain", connection_timeout=50)
         self.assertLess(len(answer.ids), 300)
         (error,) = answer.json["errors"]

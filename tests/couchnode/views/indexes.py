@@ -14,7 +14,7 @@ from typing import Any
 
 from couchnode.views.collation import KeyEncoder
 from couchnode.views.index import IndexReader, ViewIndex
-from couchnode.views.query import Query
+from couchnode.views.query import IndexQuery
 from couchnode.views.reducers import ReductionError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,7 +91,7 @@ class Answer:
         try:
             for reader in readers:
                 reader.connection.set_trace_callback(self.statements.append)
-            query = Query(list(zip(sources, readers, strict=True)), plan, python_reduce, KeyEncoder())
+            query = IndexQuery(list(zip(sources, readers, strict=True)), plan, python_reduce, KeyEncoder())
             self.blocks = list(query.blocks())
             self.fetched = query.fetched
         finally:

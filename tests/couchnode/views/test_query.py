@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from couchnode.views.collation import KeyEncoder
 from couchnode.views.errors import QueryError
 from couchnode.views.index import IndexReader, ViewIndex
-from couchnode.views.query import Query
+from couchnode.views.query import IndexQuery
 from couchnode.views.reducers import ReductionError, number_text
 from tests.couchnode.views.indexes import Answer, Row, apply, given, python_reduce, text
 
@@ -433,7 +433,7 @@ class CostTests(_Case):
                 return 0
 
             reader.connection.set_progress_handler(count, 1)
-            query = Query([(source, reader)], {"limit": 10, **plan}, python_reduce, KeyEncoder())
+            query = IndexQuery([(source, reader)], {"limit": 10, **plan}, python_reduce, KeyEncoder())
             self.assertEqual(10, b"".join(query.blocks()).count(b'"key"'))
             reader.close()
             return taken[0]
@@ -473,7 +473,7 @@ class CostTests(_Case):
         index = self.index([(f"d{n:05}", n, "x" * 50) for n in range(20_000)])
         reader = IndexReader(index.path)
         self.addCleanup(reader.close)
-        query = Query([(given(index), reader)], {}, python_reduce, KeyEncoder())
+        query = IndexQuery([(given(index), reader)], {}, python_reduce, KeyEncoder())
         next(query.blocks())
         self.assertLess(query.fetched, 2000)
 
@@ -483,7 +483,7 @@ class CostTests(_Case):
         source = given(index)
         for sources in ([source], [source, given(self.index([]))]):
             readers = [IndexReader(one["path"]) for one in sources]
-            query = Query(list(zip(sources, readers, strict=True)), {}, python_reduce, KeyEncoder())
+            query = IndexQuery(list(zip(sources, readers, strict=True)), {}, python_reduce, KeyEncoder())
             parts = []
             for block in query.blocks():
                 parts.append(block)
@@ -575,7 +575,9 @@ class ErrorTests(_Case):
                 ({}, b'{"total_rows":0,"rows":[\r\n]\r\n}'),
                 ({"reduce": True}, b'{"rows":[\r\n]\r\n}'),
             ):
-                query = Query([({**other, "reduce": None}, open_reader)], {}, python_reduce, KeyEncoder())
+                query = IndexQuery(
+                    [({**other, "reduce": None}, open_reader)], {}, python_reduce, KeyEncoder()
+                )
                 self.assertEqual(
                     b'{"total_rows":0,"rows":[\r\n]\r\n}', b"".join(query.blocks()), (plan, body)
                 )

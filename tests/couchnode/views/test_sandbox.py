@@ -20,10 +20,10 @@ from couchnode.views.sandboxes import (
     BuildError,
     Change,
     FunctionError,
-    Limits,
     MapOutput,
     Sandbox,
     SandboxError,
+    SandboxLimits,
     SandboxPool,
 )
 
@@ -31,7 +31,7 @@ CAS = 0x1122334455667788
 ROOT = Path(__file__).resolve().parents[3]
 
 # Enough for an honest function on a busy machine, and little enough for endless ones.
-QUICK = Limits(call_seconds=0.3, heap_bytes=32 * 1024 * 1024, data_bytes=128 * 1024 * 1024)
+QUICK = SandboxLimits(call_seconds=0.3, heap_bytes=32 * 1024 * 1024, data_bytes=128 * 1024 * 1024)
 
 
 def change(number: int, value: Any = None, *, raw: bytes | None = None, known: bool | None = True) -> Change:
@@ -127,7 +127,7 @@ class Pooled(SynchronousTestCase):
 class Contract(Pooled):
     """What a map function is given, and what becomes of what it emits."""
 
-    limits = Limits(call_seconds=5.0)
+    limits = SandboxLimits(call_seconds=5.0)
 
     def test_meta(self) -> None:
         """All members of meta, and no others."""
@@ -288,7 +288,7 @@ class Contract(Pooled):
 class EmitLimits(Pooled):
     """Exceptions inside emit, and what fails a build."""
 
-    limits = Limits(
+    limits = SandboxLimits(
         call_seconds=5.0, key_bytes=50, document_rows_bytes=3000, value_bytes=2000, document_keys=20
     )
 
@@ -335,7 +335,7 @@ class EmitLimits(Pooled):
 class Isolation(Pooled):
     """User code harms itself at most."""
 
-    limits = Limits(call_seconds=5.0)
+    limits = SandboxLimits(call_seconds=5.0)
 
     def test_designs(self) -> None:
         """Designs share no globals, also when contexts are made anew all the time."""
@@ -723,7 +723,7 @@ class Processes(SynchronousTestCase):
 
     def test_killed_in_the_middle(self) -> None:
         """A process that somebody kills during a call loses nothing."""
-        with SandboxPool(Limits(call_seconds=5.0), size=1) as pool:
+        with SandboxPool(SandboxLimits(call_seconds=5.0), size=1) as pool:
             pool.map("d", [PLAIN], documents(1))
             (before,) = pool.pids
             slow = "d => { const end = Date.now() + 10; while (Date.now() < end); emit(d.n) }"
@@ -736,7 +736,7 @@ class Processes(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """A process that does not answer at all is ended, and another one does its work."""
-        with SandboxPool(Limits(call_seconds=0.1), size=1) as pool:
+        with SandboxPool(SandboxLimits(call_seconds=0.1), size=1) as pool:
             pool.map("d", [PLAIN], documents(1))
             os.kill(pool.pids[0], signal.SIGSTOP)
             self.assertEqual(pool.map("d", [PLAIN], documents(3)).rows[0].keys, ["0", "1", "2"])
@@ -759,7 +759,7 @@ class Processes(SynchronousTestCase):
                 cwd=ROOT,
             )
             self.assertEqual((process.returncode, process.stdout), (0, b""))
-        box = Sandbox(Limits())
+        box = Sandbox(SandboxLimits())
         self.addCleanup(box.close)
         assert box._process.stdin is not None
         box._process.stdin.close()
@@ -796,7 +796,7 @@ class Processes(SynchronousTestCase):
     def test_threads_share(self) -> None:
         """More threads than processes: each gets its own answer."""
         results: dict[int, list[str]] = {}
-        with SandboxPool(Limits(call_seconds=5.0), size=2) as pool:
+        with SandboxPool(SandboxLimits(call_seconds=5.0), size=2) as pool:
 
             def work(number: int) -> None:
                 for _ in range(5):
@@ -814,7 +814,7 @@ class Processes(SynchronousTestCase):
 
     def test_close_during_a_call(self) -> None:
         """Closing the pool ends calls under way, and refuses later ones."""
-        pool = SandboxPool(Limits(call_seconds=60.0), size=1)
+        pool = SandboxPool(SandboxLimits(call_seconds=60.0), size=1)
         pool.map("d", [PLAIN], documents(1))
         timer = threading.Timer(0.2, pool.close)
         timer.start()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from couchbase import exceptions
 from gateway.batches.batch import AFTER, Phase
-from tests.gateway.batches.test_direct import DirectCase
+from tests.gateway.batches.test_fastpath import FastPathCase
 from tests.gateway.support import Answer, error
 
 LINE = b'{"op":"get","key":"k"}\n'
@@ -30,7 +30,7 @@ EVENTS = {
 }
 
 
-class PhaseTests(DirectCase):
+class PhaseTests(FastPathCase):
     """Every event in every phase."""
 
     def check(self, before: Phase) -> None:

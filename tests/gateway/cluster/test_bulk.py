@@ -20,7 +20,7 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import SMALL_BYTES, Budget
 from gateway.limits import Limits
-from tests.gateway.batches.test_direct import DirectCase
+from tests.gateway.batches.test_fastpath import FastPathCase
 from tests.gateway.support import Answer, Site, raw_request, read_reply
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryTestCase
@@ -266,7 +266,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual((waiting, site.gateway.under_way, site.gateway.budget.used), ([], 0, 0))
 
 
-class BatchTests(DirectCase):
+class BatchTests(FastPathCase):
     """A batch of documents whose size nobody knows before."""
 
     def read(self, count: int) -> None:

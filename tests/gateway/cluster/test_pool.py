@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
-from gateway.cluster.credentials import Credentials
+from gateway.cluster.credentials import CallerCredentials
 from gateway.cluster.pool import FAILURES_KEPT, ConnectionPool
 from gateway.dialect.errors import Refusal
 from tests.gateway.support import SECRET, error
@@ -30,9 +30,9 @@ class Opening:
         self.closed = True
 
 
-def caller(user: str = "ann", password: str = "right") -> Credentials:
+def caller(user: str = "ann", password: str = "right") -> CallerCredentials:
     """Return credentials as a request brings them."""
-    return Credentials(user, password, SECRET)
+    return CallerCredentials(user, password, SECRET)
 
 
 class PoolTests(SynchronousTestCase):
@@ -50,7 +50,7 @@ class PoolTests(SynchronousTestCase):
         pool.start()
         return pool
 
-    def open(self, pool: ConnectionPool, who: Credentials | None = None, bucket: str = "b") -> Any:
+    def open(self, pool: ConnectionPool, who: CallerCredentials | None = None, bucket: str = "b") -> Any:
         waiting = pool.connection(bucket, who or caller())
         self.made[-1].connecting.callback(None)
         return self.successResultOf(waiting)
@@ -241,8 +241,8 @@ class DigestTests(SynchronousTestCase):
     def test_user_and_password_cannot_be_confused(self) -> None:
         """Where one ends and the other begins matters, and so does the key."""
         digests = {
-            Credentials("ab", "c", SECRET).digest,
-            Credentials("a", "bc", SECRET).digest,
-            Credentials("ab", "c", b"t" * 32).digest,
+            CallerCredentials("ab", "c", SECRET).digest,
+            CallerCredentials("a", "bc", SECRET).digest,
+            CallerCredentials("ab", "c", b"t" * 32).digest,
         }
         self.assertEqual(len(digests), 3)

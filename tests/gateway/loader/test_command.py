@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.batches.answers import success_line
-from gateway.batches.lines import Operation, read_operation
+from gateway.batches.lines import LineOperation, read_operation
 from gateway.loader import command
 from gateway.loader.command import Loader, read_answers
 from gateway.loader.file import LINE_BYTES, LineError, LoadError, Progress, Source, read_line
@@ -73,7 +73,7 @@ class Gateway:
         """Store what may be stored; return the answers."""
         answers = []
         for line in body.splitlines():
-            operation = Operation()
+            operation = LineOperation()
             read_operation(line, operation)
             assert operation.kind is not None and operation.raw_value is not None
             assert operation.name == "set"

@@ -23,8 +23,8 @@ from gateway.dialect.errors import Refusal
 from gateway.metricvalues import MetricValues
 from gateway.workers.acceptor import Acceptor, Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
-from gateway.workers.channel import MessageReader, encode
 from gateway.workers.child import START_SECONDS, Child, WorkerFailed
+from gateway.workers.messages import MessageReader, encode
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT
 from gateway.workers.sockets import Binder
 from gateway.workers.worker import Worker

@@ -21,8 +21,8 @@ from gateway.limits import Limits
 from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
 from gateway.workers.balance import Balancer, ConnectionCounts
-from gateway.workers.channel import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.handover import read_settings, settings_for_worker
+from gateway.workers.messages import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.reload import reread
 from gateway.workers.totals import ANSWER_SECONDS, Totals
 

@@ -18,8 +18,8 @@ from couchbase.driver import Driver
 from couchbase.protocol.request import Request
 from couchbase.transcoder import RawTranscoder
 from gateway.batches.batch import Batch
-from gateway.batches.direct import DirectSlot, direct_slot
-from gateway.batches.lines import Operation, read_operation, start
+from gateway.batches.fastpath import FastSlot, fast_slot
+from gateway.batches.lines import LineOperation, read_operation, start
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import Budget
 from gateway.limits import Limits
@@ -111,13 +111,13 @@ FIELDS = (
 class LineTests(SynchronousTestCase):
     """From a line to a request."""
 
-    def both(self, line: bytes) -> tuple[DirectSlot | None, Operation, Request]:
+    def both(self, line: bytes) -> tuple[FastSlot | None, LineOperation, Request]:
         """Return what the short way and the long one make of a line."""
-        recorder, operation = Recorder(), Operation()
+        recorder, operation = Recorder(), LineOperation()
         read_operation(line, operation)
         assert operation.kind is not None
         start(recorder, operation, 0.0)
-        return direct_slot(line), operation, recorder.requests[0]
+        return fast_slot(line), operation, recorder.requests[0]
 
     def check(self, line: bytes) -> None:
         slot, operation, request = self.both(line)
@@ -134,7 +134,7 @@ class LineTests(SynchronousTestCase):
     def test_what_is_not(self) -> None:
         """Other lines, right or wrong, are left to the long way."""
         for line in UNUSUAL:
-            self.assertIsNone(direct_slot(line), line)
+            self.assertIsNone(fast_slot(line), line)
 
     @given(
         st.sampled_from(("get", "set", "add", "replace", "delete", "append")),
@@ -151,14 +151,14 @@ class LineTests(SynchronousTestCase):
         if name not in ("get", "delete"):
             members["value"] = value
         line = json.dumps(members, separators=separators, ensure_ascii=as_is).encode()
-        if direct_slot(line) is not None:
+        if fast_slot(line) is not None:
             self.check(line)
 
     @given(st.binary(max_size=30), st.sampled_from(USUAL), st.integers(0, 60))
     def test_arbitrary_bytes(self, some: bytes, line: bytes, at: int) -> None:
         """Nothing is recognised that the long way would refuse."""
         changed = line[:at] + some + line[at + len(some) :]
-        if direct_slot(changed) is not None:
+        if fast_slot(changed) is not None:
             self.check(changed)
 
 
@@ -202,7 +202,7 @@ class Stream:
         self.finished = True
 
 
-class DirectCase(SynchronousTestCase):
+class FastPathCase(SynchronousTestCase):
     """A batch on such a connection."""
 
     def setUp(self) -> None:
@@ -241,7 +241,7 @@ class DirectCase(SynchronousTestCase):
         return [json.loads(line) for line in b"".join(self.stream.data).splitlines()]
 
 
-class SlotTests(DirectCase):
+class SlotTests(FastPathCase):
     """How such operations end."""
 
     def test_success(self) -> None:
@@ -307,7 +307,7 @@ class SlotTests(DirectCase):
         self.assertEqual(self.answers(), [])
 
 
-class Work(DirectCase):
+class Work(FastPathCase):
     """How much is done for a document, told in calls: the same number on every machine."""
 
     def calls(self, line: bytes, outcome: Any) -> float:

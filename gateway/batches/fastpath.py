@@ -27,7 +27,7 @@ from gateway.operations.lineresults import LongValue
 from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 
-__all__ = ["DirectSlot", "SlotOwner", "direct_slot"]
+__all__ = ["FastSlot", "SlotOwner", "fast_slot"]
 
 # A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
 _usual_line = re.compile(
@@ -59,7 +59,7 @@ class _Form(NamedTuple):
     framing: bytes
 
 
-class DirectSlot(Call):
+class FastSlot(Call):
     """One operation of a batch; the driver ends it with its outcome."""
 
     __slots__ = ("answer", "batch", "held", "index", "key_json", "kind")
@@ -114,7 +114,7 @@ class DirectSlot(Call):
             self.give_up(gone)
 
 
-def direct_slot(line: bytes) -> DirectSlot | None:
+def fast_slot(line: bytes) -> FastSlot | None:
     """Return the request to the driver for a usual line, ``None`` for any other.
 
     The caller fills in ``batch``, ``index`` and ``held`` before it starts it.
@@ -132,7 +132,7 @@ def direct_slot(line: bytes) -> DirectSlot | None:
             key.decode("utf-8")
         except UnicodeDecodeError:
             return None
-    slot = DirectSlot(operation, key, key)
+    slot = FastSlot(operation, key, key)
     if takes_value:
         line = line.rstrip()
         if line[-1:] != b"}":
