@@ -1,7 +1,7 @@
-"""Answers to operations: cut out of the byte stream and decoded as they are cut.
+"""Answers to operations: split from the byte stream and decoded in one pass.
 
 Nearly everything that a client receives is a success that answers one of its operations. Those are decoded
-straight out of the received chunk; a :class:`couchbase.protocol.frames.Frame` is built only for the rest.
+directly from the received chunk; a :class:`couchbase.protocol.frames.Frame` is built only for other frames.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from couchbase.protocol.frames import FrameError, FrameReader
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
 _HEADER = Struct(">BxHBBHIIQ")
 _RESPONSE = int(Magic.RESPONSE)
-# A value marked as JSON is unchanged; values with higher bits are not.
+# The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
 
 
@@ -35,12 +35,12 @@ class AnswerReader:
     __slots__ = ("_chunks", "_frames", "_have", "need")
 
     def __init__(self) -> None:
-        # For the frames that are no plain success; empty between any two of them.
+        # For frames other than plain successes; empty between any two of them.
         self._frames = FrameReader(magics=RESPONSE_MAGICS)
         self._chunks: list[bytes] = []
         self._have = 0
         self.need = HEADER_BYTES
-        """Bytes that the incomplete frame will have, as far as that is known. As in FrameReader, a large
+        """Expected size of the incomplete frame in bytes, as far as it is known. As in FrameReader, a large
         value in small pieces is joined once, not for each piece."""
 
     @property
@@ -51,7 +51,7 @@ class AnswerReader:
     def joined(self, data: bytes) -> bytes | None:
         """Take one chunk; if it completes the held frame, return the argument for :meth:`feed`.
 
-        Joining a large frame and decoding it both take time, so a driver may do other work in between.
+        Joining and decoding a large frame both take time, so a driver may do other work in between.
         """
         self._chunks.append(data)
         self._have += len(data)
@@ -63,13 +63,12 @@ class AnswerReader:
         return data
 
     def feed(self, data: bytes, pending: dict[int, Any]) -> list[Any]:
-        """Take one chunk of any size; return the answers that it completes, oldest first.
+        """Take one chunk of any size; return the completed answers, oldest first.
 
-        :param pending: operations that wait for answers, by opaque number. Successfully answered ones are
-            removed.
-        :returns: flat pairs ``call, result``. With ``None`` in place of a call come results that need more
-            handling: a ``Frame`` (a failure, an answer to no operation, a request of the server; nothing has
-            left ``pending`` for it), or :class:`Undecodable`. Empty after a violation.
+        :param pending: operations that wait for answers, by opaque number. Those that succeed are removed.
+        :returns: flat pairs ``call, result``. If ``call`` is ``None`` the result needs more handling: it is
+            a ``Frame`` (a failure, an answer to an unknown request, or a request of the server; its
+            operation is still in ``pending``) or an :class:`Undecodable`. Empty after a violation.
         """
         if self._have:
             self._chunks.append(data)
@@ -108,19 +107,19 @@ class AnswerReader:
             else:
                 try:
                     result = call.operation.decode(call, cas, data, begin, begin + extras_length, end)
-                except Exception as error:  # noqa: BLE001  # a transcoder's failure is the caller's
+                except Exception as error:  # noqa: BLE001  # the caller handles a transcoder's failure
                     add(None)
                     add(Undecodable(call, error))
                 else:
-                    # One instruction where add() twice is two calls.
+                    # One instruction instead of two calls of append().
                     done += call, result
             at = end
         if at < size and self._frames.violation is None:
             if data[at] not in RESPONSE_MAGICS:
-                # Not even the rest of the header is waited for: a stranger may never send it.
+                # Do not wait for the rest of the header: a peer of another protocol may never send it.
                 self._frames.feed(data[at:])
                 return done
-            # data[at:] copies, which lets go of the (perhaps much larger) chunk it came from.
+            # data[at:] copies, so the (perhaps much larger) chunk can be freed.
             self._chunks.append(data[at:] if at else data)
             self._have = size - at
             self.need = need

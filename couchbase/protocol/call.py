@@ -27,23 +27,23 @@ class Call(Request):
     )
 
     deadline: float
-    """Instant of the driver's clock at which the caller gives up."""
+    """Instant of the driver's clock at which the operation times out."""
     opaque: int
     pending: dict[int, Call] | None
-    """The table of the conversation that it was handed to, so that the server may carry it out; ``None``
-    before, and again when that conversation is lost or the operation put off."""
+    """The table of the conversation that it was given to, from which point the server may execute it;
+    ``None`` before, and again when that conversation is lost or the operation is put off."""
     done: bool
     attempts: int
-    """How often it was put off because of a temporary failure."""
+    """Number of times it was put off because of a temporary failure."""
     last_status: int
-    """Status of the answer that put it off."""
+    """Status of the answer because of which it was put off."""
     since: float
-    """Instant of the first answer that only the server's error map explains; not set before."""
+    """Instant of the first answer that only the server's error map explains; not set until then."""
     following: Callable[[Call, Any], bool] | None
-    """What happens between the answer and the caller (waiting for copies): called with the call and
-    its result; true if it takes over. For drivers that wait in callbacks."""
+    """Hook between the answer and the caller (to wait for copies): called with the call and its result;
+    returns true if it takes over. For drivers that wait in callbacks."""
     ended: Callable[[Call], None] | None
-    """Told when the call is over, however it ends."""
+    """Notified when the call is over, however it ends."""
 
     def __init__(
         self,
@@ -53,8 +53,7 @@ class Call(Request):
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
     ) -> None:
-        # Without Request.__init__: every operation comes through here, and a call costs as much as these
-        # lines.
+        # Request.__init__ is inlined: every operation is created here, and the call would double the cost.
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
@@ -79,7 +78,7 @@ class Call(Request):
             self.ended(self)
 
     def leave(self) -> None:
-        """Leave the table of the conversation that waits for the answer, which is ignored then."""
+        """Remove the call from its conversation's table; its answer is ignored from then on."""
         pending = self.pending
         if pending is not None:
             # An answered call is no longer in the table; its number may even belong to another.
@@ -88,16 +87,16 @@ class Call(Request):
             self.pending = None
 
     def abandon(self) -> None:
-        """Cancel the call: its result is not wanted any more. A second call does nothing."""
+        """Cancel the call: its result is no longer wanted. A second cancellation does nothing."""
         self.leave()
         if not self.done:
             self._end()
 
     def give_up(self, gone: Callable[[], None]) -> None:
-        """Cancel the call, with a notification when nothing of it is in flight any more.
+        """Cancel the call, with a notification when it is no longer in flight.
 
-        :param gone: called once: immediately if it was not sent, else when its answer has come (and was
-            dropped unread) or can no longer come. Until then the answers behind it have to wait.
+        :param gone: called once: immediately if the call was not sent, otherwise when its answer has arrived
+            (and was dropped unread) or can no longer arrive. Until then the answers behind it have to wait.
         """
         if self.done:
             gone()
@@ -124,7 +123,7 @@ class Step(Call):
     __slots__ = ("error", "result")
 
     result: Any
-    """What came of it, ``None`` if it failed."""
+    """The result, ``None`` if it failed."""
     error: BaseException | None
 
     def __init__(

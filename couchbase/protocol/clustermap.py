@@ -1,4 +1,4 @@
-"""The cluster map: which nodes there are, and which of them owns a key.
+"""The cluster map: the nodes of a cluster, and which of them owns a key.
 
 Reads every form in which servers send it: the terse and the verbose bucket configuration, and the
 configuration of the cluster as a whole (no bucket, no vbuckets).
@@ -21,7 +21,7 @@ _PLACEHOLDER = "$HOST"
 
 
 class NodeAddress(NamedTuple):
-    """Where one node listens; a port is ``None`` for a service that it does not offer."""
+    """The addresses of one node; a port is ``None`` for a service that the node does not offer."""
 
     host: str
     kv: int | None
@@ -45,11 +45,11 @@ class NodeAddress(NamedTuple):
 
 
 class ClusterMap:
-    """One revision of the map; never changed once made.
+    """One revision of the map; immutable.
 
     :param nodes: the first ``data_nodes`` of them serve the bucket, in the order that ``rows``
         index; others only run other services.
-    :param rows: a row a vbucket: index of the active node, then of each replica; -1 for none.
+    :param rows: one row per vbucket: the index of the active node, then of each replica; -1 for none.
     :param persistent: whether the bucket is kept on disk; true if unknown.
     """
 
@@ -84,7 +84,7 @@ class ClusterMap:
 
     @property
     def usable_replicas(self) -> int:
-        """How many replicas the nodes there are can hold: copies live on different nodes."""
+        """Number of replicas that the present nodes can hold: copies live on different nodes."""
         return max(0, min(self.replicas, self.data_nodes - 1))
 
     def vbucket(self, key: bytes) -> int:
@@ -103,8 +103,8 @@ class ClusterMap:
     def supersedes(self, other: ClusterMap | None) -> bool:
         """Return whether to adopt this map in place of ``other``.
 
-        Revisions decide, by epoch first; a map without one (servers before 2.5) is taken as newer
-        when it says something else.
+        Revisions decide, by epoch first; a map without one (servers before 2.5) counts as newer if it
+        differs.
         """
         if other is None:
             return True
@@ -131,10 +131,10 @@ def parse_cluster_map(
 ) -> ClusterMap:
     """Read a configuration document.
 
-    The same document gives the same map, without being parsed again: when vbuckets move, a node sends it with
-    each operation that it refuses, hundreds of them in a row.
+    Parsed maps are cached by document: when vbuckets move, a node sends the document with each operation
+    that it refuses, hundreds of times in a row.
 
-    :param host: the host that it came from, put in place of ``$HOST`` and of missing host names.
+    :param host: the host that sent it; replaces ``$HOST`` and missing host names.
     :param network: ``default`` (the nodes' own addresses), the name of an alternate network such as
         ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else default.
     :param bootstrap_host: host name that the user gave; ``host`` by default.
@@ -144,7 +144,7 @@ def parse_cluster_map(
     return _read(bytes(text), host, network, bootstrap_host or host)
 
 
-# Documents of a few nodes, of a few clusters; a map is never changed, so it can be shared.
+# Enough for the documents of a few nodes of a few clusters; maps are immutable and can be shared.
 @lru_cache(maxsize=8)
 def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterMap:
     try:
@@ -169,7 +169,7 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
 def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str) -> ClusterMap:
     server_map = config.get("vBucketServerMap")
     if server_map is None and "buckets" in config:
-        # /pools/default: its name is that of the pool.
+        # /pools/default: its name is the pool's.
         config = {key: value for key, value in config.items() if key in ("nodes", "nodesExt")}
     if server_map is None and "name" in config:
         locator = config.get("nodeLocator", "unknown")
@@ -188,7 +188,7 @@ def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str)
     servers = server_map["serverList"]
     if len(nodes) < len(servers):
         nodes = [_plain_server(server, host) for server in servers]
-    # serverList holds the plain key-value ports, also where nodesExt leaves them out.
+    # serverList has the plain key-value ports even if nodesExt leaves them out.
     if network != "external":
         nodes = [
             node._replace(kv=_split_port(servers[index])[1])
@@ -212,7 +212,7 @@ def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str)
     )
 
 
-# What only buckets with a disk have: views (couchstore), history (magma), range scans (both, from 7.6 on).
+# Only buckets with a disk have these: views (couchstore), history (magma), range scans (both, since 7.6).
 _OF_DISKS = frozenset({"couchapi", "nonDedupedHistory", "rangeScan"})
 
 
@@ -221,8 +221,8 @@ def _is_persistent(config: dict[str, Any]) -> bool:
     if kind is not None:
         return kind != "ephemeral"
     capabilities = config.get("bucketCapabilities")
-    # A list without any of them is that of an ephemeral bucket; servers before 5.0, which have no such
-    # buckets, send few capabilities or none.
+    # A list without any of them belongs to an ephemeral bucket. Servers before 5.0 have no such buckets, and
+    # send few capabilities or none.
     return not capabilities or "xattr" not in capabilities or not _OF_DISKS.isdisjoint(capabilities)
 
 

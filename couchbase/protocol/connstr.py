@@ -1,4 +1,4 @@
-"""Where to find a cluster: connection strings and the host arguments of SDK 1.2."""
+"""Addresses of a cluster: connection strings, and the host arguments of SDK 1.2."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Address(NamedTuple):
     bucket: str | None = None
     options: dict[str, str] = {}
     has_default_port: bool = False
-    """Whether it is of the key-value scheme and names no port."""
+    """Whether its scheme is the key-value one and no port is given."""
 
 
 def parse_connection_string(text: str) -> Address:
     """Parse ``couchbase://host[:port],host…[/bucket][?option=value]``.
 
-    A port is that of the key-value service (``couchbases://``: of its TLS twin); with ``http://`` it
-    is that of the cluster manager, and bootstrap is by HTTP streaming alone.
+    A port is that of the key-value service (with ``couchbases://``, over TLS). With ``http://`` it is that
+    of the cluster manager, and bootstrap uses HTTP streaming only.
 
     :raises CouchbaseError: InvalidError, the string is malformed; the message says where.
     """
@@ -108,7 +108,7 @@ def seeds_from_hosts(host: object, port: object) -> tuple[Seed, ...]:
     seeds = []
     for name, number in pairs:
         if isinstance(number, str) and number.isascii() and number.isdigit():
-            # SDK 1.2 only ever joined the two with a colon.
+            # SDK 1.2 joined the two with a colon, and checked nothing else.
             number = int(number)
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
             raise _invalid(host, f"port {number!r} is not a number from 1 to 65535")
@@ -116,7 +116,7 @@ def seeds_from_hosts(host: object, port: object) -> tuple[Seed, ...]:
         name = name.partition("/")[0]
         if not _HOST.match(name):
             raise _invalid(host, f"host {name!r} may hold letters, digits, '.', '-' and '_' only (no port)")
-        # Only the usual manager port says that the usual key-value port is worth a try.
+        # The default key-value port is tried only if the manager has its default port.
         kv_port = DEFAULT_KV_PORT if number == DEFAULT_MANAGEMENT_PORT else None
         seeds.append(Seed(name, kv_port, number))
     return tuple(seeds)

@@ -1,8 +1,7 @@
-"""Names for the numbers of the memcached binary protocol as Couchbase speaks it ("MCBP").
+"""Names of the numbers in Couchbase's variant of the memcached binary protocol ("MCBP").
 
-Every number on the wire that this project uses has its name here and nowhere else. Names are
-those of the server's protocol document; where a client library knows a thing under another
-name, the docstring says so.
+Every protocol number that this project uses is named here and only here. The names are those of the server's
+protocol document; if a client library uses another name, the docstring mentions it.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ MAX_VALUE_BYTES = 20 * 2**20
 """Largest document body, in bytes."""
 
 LOCKED_CAS = 2**64 - 1
-"""What a server shows as the CAS of a locked document. Never send it back as a CAS."""
+"""The CAS that a server shows for a locked document. Never send it back as a CAS."""
 
 RELATIVE_EXPIRY_MAX = 30 * 24 * 60 * 60
-"""Largest expiry (seconds) that counts from now; anything above is a Unix time."""
+"""Largest expiry that is relative, in seconds; a larger number is a Unix time."""
 
 COUNTER_NO_CREATE = 0xFFFFFFFF
 """Expiry of a counter request that must not create the document."""
 
 DEFAULT_LOCK_SECONDS = 15
-"""How long a lock lasts when the request names no time, or one out of range."""
+"""Duration of a lock, in seconds, if the request gives none or one out of range."""
 
 MAX_LOCK_SECONDS = 30
-"""Longest time for which a document can be locked."""
+"""Longest duration of a lock, in seconds."""
 
 DEFAULT_VBUCKET_COUNT = 1024
 
@@ -45,7 +44,7 @@ DEFAULT_MANAGEMENT_TLS_PORT = 18091
 
 
 class Magic(IntEnum):
-    """First byte of a frame: who sends it, and which header layout follows."""
+    """First byte of a frame: its sender, and the layout of its header."""
 
     REQUEST = 0x80
     RESPONSE = 0x81
@@ -53,15 +52,15 @@ class Magic(IntEnum):
     """A request with framing extras (flexible framing): one-byte key length."""
     ALT_RESPONSE = 0x18
     SERVER_REQUEST = 0x82
-    """Sent by the server, only once Duplex is negotiated."""
+    """Sent by the server, and only after Duplex was negotiated."""
     CLIENT_RESPONSE = 0x83
 
 
 REQUEST_MAGICS = frozenset({Magic.REQUEST, Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE})
-"""What a client may send."""
+"""First bytes of frames from clients."""
 
 RESPONSE_MAGICS = frozenset({Magic.RESPONSE, Magic.ALT_RESPONSE, Magic.SERVER_REQUEST})
-"""What a server may send."""
+"""First bytes of frames from servers."""
 
 
 class Opcode(IntEnum):
@@ -239,11 +238,11 @@ SUCCESS_STATUSES = frozenset(
         Status.SUBDOC_MULTI_PATH_FAILURE_DELETED,
     }
 )
-"""Statuses whose response keeps its extras, key and value; all others carry an error payload."""
+"""Statuses whose response has extras, key and value as usual; all others carry an error payload."""
 
 
 class Feature(IntEnum):
-    """Codes that HELLO negotiates, one connection at a time."""
+    """Features that HELLO negotiates, separately for each connection."""
 
     TLS = 0x02
     TCP_NODELAY = 0x03
@@ -273,7 +272,7 @@ class Feature(IntEnum):
 
 
 class Datatype(IntFlag):
-    """Bits of the datatype byte; 0 is an opaque value."""
+    """Bits of the datatype byte; 0 is a raw value."""
 
     RAW = 0x00
     JSON = 0x01

@@ -1,4 +1,4 @@
-"""The conversation with a node over one connection: requests go out, answers come in, and it ends.
+"""The conversation with a node over one connection: its requests, its answers, its end.
 
 A conversation owns the numbers of requests (opaques), the operations that wait for answers, the driver's own
 requests, and the handling of answers. It takes received bytes and the loss of the connection as input; bytes
@@ -37,14 +37,14 @@ from couchbase.protocol.request import head
 from couchbase.protocol.statuses import Action, action_for
 
 LARGE_BYTES = 2**18
-"""Values from this size on are large: a driver may send them in pieces, and gives their operations more
-time."""
+"""Size in bytes from which a value is large: a driver may send it in pieces, and extends its operation's
+timeout."""
 
 _SERVER_REQUEST = int(Magic.SERVER_REQUEST)
 
 Listener = Callable[["Frame | None"], bool]
-"""Called with each answer to a question, true to wait for more; and with ``None`` if the conversation is
-lost."""
+"""Called with each answer to a question (returns true to wait for more), or with ``None`` if the connection
+is lost."""
 
 
 Resume = Callable[..., None]
@@ -52,7 +52,7 @@ Resume = Callable[..., None]
 
 
 class Phase(Enum):
-    """How far a conversation is."""
+    """The phases of a conversation."""
 
     GREETING = "greeting"
     OPEN = "open"
@@ -64,7 +64,7 @@ class Line(Protocol):
     """The driver's end of the connection, which a conversation writes to."""
 
     def schedule(self) -> None:
-        """Send the content of ``out`` soon: it was empty until now."""
+        """Send the content of ``out`` soon; called when ``out`` was empty before."""
 
     def flush(self) -> None:
         """Send the content of ``out`` now."""
@@ -75,11 +75,11 @@ class Line(Protocol):
 
 
 class Home(Protocol):
-    """What all conversations with a cluster belong to; :class:`couchbase.protocol.dispatch.Dispatcher` is
-    one."""
+    """The common owner of all conversations with a cluster; :class:`couchbase.protocol.dispatch.Dispatcher`
+    is one."""
 
     seconds: Callable[[], float]
-    """Returns the instant by the driver's clock."""
+    """Returns the current instant of the driver's clock."""
 
     most_pending: int
     """Operations that may wait for answers in one conversation; later ones are refused."""
@@ -94,15 +94,14 @@ class Home(Protocol):
         """Adapt an operation to the node's features; return false if it must not be sent (now)."""
 
     def reroute(self) -> None:
-        """See anew which conversation takes what: one of them now does, or no longer does, or lacks
-        something."""
+        """Rebuild the routing: a conversation has opened or closed, or lacks another feature."""
 
 
 class Conversation:
     """The requests and answers on one connection to the key-value service of a node.
 
     :param name: ``host:port`` of the node, for messages.
-    :param host: its host alone, as in cluster maps.
+    :param host: the node's host, as in cluster maps.
     :param line: the driver's end of the connection.
     :param home: handles everything that concerns more than this conversation.
     """
@@ -135,10 +134,10 @@ class Conversation:
         self.home = home
         self.phase = Phase.GREETING
         self.is_answered = False
-        """Whether the node has answered the first words of the handshake."""
+        """Whether the node has answered the first request of the handshake."""
         self.session = HandshakeResult(frozenset(), None, {})
         self.lacking: frozenset[int] = frozenset()
-        """Features that its HELLO did not grant, or that it refused since; see
+        """Features that the node's HELLO did not grant, or that it refused later; see
         :mod:`couchbase.protocol.offers`."""
         self.out: list[bytes] = []
         """Bytes to send."""
@@ -150,7 +149,8 @@ class Conversation:
         """Operations that wait for answers, by number."""
         self.reader = AnswerReader()
         self.fault: BaseException | None = None
-        """Why it ends: a violation of the protocol by the node, or the reason given to :meth:`lose`."""
+        """Why the conversation ended: the node's violation of the protocol, or the reason given to
+        :meth:`lose`."""
         self._questions: dict[int, Listener] = {}
         self._plan: Generator[Any, Any, Any] | None = None
         self._perform: Callable[[Compute | Pause, Resume], None] | None = None
@@ -169,9 +169,8 @@ class Conversation:
     # ---- sending ---------------------------------------------------------------------------------
 
     def put(self, call: Call, vbucket: int) -> None:
-        """Send an operation, if the node supports it.
-
-        Most come by way of :meth:`couchbase.protocol.dispatch.Dispatcher.send_all`, which does this for many.
+        """Send an operation, if the node supports it. Most operations come through
+        :meth:`couchbase.protocol.dispatch.Dispatcher.send_all`, which does this for many.
         """
         if self.phase is Phase.LOST:
             call.fail(client_error(call, exceptions.NETWORK_ERROR, "the connection was lost"))
@@ -234,7 +233,7 @@ class Conversation:
     def _advance(self, answer: Any, error: BaseException | None = None) -> None:
         plan, perform = self._plan, self._perform
         if plan is None or perform is None:
-            return  # Lost while something was performed.
+            return  # The connection was lost while a step was performed.
         try:
             step = plan.send(answer) if error is None else plan.throw(error)
             if not isinstance(step, (Compute, RoundTrip, Pause)):
@@ -245,7 +244,7 @@ class Conversation:
             self.phase = Phase.OPEN
             self._end_greeting(None)
             return
-        except Exception as failure:  # noqa: BLE001  # whatever it is, there is no session
+        except Exception as failure:  # noqa: BLE001  # any failure means that there is no session
             self._end_greeting(failure)
             return
         if not isinstance(step, RoundTrip):
@@ -275,7 +274,7 @@ class Conversation:
     # ---- receiving -------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take one chunk of any size; operations end whose answers are complete with it.
+        """Take one chunk of any size; end the operations whose answers it completes.
 
         Afterwards :attr:`fault` is set if the node broke the protocol.
         """
@@ -298,7 +297,7 @@ class Conversation:
             return
         frame = found
         if frame.magic == _SERVER_REQUEST:
-            # The server's numbers are its own.
+            # A request of the server: its opaque has nothing to do with ours.
             if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
                 self.home.adopt_from(self, frame.value)
             return
@@ -315,7 +314,7 @@ class Conversation:
         if not frame.specific:
             try:
                 result = complete(call, frame, None, self.name)
-            except Exception as error:  # noqa: BLE001  # a transcoder's failure is the caller's
+            except Exception as error:  # noqa: BLE001  # the caller handles a transcoder's failure
                 self._undecodable(call, error)
             else:
                 call.succeed(result)
@@ -386,7 +385,7 @@ class Conversation:
         """End: the connection is lost. Operations in flight fail: it is unknown whether they were carried
         out.
 
-        :param words: why, in one line for people.
+        :param words: the reason, in one line.
         :param code: result code of the operations that fail.
         """
         if self.phase is Phase.LOST:
@@ -409,12 +408,12 @@ class Conversation:
 
 
 def too_many(call: Call, most: int) -> CouchbaseError:
-    """Return the error for an operation that is refused because too many wait for its node."""
+    """Return the error for an operation that is refused because too many operations wait for its node."""
     return client_error(call, exceptions.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
 
 
 def refusal(call: Call, error: BaseException) -> CouchbaseError:
-    """Return a connection's failure as the failure of one operation that waited for it."""
+    """Convert a connection's failure into the failure of one operation that waited for it."""
     code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
     refused = client_error(call, code, str(getattr(error, "message", None) or error))
     refused.inner_cause = error

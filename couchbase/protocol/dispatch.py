@@ -1,5 +1,4 @@
-"""Routing of operations: by the cluster map to the conversation with a node, in the order of their key, or
-back.
+"""Routing of operations: by the cluster map to the conversation with a node, in order for each key.
 
 A driver's cluster derives from :class:`Dispatcher` and adds what the core lacks: sockets (its *peers*, one
 for each node) and time. Everything that it has to provide is in the first section of the class."""
@@ -37,7 +36,7 @@ class Peer(Protocol):
     """A driver's node: its connection, reopened when lost, and the operations that wait for it."""
 
     last_error: BaseException | None
-    """Why there was no connection last."""
+    """Why the last attempt to connect failed, or why the last connection was lost."""
 
     @property
     def name(self) -> str:
@@ -52,20 +51,20 @@ class Peer(Protocol):
         """The same, if the connection takes operations now."""
 
     def send(self, call: Call, vbucket: int) -> None:
-        """Put an operation into the conversation, now or once there is one."""
+        """Send an operation through the conversation, now or when there is one."""
 
     def take_waiting(self) -> list[Call]:
-        """Return the operations that wait for the connection, and forget them."""
+        """Remove the operations that wait for the connection, and return them."""
 
 
 class Dispatcher(Order):
-    """The part of a driver's cluster apart from sockets and time.
+    """A driver's cluster without its sockets and its clock.
 
-    :param seeds: nodes that are asked for the first map.
+    :param seeds: nodes to ask for the first map.
     :param bucket: ``None`` for a session of the cluster as a whole.
     :param tls: whether connections are secured.
-    :param allow_plain: let PLAIN send the password over a network without TLS.
-    :param network: which of the addresses of nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
+    :param allow_plain: allow PLAIN to send the password over a network without TLS.
+    :param network: which addresses of the nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
     :param agent: the driver's name for servers.
     """
 
@@ -96,15 +95,15 @@ class Dispatcher(Order):
         self.peers: dict[tuple[str, int], Any] = {}
         """The nodes of the map, by host and port."""
         self.servers: list[Any] = []
-        """The same by their index in the map; ``None`` for one that has no key-value port."""
+        """The same by their index in the map; ``None`` for a node without a key-value port."""
         self.route: list[Conversation | None] = []
-        """By vbucket: the conversation that accepts all of its operations, if there is one now."""
+        """By vbucket: the conversation that accepts all operations on it, if there is one."""
         self._owners: list[Any] = []
         self._allow_plain = allow_plain
         self._network = network
         self._agent = agent
         self._asking = False
-        # The last operation in flight on each key, as of which round of sending.
+        # The last operation in flight on each key, as of a round of sending.
         self._rounds = 0
         self._last_sent: dict[bytes, Call] = {}
         self._indexed = -1
@@ -120,7 +119,7 @@ class Dispatcher(Order):
         raise NotImplementedError
 
     def unrouted(self, call: Call) -> None:
-        """Take an operation that comes before there is a map, or after the end."""
+        """Take an operation that is submitted before there is a map, or after the cluster was closed."""
         raise NotImplementedError
 
     def why_not(self) -> str:
@@ -128,15 +127,15 @@ class Dispatcher(Order):
         raise NotImplementedError
 
     def map_refused(self, error: CouchbaseError) -> None:
-        """Hear of a map that a node sent and that cannot be used."""
+        """Called with a map from a node that cannot be used."""
 
     def map_came(self, config: bytes, host: str) -> None:
-        """Hear of a new map that is in use now."""
+        """Called after a new map came into use."""
 
     def map_asked(self, given: bool) -> None:
-        """Hear of an answer to the question for the map.
+        """Called with the answer to the request for the map.
 
-        :param given: whether the node gave one; if not, the seeds' cluster managers have it.
+        :param given: whether the node sent a map; if not, ask the seeds' cluster managers.
         """
 
     # ---- the map ---------------------------------------------------------------------------------
@@ -158,8 +157,8 @@ class Dispatcher(Order):
     def parse_map(self, config: bytes, host: str, asked: str | None = None) -> ClusterMap:
         """Read a cluster map.
 
-        :param host: the node that sent it, which it may not name.
-        :param asked: the seed by which the cluster is known; the first by default.
+        :param host: the node that sent the map, in which its own name may be missing.
+        :param asked: the seed through which the cluster was found; by default the first.
         :raises CouchbaseError: ProtocolError, or NotSupportedError for a bucket without vbuckets.
         """
         if asked is None:
@@ -176,12 +175,12 @@ class Dispatcher(Order):
         return self.map
 
     def adopt(self, cluster: ClusterMap) -> bool:
-        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
+        """Use a map if it is newer than the one in use; waiting operations are routed by it at once."""
         if self.closed or not cluster.supersedes(self.map):
             return False
         self.map = cluster
         if not cluster.data_nodes:
-            # This is a session with the cluster as a whole: the seed's connection is the only one.
+            # A session with the whole cluster: the seed's connection is the only one.
             return True
         old, self.peers = self.peers, {}
         self.servers = []
@@ -198,7 +197,7 @@ class Dispatcher(Order):
         for peer in old.values():
             waiting += self.retire(peer)
         for peer in self.peers.values():
-            # What waited for a node may belong to another now.
+            # Operations that waited for a node may belong to another node now.
             waiting += peer.take_waiting()
         for call in waiting:
             self.submit(call)
@@ -215,7 +214,7 @@ class Dispatcher(Order):
             self.map_came(config, conversation.host)
 
     def reroute(self) -> None:
-        """See anew which conversation takes what, after a change of the map or of a connection."""
+        """Rebuild the routing after a change of the map or of a connection."""
         cluster = self.map
         if cluster is None or not cluster.rows or self.closed:
             return
@@ -225,7 +224,7 @@ class Dispatcher(Order):
         self.route = [conversations[row[0]] if row[0] >= 0 else None for row in cluster.rows]
 
     def refresh(self) -> None:
-        """Ask some node that can answer for its map, unless one is being asked."""
+        """Ask any connected node for its map, unless such a request is already in flight."""
         if self._asking:
             return
         for peer in self.peers.values():
@@ -245,9 +244,8 @@ class Dispatcher(Order):
         return False
 
     def start_afresh(self) -> None:
-        """Forget which operations wait for another one of their key, and the pending request for a map.
-
-        For a driver that has given up its operations, or leaves them to another process.
+        """Forget the order of operations on each key, and the pending request for a map. For a driver that
+        has abandoned its operations, or left them to another process.
         """
         self._parked.clear()
         self._asking = False
@@ -255,7 +253,7 @@ class Dispatcher(Order):
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Send an operation to the node that owns its key, now or when that is possible."""
+        """Send an operation to the node that owns its key, now or as soon as possible."""
         key = call.key_bytes
         if not self._owners or self.closed:
             self.unrouted(call)
@@ -272,7 +270,7 @@ class Dispatcher(Order):
             vbucket = vbucket_of(key, len(self._owners))
             peer = self._owners[vbucket]
             if peer is None:
-                # A vbucket without an active node: a failover may bring one within the operation's time.
+                # A vbucket without an active node: a failover may assign one within the operation's timeout.
                 call.vbucket = vbucket
                 self.refresh()
                 self._park(call)
@@ -282,10 +280,10 @@ class Dispatcher(Order):
     def send_all(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
         """Submit many operations; returns the conversations that had nothing to send before.
 
-        This is the way of nearly every operation of every driver: one loop does what :meth:`submit` and
-        :meth:`Conversation.put` do for one, without a call of a function for each.
+        The fast path of nearly every operation of every driver: one loop does for many what :meth:`submit`
+        and :meth:`Conversation.put` do for one, without a function call for each.
 
-        :param deadline: of all of them; large values are given more time.
+        :param deadline: of all operations; large values get more time.
         """
         self._rounds += 1
         touched: list[Conversation] = []
@@ -298,14 +296,14 @@ class Dispatcher(Order):
                     self._send_specially(call, None)
             return touched
         parked, least_rate, most = self._parked, self.least_rate, self.most_pending
-        # What belongs to the conversation of the operation before, which is mostly this one's, too.
+        # Attributes of the previous operation's conversation, which usually takes this one, too.
         conversation: Conversation | None = None
         pending: Any = None
         out: Any = None
         opaque = room = 0
         pairs: Iterator[tuple[Call, int]]
         if len(calls) == 1:
-            # For programs that wait for each answer, the preparation for many would be a tenth of the cost.
+            # If a program waits for each answer, preparing for many would be a tenth of the cost.
             (only,) = calls
             pairs = iter(((only, vbucket_of(only.key_bytes, count)),))
         else:
@@ -320,10 +318,10 @@ class Dispatcher(Order):
                     conversation.opaque = opaque
                 conversation = owner
                 if owner is None or parked or len(owner.pending) >= most:
-                    # No room, so that the next operation of any owner comes here again.
+                    # No room: the next operation comes here again, whoever owns it.
                     conversation, room = None, 0
                     self._send_specially(call, owner)
-                    # Whatever that led to may have changed the map.
+                    # The callbacks may have changed the map.
                     route = self.route
                     if len(route) != count:
                         return touched + self.send_all([call for call, _ in pairs], deadline)
@@ -342,7 +340,7 @@ class Dispatcher(Order):
             key = call.key_bytes
             size = len(key)
             extras, value, framing = call.extras, call.value, call.framing
-            # One instruction puts all parts where a call for each would cost more than making them.
+            # One instruction instead of a call for each part, which would cost more than building the parts.
             if framing:
                 before, more = len(framing), len(extras)
                 body = before + more + size + len(value)
@@ -378,11 +376,11 @@ class Dispatcher(Order):
         return touched
 
     def more_for(self, size: int) -> float:
-        """Return the seconds that a value of that many bytes is given beyond the common time."""
+        """Return by how many seconds a value of that many bytes extends the timeout."""
         return size / self.least_rate if size >= LARGE_BYTES else 0.0
 
     def _send_specially(self, call: Call, owner: Conversation | None) -> None:
-        """Submit one of many that cannot simply be sent."""
+        """Submit one of many operations: one that the fast path cannot send."""
         call.deadline += self.more_for(len(call.value))
         if owner is None or self._parked:
             self.submit(call)
@@ -403,9 +401,9 @@ class Dispatcher(Order):
             peer.send(call, vbucket)
 
     def _waits_for(self, call: Call) -> bool:
-        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
+        """Hold the key of a synchronous write; true if the write must itself wait for an earlier operation.
 
-        Until it is decided, readers see the former version and other writes fail, though they come later.
+        Until the write is decided, readers see the previous version and other writes fail, even later ones.
         """
         before = self._sent_before(call.key_bytes)
         if before is None:
@@ -416,9 +414,9 @@ class Dispatcher(Order):
         return True
 
     def _sent_before(self, key: bytes) -> Call | None:
-        """Return the operation on a key that was sent last and has no answer, if there is one."""
+        """Return the last operation on a key that was sent and has no answer yet, if there is one."""
         if self._indexed != self._rounds:
-            # Once for all synchronous writes that are given together.
+            # Computed once for all synchronous writes of one round.
             self._indexed = self._rounds
             self._last_sent = {
                 call.key_bytes: call
@@ -432,7 +430,7 @@ class Dispatcher(Order):
         return before
 
     def time_out(self, call: Call) -> None:
-        """Fail an operation whose time is up."""
+        """Fail an operation whose deadline has passed."""
         sent = call.pending is not None
         call.leave()
         if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:

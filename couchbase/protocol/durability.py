@@ -1,7 +1,7 @@
 """Waiting until enough nodes hold a version of a document: the polling kind of durability.
 
-SDK 1.2's ``persist_to`` and ``replicate_to``: after a mutation the nodes are asked (OBSERVE) what
-they hold, again and again, until as many as required have the version in memory or on disk.
+SDK 1.2's ``persist_to`` and ``replicate_to``: after a mutation the client polls the nodes (OBSERVE) until as
+many as required have the version in memory or on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from couchbase.protocol.request import Request
 from couchbase.result import ObserveInfo, Result, ValueResult
 
 ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE})
-"""The operations that a durability context is for."""
+"""The operations to which a durability context applies."""
 DEFAULT_TIMEOUT_SECONDS = 5.0
 MUTATION_INTERVAL_SECONDS = 0.1
 """Pause between polls after a mutation (libcouchbase's durability interval)."""
@@ -30,7 +30,7 @@ ENDURE_INTERVAL_SECONDS = 0.010
 """Default pause between polls of ``endure``."""
 
 MAX_KEYS_PER_OBSERVE = 500
-"""Keys asked for in one frame: with the longest keys it stays under 128 KiB."""
+"""Most keys in one frame, which stays under 128 KiB even with the longest keys."""
 
 _ENTRY_HEAD = Struct(">HH")
 _ENTRY_TAIL = Struct(">BQ")
@@ -39,12 +39,12 @@ _HERE = (ObserveState.FOUND, ObserveState.PERSISTED)
 
 
 class Requirement(NamedTuple):
-    """How many nodes must hold the version, and where."""
+    """The required copies: how many, and where."""
 
     persist_to: int
-    """Nodes that have it on disk, the active one among them."""
+    """Number of nodes that must have it on disk, including the active one."""
     replicate_to: int
-    """Replicas that have it in memory."""
+    """Number of replicas that must have it in memory."""
 
     @property
     def active_only(self) -> bool:
@@ -53,7 +53,7 @@ class Requirement(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one node said about one key."""
+    """One node's answer about one key."""
 
     key: bytes
     state: int
@@ -134,16 +134,16 @@ def observe_questions(
 
 
 class Copies(NamedTuple):
-    """What the nodes said about one key."""
+    """The nodes' answers about one key."""
 
     seen: list[ObserveInfo]
     """One entry for each copy whose node answered."""
     missing: list[str]
-    """``host:port`` of each node that holds a copy and could not be asked, or did not answer."""
+    """``host:port`` of each node that holds a copy but could not be asked or did not answer."""
 
 
 OBSERVE_ROUNDS = 5
-"""Most requests to a node that answers that it cannot tell now."""
+"""Maximum number of requests to a node that answers that it cannot tell yet."""
 OBSERVE_PAUSE_SECONDS = 0.05
 
 
@@ -152,14 +152,15 @@ def observe_plan(
 ) -> Generator[Any, Any, dict[bytes, Copies]]:
     """Plan that asks nodes for the state of documents; returns the answers by key.
 
-    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user may not.
+    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user lacks the
+        permission.
     """
     for attempt in range(OBSERVE_ROUNDS):
         cluster = current_map()
         round_ = yield from _poll(cluster, keys, master_only, connect=True)
         if not round_.refused or attempt == OBSERVE_ROUNDS - 1:
             break
-        # A vbucket on its way, or a busy node.
+        # The vbucket is moving, or the node is busy.
         yield Pause(OBSERVE_PAUSE_SECONDS)
     found = {}
     for key in keys:
@@ -203,9 +204,8 @@ def _holders(row: Sequence[int], active_only: bool) -> list[int]:
 
 
 def awaited_cas(request: Request, result: Result) -> int:
-    """Return the version whose copies a mutation waits for; 0 for any.
-
-    Any later one will do for a counter: other clients go on counting.
+    """Return the version whose copies a mutation waits for; 0 for any. A counter accepts any later version,
+    because other clients keep counting.
     """
     return 0 if request.operation.opcode in _COUNTERS else int(result._cas)
 
@@ -221,17 +221,17 @@ def endure_plan(
     check_removed: bool = False,
     after_mutation: bool = False,
 ) -> Generator[Any, Any, dict[bytes, int]]:
-    """Plan that waits until every key's version is where it must be.
+    """Plan that waits until every key's version has the required copies.
 
     :param current_map: returns the current map; a newer one restarts the count, since each round uses one map
         only.
     :param clock: seconds, monotonic.
-    :param cas_of: key -> CAS of the version to wait for, 0 for any version.
+    :param cas_of: key -> CAS of the version to wait for; 0 for any version.
     :param timeout: seconds; measured from the first step.
     :param interval: seconds between two rounds; the first starts at once.
     :param check_removed: wait until the keys are gone instead.
-    :param after_mutation: the version was just written: if the active node lacks it, another client removed
-        or replaced it.
+    :param after_mutation: whether the version was just written, so that another client must have removed or
+        replaced it if the active node lacks it.
     :returns: key -> result code: 0, KEY_EEXISTS (another version took its place), KEY_ENOENT (not
         on the active node), ETIMEDOUT.
     """
@@ -255,12 +255,12 @@ def endure_plan(
 
 
 class _Round(NamedTuple):
-    """What one round of questions brought."""
+    """The answers of one round."""
 
     views: dict[bytes, dict[int, Observation]]
     """Key -> server index -> its answer."""
     refused: bool
-    """Whether a node answered that it cannot tell."""
+    """Whether a node answered that it cannot tell yet."""
 
 
 _UNKNOWN = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
@@ -271,7 +271,7 @@ def _poll(
 ) -> Generator[Any, Any, _Round]:
     """Ask one round.
 
-    :raises CouchbaseError: a node answered what no further round can change.
+    :raises CouchbaseError: a node's answer cannot change in further rounds.
     """
     questions = observe_questions(cluster, keys, active_only)
     answers: Sequence[Frame | None] = yield Ask(questions, connect)
@@ -308,10 +308,10 @@ def _judge(
     check_removed: bool,
     after_mutation: bool,
 ) -> int | None:
-    """Return the result code that one key's view amounts to, ``None`` while it is open.
+    """Return the result code for one key, ``None`` while it is undecided.
 
     Counting follows SDK 1.2. Waiting for existence: the active node must hold the version;
-    persisted copies need the same CAS, replicated ones only to be there. Waiting for removal: a key
+    persisted copies need the same CAS, replicated copies only need to exist. Waiting for removal: a key
     not found counts as persisted and replicated, one deleted in memory only as replicated.
     """
     master = view.get(active)
@@ -320,7 +320,7 @@ def _judge(
     persisted = replicated = 0
     if check_removed:
         if master.state in _HERE:
-            # It was written again: the removal that we wait for is undone.
+            # The document was written again, so the removal that we wait for no longer holds.
             return exceptions.KEY_EEXISTS if after_mutation and master.cas != cas else None
         for server, seen in view.items():
             gone = seen.state == ObserveState.NOT_FOUND
@@ -365,7 +365,7 @@ def endure_error(
 ) -> CouchbaseError:
     """Return the exception for a key whose wait ended with ``code``.
 
-    After a mutation it is ambiguous: the active node carried it out, and how far it got is not known.
+    After a mutation the error is ambiguous: the active node executed it, and its copies are unknown.
     """
     mutated = operation != "endure"
     reasons = _REASONS
@@ -383,9 +383,9 @@ def endure_error(
 
 
 def unwatched_error(request: Request, error: BaseException, stored: Result) -> CouchbaseError:
-    """Return the exception for a mutation that was done, and whose copies could not be waited for.
+    """Return the exception for a mutation that succeeded, but whose copies could not be observed.
 
-    :param error: why not.
+    :param error: the reason.
     :param stored: the result of the mutation.
     """
     code = error.rc if isinstance(error, CouchbaseError) else exceptions.ERROR
@@ -402,7 +402,7 @@ def unwatched_error(request: Request, error: BaseException, stored: Result) -> C
 
 
 def unsafe_result(request: Request, code: int, stored: Result) -> Any:
-    """Return the failed result of a mutation that was done, with its CAS."""
+    """Return the failed result of a mutation that was executed, with its CAS."""
     result = failed_result(request, code)
     result._cas = stored._cas
     return result

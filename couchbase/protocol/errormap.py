@@ -1,6 +1,6 @@
 """Unknown statuses, explained by the server's error map.
 
-A future server may answer with statuses that are in no table of today's clients. Its error map
+A future server may answer with statuses that today's clients do not know. Its error map
 (GET_ERROR_MAP, versions 1 and 2) describes each. A known status is handled by our own table
 (:mod:`couchbase.protocol.statuses`), whatever the map says about it.
 """
@@ -21,11 +21,12 @@ LONGEST_TEXT = 200
 """Characters that are kept of a name or a description."""
 LONGEST_DELAY_SECONDS = 60.0
 SHORTEST_DELAY_SECONDS = 0.001
-"""A server that asks for no pause at all must not keep client and network busy."""
+"""Shortest pause in seconds: a server that asks for no pause must not keep the client and the network
+busy."""
 MOST_ATTEMPTS = 1000
 
 _RETRIED = frozenset({"retry-now", "retry-later", "auto-retry"})
-_LATER = 2  # Where in RETRY_DELAYS "retry-later" begins: with 50 ms.
+_LATER = 2  # Index in RETRY_DELAYS at which "retry-later" begins (50 ms).
 
 _CODE_OF_ATTRIBUTE = (
     ("auth", exceptions.AUTH_ERROR),
@@ -42,7 +43,7 @@ _CODE_OF_ATTRIBUTE = (
 )
 """The first attribute that a status has decides its result code; without any it is ``exceptions.ERROR``."""
 
-# Ours to handle although they have no result code of their own.
+# Known statuses, although they have no result code of their own.
 _OTHERS_KNOWN = frozenset(
     map(int, (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE, *SUCCESS_STATUSES, *range(0xC0, 0xE0)))
 )
@@ -55,11 +56,11 @@ class RetrySpec(NamedTuple):
     """``constant``, ``linear`` or ``exponential``."""
     interval: float
     after: float
-    """Pause before the first repetition."""
+    """Pause before the first retry."""
     ceiling: float
     """The longest pause."""
     max_duration: float | None
-    """No repetition begins longer than this after the first answer; ``None`` leaves it to the timeout."""
+    """No retry starts later than this after the first answer; ``None`` leaves it to the timeout."""
 
     def pause(self, attempt: int) -> float:
         """Return the seconds to wait before retry number ``attempt`` (the first is 0)."""
@@ -70,7 +71,7 @@ class RetrySpec(NamedTuple):
         if self.strategy == "linear":
             return self.interval * attempt
         if self.strategy == "exponential":
-            # A power of the interval's milliseconds, as the specification of error maps has it.
+            # A power of the interval in milliseconds, as the specification of error maps says.
             base = self.interval * 1000
             try:
                 return float(base**attempt) / 1000
@@ -98,12 +99,12 @@ class ServerStatus(int):
     """A status that only the server's error map explains."""
 
     name: str
-    """As the server calls it, at most 200 characters."""
+    """The server's name for it, at most 200 characters."""
     description: str
     attributes: frozenset[str]
     retry: RetrySpec | None
     code: int
-    """The result code that its attributes amount to."""
+    """The result code for its attributes."""
 
     def __new__(
         cls,
@@ -123,7 +124,7 @@ class ServerStatus(int):
 
     @property
     def reconnects(self) -> bool:
-        """Whether the connection is of no use after this answer."""
+        """Whether the connection is unusable after this answer."""
         return "conn-state-invalidated" in self.attributes
 
     @property
@@ -136,7 +137,7 @@ class ServerStatus(int):
 
         ``None`` if it must not be retried, or has been retried often or long enough.
 
-        :param spent: seconds since the first answer with it; by default what the pauses amount to.
+        :param spent: seconds since the first answer with it; by default the sum of the pauses.
         """
         wanted = self.attributes & _RETRIED
         if not wanted or "no-retry" in self.attributes:
@@ -149,7 +150,7 @@ class ServerStatus(int):
     def action(self, attempt: int, spent: float | None = None) -> Action:
         """Return what to do with the answer to an operation that was already retried ``attempt`` times.
 
-        :param spent: seconds since the first answer with it; by default what the pauses amount to.
+        :param spent: seconds since the first answer with it; by default the sum of the pauses.
         """
         if self.delay(attempt, spent) is None:
             return Action.SURFACE

@@ -1,4 +1,5 @@
-"""Failed operations: the exceptions for what a server answered, and for what no server reported."""
+"""Failed operations: the exceptions for a server's error answers, and for failures that no server
+reported."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def error_for(
 def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:
     """Return the exception for a failure that no server reported: network, time, queue.
 
-    :param ambiguous: whether the request may have been carried out; only said of mutations.
+    :param ambiguous: whether the request may have been carried out; only for mutations.
     """
     ambiguous = ambiguous and request.operation.mutates
     if ambiguous:
@@ -87,7 +88,7 @@ def error_context(frame: Frame) -> str | None:
 
 
 class PathsRefused(CouchbaseError):
-    """A server does not know a virtual attribute that was asked for; there is a plainer way."""
+    """A server does not know a requested virtual attribute; a simpler request is possible."""
 
 
 def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError:
@@ -104,7 +105,7 @@ def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError
 
 
 def malformed_answer(request: Request, what: str) -> CouchbaseError:
-    """Return the error for an answer that breaks the protocol; ``what`` is wrong with it."""
+    """Return the error for an answer that breaks the protocol; ``what`` says how."""
     return error_of(
         exceptions.PROTOCOL_ERROR,
         f"the answer to {request.operation.name} is malformed: {what}",
@@ -114,7 +115,7 @@ def malformed_answer(request: Request, what: str) -> CouchbaseError:
 
 
 def foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseError:
-    """Return the error for a successful answer whose value has a form that HELLO did not ask for."""
+    """Return the error for a successful answer whose value has a form that HELLO did not request."""
     named = [bit.name.lower() for bit in (Datatype.SNAPPY, Datatype.XATTR) if bit.name and datatype & bit]
     name, what = request.operation.name, f"datatype 0x{datatype:02x} ({', '.join(named) or 'unknown'})"
     return error_of(

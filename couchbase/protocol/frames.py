@@ -1,9 +1,8 @@
-"""Frames: cut a byte stream into them, and build them.
+"""Frames: splits a byte stream into frames, and builds them.
 
-A frame is a 24-byte header and a body of framing extras, extras, key and value, in that order.
-Two header layouts exist: the classic one with a two-byte key length, and the flexible one
-(magic 0x08 and 0x18) whose first length byte counts the framing extras. Nothing here knows what
-an opcode means, and nothing here reads a socket.
+A frame is a 24-byte header and a body of framing extras, extras, key and value, in that order. Two header
+layouts exist: the classic one with a two-byte key length, and the flexible one (magic 0x08 and 0x18) whose
+first length byte counts the framing extras. This module knows no opcodes and reads no sockets.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ _NIBBLE_ESCAPE = 15
 
 
 class FrameError(Exception):
-    """The peer sent bytes that cannot be a frame, or a frame cannot be built as asked."""
+    """The peer sent bytes that are not a valid frame, or a frame cannot be built from these arguments."""
 
 
 class Frame(NamedTuple):
     """One frame as it crossed the wire.
 
-    ``specific`` is the vbucket id of a request and the status of a response. ``framing`` holds
-    the framing extras undecoded (see :func:`decode_frame_infos`). ``opaque`` and ``cas`` are the
-    unsigned integers that the header's bytes spell in network order.
+    ``specific`` is the vbucket id of a request and the status of a response. ``framing`` holds the framing
+    extras undecoded (see :func:`decode_frame_infos`). ``opaque`` and ``cas`` are unsigned integers, in
+    network byte order in the header.
     """
 
     magic: int
@@ -63,8 +62,8 @@ class FrameReader:
     __slots__ = ("_chunks", "_have", "_magics", "_max_body", "_need", "violation")
 
     violation: FrameError | None
-    """Why the stream cannot go on, or ``None``. Frames before the fault have been returned; there
-    is no way to find the next frame, so handle those and drop the connection."""
+    """Why the stream cannot go on, or ``None``. The frames before the violation have been returned. The
+    start of the next frame is unknown, so handle the returned frames and close the connection."""
 
     def __init__(
         self,
@@ -75,18 +74,18 @@ class FrameReader:
         self._magics = frozenset(int(magic) for magic in magics)
         self._chunks: list[bytes] = []
         self._have = 0
-        # Bytes that must be there before another attempt to cut makes sense: without it a large
-        # value that arrives in small pieces would be joined again for each piece.
+        # Number of bytes that another attempt needs. Without it, a large value that arrives in small pieces
+        # would be joined again for each piece.
         self._need = HEADER_BYTES
         self.violation = None
 
     @property
     def buffered_bytes(self) -> int:
-        """How many bytes of an incomplete frame are held."""
+        """Number of held bytes of an incomplete frame."""
         return self._have
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take one chunk of any size; return the frames that it completes, oldest first.
+        """Take one chunk of any size; return the completed frames, oldest first.
 
         After a violation every further call returns an empty list.
         """
@@ -153,10 +152,10 @@ class FrameReader:
             start = end
         if start < size:
             if data[start] not in magics:
-                # No need to wait for the rest of a header, which a stranger may never send.
+                # Do not wait for the rest of the header: a peer of another protocol may never send it.
                 self._refuse(data[start:])
                 return frames
-            # data[start:] copies, which lets go of the (perhaps much larger) chunk it came from.
+            # data[start:] copies, so the (perhaps much larger) chunk can be freed.
             self._chunks.append(data[start:] if start else data)
             self._have = size - start
             self._need = need

@@ -1,4 +1,4 @@
-"""From a fresh connection to one that serves a bucket: HELLO, SASL, SELECT_BUCKET, configuration.
+"""The handshake of a new connection: HELLO, SASL, SELECT_BUCKET, configuration.
 
 One plan (see :mod:`couchbase.protocol.plans`) for every driver. Each exchange goes out in one
 write, so a handshake with SCRAM costs four round trips and one without credentials two.
@@ -24,7 +24,7 @@ from couchbase.protocol.statuses import RC_OF_STATUS
 _U16 = Struct(">H")
 
 LONGEST_PAUSES_SECONDS = 1.5
-"""Longest total pause of a handshake in seconds; the timeout of connecting to a node is 2 s."""
+"""Limit on all pauses of a handshake together, in seconds; the timeout for connecting to a node is 2 s."""
 
 FEATURES = (
     Feature.TCP_NODELAY,
@@ -39,26 +39,27 @@ FEATURES = (
     Feature.PRESERVE_TTL,
     Feature.VATTR,
 )
-"""Features that our clients request. Not JSON: flags describe a value, and a server that marks JSON may have
-to parse each value that it sends. No collections: SDK 1.2 knows one keyspace a bucket, so keys stay bare. No
-unordered execution: results of one key come in the order of its operations."""
+"""Features that our clients request. Not JSON: the flags describe a value, and a server that marks JSON may
+have to parse each value that it sends. No collections: SDK 1.2 has one keyspace per bucket, so keys have no
+prefix. No unordered execution: results for one key arrive in the order of its operations."""
 
 
 class Credentials(NamedTuple):
-    """Who connects. The password is kept as long as the connection is, which needs it to connect again."""
+    """The user of a connection. The password is kept as long as the connection, which needs it to
+    reconnect."""
 
     user: str
     password: str
 
     def __repr__(self) -> str:
-        # A traceback or a log that shows one must not give the password away.
+        # Tracebacks and logs that show credentials must not show the password.
         return f"Credentials(user={self.user!r})"
 
 
 def credentials_for(bucket: str | None, username: str | None, password: str | None) -> Credentials | None:
     """Return the credentials for the arguments of SDK 1.2; ``None`` to skip authentication.
 
-    The own user of a bucket without a password has an empty one; ``default`` needs no user at all.
+    A bucket without a password has a user with an empty password; ``default`` needs no user at all.
     """
     if not password and not username and (not bucket or bucket == "default"):
         return None
@@ -66,13 +67,13 @@ def credentials_for(bucket: str | None, username: str | None, password: str | No
 
 
 class HandshakeResult(NamedTuple):
-    """What a finished handshake leaves behind."""
+    """The result of a handshake."""
 
     features: frozenset[int]
     config: bytes | None
-    """The cluster map as the node sent it; ``None`` if the node gives none over this protocol."""
+    """The cluster map as the node sent it; ``None`` if the node sends none over this protocol."""
     error_map: dict[int, ServerStatus]
-    """What the server says of statuses that we do not know, by status; empty if it says nothing."""
+    """The entries of the server's error map for unknown statuses, by status; empty without such a map."""
 
     @property
     def xerror(self) -> bool:
@@ -96,8 +97,8 @@ def handshake(
     :param credentials: ``None`` skips SASL, for buckets that need none.
     :param bucket: bucket to select; ``None`` for a session of the cluster as a whole.
     :param nonce: fresh printable ASCII without a comma, used for SCRAM.
-    :param plain_allowed: whether the password may cross this connection as it is: true over TLS,
-        on loopback, or because the user said so.
+    :param plain_allowed: whether the password may be sent in clear over this connection: true over TLS, on
+        loopback, or if the user allows it.
     :param prefer_plain: choose PLAIN before SCRAM, as official clients do over TLS (users of an
         external directory can log in no other way).
     :raises CouchbaseError: AuthError (credentials refused, or needed), BucketNotFoundError,
@@ -148,9 +149,9 @@ class _Errors:
             self.map = parse_error_map(answer.value)
 
     def insist(self, part: Callable[[], Generator[Any, Any, Any]], what: str) -> Generator[Any, Any, Any]:
-        """Carry out a part of the handshake, again while the map says so of a status that we do not know.
+        """Perform a part of the handshake, and repeat it while the error map says so for an unknown status.
 
-        :param what: begins the error's message otherwise.
+        :param what: the beginning of the error's message.
         """
         attempt, spent = 0, 0.0
         while True:
@@ -175,7 +176,7 @@ class _Errors:
 
 
 def _open(bucket: str | None, authenticated: bool, errors: _Errors) -> Generator[Any, Any, bytes | None]:
-    """Select the bucket and get the configuration; with them comes the error map, if it is due."""
+    """Select the bucket and get the configuration; request the error map with them, if it is due."""
     closing: list[tuple[int, dict[str, Any]]] = []
     if errors.is_due:
         closing.append(errors.question())
@@ -230,7 +231,7 @@ def _authenticate(
 
 
 def choose_mechanism(offered: Iterable[str], plain_allowed: bool, prefer_plain: bool) -> str:
-    """Return the mechanism to use of those a server offers.
+    """Choose among the mechanisms that a server offers.
 
     :raises CouchbaseError: rc 0x28, none can be used.
     """
@@ -256,7 +257,7 @@ def _check_authenticated(answer: Frame, user: str) -> None:
 
 def _check_selected(answer: Frame, bucket: str, authenticated: bool) -> None:
     status = answer.specific
-    # A server without SELECT_BUCKET serves the bucket that the user is named after.
+    # A server without SELECT_BUCKET serves the bucket that has the user's name.
     if status in (Status.SUCCESS, Status.UNKNOWN_COMMAND):
         return
     if status == Status.EACCESS and not authenticated:
@@ -282,10 +283,10 @@ def _config(answer: Frame) -> bytes | None:
 
 
 def no_map(name: str, management_port: int | None) -> CouchbaseError:
-    """Return the error for a node that gives no cluster map over the key-value protocol.
+    """Return the error for a node that sends no cluster map over the key-value protocol.
 
     :param name: ``host:port`` of the node.
-    :param management_port: where the map is asked for next; ``None`` if nowhere.
+    :param management_port: the port to ask for the map next; ``None`` if there is none.
     """
     hint = "" if management_port else "; connect with http://host:port of its cluster manager"
     return _error(exceptions.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")

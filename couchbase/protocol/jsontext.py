@@ -1,10 +1,8 @@
-"""JSON texts as bytes: whether a text is JSON (RFC 8259, in UTF-8), and where its parts are.
+"""JSON texts as bytes: checks whether a text is JSON (RFC 8259, in UTF-8), and finds its parts.
 
-Nothing here builds the values of a text. All work is done in steps of bounded size, so that one long text
-does not hold up a program that serves others: generators yield after each step, and :class:`Checker` takes
-a text in pieces.
-
-Walking (:func:`skip`, :func:`members`) takes texts that are known to be JSON.
+This module does not build values. All work is done in steps of bounded size, so that one long text does not
+block a server: generators yield after each step, and :class:`Checker` takes a text in pieces. :func:`skip`
+and :func:`members` take texts that are known to be JSON.
 """
 
 from __future__ import annotations
@@ -32,17 +30,18 @@ __all__ = [
 ]
 
 LEVELS = 1024
-"""Arrays and objects in one another that a text may have, as most parsers have such a bound."""
+"""Limit on nested arrays and objects; most parsers have one."""
 
 STEP_BYTES = 8 * 1024
-"""What is looked at in one step: some milliseconds at worst, mostly far less."""
+"""Bytes to examine in one step: it takes some milliseconds at worst, usually far less."""
 
 _BLOCK_LEAST_BYTES = 256
 _TRIES = 8
 """How often the fast parser may fail on one piece."""
 
 _EXACT_DIGITS = 4000
-"""Python refuses to read whole numbers of more than 4300, as that takes it time by the square."""
+"""Digits of a whole number up to which it is read exactly. Python refuses more than 4300, because the time
+is quadratic."""
 
 Loads = Callable[[bytes], Any]
 Steps = Generator[None, None, int]
@@ -52,8 +51,8 @@ Steps = Generator[None, None, int]
 def whole_number(text: str) -> int | float:
     """Return the value of a whole number in a JSON text: ``parse_int`` for ``json.loads``.
 
-    Exact up to some thousand digits, infinite beyond, as for all readers with doubles; never an error,
-    because however long it is, it is JSON.
+    The value is exact up to some thousand digits and infinite beyond, as in all parsers that use doubles. It
+    is never an error, because a number of any length is valid JSON.
     """
     return int(text) if len(text) <= _EXACT_DIGITS else float(text)
 
@@ -61,7 +60,7 @@ def whole_number(text: str) -> int | float:
 class NotJson(ValueError):
     """The text is not JSON.
 
-    :ivar at: where in the text, in bytes from its start.
+    :ivar at: the position of the error, in bytes from the start of the text.
     """
 
     def __init__(self, reason: str, at: int) -> None:
@@ -79,7 +78,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = rb'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _SIMPLE = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null|\[[ \t\r\n]*\]|\{[ \t\r\n]*\})"
-# Whole elements or members without anything in them, each with the comma behind it.
+# Complete elements or members without nested values, each with the comma after it.
 _ELEMENTS = re.compile(rb"(?:[ \t\r\n]*" + _SIMPLE + rb"[ \t\r\n]*,)*")
 _MEMBERS = re.compile(rb"(?:[ \t\r\n]*" + _STRING + rb"[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE + rb"[ \t\r\n]*,)*")
 _STRING_PART = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
@@ -94,7 +93,7 @@ _QUOTE, _COMMA, _COLON_SIGN, _BACKSLASH = b'",:\\'
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
 _NUMBER_STARTS = frozenset(b"-0123456789")
 
-# What is expected next.
+# The token that is expected next.
 _VALUE, _FIRST_ELEMENT, _FIRST_NAME, _NAME, _COLON, _AFTER, _IN_STRING, _IN_NAME, _IN_NUMBER = range(9)
 _EXPECTED = (
     "a value is expected",
@@ -112,10 +111,10 @@ _EXPECTED = (
 class Checker:
     """Checks whether a text is JSON while it arrives in pieces of any size.
 
-    Work is proportional to the piece, memory does not grow with the text.
+    Work is proportional to the piece, memory does not depend on the length of the text.
 
     :param loads: a fast parser from bytes that accepts only JSON and raises ValueError otherwise (it may
-        refuse some JSON); it is tried on pieces of a text, and makes checking ten times as fast.
+        refuse some JSON); it is tried on pieces of a text, and makes the check ten times as fast.
     """
 
     def __init__(self, loads: Loads | None = None) -> None:
@@ -132,7 +131,7 @@ class Checker:
     def feed(self, data: bytes) -> None:
         """Take the next piece.
 
-        :raises NotJson: the text cannot become JSON any more; nothing may be fed after that.
+        :raises NotJson: the text can no longer become JSON; do not call it again after that.
         """
         try:
             self._decoder.decode(data)
@@ -160,7 +159,7 @@ class Checker:
             raise NotJson("the text ends too early", self._seen)
 
     def _run(self, text: bytes) -> int:
-        """Look at ``text`` as far as its tokens are complete; return where that ended."""
+        """Check ``text`` as far as its tokens are complete; return the end of the last one."""
         at, end = 0, len(text)
         while True:
             state = self._state
@@ -244,7 +243,7 @@ class Checker:
         return ~at
 
     def _many(self, text: bytes, at: int, end: int) -> int:
-        """Skip as many whole elements or members as can be recognised together, with the commas behind
+        """Skip as many complete elements or members as can be matched at once, with the commas after
         them."""
         if len(self._open) >= LEVELS:
             return at
@@ -263,7 +262,8 @@ class Checker:
         return at
 
     def _block(self, loads: Loads, text: bytes, at: int, end: int, brackets: bytes) -> int:
-        """Pass what lies before the last comma, if between brackets it is JSON: then it is whole values."""
+        """Skip everything before the last comma if it is JSON when put in brackets, that is, a list of
+        values."""
         for mark in (b",", b"},", b"],"):
             comma = text.rfind(mark, at + _BLOCK_LEAST_BYTES, end) + len(mark) - 1
             if comma < at:
@@ -275,13 +275,13 @@ class Checker:
                 loads(brackets % piece)
                 levels = len(self._open)
                 if levels + piece.count(b"[") + piece.count(b"{") > LEVELS:
-                    # The parser has the same limit: it counts from the outermost level here.
+                    # The parser has the same limit on levels, but counts them from the level here.
                     outer = b"[" * (levels - 1)
                     loads(outer + brackets % piece + outer.replace(b"[", b"]"))
             except (ValueError, RecursionError):
                 continue
             return comma + 1
-        # The piece ends in something that is deeper: nearer to the outside there is more hope.
+        # The piece ends in a deeper value: try again closer to the outermost level.
         self._tries -= 1
         self._failed_level = len(self._open)
         return at
@@ -305,7 +305,7 @@ class Checker:
 
 
 def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
-    """Yield after each step of finding out whether ``text`` is JSON; it is when the steps end.
+    """Check a text, yielding after each step; it is JSON if the generator ends without an error.
 
     :param loads: see :class:`Checker`.
     :raises NotJson: it is not.
@@ -318,7 +318,7 @@ def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
 
 
 def is_json(text: bytes) -> bool:
-    """Return whether ``text`` is JSON, in one go, whatever its length."""
+    """Return whether ``text`` is JSON, in a single step whatever its length."""
     try:
         for _ in check(text):
             pass
@@ -333,7 +333,7 @@ _VALID_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _PLAIN = rb'[^"\[\]{}]*(?:' + _VALID_STRING + rb'[^"\[\]{}]*)*'
 _SCALAR = re.compile(_VALID_STRING + rb'|[^"\[\]{}, \t\r\n]+', re.DOTALL)
 _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-# Strings, what needs no look, and containers without containers in them.
+# Strings, scalars, and containers without nested containers.
 _LEVEL = re.compile(
     rb'[^"\[\]{}]*(?:(?:' + _VALID_STRING + rb"|[\[{]" + _PLAIN + rb'[\]}])[^"\[\]{}]*)*', re.DOTALL
 )
@@ -345,7 +345,7 @@ _BETWEEN = re.compile(rb"[ \t\r\n,:]*")
 
 
 def past_blanks(text: bytes, at: int) -> Steps:
-    """Find the next sign that is neither white space nor comma nor colon."""
+    """Find the next character that is not white space, a comma or a colon."""
     while True:
         limit = at + STEP_BYTES
         at = _BETWEEN.match(text, at, limit).end()  # type: ignore[union-attr]
@@ -384,7 +384,7 @@ def skip(text: bytes, at: int) -> Steps:
         if sign in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
         elif sign == _QUOTE:
-            # It is not closed before the limit.
+            # The value does not end before the limit.
             at = yield from _string_end(text, at)
             limit = at + STEP_BYTES
         else:
@@ -394,7 +394,7 @@ def skip(text: bytes, at: int) -> Steps:
 
 
 def _string_end(text: bytes, at: int) -> Steps:
-    """Find what follows the closing quote of the string that is open at ``at``."""
+    """Find the end of the string that is open at ``at``: the position after its closing quote."""
     while True:
         limit = at + STEP_BYTES
         at = _STRING_REST.match(text, at, limit).end()  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
 """Features that a node's HELLO did not grant, and their replacements.
 
 Couchbase Server from 5.0 on is supported. Frames and lookups that a node did not offer are never sent to it:
-older ones close the connection at an unknown frame, which ends all operations on it.
+older nodes close the connection at an unknown frame, which ends all operations on it.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ from couchbase.protocol.operations import (
 from couchbase.protocol.request import Request
 
 NO_FULL_LOOKUP = -1
-"""Marks, among the lacking features, a node that refused to read flags, expiry and body at once."""
+"""Marker among the lacking features: the node refused to read flags, expiry and body at once."""
 NO_EXPIRY_LOOKUP = -2
-"""The same for one that refused to read the expiry."""
+"""Marker among the lacking features: the node refused to read the expiry."""
 NO_FLAGS_LOOKUP = -3
-"""The same for one that refused to read the flags, and nothing else (before Couchbase Server 5.5)."""
+"""Marker among the lacking features: the node refused to read the flags alone (before Couchbase Server
+5.5)."""
 
 MAX_KEEPING_ATTEMPTS = 16
-"""How often a document may be changed by others between reading its expiry and storing it."""
+"""Number of attempts, if other clients change the document between reading its expiry and storing it."""
 
 _USED = frozenset({Feature.XATTR, Feature.ALT_REQUEST, Feature.SYNC_REPLICATION, Feature.PRESERVE_TTL})
 _STORE_EXTRAS = Struct(">II")
 _LOCKED_CAS = 2**64 - 1
-"""What a locked document shows for its CAS."""
+"""The CAS that a server shows for a locked document."""
 
 
 class Adapted(Enum):
-    """What to do with a request."""
+    """How to execute a request on a node."""
 
     SEND = "send"
     KEEP_EXPIRY = "keep expiry"
-    """Run :func:`keep_expiry` in its place."""
+    """Run :func:`keep_expiry` instead."""
     READ_EXPIRY = "read expiry"
-    """Run :func:`read_expiry` in its place."""
+    """Run :func:`read_expiry` instead."""
 
 
 def lacks(session: HandshakeResult) -> frozenset[int]:
@@ -72,7 +73,7 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
     """Make a request fit a node that lacks some features, in place.
 
     :param name: ``host:port`` of the node.
-    :raises CouchbaseError: NotSupportedError, it cannot; nothing was sent.
+    :raises CouchbaseError: NotSupportedError, this is impossible; nothing was sent.
     """
     if request.operation is GET_WITH_EXPIRY:
         if Feature.XATTR in lacking or NO_FULL_LOOKUP in lacking:
@@ -97,12 +98,14 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
 def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
     """Plan that stores a document with its previous expiry, on a server without that feature.
 
-    Yields requests and is sent their results, or thrown their errors. The expiry is read first, and the
-    document stored with it if it is still the same version; if not, everything is repeated. If the expiry
-    cannot be read either (no server since 5.0), the document is stored with the expiry in ``request``.
+    It yields requests; their results are sent to it, their errors are thrown into it. The expiry is read
+    first, and the document stored with it if it is still the same version; if not, everything is repeated.
+    If the expiry cannot be read either (no server since 5.0), the document is stored with the expiry in
+    ``request``.
 
     :param request: a set or replace whose framing extras ask for it.
-    :param lacking: what the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if that proves true.
+    :param lacking: the features that the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if it turns out to be
+        lacking.
     :returns: the result of the store.
     """
     flags, given = _STORE_EXTRAS.unpack(request.extras)
@@ -147,7 +150,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
 
 
 def refuses_flags_alone(answer: Frame) -> bool:
-    """Return whether a node that was asked for flags, expiry and body at once gave the last two only."""
+    """Return whether a node was asked for flags, expiry and body at once, and returned only the last two."""
     if answer.specific != Status.SUBDOC_MULTI_PATH_FAILURE:
         return False
     try:
@@ -160,11 +163,11 @@ def refuses_flags_alone(answer: Frame) -> bool:
 def read_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
     """Plan that reads a document and then its expiry, on a server that cannot give both at once.
 
-    It is repeated if others change the document in between; after :data:`MAX_KEEPING_ATTEMPTS` times the
+    It is repeated if others change the document in between; after :data:`MAX_KEEPING_ATTEMPTS` attempts, the
     expiry is that of a later version.
 
     :param request: a read with the expiry.
-    :param lacking: what the node lacks.
+    :param lacking: the features that the node lacks.
     :returns: the result of the read.
     """
     found: Any = None
@@ -199,7 +202,7 @@ def _store(request: Request, operation: Any, extras: bytes, cas: int) -> Request
 
 
 def as_of(request: Request, error: BaseException) -> BaseException:
-    """Return an error of one of a plan's requests as the error of the request that the plan replaces."""
+    """Convert the error of one of a plan's requests into an error of the request that the plan replaces."""
     if isinstance(error, CouchbaseError):
         error.key = request.key
         error.operation = request.operation.name

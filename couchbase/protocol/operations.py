@@ -62,7 +62,7 @@ def _decode_get(request: Request, cas: int, data: bytes, at: int, middle: int, e
     (flags,) = _unpack_u32(data, at)
     decode = request.decode_value
     value: Any = data[middle:end]
-    # ValueResult.__init__, inlined: nearly every read ends here.
+    # ValueResult.__init__ is inlined: nearly every read ends here.
     result = _new(ValueResult)
     result._rc = 0
     result._cas = cas
@@ -139,7 +139,7 @@ def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int
 
 
 def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]:
-    """Return ``(flags, expiry)`` of a lookup's answer, and where in it the document begins."""
+    """Return ``(flags, expiry)`` of a lookup's answer, and the offset of the document in it."""
     entries = decode_lookup_entries(answer)
     if len(entries) != len(_EXPIRY_LOOKUP):
         raise malformed_answer(request, f"{len(entries)} entries instead of {len(_EXPIRY_LOOKUP)}")
@@ -277,14 +277,14 @@ def counter_extras(delta: int, initial: int | None, expiry: int) -> bytes:
 
 
 PRESERVE_EXPIRY_FRAMING = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
-"""Framing extras of a mutation that keeps the expiry, and wants nothing else."""
+"""Framing extras of a mutation that keeps the expiry and has no durability level."""
 
 
 def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve_expiry: bool) -> bytes:
     """Framing extras of a mutation: preserve-expiry first, then durability, as official SDKs send.
 
     :param durability_level: 0 for none, else 1 to 3.
-    :param durability_timeout_ms: clipped to what 16 bits hold, reserved values left out.
+    :param durability_timeout_ms: limited to 16 bits, without the reserved values.
     """
     if preserve_expiry and not durability_level:
         return PRESERVE_EXPIRY_FRAMING
@@ -332,10 +332,10 @@ LOOKUP_REFUSALS = frozenset(
 
 
 def downgrade(request: Request, status: int) -> bool:
-    """Turn a request that this server is too old for into a plainer one; false if there is none.
+    """Replace a request for which this server is too old by a simpler one; false if there is none.
 
     Reading a document with its expiry needs virtual attributes (servers from 5.0 on, and not every
-    stand-in for one). Another one still gives the document; its expiry is then 0.
+    stand-in for one). From other servers the simpler request reads the document alone; its expiry is then 0.
     """
     if request.operation is GET_WITH_EXPIRY and status in LOOKUP_REFUSALS:
         read_plainly(request)
@@ -344,7 +344,7 @@ def downgrade(request: Request, status: int) -> bool:
 
 
 def read_plainly(request: Request) -> None:
-    """Turn the reading of a document with its expiry into that of the document alone."""
+    """Replace the read of a document with its expiry by a read of the document alone."""
     request.operation = GET_WITHOUT_EXPIRY
     request.value = b""
 

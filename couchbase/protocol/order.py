@@ -1,6 +1,5 @@
-"""Operations that nodes did not carry out: they are repeated in the order of each key.
-
-Time is the driver's: it is asked to submit an operation again after so many seconds.
+"""Operations that nodes did not execute: they are repeated, in order for each key. The driver has the clock:
+it resubmits an operation after a given number of seconds.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from couchbase.protocol.statuses import Action, retry_delay
 
 
 class Order:
-    """The part of a dispatcher that repeats operations in the order of each key.
+    """The part of a dispatcher that repeats operations, in order for each key.
 
     A postponed operation waits for a while; later operations on its key wait behind it.
     """
 
     map: Any
     seconds: Callable[[], float]
-    """Returns the instant by the driver's clock."""
+    """Returns the current instant of the driver's clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +35,7 @@ class Order:
     # ---- what others provide ---------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Send an operation to the node that owns its key, now or when that is possible."""
+        """Send an operation to the node that owns its key, now or as soon as possible."""
         raise NotImplementedError
 
     def adopt_from(self, conversation: Any, config: bytes) -> None:
@@ -44,7 +43,7 @@ class Order:
         raise NotImplementedError
 
     def refresh(self) -> None:
-        """Ask some node for its map."""
+        """Ask any connected node for its map."""
         raise NotImplementedError
 
     def submit_later(self, call: Call, seconds: float) -> None:
@@ -54,14 +53,14 @@ class Order:
     # ---- putting off -----------------------------------------------------------------------------
 
     def put_off(self, conversation: Any, call: Call, frame: Frame, action: Action) -> None:
-        """Take back an operation that a node did not carry out.
+        """Take back an operation that a node did not execute.
 
-        :param action: ``SURFACE`` for one that is over, whose answer requests a newer map.
+        :param action: ``SURFACE`` for an operation that is over, but whose answer asks for a newer map.
         """
         call.pending = None
         known: int = conversation.session.error_map.get(frame.specific, frame.specific)
         if action is Action.SURFACE:
-            # The caller has its answer; the server says that its map is a new one.
+            # The caller has the answer; the server announces a newer map.
             self.refresh()
             return
         call.last_status = known
@@ -83,8 +82,8 @@ class Order:
         if call.ended is None:
             waiting = self._parked.get(call.key_bytes)
             if waiting is not None:
-                # Another operation on this key is being retried, or not answered yet, and this one was sent
-                # at the same time: it comes before those that were never sent.
+                # Another operation on this key is being retried or has no answer yet. This one was sent at
+                # the same time, so it goes before those that were never sent.
                 at = 0
                 if call.last_status:
                     at = next((n for n, other in enumerate(waiting) if not other.last_status), len(waiting))
@@ -105,7 +104,7 @@ class Order:
         call.ended = self._release
 
     def _release(self, ended: Call) -> None:
-        """Let the operations go that waited behind another one."""
+        """Resubmit the operations that waited behind another one."""
         for call in self._parked.pop(ended.key_bytes, ()):
             if not call.done:
                 self.submit(call)
@@ -116,7 +115,7 @@ class Order:
         """Adapt an operation to a node's features; return false if it must not be sent (now)."""
         key = call.key_bytes
         if call.ended is None and key in self._parked:
-            # It waited for the connection together with the one that now holds the key.
+            # It waited for the connection together with the operation that now holds the key.
             self._parked[key].append(call)
             return False
         try:
@@ -163,7 +162,7 @@ class Order:
         step = self._step_of(call, request)
         release = call.ended
         if request.operation.mutates:
-            # Should the operation's time be up now, it may have been carried out.
+            # If the operation times out from now on, it may have been executed.
             call.opaque, call.pending = 0, {}
 
         def over(ended: Call) -> None:

@@ -1,8 +1,8 @@
-"""Steps of a plan: the requests of a flow of several steps to its driver.
+"""The steps of a plan: what a flow of several steps asks of its driver.
 
-A plan is a generator. It yields one of the steps below and is sent the result; the exception of a failed step
-is thrown into the plan. So each flow (handshake, store-then-wait-for-durability) is written once, and every
-driver runs it in its own way.
+A plan is a generator. It yields one of the steps below and is sent the result; the exception of a failed
+step is thrown into the plan. Each flow (handshake, store-then-wait-for-durability) is thus written once, and
+every driver runs it in its own way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple
 
 
 class RoundTrip(NamedTuple):
-    """Send these encoded requests on this connection, in one write; answered with their frames.
+    """Send these encoded requests on this connection, in one write; the result is their answers.
 
     Each of ``requests`` is ``(opcode, keywords)`` for
     :func:`couchbase.protocol.frames.encode_request`; the driver chooses the opaques. The step
@@ -23,26 +23,26 @@ class RoundTrip(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Send one request to each of several nodes; answered with a list as long.
+    """Send one request to each of several nodes; the result is a list of their answers, in order.
 
     ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
     :class:`couchbase.protocol.frames.Frame`, or ``None`` where the node could not be asked or
-    did not answer: one lost node must not spoil the round.
+    did not answer: one lost node must not fail the whole round.
     """
 
     questions: Sequence[tuple[int, int, dict[str, Any]]]
     connect: bool = False
-    """Whether to wait for a connection that is not up, within the time for an answer."""
+    """Whether to wait for a missing connection, within the timeout of an answer."""
 
 
 class Compute(NamedTuple):
-    """Call a function that costs milliseconds, off the event loop; answered with its result."""
+    """Call a function that takes milliseconds, off the event loop; the result is the function's."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
 
 class Pause(NamedTuple):
-    """Wait this long; answered with ``None``."""
+    """Wait this long; the result is ``None``."""
 
     seconds: float

@@ -1,4 +1,4 @@
-"""One operation to be carried out on one document, and its bytes on the wire."""
+"""A request for one operation on one document, and its encoding."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ _MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
 class Operation:
     """A row of the table of operations."""
 
-    # Not a NamedTuple: every request and every answer reads from its row, and slots are read faster.
+    # Not a NamedTuple: every request and every answer reads its row, and slots are faster.
     __slots__ = ("decode", "mutates", "name", "opcode", "result")
 
     name: str
     """SDK 1.2's name of the operation."""
     opcode: int
     mutates: bool
-    """Whether an answer that never came leaves the document in doubt."""
+    """Whether the document's state is unknown if the answer never arrives."""
     result: Callable[[int], Any]
-    """What a failed operation leaves in ``all_results``."""
+    """The class of a failed operation's result in ``all_results``."""
     decode: Callable[[Request, int, bytes, int, int, int], Any]
-    """From a successful response to a result: called with the request, the CAS, bytes that hold the body of
-    the response, and where in them its extras begin, its value begins (there is no key), and it ends."""
+    """Converts a successful response into a result. Called with the request, the CAS, bytes that include the
+    body of the response, and three offsets in them: the start of its extras, the start of its value (there
+    is no key), and its end."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Operation:
 class Request:
     """One operation on one document.
 
-    Drivers subclass it to add what they need to keep (deadline, opaque number, who is waiting).
+    Drivers subclass it to add their own fields (deadline, opaque number, waiters).
     """
 
     __slots__ = (
@@ -69,7 +70,7 @@ class Request:
 
     operation: Operation
     key: Any
-    """The key as the caller gave it, for results and errors."""
+    """The key in the caller's form, for results and errors."""
     key_bytes: bytes
     extras: bytes
     value: bytes
@@ -78,11 +79,11 @@ class Request:
     quiet: bool
     """Whether a missing document is an answer rather than an error."""
     replica: int | None
-    """Which replica to ask, from 0; ``None`` for the active node."""
+    """The replica to ask, from 0; ``None`` for the active node."""
     decode_value: Callable[[bytes, int], Any] | None
-    """From stored bytes and flags to a value; ``None`` leaves the bytes alone."""
+    """Converts stored bytes and flags into a value; with ``None`` the value is the bytes."""
     vbucket: int
-    """The vbucket it was last sent to; set by the driver's routing."""
+    """The vbucket to which it was last sent; set by the driver's routing."""
 
     def __init__(
         self,
@@ -103,9 +104,9 @@ class Request:
 
 
 def head(request: Request, vbucket: int, opaque: int) -> bytes:
-    """Return what comes before the value: header, framing extras, extras and key.
+    """Return the bytes before the value: header, framing extras, extras and key.
 
-    The value is not copied; send ``request.value`` right behind it.
+    The value is not copied; send ``request.value`` right after them.
     """
     key = request.key_bytes
     extras = request.extras

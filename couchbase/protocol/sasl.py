@@ -1,8 +1,8 @@
 """SASL as Couchbase uses it: SCRAM (RFC 5802) for both ends, and PLAIN (RFC 4616).
 
-Mechanism names lack the second dash of the RFC's (``SCRAM-SHA512``). Key derivation costs
-milliseconds by design, so drivers run it off their event loop: it happens in
-:meth:`ScramClient.step` and :func:`derive_scram_credential`, nowhere else.
+Mechanism names lack the second dash of the RFC's (``SCRAM-SHA512``). Key derivation takes milliseconds by
+design, so drivers run it off their event loop. Only :meth:`ScramClient.step` and
+:func:`derive_scram_credential` do it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Callable, NamedTuple
 from unicodedata import category
 
 MECHANISMS = ("SCRAM-SHA512", "SCRAM-SHA256", "SCRAM-SHA1", "PLAIN")
-"""Everything we speak, strongest first."""
+"""The supported mechanisms, strongest first."""
 
 MIN_ITERATIONS = 4096
-"""Fewest PBKDF2 rounds accepted from a server (RFC 5802 section 5.1)."""
+"""Minimum of PBKDF2 iterations that a server may ask for (RFC 5802 section 5.1)."""
 
 MAX_ITERATIONS = 1_000_000
-"""Most rounds accepted: a hostile server must not buy minutes of our processor."""
+"""Maximum of iterations: a hostile server must not cost minutes of processor time."""
 
 _HASHES = {"SCRAM-SHA512": "sha512", "SCRAM-SHA256": "sha256", "SCRAM-SHA1": "sha1"}
 _GS2_HEADER = "n,,"
 
 
 class SaslFailure(Exception):
-    """The other side does not hold the right credentials (or is not who it claims to be)."""
+    """The peer does not have the right credentials (or is not who it claims to be)."""
 
 
 class SaslMalformed(SaslFailure):
@@ -36,7 +36,8 @@ class SaslMalformed(SaslFailure):
 
 
 class ScramCredential(NamedTuple):
-    """What a server keeps of a password for one SCRAM mechanism; it cannot be turned back."""
+    """What a server stores for a password and one SCRAM mechanism; the password cannot be recovered from
+    it."""
 
     salt: bytes
     iterations: int
@@ -44,7 +45,7 @@ class ScramCredential(NamedTuple):
     server_key: bytes
 
     def __repr__(self) -> str:
-        # Whoever has the keys can try passwords against them at leisure.
+        # With the keys, an attacker can test passwords offline.
         return f"ScramCredential(iterations={self.iterations}, ...)"
 
 
@@ -87,7 +88,7 @@ class ScramClient:
         """Answer the server-first message; runs PBKDF2, so keep it off an event loop.
 
         :raises SaslMalformed: the message, its salt or its iteration count is unusable.
-        :raises SaslFailure: the server did not continue our nonce.
+        :raises SaslFailure: the server's nonce does not continue ours.
         """
         fields = _fields(server_first, "rsi")
         nonce = fields["r"]
@@ -110,11 +111,11 @@ class ScramClient:
         return f"{without_proof},p={_base64(_xor(client_key, signature))}".encode()
 
     def finish(self, server_final: bytes) -> None:
-        """Check the server-final message: does the server know the password as well?
+        """Check the server-final message, which proves that the server knows the password.
 
-        Anything after the signature is ignored, as RFC 5802 asks of extensions.
+        Anything after the signature is ignored, as RFC 5802 demands for extensions.
 
-        :raises SaslFailure: it does not.
+        :raises SaslFailure: the server does not know it.
         :raises SaslMalformed: the message does not parse.
         """
         fields = _fields(server_final, "v")
@@ -128,8 +129,8 @@ class ScramServer:
 
     :param lookup: user name -> credential for this mechanism, or ``None`` for an unknown user.
     :param nonce: our part of the nonce, fresh for every exchange.
-    :param decoy_salt: user name -> salt shown for unknown users. It must be the same every time for the same
-        name, or asking twice would reveal which users exist.
+    :param decoy_salt: user name -> salt shown for unknown users. It must always be the same for the same
+        name, otherwise two requests would reveal which users exist.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class ScramServer:
         binding = _unbase64(fields["c"], "channel binding")
         name = self._hash
         credential = self._credential
-        # An unknown user costs the same work as a known one.
+        # An unknown user costs as much work as a known one.
         stored_key = credential.stored_key if credential else _digest(name, b"")
         server_key = credential.server_key if credential else stored_key
         auth_message = ",".join((self._first_bare, self._server_first, without_proof)).encode()
@@ -228,8 +229,8 @@ def parse_plain(payload: bytes) -> tuple[str, str, str]:
 def has_control(text: str) -> bool:
     """Return whether there is a control character in a user name or password.
 
-    RFC 7617 and SASLprep (RFC 4013) forbid them. In SCRAM a NUL at the end would even count for nothing: HMAC
-    pads its keys with zeros, so that the password with it and the one without are the same.
+    RFC 7617 and SASLprep (RFC 4013) forbid them. In SCRAM a NUL at the end would even have no effect: HMAC
+    pads its keys with zeros, so the password is the same with and without it.
     """
     return any(category(character) == "Cc" for character in text)
 
@@ -278,7 +279,7 @@ def _text(data: bytes) -> str:
 
 
 def _fields(message: bytes, required: str) -> dict[str, str]:
-    """Parse ``a=1,b=2``; every letter of ``required`` must be there once."""
+    """Parse ``a=1,b=2``; each letter of ``required`` must occur exactly once."""
     fields: dict[str, str] = {}
     for part in _text(message).split(","):
         letter, equals, value = part.partition("=")

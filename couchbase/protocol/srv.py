@@ -1,4 +1,4 @@
-"""DNS SRV records of a cluster: from one name to its nodes. Bytes in and out; no socket, no clock.
+"""DNS SRV records: the nodes of a cluster with one name. Bytes in and out; no socket, no clock.
 
 A connection string with exactly one host name and no port may be the name of a cluster rather than of a node:
 ``_couchbase._tcp.NAME`` (TLS: ``_couchbases._tcp.NAME``) then lists its nodes.
@@ -37,11 +37,11 @@ class Record(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server knows of a name; no records if there are none."""
+    """A server's answer about a name; it may have no records."""
 
     records: tuple[Record, ...]
     ttl: int
-    """Seconds for which it holds; 0 without records."""
+    """Seconds for which the answer is valid; 0 without records."""
     truncated: bool = False
     """Whether to ask again over TCP."""
 
@@ -57,7 +57,7 @@ def service_name(host: str, tls: bool) -> str | None:
 
 
 def nameservers(resolv_conf: str) -> list[tuple[str, int]]:
-    """Return the servers that ``/etc/resolv.conf`` names, at most three, as the platform does."""
+    """Return the servers in ``/etc/resolv.conf``, at most three, like the platform's resolver."""
     found = []
     for line in resolv_conf.splitlines():
         words = line.split()
@@ -82,7 +82,7 @@ def encode_query(number: int, name: str) -> bytes:
 
 
 def decode_answer(number: int, name: str, data: bytes) -> Answer | None:
-    """Read a message; ``None`` if it does not answer this question (and the right one may still come).
+    """Parse a message; ``None`` if it does not answer this question (and the right one may still arrive).
 
     :raises DnsError: it is malformed, or the server failed.
     """
@@ -111,14 +111,14 @@ def decode_answer(number: int, name: str, data: bytes) -> Answer | None:
         at += _FIXED.size
         if at + size > len(data):
             raise DnsError("a record ends early")
-        # Aliases count for how long the answer holds.
+        # Aliases also limit how long the answer is valid.
         ttl = min(ttl, seconds if seconds < 2**31 else 0)
         if (kind, family) == (_TYPE_SRV, _CLASS_IN):
             if size < 7:
                 raise DnsError("an SRV record is too short")
             priority, weight, port = (int.from_bytes(data[at + n : at + n + 2], "big") for n in (0, 2, 4))
             target, _ = _read_name(data, at + 6)
-            # A target of "." says that there is no such service.
+            # A target of "." means that the service does not exist.
             if target and port:
                 records.append(Record(priority, weight, port, target))
         at += size
@@ -126,7 +126,7 @@ def decode_answer(number: int, name: str, data: bytes) -> Answer | None:
 
 
 def _read_name(data: bytes, at: int) -> tuple[str, int]:
-    """Return a name, and where it ends."""
+    """Return a name and the offset of its end."""
     labels: list[str] = []
     end, length = None, 0
     limit = at
@@ -139,7 +139,7 @@ def _read_name(data: bytes, at: int) -> tuple[str, int]:
                 raise DnsError("a name ends early")
             target = (size & 0x3F) << 8 | data[at + 1]
             end = at + 2 if end is None else end
-            # Always backwards, so that no pointer is followed twice.
+            # Pointers must go backwards, so that none is followed twice.
             if target >= limit:
                 raise DnsError("a name points forwards")
             at = limit = target
@@ -158,7 +158,7 @@ def _read_name(data: bytes, at: int) -> tuple[str, int]:
 
 
 def in_order(records: Sequence[Record], random: Callable[[], float]) -> list[Record]:
-    """Return records in the order in which they are tried: by priority, within it at random by weight."""
+    """Return records in the order in which to try them: by priority, then at random by weight."""
     ordered: list[Record] = []
     for priority in sorted({record.priority for record in records}):
         left = sorted((one for one in records if one.priority == priority), key=lambda one: one.weight)
@@ -173,6 +173,6 @@ def in_order(records: Sequence[Record], random: Callable[[], float]) -> list[Rec
 
 
 def seeds_of(records: Sequence[Record], tls: bool, random: Callable[[], float]) -> tuple[Seed, ...]:
-    """Return where to bootstrap from."""
+    """Return the seeds to bootstrap from."""
     management = DEFAULT_MANAGEMENT_TLS_PORT if tls else DEFAULT_MANAGEMENT_PORT
     return tuple(Seed(one.target, one.port, management) for one in in_order(records, random))

@@ -1,4 +1,4 @@
-"""Statistics of nodes: one question for each node and group, any number of answers to each."""
+"""Statistics of nodes: one request per node and group, with any number of answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Question = tuple[int, Callable[["Frame | None"], bool], "dict[str, Any]"]
 
 
 class Statistics:
-    """Collects what nodes answer.
+    """Collects the answers of nodes.
 
-    :param collected: gets the answers: name -> dict of node -> value, an int where it is one.
-    :param groups: which statistics; ``""`` for the default ones.
-    :param complete: called when the last question is answered, or its node lost.
+    :param collected: receives the answers: name -> dict of node -> value, an int if it is one.
+    :param groups: the groups of statistics; ``""`` for the default group.
+    :param complete: called when the last request is answered or its node is lost.
     """
 
     def __init__(
@@ -25,9 +25,9 @@ class Statistics:
     ) -> None:
         self.collected = collected
         self.open = 0
-        """How many questions are not answered yet."""
+        """Number of requests without an answer."""
         self.lost: list[str] = []
-        """Nodes that were lost before they answered."""
+        """The nodes that were lost before they answered."""
         self._groups = groups
         self._complete = complete
 

@@ -1,4 +1,4 @@
-"""The meaning of a response status to a client: a result code, and an action.
+"""The meaning of a response status for a client: a result code and an action.
 
 The meaning depends on the operation: 0x02 is "exists already" to an add and "changed since you
 read it" to a store with a CAS; 0x09 (locked) is a temporary failure to a second lock and a
@@ -14,16 +14,16 @@ from couchbase.protocol.constants import Status
 
 
 class Action(Enum):
-    """What a driver does with an answer of some status."""
+    """What a driver does with an answer, by its status."""
 
     SURFACE = "surface"
-    """Hand it to the caller."""
+    """Pass the answer to the caller."""
     RETRY = "retry"
-    """Nothing was executed: repeat after a pause, inside the operation's timeout."""
+    """Nothing was executed: repeat after a pause, within the operation's timeout."""
     REMAP = "remap"
     """The node does not own the key: adopt a newer map, then repeat."""
     RECONNECT = "reconnect"
-    """The connection's session is no longer good: nothing was executed, use a new connection."""
+    """The connection's session is no longer valid: nothing was executed; use a new connection."""
 
 
 RC_OF_STATUS: dict[int, int] = {
@@ -73,7 +73,8 @@ RC_OF_STATUS: dict[int, int] = {
     Status.SYNC_WRITE_AMBIGUOUS: exceptions.ETIMEDOUT,
     Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: exceptions.ETMPFAIL,
 }
-"""Status -> result code where the operation makes no difference; others are ``exceptions.ERROR``."""
+"""Status -> result code, for statuses that mean the same for all operations; others are
+``exceptions.ERROR``."""
 
 _LOCK_OPERATIONS = ("lock", "unlock", "incr", "decr")
 
@@ -82,13 +83,13 @@ RC_OF_OPERATION_STATUS: dict[tuple[str, int], int] = {
     # Servers before 3.0 answer "not stored" to these two.
     ("add", int(Status.NOT_STORED)): exceptions.KEY_EEXISTS,
     ("replace", int(Status.NOT_STORED)): exceptions.KEY_ENOENT,
-    # A missing document is 0x05 to a real server, 0x01 to some others; programs know one code.
+    # A real server answers 0x05 for a missing document, some others 0x01; programs expect one code.
     ("append", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,
     ("prepend", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,
-    # A CAS that does not fit is a temporary failure to unlock, as in SDK 1.2.
+    # As in SDK 1.2, a CAS that does not match is a temporary failure of unlock.
     ("unlock", int(Status.KEY_EEXISTS)): exceptions.ETMPFAIL,
 }
-"""(operation, status) -> result code where the operation does make a difference."""
+"""(operation, status) -> result code, where the meaning depends on the operation."""
 
 _RETRIED = frozenset(
     {
@@ -104,7 +105,7 @@ _RETRIED = frozenset(
 _RECONNECTED = frozenset({Status.AUTH_STALE, Status.NOT_INITIALIZED})
 
 RETRY_DELAYS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0)
-"""Seconds to wait before the first, second ... repetition; the last one holds from then on."""
+"""Seconds to wait before the first, second ... retry; the last value applies to all later ones."""
 
 
 def result_code(operation: str, status: int) -> int:
@@ -116,15 +117,15 @@ def result_code(operation: str, status: int) -> int:
 def action_for(operation: str, status: int, xerror: bool) -> Action:
     """Return what to do with an answer.
 
-    :param xerror: whether the connection negotiated extended statuses. Without them 0x86 also means "locked",
-        which retrying would only hide.
+    :param xerror: whether the connection negotiated extended statuses. Without them 0x86 also means
+        "locked", and a retry would hide that.
     """
     if status == Status.NOT_MY_VBUCKET:
         return Action.REMAP
     if status in _RETRIED:
-        # To an unlock it says that the document is not locked (servers before 7.6), or not with that CAS:
-        # repeating cannot help. To a lock it may say that there is one already (CouchbaseMock does, with
-        # extended statuses), which lasts seconds; SDK 1.2 has the same error for both meanings.
+        # For an unlock it means that the document is not locked (servers before 7.6), or not with that CAS:
+        # a retry cannot help. For a lock it may mean that the document is already locked (CouchbaseMock,
+        # with extended statuses), which lasts for seconds; SDK 1.2 has the same error for both.
         if status == Status.ETMPFAIL and (
             operation in ("lock", "unlock") or (not xerror and operation in _LOCK_OPERATIONS)
         ):
@@ -136,5 +137,5 @@ def action_for(operation: str, status: int, xerror: bool) -> Action:
 
 
 def retry_delay(attempt: int) -> float:
-    """Return the seconds to wait before repetition number ``attempt`` (the first is 0)."""
+    """Return the seconds to wait before retry number ``attempt`` (the first is 0)."""
     return RETRY_DELAYS[min(attempt, len(RETRY_DELAYS) - 1)]

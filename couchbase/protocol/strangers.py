@@ -1,4 +1,4 @@
-"""What listens on a port where Couchbase's key-value protocol was expected."""
+"""Peers of other protocols on a port where Couchbase's key-value protocol was expected."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _GREETINGS: tuple[tuple[bytes, str], ...] = (
 
 
 MAYBE_TLS = "if it is a TLS port, use couchbases://"
-"""What to try where a peer ends a connection without TLS before it has said anything."""
+"""Hint for a peer that closes a plain connection before it sends anything."""
 NOT_TLS = "the port does not speak TLS; without it, use couchbase://"
-"""What to try where a TLS handshake fails in the way of a peer that does not know TLS."""
+"""Hint for a TLS handshake that fails as with a peer that does not support TLS."""
 _REFUSED_CERTIFICATE = re.compile(
     "alert.(unknown.ca|bad.certificate|certificate.(expired|revoked|unknown|required)|unsupported.certificate)"
     "|certificate.required",
@@ -37,9 +37,9 @@ _NOT_TLS_SIGNS = re.compile(
 
 
 def tls_hint(reason: str) -> str:
-    """Return a hint about a failed TLS handshake, to be appended to ``reason``; mostly empty.
+    """Return a hint about a failed TLS handshake, to be appended to ``reason``; usually empty.
 
-    :param reason: the text of the TLS library or the network.
+    :param reason: the error text of the TLS library or the network.
     """
     if _REFUSED_CERTIFICATE.search(reason):
         return ": the node refused the client certificate, or wants one"
