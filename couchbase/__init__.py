@@ -67,8 +67,8 @@ _MODULES = frozenset(
     {
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
         *("designs", "driver", "signatures", "tlsfiles"),
-        *("entry", "exceptions", "experimental", "headers", "items", "pipeline", "protocol"),
-        *("result", "mutations", "timings", "transcoder", "user_constants", "views"),
+        *("entry", "exceptions", "experimental", "headers", "items", "paths", "pipeline", "protocol"),
+        *("result", "mutations", "subdocument", "timings", "transcoder", "user_constants", "views"),
     }
 )
 

@@ -12,7 +12,7 @@ from typing import Any, Generic
 from couchbase import arguments, exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.items import ItemCollection, ItemTarget
-from couchbase.mutations import StoreCommands
+from couchbase.paths import PathCommands
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
@@ -26,6 +26,8 @@ from couchbase.signatures import (
     OperationsT,
     OperationT,
     StatsT,
+    SubdocsT,
+    SubdocT,
     ValuesT,
     ValueT,
     VersionKeys,
@@ -33,8 +35,8 @@ from couchbase.signatures import (
 
 
 class Commands(
-    StoreCommands[OperationT, OperationsT],
-    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
+    PathCommands[OperationT, OperationsT, SubdocT, SubdocsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
 ):
     """Key-value operations of SDK 1.2 with their multi forms, for a driver to derive from."""
 

@@ -38,6 +38,8 @@ from couchbase.signatures import (
     OperationsT,
     OperationT,
     StatsT,
+    SubdocsT,
+    SubdocT,
     ValuesT,
     ValueT,
 )
@@ -73,8 +75,8 @@ def _of_driver(name: str) -> Any:
 class Connection(
     ViewCommands,
     DesignCommands[DesignT],
-    Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
-    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
+    Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
 ):
     """A connection to a bucket whose operations wait for their answers.
 

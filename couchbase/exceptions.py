@@ -40,6 +40,8 @@ class CouchbaseError(Exception):
         out but the wait for its copies failed. Repeat such an operation only if doing it twice does no harm.
     ``context``
         the server's own message about the failure, if it sent one.
+    ``path``, ``path_index``
+        the path of a sub-document operation that failed, and which of its specs it was, from 0.
     """
 
     rc: int = 0
@@ -54,6 +56,8 @@ class CouchbaseError(Exception):
     operation: str | None = None
     ambiguous: bool = False
     context: str | None = None
+    path: str | None = None
+    path_index: int | None = None
 
     def __init__(self, params: dict[str, Any] | str | CouchbaseError) -> None:
         super().__init__(params)
@@ -305,6 +309,60 @@ class PipelineError(CouchbaseError):
     """A pipeline is used in a way that it does not support."""
 
 
+class SubdocPathNotFoundError(CouchbaseError):
+    """The path does not exist in the document, or its parent does not."""
+
+
+class SubdocPathExistsError(CouchbaseError):
+    """The path exists already, or the array has the value already."""
+
+
+class SubdocPathMismatchError(CouchbaseError):
+    """The document has something else there: a name in an array, an index in an object, a step into a scalar,
+    a counter that is no whole number."""
+
+
+class SubdocPathInvalidError(CouchbaseError):
+    """The path has a wrong syntax, or ends in an index where a name is needed."""
+
+
+class SubdocPathTooBigError(CouchbaseError):
+    """The path has too many components (a server allows 31)."""
+
+
+class SubdocEmptyPathError(CouchbaseError):
+    """An empty path where the operation needs one."""
+
+
+class SubdocCantInsertValueError(CouchbaseError):
+    """The value cannot stand there: it is not JSON, or not a scalar for array_addunique, or a counter would
+    overflow."""
+
+
+class SubdocValueTooDeepError(CouchbaseError):
+    """The value would make the document nested too deep (a server allows 32 levels)."""
+
+
+class SubdocNumberTooBigError(CouchbaseError):
+    """The counter's number in the document does not fit into 64 bits."""
+
+
+class SubdocBadDeltaError(CouchbaseError):
+    """A counter's delta is 0, or no whole number of 64 bits."""
+
+
+class SubdocXattrError(CouchbaseError):
+    """Wrong use of extended attributes: unknown macro, unknown virtual attribute, change of a virtual one."""
+
+
+class DocumentNotJsonError(CouchbaseError):
+    """The document is not JSON (or is deleted), so it has no paths."""
+
+
+class DocumentTooDeepError(CouchbaseError):
+    """The document is nested too deep for sub-document operations (a server allows 32 levels)."""
+
+
 class ResultCode(NamedTuple):
     """The properties of one result code."""
 
@@ -354,6 +412,25 @@ EMPTY_KEY = 0x35
 SSL_ERROR = 0x36
 SSL_CANTVERIFY = 0x37
 OPTIONS_CONFLICT = 0x3A
+SUBDOC_PATH_ENOENT = 0x3F
+SUBDOC_PATH_MISMATCH = 0x40
+SUBDOC_PATH_EINVAL = 0x41
+SUBDOC_PATH_E2BIG = 0x42
+SUBDOC_DOC_E2DEEP = 0x43
+SUBDOC_VALUE_CANTINSERT = 0x44
+SUBDOC_DOC_NOTJSON = 0x45
+SUBDOC_NUM_ERANGE = 0x46
+SUBDOC_BAD_DELTA = 0x47
+SUBDOC_PATH_EEXISTS = 0x48
+SUBDOC_VALUE_E2DEEP = 0x4A
+EMPTY_PATH = 0x4C
+SUBDOC_INVALID_COMBO = 0x55
+SUBDOC_XATTR_INVALID_FLAG_COMBO = 0x58
+SUBDOC_XATTR_INVALID_KEY_COMBO = 0x59
+SUBDOC_XATTR_UNKNOWN_MACRO = 0x5A
+SUBDOC_XATTR_UNKNOWN_VATTR = 0x5B
+SUBDOC_XATTR_CANT_MODIFY_VATTR = 0x5C
+SUBDOC_INVALID_XATTR_ORDER = 0x5E
 
 RESULT_CODES: dict[int, ResultCode] = {
     0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
@@ -416,6 +493,44 @@ RESULT_CODES: dict[int, ResultCode] = {
     0x39: ResultCode("CLIENT_FEATURE_UNAVAILABLE", None, 1, "The client lacks this feature"),
     0x3A: ResultCode("OPTIONS_CONFLICT", None, 1, "These options exclude each other"),
     0x3B: ResultCode("HTTP_ERROR", None, 0, "HTTP request failed"),
+    # Not in SDK 1.2; the numbers are those of libcouchbase 3.
+    0x3F: ResultCode("SUBDOC_PATH_ENOENT", SubdocPathNotFoundError, 16 + 256, "The path does not exist"),
+    0x40: ResultCode(
+        "SUBDOC_PATH_MISMATCH", SubdocPathMismatchError, 16 + 256, "The document has something else there"
+    ),
+    0x41: ResultCode("SUBDOC_PATH_EINVAL", SubdocPathInvalidError, 1 + 256, "The path's syntax is wrong"),
+    0x42: ResultCode("SUBDOC_PATH_E2BIG", SubdocPathTooBigError, 1 + 256, "The path has too many components"),
+    0x43: ResultCode("SUBDOC_DOC_E2DEEP", DocumentTooDeepError, 16 + 256, "The document is nested too deep"),
+    0x44: ResultCode(
+        "SUBDOC_VALUE_CANTINSERT", SubdocCantInsertValueError, 1 + 256, "The value cannot stand there"
+    ),
+    0x45: ResultCode("SUBDOC_DOC_NOTJSON", DocumentNotJsonError, 16 + 256, "The document is not JSON"),
+    0x46: ResultCode(
+        "SUBDOC_NUM_ERANGE", SubdocNumberTooBigError, 16 + 256, "The number in the document is too big"
+    ),
+    0x47: ResultCode(
+        "SUBDOC_BAD_DELTA", SubdocBadDeltaError, 16 + 256, "The delta is 0 or no 64-bit whole number"
+    ),
+    0x48: ResultCode("SUBDOC_PATH_EEXISTS", SubdocPathExistsError, 16 + 256, "The path exists already"),
+    0x4A: ResultCode(
+        "SUBDOC_VALUE_E2DEEP", SubdocValueTooDeepError, 1 + 256, "The value would be nested too deep"
+    ),
+    0x4C: ResultCode("EMPTY_PATH", SubdocEmptyPathError, 1, "The path is empty"),
+    0x55: ResultCode("SUBDOC_INVALID_COMBO", None, 1 + 256, "These paths cannot be combined"),
+    0x58: ResultCode(
+        "SUBDOC_XATTR_INVALID_FLAG_COMBO", SubdocXattrError, 1 + 256, "These path flags cannot be combined"
+    ),
+    0x59: ResultCode(
+        "SUBDOC_XATTR_INVALID_KEY_COMBO", SubdocXattrError, 1 + 256, "Attributes with different names"
+    ),
+    0x5A: ResultCode("SUBDOC_XATTR_UNKNOWN_MACRO", SubdocXattrError, 1 + 256, "Unknown macro"),
+    0x5B: ResultCode("SUBDOC_XATTR_UNKNOWN_VATTR", SubdocXattrError, 1 + 256, "Unknown virtual attribute"),
+    0x5C: ResultCode(
+        "SUBDOC_XATTR_CANT_MODIFY_VATTR", SubdocXattrError, 1 + 256, "Virtual attributes cannot be changed"
+    ),
+    0x5E: ResultCode(
+        "SUBDOC_INVALID_XATTR_ORDER", SubdocXattrError, 1 + 256, "Attributes must come before the body"
+    ),
 }
 """Result code -> its name, detail class, category bits and text."""
 

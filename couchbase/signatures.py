@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from couchbase.items import ItemCollection
+from couchbase.protocol.pathresults import SubdocResult
 from couchbase.result import ExpiryResult, HttpResult, MultiResult, OperationResult, Result, ValueResult
 from couchbase.transcoder import AnyTranscoder
 from couchbase.user_constants import FormatAuto
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     OperationsT = TypeVar("OperationsT", default=MultiResult[OperationResult])
     StatsT = TypeVar("StatsT", default=MultiResult[dict[str, Any]])
     DesignT = TypeVar("DesignT", default=HttpResult)
+    SubdocT = TypeVar("SubdocT", default=SubdocResult)
+    SubdocsT = TypeVar("SubdocsT", default=MultiResult[SubdocResult])
 else:
     # The standard library's type variables have defaults only from Python 3.13 on.
     from typing import TypeVar
@@ -36,6 +39,8 @@ else:
     OperationsT = TypeVar("OperationsT")
     StatsT = TypeVar("StatsT")
     DesignT = TypeVar("DesignT")
+    SubdocT = TypeVar("SubdocT")
+    SubdocsT = TypeVar("SubdocsT")
 
 Key = Union[str, bytes]
 """A key: ``str``; ``bytes`` with a :class:`couchbase.transcoder.RawTranscoder`."""

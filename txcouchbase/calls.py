@@ -139,6 +139,8 @@ def member_of(request: Request) -> GroupCall:
     call = GroupCall(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
     call.extras, call.value, call.framing = request.extras, request.value, request.framing
     call.cas, call.replica = request.cas, request.replica
+    if hasattr(request, "specs"):
+        call.specs = request.specs
     return call
 
 

@@ -27,6 +27,7 @@ from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.pathresults import SubdocResult
 from couchbase.result import (
     AsyncResult,
     ExpiryResult,
@@ -48,7 +49,16 @@ from txcouchbase.direct import Direct
 from txcouchbase.driver import AsyncDriver, DeferredDriver
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
-from txcouchbase.signatures import ExpiryT, OperationsT, OperationT, StatsT, ValuesT, ValueT
+from txcouchbase.signatures import (
+    ExpiryT,
+    OperationsT,
+    OperationT,
+    StatsT,
+    SubdocsT,
+    SubdocT,
+    ValuesT,
+    ValueT,
+)
 from txcouchbase.tls import TlsPolicy, client_certificate, trust_root
 from txcouchbase.turn import MAX_QUEUED
 from txcouchbase.views import BatchedView, ViewMethods
@@ -65,7 +75,7 @@ _OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 def _operation_names() -> tuple[str, ...]:
     single = (
         *("set", "get", "add", "append", "prepend", "replace", "delete", "incr", "decr", "touch", "lock"),
-        *("unlock", "arithmetic", "endure", "observe", "rget"),
+        *("unlock", "arithmetic", "endure", "observe", "rget", "lookup_in", "mutate_in"),
     )
     return (*single, *(f"{name}_multi" for name in single), "stats")
 
@@ -73,8 +83,8 @@ def _operation_names() -> tuple[str, ...]:
 class TxAsyncConnection(
     ViewMethods,
     DesignMethods,
-    Async[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, Deferred[HttpResult]],
-    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT],
+    Async[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, Deferred[HttpResult], SubdocT, SubdocsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
 ):
     """A connection whose operations return AsyncResults.
 
@@ -115,22 +125,54 @@ class TxAsyncConnection(
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
-    setMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].set_multi
-    getMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].get_multi
-    addMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].add_multi
-    appendMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].append_multi
-    prependMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].prepend_multi
-    replaceMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].replace_multi
-    deleteMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].delete_multi
-    incrMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].incr_multi
-    decrMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].decr_multi
-    touchMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].touch_multi
-    lockMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].lock_multi
-    unlockMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].unlock_multi
-    arithmeticMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].arithmetic_multi
-    endureMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].endure_multi
-    observeMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].observe_multi
-    rgetMulti = Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT].rget_multi
+    setMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].set_multi
+    getMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].get_multi
+    addMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].add_multi
+    appendMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].append_multi
+    prependMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].prepend_multi
+    replaceMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].replace_multi
+    deleteMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].delete_multi
+    incrMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].incr_multi
+    decrMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].decr_multi
+    touchMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].touch_multi
+    lockMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].lock_multi
+    unlockMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].unlock_multi
+    arithmeticMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].arithmetic_multi
+    endureMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].endure_multi
+    observeMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].observe_multi
+    rgetMulti = Commands[
+        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
+    ].rget_multi
 
     def __init__(
         self,
@@ -312,6 +354,8 @@ class Connection(
         Deferred[MultiResult[ValueResult]],
         Deferred[MultiResult[OperationResult]],
         Deferred[MultiResult[dict[str, Any]]],
+        Deferred[SubdocResult],
+        Deferred[MultiResult[SubdocResult]],
     ]
 ):
     """A connection whose operations return Deferreds.

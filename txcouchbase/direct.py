@@ -75,7 +75,9 @@ class DirectCall(Call):
             _log.failure("a receiver failed, or there was none")
 
 
-class Direct(Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, NoReturn]):
+class Direct(
+    Commands[DirectCall, DirectCall, DirectCall, NoReturn, NoReturn, NoReturn, DirectCall, NoReturn]
+):
     """A connection's operations on single documents, which report their outcome to a receiver.
 
     Made by :meth:`txcouchbase.connection.Connection.direct`. Methods, arguments, results and exceptions are

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     ValuesT = TypeVar("ValuesT", default=AsyncResult)
     OperationsT = TypeVar("OperationsT", default=AsyncResult)
     StatsT = TypeVar("StatsT", default=AsyncResult)
+    SubdocT = TypeVar("SubdocT", default=AsyncResult)
+    SubdocsT = TypeVar("SubdocsT", default=AsyncResult)
 else:
-    from couchbase.signatures import ExpiryT, OperationsT, OperationT, StatsT, ValuesT, ValueT
+    from couchbase.signatures import (
+        ExpiryT,
+        OperationsT,
+        OperationT,
+        StatsT,
+        SubdocsT,
+        SubdocT,
+        ValuesT,
+        ValueT,
+    )
 
-__all__ = ["ExpiryT", "OperationT", "OperationsT", "StatsT", "ValueT", "ValuesT"]
+__all__ = ["ExpiryT", "OperationT", "OperationsT", "StatsT", "SubdocT", "SubdocsT", "ValueT", "ValuesT"]

@@ -14,6 +14,8 @@ from couchbase.signatures import (
     OperationsT,
     OperationT,
     StatsT,
+    SubdocsT,
+    SubdocT,
     ValuesT,
     ValueT,
 )
@@ -25,8 +27,8 @@ AsyncViewT = TypeVar("AsyncViewT", bound=AsyncViewBase)
 
 
 class Async(
-    Connection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
-    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT],
+    Connection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
+    Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
 ):
     """Base of connections that live in an event loop: one thread, any number of operations at a time.
 

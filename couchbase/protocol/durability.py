@@ -19,9 +19,10 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.operations import ADD, APPEND, DELETE, PREPEND, REPLACE, SET
 from couchbase.protocol.plans import Ask, Pause
 from couchbase.protocol.request import Request
+from couchbase.protocol.subdocument import MUTATE_IN
 from couchbase.result import ObserveInfo, Result, ValueResult
 
-ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE})
+ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE, MUTATE_IN})
 """The operations to which a durability context applies."""
 DEFAULT_TIMEOUT_SECONDS = 5.0
 MUTATION_INTERVAL_SECONDS = 0.1

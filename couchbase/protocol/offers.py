@@ -26,11 +26,11 @@ from couchbase.protocol.operations import (
     LOOKUP_REFUSALS,
     PRESERVE_EXPIRY_FRAMING,
     SET,
-    decode_lookup_entries,
     read_plainly,
     store_extras,
 )
 from couchbase.protocol.request import Request
+from couchbase.protocol.subdocument import LOOKUP_IN, MUTATE_IN, XATTR, decode_lookup_entries
 
 NO_FULL_LOOKUP = -1
 """Marker among the lacking features: the node refused to read flags, expiry and body at once."""
@@ -79,6 +79,8 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
         if Feature.XATTR in lacking or NO_FULL_LOOKUP in lacking:
             read_plainly(request)
         return Adapted.READ_EXPIRY if NO_FLAGS_LOOKUP in lacking else Adapted.SEND
+    if request.operation is LOOKUP_IN or request.operation is MUTATE_IN:
+        _check_paths(request, lacking, name)
     framing = request.framing
     if not framing:
         return Adapted.SEND
@@ -93,6 +95,18 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
     ):
         return Adapted.KEEP_EXPIRY
     return Adapted.SEND
+
+
+def _check_paths(request: Request, lacking: frozenset[int], name: str) -> None:
+    """Refuse a sub-document operation that a node cannot carry out; raises NotSupportedError."""
+    if Feature.XATTR in lacking and any(spec.flags & XATTR for spec in request.specs.given):
+        message = f"{name} has no extended attributes: they need Couchbase Server 5.0 or later"
+        raise client_error(request, exceptions.NOT_SUPPORTED, message)
+    if request.framing.startswith(PRESERVE_EXPIRY_FRAMING) and (
+        Feature.PRESERVE_TTL in lacking or Feature.ALT_REQUEST in lacking
+    ):
+        message = f"{name} cannot keep the expiry of a changed path: that needs Couchbase Server 7.0 or later"
+        raise client_error(request, exceptions.NOT_SUPPORTED, message)
 
 
 def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:

@@ -8,11 +8,9 @@ answer into a result or an exception.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-from couchbase.exceptions import ProtocolError
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
     SUCCESS_STATUSES,
@@ -31,8 +29,19 @@ from couchbase.protocol.failures import (
     paths_refused,
 )
 from couchbase.protocol.frames import Frame, encode_frame_infos
+from couchbase.protocol.pathresults import SubdocResult
 from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.statuses import result_code
+from couchbase.protocol.subdocument import (
+    LOOKUP_IN,
+    MUTATE_IN,
+    ON_TOMBSTONE,
+    XATTR,
+    Spec,
+    arrange,
+    decode_lookup_entries,
+    lookup_value,
+)
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
 
 _U32 = Struct(">I")
@@ -186,25 +195,6 @@ def _decode_get_without_expiry(
     return result
 
 
-def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
-    """Split the answer to a sub-document lookup into ``(status, bytes)`` by path.
-
-    :raises ProtocolError: an entry runs past the end.
-    """
-    entries = []
-    at, end = 0, len(value)
-    while at < end:
-        if at + _ENTRY.size > end:
-            raise ProtocolError("a lookup answer ends inside an entry")
-        status, size = _ENTRY.unpack_from(value, at)
-        at += _ENTRY.size
-        if at + size > end:
-            raise ProtocolError("a lookup entry runs past the answer")
-        entries.append((status, value[at : at + size]))
-        at += size
-    return entries
-
-
 # ---- the table -----------------------------------------------------------------------------------
 
 GET = Operation("get", Opcode.GET, False, ValueResult, _decode_get)
@@ -253,6 +243,8 @@ OPERATIONS = (
     STATS,
     OBSERVE,
     ENDURE,
+    LOOKUP_IN,
+    MUTATE_IN,
 )
 """Every row of the table."""
 
@@ -298,25 +290,18 @@ def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve
 
 
 _EXPIRY_LOOKUP = (
-    (Opcode.SUBDOC_GET, 0x04, b"$document.flags"),
-    (Opcode.SUBDOC_GET, 0x04, b"$document.exptime"),
-    (Opcode.GET, 0x00, b""),
+    Spec(Opcode.SUBDOC_GET, XATTR, b"$document.flags"),
+    Spec(Opcode.SUBDOC_GET, XATTR, b"$document.exptime"),
+    Spec(Opcode.GET, 0, b""),
 )
-_LOOKUP_SPEC = Struct(">BBH")
-
-
-def _lookup_value(specs: Sequence[tuple[int, int, bytes]]) -> bytes:
-    return b"".join(_LOOKUP_SPEC.pack(opcode, flags, len(path)) + path for opcode, flags, path in specs)
-
-
-EXPIRY_LOOKUP_VALUE = _lookup_value(_EXPIRY_LOOKUP)
+EXPIRY_LOOKUP_VALUE = lookup_value(arrange(_EXPIRY_LOOKUP))
 """Value of the lookup that reads flags, expiry and body of a document in one answer.
 
 Flags and expiry are virtual attributes (path flag 0x04), the whole document is opcode 0x00 with an
 empty path; attributes come first, as the protocol demands.
 """
 
-EXPIRY_ONLY_LOOKUP_VALUE = _lookup_value(_EXPIRY_LOOKUP[1:2])
+EXPIRY_ONLY_LOOKUP_VALUE = lookup_value(arrange(_EXPIRY_LOOKUP[1:2]))
 """Value of the lookup that reads a document's expiry."""
 
 LOOKUP_REFUSALS = frozenset(
@@ -369,7 +354,10 @@ def complete(
             raise foreign_datatype(request, frame.datatype, node)
         extras = frame.extras
         body = extras + frame.value
-        return request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
+        result = request.operation.decode(request, frame.cas, body, 0, len(extras), len(body))
+        if status in ON_TOMBSTONE and isinstance(result, SubdocResult):
+            result._is_deleted = True
+        return result
     if explained is not None:
         raise error_for(request, explained, error_context(frame))
     failed = failed_result(request, result_code(request.operation.name, status))

@@ -64,6 +64,7 @@ class Request:
         "operation",
         "quiet",
         "replica",
+        "specs",
         "value",
         "vbucket",
     )
@@ -82,6 +83,8 @@ class Request:
     """The replica to ask, from 0; ``None`` for the active node."""
     decode_value: Callable[[bytes, int], Any] | None
     """Converts stored bytes and flags into a value; with ``None`` the value is the bytes."""
+    specs: Any
+    """The :class:`couchbase.protocol.subdocument.Specs` of a sub-document operation; others have none."""
     vbucket: int
     """The vbucket to which it was last sent; set by the driver's routing."""
 

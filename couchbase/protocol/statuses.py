@@ -72,6 +72,28 @@ RC_OF_STATUS: dict[int, int] = {
     Status.SYNC_WRITE_IN_PROGRESS: exceptions.ETMPFAIL,
     Status.SYNC_WRITE_AMBIGUOUS: exceptions.ETIMEDOUT,
     Status.SYNC_WRITE_RE_COMMIT_IN_PROGRESS: exceptions.ETMPFAIL,
+    Status.SUBDOC_PATH_ENOENT: exceptions.SUBDOC_PATH_ENOENT,
+    Status.SUBDOC_PATH_MISMATCH: exceptions.SUBDOC_PATH_MISMATCH,
+    Status.SUBDOC_PATH_EINVAL: exceptions.SUBDOC_PATH_EINVAL,
+    Status.SUBDOC_PATH_E2BIG: exceptions.SUBDOC_PATH_E2BIG,
+    Status.SUBDOC_DOC_E2DEEP: exceptions.SUBDOC_DOC_E2DEEP,
+    Status.SUBDOC_VALUE_CANTINSERT: exceptions.SUBDOC_VALUE_CANTINSERT,
+    Status.SUBDOC_DOC_NOT_JSON: exceptions.SUBDOC_DOC_NOTJSON,
+    Status.SUBDOC_NUM_ERANGE: exceptions.SUBDOC_NUM_ERANGE,
+    Status.SUBDOC_DELTA_EINVAL: exceptions.SUBDOC_BAD_DELTA,
+    Status.SUBDOC_PATH_EEXISTS: exceptions.SUBDOC_PATH_EEXISTS,
+    Status.SUBDOC_VALUE_ETOODEEP: exceptions.SUBDOC_VALUE_E2DEEP,
+    Status.SUBDOC_INVALID_COMBO: exceptions.SUBDOC_INVALID_COMBO,
+    Status.SUBDOC_XATTR_INVALID_FLAG_COMBO: exceptions.SUBDOC_XATTR_INVALID_FLAG_COMBO,
+    Status.SUBDOC_XATTR_INVALID_KEY_COMBO: exceptions.SUBDOC_XATTR_INVALID_KEY_COMBO,
+    Status.SUBDOC_XATTR_UNKNOWN_MACRO: exceptions.SUBDOC_XATTR_UNKNOWN_MACRO,
+    Status.SUBDOC_XATTR_UNKNOWN_VATTR: exceptions.SUBDOC_XATTR_UNKNOWN_VATTR,
+    Status.SUBDOC_XATTR_CANT_MODIFY_VATTR: exceptions.SUBDOC_XATTR_CANT_MODIFY_VATTR,
+    Status.SUBDOC_INVALID_XATTR_ORDER: exceptions.SUBDOC_INVALID_XATTR_ORDER,
+    Status.SUBDOC_XATTR_UNKNOWN_VATTR_MACRO: exceptions.SUBDOC_XATTR_UNKNOWN_MACRO,
+    # The document is alive.
+    Status.SUBDOC_CAN_ONLY_REVIVE_DELETED: exceptions.KEY_EEXISTS,
+    Status.SUBDOC_DELETED_CANT_HAVE_VALUE: exceptions.SUBDOC_INVALID_COMBO,
 }
 """Status -> result code, for statuses that mean the same for all operations; others are
 ``exceptions.ERROR``."""
@@ -83,6 +105,8 @@ RC_OF_OPERATION_STATUS: dict[tuple[str, int], int] = {
     # Servers before 3.0 answer "not stored" to these two.
     ("add", int(Status.NOT_STORED)): exceptions.KEY_EEXISTS,
     ("replace", int(Status.NOT_STORED)): exceptions.KEY_ENOENT,
+    # A document that must not exist was created by another client at the same moment.
+    ("mutate_in", int(Status.NOT_STORED)): exceptions.KEY_EEXISTS,
     # A real server answers 0x05 for a missing document, some others 0x01; programs expect one code.
     ("append", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,
     ("prepend", int(Status.KEY_ENOENT)): exceptions.NOT_STORED,

@@ -17,6 +17,7 @@ from tests.couchbase import test_connection_items as items
 from tests.couchbase import test_connection_members as members
 from tests.couchbase import test_connection_multi as multi
 from tests.couchbase import test_connection_operations as operations
+from tests.couchbase import test_connection_subdocuments as subdocuments
 from tests.couchbase import test_connection_views as views
 from tests.gcouchbase.support import InGreenlets
 
@@ -36,6 +37,14 @@ def _no_lock(test):
 
 class KeyValueTests(InGreenlets, operations.KeyValueTests):
     """Operations of one key."""
+
+
+class LookupTests(InGreenlets, subdocuments.LookupTests):
+    """Reading parts of documents."""
+
+
+class MutationTests(InGreenlets, subdocuments.MutationTests):
+    """Changing parts of documents."""
 
 
 class FormatTests(InGreenlets, operations.FormatTests):

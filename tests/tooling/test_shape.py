@@ -46,6 +46,7 @@ LONG_SIGNATURES = {
     "couchbase: mutations.replace": "SDK 1.2's arguments; keywords",
     "couchbase: mutations.append": "SDK 1.2's arguments; keywords",
     "couchbase: mutations.prepend": "SDK 1.2's arguments; keywords",
+    "couchbase: paths.mutate_in": "the options of later SDKs; keywords",
     "couchbase: iterator.__init__": "SDK 1.2's arguments of a view",
     "couchnode: bucket.__init__": "the settings of a bucket; keywords",
     "couchnode: item.__init__": "the fields of a document; one object each, so no dataclass",

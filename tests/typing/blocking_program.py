@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import couchbase
+import couchbase.subdocument as SD
 from couchbase import FMT_AUTO, FMT_UTF8, LOCKMODE_NONE, Connection, Couchbase
 from couchbase.admin import Admin
 from couchbase.exceptions import CouchbaseError, NotFoundError, TimeoutError
@@ -19,6 +20,7 @@ from couchbase.result import (
     OperationResult,
     ValueResult,
 )
+from couchbase.subdocument import SubdocResult
 from couchbase.transcoder import RawTranscoder, Transcoder
 from couchbase.views.iterator import View, ViewRow
 from couchbase.views.params import Query
@@ -100,6 +102,17 @@ def documents(connection: Connection) -> int:
     del connection["key"]
     assert_type(connection.get_with_expiry("key"), ExpiryResult)
     assert_type(connection.get_with_expiry("key").expiry, int)
+    looked = connection.lookup_in("key", SD.get("a"), SD.exists("b"), quiet=True)
+    assert_type(looked, SubdocResult)
+    assert_type(looked.exists("b"), bool)
+    assert_type(looked.content_as[str](0), str)
+    mutated = connection.mutate_in(
+        "key", [SD.upsert("a", 1)], cas=looked.cas, store_semantics=SD.StoreSemantics.REPLACE
+    )
+    assert_type(mutated, SubdocResult)
+    assert_type(mutated["a"], Any)
+    assert_type(connection.lookup_in_multi(["a"], SD.count("")), MultiResult[SubdocResult])
+    assert_type(connection.mutate_in_multi({"a": SD.remove("b")}, ttl=5), MultiResult[SubdocResult])
     for changed in (
         connection.add("key", "text"),
         connection.replace("key", None, cas=stored.cas, preserve_expiry=True),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import couchbase.subdocument as SD
 from couchbase import FMT_AUTO, Connection
 from couchbase.exceptions import NotFoundError
 from couchbase.items import Item, ItemOptionDict
 from couchbase.result import ExpiryResult, HttpResult, MultiResult, OperationResult, ValueResult
+from couchbase.subdocument import SubdocResult
 from couchbase.views.iterator import ViewRow
 from couchbase.views.params import Query
 from gcouchbase import GConnection, GCouchbase, GView
@@ -50,6 +52,8 @@ def documents(connection: GConnection) -> int:
     assert_type(connection["key"], ValueResult)
     connection["key"] = "text"
     assert_type(connection.get_with_expiry("key"), ExpiryResult)
+    assert_type(connection.lookup_in("key", SD.get("a")), SubdocResult)
+    assert_type(connection.mutate_in_multi(["key"], SD.counter("a", 1)), MultiResult[SubdocResult])
     assert_type(connection.replace("key", 2, cas=stored.cas), OperationResult)
     assert_type(connection.incr("n", initial=1), ValueResult)
     assert_type(connection.lock("key"), ValueResult)

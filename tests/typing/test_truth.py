@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 
+import couchbase.subdocument as SD
 from couchbase import signatures
 from couchbase.commands import Commands
 from couchbase.designs import DesignCommands
@@ -18,6 +19,7 @@ from couchbase.result import (
     OperationResult,
     ValueResult,
 )
+from couchbase.subdocument import SubdocResult
 from tests.couchbase.support import ConnectionTestCase
 from tests.gcouchbase.support import InGreenlets
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -33,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "OperationsT": MultiResult[OperationResult],
     "StatsT": MultiResult[dict[str, Any]],
     "DesignT": HttpResult,
+    "SubdocT": SubdocResult,
+    "SubdocsT": MultiResult[SubdocResult],
 }
 
 CALLS: tuple[tuple[str, tuple[object, ...]], ...] = (
@@ -49,6 +53,11 @@ CALLS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("incr", ("n", 1, 0)),
     ("decr", ("n",)),
     ("arithmetic", ("n", 2)),
+    ("set", ("f", {"a": 1})),
+    ("lookup_in", ("f", SD.get("a"))),
+    ("mutate_in", ("f", SD.upsert("b", 1))),
+    ("lookup_in_multi", (["f"], SD.get("a"), SD.exists("b"))),
+    ("mutate_in_multi", (["f"], SD.upsert("c", 1))),
     ("set_multi", ({"c": 1, "d": 2},)),
     ("add_multi", ({"e": 1},)),
     ("replace_multi", ({"e": 2},)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import couchbase.subdocument as SD
 from couchbase import Connection as BlockingConnection
 from couchbase.views.iterator import View
 from txcouchbase import AsyncViewBase, Connection, TxAsyncConnection
@@ -33,6 +34,8 @@ async def documents(connection: Connection) -> None:
     await connection.set(1, 2)  # wrong: arg-type | reportArgumentType
     await connection.set("key", 1, ttl="soon")  # wrong: arg-type | reportArgumentType
     await connection.get("key", wrong=1)  # wrong: call-arg | reportCallIssue
+    await connection.lookup_in("key", "a")  # wrong: arg-type | reportArgumentType
+    await connection.mutate_in("key", SD.upsert("a"))  # wrong: call-arg | reportCallIssue
     await connection.setMulti(["a"])  # wrong: arg-type | reportArgumentType
     await connection.getMulti(3)  # wrong: arg-type | reportArgumentType
     await connection.getMulty(["a"])  # wrong: attr-defined | reportAttributeAccessIssue

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTCP
 
+import couchbase.subdocument as SD
 from couchbase import FMT_JSON
 from couchbase import Connection as AnyConnection
 from couchbase.exceptions import CouchbaseError, KeyExistsError
@@ -19,6 +20,7 @@ from couchbase.result import (
     OperationResult,
     ValueResult,
 )
+from couchbase.subdocument import SubdocResult
 from couchbase.transcoder import RawTranscoder
 from txcouchbase import AsyncViewBase, Connection, Query, TxAsyncConnection
 from txcouchbase.connection import BatchedView
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 
 
-def latest(connection: AnyConnection[ValueT, Any, Any, Any, Any, Any, Any], name: str) -> ValueT:
+def latest(connection: AnyConnection[ValueT, Any, Any, Any, Any, Any, Any, Any, Any], name: str) -> ValueT:
     """Work on a connection of any face."""
     return connection.get(f"latest-{name}")
 
@@ -87,6 +89,9 @@ async def documents(connection: Connection) -> int:
     assert_type(connection.get("key"), Deferred[ValueResult])
     assert_type(connection["key"], Deferred[ValueResult])
     assert_type(connection.get_with_expiry("key"), Deferred[ExpiryResult])
+    assert_type(connection.lookup_in("key", SD.get("a")), Deferred[SubdocResult])
+    assert_type(connection.mutate_in("key", SD.upsert("a", 1), cas=found.cas), Deferred[SubdocResult])
+    assert_type(connection.lookup_in_multi(["key"], SD.get("a")), Deferred[MultiResult[SubdocResult]])
     for changed in (
         connection.add("key", 1),
         connection.replace("key", 1, cas=found.cas, preserve_expiry=True),

@@ -1,0 +1,219 @@
+"""Sub-document operations: several paths of one document read or changed by one request.
+
+A :class:`Spec` is one of them. Requests are always the multi commands, which also carry a single path. The
+server wants attributes before paths of the body, and numbers paths as they were sent; callers see their own
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from couchbase import exceptions
+from couchbase.exceptions import CouchbaseError, ProtocolError
+from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.failures import error_for, malformed_answer
+from couchbase.protocol.pathresults import PathResult, SubdocResult
+from couchbase.protocol.request import Operation, Request
+from couchbase.protocol.statuses import RC_OF_STATUS
+
+MAX_SPECS = 16
+"""Most specs of one request."""
+MAX_PATH_BYTES = 1024
+
+CREATE_PARENTS = 0x01
+XATTR = 0x04
+EXPAND_MACROS = 0x10
+
+UPSERT_DOCUMENT = 0x01
+INSERT_DOCUMENT = 0x02
+ACCESS_DELETED = 0x04
+CREATE_AS_DELETED = 0x08
+REVIVE = 0x10
+
+_ENTRY = Struct(">HI")
+_CHANGED = Struct(">BHI")
+_FAILED = Struct(">BH")
+_LOOKUP_SPEC = Struct(">BBH")
+_MUTATION_SPEC = Struct(">BBHI")
+_U32 = Struct(">I")
+_TOKEN_BYTES = 16
+
+LOOKUPS = frozenset({Opcode.GET, Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT})
+"""Opcodes of specs that read; those of all others change something."""
+
+
+class Spec(NamedTuple):
+    """One path of a request, and what to do there."""
+
+    opcode: int
+    flags: int
+    """Path flags: :data:`CREATE_PARENTS`, :data:`XATTR`, :data:`EXPAND_MACROS`."""
+    path: bytes
+    value: bytes = b""
+    """JSON text; several values of an array are separated by commas."""
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether it reads."""
+        return self.opcode in LOOKUPS
+
+
+class Specs(NamedTuple):
+    """The specs of a request."""
+
+    given: tuple[Spec, ...]
+    """In the caller's order."""
+    order: tuple[int, ...] | None
+    """Positions in :attr:`given` in the order that is sent; ``None`` if it is the same."""
+
+    def position(self, sent: int) -> int:
+        """Return the position in the caller's order of the spec that was sent as number ``sent``."""
+        return sent if self.order is None else self.order[sent]
+
+
+def arrange(specs: Sequence[Spec]) -> Specs:
+    """Return the specs of a request, with attributes sent first."""
+    given = tuple(specs)
+    wanted = sorted(range(len(given)), key=lambda index: not given[index].flags & XATTR)
+    return Specs(given, None if wanted == list(range(len(given))) else tuple(wanted))
+
+
+def lookup_value(specs: Specs) -> bytes:
+    """Return the value of a lookup's request."""
+    pack = _LOOKUP_SPEC.pack
+    return b"".join(
+        [
+            pack(opcode, flags, len(path)) + path
+            for opcode, flags, path, _ in map(specs.given.__getitem__, _order(specs))
+        ]
+    )
+
+
+def mutation_value(specs: Specs) -> bytes:
+    """Return the value of a mutation's request."""
+    pack = _MUTATION_SPEC.pack
+    parts: list[bytes] = []
+    for opcode, flags, path, value in map(specs.given.__getitem__, _order(specs)):
+        parts += (pack(opcode, flags, len(path), len(value)), path, value)
+    return b"".join(parts)
+
+
+def _order(specs: Specs) -> Sequence[int]:
+    return range(len(specs.given)) if specs.order is None else specs.order
+
+
+def lookup_extras(document_flags: int) -> bytes:
+    """Return the extras of a lookup's request."""
+    return bytes((document_flags,)) if document_flags else b""
+
+
+def mutation_extras(document_flags: int, expiry: int) -> bytes:
+    """Return the extras of a mutation's request; expiry 0 is not sent, and means never."""
+    extras = _U32.pack(expiry) if expiry else b""
+    return extras + bytes((document_flags,)) if document_flags else extras
+
+
+# ---- reading answers -----------------------------------------------------------------------------
+
+
+def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
+    """Split the answer to a sub-document lookup into ``(status, bytes)`` by path.
+
+    :raises ProtocolError: an entry runs past the end.
+    """
+    entries = []
+    at, end = 0, len(value)
+    while at < end:
+        if at + _ENTRY.size > end:
+            raise ProtocolError("a lookup answer ends inside an entry")
+        status, size = _ENTRY.unpack_from(value, at)
+        at += _ENTRY.size
+        if at + size > end:
+            raise ProtocolError("a lookup entry runs past the answer")
+        entries.append((status, value[at : at + size]))
+        at += size
+    return entries
+
+
+def _result(request: Request, cas: int, entries: list[PathResult]) -> SubdocResult:
+    result = SubdocResult(0, cas, entries)
+    result._key = request.key
+    return result
+
+
+def _decode_lookup_in(
+    request: Request, cas: int, data: bytes, at: int, middle: int, end: int
+) -> SubdocResult:
+    specs = request.specs
+    try:
+        answered = decode_lookup_entries(data[middle:end])
+    except ProtocolError as error:
+        raise malformed_answer(request, str(error.message)) from None
+    if len(answered) != len(specs.given):
+        raise malformed_answer(request, f"{len(answered)} entries instead of {len(specs.given)}")
+    entries: list[PathResult] = [_NOTHING] * len(answered)
+    for sent, (status, found) in enumerate(answered):
+        position = specs.position(sent)
+        opcode, _, path, _ = specs.given[position]
+        code = RC_OF_STATUS.get(status, exceptions.ERROR) if status else 0
+        entries[position] = PathResult(path, opcode == Opcode.SUBDOC_EXISTS, status, code, found)
+    return _result(request, cas, entries)
+
+
+_NOTHING = PathResult(b"", False, 0, 0, b"")
+
+
+def _decode_mutate_in(
+    request: Request, cas: int, data: bytes, at: int, middle: int, end: int
+) -> SubdocResult:
+    specs = request.specs
+    if end - middle == _FAILED.size:
+        raise _path_failed(request, *_FAILED.unpack_from(data, middle))
+    values: dict[int, bytes] = {}
+    begin = middle
+    while begin < end:
+        if begin + _CHANGED.size > end:
+            raise malformed_answer(request, "it ends inside an entry")
+        sent, status, size = _CHANGED.unpack_from(data, begin)
+        begin += _CHANGED.size
+        if status or sent >= len(specs.given) or begin + size > end:
+            raise malformed_answer(request, f"an entry for path {sent} with status 0x{status:02x}")
+        values[specs.position(sent)] = data[begin : begin + size]
+        begin += size
+    result = _result(
+        request,
+        cas,
+        [
+            PathResult(spec.path, False, 0, 0, values.get(position, b""))
+            for position, spec in enumerate(specs.given)
+        ],
+    )
+    if middle - at == _TOKEN_BYTES:
+        result._token = (request.vbucket, data[at:middle])
+    return result
+
+
+def _path_failed(request: Request, sent: int, status: int) -> CouchbaseError:
+    """Return the error for a mutation of which nothing was done, since one path failed."""
+    if sent >= len(request.specs.given):
+        return malformed_answer(request, f"a failure of path {sent}")
+    position = request.specs.position(sent)
+    path = request.specs.given[position].path.decode("utf-8", "replace")
+    error = error_for(request, status)
+    error.message = f"{error.message} for path {path!r} (spec {position}); nothing was changed"
+    error.path, error.path_index = path, position
+    return error
+
+
+def _failed(code: int) -> SubdocResult:
+    return SubdocResult(code)
+
+
+LOOKUP_IN = Operation("lookup_in", Opcode.SUBDOC_MULTI_LOOKUP, False, _failed, _decode_lookup_in)
+MUTATE_IN = Operation("mutate_in", Opcode.SUBDOC_MULTI_MUTATION, True, _failed, _decode_mutate_in)
+
+ON_TOMBSTONE = frozenset({Status.SUBDOC_SUCCESS_DELETED, Status.SUBDOC_MULTI_PATH_FAILURE_DELETED})
+"""Statuses of answers about a deleted document."""
