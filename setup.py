@@ -37,6 +37,7 @@ REQUIREMENTS = [
     "treq >= 24.9.1",
     "zope.interface >= 6.0",
     "httptools >= 0.6.4",
+    "cramjam >= 2.8",
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",

@@ -22,6 +22,7 @@ from couchbase.protocol.constants import (
 from couchbase.protocol.frames import Frame, encode_request, encode_response
 from couchbase.protocol.sasl import ScramServer
 from couchnode.data.bucket import NodeBucket
+from couchnode.kv import snappy
 from couchnode.ports import NodeView
 from reactor.sparselog import SparseLog
 
@@ -95,6 +96,8 @@ class Session:
         self.tokens = Feature.MUTATION_SEQNO in features
         self.xerror = Feature.XERROR in features
         self.collections = Feature.COLLECTIONS in features
+        compressed = not features.isdisjoint(snappy.FEATURES)
+        self.accepted_datatypes = int(Datatype.JSON | Datatype.SNAPPY if compressed else Datatype.JSON)
         self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
 
     # ---- who and where ---------------------------------------------------------------------------

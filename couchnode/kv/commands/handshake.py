@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, SaslMalformed, ScramServer, parse_plain
 from couchnode.data.item import StatusError
+from couchnode.kv import snappy
 from couchnode.kv.commands.table import Answer, CasRule, CommandRequest, Presence, Scope, command
 from couchnode.kv.errormap import ERROR_MAP_VERSION, error_map
 from couchnode.kv.session import to_json
@@ -44,10 +45,11 @@ FEATURES = frozenset(
         Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
         Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
         Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
+        *snappy.FEATURES,
     }
 )
-"""Features that this node supports. Not among them: compression, answers out of order, and the duration
-frame, whose cost for every answer exceeds its use."""
+"""Features that this node supports. Not among them: answers out of order, and the duration frame, whose cost
+for every answer exceeds its use."""
 
 _PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF})
 

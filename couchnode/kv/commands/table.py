@@ -28,12 +28,14 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import Session
+from couchnode.kv.snappy import inflate
 
 Answer = Union[bytes, "Deferred[bytes]", None]
 """An encoded response, a Deferred of one, or ``None``."""
 
 _U16 = Struct(">H")
 _DEFAULT_COLLECTION = 0
+_SNAPPY = int(Datatype.SNAPPY)
 _MAX_LEB128_BYTES = 5
 _KNOWN_TO_OTHERS = frozenset({4, 6, 7})
 """Impersonation and the like: known, but never granted here."""
@@ -222,7 +224,9 @@ def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
     # The form is checked first, but an unauthenticated client only learns that it is one.
     if scope and not session.is_admitted:
         raise StatusError(Status.EACCESS, "authenticate first")
-    _check_form(row, frame)
+    _check_form(row, frame, row.datatypes & session.accepted_datatypes)
+    if frame.datatype & _SNAPPY:
+        request.frame = frame._replace(value=inflate(frame.value))
     if frame.framing:
         _read_frame_infos(request, row)
     if scope < Scope.BUCKET:
@@ -287,7 +291,7 @@ def read_leb128(data: bytes) -> tuple[int, int]:
     raise StatusError(Status.EINVAL, "the collection id at the start of the key is malformed")
 
 
-def _check_form(row: Command, frame: Frame) -> None:
+def _check_form(row: Command, frame: Frame, datatypes: int) -> None:
     if len(frame.extras) not in row.extras:
         wanted = " or ".join(str(size) for size in sorted(row.extras))
         raise StatusError(Status.EINVAL, f"extras have {wanted} bytes, not {len(frame.extras)}")
@@ -298,7 +302,7 @@ def _check_form(row: Command, frame: Frame) -> None:
             raise StatusError(Status.EINVAL, "CAS must be 0")
     elif row.cas is CasRule.NON_ZERO:
         raise StatusError(Status.EINVAL, "CAS must not be 0")
-    if frame.datatype & ~row.datatypes:
+    if frame.datatype & ~datatypes:
         raise StatusError(Status.EINVAL, f"datatype 0x{frame.datatype:02x} is not accepted here")
     if row.zero_vbucket and frame.specific:
         raise StatusError(Status.EINVAL, "the vbucket field must be 0")
@@ -356,6 +360,6 @@ def _read_durability(request: CommandRequest, row: Command, payload: bytes) -> N
         request.timeout = milliseconds / 1000
 
 
-STORE_DATATYPES = int(Datatype.JSON)
-"""Datatype bits that a store may claim. Clients set the JSON bit whether negotiated or not, and
-what they claim is ignored; compression is never negotiated here."""
+STORE_DATATYPES = int(Datatype.JSON | Datatype.SNAPPY)
+"""Datatype bits that a store may claim. Clients set JSON whether negotiated or not, and it is ignored;
+Snappy has to be negotiated, and the value is inflated before the command runs."""
