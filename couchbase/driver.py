@@ -43,6 +43,12 @@ class Driver(Generic[CallT]):
         self.timings: Timings | None = None
         """Records how long operations take, if enabled."""
 
+    @property
+    def level_ms(self) -> int:
+        """Milliseconds that the cluster has for a durability level: nine tenths of the operation's timeout,
+        as with official clients."""
+        return int(self.timeout * 900)
+
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, request: CallT, durability: tuple[int, int] | None = None) -> Any:

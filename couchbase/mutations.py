@@ -358,8 +358,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         if durability_level or preserve_expiry:
             if durability_level not in (0, 1, 2, 3):
                 raise ArgumentError.pyexc("durability_level must be 0, 1, 2 or 3", obj=durability_level)
-            # Official clients leave the server nine tenths of the operation's timeout.
-            timeout_ms = int(self._driver.timeout * 900) if durability_level else 0
+            timeout_ms = self._driver.level_ms if durability_level else 0
             request.framing = operations.mutation_framing(durability_level, timeout_ms, preserve_expiry)
         if persist_to or replicate_to:
             return self._driver.submit(request, _durability(persist_to, replicate_to))

@@ -310,7 +310,7 @@ class TxAsyncConnection(
             between operations gains from a small number: nodes begin to answer while it still makes requests.
             Others pay one system call per batch.
         """
-        return Direct(self, self._turn, together)
+        return Direct(self, self._driver.direct(together))
 
     def _connect_ended(self, error: BaseException | None) -> None:
         """Handle the end of connecting."""

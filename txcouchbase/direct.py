@@ -95,8 +95,8 @@ class Direct(
 
     _request_type: type[Any] = DirectCall
 
-    def __init__(self, connection: Codec, turn: Turn, together: int) -> None:
-        self._driver = _DirectDriver(turn, together)
+    def __init__(self, connection: Codec, driver: DirectDriver) -> None:
+        self._driver = driver
         # Keep a reference: a connection closes when it is collected.
         self._connection = connection
         self.quiet = connection.quiet
@@ -105,7 +105,7 @@ class Direct(
         self.data_passthrough = connection.data_passthrough
 
 
-class _DirectDriver(Driver[DirectCall]):
+class DirectDriver(Driver[DirectCall]):
     """Operations that report their outcome to a receiver."""
 
     def __init__(self, turn: Turn, together: int) -> None:
@@ -115,6 +115,7 @@ class _DirectDriver(Driver[DirectCall]):
 
     @property
     def timeout(self) -> float:
+        """Timeout of an operation, in seconds: the connection's."""
         return self._turn.timeout
 
     @timeout.setter
@@ -122,8 +123,9 @@ class _DirectDriver(Driver[DirectCall]):
         self._turn.set_timeout(seconds)
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
+        """Carry out one request."""
         if durability is not None or request.replica is not None:
-            _refuse()
+            refuse_more()
         turn = self._turn
         queued = turn.queued
         if not queued:
@@ -135,27 +137,34 @@ class _DirectDriver(Driver[DirectCall]):
         return request
 
     def submit_level(self, request: DirectCall) -> DirectCall:
+        """Carry out a synchronous write."""
         # Not with the turn's operations: it holds its key until it is decided.
         self._turn.submit_now(request)
         return request
 
     def submit_to_replica(self, request: DirectCall) -> NoReturn:
-        _refuse()
+        """Refuse."""
+        refuse_more()
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> NoReturn:
-        _refuse()
+        """Refuse."""
+        refuse_more()
 
     def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
-        _refuse()
+        """Refuse."""
+        refuse_more()
 
     def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: object) -> NoReturn:
-        _refuse()
+        """Refuse."""
+        refuse_more()
 
     def submit_stats(self, groups: Sequence[str]) -> NoReturn:
-        _refuse()
+        """Refuse."""
+        refuse_more()
 
 
-def _refuse() -> NoReturn:
+def refuse_more() -> NoReturn:
+    """Refuse an operation that is more than one on one document."""
     raise NotSupportedError.pyexc(
         "use the connection itself: this operation is more than one on one document"
     )

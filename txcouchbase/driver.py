@@ -21,6 +21,7 @@ from couchbase.result import AsyncResult, MultiResult, ValueResult
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, call_errback, member_of
 from txcouchbase.causes import network_error
 from txcouchbase.cluster import ClusterClient
+from txcouchbase.direct import DirectDriver
 from txcouchbase.endurance import Endurance
 from txcouchbase.events import ConnectionEvents
 from txcouchbase.turn import MAX_QUEUED
@@ -65,11 +66,15 @@ class AsyncDriver(Driver[AsyncCall]):
             self._events.queue("connect").schedule(ready)
         return ready
 
+    def seconds_for(self, call: Call) -> float:
+        """Return the timeout of an operation that begins now, in seconds."""
+        return self.timeout
+
     def send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
         """Send an operation now, after those started before."""
         # Operations started before go first.
         self.turn.drain(later=True)
-        call.deadline = self.cluster.seconds() + self.timeout + self.turn.more_for(len(call.value))
+        call.deadline = self.cluster.seconds() + self.seconds_for(call) + self.turn.more_for(len(call.value))
         if wanted is not None:
             timeout = self.dur_timeout / 1_000_000 if self.dur_timeout else self.durability_timeout
             endurance = Endurance(self.cluster, wanted, timeout, self.durability_interval, self.dur_testhook)
@@ -146,11 +151,19 @@ class AsyncDriver(Driver[AsyncCall]):
             call.group = group
         group.calls = calls
         if durability is None and requests[0].replica is None:
-            self.turn.queue_all(calls)
+            self.send_group(calls)
         else:
             for call in calls:
                 self.send(call, durability)
         return answer
+
+    def send_group(self, calls: Sequence[Call]) -> None:
+        """Send the requests of a multi operation that waits for no copies and asks no replica."""
+        self.turn.queue_all(calls)
+
+    def direct(self, together: int) -> DirectDriver:
+        """Return the driver of operations that report to a receiver: see :mod:`txcouchbase.direct`."""
+        return DirectDriver(self.turn, together)
 
     @inlineCallbacks
     def _any_replica(self, call: Call) -> Generator[Any, Any, None]:

@@ -80,14 +80,18 @@ class Turn:
         self.wake()
         self.queued.extend(calls)
 
-    def submit_now(self, call: Call) -> None:
-        """Send one operation by itself, after those started before."""
-        self.drain(later=True)
-        self.submit(call)
+    def submit_now(self, call: Call, seconds: float | None = None) -> None:
+        """Send one operation by itself, after those started before.
 
-    def submit(self, call: Call) -> None:
+        :param seconds: its timeout; ``None`` for :attr:`timeout`.
+        """
+        self.drain(later=True)
+        self.submit(call, seconds)
+
+    def submit(self, call: Call, seconds: float | None = None) -> None:
         """Send one operation by itself."""
-        call.deadline = self._reactor.seconds() + self.timeout + self.more_for(len(call.value))
+        granted = self.timeout if seconds is None else seconds
+        call.deadline = self._reactor.seconds() + granted + self.more_for(len(call.value))
         self._dispatcher.submit(call)
 
     def _end(self) -> None:

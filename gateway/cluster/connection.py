@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from couchbase.transcoder import RawTranscoder
 from gateway.cluster.bulk import LEAST_RATE, Lane
 from txcouchbase.connection import Connection
+from txcouchbase.limited import TimeBudget, limited
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GatewayConnection"]
 
@@ -31,6 +35,12 @@ class _RawConnection(Connection):
         self.operations = self.direct(together=MAX_TOGETHER)
         self._client.least_rate = LEAST_RATE
         self.reactor = self._client.reactor
+
+    def limited(self, budget: TimeBudget) -> Self:
+        """Return the same connection with the timeouts of one request; see :mod:`txcouchbase.limited`."""
+        other = limited(self, budget)
+        other.operations = other.direct(together=MAX_TOGETHER)
+        return other
 
 
 class GatewayConnection(_RawConnection):

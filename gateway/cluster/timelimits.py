@@ -21,6 +21,7 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import parse_duration
 from gateway.http.request import Request
+from txcouchbase.limited import TimeBudget
 
 __all__ = [
     "MAX_LEVEL_SECONDS",
@@ -88,13 +89,14 @@ def parse_time_limits(timeout: str | None, durability: str | None, *names: str) 
     )
 
 
-class TimedConnection:
+class TimedConnection(TimeBudget):
     """A connection for one request: each operation gets the rest of the request's time as its timeout.
 
     It has the attributes of the connection. Operations fail with TimeoutError when the time is over.
 
-    :param connection: a :class:`gateway.cluster.connection.GatewayConnection`, or one of its lane's.
-    :param seconds: returns the time by the reactor's clock.
+    :param connection: a :class:`gateway.cluster.connection.GatewayConnection`, or one of its lane's; nothing
+        of it changes.
+    :param clock: the reactor's time.
     :param deadline: when the request's time is over; ``None`` to begin now.
     """
 
@@ -105,12 +107,12 @@ class TimedConnection:
         clock: IReactorTime,
         deadline: float | None = None,
     ) -> None:
-        self.connection: Any = connection
         self._limits = limits
         self._clock = clock
         if deadline is None and limits.timeout is not None:
             deadline = clock.seconds() + limits.timeout
         self._deadline = deadline
+        self.connection: Any = None if connection is None else connection.limited(self)
         self.operations = _Operations(self)
 
     @property
@@ -123,54 +125,58 @@ class TimedConnection:
         found = getattr(self.connection, name)
         return partial(self.start, found) if callable(found) else found
 
-    def left(self, default: float) -> float:
-        """Return the seconds that are left, ``default`` if there is no limit."""
-        if self._deadline is None:
-            return default
-        return max(self._deadline - self._clock.seconds(), MIN_SECONDS)
-
     def on(self, connection: GatewayConnection) -> TimedConnection:
         """Return another connection with the same limits and deadline."""
         return TimedConnection(connection, self._limits, self._clock, self._deadline)
 
-    def start(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
-        """Call a method of the connection with the timeouts of this request."""
-        connection = self.connection
-        before = (
-            connection.timeout,
-            connection.views_timeout,
-            connection.design_timeout,
-            connection._durability_timeout,
-        )
-        seconds = self.left(before[0])
+    # ---- the budget ------------------------------------------------------------------------------
+
+    def seconds(self, usual: float) -> float:
+        """Return the seconds that are left, ``usual`` if there is no limit."""
+        if self._deadline is None:
+            return usual
+        return max(self._deadline - self._clock.seconds(), MIN_SECONDS)
+
+    def level_ms(self, usual: int) -> int:
+        """Return how long the cluster may take for a durability level: the limit, or the share that a driver
+        grants of the time that is left, whichever is less."""
         waits = self._limits.durability
-        if waits is not None and options.get("durability_level"):
-            if waits > MAX_LEVEL_SECONDS:
-                raise bad_request(
-                    f"X-CB-DurabilityTimeout: with a level it may be {MAX_LEVEL_SECONDS:g}s at most"
-                )
-            # The driver grants the cluster this share of the operation's time.
-            level_seconds = waits / LEVEL_SHARE
-            seconds = level_seconds if self._deadline is None else min(seconds, level_seconds)
-        connection.timeout = seconds
         if self._deadline is not None:
-            connection.views_timeout = connection.design_timeout = seconds
-            connection._durability_timeout = seconds
-        if waits is not None:
-            connection._durability_timeout = min(waits, self.left(waits))
-        try:
-            started = method(*args, **options)
-        finally:
-            # Send what was started before the timeout changes.
-            (
-                connection.timeout,
-                connection.views_timeout,
-                connection.design_timeout,
-                connection._durability_timeout,
-            ) = before
+            usual = int(self.seconds(0) * LEVEL_SHARE * 1000)
+        if waits is None:
+            return usual
+        most = round(waits * 1000)
+        return most if self._deadline is None else min(most, usual)
+
+    def write_seconds(self, usual: float) -> float:
+        """Return the timeout of a write with a durability level."""
+        waits = self._limits.durability
+        if waits is None:
+            return self.seconds(usual)
+        # The cluster has its share of the operation's time.
+        return min(waits / LEVEL_SHARE, self.seconds(waits / LEVEL_SHARE))
+
+    def copies_seconds(self, usual: float) -> float:
+        """Return how long to wait for copies."""
+        waits = self._limits.durability
+        return self.seconds(usual) if waits is None else min(waits, self.seconds(waits))
+
+    # ---- calls -----------------------------------------------------------------------------------
+
+    def start(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
+        """Call a method of the connection, and watch the Deferred that it returns.
+
+        :raises Refusal: 400, the limit is too long for a durability level.
+        """
+        waits = self._limits.durability
+        if waits is not None and waits > MAX_LEVEL_SECONDS and options.get("durability_level"):
+            raise bad_request(
+                f"X-CB-DurabilityTimeout: with a level it may be {MAX_LEVEL_SECONDS:g}s at most"
+            )
+        started = method(*args, **options)
         if self._deadline is not None and isinstance(started, Deferred) and not started.called:
             # For operations that have no limit in the driver, or a separate one for each step.
-            started.addTimeout(self.left(0) + _LATE_SECONDS, self._clock, _timed_out)
+            started.addTimeout(self.seconds(0) + _LATE_SECONDS, self._clock, _timed_out)
         return started
 
 
@@ -197,7 +203,7 @@ class _TimedLane:
 
     def seconds_for(self, size: int) -> float:
         """Return how long an operation on a document of that many bytes may wait."""
-        return self._timed.left(self._lane.seconds_for(size))
+        return self._timed.seconds(self._lane.seconds_for(size))
 
     def carry_out(self, size: int, begin: Callable[[Any], Any]) -> Deferred[Any]:
         """See :meth:`gateway.cluster.bulk.Lane.carry_out`."""

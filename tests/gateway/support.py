@@ -24,6 +24,7 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.http.application import Guard
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
+from txcouchbase.limited import TimeBudget
 
 SECRET = b"s" * 32
 NOW = 1_700_000_000.0
@@ -60,13 +61,12 @@ class ScriptedConnection:
     """
 
     configured_replica_count = 1
-    timeout = design_timeout = 2.5
-    views_timeout = 75.0
-    _durability_timeout = 5.0
+    timeout = 2.5
 
     def __init__(self, answers: dict[str, Any], clock: Any = None) -> None:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.budgets: list[TimeBudget] = []
         self.closed = False
         self.reactor = clock or Clock()
         self.operations = ScriptedOperations(self)
@@ -80,6 +80,11 @@ class ScriptedConnection:
 
     def connect(self) -> Deferred[Any]:
         return self._answer("connect", (), {})
+
+    def limited(self, budget: TimeBudget) -> ScriptedConnection:
+        """Return itself, and keep the budget that would limit its operations."""
+        self.budgets.append(budget)
+        return self
 
     def _close(self) -> None:
         self.closed = True

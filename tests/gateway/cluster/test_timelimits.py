@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app import Gateway
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import ServiceAccount
 from gateway.cluster.pool import ConnectionPool
-from gateway.cluster.timelimits import parse_seconds
+from gateway.cluster.timelimits import TimedConnection, TimeLimits, parse_seconds
 from gateway.dialect.errors import Refusal
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
@@ -47,13 +48,35 @@ class FormTests(SynchronousTestCase):
         waits = []
 
         def count(*_: Any, **options: Any) -> Any:
-            waits.append((options["persist_to"], site.connections[-1]._durability_timeout))
+            (budget,) = site.connections[-1].budgets
+            waits.append((options["persist_to"], budget.copies_seconds(5.0), budget.seconds(2.5)))
             return succeed(Answer(5))
 
         site = Site({"incr": count})
         self.assertEqual(site.request("POST", PATH + "/increment", headers=headers).status, 200)
-        self.assertEqual(waits, [(1, 7.0)])
-        self.assertEqual(site.connections[-1]._durability_timeout, 5.0)
+        self.assertEqual(waits, [(1, 7.0, 2.5)])
+
+    def test_budget(self) -> None:
+        """What each operation gets, at the beginning and after 4 seconds of it."""
+        clock = Clock()
+        for timeout, durability, *expected in (
+            (10.0, None, (10.0, 9000, 10.0, 10.0), (6.0, 5400, 6.0, 6.0)),
+            (None, 9.0, (2.5, 9000, 10.0, 9.0), (2.5, 9000, 10.0, 9.0)),
+            (10.0, 4.5, (10.0, 4500, 5.0, 4.5), (6.0, 4500, 5.0, 4.5)),
+            (5.0, 9.0, (5.0, 4500, 5.0, 5.0), (1.0, 900, 1.0, 1.0)),
+        ):
+            timed = TimedConnection(None, TimeLimits(timeout, durability), clock)
+            for granted in expected:
+                self.assertEqual(
+                    (
+                        timed.seconds(2.5),
+                        timed.level_ms(2250),
+                        timed.write_seconds(2.5),
+                        timed.copies_seconds(5.0),
+                    ),
+                    granted,
+                )
+                clock.advance(4)
 
 
 class DriverTests(MemoryTestCase):
