@@ -135,6 +135,7 @@ class Connection(
     _privflags = 0
     """Bits of the original; none has a meaning here (see :mod:`couchbase._libcouchbase`)."""
 
+    # Many parameters: SDK 1.2's arguments, and those of TLS and name servers; keywords.
     def __init__(
         self,
         *,

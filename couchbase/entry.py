@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Couchbase:
     """The entry point of programs."""
 
+    # Many parameters: SDK 1.2's arguments.
     @staticmethod
     def connect(
         bucket: str | None = None,

@@ -32,6 +32,7 @@ _APPENDABLE = (FMT_UTF8, FMT_BYTES)
 class StoreCommands(Codec, Generic[OperationT, OperationsT]):
     """set, add, replace, append, prepend, delete, and their multi forms."""
 
+    # Many parameters: SDK 1.2's arguments; keywords.
     def set(
         self,
         key: Key,
@@ -84,6 +85,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         request = self._store_request(operations.ADD, key, value, 0, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
+    # Many parameters: SDK 1.2's arguments; keywords.
     def replace(
         self,
         key: Key,
@@ -104,6 +106,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
 
+    # Many parameters: SDK 1.2's arguments; keywords.
     def append(
         self,
         key: Key,
@@ -125,6 +128,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         request = self._concat_request(operations.APPEND, key, value, cas, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
+    # Many parameters: SDK 1.2's arguments; keywords.
     def prepend(
         self,
         key: Key,

@@ -80,6 +80,7 @@ class PathCommands(
             requests.append(request)
         return self._driver.submit_multi(requests)
 
+    # Many parameters: the options of later SDKs; keywords.
     def mutate_in(
         self,
         key: Key,

@@ -80,6 +80,7 @@ class EmbeddedNode(Service):
     :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
     """
 
+    # Many parameters: the options of a node; keywords.
     def __init__(
         self,
         data_dir: str | Path | None,

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.batches.batch import BatchContext
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -103,6 +104,7 @@ class Gateway(Application):
     unconfirmed = frozenset({"open"})
     selective_headers = SELECTIVE
 
+    # Many parameters: brings the gateway's parts together; keywords.
     def __init__(
         self,
         authorizer: Authorizer,
@@ -134,7 +136,9 @@ class Gateway(Application):
             DurabilityChecks(authorizer, pool, renderer, now),
             Buckets(authorizer, pool),
             Batches(
-                authorizer, pool, clock, now, limits, self.budget, steps, self.count_operation, self._log_bug
+                authorizer,
+                pool,
+                BatchContext(clock, now, limits, self.budget, steps, self.count_operation, self._log_bug),
             ),
             Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),

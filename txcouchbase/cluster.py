@@ -56,6 +56,7 @@ class ClusterClient(Dispatcher):
     :param random: numbers in [0, 1) for jitter.
     """
 
+    # Many parameters: the settings of a connection string; keywords.
     def __init__(
         self,
         reactor: IReactor,

@@ -174,6 +174,7 @@ class TxAsyncConnection(
         ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
     ].rget_multi
 
+    # Many parameters: as of the blocking connection, and the reactor.
     def __init__(
         self,
         *,

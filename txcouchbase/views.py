@@ -142,6 +142,7 @@ class ViewMethods:
         self, design: str, view: str, *, use_devmode: bool = ..., **kwargs: Unpack[ViewOptions]
     ) -> Deferred[BatchedView]: ...
 
+    # Many parameters: SDK 1.2's arguments of a view.
     @overload
     def queryAll(
         self,

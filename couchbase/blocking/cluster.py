@@ -52,6 +52,7 @@ class Cluster(Dispatcher, Loop):
     # A blocking caller waits for all that it submitted: its own memory is the limit.
     most_pending = sys.maxsize
 
+    # Many parameters: the settings of a connection string; keywords.
     def __init__(
         self,
         seeds: Sequence[Seed],

@@ -38,6 +38,7 @@ class Views:
 
     # ---- requests --------------------------------------------------------------------------------
 
+    # Many parameters: the parts of one HTTP request, each a value of its own.
     def ask(
         self,
         method: str,

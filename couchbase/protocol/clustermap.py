@@ -57,6 +57,7 @@ class ClusterMap:
         "data_nodes", "epoch", "forward", "name", "nodes", "persistent", "replicas", "rev", "rows", "uuid",
     )  # fmt: skip
 
+    # Many parameters: the fields of a cluster map.
     def __init__(
         self,
         *,

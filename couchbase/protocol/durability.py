@@ -211,6 +211,7 @@ def awaited_cas(request: Request, result: Result) -> int:
     return 0 if request.operation.opcode in _COUNTERS else int(result._cas)
 
 
+# Many parameters: what is required, and what the driver brings; keywords.
 def endure_plan(
     current_map: Callable[[], ClusterMap],
     clock: Callable[[], float],

@@ -170,6 +170,7 @@ class FrameReader:
         self.violation = FrameError(reason)
 
 
+# Many parameters: the fields of a frame.
 def encode_request(
     opcode: int,
     *,
@@ -195,6 +196,7 @@ def encode_request(
     return _encode(magic, opcode, vbucket, key, extras, value, opaque, cas, datatype, framing)
 
 
+# Many parameters: the fields of a frame.
 def encode_response(
     opcode: int,
     status: int = 0,
@@ -215,6 +217,7 @@ def encode_response(
     return _encode(magic, opcode, status, key, extras, value, opaque, cas, datatype, framing)
 
 
+# Many parameters: the fields of a frame.
 def _encode(
     magic: int,
     opcode: int,

@@ -148,6 +148,7 @@ class View(Generic[RowT]):
         that reduces.
     """
 
+    # Many parameters: SDK 1.2's arguments of a view.
     def __init__(
         self,
         parent: Any,

@@ -45,6 +45,7 @@ class NodeBucket:
     :ivar change_log: changes since the last update of indexes; ``None`` while there is no index.
     """
 
+    # Many parameters: the settings of a bucket; keywords.
     def __init__(
         self,
         name: str,

@@ -61,6 +61,7 @@ class Item:
         "value",
     )
 
+    # Many parameters: the fields of a document; one object each, so no dataclass.
     def __init__(
         self,
         key: bytes,

@@ -31,6 +31,7 @@ SCHEMA = {
 """Name -> the text that SQLite keeps of it; ``crc`` is where version 2 added it to version 1."""
 
 
+# Many parameters: the columns of a row.
 def checksum(
     vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
 ) -> int:

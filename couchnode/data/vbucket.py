@@ -73,6 +73,7 @@ class VBucket(HeldItems):
 
     __slots__ = ("_listener", "_seconds", "_timer_seconds")
 
+    # Many parameters: what a vbucket needs of its bucket, which it must not know.
     def __init__(
         self,
         vbid: int,
@@ -127,6 +128,7 @@ class VBucket(HeldItems):
 
     # ---- changing --------------------------------------------------------------------------------
 
+    # Many parameters: the fields of a write, on the fast path.
     def store(
         self,
         mode: int,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -35,7 +35,7 @@ from gateway.operations.kind import Kind
 from reactor.window import Window
 from txcouchbase.connection import Connection
 
-__all__ = ["AFTER", "Batch", "CountOperation", "Phase"]
+__all__ = ["AFTER", "Batch", "BatchContext", "CountOperation", "Phase"]
 
 CountOperation = Callable[[str, str, int], None]
 
@@ -62,12 +62,26 @@ AFTER: dict[Phase, frozenset[Phase]] = {
 """What may follow a phase."""
 
 
+class BatchContext(NamedTuple):
+    """What all batches of a gateway share."""
+
+    clock: IReactorTime
+    now: Callable[[], float]
+    """Returns the Unix time in seconds."""
+    limits: Limits
+    budget: Budget
+    """The memory of all requests."""
+    steps: StepRunner
+    """Processes long texts."""
+    count_operation: CountOperation
+    log_bug: Callable[[Failure], None]
+
+
 class Batch:
     """One request's operations: takes the body, and produces the answer.
 
     :param connection: leased; returned through ``on_end``.
     :param window: limit on bytes requested from the cluster, shared with all other users of the connection.
-    :param steps: processes long texts.
     :param form: content type of the answer; ``None`` to answer in the form of the body.
     :param on_form: called once, with the content type, when it is known.
     :param on_end: called once, when no operation is running and none will follow.
@@ -77,13 +91,7 @@ class Batch:
         self,
         connection: GatewayConnection,
         window: Window,
-        clock: IReactorTime,
-        now: Callable[[], float],
-        limits: Limits,
-        budget: Budget,
-        steps: StepRunner,
-        count_operation: CountOperation,
-        log_bug: Callable[[Failure], None],
+        context: BatchContext,
         form: bytes | None,
         on_form: Callable[[bytes], None],
         on_end: Callable[[], None],
@@ -92,20 +100,15 @@ class Batch:
         self._connection = connection
         self._window = window
         self._carry_out = connection.start if isinstance(connection, Connection) else None
-        self._clock = clock
-        self._now = now
-        self._limits = limits
-        self._budget = budget
-        self._steps = steps
-        self._count_operation = count_operation
-        self.log_bug = log_bug
+        self._clock, self._now, self._limits, self._budget = context[:4]
+        self._steps, self._count_operation, self.log_bug = context[4:]
         self._on_form: Callable[[bytes], None] | None = on_form
         self._on_end = on_end
         self._stream: BodyStream | None = None
-        self._splitter = BodySplitter(limits.max_line)
+        self._splitter = BodySplitter(self._limits.max_line)
         self._waiting: deque[bytes | TooLong | SplitError] = deque()
         self._slots: deque[Slot | FastSlot] = deque()
-        self._account = Account(limits.batch_bytes, budget, window)
+        self._account = Account(self._limits.batch_bytes, self._budget, window)
         self._writer = AnswerWriter(self._slots, self._account, form)
         self._next_index = 0
         self._input_paused = False

@@ -73,6 +73,7 @@ class ConnectionPool:
 
     _log = Logger()
 
+    # Many parameters: the options of the pool; keywords.
     def __init__(
         self,
         connect: Connect,

@@ -107,6 +107,7 @@ class Loader:
     :param on_batch: called after each batch.
     """
 
+    # Many parameters: the options of the loader.
     def __init__(
         self,
         lines: Iterator[tuple[int, bytes]],

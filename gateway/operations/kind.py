@@ -168,6 +168,7 @@ def _nothing(members: Mapping[str, Any], words: Words) -> None:
     return None
 
 
+# Many parameters: the columns of the table of operations; keywords.
 def kind(
     name: str,
     headers: tuple[str, ...],

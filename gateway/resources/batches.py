@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
-from gateway.batches.batch import Batch, CountOperation
+from gateway.batches.batch import Batch, BatchContext
 from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
@@ -17,12 +14,9 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
 from gateway.dialect.errors import bad_request
 from gateway.dialect.paths import BUCKET
-from gateway.fairness.steps import StepRunner
-from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, Response
 from gateway.http.routing import endpoint
-from gateway.limits import Limits
 from gateway.resources.base import BucketResource
 
 __all__ = ["Batches"]
@@ -31,26 +25,9 @@ __all__ = ["Batches"]
 class Batches(BucketResource):
     """Runs batches."""
 
-    def __init__(
-        self,
-        authorizer: Authorizer,
-        pool: ConnectionPool,
-        clock: IReactorTime,
-        now: Callable[[], float],
-        limits: Limits,
-        budget: Budget,
-        steps: StepRunner,
-        count_operation: CountOperation,
-        log_bug: Callable[[Failure], None],
-    ) -> None:
+    def __init__(self, authorizer: Authorizer, pool: ConnectionPool, context: BatchContext) -> None:
         super().__init__(authorizer, pool)
-        self._clock = clock
-        self._now = now
-        self._limits = limits
-        self._budget = budget
-        self._steps = steps
-        self._count_operation = count_operation
-        self._log_bug = log_bug
+        self._context = context
 
     @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True, takes=ENCODING)
     def post_batch(self, request: Request) -> Any:
@@ -70,13 +47,7 @@ class Batches(BucketResource):
         batch = Batch(
             carries_out,
             bulk.window,
-            self._clock,
-            self._now,
-            self._limits,
-            self._budget,
-            self._steps,
-            self._count_operation,
-            self._log_bug,
+            self._context,
             form,
             lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
             lambda: self._pool.release(connection),

@@ -74,6 +74,11 @@ def length(function: Function) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
+def first_line(function: Function) -> int:
+    """Return the number of the line on which a function begins, with its decorators."""
+    return min(one.lineno for one in (function, *function.decorator_list))
+
+
 def parameters(function: Function) -> list[ast.arg]:
     """Return a function's parameters, without ``self`` and ``cls``."""
     given = function.args

@@ -145,6 +145,7 @@ COMMANDS: list[Command | None] = [None] * 256
 """Opcode to command; ``None`` for unknown opcodes."""
 
 
+# Many parameters: the columns of the table of commands; keywords.
 def command(
     opcode: Opcode,
     *,

@@ -17,7 +17,7 @@ from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.protocol.request import Request
 from couchbase.transcoder import RawTranscoder
-from gateway.batches.batch import Batch
+from gateway.batches.batch import Batch, BatchContext
 from gateway.batches.fastpath import FastSlot, fast_slot
 from gateway.batches.lines import LineOperation, read_operation, start
 from gateway.fairness.steps import StepRunner
@@ -217,13 +217,15 @@ class FastPathCase(SynchronousTestCase):
         self.batch = Batch(
             self.connection,
             self.window,
-            self.clock,
-            lambda: 0.0,
-            Limits(),
-            Budget(2**30),
-            StepRunner(self.clock),
-            lambda *counted: self.counted.append(counted),
-            self.bugs.append,
+            BatchContext(
+                self.clock,
+                lambda: 0.0,
+                Limits(),
+                Budget(2**30),
+                StepRunner(self.clock),
+                lambda *counted: self.counted.append(counted),
+                self.bugs.append,
+            ),
             None,
             lambda form: None,
             self.count_end,
