@@ -40,6 +40,7 @@ BUCKET_CAPABILITIES = (
     "nodesExt",
     "preserveExpiry",
     "subdoc.ReplicaRead",
+    "rangeScan",
 )
 """Capabilities announced to clients. Only the default collection exists."""
 
