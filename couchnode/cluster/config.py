@@ -34,13 +34,19 @@ CLUSTER_COMPATIBILITY = 7 * 0x10000 + 6
 BUCKET_CAPABILITIES = (
     "collections",
     "durableWrite",
+    "tombstonedUserXAttrs",
+    "subdoc.ReplaceBodyWithXattr",
+    "subdoc.DocumentMacroSupport",
+    "subdoc.ReviveDocument",
+    "preserveExpiry",
+    "subdoc.ReplicaRead",
+    "subdoc.BinaryXattr",
+    "subdoc.AccessDeleted",
     "cbhello",
     "touch",
     "cccp",
     "nodesExt",
-    "preserveExpiry",
-    "subdoc.ReplicaRead",
-    "rangeScan",
+    "xattr",
 )
 """Capabilities announced to clients. Only the default collection exists."""
 

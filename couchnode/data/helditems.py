@@ -34,6 +34,9 @@ def new_vbucket_uuid() -> int:
 class HeldItems:
     """The items of one vbucket on one node.
 
+    Tombstones without attributes (:attr:`tombstones`) are remembered for a while, and only in memory. Those
+    with attributes (:attr:`lasting`) are kept as documents are, until they are purged.
+
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     """
 
@@ -45,6 +48,7 @@ class HeldItems:
         "high_seqno",
         "id",
         "items",
+        "lasting",
         "max_cas",
         "max_deleted_revid",
         "max_tombstones",
@@ -63,6 +67,7 @@ class HeldItems:
         self.state = state
         self.items: dict[bytes, Item] = {}
         self.tombstones: dict[bytes, Item] = {}
+        self.lasting: dict[bytes, Item] = {}
         self.pending: dict[bytes, Item] = {}
         self.dirty: dict[bytes, Item] = {}
         self.high_seqno = 0
@@ -83,7 +88,7 @@ class HeldItems:
 
     def discard(self) -> None:
         """Release the memory charged for this vbucket; it is unusable afterwards."""
-        for held in (self.items, self.tombstones, self.pending):
+        for held in (self.items, self.tombstones, self.lasting, self.pending):
             self._ledger.memory_bytes -= sum(item.size for item in held.values())
             held.clear()
         self._forget_dirty()
@@ -128,11 +133,23 @@ class HeldItems:
 
     # ---- deletions -------------------------------------------------------------------------------
 
+    def tombstone(self, key: bytes) -> Item | None:
+        """Return the tombstone of a document, if it is still known."""
+        return self.tombstones.get(key) or self.lasting.get(key)
+
     def purge_tombstones(self, before: int) -> int:
         """Forget tombstones of deletions before that Unix second, once they are on the disk."""
-        old = [item for item in self.tombstones.values() if item.expiry < before and self._is_settled(item)]
+        old = [
+            item
+            for held in (self.tombstones, self.lasting)
+            for item in held.values()
+            if item.expiry < before and self._is_settled(item)
+        ]
         for item in old:
             self._forget_tombstone(item)
+            if item.xattrs:
+                # On the disk it takes the place of a document: one without attributes removes it there.
+                self._queue(Item(item.key, b"", 0, 0, item.cas, item.seqno, item.revid, deleted=True))
         return len(old)
 
     # ---- inside ----------------------------------------------------------------------------------
@@ -149,12 +166,17 @@ class HeldItems:
     def _install(self, item: Item) -> None:
         key, ledger = item.key, self._ledger
         tombstone = self.tombstones.pop(key, None)
+        if tombstone is None and self.lasting:
+            tombstone = self.lasting.pop(key, None)
         if tombstone is not None:
             ledger.memory_bytes -= tombstone.size
         if item.deleted:
             old = self.items.pop(key, None)
             self.max_deleted_revid = max(self.max_deleted_revid, item.revid)
-            self.tombstones[key] = item
+            if item.xattrs:
+                self.lasting[key] = item
+            else:
+                self.tombstones[key] = item
             if len(self.tombstones) > self.max_tombstones:
                 oldest = next(iter(self.tombstones.values()))
                 if self._is_settled(oldest):
@@ -170,7 +192,7 @@ class HeldItems:
         return not self._keeps_changes or tombstone.seqno <= self.persisted_seqno
 
     def _forget_tombstone(self, tombstone: Item) -> None:
-        del self.tombstones[tombstone.key]
+        del (self.lasting if tombstone.xattrs else self.tombstones)[tombstone.key]
         self._ledger.memory_bytes -= tombstone.size
         self.purge_seqno = max(self.purge_seqno, tombstone.seqno)
 

@@ -46,7 +46,12 @@ class Item:
 
     ``expiry`` is in absolute Unix seconds, 0 for never; for a tombstone it is the time of the
     deletion. ``lock_until`` is the last Unix second of a lock, 0 when there is none.
+
+    :cvar xattrs: its attributes (:mod:`couchnode.data.attributes`); those that have any are objects of a
+        class of their own, so that the others need no room for them.
     """
+
+    xattrs: bytes = b""
 
     __slots__ = (
         "_datatype",
@@ -108,6 +113,10 @@ class Item:
         """Whether the value is a JSON text, ``None`` until the datatype is first needed."""
         return None if self._datatype == _UNKNOWN else self._datatype == _JSON
 
+    def with_xattrs(self, xattrs: bytes) -> Item:
+        """Return an item that is otherwise the same, with these attributes (not empty)."""
+        return AttributedItem(self, xattrs)
+
     def copy(self) -> Item:
         """Return a separate item for another vbucket, without the lock: locks are not replicated."""
         twin = Item(
@@ -126,6 +135,42 @@ class Item:
     def __repr__(self) -> str:
         state = "tombstone" if self.deleted else f"{len(self.value)} bytes"
         return f"<Item {self.key!r} seqno={self.seqno} cas={self.cas:#x} {state}>"
+
+
+class AttributedItem(Item):
+    """An item with attributes."""
+
+    __slots__ = ("xattrs",)
+
+    def __init__(self, item: Item, xattrs: bytes) -> None:
+        super().__init__(
+            item.key,
+            item.value,
+            item.flags,
+            item.expiry,
+            item.cas,
+            item.seqno,
+            item.revid,
+            deleted=item.deleted,
+            lock_until=item.lock_until,
+        )
+        self._datatype = item._datatype
+        self.xattrs = xattrs
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory this item is charged with."""
+        return super().size + len(self.xattrs)
+
+    def copy(self) -> Item:
+        """Return a separate item for another vbucket, as for other items."""
+        return super().copy().with_xattrs(self.xattrs)
+
+
+def tombstone_of(item: Item, cas: int, seqno: int, when: int, xattrs: bytes) -> Item:
+    """Return what a deletion at that Unix second leaves of a document, with what stays of its attributes."""
+    tombstone = Item(item.key, b"", 0, when, cas, seqno, item.revid + 1, deleted=True)
+    return tombstone.with_xattrs(xattrs) if xattrs else tombstone
 
 
 def is_json(value: bytes) -> bool:

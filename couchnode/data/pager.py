@@ -51,7 +51,9 @@ class Pager:
             if budget <= 0:
                 self._timer = self._clock.callLater(0, self._search, vbid)
                 return
-            budget -= 1 + len(vbucket.tombstones) + (len(vbucket.items) if vbucket.may_expire else 0)
+            budget -= 1 + len(vbucket.tombstones) + len(vbucket.lasting)
+            budget -= len(vbucket.items) if vbucket.may_expire else 0
             self.expired += vbucket.expire_due()
-            vbucket.purge_tombstones(before)
+            if vbucket.purge_tombstones(before):
+                self._documents.purged(vbucket)
         self.start()

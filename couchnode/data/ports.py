@@ -18,6 +18,9 @@ class Documents(Protocol):
     def unix_time(self) -> float:
         """Return the Unix time, in seconds."""
 
+    def purged(self, vbucket: VBucket) -> None:
+        """Note that a vbucket has forgotten tombstones, some of which may be on the disk."""
+
 
 class Upstream(Protocol):
     """The source of a replica's changes."""

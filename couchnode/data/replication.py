@@ -94,7 +94,10 @@ class ReplicaStream:
         if since == active.high_seqno:
             return 1
         lacking = [
-            item for held in (active.items, active.tombstones) for item in held.values() if item.seqno > since
+            item
+            for held in (active.items, active.tombstones, active.lasting)
+            for item in held.values()
+            if item.seqno > since
         ]
         changes = [Change(ChangeKind.STORED, item) for item in lacking]
         changes += [

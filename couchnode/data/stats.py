@@ -131,7 +131,7 @@ def _items(bucket: NodeBucket) -> Stats:
         {
             "curr_items": bucket.item_count,
             "curr_items_tot": sum(len(vb.items) for vb in hosted),
-            "ep_tombstones": sum(len(vb.tombstones) for vb in hosted),
+            "ep_tombstones": sum(len(vb.tombstones) + len(vb.lasting) for vb in hosted),
             "ep_pending_sync_writes": sum(len(vb.pending) for vb in hosted),
         }
     )
@@ -146,7 +146,7 @@ def _details(vb: VBucket) -> Stats:
         vb,
         {
             "num_items": len(vb.items),
-            "num_tombstones": len(vb.tombstones),
+            "num_tombstones": len(vb.tombstones) + len(vb.lasting),
             "num_pending_sync_writes": len(vb.pending),
             "queue_size": len(vb.dirty),
             "high_seqno": vb.high_seqno,

@@ -6,10 +6,8 @@ of changes to store or replicate.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Protocol
 
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
@@ -19,13 +17,12 @@ from couchbase.protocol.constants import (
     MAX_VALUE_BYTES,
     Status,
 )
+from couchnode.data.attributes import section_bytes, system_only
+from couchnode.data.countertext import COUNTER_LIMIT, parse_counter
 from couchnode.data.helditems import HeldItems
-from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError
+from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, tombstone_of
+from couchnode.data.listener import ChangeListener
 
-_COUNTER_LIMIT = 2**64
-# White space and one plus before the digits, anything from the first white space after them.
-_COUNTER_TEXT = re.compile(rb"\s*\+?0*([0-9]{1,20})(?:\s|\Z)")
-_COUNTER_TEXT_BYTES = 1024
 # The low 16 bits of a CAS count changes within one tick of the clock.
 _CAS_COUNTER_MASK = 0xFFFF
 DEFAULT_MAX_TOMBSTONES = 64
@@ -41,19 +38,6 @@ class StoreMode(IntEnum):
 
 # Plain numbers for the usual path: an enumeration's members are looked up by Python code.
 _ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
-
-
-class ChangeListener(Protocol):
-    """Is notified of every change, in the order of sequence numbers."""
-
-    def changed(self, vbucket: VBucket, item: Item) -> None:
-        """A document was stored or deleted (``item.deleted``)."""
-
-    def prepared(self, vbucket: VBucket, item: Item) -> None:
-        """A synchronous write waits for other copies; readers do not see it yet."""
-
-    def settled(self, vbucket: VBucket, item: Item, committed: bool) -> None:
-        """A synchronous write became the document, or was dropped."""
 
 
 class VBucket(HeldItems):
@@ -96,6 +80,11 @@ class VBucket(HeldItems):
         """The current Unix time in seconds, by the clock of this vbucket."""
         return self._seconds()
 
+    def hybrid_now(self) -> tuple[int, bool]:
+        """Return the clock of CAS values in seconds, and whether it only counts, being ahead of the time."""
+        now = int(self._seconds() * 1e9) & ~_CAS_COUNTER_MASK
+        return max(now, self.max_cas) // 10**9, now <= self.max_cas
+
     # ---- reading ---------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Item | None:
@@ -120,7 +109,7 @@ class VBucket(HeldItems):
     def find(self, key: bytes) -> Item | None:
         """Return the live document or else its tombstone, if either is still known."""
         item = self.get(key)
-        return item if item is not None else self.tombstones.get(key)
+        return item if item is not None else self.tombstone(key)
 
     def is_persisted(self, item: Item) -> bool:
         """Return whether this version is on the disk."""
@@ -215,7 +204,7 @@ class VBucket(HeldItems):
         :raises StatusError: KEY_ENOENT, DELTA_BADVAL (the body is not an unsigned 64-bit number),
             LOCKED, SYNC_WRITE_IN_PROGRESS, ENOMEM, ETMPFAIL.
         """
-        return self._count(key, lambda number: (number + delta) % _COUNTER_LIMIT, initial, expiry, durable)
+        return self._count(key, lambda number: (number + delta) % COUNTER_LIMIT, initial, expiry, durable)
 
     def decrement(
         self,
@@ -269,6 +258,35 @@ class VBucket(HeldItems):
             raise StatusError(Status.LOCKED)
         return self._relabel(old, old.cas, 0)
 
+    def stored_expiry(self, wire: int) -> int:
+        """Return the Unix second that is stored for an expiry of a request, as in :meth:`store`."""
+        return self._ledger.until(wire, int(self._seconds()))
+
+    def next_version(self, key: bytes, old: Item | None, growth_bytes: int) -> tuple[int, int, int]:
+        """Begin a new version of a document or tombstone (``old``) that takes so much more memory.
+
+        :returns: its sequence number, CAS and revision; :meth:`publish` has to follow.
+        :raises StatusError: ENOMEM, ETMPFAIL.
+        """
+        self._ledger.admit(growth_bytes)
+        self.high_seqno += 1
+        revid = old.revid + 1 if old is not None else self._first_revid(key)
+        return self.high_seqno, self._next_cas(), revid
+
+    def publish(self, item: Item, durable: bool) -> Item:
+        """Make a new version the document, or with ``durable`` hold it as prepared; return it."""
+        listener = self._listener
+        if durable:
+            self._hold(item)
+            if listener is not None:
+                listener.prepared(self, item)
+            return item
+        self._install(item)
+        self._queue(item)
+        if listener is not None:
+            listener.changed(self, item)
+        return item
+
     # ---- synchronous writes ----------------------------------------------------------------------
 
     def commit(self, key: bytes) -> None:
@@ -287,7 +305,7 @@ class VBucket(HeldItems):
             # The prepared version may be on the disk by now: write the real one again.
             old = self.items.get(key)
             if old is None:
-                old = self.tombstones.get(key) or _tombstone_of(dropped, dropped.cas, dropped.seqno, 0)
+                old = self.tombstone(key) or tombstone_of(dropped, dropped.cas, dropped.seqno, 0, b"")
             self._queue(old)
         if self._listener is not None:
             self._listener.settled(self, dropped, False)
@@ -351,7 +369,7 @@ class VBucket(HeldItems):
         old = self.get(key)
         if old is not None:
             self.check_cas(old, 0)
-            number = change(_parse_counter(old.value))
+            number = change(parse_counter(old.value))
             return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
         if expiry == COUNTER_NO_CREATE:
             raise StatusError(Status.KEY_ENOENT)
@@ -378,21 +396,21 @@ class VBucket(HeldItems):
         ledger = self._ledger
         if old is not None:
             growth = len(value) - len(old.value)
+            if old.xattrs and len(value) + section_bytes(old.xattrs)[0] > MAX_VALUE_BYTES:
+                raise StatusError(Status.E2BIG)
             ledger.admit(growth)
             revid = old.revid + 1
         else:
             growth = len(key) + len(value) + ITEM_OVERHEAD_BYTES
             ledger.admit(growth)
-            tombstone = self.tombstones.get(key) if self.tombstones else None
-            revid = 1 + (tombstone.revid if tombstone is not None else self.max_deleted_revid)
+            revid = self._first_revid(key) if self.tombstones or self.lasting else 1 + self.max_deleted_revid
         self.high_seqno += 1
         item = Item(key, value, flags, expiry, self._next_cas(), self.high_seqno, revid)
+        if old is not None and old.xattrs:
+            item = item.with_xattrs(old.xattrs)
         if durable:
-            self._hold(item)
-            if self._listener is not None:
-                self._listener.prepared(self, item)
-            return item
-        if old is not None or not (self.tombstones or key in self.items):
+            return self.publish(item, True)
+        if old is not None or not (self.tombstones or self.lasting or key in self.items):
             # The common cases of _install, without its look-ups.
             self.items[key] = item
             ledger.memory_bytes += growth
@@ -408,17 +426,13 @@ class VBucket(HeldItems):
 
     def _bury(self, old: Item, durable: bool) -> Item:
         self.high_seqno += 1
-        tombstone = _tombstone_of(old, self._next_cas(), self.high_seqno, int(self._seconds()))
-        if durable:
-            self._hold(tombstone)
-            if self._listener is not None:
-                self._listener.prepared(self, tombstone)
-            return tombstone
-        self._install(tombstone)
-        self._queue(tombstone)
-        if self._listener is not None:
-            self._listener.changed(self, tombstone)
-        return tombstone
+        xattrs = system_only(old.xattrs) if old.xattrs else b""
+        cas, now = self._next_cas(), int(self._seconds())
+        return self.publish(tombstone_of(old, cas, self.high_seqno, now, xattrs), durable)
+
+    def _first_revid(self, key: bytes) -> int:
+        tombstone = self.tombstone(key)
+        return 1 + (tombstone.revid if tombstone is not None else self.max_deleted_revid)
 
     def _expire(self, item: Item) -> None:
         # A pending synchronous write of this key is settled separately.
@@ -430,18 +444,7 @@ class VBucket(HeldItems):
             old.key, old.value, old.flags, old.expiry, cas, old.seqno, old.revid, lock_until=lock_until
         )
         item._datatype = old._datatype
+        if old.xattrs:
+            item = item.with_xattrs(old.xattrs)
         self.items[old.key] = item
         return item
-
-
-def _tombstone_of(item: Item, cas: int, seqno: int, when: int) -> Item:
-    return Item(item.key, b"", item.flags, when, cas, seqno, item.revid + 1, deleted=True)
-
-
-def _parse_counter(text: bytes) -> int:
-    # White space and leading zeros may be as long as a document; real counters never are.
-    match = _COUNTER_TEXT.match(text) if len(text) <= _COUNTER_TEXT_BYTES else None
-    number = int(match[1]) if match is not None else _COUNTER_LIMIT
-    if number >= _COUNTER_LIMIT:
-        raise StatusError(Status.DELTA_BADVAL)
-    return number

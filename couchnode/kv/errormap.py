@@ -47,11 +47,6 @@ _ROWS: tuple[tuple[Status, str, tuple[str, ...]], ...] = (
         ("item-only", "retry-later"),
     ),
     (Status.SYNC_WRITE_AMBIGUOUS, "The synchronous write may or may not hold", ("item-only",)),
-    (Status.EBUSY, "Too many range scans are open", ("temp", "retry-later")),
-    (Status.RANGE_SCAN_CANCELLED, "The range scan was cancelled", ("special-handling",)),
-    (Status.RANGE_SCAN_MORE, "The range scan has more", ("special-handling", "success")),
-    (Status.RANGE_SCAN_COMPLETE, "The range scan is complete", ("special-handling", "success")),
-    (Status.VBUUID_NOT_EQUAL, "The vbucket has another history than the token", ("item-only",)),
     (Status.SUBDOC_PATH_ENOENT, "The path is not in the document", ("item-only", "subdoc")),
     (Status.SUBDOC_PATH_MISMATCH, "The path goes through a value of another type", ("item-only", "subdoc")),
     (Status.SUBDOC_PATH_EINVAL, "The path is malformed", ("invalid-input", "subdoc")),
@@ -86,6 +81,16 @@ _ROWS: tuple[tuple[Status, str, tuple[str, ...]], ...] = (
         "Some of the operations on a deleted document failed",
         ("special-handling", "item-deleted", "subdoc"),
     ),
+    (Status.XATTR_EINVAL, "The attribute's name or value is malformed", ("invalid-input", "subdoc")),
+    (Status.SUBDOC_XATTR_UNKNOWN_MACRO, "No such macro", ("invalid-input", "subdoc")),
+    (Status.SUBDOC_XATTR_UNKNOWN_VATTR_MACRO, "No such macro of an attribute", ("invalid-input", "subdoc")),
+    (Status.SUBDOC_CAN_ONLY_REVIVE_DELETED, "The document is not deleted", ("item-only", "subdoc")),
+    (
+        Status.SUBDOC_DELETED_CANT_HAVE_VALUE,
+        "A deleted document cannot have a body",
+        ("invalid-input", "subdoc"),
+    ),
+    (Status.SUBDOC_FIELD_NOT_BINARY_VALUE, "The attribute is not binary", ("item-only", "subdoc")),
     (Status.SUBDOC_INVALID_XATTR_ORDER, "Attributes come before the document", ("invalid-input", "subdoc")),
 )
 

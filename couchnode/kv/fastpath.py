@@ -28,7 +28,7 @@ from couchnode.kv.session import Session
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
 _DELETE, _LOOKUP = int(Opcode.DELETE), int(Opcode.SUBDOC_MULTI_LOOKUP)
-_READS = frozenset({_GET, _LOOKUP})
+_READS, _PLAIN_READS = frozenset({_GET, _LOOKUP}), frozenset({_GET})
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
 _KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
@@ -56,6 +56,7 @@ def quick_answers(
     # requests do.
     vbuckets, collections = bucket.vbuckets, session.collections
     mask, tokens = session.datatype_mask, session.tokens
+    reads = _READS if session.xattrs else _PLAIN_READS
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
     count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
     last = size - HEADER_BYTES
@@ -70,7 +71,7 @@ def quick_answers(
         vbucket = vbuckets[vbid]
         if vbucket is None or vbucket.state != "active":
             break
-        if opcode in _READS:
+        if opcode in reads:
             if magic != _REQUEST or extras_bytes or datatype or cas:
                 break
             key_end = body_at + key_bytes

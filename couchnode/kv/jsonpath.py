@@ -14,16 +14,19 @@ from typing import NamedTuple
 from couchbase.protocol.constants import Status
 from couchbase.protocol.jsontext import value_end
 from couchnode.data.item import StatusError
+from couchnode.kv.paths import Component, Steps
 
-MAX_PATH_BYTES = 1024
-MAX_DEPTH = 32
+MAX_LEVELS = 32
+"""Levels of a document that is read or changed by path: the root is one, and a scalar counts as one below its
+container."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_INDEX = re.compile(rb"\[(-1|0|[1-9][0-9]{0,9})\]")
-_PLAIN_KEY = re.compile(rb"[^.\[\]`]+")
-_QUOTED_KEY = re.compile(rb"`((?:[^`]|``)*)`")
-_OPEN_OBJECT, _OPEN_ARRAY = b"{["
+_SCALARS = re.compile(rb"[^\[\]]+")
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
+_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OPEN_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{[]"
+_CONTAINERS = b"[{"
 
 
 class Span(NamedTuple):
@@ -39,56 +42,6 @@ class Member(NamedTuple):
     start: int
     key: bytes | None
     value: Span
-
-
-Component = bytes | int
-"""One step of a path: a member's key as JSON escapes it, or an index (-1 is the last)."""
-
-
-def parse_path(path: bytes) -> list[Component]:
-    """Split a path into its steps; an empty path has none.
-
-    Steps are separated by dots; ``[n]`` steps into an array and ``[-1]`` to its last element; back
-    quotes around a key make dots and brackets part of it (doubled for a back quote).
-
-    :raises StatusError: SUBDOC_PATH_E2BIG over 1024 bytes or 32 steps, SUBDOC_PATH_EINVAL.
-    """
-    if len(path) > MAX_PATH_BYTES:
-        raise StatusError(Status.SUBDOC_PATH_E2BIG)
-    steps: list[Component] = []
-    at, end = 0, len(path)
-    expects_key = True
-    while at < end:
-        if path[at] == _OPEN_ARRAY:
-            match = _INDEX.match(path, at)
-            if match is None or (expects_key and steps):
-                raise StatusError(Status.SUBDOC_PATH_EINVAL)
-            steps.append(int(match[1]))
-        else:
-            quoted = _QUOTED_KEY.match(path, at)
-            match = quoted or _PLAIN_KEY.match(path, at)
-            if match is None or not expects_key:
-                raise StatusError(Status.SUBDOC_PATH_EINVAL)
-            steps.append(quoted[1].replace(b"``", b"`") if quoted else match[0])
-        at = match.end()
-        expects_key = False
-        if at < end and path[at] == b"."[0]:
-            at += 1
-            expects_key = True
-            if at == end:
-                raise StatusError(Status.SUBDOC_PATH_EINVAL)
-    if len(steps) > MAX_DEPTH:
-        raise StatusError(Status.SUBDOC_PATH_E2BIG)
-    for step in steps:
-        if isinstance(step, bytes) and not _is_json_string(step):
-            raise StatusError(Status.SUBDOC_PATH_EINVAL)
-    return steps
-
-
-def _is_json_string(key: bytes) -> bool:
-    """Whether the key can stand between quotes as it is: clients escape it themselves."""
-    match = _STRING.fullmatch(b'"' + key + b'"')
-    return match is not None and min(key, default=32) >= 32
 
 
 def skip_space(text: bytes, at: int) -> int:
@@ -119,6 +72,41 @@ def members(text: bytes, container: Span) -> Iterator[Member]:
         at = skip_space(text, skip_space(text, value.end) + 1)
 
 
+def is_empty(text: bytes, container: Span) -> bool:
+    """Return whether a container has nothing in it."""
+    return skip_space(text, container.start + 1) == container.end - 1
+
+
+def levels(text: bytes) -> int:
+    """Return how many levels the values of a text have: 1 for scalars and empty containers.
+
+    The text may be a part of a container between its brackets: it is taken for one value, of which the
+    separators do not matter.
+    """
+    if b"[" not in text and b"{" not in text:
+        return 1
+    # In steps that each are one pass in C: strings away, which may have brackets in them; every scalar an
+    # empty container; then the innermost containers away, until none is left.
+    left = _STRING.sub(b"0", text).translate(_TO_BRACKETS, b" \t\r\n,:")
+    left = _SCALARS.sub(b"[]", left)
+    count = 0
+    while left:
+        left = left.replace(b"[]", b"")
+        count += 1
+    return count
+
+
+def _check_levels(part: bytes, above: int) -> None:
+    """Refuse a part of a document that is too deep, below so many levels.
+
+    :raises StatusError: SUBDOC_DOC_E2DEEP.
+    """
+    if above + 1 + part.count(b"[") + part.count(b"{") <= MAX_LEVELS or not part.strip():
+        return
+    if above + levels(part) > MAX_LEVELS:
+        raise StatusError(Status.SUBDOC_DOC_E2DEEP)
+
+
 def child(text: bytes, container: Span, step: Component) -> Member | None:
     """Return one member of a container, or ``None`` if it has no such member.
 
@@ -128,7 +116,11 @@ def child(text: bytes, container: Span, step: Component) -> Member | None:
     if isinstance(step, bytes):
         if opener != _OPEN_OBJECT:
             raise StatusError(Status.SUBDOC_PATH_MISMATCH)
-        return next((member for member in members(text, container) if member.key == step), None)
+        for member in members(text, container):
+            key = member.key or b""
+            if key == step or (b"\\u" in key and _without_codes(key) == step):
+                return member
+        return None
     if opener != _OPEN_ARRAY:
         raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     found = None
@@ -139,10 +131,26 @@ def child(text: bytes, container: Span, step: Component) -> Member | None:
     return found if step == -1 else None
 
 
-def find(text: bytes, steps: list[Component]) -> Span:
+def _without_codes(key: bytes) -> bytes:
+    """Return a key with the characters that it has as ``\\uXXXX``; other escapes stay."""
+
+    def character(match: re.Match[bytes]) -> bytes:
+        if match[1] is None:
+            return match[0]
+        code = int(match[1], 16)
+        if match[2] is None:
+            return chr(code).encode("utf-8", "surrogatepass")
+        if not 0xD800 <= code < 0xDC00:
+            return (chr(code) + chr(int(match[2], 16))).encode("utf-8", "surrogatepass")
+        return chr(0x10000 + ((code - 0xD800) << 10) + int(match[2], 16) - 0xDC00).encode()
+
+    return _ESCAPE.sub(character, key)
+
+
+def find(text: bytes, steps: Steps) -> Span:
     """Return the span of the value at a path.
 
-    :raises StatusError: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH.
+    :raises StatusError: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH, SUBDOC_DOC_E2DEEP, SUBDOC_DOC_NOT_JSON.
     """
     span, left = descend(text, steps)
     if left:
@@ -150,15 +158,33 @@ def find(text: bytes, steps: list[Component]) -> Span:
     return span
 
 
-def descend(text: bytes, steps: list[Component]) -> tuple[Span, list[Component]]:
-    """Follow a path as far as it exists: the value reached, and the steps that are left."""
+def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
+    """Follow a path as far as it exists: the value reached, and the steps that are left.
+
+    What is behind the value is not looked at.
+
+    :raises StatusError: SUBDOC_DOC_NOT_JSON for a document that is a scalar, SUBDOC_PATH_MISMATCH,
+        SUBDOC_DOC_E2DEEP.
+    """
+    member, left = reach(text, steps)
+    return member.value, left
+
+
+def reach(text: bytes, steps: Steps) -> tuple[Member, Steps]:
+    """Do as :func:`descend` for the value with its key; the document itself counts as a member without."""
     span = value_at(text, 0)
+    reached = Member(span.start, None, span)
+    if text[span.start] not in _CONTAINERS:
+        raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
     for at, step in enumerate(steps):
         member = child(text, span, step)
+        passed = span.end - 1 if member is None else member.start
+        _check_levels(text[span.start + 1 : passed], at + 1)
         if member is None:
-            return span, steps[at:]
-        span = member.value
-    return span, []
+            return reached, steps[at:]
+        reached, span = member, member.value
+    _check_levels(text[span.start : span.end], len(steps))
+    return reached, ()
 
 
 def splice(text: bytes, span: Span, replacement: bytes) -> bytes:
@@ -166,19 +192,14 @@ def splice(text: bytes, span: Span, replacement: bytes) -> bytes:
     return text[: span.start] + replacement + text[span.end :]
 
 
-def insert_first(text: bytes, container: Span, entry: bytes) -> bytes:
-    """Return the text with ``entry`` before everything in the container."""
-    first = next(members(text, container), None)
-    at = container.start + 1
-    return text[:at] + entry + (b"," if first is not None else b"") + text[at:]
-
-
 def insert_last(text: bytes, container: Span, entry: bytes) -> bytes:
-    """Return the text with ``entry`` after everything in the container."""
-    ends = [member.value.end for member in members(text, container)]
-    if not ends:
-        return insert_first(text, container, entry)
-    return text[: ends[-1]] + b"," + entry + text[ends[-1] :]
+    """Return the text with ``entry`` before the bracket that closes the container."""
+    last = container.end - 1
+    if is_empty(text, container):
+        # White space of an empty object stays, that of an empty array does not, as on the server.
+        begin = container.start + 1 if text[last] == _CLOSE_ARRAY else last
+        return text[:begin] + entry + text[last:]
+    return text[:last] + b"," + entry + text[last:]
 
 
 def insert_before(text: bytes, member: Member, entry: bytes) -> bytes:
@@ -186,20 +207,18 @@ def insert_before(text: bytes, member: Member, entry: bytes) -> bytes:
     return text[: member.start] + entry + b"," + text[member.start :]
 
 
-def remove(text: bytes, container: Span, member: Member) -> bytes:
-    """Return the text without that member, and without the comma that it leaves behind."""
-    after = skip_space(text, member.value.end)
-    if text[after] == b","[0]:
-        return text[: member.start] + text[skip_space(text, after + 1) :]
-    before = member.start
-    for other in members(text, container):
-        if other.start == member.start:
-            break
-        before = other.value.end
-    return text[:before] + text[member.value.end :]
+def remove(text: bytes, member: Member) -> bytes:
+    """Return the text without that member, and without one comma beside it: the one behind it, or else the
+    one before."""
+    before, after = text[: member.start], text[member.value.end :]
+    at = skip_space(after, 0)
+    if after[at] == b","[0]:
+        return before + after[at + 1 :]
+    stripped = before.rstrip(b" \t\r\n")
+    return (stripped[:-1] if stripped.endswith(b",") else before) + after
 
 
-def wrap(steps: list[Component], value: bytes) -> bytes:
+def wrap(steps: Steps, value: bytes) -> bytes:
     """Return ``value`` inside new objects, one for each key.
 
     :raises StatusError: SUBDOC_PATH_ENOENT for an index: arrays are not created.

@@ -42,7 +42,15 @@ _BEFORE_XERROR = {
     Status.UNKNOWN_COLLECTION: Status.EINVAL,
     Status.UNKNOWN_SCOPE: Status.EINVAL,
 }
-_LOCK_COMMANDS = frozenset({Opcode.GET_LOCKED, Opcode.UNLOCK, Opcode.DELETE, Opcode.DELETEQ})
+_LOCK_COMMANDS = frozenset(
+    {
+        Opcode.GET_LOCKED,
+        Opcode.UNLOCK,
+        Opcode.DELETE,
+        Opcode.DELETEQ,
+        *(opcode for opcode in Opcode if opcode.name.startswith("SUBDOC_")),
+    }
+)
 _DISCONNECT_BEFORE_XERROR = frozenset(
     {
         Status.NO_BUCKET,
@@ -99,6 +107,11 @@ class Session:
         compressed = not features.isdisjoint(snappy.FEATURES)
         self.accepted_datatypes = int(Datatype.JSON | Datatype.SNAPPY if compressed else Datatype.JSON)
         self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
+
+    @property
+    def xattrs(self) -> bool:
+        """Whether attributes can be read and written, the virtual ones too."""
+        return Feature.XATTR in self.features
 
     # ---- who and where ---------------------------------------------------------------------------
 
@@ -207,8 +220,12 @@ class Session:
 
     def mutation(self, frame: Frame, uuid: int, seqno: int, cas: int, value: bytes = b"") -> bytes:
         """Encode the answer to a mutation, with its token where that was negotiated."""
-        extras = _TOKEN.pack(uuid, seqno) if self.tokens else b""
+        extras = self.token(uuid, seqno)
         return encode_response(frame.opcode, 0, extras=extras, value=value, opaque=frame.opaque, cas=cas)
+
+    def token(self, uuid: int, seqno: int) -> bytes:
+        """Encode a mutation token; empty where that was not negotiated."""
+        return _TOKEN.pack(uuid, seqno) if self.tokens else b""
 
     def refusal(self, frame: Frame, status: int, context: str = "", manifest: str | None = None) -> bytes:
         """Encode an answer that is not a success, with a status that this client understands.

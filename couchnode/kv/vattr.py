@@ -1,7 +1,4 @@
-"""Virtual attributes: the node's metadata of a document, readable by path.
-
-Attributes that clients store themselves (XATTRs) do not exist here: reading one finds nothing.
-"""
+"""Virtual attributes: what the node knows about a document and its vbucket, readable by path."""
 
 from __future__ import annotations
 
@@ -9,42 +6,42 @@ from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol.constants import LOCKED_CAS, Datatype, Opcode, Status
+from couchnode.data.attributes import is_system, names
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import to_json
 from couchnode.kv.subdoc import lookup
 
 _NANOSECONDS = 10**9
-_MAX_CRC_BYTES = 256 * 2**10
 _CRC32C_POLYNOMIAL = 0x82F63B78
 
 
-def look_up_attribute(opcode: int, path: bytes, vbucket: VBucket, item: Item) -> bytes:
-    """Look up a path in a document's attributes.
+def look_up_virtual(
+    opcode: int, path: bytes, key: bytes, vbucket: VBucket, item: Item, with_system: bool
+) -> bytes:
+    """Look up a path that begins with a virtual attribute.
 
-    :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR for a virtual one that does not exist, and the
-        statuses of :func:`couchnode.kv.subdoc.lookup`.
+    :param key: the attribute's name, which the path begins with.
+    :param with_system: list the system's attributes too, in ``$XTOC``.
+    :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR for one that does not exist, and the statuses of
+        :func:`couchnode.kv.subdoc.lookup`.
     """
     if opcode == Opcode.SUBDOC_GET and path in _NUMBERS:
         return _NUMBERS[path](item)
-    name = path.partition(b".")[0].partition(b"[")[0]
-    if not path:
-        raise StatusError(Status.SUBDOC_PATH_EINVAL)
-    if not name.startswith(b"$"):
-        raise StatusError(Status.SUBDOC_PATH_ENOENT)
-    if opcode not in (Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS):
-        raise StatusError(Status.SUBDOC_XATTR_CANT_MODIFY_VATTR)
-    attributes: dict[str, Any]
-    if name == b"$document":
-        attributes = {"$document": _document(vbucket, item, with_crc=path in (b"$document", _CRC_PATH))}
-    elif name == b"$vbucket":
-        now = str(int(vbucket.now()))
-        attributes = {"$vbucket": {"HLC": {"now": now, "mode": "real"}}}
-    elif name == b"$XTOC":
-        attributes = {"$XTOC": []}
+    value: Any
+    if key == b"$document":
+        value = document_fields(vbucket, item)
+        if path in (key, _CRC_PATH):
+            # Only on request: it reads every byte of the body.
+            value["value_crc32c"] = f"0x{crc32c(item.value):08x}"
+    elif key == b"$vbucket":
+        now, stands_still = vbucket.hybrid_now()
+        value = {"HLC": {"mode": "logical" if stands_still else "real", "now": str(now)}}
+    elif key == b"$XTOC":
+        value = [name for name in names(item.xattrs) if with_system or not is_system(name)]
     else:
         raise StatusError(Status.SUBDOC_XATTR_UNKNOWN_VATTR)
-    return lookup(opcode, to_json(attributes), path)
+    return lookup(opcode, to_json({key.decode(): value}), path)
 
 
 _CRC_PATH = b"$document.value_crc32c"
@@ -56,25 +53,28 @@ _NUMBERS: dict[bytes, Callable[[Item], bytes]] = {
 }
 
 
-def _document(vbucket: VBucket, item: Item, with_crc: bool) -> dict[str, Any]:
+def document_fields(vbucket: VBucket, item: Item | None) -> dict[str, Any]:
+    """Return ``$document`` without the checksum of the body; of no document, all is zero."""
+    if item is None:
+        item, uuid = Item(b"", b"", 0, 0, 0, 0, 0), 0
+    else:
+        uuid = vbucket.uuid
     cas = vbucket.visible_cas(item)
+    kinds = {"json": item.datatype & Datatype.JSON, "xattr": item.xattrs}
     fields: dict[str, Any] = {
         "CAS": f"0x{cas:016x}",
-        "vbucket_uuid": f"0x{vbucket.uuid:016x}",
-        "seqno": f"0x{item.seqno:016x}",
-        "revid": str(item.revid),
-        "exptime": 0 if item.deleted else item.expiry,
-        "value_bytes": len(item.value),
-        "datatype": ["json" if item.datatype & Datatype.JSON else "raw"],
+        "datatype": [name for name, has in kinds.items() if has] or ["raw"],
         "deleted": item.deleted,
+        "exptime": 0 if item.deleted else item.expiry,
         "flags": item.flags,
+        "revid": str(item.revid),
+        "seqno": f"0x{item.seqno:016x}",
+        "value_bytes": len(item.value),
+        "vbucket_uuid": f"0x{uuid:016x}",
     }
-    if cas != LOCKED_CAS:
+    if cas and cas != LOCKED_CAS:
         # The CAS is a clock reading; a lock's is the time of the lock, and hidden.
         fields["last_modified"] = str(item.cas // _NANOSECONDS)
-    if with_crc and len(item.value) <= _MAX_CRC_BYTES:
-        # Only on request, and not for large values: it reads every byte, in the reactor.
-        fields["value_crc32c"] = f"0x{crc32c(item.value):08x}"
     return fields
 
 

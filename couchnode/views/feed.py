@@ -149,7 +149,7 @@ def _changes_of(vbucket: VBucket, keys: list[bytes]) -> Iterator[list[Change]]:
 def _changes_after(vbucket: VBucket, since: int, deletions: bool) -> Iterator[list[Change]]:
     """Yield the changes, in pieces; later changes come after the mark."""
     items = list(vbucket.items.values())
-    tombstones = list(vbucket.tombstones.values()) if deletions else []
+    tombstones = [*vbucket.tombstones.values(), *vbucket.lasting.values()] if deletions else []
     for at in range(0, len(items), _PIECE):
         yield [
             _stored(vbucket.id, item)

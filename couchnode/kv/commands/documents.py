@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Opcode, Status
+from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Datatype, Opcode, Status
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.kv.commands.table import (
@@ -75,7 +75,7 @@ def get_meta(request: CommandRequest) -> Answer:
         raise StatusError(Status.KEY_ENOENT)
     meta = _META_EXTRAS.pack(int(item.deleted), item.flags, item.expiry, item.revid)
     if version == 2:
-        meta += bytes((item.datatype,))
+        meta += bytes((item.datatype | (Datatype.XATTR if item.xattrs else 0),))
     return request.session.success(request.frame, extras=meta, cas=request.vbucket.visible_cas(item))
 
 

@@ -41,6 +41,11 @@ FEATURES = frozenset(
         Feature.COLLECTIONS,
         Feature.PRESERVE_TTL,
         Feature.VATTR,
+        Feature.SUBDOC_CREATE_AS_DELETED,
+        Feature.SUBDOC_DOCUMENT_MACRO,
+        Feature.SUBDOC_REPLACE_BODY_WITH_XATTR,
+        Feature.SUBDOC_MULTIPLE_XATTR_KEYS,
+        Feature.SUBDOC_BINARY_XATTR,
         Feature.SUBDOC_REPLICA_READ,
         Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
         Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
@@ -51,6 +56,7 @@ FEATURES = frozenset(
 """Features that this node supports. Not among them: answers out of order, and the duration frame, whose cost
 for every answer exceeds its use."""
 
+_OF_XATTRS = frozenset({Feature.VATTR, Feature.SUBDOC_DOCUMENT_MACRO})
 _PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF})
 
 
@@ -63,8 +69,8 @@ def hello(request: CommandRequest) -> Answer:
     asked = {code for (code,) in _U16.iter_unpack(value)}
     if asked & _PUSHES and Feature.DUPLEX not in asked:
         raise StatusError(Status.EINVAL, "a push of cluster maps needs Duplex (0x0c)")
-    if Feature.VATTR in asked and Feature.XATTR not in asked:
-        raise StatusError(Status.EINVAL, "VATTR (0x15) needs XATTR (0x06)")
+    if asked & _OF_XATTRS and Feature.XATTR not in asked:
+        raise StatusError(Status.EINVAL, "VATTR (0x15) and document macros (0x18) need XATTR (0x06)")
     enabled = FEATURES & asked
     request.session.set_features(enabled)
     request.session.agent = request.frame.key.decode("utf-8", "replace")[:_MAX_AGENT_CHARACTERS]

@@ -57,7 +57,7 @@ def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:
     if item is not None:
         state = ObserveState.PERSISTED if vbucket.is_persisted(item) else ObserveState.FOUND
         return state, vbucket.visible_cas(item)
-    tombstone = vbucket.tombstones.get(key)
+    tombstone = vbucket.tombstone(key)
     if tombstone is None:
         return ObserveState.NOT_FOUND, 0
     gone = vbucket.is_persisted(tombstone)

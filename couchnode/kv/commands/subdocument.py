@@ -1,16 +1,14 @@
-"""Commands on parts of a document, one path or several at a time."""
+"""Commands on parts of a document, its body and its attributes: one path or several at a time."""
 
 from __future__ import annotations
 
-from enum import IntFlag
 from struct import Struct
-from typing import NamedTuple
 
 from couchbase.protocol.constants import Datatype, Opcode, Status
+from couchnode.data.attributes import key_of
+from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item, StatusError
-from couchnode.data.vbucket import StoreMode
 from couchnode.kv.commands.table import (
-    STORE_DATATYPES,
     Answer,
     CasRule,
     CommandRequest,
@@ -19,43 +17,45 @@ from couchnode.kv.commands.table import (
     command,
     find_vbucket,
 )
-from couchnode.kv.subdoc import LOOKUPS, MAX_SPECS, MUTATIONS, PathFlag, lookup, mutate, new_document
-from couchnode.kv.vattr import look_up_attribute
+from couchnode.kv.draft import Draft, look_up_text
+from couchnode.kv.macros import Macros
+from couchnode.kv.specs import (
+    RULES,
+    DocFlag,
+    Form,
+    PathFlag,
+    Spec,
+    needs_system_attributes,
+    read_multi,
+    read_single,
+)
+from couchnode.kv.vattr import look_up_virtual
 
-_U32 = Struct(">I")
-_PATH_EXTRAS = Struct(">HB")
-_LOOKUP_SPEC = Struct(">BBH")
-_MUTATION_SPEC = Struct(">BBHI")
 _LOOKUP_RESULT = Struct(">HI")
 _MUTATION_RESULT = Struct(">BHI")
 _MUTATION_FAILURE = Struct(">BH")
-_WHOLE_GET, _WHOLE_SET, _WHOLE_DELETE = int(Opcode.GET), int(Opcode.SET), int(Opcode.DELETE)
-_WHOLE = frozenset({_WHOLE_GET, _WHOLE_SET, _WHOLE_DELETE})
+_ACCESS_DELETED, _ADD = int(DocFlag.ACCESS_DELETED), int(DocFlag.ADD)
+_REVIVE, _REPLICA_READ = int(DocFlag.REVIVE), int(DocFlag.REPLICA_READ)
+_BINARY = int(PathFlag.BINARY)
 
 
-class DocFlag(IntFlag):
-    """Flags of the whole command."""
-
-    MKDOC = 0x01
-    ADD = 0x02
-    ACCESS_DELETED = 0x04
-    CREATE_AS_DELETED = 0x08
-    REVIVE = 0x10
-    REPLICA_READ = 0x20
+def _may_use_system_attributes(request: CommandRequest, writes: bool) -> bool:
+    """Return whether the user of a connection may read, or write, the system's attributes."""
+    return True
 
 
-_LOOKUP_FLAGS = DocFlag.ACCESS_DELETED | DocFlag.REPLICA_READ
-_MUTATION_FLAGS = DocFlag.MKDOC | DocFlag.ADD | DocFlag.ACCESS_DELETED
-_UNSUPPORTED_FLAGS = DocFlag.CREATE_AS_DELETED | DocFlag.REVIVE
+def _is_denied(request: CommandRequest, form: Form, writes: bool) -> bool:
+    return needs_system_attributes(form) and not _may_use_system_attributes(request, writes)
 
 
-class Spec(NamedTuple):
-    """One operation of a command."""
+def _read_single(request: CommandRequest) -> Form:
+    frame = request.frame
+    return read_single(frame.opcode, frame.extras, frame.value, frame.cas, request.session.xattrs)
 
-    opcode: int
-    flags: int
-    path: bytes
-    value: bytes = b""
+
+def _read_multi(request: CommandRequest, mutates: bool) -> Form:
+    frame = request.frame
+    return read_multi(mutates, frame.extras, frame.value, frame.cas, request.session.xattrs)
 
 
 # ---- lookups -------------------------------------------------------------------------------------
@@ -63,38 +63,33 @@ class Spec(NamedTuple):
 
 def _single_lookup(request: CommandRequest) -> Answer:
     """MCBP: subdoc get, exists and get count."""
-    extras, frame = request.frame.extras, request.frame
-    size, path_flags = _PATH_EXTRAS.unpack_from(extras)
-    if size != len(frame.value):
-        raise StatusError(Status.EINVAL, "the value of a lookup is its path and nothing else")
-    item = _document(request, extras[3] if len(extras) > 3 else 0)
-    found = _look_up(request, item, Spec(frame.opcode, path_flags, frame.value))
+    form = _read_single(request)
+    spec = form.specs[0]
+    item = _document(request, form)
+    if _is_denied(request, form, False):
+        raise StatusError(Status.EACCESS)
+    found = _look_up(request, item, spec)
+    has_value = spec.opcode != Opcode.SUBDOC_EXISTS
     return request.session.success(
-        frame,
+        request.frame,
         value=found,
         cas=request.vbucket.visible_cas(item),
-        datatype=Datatype.JSON if found else 0,
+        datatype=Datatype.JSON if has_value and not spec.flags & _BINARY else 0,
         status=Status.SUBDOC_SUCCESS_DELETED if item.deleted else Status.SUCCESS,
     )
 
 
-for _opcode in (Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT):
-    command(
-        _opcode, scope=Scope.HOSTED, extras=(3, 4), key=Presence.REQUIRED, value=Presence.OPTIONAL,
-        cas=CasRule.ANY,
-    )(_single_lookup)  # fmt: skip
-
-
-@command(Opcode.SUBDOC_MULTI_LOOKUP, scope=Scope.HOSTED, extras=(0, 1), key=Presence.REQUIRED,
-         value=Presence.REQUIRED, cas=CasRule.ANY)  # fmt: skip
-def multi_lookup(request: CommandRequest) -> Answer:
+def _multi_lookup(request: CommandRequest) -> Answer:
     """MCBP: subdoc multi lookup. Each path has a status of its own."""
-    specs = _read_lookups(request.frame.value)
-    item = _document(request, request.frame.extras[0] if request.frame.extras else 0)
+    form = _read_multi(request, False)
+    item = _document(request, form)
+    denied = _is_denied(request, form, False)
     results: list[bytes] = []
     failed = False
-    for spec in specs:
+    for spec in form.specs:
         try:
+            if denied and spec.on_attributes:
+                raise StatusError(Status.EACCESS)
             status, found = Status.SUCCESS, _look_up(request, item, spec)
         except StatusError as refusal:
             status, found, failed = refusal.status, b"", True
@@ -107,236 +102,161 @@ def multi_lookup(request: CommandRequest) -> Answer:
     return request.session.success(request.frame, value=b"".join(results), cas=cas, status=header)
 
 
-def _document(request: CommandRequest, flags: int) -> Item:
-    if flags & ~_LOOKUP_FLAGS:
-        raise StatusError(Status.EINVAL, f"document flags 0x{flags:02x} do not fit a lookup")
-    scope = Scope.REPLICA if flags & DocFlag.REPLICA_READ else Scope.ACTIVE
+def _document(request: CommandRequest, form: Form) -> Item:
+    """Return what a lookup reads: a document, or its tombstone if that was asked for."""
+    scope = Scope.REPLICA if form.doc_flags & _REPLICA_READ else Scope.ACTIVE
     vbucket = request.vbucket = find_vbucket(request.bucket, request.frame.specific, scope)
-    item = vbucket.find(request.key) if flags & DocFlag.ACCESS_DELETED else vbucket.get(request.key)
+    item = vbucket.find(request.key) if form.doc_flags & _ACCESS_DELETED else vbucket.get(request.key)
     request.bucket.gets += 1
     if item is None:
         request.bucket.misses += 1
         raise StatusError(Status.KEY_ENOENT)
+    if request.frame.cas and request.frame.cas != vbucket.visible_cas(item):
+        raise StatusError(Status.KEY_EEXISTS)
+    if form.doc_flags & _REVIVE and not item.deleted:
+        raise StatusError(Status.SUBDOC_CAN_ONLY_REVIVE_DELETED)
     return item
 
 
 def _look_up(request: CommandRequest, item: Item, spec: Spec) -> bytes:
-    opcode, flags, path, _ = spec
-    if flags & ~(PathFlag.CREATE_PARENTS | PathFlag.XATTR | PathFlag.BINARY):
-        raise StatusError(Status.SUBDOC_XATTR_INVALID_FLAG_COMBO)
-    if flags & PathFlag.XATTR:
-        return look_up_attribute(opcode, path, request.vbucket, item)
-    if opcode == _WHOLE_GET:
+    opcode = spec.opcode
+    if spec.on_attributes:
+        key = key_of(spec.path)
+        if key is not None and key[:1] == b"$":
+            with_system = key != b"$XTOC" or _may_use_system_attributes(request, False)
+            return look_up_virtual(opcode, spec.path, key, request.vbucket, item, with_system)
+        return look_up_text(opcode, item.xattrs or b"{}", spec)
+    if opcode == Opcode.GET:
         if item.deleted:
-            raise StatusError(Status.KEY_ENOENT)
+            raise StatusError(Status.SUBDOC_PATH_ENOENT)
         return item.value
-    if item.deleted:
-        raise StatusError(Status.SUBDOC_PATH_ENOENT)
     if not item.datatype & Datatype.JSON:
         raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
-    return lookup(opcode, item.value, path)
-
-
-def _read_lookups(data: bytes) -> list[Spec]:
-    specs: list[Spec] = []
-    at = 0
-    while at < len(data):
-        if len(data) - at < _LOOKUP_SPEC.size:
-            raise StatusError(Status.EINVAL, "the list of paths is cut off")
-        opcode, flags, size = _LOOKUP_SPEC.unpack_from(data, at)
-        at += _LOOKUP_SPEC.size
-        specs.append(Spec(opcode, flags, _piece(data, at, size)))
-        at += size
-        if opcode not in LOOKUPS and opcode != _WHOLE_GET:
-            raise StatusError(Status.SUBDOC_INVALID_COMBO, f"opcode 0x{opcode:02x} is no lookup")
-    _check_specs(specs)
-    return specs
-
-
-def _piece(data: bytes, at: int, size: int) -> bytes:
-    piece = data[at : at + size]
-    if len(piece) != size:
-        raise StatusError(Status.EINVAL, "the list of paths is cut off")
-    return piece
-
-
-def _check_specs(specs: list[Spec]) -> None:
-    if len(specs) > MAX_SPECS:
-        raise StatusError(Status.SUBDOC_INVALID_COMBO, f"{len(specs)} paths; {MAX_SPECS} are accepted")
-    body_began = False
-    for spec in specs:
-        is_attribute = bool(spec.flags & PathFlag.XATTR)
-        if is_attribute and body_began:
-            raise StatusError(Status.SUBDOC_INVALID_XATTR_ORDER)
-        body_began = body_began or not is_attribute
-        if spec.opcode in _WHOLE and spec.path:
-            raise StatusError(Status.EINVAL, "an operation on the whole document has no path")
+    return look_up_text(opcode, item.value, spec)
 
 
 # ---- mutations -----------------------------------------------------------------------------------
 
 
-class _Settings(NamedTuple):
-    """Settings of a mutation command apart from its operations; ``expiry`` is ``None`` to keep it."""
+class _PathError(StatusError):
+    """One operation failed, rather than the command; ``index`` says which."""
 
-    doc_flags: int
-    expiry: int | None
-    item_flags: int | None = None
+    def __init__(self, refusal: StatusError, index: int) -> None:
+        super().__init__(refusal.status, refusal.context)
+        self.index = index
 
 
 def _single_mutation(request: CommandRequest) -> Answer:
     """MCBP: a subdoc mutation of one path."""
-    frame, extras = request.frame, request.frame.extras
-    size, path_flags = _PATH_EXTRAS.unpack_from(extras)
-    path, value = frame.value[:size], frame.value[size:]
-    if len(path) != size:
-        raise StatusError(Status.EINVAL, "the path is longer than the value that holds it")
-    settings = _Settings(
-        doc_flags=extras[-1] if len(extras) in (4, 8) else 0,
-        expiry=_U32.unpack_from(extras, 3)[0] if len(extras) >= 7 else None,
-    )
-    answers: list[bytes | None] = []
-    spec = Spec(frame.opcode, path_flags, path, value)
-    durable, item = _mutate(request, [spec], settings, answers)
-    uuid, session = request.vbucket.uuid, request.session
-    return request.finish(
-        item, durable, lambda: session.mutation(frame, uuid, item.seqno, item.cas, answers[0] or b"")
-    )
+    return _mutate(request, _read_single(request), is_multi=False)
 
 
-for _mutation in MUTATIONS:
-    command(
-        Opcode(_mutation), scope=Scope.ACTIVE, extras=(3, 4, 7, 8), key=Presence.REQUIRED,
-        value=Presence.OPTIONAL, cas=CasRule.ANY, datatypes=STORE_DATATYPES, durability=True,
-        preserve_expiry=True,
-    )(_single_mutation)  # fmt: skip
-
-
-@command(Opcode.SUBDOC_MULTI_MUTATION, scope=Scope.ACTIVE, extras=(0, 1, 4, 5, 8, 9), key=Presence.REQUIRED,
-         value=Presence.REQUIRED, cas=CasRule.ANY, datatypes=STORE_DATATYPES, durability=True,
-         preserve_expiry=True)  # fmt: skip
-def multi_mutation(request: CommandRequest) -> Answer:
+def _multi_mutation(request: CommandRequest) -> Answer:
     """MCBP: subdoc multi mutation. All operations are applied, or none."""
-    frame, session = request.frame, request.session
-    specs = _read_mutations(frame.value)
-    answers: list[bytes | None] = []
     try:
-        durable, item = _mutate(request, specs, _read_settings(frame.extras), answers)
+        return _mutate(request, _read_multi(request, True), is_multi=True)
     except _PathError as refusal:
-        failure = _MUTATION_FAILURE.pack(len(answers), refusal.status)
-        return session.success(frame, value=failure, status=Status.SUBDOC_MULTI_PATH_FAILURE)
-    results = b"".join(
-        _MUTATION_RESULT.pack(index, Status.SUCCESS, len(answer)) + answer
-        for index, answer in enumerate(answers)
-        if answer is not None
-    )
-    uuid = request.vbucket.uuid
-    return request.finish(item, durable, lambda: session.mutation(frame, uuid, item.seqno, item.cas, results))
+        failure = _MUTATION_FAILURE.pack(refusal.index, refusal.status)
+        return request.session.success(request.frame, value=failure, status=Status.SUBDOC_MULTI_PATH_FAILURE)
 
 
-class _PathError(StatusError):
-    """One operation failed, rather than the command; the answers show how many came before it."""
-
-
-def _read_settings(extras: bytes) -> _Settings:
-    size = len(extras)
-    return _Settings(
-        doc_flags=extras[-1] if size in (1, 5, 9) else 0,
-        expiry=_U32.unpack_from(extras)[0] if size >= 4 else None,
-        item_flags=_U32.unpack_from(extras, 4)[0] if size >= 8 else None,
-    )
-
-
-def _read_mutations(data: bytes) -> list[Spec]:
-    specs: list[Spec] = []
-    at = 0
-    while at < len(data):
-        if len(data) - at < _MUTATION_SPEC.size:
-            raise StatusError(Status.EINVAL, "the list of operations is cut off")
-        opcode, flags, path_size, value_size = _MUTATION_SPEC.unpack_from(data, at)
-        at += _MUTATION_SPEC.size
-        path = _piece(data, at, path_size)
-        at += path_size
-        specs.append(Spec(opcode, flags, path, _piece(data, at, value_size)))
-        at += value_size
-        if opcode not in MUTATIONS and opcode not in (_WHOLE_SET, _WHOLE_DELETE):
-            if opcode == Opcode.SUBDOC_REPLACE_BODY_WITH_XATTR:
-                raise StatusError(Status.NOT_SUPPORTED, "documents have no attributes of their own here")
-            raise StatusError(Status.SUBDOC_INVALID_COMBO, f"opcode 0x{opcode:02x} is no mutation")
-    _check_specs(specs)
-    return specs
-
-
-def _mutate(
-    request: CommandRequest, specs: list[Spec], settings: _Settings, answers: list[bytes | None]
-) -> tuple[bool, Item]:
-    """Apply all operations to the document and store it; ``answers`` gets one entry for each that
-    was applied. Returns whether the write is only prepared, and the new item."""
-    vbucket, cas, flags = request.vbucket, request.frame.cas, settings.doc_flags
-    _check_mutation(specs, flags, cas)
-    if request.key in vbucket.pending:
-        raise StatusError(Status.SYNC_WRITE_IN_PROGRESS)
-    old = vbucket.get(request.key)
-    if old is None:
-        if cas or not flags & (DocFlag.MKDOC | DocFlag.ADD):
-            raise StatusError(Status.KEY_ENOENT)
-        text = new_document(specs[0].path)
-    else:
-        if flags & DocFlag.ADD:
-            raise StatusError(Status.KEY_EEXISTS)
-        vbucket.check_cas(old, cas)
-        text = old.value
+def _mutate(request: CommandRequest, form: Form, is_multi: bool) -> Answer:
+    """Apply all operations to the document and store it."""
+    vbucket = request.vbucket = find_vbucket(request.bucket, request.frame.specific, Scope.ACTIVE)
+    old = _target(request, form)
     durable = request.durable()
-    if specs[0].opcode == _WHOLE_DELETE:
-        answers.append(None)
-        return durable, vbucket.delete(request.key, cas, durable=durable)
-    is_json = old is None or bool(old.datatype & Datatype.JSON)
-    for spec in specs:
+    macros = Macros(vbucket, old)
+    draft = Draft(form, old, macros)
+    if form.doc_flags & _REVIVE and not draft.was_deleted:
+        raise StatusError(Status.SUBDOC_CAN_ONLY_REVIVE_DELETED)
+    if _is_denied(request, form, True):
+        raise _PathError(StatusError(Status.EACCESS), 0)
+    answers: list[bytes | None] = []
+    for index, spec in enumerate(form.specs):
         try:
-            if spec.opcode == _WHOLE_SET:
-                text, answer = spec.value, None
-            elif not is_json:
-                raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
-            else:
-                text, answer = mutate(spec.opcode, text, spec.path, spec.value, spec.flags)
+            answers.append(draft.apply(spec))
         except StatusError as refusal:
-            raise _PathError(refusal.status, refusal.context) from refusal
-        answers.append(answer)
-    item_flags = settings.item_flags
-    if item_flags is None:
-        item_flags = old.flags if old is not None else 0
-    item = vbucket.store(
-        StoreMode.SET,
+            raise _PathError(refusal, index) from refusal
+    xattrs, body = draft.attributes(), draft.body
+    flags = form.item_flags
+    if flags is None:
+        flags = old.flags if old is not None else 0
+    item = edit(
+        vbucket,
         request.key,
-        text,
-        item_flags,
-        settings.expiry or 0,
-        cas,
-        preserve_expiry=request.preserve_expiry or settings.expiry is None,
+        old,
+        Edit(
+            body,
+            flags,
+            form.expiry,
+            xattrs,
+            draft.is_deleted,
+            lambda cas, seqno: macros.settle(xattrs, cas, seqno, body),
+        ),
+        preserve_expiry=request.preserve_expiry,
         durable=durable,
     )
     request.bucket.stores += 1
-    return durable, item
+    deleted = draft.was_deleted and not form.doc_flags & _REVIVE
+    status = Status.SUBDOC_SUCCESS_DELETED if deleted else Status.SUCCESS
+    return request.finish(item, durable, lambda: _mutated(request, item, status, answers, is_multi))
 
 
-def _check_mutation(specs: list[Spec], flags: int, cas: int) -> None:
-    if flags & _UNSUPPORTED_FLAGS:
-        raise StatusError(Status.NOT_SUPPORTED, "documents cannot be created as deleted, or revived, here")
-    if flags & ~_MUTATION_FLAGS:
-        raise StatusError(Status.EINVAL, f"document flags 0x{flags:02x} do not fit a mutation")
-    if flags & DocFlag.MKDOC and flags & DocFlag.ADD:
-        raise StatusError(Status.EINVAL, "a document is either added or upserted")
-    if flags & DocFlag.ADD and cas:
-        raise StatusError(Status.EINVAL, "CAS must be 0 for a document that is added")
-    for spec in specs:
-        if spec.flags & PathFlag.XATTR:
-            if spec.path[:1] == b"$":
-                raise StatusError(Status.SUBDOC_XATTR_CANT_MODIFY_VATTR)
-            raise StatusError(Status.NOT_SUPPORTED, "documents have no attributes of their own here")
-        if spec.flags & (PathFlag.EXPAND_MACROS | PathFlag.BINARY):
-            raise StatusError(Status.SUBDOC_XATTR_INVALID_FLAG_COMBO)
-        if spec.flags & ~PathFlag.CREATE_PARENTS:
-            raise StatusError(Status.EINVAL, f"path flags 0x{spec.flags:02x} are not known")
-    whole = [spec for spec in specs if spec.opcode in _WHOLE]
-    if whole and len(specs) > 1:
-        raise StatusError(Status.SUBDOC_INVALID_COMBO, "an operation on the whole document stands alone")
+def _target(request: CommandRequest, form: Form) -> Item | None:
+    """Return what a mutation changes: a document, or its tombstone if that was asked for; ``None`` for a
+    document to be made."""
+    vbucket, key, flags = request.vbucket, request.key, form.doc_flags
+    if key in vbucket.pending:
+        raise StatusError(Status.SYNC_WRITE_IN_PROGRESS)
+    old = vbucket.find(key) if flags & _ACCESS_DELETED else vbucket.get(key)
+    if old is None:
+        if not form.creates:
+            raise StatusError(Status.KEY_ENOENT)
+    elif flags & _ADD:
+        raise StatusError(Status.KEY_EEXISTS)
+    else:
+        vbucket.check_cas(old, request.frame.cas)
+    return old
+
+
+def _mutated(
+    request: CommandRequest, item: Item, status: Status, answers: list[bytes | None], is_multi: bool
+) -> bytes:
+    session = request.session
+    if is_multi:
+        value, datatype = b"", 0
+        for index, answer in enumerate(answers):
+            if answer is not None:
+                value += _MUTATION_RESULT.pack(index, Status.SUCCESS, len(answer)) + answer
+    else:
+        value = answers[0] or b""
+        datatype = int(Datatype.JSON) if value else 0
+    return session.success(
+        request.frame,
+        extras=session.token(request.vbucket.uuid, item.seqno),
+        value=value,
+        cas=item.cas,
+        datatype=datatype,
+        status=status,
+    )
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+# The form of these is read by couchnode.kv.specs, in the order and with the texts of the server, and before
+# the vbucket is looked for.
+for _opcode, _rule in RULES.items():
+    if _rule.whole:
+        continue
+    command(
+        Opcode(_opcode), scope=Scope.DATA, extras=None, key=Presence.REQUIRED, value=Presence.OPTIONAL,
+        cas=CasRule.ANY, durability=_rule.mutates, preserve_expiry=_rule.mutates,
+    )(_single_mutation if _rule.mutates else _single_lookup)  # fmt: skip
+for _opcode, _handler, _mutates in (
+    (Opcode.SUBDOC_MULTI_LOOKUP, _multi_lookup, False),
+    (Opcode.SUBDOC_MULTI_MUTATION, _multi_mutation, True),
+):
+    command(
+        _opcode, scope=Scope.DATA, extras=None, key=Presence.REQUIRED, value=Presence.OPTIONAL,
+        cas=CasRule.ANY, durability=_mutates, preserve_expiry=_mutates,
+    )(_handler)  # fmt: skip

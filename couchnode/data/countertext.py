@@ -1,0 +1,28 @@
+"""The number that the body of a counter is."""
+
+from __future__ import annotations
+
+import re
+
+from couchbase.protocol.constants import Status
+from couchnode.data.item import StatusError
+
+COUNTER_LIMIT = 2**64
+"""The first number that is none of a counter."""
+
+# White space and one plus before the digits, anything from the first white space after them.
+_TEXT = re.compile(rb"\s*\+?0*([0-9]{1,20})(?:\s|\Z)")
+_TEXT_BYTES = 1024
+
+
+def parse_counter(text: bytes) -> int:
+    """Return the number of a counter.
+
+    :raises StatusError: DELTA_BADVAL: the text is no unsigned 64-bit number.
+    """
+    # White space and leading zeros may be as long as a document; real counters never are.
+    match = _TEXT.match(text) if len(text) <= _TEXT_BYTES else None
+    number = int(match[1]) if match is not None else COUNTER_LIMIT
+    if number >= COUNTER_LIMIT:
+        raise StatusError(Status.DELTA_BADVAL)
+    return number
