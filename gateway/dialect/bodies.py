@@ -22,16 +22,18 @@ def json_object(
     required: bool = True,
     limit: int = MAX_JSON_BYTES,
     nulls: bool = False,
+    typed: bool = False,
 ) -> dict[str, Any]:
     """Return the body as a JSON object.
 
-    Its ``Content-Type`` is not looked at, except that another charset than UTF-8 is refused: programs
-    send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
+    Its ``Content-Type`` does not matter unless ``typed``, except that charsets other than UTF-8 are refused;
+    programs send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
 
     :param members: the names it may have.
     :param required: whether a body must be there; ``{}`` stands for an absent one.
     :param limit: bytes it may have.
     :param nulls: whether ``null`` is a value; else such a member counts as missing, as in the Data API.
+    :param typed: whether a body must be declared as JSON; the Data API wants it where the body is optional.
     :raises Refusal: 400 if it is not JSON, no object, or has other members, or one twice; 413.
     """
     body = request.body()
@@ -41,6 +43,8 @@ def json_object(
         if required or media_type(declared) == JSON:
             raise bad_request(f"the request has no body; it takes {takes}")
         return {}
+    if typed and media_type(declared) != JSON:
+        raise bad_request(f"this body needs Content-Type: application/json; it takes {takes}")
     if len(body) > limit:
         raise too_large(f"the request body has more than {limit} bytes")
     check_charset(declared)

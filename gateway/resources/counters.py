@@ -31,4 +31,4 @@ class Counters(DocumentResource):
 
     def _count(self, request: Request, kind: Kind) -> Any:
         headers = read_mutation(request)
-        return self.ask(request, kind, headers, json_object(request, kind.body, required=False))
+        return self.ask(request, kind, headers, json_object(request, kind.body, required=False, typed=True))

@@ -421,6 +421,8 @@ class CounterTests(SynchronousTestCase):
 
     def count(self, body: bytes = b"", **headers: str) -> tuple[Reply, Site]:
         site = Site(dict(ANSWERS))
+        if body:
+            headers.setdefault("Content_Type", "application/json")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return site.request("POST", SHORT + "/increment", body, named), site
 
@@ -454,14 +456,14 @@ class CounterTests(SynchronousTestCase):
             self.assertIn("from 0 to 18446744073709551615", reply.json()["message"])
 
     def test_content_type(self) -> None:
-        """JSON is taken under any type, as programs send it; not in another charset than UTF-8."""
-        for declared in (
-            {},
-            {"Content_Type": "application/x-www-form-urlencoded"},
-            {"Content_Type": "text/plain"},
-        ):
-            reply, site = self.count(b'{"delta":7}', **declared)
+        """A body is declared as JSON, as in the Data API; not in another charset than UTF-8."""
+        for declared in ("application/json", "Application/JSON; charset=utf-8"):
+            reply, site = self.count(b'{"delta":7}', Content_Type=declared)
             self.assertEqual((reply.status, site.calls[0][2]["amount"]), (200, 7), declared)
+        for declared in ("", "text/plain", "application/x-www-form-urlencoded", "application/x-json"):
+            reply, site = self.count(b'{"delta":7}', Content_Type=declared)
+            self.assertEqual((reply.status, site.calls), (400, []), declared)
+            self.assertIn("Content-Type: application/json", reply.json()["message"])
         reply = self.count(b"{}", Content_Type="application/json; charset=utf-16")[0]
         self.assertEqual(reply.status, 400)
         self.assertIn("charset", reply.json()["message"])
@@ -627,7 +629,8 @@ class CopiesTests(SynchronousTestCase):
         """A counter's amount is not negative; the answer names the request that is meant."""
         for request, meant in (("increment", "decrement subtracts it"), ("decrement", "increment adds it")):
             for delta in (-1, -5, -(2**64)):
-                reply = Site({}).request("POST", f"{SHORT}/{request}", b'{"delta":%d}' % delta)
+                typed = {"Content-Type": "application/json"}
+                reply = Site({}).request("POST", f"{SHORT}/{request}", b'{"delta":%d}' % delta, typed)
                 self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
                 self.assertIn(meant, reply.json()["message"])
 

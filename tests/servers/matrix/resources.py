@@ -144,8 +144,9 @@ def _stored(method: str, path: str, before: bool, **headers: str) -> Callable[[A
 
 def _counted(path: str, **headers: str) -> Callable[[Any, str], Steps]:
     def steps(ask: Any, key: str) -> Steps:
-        yield ask("POST", path, b'{"initial":5}', key, **headers)
-        found = yield ask("POST", path, b'{"initial":5,"delta":2}', key, **headers)
+        typed = {**JSON, **headers}
+        yield ask("POST", path, b'{"initial":5}', key, **typed)
+        found = yield ask("POST", path, b'{"initial":5,"delta":2}', key, **typed)
         same(found.body, b"7" if path == "D/increment" else b"3")
 
     return steps
