@@ -1,4 +1,4 @@
-"""An embedded node in a process of its own: blocking clients cannot share a process with its reactor.
+"""An embedded node in a separate process: blocking clients cannot share a process with its reactor.
 
     python -m tests.couchbase.node_process '{"nodes": 2, "replicas": 1}'
 
@@ -17,7 +17,7 @@ from couchnode.embedded import EmbeddedNode
 
 
 class Lifeline(Protocol):
-    """Stops the node when whoever started it is gone."""
+    """Stops the node when the process that started it has ended."""
 
     def __init__(self, node):
         self.node = node

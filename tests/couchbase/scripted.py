@@ -1,4 +1,4 @@
-"""Nodes that do as they are told, in threads: for faults that no real node has on demand."""
+"""Scripted nodes, in threads: for faults that no real node produces on demand."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ class Peer:
         self.write(encode_response(frame.opcode, status, opaque=frame.opaque, **fields))
 
     def push(self, config):
-        """Send a cluster map that nobody asked for."""
+        """Send an unsolicited cluster map."""
         self.write(encode_request(0x01, value=config, magic=0x82, key=b"b"))
 
     def write(self, data):
@@ -43,7 +43,7 @@ class Peer:
 
 
 class ScriptedNode:
-    """Listens on a port of its own; knows the handshake, and asks ``script(peer, frame)`` for the rest.
+    """Listens on a free port; performs the handshake, and asks ``script(peer, frame)`` for all other answers.
 
     :param context: an ``ssl.SSLContext`` to serve TLS with.
     """

@@ -1,4 +1,4 @@
-"""What tests of the blocking client share: a node in another process, and connections to it.
+"""Parts for tests of the blocking client: a node in another process, and connections to it.
 
 Standard library only, and Python 3.9: these tests run on PyPy, too, which need not have Twisted. The node
 itself is run by ``COUCHNODE_PYTHON`` if that names an interpreter.

@@ -153,14 +153,14 @@ class ScriptedTests(ConnectionTestCase):
         self.admin = Admin("a", "b", "127.0.0.1", server.server_address[1])
 
     def test_redirects(self):
-        """Three are followed, the URL stays; a fourth is too many."""
+        """Three redirects are followed and the URL stays; a fourth is too many."""
         self.assertEqual(self.admin.http_request("/again/3").url, "/again/3")
         with self.assertRaises(CouchbaseError) as caught:
             self.admin.http_request("/again/4")
         self.assertEqual(caught.exception.rc, 0x29)
 
     def test_bodies(self):
-        """Text that is no JSON, nothing at all, and no HTTP."""
+        """A text that is not JSON, an empty body, and an answer that is not HTTP."""
         self.assertEqual(self.admin.http_request("/text").value, "no JSON")
         self.assertEqual(self.admin.http_request("/empty", response_format=FMT_BYTES).value, b"")
         with self.assertRaises(CouchbaseNetworkError):

@@ -34,7 +34,7 @@ class EventQueueTests(TestCase):
     """The queue, and its hooks."""
 
     def test_success(self):
-        """All who wait are told, in order, once; who comes later is told by fire_async."""
+        """All waiters are notified, once and in order; fire_async notifies late ones."""
         queue = Recorder()
         queue.schedule("a")
         queue.schedule("b")
@@ -49,7 +49,7 @@ class EventQueueTests(TestCase):
         self.assertEqual(len(queue.seen), 3)
 
     def test_failure(self):
-        """They are told inside of the except block."""
+        """Waiters are notified inside the except block."""
         queue = Recorder()
         queue.schedule("a")
         queue("bad")

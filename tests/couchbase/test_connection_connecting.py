@@ -1,4 +1,4 @@
-"""How a blocking connection comes about, and how it does not."""
+"""Connecting with the blocking client: success and failure."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.couchbase.support import ConnectionTestCase, NodeProcess
 
 
 def closed_port():
-    """Return a port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
@@ -65,7 +65,7 @@ class ConnectTests(ConnectionTestCase):
         self.assertEqual((cb.lockmode, cb.unlock_gil), (LOCKMODE_WAIT, True))
 
     def test_password(self):
-        """A bucket with a password; the user name is the bucket's, and no other."""
+        """A bucket with a password; the only accepted user name is the bucket's."""
         self.assertTrue(self.old(bucket="secret", password="hush").set(self.key(), 1).success)
         self.assertTrue(self.old(bucket="secret", username="secret", password="hush").connected)
         self.assertRaises(AuthError, self.old, bucket="secret", password="wrong")
@@ -89,7 +89,7 @@ class ConnectTests(ConnectionTestCase):
         self.assertTrue(repr(cb).startswith("<couchbase.connection.Mine bucket=default, nodes=['127.0.0.1:"))
 
     def test_list_of_hosts(self):
-        """Tried in order until one delivers a map; errors() tells of the others."""
+        """Hosts are tried in order until one returns a map; errors() lists the failures of the others."""
         good = self.node.rest_ports[0]
         bad = closed_port()
         cb = self.old(host=[("127.0.0.1", bad), ("127.0.0.1", good)], port=bad)
@@ -135,7 +135,7 @@ class ConnectTests(ConnectionTestCase):
                 )
 
     def test_no_such_bucket(self):
-        """BucketNotFoundError 0x19, for a user who may know."""
+        """BucketNotFoundError 0x19, for a user with the permission to know."""
         with self.assertRaises(BucketNotFoundError) as caught:
             self.connect(bucket="nope")
         self.assertEqual(caught.exception.rc, 0x19)
@@ -158,7 +158,8 @@ class ConnectTests(ConnectionTestCase):
             self.old(bucket="nope")
 
     def test_no_exceptions(self):
-        """``_no_connect_exceptions``: errors() tells, and operations raise ClientTemporaryFailError."""
+        """``_no_connect_exceptions``: errors() lists the failures, and operations raise
+        ClientTemporaryFailError."""
         cb = self.old(port=closed_port(), _no_connect_exceptions=True)
         self.assertFalse(cb.connected)
         self.assertEqual(cb.errors(clear_existing=False)[0][0], 0x10)
@@ -229,7 +230,7 @@ class CacheTests(ConnectionTestCase):
         self.addCleanup(os.unlink, self.path)
 
     def test_written_and_used(self):
-        """Written after the first connection, used by the second: nobody is asked for a map."""
+        """The first connection writes the file, the second reads it: no node is asked for a map."""
         first = self.connect(config_cache=self.path)
         self.assertFalse(first._cntl(0x15))
         second = self.connect(config_cache=self.path, connection_string="couchbase://127.0.0.1:1")

@@ -85,11 +85,11 @@ class CopyTests(ConnectionTestCase):
         self.assertRaises(ArgumentError, self.cb.set, self.key(), 1, persist_to="x")
 
     def test_not_in_time(self):
-        """TimeoutError; the mutation stays, and the failed result has its CAS."""
+        """TimeoutError; the mutation is kept, and the failed result has its CAS."""
         self.cb._cntl(0x0D, 150_000)
 
         def replaced(result):
-            # What is observed belongs to another version from now on.
+            # From now on the observed copies belong to another version.
             other.delete(result.key)
 
         other = self.connect()

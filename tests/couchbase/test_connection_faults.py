@@ -1,4 +1,4 @@
-"""What the blocking client does when nodes refuse, vanish, move keys, stay silent or talk nonsense."""
+"""The blocking client with nodes that refuse, vanish, move keys, stay silent or break the protocol."""
 
 import os
 import signal
@@ -117,7 +117,7 @@ class RefusalTests(FaultTestCase):
         self.assertRaises(TimeoutError, self.cb.get, "k")
 
     def test_pushed_map(self):
-        """A map that the server sends by itself is followed, at the next call."""
+        """The client uses a map that the server pushes, at the next call."""
         self.assertTrue(self.cb.set("k", 1).success)
         self.move()
         self.first.peers[0].push(self.first.config())
@@ -130,7 +130,7 @@ class RefusalTests(FaultTestCase):
         self.assertEqual([frame.value for frame in self.second.seen], [b"2"])
 
     def test_node_that_leaves(self):
-        """What is in flight on a node that a new map leaves out is still answered."""
+        """Operations in flight on a node that a new map omits are still answered."""
         held = []
         self.first.script = lambda peer, frame: held.append((peer, frame))
 
@@ -164,7 +164,7 @@ class RefusalTests(FaultTestCase):
         self.assertEqual(len(self.second.seen), 0)
 
     def test_polling(self):
-        """Where the server does not push, the map is asked for now and then."""
+        """If the server does not push maps, the client polls for them."""
         self.first.features = ()
         cb = self.connect()
         self.move()
@@ -230,7 +230,7 @@ class SilenceTests(FaultTestCase):
         self.assertEqual(self.cb.get("k").value, 1)
 
     def test_dead_connection(self):
-        """One that stays silent while operations time out is made anew: its other end may be gone."""
+        """A connection that stays silent while operations time out is replaced: its peer may be gone."""
         self.addCleanup(setattr, cluster, "SILENT_SECONDS", cluster.SILENT_SECONDS)
         cluster.SILENT_SECONDS = 0.05
         deaf = self.first.peers[0]
@@ -247,7 +247,7 @@ class SilenceTests(FaultTestCase):
         self.assertEqual(len(self.first.peers), 1)
 
     def test_lost_connection(self):
-        """What is in flight fails, mutations as ambiguous; later operations use a new connection."""
+        """Operations in flight fail, mutations as ambiguous; later operations use a new connection."""
         self.first.script = lambda peer, frame: peer.cut()
         with self.assertRaises(NetworkError) as caught:
             self.cb.set("k", 1)
@@ -283,7 +283,7 @@ class SilenceTests(FaultTestCase):
         self.assertEqual([node.waiting for node in self.cb._cluster.peers.values()], [[]])
 
     def test_one_node_of_two(self):
-        """Keys of the other node go on working, and a multi operation says which failed."""
+        """Keys of the other node still work, and a multi operation says which keys failed."""
         self.move(rows=[[index % 2] for index in range(64)])
         cb = self.connect(timeout=0.3)
         keys = [f"k{number}" for number in range(20)]
@@ -309,7 +309,7 @@ class SilenceTests(FaultTestCase):
         self.assertEqual(len(third.seen), 1)
 
     def test_silent_handshake(self):
-        """A node that accepts and says nothing is given up by the constructor, and by operations."""
+        """The constructor, and operations, give up on a node that accepts and then stays silent."""
         self.first.greets = False
         with self.assertRaises(TimeoutError):
             self.connect(_cntl={0x12: 100_000})
@@ -363,7 +363,7 @@ class SilenceTests(FaultTestCase):
         self.assertTrue(self.cb.set_multi({f"k{number}": value for number in range(40)}).all_ok)
 
     def test_interrupted(self):
-        """KeyboardInterrupt leaves; the connection goes on working, without answers of the past."""
+        """KeyboardInterrupt is raised; the connection still works, without answers to earlier operations."""
         if threading.current_thread() is not threading.main_thread():
             raise SkipTest("signals are for the main thread")
         self.first.script = lambda peer, frame: os.kill(os.getpid(), signal.SIGINT)
@@ -453,7 +453,7 @@ class HttpBootstrapTests(FaultTestCase):
             self.move()
             peer.answer(frame, Status.NOT_MY_VBUCKET)
 
-        # A new map comes from the cluster manager, too.
+        # The cluster manager also sends a new map.
         self.first.script = script
         self.assertTrue(cb.set("k", 2).success)
         self.assertEqual([frame.value for frame in self.second.seen], [b"2"])
@@ -514,7 +514,7 @@ class TlsTests(TestCase):
         self.assertTrue(other.connected)
 
     def test_not_trusted(self):
-        """A certificate that nobody vouches for: rc 0x37, and nothing was said to the node."""
+        """An untrusted certificate: rc 0x37, and nothing is sent to the node."""
         with self.assertRaises(CouchbaseError) as caught:
             self.connect()
         self.assertEqual(caught.exception.rc, 0x37)

@@ -58,7 +58,7 @@ class ItemTests(ConnectionTestCase):
         self.assertRaises(KeyExistsError, self.cb.delete_multi, ItemSequence(item))
 
     def test_missing(self):
-        """rc tells; value and CAS stay; a later success sets rc right."""
+        """rc shows it; value and CAS are kept; a later success resets rc."""
         item = Item(self.missing(), "mine")
         item.cas = 77
         self.assertRaises(NotFoundError, self.cb.get_multi, item.as_itcoll())
@@ -118,7 +118,7 @@ class ItemTests(ConnectionTestCase):
             self.assertRaises(ValueFormatError, operation)
 
     def test_collections(self):
-        """What they are, and what is none."""
+        """Valid and invalid item collections."""
         one, two = self.item(name="1"), self.item(name="2")
         self.assertIsInstance(one.as_itcoll(), ItemSequence)
         self.assertIsInstance(one.as_itcoll(ttl=1), ItemOptionDict)

@@ -61,7 +61,7 @@ class MemberTests(ConnectionTestCase):
             self.assertRaises(ArgumentError, setattr, self.cb, "default_format", bad)
 
     def test_closing(self):
-        """Later operations raise ClientTemporaryFailError; ``connected`` stays."""
+        """Later operations raise ClientTemporaryFailError; ``connected`` keeps its value."""
         self.cb._close()
         self.cb._close()
         self.assertTrue(self.cb.closed)
@@ -79,7 +79,7 @@ class MemberTests(ConnectionTestCase):
             self.assertEqual(caught.exception.rc, 0x1B)
 
     def test_forgotten(self):
-        """A connection that nobody holds closes its sockets without a warning."""
+        """A connection without references closes its sockets without a warning."""
         cb = self.connect()
         self._cleanups.pop()
         cb.set(self.key(), 1)
@@ -93,7 +93,7 @@ class MemberTests(ConnectionTestCase):
         self.assertEqual(caught, [])
 
     def test_fork(self):
-        """A child makes its own connections; the parent's go on working."""
+        """A child makes its own connections; the parent's still work."""
         self.cb.set(self.key(), "before")
         read, write = os.pipe()
         child = os.fork()
@@ -169,7 +169,7 @@ class ControlTests(ConnectionTestCase):
     """``_cntl``."""
 
     def test_defaults(self):
-        """What is read without a type."""
+        """Values that can be read without a type."""
         self.cb = self.connect(timeout=2.5)
         self.cb = self.connect(timeout=None)
         for op, value in {
@@ -212,7 +212,7 @@ class ControlTests(ConnectionTestCase):
         self.assertIs(self.cb._cntl(0x14), True)
 
     def test_refused(self):
-        """ArgumentError for what is wrong, rc 0x13 for what there is not."""
+        """ArgumentError for invalid arguments, rc 0x13 for unsupported ones."""
         for args in (
             (0x1B,),
             (0x99,),

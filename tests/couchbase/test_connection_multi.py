@@ -58,7 +58,7 @@ class MultiTests(ConnectionTestCase):
         self.assertEqual({self.cb._vbmap(key)[1] for key in values}, {0, 1})
 
     def test_collections(self):
-        """What may hold keys, and what may not."""
+        """Valid and invalid collections of keys."""
         values = self.store(3)
         keys = list(values)
         for good in (tuple(keys), set(keys), values.keys(), Keys(keys, 3), dict.fromkeys(keys, 0)):
@@ -74,7 +74,7 @@ class MultiTests(ConnectionTestCase):
             self.assertRaises(ArgumentError, self.cb.set_multi, bad)
 
     def test_nothing_sent_before_all_are_good(self):
-        """One bad value, and no document is stored."""
+        """If one value is invalid, no document is stored."""
         values = {self.key("a"): 1, self.key("b"): object()}
         self.assertRaises(ValueFormatError, self.cb.set_multi, values)
         self.assertFalse(self.cb.get(self.key("a"), quiet=True).success)
@@ -97,7 +97,7 @@ class MultiTests(ConnectionTestCase):
         self.assertFalse(self.cb.get_multi([keys[0], self.missing()]).all_ok)
 
     def test_duplicates(self):
-        """Each is sent; a RuntimeWarning each, and no other warning; the last result stays."""
+        """Each is sent; there is one RuntimeWarning for each and no other; the last result is kept."""
         key = self.keys()[0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -111,7 +111,7 @@ class KeyValueTests(ConnectionTestCase):
         self.assertRaises(NotStoredError, self.cb.append, self.missing(), "x")
 
     def test_append_and_prepend(self):
-        """Text by default; the document's flags stay; other formats and a ttl are refused."""
+        """Text by default; the document's flags are kept; other formats and a ttl are refused."""
         self.assertRaises(NotStoredError, self.cb.append, self.missing(), "x")
         self.assertRaises(NotStoredError, self.cb.prepend, self.missing(), "x")
         self.cb.set(self.key(), "b", format=FMT_UTF8)
@@ -164,7 +164,7 @@ class KeyValueTests(ConnectionTestCase):
             self.assertTrue(self.cb.get(self.key(), ttl=none).success)
 
     def test_locks(self):
-        """What a lock forbids, and what ends it."""
+        """The operations that a lock forbids, and the ends of a lock."""
         self.cb.set(self.key(), {"v": 1})
         locked = self.cb.lock(self.key(), ttl=10)
         self.assertEqual(locked.value, {"v": 1})
@@ -365,7 +365,7 @@ class FormatTests(ConnectionTestCase):
             couchbase.set_pickle_converters(*before)
 
     def test_transcoder(self):
-        """It is asked for everything, with what the caller gave."""
+        """The transcoder converts everything, with the caller's arguments."""
 
         class Tuples(Transcoder):
             def encode_key(self, key):

@@ -45,7 +45,7 @@ class PipelineTests(ConnectionTestCase):
         self.assertFalse(pipe.results[8].success)
 
     def test_used_again(self):
-        """Results stay until the next use; an empty block is fine."""
+        """Results are kept until the next use; an empty block is allowed."""
         pipe = self.cb.pipeline()
         with pipe:
             self.cb.set(self.key(), 1)

@@ -162,7 +162,7 @@ class MutationTests(ConnectionTestCase):
         self.assertRaises(NotFoundError, self.cb.get, self.key())
 
     def test_all_or_nothing(self):
-        """The first failure says which path it was, and nothing is changed."""
+        """The first failure names its path, and nothing is changed."""
         for failing, kind in (
             (SD.insert("name", 1), SubdocPathExistsError),
             (SD.upsert("x.y", 1), SubdocPathNotFoundError),
@@ -179,7 +179,7 @@ class MutationTests(ConnectionTestCase):
             self.assertEqual((self.body(), self.cb.get(self.key()).cas), (BEER, self.cas))
 
     def test_store_semantics(self):
-        """What the document must be."""
+        """The required states of the document."""
         change = SD.upsert("a.b", 1, create_parents=True)
         self.assertRaises(NotFoundError, self.cb.mutate_in, self.missing(), change)
         insert, upsert = StoreSemantics.INSERT, StoreSemantics.UPSERT

@@ -100,7 +100,7 @@ class ThreadTests(ConnectionTestCase):
         self.assertTrue(waiter.outcome.success)
 
     def test_none(self):
-        """No lock: forced by ``unlock_gil=False``, too."""
+        """No lock; ``unlock_gil=False`` enforces it."""
         for keywords in ({"lockmode": LOCKMODE_NONE}, {"unlock_gil": False, "lockmode": LOCKMODE_WAIT}):
             cb = self.connect(**keywords)
             self.assertEqual(cb.lockmode, LOCKMODE_NONE)

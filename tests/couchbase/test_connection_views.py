@@ -101,7 +101,7 @@ class ViewTests(ConnectionTestCase):
         self.assertRaises(ArgumentError, self.query, "sums", include_docs=True, reduce=True)
 
     def test_converters(self):
-        """A JSON converter that the program set reads answers, too."""
+        """The program's JSON converter is also used for answers."""
         before = couchbase.set_json_converters(
             json.dumps, lambda text: json.loads(text, parse_int=lambda digits: f"<{digits}>")
         )
@@ -197,7 +197,7 @@ class ViewTests(ConnectionTestCase):
             self.assertRaises(PipelineError, self.cb.design_get, "tests", use_devmode=False)
 
     def test_lock(self):
-        """Requests are operations of the connection, too."""
+        """Requests also count as operations of the connection."""
         self.cb._thr_lockop(0)
         self.assertRaises(ObjectThreadError, list, self.query())
         self.assertRaises(ObjectThreadError, self.cb.design_get, "tests")

@@ -1,4 +1,4 @@
-"""What docs/sdk-1.2.md promises and no other test looks at: names, signatures, tables, printed forms.
+"""Promises of docs/sdk-1.2.md without another test: names, signatures, tables, printed forms.
 
 One test for what one row of that page says, or a few of them. Standard library only, and Python 3.9.
 """
@@ -227,10 +227,10 @@ class SignatureTests(TestCase):
 
 
 class NamesTests(TestCase):
-    """What can be imported from where."""
+    """The importable names of each module."""
 
     def test_reexported(self):
-        """``couchbase.connection`` has the results and constants, too."""
+        """``couchbase.connection`` also has the results and constants."""
         connection = importlib.import_module("couchbase.connection")
         for name in [
             "Result",
@@ -329,7 +329,7 @@ class WireTests(TestCase):
     """Numbers of the protocol."""
 
     def test_opcodes(self):
-        """As servers know them."""
+        """The opcodes are those of servers."""
         for name, opcode in {
             "GET": 0x00,
             "GAT": 0x1D,

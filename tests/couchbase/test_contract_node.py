@@ -1,4 +1,4 @@
-"""What docs/sdk-1.2.md promises and no other test looks at: how a node's answers come out.
+"""Promises of docs/sdk-1.2.md without another test: results of a node's answers.
 
 Standard library only, and Python 3.9.
 """
@@ -55,7 +55,7 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual(self.cb.lock(self.key(), ttl=10).value, "vw")
 
     def test_durability_in_vain(self):
-        """ArgumentError 0x21 where nothing is written to disk, and nothing is stored."""
+        """ArgumentError 0x21 for a bucket without a disk, and nothing is stored."""
         for operation in (
             lambda: self.cb.set(self.key(), 1, persist_to=1),
             lambda: self.cb.set_multi({self.key(): 1}, persist_to=-1),
@@ -67,7 +67,7 @@ class NodeTests(ConnectionTestCase):
             self.assertFalse(self.cb.get(self.key(), quiet=True).success)
 
     def test_zero_counts(self):
-        """endure with 0 and 0 asks that the active node has it, and no more."""
+        """endure with 0 and 0 only requires that the active node has it."""
         stored = self.cb.set(self.key(), 1)
         found = self.cb.endure(self.key(), persist_to=0, replicate_to=0)
         self.assertEqual((found.cas, found.key), (0, self.key()))
@@ -75,7 +75,7 @@ class NodeTests(ConnectionTestCase):
         self.assertRaises(NotFoundError, self.cb.endure, self.missing(), 0, 0)
 
     def test_results_without_cas(self):
-        """Of observe, and of unlock where the server sends none."""
+        """Results of observe, and of unlock if the server sends no CAS."""
         self.cb.set(self.key(), 1)
         self.assertEqual(self.cb.observe(self.key()).cas, 0)
         locked = self.cb.lock(self.key(), ttl=10)
@@ -88,7 +88,7 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual((found.value, found.key, found.flags), (b'{"a":1}', self.key(), 0))
 
     def test_any_key(self):
-        """A transcoder decides what a key is, ``None`` too."""
+        """The transcoder decides which keys are valid, even ``None``."""
 
         class Numbers(Transcoder):
             def encode_key(self, key):
@@ -126,7 +126,7 @@ class NodeTests(ConnectionTestCase):
             self.assertLess(abs(self.cb.get_with_expiry(self.key()).expiry - moment), 30)
 
     def test_slow_host(self):
-        """A host that says nothing is given up after its own time, and the next one is asked."""
+        """A silent host is given up after its share of the time, and the next one is asked."""
 
         class Hasty(Cluster):
             def __init__(self, *args, **keywords):
@@ -159,7 +159,7 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual(self.cb.errors(), ())
 
     def test_duplicates_in_other_operations(self):
-        """One warning for each key given again, and no other warning."""
+        """One warning for each repeated key, and no other warning."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.cb.set(self.key(), 1)
@@ -168,14 +168,14 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual([one.category for one in caught], [RuntimeWarning])
 
     def test_json_text(self):
-        """Compact, as UTF-8, whatever the value holds."""
+        """The text is compact and in UTF-8, whatever the value contains."""
         self.cb.set(self.key(), {"a": [1, "\u00e9"], "b": None})
         raw = self.cb.get(self.key(), no_format=True).value
         self.assertEqual(raw, '{"a":[1,"\u00e9"],"b":null}'.encode())
         self.assertEqual(json.loads(raw), {"a": [1, "\u00e9"], "b": None})
 
     def test_cache_made(self):
-        """A file for the map that is not there is made."""
+        """A missing file for the map is created."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "map")
             self.assertFalse(self.connect(config_cache=path)._cntl(0x15))
@@ -202,7 +202,7 @@ class NodeTests(ConnectionTestCase):
         self.assertEqual((type(found), type(found[key])), (MultiResult, ValueResult))
 
     def test_syncwait(self):
-        """TimeoutError if a change does not become visible in time; it was made all the same."""
+        """TimeoutError if a change does not become visible in time, although it was made."""
         for look in ("shows", "is_gone"):
             patched = mock.patch.object(Designs, look, lambda *args: False)
             patched.start()

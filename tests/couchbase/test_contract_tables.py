@@ -1,4 +1,4 @@
-"""What docs/sdk-1.2.md promises of exceptions and results: classes, tables, defaults, printed forms.
+"""Promises of docs/sdk-1.2.md about exceptions and results: classes, tables, defaults, printed forms.
 
 Standard library only, and Python 3.9.
 """
@@ -176,7 +176,8 @@ class ExceptionTests(TestCase):
         self.assertEqual(_libcouchbase.LCB_NOT_STORED, exceptions.NotStoredError({"rc": 0x12}).rc)
 
     def test_names_from_the_inside(self):
-        """What the original's own tests import: the converters in use, a flag, the names of two Pythons."""
+        """Names that the original's own tests import: the converters in use, a flag, the names of two
+        Pythons."""
         for kind, swap in (("json", set_json_converters), ("pickle", set_pickle_converters)):
             names = f"{kind}_encode", f"{kind}_decode"
             used = tuple(map(_libcouchbase._get_helper, names))
@@ -214,7 +215,7 @@ class ExceptionTests(TestCase):
         self.assertEqual(Result().errstr, "Success (Not an error)")
 
     def test_statuses(self):
-        """What a status of the protocol means to an operation."""
+        """The meaning of each protocol status for an operation."""
         for status, code in STATUSES.items():
             self.assertEqual(result_code("set", status), code, hex(status))
 
@@ -265,7 +266,7 @@ class ResultTests(TestCase):
     """Classes of results."""
 
     def test_hierarchy(self):
-        """Who inherits from whom."""
+        """The base classes of each exception."""
         for cls, base in (
             (OperationResult, Result),
             (ValueResult, OperationResult),

@@ -15,14 +15,14 @@ from couchbase.protocol.sasl import ScramClient, derive_scram_credential, encode
 try:
     from txcouchbase.connection import Connection as TxConnection
 except ImportError:
-    # These tests also run where only the blocking SDK's own needs are there.
+    # These tests also run with nothing but the requirements of the blocking SDK.
     TxConnection = None
 
 CONTROLS = ["\0", "\0\0\0", "\x01", "\t", "\n", "\r\n", "\x1b", "\x7f", "\x85", "\x9f"]
 
 
 def faces(username, password):
-    """Return ways to name credentials to the SDK; none of them gets as far as a socket."""
+    """Return ways to pass credentials to the SDK; none of them opens a socket."""
     target = {"bucket": "b", "host": "127.0.0.1:1", "username": username, "password": password}
     connections = [Connection] if TxConnection is None else [Connection, TxConnection]
     return [
@@ -48,7 +48,7 @@ class ControlCharacterTests(SynchronousTestCase):
                     self.assertNotIn("s3cret", f"{error} {error!r}")
 
     def test_mechanisms_refuse_them(self):
-        """What would be sent is never made: not a PLAIN message, not a SCRAM proof."""
+        """No message with them is ever built: no PLAIN message, no SCRAM proof."""
         for control in CONTROLS:
             self.assertRaises(ValueError, encode_plain, "ann", "s3cret" + control)
             self.assertRaises(ValueError, ScramClient, "SCRAM-SHA1", "ann", "s3cret" + control, "n")

@@ -1,4 +1,4 @@
-"""What importing loads: the protocol core alone brings no driver, and the package still has all its names.
+"""Modules loaded by an import: the protocol core loads no driver, and the package still has all its names.
 
 Standard library only; see :mod:`tests.couchbase.support`.
 """
@@ -15,7 +15,7 @@ import couchbase
 from tests.couchbase.support import ROOT
 
 BELOW_THE_CORE = {"couchbase.exceptions", "couchbase.result", "couchbase.user_constants"}
-"""What modules of the core stand on, beside the standard library."""
+"""Modules on which the core depends, besides the standard library."""
 
 
 def loaded_by(program: str) -> list[str]:
@@ -46,7 +46,7 @@ class LeafTests(TestCase):
     """The core is a leaf."""
 
     def test_frames_load_the_core_alone(self) -> None:
-        """``couchbase.protocol.frames`` loads modules of ``couchbase.protocol``, and nothing of a driver."""
+        """``couchbase.protocol.frames`` loads only modules of ``couchbase.protocol``, and no driver."""
         modules = loaded_by("import couchbase.protocol.frames")
         outside = {name for name in ours(modules) if not name.startswith("couchbase.protocol")}
         self.assertEqual(outside, {"couchbase"})
@@ -56,7 +56,7 @@ class LeafTests(TestCase):
             self.assertEqual({name.split(".")[0] for name in modules} - allowed, set())
 
     def test_the_whole_core_loads_no_driver(self) -> None:
-        """All modules of the core together load exceptions and results of the SDK, and nothing else of it."""
+        """All modules of the core together load only exceptions and results of the SDK."""
         modules = loaded_by("\n".join(f"import {name}" for name in core_modules()))
         outside = {name for name in ours(modules) if not name.startswith("couchbase.protocol")}
         self.assertEqual(outside - {"couchbase"}, BELOW_THE_CORE)
@@ -65,13 +65,13 @@ class LeafTests(TestCase):
         self.assertEqual(drivers & set(modules), set())
 
     def test_exceptions_load_nothing(self) -> None:
-        """What stands below the core imports no other module of the SDK."""
+        """Modules below the core import no other module of the SDK."""
         modules = ours(loaded_by("import couchbase.exceptions"))
         self.assertEqual(modules, {"couchbase", "couchbase.exceptions"})
 
 
 class NamesTests(TestCase):
-    """Names that are loaded when they are asked for are there for whoever asks, in whichever way."""
+    """Lazily loaded names can be accessed in every way."""
 
     def ends_well(self, program: str) -> None:
         """Run a program in a fresh interpreter."""
@@ -102,7 +102,7 @@ class NamesTests(TestCase):
         self.ends_well("from couchbase import connection, exceptions")
 
     def test_what_is_not_there(self) -> None:
-        """A name that nothing has is an AttributeError, or an ImportError, that tells the name."""
+        """A missing name is an AttributeError or an ImportError that names it."""
         with self.assertRaisesRegex(AttributeError, "'Bucket'"):
             couchbase.Bucket  # type: ignore[attr-defined]  # noqa: B018  # for what it raises
         with self.assertRaisesRegex(ImportError, "Bucket"):

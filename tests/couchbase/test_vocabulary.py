@@ -81,7 +81,7 @@ class ExceptionTests(SynchronousTestCase):
             self.assertTrue(exceptions.describe(code))
 
     def test_pyexc(self):
-        """What the SDK finds by itself has no code, and keeps object and cause."""
+        """An error that the SDK itself detects has no code, and keeps object and cause."""
         cause = ValueError("x")
         error = ArgumentError.pyexc("message", obj=[1], inner=cause)
         self.assertEqual((error.rc, error.message), (0, "message"))
@@ -152,7 +152,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(transcoder.decode_value(b"\xff", 0x03000002), b"\xff")
 
     def test_refused(self):
-        """What does not fit its format is a ValueFormatError with its cause."""
+        """A value that does not fit its format is a ValueFormatError with its cause."""
         cycle: list = []
         cycle.append(cycle)
         for value, format in ((b"x", FMT_UTF8), ("x", FMT_BYTES), (object(), FMT_JSON), (cycle, FMT_JSON)):

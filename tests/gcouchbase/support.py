@@ -1,4 +1,4 @@
-"""What tests of the gevent driver share: each runs in a thread of its own, with a hub of its own.
+"""Parts for tests of the gevent driver: each test runs in its own thread with its own hub.
 
 So the reactor of the process that runs the tests is left alone, and nothing is patched.
 """
@@ -35,7 +35,7 @@ class InGreenlets:
 
     def _run_in_hub(self, result):
         try:
-            # Of the module where the test is written, whichever class inherits it.
+            # The module in which the test is written, whichever class inherits it.
             for cls in type(self).__mro__:
                 module = sys.modules[cls.__module__]
                 if ".test_connection_" in cls.__module__:

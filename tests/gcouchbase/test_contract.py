@@ -1,4 +1,4 @@
-"""What docs/sdk-1.2.md promises of gcouchbase's names and signatures."""
+"""Promises of docs/sdk-1.2.md about gcouchbase's names and signatures."""
 
 import inspect
 from unittest import TestCase
@@ -19,7 +19,7 @@ class NamesTests(TestCase):
     """Names and signatures."""
 
     def test_names(self):
-        """Of the package and its module, with the two names that only 1.2's pages had."""
+        """Names of the package and its module, with the two names that only 1.2's pages had."""
         self.assertIsInstance(gcouchbase.__version__, str)
         self.assertIs(gcouchbase.GConnection, connection.GConnection)
         self.assertIs(connection.GCouchbase, connection.GConnection)
@@ -35,7 +35,7 @@ class NamesTests(TestCase):
         self.assertRaises(TypeError, connection.GConnection, "default")
 
     def test_other_user(self):
-        """With ``host`` the user is the bucket's: anybody else is refused before anything is sent."""
+        """With ``host`` the user is the bucket's: any other user is refused before anything is sent."""
         with self.assertRaises(CouchbaseError) as caught:
             connection.GConnection(bucket="b", host="no-such-host.invalid", username="ada", password="p")
         self.assertEqual(caught.exception.rc, INVALID_USERNAME)
@@ -46,7 +46,7 @@ class ViewTests(InGreenlets, ConnectionTestCase):
     """Against a node."""
 
     def test_sent_at_once(self):
-        """A query is under way before anybody iterates; what went wrong is raised by the iteration."""
+        """A query is sent before it is iterated; the iteration raises its errors."""
         view = self.cb.query("nothing", "there")
         gevent.joinall([view._opening], timeout=10)
         self.assertTrue(view._opening.ready())

@@ -1,4 +1,4 @@
-"""Many greenlets on one connection: what they share, and what stays each one's own."""
+"""Many greenlets on one connection: shared and separate state."""
 
 import gc
 import subprocess
@@ -74,7 +74,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         self.assertIs(type(self.cb.stats()), AsyncResult)
 
     def test_others_run(self):
-        """While one waits, be it for statistics, copies or the cluster manager, others run."""
+        """While one waits (also for statistics, copies or the cluster manager), others run."""
         self.cb.set(self.key(), 1)
         for wait in (
             lambda: self.cb.stats(),
@@ -114,7 +114,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
             return error
 
     def test_unused(self):
-        """A connection that nobody uses neither keeps the loop running nor stays open when it is gone."""
+        """An unused connection does not keep the loop running, and closes when it is collected."""
         self.assertTrue(gevent.wait())
         cb = GConnection(
             bucket="default",
@@ -137,7 +137,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
 
 
 class ScriptedTests(InGreenlets, TestCase):
-    """Against a node that does as it is told."""
+    """Tests against a scripted node."""
 
     def setUp(self):
         self.node = ScriptedNode()
@@ -146,7 +146,7 @@ class ScriptedTests(InGreenlets, TestCase):
         self.addCleanup(self.cb._close)
 
     def test_pipelined(self):
-        """What a thousand greenlets ask for is on one socket before the first answer."""
+        """The requests of a thousand greenlets are on one socket before the first answer."""
         held = []
 
         def script(peer, frame):
@@ -220,7 +220,8 @@ class ScriptedTests(InGreenlets, TestCase):
         self.assertEqual(len(self.node.peers), 1)
 
     def test_killed_before_others(self):
-        """What waits behind a repeated operation goes on when that one's greenlet is killed."""
+        """An operation that waits behind a repeated one is sent when the repeated one's greenlet is
+        killed."""
         refused = []
 
         def script(peer, frame):
@@ -246,7 +247,7 @@ class ScriptedTests(InGreenlets, TestCase):
         self.assertEqual(self.cb.get("k").value, 1)
 
     def test_closed(self):
-        """Closing ends what is under way, at once."""
+        """Closing ends operations in flight at once."""
         self.node.script = lambda peer, frame: None
         greenlets = [gevent.spawn(self.time_out, key) for key in ("a", "b")]
         gevent.sleep(0.05)
@@ -285,7 +286,7 @@ class ProgramTests(TestCase):
         return done.stdout
 
     def test_patched(self):
-        """It works the same in a program that patches the standard library; the blocking one does, too."""
+        """It also works, like the blocking driver, in a program that patches the standard library."""
         printed = self.program(
             """
             from gevent import monkey
@@ -315,7 +316,7 @@ class ProgramTests(TestCase):
         self.assertEqual(printed.split(), ["4950", "100", "7"])
 
     def test_main_greenlet(self):
-        """A program without a thought about greenlets ends by itself, with its connection open."""
+        """A program that does not mention greenlets ends normally, with its connection open."""
         printed = self.program(
             """
             import sys

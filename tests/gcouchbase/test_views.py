@@ -1,4 +1,4 @@
-"""Views in greenlets: what GView has of its own. The rest is in test_as_blocking."""
+"""Views in greenlets: the specific parts of GView. The rest is in test_as_blocking."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ DESIGN = {"views": {"all": {"map": "function (d, m) { emit(d.n, null); }"}}}
 
 
 class ScriptedTests(InGreenlets, TestCase):
-    """Against a view engine that answers when it is told."""
+    """Tests against a view engine that answers on command."""
 
     def setUp(self):
         test = self
@@ -64,7 +64,7 @@ class ScriptedTests(InGreenlets, TestCase):
                 gevent.sleep(0.005)
 
     def test_sent_at_once(self):
-        """The request is with the node although nobody iterates; others run, also between rows."""
+        """The request reaches the node before any iteration; other greenlets run, also between rows."""
         view = self.cb.query("d", "v")
         self.assertIsNone(view.raw)
         self.wait_for(self.asked)
@@ -92,7 +92,7 @@ class ScriptedTests(InGreenlets, TestCase):
         self.wait_for(self.gone)
 
     def test_dropped_at_once(self):
-        """One that is let go before its request left sends none, and disturbs nobody."""
+        """A view that is dropped before its request was sent sends none, and does not affect others."""
         self.cb.query("d", "v")
         gevent.sleep(0.05)
         self.assertFalse(self.asked.is_set())
@@ -123,7 +123,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         self.cb.design_create("greenlets", DESIGN, use_devmode=False, syncwait=10)
 
     def read(self, number):
-        """Return the documents' numbers from one on, by a view of one's own."""
+        """Return the documents' numbers from 1 on, by a separate view."""
         view = self.cb.query(
             "greenlets", "all", startkey=number, endkey=COUNT, include_docs=True, stale=False
         )
@@ -145,7 +145,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         self.assertRaises(AlreadyQueriedError, list, view)
 
     def test_failures(self):
-        """Of the node: from the iteration; of the arguments: from the call."""
+        """The node's failures are raised by the iteration, invalid arguments by the call."""
         view = self.cb.query("nothing", "there")
         gevent.sleep(0.05)
         with self.assertRaises(HTTPError) as caught:

@@ -1,5 +1,4 @@
-"""A fourth driver: no sockets, no reactor, and a clock that is moved by hand. And nodes that do as they are
-told.
+"""A fourth driver: no sockets, no reactor, and a clock that is moved by hand; and scripted nodes.
 
 It shows what a driver has to bring to :mod:`couchbase.protocol.dispatch`, and lets tests choose when which
 bytes arrive."""
@@ -37,7 +36,7 @@ class MemoryPeer:
         self.waiting: list[Call] = []
         self.talk: Conversation | None = None
         self.sent: list[bytes] = []
-        """What the node has not taken yet."""
+        """Bytes that the node has not received yet."""
         self._cluster = cluster
 
     @property
@@ -86,7 +85,7 @@ class MemoryPeer:
             self.lose(error)
 
     def schedule(self) -> None:
-        """Nothing: :meth:`MemoryCluster.flush` looks at all peers."""
+        """Do nothing: :meth:`MemoryCluster.flush` handles all peers."""
 
     def flush(self) -> None:
         if self.talk is not None:
@@ -166,7 +165,7 @@ class MemoryCluster(Dispatcher):
             peer.flush()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: what is due is done, and what is late fails."""
+        """Let time pass: due actions run, and late operations fail."""
         until = self.now + seconds
         while self._timers and self._timers[0][0] <= until:
             self.now, _, function = heapq.heappop(self._timers)
@@ -202,7 +201,7 @@ class MemoryNode:
         self.rows: list[list[int]] = [[0]] * VBUCKETS
         self.documents: dict[bytes, bytes] = {}
         self.executed: list[Frame] = []
-        """What was carried out, in order."""
+        """The operations that were executed, in order."""
         self.features = (
             *(Feature.XERROR, Feature.SELECT_BUCKET, Feature.XATTR, Feature.ALT_REQUEST, Feature.DUPLEX),
             *(Feature.SYNC_REPLICATION, Feature.PRESERVE_TTL, Feature.CLUSTERMAP_CHANGE_NOTIFICATION),

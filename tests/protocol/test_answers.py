@@ -37,7 +37,7 @@ def pairs(flat):
 
 
 class _Stream:
-    """A conversation: what waits, and what arrives."""
+    """A conversation: its pending operations, and the received bytes."""
 
     def __init__(self):
         token = bytes(range(16))
@@ -85,7 +85,7 @@ class _Stream:
 
 
 class AnswerTests(SynchronousTestCase):
-    """What comes of received bytes."""
+    """Results of received bytes."""
 
     def test_every_kind_in_every_split(self):
         """Successes are decoded; all else is handed over, in order, and has left nothing."""
@@ -93,7 +93,7 @@ class AnswerTests(SynchronousTestCase):
         expected = whole.read([whole.data])
         lines, left, violation = expected
         self.assertIsNone(violation)
-        # What was handed over still waits: the miss, and the answer with framing extras.
+        # Frames that were returned are still pending: the miss, and the answer with framing extras.
         self.assertEqual(left, [3, 6])
         token = operations.OperationResult()
         token._token = (7, bytes(range(16)))
@@ -119,7 +119,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(_Stream().read(chunks), expected)
 
     def test_large_values_in_pieces(self):
-        """They are joined once they are complete, and nothing is held afterwards."""
+        """Pieces are joined when the value is complete, and nothing is held afterwards."""
         pending = {1: call(operations.GET, "k")}
         data = encode_response(Opcode.GET, opaque=1, extras=bytes(4), value=b"x" * 100_000)
         reader = AnswerReader()
@@ -177,7 +177,7 @@ class LookupTests(SynchronousTestCase):
                     self.assertEqual((result.cas, result.key, result.rc), (5, "k", 0))
 
     def test_long_texts(self):
-        """Texts too long to be remembered are read all the same."""
+        """Texts too long for the cache are still read."""
         known = dict(operations._lookup_heads)
         for _ in range(2):
             result = self.decode(lookup(b"0" * 300 + b"1", b"0" * 300 + b"2", b"body"))

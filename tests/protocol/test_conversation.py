@@ -60,7 +60,7 @@ class Counted(Step):
 
 
 def stores(count: int) -> list[Counted]:
-    """Return that many writes of documents, each of its own."""
+    """Return that many writes of different documents."""
     calls = []
     for number in range(count):
         call = Counted(SET, str(number), str(number).encode())
@@ -115,7 +115,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(left, [{}] * len(nodes))
 
     def test_an_answer_to_nothing(self) -> None:
-        """Numbers that nobody waits for are dropped, also those of operations that were given up."""
+        """Answers with unknown numbers are dropped, also those of cancelled operations."""
         cluster, (node,) = cluster_of(1)
         given_up, other = stores(2)
         cluster.give([given_up, other])
@@ -126,8 +126,8 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((given_up.ends, other.ends, len(node.executed)), (0, 1, 2))
 
     def test_garbage(self) -> None:
-        """A node that breaks the protocol ends the conversation; what was in flight fails, the next one
-        begins anew."""
+        """A node that breaks the protocol ends the conversation: operations in flight fail; the next one
+        starts clean."""
         cluster, (node,) = cluster_of(1)
         (call,) = stores(1)
         cluster.give([call])
@@ -176,7 +176,7 @@ class LossTests(SynchronousTestCase):
     @EXAMPLES
     @given(st.integers(0, 6))
     def test_during_the_handshake(self, steps: int) -> None:
-        """What waits for a connection waits for the next one, however far the handshake had come."""
+        """Operations that wait for a connection wait for the next one, in every phase of the handshake."""
         cluster, (node,) = cluster_of(1)
         peer = only_peer(cluster)
         peer.lose(OSError("cut"))
@@ -221,7 +221,7 @@ class LossTests(SynchronousTestCase):
         self.assertEqual((heard, talk.out), ([None], []))
 
     def test_questions_of_a_lost_one(self) -> None:
-        """A question that is open hears of the loss, once; one that was forgotten hears nothing."""
+        """A pending question is notified of the loss, once; a forgotten one is not."""
         cluster, _ = cluster_of(1)
         peer = only_peer(cluster)
         talk = peer.talk
@@ -291,7 +291,7 @@ class RepetitionTests(SynchronousTestCase):
     @EXAMPLES
     @given(st.integers(1, 3), st.lists(st.integers(0, 2), min_size=2, max_size=8))
     def test_in_the_order_of_the_key(self, refusals: int, numbers: list[int]) -> None:
-        """What is given while one of its key is repeated is carried out behind it, in order; others go on."""
+        """Operations submitted while one of their key is repeated run after it, in order; others continue."""
         cluster, (node,) = cluster_of(1)
         script = refusing(*[Status.ETMPFAIL] * refusals)
         node.script = lambda frame: script(frame) if frame.key == b"0" else None
@@ -370,7 +370,7 @@ class RepetitionTests(SynchronousTestCase):
         self.assertEqual((first.executed, len(second.executed)), ([], 8))
 
     def test_a_pushed_map(self) -> None:
-        """A map that nobody asked for is used; what waits for a node that is gone goes by it."""
+        """An unsolicited map is used, and re-routes operations that wait for a removed node."""
         cluster, (first, second) = cluster_of(2)
         first.cluster, first.rows, first.rev = [first], [[0]] * VBUCKETS, 2
         cluster.peers[first.host, first.port].receive(first.push())
@@ -434,7 +434,7 @@ class RepetitionTests(SynchronousTestCase):
         self.assertEqual(cluster._parked, {})
 
     def test_time_is_up(self) -> None:
-        """An operation without an answer fails, leaves the table, and its late answer is nobody's."""
+        """An operation without an answer fails and leaves the table; its late answer is dropped."""
         cluster, (node,) = cluster_of(1)
         calls = stores(2)
         cluster.give(calls)
@@ -447,7 +447,7 @@ class RepetitionTests(SynchronousTestCase):
         self.assertEqual([call.ends for call in calls], [1, 1])
 
     def test_too_many(self) -> None:
-        """What exceeds the table of a conversation is refused, by either way of sending."""
+        """Operations beyond the table of a conversation are refused, by both ways of sending."""
         self.assertEqual(Dispatcher.most_pending, MAX_PENDING)
         cluster, _ = cluster_of(1)
         cluster.most_pending = 2

@@ -90,7 +90,7 @@ class SaslTests(SynchronousTestCase):
         self.assertEqual(self.exchange("us,er=", "secret"), "us,er=")
 
     def test_wrong_password_and_unknown_user_fail_alike(self):
-        """Neither the message nor the step tells which of the two was wrong."""
+        """Neither the message nor the step reveals which of the two was wrong."""
         one = self.assertRaises(sasl.SaslFailure, self.exchange, "us,er=", "wrong")
         other = self.assertRaises(sasl.SaslFailure, self.exchange, "nobody", "secret")
         self.assertEqual(str(one), str(other))
@@ -154,7 +154,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(session.error_map[0x7F00].name, "NEW")
 
     def test_unknown_statuses(self):
-        """Before the error map has come it is asked for; then a step is repeated while the map says so."""
+        """If there is no error map yet, it is requested; then a step is repeated while the map says so."""
         plan, _ = self.start()
         hello = response(0x1F, value=Feature.XERROR.to_bytes(2, "big"))
         plan.send([hello, response(0x20, value=b"PLAIN")])
@@ -299,7 +299,7 @@ class ClusterMapTests(SynchronousTestCase):
             self.assertEqual([cluster.supersedes(other) for other in maps], [i < index for i in range(3)])
 
     def test_unusable(self):
-        """What cannot be a map is refused with a ProtocolError."""
+        """An unusable map is a ProtocolError."""
         for text in (b"", b"[]", b"{}x", config(vBucketServerMap=None), config(vBucketServerMap={})):
             self.assertRaises(ProtocolError, parse_cluster_map, text, "h")
         bad_row = {"serverList": ["h:1"], "vBucketMap": [[7]]}
@@ -399,7 +399,7 @@ class StatusTests(SynchronousTestCase):
 
 
 class DurabilityTests(SynchronousTestCase):
-    """Polling until enough copies are there."""
+    """Polling until there are enough copies."""
 
     def setUp(self):
         nodes = [NodeAddress(f"n{i}", 1) for i in range(3)]
@@ -437,7 +437,7 @@ class DurabilityTests(SynchronousTestCase):
         self.assertEqual(self.outcome(self.plan(2, 1), {0: (1, 7), 1: (1, 7), 2: (0, 7)}), exceptions.SUCCESS)
 
     def test_negative_means_all(self):
-        """-1 asks for every node there is."""
+        """-1 means every node."""
         requirement = durability.check_requirement(self.map, -1, -1)
         self.assertEqual(requirement, (3, 2))
 

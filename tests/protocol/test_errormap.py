@@ -1,4 +1,4 @@
-"""What the server's error map says of statuses that we do not know."""
+"""The server's error map for unknown statuses."""
 
 import json
 from unittest import TestCase
@@ -24,7 +24,7 @@ def delays(status, count=5):
 
 
 def retried(**spec):
-    """Return a status that is retried by a specification of its own."""
+    """Return a status with its own retry specification."""
     return entry(name="N", attrs=["auto-retry"], retry=spec)
 
 
@@ -45,7 +45,7 @@ class ErrorMapTests(TestCase):
         """No pause begins that would end after ``max-duration``."""
         spec = {"strategy": "constant", "interval": 10, "after": 20, "max-duration": 45}
         self.assertEqual(delays(retried(**spec)), [20, 10, 10, None, None])
-        # By the clock, where the driver reads it: the time that answers take counts, too.
+        # By the clock, if the driver reads one: the time for answers also counts.
         status = retried(**spec)
         self.assertEqual(status.delay(1, 0.034), 0.01)
         self.assertEqual(status.delay(1, 0.036), None)
@@ -82,13 +82,13 @@ class ErrorMapTests(TestCase):
             self.assertEqual(entry(attrs=attributes).code, code, attributes)
 
     def test_actions(self):
-        """What is to be repeated with a newer map asks for one."""
+        """An answer that says to retry with a newer map requests one."""
         self.assertIs(entry(attrs=["retry-now"]).action(0), Action.RETRY)
         self.assertIs(entry(attrs=["retry-now", "fetch-config"]).action(0), Action.REMAP)
         self.assertIs(entry(attrs=["fetch-config"]).action(0), Action.SURFACE)
 
     def test_what_we_know_stays(self):
-        """Statuses of our own table are not in what a map explains, whatever it says of them."""
+        """Known statuses are not part of an error map, whatever the map says about them."""
         for status in (*map(int, RC_OF_STATUS), 0x88, 0x8C, 0xCC, 0xC0):
             value = {"errors": {f"{status:x}": {"attrs": ["retry-now", "conn-state-invalidated"]}}}
             self.assertEqual(parse_error_map(json.dumps(value).encode()), {}, hex(status))

@@ -38,7 +38,7 @@ def in_every_split(data):
 
 
 class EncodingTests(SynchronousTestCase):
-    """What is built is what the protocol's examples show."""
+    """Built frames are those of the protocol's examples."""
 
     def test_get_request_of_the_protocol_document(self):
         """The documented GET of "Hello" comes out byte for byte."""
@@ -100,7 +100,7 @@ class ReaderTests(SynchronousTestCase):
     """Cutting, in any chunking, within limits."""
 
     def test_every_split(self):
-        """Where the bytes were cut on the way does not matter."""
+        """The result does not depend on where the bytes were split."""
         frames = [
             encode_request(1, key=b"k", extras=bytes(8), value=b"v" * 20),
             encode_request(0, key=b"key", framing=b"\x50"),
@@ -116,7 +116,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertEqual(reader.buffered_bytes, 0)
 
     def test_unknown_magic_ends_the_stream(self):
-        """Frames before the fault are returned; then nothing more, for ever."""
+        """Frames before the violation are returned, and nothing after it."""
         reader = FrameReader(magics=RESPONSE_MAGICS)
         good = encode_response(0)
         self.assertEqual(len(reader.feed(good + encode_request(0, key=b"k"))), 1)

@@ -70,7 +70,7 @@ MEMBERS = st.dictionaries(st.text(max_size=5), VALUES, max_size=6)
 
 
 class CheckTests(SynchronousTestCase):
-    """What is JSON."""
+    """Valid and invalid JSON."""
 
     def setUp(self) -> None:
         """Try the fast parser on the smallest pieces."""
@@ -80,7 +80,7 @@ class CheckTests(SynchronousTestCase):
 
     @given(TOKENS, st.integers(1, 9), st.sampled_from([None, strict_loads]))
     def test_any_text(self, text: bytes, size: int, loads: Loads) -> None:
-        """A text is JSON if it is to Python, however it arrives and whoever helps."""
+        """A text is JSON if Python says so, in whatever pieces it arrives and with whatever parser."""
         expected = is_json_for_python(text)
         self.assertEqual(is_json_in_pieces(text, size, loads), expected)
         self.assertEqual(is_json_in_pieces(text, 1000, loads), expected)
@@ -89,7 +89,7 @@ class CheckTests(SynchronousTestCase):
     def test_values_and_their_damage(
         self, value: object, size: int, indent: int | None, ascii_only: bool, data: st.DataObject
     ) -> None:
-        """What Python prints is JSON; with one byte changed it is what Python says."""
+        """Python's output is JSON; with one byte changed, the verdict is Python's."""
         text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
         at = data.draw(st.integers(0, len(text) - 1))
         damaged = (
@@ -116,7 +116,7 @@ class CheckTests(SynchronousTestCase):
             self.assertFalse(jsontext.is_json(text), text)
 
     def test_levels(self) -> None:
-        """So many, and not one more, whatever they are made of."""
+        """Exactly this many levels are allowed, of whatever kind."""
         for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
             for loads in (None, strict_loads):
                 for size in (1, 8192):
@@ -141,7 +141,7 @@ class CheckTests(SynchronousTestCase):
 
 
 class WalkTests(SynchronousTestCase):
-    """Where parts are."""
+    """Positions of the parts of a text."""
 
     @given(
         st.dictionaries(st.text(max_size=5), VALUES, max_size=6),

@@ -97,7 +97,7 @@ class RequestTests(SynchronousTestCase):
 
     @given(st.lists(paths, min_size=1, max_size=16))
     def test_order(self, specs: list[Spec]) -> None:
-        """Attributes are sent first, otherwise the order stays; positions lead back to the caller's."""
+        """Attributes are sent first, otherwise the order is kept; positions refer to the caller's order."""
         arranged = subdocument.arrange(specs)
         sent = [specs[arranged.position(index)] for index in range(len(specs))]
         attributes = [spec for spec in specs if spec.flags & subdocument.XATTR]
@@ -111,7 +111,7 @@ class RequestTests(SynchronousTestCase):
 
 
 class AnswerTests(SynchronousTestCase):
-    """What answers become."""
+    """Results of answers."""
 
     def setUp(self) -> None:
         """Connect to a node that answers as ``self.answer`` says."""
@@ -167,7 +167,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertRaises(SubdocPathNotFoundError, list, found)
 
     def test_exists_of_no_json(self) -> None:
-        """That a document has no paths is an error of ``exists``, too."""
+        """If the document has no paths, ``exists`` fails, too."""
         wrong = (Status.SUBDOC_DOC_NOT_JSON, b"")
         found = self.looked_up(Status.SUBDOC_MULTI_PATH_FAILURE, (0, b"1"), wrong, wrong, wrong)
         self.assertRaises(DocumentNotJsonError, found.exists, 2)

@@ -41,7 +41,7 @@ class ChildTests(SynchronousTestCase):
 
 
 class LightTests(SynchronousTestCase):
-    """What processes without Twisted import."""
+    """Imports of the processes without Twisted."""
 
     def test_no_twisted(self) -> None:
         """``reactor.framing`` and ``reactor.children`` load the standard library and nothing else."""
@@ -50,7 +50,7 @@ class LightTests(SynchronousTestCase):
             "print(sorted(name for name in sys.modules if not name.startswith('__') "
             "and name.partition('.')[0] not in sys.stdlib_module_names))"
         )
-        # Without site: what .pth files of the environment load is not ours.
+        # Without site: .pth files of the environment may load other modules.
         finished = subprocess.run(
             [sys.executable, "-S", "-c", program], env=children.environment(),
             check=True, capture_output=True, text=True, timeout=120,

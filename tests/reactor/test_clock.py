@@ -12,11 +12,11 @@ from reactor.clock import unix_time_of, use_monotonic_clock
 
 
 class ReactorTests(SynchronousTestCase):
-    """What is done to a reactor."""
+    """Changes to a reactor."""
 
     def test_seconds(self) -> None:
-        """``seconds`` goes on from where it was and never back; the Unix time is elsewhere, and
-        ``unix_time_of`` finds it."""
+        """``seconds`` continues from its value and never goes back; ``unix_time_of`` returns the Unix
+        time."""
         clock: Any = Clock()
         clock.advance(1000)
         self.assertEqual(unix_time_of(clock)(), 1000)

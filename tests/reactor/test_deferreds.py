@@ -12,7 +12,7 @@ class OwnTests(SynchronousTestCase):
     """``own``."""
 
     def test_all_hear_of_a_result(self) -> None:
-        """Each waiter gets the result, whatever another made of it, and so does who comes late."""
+        """Each waiter gets the result, whatever another one returned, and so does a late one."""
         shared: Deferred[int] = Deferred()
         first, second = own(shared), own(shared)
         first.addCallback(lambda result: result + 1)
@@ -23,7 +23,7 @@ class OwnTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(own(succeed("there"))), "there")
 
     def test_all_hear_of_a_failure(self) -> None:
-        """Each waiter fails with the same exception; one that handles it hides it from nobody."""
+        """Each waiter fails with the same exception; if one handles it, the others still get it."""
         error = ValueError("broken")
         shared: Deferred[None] = Deferred()
         first, second = own(shared), own(shared)
@@ -35,7 +35,7 @@ class OwnTests(SynchronousTestCase):
         self.assertIs(self.failureResultOf(shared).value, error)
 
     def test_cancelled(self) -> None:
-        """Who cancels ends the own wait only, and the result then passes it by."""
+        """A cancellation ends only the waiter's own wait, and the result is not passed to it."""
         shared: Deferred[int] = Deferred()
         first, second = own(shared), own(shared)
         first.cancel()
@@ -49,12 +49,12 @@ class UncancellableTests(SynchronousTestCase):
     """``uncancellable``."""
 
     def test_passes_on(self) -> None:
-        """Every waiter gets the result or failure; no failure stays with the work, to be logged."""
+        """Every waiter gets the result or failure; no failure remains in the work, to be logged."""
         self.assertEqual(self.successResultOf(uncancellable(succeed(1))), 1)
         self.failureResultOf(uncancellable(fail(ValueError())), ValueError)
 
     def test_work_goes_on(self) -> None:
-        """Cancelling does not reach the work; what becomes of it is dropped, a failure without a log line."""
+        """A cancellation does not reach the work; its result is dropped, a failure without a log line."""
         cancelled: list[object] = []
         for finish in (lambda work: work.callback(1), lambda work: work.errback(ValueError())):
             work: Deferred[int] = Deferred(cancelled.append)

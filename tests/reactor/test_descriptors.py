@@ -46,13 +46,13 @@ class LimitTests(SynchronousTestCase):
             self.assertEqual(fake.limits, (raised, hard))
 
     def test_no_limit(self) -> None:
-        """Without a limit, or on a system that tells none, there is nothing to raise."""
+        """Without a limit, or if the system reports none, nothing is raised."""
         self.patch(descriptors, "resource", FakeResource(-1, -1))
         self.assertIsNone(raise_limit())
         self.patch(descriptors, "resource", None)
         self.assertIsNone(raise_limit())
 
     def test_refused(self) -> None:
-        """Where the system refuses, the limit that is in force is returned."""
+        """If the system refuses, the limit in force is returned."""
         self.patch(descriptors, "resource", FakeResource(256, -1, refuses=True))
         self.assertEqual(raise_limit(), 256)

@@ -28,7 +28,7 @@ class FrameTests(SynchronousTestCase):
 
     @given(st.lists(VALUES, max_size=5), st.data())
     def test_round_trip(self, values: list[object], data: st.DataObject) -> None:
-        """What one end frames the other takes, in order, in whatever pieces it arrives; nothing is left."""
+        """Messages that one end frames arrive at the other, in order, in any pieces; nothing remains."""
         stream = b"".join(frame_of(value) for value in values)
         buffer = FrameBuffer()
         taken = []
@@ -89,5 +89,5 @@ class FrameTests(SynchronousTestCase):
             self.assertIn("holds no value", str(error))
 
     def test_unwritable(self) -> None:
-        """What marshal cannot write is the sender's error, before a byte is sent."""
+        """A value that marshal cannot write is the sender's error, before a byte is sent."""
         self.assertRaises(ValueError, frame_of, object())

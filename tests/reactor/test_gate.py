@@ -80,7 +80,7 @@ class HalfCloseable(Served):
         self.transport.loseConnection()  # type: ignore[union-attr]
 
     def writeConnectionLost(self) -> None:
-        """Never: nobody closes that half alone."""
+        """Not expected: neither side closes that half alone."""
 
 
 class Serving(Factory):
@@ -203,7 +203,7 @@ class TrafficTests(GateTestCase):
 
     @inlineCallbacks
     def test_echo_and_large_writes(self) -> Any:
-        """What the socket does not take at once leaves when it does; the reactor knows the gate only."""
+        """Bytes that the socket does not take at once are sent later; the reactor only knows the gate."""
         serving = yield self.serve()
         client, served = yield self.check(serving)
         self.assertIn(self.gate, reactor.getReaders())
@@ -237,7 +237,7 @@ class TrafficTests(GateTestCase):
 
     @inlineCallbacks
     def test_paused_reading(self) -> Any:
-        """A transport that does not read is not read from, and nothing spins meanwhile."""
+        """A paused transport is not read, and nothing spins meanwhile."""
         serving = yield self.serve()
         client, served = yield self.connect(serving)
         served.transport.pauseProducing()
@@ -273,7 +273,7 @@ class TrafficTests(GateTestCase):
 
 
 class EndTests(GateTestCase):
-    """How connections end."""
+    """Ends of connections."""
 
     @inlineCallbacks
     def test_half_close(self) -> Any:
@@ -298,7 +298,7 @@ class EndTests(GateTestCase):
 
     @inlineCallbacks
     def test_reset(self) -> Any:
-        """A reset is told as a lost connection, while reading and while only writing."""
+        """A reset is reported as a lost connection, while reading and while only writing."""
         serving = yield self.serve()
         for writing in (False, True):
             client, served = yield self.connect(serving)
@@ -393,7 +393,7 @@ class EndTests(GateTestCase):
 
 
 class UnsupportedTests(TestCase):
-    """Where there is nothing to gain."""
+    """Systems on which there is nothing to gain."""
 
     def test_no_descriptors(self) -> None:
         """A reactor that watches none is left alone."""

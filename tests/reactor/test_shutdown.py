@@ -1,4 +1,4 @@
-"""Whether a reactor ran and has stopped."""
+"""Detecting that a reactor ran and has stopped."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class EndTests(SynchronousTestCase):
     """From before the start to after the end."""
 
     def test_life(self) -> None:
-        """A reactor has ended once it was stopped and runs no more: not before it runs, while it pauses, or
-        while programs tidy up; and not if nobody watched it."""
+        """A reactor has ended when it was stopped and no longer runs: not before it runs, nor during pauses
+        and cleanup; and not if it was not watched."""
         reactor, other = Reactor(), Reactor()
         watch_end(reactor)
         watch_end(reactor)

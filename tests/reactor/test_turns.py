@@ -11,7 +11,7 @@ from reactor.turns import OneByOne
 
 
 class OneByOneTests(SynchronousTestCase):
-    """Turns of their own."""
+    """Separate turns."""
 
     def test_one_a_turn(self) -> None:
         """One is called in each turn, in order, also after one that failed."""

@@ -1,4 +1,4 @@
-"""Bytes under way, and the line of those who wait."""
+"""Bytes in flight, and the queue of waiters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reactor.window import Window
 
 
 class WindowTests(SynchronousTestCase):
-    """Bytes under way, and the line of those who wait."""
+    """Bytes in flight, and the queue of waiters."""
 
     def setUp(self) -> None:
         """Make one of 100 bytes."""
@@ -26,7 +26,8 @@ class WindowTests(SynchronousTestCase):
         return entered
 
     def test_in_order(self) -> None:
-        """Nobody overtakes, even if there is room for them; what is freed goes to the first in line."""
+        """No waiter overtakes another, even if there is room for it; freed bytes go to the first in the
+        queue."""
         for name, size in (("a", 90), ("b", 90), ("c", 1), ("d", 1)):
             self.enter(name, size)
         self.assertEqual((self.begun, len(self.window)), (["a", "b"], 2))
@@ -53,7 +54,7 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual((self.window.used, len(self.window), self.clock.getDelayedCalls()), (100, 0, []))
 
     def test_cancelled(self) -> None:
-        """Who leaves the line leaves nothing behind, and the next one is not held up."""
+        """A waiter that leaves the queue leaves nothing behind and does not delay the next one."""
         self.enter("a", 100)
         gone = self.enter("b", 100)
         self.enter("c", 100)
@@ -65,8 +66,8 @@ class WindowTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.integers(1, 150), st.integers(0, 3)), max_size=40))
     def test_any_order(self, steps: list[tuple[int, int]]) -> None:
-        """Whoever comes, ends and gives up: nothing begins in a full window, all begin in order, none is
-        lost."""
+        """With any order of arrivals, ends and cancellations, a full window starts nothing, all start in
+        order, and none is lost."""
         window = Window(100, Clock())
         waiting: list[tuple[int, Deferred[None]]] = []
         running: list[int] = []

@@ -68,7 +68,8 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_at_once(self) -> Any:
-        """What the socket takes has left when the call returns: nothing waits in the transport."""
+        """Bytes that the socket takes have been sent when the call returns; the transport's buffer is
+        empty."""
         self.assertEqual(self.write(b"hello"), 0)
         self.assertFalse(self.client.transport.dataBuffer or self.client.transport._tempDataBuffer)
         self.client.transport.loseConnection()
@@ -77,7 +78,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_order_and_rest(self) -> Any:
-        """A socket that takes a part leaves the rest to the transport, and all that follows behind it."""
+        """If the socket takes a part, the transport sends the rest and everything after it."""
         self.reader.transport.pauseProducing()  # type: ignore[union-attr]
         pieces = [bytes([at % 251]) * 400_000 for at in range(60)]
         left = [self.write(piece) for piece in pieces]
@@ -112,7 +113,7 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_broken(self) -> Any:
-        """A socket that fails is left to the transport, which finds out: ``connectionLost`` tells."""
+        """A failing socket is left to the transport, which reports it by ``connectionLost``."""
         lost: Deferred[None] = Deferred()
         self.client.connectionLost = lambda reason: lost.callback(None)
 
@@ -133,7 +134,7 @@ class OtherTransportTests(SynchronousTestCase):
     """Transports that are no plain TCP."""
 
     def test_in_memory(self) -> None:
-        """One in memory is written to as ever, and has all of it."""
+        """A transport in memory is written to as usual, and gets everything."""
         transport = StringTransport()
         write = writer_to(transport)
         self.assertEqual([write(b"a"), write(b"bc")], [1, 2])

@@ -25,7 +25,7 @@ def turns(count=3):
 
 
 def head(status=200, length=None, headers=()):
-    """Return the head of an answer, chunked unless its length is told."""
+    """Return the head of an answer, chunked unless its length is given."""
     lines = [f"HTTP/1.1 {status} Whatever", "Content-Type: application/json", *headers]
     lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -114,7 +114,7 @@ class Capi(Factory):
 
     @inlineCallbacks
     def listen(self, context=None):
-        """Listen on a port of its own."""
+        """Listen on a free port."""
         if context is None:
             endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         else:
@@ -151,7 +151,7 @@ class ViewNode(Node):
 
 
 class Recorder(AsyncViewBase):
-    """A view that notes what it is told, and in which order."""
+    """A view that records its calls, in order."""
 
     pause_after = None
     answer = None

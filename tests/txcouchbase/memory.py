@@ -1,4 +1,4 @@
-"""Connections to nodes in memory: no sockets, and no time but a clock's."""
+"""Connections to nodes in memory: no sockets, and a clock for time."""
 
 import json
 
@@ -35,7 +35,7 @@ class Transport:
 
 
 class MemoryNode:
-    """A node without a socket: what the client wrote is answered when :meth:`answers` is called.
+    """A node without a socket: requests of the client are answered when :meth:`answers` is called.
 
     :param nodes: the nodes of the cluster.
     """

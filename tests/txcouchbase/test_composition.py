@@ -35,7 +35,7 @@ def reachable(owner):
 
 
 class CompositionTests(MemoryTestCase):
-    """Of faces and drivers."""
+    """Composition of connections and drivers."""
 
     def test_whose_subclass(self):
         """The classes of SDK 1.2 are subclasses of each other as they were."""
@@ -57,12 +57,12 @@ class CompositionTests(MemoryTestCase):
         self.assertIs(type(self.connect(Connection)._driver), DeferredDriver)
 
     def test_the_rule_finds_them(self):
-        """Where they are, they are found."""
+        """The rule finds violations."""
         found = {name for name, module in reachable(BlockingDriver) if module.startswith(BLOCKING)}
         self.assertTrue({"submit", "bootstrap", "_run", "_collect_stats"} <= found)
 
     def test_names_of_the_blocking_driver(self):
-        """What only a blocking driver has is no attribute of a connection for Twisted."""
+        """Attributes of a blocking driver are not attributes of a Twisted connection."""
         connection = self.connect(Connection)
         public = {name for name in vars(Driver) if not name.startswith("__")}
         private = {name for name in vars(BlockingDriver) if name not in public and not name.startswith("__")}
@@ -94,7 +94,7 @@ class CompositionTests(MemoryTestCase):
                                              "iterate_view", "close", "submit_level"))  # fmt: skip
 
     def test_settings_are_the_drivers(self):
-        """What is set on a connection holds for its driver, and the other way round."""
+        """Settings of a connection apply to its driver, and the reverse."""
         connection = self.connect(Connection)
         connection.timeout = 7
         connection._durability_timeout = 3.0

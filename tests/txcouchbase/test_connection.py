@@ -127,7 +127,7 @@ class DeferredTests(NodeTestCase):
 
     @inlineCallbacks
     def test_counters(self):
-        """Created with initial, stop at 0, refuse what is no number."""
+        """Created with initial, stop at 0, and refuse a value that is not a number."""
         connection = self.open()
         self.assertEqual((yield connection.incr("n", initial=5)).value, 5)
         self.assertEqual((yield connection.incr("n", -2)).value, 3)
@@ -149,7 +149,7 @@ class DeferredTests(NodeTestCase):
 
     @inlineCallbacks
     def test_expiry(self):
-        """A relative expiry is told as a Unix time; touch clears it."""
+        """A relative expiry is shown as a Unix time; touch clears it."""
         connection = self.open()
         yield connection.set("k", 1, ttl=1000)
         result = yield connection.get_with_expiry("k")
@@ -164,7 +164,7 @@ class DeferredTests(NodeTestCase):
 
     @inlineCallbacks
     def test_multi(self):
-        """One MultiResult; a failure carries every result, the good ones too."""
+        """One MultiResult; a failure includes every result, also the successful ones."""
         connection = self.open()
         stored = yield connection.set_multi({f"k{i}": i for i in range(50)})
         self.assertIsInstance(stored, MultiResult)
@@ -314,7 +314,7 @@ class ConnectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_bucket_password(self):
-        """A bucket's own name and password open it, as before RBAC."""
+        """The bucket's name and password open it, as before RBAC."""
         connection = self.open(bucket="secret", username=None, password="hush")
         yield connection.set("k", 1)
         yield self.assertFailure(self.open(bucket="secret", password=None).connect(), AuthError)
@@ -416,7 +416,7 @@ class ThreeNodesTests(NodeTestCase):
 
     @inlineCallbacks
     def test_moving_keys_while_operations_flow(self):
-        """Every vbucket changes its node, and no operation is lost or fails."""
+        """Every vbucket moves to another node, and no operation is lost or fails."""
         connection = self.open()
         yield connection.set_multi({f"key-{i}": 0 for i in range(60)})
         before = connection._client.map
@@ -480,7 +480,7 @@ class UnheldTests(NodeTestCase):
 
     @inlineCallbacks
     def test_operations_keep_their_connection(self):
-        """Operations end as if somebody held it; afterwards it is closed."""
+        """Operations end although the program dropped the connection; afterwards it is closed."""
 
         def store(key):
             return Connection(**self.options()).set(key, 1)
@@ -504,7 +504,7 @@ class UnheldTests(NodeTestCase):
 
     @inlineCallbacks
     def test_errors(self):
-        """What is wrong with arguments fails the Deferred of a connection that nobody holds, too."""
+        """Invalid arguments fail the Deferred, also of a connection that the program dropped."""
         yield self.assertFailure(Connection(**self.options()).get(5.5), ValueFormatError)
         connection = Connection(**self.options())
         self.assertIsInstance(connection, Connection)

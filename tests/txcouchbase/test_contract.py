@@ -1,4 +1,4 @@
-"""What docs/sdk-1.2.md promises of txcouchbase and no other test looks at."""
+"""Promises of docs/sdk-1.2.md about txcouchbase without another test."""
 
 import importlib
 import inspect
@@ -37,7 +37,7 @@ class NamesTests(SynchronousTestCase):
     """Names, kinds, signatures."""
 
     def test_names(self):
-        """Of the package and its module."""
+        """Names of the package and its module."""
         self.assertIsInstance(txcouchbase.__version__, str)
         self.assertEqual(importlib.import_module("txcouchbase.connection").Connection, Connection)
         self.assertTrue(issubclass(Connection, TxAsyncConnection))
@@ -64,7 +64,7 @@ class ArgumentTests(NodeTestCase):
     """Arguments of the constructor."""
 
     def test_wrong(self):
-        """What is wrong for a Connection is wrong here."""
+        """Arguments that are invalid for a Connection are invalid here."""
         for keywords in (
             {"bucket": ""},
             {"bucket": 5},
@@ -126,11 +126,11 @@ class _Broken(Transcoder):
 
 
 class AnswerTests(NodeTestCase):
-    """How answers arrive."""
+    """The order in which answers arrive."""
 
     @inlineCallbacks
     def test_decoding_first(self):
-        """A value that cannot be decoded is told before keys that are missing."""
+        """A value that cannot be decoded is reported before missing keys."""
         for cls in (Connection, TxAsyncConnection):
             cb = self.open(cls)
             yield cb.connect()
@@ -149,7 +149,7 @@ class AnswerTests(NodeTestCase):
 
     @inlineCallbacks
     def test_no_callback(self):
-        """A result that nobody takes is told as an InternalSDKError, and disturbs nobody else."""
+        """A result without a callback is reported as an InternalSDKError, and does not affect others."""
         cb = self.open(TxAsyncConnection)
         yield cb.connect()
         with capturedLogs() as seen:
@@ -197,7 +197,7 @@ class AnswerTests(NodeTestCase):
 
     @inlineCallbacks
     def test_duplicates(self):
-        """One RuntimeWarning for each key given again, and no other; the last result stays."""
+        """One RuntimeWarning for each repeated key, and no other; the last result is kept."""
         for cls in (Connection, TxAsyncConnection):
             cb = self.open(cls)
             yield cb.connect()

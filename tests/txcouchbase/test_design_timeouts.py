@@ -1,4 +1,4 @@
-"""How long requests about design documents may take."""
+"""Timeouts of requests about design documents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Designs(DesignMethods):
 
 
 class Client:
-    """Of two nodes."""
+    """A client of two nodes."""
 
     def __init__(self) -> None:
         self.reactor = Clock()

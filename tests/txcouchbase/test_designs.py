@@ -122,7 +122,7 @@ class DesignTests(CapiTestCase):
 
     @inlineCallbacks
     def test_publish(self):
-        """The development form is copied, and stays; without one it is HTTPError 404."""
+        """The development form is copied, and kept; if it is missing, it is HTTPError 404."""
         error = yield self.assertFailure(self.connection.design_publish("d"), HTTPError)
         self.assertEqual(error.objextra.http_status, 404)
         yield self.connection.design_create("d", DESIGN)
@@ -188,7 +188,7 @@ class DesignTests(CapiTestCase):
         other = {"views": {"w": {"map": "function () {}"}}}
         yield self.connection.design_create("d", other, syncwait=5)
         self.assertIn(b'"w"', self.store.designs["dev_d"][0])
-        # The same once more: nothing changes, and that is visible.
+        # The same again: nothing changes, and that is visible.
         self.store.delay = 10**6
         yield self.connection.design_create("d", other, syncwait=5)
         self.store.delay = 3
@@ -211,7 +211,7 @@ class DesignTests(CapiTestCase):
 
     @inlineCallbacks
     def test_a_node_that_does_not_answer(self):
-        """Silence for views_timeout is TimeoutError; nobody there is NetworkError."""
+        """Silence for views_timeout is TimeoutError; a port without a listener is NetworkError."""
         yield self.connection.connect()
         self.connection.views_timeout = 0.05
         self.capi.script = lambda *_: None
@@ -281,7 +281,7 @@ class Waiter(DesignMethods):
 
 
 class PollTests(SynchronousTestCase):
-    """Waiting, told by a clock."""
+    """Waiting, by a given clock."""
 
     def test_time(self):
         """Looks every tenth of a second, until it shows or the time is over."""

@@ -1,4 +1,4 @@
-"""Operations that tell a receiver how they ended, against a real embedded node."""
+"""Operations that notify a receiver of their end, against a real embedded node."""
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -41,7 +41,7 @@ def end(call):
 
 
 class OwnCall(Call):
-    """An operation that a program made by itself."""
+    """An operation that a program created."""
 
     def __init__(self, operation, key, value=b""):
         super().__init__(operation, key, key)
@@ -62,7 +62,7 @@ class OwnCall(Call):
 
 
 class OwnCallTests(NodeTestCase):
-    """Operations that a program makes by itself and hands to a connection."""
+    """Operations that a program creates and passes to a connection."""
 
     @inlineCallbacks
     def test_start(self):
@@ -82,7 +82,7 @@ class OwnCallTests(NodeTestCase):
 
     @inlineCallbacks
     def test_given_up(self):
-        """One that is abandoned ends in silence; one that nobody answers in time fails."""
+        """An abandoned operation ends without a notification; one without an answer in time fails."""
         connection = self.open(timeout=0.2)
         yield connection.connect()
         given_up, told = OwnCall(operations.GET, b"k"), []
@@ -109,11 +109,11 @@ class OwnCallTests(NodeTestCase):
 
 
 class DirectTests(NodeTestCase):
-    """What receivers are told."""
+    """Notifications of receivers."""
 
     @inlineCallbacks
     def test_results(self):
-        """They are those of the connection; each kind of operation is there."""
+        """The results are the connection's; all kinds of operations exist."""
         direct = self.open().direct()
         stored = yield end(direct.set("k", {"a": 1}))
         self.assertIsInstance(stored, OperationResult)
@@ -157,7 +157,7 @@ class DirectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_before_the_connection_is_up(self):
-        """Operations wait for it, those of a TxAsyncConnection too."""
+        """Operations wait for the connection, also those of a TxAsyncConnection."""
         for cls in (Connection, TxAsyncConnection):
             connection = self.open(cls)
             self.assertFalse(connection.connected)
@@ -166,7 +166,7 @@ class DirectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_connection_is_kept(self):
-        """Nobody else needs to hold it."""
+        """The connection is kept alive without other references."""
         connection = Connection(
             bucket="default",
             username="Administrator",
@@ -185,7 +185,7 @@ class DirectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_abandoned(self):
-        """Nothing is told any more, whether it left already or not; the connection goes on."""
+        """No notification follows, whether it was sent or not; the connection still works."""
         connection = self.open()
         yield connection.connect()
         direct = connection.direct()
@@ -207,7 +207,7 @@ class DirectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_abandoned_by_another_answer_of_its_chunk(self):
-        """An answer that has arrived is not told to one who has just been given up."""
+        """An answer that has arrived is not passed to an operation that was just abandoned."""
         connection = self.open()
         yield connection.connect()
         direct = connection.direct()
@@ -246,7 +246,7 @@ class DirectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_receivers_that_fail(self):
-        """What they raise is logged, and so is that there is none; later answers arrive."""
+        """Their exceptions are logged, and so is a missing receiver; later answers arrive."""
         connection = self.open()
         yield connection.connect()
         direct = connection.direct()

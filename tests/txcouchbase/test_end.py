@@ -1,4 +1,5 @@
-"""What is said when a program stops the reactor, or when all was cancelled before a connection goes."""
+"""Messages when a program stops the reactor, or when all timers were cancelled before a connection is
+lost."""
 
 import gc
 import subprocess
@@ -79,7 +80,7 @@ PROGRAM = """
 
 
 class StopTests(NodeTestCase):
-    """Programs of their own, against a node of this process."""
+    """Separate programs, against a node in this process."""
 
     timeout = 120
 
@@ -150,7 +151,7 @@ class StopTests(NodeTestCase):
 
     @inlineCallbacks
     def test_timers_that_somebody_cancelled(self):
-        """A connection dropped after all timers were cancelled, as trial does, closes all the same."""
+        """A connection dropped after all timers were cancelled, as trial does, still closes."""
         connection = Connection(bucket="default", connection_string=self.node.connection_string, timeout=30)
         gone = Deferred()
         connection.registerDeferred("_dtor", gone)

@@ -1,4 +1,4 @@
-"""What happens to a connection object; and what it shares with the blocking one."""
+"""The life of a connection object, and its members in common with the blocking one."""
 
 import gc
 import weakref
@@ -60,7 +60,7 @@ class QueueTests(TestCase):
 
     @inlineCallbacks
     def test_failure(self):
-        """They fail with the exception, later ones, too."""
+        """They fail with the exception, also later ones."""
         queue = ConnectionEventQueue()
         first, second = Deferred(), Deferred()
         queue.schedule(first)
@@ -92,7 +92,7 @@ class ConnectTests(NodeTestCase):
 
     @inlineCallbacks
     def test_failed(self):
-        """Every Deferred fails with the exception, operations that waited do, too."""
+        """Every Deferred fails with the exception, also those of waiting operations."""
         connection = self.open(bucket="nope")
         told = []
         connection._conncb = told.append
@@ -221,7 +221,7 @@ class DestroyedTests(NodeTestCase):
 
     @inlineCallbacks
     def test_operations_keep_it(self):
-        """What was begun is finished; after that the object goes."""
+        """Started operations finish; then the object is collected."""
         connection = self.make()
         yield connection.set("key", 1)
         destroyed = registered(connection, "_dtor")
@@ -245,7 +245,7 @@ class DestroyedTests(NodeTestCase):
 
 
 class SharedTests(NodeTestCase):
-    """Members of the blocking connection that are here, too."""
+    """Members of the blocking connection that exist here, too."""
 
     replicas = 0
 
@@ -365,7 +365,7 @@ class DurabilityTests(NodeTestCase):
 
 
 class ReprTests(SynchronousTestCase):
-    """What is exported."""
+    """Exported names."""
 
     def test_exports(self):
         """The names of SDK 1.2."""

@@ -1,4 +1,4 @@
-"""What a program imports from ``txcouchbase``, and the programs that its page shows."""
+"""The imports from ``txcouchbase``, and the programs on its page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ExportTests(SynchronousTestCase):
     """The package's own names."""
 
     def test_every_name(self) -> None:
-        """Each is there, is listed, and is the one of its module; others are no attributes."""
+        """Each name exists, is listed, and is the one of its module; other names are not attributes."""
         for name in txcouchbase.__all__:
             self.assertIn(name, dir(txcouchbase))
             value = getattr(txcouchbase, name)

@@ -1,4 +1,4 @@
-"""What the driver does when nodes refuse, vanish, move keys or stay silent: scripted nodes."""
+"""The driver with nodes that refuse, vanish, move keys or stay silent: scripted nodes."""
 
 import json
 
@@ -54,7 +54,7 @@ class ScriptedNode(Protocol):
 
 
 class Node(Factory):
-    """Listens on a port of its own; ``script(protocol, frame)`` answers operations."""
+    """Listens on a free port; ``script(protocol, frame)`` answers operations."""
 
     protocol = ScriptedNode
     tls = False
@@ -221,7 +221,7 @@ class FaultTests(TestCase):
 
     @inlineCallbacks
     def test_silence_about_statistics_and_copies(self):
-        """Nodes that do not answer leave a TimeoutError, and no listener behind."""
+        """Nodes that do not answer cause a TimeoutError and leave no listener behind."""
         self.first.script = lambda protocol, frame: None
         self.connection.timeout = 0.05
         yield self.assertFailure(self.connection.stats(), TimeoutError)
@@ -252,7 +252,7 @@ class FaultTests(TestCase):
 
 
 class TLSTests(TestCase):
-    """``couchbases://``: the certificate is verified, against a file or not at all usable."""
+    """``couchbases://``: the certificate is verified, against a file or against an unusable one."""
 
     @inlineCallbacks
     def setUp(self):
@@ -282,7 +282,7 @@ class TLSTests(TestCase):
 
     @inlineCallbacks
     def test_untrusted(self):
-        """A certificate that nobody vouches for ends the connection before anything is said."""
+        """An untrusted certificate ends the connection before anything is sent."""
         yield self.assertFailure(self.open().connect(), NetworkError)
         self.assertEqual(self.node.seen, [])
 
@@ -292,7 +292,7 @@ class TLSTests(TestCase):
 
 
 class BacklogTests(SynchronousTestCase):
-    """What waits is bounded, in number and in bytes."""
+    """The backlog is bounded, in number and in bytes."""
 
     def call(self, value=b""):
         call = DeferredCall(operations.SET, "k", b"k")

@@ -1,4 +1,4 @@
-"""What one operation costs, counted in calls and bytecode: numbers that no busy machine changes.
+"""The cost of one operation in calls and bytecode, which does not depend on the machine's load.
 
 Connections talk to a node in memory. Counted is what runs on the client's side: starting operations, the end
 of the turn, and handing out the answers, Twisted's Deferreds included.
@@ -19,7 +19,7 @@ VALUE = {"text": "x" * 85, "number": 7}
 
 
 class Receiver:
-    """Is told how an operation ended."""
+    """Is notified of the end of an operation."""
 
     def __init__(self, ended):
         self.succeeded = self.failed = ended
@@ -40,7 +40,7 @@ LIMITS = {
 
 
 class CostTests(MemoryTestCase):
-    """Calls and instructions for each operation: above its limit, somebody has put something in the way."""
+    """Calls and instructions per operation: over the limit, a change has slowed the fast path down."""
 
     def check(self, name, start):
         """Compare the cost of each of the operations that ``start`` starts with its limit."""
@@ -110,7 +110,7 @@ class CostTests(MemoryTestCase):
         self.check("get_multi", lambda end: connection.get_multi(KEYS).set_callbacks(end, end))
 
     def test_receivers(self):
-        """What a gateway does: raw documents, without Deferreds."""
+        """The gateway's way: raw documents, without Deferreds."""
         direct = self.connect(Connection, transcoder=RawTranscoder()).direct()
         keys = [key.encode() for key in KEYS]
 

@@ -20,7 +20,7 @@ PIECE = 65536
 
 
 class LargeTests(MemoryTestCase):
-    """A connection to a node in memory that is told what to answer."""
+    """A connection to a scripted node in memory."""
 
     def open(self) -> Connection:
         connection = self.connect(Connection, transcoder=RawTranscoder())
@@ -29,14 +29,14 @@ class LargeTests(MemoryTestCase):
         return connection
 
     def answer(self, value: bytes) -> list[bytes]:
-        """Return the answer to the one request under way, in pieces."""
+        """Return the answer to the one request in flight, in pieces."""
         (frame,) = self.node.reader.feed(b"".join(self.node.transport.writes))
         self.node.transport.writes.clear()
         data = encode_response(Opcode.GET, opaque=frame.opaque, extras=bytes(4), value=value, cas=1)
         return [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
 
     def test_an_answer(self) -> None:
-        """It is joined in one turn, and decoded in the next; what comes behind it is not lost."""
+        """It is joined in one turn and decoded in the next; the bytes after it are not lost."""
         connection = self.open()
         value = bytes(range(256)) * (8 * MIB // 256)
         read = connection.get(b"k")
@@ -54,7 +54,7 @@ class LargeTests(MemoryTestCase):
         self.assertEqual(self.successResultOf(again).value, b"small")
 
     def test_time_for_an_answer(self) -> None:
-        """Whatever waits is given the time that a large answer before it takes at the least rate, and no
+        """Waiting operations get the time that a large answer before them takes at the least rate, and no
         more."""
         connection = self.open()
         read = connection.get(b"k")
@@ -81,7 +81,7 @@ class LargeTests(MemoryTestCase):
         self.failureResultOf(large, TimeoutError)
 
     def test_lost_before_it_is_decoded(self) -> None:
-        """The operation fails, and no timer stays."""
+        """The operation fails, and no timer is left."""
         connection = self.open()
         read = connection.get(b"k")
         self.clock.advance(0)

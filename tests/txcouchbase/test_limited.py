@@ -14,7 +14,7 @@ from txcouchbase.limited import limited
 
 
 class Budget:
-    """Grants numbers that tell where they went."""
+    """Grants numbers, and records who got them."""
 
     left = 0.5
 
@@ -135,7 +135,7 @@ class LimitedTests(MemoryTestCase):
         self.failureResultOf(started[0])
 
     def test_cancelled(self) -> None:
-        """Cancelling one operation ends it, and no other."""
+        """Cancelling one operation ends only this one."""
         first, second = self.limited.get("a"), self.limited.get("a")
         first.addErrback(lambda failure: None)
         first.cancel()
@@ -144,7 +144,7 @@ class LimitedTests(MemoryTestCase):
         self.assertEqual(self.successResultOf(second).key, "a")
 
     def test_keeps_the_connection(self) -> None:
-        """The connection is open as long as the limited one is used, and no longer."""
+        """The connection is open exactly as long as the limited one is used."""
         alive = weakref.ref(self.connection)
         self.connection = None
         gc.collect()

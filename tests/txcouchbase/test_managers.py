@@ -18,7 +18,7 @@ STREAM, ONCE, POOL = configstream.CLUSTER_PATHS
 
 
 class Manager(Resource):
-    """Answers each path as told.
+    """Answers each path as scripted.
 
     :ivar answers: path -> status, or bytes of a whole answer, or a list of pieces of one that goes on.
     """
@@ -52,7 +52,7 @@ class Manager(Resource):
 
 
 class ManagerTests(TestCase):
-    """What a manager knows of the cluster, in each way that there is to ask."""
+    """A manager's knowledge of the cluster, by each possible request."""
 
     def setUp(self):
         """Listen."""
@@ -117,7 +117,7 @@ class ManagerTests(TestCase):
 
     @inlineCallbacks
     def test_forbidden(self):
-        """Who may not see the nodes may use the manager that was named."""
+        """A user without access to the nodes can use the manager that was given."""
         self.manager.answers = {STREAM: 403, "/whoami": b"{}"}
         connection, connected = self.connect()
         yield connected

@@ -1,4 +1,4 @@
-"""Operations on one key take effect in the order in which they are given, whatever their durability."""
+"""Operations on one key take effect in the order in which they were started, whatever their durability."""
 
 import json
 import random
@@ -229,7 +229,7 @@ class OrderTests(MemoryTestCase):
         connection._close()
 
     def test_put_off_in_order(self):
-        """Of several that are put off together, and one given later, each keeps its place."""
+        """Several operations that are put off together, and a later one, keep their order."""
         connection = self.connect(Connection)
         self.node.refusals = 2
         given_ = [connection.set("k", 1), connection.set("k", 2)]
@@ -244,7 +244,7 @@ class OrderTests(MemoryTestCase):
         connection._close()
 
     def test_batch_behind_a_temporary_failure(self):
-        """A usual line of a batch that was put off lets its key go when it ends."""
+        """A usual line of a batch that was put off releases its key when it ends."""
         connection = self.connect(Connection)
         slots = Slots()
         self.node.refusals = 1
@@ -255,7 +255,7 @@ class OrderTests(MemoryTestCase):
         self.assertEqual(slots.outcomes, ["ok", "ok"])
         self.assertEqual(json.loads(behind.answer)["value"], 2)
         self.assertEqual(connection._client._parked, {})
-        # Alone, and with several behind it that are put off, too.
+        # Alone, and with several after it that are also put off.
         self.node.refusals = 3
         lines = [b'{"op":"set","key":"k","value":%d}' % number for number in (3, 4)]
         several = [slots.start(connection, line) for line in (*lines, b'{"op":"get","key":"k"}')]
@@ -268,7 +268,7 @@ class OrderTests(MemoryTestCase):
         connection._close()
 
     def test_started_synchronous_write(self):
-        """One that is given to start() is waited for by those behind it, and waits for those before."""
+        """Operations after a write passed to start() wait for it, and it waits for those before."""
         connection = self.connect(Connection)
         slots = Slots()
         before = slots.start(connection, b'{"op":"set","key":"k","value":1}')
@@ -296,7 +296,7 @@ class OrderTests(MemoryTestCase):
         connection._close()
 
     def test_given_up(self):
-        """A write that is cancelled, or whose time is up, lets those behind it go."""
+        """A write that is cancelled or times out releases the operations behind it."""
         connection = self.connect(Connection, timeout=1.0)
         stuck = connection.set("k", 1, durability_level=1)
         waiting = [connection.get("k"), connection.set("k", 2), connection.get("k")]
@@ -319,7 +319,7 @@ class OrderTests(MemoryTestCase):
         connection._close()
 
     def test_async_results(self):
-        """TxAsyncConnection, too."""
+        """The same for TxAsyncConnection."""
         connection = self.connect(TxAsyncConnection)
         ends = []
         for result in (connection.set("k", 1, durability_level=1), connection.get("k")):

@@ -19,7 +19,7 @@ HTTP_ANSWER = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 
 class Stranger(Protocol):
-    """Says its one sentence, whatever it hears."""
+    """Sends one sentence, whatever it receives."""
 
     def connectionMade(self):
         if self.factory.first:
@@ -31,11 +31,11 @@ class Stranger(Protocol):
 
 
 class ReachTests(TestCase):
-    """What ``ClusterClient.problem`` says."""
+    """The texts of ``ClusterClient.problem``."""
 
     @inlineCallbacks
     def stranger(self, sentence, first=False):
-        """Listen as somebody else; returns the port."""
+        """Listen with another protocol; returns the port."""
         factory = Factory.forProtocol(Stranger)
         factory.sentence, factory.first = sentence, first
         port = yield TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
@@ -61,7 +61,7 @@ class ReachTests(TestCase):
 
     @inlineCallbacks
     def test_strangers(self):
-        """Who answers is guessed by the first bytes, and is named together with the address."""
+        """The peer's protocol is guessed from its first bytes, and is named together with the address."""
         for sentence, first, words in (
             (HTTP_ANSWER, False, "it looks like an HTTP server"),
             (b"220 mail.example ESMTP\r\n", True, "it looks like a mail or FTP server"),
@@ -88,7 +88,7 @@ class ReachTests(TestCase):
 
     @inlineCallbacks
     def test_tls(self):
-        """A port without TLS, and a certificate that nobody vouches for."""
+        """A port without TLS, and an untrusted certificate."""
         port = yield self.stranger(HTTP_ANSWER)
         problem, _ = yield self.problem(f"couchbases://localhost:{port}")
         self.assertIn(f"no TLS connection to localhost:{port}: wrong version number", problem)

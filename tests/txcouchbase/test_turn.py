@@ -1,4 +1,4 @@
-"""What is given in one turn of the reactor leaves together."""
+"""Operations of one turn of the reactor are sent together."""
 
 from twisted.internet.defer import CancelledError
 
@@ -52,7 +52,8 @@ class TurnTests(MemoryTestCase):
         connection._close()
 
     def test_answers_are_followed_by_one_write(self):
-        """What callbacks give leaves with the answers' end; what is for others in the next turn."""
+        """Operations that callbacks start are sent at the end of the answers; those for other nodes in the
+        next turn."""
         connection = self.connect(Connection, count=2)
         first, second = self.nodes.values()
         of_first, of_second = (
@@ -73,7 +74,7 @@ class TurnTests(MemoryTestCase):
         self.assertEqual((len(first.seen), len(second.seen)), (len(of_first) * 2, len(of_first)))
 
     def test_a_node_that_is_out_of_reach(self):
-        """What is for it waits; what is for the others leaves, wherever it stands among it."""
+        """Operations for it wait; operations for the other nodes are sent, in any order."""
         for index in (1, 2):
             connection = self.connect(Connection, count=3, unreachable=(index,))
             keys = [str(number) for number in range(60)]
@@ -168,7 +169,7 @@ class TurnTests(MemoryTestCase):
         self.assertEqual([frame.key.decode() for frame in self.node.seen], keys)
 
     def test_too_many(self):
-        """What does not fit the table of a node fails at once; the rest is carried out."""
+        """Operations beyond the table of a node fail at once; the others are sent."""
         self.patch(Dispatcher, "most_pending", 10)
         connection = self.connect(Connection)
         given = [connection.get(str(number)) for number in range(12)]
@@ -183,7 +184,7 @@ class TurnTests(MemoryTestCase):
         self.assertTrue(self.successResultOf(again).success)
 
     def test_closed_before_it_left(self):
-        """It fails, and nothing is written."""
+        """They fail, and nothing is written."""
         connection = self.connect(Connection)
         given = connection.get("k")
         connection._close()
@@ -193,7 +194,7 @@ class TurnTests(MemoryTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_closed_by_a_failure_of_the_same_turn(self):
-        """What is left of the turn is not sent either."""
+        """The other operations of the turn are not sent either."""
         self.patch(Dispatcher, "most_pending", 1)
         connection = self.connect(Connection)
         given = [connection.get("k") for _ in range(4)]
@@ -204,7 +205,7 @@ class TurnTests(MemoryTestCase):
         given[0].addErrback(lambda failure: None)
 
     def test_in_the_order_of_the_key(self):
-        """What is given while an earlier operation of its key is being repeated waits behind it."""
+        """Operations that are started while an earlier one of their key is repeated wait behind it."""
         connection = self.connect(Connection)
         refused = []
         answer = self.node.answer

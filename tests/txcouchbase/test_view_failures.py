@@ -62,7 +62,7 @@ class FailureTests(CapiTestCase):
 
     @inlineCallbacks
     def test_garbage(self):
-        """What is not the JSON of an answer fails with ProtocolError, after the rows before it."""
+        """Input that is not the JSON of an answer fails with ProtocolError, after the rows before it."""
         text, _ = rows_text(2)
         for body, rows in (
             (b"<html>", []),
@@ -174,7 +174,7 @@ class FailureTests(CapiTestCase):
 
     @inlineCallbacks
     def test_closing_the_connection(self):
-        """What is under way fails, and so does what comes later."""
+        """Queries in flight fail, and so do later ones."""
         self.capi.script = lambda *_: None
         view = self.connection.queryEx(Recorder, "d", "v")
         while not self.capi.requests:

@@ -175,7 +175,7 @@ class QueryTests(CapiTestCase):
 
     @inlineCallbacks
     def test_the_connection_goes_when_its_views_are_done(self):
-        """A view that is kept keeps nothing; a query under way keeps the connection."""
+        """A view that is kept does not keep the connection; a query in flight does."""
         self.capi.answers.append(whole({"rows": []}))
         gone = Deferred()
         connection = self.connection
@@ -196,7 +196,7 @@ class QueryTests(CapiTestCase):
 
 
 class FlowTests(CapiTestCase):
-    """Who stops reading stops the node."""
+    """A client that stops reading stops the node."""
 
     def flood(self):
         """Answer with rows without end, as fast as they are taken; return what was written."""
@@ -231,7 +231,7 @@ class FlowTests(CapiTestCase):
 
     @inlineCallbacks
     def test_pause_and_resume(self):
-        """A paused view gets nothing, and the node has to wait; resumed, all goes on."""
+        """A paused view gets nothing, and the node has to wait; when it resumes, everything continues."""
         written = self.flood()
         view = self.connection.queryEx(Recorder, "d", "v")
         view.pause_after = 100

@@ -10,10 +10,10 @@ from couchbase.views.params import Query
 
 
 class ViewTests(SynchronousTestCase):
-    """What is asked."""
+    """The request of a view."""
 
     def test_attributes(self):
-        """As SDK 1.2 names them."""
+        """The attributes have the names of SDK 1.2."""
         view = View(None, "d", "v", limit=5)
         self.assertEqual(
             (view.design, view.view, view.streaming, view.include_docs), ("d", "v", False, False)
@@ -59,7 +59,7 @@ class ViewTests(SynchronousTestCase):
 
 
 class RowProcessorTests(SynchronousTestCase):
-    """What becomes of rows."""
+    """Results of row processors."""
 
     ROWS = ({"id": "a", "key": 1, "value": 2}, {"key": None, "value": 3})
 
@@ -126,7 +126,7 @@ class HttpResultTests(SynchronousTestCase):
     """Answers over HTTP."""
 
     def test_fields(self):
-        """As SDK 1.2 shows them."""
+        """The fields are those of SDK 1.2."""
         result = HttpResult(0, 200, {"a": 1}, "/x?y", {"A": "b"})
         self.assertEqual(repr(result), "HttpResult<RC=0x0, Value={'a': 1}, HTTP=200, URL=/x?y>")
         self.assertEqual((result.url, result.key, result.headers), ("/x?y", "/x?y", {"A": "b"}))

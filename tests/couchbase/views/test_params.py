@@ -33,7 +33,7 @@ JSON = st.recursive(
 
 
 class TypesTests(SynchronousTestCase):
-    """What each type of option takes, and what is sent."""
+    """Accepted values of each type of option, and their encoding."""
 
     def sent(self, **options):
         """Return the query string of options."""
@@ -58,7 +58,7 @@ class TypesTests(SynchronousTestCase):
                 self.assertRaises(ArgumentError, Query, **{name: value})
 
     def test_json_values(self):
-        """What json.dumps writes, percent-encoded."""
+        """JSON values are the output of json.dumps, percent-encoded."""
         self.assertEqual(self.sent(startkey=["a b", None]), "startkey=%5B%22a%20b%22%2C%20null%5D")
         self.assertEqual(self.sent(mapkey_single="\u00e9"), "key=%22%5Cu00e9%22")
         self.assertEqual(self.sent(endkey=None), "endkey=null")

@@ -145,7 +145,7 @@ class AnyAnswerTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(answers(), st.integers(0, 10**6), st.binary(min_size=1, max_size=3), CUTS)
     def test_damage(self, answer, where, junk, cuts):
-        """A damaged answer gives what json.loads gives, or an error, and nothing else."""
+        """A damaged answer gives the same as json.loads, or an error."""
         text, _, _ = answer
         place = where % len(text)
         damaged = text[:place] + junk + text[place + 1 :]
@@ -237,7 +237,7 @@ class ParticularAnswersTests(SynchronousTestCase):
         self.assertTrue(same(read("rows", [body])[0], rows))
 
     def test_surrogates_and_depth(self):
-        """What a fast parser refuses, the standard library reads."""
+        """The standard library reads what a fast parser refuses."""
         deep = b'{"rows":[{"key":"\\ud800"},\r\n{"key":' + b"[" * 300 + b"]" * 300 + b"}\r\n]}"
         rows, _ = read("rows", [deep])
         self.assertEqual(rows[0], {"key": "\ud800"})
@@ -246,7 +246,7 @@ class ParticularAnswersTests(SynchronousTestCase):
         self.assertEqual(len(read("lines", [bottomless])[0]), 1)
 
     def test_garbage(self):
-        """What is no answer is refused at once, and stays refused."""
+        """Input that is not an answer is refused at once, and so is everything after it."""
         for body in (
             b"<html>", b"[]", b'"x"', b"nul", b'{"rows":[,{}]}', b'{"rows":[{},]}', b'{"rows":[{} {}]}',
             b"{,}", b'{"rows":[{}]]}', b'{"a" 1}', b'{"a":tru}', b'{"rows":[{}]}x', b'{"a":}', b'{1:2}',
@@ -310,7 +310,7 @@ class ParticularAnswersTests(SynchronousTestCase):
                 self.assertLess(time.process_time() - began, 10)
 
     def test_memory_is_flat(self):
-        """What was returned is not kept."""
+        """Returned rows are not kept."""
         reader = RowReader("rows", fast_loads)
         reader.feed(b'{"rows":[\r\n')
         piece = b'{"id":"a","key":1,"value":null},\r\n' * 2000
