@@ -102,7 +102,11 @@ class Flusher:
                 self._schedule()
 
     def replaced(self, old: VBucket, new: VBucket | None) -> None:
-        """Make the store forget a vbucket that no longer belongs to the bucket."""
+        """Make the store forget a vbucket that no longer belongs to the bucket.
+
+        Its waiters get StatusError(ETMPFAIL): the numbers of its successor are of another history.
+        """
+        self._fail_waits(old.id, "the vbucket was emptied")
         if self._persistent:
             self._dirty.discard(old)
             self._wipes.add(old.id)
@@ -125,10 +129,8 @@ class Flusher:
         """Stop writing automatically; waiters for the disk get StatusError(ETMPFAIL)."""
         self._phase = _Phase.CLOSED
         self._cancel()
-        waits, self._waits = self._waits, {}
-        for wait in [wait for group in waits.values() for wait in group]:
-            wait.timer.cancel()
-            wait.done.errback(StatusError(Status.ETMPFAIL, "the bucket was closed"))
+        for vbid in list(self._waits):
+            self._fail_waits(vbid, "the bucket was closed")
 
     def hurry(self) -> None:
         """Write soon, without waiting for more changes: a client waits for the disk."""
@@ -240,6 +242,13 @@ class Flusher:
         waits.append(wait)
         self.hurry()
         return done
+
+    def _fail_waits(self, vbid: int, why: str) -> None:
+        waits = self._waits.pop(vbid, [])
+        for wait in waits:
+            wait.timer.cancel()
+        for wait in waits:
+            wait.done.errback(StatusError(Status.ETMPFAIL, why))
 
     def _release(self, vbucket: VBucket) -> None:
         waits = self._waits.get(vbucket.id)

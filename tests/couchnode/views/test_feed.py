@@ -178,17 +178,6 @@ class FeedTests(FeedCase):
         self.check()
         self.assertEqual(self.mirror.documents, {})
 
-    def test_expiries_do_not_pile_up(self) -> None:
-        """A document that is stored again and again is remembered a bounded number of times."""
-        self.check()
-        for _ in range(5000):
-            self.set(b"k", expiry=1000)
-            self.assertLess(len(self.log._expiries or ()), 1100)
-        self.check()
-        self.clock.advance(1001)
-        self.check()
-        self.assertEqual(self.mirror.documents, {})
-
     def test_expiry_of_documents_that_were_replicas(self) -> None:
         """Expiries of a vbucket that becomes active are known, though nobody noted them while it was not."""
         self.bucket.set_topology(["replica", "active", "active", "active"])
@@ -212,17 +201,6 @@ class FeedTests(FeedCase):
         self.assertGreater(len(list(self.log.expire_due(self.bucket))), 5)
         self.check()
         self.assertEqual(self.mirror.documents, {})
-
-    def test_a_log_that_is_voided_while_it_learns(self) -> None:
-        """It begins again, so no expiry is missed."""
-        for number in range(LOOKED_AT + 1):
-            self.set(b"k%d" % number, expiry=10)
-        working = self.log.expire_due(self.bucket)
-        next(working)
-        self.log.forget_all()
-        self.assertEqual(len(list(working)), 1)
-        working.close()
-        self.assertEqual(list(self.log.expire_due(self.bucket)), [])
 
     def test_pauses(self) -> None:
         """A search that finds little pauses all the same."""
