@@ -15,7 +15,7 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
-from gateway.dialect.errors import PathMismatch, Refusal, describe
+from gateway.dialect.errors import Refusal, describe
 from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
@@ -34,6 +34,7 @@ from gateway.resources.designs import Designs
 from gateway.resources.documents import Documents
 from gateway.resources.health import CheckReady, Health
 from gateway.resources.locks import Locks
+from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
 
 __all__ = ["Gateway"]
@@ -55,6 +56,8 @@ _RESOURCE_SEGMENTS = {
     "DocumentNotNumeric": 4,
     "DocumentNotJson": 4,
     "DocumentTooDeep": 4,
+    "PathNotFound": 4,
+    "PathExists": 4,
     "PathMismatch": 4,
     "ValueTooLarge": 4,
     "DurableWriteInProgress": 4,
@@ -63,6 +66,9 @@ _RESOURCE_SEGMENTS = {
 # The same of /buckets/b/designs/d/views/v.
 _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
 
+
+# Their resource names the path, too.
+_OF_PATH = frozenset({"PathNotFound", "PathExists", "PathMismatch"})
 
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
@@ -133,6 +139,7 @@ class Gateway(Application):
             documents,
             Counters(authorizer, pool, renderer, now),
             Locks(authorizer, pool, renderer, now),
+            Subdocuments(authorizer, pool, renderer, now, steps),
             DurabilityChecks(authorizer, pool, renderer, now),
             Buckets(authorizer, pool),
             Batches(
@@ -173,8 +180,9 @@ class Gateway(Application):
         resource = error.resource if isinstance(error, Refusal) else None
         if resource is None:
             resource = resource_of(request, code)
-        if isinstance(error, PathMismatch):
-            resource += "/content/{" + error.path + "}"
+        path = getattr(error, "path", None)
+        if path is not None and code in _OF_PATH:
+            resource += "/content/{" + path + "}"
         headers = error.headers if isinstance(error, Refusal) else ()
         members = {**fault.fields(), "resource": resource}
         return Explanation(fault.problem, members, headers, fault.is_bug)

@@ -53,6 +53,11 @@ class SubdocResult(OperationResult):
         self._is_deleted = False
 
     @property
+    def entries(self) -> list[PathResult]:
+        """The outcome of each spec, with the server's status and the JSON text."""
+        return self._entries
+
+    @property
     def is_deleted(self) -> bool:
         """Whether the document is deleted, and has attributes only (see ``access_deleted``)."""
         return self._is_deleted

@@ -23,6 +23,7 @@ from gateway.dialect.headers import MAX_COPIES, NO_DURABILITY, Durability, parse
 from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, loads_unique
 from gateway.dialect.numbers import checked_number
 from gateway.dialect.projection import member_text, object_members
+from gateway.dialect.subdocuments import operations_of
 from gateway.fairness.steps import AT_ONCE_BYTES
 from gateway.operations.kind import Kind, Words
 from gateway.operations.table import OPERATIONS
@@ -217,7 +218,9 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
         members = loads(line)
         if type(members) is not dict:
             raise bad_request(_NO_OBJECT)
-        if "value" not in members:
+        if "operations" in members:
+            members["operations"] = at_once(operations_of(member_text(line, "operations")))
+        elif "value" not in members:
             if line.count(b":") != len(members):
                 loads_unique(line)
             return members, None
@@ -229,7 +232,7 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     if len(names) != len(members):
         twice = next(name for name in names if names.count(name) > 1)
         raise bad_request(str(RepeatedName(twice)))
-    return members, member_text(line, "value")
+    return members, member_text(line, "value") if "value" in members else None
 
 
 def reading(line: bytes, operation: LineOperation) -> Generator[None, None, None]:
@@ -251,6 +254,8 @@ def reading(line: bytes, operation: LineOperation) -> Generator[None, None, None
         if name == "value":
             value = line[start:end]
             members[name] = 0
+        elif name == "operations":
+            members[name] = yield from operations_of(line[start:end])
         elif line[start] == _QUOTE:
             members[name] = loads(line[start:end])
         else:

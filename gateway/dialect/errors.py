@@ -70,6 +70,8 @@ declare(
         ("DocumentNotNumeric", 400, Retry.NEVER, "The document is not an unsigned decimal number."),
         ("DocumentNotJson", 400, Retry.NEVER, "The document is not JSON."),
         ("DocumentTooDeep", 400, Retry.NEVER, "The document is nested too deep."),
+        ("PathNotFound", 400, Retry.NEVER, "The document has no such path."),
+        ("PathExists", 409, Retry.NEVER, "The document has the path, or the array the value, already."),
         ("PathMismatch", 400, Retry.NEVER, "The path leads through a value of another type."),
         ("ValueTooLarge", 400, Retry.NEVER, "The document would be larger than the cluster allows."),
         # views
@@ -130,17 +132,27 @@ def _rule(
     return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
 
 
-_READS = "get get_replica observe endure lookup stats exists query design_get design_list"
+_READS = "get get_replica observe endure lookup_in stats exists query design_get design_list"
 READS = frozenset(_READS.split())
 """Operations that need the right to read; all others need the right to write."""
 
 _COUNTERS = "incr decr"
 
-_INPUT = (exceptions.EINVAL, exceptions.ERANGE, exceptions.EMPTY_KEY, exceptions.OPTIONS_CONFLICT)
+_INPUT = (
+    *(exceptions.EINVAL, exceptions.ERANGE, exceptions.EMPTY_KEY, exceptions.OPTIONS_CONFLICT),
+    exceptions.SUBDOC_INVALID_COMBO,
+)
+
+# The caller's mistakes in a path, a value, a delta, a macro.
+_WRONG_PATHS = (
+    *(exceptions.SubdocPathInvalidError, exceptions.SubdocPathTooBigError, exceptions.SubdocEmptyPathError),
+    *(exceptions.SubdocCantInsertValueError, exceptions.SubdocValueTooDeepError),
+    *(exceptions.SubdocNumberTooBigError, exceptions.SubdocBadDeltaError, exceptions.SubdocXattrError),
+)
 
 # The first match wins. A status is more specific than the exception's class, so those rows come first.
 _RULES = [
-    _rule(exceptions.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add"),
+    _rule(exceptions.CouchbaseError, "DocumentExists", Status.KEY_EEXISTS, on="add insert_in"),
     _rule(exceptions.CouchbaseError, "CasMismatch", Status.LOCKED, on="unlock"),
     _rule(exceptions.CouchbaseError, "DocumentLocked", Status.LOCKED),
     _rule(exceptions.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
@@ -153,7 +165,8 @@ _RULES = [
     _rule(exceptions.CouchbaseError, "BucketNotFound", Status.EACCESS, on="open"),
     _rule(exceptions.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
     _rule(exceptions.CouchbaseError, "NoWriteAccess", Status.EACCESS),
-    _rule(exceptions.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend"),
+    _rule(exceptions.CouchbaseError, "ValueTooLarge", Status.E2BIG, on="append prepend mutate_in"),
+    _rule(exceptions.CouchbaseError, "InvalidArgument", Status.E2BIG, on="insert_in"),
     _rule(exceptions.CouchbaseError, "PayloadTooLarge", Status.E2BIG),
     _rule(exceptions.CouchbaseError, "InvalidArgument", Status.EINVAL, Status.ERANGE),
     _rule(
@@ -176,11 +189,17 @@ _RULES = [
     # Then the SDK's classes.
     _rule(exceptions.NotFoundError, "DocumentNotFound"),
     _rule(exceptions.NotStoredError, "DocumentNotFound"),
-    _rule(exceptions.KeyExistsError, "DocumentExists", on="add"),
+    _rule(exceptions.KeyExistsError, "DocumentExists", on="add insert_in"),
     _rule(exceptions.KeyExistsError, "CasMismatch"),
     _rule(exceptions.DeltaBadvalError, "DocumentNotNumeric"),
     _rule(exceptions.TooBigError, "ValueTooLarge", on="append prepend"),
     _rule(exceptions.TooBigError, "PayloadTooLarge"),
+    _rule(exceptions.SubdocPathNotFoundError, "PathNotFound"),
+    _rule(exceptions.SubdocPathExistsError, "PathExists"),
+    _rule(exceptions.SubdocPathMismatchError, "PathMismatch"),
+    _rule(exceptions.DocumentNotJsonError, "DocumentNotJson"),
+    _rule(exceptions.DocumentTooDeepError, "DocumentTooDeep"),
+    *(_rule(kind, "InvalidArgument") for kind in _WRONG_PATHS),
     _rule(exceptions.AuthError, "InvalidAuth"),
     _rule(exceptions.BucketNotFoundError, "BucketNotFound"),
     _rule(exceptions.ArgumentError, "DurabilityImpossible", rc=exceptions.DURABILITY_ETOOMANY),
@@ -374,6 +393,8 @@ def describe(
         elif problem.code == "DurabilityAmbiguous" and isinstance(error, exceptions.KeyExistsError):
             done = "removed" if operation == "delete" else "stored"
             message = f"The document was {done}, then overtaken by another write while waiting for copies."
+        elif error.path_index is not None:
+            message = f"operations[{error.path_index}]: {exceptions.describe(error.rc)}."
         elif problem.code == "DurabilityImpossible" and error.context:
             message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
         elif problem.code in _EXPLAINED_BY_DRIVER and error.message:

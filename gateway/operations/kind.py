@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.subdocument import Spec
 from gateway.dialect.conditions import MEMBERS, TIMEOUT, Condition
 from gateway.dialect.headers import Durability
 from gateway.http.request import Request
@@ -107,6 +108,12 @@ class Driver(Protocol):
 
     def add(self, key: bytes, value: bytes, **options: object) -> Any:
         """Store a new document."""
+
+    def lookup_in(self, key: bytes, specs: list[Spec], **options: object) -> Any:
+        """Read paths."""
+
+    def mutate_in(self, key: bytes, specs: list[Spec], **options: object) -> Any:
+        """Change paths."""
 
     def observe(self, key: bytes, **options: object) -> Any:
         """Ask for the state of copies."""

@@ -98,6 +98,22 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         {},
         {"get_with_expiry": Answer(b"[" * 100000 + b"]" * 100000)},
     ),
+    (
+        "PathNotFound",
+        "POST",
+        DOCUMENT + "/mutate",
+        b'{"operations":[{"operation":"Replace","path":"a","value":1}]}',
+        {},
+        {"mutate_in": raises(exceptions.SUBDOC_PATH_ENOENT, path="a", path_index=0)},
+    ),
+    (
+        "PathExists",
+        "POST",
+        DOCUMENT + "/mutate",
+        b'{"operations":[{"operation":"DictAdd","path":"a","value":1}]}',
+        {},
+        {"mutate_in": raises(exceptions.SUBDOC_PATH_EEXISTS, path="a", path_index=0)},
+    ),
     ("PathMismatch", "GET", DOCUMENT + "?project=a.b", b"", {}, {"get_with_expiry": Answer(b'{"a":1}')}),
     (
         "ValueTooLarge",

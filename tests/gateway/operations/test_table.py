@@ -12,7 +12,7 @@ from gateway.operations.kind import Kind
 from gateway.operations.table import OPERATIONS
 from gateway.plugins.metrics import Metrics
 from tests.gateway.dialect.test_conditions import endpoints
-from tests.gateway.resources.test_documents import ANSWERS, SHORT
+from tests.gateway.resources.test_documents import ANSWERS, LOOKUP, MUTATE, SHORT
 from tests.gateway.support import Answer, Site
 
 BATCH = "/v1/buckets/b/batch"
@@ -46,6 +46,10 @@ BODIES: dict[str, tuple[list[Any], list[Any]]] = {
     "checkRemoved": ([True, False, None], [0, 1, "true", []]),
     "timeout": (["1ms", "5s", "300s", None], ["0s", "0.9ms", "301s", "5", 5, "", True]),
     "interval": (["1ms", "10ms", "60s", None], ["0s", "0.9ms", "61s", 5, "", True]),
+    "operations": ([], [None, [], {}, "", 1, [1], [[]], [{}], [{"operation": "get", "path": "a"}]]),
+    "storeSemantic": (["Replace", "Upsert", "Insert", None], ["replace", "", 1, True, []]),
+    "preserveExpiry": ([True, False, None], [0, 1, "true", [], {}]),
+    "accessDeleted": ([True, False, None], [0, 1, "true", [], {}]),
 }
 
 QUERIES: dict[str, tuple[list[Any], list[Any]]] = {
@@ -65,6 +69,7 @@ REQUEST_ONLY = {
     "append": {"If-None-Match"},
     "prepend": {"If-None-Match"},
     "delete": {"If-None-Match"},
+    "mutate_in": {"If-None-Match"},
     "touch": {"expiry", "returnContent"},
 }
 LINE_ONLY = {
@@ -89,7 +94,12 @@ PATHS = {
     "decr": ("POST", "/decrement"),
     **{name: ("POST", "/" + name) for name in ("touch", "lock", "unlock", "endure")},
     "observe": ("GET", "/observe"),
+    "lookup_in": ("POST", "/lookup"),
+    "mutate_in": ("POST", "/mutate"),
 }
+
+NEEDED = {"lookup_in": json.loads(LOOKUP), "mutate_in": json.loads(MUTATE)}
+"""Members that an operation needs."""
 
 
 class Outcome(NamedTuple):
@@ -122,6 +132,8 @@ class ParityCase(SynchronousTestCase):
         """Ask by a request."""
         method, suffix = PATHS[kind.name]
         before = len(self.site.calls)
+        if kind.name in NEEDED:
+            body = {**NEEDED[kind.name], **(body or {})}
         named = {"Content-Type": "application/json", **(headers or {})}
         content = b"{}" if kind.has_value else json.dumps(body).encode() if body is not None else b""
         if not content:
@@ -138,7 +150,8 @@ class ParityCase(SynchronousTestCase):
         """Ask by a line of a batch."""
         before = len(self.site.calls)
         value = {"value": {}} if "value" in kind.members else {"text": "{}"} if kind.has_value else {}
-        line = json.dumps({"op": kind.name, "key": "k", **value, **members}).encode()
+        needed = NEEDED.get(kind.name, {})
+        line = json.dumps({"op": kind.name, "key": "k", **value, **needed, **members}).encode()
         reply = self.site.request("POST", BATCH, line)
         (told,) = [json.loads(one) for one in reply.body.splitlines()]
         calls = self.site.calls[before:]

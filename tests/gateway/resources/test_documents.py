@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
+from couchbase.protocol.pathresults import PathResult, SubdocResult
 from couchbase.result import MutationToken
 from gateway.http.routing import Dispatcher
 from gateway.limits import Limits
@@ -20,7 +21,21 @@ FULL = "/v1/buckets/b/scopes/_default/collections/_default/documents/k"
 TOKEN = MutationToken(7, 0xBEEF, 42)
 
 
+LOOKUP = b'{"operations":[{"operation":"Get","path":"a"}]}'
+MUTATE = b'{"operations":[{"operation":"DictSet","path":"a","value":1}]}'
+
+
+def path_results(*found: PathResult, token: bool = False) -> SubdocResult:
+    """Return the result of a sub-document operation."""
+    result = SubdocResult(0, 0x1234, list(found))
+    if token:
+        result._token = (TOKEN.vbucket, TOKEN.uuid.to_bytes(8, "big") + TOKEN.seqno.to_bytes(8, "big"))
+    return result
+
+
 ANSWERS: dict[str, Any] = {
+    "lookup_in": path_results(PathResult(b"a", False, 0, 0, b"1")),
+    "mutate_in": path_results(PathResult(b"a", False, 0, 0, b""), token=True),
     "get_with_expiry": Answer(b'{"a":1}', expiry=1_800_000_000),
     "get": Answer(b'{"a":1}'),
     "rget": Answer(b'{"r":1}'),
@@ -76,6 +91,8 @@ ROWS = [
     Row("POST", "/decrement", asks="decr", is_durable=True),
     Row("POST", "/touch", b'{"expiry":"60s"}', asks="touch", status=204, takes_json=True),
     Row("POST", "/lock", b"{}", asks="lock", takes_json=True),
+    Row("POST", "/lookup", LOOKUP, asks="lookup_in", takes_json=True),
+    Row("POST", "/mutate", MUTATE, asks="mutate_in", takes_if_match=True, takes_json=True, is_durable=True),
     Row("POST", "/unlock", headers={"If-Match": "fedc"}, asks="unlock", takes_if_match=True),
     Row("POST", "/endure", b"{}", asks="endure", status=204, takes_if_match=True, takes_json=True),
 ]

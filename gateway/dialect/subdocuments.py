@@ -1,0 +1,186 @@
+"""The JSON bodies of ``lookup`` and ``mutate``, and those members of batch lines.
+
+Values are cut out of the text as they are written there, never parsed and serialized again, so numbers keep
+all their digits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+from couchbase.protocol.jsontext import NotJson, at_once, check, members, past_blanks, skip
+from gateway.dialect.errors import bad_request
+from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, loads_unique, without_mark
+
+__all__ = ["PathOperation", "operations_of", "parse_body", "parsing_body"]
+
+MAX_PLAIN_BYTES = 64 * 1024
+"""Longest text of a member other than a value."""
+
+_OPEN_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{[]"
+
+
+class PathOperation(NamedTuple):
+    """One operation on a path, as it is given."""
+
+    members: dict[str, Any]
+    """Those other than the values; ``null`` counts as missing."""
+    value: bytes | None = None
+    """The text of ``value``; ``None`` if it is missing or ``null``."""
+    values: tuple[bytes, ...] | None = None
+    """The texts of the elements of ``values``."""
+
+
+def parse_body(body: bytes, names: frozenset[str]) -> dict[str, Any]:
+    """Do all of :func:`parsing_body` at once, for a body that is not long."""
+    found = _parse_plain(body)
+    if found is None:
+        return at_once(parsing_body(body, names))
+    _check_names(found, names)
+    return found
+
+
+def parsing_body(body: bytes, names: frozenset[str]) -> Generator[None, None, dict[str, Any]]:
+    """Return the members of a body, with ``operations`` as a list of :class:`PathOperation`, in steps.
+
+    :param names: the members it may have.
+    :raises Refusal: 400 if it is not JSON, not an object, has other members, or one of them twice.
+    """
+    takes = _takes(names)
+    body = without_mark(body)
+    if not body:
+        raise bad_request(f"the request has no body; it takes {takes}")
+    try:
+        yield from check(body, fast_loads)
+    except NotJson:
+        raise bad_request(f"the body is not JSON; it takes {takes}") from None
+    at = yield from past_blanks(body, 0)
+    if body[at] != _OPEN_OBJECT:
+        raise bad_request(f"the body is JSON but no object; it takes {takes}")
+    found: dict[str, Any] = {}
+    for name, start, end in _named((yield from members(body, at)), found, "the body is not taken: "):
+        if name == "operations":
+            found[name] = yield from operations_of(body[start:end])
+        else:
+            found[name] = _plain(body[start:end], name)
+    found = {name: given for name, given in found.items() if given is not None}
+    _check_names(found, names)
+    return found
+
+
+def operations_of(text: bytes) -> Generator[None, None, list[PathOperation] | None]:
+    """Return the operations in a JSON array of objects, ``None`` for ``null``, in steps.
+
+    :param text: known to be JSON, without blanks around it.
+    :raises Refusal: 400 if it is something else.
+    """
+    if text == b"null":
+        return None
+    if text[0] != _OPEN_ARRAY:
+        raise bad_request("operations: expected a list of objects")
+    operations: list[PathOperation] = []
+    for start, _ in (yield from _elements(text, 0)):
+        where = f"operations[{len(operations)}]"
+        if text[start] != _OPEN_OBJECT:
+            raise bad_request(f"{where}: expected an object")
+        plain: dict[str, Any] = {}
+        value, values = None, None
+        for name, begin, end in _named((yield from members(text, start)), plain, f"{where}: "):
+            plain[name] = None
+            if name == "value":
+                value = text[begin:end]
+            elif name == "values" and text[begin] == _OPEN_ARRAY:
+                parts = yield from _elements(text, begin)
+                values = tuple(text[first:last] for first, last in parts)
+            else:
+                plain[name] = _plain(text[begin:end], f"{where}.{name[:80]}")
+                if name == "values" and plain[name] is not None:
+                    raise bad_request(f"{where}.values: expected a list of JSON values")
+        given = {name: known for name, known in plain.items() if known is not None}
+        operations.append(PathOperation(given, None if value == b"null" else value, values))
+        yield
+    return operations
+
+
+def _named(
+    found: list[tuple[bytes, int, int]], seen: dict[str, Any], where: str
+) -> Iterator[tuple[str, int, int]]:
+    """Yield the members of an object with decoded names; raises Refusal (400) for one that is there twice."""
+    for written, start, end in found:
+        name = json.loads(written)
+        if name in seen:
+            raise bad_request(f"{where}{RepeatedName(name)}")
+        yield name, start, end
+
+
+def _plain(text: bytes, where: str) -> Any:
+    """Return the value of a member other than those that are stored."""
+    if len(text) > MAX_PLAIN_BYTES:
+        raise bad_request(f"{where}: it has more than {MAX_PLAIN_BYTES} bytes")
+    try:
+        return loads_unique(text)
+    except ValueError:
+        raise bad_request(f"{where}: expected a string, a number, true or false") from None
+
+
+def _elements(text: bytes, at: int) -> Generator[None, None, list[tuple[int, int]]]:
+    """Return start and end of each element of the array that begins at ``at``."""
+    found = []
+    at = yield from past_blanks(text, at + 1)
+    while text[at] != _CLOSE_ARRAY:
+        end = yield from skip(text, at)
+        found.append((at, end))
+        at = yield from past_blanks(text, end)
+    return found
+
+
+def _check_names(found: dict[str, Any], names: frozenset[str]) -> None:
+    for name in found:
+        if name not in names:
+            raise bad_request(f"the body has an unknown member {name[:80]!r}; it takes {_takes(names)}")
+
+
+def _takes(names: frozenset[str]) -> str:
+    return "a JSON object with " + ", ".join(sorted(names))
+
+
+# ---- the usual body ------------------------------------------------------------------------------
+
+
+def _parse_plain(body: bytes) -> dict[str, Any] | None:
+    """Parse a body whose values are short scalars; ``None`` for any other, which :func:`parsing_body` takes.
+
+    Escapes and negative zero are left to it, since their text would not be the same after serializing; so are
+    bodies with more colons than members, which may repeat one.
+    """
+    if b"\\" in body or b"-0" in body:
+        return None
+    try:
+        found = fast_loads(body)
+    except ValueError:
+        return None
+    if type(found) is not dict or type(found.get("operations")) is not list:
+        return None
+    count = len(found)
+    operations: list[PathOperation] = []
+    for members_ in found["operations"]:
+        if type(members_) is not dict or "values" in members_ or None in members_.values():
+            return None
+        count += len(members_)
+        value = members_.pop("value", None)
+        if value is None:
+            operations.append(PathOperation(members_))
+        elif type(value) in _EXACT:
+            operations.append(PathOperation(members_, dumps(value)))
+        else:
+            return None
+    if body.count(b":") != count or None in found.values():
+        return None
+    found["operations"] = operations
+    return found
+
+
+_EXACT = frozenset({int, str, bool})
+"""Types whose text is the same after serializing."""
