@@ -46,6 +46,7 @@ BUCKET_CAPABILITIES = (
     "touch",
     "cccp",
     "nodesExt",
+    "rangeScan",
     "xattr",
 )
 """Capabilities announced to clients. Only the default collection exists."""

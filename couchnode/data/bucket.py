@@ -16,6 +16,7 @@ from couchnode.data.flusher import Flusher
 from couchnode.data.item import Item, Ledger, StatusError
 from couchnode.data.pager import PAGER_SECONDS, Pager
 from couchnode.data.ports import Upstream
+from couchnode.data.rangescan import RangeScans
 from couchnode.data.replication import ChangeKind, Replicator
 from couchnode.data.storage import Store
 from couchnode.data.vbucket import VBucket
@@ -73,6 +74,7 @@ class NodeBucket:
         self.sync_writes = SyncWrites(clock, self._copies)
         self.flusher = Flusher(name, store, clock, self._is_current, self._persisted)
         self.pager = Pager(self, clock, pager_seconds)
+        self.scans = RangeScans(clock)
         self.evictor = Evictor(self, self.ledger)
         self.change_log: ChangeLog | None = None
         self.gets = 0
@@ -121,6 +123,7 @@ class NodeBucket:
         self.sync_writes.fail_all()
         self.replicator.stop()
         self.state = "closed"
+        self.scans.close()
         self.warmup.stop()
         self.pager.stop()
         self.flusher.stop()
