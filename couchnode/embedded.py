@@ -303,16 +303,17 @@ class EmbeddedNode(Service):
         if not self._users:
             return
         wanted = dict(self._users)
-        for name in [name for name in cluster.users if cluster.users.is_admin(name) and name not in wanted]:
-            cluster.users.remove(name)
+        store = cluster.users
+        for name in [name for name in store if store.is_administrator(name) and name not in wanted]:
+            store.remove(name)
             self._log.warn("{user} is no administrator any more: another one was given", user=name)
         for name, password in wanted.items():
-            if name in cluster.users and not cluster.users.is_admin(name):
-                raise StartError(f"{name!r} cannot be an administrator: that name belongs to a bucket")
+            if name in store and not store.is_administrator(name):
+                raise StartError(f"{name!r} cannot be an administrator: that name belongs to another user")
             # The same password again keeps its keys, so clients' caches of them stay good.
             # An unknown name may pass with an empty password, which an administrator may not have.
-            if name not in cluster.users or not (yield cluster.users.verify(name, password)):
-                yield cluster.users.add(name, password, admin=True)
+            if name not in store or not (yield store.verify(name, password)):
+                yield store.add(name, password, admin=True)
 
     @inlineCallbacks
     def _set_passwords(self, cluster: Cluster) -> Steps:

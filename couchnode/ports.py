@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from couchbase.protocol.sasl import ScramCredential
+from couchnode.access.rights import Rights
 from couchnode.data.bucket import NodeBucket
 
 
@@ -51,8 +52,8 @@ class ClusterView(Protocol):
     def unauthenticated_bucket(self) -> str | None:
         """Return the bucket that needs no credentials, if there is one."""
 
-    def may_use(self, user: str, bucket: str) -> bool:
-        """Return whether that user may use that bucket."""
+    def rights(self, user: str | None) -> Rights:
+        """Return what that user may do; ``None`` for a connection without credentials."""
 
     def config_bytes(self, bucket: str | None, node: NodeView) -> bytes:
         """Return the configuration as JSON; of the cluster, without a bucket, for ``None``."""

@@ -25,7 +25,7 @@ from couchnode.cluster.definition import (
     bucket_name_fault,
 )
 from couchnode.cluster.metadata import DataDirectoryError
-from couchnode.cluster.users import UserError, check_password_text, check_user_name
+from couchnode.cluster.passwords import UserError, check_password_text, check_user_name
 from couchnode.data.storage import StoreError
 from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
 from couchnode.sample import SampleError

@@ -23,7 +23,7 @@ from couchnode.cluster.definition import (
     DefinitionError,
     bucket_name_fault,
 )
-from couchnode.cluster.users import UserError, check_password_text
+from couchnode.cluster.passwords import UserError, check_password_text
 
 MAX_TTL_SECONDS = 2**31 - 1
 """Largest ``maxTTL``."""

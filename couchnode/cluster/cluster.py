@@ -23,7 +23,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from couchnode.access.rights import Rights
 from couchnode.cluster import config
+from couchnode.cluster.accounts import bucket_roles
 from couchnode.cluster.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.cluster.designs import DesignDocument, Designs, with_design, without_design
 from couchnode.cluster.layout import (
@@ -35,11 +37,12 @@ from couchnode.cluster.layout import (
     with_replicas,
 )
 from couchnode.cluster.listeners import tell, tell_and_wait
-from couchnode.cluster.members import Bucket, FlushDisabled, Node, NoSuchBucket
+from couchnode.cluster.members import Bucket, FlushDisabled, Node, NoSuchBucket, places
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
 from couchnode.cluster.placement import Placement, all_of
 from couchnode.cluster.record import Record, read_record
 from couchnode.cluster.reports import Reports
+from couchnode.cluster.useradmin import UserAdmin
 from couchnode.cluster.users import UserStore
 from couchnode.data.storage import History
 from couchnode.ports import NodeView
@@ -97,6 +100,7 @@ class Cluster:
         self._placement = Placement(self.nodes, clock, directory)
         self._changes = DeferredLock()
         self.reports = Reports(self, directory)
+        self.user_admin = UserAdmin(self.users, clock, self._change, self._save, lambda: places(self.buckets))
         self._configs: dict[tuple[str | None, int], bytes] = {}
 
     # ---- configuration for clients ---------------------------------------------------------------
@@ -110,11 +114,10 @@ class Cluster:
         bucket = self.buckets.get(OPEN_BUCKET)
         return OPEN_BUCKET if bucket is not None and bucket.is_open and self.users.are_open else None
 
-    def may_use(self, user: str | None, bucket: str) -> bool:
-        """Return whether ``user`` (``None``: no credentials) may use ``bucket``; it need not exist."""
-        if bucket == self.unauthenticated_bucket:
-            return True
-        return self.users.may_use(user, bucket)
+    def rights(self, user: str | None) -> Rights:
+        """Return what ``user`` (``None``: no credentials) may do; all may use a bucket without a password."""
+        own, bucket = self.users.rights(user), self.unauthenticated_bucket
+        return own if bucket is None or own.has_all else Rights([*own.roles, *bucket_roles([bucket])])
 
     def config_revision(self, bucket: str | None) -> tuple[int, int]:
         """Return (epoch, rev) of a bucket's configuration, or of the cluster-level one for ``None``.
@@ -267,13 +270,13 @@ class Cluster:
     @inlineCallbacks
     def _delete_bucket(self, name: str) -> Steps:
         bucket = self.bucket(name)
-        user = self.users.remove(name) if bucket.owns_user else None
+        before = self.users.snapshot()
+        self.users.forget_bucket(name, with_user=bucket.owns_user)
         self._rev += 1
         try:
             yield self._save({other: one for other, one in self.buckets.items() if other != name})
         except DataDirectoryError:
-            if user is not None:
-                self.users.put_back(name, user)
+            self.users.restore(before)
             raise
         del self.buckets[name]
         self.reports.rates.forget(name)
@@ -381,11 +384,6 @@ class Cluster:
         yield self._save({**self.buckets, name: bucket.changed(designs=designs)})
         bucket.designs = designs
         return designs
-
-    @inlineCallbacks
-    def save(self) -> Steps:
-        """Write users and buckets to disk, after a change of users; fires when they are written."""
-        yield self._change(self._save)
 
     # ---- inside ----------------------------------------------------------------------------------
 

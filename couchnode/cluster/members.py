@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from couchnode.cluster.config import AdvertisedAddress, BucketState
@@ -100,6 +101,11 @@ def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
         is_made=data.get("made", True),
         designs={name: restored(name, design) for name, design in data.get("designs", {}).items()},
     )
+
+
+def places(buckets: Mapping[str, Bucket]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return bucket -> scope -> collections: what a role may name."""
+    return {name: {"_default": ("_default",)} for name in buckets}
 
 
 class Node:

@@ -1,4 +1,4 @@
-"""Who may log in to the node: administrators and bucket users.
+"""Who may log in to the node, and with which rights: administrators, users and groups.
 
 Passwords are never stored. Memory and disk hold the SCRAM keys derived from them (RFC 5802: they check a
 password and cannot be turned back into it). The derivation takes milliseconds by design, so it runs in
@@ -20,59 +20,45 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from base64 import b64decode, b64encode
-from collections.abc import Collection, Generator, Iterable
+from base64 import b64decode
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
-from couchbase.protocol.sasl import (
-    MECHANISMS,
-    MIN_ITERATIONS,
-    ScramCredential,
-    derive_scram_credential,
-    has_control,
+from couchbase.protocol.sasl import MIN_ITERATIONS, ScramCredential, derive_scram_credential
+from couchnode.access.rights import ALL_RIGHTS, NO_RIGHTS, Rights
+from couchnode.cluster import passwords
+from couchnode.cluster.accounts import (
+    Account,
+    Group,
+    User,
+    bucket_roles,
+    load_account,
+    load_group,
+    load_user,
 )
-
-MAX_USER_BYTES = 128
-"""Longest user name, in bytes of UTF-8, that the protocol carries."""
-
-MAX_PASSWORD_BYTES = 1024
-"""Longest password in bytes: long ones would cost too much processor time."""
-
-ALL_BUCKETS = "*"
-"""Replaces a bucket's name: any bucket."""
+from couchnode.cluster.passwords import (
+    CHECKED_WITH,
+    PasswordPolicy,
+    UserError,
+    check_password_text,
+    check_user_name,
+)
 
 SALT_BYTES = 32
 
-SCRAM_MECHANISMS = tuple(name for name in MECHANISMS if name != "PLAIN")
-
-_CHECKED_WITH = SCRAM_MECHANISMS[0]
 _CONCURRENT_CHECKS = 2
 
 
-class UserError(ValueError):
-    """A user name or password that cannot be accepted; the text says why."""
+class Snapshot(NamedTuple):
+    """Users, groups and policy at one moment."""
 
-
-class User(NamedTuple):
-    """One stored user.
-
-    :ivar buckets: names of the buckets that a user other than an administrator may use.
-    :ivar credentials: SCRAM mechanism -> keys. All share one salt: the salt shown for a missing user is one
-        per user too, and a difference would reveal which users exist.
-    :ivar has_password: false if the password is empty.
-    """
-
-    admin: bool
-    buckets: frozenset[str]
-    credentials: dict[str, ScramCredential]
-    has_password: bool = True
-
-    def __repr__(self) -> str:
-        # The keys allow to check guesses of the password, and one of them authenticates a server.
-        return f"<User admin={self.admin} buckets={sorted(self.buckets)}>"
+    users: dict[str, User]
+    external: dict[str, Account]
+    groups: dict[str, Group]
+    policy: PasswordPolicy
 
 
 class UserStore:
@@ -81,6 +67,12 @@ class UserStore:
     :param iterations: PBKDF2 rounds of new keys. The default is what ``ScramServer`` shows for an unknown
         user; another value would reveal which names exist.
     :param open_buckets: be open to clients without a password even with an administrator.
+    :ivar groups: name -> group.
+    :ivar external: name -> user whose password another service would check. There is no such service here,
+        so these users never log in; clients store and read them.
+    :ivar policy: the rules for passwords that are set over REST; the cluster's own options may break them.
+    :ivar version: grows with every change of a user or group.
+    :ivar on_change: called after every change of a user or group.
     """
 
     def __init__(self, *, iterations: int = MIN_ITERATIONS, open_buckets: bool = False) -> None:
@@ -88,6 +80,12 @@ class UserStore:
         self._open_buckets = open_buckets
         self._had_administrator = False
         self._users: dict[str, User] = {}
+        self.groups: dict[str, Group] = {}
+        self.external: dict[str, Account] = {}
+        self.policy = PasswordPolicy()
+        self.version = 0
+        self.on_change: list[Callable[[], None]] = []
+        self._rights: dict[str, Rights] = {}
         self._decoy_key = secrets.token_bytes(32)
         # A password once checked is recognised by a keyed hash, so that HTTP Basic, which repeats it with
         # every request, costs microseconds. The key is lost with the process; at most one entry per user.
@@ -136,26 +134,109 @@ class UserStore:
         check_password_text(password)
         if admin and not password:
             raise UserError(f"the administrator {user!r} needs a password that is not empty")
-        credentials = yield deferToThread(
-            _derive_all, password, secrets.token_bytes(SALT_BYTES), self._iterations
-        )
-        self._users[user] = User(admin, buckets, credentials, bool(password))
-        self._had_administrator = self._had_administrator or admin
+        credentials = yield self.derive(password)
+        account, known = Account(bucket_roles(buckets), uuid=secrets.token_hex(16)), self._users.get(user)
+        if known is not None and set(account.roles) <= set(known.account.roles):
+            # Only the password is new: what was given to the user over REST stays.
+            account = known.account
+        self.put(user, User(admin, account, credentials, bool(password)))
         self._recognised[user] = self._fingerprint(user, password)
 
-    def remove(self, user: str) -> User | None:
-        """Remove ``user`` and return the argument for :meth:`put_back`; ``None`` if there is no such user."""
-        self._recognised.pop(user, None)
-        return self._users.pop(user, None)
+    def derive(self, password: str) -> Deferred[dict[str, ScramCredential]]:
+        """Return the keys of a password, made in a thread, for :meth:`put`.
 
-    def put_back(self, user: str, record: User) -> None:
-        """Undo :meth:`remove`."""
+        :raises UserError: the protocol cannot carry the password.
+        """
+        check_password_text(password)
+        salt = secrets.token_bytes(SALT_BYTES)
+        return deferToThread(passwords.derive_all, password, salt, self._iterations)
+
+    def put(self, user: str, record: User) -> None:
+        """Store a user, in place of the one of that name."""
+        known = self._users.get(user)
+        if known is None or known.credentials != record.credentials:
+            self._recognised.pop(user, None)
         self._users[user] = record
+        self._had_administrator = self._had_administrator or record.admin
+        self.changed()
+
+    def get(self, user: str) -> User | None:
+        """Return the record of a user, ``None`` if there is none."""
+        return self._users.get(user)
+
+    def remove(self, user: str) -> User | None:
+        """Remove ``user`` and return the record; ``None`` if there is no such user."""
+        self._recognised.pop(user, None)
+        record = self._users.pop(user, None)
+        self.changed()
+        return record
+
+    def snapshot(self) -> Snapshot:
+        """Return users and groups as they are, for :meth:`restore`."""
+        return Snapshot(dict(self._users), dict(self.external), dict(self.groups), self.policy)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Undo all changes since the snapshot."""
+        self._users, self.external, self.groups, self.policy = snapshot
+        self._recognised.clear()
+        self.changed()
+
+    def changed(self) -> None:
+        """Put a change of users or groups in force: rights are worked out anew, and listeners called."""
+        self.version += 1
+        self._rights.clear()
+        for listener in list(self.on_change):
+            listener()
+
+    def remove_group(self, name: str) -> None:
+        """Remove a group, also from its users."""
+
+        def kept(account: Account) -> Account:
+            return account._replace(groups=tuple(one for one in account.groups if one != name))
+
+        del self.groups[name]
+        self.external = {user: kept(account) for user, account in self.external.items()}
+        self._users = {
+            user: record._replace(account=kept(record.account)) for user, record in self._users.items()
+        }
+
+    def forget_bucket(self, bucket: str, *, with_user: bool) -> None:
+        """Forget a bucket that is deleted, as :meth:`forget` does.
+
+        :param with_user: remove the bucket's own user, too, unless it was given other roles or groups since.
+        """
+        record = self._users.get(bucket) if with_user else None
+        if (
+            record is not None
+            and record.account.roles == bucket_roles([bucket])
+            and not record.account.groups
+        ):
+            self._recognised.pop(bucket, None)
+            del self._users[bucket]
+        self.forget(bucket)
+
+    def forget(self, bucket: str, scope: str | None = None, collection: str | None = None) -> None:
+        """Take away all roles for a bucket, scope or collection that was dropped: one of the same name that
+        is made later gives nobody rights."""
+
+        def kept(part: Any) -> Any:
+            roles = tuple(role for role in part.roles if not role.is_within(bucket, scope, collection))
+            return part if len(roles) == len(part.roles) else part._replace(roles=roles)
+
+        self.groups = {name: kept(group) for name, group in self.groups.items()}
+        self.external = {name: kept(account) for name, account in self.external.items()}
+        self._users = {
+            name: record._replace(account=kept(record.account)) for name, record in self._users.items()
+        }
+        self.changed()
 
     def _admitted(self, user: str | None) -> User | None:
-        """Return the record of a user who may log in; in a closed cluster one without a password may not."""
+        """Return the record of a user who may log in; in a closed cluster one without a password may not,
+        and one who is locked never."""
         record = self._users.get(user) if user is not None else None
-        return record if record is None or record.has_password or self.are_open else None
+        if record is None or record.account.is_locked:
+            return None
+        return record if record.has_password or self.are_open else None
 
     def __contains__(self, user: object) -> bool:
         return user in self._users
@@ -163,17 +244,35 @@ class UserStore:
     def __iter__(self) -> Generator[str, None, None]:
         yield from self._users
 
-    def is_admin(self, user: str | None) -> bool:
-        """Return whether ``user`` may administer the cluster; ``None`` (no credentials) may not."""
+    def rights(self, user: str | None) -> Rights:
+        """Return what ``user`` may do; ``None`` (no credentials) and unknown users nothing."""
         record = self._admitted(user)
+        if record is None or user is None:
+            return NO_RIGHTS
+        if record.admin:
+            return ALL_RIGHTS
+        known = self._rights.get(user)
+        if known is None:
+            known = self._rights[user] = self.rights_of(record.account)
+        return known
+
+    def rights_of(self, account: Account) -> Rights:
+        """Return what a user with this account may do: by roles of its own and of its groups."""
+        groups = [self.groups[name] for name in account.groups if name in self.groups]
+        return Rights([*account.roles, *[role for group in groups for role in group.roles]])
+
+    def is_administrator(self, user: str) -> bool:
+        """Return whether ``user`` is an administrator by configuration, not by a role."""
+        record = self._users.get(user)
         return record is not None and record.admin
 
+    def is_admin(self, user: str | None) -> bool:
+        """Return whether ``user`` may do everything; ``None`` (no credentials) may not."""
+        return self.rights(user).has_all
+
     def may_use(self, user: str | None, bucket: str) -> bool:
-        """Return whether ``user`` may use ``bucket``; the bucket need not exist."""
-        record = self._admitted(user)
-        return record is not None and (
-            record.admin or bucket in record.buckets or ALL_BUCKETS in record.buckets
-        )
+        """Return whether ``user`` has any right on ``bucket``, or a part of it; it need not exist."""
+        return bool(self.rights(user).on_bucket(bucket))
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
         """Return the keys of ``user`` for one SCRAM mechanism, ``None`` if there is no such user.
@@ -210,7 +309,7 @@ class UserStore:
         if self._recognises(user, password):
             return True
         record = self._admitted(user)
-        matches = _matches(password, *self._reference(user, record))
+        matches = passwords.matches(password, *self._reference(user, record))
         return self._conclude(user, password, record, matches)
 
     @inlineCallbacks
@@ -226,55 +325,37 @@ class UserStore:
             return True
         record = self._admitted(user)
         salt, iterations, stored_key = self._reference(user, record)
-        matches = yield self._checks.run(deferToThread, _matches, password, salt, iterations, stored_key)
+        matches = yield self._checks.run(
+            deferToThread, passwords.matches, password, salt, iterations, stored_key
+        )
         return self._conclude(user, password, record, matches)
 
     def dump(self) -> dict[str, Any]:
-        """Return all users as JSON-ready data without any password; :meth:`load` takes it back."""
+        """Return everything as JSON-ready data without any password; :meth:`load` takes it back."""
         return {
-            "decoyKey": _to_text(self._decoy_key),
-            "users": {
-                name: {
-                    "admin": user.admin,
-                    "buckets": sorted(user.buckets),
-                    "credentials": {
-                        mechanism: {
-                            "salt": _to_text(keys.salt),
-                            "iterations": keys.iterations,
-                            "storedKey": _to_text(keys.stored_key),
-                            "serverKey": _to_text(keys.server_key),
-                        }
-                        for mechanism, keys in user.credentials.items()
-                    },
-                }
-                for name, user in self._users.items()
-            },
+            "decoyKey": passwords.to_text(self._decoy_key),
+            "users": {name: user.dump() for name, user in self._users.items()},
+            "external": {name: account.dump() for name, account in self.external.items()},
+            "groups": {name: group.dump() for name, group in self.groups.items()},
+            "policy": list(self.policy),
         }
 
     def load(self, dumped: dict[str, Any], without_password: Collection[str] = ()) -> None:
-        """Replace all users by those from :meth:`dump`.
+        """Replace everything by the data from :meth:`dump`.
 
-        :param without_password: names of those whose password is empty.
-        :raises ValueError, KeyError, TypeError: the data has another form; nothing was changed.
+        :param without_password: names of those whose password is empty, where older data does not say so.
+        :raises ValueError, KeyError, TypeError, AttributeError: the data has another form; nothing was
+            changed.
         """
-        users = {}
-        for name, data in dumped["users"].items():
-            credentials = {
-                mechanism: ScramCredential(
-                    b64decode(keys["salt"]),
-                    int(keys["iterations"]),
-                    b64decode(keys["storedKey"]),
-                    b64decode(keys["serverKey"]),
-                )
-                for mechanism, keys in data["credentials"].items()
-            }
-            users[name] = User(
-                bool(data["admin"]), frozenset(data["buckets"]), credentials, name not in without_password
-            )
+        users = {name: load_user(data, name in without_password) for name, data in dumped["users"].items()}
+        external = {name: load_account(data) for name, data in dumped.get("external", {}).items()}
+        groups = {name: load_group(data) for name, data in dumped.get("groups", {}).items()}
+        policy = PasswordPolicy(*dumped.get("policy", ()))
         self._decoy_key = b64decode(dumped["decoyKey"])
-        self._users = users
+        self._users, self.external, self.groups, self.policy = users, external, groups, policy
         self._had_administrator = any(user.admin for user in users.values())
         self._recognised.clear()
+        self.changed()
 
     def _fingerprint(self, user: str, password: str) -> bytes:
         text = f"{user}\0{password}".encode("utf-8", "surrogatepass")
@@ -291,7 +372,7 @@ class UserStore:
         """Salt, rounds and stored key to compare with; those of a stranger match no password."""
         if record is None:
             return self.decoy_salt(user), self._iterations, b""
-        keys = record.credentials[_CHECKED_WITH]
+        keys = record.credentials[CHECKED_WITH]
         return keys.salt, keys.iterations, keys.stored_key
 
     def _conclude(self, user: str, password: str, record: User | None, matches: bool) -> bool:
@@ -300,56 +381,3 @@ class UserStore:
             return False
         self._recognised[user] = self._fingerprint(user, password)
         return True
-
-
-def check_user_name(user: str) -> None:
-    """Refuse a name that the protocol cannot carry.
-
-    :raises UserError: empty, longer than 128 bytes of UTF-8, or with control characters.
-    """
-    if not user:
-        raise UserError("a user name must not be empty")
-    try:
-        length = len(user.encode())
-    except UnicodeEncodeError:
-        raise UserError("a user name must be valid UTF-8") from None
-    if length > MAX_USER_BYTES:
-        raise UserError(f"a user name has at most {MAX_USER_BYTES} bytes of UTF-8, this one has {length}")
-    if has_control(user):
-        raise UserError("a user name must not contain control characters")
-
-
-def check_password_text(password: str) -> None:
-    """Refuse a password that the protocol cannot carry.
-
-    :raises UserError: longer than 1024 bytes of UTF-8, or with control characters. RFC 7617 and SASLprep
-        forbid those: NUL ends the password in SASL PLAIN, and at the end of a key HMAC cannot tell it.
-    """
-    try:
-        length = len(password.encode())
-    except UnicodeEncodeError:
-        raise UserError("a password must be valid UTF-8") from None
-    if length > MAX_PASSWORD_BYTES:
-        raise UserError(f"a password has at most {MAX_PASSWORD_BYTES} bytes of UTF-8, this one has {length}")
-    if has_control(password):
-        raise UserError("a password must not contain control characters (such as NUL, tab or line end)")
-
-
-def _derive_all(password: str, salt: bytes, iterations: int) -> dict[str, ScramCredential]:
-    return {
-        mechanism: derive_scram_credential(mechanism, password, salt, iterations)
-        for mechanism in SCRAM_MECHANISMS
-    }
-
-
-def _matches(password: str, salt: bytes, iterations: int, stored_key: bytes) -> bool:
-    try:
-        check_password_text(password)
-    except UserError:
-        return False
-    derived = derive_scram_credential(_CHECKED_WITH, password, salt, iterations)
-    return hmac.compare_digest(derived.stored_key, stored_key)
-
-
-def _to_text(data: bytes) -> str:
-    return b64encode(data).decode("ascii")

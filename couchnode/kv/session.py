@@ -143,7 +143,7 @@ class Session:
         """Return whether this connection may use that bucket."""
         if self.user is None:
             return self._standing is Standing.ANONYMOUS and name == self.node.cluster.unauthenticated_bucket
-        return self.node.cluster.may_use(self.user, name)
+        return bool(self.node.cluster.rights(self.user).on_bucket(name))
 
     def select(self, bucket: NodeBucket | None) -> None:
         """Use that bucket from now on."""

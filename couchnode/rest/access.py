@@ -12,10 +12,14 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from couchnode.access.permissions import Permission, below
 from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.config import encode
 
 _SLASHES = re.compile(rb"//+")
+
+_FOR_ALL = b"/whoami"
+"""The one path that answers callers without credentials: it says that they have none."""
 
 REALM = b'Basic realm="Couchbase Server Admin / REST"'
 
@@ -81,9 +85,9 @@ class Leaf:
 class Gate(Leaf):
     """Stands before every resource of one node.
 
-    In a closed cluster a request without credentials gets 401 here, for any path, existing or not; so no
-    resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
-    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+    In a closed cluster a request without credentials gets 401 here, for any path but ``/whoami``, existing or
+    not; so no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are
+    ignored (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
 
     :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
     """
@@ -94,16 +98,17 @@ class Gate(Leaf):
 
     def render(self, request: Request) -> Any:
         """Answer a request."""
+        request.path = _SLASHES.sub(b"/", request.path).rstrip(b"/") or b"/"
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal.send(request)
-        request.path = _SLASHES.sub(b"/", request.path).rstrip(b"/") or b"/"
         # This is what the router reads: segments, decoded.
         request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
         return self._inner.render(request)
 
     def _refusal(self, request: Request) -> HTTPError | None:
-        if not self._cluster.users.are_open and not request.requestHeaders.hasHeader(b"authorization"):
+        has_credentials = request.requestHeaders.hasHeader(b"authorization")
+        if not self._cluster.users.are_open and not has_credentials and request.path != _FOR_ALL:
             return unauthorized()
         try:
             b"/".join(request.postpath or ()).decode("utf-8")
@@ -138,37 +143,53 @@ class Access:
             raise unauthorized()
         return None if self._cluster.users.is_stranger(user) else user
 
-    async def administrator(self, request: Request) -> None:
-        """Admit administrators."""
-        user = await self.caller(request)
-        if user is None:
-            raise unauthorized()
-        if not self._cluster.users.is_admin(user):
-            raise _forbidden("cluster.admin!write")
+    async def permit(self, request: Request, permission: str) -> str | None:
+        """Admit callers with a permission; return the user.
 
-    async def member(self, request: Request) -> str | None:
-        """Admit any user with credentials, and without where the cluster is open; return the user."""
+        A caller without credentials, or without a single role, gets 401, as on Couchbase Server.
+        """
         user = await self.caller(request)
-        if user is None and self._cluster.unauthenticated_bucket is None:
-            raise unauthorized()
+        self._require(user, permission, permission)
         return user
 
-    async def bucket(self, request: Request, name: str) -> None:
-        """Admit users of the bucket ``name``, and only then reveal whether it exists (404).
+    async def administrator(self, request: Request, permission: str = "cluster.pools!write") -> None:
+        """Admit those who manage the cluster."""
+        await self.permit(request, permission)
+
+    async def member(self, request: Request, permission: str = "cluster.pools!read") -> str | None:
+        """Admit any user who may use some data, and callers without credentials where the cluster is open;
+        return the user."""
+        return await self.permit(request, permission)
+
+    async def bucket(self, request: Request, name: str, what: str = "settings!read") -> str | None:
+        """Admit callers with a permission on the bucket ``name``, and only then reveal whether it exists
+        (404); return the user.
 
         A cluster that hides nothing (:attr:`UserStore.hide_nothing`) reveals it to anyone.
+
+        :param what: the permission below the bucket.
         """
         user = await self.caller(request)
         if name not in self._cluster.buckets and self._cluster.users.hide_nothing:
             raise not_found()
-        if not self._cluster.may_use(user, name):
-            raise unauthorized() if user is None else _forbidden(f"cluster.bucket[{name}].settings!read")
+        dot = "" if what.startswith("!") else "."
+        self._require(user, below(what, name), f"cluster.bucket[{name}]{dot}{what}")
         if name not in self._cluster.buckets:
             raise not_found()
         wanted = request.args.get(b"bucket_uuid", [None])[0]
         if wanted is not None and wanted != self._cluster.buckets[name].uuid.encode():
             # The client means a bucket that was deleted, and created again since.
             raise HTTPError(404, b"Bucket uuid does not match the requested.")
+        return user
+
+    def may(self, user: str | None, bucket: str, what: str = "settings!read") -> bool:
+        """Return whether a user has a permission on a bucket."""
+        return self._cluster.rights(user).allow(below(what, bucket))
+
+    def _require(self, user: str | None, permission: Permission | str, text: str) -> None:
+        rights = self._cluster.rights(user)
+        if not rights.allow(permission):
+            raise unauthorized() if user is None or not rights.roles else forbidden(text)
 
 
 def unauthorized() -> HTTPError:
@@ -176,8 +197,8 @@ def unauthorized() -> HTTPError:
     return HTTPError(401, headers=((b"www-authenticate", REALM),))
 
 
-def _forbidden(permission: str) -> HTTPError:
+def forbidden(permission: str) -> HTTPError:
+    """Return the answer to a user who lacks a permission."""
     return HTTPError.of_json(
-        403,
-        {"message": "Forbidden. User needs one of the following permissions", "permissions": [permission]},
+        403, {"message": "Forbidden. User needs the following permissions", "permissions": [permission]}
     )

@@ -24,8 +24,9 @@ from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.answers import json_answer, plain_answer, read_form
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite
-from couchnode.rest.membership import POOL, Membership
+from couchnode.rest.membership import POOL
 from couchnode.rest.streams import DocumentStream
+from couchnode.rest.users import UserManagement
 from couchnode.views.service import UpdateSettings, Views
 from reactor.clock import unix_time_of
 from reactor.sparselog import SparseLog
@@ -36,13 +37,13 @@ _NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi(Membership):
+class RestApi(UserManagement):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
     """
 
-    app = Membership.app
+    app = UserManagement.app
 
     def __init__(self, cluster: Cluster, node: Node, views: Views | None = None) -> None:
         super().__init__(cluster, node, Access(cluster))
@@ -107,14 +108,14 @@ class RestApi(Membership):
     @app.route("/settings/viewUpdateDaemon", methods=["GET"])
     async def view_update_daemon(self, request: Request) -> bytes:
         """Give the settings of automatic view updates."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.settings.indexes!read")
         settings = self._views.settings if self._views is not None else UpdateSettings()
         return json_answer(request, dict(zip(_UPDATE_FIELDS, settings, strict=True)))
 
     @app.route("/settings/viewUpdateDaemon", methods=["POST"])
     async def set_view_update_daemon(self, request: Request) -> bytes:
         """Change the settings of automatic view updates; they hold until the node stops."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.settings.indexes!write")
         views = self._views
         if views is None:
             raise not_found()
@@ -159,7 +160,7 @@ class RestApi(Membership):
     async def list_buckets(self, request: Request) -> bytes:
         """Give the objects of all buckets that the caller may use."""
         user = await self._access.member(request)
-        names = [name for name in sorted(self._cluster.buckets) if self._cluster.may_use(user, name)]
+        names = [name for name in sorted(self._cluster.buckets) if self._access.may(user, name)]
         return json_answer(request, [self._verbose(request, name) for name in names])
 
     @app.route(f"{BUCKETS}/<bucket>/nodes", methods=["GET"])
@@ -175,13 +176,13 @@ class RestApi(Membership):
     @app.route(f"{BUCKETS}/<bucket>/stats", methods=["GET"])
     async def bucket_stats(self, request: Request, bucket: str) -> bytes:
         """Give the statistics of the bucket as they are now; no history is kept, so there is one sample."""
-        await self._access.bucket(request, bucket)
+        await self._access.bucket(request, bucket, "stats!read")
         return json_answer(request, {"op": self._samples(bucket), "hot_keys": []})
 
     @app.route(f"{BUCKETS}/<bucket>/localRandomKey", methods=["GET"])
     async def random_key(self, request: Request, bucket: str) -> bytes:
         """Give the key of some document on this node."""
-        await self._access.bucket(request, bucket)
+        await self._access.bucket(request, bucket, "data.docs!read")
         found = random_item(self._node.buckets[bucket])
         if found is None:
             raise HTTPError.of_json(404, {"ok": False, "error": "not_found"})
@@ -190,7 +191,7 @@ class RestApi(Membership):
     @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
     async def designs(self, request: Request, bucket: str) -> bytes:
         """List the design documents of the bucket."""
-        await self._access.bucket(request, bucket)
+        await self._access.bucket(request, bucket, "views!read")
         rows = [
             {"doc": {"meta": design.meta, "json": json.loads(design.text)}, "controllers": {}}
             for _, design in sorted(self._cluster.bucket(bucket).designs.items())
@@ -200,7 +201,7 @@ class RestApi(Membership):
     @app.route(f"{BUCKETS}/<bucket>/scopes", methods=["GET"])
     async def scopes(self, request: Request, bucket: str) -> bytes:
         """Give the collections manifest."""
-        await self._access.bucket(request, bucket)
+        await self._access.bucket(request, bucket, "collections!read")
         return json_answer(request, config.DEFAULT_MANIFEST)
 
     # ---- administration --------------------------------------------------------------------------
@@ -208,7 +209,7 @@ class RestApi(Membership):
     @app.route(BUCKETS, methods=["POST"])
     async def create_bucket(self, request: Request) -> bytes:
         """Create a bucket; answers when it takes documents."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.buckets!create")
         definition, password = read_new_bucket(read_form(request), len(self._cluster.nodes))
         if _is_trial(request):
             return json_answer(request, _NO_ERRORS)
@@ -219,7 +220,7 @@ class RestApi(Membership):
     @app.route(f"{BUCKETS}/<bucket>", methods=["POST"])
     async def edit_bucket(self, request: Request, bucket: str) -> bytes:
         """Change settings of a bucket."""
-        await self._access.administrator(request)
+        await self._access.bucket(request, bucket, "settings!write")
         form = read_form(request)
         known = bucket in self._cluster.buckets
         if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
@@ -235,14 +236,14 @@ class RestApi(Membership):
     @app.route(f"{BUCKETS}/<bucket>", methods=["DELETE"])
     async def delete_bucket(self, request: Request, bucket: str) -> bytes:
         """Delete a bucket with its documents."""
-        await self._access.administrator(request)
+        await self._access.bucket(request, bucket, "!delete")
         await self._cluster.delete_bucket(bucket)
         return plain_answer(request, b"")
 
     @app.route(f"{BUCKETS}/<bucket>/controller/doFlush", methods=["POST"])
     async def flush_bucket(self, request: Request, bucket: str) -> bytes:
         """Remove all documents of a bucket."""
-        await self._access.administrator(request)
+        await self._access.bucket(request, bucket, "!flush")
         await self._cluster.flush_bucket(bucket)
         return plain_answer(request, b"")
 
@@ -324,7 +325,7 @@ class RestApi(Membership):
         document["bucketNames"] = [
             {"bucketName": name, "uuid": cluster.buckets[name].uuid}
             for name in sorted(cluster.buckets)
-            if cluster.may_use(user, name)
+            if self._access.may(user, name)
         ]
         return config.encode(document)
 

@@ -99,7 +99,8 @@ class _ViewInterface:
         name: str,
         handler: Callable[[Request, str, str], Awaitable[None]],
     ) -> None:
-        await self._admit(request, bucket, uuid)
+        reads = request.method in (b"GET", b"HEAD")
+        await self._admit(request, bucket, uuid, "views!read" if reads else "views!write")
         await handler(request, bucket, name)
 
     async def _get_design(self, request: Request, bucket: str, name: str) -> None:
@@ -128,7 +129,7 @@ class _ViewInterface:
     # ---- queries ---------------------------------------------------------------------------------
 
     async def _query(self, request: Request, bucket: str, uuid: str, design: str, view: str) -> None:
-        await self._admit(request, bucket, uuid)
+        await self._admit(request, bucket, uuid, "views!read")
         if request.method not in (b"GET", b"POST"):
             raise _wrong_method(_VIEW_METHODS)
         body = None
@@ -147,8 +148,8 @@ class _ViewInterface:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    async def _admit(self, request: Request, bucket: str, uuid: str) -> None:
-        await self._access.bucket(request, bucket)
+    async def _admit(self, request: Request, bucket: str, uuid: str, permission: str) -> None:
+        await self._access.bucket(request, bucket, permission)
         found = self._cluster.bucket(bucket)
         if uuid and uuid != found.uuid:
             raise HTTPError(404, b"Bucket uuid does not match the requested.")

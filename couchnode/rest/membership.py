@@ -33,7 +33,7 @@ class Membership:
     @app.route("/nodeStatuses", methods=["GET"])
     async def statuses(self, request: Request) -> bytes:
         """Give the status of each node by its host and port."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.nodes!read")
         nodes = self._nodes(request)
         return json_answer(
             request,
@@ -52,7 +52,7 @@ class Membership:
     @app.route("/nodes/<name>", methods=["GET"])
     async def node(self, request: Request, name: str) -> bytes:
         """Give one node: ``self``, or the node whose ``otpNode`` that is."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.nodes!read")
         for node in self._nodes(request):
             if name == node["otpNode"] or (name == "self" and node.get("thisNode")):
                 return json_answer(request, {**node, **self._storage()})
@@ -76,7 +76,7 @@ class Membership:
     @app.route(f"{POOL}/tasks", methods=["GET"])
     async def tasks(self, request: Request) -> bytes:
         """List what the cluster is doing: no rebalance, as nodes neither come nor go."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.tasks!read")
         return json_answer(
             request,
             [
@@ -94,7 +94,7 @@ class Membership:
     @app.route(f"{POOL}/rebalanceProgress", methods=["GET"])
     async def rebalance_progress(self, request: Request) -> bytes:
         """Answer that there is no rebalance."""
-        await self._access.administrator(request)
+        await self._access.permit(request, "cluster.tasks!read")
         return json_answer(request, {"status": "none"})
 
     def _nodes(self, request: Request) -> list[dict[str, Any]]:

@@ -16,6 +16,9 @@ from twisted.trial.unittest import TestCase
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.frames import Frame, FrameReader, encode_request
 from couchbase.protocol.sasl import ScramClient, encode_plain
+from couchnode.access.rights import Rights
+from couchnode.access.roles import Role
+from couchnode.cluster.accounts import bucket_roles
 from couchnode.cluster.users import UserStore
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import MemoryStore
@@ -36,11 +39,16 @@ class StubCluster:
         self.on_config_change: list[Callable[[str], None]] = []
         self.unauthenticated_bucket: str | None = "default"
         self.allowed: set[tuple[str, str]] = set()
+        self.roles: dict[str, tuple[Role, ...]] = {}
         self.revision = (1, 7)
 
-    def may_use(self, user: str, bucket_name: str) -> bool:
-        """Return whether the pair was allowed."""
-        return (user, bucket_name) in self.allowed
+    def rights(self, user: str | None) -> Rights:
+        """Return the roles that were given, and the full use of each bucket that was allowed."""
+        if user is None:
+            open_bucket = self.unauthenticated_bucket
+            return Rights(() if open_bucket is None else bucket_roles([open_bucket]))
+        buckets = [bucket for name, bucket in self.allowed if name == user]
+        return Rights([*bucket_roles(buckets), *self.roles.get(user, ())])
 
     def config_bytes(self, bucket_name: str | None, node: Any) -> bytes:
         """Return something that a test can tell apart."""

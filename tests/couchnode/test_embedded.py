@@ -17,7 +17,7 @@ from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster.definition import DefinitionError
 from couchnode.cluster.metadata import DataDirectoryError
-from couchnode.cluster.users import UserError
+from couchnode.cluster.passwords import UserError
 from couchnode.sample import SampleError
 from couchnode.service import EmbeddedNode, StartError
 from tests.couchnode.nodes import Client

@@ -13,10 +13,11 @@ PACKAGE = "couchnode"
 # A folder of the node -> what it may import of the node: folders, and the ports that lie beside them. Modules
 # beside them (the node as a service, its sample, the repair of a data directory) may import any folder.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "cluster": ("data", "ports"),
+    "access": (),
+    "cluster": ("access", "data", "ports"),
     "data": (),
-    "kv": ("data", "ports"),
-    "rest": ("cluster", "data", "views"),
+    "kv": ("access", "data", "ports"),
+    "rest": ("access", "cluster", "data", "views"),
     "views": ("cluster", "data"),
 }
 

@@ -290,15 +290,15 @@ class RightsTests(ClusterCase):
         cluster = yield self.open(persistent=False)
         yield cluster.create_bucket(definition("beer"), "")
         self.assertIsNone(cluster.unauthenticated_bucket)
-        self.assertFalse(cluster.may_use(None, "beer"))
+        self.assertFalse(bool(cluster.rights(None).on_bucket("beer")))
         yield cluster.create_bucket(definition("default"), "")
         self.assertEqual(cluster.unauthenticated_bucket, "default")
-        self.assertTrue(cluster.may_use(None, "default"))
-        self.assertTrue(cluster.may_use("beer", "beer"))
+        self.assertTrue(bool(cluster.rights(None).on_bucket("default")))
+        self.assertTrue(bool(cluster.rights("beer").on_bucket("beer")))
         yield cluster.set_bucket_password("default", "pw")
         self.assertIsNone(cluster.unauthenticated_bucket)
-        self.assertFalse(cluster.may_use(None, "default"))
-        self.assertFalse(cluster.may_use("beer", "default"))
+        self.assertFalse(bool(cluster.rights(None).on_bucket("default")))
+        self.assertFalse(bool(cluster.rights("beer").on_bucket("default")))
 
     @inlineCallbacks
     def test_new_bucket_password_survives(self) -> Steps:

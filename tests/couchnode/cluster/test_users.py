@@ -11,8 +11,10 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from couchbase.protocol.sasl import MIN_ITERATIONS, SaslFailure, ScramClient, ScramServer
-from couchnode.cluster import users
-from couchnode.cluster.users import SCRAM_MECHANISMS, UserError, UserStore
+from couchnode.cluster import passwords
+from couchnode.cluster.accounts import ALL_BUCKETS
+from couchnode.cluster.passwords import SCRAM_MECHANISMS, UserError
+from couchnode.cluster.users import UserStore
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -105,8 +107,8 @@ class UserStoreTests(TestCase):
             derived.append((mechanism, iterations))
             return real(mechanism, password, salt, iterations)
 
-        real = users.derive_scram_credential
-        self.patch(users, "derive_scram_credential", counting)
+        real = passwords.derive_scram_credential
+        self.patch(passwords, "derive_scram_credential", counting)
         work = []
         for user, password in [("ann", "wrong"), ("bob", "wrong"), ("ann", "s3cret")]:
             derived.clear()
@@ -120,7 +122,7 @@ class UserStoreTests(TestCase):
         yield self.store.add("ann", "s3cret")
         restarted = UserStore()
         restarted.load(self.store.dump())
-        with mock.patch.object(users, "_matches", wraps=users._matches) as matches:
+        with mock.patch.object(passwords, "matches", wraps=passwords.matches) as matches:
             self.assertTrue((yield restarted.verify("ann", "s3cret")))
             self.assertTrue((yield restarted.verify("ann", "s3cret")))
         self.assertEqual(matches.call_count, 1)
@@ -160,7 +162,7 @@ class UserStoreTests(TestCase):
         """Administrators use all buckets, others those they were given, strangers and nobody none."""
         yield self.store.add("root", "x", admin=True)
         yield self.store.add("beer", "y", buckets=["beer"])
-        yield self.store.add("app", "z", buckets=[users.ALL_BUCKETS])
+        yield self.store.add("app", "z", buckets=[ALL_BUCKETS])
         allowed = {
             (user, bucket): self.store.may_use(user, bucket)
             for user in ("root", "beer", "app", "ghost", None)
