@@ -1,4 +1,4 @@
-"""A gateway, or a node, in a process of its own whose system clock a test can set.
+"""A gateway, or a node, in a separate process whose system clock a test can set.
 
 ``python -m tests.gateway.clockgateway gateway|node OPTION...``; a number on standard input says by how many
 seconds the clock is off from then on, and ``ok`` on standard output that it is.
@@ -27,7 +27,7 @@ def _listen() -> None:
 
 def main(what: str, arguments: list[str]) -> None:
     """Run until the process is ended."""
-    # Before anything of Twisted is there, which keeps the function.
+    # Before any import of Twisted, which keeps a reference to the function.
     time.time = _told
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver

@@ -54,7 +54,7 @@ class Answer:
 
 
 class ScriptedConnection:
-    """Answers each operation as told, and writes down what it was asked.
+    """Answers each operation as scripted, and records it.
 
     ``answers`` maps a method's name to a result, an exception, or a callable that takes the
     call's arguments and returns a Deferred.
@@ -73,7 +73,7 @@ class ScriptedConnection:
         self.bulk: Lane | None = Lane(self._for_large, clock or Clock(), 2.5)
 
     def _for_large(self) -> ScriptedConnection:
-        """Return what carries out large operations: its calls are noted here, too."""
+        """Return the connection for large operations: its calls are recorded here, too."""
         other = ScriptedConnection(self.answers)
         other.calls, other.bulk = self.calls, None
         return other
@@ -103,7 +103,7 @@ class ScriptedConnection:
 
 
 class ScriptedOperations:
-    """What a connection's ``operations`` are: the answers are told to a receiver."""
+    """A connection's ``operations``: they pass their answers to a receiver."""
 
     def __init__(self, connection: ScriptedConnection) -> None:
         self._connection = connection
@@ -115,7 +115,7 @@ class ScriptedOperations:
 
 
 class ScriptedCall:
-    """An operation under way.
+    """A running operation.
 
     :param answer: fires or fails with what the receiver is told.
     """
@@ -157,14 +157,14 @@ class ScriptedCall:
 
 
 class Transport(StringTransport):
-    """A transport that tells its protocol when it is closed."""
+    """A transport that notifies its protocol when it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.aborted = False
         self.protocol: Any = None
         self.closes_at_once = True
-        """Else it goes on handing over what arrives, as TLS does until the other side has closed."""
+        """Otherwise it still delivers what arrives, as TLS does until the other side has closed."""
 
     def loseConnection(self) -> None:
         super().loseConnection()
@@ -308,7 +308,7 @@ class Site:
         body: bytes = b"",
         headers: dict[str, str] | list[tuple[str, str]] | None = None,
     ) -> Reply:
-        """Send a request on a connection of its own, and return the answer."""
+        """Send a request on a new connection, and return the answer."""
         transport = self.client()
         self.send(transport, raw_request(method, path, body, headers))
         return read_reply(transport.value(), method)[0]

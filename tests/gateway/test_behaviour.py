@@ -176,7 +176,7 @@ class DocumentTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_append_and_prepend(self) -> Any:
-        """Around what is there; not without it."""
+        """Around an existing value; not without one."""
         missing = yield self.ask("POST", D + "t/append", b"x")
         self.assertEqual(missing.code(), (404, "DocumentNotFound"))
         yield self.ask("PUT", D + "t", b"b", Content_Type="text/plain")
@@ -210,7 +210,7 @@ class DocumentTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_locks(self) -> Any:
-        """The holder's CAS writes and unlocks; nobody else does either."""
+        """The holder's CAS writes and unlocks; no other client can."""
         missing = yield self.ask("POST", D + "l/lock", b"{}")
         self.assertEqual(missing.code(), (404, "DocumentNotFound"))
         yield self.ask("PUT", D + "l", b"1")
@@ -292,7 +292,7 @@ class DocumentTests(GatewayTestCase):
 
 
 class BucketTests(GatewayTestCase):
-    """What is not about a document."""
+    """Resources other than documents."""
 
     @inlineCallbacks
     def test_bucket_resources(self) -> Any:
@@ -313,7 +313,7 @@ class BucketTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_batch(self) -> Any:
-        """A mix of operations, each answered in its place, those on one key in order."""
+        """Mixed operations, each answered at its position, those on one key in order."""
         operations = [
             {"op": "set", "key": "a", "value": {"n": [1, None]}},
             {"op": "get", "key": "a"},
@@ -437,7 +437,7 @@ class PersistenceTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_restart(self) -> Any:
-        """What was stored is there after a stop and a start."""
+        """Stored documents exist after a stop and a start."""
         persisted = yield self.ask("PUT", D + "a", b"1", X_CB_PersistTo="1")
         self.assertEqual(persisted.status, 200)
         observed = yield self.ask("GET", D + "a/observe")
@@ -456,7 +456,7 @@ class PersistenceTests(GatewayTestCase):
 
 
 class Hearing(Protocol):
-    """A client that does not read until told."""
+    """A client that reads on command only."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -470,7 +470,7 @@ class Hearing(Protocol):
 
 
 class SocketTests(GatewayTestCase):
-    """What only real sockets show."""
+    """Tests that need real sockets."""
 
     @inlineCallbacks
     def test_hang_up_in_a_batch(self) -> Any:
@@ -497,7 +497,8 @@ class SocketTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_slow_reader_is_held_back(self) -> Any:
-        """Who sends without reading is stopped: neither side grows, and all is answered in the end."""
+        """A client that sends without reading is held back: neither side grows, and everything is answered
+        in the end."""
         from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
         yield self.ask("PUT", D + "k", json.dumps("x" * 20000).encode(), **JSON)

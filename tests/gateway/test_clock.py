@@ -71,7 +71,7 @@ class Running:
 
 
 class SetClockTests(SynchronousTestCase):
-    """A whole gateway with its node. What is waited for comes by itself; nothing is measured."""
+    """A complete gateway with its node. The tests wait for events and measure no time."""
 
     def test_set_back(self) -> None:
         """Behind a step of an hour back half a request is ended, the idle connection closed, ``Date``

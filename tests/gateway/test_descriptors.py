@@ -30,7 +30,7 @@ def settings(**given: Any) -> Settings:
 
 
 class RoomTests(SynchronousTestCase):
-    """How many clients the limit has room for."""
+    """The number of clients within the limit."""
 
     def test_room(self) -> None:
         """All that are wanted if they fit; never so many that nothing is left for the cluster."""
@@ -46,7 +46,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(others_need(replace(settings(max_connections="10"), workers=2)), 10 + 64)
 
     def test_shortage(self) -> None:
-        """The line names what was wanted, the limit, what comes of it, and the remedy."""
+        """The line has the wanted number, the limit, the consequence, and the remedy."""
         plain = settings()
         self.assertIsNone(shortage(plain, 65536))
         self.assertIsNone(shortage(plain, None))
@@ -60,7 +60,7 @@ class RoomTests(SynchronousTestCase):
             self.assertIn(part, text)
 
     def test_shortage_of_workers(self) -> None:
-        """Each worker has a limit of its own, and its share of the clients."""
+        """Each worker has its own limit, and its share of the clients."""
         share = read_settings(settings_for_worker(settings(workers="4")))
         self.assertIsNone(shortage(share, 4096, 4))
         self.assertIn(
@@ -70,7 +70,7 @@ class RoomTests(SynchronousTestCase):
 
 
 class RefusalTests(SynchronousTestCase):
-    """What is said of clients that are refused."""
+    """Log lines about refused clients."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -100,7 +100,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(self.refusals.counts, {"max_clients": 51, "descriptors": 50})
 
     def test_of_a_port(self) -> None:
-        """Three lines of Twisted's for each client become one a minute, and what else it says stays."""
+        """Three lines of Twisted's for each client become one per minute; its other lines are kept."""
         seen: list[Any] = []
         log = Logger(namespace="port", observer=PortLog(self.refusals))
         globalLogPublisher.addObserver(seen.append)
@@ -123,7 +123,7 @@ class LimitTests(WorkersTestCase):
 
     @inlineCallbacks
     def crowd(self, *arguments: str) -> Any:
-        """Have more clients than the limit allows, let them go, and return the metrics."""
+        """Connect more clients than the limit allows, disconnect them, and return the metrics."""
         ours = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, ours[1]), ours[1]))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, ours)
@@ -158,7 +158,7 @@ class LimitTests(WorkersTestCase):
         return found
 
     def check(self) -> None:
-        """See that the log says once what matters, and nothing else."""
+        """Check that the log has the important line once, and nothing else."""
         log = self.running.log
         self.assertNotIn("Traceback", log)
         self.assertNotIn("EMFILE", log)

@@ -47,7 +47,7 @@ class RestTests(SynchronousTestCase):
     """docs/rest-api.md."""
 
     def test_routes(self) -> None:
-        """Every method of every route is there, and every one that is there exists."""
+        """The page has every method of every route, and only those."""
         documented = set()
         for method, path in re.findall(r"`(GET|POST|PUT|DELETE) ([D/][^ `]*)`", page("rest-api.md")):
             full = re.sub(r"\bD\b", "/v1/buckets/{bucket}/documents/{key}", path, count=1)
@@ -110,7 +110,7 @@ class RestTests(SynchronousTestCase):
             for phrase, meant in phrases.items():
                 if phrase in documented[name]:
                     members |= meant
-            # Of every operation, and so said once.
+            # Every operation takes it, so the page says it once.
             members.add("timeout")
             self.assertEqual(members, kind.members - {"op", "key"}, name)
 
@@ -174,7 +174,7 @@ class ResultCodeTests(SynchronousTestCase):
         self.assertEqual(sorted(told), expected)
 
     def test_arguments_of_operations(self) -> None:
-        """What the SDK finds wrong with an operation's arguments is the caller's: 400, with the reason."""
+        """An argument that the SDK refuses is the caller's error: 400, with the reason."""
         for rc in (exceptions.EINVAL, exceptions.ERANGE, exceptions.EMPTY_KEY, exceptions.OPTIONS_CONFLICT):
             for operation in ("get", "set", "incr", "endure", "open"):
                 fault = describe(error(rc), operation)

@@ -1,4 +1,4 @@
-"""What a GET and a PUT cost the gateway, from the bytes of the request to those of the answer.
+"""The cost of a GET and a PUT in the gateway, from the bytes of the request to those of the answer.
 
 Counted in calls and bytecode, so a busy machine changes nothing; the limits are a little above what was
 counted when they were written. Above its limit, somebody has put something in the way of every request; lower
@@ -75,7 +75,7 @@ class HotPathTests(MemoryTestCase):
                 client.protocol.dataReceived(request)
 
         counted = unit(arrive) + unit(lambda: self.clock.advance(0))
-        # What the node does is not counted.
+        # The node's work is not counted.
         answers = self.node.answers()
         return counted + unit(lambda: self.node.protocol.dataReceived(answers))
 

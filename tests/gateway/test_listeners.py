@@ -40,7 +40,7 @@ class DescriptionTests(SynchronousTestCase):
             self.assertEqual(with_backlog(given), given)
 
     def test_named(self) -> None:
-        """A number that the string names stays; one inside a value is no number."""
+        """A number in the string is kept; one inside a value is not a backlog."""
         for given in ("tcp:80:backlog=5", "unix:/run/x:mode=660:backlog=4096", "unix:a\\\\:backlog=7"):
             self.assertEqual(with_backlog(given), given)
         for given in ("unix:/run/x\\:backlog=5", "unix:/run/backlog=5", "tcp:80:interface=backlog"):
@@ -53,7 +53,7 @@ class _Nobody(Factory):
 
 
 class BacklogTests(TestCase):
-    """What the kernel is told."""
+    """The backlog as passed to the kernel."""
 
     @inlineCallbacks
     def listen(self, description: str) -> Any:
@@ -102,7 +102,7 @@ class BacklogTests(TestCase):
 
     @inlineCallbacks
     def test_adopted(self) -> Any:
-        """A socket that somebody else opened, as systemd does, does not lose its backlog to Twisted's 50."""
+        """A socket that another process opened, as systemd does, does not get Twisted's backlog of 50."""
         if not sys.platform.startswith("linux"):
             self.skipTest("the kernel does not tell")
         opened = socket.socket()
@@ -122,8 +122,8 @@ class BacklogTests(TestCase):
 
     @inlineCallbacks
     def test_closing(self) -> Any:
-        """Of a port that will be closed, the backlog can still be accepted, and nothing joins it: a
-        connection there would be reset."""
+        """When a port is being closed, its backlog can still be accepted, and no new connection joins it,
+        which would be reset."""
         if not sys.platform.startswith("linux"):
             self.skipTest("the kernel cannot be asked")
         port = yield self.listen("tcp:0:interface=127.0.0.1")
@@ -139,7 +139,7 @@ class BacklogTests(TestCase):
 
     @inlineCallbacks
     def test_closing_adopted(self) -> Any:
-        """A socket that systemd keeps open goes on to take connections, for the next start."""
+        """A socket that systemd keeps open still takes connections, for the next start."""
         opened = socket.socket()
         opened.bind(("127.0.0.1", 0))
         opened.listen(5)

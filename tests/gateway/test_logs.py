@@ -1,4 +1,4 @@
-"""Where the log goes: files that are rotated by others, and the journal."""
+"""Destinations of the log: files that other programs rotate, and the journal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class LogFileTests(SynchronousTestCase):
         self.addCleanup(self.file.close)
 
     def test_appends(self) -> None:
-        """What is there stays; a file that was cut short goes on at its beginning, without a gap."""
+        """Existing content is kept; after a truncation the log continues at the start of the file, without a
+        gap."""
         self.file.write("one\n")
         self.assertEqual(self.path.read_text(), "before\none\n")
         os.truncate(self.path, 0)
@@ -45,7 +46,7 @@ class LogFileTests(SynchronousTestCase):
         self.assertEqual(self.path.read_bytes(), b"two\n")
 
     def test_moved(self) -> None:
-        """After a rename it goes on in a new file, at the latest after a second; nothing is lost."""
+        """After a rename the log continues in a new file within a second; nothing is lost."""
         old = self.path.with_suffix(".1")
         self.path.rename(old)
         self.file.write("one\n")
@@ -65,7 +66,7 @@ class LogFileTests(SynchronousTestCase):
         self.assertEqual(self.path.read_text(), "one\n")
 
     def test_cannot_be_reopened(self) -> None:
-        """It goes on where it was."""
+        """The log continues in the old file."""
         old = self.path.with_suffix(".1")
         self.path.rename(old)
         self.path.mkdir()
@@ -75,7 +76,7 @@ class LogFileTests(SynchronousTestCase):
         self.assertEqual(old.read_text(), "before\none\n")
 
     def test_full_disk(self) -> None:
-        """What cannot be written is counted, and told when there is room again."""
+        """Lines that cannot be written are counted, and reported when there is room again."""
         if not os.path.exists("/dev/full"):
             self.skipTest("there is no /dev/full here")
         file = LogFile("/dev/full", lambda: 0.0)
@@ -108,7 +109,8 @@ class ObserverTests(SynchronousTestCase):
             self.assertRegex("".join(lines), pattern)
 
     def test_ports(self) -> None:
-        """What Twisted's ports and factories say of themselves is left out, not the like of others."""
+        """Messages of Twisted's ports and factories about themselves are dropped, similar ones of others are
+        not."""
         lines: list[str] = []
         observer = LogObserver(lines.append)
         for text in (
@@ -146,7 +148,7 @@ class OptionTests(SynchronousTestCase):
         return options
 
     def test_twistd_logs_there(self) -> None:
-        """Instead of its own file or standard output."""
+        """twistd uses it instead of its own file or standard output."""
         path = Path(self.mktemp()).absolute()
         options = self.parse(str(path), logfile="-")
         assert options.log_file is not None
@@ -156,7 +158,8 @@ class OptionTests(SynchronousTestCase):
         self.assertIn("hello", path.read_text())
 
     def test_twistd_decides(self) -> None:
-        """Without the option, of a daemon's log, and if it was told where to log; else the journal counts."""
+        """twistd decides about a daemon's log without the option, and if it has its own; else the journal
+        decides."""
         status = os.fstat(1)
         self.patch(os, "environ", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
         for twistd, ours in (
@@ -270,7 +273,7 @@ class ProcessTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_journal(self) -> Any:
-        """There lines have no time of their own."""
+        """Lines in the journal have no time."""
         self.running.start("--ephemeral", "--listen", LOOPBACK, prelude=TO_THE_JOURNAL)
         yield self.running.logged("embedded node: ")
         self.running.signal("TERM")

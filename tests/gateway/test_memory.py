@@ -1,4 +1,4 @@
-"""Without memory a gateway refuses, and goes on."""
+"""A gateway that is out of memory refuses requests, and continues."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class MemoryTests(SynchronousTestCase):
     """In memory."""
 
     def test_told(self) -> None:
-        """It is no bug, and a write that was under way is in doubt."""
+        """It is not a bug, and a running write is ambiguous."""
         fault = describe(MemoryError(), "set")
         self.assertEqual((fault.problem.code, fault.problem.status), ("Overloaded", 503))
         self.assertEqual((fault.retry, fault.is_bug), (Retry.AMBIGUOUS, False))
 
     def test_body_is_dropped(self) -> None:
-        """A body that is being collected is given up, with a 503 that says so."""
+        """A body that is being collected is abandoned, with a 503 that says so."""
         site = Site({"get_with_expiry": Answer(b"{}")})
         client = site.client()
         site.send(client, PUT.format(size=100).encode() + b"0123456789")
@@ -78,7 +78,7 @@ class ProcessTests(WorkersTestCase):
                     if left:
                         one[1] -= client.send(part[:left])
                 except OSError:
-                    # There is no room at the moment, or nobody wants it.
+                    # There is no room at the moment, or the connection is gone.
                     pass
                 try:
                     one[2] += client.recv(65536) or b"cut"

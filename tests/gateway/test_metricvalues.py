@@ -1,4 +1,4 @@
-"""MetricValues: what processes have counted, sent and added up; and how metrics show them."""
+"""MetricValues: counted, sent and added up by processes; and shown as metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FiguresTests(SynchronousTestCase):
     """Adding and sending."""
 
     def test_add(self) -> None:
-        """Number by number, of each name with its labels; the addend stays as it is."""
+        """Number by number, for each name and labels; the addend is unchanged."""
         total = metrics({("a", "x"): [1, 2.5]}, open=3)
         other = metrics({("a", "x"): [1, 1.5], ("a", "y"): [7, 0]}, open=4, new=1)
         total.add(other)
@@ -39,13 +39,13 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual(other.counters[("a", "y")], [7, 0])
 
     def test_retire(self) -> None:
-        """Of a process that is gone counters stay, gauges do not."""
+        """Counters of an ended process are kept, gauges are not."""
         total = metrics({}, open=3)
         total.retire(metrics({("a",): [2]}, open=4))
         self.assertEqual((total.counters, total.gauges), ({("a",): [2]}, {("open",): [3]}))
 
     def test_json(self) -> None:
-        """What was sent is what arrives, in numbers and labels."""
+        """Received values are equal to the sent ones, in numbers and labels."""
         sent = metrics({("a", "x", ""): [1, 2.5], ("b", "é"): [0]}, open=3)
         arrived = MetricValues.from_json(json.loads(json.dumps(sent.to_json())))
         self.assertEqual((arrived.counters, arrived.gauges), (sent.counters, sent.gauges))
@@ -61,7 +61,7 @@ class FiguresTests(SynchronousTestCase):
 
 
 class MetricsTests(SynchronousTestCase):
-    """What ``/metrics`` shows of them."""
+    """Metrics of ``/metrics`` about them."""
 
     def setUp(self) -> None:
         self.plugin = Metrics()

@@ -58,7 +58,7 @@ class ResolveTests(SynchronousTestCase):
         self.assertEqual(settings.limits.max_body, 20 * 2**20)
 
     def test_precedence(self) -> None:
-        """Of each option by itself."""
+        """Each option separately."""
         path = self.file('bucket = "file"\ntimeout = 9\nmax_body = "1K"\naccess-log = true\n')
         environment = {
             "COUCHGATEWAY_CONFIG": path,
@@ -104,7 +104,7 @@ class ResolveTests(SynchronousTestCase):
             self.refuses(words, arguments, environment)
 
     def test_what_does_not_go_together(self) -> None:
-        """Each combination is told by the option that is wrong."""
+        """Each invalid combination is reported for the option at fault."""
         password = self.file("secret\n", "password")
         account = ["--user", "u", "--password-file", password]
         cluster = ["--cluster", "couchbase://h"]
@@ -154,7 +154,7 @@ class ResolveTests(SynchronousTestCase):
         self.assertEqual(self.resolve(["--listen", "tcp:1", *account]).auth, "passthrough")
 
     def test_local_endpoints(self) -> None:
-        """Loopback and Unix sockets, and nothing that is not known to be one of them."""
+        """Loopback and Unix sockets, and no other endpoints."""
         for endpoint, local in (
             ("tcp:8080:interface=127.0.0.1", True),
             ("tcp:8080:interface=localhost", True),
@@ -197,7 +197,8 @@ class ResolveTests(SynchronousTestCase):
 
     @given(kind=sampled_from(["tcp", "tcp6"]), parts=lists(sampled_from(PARTS), max_size=4))
     def test_endpoints_are_read_as_twisted_reads_them(self, kind: str, parts: list[str]) -> None:
-        """Whatever the order, the form and the number of arguments: what Twisted would bind to is judged."""
+        """For any order, form and number of arguments, the check is about the address to which Twisted would
+        bind."""
         description = ":".join([kind, *parts])
         try:
             endpoint: Any = serverFromString(Clock(), description)
@@ -221,7 +222,7 @@ class ResolveTests(SynchronousTestCase):
 
 
 class CommandTests(SynchronousTestCase):
-    """What the command line says of itself."""
+    """Messages of the command line."""
 
     def test_version(self) -> None:
         """The gateway's own, as the package has it."""

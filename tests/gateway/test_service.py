@@ -1,4 +1,4 @@
-"""The service tree: what twistd starts and stops."""
+"""The service tree: the parts that twistd starts and stops."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gateway.service import GatewayService, makeService
 from gateway.settings import resolve
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
-# Nothing listens on the discard port of a loopback address that nobody uses.
+# Nothing listens on the discard port of an unused loopback address.
 NO_CLUSTER = "couchbase://127.0.0.1:9"
 
 
 class PluginTests(TestCase):
-    """What twistd finds."""
+    """Plugins found by twistd."""
 
     def test_twistd_finds_the_command(self) -> None:
-        """``twistd couchgateway`` is there, with options and a service of ours."""
+        """``twistd couchgateway`` exists, with options and a service of ours."""
         found = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "couchgateway"]
         self.assertEqual(len(found), 1)
         verifyObject(IServiceMaker, found[0])
@@ -56,7 +56,7 @@ class LifeTests(TestCase):
 
     @inlineCallbacks
     def test_ports(self) -> Any:
-        """Each endpoint is listened on, and told by its real port; none is after the stop."""
+        """Each endpoint is listened on, and reported with its real port; none is left after the stop."""
         service = self.make(listen=[LOOPBACK, LOOPBACK])
         service.privilegedStartService()
         service.startService()
@@ -99,7 +99,7 @@ class LifeTests(TestCase):
         self.assertEqual(failure.value.problem.code, "UnderlyingServiceUnavailable")
 
     def test_unknown_password(self) -> None:
-        """An embedded node that nobody named a user for has one whose password differs each time."""
+        """An embedded node without a configured user has one whose password is different at each start."""
         services = [GatewayService(resolve({"listen": [LOOPBACK], "ephemeral": True}, {})) for _ in range(2)]
         passwords = {service._settings.password for service in services}
         self.assertEqual(len(passwords), 2)

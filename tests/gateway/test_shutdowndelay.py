@@ -51,7 +51,8 @@ class FactoryTests(SynchronousTestCase):
     """Connections meanwhile."""
 
     def test_leave(self) -> None:
-        """Old and new connections are served, and closed by their next answer; then the stop is as ever."""
+        """Old and new connections are served, and closed by their next answer; then the gateway stops as
+        usual."""
         site = Site({"get_with_expiry": Answer(b"{}")})
         kept = site.client()
         site.send(kept, raw_request("GET", GET))
@@ -80,7 +81,7 @@ class ProcessTests(WorkersTestCase):
 
     @inlineCallbacks
     def until_not_ready(self, url: str) -> Any:
-        """Wait until every connection is told that it should go elsewhere."""
+        """Wait until every connection gets the notice to go elsewhere."""
         seen = 0
         while seen < 6:
             status, _, _ = yield self.fetch("GET", url + "/ready")
@@ -127,7 +128,7 @@ class ProcessTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_not_after_a_start_that_failed(self) -> Any:
-        """What never served does not wait before it ends."""
+        """A gateway that never served does not wait at its end."""
         path = self.mktemp()
         FilePath(path).setContent(b"no folder")
         for workers in ((), ("--workers", "2")):

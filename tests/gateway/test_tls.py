@@ -66,7 +66,7 @@ class TLSTests(TestCase):
 
     @inlineCallbacks
     def test_negotiation(self):
-        """A client that offers HTTP/2 and HTTP/1.1, as curl does, gets HTTP/1.1, and no alert."""
+        """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/1.1, and no alert."""
         options = optionsForClientTLS(
             "127.0.0.1", trustRoot=self.certificate, acceptableProtocols=[b"h2", b"http/1.1"]
         )

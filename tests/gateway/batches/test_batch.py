@@ -1,4 +1,4 @@
-"""Batches: what each operation asks and answers, order, bounds, and broken lines."""
+"""Batches: requests and answers of each operation, order, limits, and invalid lines."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual(" ".join(OPERATIONS), names)
 
     def test_values(self) -> None:
-        """JSON as JSON, byte for byte but for line ends; text as text; all else as base64."""
+        """JSON as JSON, byte for byte except line ends; text as text; everything else as base64."""
         for flags, value, member, expected in (
             (33554432, b'{"a": 1.00}', "value", {"a": 1.0}),
             (33554432, b'{\n"a":\r\n1}', "value", {"a": 1}),
@@ -141,7 +141,7 @@ class OperationTests(SynchronousTestCase):
             self.assertEqual((told["cas"], told["flags"]), ("00001234", flags))
 
     def test_numbers_keep_their_digits(self) -> None:
-        """What is stored is the text of the value, not a reprint of it; in either form of the line."""
+        """The value's text is stored, not a reprint of it; in either form of the line."""
         for line in (
             b'{"op":"set","key":"k","value":{"n":1.000, "big":123456789012345678901234567890}}',
             b'{"op":"set","value":{"n":1.000, "big":123456789012345678901234567890},"key":"k"}',
@@ -186,7 +186,7 @@ class OperationTests(SynchronousTestCase):
             self.assertIn("twice", caught.exception.message)
 
     def test_a_document_may_repeat_names(self) -> None:
-        """What is in a value is the document's business: its text is stored as it is."""
+        """The gateway does not check the content of a value: its text is stored unchanged."""
         text = b'{"a":1,"a":2}'
         for line in (b'{"op":"set","key":"a:b","value":%b}', b'{"value":%b,"op":"set","key":"k"}'):
             self.assertEqual(_read_members(line % text)[1], text)
@@ -202,7 +202,7 @@ class OperationTests(SynchronousTestCase):
                 self.assertEqual(refusal.problem.status, 400)
 
     def test_refused(self) -> None:
-        """Each fault is named, and nothing reaches the cluster."""
+        """Each error is named, and nothing reaches the cluster."""
         for operation, words in (
             (b"nonsense", "not JSON"),
             (b"\xff", "not JSON"),
@@ -284,7 +284,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(site.request("POST", BATCH).status, 400)
 
     def test_broken_array(self) -> None:
-        """What came before is answered, then the fault, then nothing."""
+        """The operations before it are answered, then there is an error, then nothing."""
         site = Site({"get": Answer(b"{}")})
         reply = site.request("POST", BATCH, b'[{"op":"get","key":"a"}')
         self.assertEqual([one["status"] for one in reply.json()], [400])
@@ -370,7 +370,7 @@ class StreamingTests(SynchronousTestCase):
         site.send(client, b"%x\r\n%b\r\n" % (len(data), data))
 
     def test_answers_before_the_end_in_order(self) -> None:
-        """An operation is started as soon as its line is there, and answered when those before it are."""
+        """An operation starts as soon as its line has arrived, and is answered after those before it."""
         site, held, client = self.begin()
         self.send(site, client, 3)
         self.assertEqual(len(held.waiting), 3)
@@ -402,7 +402,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertEqual(len(client.value()), size + len(b"%x" % size) + 4)
 
     def test_window(self) -> None:
-        """No more operations are under way than allowed; meanwhile nothing more is read."""
+        """At most the allowed number of operations runs; meanwhile nothing more is read."""
         site, held, client = self.begin(Limits(batch_operations=4))
         self.send(site, client, 10)
         self.assertEqual((len(held.waiting), client.producerState), (4, "paused"))
@@ -416,7 +416,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertEqual((len(held.waiting), client.producerState), (10, "producing"))
 
     def test_large_documents_narrow_the_window(self) -> None:
-        """What documents turn out to have is reckoned with for those not there yet."""
+        """The size of the documents read so far is assumed for those that have not arrived yet."""
         site, held, client = self.begin(Limits(batch_bytes=100_000))
         self.send(site, client, 200)
         first = len(held.waiting)
@@ -427,7 +427,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertTrue(1 <= len(held.waiting) - first <= 4, len(held.waiting) - first)
 
     def test_all_batches_share_a_budget(self) -> None:
-        """When the room is used up, large operations are refused and small ones go on, one by one."""
+        """When the budget is used up, large operations are refused and small ones run one by one."""
         site, held, client = self.begin(Limits(max_buffered=200_000))
         _, other = site, site.client()
         site.send(other, f"POST {BATCH} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -445,7 +445,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertEqual(site.gateway.budget.used, 0)
 
     def test_slow_reader(self) -> None:
-        """A client that does not read gets no more operations started, and no more of its body read."""
+        """If a client does not read, no more operations start, and no more of its body is read."""
         site, held, client = self.begin(Limits(batch_operations=4))
         self.send(site, client, 4)
         client.protocol.pauseProducing()
@@ -459,7 +459,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertEqual((client.value().count(b'"index"'), len(held.waiting)), (4, 8))
 
     def test_hang_up(self) -> None:
-        """Cancels what is under way, gives the connection back, and leaves no timer."""
+        """Cancels running operations, releases the connection, and leaves no timer."""
         site, held, client = self.begin()
         self.send(site, client, 5)
         held.answer(0)
@@ -477,7 +477,7 @@ class StreamingTests(SynchronousTestCase):
         self.assertEqual((site.pool._leases, site.gateway.under_way), ({}, 0))
 
     def test_lease_is_given_back(self) -> None:
-        """At the end of a batch, whatever its operations came to."""
+        """At the end of a batch, whatever the results of its operations."""
         site = Site({"get": error(exceptions.KEY_ENOENT)})
         post(site, {"op": "get", "key": "k"})
         self.assertEqual(site.pool._leases, {})

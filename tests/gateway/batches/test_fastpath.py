@@ -1,4 +1,4 @@
-"""The short way of a batch's usual lines: what takes it, that it comes to the same, how short it is."""
+"""The fast path of a batch's usual lines: which lines take it, that the result is the same, and its cost."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class LineTests(SynchronousTestCase):
 
 
 class DirectConnection(Connection):
-    """A connection, as far as a batch sees one, that answers when it is told to."""
+    """A connection, as a batch sees it, that answers on command."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -244,7 +244,7 @@ class FastPathCase(SynchronousTestCase):
 
 
 class SlotTests(FastPathCase):
-    """How such operations end."""
+    """Ends of such operations."""
 
     def test_success(self) -> None:
         """Results become answers, in the order of the lines, and are counted by name."""
@@ -284,7 +284,7 @@ class SlotTests(FastPathCase):
         self.assertEqual(self.counted, [("add", "DocumentExists", 1)])
 
     def test_bugs(self) -> None:
-        """What nobody foresaw costs one line, whether it happens at the start or at the end."""
+        """An unexpected exception costs one line, whether it happens at the start or at the end."""
         self.batch.body_received(b'{"op":"get","key":"a"}\n')
         self.connection.end(Answer(None, flags=0x04000000))
         self.connection.broken = ZeroDivisionError("secret")
@@ -293,7 +293,7 @@ class SlotTests(FastPathCase):
         self.assertEqual([type(bug.value) for bug in self.bugs], [TypeError, ZeroDivisionError])
 
     def test_cancel(self) -> None:
-        """When the client goes, operations under way are given up, and leave the connection's table."""
+        """When the client disconnects, running operations are cancelled and leave the connection's table."""
         self.batch.body_received(b'{"op":"get","key":"a"}\n')
         (call,) = self.connection.calls
         call.pending, call.opaque, call.deadline = {7: call}, 7, 1.0
@@ -310,11 +310,11 @@ class SlotTests(FastPathCase):
 
 
 class Work(FastPathCase):
-    """How much is done for a document, told in calls: the same number on every machine."""
+    """The work for one document in calls, which do not depend on the machine."""
 
     def calls(self, line: bytes, outcome: Any) -> float:
         """Return how many functions, of Python and of C, one more line of a batch costs the gateway."""
-        # The first answer tells how many reads may be under way.
+        # The first answer determines how many reads may run.
         self.batch.body_received(line)
         self.connection.end(outcome)
         self.clock.pump([0] * 3)

@@ -1,4 +1,4 @@
-"""A batch carries out the operations on one key in order, whatever durability each of them asks for."""
+"""A batch runs the operations on one key in order, whatever their durability."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DURABILITIES: list[dict[str, Any]] = [
     {"replicateTo": 1},
     {"replicateTo": -1},
 ]
-"""What a line may ask for; only the first is written so that it takes the direct way."""
+"""Options of a line; only the first one is written so that it takes the fast path."""
 
 
 class Model:
-    """What a bucket of texts answers, one operation after the other."""
+    """The answers of a bucket of texts, one operation after the other."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}

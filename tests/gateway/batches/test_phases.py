@@ -39,16 +39,16 @@ class PhaseTests(FastPathCase):
         self.assertIn(self.batch.phase, reached)
 
     def give_all(self) -> None:
-        """Let everything end that is under way."""
+        """End all running operations."""
         for _ in range(60):
             self.batch.resume()
-            # Also what was given up: its answers come all the same.
+            # Cancelled ones too: their answers still arrive.
             self.connection.end(Answer(b'{"n":1}'))
             self.clock.advance(0)
 
     @given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=25))
     def test_any_order(self, events: list[str]) -> None:
-        """Each event has an answer in each phase; the end comes once; nothing stays held."""
+        """Each event has an answer in each phase; there is one end; nothing stays held."""
         self.setUp()
         for event in events:
             before = self.batch.phase

@@ -73,7 +73,7 @@ class ArrayTests(SynchronousTestCase):
         self.assertEqual(split(ArraySplitter(10), iter([b"[1,,2,]"])), [b"1", b"", b"2", b""])
 
     def test_long_element_is_skipped(self) -> None:
-        """An element over the limit is reported in its place, and those after it are whole."""
+        """An element over the limit is reported at its position, and those after it are complete."""
         long = json.dumps("x,]" * 50).encode()
         for size in (1, 7, 1000):
             body = b'["a",' + long + b',"b"]'
@@ -89,7 +89,7 @@ class ArrayTests(SynchronousTestCase):
         self.assertEqual(splitter._parts, [])
 
     def test_no_array(self) -> None:
-        """Something else, trailing data and a missing bracket are told apart."""
+        """Another value, trailing data and a missing bracket are distinguished."""
         for body, words in ((b"{}", "not a JSON array"), (b"[1] 2", "after the end"), (b"[1", "ends before")):
             with self.assertRaises(SplitError) as caught:
                 split(ArraySplitter(10), iter([body]))
@@ -108,7 +108,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(split(LineSplitter(100), in_chunks(body, cuts)), expected)
 
     def test_long_line(self) -> None:
-        """A line over the limit fails in its place, in any chunking."""
+        """A line over the limit fails at its position, for any chunks."""
         body = b"a\n" + b"x" * 50 + b"\nb\n" + b"y" * 50
         for size in (1, 9, 1000):
             chunks = (body[i : i + size] for i in range(0, len(body), size))

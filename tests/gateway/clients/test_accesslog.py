@@ -1,4 +1,4 @@
-"""The access log: its fields, who is believed about the client's address, and that no line can be forged."""
+"""The access log: its fields, the trusted sources of the client's address, and that no line can be forged."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(line.count('"'), 6)
 
     def test_no_request_at_all(self) -> None:
-        """What cannot be read leaves a line, too."""
+        """Input that cannot be parsed also leaves a line."""
         self.send(b"\x16\x03\x01 nonsense\r\n\r\n")
         self.assertIn('"? - HTTP', self.lines[0])
         self.assertIn('" 400 ', self.lines[0])
@@ -135,7 +135,7 @@ class LineTests(SynchronousTestCase):
 
     @given(st.binary(max_size=60))
     def test_escaped(self, value: bytes) -> None:
-        """Whatever it is: printable, within its field, and told apart from any other value."""
+        """Any text is printable, stays within its field, and differs from every other value."""
         quoted, bare = escaped(value, 100), escaped(value, 100, quoted=False)
         self.assertRegex(quoted, r"\A[ !#-~]*\Z")
         self.assertRegex(bare, r"\A[!#-~]*\Z")
@@ -145,7 +145,7 @@ class LineTests(SynchronousTestCase):
 
 
 class ClientAddressTests(SynchronousTestCase):
-    """Who is believed about it."""
+    """Trusted sources of the client's address."""
 
     def client(self, peer: Any, trusted: tuple[str, ...], *headers: tuple[str, Any]) -> str:
         request: Any = Request("GET", b"/", b"", {name.lower().encode(): value for name, value in headers})
@@ -161,7 +161,7 @@ class ClientAddressTests(SynchronousTestCase):
             self.assertEqual(self.client("127.0.0.1", ("10.0.0.0/8",), header), "127.0.0.1")
 
     def test_chains(self) -> None:
-        """From the end of the chain, up to the first one who is not trusted."""
+        """From the end of the chain, up to the first untrusted address."""
         trusted = ("10.0.0.0/8", "2001:db8::/32")
         for value, client in (
             (b"1.2.3.4", "1.2.3.4"),
@@ -198,7 +198,7 @@ class ClientAddressTests(SynchronousTestCase):
 
     @given(st.text('a=;", ', max_size=60))
     def test_elements(self, value: str) -> None:
-        """Commas outside of quotes separate elements, and nothing gets lost."""
+        """Commas outside quotes separate elements, and nothing gets lost."""
         elements = split_elements(value)
         closed = '"' * (value.count('"') % 2) + value
         self.assertEqual(",".join(elements), closed)
@@ -209,7 +209,7 @@ class ClientAddressTests(SynchronousTestCase):
         self.assertEqual(len(elements), commas + 1)
 
     def test_strangers_are_not_read(self) -> None:
-        """However long a header is that nobody vouches for, nothing of it is read."""
+        """An untrusted header is not read at all, however long it is."""
         request: Any = Request("GET", b"/", b"", {b"forwarded": b'",' * 8000})
         request.transport = StringTransport(peerAddress=IPv4Address("TCP", "9.9.9.9", 1))
         request.header_values = None
@@ -222,7 +222,7 @@ class ClientAddressTests(SynchronousTestCase):
             self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), *headers), client)
 
     def test_kinds_of_peers(self) -> None:
-        """Unix sockets have a word of their own; IPv4 in IPv6 is IPv4; a scope is no part of an address."""
+        """Unix sockets are shown as a word; IPv4 in IPv6 is IPv4; a scope is not part of an address."""
         header = ("X-Forwarded-For", b"1.2.3.4")
         self.assertEqual(self.client(UNIXAddress(None), (), header), "unix")
         self.assertEqual(self.client(UNIXAddress(None), ("127.0.0.1",), header), "unix")
@@ -280,7 +280,8 @@ class ProxyProtocolTests(TestCase):
 
     @inlineCallbacks
     def test_believed(self) -> Any:
-        """Of proxies on this machine if none are named, else of those that are."""
+        """The header is trusted from proxies on this machine if none are configured, else from the
+        configured ones."""
         for header in (self.V1, self.V2):
             for trusted, client in (
                 ((), "203.0.113.9"),
@@ -293,7 +294,7 @@ class ProxyProtocolTests(TestCase):
 
     @inlineCallbacks
     def test_demanded(self) -> Any:
-        """Without the header such an endpoint serves nobody."""
+        """Such an endpoint serves no client without the header."""
         lines, answer = yield self.line("haproxy:", b"")
         self.assertEqual((lines, answer), ([], b""))
 

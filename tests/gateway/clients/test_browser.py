@@ -1,4 +1,4 @@
-"""Pages of other origins in Chromium: what its own rules and the gateway's let them do."""
+"""Pages of other origins in Chromium: what its rules and the gateway's allow them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH = chromium.find()
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 DOCUMENT = "/v1/buckets/default/documents/k"
 
-# What became of a request: the status, or that the page may not see it.
+# Result of a request: the status, or that the page may not see it.
 FETCH = """fetch({url!r}, {options}).then(answer => String(answer.status), error => "blocked")"""
 FORM = """new Promise(done => {{
   const frame = document.createElement("iframe");

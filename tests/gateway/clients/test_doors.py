@@ -1,4 +1,4 @@
-"""Who gets in, over sockets: to the gateway, and to the embedded node behind it."""
+"""Access to the gateway, and to the embedded node behind it, over sockets."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Doors(GatewayTestCase):
 
     @inlineCallbacks
     def check_strangers(self) -> Any:
-        """Nobody without credentials gets in by any port of the node, whatever they try first."""
+        """No client without credentials gets access on any port of the node, whatever it tries first."""
         set_k = frame(Opcode.SET, b"k", b"\0" * 8, b"stranger")
         select = frame(Opcode.SELECT_BUCKET, b"default")
         for frames in (
@@ -185,8 +185,8 @@ class PassthroughTests(Doors):
 
     @inlineCallbacks
     def test_user_of_another_bucket(self) -> Any:
-        """403 for reads and for writes, as the Data API answers, and nothing is done; the same for a bucket
-        that does not exist, which only an administrator may know."""
+        """403 for reads and writes, as in the Data API, and nothing is done; the same for a missing bucket,
+        which only an administrator may know."""
         own = yield self.ask("PUT", "/v1/buckets/wine/documents/k", b"1", auth=WINE)
         self.assertEqual(own.status, 200)
         line = b'{"op":"set","key":"k","value":2}\n'
@@ -225,7 +225,7 @@ class PassthroughTests(Doors):
 
     @inlineCallbacks
     def test_control_characters(self) -> Any:
-        """A right password with something behind it is refused before the cluster hears of it."""
+        """A right password followed by a control character is refused before the cluster is asked."""
         for pair in (
             b"admin:right password\0",
             b"admin:right password\0\0\0",

@@ -99,8 +99,8 @@ class OpenTests(OriginTestCase):
     """``--auth none``."""
 
     def test_hosts(self) -> None:
-        """Addresses, names of this machine and those that were named; whatever is asked for, and before
-        anything is done."""
+        """Addresses, names of this machine and configured names, for all requests, and before anything is
+        done."""
         site = self.make(is_open=True, hosts=["Named.Example"])
         for host, welcome in (
             ("127.0.0.1:8080", True),
@@ -152,7 +152,7 @@ class OpenTests(OriginTestCase):
         self.assertEqual(site.gateway.under_way, 0)
 
     def test_host_of_a_url(self) -> None:
-        """What a whole URL names counts, not the header beside it; a request of HTTP/1.0 may have neither."""
+        """The host of an absolute URL counts, not the header; a request of HTTP/1.0 may have neither."""
         site = self.make(is_open=True)
         line = f"GET http://evil.example{D} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
         self.check(self.send(site, line), "ForbiddenHost", line)
@@ -185,7 +185,7 @@ class OpenTests(OriginTestCase):
             self.check(tcp, "ForbiddenHost", origin)
 
     def test_origins(self) -> None:
-        """That of the gateway itself, as it was addressed, and those that were named; no other."""
+        """The gateway's own origin, as it was addressed, and the configured ones; no other."""
         site = self.make(is_open=True, hosts=["named.example"], origins=["http://localhost:3000"])
         for host, origin, welcome in (
             (HOST, "http://127.0.0.1:8080", True),
@@ -229,7 +229,7 @@ class OpenTests(OriginTestCase):
         self.check(self.send(site, twice), "ForbiddenOrigin", "twice")
 
     def test_fetch_metadata(self) -> None:
-        """What a browser sends for another site's page without an Origin, unless somebody follows a link."""
+        """Requests that a browser sends for another site's page without an Origin, except links."""
         site = self.make(is_open=True)
         for method, origin_of_page, mode, code in (
             ("GET", "same-origin", "cors", None),
@@ -297,7 +297,7 @@ class OpenTests(OriginTestCase):
         self.assertEqual((reply.status, reply.header("Access-Control-Allow-Origin")), (200, "*"))
 
     def test_another_site_around(self) -> None:
-        """Where Klein itself dispatches, the same is refused."""
+        """Requests that Klein itself dispatches are refused in the same way."""
         site = self.make(is_open=True)
         reply = self.ask(site, "POST", "/klein/a/b", b"x", Origin=FOREIGN)
         self.check(reply, "ForbiddenOrigin", "")
@@ -322,8 +322,7 @@ class PassthroughTests(OriginTestCase):
     """``--auth passthrough``: CORS as the Data API, and what needs no preflight is refused."""
 
     def test_answers(self) -> None:
-        """On successes, errors, streams and Klein's answers alike; without an Origin only ``Vary`` is
-        there."""
+        """On successes, errors, streams and Klein's answers; without an Origin only ``Vary`` is sent."""
         site = self.make(is_open=False)
         for path, user, status in (
             (D, USER, 200),
@@ -391,8 +390,8 @@ class PassthroughTests(OriginTestCase):
         self.assertEqual((reply.status, reply.header("Access-Control-Allow-Methods")), (204, None))
 
     def test_what_needs_no_preflight(self) -> None:
-        """Forms, plain text and no type at all, from another origin: refused before anything is done, also
-        with credentials, which the browser may have added by itself."""
+        """Forms, plain text and no type, from another origin, are refused before anything is done, also with
+        credentials, which the browser may have added."""
         for headers, path, code in (
             ({"Content_Type": "text/plain"}, BATCH, "ForbiddenOrigin"),
             ({"Content_Type": "TEXT/Plain; charset=utf-8"}, BATCH, "ForbiddenOrigin"),
@@ -419,7 +418,7 @@ class PassthroughTests(OriginTestCase):
             self.check(self.ask(named, "POST", path, b"{}", Origin=FOREIGN, **headers, **USER), None, headers)
 
     def test_any_host(self) -> None:
-        """The cluster decides who may call; a name proves nothing."""
+        """The cluster decides who may call; a host name proves nothing."""
         self.check(self.ask(self.make(is_open=False), "GET", D, host="gateway.example", **USER), None, "")
 
 
@@ -432,7 +431,7 @@ class HeaderTests(SynchronousTestCase):
         for path in SOURCES.rglob("*.py"):
             read |= set(re.findall(r'header(?:_values)?\(b"([A-Za-z-]+)"\)', path.read_text("utf-8")))
         missing = {name.lower() for name in read} - {name.lower() for name in ALLOWED_HEADERS}
-        # Those that a page may send anyway, or cannot send at all.
+        # Headers that a page may always send, or can never send.
         self.assertEqual(missing - {"accept-language", "range", "origin", "host"}, set())
 
     def test_answers(self) -> None:
@@ -445,7 +444,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertLessEqual({"ETag", "Location", "X-Request-Id"}, set(EXPOSED_HEADERS))
 
     def test_shared_answers(self) -> None:
-        """What is added to one answer is in no other."""
+        """Headers added to one answer are not in any other."""
         visit = Doors(is_open=False).look({b"host": b"h", b"origin": b"http://x"})
         assert visit is not None
         headers: list[tuple[bytes, bytes]] = []

@@ -1,4 +1,4 @@
-"""Large operations: how much of them is under way, in which order they come, what is left when clients go."""
+"""Large operations: how many of them run, in which order, and what remains when clients disconnect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIB = 2**20
 
 
 class LargeKeysTests(SynchronousTestCase):
-    """What is remembered of large documents."""
+    """The memory of large documents."""
 
     def test_bounded(self) -> None:
         """The most recent ones are known, those that became small are not."""
@@ -63,7 +63,7 @@ def _some_steps() -> Generator[None, None, None]:
 
 
 class StepTests(SynchronousTestCase):
-    """Work in steps that is given up."""
+    """Work in steps that is cancelled."""
 
     def test_cancelled(self) -> None:
         """It ends, and says that it was cancelled: no failure of the gateway's own, which would be logged."""
@@ -179,8 +179,8 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual((asked, self.lane(site).window.used), (asked, len(value)))
 
     def test_unread_answers_are_bounded(self) -> None:
-        """Of a document that is known to be large, no more copies are held for clients that do not read than
-        there is room for bodies; the others wait, and none is left when all have gone."""
+        """Copies of a document known to be large that clients do not read are limited by the room for
+        bodies; further reads wait, and nothing remains when all clients have disconnected."""
         waiting: list[Deferred[Any]] = []
 
         def ask(*args: Any, **kwargs: Any) -> Deferred[Any]:
@@ -214,8 +214,8 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual((answers.used, len(answers), site.gateway.budget.used), (0, 0, 0))
 
     def test_sent_in_pieces(self) -> None:
-        """A large body arrives whole, whatever pauses the client makes, and no piece is larger than
-        agreed."""
+        """A large body arrives complete, whatever the client's pauses, and no piece is larger than the
+        limit."""
         body = bytes(range(256)) * (LARGE_BYTES // 64)
         site = Site({"get_with_expiry": Answer(body)})
         client = site.client()
@@ -240,7 +240,7 @@ class RequestTests(SynchronousTestCase):
         self.assertTrue(client.connected)
 
     def test_left_while_it_is_sent(self) -> None:
-        """A client that goes in the middle of a large answer leaves nothing under way."""
+        """A client that disconnects during a large answer leaves nothing running."""
         site = Site({"get_with_expiry": Answer(b"x" * MIB)})
         client = site.client()
         write = client.write
@@ -267,7 +267,7 @@ class RequestTests(SynchronousTestCase):
 
 
 class BatchTests(FastPathCase):
-    """A batch of documents whose size nobody knows before."""
+    """A batch of documents of unknown size."""
 
     def read(self, count: int) -> None:
         self.batch.body_received(b'{"op":"get","key":"k"}\n' * count)
@@ -284,7 +284,7 @@ class BatchTests(FastPathCase):
         self.assertEqual(len(self.connection.calls), 1000 - 1)
 
     def test_large_ones(self) -> None:
-        """Of documents of 8 MiB no more are under way, or held unread, than the batch may hold."""
+        """Documents of 8 MiB that are running or held unread stay within the batch's limit."""
         self.read(1000)
         self.end(8 * MIB)
         self.clock.advance(0)
@@ -299,7 +299,7 @@ class BatchTests(FastPathCase):
         self.assertLessEqual(len(self.connection.calls), 2)
 
     def test_taken_back(self) -> None:
-        """When many are under way and turn out to be large, the last ones are given up and asked for again,
+        """If many are running and turn out to be large, the last ones are cancelled and requested again;
         each is answered once and in order."""
         self.read(200)
         self.end(100)
@@ -320,8 +320,8 @@ class BatchTests(FastPathCase):
         self.assertEqual(indexes, list(range(200)))
 
     def test_large_answers_in_pieces(self) -> None:
-        """A large answer is whole and in its place whatever pauses the client makes, in pieces no larger than
-        agreed; it is not cut short by the end of the batch."""
+        """A large answer is complete and at its position whatever the client's pauses, in pieces within the
+        limit; the end of the batch does not cut it short."""
         for form in (b"application/x-ndjson", b"application/json"):
             self.setUp()
             self.batch._writer.form = form
@@ -352,7 +352,7 @@ class BatchTests(FastPathCase):
             self.assertEqual((self.stream.finished, self.window.used), (True, 0))
 
     def test_order_stays(self) -> None:
-        """What was started before a write is not asked for again behind it."""
+        """An operation that was started before a write is not requested again after it."""
         self.read(1)
         self.end(100)
         self.clock.advance(0)
@@ -362,7 +362,7 @@ class BatchTests(FastPathCase):
         self.assertEqual(len([call for call in self.connection.calls if not call.done]), 50)
 
     def test_the_window_is_shared(self) -> None:
-        """With the window full nothing is started; what is freed lets the batch go on."""
+        """With a full window nothing starts; freed bytes let the batch continue."""
         self.window.adjust(2**30)
         self.read(10)
         self.assertEqual(self.connection.calls, [])
@@ -384,8 +384,8 @@ class LaneTests(MemoryTestCase):
     """The connection for large operations."""
 
     def test_made_when_needed(self) -> None:
-        """It is there once it is used, is another one, gives large values more time, and is closed with the
-        first."""
+        """The second connection is created at its first use, is another one, gives large values more time,
+        and is closed with the first."""
         connection = self.connect(GatewayConnection)
         lane = connection.bulk
         bulk = lane.connection
@@ -429,9 +429,8 @@ class RealTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_reads_that_nobody_takes(self) -> Any:
-        """Of a thousand reads of 4 MiB that a client does not take, few are asked of the node, whether it
-        keeps its connection or hangs up; others are served meanwhile, and in the end nothing is left under
-        way."""
+        """Of a thousand reads of 4 MiB whose answers a client does not read, few reach the node, whether it
+        stays connected or disconnects; others are served meanwhile, and at the end nothing runs."""
         yield self.ask("PUT", D + "large", b'"%b"' % (b"x" * 4 * MIB), **JSON)
         yield self.ask("PUT", D + "small", b"1", **JSON)
         before = self.reads()

@@ -1,4 +1,4 @@
-"""Connections of callers: who gets which, who is asked for a proof, and what is closed when."""
+"""Connections of callers: their assignment, the verification of callers, and the closing of connections."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(len(self.made), 1)
 
     def test_buckets_and_users_are_apart(self) -> None:
-        """Each pair has a connection of its own."""
+        """Each pair has its own connection."""
         pool = self.make()
         found = {self.open(pool), self.open(pool, bucket="c"), self.open(pool, caller("bob"))}
         self.assertEqual(len(found), 3)
@@ -184,7 +184,7 @@ class PoolTests(SynchronousTestCase):
         self.assertTrue(self.made[-1].closed)
 
     def test_leased_connection_outlives_its_retirement(self) -> None:
-        """A batch that goes on keeps its connection until it is done."""
+        """A running batch keeps its connection until its end."""
         pool = self.make()
         old = self.open(pool)
         pool.lease(old)
@@ -204,7 +204,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual((idle.closed, used.closed), (True, False))
 
     def test_openings_are_bounded(self) -> None:
-        """So many at once, so many in the queue, and no more."""
+        """The number of openings at once and the queue are limited."""
         pool = self.make(max_opening=2, max_waiting=1)
         waiting = [pool.connection("b", caller(f"user {n}")) for n in range(4)]
         self.assertEqual(len(self.made), 2)
@@ -215,7 +215,7 @@ class PoolTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(waiting[2]), self.made[2])
 
     def test_close(self) -> None:
-        """Everything is closed, waiting callers are told, no timer stays."""
+        """Everything is closed, waiting callers are notified, and no timer is left."""
         pool = self.make()
         old = self.open(pool)
         new = self.open(pool, caller(password="new"))
@@ -229,7 +229,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(len(pool), 0)
 
     def test_no_password_is_kept(self) -> None:
-        """What the pool remembers is a keyed hash."""
+        """The pool stores a keyed hash."""
         pool = self.make()
         self.open(pool)
         self.assertNotIn("right", repr([vars(pool), [e.digest for e in pool._entries.values()]]))
@@ -239,7 +239,7 @@ class DigestTests(SynchronousTestCase):
     """The keyed hash."""
 
     def test_user_and_password_cannot_be_confused(self) -> None:
-        """Where one ends and the other begins matters, and so does the key."""
+        """The boundary between the two matters, and so does the key."""
         digests = {
             CallerCredentials("ab", "c", SECRET).digest,
             CallerCredentials("a", "bc", SECRET).digest,

@@ -43,7 +43,7 @@ class ReadinessTests(SynchronousTestCase):
         return self.asked[-1]
 
     def test_one_question_for_many(self) -> None:
-        """Whoever asks meanwhile gets the same answer; whoever leaves disturbs nobody."""
+        """All callers during a probe get the same answer; one that leaves does not affect the others."""
         waiting = [self.readiness.check() for _ in range(100)]
         waiting[0].cancel()
         self.failureResultOf(waiting[0])
@@ -64,7 +64,7 @@ class ReadinessTests(SynchronousTestCase):
         self.assertEqual(len(self.asked), 2)
 
     def test_no_answer(self) -> None:
-        """A question that stays open is answered by the clock; a probe that fails is a reason."""
+        """A probe without an answer ends by the clock; a failing probe is a reason."""
         first = self.readiness.check()
         self.clock.advance(LONGEST_SECONDS)
         self.assertEqual(self.successResultOf(first), "the cluster did not answer in time")
@@ -164,7 +164,7 @@ class ClusterTests(TestCase):
 
     @inlineCallbacks
     def test_something_else_there(self) -> Any:
-        """An HTTP server, a port that accepts and says nothing, a name that nobody has."""
+        """An HTTP server, a silent port, an unknown name."""
         http = reactor.listenTCP(0, Factory.forProtocol(HttpServer), interface="127.0.0.1")  # type: ignore[attr-defined]
         silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")  # type: ignore[attr-defined]
         for host, words in (
@@ -211,7 +211,7 @@ def node_port(cluster: str) -> str:
 
 
 class StartTests(TestCase):
-    """What an operator sees who made a mistake, from the command line."""
+    """Mistakes of an operator, from the command line."""
 
     timeout = 120
 
@@ -288,7 +288,8 @@ class DiskTests(TestCase):
             self.assertIn(error or "", told.get("reason", ""))
 
     def test_workers_are_told(self) -> None:
-        """A supervisor tells its workers, new ones too as long as it lasts, and once when it is over."""
+        """A supervisor reports the problem to its workers, also to new ones while it lasts, and once when it
+        is over."""
         told: list[str | None] = []
 
         class Child:

@@ -23,7 +23,7 @@ PATH = "/v1/buckets/b/documents/key-17"
 
 
 class FormTests(SynchronousTestCase):
-    """What a limit is written like."""
+    """The forms of a timeout."""
 
     def test_forms(self) -> None:
         """Durations in Go's notation and seconds, within bounds; anything else is refused by name."""
@@ -57,7 +57,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(waits, [(1, 7.0, 2.5)])
 
     def test_budget(self) -> None:
-        """What each operation gets, at the beginning and after 4 seconds of it."""
+        """The timeout of each operation, at the beginning and after 4 seconds."""
         clock = Clock()
         for timeout, durability, *expected in (
             (10.0, None, (10.0, 9000, 10.0, 10.0), (6.0, 5400, 6.0, 6.0)),
@@ -109,7 +109,7 @@ class DriverTests(MemoryTestCase):
             self.clock.advance(0.05)
 
     def test_each_request_has_its_own(self) -> None:
-        """A limit ends its request, and no other one; the connection keeps its timeout."""
+        """A timeout ends only its own request; the connection keeps its timeout."""
         for method, headers in (("GET", {}), ("PUT", {}), ("PUT", {"X-CB-DurabilityLevel": "Majority"})):
             limited, usual = self.open()
             before = self.limits.timeout

@@ -49,7 +49,7 @@ VALUES = {
     "Content-Encoding": "gzip",
     "Content-Range": "bytes 0-1/9",
 }
-"""A proper value of each header of the table (but the last two, which nobody takes)."""
+"""A valid value of each header of the table (except the last two, which no resource takes)."""
 
 
 def endpoints(site: Site) -> list[Endpoint]:
@@ -64,7 +64,7 @@ def endpoints(site: Site) -> list[Endpoint]:
 
 
 class EveryResourceTests(SynchronousTestCase):
-    """Each header on each endpoint of the real route table: a new endpoint is in it by itself."""
+    """Each header on each endpoint of the real route table, so that new endpoints are included."""
 
     def setUp(self) -> None:
         self.site = Site(dict(ANSWERS), plugins=[Metrics()])
@@ -105,7 +105,7 @@ class EveryResourceTests(SynchronousTestCase):
         self.assertGreater(seen, 200)
 
     def test_read_where_it_is_taken(self) -> None:
-        """Who takes a header reads it: a value that has no sense is 400 by its name."""
+        """An endpoint that takes a header reads it: an invalid value is 400 with the header's name."""
         seen = 0
         for declared in endpoints(self.site):
             for name in VALUES:
@@ -148,7 +148,7 @@ class EveryResourceTests(SynchronousTestCase):
         self.assertEqual(self.site.request("OPTIONS", SHORT, headers={"If-Match": "?"}).status, 204)
 
     def test_the_reference_says_the_same(self) -> None:
-        """The table of rest-api.md names the headers that a document's endpoints take, and no other."""
+        """The table in rest-api.md has exactly the headers that a document's endpoints take."""
         page = (ROOT / "docs" / "rest-api.md").read_text(encoding="utf-8")
         (table,) = re.findall(r"^\| resource \| `If-Match`.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
         columns = (("If-Match",), ("If-None-Match",), EXPIRY, DURABILITY, ("X-CB-Flags",), TIMEOUT)
@@ -210,8 +210,8 @@ class TagTests(SynchronousTestCase):
         st.sampled_from(["", ",", " , ", "\t"]),
     )
     def test_every_form(self, tags: list[tuple[int, str, bool]], between: str, around: str) -> None:
-        """What ETag says is understood bare, quoted, weak, and with a compression's name; empty elements are
-        passed over."""
+        """ETag's value is accepted bare, quoted, weak, and with a compression's name; empty elements are
+        ignored."""
         texts = []
         for cas, form, upper in tags:
             shown = etag(cas).decode()
@@ -285,7 +285,7 @@ TOKEN = MutationToken(7, 0xBEEF, 42)
 
 
 class Cell:
-    """One document of a cluster: what it answers, by the rules of the protocol.
+    """One document of a cluster: its answers, by the rules of the protocol.
 
     :param cas: its version, 0 if it is not there.
     :param changes: versions that it takes one after the other, one before each write.
@@ -350,14 +350,14 @@ def holds(condition: Any, cas: int) -> bool:
 
 
 class MeaningTests(SynchronousTestCase):
-    """What a condition does, whatever the document's state: RFC 9110 13.2.2, with the Data API's codes."""
+    """The effect of a condition in each state of the document: RFC 9110 13.2.2, with the Data API's codes."""
 
     def headers(self, match: Any, none_match: Any) -> dict[str, str]:
         pairs = {"If-Match": match, "If-None-Match": none_match}
         return {name: shown(value) for name, value in pairs.items() if value is not None}
 
     def expected(self, method: str, cas: int, match: Any, none_match: Any) -> tuple[int, str]:
-        """What a request gives that finds the document in a state, by the words of the RFC."""
+        """The answer to a request that finds the document in a state, as the RFC says."""
         creates = method == "PUT" and match is None
         if not cas and not creates:
             # 13.2.1: without the condition it would fail, so the condition is not looked at.
@@ -396,7 +396,7 @@ class MeaningTests(SynchronousTestCase):
             body = b"" if method == "DELETE" else b"{}"
             reply = _SITE.request(method, SHORT + suffix, body, self.headers(match, none_match))
             states = [cas, *changes]
-            # What would have been right at some moment while the request was under way.
+            # The answers that would have been right at some moment during the request.
             right = {self.expected(method, state, match, none_match) for state in states}
             self.assertIn(self.told(reply), right, (method, suffix))
             self.assertEqual(cell.written, int(reply.status == 200))
@@ -404,7 +404,7 @@ class MeaningTests(SynchronousTestCase):
                 self.assertEqual(self.expected(method, cell.cas, match, none_match), (200, ""))
 
     def test_a_document_that_never_rests(self) -> None:
-        """A write that others overtake each time is given up: 503, safe to repeat, and nothing was done."""
+        """A write that is overtaken each time is given up: 503, safe to repeat, and nothing was done."""
         cell = Cell(1, list(range(2, ATTEMPTS + 10)))
         site = Site(cell.answers)
         reply = site.request("PUT", SHORT, b"{}", {"If-None-Match": '"ffff"'})
@@ -469,7 +469,7 @@ class MeaningTests(SynchronousTestCase):
         self.assertEqual(self.told(site.request("PUT", SHORT, b"{}", headers)), (408, "DurabilityAmbiguous"))
 
     def test_overtaken_while_copies_are_waited_for(self) -> None:
-        """That the written version was replaced later is no reason to write it again."""
+        """If the written version was replaced later, it is not written again."""
         site = Site({**Cell(1).answers, "replace": error(exceptions.KEY_EEXISTS)})
         site.request("PUT", SHORT, b"{}", {"If-None-Match": "2", "X-CB-PersistTo": "1"})
         self.assertEqual([name for name, _, _ in site.calls], ["get", "replace"])

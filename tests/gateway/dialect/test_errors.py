@@ -179,7 +179,7 @@ class EveryCodeTests(SynchronousTestCase):
         return told  # type: ignore[no-any-return]
 
     def test_by_request_and_cluster(self) -> None:
-        """What a request or the cluster can cause."""
+        """Errors that a request or the cluster can cause."""
         for code, method, path, body, headers, answers in CASES:
             told = self.check(code, Site(answers).request(method, path, body, headers))
             given = [answer for answer in answers.values() if isinstance(answer, exceptions.CouchbaseError)]
@@ -188,7 +188,7 @@ class EveryCodeTests(SynchronousTestCase):
                 self.assertIsInstance(given[0], getattr(exceptions, told["exception"]))
 
     def test_by_views(self) -> None:
-        """What the view engine can say; the rest is in test_views and test_designs."""
+        """Errors of the view engine; the others are in test_views and test_designs."""
         for code, failure in (
             ("DesignDocumentNotFound", http_error(404, "missing", "not_found")),
             ("ViewNotFound", http_error(404, "View `v` not defined in `_design/d`.", "not_found")),
@@ -237,7 +237,7 @@ class EveryCodeTests(SynchronousTestCase):
         self.check("ShuttingDown", site.request("GET", DOCUMENT))
 
     def test_by_a_bug(self) -> None:
-        """What nobody foresaw is a 500 that tells nothing but its id; the log has the rest."""
+        """An unexpected exception is a 500 that reveals only its id; the log has the details."""
         site = Site({"get_with_expiry": ZeroDivisionError("secret")})
         reply = site.request("GET", DOCUMENT)
         self.check("Internal", reply)
@@ -261,7 +261,7 @@ class EveryCodeTests(SynchronousTestCase):
 
 
 class ResourceTests(SynchronousTestCase):
-    """What an error is about."""
+    """The resource of an error."""
 
     def test_resource(self) -> None:
         """The document, the bucket, the path in the document, as the Data API writes them."""
@@ -302,7 +302,7 @@ class DescribeTests(SynchronousTestCase):
         self.assertEqual(describe(failed, "get").problem.code, "TemporarilyUnavailable")
 
     def test_ambiguous(self) -> None:
-        """A write that may have happened says so, whatever its code."""
+        """A write that may have happened is marked so, whatever its code."""
         lost = error(exceptions.NETWORK_ERROR, ambiguous=True)
         self.assertEqual(describe(lost, "set").retry, Retry.AMBIGUOUS)
         self.assertEqual(describe(error(exceptions.NETWORK_ERROR), "set").retry, Retry.SAFE)

@@ -75,14 +75,14 @@ class ExpiryTests(RefusingTestCase):
 
     @given(st.integers(1, 10**9))
     def test_any_duration_ends_when_it_says(self, seconds: int) -> None:
-        """As the protocol reads the number, the document lives for as long as was asked for."""
+        """As the protocol reads the number, the document lives for the requested time."""
         expiry = expiry_from_expires(f"{seconds}s", NOW)
         lives = expiry if expiry <= RELATIVE_EXPIRY_MAX else expiry - int(NOW)
         self.assertEqual(lives, seconds)
 
     @given(st.integers(0, 2**32 - 1))
     def test_any_date(self, instant: int) -> None:
-        """A date gives its Unix time; one in the first days of 1970 stays in the past."""
+        """A date gives its Unix time; one in the first days of 1970 remains in the past."""
         date = format_datetime(datetime.fromtimestamp(instant, timezone.utc), usegmt=True)
         self.assertEqual(expiry_from_expires(date, NOW), max(instant, EXPIRED))
 
@@ -216,7 +216,7 @@ class ProjectionTests(RefusingTestCase):
         self.assertEqual(self.project("[]", "[-1]"), "null")
 
     def test_last_and_its_number(self) -> None:
-        """An element that is asked for twice, by number and as the last, loses neither part."""
+        """An element that is selected twice, by number and as the last, loses no part."""
         self.assertEqual(self.project('[{"a":1,"b":2}]', "[0].a,[-1].b"), '[{"a":1},{"b":2}]')
 
     @given(
@@ -269,7 +269,7 @@ class ProjectionTests(RefusingTestCase):
         self.refuses("too often", project, document, parse_projection(paths))
 
     def test_levels(self) -> None:
-        """A document that is nested deeper than JSON may be has an error of its own."""
+        """A document that is nested more deeply than JSON may be has its own error."""
         for size in (1025, 100_000):
             deep = b"[" * size + b"]" * size
             self.refuses("nested too deep", project, deep, parse_projection("[0]"), code="DocumentTooDeep")
@@ -304,7 +304,7 @@ class MemberTextTests(SynchronousTestCase):
         self.assertEqual(json.loads(member_text(text, "value")), value)
 
     def test_text_is_kept(self) -> None:
-        """Digits, blanks and escapes stay; of a repeated member the last counts."""
+        """Digits, blanks and escapes are kept; of repeated members the last counts."""
         self.assertEqual(
             member_text(b'{"value":1,"value": [1.00, "\\u0041"] }', "value"), b'[1.00, "\\u0041"]'
         )
@@ -365,7 +365,7 @@ class JsonTests(SynchronousTestCase):
 
     @given(st.binary(max_size=20))
     def test_both_refuse_the_same(self, data: bytes) -> None:
-        """What is no JSON to one is none to the other."""
+        """Both accept and refuse the same texts."""
         outcomes = []
         for parse in (loads, _strict_loads):
             try:

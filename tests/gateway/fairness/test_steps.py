@@ -1,4 +1,4 @@
-"""JSON the whole way, over sockets: what counts as JSON everywhere, and long texts that hold nobody up."""
+"""JSON over sockets: the same definition everywhere, and long texts that do not block others."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PART = b"p" * 20_000
 
 
 class Endless:
-    """A body of many parts, written as long as nobody says stop."""
+    """A body of many parts, written until it is stopped."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -136,7 +136,7 @@ class BackPressureTestCase(TestCase):
         yield self.turns(3)
 
     def client(self) -> socket.socket:
-        """Return a client that reads and writes only when it is told, with small buffers."""
+        """Return a client that reads and writes only on command, with small buffers."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
@@ -212,11 +212,12 @@ class BackPressureTestCase(TestCase):
 
 
 class SlowTests(BackPressureTestCase):
-    """Who does not read."""
+    """Slow readers."""
 
     @inlineCallbacks
     def test_pipeline_that_is_never_read(self) -> Any:
-        """Thousands of requests are not answered into memory: the client has to wait, and nobody else."""
+        """Answers to thousands of requests do not pile up in memory: this client has to wait, and no
+        other."""
         client = self.client()
         request = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"
         sent = yield self.send(client, request * 100_000)
@@ -239,7 +240,8 @@ class SlowTests(BackPressureTestCase):
 
     @inlineCallbacks
     def test_produced_body(self) -> Any:
-        """A producer is paused, and goes on when the client has caught up; stopped when it leaves."""
+        """A producer is paused, continues when the client has caught up, and is stopped when it
+        disconnects."""
         client = self.client()
         yield self.send(client, b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
         endless = self.app.endless
@@ -257,7 +259,7 @@ class SlowTests(BackPressureTestCase):
 
     @inlineCallbacks
     def test_stalled_client_is_dropped(self) -> Any:
-        """Who has not read for a minute is cut off."""
+        """A client that has not read for a minute is disconnected."""
         client = self.client()
         yield self.send(client, b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
         yield self.until(lambda: self.app.endless.is_paused)
@@ -288,7 +290,7 @@ class SlowTests(BackPressureTestCase):
             got += len(data)
 
     def test_slow_reader(self) -> Any:
-        """Who reads slowly, but reads, gets everything, however long it takes."""
+        """A slow reader gets everything, however long it takes."""
         return self.slow_reader(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
 
     def test_slow_reader_of_the_last_answer(self) -> Any:
@@ -297,7 +299,7 @@ class SlowTests(BackPressureTestCase):
 
 
 class FastTests(BackPressureTestCase):
-    """Who sends faster than is taken."""
+    """Clients that send faster than the gateway reads."""
 
     @inlineCallbacks
     def test_streamed_body(self) -> Any:
@@ -324,7 +326,7 @@ class FastTests(BackPressureTestCase):
 
 
 class HangUpTests(BackPressureTestCase):
-    """Who leaves."""
+    """Clients that disconnect."""
 
     @inlineCallbacks
     def check(self, data: bytes, *, budget: int = 0, under_way: int = 0) -> Any:
@@ -333,13 +335,13 @@ class HangUpTests(BackPressureTestCase):
         yield self.until(lambda: self.factory.channels and self.application.under_way == under_way)
         yield self.until(lambda: self.application.budget.used == budget)
         client.close()
-        # That a client with a request under way has not only closed its half shows in the next seconds.
+        # Whether a client with a running request has only closed its half shows in the next seconds.
         yield self.until(lambda: self.clock.advance(0.1) or not self.factory.channels)
         self.assertEqual((self.application.under_way, self.application.budget.used), (0, 0))
 
     @inlineCallbacks
     def test_in_each_phase(self) -> Any:
-        """What is under way is cancelled, and the room for its body given back."""
+        """Running requests are cancelled, and the room for their bodies is released."""
         yield self.check(b"")
         yield self.check(b"PUT /wait HTTP/1.1\r\nHo")
         yield self.check(b"PUT /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345", budget=10)
@@ -361,7 +363,7 @@ class ManyTests(BackPressureTestCase):
 
     @inlineCallbacks
     def test_idle_connections_and_the_end(self) -> Any:
-        """They are closed when the service stops, a request under way is finished first."""
+        """They are closed when the service stops; a running request finishes first."""
         for number in range(400):
             self.client()
             if number % 50 == 0:

@@ -64,7 +64,7 @@ class Reader:
 
 @implementer(IPullProducer)
 class Pulled:
-    """Has nothing to write until it is asked for the last time."""
+    """Has nothing to write until the last request for data."""
 
     def __init__(self, request: Any, times: int) -> None:
         self.request = request
@@ -158,7 +158,7 @@ class TestPlugin:
     @endpoint("returns", "GET", "/returns/<what>")
     def returns(self, request: Request) -> Any:
         class Special(Response):
-            """Of a plugin's own."""
+            """A plugin's own code."""
 
         made = {b"none": None, b"text": "text", b"special": Special(200, [], b"special")}
         what = request.parameters["what"]
@@ -215,7 +215,7 @@ class ConnectionTests(WebTestCase):
             self.assertEqual(read_reply(client.value())[0].status, 200, parts)
 
     def test_connection_close_and_http_1_0(self) -> None:
-        """Who asks for it gets the connection closed after the answer."""
+        """If the client asks for it, the connection is closed after the answer."""
         for data in (
             raw_request("GET", DOCUMENT, headers={"Connection": "close"}),
             b"GET /health HTTP/1.0\r\n\r\n",
@@ -260,7 +260,7 @@ class ConnectionTests(WebTestCase):
         )
 
     def test_head(self) -> None:
-        """HEAD tells the length, and sends no body."""
+        """HEAD returns the length and sends no body."""
         client = self.site.client()
         self.site.send(client, raw_request("HEAD", DOCUMENT) + raw_request("HEAD", "/no"))
         reply, rest = read_reply(client.value(), "HEAD")
@@ -274,14 +274,14 @@ class ConnectionTests(WebTestCase):
         self.assertEqual(self.site.request("OPTIONS", "*").status, 204)
 
     def test_a_proxys_check(self) -> None:
-        """What HAProxy sends to check a server when it is not told what to ask for."""
+        """The request of HAProxy's default health check."""
         client = self.site.client()
         self.site.send(client, b"OPTIONS / HTTP/1.0\r\n\r\n")
         self.assertEqual(read_reply(client.value())[0].status, 204)
         self.assertEqual(self.site.request("GET", "/").status, 404)
 
     def test_every_status_has_its_reason(self) -> None:
-        """Status lines have the words of RFC 9110 and 6585, for every status that an error may have."""
+        """Status lines have the reasons of RFC 9110 and 6585, for every status that an error may have."""
         for status in {problem.status for problem in PROBLEMS.values()} | {200, 201, 204, 304}:
             self.assertIn(status, REASONS)
         self.assertEqual(
@@ -296,7 +296,7 @@ class ConnectionTests(WebTestCase):
         self.assertIsNone(site.factory.buildProtocol(None))
 
     def test_hang_up_cancels(self) -> None:
-        """The handler's Deferred is cancelled when the client leaves, and nothing is written."""
+        """The handler's Deferred is cancelled when the client disconnects, and nothing is written."""
         cancelled: list[Any] = []
         site = Site({"get_with_expiry": lambda key: Deferred(cancelled.append)})
         client = site.client()
@@ -317,7 +317,7 @@ class ClosingTests(WebTestCase):
         return client
 
     def test_nothing_is_served(self) -> None:
-        """What a client smuggles in behind a refused request, or sends behind its last, is not looked at."""
+        """Bytes after a refused request, or after the last one, are not parsed."""
         for data in (b"nonsense\r\n\r\n", raw_request("GET", "/health", headers={"Connection": "close"})):
             client = self.closing(data)
             self.site.send(client, raw_request("GET", DOCUMENT))
@@ -325,7 +325,7 @@ class ClosingTests(WebTestCase):
             self.assertEqual((client.value(), self.site.calls), (b"", []))
 
     def test_nothing_is_kept(self) -> None:
-        """An answer that was cut leaves its request under way; what comes behind it is not kept for later."""
+        """An answer that was cut leaves its request running; bytes after it are not kept."""
         client = self.site.client()
         client.closes_at_once = False
         self.site.send(client, raw_request("GET", "/produce"))
@@ -337,7 +337,7 @@ class ClosingTests(WebTestCase):
 
 
 class MalformedTests(WebTestCase):
-    """What is no proper HTTP."""
+    """Malformed HTTP."""
 
     def test_answers(self) -> None:
         """Each gets a JSON error with a request id, and a closed connection."""
@@ -359,7 +359,7 @@ class MalformedTests(WebTestCase):
             self.assertEqual(rest, b"")
 
     def test_targets(self) -> None:
-        """Bad escapes, control bytes and bytes that are not UTF-8 in a path are told by name."""
+        """Invalid escapes, control bytes and bytes that are not UTF-8 in a path are named."""
         for path in (
             b"/v1/buckets/b/documents/%zz",
             b"/v1/buckets/b/documents/a\x00b",
@@ -376,7 +376,7 @@ class MalformedTests(WebTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_header_injection_while_producing(self) -> None:
-        """The body of such an answer is given up."""
+        """The body of such an answer is abandoned."""
         client = self.site.client()
         self.site.send(client, raw_request("GET", "/injection/produced"))
         self.assertEqual((client.value(), client.aborted), (b"", True))
@@ -384,7 +384,8 @@ class MalformedTests(WebTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_no_response(self) -> None:
-        """A handler that returns something else is a bug, which is told; one of Response's kind is taken."""
+        """A handler that returns something else is a bug, which is logged; a subclass of Response is
+        accepted."""
         for what, status in (("none", 500), ("text", 500), ("special", 200)):
             for when in ("", "later-"):
                 self.assertEqual(self.site.request("GET", f"/returns/{when}{what}").status, status, what)
@@ -396,7 +397,7 @@ class BodyTests(WebTestCase):
     """Limits of bodies."""
 
     def test_too_large_is_told_before_it_is_read(self) -> None:
-        """By Content-Length alone; the client is not told to go on."""
+        """By Content-Length alone; the client gets no 100 (Continue)."""
         client = HalfClosing()
         self.site.client(client)
         head = (
@@ -420,7 +421,7 @@ class BodyTests(WebTestCase):
         self.assertEqual(read_reply(client.value())[0].status, 413)
 
     def test_little_is_drained(self) -> None:
-        """After a small refused body the connection goes on."""
+        """After a small refused body the connection can be used again."""
         site = Site(limits=Limits(max_body=10))
         client = site.client()
         site.send(client, raw_request("PUT", DOCUMENT, b"x" * 1000) + raw_request("GET", "/health"))
@@ -473,7 +474,7 @@ class BodyTests(WebTestCase):
         self.assertEqual([call[1][1] for call in site.calls], [b"1234", b"1234"])
 
     def test_room_is_given_back(self) -> None:
-        """Buffered bodies are reckoned with while they are held, and no longer; also after a hang-up."""
+        """Buffered bodies count while they are held, and no longer; also after a disconnect."""
         site = Site({"set": Answer()}, limits=Limits(max_buffered=10))
         first = site.client()
         site.send(first, raw_request("PUT", DOCUMENT, b"x" * 8)[:-2])
@@ -489,7 +490,7 @@ class BodyTests(WebTestCase):
         self.assertEqual(read_reply(client.value())[0].status, 404)
 
     def test_100_continue(self) -> None:
-        """A body that is wanted is asked for."""
+        """A body that is wanted is requested."""
         client = self.site.client()
         head = f"PUT {DOCUMENT} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         self.site.send(client, head.encode())
@@ -504,8 +505,7 @@ class BodyTests(WebTestCase):
         self.assertEqual(client.value(), b"")
 
     def test_refused_without_100_continue(self) -> None:
-        """The connection ends: what comes next may be the body, or the next request, which must not be taken
-        for it."""
+        """The connection ends: the next bytes may be the body, which must not be taken for a request."""
         site = Site(limits=Limits(max_body=2))
         headers = "Host: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
         for path, status in (("/no", 404), (DOCUMENT, 413)):
@@ -529,7 +529,7 @@ class StreamTests(WebTestCase):
         return client
 
     def test_parts_arrive_as_sent(self) -> None:
-        """Also what came before the reader; the end is told once."""
+        """Also those that came before the reader; the end is reported once."""
         client = self.begin()
         self.plugin.stream.deliver_to(self.plugin.reader)
         self.site.send(client, b"2\r\nde\r\n")
@@ -538,7 +538,7 @@ class StreamTests(WebTestCase):
         self.assertEqual(self.plugin.reader.told, ["finished"])
 
     def test_early_parts_are_bounded(self) -> None:
-        """While nobody reads, the client is held back; it goes on when somebody does."""
+        """Without a reader the client is held back; it continues when there is one."""
         client = self.begin()
         self.site.send(client, b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
         self.assertEqual(client.producerState, "paused")
@@ -557,7 +557,7 @@ class StreamTests(WebTestCase):
         self.assertEqual(client.producerState, "producing")
 
     def test_pause_survives_an_emptied_send_buffer(self) -> None:
-        """What resumes writing must not resume a body that was paused."""
+        """An event that resumes writing must not resume a paused body."""
         client = self.begin()
         self.plugin.stream.deliver_to(self.plugin.reader)
         self.plugin.stream.pause()
@@ -580,14 +580,14 @@ class StreamTests(WebTestCase):
         self.assertEqual(self.plugin.reader.told, ["lost"])
 
     def test_hang_up(self) -> None:
-        """The reader is told."""
+        """The reader is notified."""
         client = self.begin()
         self.plugin.stream.deliver_to(self.plugin.reader)
         client.loseConnection()
         self.assertEqual(self.plugin.reader.told, ["lost"])
 
     def test_answer_before_the_end(self) -> None:
-        """An answer may be complete before the body is; the connection goes on after it."""
+        """An answer may be complete before the body; the connection can be used after it."""
         client = self.begin()
         self.plugin.stream.deliver_to(self.plugin.reader)
         assert self.plugin.begun is not None
@@ -648,7 +648,7 @@ class StreamTests(WebTestCase):
         self.assertEqual(self.plugin.producer.told, ["cancel", "cancel"])
 
     def test_stalled_client_is_dropped(self) -> None:
-        """Who does not read its answer for a minute is cut off."""
+        """A client that does not read its answer for a minute is disconnected."""
         client = self.site.client()
         self.site.send(client, raw_request("GET", "/produce"))
         client.protocol.pauseProducing()
@@ -678,7 +678,7 @@ class TimeoutTests(WebTestCase):
         self.assertEqual(read_reply(client.value())[0].status, 408)
 
     def test_end_that_fails(self) -> None:
-        """What goes wrong at the end of one connection keeps no other from its end."""
+        """A failure at the end of one connection does not affect the end of another."""
         client, other = self.site.client(), self.site.client()
         for one in (client, other):
             self.site.send(one, b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
@@ -688,7 +688,7 @@ class TimeoutTests(WebTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_idle(self) -> None:
-        """An idle connection is closed without a word; one whose request is under way is not."""
+        """An idle connection is closed silently; one with a running request is not."""
         site = Site({"get_with_expiry": lambda key: Deferred()})
         idle, busy = site.client(), site.client()
         site.send(idle, raw_request("GET", "/health"))
@@ -718,7 +718,7 @@ class StopTests(WebTestCase):
         self.assertEqual(site.clock.getDelayedCalls(), [])
 
     def test_grace_ends(self) -> None:
-        """What does not finish in time is cut off."""
+        """Requests that do not finish in time are cut off."""
         site = Site({"get_with_expiry": lambda key: Deferred()})
         busy = site.client()
         site.send(busy, raw_request("GET", DOCUMENT))
@@ -738,7 +738,8 @@ class KleinTests(WebTestCase):
         self.assertEqual(self.site.request("GET", "/plain/x").json()["code"], "RouteNotFound")
 
     def test_plain_klein_handler_that_fails(self) -> None:
-        """Its failure is a 500 like any other: JSON, an id, no traceback; the connection goes on."""
+        """Its failure is a 500 like any other: JSON, an id, no traceback; the connection can be used
+        again."""
         client = self.site.client()
         self.site.send(client, raw_request("GET", "/plain/0") + raw_request("GET", "/health"))
         reply, rest = read_reply(client.value())
@@ -759,7 +760,7 @@ class KleinTests(WebTestCase):
         self.assertEqual(self.site.gateway.under_way, 0)
 
     def test_hang_up_before_klein_answers(self) -> None:
-        """It is not under way any more."""
+        """The request is no longer running."""
         client = self.site.client()
         self.site.send(client, raw_request("GET", "/waiting/1"))
         self.assertEqual(self.site.gateway.under_way, 1)
@@ -768,7 +769,7 @@ class KleinTests(WebTestCase):
         self.assertTrue(self.plugin.cancelled)
 
     def test_hang_up_while_klein_answers(self) -> None:
-        """What has been counted when its answer began is not counted again."""
+        """A request that was counted when its answer began is not counted again."""
         client = self.site.client()
         self.site.send(client, raw_request("GET", "/begun/1"))
         self.assertEqual(self.site.gateway.under_way, 0)
@@ -821,7 +822,7 @@ class PluginTests(WebTestCase):
         self.assertEqual(self.plugin.operations, [("get", "ok", 1)])
 
     def test_failing_hooks(self) -> None:
-        """A hook that fails while an answer is under way is in the log; the answer leaves nevertheless."""
+        """A hook that fails during an answer is logged; the answer is sent nevertheless."""
         waiting: list[Deferred[Any]] = []
 
         def read(key: bytes) -> Deferred[Any]:

@@ -1,4 +1,4 @@
-"""Whole conversations with a small app: what its handlers see and what clients get, however it is cut."""
+"""Complete exchanges with a small app: what its handlers see and what clients get, for any chunks."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Produced:
         """Likewise."""
 
     def cancel(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: nothing is running."""
 
 
 class Echo:
-    """Handlers that tell what they were asked, now or when the test says so."""
+    """Handlers that record their requests, and answer at once or on command."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ class Echo:
 
 
 class Asked(NamedTuple):
-    """A request, and what must come of it."""
+    """A request, and its expected result."""
 
     method: str
     kind: str
@@ -286,7 +286,7 @@ class ConversationTests(SynchronousTestCase):
             else:
                 self.assertEqual(reply.json()["requestId"], reply.header("X-Request-Id"))
             if reply.header("Connection") == "close":
-                # A refused body whose end is not in sight; what is behind it is not served.
+                # A refused body whose end is not in sight; bytes after it are not served.
                 self.assertNotEqual(reply.status, 200)
                 break
         self.assertEqual(rest, b"")
@@ -311,7 +311,7 @@ class ConversationTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.integers(0, 2**32), st.lists(requests(), min_size=1, max_size=4))
     def test_hang_up(self, seed: int, asked: list[Asked]) -> None:
-        """A client may leave at any moment: what was under way is given up, and nothing is kept."""
+        """A client may disconnect at any moment: running requests are cancelled, and nothing is kept."""
         random = Random(seed)
         conversation = Conversation()
         client = conversation.client()
@@ -352,7 +352,7 @@ class KleinTests(SynchronousTestCase):
 
 
 class ArbitraryTests(SynchronousTestCase):
-    """What need not be HTTP at all."""
+    """Arbitrary bytes, which need not be HTTP."""
 
     fragments = st.one_of(
         st.binary(max_size=30),
@@ -392,7 +392,7 @@ class ArbitraryTests(SynchronousTestCase):
                 break
             channel.dataReceived(piece)
             self.assertLessEqual(len(channel._head), 4096)
-            # What arrives while a request is under way is kept; here that is all that was sent.
+            # Bytes that arrive during a request are kept; here that is everything that was sent.
             self.assertLessEqual(len(channel._unread), 2**16 + len(piece))
             self.assertLessEqual(conversation.application.budget.used, 2 * 99999)
         conversation.clock.pump([1] * 200)
@@ -416,7 +416,7 @@ class ArbitraryTests(SynchronousTestCase):
     @settings(max_examples=100, deadline=None)
     @given(st.integers(1, 3), st.binary(min_size=1, max_size=20))
     def test_what_is_held_is_bounded(self, lines: int, data: bytes) -> None:
-        """A client that sends on while its request is under way has to wait."""
+        """A client that sends more during its request has to wait."""
         conversation = Conversation()
         client = conversation.client()
         client.protocol.dataReceived(b"GET /later/k HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The channel's factory told to drain: clients go elsewhere, and lose nothing."""
+"""Draining of the channel's factory: clients move elsewhere, and lose nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(drained)
 
     def test_idle(self) -> None:
-        """A connection that stays idle is closed when its time is up, not before."""
+        """A connection that stays idle is closed at its timeout, not before."""
         client = self.client()
         drained = self.site.factory.drain()
         self.site.clock.pump([1] * 18)
@@ -65,7 +65,7 @@ class DrainTests(SynchronousTestCase):
         self.successResultOf(self.site.factory.drain())
 
     def test_stop(self) -> None:
-        """Whoever has no time left stops: idle connections go, the others within the grace time."""
+        """Without time left it stops: idle connections at once, the others within the grace time."""
         idle = self.client()
         self.site.answers["get_with_expiry"] = lambda *_, **__: self.answer
         busy = self.site.client()

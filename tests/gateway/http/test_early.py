@@ -1,4 +1,4 @@
-"""Nobody's body is taken before the caller is known, the bucket is there, and the headers are right."""
+"""No body is read before the caller is confirmed, the bucket exists, and the headers are valid."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class EarlyTestCase(SynchronousTestCase):
 
 
 class RefusalTests(EarlyTestCase):
-    """What is refused for the head alone."""
+    """Requests that are refused for their head alone."""
 
     def test_no_credentials(self) -> None:
-        """401 for every resource that takes a body, whatever its framing, with and without Expect."""
+        """401 for every resource that takes a body, for any framing, with and without Expect."""
         for method, path, kind, _ in RESOURCES:
             for length in (LARGE, None):
                 for extra in ({}, EXPECT):
@@ -111,7 +111,7 @@ class RefusalTests(EarlyTestCase):
                 self.assertEqual(self.site.gateway.under_way, 0)
 
     def test_headers_before_credentials(self) -> None:
-        """What is malformed is 400 before credentials are looked at, as ever."""
+        """Malformed headers are 400 before the credentials are checked."""
         for extra in ({"X-CB-Flags": "x"}, {"Authorization": "Digest x"}, {"Authorization": "Basic ???"}):
             self.check_refused(head("PUT", DOCUMENT, LARGE, {**EXPECT, **extra}), 400, "InvalidArgument")
         self.check_refused(head("PUT", f"{DOCUMENT}?x=1", LARGE, EXPECT), 400, "InvalidArgument")
@@ -119,8 +119,8 @@ class RefusalTests(EarlyTestCase):
         self.check_refused(head("POST", f"{BUCKET}/batch?x=1", LARGE, EXPECT), 400, "InvalidArgument")
 
     def test_what_the_head_says_of_the_document(self) -> None:
-        """With good credentials: the key, conditions, encoding, expiry, durability and collection are judged
-        before the body is asked for."""
+        """With valid credentials, the key, conditions, encoding, expiry, durability and collection are
+        checked before the body is requested."""
         self.opened.callback(None)
         for path, extra, status, code in (
             (f"{BUCKET}/documents/{'k' * 251}", {}, 400, "InvalidArgument"),
@@ -152,7 +152,7 @@ class ExpectTests(EarlyTestCase):
     )
 
     def test_asked(self) -> None:
-        """A body that is wanted is asked for once."""
+        """A body that is wanted is requested once."""
         self.site.answers["connect"] = None
         for form in self.FORMS:
             data = raw_request("PUT", DOCUMENT, headers={"Content-Length": "3", **USER})
@@ -160,7 +160,7 @@ class ExpectTests(EarlyTestCase):
             self.assertEqual(client.value(), CONTINUE, form)
 
     def test_refused(self) -> None:
-        """After a refusal nobody knows whether the body still comes: the connection is closed then."""
+        """After a refusal the body may or may not follow, so the connection is closed."""
         for form in self.FORMS:
             for framing in (b"Content-Length: 3", b"Transfer-Encoding: chunked"):
                 for method, path, _, _ in RESOURCES:
@@ -198,7 +198,7 @@ class WaitingTests(EarlyTestCase):
         self.assertEqual(self.site.gateway.budget.used, 0)
 
     def test_then_the_body_is_asked_for(self) -> None:
-        """As soon as the caller is confirmed: 100, once, the body, and the answer."""
+        """When the caller is confirmed: one 100 (Continue), the body, and the answer."""
         self.site.answers |= {"add": Answer(), "append": Answer(), "prepend": Answer(), "touch": Answer()}
         for user, (method, path, _, body) in enumerate(RESOURCES[:4] + RESOURCES[5:6]):
             for length in (len(body), None):
@@ -216,14 +216,14 @@ class WaitingTests(EarlyTestCase):
                 self.assertTrue(client.connected)
 
     def test_batch(self) -> None:
-        """Of a batch nothing is read before its caller is confirmed; then it is asked for."""
+        """Nothing of a batch is read before its caller is confirmed; then it is requested."""
         client = self.client(head("POST", f"{BUCKET}/batch", None, {**EXPECT, **USER}))
         self.assertEqual(client.value(), b"")
         self.opened.callback(None)
         self.assertEqual(client.value(), CONTINUE)
 
     def test_the_client_leaves(self) -> None:
-        """Whether before the caller is confirmed or after it: nothing is left behind or stored."""
+        """Before or after the caller is confirmed: nothing is left behind or stored."""
         for confirmed in (False, True):
             client = self.client(head("PUT", DOCUMENT, LARGE, USER) + b"x" * 1000)
             if confirmed:
@@ -269,7 +269,7 @@ class WaitingTests(EarlyTestCase):
 
 
 class TimeTests(EarlyTestCase):
-    """How long a body may take."""
+    """Timeouts of a body."""
 
     def upload(self, rate: int, seconds: int) -> HalfClosing:
         """Send at a rate, in bytes a second, for so long, or until there is an answer."""

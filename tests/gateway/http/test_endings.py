@@ -1,4 +1,4 @@
-"""How requests end: each is counted once, as what it was."""
+"""Ends of requests: each request is counted once, with its actual end."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class EndingTests(SynchronousTestCase):
         return transport
 
     def test_complete(self) -> None:
-        """An answer whose bytes are there at once is over with its request."""
+        """An answer whose bytes are available at once ends with its request."""
         self.client(raw_request("GET", "/short"))
         self.client(raw_request("PUT", "/put", b"12345"))
         self.assertEqual(
@@ -154,7 +154,7 @@ class EndingTests(SynchronousTestCase):
         )
 
     def test_order(self) -> None:
-        """Requests of a pipeline are told in their order, also if the first had to be waited for."""
+        """Requests of a pipeline are reported in order, also if the first one takes time."""
         self.client(raw_request("GET", "/wait") + raw_request("GET", "/short"))
         self.clock.advance(1)
         self.site.waiting.callback(json_response(1))
@@ -163,7 +163,7 @@ class EndingTests(SynchronousTestCase):
         )
 
     def test_head(self) -> None:
-        """Of an answer to HEAD no body is sent."""
+        """An answer to HEAD has no body."""
         self.client(b"HEAD /short HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(self.site.ended, [("HEAD", "/short", 200, "", 0, 0, 0.0)])
 
@@ -182,14 +182,14 @@ class EndingTests(SynchronousTestCase):
             self.site.ended.clear()
 
     def test_upload_too_slow(self) -> None:
-        """A body that does not come in time is a 408 of its own path, and once."""
+        """A body that does not arrive in time is a 408 of its own path, once."""
         self.client(b"PUT /put HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0123456789")
         self.clock.pump([1] * 5)
         self.assertEqual([one[:5] for one in self.site.ended], [("PUT", "/put", 408, "", 10)])
         self.assertEqual(self.site.application.under_way, 0)
 
     def test_broken_chunks(self) -> None:
-        """A body that cannot be read is a 400 of its own path, and once."""
+        """A body that cannot be parsed is a 400 of its own path, once."""
         self.client(b"PUT /put HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
         self.assertEqual([one[:4] for one in self.site.ended], [("PUT", "/put", 400, "")])
 
@@ -200,7 +200,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([one[:4] for one in self.site.ended], [("PUT", "/put", 413, "")])
 
     def test_hang_up_before_the_answer(self) -> None:
-        """Who does not wait for the answer is counted with 499, when it leaves."""
+        """A client that does not wait for the answer is counted with 499 when it disconnects."""
         client = self.client(raw_request("GET", "/wait"))
         self.clock.advance(2)
         client.loseConnection()
@@ -225,7 +225,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(self.site.ended, [("GET", "/stream", 499, "client", 0, 5, 3.0)])
 
     def test_stream_cut_by_the_gateway(self) -> None:
-        """An answer that cannot be completed keeps its status, and is told as cut."""
+        """An answer that cannot be completed keeps its status, and is reported as cut."""
         self.client(raw_request("GET", "/stream"))
         self.site.stream.sink.abort()
         self.assertEqual(self.site.ended, [("GET", "/stream", 200, "gateway", 0, 5, 0.0)])
@@ -251,14 +251,15 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual((client.aborted, self.site.factory.channels), (True, set()))
 
     def test_grace_ends(self) -> None:
-        """What does not finish at the stop is cut by the gateway."""
+        """Requests that do not finish before the stop are cut by the gateway."""
         self.client(raw_request("GET", "/stream"))
         self.site.factory.stop()
         self.clock.advance(2)
         self.assertEqual(self.site.ended, [("GET", "/stream", 200, "gateway", 0, 5, 2.0)])
 
     def test_klein(self) -> None:
-        """An answer that a handler of Klein's writes by itself is over when that finishes it, or is cut."""
+        """An answer that a Klein handler writes itself ends when the handler finishes it, or when it is
+        cut."""
         self.client(raw_request("GET", "/klein/1"))
         self.clock.advance(1)
         self.assertEqual(self.site.ended, [])
@@ -271,7 +272,7 @@ class EndingTests(SynchronousTestCase):
         )
 
     def test_failing_hook(self) -> None:
-        """A hook that fails costs nobody the answer, whichever way that takes."""
+        """A failing hook does not affect the answer, on any path."""
 
         def fail(*arguments: object) -> None:
             raise LookupError
@@ -319,7 +320,7 @@ class UnsentTests(TestCase):
 
     @inlineCallbacks
     def until(self, is_so: Any) -> Any:
-        """Wait for something that nobody tells; the test's timeout bounds it."""
+        """Wait for a condition without a notification; the test's timeout limits it."""
         while not is_so():
             yield deferLater(reactor, 0.01)
 
@@ -333,7 +334,7 @@ class UnsentTests(TestCase):
 
     @inlineCallbacks
     def test_read(self) -> Any:
-        """One whose reader goes on is a 200, once it is sent."""
+        """One whose reader continues is a 200, once it is sent."""
         self.client.dataReceived = lambda data: None
         self.client.transport.resumeProducing()
         yield self.until(lambda: self.site.ended)

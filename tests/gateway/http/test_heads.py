@@ -1,4 +1,4 @@
-"""Heads that are known are taken for what llhttp makes of them, and nothing else is."""
+"""Cached heads are equal to what llhttp returns for them, and no other bytes are taken from the cache."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RequestLineTests(SynchronousTestCase):
 
 
 class KnownHeadTests(SynchronousTestCase):
-    """What is remembered of requests."""
+    """The cache of heads."""
 
     def setUp(self) -> None:
         self.site = Site({"get_with_expiry": Answer(b"{}"), "set": Answer()})
@@ -106,7 +106,7 @@ class KnownHeadTests(SynchronousTestCase):
         self.assertEqual(self.known, {})
 
     def test_refused_ones(self) -> None:
-        """What is no head stays none, however often it comes; one without a host too."""
+        """An invalid head remains invalid, however often it comes; also one without a host."""
         for data in (b"GET / HTTP/1.1\r\nA b: c\r\n\r\n", b"GET / HTTP/1.1\r\nX: y\r\n\r\n"):
             for _ in range(2):
                 client = self.site.client()
@@ -118,7 +118,7 @@ class KnownHeadTests(SynchronousTestCase):
         st.lists(st.tuples(st.sampled_from(["A", "a", "B"]), st.sampled_from(["1", "2", "1 "])), max_size=4)
     )
     def test_as_read(self, headers: list[tuple[str, str]]) -> None:
-        """What is remembered is what a new reader reads."""
+        """A cached head is what a new reader reads."""
         head = raw_request("GET", "/", headers=headers)
         reader = HeadReader()
         behind = head.partition(b"\r\n")[2]

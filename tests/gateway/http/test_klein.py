@@ -27,12 +27,12 @@ from gateway.dialect.errors import bad_request
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
 from tests.gateway.support import Answer, Reply, Site, Transport, error, raw_request, read_reply
 
-# Of the channel, or of twisted.web, whatever the app is; and how a body's length is told.
+# The channel's or twisted.web's, whatever the app; and the framing of a body.
 OWN_HEADERS = frozenset(
     {"server", "date", "x-request-id", "connection", "content-length", "transfer-encoding"}
 )
 
-# What twisted.web says of a form that it cannot read.
+# The text of twisted.web for a form that it cannot read.
 BARE_400 = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
@@ -69,7 +69,7 @@ class Upper:
         self.answer.callback(Response(200, [], b"".join(self._parts).upper()))
 
     def body_lost(self) -> None:
-        """Nobody to answer to."""
+        """Do nothing: there is no one to answer."""
 
 
 class Produced:
@@ -87,7 +87,7 @@ class Produced:
         """Nothing is left."""
 
     def cancel(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: nothing is running."""
 
 
 class Mounted:
@@ -253,7 +253,7 @@ def answers(reply: Reply) -> tuple[int, bytes, dict[str, list[str]]]:
 
 
 def through(factory: Any, clock: Clock, data: bytes, method: str) -> Reply:
-    """Send a request on a connection of its own; returns the answer, which must be all there is."""
+    """Send a request on a new connection; returns the answer, which must be all that arrives."""
     transport = Transport()
     protocol = factory.buildProtocol(None)
     protocol.callLater = clock.callLater
@@ -422,7 +422,7 @@ class AnyAppTests(SynchronousTestCase):
         theirs = through(self.twisted, self.clock, data, method)
         self.flushLoggedErrors()
         if ours.status == 500:
-            # twisted.web says so in HTML, and without tracebacks says nothing else; here it is told as JSON.
+            # twisted.web reports it in HTML, without details if tracebacks are off; here the report is JSON.
             self.assertEqual(theirs.status, 500)
             return
         if theirs.status == 400 and not theirs.headers:

@@ -1,5 +1,5 @@
 """The end of a connection: refusals reach clients that are still sending, clients may close their half, and
-nobody is reset when the service stops."""
+no client is reset when the service stops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def head(method: str, path: str, *lines: str, length: int | None = None) -> byte
 
 
 class LingerTests(SynchronousTestCase):
-    """How long, and how much, is read behind a refusal."""
+    """How long, and how much, is read after a refusal."""
 
     def setUp(self) -> None:
         self.site = Site({"set": Answer()}, limits=Limits(max_body=10, max_clients=8))
@@ -56,7 +56,7 @@ class LingerTests(SynchronousTestCase):
         self.assertFalse(client.aborted)
 
     def test_silence(self) -> None:
-        """Of a client that sends nothing more the end is not waited for long."""
+        """The wait for the end of a client that sends nothing more is short."""
         client = self.refused()
         self.site.clock.pump([1] * int(LINGER_IDLE_SECONDS - 1))
         self.assertTrue(client.connected)
@@ -64,7 +64,7 @@ class LingerTests(SynchronousTestCase):
         self.assertFalse(client.connected)
 
     def test_steady_sender(self) -> None:
-        """A client that sends steadily is read for longer, and not for ever."""
+        """A client that sends steadily is read for longer, but not forever."""
         client = self.refused()
         for _ in range(int(LINGER_SECONDS - 2)):
             self.site.send(client, b"x")
@@ -96,7 +96,7 @@ class LingerTests(SynchronousTestCase):
         self.assertEqual((first.aborted, second.connected, third.connected), (True, True, True))
 
     def test_nothing_is_held(self) -> None:
-        """What is dropped takes neither memory nor room in the budget."""
+        """Dropped bytes take neither memory nor room in the budget."""
         client = self.refused()
         self.site.send(client, b"x" * 10**6)
         self.assertEqual(self.site.gateway.budget.used, 0)
@@ -160,7 +160,7 @@ class HalfCloseTests(SynchronousTestCase):
         return found
 
     def test_answer_comes_later(self) -> None:
-        """The answer is sent when it is there; then the connection ends."""
+        """The answer is sent when it is available; then the connection ends."""
         self.site.send(self.client, raw_request("GET", DOCUMENT))
         self.client.end()
         self.assertTrue(self.client.connected)
@@ -274,8 +274,8 @@ class RealTests(TestCase):
 
     @inlineCallbacks
     def test_refusals_reach_who_sends_first(self) -> Any:
-        """A client that sends all of a large body before it reads gets its answer, and then the end, whatever
-        the refusal and the framing, and over TLS too."""
+        """A client that sends all of a large body before it reads gets its answer, and then the end, for
+        every refusal and framing, also over TLS."""
 
         def upload(connect: Connect, first: bytes, size: int, chunked: bool) -> bytes:
             part = b"x" * 2**16
@@ -302,7 +302,7 @@ class RealTests(TestCase):
 
     @inlineCallbacks
     def test_half_close(self) -> Any:
-        """A client that closes its half behind its requests gets all its answers, as with ``nc -N``."""
+        """A client that closes its half after its requests gets all its answers, as with ``nc -N``."""
         batch = b'{"op":"set","key":"a","value":1}\n{"op":"get","key":"a"}\n'
         kind = {"Content-Type": "application/x-ndjson"}
 
@@ -331,8 +331,8 @@ class RealTests(TestCase):
 
     @inlineCallbacks
     def test_stop_resets_nobody(self) -> Any:
-        """Clients that send one request after the other while the service stops: each request that was sent
-        is answered, or its client was told before that the connection ends."""
+        """Clients that send one request after another while the service stops: each request is answered, or
+        the client was notified earlier that the connection ends."""
         faults: list[str] = []
         counts: list[int] = []
 
@@ -343,7 +343,7 @@ class RealTests(TestCase):
                 try:
                     connection.connect()
                 except OSError:
-                    # Refused: nobody listens any more.
+                    # Refused: there is no listener any more.
                     break
                 try:
                     is_kept = True

@@ -133,7 +133,7 @@ class ListenerTests(TestCase):
         return self.on_each(check)
 
     def test_streams(self) -> Any:
-        """A batch is read and answered as it comes, and the connection goes on behind it."""
+        """A batch is read and answered as it arrives, and the connection can be used after it."""
 
         @inlineCallbacks
         def check(client: Client) -> Any:
@@ -157,7 +157,8 @@ class ListenerTests(TestCase):
         return self.on_each(check)
 
     def test_malformed(self) -> Any:
-        """The refusal reaches the client before the connection ends, and nothing behind it is served."""
+        """The refusal reaches the client before the connection ends, and bytes after the request are not
+        served."""
 
         @inlineCallbacks
         def check(client: Client) -> Any:

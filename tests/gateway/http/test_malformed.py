@@ -1,4 +1,4 @@
-"""What is no request, or could be two: each is refused, and nothing behind it is served.
+"""Invalid and ambiguous requests: each is refused, and bytes after it are not served.
 
 Every case of the tables is sent whole, byte by byte, and cut at every position, with a second request behind
 it, which a proxy in front might take for its body or trailer. See RFC 9112 for the rules, section 11.2 there
@@ -246,7 +246,7 @@ TOO_LARGE = {
     "trailers together": chunks(b"1\r\na\r\n0\r\n" + b"X: y\r\n" * 5000 + b"\r\n"),
 }
 
-# Unusual, and harmless: one request with this body, and the one behind it is another.
+# Unusual but harmless: one request with this body, and another one after it.
 SERVED = {
     "length with zeros": (length(b" 01"), b"a"),
     "length with blanks around": (length(b"\t 1 \t"), b"a"),
@@ -280,7 +280,7 @@ SERVED = {
     "whole URL": (put(b"Content-Length: 1", body=b"a").replace(b"/v1", b"http://other/v1", 1), b"a"),
 }
 
-# Refused, but well-formed: the connection goes on.
+# Refused, but well-formed: the connection can be used again.
 REFUSED = {
     "method in lower case": (line(b"get /health HTTP/1.1"), 405),
     "unknown method": (line(b"BREW /health HTTP/1.1"), 405),
@@ -303,7 +303,7 @@ class MalformedTests(SynchronousTestCase):
         self.site = Site({"set": Answer(), "get_with_expiry": Answer(b"{}")})
 
     def send(self, parts: list[bytes], *, closes_at_once: bool = True) -> tuple[list[Reply], bool]:
-        """Send bytes on a connection of their own; returns the answers, and whether it is still open."""
+        """Send bytes on a new connection; returns the answers, and whether it is still open."""
         for connection in self.site.connections:
             connection.calls.clear()
         client = self.site.client()
@@ -364,7 +364,7 @@ class MalformedTests(SynchronousTestCase):
                 self.check_refused(parts, 431, "HeadersTooLarge", (name, size))
 
     def test_served(self) -> None:
-        """What is merely unusual is served, with the body it has, and so is the request behind it."""
+        """A request that is only unusual is served with its body, and so is the request after it."""
         for name, (data, body) in SERVED.items():
             for parts in in_every_split(data + SMUGGLED):
                 answers, is_open = self.send(parts)
@@ -423,7 +423,7 @@ class MalformedTests(SynchronousTestCase):
                 self.assertTrue(is_open, (name, parts))
 
     def test_absolute_form(self) -> None:
-        """The path of a whole URL begins behind its authority, not in its query."""
+        """The path of an absolute URL begins after its authority, not in its query."""
         for target, status in (
             (b"http://h/health", 200),
             (b"http://h/health?", 200),

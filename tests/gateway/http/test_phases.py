@@ -254,7 +254,7 @@ class PhaseTests(SynchronousTestCase):
         for owner, name in WHERE:
             first = getattr(owner, name)
             self.patch(owner, name, Held(name, first, self.wrong, self.seen))
-        # Bodies from this size on are joined in a turn of their own.
+        # Bodies from this size on are joined in a separate turn.
         self.patch(body_module, "SLICED_BYTES", 300)
 
     def step(self, site: Site, client: HalfClosing, data: bytearray) -> None:
@@ -275,7 +275,7 @@ class PhaseTests(SynchronousTestCase):
         elif what < 0.93 and protocol is not None:
             protocol.pauseProducing() if random.random() < 0.5 else protocol.resumeProducing()
         elif what < 0.94 and protocol is not None and data != b"ended":
-            # Once, and nothing comes behind it.
+            # Once, and nothing comes after it.
             data[:] = b"ended"
             client.end()
         elif what < 0.945 and protocol is not None:
@@ -289,8 +289,8 @@ class PhaseTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None, report_multiple_bugs=False)
     @given(st.integers(0, 2**32))
     def test_any_order(self, seed: int) -> None:
-        """Whatever clients, handlers and time do, each phase is followed by one that its table names; and
-        when all clients are gone nothing is held and nobody is waited for."""
+        """For all actions of clients, handlers and time, each phase is followed by one that its table
+        allows; and when all clients have disconnected nothing is held and nothing is pending."""
         random = Random(seed)
         limits = Limits(max_body=1000, max_headers=2000, max_buffered=random.choice([1500, 10**6]))
         site = Site(random, limits)

@@ -1,4 +1,4 @@
-"""How failures are explained where no application knows more."""
+"""Explanations of failures that the application does not explain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ExplainTests(SynchronousTestCase):
             self.assertNotIn("secret", str(found.members))
 
     def test_refusal(self) -> None:
-        """Its message, resource and headers are told; without a message the table's is."""
+        """Its message, resource and headers are sent; without a message, the table's."""
         headers = ((b"Allow", b"GET"),)
         found = explain(Refusal("MethodNotAllowed", "Only GET.", "/x", headers))
         self.assertEqual((found.members["message"], found.members["resource"]), ("Only GET.", "/x"))
@@ -36,7 +36,7 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual(found.members["resource"], "")
 
     def test_declare(self) -> None:
-        """An application adds codes, and may say a known one in its own words; the order stays."""
+        """An application can add codes, and change the text of a known one; the order is kept."""
         self.patch(refusal, "PROBLEMS", dict(PROBLEMS))
         order = list(refusal.PROBLEMS)
         declare([("Internal", 500, Retry.NEVER, "Broken."), ("TeaOnly", 418, Retry.NEVER, "No coffee.")])

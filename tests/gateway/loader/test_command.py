@@ -38,7 +38,7 @@ def told(status: int, code: str, retry: str = "never") -> bytes:
 
 
 class Gateway:
-    """Takes batches, reads and answers their lines as the real one does, when it is told to."""
+    """Takes batches, reads their lines and answers like the real gateway, on command."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Any] = {}
@@ -46,7 +46,7 @@ class Gateway:
         self.held: list[tuple[bytes, Deferred[tuple[int, bytes]]]] = []
         self.hold = False
         self.whole: list[Callable[[bytes], tuple[int, bytes]]] = []
-        """What to do with the next batches as a whole; afterwards each line is stored."""
+        """What to do with the next batches as a whole; after them each line is stored."""
         self.lines: dict[str, list[bytes]] = {}
         """Key -> answers to give before it is stored."""
 
@@ -125,7 +125,7 @@ class LoaderTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(ensureDeferred(loader.run())))
 
     def test_everything_arrives(self) -> None:
-        """Every line of a file of several batches is stored, and nothing is left to resume."""
+        """Every line of a file of several batches is stored, and no progress file remains."""
         documents = [(f"k{n}", {"n": n}) for n in range(3 * command.DOCUMENTS_PER_BATCH + 7)]
         loader = self.loader(lines_of(*documents))
         self.run_through(loader)
@@ -208,7 +208,7 @@ class LoaderTests(SynchronousTestCase):
         self.assertEqual(len(self.gateway.bodies), 3)
 
     def test_two_batches_are_under_way(self) -> None:
-        """Batches without a key in common do not wait for each other, and no more than two are under way."""
+        """Batches without a common key do not wait for each other; at most two are sent at a time."""
         self.gateway.hold = True
         self.loader_done = ensureDeferred(
             self.loader(lines_of(*[(f"k{n}", n) for n in range(4 * command.DOCUMENTS_PER_BATCH)])).run()
@@ -282,7 +282,7 @@ class LoaderTests(SynchronousTestCase):
         self.assertEqual(len(self.gateway.bodies), 1)
 
     def test_a_load_that_stopped_resumes(self) -> None:
-        """What was done before the gateway went away is not sent again."""
+        """Batches that were stored before the gateway disappeared are not sent again."""
         lines = lines_of(*[(f"k{n}", n) for n in range(2 * command.DOCUMENTS_PER_BATCH)])
         self.gateway.whole = [lambda body: (200, self.gateway.store(body)), lambda body: (401, b"no")]
         stopped = ensureDeferred(self.loader(lines, under_way=1).run())
@@ -378,7 +378,7 @@ class FileTests(SynchronousTestCase):
         return path
 
     def test_lines_are_numbered_as_an_editor_does(self) -> None:
-        """Blank lines count and are left out; the last line needs no end; CRLF is an end too."""
+        """Blank lines count but are skipped; the last line needs no line end; CRLF is also a line end."""
         for data in (b"a\n\n b\r\nc", gzip.compress(b"a\n\n b\r\nc")):
             source = Source(self.written(data))
             self.assertEqual(list(source.lines()), [(1, b"a"), (3, b" b"), (4, b"c")])
@@ -425,10 +425,10 @@ class FileTests(SynchronousTestCase):
 
 
 class AnswerTests(SynchronousTestCase):
-    """What the gateway says about a batch."""
+    """The gateway's answers to a batch."""
 
     def test_transient_follows_the_gateway(self) -> None:
-        """The gateway says who may retry; a set that may have happened may be repeated too."""
+        """The gateway says whether to retry; a set that may have happened is also repeated."""
         answers = read_answers(b"\n".join(told(503, "X", retry) for retry in ("never", "safe", "ambiguous")))
         self.assertEqual([answer.transient for answer in answers], [False, True, True])
 

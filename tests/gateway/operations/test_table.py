@@ -58,7 +58,7 @@ QUERIES: dict[str, tuple[list[Any], list[Any]]] = {
     "replica": (["any", 0], [1, 3, "x", "", -1]),
 }
 
-# What only requests take, or only lines; everything else is the same. A new exception is written down here.
+# Options that only requests take, or only lines; all others are the same. New exceptions are added here.
 REQUEST_ONLY = {
     # A condition on reading; conditions that the cluster cannot test (a line says `add`); compressed bodies.
     "get": {"If-Match", "If-None-Match"},
@@ -103,7 +103,7 @@ NEEDED = {"lookup_in": json.loads(LOOKUP), "mutate_in": json.loads(MUTATE)}
 
 
 class Outcome(NamedTuple):
-    """How one operation ended, and what the driver was asked."""
+    """The end of one operation, and the calls of the driver."""
 
     status: int
     message: str
@@ -117,7 +117,7 @@ class ParityCase(SynchronousTestCase):
         self.site = Site({**ANSWERS, "observe": Answer([])})
 
     def outcome(self, reply: Any, before: int) -> Outcome:
-        """Return what came of it."""
+        """Return the result."""
         failed = reply.status >= 400
         told = reply.json() if failed else {}
         return Outcome(reply.status if failed else 200, told.get("message", ""), self.site.calls[before:])
@@ -172,10 +172,10 @@ class ParityCase(SynchronousTestCase):
 
 
 class OptionTests(ParityCase):
-    """What is taken."""
+    """Accepted options."""
 
     def test_same_options(self) -> None:
-        """A line takes a member for each header and each member of a request, but for the exceptions."""
+        """A line takes a member for each header and each member of a request, except the listed ones."""
         for kind in OPERATIONS.values():
             headers = {name for name in kind.takes if name in MEMBERS}
             in_request = {MEMBERS.get(name, name) for name in kind.takes} | kind.body
@@ -231,7 +231,7 @@ class ValueTests(ParityCase):
                         line = self.by_line(kind, {**in_line, member: as_member})
                         where = (kind.name, header, as_header)
                         if kind.name == "set" and header == "If-Match" and proper:
-                            # As SDK 1.2 has it, and as a PUT does: the one exception.
+                            # As in SDK 1.2 and for a PUT: the one exception.
                             self.assertEqual([request.calls[0][0], line.calls[0][0]], ["replace", "set"])
                             self.assertEqual(request.calls[0][1:], line.calls[0][1:], where)
                             continue

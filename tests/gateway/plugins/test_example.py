@@ -71,7 +71,7 @@ class DropInTests(SynchronousTestCase):
         return path
 
     def test_errors_are_those_of_documents(self) -> None:
-        """Whoever may not use the bucket is refused as by the gateway's own resources."""
+        """A user without access to the bucket gets the same answers as from the gateway's own resources."""
         path = "/v1/buckets/b/sizes?keys=a"
         self.assertEqual(Site(plugins=[example()]).request("GET", "/v1/buckets/b/sizes").status, 400)
         reply = Site(authorizer=passthrough(), plugins=[example()]).request("GET", path)

@@ -1,4 +1,4 @@
-"""Design documents over HTTP: what the driver is asked, statuses, and every way to ask wrongly."""
+"""Design documents over HTTP: calls of the driver, statuses, and every kind of invalid request."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(told["exception"], "HTTPError")
 
     def test_odd_answers(self) -> None:
-        """Without a revision there is no header; what is no document is a fault of the cluster's."""
+        """Without a revision there is no header; an answer that is not a document is the cluster's fault."""
         for meta in ("", "{}", "[]", "{", '{"rev":7}', '{"rev":"a\\r\\nb"}'):
             reply = Site({"design_get": stored({}, meta)}).request("GET", DESIGN)
             self.assertEqual((reply.status, reply.header("X-CB-Revision")), (200, None), meta)
@@ -125,7 +125,7 @@ class WriteTests(SynchronousTestCase):
                 self.assertEqual(site.calls[1], ("design_publish", ("beer",), {"syncwait": 30.0}))
 
     def test_publish_what_is_missing(self) -> None:
-        """The development document is the one that is not there."""
+        """The missing document is the development document."""
         site = Site({"design_get": MISSING, "design_publish": MISSING})
         told = site.request("POST", DESIGN + "/publish").json()
         self.assertEqual(
@@ -174,7 +174,7 @@ class WriteTests(SynchronousTestCase):
 
 
 class RefusedTests(SynchronousTestCase):
-    """What the cluster never hears of."""
+    """Requests that never reach the cluster."""
 
     def refused(self, method: str, path: str, body: bytes = b"") -> Reply:
         """Send it, and see that it got no further."""

@@ -1,4 +1,4 @@
-"""Document resources: what they ask of the driver, what they answer, and in which order they refuse."""
+"""Document resources: calls of the driver, answers, and the order of refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SHARED = Site(dict(ANSWERS))
 
 
 class Row:
-    """One operation of the contract: how to ask for it properly."""
+    """One operation of the contract: a valid request for it."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ ROWS = [
 
 
 class ContractTests(SynchronousTestCase):
-    """What holds for every operation on a document: each test runs on each of them."""
+    """The contract of every operation on a document: each test runs on each of them."""
 
     def ask(
         self,
@@ -140,7 +140,7 @@ class ContractTests(SynchronousTestCase):
                 self.assertEqual((name, arguments[0]), (row.asks, b"k"))
 
     def test_unknown_bucket(self) -> None:
-        """404, and nothing is asked of the document."""
+        """404, and no document is accessed."""
         for row in ROWS:
             site = Site({**ANSWERS, "connect": error(exceptions.BUCKET_ENOENT)})
             self.refused(self.ask(row, site=site), row, 404, "BucketNotFound")
@@ -154,7 +154,7 @@ class ContractTests(SynchronousTestCase):
             self.assertEqual(site.connections, [])
 
     def test_other_scope_and_collection(self) -> None:
-        """There are none but the default, and no document is touched."""
+        """Only the default ones exist, and no document is touched."""
         for row in ROWS:
             for path, code in (
                 (FULL.replace("scopes/_default", "scopes/s"), "ScopeNotFound"),
@@ -181,7 +181,7 @@ class ContractTests(SynchronousTestCase):
                 )
 
     def test_unknown_query(self) -> None:
-        """A parameter that means nothing is told, by name."""
+        """An unknown parameter is refused by name."""
         for row in ROWS:
             site = Site(dict(ANSWERS))
             reply = site.request(row.method, SHORT + row.suffix + "?nonsense=1", row.body, row.headers)
@@ -229,7 +229,7 @@ class ContractTests(SynchronousTestCase):
                         self.refused(self.ask(row, If_Match=value), row, 400, "InvalidArgument", "one ETag")
 
     def test_header_given_twice(self) -> None:
-        """400 naming it, whatever the values."""
+        """400 with its name, whatever the values."""
         for row in ROWS:
             if row.takes_if_match:
                 site = Site(dict(ANSWERS))
@@ -263,7 +263,7 @@ class ContractTests(SynchronousTestCase):
                     self.refused(self.ask(row, body=body), row, 400, "InvalidArgument", words)
 
     def test_durability(self) -> None:
-        """Every mutation takes a level or numbers of copies, and tells bad ones by name."""
+        """Every mutation takes a level or numbers of copies, and names invalid ones."""
         for row in ROWS:
             if not row.is_durable:
                 continue
@@ -281,7 +281,7 @@ class ContractTests(SynchronousTestCase):
                 self.refused(reply, row, 400, "InvalidArgument", f"X-CB-{name}")
 
     def test_durable_write_that_times_out(self) -> None:
-        """The write may have happened: a code of its own."""
+        """The write may have happened, which has a code of its own."""
         for row in ROWS:
             if row.is_durable:
                 site = Site({**ANSWERS, row.asks: error(exceptions.ETIMEDOUT, ambiguous=True)})
@@ -290,7 +290,7 @@ class ContractTests(SynchronousTestCase):
                 self.assertEqual(reply.json()["retry"], "ambiguous")
 
     def test_options_and_other_methods(self) -> None:
-        """OPTIONS tells the methods, and any other method is refused with the same list."""
+        """OPTIONS lists the methods, and any other method is refused with the same list."""
         for row in ROWS:
             options = self.ask(Row("OPTIONS", row.suffix, asks=""))
             self.assertEqual(options.status, 204)
@@ -429,7 +429,7 @@ class StoreTests(SynchronousTestCase):
             self.assertIn(words, reply.json()["message"])
 
     def test_any_value_is_stored_as_it_is(self) -> None:
-        """Bytes are not looked at, whatever their content type says."""
+        """Bytes are not inspected, whatever their content type."""
         self.stored("PUT", {"Content-Type": "application/json"}, b"\xff\x00 no JSON")
 
 
@@ -486,7 +486,7 @@ class CounterTests(SynchronousTestCase):
         self.assertIn("charset", reply.json()["message"])
 
     def test_json_without_a_body(self) -> None:
-        """What is said to be JSON has to be there; without a type the body may be missing."""
+        """A body declared as JSON must not be empty; without a type the body may be missing."""
         for declared in ("application/json", "Application/Json; charset=utf-8"):
             reply = self.count(b"", Content_Type=declared)[0]
             self.assertEqual(reply.status, 400, declared)
@@ -600,7 +600,7 @@ class LockTests(SynchronousTestCase):
             self.assertIn(words, self.post("/touch", body)[0].json()["message"])
 
     def test_lock(self) -> None:
-        """The document, with the CAS that unlocks; 15 s unless told."""
+        """The document, with the CAS that unlocks it; 15 s by default."""
         reply, calls = self.post("/lock", b"{}")
         self.assertEqual((reply.header("ETag"), reply.body), ("0000fedc", b'{"a":1}'))
         self.assertEqual(calls[0][2], {"ttl": 15})
@@ -717,7 +717,7 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(site.connections[0].opened_with, (None, "ann", "pw"))
 
     def test_list(self) -> None:
-        """Names, by name, with what the cluster tells about each."""
+        """Sorted by name, with the cluster's information about each."""
         listed = json.dumps(
             [{"name": "z"}, {"name": "a", "bucketType": "membase", "basicStats": {"itemCount": 3}}]
         ).encode()
@@ -726,7 +726,7 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(reply.json()["buckets"][0]["items"], 3)
 
     def test_list_refused(self) -> None:
-        """What the management service says is passed on, by our codes."""
+        """Refusals of the management service are passed on with the gateway's codes."""
         for answer, status, code in (
             ((401, {}, b""), 403, "InvalidAuth"),
             ((403, {}, b""), 403, "NoReadAccess"),

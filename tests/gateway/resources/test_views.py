@@ -27,7 +27,7 @@ from tests.gateway.views.support import (
 
 
 class PaceTests(SynchronousTestCase):
-    """The client decides how fast the node is read, and whether at all."""
+    """The client determines how fast the node is read, and whether at all."""
 
     def test_slow_client_pauses_the_view(self) -> None:
         """Nothing is written while it does not read; nothing is lost when it does again."""
@@ -58,7 +58,7 @@ class PaceTests(SynchronousTestCase):
         client = site.client()
         client.protocol.pauseProducing()
         site.send(client, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % VIEWS.encode())
-        # The channel does not read while it is stalled; what is delivered all the same is answered.
+        # The channel does not read while it is stalled; bytes that are delivered nevertheless are answered.
         stream = site.streams[0]
         stream.send(b'{"rows":[{"id":"a"}')
         self.assertNotIn(b'"a"', client.value())
@@ -99,14 +99,14 @@ class PaceTests(SynchronousTestCase):
         site.streams[0].finish()
         self.assertEqual(site.pool._leases, {})
         site.send(client, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % VIEWS.encode())
-        self.assertEqual(len(site.streams), 2)  # the client's connection goes on, too
+        self.assertEqual(len(site.streams), 2)  # the client's connection remains usable, too
 
 
 class FailureTests(SynchronousTestCase):
     """Before the first byte a failure is an answer, after it a part of one."""
 
     def test_before_the_first_row(self) -> None:
-        """Status and code of their own; what is meant is named."""
+        """They have their own status and code, and the resource is named."""
         missing = "Design document `_design/d` missing in database `b/master`."
         undefined = "View `v` not defined in local design document `_design/d`."
         bucket, design, view = "/buckets/b", "/buckets/b/designs/d", "/buckets/b/designs/d/views/v"
@@ -169,7 +169,7 @@ class FailureTests(SynchronousTestCase):
         return body, client
 
     def check_told(self, told: dict[str, Any]) -> None:
-        """What is told of the failure."""
+        """Check the report of the failure."""
         self.assertEqual(
             {name: told[name] for name in ("from", "code", "exception", "retry")},
             {
@@ -216,7 +216,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual((json.loads(body)["errors"][0]["code"], complete), ("DeadlineExceeded", False))
 
     def test_client_that_never_reads_a_cut_answer(self) -> None:
-        """It does not hold its connection for ever."""
+        """It does not hold its connection forever."""
         site = ViewSite()
         client = site.ask()
         # The kernel has it, and the client does not take it.
@@ -230,7 +230,7 @@ class FailureTests(SynchronousTestCase):
         self.assertTrue(client.aborted)
 
     def test_bug_in_the_middle(self) -> None:
-        """What nobody foresaw is logged, and told as Internal."""
+        """An unexpected exception is logged, and reported as Internal."""
         site = ViewSite()
         client = site.ask()
         site.streams[0].send(b'{"rows":[{"id":"a"}')
@@ -252,7 +252,7 @@ class FailureTests(SynchronousTestCase):
         self.assertIsNone(client.protocol)
 
     def test_errors_of_nodes_before_the_cut(self) -> None:
-        """What the node said before it broke is told beside the break."""
+        """Errors that the node sent before the break are reported together with the break."""
         site = ViewSite()
         client = site.ask()
         site.streams[0].send(b'{"rows":[{"id":"a"}],"errors":[{"from":"n2","reason":"r"}]')
@@ -262,7 +262,7 @@ class FailureTests(SynchronousTestCase):
 
 
 class CountTests(SynchronousTestCase):
-    """What metrics hear, and who may ask."""
+    """Metrics of views, and access to views."""
 
     def outcomes(self, act: Any, method: str = "GET") -> list[tuple[str, str, int]]:
         """Return what was counted for one query."""
@@ -326,7 +326,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual((reply.status, reply.header("Allow")), (405, "GET, HEAD, OPTIONS, POST"))
 
     def test_names_are_decoded_once(self) -> None:
-        """A slash in a name stays one."""
+        """A slash in a name remains one."""
         site = ViewSite()
         site.send(site.client(), b"GET /v1/buckets/b/views/a%2Fb/c%2525 HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(site.designs, [("a/b", "c%25")])

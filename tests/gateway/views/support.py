@@ -28,7 +28,7 @@ def http_error(status: int, reason: str = "", code: str = "error") -> HTTPError:
 
 
 class Stream:
-    """What a driver keeps of a view, and a node that sends when told."""
+    """A driver's state of a view, and a node that sends on command."""
 
     def __init__(self, view: Any) -> None:
         self.view = view
@@ -70,7 +70,7 @@ class Stream:
         if taken is None:
             self.finish()
         else:
-            # As a driver does: the end is told when the rows have been taken.
+            # As in a driver: the end is reported when the rows have been taken.
             taken.addCallback(lambda _: self.finish())
 
     def fail(self, error: Exception) -> None:
@@ -79,7 +79,7 @@ class Stream:
 
 
 class ViewSite(Site):
-    """A gateway whose connections can query views; ``streams`` are those under way."""
+    """A gateway whose connections can query views; ``streams`` are the running queries."""
 
     def __init__(self, answers: dict[str, Any] | None = None, **kwargs: Any) -> None:
         self.streams: list[Stream] = []
@@ -105,7 +105,7 @@ class ViewSite(Site):
         return client
 
     def refused(self, query: str = "", body: bytes = b"") -> tuple[int, str, str]:
-        """Send a query that must be refused before the cluster hears of it."""
+        """Send a query that must be refused before it reaches the cluster."""
         reply = read_reply(self.ask(query, body).value())[0]
         assert not self.streams, self.streams
         told = reply.json()

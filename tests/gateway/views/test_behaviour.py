@@ -36,7 +36,7 @@ DESIGN = {
 
 
 class Client(Protocol):
-    """An HTTP client that reads only when it is told to."""
+    """An HTTP client that reads on command only."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -197,7 +197,7 @@ class ViewBehaviourTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_head(self) -> Any:
-        """The headers of a query, and the connection goes on."""
+        """The headers of a query, and the connection can be used again."""
         for query in ("", "?include_docs=true"):
             answer = yield self.ask("HEAD", B + "/views/d/by_n" + query)
             self.assertEqual((answer.status, answer.body), (200, b""))
@@ -219,7 +219,7 @@ class ViewBehaviourTests(GatewayTestCase):
         return client
 
     def streams(self) -> list[Any]:
-        """Return the queries under way at the driver."""
+        """Return the running queries of the driver."""
         return [
             stream
             for entry in self.service.pool._entries.values()
@@ -228,7 +228,8 @@ class ViewBehaviourTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_slow_client_and_hang_up(self) -> Any:
-        """Who does not read pauses the query; who leaves ends it, at the driver and at the node."""
+        """A client that does not read pauses the query; one that disconnects ends it, at the driver and at
+        the node."""
         client = yield self.client_of_a_long_answer()
         stream = self.streams()[0]
         while not stream._view._paused:

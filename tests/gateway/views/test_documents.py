@@ -82,7 +82,7 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(got[5]["doc_error"]["code"], "DocumentNotFound")
 
     def test_some_fail(self) -> None:
-        """A document that does not come for another reason says so; the others are there."""
+        """A document that cannot be read for another reason has an error; the others have their document."""
         failure = error(exceptions.ETIMEDOUT)
         failure.all_results = found(a=(b"1", 0), b=exceptions.ETIMEDOUT, c=exceptions.KEY_ENOENT)
         got = reply_of(self.docs(failure, row("a"), row("b"), row("c"), row("d"))).json()["rows"]
@@ -193,7 +193,7 @@ class DocumentTests(SynchronousTestCase):
         first = under_way[0]
         first.callback(found(k0=(b"1", 0)))
         self.assertEqual((len(under_way), under_way.count(first)), (40, 8))
-        # Small documents after all: the others have room, too.
+        # The documents turn out to be small: the others have room, too.
         under_way[8].callback(found(**{f"k{number}": (b"1", 0) for number in range(8)}))
         self.assertEqual(len(under_way), 48)
         self.assertIn(b'"json":1', chunks(clients[1])[0])
@@ -230,7 +230,7 @@ class DocumentTests(SynchronousTestCase):
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_cancelled_error_is_no_bug(self) -> None:
-        """An operation given up by the driver has a code of its own."""
+        """An operation cancelled by the driver has its own code."""
         client = self.docs(lambda ids, quiet: _failed(CancelledError()), row("a"))
         self.assertEqual(read_reply(client.value())[0].json()["code"], "RequestCanceled")
 

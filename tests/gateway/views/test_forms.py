@@ -63,7 +63,7 @@ class JsonTests(SynchronousTestCase):
         self.assertIsNone(reply.header("X-CB-TotalRows"))
 
     def test_total_after_the_rows(self) -> None:
-        """A node that tells the total last is understood."""
+        """The total may come after the rows."""
         site = ViewSite()
         client = site.ask()
         site.streams[0].answer(row("a"), total=None, total_rows=9)
@@ -147,7 +147,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(reply_of(client).body, b"")
 
     def test_errors_and_debug(self) -> None:
-        """What is not a row says what it is."""
+        """Lines other than rows are labelled."""
         site = ViewSite()
         client = site.ask(Accept=LINES)
         site.streams[0].answer(row("a"), errors=[{"from": "local", "reason": "r"}], debug_info={"x": 1})

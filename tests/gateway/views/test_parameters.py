@@ -101,7 +101,7 @@ REFUSED_VALUES: dict[str, list[Any]] = {
 
 
 class AcceptedTests(SynchronousTestCase):
-    """What is taken, and what the node is asked then."""
+    """Accepted parameters, and the resulting request to the node."""
 
     def test_query_string(self) -> None:
         """Each parameter as text."""
@@ -109,7 +109,7 @@ class AcceptedTests(SynchronousTestCase):
             self.assertEqual(sent(read(f"{name}={quote(text)}")), expected, (name, text))
 
     def test_every_parameter_is_tried(self) -> None:
-        """None of the tables here forgets one, and none of SDK 1.2's is missing."""
+        """The tables here have every parameter, including all of SDK 1.2's."""
         names = set(PARAMETERS)
         self.assertEqual({name for name, _, _ in ACCEPTED}, names)
         self.assertEqual(set(REFUSED_TEXTS), names)
@@ -158,7 +158,7 @@ class AcceptedTests(SynchronousTestCase):
         self.assertEqual(sent(read("limit=1", b"{}")), {"limit": "1"})
 
     def test_plus_is_a_blank(self) -> None:
-        """As forms send it."""
+        """As in forms."""
         self.assertEqual(sent(read("startkey_docid=a+b%2B")), {"startkey_docid": "a b+"})
 
     def test_long_keys_go_by_post(self) -> None:
@@ -188,7 +188,7 @@ class AcceptedTests(SynchronousTestCase):
 
 
 class RefusedTests(SynchronousTestCase):
-    """400, with the name and what it takes, before the cluster hears of it."""
+    """400, with the name and the accepted values, before the cluster is asked."""
 
     def check(self, name: str, query: str, body: bytes | None) -> None:
         with self.assertRaises(Exception) as raised:
@@ -227,7 +227,7 @@ class RefusedTests(SynchronousTestCase):
         self.assertEqual(site.refused("", b'{"descending":1}')[0:2], (400, "InvalidArgument"))
 
     def test_unknown(self) -> None:
-        """A parameter that nobody has is named; so is a member."""
+        """An unknown parameter is named; so is an unknown member."""
         for query, body in (
             ("?startKey=1", b""),
             ("", b'{"startKey":1}'),
@@ -255,7 +255,7 @@ class RefusedTests(SynchronousTestCase):
             self.assertIn(words, ViewSite().refused(query, body)[2])
 
     def test_bodies(self) -> None:
-        """What is no JSON object, and a body where none is read."""
+        """A body that is not a JSON object, and a body where none is read."""
         for body, words in ((b"[]", "no object"), (b"{", "not JSON"), (b'{"a', "not JSON")):
             self.assertIn(words, ViewSite().refused("", body)[2])
         site = ViewSite()
@@ -263,7 +263,7 @@ class RefusedTests(SynchronousTestCase):
         self.assertEqual((reply.status, site.streams), (400, []))
 
     def test_too_deep(self) -> None:
-        """A key nested beyond what anybody can follow is refused, not a fault."""
+        """A key that is nested too deeply is refused, and is not a fault."""
         for depth in (900, 990, 1000, 1023, 1024, 5000, 100000):
             text = b"[" * depth + b"]" * depth
             try:
@@ -276,7 +276,7 @@ class RefusedTests(SynchronousTestCase):
                 self.assertLess(depth, 1025)
 
     def test_too_long(self) -> None:
-        """What would not fit into the node's request line; keys have a way of their own."""
+        """Parameters that do not fit into the node's request line; keys are sent separately."""
         half = MAX_URL_BYTES // 2
         self.assertEqual(len(read(body=json.dumps({"key": "x" * half}).encode()).query.encoded), half + 10)
         message = ViewSite().refused("", json.dumps({"key": "x" * MAX_URL_BYTES}).encode())[2]

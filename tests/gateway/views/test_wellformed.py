@@ -1,4 +1,4 @@
-"""Answers of views are well-formed, whatever is asked: over sockets, against the real engine."""
+"""Answers of views are well-formed for every query: over sockets, against the real engine."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class WellFormedTests(GatewayTestCase):
     @inlineCallbacks
     def check_all(self) -> Any:
         """Ask everything in every form, twice: the same question has the same answer, byte for byte."""
-        # The test's own connections are to be quiet, too.
+        # The test's own connections must not log either.
         self.http._factory = type("Quiet", (self.http._factory,), {"noisy": False})
         yield self.load()
         noted: list[str] = []
@@ -115,11 +115,11 @@ class WellFormedTests(GatewayTestCase):
             answers = yield gatherResults([self.ask("GET", path, Accept=form) for form in FORMS * 2])
             for form, first, second in zip(FORMS, answers, answers[3:], strict=False):
                 self.check(query, form, first)
-                # debug=true and errors tell which node was asked.
+                # debug=true and errors show which node was asked.
                 if first.status == 200 and "debug" not in query and b'"from"' not in first.body:
                     self.assertEqual(first.body, second.body, f"{query} as {form}")
             if query.startswith(("over?&group", "squares?&group")):
-                # Of one node it is all of the answer, of several a part of it.
+                # With one node it is the whole answer, with several a part of it.
                 self.assertIn(b"beyond the range of numbers", answers[0].body)
                 self.assertNotIn(b"null", answers[0].body.partition(b'"requestId"')[0])
 

@@ -172,13 +172,13 @@ class WorkersTestCase(TestCase):
 
     @inlineCallbacks
     def until(self, is_so: Any) -> Any:
-        """Wait for something that nobody tells; the test's timeout bounds it."""
+        """Wait for a condition without a notification; the test's timeout limits it."""
         while not is_so():
             yield deferLater(reactor, 0.02)
 
     @inlineCallbacks
     def fetch(self, method: str, url: str, agent: Any = None, **options: Any) -> Any:
-        """Send a request on a connection of its own; returns (status, prefix of its id, body)."""
+        """Send a request on a new connection; returns (status, prefix of its id, body)."""
         agent = agent or Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         response = yield treq.client.HTTPClient(agent).request(method, url, **options)
         body = yield response.content()
@@ -187,7 +187,7 @@ class WorkersTestCase(TestCase):
 
     @inlineCallbacks
     def answer(self, client: socket.socket) -> Any:
-        """Return the head of the next answer on a connection, and what came of its body with it."""
+        """Return the head of the next answer on a connection, and the part of its body that came with it."""
         client.setblocking(False)
         answer = b""
 
@@ -233,7 +233,7 @@ class WorkersTestCase(TestCase):
 
 
 def is_refused(port: int) -> bool:
-    """Return whether nobody listens on a port."""
+    """Return whether a port has no listener."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:

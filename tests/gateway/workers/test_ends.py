@@ -108,7 +108,8 @@ class SharedSocketTests(TestCase):
 
     @inlineCallbacks
     def test_end(self) -> Any:
-        """When the supervisor has closed its end, workers go on; who closes last has taken what waited."""
+        """When the supervisor has closed its end, workers continue; the last one to close accepts the
+        waiting connections."""
         address, shared = yield self.bound("tcp:0:interface=127.0.0.1")
         yield self.binder.close()
         client, _ = yield self.greeted(HostnameEndpoint(reactor, address.host, address.port))
@@ -167,7 +168,7 @@ class SharedSocketTests(TestCase):
 
     @inlineCallbacks
     def test_no_socket(self) -> Any:
-        """An endpoint without a socket of its own is an error, not a new socket."""
+        """An endpoint without a socket is an error, not a new socket."""
         inherited = Inherited(reactor, [], Balancer(self.counts, 0, int, reactor.seconds))
         listening = serverFromString(inherited, "tcp:0:interface=127.0.0.1").listen(Factory())
         error = yield self.assertFailure(listening, OSError)
@@ -176,7 +177,7 @@ class SharedSocketTests(TestCase):
 
 
 class ListeningStub:
-    """A socket whose ``accept`` fails as told."""
+    """A socket whose ``accept`` fails as scripted."""
 
     family = socket.AF_INET
     failure: Exception = BlockingIOError(errno.EAGAIN, "none waits")
@@ -203,7 +204,7 @@ class ReactorStub(Clock):
 
 
 class AcceptorTests(SynchronousTestCase):
-    """What can go wrong with a connection."""
+    """Failures of accepting a connection."""
 
     def setUp(self) -> None:
         self.counts = ConnectionCounts.make(2)
@@ -216,7 +217,7 @@ class AcceptorTests(SynchronousTestCase):
         self.acceptor.startListening()
 
     def test_another_was_quicker(self) -> None:
-        """That is nothing."""
+        """Another worker has accepted it: this is not an error."""
         self.acceptor.doRead()
         self.assertEqual(self.reactor.readers, [self.acceptor])
 
@@ -229,7 +230,7 @@ class AcceptorTests(SynchronousTestCase):
         self.assertEqual(self.reactor.readers, [self.acceptor])
 
     def test_no_descriptors_for_what_was_accepted(self) -> None:
-        """That is no fault of the code's, and gets no traceback."""
+        """This is not a bug, and has no traceback."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         self.socket.accept = lambda: (ours, None)
@@ -285,7 +286,7 @@ class WorkerTests(SynchronousTestCase):
         return messages
 
     def test_not_understood(self) -> None:
-        """It ends: whoever it was told by is no supervisor."""
+        """The worker ends: the message cannot be from a supervisor."""
         for data in (b"hello\n", encode("nonsense"), encode("total"), encode("total", id=1, metrics=3)):
             self.setUp()
             self.worker._gathering[1] = Deferred()
@@ -294,7 +295,7 @@ class WorkerTests(SynchronousTestCase):
             self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_cannot_serve(self) -> None:
-        """It tells why, and ends."""
+        """The worker reports why, and ends."""
         self.worker.dataReceived(encode("serve", settings={}, sockets=[], counts=-1, slots=1, slot=0))
         (failed,) = self.told()
         self.assertEqual(failed["type"], "failed")
@@ -303,7 +304,7 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_supervisor_is_gone(self) -> None:
-        """It ends, and whoever waits for sums is told."""
+        """The worker ends, and callers that wait for sums are notified."""
         waiting = self.worker._gather()
         self.worker.connectionLost()
         self.assertEqual(self.quits, [None])
@@ -312,7 +313,7 @@ class WorkerTests(SynchronousTestCase):
         self.successResultOf(self.worker.stop())
 
     def test_sums(self) -> None:
-        """Each question has its answer; one that takes too long is given up."""
+        """Each request for sums has its answer; one that takes too long fails."""
         first, second, third = (self.worker._gather() for _ in range(3))
         numbers = [message["id"] for message in self.told()]
         sums = MetricValues()
@@ -413,7 +414,7 @@ class ChildTests(SynchronousTestCase):
         self.successResultOf(self.child.ask_metrics())
 
     def test_malformed(self) -> None:
-        """A process that does not speak as a worker is killed, whatever it says."""
+        """A process that does not follow the protocol of a worker is killed, whatever it sends."""
         for data in (
             b"hello\n",
             encode("nonsense"),

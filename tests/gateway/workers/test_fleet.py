@@ -101,7 +101,7 @@ class StartTests(FleetTestCase):
         self.assertEqual(self.fleet.serving, 2)
 
     def test_cannot_serve(self) -> None:
-        """If they end by themselves before one was ready, that is told once, and nothing is tried again."""
+        """If workers end before one was ready, this is reported once, and nothing is tried again."""
         first, second = self.spawned
         first.ends(by_itself=True, how="the key is no key")
         second.ends(by_itself=True, how="the key is no key")
@@ -161,7 +161,7 @@ class RestartTests(FleetTestCase):
         self.assertEqual(second.sent, [])
 
     def test_cannot_be_spawned_again(self) -> None:
-        """That is one more reason to wait."""
+        """This is another reason to wait."""
         self.up()[0].ends()
         self.spawn_error = OSError("no processes")
         self.clock.advance(0.1)
@@ -172,7 +172,7 @@ class RestartTests(FleetTestCase):
         self.assertEqual(self.new().number, 1)
 
     def test_figures(self) -> None:
-        """What it counted stays in the sums."""
+        """Its counts remain in the sums."""
         first, second = self.up()
         for worker in (first, second):
             worker.metrics.counters["n",] = [3]
@@ -208,7 +208,7 @@ class RollTests(FleetTestCase):
         self.assertEqual((self.spawned, self.fleet.restarts), ([], 0))
 
     def test_new_one_fails(self) -> None:
-        """The old ones stay, with the settings they have, and later ones get these, too."""
+        """The old ones continue with their settings, and later ones get these, too."""
         first, second = self.up()
         rolled = self.roll()
         self.new().ends(by_itself=True)
@@ -233,7 +233,7 @@ class RollTests(FleetTestCase):
         self.assertEqual(self.new().number, 1)
 
     def test_while_one_waits_to_be_started(self) -> None:
-        """The roll starts it, and nothing else does."""
+        """The replacement starts it, and nothing else does."""
         first, second = self.up()
         first.ends()
         rolled = self.roll()
@@ -291,7 +291,7 @@ class LeaveTests(FleetTestCase):
     """The phase before the stop."""
 
     def test_leave(self) -> None:
-        """Every worker is told, also one that takes the place of another meanwhile; none is replaced."""
+        """Every worker is notified, also one that is replacing another; none is replaced."""
         first, second = self.up()
         self.fleet.leave()
         self.assertEqual((first.sent, second.sent), (["leave"], ["leave"]))
@@ -305,7 +305,8 @@ class StopTests(FleetTestCase):
     """The end."""
 
     def test_stop(self) -> None:
-        """All are told, those that drain too; it is over when all have ended, and none comes back."""
+        """All are notified, also those that drain; the stop is complete when all have ended, and none is
+        restarted."""
         first, second = self.up()
         self.fleet.roll(SETTINGS)
         one = self.new()

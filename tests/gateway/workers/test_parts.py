@@ -37,7 +37,7 @@ class ChannelTests(SynchronousTestCase):
         st.integers(1, 50),
     )
     def test_any_pieces(self, told: list[dict[str, Any]], size: int) -> None:
-        """What was sent arrives, in whatever pieces."""
+        """Messages arrive, in any pieces."""
         sent = b"".join(encode("x", told=one) for one in told)
         reader = MessageReader()
         found = []
@@ -78,7 +78,7 @@ class HandoverTests(SynchronousTestCase):
         return read_settings(json.loads(json.dumps(settings_for_worker(settings))))
 
     def test_all_arrive(self) -> None:
-        """What is not shared out arrives as it was."""
+        """Settings that are not shared out are passed on unchanged."""
         settings = replace(self.settings(listen=[LOOPBACK, "unix:/s"]), user="u", password='p"\nä')
         handed = self.handed(settings)
         self.assertEqual(replace(handed, limits=settings.limits), settings)
@@ -141,7 +141,7 @@ class ReloadTests(SynchronousTestCase):
         )
 
     def test_kept(self) -> None:
-        """What is bound to the process is as it was, and that is said."""
+        """Settings that are bound to the process are kept, and this is reported."""
         del self.given["listen"], self.given["workers"]
         running = self.running(f'workers = 2\nlisten = "{LOOPBACK}"\nephemeral = true\nbucket = "a"\n')
         running = replace(running, user="Administrator", password="made up")
@@ -176,7 +176,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertIn("'tcp:0'", str(caught.exception))
 
     def test_wrong(self) -> None:
-        """Wrong values are told, and so is what only a restart could do."""
+        """Invalid values are reported, and so are changes that need a restart."""
         running = self.running("ephemeral = true\n")
         for content, words in (("timeout = 0\n", "timeout"), ('cluster = "couchbase://b"\n', "restart")):
             with self.assertRaises(UsageError) as caught:
@@ -185,7 +185,7 @@ class ReloadTests(SynchronousTestCase):
 
 
 class Source:
-    """A worker that tells its metrics when the test says so."""
+    """A worker that reports its metrics on command."""
 
     def __init__(self, **counters: float) -> None:
         self.asked: list[Deferred[None]] = []
@@ -220,7 +220,7 @@ class TotalsTests(SynchronousTestCase):
         return total.counters["n",][0], total.gauges["alive",][0]
 
     def test_sum(self) -> None:
-        """What all say now, when all have said it."""
+        """The sum of all current values, when all have reported."""
         waiting = self.totals.gather()
         self.one.answer(n=2)
         self.assertNoResult(waiting)
@@ -229,7 +229,7 @@ class TotalsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stuck(self) -> None:
-        """Of one that does not answer in time the last metrics count."""
+        """If a worker does not answer in time, its last metrics count."""
         waiting = self.totals.gather()
         self.one.answer(n=2)
         self.clock.advance(ANSWER_SECONDS)
@@ -241,7 +241,7 @@ class TotalsTests(SynchronousTestCase):
         self.assertEqual(self.sums(self.successResultOf(again)), (24, 2))
 
     def test_ended(self) -> None:
-        """One that is gone goes on counting, with what it said last; it is no longer alive."""
+        """An ended worker still counts with its last metrics; it is no longer alive."""
         self.one.tells(n=5)
         self.alive.discard(self.one)
         self.totals.retire(self.one)
@@ -250,7 +250,8 @@ class TotalsTests(SynchronousTestCase):
         self.assertEqual(self.sums(self.successResultOf(waiting)), (15, 1))
 
     def test_next_round(self) -> None:
-        """Who asks while others are answered is answered by the next round: nothing older counts."""
+        """A caller during a round gets the result of the next round, so that it is not older than the
+        call."""
         first = self.totals.gather()
         self.one.answer(n=2)
         later = [self.totals.gather(), self.totals.gather()]
@@ -272,7 +273,7 @@ class TotalsTests(SynchronousTestCase):
 
 
 class BalanceTests(SynchronousTestCase):
-    """Who takes a connection."""
+    """Distribution of connections to workers."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -298,7 +299,7 @@ class BalanceTests(SynchronousTestCase):
         self.assertEqual(self.counts.take(), self.other)
 
     def test_shared(self) -> None:
-        """What one writes others read."""
+        """Values that one writes are read by others."""
         again = ConnectionCounts(os.dup(self.counts.descriptor), 4)
         self.addCleanup(again.close)
         self.counts.set(self.slot, 7)
@@ -313,7 +314,7 @@ class BalanceTests(SynchronousTestCase):
             self.assertTrue(self.takes())
 
     def test_fair(self) -> None:
-        """Who has as many as the others takes what comes; who has more leaves it to them."""
+        """A worker with as many as the others accepts; one with more leaves connections to them."""
         self.counts.set(self.other, 10)
         while self.takes():
             pass
@@ -322,7 +323,7 @@ class BalanceTests(SynchronousTestCase):
         self.assertTrue(self.takes())
 
     def test_full_or_stuck(self) -> None:
-        """If nobody takes what was left, this one does, soon as fast as it can."""
+        """If no other worker accepts the waiting connections, this one does, soon at full speed."""
         self.counts.set(self.other, 0)
         for _ in range(1000):
             self.takes()
@@ -330,7 +331,7 @@ class BalanceTests(SynchronousTestCase):
         self.assertLess(self.clock.seconds(), 0.05)
 
     def test_polite_again(self) -> None:
-        """After a while it begins anew."""
+        """After a while it starts again."""
         self.counts.set(self.other, 0)
         for _ in range(100):
             self.takes()
@@ -355,7 +356,7 @@ class HangUpTests(SynchronousTestCase):
         self.calls.append("stop")
 
     def test_reload(self) -> None:
-        """It asks for new settings as long as the terminal is there, or if there never was one."""
+        """SIGHUP reloads the settings while the terminal exists, or if there never was one."""
         signal.raise_signal(signal.SIGHUP)
         self.hangup.stop()
         self.terminal = False

@@ -23,7 +23,7 @@ from tests.gateway.workers.support import (
     reactor,
 )
 
-# What systemd tells a service about a socket.
+# The environment that systemd sets for a socket.
 SYSTEMD = """
 import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
@@ -62,7 +62,7 @@ class LifeTests(WorkersTestCase):
             prefixes.add(prefix)
         after = yield self.metrics(url)
         for name, value in before.items():
-            # A worker's own time begins anew with it.
+            # A worker's own time starts again with it.
             if not name.startswith("process_") and ("_total" in name or "_bucket" in name):
                 self.assertGreaterEqual(after[name], value, name)
         self.assertEqual((after["couchgateway_workers"], after["couchgateway_worker_restarts_total"]), (2, 1))
@@ -164,7 +164,7 @@ class HangUpTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_terminal_is_gone(self) -> Any:
-        """Who closes the terminal ends the gateway that runs in it, all its processes, and in order."""
+        """Closing the terminal ends the gateway that runs in it, with all its processes, in order."""
         self.running.start("--ephemeral", "--workers", "2", "--listen", LOOPBACK, terminal=True)
         yield self.running.logged(r"worker \d+ is ready", 2)
         pids = [pid for pids in self.running.workers.values() for pid in pids]

@@ -1,4 +1,4 @@
-"""SIGHUP to ``twistd couchgateway --workers``: new workers, and no request lost."""
+"""SIGHUP to ``twistd couchgateway --workers``: new workers, and no request is lost."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class RollTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_drain_seconds(self) -> Any:
-        """A connection that stays idle does not keep its worker for ever."""
+        """A connection that stays idle does not keep its worker forever."""
         url = yield self.begin("--drain-seconds", "0.1")
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with socket.create_connection(address), socket.create_connection(address):
@@ -187,7 +187,7 @@ class RollTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_new_worker_fails(self) -> Any:
-        """The old ones go on; one that is killed is tried again until it can serve."""
+        """The old workers continue; a new one that is killed is retried until it can serve."""
         path, broken = self.faulty()
         url = yield self.begin(path=path)
         first = self.pids
@@ -208,7 +208,7 @@ class RollTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_first_workers_fail(self) -> Any:
-        """Then there is no service, and the reason is told."""
+        """Then there is no service, and the reason is reported."""
         path, broken = self.faulty()
         broken.touch()
         self.running.start("--ephemeral", "--workers", "2", "--listen", LOOPBACK, path=path)
