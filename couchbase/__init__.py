@@ -66,7 +66,7 @@ _HOMES = {
 _MODULES = frozenset(
     {
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
-        *("designs", "driver", "signatures", "tlsfiles"),
+        *("collection", "designs", "documents", "driver", "signatures", "tlsfiles"),
         *("entry", "exceptions", "experimental", "headers", "items", "paths", "pipeline", "protocol"),
         *("result", "mutations", "subdocument", "timings", "transcoder", "user_constants", "views"),
     }

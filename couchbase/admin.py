@@ -190,11 +190,11 @@ class _NoBucket(Driver[Request]):
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
         raise self._no_bucket(requests[0].operation, requests[0].key)
 
-    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        raise self._no_bucket(operations.OBSERVE, keys[0][0])
+    def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
+        raise self._no_bucket(operations.OBSERVE, documents[0].key)
 
-    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: object) -> Any:
-        raise self._no_bucket(operations.ENDURE, keys[0][0])
+    def submit_endure(self, documents: Sequence[Request], *options: object) -> Any:
+        raise self._no_bucket(operations.ENDURE, documents[0].key)
 
     def submit_stats(self, groups: Sequence[str]) -> Any:
         raise self._no_bucket(operations.STATS, None)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from couchbase import arguments
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import Format
 from couchbase.transcoder import (
@@ -37,6 +39,10 @@ class Codec:
     _member_type: type[Any] = Request
     """Class of the objects that :meth:`_members` makes."""
 
+    _keyspace = DEFAULT_KEYSPACE
+    """The collection that operations are for."""
+    _followers: WeakValueDictionary[int, Any] | None = None
+    """The views of collections that follow these settings, by their ids; ``None`` before the first one."""
     _quiet = False
     _default_format: Any = FMT_JSON
     _transcoder: Any = None
@@ -61,6 +67,7 @@ class Codec:
     @quiet.setter
     def quiet(self, value: bool) -> None:
         self._quiet = _flag("quiet", value)
+        self._tell("quiet", value)
 
     @property
     def default_format(self) -> Format:
@@ -72,6 +79,7 @@ class Codec:
         if value is not FMT_AUTO and (isinstance(value, bool) or not isinstance(value, int)):
             raise ArgumentError.pyexc("default_format must be a FMT_* constant", obj=value)
         self._default_format = value
+        self._tell("default_format", value)
 
     @property
     def transcoder(self) -> AnyTranscoder | None:
@@ -86,6 +94,7 @@ class Codec:
     def transcoder(self, value: AnyTranscoder | None) -> None:
         self._transcoder = value or None
         self._choose()
+        self._tell("transcoder", value)
 
     @property
     def data_passthrough(self) -> bool:
@@ -96,6 +105,12 @@ class Codec:
     def data_passthrough(self, value: bool) -> None:
         self._data_passthrough = _flag("data_passthrough", value)
         self._choose()
+        self._tell("data_passthrough", value)
+
+    def _tell(self, setting: str, value: object) -> None:
+        """Pass a changed setting on to the views of collections."""
+        for view in list(self._followers.values()) if self._followers else ():
+            view._adopt(setting, value)
 
     # ---- keys and values -------------------------------------------------------------------------
 

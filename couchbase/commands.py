@@ -17,7 +17,7 @@ from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
 from couchbase.protocol.failures import client_error
-from couchbase.protocol.request import Request
+from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import (
     CasKeys,
     ExpiryT,
@@ -316,12 +316,12 @@ class Commands(
 
         :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
         """
-        return self._driver.submit_observe([(key, self._encode_key(key))], bool(master_only), True)
+        return self._driver.submit_observe([self._watched(operations.OBSERVE, key)], bool(master_only), True)
 
     def observe_multi(self, keys: Keys, master_only: bool = False) -> ValuesT:
         """Observe many documents. Returns MultiResult."""
-        pairs = [(key, self._encode_key(key)) for key in arguments.key_collection(keys)]
-        return self._driver.submit_observe(pairs, bool(master_only), False)
+        documents = [self._watched(operations.OBSERVE, key) for key in arguments.key_collection(keys)]
+        return self._driver.submit_observe(documents, bool(master_only), False)
 
     def endure(
         self,
@@ -342,8 +342,8 @@ class Commands(
         :raises NotFoundError: the active node does not have it.
         :raises KeyExistsError: the active node has another version.
         """
-        keys = [(key, self._encode_key(key), arguments.check_cas(cas))]
-        return self._endure(keys, persist_to, replicate_to, timeout, interval, check_removed, True)
+        documents = [self._watched(operations.ENDURE, key, cas)]
+        return self._endure(documents, persist_to, replicate_to, timeout, interval, check_removed, True)
 
     def endure_multi(
         self,
@@ -358,17 +358,17 @@ class Commands(
 
         :raises ArgumentError: (rc 0x22) the same key twice.
         """
-        triples = []
-        for key, options in arguments.keys_with_option(keys, "cas", ("cas",)):
-            encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
-            triples.append((key, encoded, arguments.check_cas(options.get("cas", 0))))
-        if len({encoded for _, encoded, _ in triples}) < len(triples):
+        documents = [
+            self._watched(operations.ENDURE, key, options.get("cas", 0))
+            for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
+        ]
+        if len({document.key_bytes for document in documents}) < len(documents):
             raise error_of(exceptions.DUPLICATE_COMMANDS, "the same key twice in endure_multi", objextra=keys)
-        return self._endure(triples, persist_to, replicate_to, timeout, interval, check_removed, False)
+        return self._endure(documents, persist_to, replicate_to, timeout, interval, check_removed, False)
 
     def _endure(
         self,
-        keys: Sequence[tuple[Any, bytes, int]],
+        documents: Sequence[Request],
         persist_to: int,
         replicate_to: int,
         timeout: float,
@@ -382,8 +382,14 @@ class Commands(
         check_count("persist_to", persist_to)
         check_count("replicate_to", replicate_to)
         return self._driver.submit_endure(
-            keys, persist_to, replicate_to, timeout, interval, bool(check_removed), single
+            documents, persist_to, replicate_to, timeout, interval, bool(check_removed), single
         )
+
+    def _watched(self, operation: Operation, key: Key | ItemTarget, cas: object = 0) -> Request:
+        """Return a document that nodes are asked for."""
+        document = Request(operation, key, self._encode_key(key.key if type(key) is ItemTarget else key))
+        document.keyspace, document.cas = self._keyspace, arguments.check_cas(cas)
+        return document
 
     def stats(self, keys: str | bytes | Sequence[str | bytes] | None = None) -> StatsT:
         """Ask every node for statistics.

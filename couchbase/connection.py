@@ -18,12 +18,12 @@ from couchbase.arguments import (
 )
 from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.driver import BlockingDriver
-from couchbase.commands import Commands
+from couchbase.collection import Collection
 from couchbase.controls import UNSET, control
 from couchbase.designs import DesignCommands
+from couchbase.documents import DocumentMethods
 from couchbase.exceptions import *  # noqa: F403  # SDK 1.2 has these names here, too
 from couchbase.exceptions import ArgumentError, CouchbaseError
-from couchbase.items import ItemCollection
 from couchbase.pipeline import DurabilityContext, Pipeline
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.durability import check_count
@@ -75,7 +75,7 @@ def _of_driver(name: str) -> Any:
 class Connection(
     ViewCommands,
     DesignCommands[DesignT],
-    Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
+    DocumentMethods[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
     Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
 ):
     """A connection to a bucket whose operations wait for their answers.
@@ -118,6 +118,7 @@ class Connection(
     _driver_type: type[Any] = BlockingDriver
     _cluster: Any
     """The driver's cluster, which knows the map and whether it is connected or closed."""
+    _collection_type: type[Any] = Collection
     _request_type: type[Any] = BlockingCall
     _member_type: type[Any] = BlockingCall
 
@@ -347,20 +348,6 @@ class Connection(
             f"nodes={self.server_nodes} at 0x{id(self):x}>"
         )
 
-    # ---- items -----------------------------------------------------------------------------------
-
-    def append_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
-        """Append to the documents of items, and to the items' values.
-
-        :param items: ItemOptionDict whose options hold a ``fragment`` for every item.
-        :param kwargs: as for ``append_multi``.
-        """
-        return self._driver.extend_items(self.append_multi, items, kwargs, False)
-
-    def prepend_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
-        """Like :meth:`append_items`, before the values."""
-        return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
-
     # ---- contexts --------------------------------------------------------------------------------
 
     def _pipeline_begin(self) -> None:
@@ -396,13 +383,21 @@ class Connection(
             raise ArgumentError.pyexc("timeout must be a number of seconds from 0", obj=timeout)
         return DurabilityContext(self, persist_to, replicate_to, timeout)
 
-    # ---- as a mapping ----------------------------------------------------------------------------
+    # ---- collections -----------------------------------------------------------------------------
 
-    def __getitem__(self, key: Key) -> ValueT:
-        return self.get(key)
+    def collection(
+        self, name: str, scope: str | None = None
+    ) -> Collection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT]:
+        """Return a view of a collection: the key-value methods, on its documents. Beyond SDK 1.2.
 
-    def __setitem__(self, key: Key, value: object) -> None:
-        self.set(key, value)
+        Nothing is sent: whether there is such a collection is seen by the first operation.
 
-    def __delitem__(self, key: Key) -> None:
-        self.delete(key)
+        :param name: name of the collection.
+        :param scope: name of its scope, ``None`` for the default scope.
+        :raises ArgumentError: a name that no collection, or scope, can have.
+        """
+        view = self._collection_type(self, name, scope)
+        if self._followers is None:
+            self._followers = weakref.WeakValueDictionary()
+        self._followers[id(view)] = view
+        return view

@@ -68,13 +68,13 @@ class Driver(Generic[CallT]):
         """Carry out many requests, which all have a ``replica`` or none."""
         raise NotImplementedError
 
-    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
-        """Ask every node that holds the documents for their state."""
+    def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
+        """Ask every node that holds the documents for their state; they are in one collection."""
         raise NotImplementedError
 
     def submit_endure(
         self,
-        keys: Sequence[tuple[Any, bytes, int]],
+        documents: Sequence[Request],
         persist_to: int,
         replicate_to: int,
         timeout: float,
@@ -82,7 +82,7 @@ class Driver(Generic[CallT]):
         check_removed: bool,
         single: bool,
     ) -> Any:
-        """Wait until enough nodes hold documents; ``keys`` are (key, encoded key, CAS or 0)."""
+        """Wait until enough nodes hold documents, which are in one collection; ``cas`` 0 is any version."""
         raise NotImplementedError
 
     def submit_stats(self, groups: Sequence[str]) -> Any:

@@ -277,6 +277,14 @@ class BucketNotFoundError(CouchbaseError):
     """The cluster has no such bucket, or the user may not see it."""
 
 
+class CollectionNotFoundError(CouchbaseError):
+    """The bucket has no such collection, or the user may not see it. Beyond SDK 1.2."""
+
+
+class ScopeNotFoundError(CouchbaseError):
+    """The bucket has no such scope, or the user may not see it. Beyond SDK 1.2."""
+
+
 class ClientNoMemoryError(CouchbaseError):
     """Declared by SDK 1.2; never raised."""
 
@@ -431,6 +439,9 @@ SUBDOC_XATTR_UNKNOWN_MACRO = 0x5A
 SUBDOC_XATTR_UNKNOWN_VATTR = 0x5B
 SUBDOC_XATTR_CANT_MODIFY_VATTR = 0x5C
 SUBDOC_INVALID_XATTR_ORDER = 0x5E
+COLLECTION_ENOENT = 0x5F
+SCOPE_ENOENT = 0x1001
+"""libcouchbase 2 has no code for it; from 0x1000 on codes are free."""
 
 RESULT_CODES: dict[int, ResultCode] = {
     0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
@@ -531,6 +542,8 @@ RESULT_CODES: dict[int, ResultCode] = {
     0x5E: ResultCode(
         "SUBDOC_INVALID_XATTR_ORDER", SubdocXattrError, 1 + 256, "Attributes must come before the body"
     ),
+    0x5F: ResultCode("COLLECTION_ENOENT", CollectionNotFoundError, 1 + 256, "The collection does not exist"),
+    0x1001: ResultCode("SCOPE_ENOENT", ScopeNotFoundError, 1 + 256, "The scope does not exist"),
 }
 """Result code -> its name, detail class, category bits and text."""
 

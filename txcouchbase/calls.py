@@ -138,9 +138,9 @@ def member_of(request: Request) -> GroupCall:
     """Return a request as one of a multi operation's."""
     call = GroupCall(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
     call.extras, call.value, call.framing = request.extras, request.value, request.framing
-    call.cas, call.replica = request.cas, request.replica
     if hasattr(request, "specs"):
         call.specs = request.specs
+    call.cas, call.replica, call.keyspace = request.cas, request.replica, request.keyspace
     return call
 
 

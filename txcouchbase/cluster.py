@@ -409,7 +409,10 @@ class ClusterClient(Dispatcher):
         for calls in list(self._parked.values()):
             for call in [call for call in calls if call.deadline <= now]:
                 self.time_out(call)
-        busy = busy or bool(self._parked or self.turn.queued)
+        waiting = list(self.collections.waiting())
+        for call in [call for call in waiting if call.deadline <= now]:
+            self.time_out(call)
+        busy = busy or bool(self._parked or waiting or self.turn.queued)
         if not busy:
             self._kept = None
         self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now) if busy else None
@@ -441,6 +444,7 @@ class ClusterClient(Dispatcher):
             waiting += link.close()
         for calls in self._parked.values():
             waiting += calls
-        self._parked.clear()
+        waiting += self.collections.waiting()
+        self.start_afresh()
         for call in waiting:
             call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, "the connection was closed"))

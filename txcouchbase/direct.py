@@ -12,6 +12,7 @@ from couchbase.codec import Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.exceptions import NotSupportedError
+from couchbase.protocol.request import Request
 from txcouchbase.calls import Call
 from txcouchbase.turn import Turn
 
@@ -150,11 +151,11 @@ class DirectDriver(Driver[DirectCall]):
         """Refuse."""
         refuse_more()
 
-    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> NoReturn:
+    def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> NoReturn:
         """Refuse."""
         refuse_more()
 
-    def submit_endure(self, keys: Sequence[tuple[Any, bytes, int]], *options: object) -> NoReturn:
+    def submit_endure(self, documents: Sequence[Request], *options: object) -> NoReturn:
         """Refuse."""
         refuse_more()
 

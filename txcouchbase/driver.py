@@ -13,7 +13,7 @@ from couchbase.commands import no_such_replica
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
-from couchbase.protocol import durability, operations
+from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.failures import client_error, failed_result
 from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.stats import Statistics
@@ -176,7 +176,7 @@ class AsyncDriver(Driver[AsyncCall]):
             for index in range(replicas):
                 attempt = DeferredCall(call.operation, call.key, call.key_bytes)
                 attempt.decode_value = call.decode_value
-                attempt.replica = index
+                attempt.replica, attempt.keyspace = index, call.keyspace
                 attempt.deadline = call.deadline
                 answer: Deferred[Any] = Deferred(attempt.cancelled)
                 attempt.deferred = answer
@@ -249,30 +249,31 @@ class AsyncDriver(Driver[AsyncCall]):
         answer._remaining = 1
         return answer, call
 
-    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+    def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
         """Ask every node that holds the documents for their state."""
         cluster = self.cluster
 
         @inlineCallbacks
         def work() -> Generator[Any, Any, dict[Any, Any]]:
-            plan = durability.observe_plan(cluster.current_map, [encoded for _, encoded in keys], master_only)
+            keys = [document.key_bytes for document in documents]
+            plan = observation.observe_plan(cluster.current_map, keys, master_only, documents[0].keyspace)
             seen = yield cluster.run(plan)
             outcome: dict[Any, Any] = {}
-            for key, encoded in keys:
-                copies = seen[encoded]
+            for document in documents:
+                copies = seen[document.key_bytes]
                 result = ValueResult(0, 0, copies.seen)
-                result._key = key
-                outcome[key] = result
+                result._key = document.key
+                outcome[document.key] = result
                 if copies.missing or not copies.seen:
-                    request = Call(operations.OBSERVE, key, encoded)
-                    outcome[key] = durability.observe_error(request, copies, exceptions.NETWORK_ERROR)
+                    error = observation.observe_error(document, copies, exceptions.NETWORK_ERROR)
+                    outcome[document.key] = error
             return outcome
 
-        return self._finish_with(work, [key for key, _ in keys], single, operations.OBSERVE)
+        return self._finish_with(work, [document.key for document in documents], single, operations.OBSERVE)
 
     def submit_endure(
         self,
-        keys: Sequence[tuple[Any, bytes, int]],
+        documents: Sequence[Request],
         persist_to: int,
         replicate_to: int,
         timeout: float,
@@ -282,8 +283,9 @@ class AsyncDriver(Driver[AsyncCall]):
     ) -> Any:
         """Wait until enough nodes hold documents."""
         cluster = self.cluster
-        items = [key.item if type(key) is ItemTarget else None for key, _, _ in keys]
-        names = [key if item is None else key.key for (key, _, _), item in zip(keys, items, strict=True)]
+        keys = [document.key for document in documents]
+        items = [key.item if type(key) is ItemTarget else None for key in keys]
+        names = [key if item is None else key.key for key, item in zip(keys, items, strict=True)]
 
         @inlineCallbacks
         def work() -> Generator[Any, Any, dict[Any, Any]]:
@@ -291,17 +293,18 @@ class AsyncDriver(Driver[AsyncCall]):
             plan = durability.endure_plan(
                 cluster.current_map,
                 cluster.seconds,
-                {encoded: cas for _, encoded, cas in keys},
+                {document.key_bytes: document.cas for document in documents},
                 requirement,
                 timeout=timeout,
                 interval=interval,
                 check_removed=check_removed,
+                keyspace=documents[0].keyspace,
             )
             codes = yield cluster.run(plan)
             outcome: dict[Any, Any] = {}
-            for (_, encoded, _), key, item in zip(keys, names, items, strict=True):
-                code = codes[encoded]
-                result = failed_result(Call(operations.ENDURE, key, encoded), code)
+            for document, key, item in zip(documents, names, items, strict=True):
+                code = codes[document.key_bytes]
+                result = failed_result(Call(operations.ENDURE, key, document.key_bytes), code)
                 if item is not None:
                     fill(item, result)
                     result = item

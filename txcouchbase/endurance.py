@@ -63,6 +63,7 @@ class Endurance:
             interval=self._interval,
             check_removed=call.operation is operations.DELETE,
             after_mutation=True,
+            keyspace=call.keyspace,
         )
         self._client.run(plan).addCallbacks(
             self._endured, self._failed, callbackArgs=(call, result), errbackArgs=(call, result)

@@ -50,6 +50,8 @@ def limited(connection: _ConnectionT, budget: TimeBudget) -> _ConnectionT:
     members.update(connection.__dict__)
     # Keep a reference: a connection closes when it is collected.
     members["_shared"] = connection
+    # Views of collections follow the object that they were made by.
+    members["_followers"] = None
     other._driver = _LimitedDriver(connection._driver, budget)  # type: ignore[arg-type]  # always a DeferredDriver
     other._views_timeout = budget.seconds(connection._views_timeout)
     design_seconds = connection.design_timeout

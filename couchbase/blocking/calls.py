@@ -45,4 +45,5 @@ class BlockingCall(Step):
         copy = BlockingCall(self.operation, self.key, self.key_bytes)
         copy.extras, copy.value, copy.framing, copy.cas = self.extras, self.value, self.framing, self.cas
         copy.quiet, copy.decode_value, copy.replica = self.quiet, self.decode_value, self.replica
+        copy.keyspace = self.keyspace
         return copy

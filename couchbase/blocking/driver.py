@@ -25,10 +25,11 @@ from couchbase.commands import no_such_replica
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
-from couchbase.protocol import durability, operations
+from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.connstr import Address
 from couchbase.protocol.failures import client_error, failed_result
 from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.request import Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
 from couchbase.tlsfiles import TlsFiles
@@ -219,6 +220,7 @@ class BlockingDriver(Driver[BlockingCall]):
             interval=self.durability_interval,
             check_removed=calls[0].operation is operations.DELETE,
             after_mutation=True,
+            keyspace=calls[0].keyspace,
         )
         try:
             codes = self.cluster.run_plan(plan, monotonic() + timeout)
@@ -264,32 +266,27 @@ class BlockingDriver(Driver[BlockingCall]):
             if not open_:
                 return
         for call in open_:
-            if (
-                call.quiet
-                and isinstance(call.error, CouchbaseError)
-                and call.error.rc == exceptions.KEY_ENOENT
-            ):
+            if call.quiet and getattr(call.error, "rc", None) == exceptions.KEY_ENOENT:
                 call.result, call.error = failed_result(call, exceptions.KEY_ENOENT), None
 
     # ---- copies ----------------------------------------------------------------------------------
 
-    def submit_observe(self, keys: Sequence[tuple[Any, bytes]], master_only: bool, single: bool) -> Any:
+    def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
         """Ask every node that holds the documents for their state."""
 
         def finish() -> Any:
-            plan = durability.observe_plan(
-                self.cluster.current_map, [encoded for _, encoded in keys], master_only
-            )
+            keys, current_map = [document.key_bytes for document in documents], self.cluster.current_map
+            plan = observation.observe_plan(current_map, keys, master_only, documents[0].keyspace)
             seen = self.cluster.run_plan(plan, monotonic() + self.timeout)
             calls = []
-            for key, encoded in keys:
-                call = BlockingCall(operations.OBSERVE, key, encoded)
-                copies = seen[encoded]
+            for document in documents:
+                call = BlockingCall(operations.OBSERVE, document.key, document.key_bytes)
+                copies = seen[document.key_bytes]
                 if copies.seen and not copies.missing:
                     call.result = ValueResult(0, 0, copies.seen)
-                    call.result._key = key
+                    call.result._key = document.key
                 else:
-                    call.error = durability.observe_error(call, copies, exceptions.ETIMEDOUT)
+                    call.error = observation.observe_error(call, copies, exceptions.ETIMEDOUT)
                 calls.append(call)
             return outcome(calls[0]) if single else gather(calls, self.results_type)
 
@@ -297,7 +294,7 @@ class BlockingDriver(Driver[BlockingCall]):
 
     def submit_endure(
         self,
-        keys: Sequence[tuple[Any, bytes, int]],
+        documents: Sequence[Request],
         persist_to: int,
         replicate_to: int,
         timeout: float,
@@ -312,15 +309,17 @@ class BlockingDriver(Driver[BlockingCall]):
             plan = durability.endure_plan(
                 self.cluster.current_map,
                 monotonic,
-                {encoded: cas for _, encoded, cas in keys},
+                {document.key_bytes: document.cas for document in documents},
                 requirement,
                 timeout=timeout,
                 interval=interval,
                 check_removed=check_removed,
+                keyspace=documents[0].keyspace,
             )
             codes = self.cluster.run_plan(plan, monotonic() + timeout)
             calls = []
-            for key, encoded, _ in keys:
+            for document in documents:
+                key, encoded = document.key, document.key_bytes
                 item = key.item if type(key) is ItemTarget else None
                 call = BlockingCall(operations.ENDURE, key if item is None else key.key, encoded)
                 result: Any = OperationResult(codes[encoded])

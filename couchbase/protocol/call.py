@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Operation, Request
 
 
@@ -57,6 +58,7 @@ class Call(Request):
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
+        self.keyspace = DEFAULT_KEYSPACE
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
         self.quiet = quiet

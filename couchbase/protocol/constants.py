@@ -17,6 +17,12 @@ MAX_FRAME_BYTES = 30 * 2**20
 MAX_KEY_BYTES = 250
 """Longest document key in the default collection, in bytes of UTF-8."""
 
+MAX_COLLECTION_KEY_BYTES = 246
+"""Longest document key in any other collection."""
+
+MAX_COLLECTION_NAME = 251
+"""Longest name of a collection or a scope, in characters."""
+
 MAX_VALUE_BYTES = 20 * 2**20
 """Largest document body, in bytes."""
 

@@ -25,11 +25,13 @@ from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.answers import AnswerReader, Undecodable
 from couchbase.protocol.call import Call
+from couchbase.protocol.collections import UNKNOWN_PLACES
 from couchbase.protocol.constants import Feature, Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.failures import PathsRefused, client_error
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import HandshakeResult
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.offers import NO_FLAGS_LOOKUP, NO_FULL_LOOKUP, lacks, refuses_flags_alone
 from couchbase.protocol.operations import GET_WITH_EXPIRY, complete, downgrade
 from couchbase.protocol.plans import Compute, Pause, RoundTrip
@@ -84,6 +86,13 @@ class Home(Protocol):
     most_pending: int
     """Operations that may wait for answers in one conversation; later ones are refused."""
 
+    @property
+    def collections(self) -> Any:
+        """The :class:`couchbase.protocol.collections.Collections` in use."""
+
+    def opened(self, conversation: Any) -> None:
+        """Hear of a conversation whose handshake is done, before any operation is sent."""
+
     def put_off(self, conversation: Any, call: Any, frame: Frame, action: Action) -> None:
         """Take an operation back that the node did not carry out."""
 
@@ -123,6 +132,7 @@ class Conversation:
         "out",
         "pending",
         "phase",
+        "prefix",
         "reader",
         "session",
     )
@@ -139,6 +149,8 @@ class Conversation:
         self.lacking: frozenset[int] = frozenset()
         """Features that the node's HELLO did not grant, or that it refused later; see
         :mod:`couchbase.protocol.offers`."""
+        self.prefix = b""
+        """What keys of the default collection begin with; empty if the node does not offer collections."""
         self.out: list[bytes] = []
         """Bytes to send."""
         self.has_large = False
@@ -177,6 +189,11 @@ class Conversation:
             return
         if self.lacking and not self.home.adapt(self, call):
             return
+        keyspace, prefix = call.keyspace, self.prefix
+        if keyspace is not DEFAULT_KEYSPACE:
+            if not self.home.collections.admits(self, call):
+                return
+            prefix = keyspace.prefix
         pending = self.pending
         if len(pending) >= self.home.most_pending:
             call.fail(too_many(call, self.home.most_pending))
@@ -188,7 +205,7 @@ class Conversation:
         out = self.out
         if not out:
             self.line.schedule()
-        out.append(head(call, vbucket, opaque))
+        out.append(head(call, prefix, vbucket, opaque))
         if call.value:
             out.append(call.value)
             if len(call.value) >= LARGE_BYTES:
@@ -197,11 +214,14 @@ class Conversation:
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> int:
         """Send a request of the driver's own; returns its number, for :meth:`forget`.
 
-        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them.
+        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them. A ``value`` with keys
+            in it is a function that is called with :attr:`prefix`.
         """
         if self.phase is Phase.LOST:
             listener(None)
             return -1
+        if callable(fields.get("value")):
+            fields = {**fields, "value": fields["value"](self.prefix)}
         self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
         self._questions[opaque] = listener
         if not self.out:
@@ -241,7 +261,10 @@ class Conversation:
         except StopIteration as done:
             self.session = done.value
             self.lacking = lacks(done.value)
+            if Feature.COLLECTIONS in self.session.features:
+                self.prefix = DEFAULT_KEYSPACE.prefix
             self.phase = Phase.OPEN
+            self.home.opened(self)
             self._end_greeting(None)
             return
         except Exception as failure:  # noqa: BLE001  # any failure means that there is no session
@@ -304,13 +327,15 @@ class Conversation:
         call = self.pending.pop(frame.opaque, None)
         if call is not None:
             call.pending = None
-            self._answered(call, frame)
+            self.answered(call, frame)
             return
         listener = self._questions.pop(frame.opaque, None)
         if listener is not None and listener(frame):
             self._questions[frame.opaque] = listener
 
-    def _answered(self, call: Call, frame: Frame) -> None:
+    def answered(self, call: Call, frame: Frame) -> None:
+        """Handle the answer to an operation that is not in the table any more, or to a question on its
+        behalf."""
         if not frame.specific:
             try:
                 result = complete(call, frame, None, self.name)
@@ -322,6 +347,9 @@ class Conversation:
         explained = self.session.error_map.get(frame.specific)
         if explained is not None:
             self._explained(call, frame, explained)
+            return
+        if frame.specific in UNKNOWN_PLACES:
+            self.home.collections.refused(self, call, frame)
             return
         action = action_for(call.operation.name, frame.specific, self.session.xerror)
         if action is Action.SURFACE:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Protocol
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
+from couchbase.protocol.collections import Collections
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Magic, Opcode, Status
-from couchbase.protocol.conversation import LARGE_BYTES, Conversation, too_many
-from couchbase.protocol.failures import client_error, error_for
+from couchbase.protocol.conversation import LARGE_BYTES, Conversation
+from couchbase.protocol.failures import client_error, error_for, timeout_error
 from couchbase.protocol.frames import HEADER, Frame
 from couchbase.protocol.handshake import Credentials, handshake
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.offers import is_durable
 from couchbase.protocol.order import Order
 
@@ -30,6 +34,9 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _REQUEST = int(Magic.REQUEST)
 _ALT_REQUEST = int(Magic.ALT_REQUEST)
 _pack = HEADER.pack
+_NOBODY: Any = object()
+_KEYSPACE_OF = attrgetter("keyspace")
+_NUMBER_OF = attrgetter("keyspace.number")
 
 
 class Peer(Protocol):
@@ -92,8 +99,7 @@ class Dispatcher(Order):
         self.tls = tls
         self.map: ClusterMap | None = None
         self.closed = False
-        self.peers: dict[tuple[str, int], Any] = {}
-        """The nodes of the map, by host and port."""
+        self.peers = {}
         self.servers: list[Any] = []
         """The same by their index in the map; ``None`` for a node without a key-value port."""
         self.route: list[Conversation | None] = []
@@ -103,10 +109,7 @@ class Dispatcher(Order):
         self._network = network
         self._agent = agent
         self._asking = False
-        # The last operation in flight on each key, as of a round of sending.
-        self._rounds = 0
-        self._last_sent: dict[bytes, Call] = {}
-        self._indexed = -1
+        self.collections = Collections(self)
 
     # ---- what a driver provides ------------------------------------------------------------------
 
@@ -179,6 +182,7 @@ class Dispatcher(Order):
         if self.closed or not cluster.supersedes(self.map):
             return False
         self.map = cluster
+        self.collections.of_bucket(cluster.uuid)
         if not cluster.data_nodes:
             # A session with the whole cluster: the seed's connection is the only one.
             return True
@@ -202,6 +206,16 @@ class Dispatcher(Order):
         for call in waiting:
             self.submit(call)
         return True
+
+    def opened(self, conversation: Conversation) -> None:
+        """Hear of a new conversation: its bucket may be another one of the same name."""
+        config, uuid = conversation.session.config, None
+        if config is not None:
+            try:
+                uuid = self.parse_map(config, conversation.host).uuid
+            except CouchbaseError:
+                pass  # Whoever uses the map reports it.
+        self.collections.of_bucket(uuid)
 
     def adopt_from(self, conversation: Conversation, config: bytes) -> None:
         """Use the map that a node sent, if it can be used and is newer than the one in use."""
@@ -244,47 +258,55 @@ class Dispatcher(Order):
         return False
 
     def start_afresh(self) -> None:
-        """Forget the order of operations on each key, and the pending request for a map. For a driver that
-        has abandoned its operations, or left them to another process.
+        """Forget the order of operations on each key, the ids of collections, and the pending request for a
+        map. For a driver that has abandoned its operations, or left them to another process.
         """
         self._parked.clear()
+        self.collections.start_afresh()
         self._asking = False
 
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or as soon as possible."""
-        key = call.key_bytes
         if not self._owners or self.closed:
             self.unrouted(call)
         elif call.replica is not None:
             self._submit_to_replica(call)
-        elif self._parked and key in self._parked and call.ended is None:
-            self._parked[key].append(call)
+        elif self._parked and call.ended is None and call.identity in self._parked:
+            self._parked[call.identity].append(call)
         else:
-            if call.framing and call.ended is None and is_durable(call.framing):
+            # Without an id nothing is sent: it comes here again when the id is known.
+            if call.framing and call.ended is None and is_durable(call.framing) and call.keyspace.prefix:
                 if self._waits_for(call):
                     return
             else:
                 self._rounds += 1
-            vbucket = vbucket_of(key, len(self._owners))
+            vbucket = vbucket_of(call.key_bytes, len(self._owners))
             peer = self._owners[vbucket]
             if peer is None:
                 # A vbucket without an active node: a failover may assign one within the operation's timeout.
                 call.vbucket = vbucket
                 self.refresh()
-                self._park(call)
+                self.submit_again(call)
             else:
                 peer.send(call, vbucket)
 
-    def send_all(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
+    def send_all(
+        self, calls: Sequence[Call], deadline: float, keyspace: Keyspace | None = None
+    ) -> list[Conversation]:
         """Submit many operations; returns the conversations that had nothing to send before.
 
         The fast path of nearly every operation of every driver: one loop does for many what :meth:`submit`
         and :meth:`Conversation.put` do for one, without a function call for each.
 
         :param deadline: of all operations; large values get more time.
+        :param keyspace: the collection of all of them; ``None`` to read it from each.
         """
+        if keyspace is None:
+            if self.collections.is_used:
+                return self._send_sorted(calls, deadline)
+            keyspace = DEFAULT_KEYSPACE
         self._rounds += 1
         touched: list[Conversation] = []
         route = self.route
@@ -293,14 +315,17 @@ class Dispatcher(Order):
             for call in calls:
                 if not call.done:
                     call.deadline = deadline
-                    self._send_specially(call, None)
+                    self._send_specially(call)
             return touched
-        parked, least_rate, most = self._parked, self.least_rate, self.most_pending
+        parked, least_rate = self._parked, self.least_rate
+        # All of them together fit into the table of a conversation with fewer operations than this.
+        most = self.most_pending - len(calls)
+        is_named, lead = keyspace is not DEFAULT_KEYSPACE, keyspace.prefix
         # Attributes of the previous operation's conversation, which usually takes this one, too.
-        conversation: Conversation | None = None
+        conversation: Any = _NOBODY
         pending: Any = None
         out: Any = None
-        opaque = room = 0
+        opaque = 0
         pairs: Iterator[tuple[Call, int]]
         if len(calls) == 1:
             # If a program waits for each answer, preparing for many would be a tenth of the cost.
@@ -313,31 +338,31 @@ class Dispatcher(Order):
                 continue
             call.deadline = deadline
             owner = route[vbucket]
-            if owner is not conversation or not room:
-                if conversation is not None:
+            if owner is not conversation:
+                if conversation is not _NOBODY:
                     conversation.opaque = opaque
                 conversation = owner
-                if owner is None or parked or len(owner.pending) >= most:
-                    # No room: the next operation comes here again, whoever owns it.
-                    conversation, room = None, 0
-                    self._send_specially(call, owner)
-                    # The callbacks may have changed the map.
-                    route = self.route
+                unready = is_named and (not lead or owner is None or not owner.prefix)
+                if owner is None or parked or unready or len(owner.pending) > most:
+                    # The next operation comes here again, whoever owns it.
+                    conversation = _NOBODY
+                    self._send_specially(call)
+                    # The callbacks may have changed the map, or the id of the collection.
+                    route, lead = self.route, keyspace.prefix
                     if len(route) != count:
-                        return touched + self.send_all([call for call, _ in pairs], deadline)
+                        return touched + self.send_all([call for call, _ in pairs], deadline, keyspace)
                     continue
-                pending, opaque = owner.pending, owner.opaque
-                room = most - len(pending)
-                out = owner.out
+                if not is_named:
+                    lead = owner.prefix
+                pending, opaque, out = owner.pending, owner.opaque, owner.out
                 if not out:
                     touched.append(owner)
-            room -= 1
             opaque = (opaque + 1) & 0xFFFFFFFF
             call.opaque = opaque
             call.pending = pending
             call.vbucket = vbucket
             pending[opaque] = call
-            key = call.key_bytes
+            key = lead + call.key_bytes
             size = len(key)
             extras, value, framing = call.extras, call.value, call.framing
             # One instruction instead of a call for each part, which would cost more than building the parts.
@@ -346,7 +371,7 @@ class Dispatcher(Order):
                 body = before + more + size + len(value)
                 if body >= LARGE_BYTES:
                     call.deadline = deadline + body / least_rate
-                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                    owner.has_large = True
                 size |= before << 8
                 out += (
                     _pack(
@@ -360,7 +385,7 @@ class Dispatcher(Order):
                 body = size + more + len(value)
                 if body >= LARGE_BYTES:
                     call.deadline = deadline + body / least_rate
-                    owner.has_large = True  # type: ignore[union-attr]  # it has room, so it is there
+                    owner.has_large = True
                 out += (
                     _pack(_REQUEST, call.operation.opcode, size, more, 0, vbucket, body, opaque, call.cas),
                     extras + key,
@@ -371,21 +396,25 @@ class Dispatcher(Order):
                     _pack(_REQUEST, call.operation.opcode, size, 0, 0, vbucket, size, opaque, call.cas),
                     key,
                 )
-        if conversation is not None:
+        if conversation is not _NOBODY:
             conversation.opaque = opaque
+        return touched
+
+    def _send_sorted(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
+        """Submit many operations, those of one collection after the other."""
+        touched: list[Conversation] = []
+        for keyspace, group in groupby(sorted(calls, key=_NUMBER_OF), _KEYSPACE_OF):
+            touched += self.send_all(list(group), deadline, keyspace)
         return touched
 
     def more_for(self, size: int) -> float:
         """Return by how many seconds a value of that many bytes extends the timeout."""
         return size / self.least_rate if size >= LARGE_BYTES else 0.0
 
-    def _send_specially(self, call: Call, owner: Conversation | None) -> None:
+    def _send_specially(self, call: Call) -> None:
         """Submit one of many operations: one that the fast path cannot send."""
         call.deadline += self.more_for(len(call.value))
-        if owner is None or self._parked:
-            self.submit(call)
-        else:
-            call.fail(too_many(call, self.most_pending))
+        self.submit(call)
 
     def _submit_to_replica(self, call: Call) -> None:
         cluster = self.map
@@ -400,45 +429,16 @@ class Dispatcher(Order):
         else:
             peer.send(call, vbucket)
 
-    def _waits_for(self, call: Call) -> bool:
-        """Hold the key of a synchronous write; true if the write must itself wait for an earlier operation.
-
-        Until the write is decided, readers see the previous version and other writes fail, even later ones.
-        """
-        before = self._sent_before(call.key_bytes)
-        if before is None:
-            self._hold(call)
-            return False
-        self._hold(before)
-        self._parked[call.key_bytes].append(call)
-        return True
-
-    def _sent_before(self, key: bytes) -> Call | None:
-        """Return the last operation on a key that was sent and has no answer yet, if there is one."""
-        if self._indexed != self._rounds:
-            # Computed once for all synchronous writes of one round.
-            self._indexed = self._rounds
-            self._last_sent = {
-                call.key_bytes: call
-                for peer in self.peers.values()
-                if peer.conversation is not None
-                for call in peer.conversation.pending.values()
-            }
-        before = self._last_sent.get(key)
-        if before is None or before.done or before.pending is None or before.ended is not None:
-            return None
-        return before
-
     def time_out(self, call: Call) -> None:
         """Fail an operation whose deadline has passed."""
-        sent = call.pending is not None
+        was_sent = call.pending is not None
         call.leave()
         if call.attempts and call.last_status and call.last_status != Status.NOT_MY_VBUCKET:
             call.fail(error_for(call, call.last_status))
             return
         peer = self._owners[vbucket_of(call.key_bytes, len(self._owners))] if self._owners else None
-        where = f" ({peer.name}: {peer.last_error})" if peer is not None and peer.last_error else ""
-        call.fail(client_error(call, exceptions.ETIMEDOUT, f"no answer in time{where}", ambiguous=sent))
+        why = f"{peer.name}: {peer.last_error}" if peer is not None and peer.last_error else None
+        call.fail(timeout_error(call, why, was_sent))
 
 
 def _takes_all(peer: Any) -> Conversation | None:

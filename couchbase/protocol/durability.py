@@ -6,21 +6,21 @@ many as required have the version in memory or on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from struct import Struct
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap
-from couchbase.protocol.constants import ObserveState, Opcode, Status
-from couchbase.protocol.failures import client_error, failed_result, status_name
-from couchbase.protocol.frames import Frame
+from couchbase.protocol.constants import ObserveState, Opcode
+from couchbase.protocol.failures import failed_result
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
+from couchbase.protocol.observation import Observation, poll
 from couchbase.protocol.operations import ADD, APPEND, DELETE, PREPEND, REPLACE, SET
-from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.plans import Pause
 from couchbase.protocol.request import Request
 from couchbase.protocol.subdocument import MUTATE_IN
-from couchbase.result import ObserveInfo, Result, ValueResult
+from couchbase.result import Result
 
 ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE, MUTATE_IN})
 """The operations to which a durability context applies."""
@@ -30,11 +30,6 @@ MUTATION_INTERVAL_SECONDS = 0.1
 ENDURE_INTERVAL_SECONDS = 0.010
 """Default pause between polls of ``endure``."""
 
-MAX_KEYS_PER_OBSERVE = 500
-"""Most keys in one frame, which stays under 128 KiB even with the longest keys."""
-
-_ENTRY_HEAD = Struct(">HH")
-_ENTRY_TAIL = Struct(">BQ")
 _COUNTERS = (Opcode.INCREMENT, Opcode.DECREMENT)
 _HERE = (ObserveState.FOUND, ObserveState.PERSISTED)
 
@@ -51,14 +46,6 @@ class Requirement(NamedTuple):
     def active_only(self) -> bool:
         """Whether the replicas need not be asked."""
         return self.persist_to <= 1 and self.replicate_to == 0
-
-
-class Observation(NamedTuple):
-    """One node's answer about one key."""
-
-    key: bytes
-    state: int
-    cas: int
 
 
 def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -> Requirement:
@@ -91,119 +78,6 @@ def _impossible(message: str) -> CouchbaseError:
     return error_of(exceptions.DURABILITY_ETOOMANY, message)
 
 
-def observe_value(entries: Sequence[tuple[int, bytes]]) -> bytes:
-    """Encode the value of an OBSERVE request from ``(vbucket, key)`` pairs."""
-    return b"".join(_ENTRY_HEAD.pack(vbucket, len(key)) + key for vbucket, key in entries)
-
-
-def parse_observe(value: bytes) -> list[Observation]:
-    """Decode the value of an OBSERVE answer.
-
-    :raises CouchbaseError: ProtocolError, an entry runs past the end.
-    """
-    found = []
-    at, end = 0, len(value)
-    while at < end:
-        if at + _ENTRY_HEAD.size > end:
-            raise _malformed()
-        _, size = _ENTRY_HEAD.unpack_from(value, at)
-        at += _ENTRY_HEAD.size
-        if at + size + _ENTRY_TAIL.size > end:
-            raise _malformed()
-        state, cas = _ENTRY_TAIL.unpack_from(value, at + size)
-        found.append(Observation(value[at : at + size], state, cas))
-        at += size + _ENTRY_TAIL.size
-    return found
-
-
-def observe_questions(
-    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool
-) -> list[tuple[int, int, dict[str, Any]]]:
-    """Group keys by the nodes that hold them, as questions of an :class:`couchbase.protocol.plans.Ask`."""
-    by_node: dict[int, list[tuple[int, bytes]]] = {}
-    for key in keys:
-        vbucket = cluster.vbucket(key)
-        row = cluster.rows[vbucket]
-        for server in _holders(row, active_only):
-            by_node.setdefault(server, []).append((vbucket, key))
-    questions = []
-    for server, entries in by_node.items():
-        for start in range(0, len(entries), MAX_KEYS_PER_OBSERVE):
-            value = observe_value(entries[start : start + MAX_KEYS_PER_OBSERVE])
-            questions.append((server, int(Opcode.OBSERVE), {"value": value}))
-    return questions
-
-
-class Copies(NamedTuple):
-    """The nodes' answers about one key."""
-
-    seen: list[ObserveInfo]
-    """One entry for each copy whose node answered."""
-    missing: list[str]
-    """``host:port`` of each node that holds a copy but could not be asked or did not answer."""
-
-
-OBSERVE_ROUNDS = 5
-"""Maximum number of requests to a node that answers that it cannot tell yet."""
-OBSERVE_PAUSE_SECONDS = 0.05
-
-
-def observe_plan(
-    current_map: Callable[[], ClusterMap], keys: Sequence[bytes], master_only: bool
-) -> Generator[Any, Any, dict[bytes, Copies]]:
-    """Plan that asks nodes for the state of documents; returns the answers by key.
-
-    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user lacks the
-        permission.
-    """
-    for attempt in range(OBSERVE_ROUNDS):
-        cluster = current_map()
-        round_ = yield from _poll(cluster, keys, master_only, connect=True)
-        if not round_.refused or attempt == OBSERVE_ROUNDS - 1:
-            break
-        # The vbucket is moving, or the node is busy.
-        yield Pause(OBSERVE_PAUSE_SECONDS)
-    found = {}
-    for key in keys:
-        vbucket = cluster.vbucket(key)
-        active, view = cluster.active(vbucket), round_.views.get(key, {})
-        asked = _holders(cluster.rows[vbucket], master_only)
-        found[key] = Copies(
-            [
-                ObserveInfo(view[server].state, server == active, view[server].cas)
-                for server in asked
-                if server in view
-            ],
-            [_name_of(cluster, server) for server in asked if server not in view],
-        )
-    return found
-
-
-def observe_error(request: Request, copies: Copies, code: int) -> CouchbaseError:
-    """Return the error for a key if some of its copies could not be asked.
-
-    Its ``result`` has the answers of the others.
-    """
-    result = ValueResult(code, 0, copies.seen)
-    result._key = request.key
-    nodes = ", ".join(copies.missing) or "the active node is not known"
-    total = len(copies.seen) + len(copies.missing)
-    error = client_error(
-        request, code, f"{len(copies.missing)} of {total} copies could not be asked: {nodes}"
-    )
-    error.result = result
-    return error
-
-
-def _name_of(cluster: ClusterMap, server: int) -> str:
-    node = cluster.nodes[server]
-    return f"{node.host}:{node.kv or node.kv_tls}"
-
-
-def _holders(row: Sequence[int], active_only: bool) -> list[int]:
-    return [server for server in dict.fromkeys(row[:1] if active_only else row) if server >= 0]
-
-
 def awaited_cas(request: Request, result: Result) -> int:
     """Return the version whose copies a mutation waits for; 0 for any. A counter accepts any later version,
     because other clients keep counting.
@@ -222,6 +96,7 @@ def endure_plan(
     interval: float,
     check_removed: bool = False,
     after_mutation: bool = False,
+    keyspace: Keyspace = DEFAULT_KEYSPACE,
 ) -> Generator[Any, Any, dict[bytes, int]]:
     """Plan that waits until every key's version has the required copies.
 
@@ -234,6 +109,7 @@ def endure_plan(
     :param check_removed: wait until the keys are gone instead.
     :param after_mutation: whether the version was just written, so that another client must have removed or
         replaced it if the active node lacks it.
+    :param keyspace: the collection that the keys are in.
     :returns: key -> result code: 0, KEY_EEXISTS (another version took its place), KEY_ENOENT (not
         on the active node), ETIMEDOUT.
     """
@@ -242,7 +118,7 @@ def endure_plan(
     outcome: dict[bytes, int] = {}
     while True:
         cluster = current_map()
-        views = (yield from _poll(cluster, list(waiting), requirement.active_only)).views
+        views = (yield from poll(cluster, list(waiting), requirement.active_only, keyspace)).views
         for key, cas in list(waiting.items()):
             active = cluster.active(cluster.vbucket(key))
             verdict = _judge(views.get(key, {}), active, cas, requirement, check_removed, after_mutation)
@@ -254,52 +130,6 @@ def endure_plan(
             outcome.update(dict.fromkeys(waiting, exceptions.ETIMEDOUT))
             return outcome
         yield Pause(min(interval, remaining))
-
-
-class _Round(NamedTuple):
-    """The answers of one round."""
-
-    views: dict[bytes, dict[int, Observation]]
-    """Key -> server index -> its answer."""
-    refused: bool
-    """Whether a node answered that it cannot tell yet."""
-
-
-_UNKNOWN = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
-
-
-def _poll(
-    cluster: ClusterMap, keys: Sequence[bytes], active_only: bool, connect: bool = False
-) -> Generator[Any, Any, _Round]:
-    """Ask one round.
-
-    :raises CouchbaseError: a node's answer cannot change in further rounds.
-    """
-    questions = observe_questions(cluster, keys, active_only)
-    answers: Sequence[Frame | None] = yield Ask(questions, connect)
-    views: dict[bytes, dict[int, Observation]] = {}
-    refused = False
-    for (server, _, _), answer in zip(questions, answers):
-        if answer is None:
-            continue
-        status = answer.specific
-        if status == Status.SUCCESS:
-            for seen in parse_observe(answer.value):
-                views.setdefault(seen.key, {})[server] = seen
-            continue
-        if status in _UNKNOWN or status == Status.EACCESS:
-            raise _cannot_observe(_name_of(cluster, server), status)
-        refused = True
-    return _Round(views, refused)
-
-
-def _cannot_observe(name: str, status: int) -> CouchbaseError:
-    if status == Status.EACCESS:
-        code, why = exceptions.AUTH_ERROR, "the user may not read this bucket"
-    else:
-        code, why = exceptions.NOT_SUPPORTED, "the server does not know OBSERVE"
-    message = f"{name} cannot say which copies there are: {why} ({status_name(status)})"
-    return error_of(code, message, status=int(status) if code == exceptions.AUTH_ERROR else None)
 
 
 def _judge(
@@ -408,10 +238,6 @@ def unsafe_result(request: Request, code: int, stored: Result) -> Any:
     result = failed_result(request, code)
     result._cas = stored._cas
     return result
-
-
-def _malformed() -> CouchbaseError:
-    return error_of(exceptions.PROTOCOL_ERROR, "an OBSERVE answer ends inside an entry")
 
 
 def check_count(name: str, value: object) -> int:

@@ -10,6 +10,7 @@ from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.constants import Datatype, Status
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.keyspace import KeyspaceState
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
 from couchbase.result import Result
@@ -63,6 +64,18 @@ def client_error(request: Request, code: int, message: str, ambiguous: bool = Fa
         result=failed_result(request, code),
         ambiguous=ambiguous,
     )
+
+
+def timeout_error(request: Request, why: str | None, was_sent: bool) -> CouchbaseError:
+    """Return the exception for an operation whose time is up.
+
+    :param why: why its node has no connection, if it has none.
+    :param was_sent: whether the request may have been carried out; only said of mutations.
+    """
+    where = f" ({why})" if why else ""
+    if request.keyspace.state is not KeyspaceState.KNOWN:
+        where += f"; no node told the id of collection {request.keyspace.path.decode()}"
+    return client_error(request, exceptions.ETIMEDOUT, f"no answer in time{where}", ambiguous=was_sent)
 
 
 def status_name(status: int) -> str:

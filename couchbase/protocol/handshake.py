@@ -7,7 +7,7 @@ write, so a handshake with SCRAM costs four round trips and one without credenti
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -38,10 +38,11 @@ FEATURES = (
     Feature.SYNC_REPLICATION,
     Feature.PRESERVE_TTL,
     Feature.VATTR,
+    Feature.COLLECTIONS,
 )
-"""Features that our clients request. Not JSON: the flags describe a value, and a server that marks JSON may
-have to parse each value that it sends. No collections: SDK 1.2 has one keyspace per bucket, so keys have no
-prefix. No unordered execution: results for one key arrive in the order of its operations."""
+"""Features that our clients request. Not JSON: flags describe a value, and a server that marks JSON may have
+to parse each value that it sends. No unordered execution: results of one key come in the order of its
+operations."""
 
 
 class Credentials(NamedTuple):
@@ -89,7 +90,7 @@ def handshake(
     nonce: str,
     plain_allowed: bool,
     prefer_plain: bool = False,
-    features: Iterable[int] = FEATURES,
+    features: Sequence[int] = FEATURES,
 ) -> Generator[Any, Any, HandshakeResult]:
     """Plan of a handshake.
 
@@ -105,10 +106,7 @@ def handshake(
         TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). For an unknown
         status: the error described by the server's error map, after retries if the map demands them.
     """
-    codes = b"".join(_U16.pack(code) for code in features)
-    opening: list[tuple[int, dict[str, Any]]] = [
-        (Opcode.HELLO, {"key": json.dumps({"a": agent}).encode()[:250], "value": codes})
-    ]
+    opening = [_hello(agent, features)]
     if credentials:
         opening.append((Opcode.SASL_LIST_MECHS, {}))
     hello, *listed = yield RoundTrip(opening)
@@ -120,11 +118,22 @@ def handshake(
             lambda: _authenticate(who, listed[0], nonce, plain_allowed, prefer_plain),
             f"user {who.user!r} is not let in",
         )
-    config = yield from errors.insist(
-        lambda: _open(bucket, credentials is not None, errors),
-        f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map",
-    )
+    what = f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map"
+    try:
+        config = yield from errors.insist(lambda: _open(bucket, credentials is not None, errors), what)
+    except CouchbaseError as error:
+        if error.status != Status.NOT_SUPPORTED or Feature.COLLECTIONS not in enabled:
+            raise
+        # A memcached bucket has no collections, and is not opened for a connection that uses them.
+        (hello,) = yield RoundTrip([_hello(agent, [one for one in features if one != Feature.COLLECTIONS])])
+        enabled = _enabled(hello)
+        config = yield from errors.insist(lambda: _open(bucket, credentials is not None, errors), what)
     return HandshakeResult(enabled, config, errors.map)
+
+
+def _hello(agent: str, features: Iterable[int]) -> tuple[int, dict[str, Any]]:
+    codes = b"".join(_U16.pack(code) for code in features)
+    return Opcode.HELLO, {"key": json.dumps({"a": agent}).encode()[:250], "value": codes}
 
 
 class _Errors:

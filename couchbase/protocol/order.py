@@ -24,13 +24,19 @@ class Order:
     """
 
     map: Any
+    peers: dict[tuple[str, int], Any]
+    """The nodes of the map, by host and port."""
     seconds: Callable[[], float]
     """Returns the current instant of the driver's clock."""
 
     def __init__(self) -> None:
         super().__init__()
         # Postponed operations, by key: later operations on the same key wait behind them.
-        self._parked: dict[bytes, deque[Call]] = {}
+        self._parked: dict[Any, deque[Call]] = {}
+        # The last operation in flight on each key, as of which round of sending.
+        self._rounds = 0
+        self._last_sent: dict[Any, Call] = {}
+        self._indexed = -1
 
     # ---- what others provide ---------------------------------------------------------------------
 
@@ -70,17 +76,17 @@ class Order:
                 self.adopt_from(conversation, frame.value)
             else:
                 self.refresh()
-            if self.map is not before and not call.attempts and call.key_bytes not in self._parked:
+            if self.map is not before and not call.attempts and call.identity not in self._parked:
                 self.submit(call)
                 return
-        self._park(call)
+        self.submit_again(call)
 
-    def _park(self, call: Call) -> None:
-        """Repeat an operation after a pause; later ones on its key wait behind it."""
+    def submit_again(self, call: Call) -> None:
+        """Send an operation again after a pause; later ones on its key wait behind it."""
         if call.done:
             return
         if call.ended is None:
-            waiting = self._parked.get(call.key_bytes)
+            waiting = self._parked.get(call.identity)
             if waiting is not None:
                 # Another operation on this key is being retried or has no answer yet. This one was sent at
                 # the same time, so it goes before those that were never sent.
@@ -100,23 +106,53 @@ class Order:
 
     def _hold(self, call: Call) -> None:
         """Make later operations on an operation's key wait until the operation is over."""
-        self._parked[call.key_bytes] = deque()
+        self._parked[call.identity] = deque()
         call.ended = self._release
 
     def _release(self, ended: Call) -> None:
         """Resubmit the operations that waited behind another one."""
-        for call in self._parked.pop(ended.key_bytes, ()):
+        for call in self._parked.pop(ended.identity, ()):
             if not call.done:
                 self.submit(call)
+
+    # ---- synchronous writes ----------------------------------------------------------------------
+
+    def _waits_for(self, call: Call) -> bool:
+        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
+
+        Until it is decided, readers see the former version and other writes fail, though they come later.
+        """
+        before = self._sent_before(call.identity)
+        if before is None:
+            self._hold(call)
+            return False
+        self._hold(before)
+        self._parked[call.identity].append(call)
+        return True
+
+    def _sent_before(self, identity: Any) -> Call | None:
+        """Return the operation on a key that was sent last and has no answer, if there is one."""
+        if self._indexed != self._rounds:
+            # Once for all synchronous writes that are given together.
+            self._indexed = self._rounds
+            self._last_sent = {
+                call.identity: call
+                for peer in self.peers.values()
+                if peer.conversation is not None
+                for call in peer.conversation.pending.values()
+            }
+        before = self._last_sent.get(identity)
+        if before is None or before.done or before.pending is None or before.ended is not None:
+            return None
+        return before
 
     # ---- nodes that lack a feature ---------------------------------------------------------------
 
     def adapt(self, conversation: Any, call: Call) -> bool:
         """Adapt an operation to a node's features; return false if it must not be sent (now)."""
-        key = call.key_bytes
-        if call.ended is None and key in self._parked:
+        if call.ended is None and call.identity in self._parked:
             # It waited for the connection together with the operation that now holds the key.
-            self._parked[key].append(call)
+            self._parked[call.identity].append(call)
             return False
         try:
             adapted = offers.adapt(call, conversation.lacking, conversation.name)
@@ -187,5 +223,5 @@ class Order:
         """Return a call for a request that is one step of another call."""
         step = Step(request.operation, request.key, request.key_bytes, request.quiet, request.decode_value)
         step.extras, step.value, step.framing = request.extras, request.value, request.framing
-        step.cas, step.deadline = request.cas, call.deadline
+        step.cas, step.deadline, step.keyspace = request.cas, call.deadline, call.keyspace
         return step

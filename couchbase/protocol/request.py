@@ -7,6 +7,7 @@ from typing import Any
 
 from couchbase.protocol.constants import Magic
 from couchbase.protocol.frames import HEADER
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 
 _MAGIC_REQUEST = int(Magic.REQUEST)
 _MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
@@ -61,6 +62,7 @@ class Request:
         "framing",
         "key",
         "key_bytes",
+        "keyspace",
         "operation",
         "quiet",
         "replica",
@@ -73,6 +75,8 @@ class Request:
     key: Any
     """The key in the caller's form, for results and errors."""
     key_bytes: bytes
+    keyspace: Keyspace
+    """The collection that the document is in."""
     extras: bytes
     value: bytes
     cas: int
@@ -103,15 +107,23 @@ class Request:
         self.cas = 0
         self.quiet = quiet
         self.replica = None
+        self.keyspace = DEFAULT_KEYSPACE
         self.decode_value = decode_value
 
+    @property
+    def identity(self) -> Any:
+        """What tells its document from all others of the bucket; hashable."""
+        return self.key_bytes if self.keyspace is DEFAULT_KEYSPACE else (self.keyspace, self.key_bytes)
 
-def head(request: Request, vbucket: int, opaque: int) -> bytes:
+
+def head(request: Request, prefix: bytes, vbucket: int, opaque: int) -> bytes:
     """Return the bytes before the value: header, framing extras, extras and key.
 
     The value is not copied; send ``request.value`` right after them.
+
+    :param prefix: what the key begins with on this connection: the id of its collection, or nothing.
     """
-    key = request.key_bytes
+    key = prefix + request.key_bytes
     extras = request.extras
     framing = request.framing
     request.vbucket = vbucket

@@ -67,6 +67,8 @@ RC_OF_STATUS: dict[int, int] = {
     Status.EBUSY: exceptions.EBUSY,
     Status.ETMPFAIL: exceptions.ETMPFAIL,
     Status.XATTR_EINVAL: exceptions.EINVAL,
+    Status.UNKNOWN_COLLECTION: exceptions.COLLECTION_ENOENT,
+    Status.UNKNOWN_SCOPE: exceptions.SCOPE_ENOENT,
     Status.DURABILITY_INVALID_LEVEL: exceptions.EINVAL,
     Status.DURABILITY_IMPOSSIBLE: exceptions.DURABILITY_ETOOMANY,
     Status.SYNC_WRITE_IN_PROGRESS: exceptions.ETMPFAIL,

@@ -104,6 +104,8 @@ CODES = {
     0x5B: ("SUBDOC_XATTR_UNKNOWN_VATTR", "SubdocXattrError", 1 + 256),
     0x5C: ("SUBDOC_XATTR_CANT_MODIFY_VATTR", "SubdocXattrError", 1 + 256),
     0x5E: ("SUBDOC_INVALID_XATTR_ORDER", "SubdocXattrError", 1 + 256),
+    0x5F: ("COLLECTION_ENOENT", "CollectionNotFoundError", 1 + 256),
+    0x1001: ("SCOPE_ENOENT", "ScopeNotFoundError", 1 + 256),
 }
 CATEGORIES = {
     1: "CouchbaseInputError",

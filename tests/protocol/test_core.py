@@ -17,7 +17,7 @@ from couchbase.exceptions import (
     ProtocolError,
     TemporaryFailError,
 )
-from couchbase.protocol import durability, sasl
+from couchbase.protocol import durability, observation, sasl
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map, split_stream
 from couchbase.protocol.connstr import Seed, parse_connection_string, seeds_from_hosts, split_host_port
 from couchbase.protocol.constants import Feature, Opcode, Status
@@ -424,7 +424,7 @@ class DurabilityTests(SynchronousTestCase):
                 frames.append(None)
             else:
                 tail = state[0].to_bytes(1, "big") + state[1].to_bytes(8, "big")
-                frames.append(response(0x92, value=fields["value"] + tail))
+                frames.append(response(0x92, value=fields["value"](b"") + tail))
         return frames
 
     def outcome(self, plan, states):
@@ -490,6 +490,6 @@ class DurabilityTests(SynchronousTestCase):
     def test_observe_answers_of_any_bytes(self, data):
         """Arbitrary answers parse or are a ProtocolError."""
         try:
-            durability.parse_observe(data)
+            observation.parse_observe(data)
         except ProtocolError:
             pass

@@ -130,6 +130,8 @@ class VersionedNode(ScriptedNode):
             self.violations.append(wrong)
             peer.cut()
             return
+        if Feature.COLLECTIONS in granted and frame.key and frame.opcode in self._OF_KEYS:
+            frame = frame._replace(key=frame.key[1:])
         super()._handle(peer, frame)
 
     @staticmethod
@@ -145,6 +147,10 @@ class VersionedNode(ScriptedNode):
             return "a lookup of attributes"
         if frame.datatype and Feature.JSON not in granted:
             return "a datatype"
+        is_prefixed = frame.key[:1] == b"\0"
+        is_about_key = frame.key and frame.opcode in VersionedNode._OF_KEYS
+        if is_about_key and is_prefixed != (Feature.COLLECTIONS in granted):
+            return "a key without the default collection's id, or with it"
         return None
 
     # ---- operations ------------------------------------------------------------------------------
@@ -298,7 +304,8 @@ class VersionedNode(ScriptedNode):
         while at < len(frame.value):
             size = int.from_bytes(frame.value[at + 2 : at + 4], "big")
             key = frame.value[at + 4 : at + 4 + size]
-            document = self.documents.get(key)
+            # The id of the default collection, where collections are used.
+            document = self.documents.get(key.removeprefix(b"\0"))
             state = ObserveState.NOT_FOUND if document is None else ObserveState.PERSISTED
             body += frame.value[at : at + 4 + size] + bytes([state])
             body += (0 if document is None else document.cas).to_bytes(8, "big")
@@ -322,3 +329,4 @@ class VersionedNode(ScriptedNode):
         Opcode.DECREMENT: _count,
         Opcode.OBSERVE: _observe,
     }
+    _OF_KEYS = frozenset({*_HANDLERS, Opcode.GET_REPLICA})

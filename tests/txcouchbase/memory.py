@@ -18,6 +18,17 @@ LOOKUP = b"".join(
 )
 
 
+# Requests whose key is no document's.
+_OTHERS = (Opcode.HELLO, Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.STAT)
+
+
+def without_prefix(frame):
+    """Return a request whose key has lost the prefix of the default collection."""
+    if frame.key[:1] == b"\0" and frame.opcode not in _OTHERS:
+        return frame._replace(key=frame.key[1:])
+    return frame
+
+
 class Transport:
     """Keeps what is written."""
 
@@ -52,7 +63,7 @@ class MemoryNode:
         """Return the answers to everything that was written, in one chunk."""
         data = b"".join(self.transport.writes)
         self.transport.writes.clear()
-        return b"".join(self.answer(frame) for frame in self.reader.feed(data))
+        return b"".join(self.answer(without_prefix(frame)) for frame in self.reader.feed(data))
 
     def answer(self, frame):
         """Return the answer to one request."""

@@ -13,7 +13,7 @@ from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
 from gateway.batches.fastpath import fast_slot
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
-from tests.txcouchbase.memory import MemoryNode, MemoryTestCase
+from tests.txcouchbase.memory import MemoryNode, MemoryTestCase, without_prefix
 from tests.txcouchbase.test_connection import NodeTestCase
 from txcouchbase.connection import Connection, TxAsyncConnection
 
@@ -69,7 +69,7 @@ class PreparingNode(MemoryNode):
         out = [self._store(frame) for frame in prepared.values()]
         data = b"".join(self.transport.writes)
         self.transport.writes.clear()
-        out += [self.answer(frame) for frame in self.reader.feed(data)]
+        out += [self.answer(without_prefix(frame)) for frame in self.reader.feed(data)]
         return b"".join(out)
 
     def answer(self, frame):

@@ -24,6 +24,7 @@ OPTIONS = ("ttl", "replica", "replica_index", "cas", "persist_to", "replicate_to
 """Arguments that change what is sent."""
 
 LOCAL = {
+    "collection": "a view of a collection, whose operations are the connection's",
     "connect": "every row begins with it",
     "defer": "a Deferred of another result",
     "errors": "what was noted by the connection",
