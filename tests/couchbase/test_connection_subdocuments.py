@@ -17,6 +17,7 @@ from couchbase.exceptions import (
     SubdocPathMismatchError,
     SubdocPathNotFoundError,
     SubdocPathTooBigError,
+    SubdocXattrError,
     ValueFormatError,
 )
 from couchbase.protocol.pathresults import SubdocResult
@@ -158,6 +159,8 @@ class MutationTests(ConnectionTestCase):
         """The empty path is the document."""
         self.cb.mutate_in(self.key(), SD.replace("", {"a": 1}))
         self.assertEqual(self.body(), {"a": 1})
+        self.cb.mutate_in(self.key(), SD.upsert_full([1]), SD.array_append("", 2))
+        self.assertEqual(self.body(), [1, 2])
         self.cb.mutate_in(self.key(), SD.remove(""))
         self.assertRaises(NotFoundError, self.cb.get, self.key())
 
@@ -180,7 +183,7 @@ class MutationTests(ConnectionTestCase):
 
     def test_store_semantics(self):
         """The required states of the document."""
-        change = SD.upsert("a.b", 1, create_parents=True)
+        change = SD.upsert("a.b", 1)
         self.assertRaises(NotFoundError, self.cb.mutate_in, self.missing(), change)
         insert, upsert = StoreSemantics.INSERT, StoreSemantics.UPSERT
         self.assertRaises(KeyExistsError, self.cb.mutate_in, self.key(), change, store_semantics=insert)
@@ -197,7 +200,7 @@ class MutationTests(ConnectionTestCase):
         self.cb.mutate_in(self.key(), SD.upsert("a", 3), cas=done.cas)
 
     def test_expiry(self):
-        """Kept or set on demand."""
+        """Removed by default, kept or set on demand."""
 
         def expiry():
             return self.cb.get_with_expiry(self.key()).expiry
@@ -206,6 +209,8 @@ class MutationTests(ConnectionTestCase):
         self.cb.touch(self.key(), ttl=far)
         self.cb.mutate_in(self.key(), SD.upsert("a", 1), preserve_expiry=True)
         self.assertEqual(expiry(), far)
+        self.cb.mutate_in(self.key(), SD.upsert("a", 2))
+        self.assertEqual(expiry(), 0)
         self.cb.mutate_in(self.key(), SD.upsert("a", 3), ttl=far)
         self.assertEqual(expiry(), far)
 
@@ -271,3 +276,102 @@ class MutationTests(ConnectionTestCase):
         self.assertRaises(ValueFormatError, SD.upsert, "a", object())
         self.assertRaises(ArgumentError, self.cb.mutate_in_multi, {key: {"cas": 1}})
         self.assertEqual(self.body(), BEER)
+
+
+class AttributeTests(ConnectionTestCase):
+    """Extended attributes, virtual ones, deleted documents."""
+
+    def setUp(self):
+        super().setUp()
+        self.cas = self.cb.set(self.key(), BEER).cas
+
+    def test_beside_the_body(self):
+        """Attributes are stored beside the body; plain writes keep them."""
+        done = self.cb.mutate_in(
+            self.key(),
+            SD.upsert("abv", 5.2),
+            SD.upsert("audit.by", "ada", xattr=True, create_parents=True),
+            SD.counter("audit.times", 2, xattr=True),
+        )
+        self.assertEqual([done[0], done[1], done[2]], [None, None, 2])
+        self.cb.set(self.key(), {"abv": 6})
+        found = self.cb.lookup_in(
+            self.key(), SD.get("abv"), SD.get("audit", xattr=True), SD.exists("nothing", xattr=True)
+        )
+        self.assertEqual(list(found), [6, {"by": "ada", "times": 2}, False])
+        self.assertEqual(self.body(), {"abv": 6})
+
+    def body(self):
+        """Return the document."""
+        return self.cb.get(self.key()).value
+
+    def test_failed_attribute(self):
+        """The failure names the caller's spec, although attributes are sent first."""
+        with self.assertRaises(SubdocPathExistsError) as caught:
+            self.cb.mutate_in(
+                self.key(), SD.upsert("abv", 1), SD.upsert("x", 1, xattr=True), SD.insert("abv", 2)
+            )
+        self.assertEqual((caught.exception.path_index, caught.exception.path), (2, "abv"))
+        with self.assertRaises(SubdocPathNotFoundError) as caught:
+            self.cb.mutate_in(self.key(), SD.upsert("abv", 1), SD.replace("x", 1, xattr=True))
+        self.assertEqual((caught.exception.path_index, caught.exception.path), (1, "x"))
+        self.assertEqual(self.body(), BEER)
+
+    def test_virtual(self):
+        """What the server knows of a document."""
+        self.cb.touch(self.key(), ttl=4000000000)
+        found = self.cb.lookup_in(
+            self.key(),
+            SD.with_expiry(),
+            SD.get(SD.LookupInMacro.document(), xattr=True),
+            SD.get("$document.flags", xattr=True),
+            SD.get("$nothing", xattr=True),
+        )
+        self.assertEqual((found[0], found[1]["exptime"]), (4000000000, 4000000000))
+        self.assertEqual((found.flags, found[2]), (self.cb.get(self.key()).flags,) * 2)
+        self.assertRaises(SubdocXattrError, lambda: found[3])
+        with self.assertRaises(SubdocXattrError):
+            self.cb.mutate_in(self.key(), SD.upsert("$document.flags", 1, xattr=True))
+
+    def test_macros(self):
+        """The server fills them in."""
+        done = self.cb.mutate_in(
+            self.key(),
+            SD.upsert("m.cas", SD.MutationMacro.CAS, create_parents=True),
+            SD.upsert("m.seqno", SD.MutationMacro.seq_no()),
+            SD.upsert("m.crc", SD.MutationMacro.VALUE_CRC32C),
+        )
+        found = self.cb.lookup_in(self.key(), SD.get("m", xattr=True))[0]
+        self.assertEqual(found["cas"], "0x" + done.cas.to_bytes(8, "little").hex())
+        self.assertEqual(int(found["seqno"], 16), done.mutation_token.seqno)
+        self.assertRegex(found["crc"], r"^0x[0-9a-f]{8}$")
+
+    def test_body_from_attribute(self):
+        """An attribute becomes the body."""
+        self.cb.mutate_in(self.key(), SD.upsert("staged", {"a": 1}, xattr=True))
+        self.cb.mutate_in(self.key(), SD.replace_body_with_xattr("staged"), SD.remove("staged", xattr=True))
+        self.assertEqual(self.body(), {"a": 1})
+
+    def test_deleted(self):
+        """A document that is created as deleted, seen on demand only, and brought back."""
+        key, staged = self.key("staged"), SD.upsert("_staged", {"a": 1}, xattr=True)
+        hidden = {"access_deleted": True, "create_as_deleted": True}
+        done = self.cb.mutate_in(key, staged, store_semantics=StoreSemantics.INSERT, **hidden)
+        self.assertTrue(done.is_deleted)
+        self.assertRaises(NotFoundError, self.cb.get, key)
+        self.assertRaises(NotFoundError, self.cb.lookup_in, key, SD.get("_staged", xattr=True))
+        found = self.cb.lookup_in(key, SD.get("_staged", xattr=True), SD.get("a"), access_deleted=True)
+        self.assertEqual((found[0], found.is_deleted, found.cas), ({"a": 1}, True, done.cas))
+        self.assertRaises(CouchbaseError, found.exists, 1)
+        back = self.cb.mutate_in(
+            key,
+            SD.replace_body_with_xattr("_staged"),
+            SD.remove("_staged", xattr=True),
+            cas=done.cas,
+            access_deleted=True,
+            revive=True,
+        )
+        self.assertFalse(back.is_deleted)
+        self.assertEqual(self.cb.get(key).value, {"a": 1})
+        with self.assertRaises(KeyExistsError):
+            self.cb.mutate_in(key, staged, access_deleted=True, revive=True)

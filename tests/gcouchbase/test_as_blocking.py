@@ -47,6 +47,10 @@ class MutationTests(InGreenlets, subdocuments.MutationTests):
     """Changing parts of documents."""
 
 
+class AttributeTests(InGreenlets, subdocuments.AttributeTests):
+    """Extended attributes."""
+
+
 class FormatTests(InGreenlets, operations.FormatTests):
     """Formats and transcoders."""
 

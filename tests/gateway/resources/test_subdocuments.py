@@ -287,7 +287,7 @@ class NodeTests(GatewayTestCase):
     def test_life_of_paths(self) -> Any:
         """Change and read; numbers keep their text; the version decides."""
         created = yield self.mutate(
-            {"operation": "DictSet", "path": "a.b", "value": 1, "createParents": True},
+            {"operation": "DictSet", "path": "a.b", "value": 1},
             storeSemantic="Insert",
             Expires="1h",
         )
@@ -358,6 +358,34 @@ class NodeTests(GatewayTestCase):
         for what, operation in (("lookup", "Exists"), ("mutate", "Delete")):
             refused = yield self.ask("POST", f"{D}bytes/{what}", body({"operation": operation, "path": "a"}))
             self.assertEqual(refused.code(), (400, "DocumentNotJson"))
+
+    @inlineCallbacks
+    def test_attributes(self) -> Any:
+        """Beside the document, seen on demand; without Expires a mutation removes the expiry."""
+        yield self.ask("PUT", D + "k", b'{"n":1}', Expires="1h", **JSON)
+        changed = yield self.mutate(
+            {"operation": "Counter", "path": "n", "value": 4},
+            {"operation": "DictSet", "path": "a.by", "value": "ada", "xattr": True, "createParents": True},
+            {"operation": "DictSet", "path": "a.cas", "value": "${Mutation.CAS}", "expandMacros": True},
+        )
+        self.assertEqual(changed.json(), [{"value": 5}, {"value": None}, {"value": None}])
+        found = yield self.ask(
+            "POST",
+            D + "k/lookup",
+            body(
+                {"operation": "Get", "path": "n"},
+                {"operation": "Get", "path": "a", "xattr": True},
+                {"operation": "Get", "path": "$document.exptime", "xattr": True},
+                {"operation": "Get", "path": "$nothing", "xattr": True},
+            ),
+        )
+        number, attribute, expiry, unknown = found.json()
+        self.assertEqual((number, attribute["value"]["by"], expiry), ({"value": 5}, "ada", {"value": 0}))
+        cas = int(changed.header("ETag"), 16).to_bytes(8, "little").hex()
+        self.assertEqual(attribute["value"]["cas"], f"0x{cas}")
+        self.assertEqual(unknown["error"]["error"], "UnknownVattr")
+        document = yield self.ask("GET", D + "k")
+        self.assertEqual(document.json(), {"n": 5})
 
     @inlineCallbacks
     def test_large(self) -> Any:
