@@ -51,7 +51,7 @@ class StubCluster:
         return Rights([*bucket_roles(buckets), *self.roles.get(user, ())])
 
     def config_bytes(self, bucket_name: str | None, node: Any) -> bytes:
-        """Return something that a test can tell apart."""
+        """Return a value that a test can recognise."""
         return f'{{"config":"{bucket_name}","rev":{self.revision[1]}}}'.encode()
 
     def config_revision(self, bucket_name: str | None) -> tuple[int, int]:
@@ -60,7 +60,7 @@ class StubCluster:
 
 
 class StubNode:
-    """A node: buckets, and a cluster of its own."""
+    """A node: buckets, and a separate cluster."""
 
     def __init__(self, clock: Any = reactor) -> None:
         self.cluster = StubCluster(clock)
@@ -127,7 +127,7 @@ class Client(Protocol):
     def scram(
         self, mechanism: str = "SCRAM-SHA512", user: str = USER, password: str = PASSWORD
     ) -> Generator[Deferred[Any], Any, Frame]:
-        """Authenticate by SCRAM; checks that the node knows the password too."""
+        """Authenticate by SCRAM; checks that the node knows the password, too."""
         exchange = ScramClient(mechanism, user, password, "nonce")
         first = yield self.ask(Opcode.SASL_AUTH, key=mechanism.encode(), value=exchange.first())
         last = yield self.ask(Opcode.SASL_STEP, key=mechanism.encode(), value=exchange.step(first.value))

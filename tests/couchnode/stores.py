@@ -27,7 +27,7 @@ class ManualStore:
         self._waiting: list[tuple[Transaction, Deferred[None]]] = []
 
     def open(self, bucket: str, uuid: str) -> Deferred[Opened]:
-        """Fire with what is there."""
+        """Fire with the stored documents."""
         return succeed(Opened(list(self.records.values()), len(self.documents), self.clean))
 
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
@@ -45,7 +45,7 @@ class ManualStore:
         return done
 
     def finish(self) -> None:
-        """Let the batch under way reach the disk."""
+        """Complete the running batch."""
         transaction, done = self._waiting.pop(0)
         for vbid in transaction.wipes:
             self.documents = {place: item for place, item in self.documents.items() if place[0] != vbid}
@@ -59,7 +59,7 @@ class ManualStore:
         done.callback(None)
 
     def refuse(self) -> None:
-        """Let the batch under way fail."""
+        """Fail the running batch."""
         self._waiting.pop(0)[1].errback(StoreFullError("the disk is full"))
 
     def close(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""EmbeddedNode: what is there after the start, what survives a stop, and how it refuses to start."""
+"""EmbeddedNode: its state after the start, what survives a stop, and refused starts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EmbeddedNodeTests(TestCase):
 
     @inlineCallbacks
     def refusal(self, error: type[Exception], *args: Any, **kwargs: Any) -> Steps:
-        """Return the text with which a node does not start; nothing of it stays."""
+        """Return the text with which a start fails; nothing remains of the node."""
         fault = yield self.assertFailure(self.start(*args, **kwargs), error)
         return str(fault)
 
@@ -96,7 +96,7 @@ class EmbeddedNodeTests(TestCase):
 
     @inlineCallbacks
     def test_documents_survive_a_stop(self) -> Steps:
-        """What was acknowledged, with or without durability, is there when the directory is opened again."""
+        """Acknowledged writes, with or without durability, exist when the directory is opened again."""
         node = yield self.start(self.path, nodes=2, replicas=1)
         port = node.kv_ports[node.cluster.bucket("default").rows[VBUCKET][0]]
         client = yield self.connect(port)
@@ -206,7 +206,7 @@ class EmbeddedNodeTests(TestCase):
 
     @inlineCallbacks
     def test_refusals(self) -> Steps:
-        """Each reason not to start is told, and leaves the directory free for another try."""
+        """Each reason for a refused start is reported, and the directory remains usable."""
         yield self.start(None)
         taken = socket.socket()
         self.addCleanup(taken.close)
@@ -242,7 +242,7 @@ class EmbeddedNodeTests(TestCase):
             try:
                 node = yield self.start(None, nodes=2, kv_port=first)
             except StartError:
-                continue  # somebody has the next one
+                continue  # another program has the next port
             self.assertEqual(node.kv_ports, [first, first + 1])
             return
         raise AssertionError("no two ports in a row are free")

@@ -1,4 +1,4 @@
-"""What a node writes to its log: few lines at its start, few for what clients do wrong, no traceback."""
+"""The log of a node: few lines at its start, few for mistakes of clients, no traceback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class NodeLogTests(NodeCase):
 
     @inlineCallbacks
     def test_a_start(self) -> Steps:
-        """A node that has its buckets says in one line where it is; ports have a name that tells whose."""
+        """When its buckets are ready, a node logs one line with its address; ports have a name that shows
+        their owner."""
         folder = Path(self.mktemp())
         node = yield self.start(folder, buckets=[("default", "pw")])
         yield node.stop()
@@ -84,7 +85,8 @@ class NodeLogTests(NodeCase):
 
     @inlineCallbacks
     def test_a_full_disk_is_told(self) -> Steps:
-        """While nothing can be written the node says why, with the file, and no more once it can."""
+        """While nothing can be written the node logs the reason with the file, and stops when it can write
+        again."""
         node = yield self.start(Path(self.mktemp()), buckets=[("default", None)])
         self.assertIsNone(node.persistence_problem)
         part = node.cluster.nodes[0].buckets["default"]

@@ -1,4 +1,4 @@
-"""Sample files: every document of them, every bad line by its number, and nothing overwritten."""
+"""Sample files: every document, every invalid line by its number, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class LoadTests(TestCase):
 
     @inlineCallbacks
     def test_loads_what_is_missing(self) -> Steps:
-        """Documents land on their nodes as JSON; existing ones stay; bad lines are logged by number."""
+        """Documents are stored on their nodes as JSON; existing ones are kept; invalid lines are logged by
+        number."""
         path = Path(self.mktemp())
         documents = {f"doc-{i}": {"i": i} for i in range(500)}
         lines = [json.dumps({"id": key, "doc": value}) for key, value in documents.items()]
@@ -121,8 +122,9 @@ class LoadTests(TestCase):
 
     @inlineCallbacks
     def test_design_documents(self) -> Steps:
-        """A line whose id begins with ``_design/`` makes one, of the first bucket; one that is there stays,
-        one that cannot be is a bad line: neither the lines behind it nor the files behind its file suffer."""
+        """A line whose id begins with ``_design/`` creates a design document of the first bucket; an
+        existing one is kept, and an invalid one is an invalid line, which affects neither the lines after it
+        nor the next files."""
         first, second = Path(self.mktemp()), Path(self.mktemp())
         design = {"views": {"all": {"map": "function (doc, meta) { emit(meta.id, doc.i); }"}}}
         wrong = {"views": {"all": {"map": "function ("}}}

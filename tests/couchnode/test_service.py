@@ -180,7 +180,7 @@ class Twistd(ProcessProtocol):
 
 
 class ProcessTests(TestCase):
-    """The real command, in a process of its own."""
+    """The real command, in a separate process."""
 
     timeout = 120
 
@@ -273,7 +273,7 @@ class ProcessTests(TestCase):
 
     @inlineCallbacks
     def test_cannot_start(self) -> Steps:
-        """What keeps it from starting is one line of the log, without a traceback, and exit status 1."""
+        """The reason for a failed start is one line in the log, without a traceback, and exit status 1."""
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "cluster.json").write_text("{")

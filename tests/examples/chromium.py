@@ -1,4 +1,4 @@
-"""Chromium without a window, told what to do by its DevTools protocol over a pipe."""
+"""Chromium without a window, controlled by its DevTools protocol over a pipe."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Chromium(protocol.ProcessProtocol):
         await self.loading(lambda: self.ask("Page.navigate", url=url))
 
     async def loading(self, action: Callable[[], Any]) -> None:
-        """Do what loads another page, and wait until it is there."""
+        """Run an action that loads another page, and wait until it is loaded."""
         loaded: Deferred[None] = Deferred()
         self._loads.append(loaded)
         await action()

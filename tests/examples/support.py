@@ -1,4 +1,4 @@
-"""The beer application over a node of its own, and a browser without scripts."""
+"""The beer application over its own node, and a browser without scripts."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Page:
 
     @property
     def names(self) -> list[str]:
-        """What the first column of the table of results says."""
+        """Return the first column of the table of results."""
         return [self.text(one) for body in self.all("tbody") for one in body.iter("th")]
 
     @property
@@ -125,7 +125,7 @@ class Page:
 
     @property
     def form_texts(self) -> str:
-        """What is in the fields of the page."""
+        """Return the contents of the page's fields."""
         values = [one.get("value", "") for one in self.all("input")]
         return " ".join([*values, *(one.text or "" for one in self.all("textarea"))])
 
@@ -177,7 +177,7 @@ class Browser:
 
 
 class BeerCase(TestCase):
-    """The application on a port of its own, over a node of its own.
+    """The beer application on a free port, over its own node.
 
     :cvar sample: whether the sample is loaded.
     """

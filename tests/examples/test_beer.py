@@ -33,7 +33,7 @@ class ListTests(BeerCase):
             self.assertEqual(names, sorted(names, key=lambda name: name.lower().replace("ä", "a")))
 
     async def test_pages_of_namesakes(self) -> None:
-        """Pages go on in the midst of documents of one name."""
+        """A new page can begin between documents of the same name."""
         await self.brewery()
         for number in range(45):
             await self.beer(f"same-{number:02}", "Same Name")
@@ -98,7 +98,7 @@ class ListTests(BeerCase):
         self.assertIn("20 breweries with", found.text(found.by_id("found")))
 
     async def test_search_follows_changes_at_once(self) -> None:
-        """Who has just stored something finds it."""
+        """A document that has just been stored is found."""
         page = await (await self.browser.get("/new/brewery")).form.submit(name="Zebra Crossing Brewery")
         self.assertEqual(
             (await self.browser.get("/brewery?q=cross")).names.count("Zebra Crossing Brewery"), 1
@@ -148,7 +148,7 @@ class DocumentTests(BeerCase):
         self.assertEqual(page.rows, [["Old Stout", "Mill & Sons", "Stout", "4.5 %", "0"]])
 
     async def test_mistakes_are_shown_next_to_their_fields(self) -> None:
-        """Every mistake is told at once, at its field and above; what was typed stays."""
+        """All mistakes are shown at once, at their fields and at the top; the input is kept."""
         await self.brewery()
         typed = {
             "name": " ",
@@ -178,7 +178,8 @@ class DocumentTests(BeerCase):
         self.assertEqual((page.status, page.heading), (200, "Fine"))
 
     async def test_two_of_one_name(self) -> None:
-        """A second one of the same name is refused, with a link; names alike but for signs are two."""
+        """A second one of the same name is refused, with a link; names that differ only in signs are
+        different."""
         form = (await self.browser.get("/new/brewery")).form
         await form.submit(name="Mill")
         page = await form.submit(name="MILL", city="Elsewhere")
@@ -201,7 +202,7 @@ class DocumentTests(BeerCase):
             self.assertEqual("Bar code" in page.text(), is_shown, code)
 
     async def test_edit(self) -> None:
-        """What the form changes is stored; what it does not know stays."""
+        """Fields of the form are stored; unknown members are kept."""
         await self.brewery()
         await self.beer(abv=4.5, style="Stout", geo={"lat": 1}, upc=7)
         page = await (await self.browser.get("/beer/mill-stout")).follow("Edit")
@@ -332,19 +333,19 @@ class ConflictTests(BeerCase):
         self.assertEqual((await self.stored("mill-stout"))["abv"], 6.0)
 
     async def test_the_same_change_twice_is_no_conflict(self) -> None:
-        """Where both did the same there is nothing to decide."""
+        """If both made the same change, there is no conflict."""
         await self.theirs.submit(abv="6")
         page = await self.mine.submit(abv="6.0")
         self.assertEqual(page.status, 200)
         self.assertIn("Nothing was different", page.text())
 
     async def test_two_at_once(self) -> None:
-        """Of two that arrive together one is stored and one is told."""
+        """Of two that arrive together one is stored and the other is refused."""
         pages = await together(self.mine.submit(abv="5"), self.theirs.submit(abv="6"))
         self.assertEqual(sorted(page.status for page in pages), [200, 409])
 
     async def test_deleted_meanwhile(self) -> None:
-        """What was typed is not lost when the document is: it can be created again."""
+        """The input is not lost with the document: it can be created again."""
         await (await self.browser.get("/beer/mill-stout/delete")).form.submit()
         page = await self.mine.submit(abv="5", name="Stouter")
         self.assertEqual((page.status, page.heading), (409, "Somebody else deleted it"))
@@ -353,7 +354,7 @@ class ConflictTests(BeerCase):
         self.assertEqual((await self.stored("mill-stouter"))["abv"], 5.0)
 
     async def test_changed_before_it_was_deleted(self) -> None:
-        """What changed after the question is not deleted; the question comes again."""
+        """A document that changed after the confirmation page is not deleted; the page is shown again."""
         form = (await self.another_browser().get("/beer/mill-stout/delete")).form
         await self.mine.submit(description="precious")
         page = await form.submit()
@@ -371,7 +372,7 @@ class ConflictTests(BeerCase):
 
 
 class BreweryDeletionTests(BeerCase):
-    """A brewery with beers stays."""
+    """A brewery with beers is not deleted."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         """Store a brewery with a beer."""
@@ -399,13 +400,13 @@ class BreweryDeletionTests(BeerCase):
         self.assertIsNone(await self.stored("mill"))
 
     async def test_being_refused_is_no_change(self) -> None:
-        """Whoever edits the brewery meanwhile has no conflict."""
+        """An edit of the brewery at the same time has no conflict."""
         form = (await self.browser.get("/brewery/mill/edit")).form
         await (await self.another_browser().get("/brewery/mill/delete")).form.submit()
         self.assertEqual((await form.submit(city="Grauheim")).status, 200)
 
     async def test_no_beer_for_a_brewery_that_is_going(self) -> None:
-        """While a brewery is locked for its deletion no beer is stored; everybody is told why."""
+        """While a brewery is locked for its deletion no beer is stored, and the page explains why."""
         lock = await self.connection.lock("mill", ttl=15)
         page = await (await self.browser.get("/new/beer?brewery=mill")).form.submit(name="Late")
         self.assertEqual((page.status, set(page.problems())), (422, {"brewery_id"}))
@@ -425,7 +426,7 @@ class BreweryDeletionTests(BeerCase):
         await self.connection.unlock("mill", lock.cas)
 
     async def test_a_beer_stored_as_its_brewery_goes(self) -> None:
-        """Whatever the order of steps, a brewery is not deleted under a beer that stays."""
+        """For any order of steps, a brewery is not deleted if a beer of it remains."""
         await self.connection.delete("mill-stout")
         add, outcome = self.connection.add, []
         delete = (await self.another_browser().get("/brewery/mill/delete")).form
@@ -495,7 +496,7 @@ class LikeTests(BeerCase):
         self.assertEqual(page.text(page.by_id("likes")), "50 people like it.")
 
     async def test_what_cannot_be_liked(self) -> None:
-        """No counter is made for what is no beer."""
+        """No counter is created for a document that is not a beer."""
         await self.brewery()
         await self.beer()
         form = (await self.browser.get("/beer/mill-stout")).form

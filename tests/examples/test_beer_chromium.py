@@ -1,4 +1,4 @@
-"""The beer application in Chromium: what its script and its style sheet do."""
+"""The beer application in Chromium: the effects of its script and its style sheet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.examples.support import HOSTILE, BeerCase
 
 PATH = chromium.find()
 
-# The least contrast of text and what is behind it, over all elements with text of their own.
+# The lowest contrast of text and background, over all elements that contain text.
 LEAST_CONTRAST = """
 (() => {
   const texts = element => [...element.childNodes].filter(one => one.nodeType === 3).map(one => one.data);
@@ -51,7 +51,7 @@ class ChromiumTests(BeerCase):
         skip = f"none of {', '.join(chromium.NAMES)} is on PATH, so the script and the style were not tried"
 
     async def setUp(self) -> None:  # type: ignore[override]
-        """Start Chromium too."""
+        """Start Chromium as well."""
         await super().setUp()
         assert PATH is not None
         self.chromium = chromium.Chromium(PATH, Path(self.mktemp()).resolve())
@@ -79,7 +79,8 @@ class ChromiumTests(BeerCase):
         self.assertEqual(self.chromium.events, [])
 
     async def test_search_as_you_type(self) -> None:
-        """Results follow the letters without another page; the address follows too, and people are told."""
+        """Results follow the letters without another page; the address follows too, and the change is
+        announced."""
         await self.open("beer")
         await self.chromium.run("document.getElementById('q').focus()")
         await self.type("weaver sai")
@@ -116,7 +117,7 @@ class ChromiumTests(BeerCase):
         self.assertEqual(await self.text("#found"), "0 beers with “x”.")
 
     async def test_like_without_another_page(self) -> None:
-        """The count changes in place, people are told, and the focus stays."""
+        """The count changes in place, the change is announced, and the focus stays."""
         await self.open("beer/amber_lock_brewpub-honest_weaver_porter")
         await self.chromium.run("document.querySelector('#like button').focus()")
         for words in ("1 person likes it.", "2 people like it."):

@@ -54,7 +54,7 @@ class CommandTests(BeerCase):
         return process, transport
 
     async def test_against_a_cluster(self) -> None:
-        """It says its address, has the sample, and ends when told."""
+        """It prints its address, loads the sample, and ends on command."""
         process, transport = self.run_it(self.node.connection_string, "--port", "0", "--load")
         found = await process.wait_for("Open (http://[^ ]+/)")
         self.assertIn("201 documents added", process.output[1])

@@ -20,7 +20,7 @@ FIELDS = {(kind.name, one.name): one for kind in KINDS.values() for one in kind.
 
 
 class FieldTests(SynchronousTestCase):
-    """What fields take."""
+    """Accepted values of fields."""
 
     def test_what_is_stored(self) -> None:
         """Texts become what the documents hold: tidy texts, numbers, lines; nothing if empty."""
@@ -103,7 +103,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(kinds.as_text(123456789012), "123456789012")
 
     def test_only_web_addresses_become_links(self) -> None:
-        """What another program stored as a web site is no link unless it is one."""
+        """A web site stored by another program is a link only if it is a web address."""
         self.assertTrue(kinds.is_web_address("http://a.example"))
         for value in ("javascript:alert(1)", "//a.example", "", None, 5, ["http://a.example"]):
             self.assertFalse(kinds.is_web_address(value), value)
@@ -135,21 +135,21 @@ class KeyTests(SynchronousTestCase):
         self.assertTrue(all(char.isalnum() or char == "_" for char in slug), slug)
 
     def test_slugs(self) -> None:
-        """As the keys of the sample are made."""
+        """Like the keys of the sample."""
         self.assertEqual(kinds.slug("Amber Lock Brewpub"), "amber_lock_brewpub")
         self.assertEqual(kinds.slug("  Märzen <b>!"), "märzen_b")
         self.assertEqual(kinds.slug("Пиво №5"), "пиво_5")
         self.assertEqual(kinds.slug("<>"), "nameless")
 
     def test_counters_fit(self) -> None:
-        """A beer's counter has a key of its own, even if the beer's is as long as keys get."""
+        """A beer's counter has its own key, even if the beer's key has the maximum length."""
         self.assertEqual(likes_key("a"), "likes-a")
         long = [likes_key("x" * 249 + char) for char in "ab"]
         self.assertEqual(len(set(long)), 2)
         self.assertTrue(all(len(key) <= 250 for key in long))
 
     def test_search_keys(self) -> None:
-        """What is searched for is written as the view writes names."""
+        """The search text is written like names in the view."""
         for typed, wanted in (("  IND", "ind"), ("India  PALE", "india pale"), ("(ale", "ale"), ("-- ", "")):
             self.assertEqual(search_key(typed), wanted)
         self.assertEqual(len(search_key("x" * 1000)), 60)

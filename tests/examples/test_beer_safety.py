@@ -60,7 +60,7 @@ class HostileTests(BeerCase):
                 self.assertIn(shown, page.text() + page.form_texts)
 
     async def test_keys_of_any_kind(self) -> None:
-        """Documents of other programs can be shown, edited, liked and deleted, whatever their keys."""
+        """Documents of other programs can be shown, edited, liked and deleted, with any key."""
         await self.brewery()
         for key in (
             "a/b",
@@ -213,7 +213,7 @@ class ProblemTests(BeerCase):
             self.assertTrue(page.has_link("All beers"), path)
 
     async def test_other_methods(self) -> None:
-        """What an address takes is told; HEAD is as GET, without the body."""
+        """The methods of an address are listed; HEAD is like GET, without the body."""
         page = await self.browser.request("PUT", "/beer")
         self.assertEqual((page.status, page.header("Allow")), (405, "GET, HEAD"))
         page = await self.browser.request("HEAD", "/beer")
@@ -245,7 +245,7 @@ class ProblemTests(BeerCase):
         return b"".join(received)
 
     async def test_headers(self) -> None:
-        """Browsers are told to run and load nothing but this application's files, and to keep no page."""
+        """Browsers may run and load nothing but this application's files, and keep no page."""
         page = await self.browser.get("/beer")
         policy = page.header("Content-Security-Policy")
         self.assertIn("default-src 'none'", policy)
@@ -272,7 +272,7 @@ class ProblemTests(BeerCase):
         self.assertIsNone(self.flushLoggedErrors() or None)
 
     async def test_views_that_were_deleted(self) -> None:
-        """The page says that starting again helps; that makes the views anew."""
+        """The page says that a restart helps; the restart creates the views."""
         await self.brewery()
         self.assertFalse(await self.store.prepare())
         await self.connection.design_delete(DESIGN, use_devmode=False, syncwait=10)
@@ -290,7 +290,7 @@ class ProblemTests(BeerCase):
         self.assertEqual((await self.browser.get("/brewery")).names, ["Mill"])
 
     async def test_a_mistake_in_the_application(self) -> None:
-        """It is logged, and told as a mistake that is not the user's."""
+        """It is logged, and shown as a mistake of the application."""
 
         async def broken(*_: Any) -> Any:
             raise ZeroDivisionError("secret")
@@ -303,7 +303,7 @@ class ProblemTests(BeerCase):
 
 
 class AccessibilityTests(BeerCase):
-    """What people with a screen reader, or a keyboard only, need on every page."""
+    """Requirements of users with a screen reader, or only a keyboard, on every page."""
 
     async def test_every_page(self) -> None:
         """One main heading, labels for controls, headers for tables, and references that lead somewhere."""

@@ -47,8 +47,8 @@ class NotesTests(SynchronousTestCase):
         return answer.status, answer.read()
 
     def test_notes(self) -> None:
-        """Notes are kept, listed and deleted; what goes wrong is explained in the app's words and in HTTP's;
-        Klein's own route is served; and requests under way do not keep the program from its end."""
+        """Notes are stored, listed and deleted; errors are explained in the app's words and in HTTP's;
+        Klein's own route is served; and running requests do not keep the program from ending."""
         self.assertEqual(self.ask("PUT", "/notes/a%2Fb", b"milk"), (200, b'{"name":"a/b","bytes":4}'))
         self.assertEqual(self.ask("PUT", "/notes/c", b"bread")[0], 200)
         self.assertEqual(self.ask("GET", "/notes"), (200, b"a/b: milk\nc: bread\n"))

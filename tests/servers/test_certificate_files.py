@@ -24,7 +24,7 @@ DESIGN = {"views": {"v": {"map": "function (doc, meta) { emit(meta.id, null); }"
 
 
 class NameTests(TestCase):
-    """What options and arguments mean together."""
+    """Combinations of options and arguments."""
 
     def test_names(self):
         """libcouchbase's names mean what they mean there, ours what they always did; arguments come first."""
@@ -44,7 +44,7 @@ class NameTests(TestCase):
             self.assertEqual(tls_files(address, **arguments), TlsFiles(*files), query)
 
     def test_contradictions(self):
-        """What cannot be meant is refused, with the name that is wrong."""
+        """A contradiction is refused, with the name of the wrong option."""
         for string, arguments, words in (
             ("couchbases://h?keypath=k", {}, "keypath needs certpath"),
             ("couchbases://h?client_key=k", {}, "client_key needs client_cert"),
@@ -62,7 +62,7 @@ class NameTests(TestCase):
 
 
 class FileTests(unittest.SynchronousTestCase):
-    """What is in a file."""
+    """Contents of files."""
 
     def write(self, data):
         """Return the path of a file with these bytes."""
@@ -99,7 +99,7 @@ class FileTests(unittest.SynchronousTestCase):
 
 
 class FaceTests(unittest.TestCase):
-    """A node that serves nobody without a certificate, found by DNS, for the three faces."""
+    """A node that requires a certificate, found by DNS, for the three drivers."""
 
     timeout = 120
 

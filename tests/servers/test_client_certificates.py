@@ -21,7 +21,7 @@ _SASL = (Opcode.SASL_LIST_MECHS, Opcode.SASL_AUTH, Opcode.SASL_STEP)
 
 
 class CertificateNode(ScriptedNode):
-    """A node that serves nobody without a certificate, and notes who logs in all the same."""
+    """A node that requires a certificate, and records all logins nevertheless."""
 
     def __init__(self, context):
         self.logins = []
@@ -103,7 +103,7 @@ class FaceMixin:
         )
 
     def test_wrong_arguments(self):
-        """What cannot be meant is refused before anything is sent."""
+        """Contradictory arguments are refused before anything is sent."""
         files = Files().make(self)
         for arguments, word in files.wrong():
             with self.assertRaises(ArgumentError) as caught:
@@ -146,7 +146,7 @@ class TwistedCertificateTests(unittest.TestCase):
         yield self.assertFailure(cb.connect(), CouchbaseError)
 
     def test_wrong_arguments(self):
-        """What cannot be meant is refused before anything is sent."""
+        """Contradictory arguments are refused before anything is sent."""
         files = Files().make(self)
         for arguments, word in files.wrong():
             error = self.assertRaises(ArgumentError, TxConnection, bucket="b", **arguments)
@@ -157,7 +157,7 @@ class GatewayOptionTests(TestCase):
     """Options of the gateway's connection string."""
 
     def test_unknown_options_name_the_known(self):
-        """What the gateway does not take is refused when it starts, with what it takes."""
+        """An unknown option is refused at the start, with the known ones."""
         self.assertEqual(cluster("couchbases://h?certpath=ca.pem"), "couchbases://h?certpath=ca.pem")
         for option in ("tls_verify=none", "kv_timeout=10s", "client_certs=a.pem"):
             with self.assertRaises(Wrong) as caught:

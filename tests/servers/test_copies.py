@@ -1,4 +1,4 @@
-"""Copies of a document: what is said when they do not come, cannot be asked, or cannot be."""
+"""Copies of a document: errors if they do not arrive, cannot be observed, or cannot exist."""
 
 import json
 from unittest import TestCase
@@ -91,7 +91,7 @@ class CopiesMixin:
         self.assertFalse(error.ambiguous)
 
     def test_overtaken(self):
-        """A write that was done and overtaken says so; its code stays that of SDK 1.2."""
+        """A write that was done and then replaced is reported so; its code is that of SDK 1.2."""
         self.node.said = lambda frame: self.node.put(b"k", b"other")
         for write, words in (
             (lambda: self.cb.set("k", 1, persist_to=1), "stored, then overtaken by another write"),
@@ -107,7 +107,7 @@ class CopiesMixin:
         self.assertFalse(error.ambiguous)
 
     def test_unknown_to_the_server(self):
-        """A server that does not know OBSERVE is told by its first answer."""
+        """A server that does not know OBSERVE is recognised by its first answer."""
         for status, kind in (
             (Status.UNKNOWN_COMMAND, NotSupportedError),
             (Status.NOT_SUPPORTED, NotSupportedError),
@@ -126,7 +126,7 @@ class CopiesMixin:
             self.assertTrue(self.failure(kind, self.cb.set_multi, {"k": 1}, persist_to=1).ambiguous)
 
     def test_observed_later(self):
-        """A node that cannot tell just now is asked again."""
+        """A node that cannot tell yet is asked again."""
         answers = [Status.ETMPFAIL, Status.NOT_MY_VBUCKET]
         self.node.said = lambda frame: answers.pop() if answers else None
         self.node.put(b"k", b"1")
@@ -148,7 +148,7 @@ class CopiesMixin:
         self.assertFalse(error.ambiguous)
 
     def test_access(self):
-        """What the user may not do is not told as a wrong password."""
+        """A missing permission is not reported as a wrong password."""
         self.node.script = lambda peer, frame: peer.answer(frame, Status.EACCESS)
         error = self.failure(AuthError, self.cb.get, "k")
         self.assertIn("the user may not do this; the server answered EACCESS", str(error))

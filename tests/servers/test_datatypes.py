@@ -86,7 +86,7 @@ class FaceMixin:
         self.assertEqual((error.ambiguous, error.key), (writes, "k"))
 
     def test_refused(self):
-        """By the fast path and by that of flexible headers, whatever the operation; JSON is no reason."""
+        """By the fast path and by that of flexible headers, for all operations; JSON is accepted."""
         for framed in (False, True):
             other = MarkingNode(framed)
             self.addCleanup(other.stop)
@@ -130,7 +130,7 @@ class TwistedDatatypeTests(FaceMixin, unittest.TestCase):
 
     @inlineCallbacks
     def test_refused(self):
-        """By the fast path and by that of flexible headers, whatever the operation; JSON is no reason."""
+        """By the fast path and by that of flexible headers, for all operations; JSON is accepted."""
         for framed in (False, True):
             other = MarkingNode(framed)
             self.addCleanup(other.stop)
@@ -171,7 +171,7 @@ class GatewayDatatypeTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_answers(self):
-        """No compressed bytes for a document, and no success for a write in doubt."""
+        """No compressed bytes for a document, and no success for an ambiguous write."""
         path = "/v1/buckets/b/documents/k"
         got = yield self.ask("GET", path)
         body = json.loads(got.body)

@@ -1,4 +1,4 @@
-"""Servers with statuses that we do not know, and a map of their own that explains them: every face."""
+"""Servers with unknown statuses, and an error map that explains them: every driver."""
 
 import json
 from unittest import TestCase
@@ -142,7 +142,7 @@ class FaceMixin:
         return node, connection
 
     def test_retried(self):
-        """What the map says may be repeated is repeated until it succeeds."""
+        """A status that may be retried according to the map is retried until it succeeds."""
         node, cb = self.start()
         for status in RETRIED:
             node.fail(status, 3)
@@ -248,7 +248,7 @@ class TwistedErrorMapTests(unittest.TestCase):
 
     @inlineCallbacks
     def test_retried(self):
-        """What the map says may be repeated is repeated, on a new connection if need be."""
+        """A status that may be retried according to the map is retried, if necessary on a new connection."""
         node, cb = yield self.start()
         for status in RETRIED:
             node.fail(status, 3)

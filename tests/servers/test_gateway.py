@@ -49,7 +49,7 @@ class VersionTests(BehindNode):
 
     @inlineCallbacks
     def test_readme(self):
-        """PUT and GET as in the README work on every version, and the expiry stays with a plain PUT."""
+        """PUT and GET as in the README work on every version, and a plain PUT keeps the expiry."""
         for version, features in FEATURES.items():
             node = yield self.behind(features, vattrs=VATTRS.get(version, BOTH))
             stored = yield self.ask("PUT", D + "k", b"1", Expires="300s", **JSON)
@@ -83,7 +83,7 @@ class VersionTests(BehindNode):
 
     @inlineCallbacks
     def test_durability(self):
-        """A level that the server does not know is 501, says what it lacks, and disturbs nobody."""
+        """A level that the server does not know is 501, names what is missing, and does not affect others."""
         node = yield self.behind(FEATURES["6.0"])
         answers = yield gatherResults(
             [
@@ -99,7 +99,7 @@ class VersionTests(BehindNode):
 
     @inlineCallbacks
     def test_without_virtual_attributes(self):
-        """Where no expiry can be read, documents are stored and read all the same."""
+        """If no expiry can be read, documents are still stored and read."""
         node = yield self.behind(MOCK, vattrs=())
         for number in range(3):
             stored = yield self.ask("PUT", D + "k", b"%d" % number, **JSON)

@@ -28,7 +28,7 @@ D = "/v1/buckets/default/documents/"
 
 
 class OptionTests(SynchronousTestCase):
-    """What is refused when the gateway starts, and with which words."""
+    """Refused starts of the gateway, and their messages."""
 
     def setUp(self):
         """Write files of every kind."""
@@ -221,7 +221,7 @@ class BehindTls(GatewayTestCase):
 
     @inlineCallbacks
     def test_client_certificate(self):
-        """A certificate carries out everything, over both protocols, and no password is sent."""
+        """A certificate is used for everything, over both protocols, and no password is sent."""
         node = yield self.node(requires=True)
         self.credentials = None
         for cluster in (node.string, node.manager):

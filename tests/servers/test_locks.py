@@ -18,11 +18,11 @@ from txcouchbase.connection import Connection as TxConnection
 
 D = "/v1/buckets/b/documents/"
 CALM_SECONDS = 300
-"""Longer than any test: what were repeated until the timeout would never end."""
+"""Longer than any test: a status that is retried until the timeout would never end."""
 
 
 class LockingNode(VersionedNode):
-    """As CouchbaseMock: LOCKED and NOT_LOCKED are unknown to it."""
+    """Like CouchbaseMock: it does not know LOCKED and NOT_LOCKED."""
 
     def __init__(self):
         super().__init__(FEATURES["6.6"])
@@ -79,7 +79,7 @@ class FaceMixin:
         self.assertEqual(len(node.requests(Opcode.UNLOCK)), 3)
 
     def test_without_ttl(self):
-        """The server's default, for one document and for many, whatever says which."""
+        """The server's default, for one document and for many, however it is given."""
         node, cb = self.start()
         for ttl in ((), (0,), (None,)):
             cb.unlock("k", cb.lock("k", *ttl).cas)

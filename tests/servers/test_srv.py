@@ -163,7 +163,7 @@ class LookupTests(TestCase):
             self.assertEqual(found and found.name, name, string)
 
     def test_time_to_live(self):
-        """An answer is used for its TTL and not longer; one that names nothing is asked for again."""
+        """An answer is used for its TTL and no longer; an empty one is not cached."""
         for ttl, count in ((300, 1), (0, 2)):
             _, names, _ = setting(self, ttl=ttl)
             srv = Srv(NAME, False, [("127.0.0.1", names.port)])
@@ -193,7 +193,7 @@ class LookupTests(TestCase):
 
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes(self, data, behind_a_header):
-        """Whatever comes is an answer, somebody else's, or malformed; nothing else happens."""
+        """Any bytes are an answer, an answer to another question, or malformed."""
         query = encode_query(7, NAME)
         if behind_a_header:
             data = answer(query, [(0, 0, 1, "a")])[: len(query)] + data

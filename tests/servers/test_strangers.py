@@ -1,4 +1,4 @@
-"""Ports that are not what the connection string says: what each face tells, and what to use instead."""
+"""Ports with another protocol than the connection string says: each driver's message, and its advice."""
 
 import socket
 import ssl
@@ -93,7 +93,7 @@ class FaceMixin:
         self.assertEqual(words.count(f"127.0.0.1:{port}"), 1, words)
 
     def test_strangers(self):
-        """What it looks like, and which scheme to use."""
+        """The likely protocol, and the scheme to use."""
         for scheme, sentence, wanted in CASES:
             stranger = Stranger(sentence)
             self.addCleanup(stranger.stop)
@@ -135,7 +135,7 @@ class TwistedStrangerTests(unittest.TestCase):
 
     @inlineCallbacks
     def test_strangers(self):
-        """What it looks like, and which scheme to use."""
+        """The likely protocol, and the scheme to use."""
         for scheme, sentence, wanted in CASES:
             stranger = Stranger(sentence)
             self.addCleanup(stranger.stop)

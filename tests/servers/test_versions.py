@@ -77,7 +77,7 @@ class VersionMixin:
             self.assertRaises(NotFoundError, cb.get_with_expiry, "none")
 
     def test_plain_operations(self):
-        """What is as old as the protocol works everywhere."""
+        """Operations as old as the protocol work everywhere."""
         for _, node, cb in self.every():
             cas = cb.add("k", {"a": 1}).cas
             self.assertEqual(cb.get("k").cas, cas)
@@ -148,7 +148,7 @@ class VersionMixin:
         self.assertEqual((node.documents[KEY].value, node.expire_at(KEY)), (b"2", 0))
 
     def test_without_virtual_attributes(self):
-        """A server that does not know them is asked once, and gives documents all the same."""
+        """A server that does not know them is asked once, and still returns documents."""
         for features in (MOCK, FEATURES["6.0"], FEATURES["7.6"]):
             node = self.start(features, vattrs=())
             cb = self.open(node)
@@ -164,7 +164,7 @@ class VersionMixin:
             self.assertEqual(node.violations, [])
 
     def test_expiry_without_flags(self):
-        """Before 5.5 the expiry is read by itself; document and expiry are of one version."""
+        """Before 5.5 the expiry is read separately; document and expiry are of one version."""
         node = self.start(FEATURES["5.0"], vattrs=VATTRS["5.0"])
         cb = self.open(node)
         moment = soon()
@@ -209,7 +209,7 @@ class VersionMixin:
             self.assertEqual((cb.get_with_expiry("k").value, cb.get_with_expiry("k").expiry), (1, 0))
 
     def test_without_attributes(self):
-        """Where HELLO grants none, no lookup is sent."""
+        """If HELLO grants none, no lookup is sent."""
         node = self.start(frozenset())
         cb = self.open(node)
         cb.set("k", 1, preserve_expiry=True)
@@ -246,7 +246,7 @@ class BlockingVersionTests(VersionMixin, TestCase):
     """The blocking client."""
 
     def test_first_on_a_node(self):
-        """What takes several steps is carried out also as the first operation on a node."""
+        """An operation of several steps also works as the first one on a node."""
         first, second = self.start(FEATURES["6.0"]), self.start(FEATURES["6.0"])
         for node in (first, second):
             node.cluster, node.rows = [first, second], [[0], [1]]
@@ -318,7 +318,7 @@ class TwistedVersionTests(unittest.TestCase):
 
     @inlineCallbacks
     def test_first_on_a_node(self):
-        """What takes several steps is carried out also while a node's connection is still being made."""
+        """An operation of several steps also works while a node's connection is still being made."""
         first, second = self.start(FEATURES["6.0"]), self.start(FEATURES["6.0"])
         for node in (first, second):
             node.cluster, node.rows = [first, second], [[0], [1]]
@@ -350,7 +350,7 @@ class TwistedVersionTests(unittest.TestCase):
 
     @inlineCallbacks
     def test_given_up(self):
-        """A cancelled store lets the operations behind it go, and what was its part is forgotten."""
+        """A cancelled store releases the operations behind it, and its steps are dropped."""
         node = self.start(FEATURES["5.0"])
         cb = yield self.open(node)
         node.script, script = lambda peer, frame: None, node.script

@@ -41,7 +41,7 @@ _6_0 = _5_0 | {
 _6_6 = _6_0 | {
     Feature.ALT_REQUEST,
     Feature.SYNC_REPLICATION,
-    0x13,  # OpenTracing: until 7.2, and granted whatever became of it
+    0x13,  # OpenTracing: until 7.2, and granted although it has no effect
     Feature.VATTR,
     Feature.SUBDOC_CREATE_AS_DELETED,
 }
@@ -76,11 +76,11 @@ KNOWS_NOT_LOCKED = frozenset({"7.6", "8.0"})
 """Those that have a status for an unlock of what is not locked; others answer "temporary failure"."""
 MOCK = frozenset({Feature.TCP_NODELAY, Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR,
                   Feature.SELECT_BUCKET, Feature.JSON})  # fmt: skip
-"""What CouchbaseMock grants; it knows no virtual attributes."""
+"""Features of CouchbaseMock; it knows no virtual attributes."""
 
 
 class Document:
-    """What is stored under a key."""
+    """The document of a key."""
 
     def __init__(self, value, flags, expiry, cas):
         self.value, self.flags, self.expiry, self.cas = value, flags, expiry, cas
@@ -95,7 +95,7 @@ class VersionedNode(ScriptedNode):
     """
 
     not_locked = Status.ETMPFAIL
-    """What it answers to an unlock of a document that is not locked."""
+    """The answer to an unlock of a document that is not locked."""
 
     def __init__(self, features, vattrs=BOTH):
         self.offers = features

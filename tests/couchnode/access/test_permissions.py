@@ -86,7 +86,7 @@ class TextTests(SynchronousTestCase):
 
     @given(NAMES, NAMES, NAMES, WORDS)
     def test_below(self, bucket: str, scope: str, collection: str, word: str) -> None:
-        """A permission made of names equals the one that is read, where the names can be written at all."""
+        """A permission built from names equals the parsed one, if the names can be written."""
         made = below(f"{word}!read", bucket, scope, collection)
         self.assertEqual(
             made, parse_permission(f"cluster.collection[{bucket}:{scope}:{collection}].{word}!read")
@@ -146,7 +146,7 @@ class DecisionTests(SynchronousTestCase):
             )
 
     def test_any_operation(self) -> None:
-        """``any`` asks for any operation at all."""
+        """``any`` asks for any operation."""
         asked = parse_permission("cluster.pools!any")
         self.assertTrue(is_allowed(asked, (pattern("pools", "read"),)))
         self.assertFalse(is_allowed(asked, (Pattern(parse_path("pools", ANY), frozenset()),)))

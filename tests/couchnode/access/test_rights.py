@@ -1,4 +1,4 @@
-"""What each role allows: the privileges of the key-value protocol, by the reference's own table."""
+"""The privileges of each role in the key-value protocol, by the reference's table."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class TableTests(SynchronousTestCase):
                 self.assertFalse(names(rights.on_bucket("c").anywhere()) & {"Read", "Upsert", "Delete"}, role)
 
     def test_permissions(self) -> None:
-        """Every role opens what it should of the REST interface, and nothing that it should not."""
+        """Every role opens exactly the intended parts of the REST interface."""
         for role, (allowed, refused) in REST.items():
             rights = of(role)
             for text in allowed.split():
@@ -157,7 +157,7 @@ class TableTests(SynchronousTestCase):
                 self.assertFalse(rights.allow(text), (role, text))
 
     def test_nothing_and_everything(self) -> None:
-        """Nobody has nothing, an administrator everything, under any name."""
+        """An unknown user has no right, an administrator every right, for any name."""
         for name in ("b", "nope", "a]:["):
             self.assertFalse(NO_RIGHTS.on_bucket(name))
             self.assertEqual(ALL_RIGHTS.on_bucket(name).mask | ALL_RIGHTS.global_privileges, EVERYTHING, name)
@@ -188,7 +188,7 @@ class PartTests(SynchronousTestCase):
         self.assertEqual(bucket.on("s", "c"), bucket.anywhere())
 
     def test_streams_of_a_collection(self) -> None:
-        """Who reads the changes of a collection opens the stream on the bucket."""
+        """A reader of a collection's changes opens the stream on the bucket."""
         bucket = of("data_dcp_reader", "s", "c").on_bucket("b")
         self.assertTrue(bucket.mask & DCP_PRODUCER)
         self.assertFalse(bucket.mask & READ)
@@ -204,7 +204,7 @@ class PartTests(SynchronousTestCase):
 
     @given(st.lists(roles(), max_size=5))
     def test_a_right_of_the_user_is_one_of_a_role(self, given_roles: list[Role]) -> None:
-        """Two roles together allow what one or the other does, and nothing more."""
+        """Two roles together allow exactly what either allows."""
         together = Rights(given_roles)
         alone = [Rights([role]) for role in given_roles]
         for bucket in ("b", "nope"):

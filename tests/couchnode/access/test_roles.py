@@ -29,7 +29,7 @@ class RoleTests(SynchronousTestCase):
 
     @given(st.lists(roles(), max_size=10))
     def test_round_trip(self, given_roles: list[Role]) -> None:
-        """What is written is read as the same roles, in their order, each once; also from the disk."""
+        """Written roles are read back equal, in order, each once; also from the disk."""
         text = ",".join(role.text for role in given_roles)
         self.assertEqual(parse_roles(text, EXISTS), tuple(dict.fromkeys(given_roles)))
         self.assertEqual([stored_role(role.text) for role in given_roles], given_roles)

@@ -1,4 +1,4 @@
-"""How busy a cluster is: rates, what the machine says, and the numbers that REST documents and STAT carry."""
+"""The load of a cluster: rates, the machine's figures, and the numbers in REST documents and STAT."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(self.rates.of("b", 12), 0)
 
     def test_asked_often(self) -> None:
-        """Whoever asks again within a second gets the rate that others got, not one of a moment."""
+        """A repeated request within a second gets the same rate, not that of a moment."""
         self.clock.advance(1)
         self.assertEqual(self.rates.of("b", 10), 10)
         self.clock.advance(0.5)
@@ -85,7 +85,7 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual(seen, [([10], [0]), ([2], [8]), ([0], [4]), ([0], [0])])
 
     def test_words(self) -> None:
-        """A word is no figure, whatever it looks like: a bucket may be called 7."""
+        """A name is not a number, even if it looks like one: a bucket may be called 7."""
         self.patch(activity, "default_counters", lambda part: {"bucket": "7", "curr_items": 1})
         samples = activity.bucket_samples("7", cast(Any, [_Part(), _Part()]), 0, Rates(Clock().seconds))
         self.assertNotIn("bucket", samples)
@@ -93,7 +93,7 @@ class QueueTests(SynchronousTestCase):
 
 
 class MachineTests(SynchronousTestCase):
-    """What the system says; what it does not say is 0."""
+    """Figures of the system; a missing one is 0."""
 
     def _file(self, text: str) -> Path:
         path = Path(self.mktemp())
@@ -134,7 +134,7 @@ class DocumentTests(RestCase):
 
     @inlineCallbacks
     def test_nodes(self) -> Steps:
-        """Each node tells of itself: documents, memory, operations, and the machine."""
+        """Each node reports its own documents, memory, operations, and machine."""
         part = self.cluster.nodes[0].buckets["default"]
         active = next(vbucket for vbucket in part.vbuckets if vbucket is not None)
         active.store(0, b"k", b"v")
@@ -178,7 +178,7 @@ class DocumentTests(RestCase):
 
 
 class ConnectionCountTests(CommandCase):
-    """The STAT command tells how many connections there are."""
+    """The STAT command reports the number of connections."""
 
     def test_connections(self) -> None:
         """Open ones and all since the start; one that is gone counts no more."""

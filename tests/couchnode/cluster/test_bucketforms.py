@@ -1,4 +1,4 @@
-"""Bucket settings as the REST forms give them: what is taken, and what each bad field is told."""
+"""Bucket settings in the REST forms: accepted values, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class NewBucketTests(SynchronousTestCase):
         self.assertEqual(definition.min_level, 1)
 
     def test_magma(self) -> None:
-        """A magma bucket has history, 1024 or 128 vbuckets, full eviction unless told otherwise, no views."""
+        """A magma bucket has history, 1024 or 128 vbuckets, full eviction by default, and no views."""
         form = {
             "name": "m",
             "ramQuotaMB": "1024",
@@ -90,12 +90,12 @@ class NewBucketTests(SynchronousTestCase):
         self.assertEqual(read_new_bucket(small)[0].vbuckets, 128)
 
     def test_fields_of_operators(self) -> None:
-        """What tunes a real server's disk and memory is accepted, and changes nothing."""
+        """Settings for a real server's disk and memory are accepted and have no effect."""
         tuned = {**SMALLEST, "autoCompactionDefined": "false", "purgeInterval": "3", "warmupBehavior": "none"}
         self.assertEqual(read_new_bucket(tuned), read_new_bucket(SMALLEST))
 
     def test_settings_of_old_servers(self) -> None:
-        """What set up old servers' ports and logins is taken, and changes nothing."""
+        """Settings for old servers' ports and logins are accepted and have no effect."""
         old = {**SMALLEST, "authType": "none", "proxyPort": "11215"}
         self.assertEqual(read_new_bucket(old), read_new_bucket(SMALLEST))
 
@@ -194,7 +194,7 @@ class EditTests(SynchronousTestCase):
     current = BucketDefinition("beer", quota_bytes=100 * MEBIBYTE, replica_number=1)
 
     def test_only_what_is_sent_changes(self) -> None:
-        """Other settings stay; a name, and a fixed setting given as it is, change nothing."""
+        """Other settings are kept; a name, and an unchanged fixed setting, change nothing."""
         changed = read_changes(
             {"flushEnabled": "1", "ramQuotaMB": "300", "name": "wine", "bucketType": "membase"}, self.current
         )

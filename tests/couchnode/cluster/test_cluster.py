@@ -93,7 +93,7 @@ class ClusterCase(TestCase):
         return None if item is None else item.value
 
     def copies(self, cluster: Cluster) -> int:
-        """Count the documents of all vbuckets on all nodes, replicas too."""
+        """Count the documents of all vbuckets on all nodes, including replicas."""
         parts = [node.buckets["beer"] for node in cluster.nodes]
         return sum(len(vbucket.items) for part in parts for vbucket in part.vbuckets if vbucket is not None)
 
@@ -142,7 +142,8 @@ class BucketTests(ClusterCase):
 
     @inlineCallbacks
     def test_deleting_removes_files_and_user(self) -> Steps:
-        """A deleted bucket leaves no files and no login; made anew it is empty, newer, of another uuid."""
+        """A deleted bucket leaves no files and no login; a new one of its name is empty, newer, and has
+        another uuid."""
         cluster = yield self.open()
         yield cluster.create_bucket(definition(), "pw")
         self.store(cluster, b"k", b"v")
@@ -224,7 +225,7 @@ class BucketTests(ClusterCase):
 
     @inlineCallbacks
     def test_a_disk_that_refuses_changes_nothing(self) -> Steps:
-        """If metadata cannot be written, a change fails and what was before goes on."""
+        """If metadata cannot be written, a change fails and the previous state remains."""
         cluster = yield self.open()
         yield cluster.create_bucket(definition(), "pw")
         self.store(cluster, b"k", b"v")
@@ -282,7 +283,7 @@ class BucketTests(ClusterCase):
 
 
 class RightsTests(ClusterCase):
-    """Who may use which bucket."""
+    """Access of users to buckets."""
 
     @inlineCallbacks
     def test_open_bucket(self) -> Steps:
@@ -313,7 +314,7 @@ class RightsTests(ClusterCase):
 
 
 class ConfigTests(ClusterCase):
-    """What clients are told, and when."""
+    """Configurations sent to clients."""
 
     @inlineCallbacks
     def test_bytes_are_kept_until_something_changes(self) -> Steps:
@@ -336,7 +337,7 @@ class ConfigTests(ClusterCase):
 
     @inlineCallbacks
     def test_a_broken_listener_does_not_silence_others(self) -> Steps:
-        """One listener that raises is logged; the next one hears of the change all the same."""
+        """A listener that raises is logged; the next one is notified nevertheless."""
         cluster = yield self.open(persistent=False)
         heard: list[str] = []
         cluster.on_config_change[:] = [lambda name: 1 / 0, heard.append]
@@ -380,7 +381,7 @@ class MapTests(ClusterCase):
 
     @inlineCallbacks
     def test_swapping_active_and_replica_loses_nothing(self) -> Steps:
-        """Documents written in the turn of the swap are there after it; replication goes the other way."""
+        """Documents written during the swap exist after it; replication goes in the other direction."""
         cluster = yield self.open(2, persistent=False)
         yield cluster.create_bucket(definition(replica_number=1))
         old = cluster.bucket("beer").rows

@@ -35,7 +35,7 @@ def reports() -> list[NodeReport]:
 
 
 class TerseTests(SynchronousTestCase):
-    """What clients get over the key-value port."""
+    """The configuration over the key-value port."""
 
     def test_lists_are_in_one_order(self) -> None:
         """serverList, nodes and nodesExt name the nodes in the same order; one entry is this node's."""
@@ -61,7 +61,7 @@ class TerseTests(SynchronousTestCase):
         )
 
     def test_fields(self) -> None:
-        """Name, uuid, version, paths, map and capabilities are there with the right values."""
+        """Name, uuid, version, paths, map and capabilities have the right values."""
         document = config.terse_bucket(bucket(2, "a%b"), nodes(), 0)
         self.assertEqual((document["revEpoch"], document["rev"]), (5, 42))
         self.assertEqual(
@@ -87,7 +87,7 @@ class TerseTests(SynchronousTestCase):
         self.assertEqual(server_map["vBucketMap"], ((0, -1, -1),) * 4)
 
     def test_placeholder(self) -> None:
-        """A node that listens everywhere is $HOST with ports, and has no hostname of its own."""
+        """A node that listens on all addresses is $HOST with ports, and has no hostname."""
         document = config.terse_bucket(bucket(), nodes(config.HOST_PLACEHOLDER), 0)
         self.assertEqual(document["vBucketServerMap"]["serverList"][2], "$HOST:11212")
         self.assertEqual(document["nodes"][2]["hostname"], "$HOST:8093")
@@ -117,7 +117,7 @@ class TerseTests(SynchronousTestCase):
         self.assertNotIn("couchApiBase", ephemeral["nodes"][0])
 
     def test_advertised_host(self) -> None:
-        """Unspecified addresses become the placeholder, others stay."""
+        """Unspecified addresses become the placeholder, others are kept."""
         self.assertEqual(
             [config.advertised_host(host) for host in ("0.0.0.0", "::", "127.0.0.1", "::1")],
             ["$HOST", "$HOST", "127.0.0.1", "::1"],
@@ -125,7 +125,7 @@ class TerseTests(SynchronousTestCase):
 
 
 class ClusterConfigTests(SynchronousTestCase):
-    """What clients get before they choose a bucket."""
+    """The configuration before a bucket is selected."""
 
     def test_has_nodes_but_no_name(self) -> None:
         """It has a version and nodesExt; a name or a map would make it a bucket's."""
@@ -136,10 +136,10 @@ class ClusterConfigTests(SynchronousTestCase):
 
 
 class VerboseTests(SynchronousTestCase):
-    """What the REST interface gives of a bucket."""
+    """A bucket in the REST interface."""
 
     def test_fields_whose_absence_kills_the_official_client(self) -> None:
-        """All of them are there, for the bucket and for each of its nodes."""
+        """All of them are present, for the bucket and for each of its nodes."""
         document = config.verbose_bucket(bucket(), reports(), 0, {"itemCount": 3})
         required = {"name", "uuid", "bucketType", "replicaNumber", "quota", "controllers", "nodes"}
         self.assertLessEqual(required | {"evictionPolicy", "conflictResolutionType"}, document.keys())
@@ -176,7 +176,7 @@ class VerboseTests(SynchronousTestCase):
         self.assertNotIn("storageBackend", document)
 
     def test_without_a_disk(self) -> None:
-        """Whether there is a disk is said alike in both documents, whatever type the bucket was made with."""
+        """Both documents agree on whether there is a disk, for every type of bucket."""
         for state, said in [
             (bucket(), "membase"),
             (bucket()._replace(on_disk=False), "ephemeral"),

@@ -1,4 +1,4 @@
-"""Design documents: what they may hold, and what is said of those that may not be."""
+"""Design documents: valid contents, and messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class DesignTests(SynchronousTestCase):
         self.assertEqual(read_design("x", b'\xef\xbb\xbf{"views":{}}', None).text, b'{"views":{}}')
 
     def test_no_document(self) -> None:
-        """What is no JSON object, or too much of one, is a bad request."""
+        """A body that is not a JSON object, or is too large, is a bad request."""
         for text in (b"", b"{", b"[]", b"\xff", b"[" * 100_000, b" " * (2**20 + 1) + b"{}"):
             fault = self.assertRaises(DesignError, read_design, "x", text, None)
             self.assertEqual(fault.error, "bad_request")
@@ -104,13 +104,13 @@ class DesignTests(SynchronousTestCase):
         self.assertRaises(DesignError, check_together, [large] * 17)
 
     def test_revisions(self) -> None:
-        """Each change has a revision of its own, and counts on."""
+        """Each change has its own, increasing revision."""
         first = read_design("x", b"{}", None)
         second = read_design("x", b"{}", first)
         self.assertTrue(first.rev.startswith("1-") and second.rev.startswith("2-"))
 
     def test_signatures(self) -> None:
-        """The same functions are the same index, whatever the view is called."""
+        """The same functions are the same index, whatever the name of the view."""
         self.assertEqual(View("a", "m", None).signature, View("b", "m", None).signature)
         signatures = {
             View("a", *functions).signature for functions in (("m", None), ("n", None), ("m", "_sum"))

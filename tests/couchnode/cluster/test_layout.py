@@ -1,4 +1,4 @@
-"""Layouts: how vbuckets are spread, and which layouts and changes of them are refused."""
+"""Layouts: the distribution of vbuckets, and the refused layouts and changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class SpreadTests(SynchronousTestCase):
             self.assertLessEqual(max(held.values()) - min(held.values()), 2 * nodes)
 
     def test_replicas_of_one_node_are_on_all_others(self) -> None:
-        """What one of four nodes leads is backed by the three others in equal parts."""
+        """The vbuckets that are active on one of four nodes have their replicas on the three others in equal
+        parts."""
         behind = Counter(row[1] for row in spread(4, 1) if row[0] == 2)
         self.assertEqual(set(behind), {0, 1, 3})
         self.assertLessEqual(max(behind.values()) - min(behind.values()), 1)
@@ -56,7 +57,7 @@ class CheckTests(SynchronousTestCase):
     """Layouts that come from outside."""
 
     def test_faults_are_named(self) -> None:
-        """The wrong size, a node that is not there or is there twice: each is refused with its place."""
+        """The wrong size, a missing node, a node given twice: each is refused with its position."""
         good = spread(3, 1)
         for vbucket, row, reason in [
             (7, (0,), "vbucket 7: 1 replicas take 2 columns, not 1"),

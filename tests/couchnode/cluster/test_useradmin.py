@@ -1,4 +1,4 @@
-"""Management of users on a disk: what was acknowledged survives a crash, what the disk refused never was."""
+"""Management of users on a disk: acknowledged changes survive a crash, and refused ones never existed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user store: who may log in, with what, and what a stranger can find out."""
+"""The user store: logins, passwords, and what an unknown client can find out."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class UserStoreTests(TestCase):
 
     @inlineCallbacks
     def test_strangers_before_the_first_administrator(self) -> Steps:
-        """Until then a name that nobody has logs in with an empty password, each way, and may do nothing."""
+        """Until then an unknown name logs in with an empty password, by each mechanism, and has no
+        permissions."""
         yield self.store.add("ann", "s3cret")
         self.assertTrue(self.store.hide_nothing)
         for user, password, expected in [("bob", "", True), ("bob", "x", False), ("ann", "", False)]:
@@ -118,7 +119,7 @@ class UserStoreTests(TestCase):
 
     @inlineCallbacks
     def test_password_is_recognised_after_a_restart_only_once_checked(self) -> Steps:
-        """What is on disk does not recognise a password by itself: the first check after loading derives."""
+        """The data on disk does not recognise a password: the first check after loading derives the keys."""
         yield self.store.add("ann", "s3cret")
         restarted = UserStore()
         restarted.load(self.store.dump())
@@ -159,7 +160,7 @@ class UserStoreTests(TestCase):
 
     @inlineCallbacks
     def test_permissions(self) -> Steps:
-        """Administrators use all buckets, others those they were given, strangers and nobody none."""
+        """Administrators use all buckets, others those assigned to them, unknown users none."""
         yield self.store.add("root", "x", admin=True)
         yield self.store.add("beer", "y", buckets=["beer"])
         yield self.store.add("app", "z", buckets=[ALL_BUCKETS])
@@ -179,7 +180,7 @@ class UserStoreTests(TestCase):
 
     @inlineCallbacks
     def test_names_and_passwords_that_are_refused(self) -> Steps:
-        """Each bad name or password is refused with its reason, and nothing is added."""
+        """Each invalid name or password is refused with the reason, and nothing is added."""
         for user, password, admin, reason in [
             ("", "x", False, "must not be empty"),
             ("u" * 129, "x", False, "at most 128 bytes"),
@@ -206,7 +207,7 @@ class UserStoreTests(TestCase):
 
     @inlineCallbacks
     def test_closed_and_open(self) -> Steps:
-        """Once there has been an administrator an empty password is no password, unless told otherwise."""
+        """After the first administrator an empty password is invalid, unless configured otherwise."""
         for store, after in [(self.store, False), (UserStore(open_buckets=True), True)]:
             yield store.add("guest", "", buckets=["guest"])
             self.assertTrue(store.are_open)
@@ -231,7 +232,7 @@ class UserStoreTests(TestCase):
             self.assertNotIn(repr(keys.salt), shown)
 
     def test_load_of_something_else_changes_nothing(self) -> None:
-        """Data of another shape is refused and the users stay as they were."""
+        """Data of another shape is refused and the users are unchanged."""
         before = self.store.dump()
         for data in ({}, {"users": {"a": {}}, "decoyKey": ""}, {"users": 5, "decoyKey": ""}):
             self.assertRaises((KeyError, TypeError, ValueError, AttributeError), self.store.load, data)

@@ -42,7 +42,7 @@ class BucketCase(SynchronousTestCase):
         return bucket
 
     def vb(self, vbid: int = 0) -> VBucket:
-        """Return a vbucket that is there."""
+        """Return an existing vbucket."""
         vbucket = self.bucket.vbuckets[vbid]
         assert vbucket is not None
         return vbucket
@@ -85,7 +85,7 @@ class WritingBehind(BucketCase):
         self.assertTrue(self.vb().is_persisted(newer))
 
     def test_one_batch_at_a_time(self) -> None:
-        """While a batch is under way changes gather for the next."""
+        """During a batch changes are collected for the next one."""
         self.store.is_slow = True
         self.set(b"a")
         self.tick()
@@ -114,7 +114,7 @@ class WritingBehind(BucketCase):
         self.assertIsNone(self.bucket.flusher.write_error)
 
     def test_a_disk_that_stays_full_stops_writers(self) -> None:
-        """Once too much waits, writers are told to come back, and then may."""
+        """If too many changes wait, writers get a temporary failure, and later succeed."""
         self.store.is_slow = True
         self.bucket.ledger.max_queued_items = 3
         for key in (b"a", b"b", b"c"):
@@ -150,7 +150,7 @@ class WritingBehind(BucketCase):
         self.assertEqual(self.bucket.memory_bytes, 0)
 
     def test_an_ephemeral_bucket_never_persists(self) -> None:
-        """Nothing waits for a disk that is not there."""
+        """Nothing waits for a disk that does not exist."""
         bucket = NodeBucket(
             "e", UUID, vbucket_count=1, quota_bytes=2**20, store=MemoryStore(), clock=self.clock
         )
@@ -191,7 +191,7 @@ class Restarting(BucketCase):
     """Close and warm-up."""
 
     def test_close_writes_everything_first(self) -> None:
-        """What was acknowledged is on the disk when close() fires, and a new start reads it."""
+        """Acknowledged writes are on the disk when close() fires, and a new start reads them."""
         self.store.is_slow = True
         self.set(b"a", b"1", flags=3)
         self.tick()
@@ -258,7 +258,7 @@ class Flushing(BucketCase):
         self.assertEqual(self.assertRaises(StatusError, self.bucket.flush_all).status, Status.NOT_SUPPORTED)
 
     def test_empties_memory_and_disk(self) -> None:
-        """Afterwards nothing is there, vbuckets have new uuids and start at 0, and CAS goes on."""
+        """Afterwards there are no documents, vbuckets have new uuids and start at 0, and CAS continues."""
         self.bucket.flush_enabled = True
         last = self.set(b"a")
         self.tick()
@@ -275,7 +275,7 @@ class Flushing(BucketCase):
         self.assertGreater(again.cas, last.cas)
 
     def test_a_disk_that_refuses(self) -> None:
-        """The flush reports it; the documents are gone all the same, on the disk a little later."""
+        """The flush reports it; the documents are removed nevertheless, on the disk a little later."""
         self.bucket.flush_enabled = True
         self.set(b"a")
         self.tick()
@@ -289,7 +289,7 @@ class Flushing(BucketCase):
         self.assertEqual(self.store.values(), {})
 
     def test_a_batch_under_way_does_not_come_back(self) -> None:
-        """What is being written while the flush comes is wiped after it, and reports nothing."""
+        """A batch that is being written during the flush is wiped after it, and reports nothing."""
         self.bucket.flush_enabled = True
         self.store.is_slow = True
         self.set(b"a")
@@ -304,7 +304,7 @@ class Flushing(BucketCase):
 
 
 class Topology(BucketCase):
-    """What a node is to each vbucket."""
+    """The role of a node for each vbucket."""
 
     def test_dead_vbuckets_lose_their_documents(self) -> None:
         """A vbucket that leaves takes its rows along; one that comes back is new."""
@@ -321,7 +321,7 @@ class Topology(BucketCase):
         self.assertIsNone(self.vb(1).get(b"a"))
 
     def test_documents_of_foreign_vbuckets_are_not_loaded(self) -> None:
-        """What the store holds of a vbucket that is elsewhere now is removed at start."""
+        """Documents in the store of a vbucket that has moved to another node are removed at the start."""
         self.set(b"a", vbid=1)
         self.tick()
         bucket = NodeBucket("b", UUID, vbucket_count=4, quota_bytes=2**20, store=self.store, clock=self.clock)
@@ -331,7 +331,7 @@ class Topology(BucketCase):
         self.assertEqual((self.store.values(), bucket.memory_bytes), ({}, 0))
 
     def test_promotion_keeps_documents_and_branches_history(self) -> None:
-        """A replica that becomes active goes on from where it was, in a new branch."""
+        """A replica that becomes active continues from its state, in a new branch."""
         self.bucket.set_topology(["replica"] * 4)
         item = self.start_item()
         self.vb().apply(item)

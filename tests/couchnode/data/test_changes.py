@@ -1,4 +1,4 @@
-"""The log of changes: it knows what changed, or knows that it does not, and it stays small."""
+"""The log of changes: it either has all changes or knows that it has not, and it stays small."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def item(key: bytes, expiry: int = 0) -> Item:
 
 
 class PositionTests(BucketCase):
-    """What is said of a position."""
+    """Statements about a position."""
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(st.lists(st.one_of(ENTRIES, st.none()), max_size=60), st.integers(2, 20))

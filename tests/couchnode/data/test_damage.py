@@ -111,7 +111,7 @@ class LostTests(FolderCase):
 
     @inlineCallbacks
     def test_a_file_that_is_gone(self) -> Steps:
-        """The start names it; the repair makes it anew, and the other node's documents are there."""
+        """The start names it; the repair creates a new one, and the other node's documents exist."""
         lost = set(self.keys_of(self.file))
         self.file.unlink()
         yield self.refused(str(self.file), "is gone")
@@ -205,7 +205,8 @@ class LostTests(FolderCase):
 
     @inlineCallbacks
     def test_folders_of_two_nodes_that_changed_places(self) -> Steps:
-        """Neither start nor repair takes another node's documents; back in their places, all are there."""
+        """Neither start nor repair takes another node's documents; after the folders are swapped back, all
+        exist."""
 
         def swap() -> None:
             (self.path / "node0").rename(self.path / "aside")
@@ -226,7 +227,8 @@ class LostTests(FolderCase):
 
     @inlineCallbacks
     def test_a_start_that_fails_after_a_crash(self) -> Steps:
-        """SQLite may finish the log of the crash when the start fails; nobody then says that it is gone."""
+        """SQLite may finish the log of the crash when the start fails; the log is then not reported as
+        missing."""
         key = yield self.crash_after_a_write()
         with mock.patch.object(
             StoreFile, "_check_schema", side_effect=sqlite3.OperationalError("disk is full")
@@ -263,7 +265,8 @@ class LostTests(FolderCase):
 
     @inlineCallbacks
     def test_a_start_that_fails_harms_nothing(self) -> Steps:
-        """After a start on one file that is gone all others are as they were: with it back, all is there."""
+        """After a start with one missing file all others are unchanged: when it is back, everything
+        exists."""
         kept = self.file.rename(self.file.with_suffix(".kept"))
         for _ in range(2):
             yield self.refused("is gone")
@@ -317,7 +320,7 @@ class BitTests(FolderCase):
 
     @inlineCallbacks
     def test_records_are_made_anew(self) -> Steps:
-        """After a repair of a vbucket's record its documents are there, and its numbers go on from theirs."""
+        """After a repair of a vbucket's record its documents exist, and its numbers continue from theirs."""
         key = self.keys_of(self.file)[0]
         vbid = vbucket_of(key, 1024)
         with closing(sqlite3.connect(self.file)) as database:
@@ -335,7 +338,8 @@ class BitTests(FolderCase):
 
     @inlineCallbacks
     def test_structure(self) -> Steps:
-        """What SQLite finds malformed names file and remedy; the repair says that it cannot help."""
+        """If SQLite finds a malformed file, the message names the file and the remedy; the repair says that
+        it cannot help."""
         data = bytearray(self.file.read_bytes())
         data[4096:12288] = bytes(8192)
         self.file.write_bytes(data)

@@ -40,7 +40,8 @@ class EvictionTests(SynchronousTestCase):
         return self.vbucket(number).store(StoreMode.SET, b"%d" % number, value)
 
     def test_every_write_succeeds(self) -> None:
-        """Ten times the quota goes in; memory stays below the watermark, and the newest document is there."""
+        """Ten times the quota is written; memory stays below the watermark, and the newest document
+        exists."""
         for number in range(10_000):
             self.store(number)
             self.assertLessEqual(self.bucket.memory_bytes, HIGH_WATERMARK * QUOTA)
@@ -57,7 +58,7 @@ class EvictionTests(SynchronousTestCase):
         self.assertIsNotNone(self.vbucket(0).get(b"0"))
 
     def test_large_documents(self) -> None:
-        """A large document takes the place of many small ones, in steps that stay short."""
+        """A large document replaces many small ones, in steps that stay short."""
         for number in range(2000):
             self.store(number, b"")
         before = self.bucket.evictor.evicted

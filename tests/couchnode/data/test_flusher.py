@@ -28,7 +28,7 @@ EVENTS = st.lists(
 
 
 class HistoryTests(BucketCase):
-    """Any history at all, on a disk whose writes end when the history says so."""
+    """Any history, on a disk whose writes end when the history says so."""
 
     def begin(self) -> None:
         """Start a bucket, and what is known of its waiters."""

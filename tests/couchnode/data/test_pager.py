@@ -1,4 +1,4 @@
-"""The pager: what has expired goes by itself, what has not stays, and no turn is long."""
+"""The pager: expired documents are removed, others are not, and no turn is long."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ EXPIRIES = st.dictionaries(
 
 
 class TurnClock(Clock):
-    """A clock on which the reactor's next turn takes time, so that turns can be told apart."""
+    """A clock on which the reactor's next turn takes time, so that turns can be distinguished."""
 
     def callLater(self, when: float, what: Callable[..., object], *a: Any, **kw: Any) -> IDelayedCall:
         return super().callLater(when or TURN_SECONDS, what, *a, **kw)
 
 
 class PagerTests(BucketCase):
-    """A pager of its own over a bucket's documents."""
+    """A separate pager over a bucket's documents."""
 
     def begin(self) -> Pager:
-        """Start a bucket whose own pager rests, and a pager on a clock of its own."""
+        """Start a bucket whose pager is idle, and a pager on a separate clock."""
         self.setUp()
         self.bucket.pager.stop()
         self.turns = TurnClock()
@@ -48,7 +48,7 @@ class PagerTests(BucketCase):
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EXPIRIES, st.integers(1, 5))
     def test_expired_and_nothing_else(self, expiries: dict[tuple[int, bytes], int], a_turn: int) -> None:
-        """After a search the documents whose time has come are gone, and counted, whatever a turn's limit."""
+        """After a search the expired documents are removed, and counted, for any limit of a turn."""
         self.patch(pager, "_ITEMS_A_TURN", a_turn)
         searching = self.begin()
         for (vbid, key), expiry in expiries.items():
@@ -65,7 +65,7 @@ class PagerTests(BucketCase):
         searching.stop()
 
     def test_a_turn_has_a_limit(self) -> None:
-        """A search goes on in further turns of the reactor, and the pause begins after the last one."""
+        """A search continues in further turns of the reactor, and the pause begins after the last one."""
         self.patch(pager, "_ITEMS_A_TURN", 10)
         searching = self.begin()
         for vbid in range(4):

@@ -76,7 +76,7 @@ class ClusterCase(SynchronousTestCase):
 
 
 def one_turn(clock: Clock) -> None:
-    """Run what is due, but nothing that it asks for; ``advance(0)`` would run that too."""
+    """Run what is due, but not the calls that it schedules; ``advance(0)`` would run those too."""
     for call in [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]:
         run = partial(call.func, *call.args, **call.kw)  # type: ignore[attr-defined]
         call.cancel()
@@ -111,7 +111,7 @@ class Following(ClusterCase):
         self.assertEqual(self.vb(2).items, {})
 
     def test_each_copy_has_its_own_disk(self) -> None:
-        """A replica reports as persisted what its own disk has, whatever the others do."""
+        """A replica reports as persisted what is on its own disk, independently of the others."""
         self.stores[1].is_slow = True
         item = self.set(b"a")
         self.turn()
@@ -143,7 +143,7 @@ class Following(ClusterCase):
         self.assertLevel()
 
     def test_replica_that_lacks_the_last_changes(self) -> None:
-        """With a shared history only what is missing is sent, deletions too."""
+        """With a shared history only the missing changes are sent, including deletions."""
         self.set(b"a")
         self.set(b"b")
         self.turn()
@@ -157,7 +157,8 @@ class Following(ClusterCase):
         self.assertIs(self.vb(1).items[b"a"], kept)
 
     def test_replica_with_another_history(self) -> None:
-        """A replica that knows things the active copy does not is filled from nothing, on disk too."""
+        """A replica with changes that the active copy does not have is filled from the start, also on
+        disk."""
         self.set(b"a")
         self.turn()
         stranger = NodeBucket(
@@ -250,7 +251,7 @@ class Durability(ClusterCase):
         return None if item is None else item.value
 
     def test_majority(self) -> None:
-        """It commits once a replica has it; readers see it from then on, and on replicas too."""
+        """The write commits when a replica has it; from then on readers see it, also on replicas."""
         self.set(b"k", b"old")
         self.turn()
         writing = self.durable(b"k", b"new", MAJORITY)
@@ -263,7 +264,7 @@ class Durability(ClusterCase):
         self.assertEqual([self.vb(node).pending for node in range(3)], [{}] * 3)
 
     def test_persist_on_active(self) -> None:
-        """It waits for the disk of the active copy, and no other."""
+        """The write waits for the disk of the active copy, and for no other."""
         for store in self.stores:
             store.is_slow = True
         writing = self.durable(b"k", b"new", ON_ACTIVE)
@@ -290,7 +291,7 @@ class Durability(ClusterCase):
         self.assertEqual(self.value(0), b"new")
 
     def test_timeout(self) -> None:
-        """After its time the outcome is ambiguous, the old version stays and others may write."""
+        """After the timeout the outcome is ambiguous, the old version remains and other clients may write."""
         self.set(b"k", b"old")
         self.turn()
         for store in self.stores:
@@ -314,7 +315,7 @@ class Durability(ClusterCase):
             self.assertEqual(refusal.status, Status.DURABILITY_IMPOSSIBLE)
 
     def test_three_replicas_are_refused(self) -> None:
-        """As on the server, buckets with three replicas take no synchronous writes."""
+        """As on the server, buckets with three replicas refuse synchronous writes."""
         self.buckets[0].replica_count = 3
         refusal = self.assertRaises(StatusError, self.buckets[0].check_durability, self.vb(), MAJORITY)
         self.assertEqual(refusal.status, Status.DURABILITY_IMPOSSIBLE)
@@ -332,14 +333,14 @@ class Durability(ClusterCase):
         self.assertEqual(refusal.status, Status.DURABILITY_INVALID_LEVEL)
 
     def test_a_write_under_way_when_the_vbucket_leaves(self) -> None:
-        """Whoever waits when the copy is demoted or closed hears that the outcome is open."""
+        """Clients that wait when the copy is demoted or closed get an ambiguous result."""
         writing = self.durable(b"k", b"new", MAJORITY)
         self.buckets[0].set_topology(["replica"])
         self.failureResultOf(writing, StatusError)
         self.assertEqual(self.vb().pending, {})
 
     def test_promotion_takes_prepared_writes_as_committed(self) -> None:
-        """A replica that was told of a write, but not of its commit, has it when it is promoted."""
+        """A replica that has a prepared write, but not its commit, has the write when it is promoted."""
         self.durable(b"k", b"new", ON_MAJORITY).addErrback(lambda failure: failure.trap(StatusError))
         self.stores[0].is_slow = True
         self.turn()

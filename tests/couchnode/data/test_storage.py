@@ -1,4 +1,4 @@
-"""The SQLite store: what it reports as written is there, whatever happens."""
+"""The SQLite store: what it reports as written exists, whatever happens."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def transaction(*items: Item, vbid: int = 5, wipes: Iterable[int] = ()) -> Trans
 
 
 class StoreCase(TestCase):
-    """Tests with a file of their own."""
+    """Tests with a separate file."""
 
     timeout = 120
 
@@ -102,7 +102,7 @@ class Writing(StoreCase):
 
     @inlineCallbacks
     def test_versions_replace_and_tombstones_remove(self) -> Steps:
-        """A key has one row at most; a deleted one has none, in another vbucket it stays."""
+        """A key has at most one row; a deleted one has none, and is unaffected in another vbucket."""
         store, _ = yield self.open()
         yield store.write(transaction(*(item(b"%d" % n, b"old", n) for n in range(600))))
         yield store.write(transaction(item(b"0", b"elsewhere"), vbid=6))
@@ -115,7 +115,7 @@ class Writing(StoreCase):
 
     @inlineCallbacks
     def test_a_wipe_comes_before_the_documents_of_its_batch(self) -> Steps:
-        """Wiping a vbucket empties that one, and what the same batch stores stays."""
+        """Wiping a vbucket affects only this one, and documents of the same batch are kept."""
         store, _ = yield self.open()
         yield store.write(transaction(item(b"old")))
         yield store.write(transaction(item(b"other"), vbid=6))
@@ -154,7 +154,8 @@ class Trouble(StoreCase):
 
     @inlineCallbacks
     def test_a_full_disk(self) -> Steps:
-        """A batch that does not fit is refused whole; what was there stays, and it works again later."""
+        """A batch that does not fit is refused as a whole; existing documents remain, and it works again
+        later."""
         store, _ = yield self.open()
         yield store.write(transaction(item(b"first")))
         yield store._submit(lambda: store._db.execute("PRAGMA max_page_count=40").fetchall())
@@ -283,8 +284,8 @@ class KillNine(StoreCase):
 
     @inlineCallbacks
     def test_what_was_reported_as_persisted_is_there(self) -> Steps:
-        """After SIGKILL the file opens by itself and holds every version that was reported, or a
-        newer one; history branches, and CAS grows on."""
+        """After SIGKILL the file opens without help and has every version that was reported, or a newer one;
+        history branches, and CAS still grows."""
         process = subprocess.Popen(
             [sys.executable, "-c", _WRITER, self.path, UUID],
             stdout=subprocess.PIPE,

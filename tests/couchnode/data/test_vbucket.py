@@ -1,4 +1,4 @@
-"""What may be done to a document, and what comes of it."""
+"""Operations on a document, and their results."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class MaxTtl(VBucketCase):
     """A bucket with a longest life of its documents."""
 
     def test_every_expiry_is_capped(self) -> None:
-        """No expiry, and one that is too late, become the bucket's, in a touch or a new counter too; an
-        earlier one, or one that is kept, stays."""
+        """No expiry, and one that is too late, become the bucket's maximum, also in a touch or a new
+        counter; an earlier one, or one that is preserved, is kept."""
         self.vb.store(SET, b"old", b"v")
         self.ledger.max_ttl = 60
         for expiry, stored in ((0, 60), (59, 59), (61, 60), (NOW + 59, 59), (NOW + 3600, 60), (NOW - 5, -1)):
@@ -69,7 +69,7 @@ class MaxTtl(VBucketCase):
 
 
 class Stores(VBucketCase):
-    """SET, ADD and REPLACE, by what is there and which CAS is given."""
+    """SET, ADD and REPLACE, by the existing document and the given CAS."""
 
     def test_missing_document(self) -> None:
         """SET and ADD create; REPLACE, and any store with a CAS, find nothing."""
@@ -206,13 +206,13 @@ class Counters(VBucketCase):
     """Increment and decrement."""
 
     def test_creation(self) -> None:
-        """A missing counter begins with initial, without the delta; or not at all."""
+        """A missing counter begins with initial, without the delta; or is not created."""
         self.assertRefused(Status.KEY_ENOENT, self.vb.increment, b"k", 5, 1, COUNTER_NO_CREATE)
         item, number = self.vb.increment(b"k", 5, 10, 60)
         self.assertEqual((number, item.value, item.flags, item.expiry), (10, b"10", 0, NOW + 60))
 
     def test_arithmetic(self) -> None:
-        """Adding wraps at 64 bits, subtracting stops at 0, flags and expiry stay."""
+        """Adding wraps at 64 bits, subtracting stops at 0, flags and expiry are kept."""
         self.vb.store(SET, b"k", b"18446744073709551615", flags=3, expiry=60)
         item, number = self.vb.increment(b"k", 3, 0, 0)
         self.assertEqual((number, item.flags, item.expiry), (2, 3, NOW + 60))
@@ -279,7 +279,7 @@ class Expiry(VBucketCase):
         self.assertEqual(self.vb.touch(b"k", 0).expiry, 0)
 
     def test_pager(self) -> None:
-        """The pager deletes what has expired without anybody reading it."""
+        """The pager deletes expired documents that no client reads."""
         self.vb.store(SET, b"a", b"", expiry=1)
         self.vb.store(SET, b"b", b"", expiry=100)
         self.vb.store(SET, b"c", b"")
@@ -306,7 +306,7 @@ class Locks(VBucketCase):
         self.locked = self.vb.lock(b"k", 10)
 
     def test_readers(self) -> None:
-        """The value stays readable; the CAS is hidden, and the lock's is a new one."""
+        """The value is still readable; the CAS is hidden, and the lock's is a new one."""
         self.assertEqual(self.value(), b"5")
         self.assertEqual(self.vb.visible_cas(self.locked), LOCKED_CAS)
         self.assertGreater(self.locked.cas, self.old.cas)
@@ -411,7 +411,7 @@ class JsonBit(SynchronousTestCase):
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """Random histories against a dictionary: what is readable, what is charged, what is queued."""
+    """Random histories against a dictionary: readable documents, charged memory, queued changes."""
 
     keys = st.sampled_from([b"a", b"b", b"c"])
     values = st.binary(max_size=8)
@@ -448,7 +448,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(key=keys, value=values, mode=st.sampled_from(StoreMode), expiry=st.sampled_from([0, 1, 5]))
     def store(self, key: bytes, value: bytes, mode: StoreMode, expiry: int) -> None:
-        """A store succeeds exactly if its mode fits what is there."""
+        """A store succeeds exactly if its mode fits the existing document."""
         fits = mode == SET or (mode == ADD) == (key not in self.model)
         try:
             self.vb.store(mode, key, value, expiry=expiry)
@@ -470,7 +470,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(key=keys, value=values)
     def append(self, key: bytes, value: bytes) -> None:
-        """Append adds to what is there."""
+        """Append adds to an existing value."""
         try:
             self.vb.concat(key, value, before=False)
         except StatusError:
@@ -515,7 +515,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @invariant()
     def accounts_are_exact(self) -> None:
-        """Memory and queue are charged with what is there, to the byte."""
+        """Memory and queue are charged exactly, to the byte."""
         for vb in (self.vb, self.copy):
             held = [*vb.items.values(), *vb.tombstones.values(), *vb.pending.values()]
             assert vb._ledger.memory_bytes == sum(item.size for item in held)
@@ -524,7 +524,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @invariant()
     def persisted_means_on_the_disk(self) -> None:
-        """What is reported as persisted is what a restart would read."""
+        """Documents reported as persisted are those that a restart would read."""
         for key, item in self.vb.items.items():
             if self.vb.is_persisted(item):
                 assert self.disk.get(key) == item.value
@@ -537,6 +537,6 @@ class RandomHistories(SynchronousTestCase):
     """The model, run."""
 
     def test_against_a_model(self) -> None:
-        """No history of stores, deletions, expiries and writes tells the vbucket from the model."""
+        """No history of stores, deletions, expiries and writes distinguishes the vbucket from the model."""
         limits = settings(max_examples=40, stateful_step_count=30, deadline=None)
         run_state_machine_as_test(AgainstAModel, settings=limits)

@@ -35,7 +35,7 @@ NEVER_CREATE = pack(">QQI", 1, 0, 0xFFFFFFFF)
 
 
 class CommandCase(InMemoryCase):
-    """Tests with one session on the open bucket ``default``, whose disk waits to be told."""
+    """Tests with one session on the open bucket ``default``, whose disk writes on command."""
 
     features: tuple[Feature, ...] = (Feature.XERROR, Feature.JSON, Feature.MUTATION_SEQNO)
 
@@ -63,7 +63,7 @@ class CommandCase(InMemoryCase):
         return self.decode(dispatch(self.session, self.frame(opcode, **parts)))
 
     def decode(self, answer: Any) -> list[Frame]:
-        """Return the frames of an answer that is there already."""
+        """Return the frames of an answer that has already arrived."""
         if isinstance(answer, Deferred):
             answer = self.successResultOf(answer)
         return FrameReader().feed(answer or b"")
@@ -195,13 +195,13 @@ class FrameInfos(CommandCase):
         self.assertEqual(answer.specific, Status.EINVAL)
 
     def test_preserved_expiry(self) -> None:
-        """With the info a store keeps the expiry that is there."""
+        """With the info a store keeps the existing expiry."""
         self.set(extras=pack(">II", 0, 50))
         self.set(extras=pack(">II", 0, 99), framing=b"\x50")
         self.assertEqual(unpack(">I", self.ask(Opcode.GET_META, key=b"k").extras[8:12])[0], 1_800_000_050)
 
     def test_durable_write_waits_for_the_disk(self) -> None:
-        """Level 3 on one node is answered after the commit; a second writer is told to wait."""
+        """Level 3 on one node is answered after the commit; a second writer is refused meanwhile."""
         answer = dispatch(
             self.session, self.frame(Opcode.SET, key=b"k", value=b"v", extras=bytes(8), framing=b"\x11\3")
         )
@@ -215,7 +215,7 @@ class FrameInfos(CommandCase):
         self.assertEqual(self.ask(Opcode.GET, key=b"k").cas, stored.cas)
 
     def test_least_durability_of_the_bucket(self) -> None:
-        """Every kind of write that asks for less waits like a write at the bucket's level; a higher one is
+        """Every kind of write with a lower level waits like a write at the bucket's level; a higher one is
         kept. A quiet write stays silent when it is done."""
         self.set()
         self.bucket.min_level = 2
@@ -244,7 +244,7 @@ class FrameInfos(CommandCase):
             self.assertEqual([one.specific for one in answers], [] if opcode == Opcode.SETQ else [0])
 
     def test_durable_write_times_out(self) -> None:
-        """What is not on the disk in time is ambiguous."""
+        """A write that is not on the disk in time is ambiguous."""
         answer = dispatch(self.session, self.frame(Opcode.DELETE, key=b"k", framing=b"\x13\3\x03\xe8"))
         self.assertEqual(self.decode(answer)[0].specific, Status.KEY_ENOENT)
         answer = dispatch(
@@ -255,7 +255,7 @@ class FrameInfos(CommandCase):
 
 
 class Documents(CommandCase):
-    """What documents answer."""
+    """Answers about documents."""
 
     def test_tokens(self) -> None:
         """Mutations carry vbucket uuid and sequence number; touch, lock and unlock do not."""
@@ -295,7 +295,7 @@ class Documents(CommandCase):
         self.assertStatus(Status.DELTA_BADVAL, Opcode.DECREMENT, key=b"x", extras=NEVER_CREATE)
 
     def test_datatype_is_that_of_the_value(self) -> None:
-        """What the client claims is ignored; without the feature the bit is not shown."""
+        """The client's datatype is ignored; without the feature the bit is not shown."""
         self.set(b"j", b'{"a":1}')
         self.set(b"r", b"{broken", datatype=Datatype.JSON)
         self.assertEqual(self.ask(Opcode.GET, key=b"j").datatype, Datatype.JSON)
@@ -348,7 +348,7 @@ class Documents(CommandCase):
         self.assertStatus(Status.EINVAL, Opcode.GET_RANDOM_KEY, extras=bytes(4))
 
     def test_no_memory(self) -> None:
-        """Over the quota stores are ENOMEM, and reads go on."""
+        """Over the quota stores are ENOMEM, and reads still work."""
         self.set()
         self.bucket.ledger.quota_bytes = 1
         self.assertStatus(Status.ENOMEM, Opcode.SET, key=b"big", value=b"x" * 50, extras=bytes(8))
@@ -364,7 +364,7 @@ class Documents(CommandCase):
 
 
 class Observing(CommandCase):
-    """How far documents are."""
+    """Observing the state of documents."""
 
     def observe(self, *keys: bytes, vbid: int = 0) -> list[tuple[int, int]]:
         """Return (state, CAS) of each key."""
@@ -606,7 +606,7 @@ class Strangers(CommandCase):
         self.assertStatus(Status.EINVAL, Opcode.SASL_STEP, key=b"SCRAM-SHA1", value=b"c=biws,r=1,p=")
 
     def test_unknown_users_get_the_same_salt_each_time(self) -> None:
-        """Asking twice does not tell who exists."""
+        """Two requests do not reveal which users exist."""
         salts = set()
         for _ in range(2):
             answer = self.ask(Opcode.SASL_AUTH, key=b"SCRAM-SHA1", value=b"n,,n=nobody,r=1")
@@ -620,7 +620,7 @@ class Credentials(ServedNode):
 
     @inlineCallbacks
     def setUp(self) -> Steps:
-        """Make a user who may use one of two buckets."""
+        """Create a user with access to one of two buckets."""
         yield super().setUp()
         yield self.add_bucket("secret")
         yield self.node.cluster.users.add(USER, PASSWORD)
@@ -648,7 +648,8 @@ class Credentials(ServedNode):
 
     @inlineCallbacks
     def test_wrong_credentials_close_the_open_bucket_too(self) -> Steps:
-        """After a wrong password nothing is allowed, also what was before; the connection stays."""
+        """After a wrong password nothing is allowed, even what was allowed before; the connection stays
+        open."""
         self.assertEqual((yield self.client.ask(Opcode.GET, key=b"k")).specific, Status.KEY_ENOENT)
         for user, password in ((USER, "wrong"), ("nobody", PASSWORD)):
             self.assertEqual((yield self.client.plain(user, password)).specific, Status.AUTH_ERROR)
@@ -672,7 +673,7 @@ class Credentials(ServedNode):
 
     @inlineCallbacks
     def test_a_user_named_like_a_bucket_has_it_selected(self) -> Steps:
-        """As before 5.0, bucket name and bucket password are enough."""
+        """As before 5.0, the bucket's name and password are enough."""
         yield self.node.cluster.users.add("secret", "bucket password")
         self.node.cluster.allowed.add(("secret", "secret"))
         yield self.client.plain("secret", "bucket password")
@@ -703,6 +704,6 @@ class Registered(SynchronousTestCase):
     """The table as a whole."""
 
     def test_opcodes_of_the_protocol(self) -> None:
-        """Every opcode with a name is handled, but for those that read a document with its attributes."""
+        """Every named opcode is handled, except those that read a document with its attributes."""
         missing = {Opcode(op) for op in map(int, Opcode) if COMMANDS[op] is None}
         self.assertEqual(missing, {Opcode.GETEX, Opcode.GETEX_REPLICA})

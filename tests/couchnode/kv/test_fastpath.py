@@ -1,4 +1,4 @@
-"""The short way of usual requests: the same answers as the long one, and that it stays short."""
+"""The fast path of usual requests: the same answers as the general path, and its cost."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class Pair:
             parts["cas"] = self._short.current_cas(parts.get("vbucket", 0), parts["key"])
         framing = parts.get("framing", b"")
         if framing:
-            # Only one kind of request has room for it, and its keys are no longer than a byte can tell.
+            # Only one kind of request has room for it, and its keys are no longer than one byte can express.
             parts["magic"] = None
         return encode_request(opaque=self._opaque, **parts)
 
@@ -282,8 +282,8 @@ class SameAnswers(InMemoryCase):
         persistent: bool,
         chunks: list[tuple[list[dict[str, Any]], int, float, Any]],
     ) -> None:
-        """The same bytes are answered and the same is left behind, whatever the requests, the
-        features, the chunks they come in and the time that passes."""
+        """The answers and the resulting state are the same byte for byte, for any requests, features, chunks
+        and passage of time."""
         pair = Pair(features, persistent)
         for requests, cut, seconds, bucket_state in chunks:
             self.assertEqual(*pair.outcomes(requests, cut, bucket_state))
@@ -291,7 +291,7 @@ class SameAnswers(InMemoryCase):
         pair.end()
 
     def test_each_part_that_may_be_unusual(self) -> None:
-        """Each part of each usual request, made wrong or unusual by itself."""
+        """Each part of each usual request, made invalid or unusual one at a time."""
         for features in (frozenset[Feature](), frozenset({Feature.COLLECTIONS, Feature.MUTATION_SEQNO})):
             for form in FORMS:
                 for part, values in UNUSUAL.items():
@@ -311,7 +311,7 @@ class SameAnswers(InMemoryCase):
         return ends.index(at) + 1 if at else 0
 
     def test_what_is_usual(self) -> None:
-        """What clients send all the time goes the short way, with every feature on."""
+        """Frequent requests take the fast path, with every feature enabled."""
         self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
         key = {"key": b"k"}
         stored = {**key, "extras": store_extras(0), "value": b"{}"}
@@ -331,7 +331,7 @@ class SameAnswers(InMemoryCase):
         self.assertEqual(self.short_way(*prefixed, encode_request(Opcode.GET, key=b"\0k")), 2)
 
     def test_what_is_not(self) -> None:
-        """A request of another form is left alone, and so is everything behind it."""
+        """A request of another form is left to the general path, and so is everything after it."""
         stored = encode_request(Opcode.SET, key=b"k", extras=store_extras(0))
         get = encode_request(Opcode.GET, key=b"k")
         for other in (
@@ -360,7 +360,7 @@ class SameAnswers(InMemoryCase):
 
 
 class Work(InMemoryCase):
-    """How much is done for a request, told in calls: the same number on every machine."""
+    """The work for one request in calls, which do not depend on the machine."""
 
     def calls(self, request: bytes) -> float:
         """Return the calls that one more request of a chunk costs."""

@@ -1,4 +1,5 @@
-"""Answers on their way to the transport: in order, large ones in pieces, and counted while nobody reads."""
+"""Answers on their way to the transport: in order, large ones in pieces, and counted while the client does
+not read."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ class OutputTests(SynchronousTestCase):
         self.output.open(self.transmit)
 
     def transmit(self, data: bytes) -> int:
-        """Take all of it; what comes while the transport is full stays there."""
+        """Take all of it; answers that come while the transport is full remain there."""
         self.sent.append(data)
         return len(data) if self.output.flow is Flow.FULL else 0
 
@@ -45,7 +46,8 @@ class OutputTests(SynchronousTestCase):
         self.assertFalse(self.output.unsent)
 
     def test_full(self) -> None:
-        """What a full transport is given is counted until it is empty; pieces of large answers wait here."""
+        """Bytes given to a full transport are counted until it is empty; pieces of large answers wait
+        here."""
         self.output.pause()
         self.output.write(b"four")
         self.assertEqual(self.held, [4])
@@ -56,7 +58,7 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual(b"".join(self.sent), b"four" + b"x" * LARGE_BYTES)
 
     def test_lost(self) -> None:
-        """Before the connection is there, and after its end, writing does nothing."""
+        """Before the connection exists, and after its end, writing does nothing."""
         self.output.pause()
         self.output.write(b"held")
         self.output.lose()

@@ -20,7 +20,7 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(Life.LOST in following, life is not Life.LOST, life)
 
     def test_no_way_back(self) -> None:
-        """What is closing never handles again, and nothing follows the end."""
+        """A closing session never handles a request again, and nothing follows the end."""
         self.assertEqual(MAY_FOLLOW[Life.CLOSING], {Life.LOST})
         self.assertEqual(MAY_FOLLOW[Life.LOST], frozenset())
 

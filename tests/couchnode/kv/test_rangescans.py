@@ -1,4 +1,4 @@
-"""Range scans: what they return, in which order and pieces, and what ends them."""
+"""Range scans: their results, their order and pieces, and their ends."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class ScanTests(SynchronousTestCase):
                 self.assertLess(sum(len(key) + 1 for key in page[:-1]), size)
 
     def test_snapshot(self) -> None:
-        """What is written after the creation does not show, even between the steps of it."""
+        """Writes after the creation do not show, even between its steps."""
         vbucket = VBucket(3, Ledger(2**26), Clock().seconds)
         for key in KEYS:
             vbucket.store(StoreMode.SET, key, b"old")

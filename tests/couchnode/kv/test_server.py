@@ -278,7 +278,7 @@ class InMemoryCase(SynchronousTestCase):
         """Connect a client to a node of that factory."""
         connection = factory.buildProtocol(None)
         transport = StringTransport()
-        # What TCP has and StringTransport has not.
+        # Features of TCP that StringTransport lacks.
         for name in ("setTcpNoDelay", "setTcpKeepAlive"):
             setattr(transport, name, lambda value: None)
         connection.makeConnection(transport)
@@ -293,7 +293,7 @@ class InMemoryCase(SynchronousTestCase):
 
 
 class InMemory(InMemoryCase):
-    """What can be seen without a socket."""
+    """Tests without a socket."""
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -355,7 +355,8 @@ class InMemory(InMemoryCase):
         self.assertEqual(self.transport.producerState, "producing")
 
     def test_too_many_waiting_answers_stop_the_reading(self) -> None:
-        """Behind an answer that waits only so many others queue up; then reading stops, and goes on."""
+        """Behind a waiting answer only a limited number of answers queue up; then reading stops, and
+        continues later."""
         self.connection.dataReceived(
             encode_request(Opcode.SET, key=b"k", extras=bytes(8), framing=PERSIST)
             + encode_request(Opcode.NOOP) * (MAX_WAITING + 50)
@@ -379,13 +380,13 @@ class InMemory(InMemoryCase):
         self.assertEqual(cut, [True])
 
     def abort(self) -> list[bool]:
-        """Return a list that tells whether the connection was cut."""
+        """Return a list that shows whether the connection was cut."""
         cut: list[bool] = []
         self.transport.abortConnection = lambda: cut.append(True)  # type: ignore[method-assign]
         return cut
 
     def test_strangers_send_little(self) -> None:
-        """Where credentials are needed, a long frame before them ends the connection early."""
+        """If credentials are required, a long frame before them ends the connection early."""
         self.node.cluster.unauthenticated_bucket = None
         cut = self.abort()
         self.connection.dataReceived(store(b"k", bytes(2**20))[:MAX_STRANGER_BYTES])
@@ -517,7 +518,7 @@ class InMemory(InMemoryCase):
         self.assertEqual(cut, [True])
 
     def test_close(self) -> None:
-        """A factory that closes cuts its connections and hears of no more changes."""
+        """A factory that closes cuts its connections and gets no more notifications of changes."""
         cut: list[bool] = []
         self.transport.abortConnection = lambda: cut.append(True)  # type: ignore[method-assign]
         self.factory.close()
@@ -526,7 +527,7 @@ class InMemory(InMemoryCase):
 
 
 class Users(UserStore):
-    """Checks passwords at once, or when told."""
+    """Checks passwords at once, or on command."""
 
     verdict: Deferred[bool] | None = None
 
@@ -536,10 +537,10 @@ class Users(UserStore):
 
 
 class Barriers(InMemoryCase):
-    """A password is checked before anything behind it is looked at."""
+    """A password is checked before any request after it is read."""
 
     def test_nothing_runs_before_the_verdict(self) -> None:
-        """A store behind PLAIN is carried out as the new user or not at all, and reading stops."""
+        """A store after PLAIN runs as the new user or not at all, and reading stops."""
         self.node.cluster.users = Users()
         self.add(USER, MemoryStore())
         self.node.cluster.allowed.add((USER, USER))

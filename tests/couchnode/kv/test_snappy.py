@@ -65,7 +65,7 @@ class InflateTests(SynchronousTestCase):
             self.assertIn(error.status, (Status.EINVAL, Status.E2BIG))
 
     def test_bombs(self) -> None:
-        """A block that announces too much is refused before memory is taken for it, whatever follows."""
+        """A block that announces too much is refused before memory is allocated for it, whatever follows."""
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         for size, status, text in (
@@ -115,7 +115,7 @@ class SnappyCommands(CommandCase):
         self.assertEqual(self.ask(Opcode.GET, key=b"q").value, b"a" * 40)
 
     def test_bad_blocks_change_nothing(self) -> None:
-        """A block that is cut off, or too long for a document, is refused; the document stays."""
+        """A block that is truncated, or too long for a document, is refused; the document is unchanged."""
         self.set()
         for value, status in (
             (FORTY[:-1], Status.EINVAL),
@@ -139,7 +139,7 @@ class SnappyCommands(CommandCase):
             self.assertStatus(Status.EINVAL, opcode, key=b"k", datatype=2, **parts)
 
     def test_without_the_feature(self) -> None:
-        """The bit is refused on a connection that did not negotiate it; SNAPPY_EVERYWHERE does so too."""
+        """The bit is refused on a connection that did not negotiate it; also with SNAPPY_EVERYWHERE."""
         self.ask(Opcode.HELLO, value=b"\0\7\0\x0b")
         parts = {"key": b"k", "value": FORTY, "datatype": 2, "extras": bytes(8)}
         self.assertStatus(Status.EINVAL, Opcode.SET, **parts)

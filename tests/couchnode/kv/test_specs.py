@@ -1,4 +1,4 @@
-"""What is wrong with a sub-document request, whatever the document: statuses and texts, in their order."""
+"""Errors of a sub-document request that do not depend on the document: statuses and texts, in their order."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class Requests(SubdocCase):
         self.assertEqual(durable.specific, EINVAL)
 
     def test_need_of_system_attributes(self) -> None:
-        """One operation on an attribute of the system is enough; virtual ones are none of these."""
+        """One operation on a system attribute is enough; virtual ones do not count."""
         for flags, path, needed in (
             (X, b"_a.b", True),
             (X, b"a", False),

@@ -33,7 +33,7 @@ _LAYOUTS = st.sampled_from([{}, {"indent": 2}, {"separators": (" , ", " : ")}, {
 
 
 def every_path(value: Any) -> list[tuple[bytes, Any]]:
-    """Return each path into a value with what is there."""
+    """Return each path into a value, and the value at it."""
     paths: list[tuple[bytes, Any]] = []
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -79,7 +79,7 @@ MALFORMED = (
     b"[1 ]", b"a[0]b", b"a[0]..b", b"`a", b"a`", b"`a``", b'a"b', b'`a"b`', b"a\\", b"a\\.b", b"a\\x",
     b"\\u0061", b"a\nb", b"\x00", b"[18446744073709551616]", b"[99999999999999999999999]",
 )  # fmt: skip
-"""What is no path."""
+"""Invalid paths."""
 
 
 class Paths(SynchronousTestCase):
@@ -91,7 +91,7 @@ class Paths(SynchronousTestCase):
             self.assertEqual(parse_path(path), steps, path)
 
     def test_malformed(self) -> None:
-        """What is no path, and what has too many steps."""
+        """Invalid paths, and paths with too many steps."""
         for path in MALFORMED:
             refusal = self.assertRaises(StatusError, parse_path, path)
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_EINVAL, path)
@@ -302,7 +302,7 @@ class Operations(SynchronousTestCase):
     """Each operation on a text."""
 
     def test_mutations(self) -> None:
-        """The text is edited in its place, or the status says what is wrong first."""
+        """The text is edited in place, or the status names the first problem."""
         for opcode, text, path, value, creates, expected in MUTATIONS_DONE:
             case = (Opcode(opcode).name, text, path, value)
             if isinstance(expected, Status):
@@ -322,7 +322,7 @@ class Operations(SynchronousTestCase):
                 self.assertEqual(lookup(opcode, text, path), expected, case)
 
     def test_counters_answer(self) -> None:
-        """A counter answers with its number, and nothing else has an answer."""
+        """A counter answers with its number, and no other operation has an answer."""
         self.assertEqual(mutate(COUNTER, b'{"n":41}', b"n", b"1").answer, b"42")
         self.assertEqual(mutate(COUNTER, b"{}", b"n", b"-3").answer, b"-3")
         self.assertIsNone(mutate(UPSERT, b"{}", b"n", b"1").answer)

@@ -170,7 +170,7 @@ class Bodies(SubdocCase):
         self.fails(1, Status.SUBDOC_PATH_MISMATCH, change(UPSERT, b"a", b"1", X), push, flags=K)
 
     def test_expiry_and_flags(self) -> None:
-        """The expiry is the request's or none, unless it is to be kept; the flags stay unless given."""
+        """The expiry is the request's or none, unless it is preserved; the flags are kept unless given."""
 
         def state() -> tuple[int, int]:
             flags, expiry = unpack(">II", self.ask(Opcode.GET_META, key=b"k").extras[4:12])
@@ -308,7 +308,8 @@ class Attributes(SubdocCase):
             )
 
     def test_other_commands_keep_them(self) -> None:
-        """Stores, appends, counters and touches by anybody keep all attributes, and answer the body alone."""
+        """Stores, appends, counters and touches by any client keep all attributes, and answer with the body
+        alone."""
         for opcode, parts in (
             (Opcode.SET, {"value": b"5", "extras": bytes(8)}),
             (Opcode.REPLACE, {"value": b"5", "extras": bytes(8)}),
@@ -331,7 +332,7 @@ class Attributes(SubdocCase):
             self.ask(Opcode.ADD, key=b"k", extras=bytes(8))
 
     def test_deletion(self) -> None:
-        """A deletion leaves the system's attributes in the tombstone, and no flags; a new document starts
+        """A deletion leaves the system attributes in the tombstone, and no flags; a new document starts
         without any."""
         for revive in (Opcode.SET, Opcode.ADD):
             self.set(value=b"{}", extras=pack(">II", 7, 0))
@@ -360,7 +361,7 @@ class Attributes(SubdocCase):
         self.assertEqual(self.lookup(spec(GET, b"_s", X), flags=D)[0], Status.KEY_ENOENT)
 
     def test_limits(self) -> None:
-        """User's attributes count with the body, the system's have a limit of their own."""
+        """User attributes count with the body, system attributes have their own limit."""
         self.set(value=b"{}")
         big = b'"' + b"x" * (MAX_VALUE_BYTES - 100) + b'"'
         self.refused(Status.E2BIG, change(UPSERT, b"u", b'"' + b"x" * MAX_VALUE_BYTES + b'"', X))
@@ -391,7 +392,7 @@ class Attributes(SubdocCase):
         )
 
     def test_binary(self) -> None:
-        """A binary attribute is a string of base64 to whoever does not ask for its bytes."""
+        """A binary attribute is a string of base64 unless the client asks for its bytes."""
         self.set(value=b"{}")
         value = bytes(range(256))
         text = f'"cb-content-base64-encoded:{b64encode(value).decode()}"'
@@ -414,7 +415,7 @@ class Attributes(SubdocCase):
         self.assertEqual(self.lookup(spec(GET, b"nested.b", X | B))[1], [(SUCCESS, value)])
 
     def test_body_from_attribute(self) -> None:
-        """An attribute becomes the body, as text or as decoded bytes; it stays until it is removed."""
+        """An attribute becomes the body, as text or as decoded bytes; it is kept until it is removed."""
         self.set(value=b'{"old":1}')
         self.done(change(UPSERT, b"txn", b'{"op":{"stgd":{"new":[1]},"str":"s"}}', X))
         self.done(change(BODY_FROM, b"txn.op.stgd", b"", X), change(REMOVE, b"txn.op.stgd", b"", X))
@@ -551,7 +552,7 @@ class Virtual(SubdocCase):
         self.assertEqual(self.attribute(b"u"), cas)
 
     def test_macros_of_the_document(self) -> None:
-        """What the document was before the change."""
+        """The document's state before the change."""
         self.set(value=b'{"a":1}', extras=pack(">II", 7, 60))
         before = self.document()
         names_ = [name for name in before if name != "value_crc32c"]
@@ -582,7 +583,7 @@ class Tombstones(SubdocCase):
         )
 
     def test_create_as_deleted(self) -> None:
-        """It is there for those who ask for the deleted, and for nobody else."""
+        """It exists for requests that ask for deleted documents, and for no others."""
         answer = self.staged()
         self.assertEqual((answer.specific, answer.value, len(answer.extras)), (DELETED, b"", 16))
         self.assertIsNone(self.body())
@@ -756,7 +757,7 @@ EVENTS = st.lists(
 
 
 class Model:
-    """What a document and its attributes must be, in the plainest way."""
+    """The expected state of a document and its attributes, in the simplest way."""
 
     def __init__(self) -> None:
         self.body: bytes | None = None

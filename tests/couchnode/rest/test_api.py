@@ -1,4 +1,4 @@
-"""The REST interface over a socket: what each path answers, to whom, and how it refuses."""
+"""The REST interface over a socket: the answers of each path, by caller, and the refusals."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class RestCase(TestCase):
         node: int = 0,
         headers: str = "",
     ) -> Steps:
-        """Send one request on a connection of its own and return the answer."""
+        """Send one request on a new connection and return the answer."""
         exchange = yield self.connect(node)
         body = form if isinstance(form, bytes) else urlencode(form or {}).encode()
         exchange.transport.write(head(method, path, auth, headers, len(body)) + body)
@@ -129,14 +129,14 @@ def head(method: str, path: str, auth: tuple[str, str] | None, headers: str = ""
 
 
 class ReadTests(RestCase):
-    """What clients read."""
+    """Requests that read."""
 
     nodes = 2
     replicas = 1
 
     @inlineCallbacks
     def test_discovery(self) -> Steps:
-        """From / to /pools to the pool to the bucket, each link leads on, and says who asks."""
+        """From / to /pools to the pool to the bucket, each link works, and the answers name the caller."""
         self.assertEqual((yield self.ask("/")).status, 200)
         pools = (yield self.ask("/pools", auth=("private", "pw"))).json
         self.assertFalse(pools["isAdminCreds"])
@@ -168,7 +168,7 @@ class ReadTests(RestCase):
 
     @inlineCallbacks
     def test_cluster_level(self) -> Steps:
-        """nodeServices names nodes and ports, and no bucket."""
+        """nodeServices has nodes and ports, and no bucket."""
         document = (yield self.ask("/pools/default/nodeServices")).json
         self.assertNotIn("name", document)
         self.assertEqual([entry["services"]["kv"] for entry in document["nodesExt"]], self.node.kv_ports)
@@ -230,13 +230,14 @@ class ReadTests(RestCase):
 
 
 class RightsTests(RestCase):
-    """Who gets in where buckets without a password are open."""
+    """Access if buckets without a password are open."""
 
     open_buckets = True
 
     @inlineCallbacks
     def test_table_of_rights(self) -> Steps:
-        """Administrators get in everywhere, bucket users to their bucket, nobody to the open one."""
+        """Administrators have access to everything, bucket users to their bucket, anonymous callers to the
+        open one."""
         bucket, wrong, stranger = ("private", "pw"), ("private", "wrong"), ("ghost", "pw")
         wrong_open = ("default", "wrong")
         for path, expected in {
@@ -268,8 +269,8 @@ class RightsTests(RestCase):
 
     @inlineCallbacks
     def test_administration_is_for_administrators(self) -> Steps:
-        """Every change: 401 without credentials, 403 with a bucket's, and nothing happens; but a bucket's own
-        user may flush it, as whoever has the role bucket_full_access."""
+        """Every change: 401 without credentials, 403 with a bucket's, and nothing happens; but a bucket's
+        own user may flush it, like users with the role bucket_full_access."""
         for method, path in [
             ("POST", BUCKETS),
             ("POST", f"{BUCKETS}/private"),
@@ -288,7 +289,7 @@ class RightsTests(RestCase):
 
     @inlineCallbacks
     def test_lists_show_what_one_may_use(self) -> Steps:
-        """Nobody sees the open bucket, a bucket user his own too, the administrator all."""
+        """Anonymous callers see the open bucket, a bucket user also the user's own, the administrator all."""
         for auth, names in [
             (None, ["default"]),
             (("private", "pw"), ["default", "private"]),
@@ -375,7 +376,7 @@ class AdministrationTests(RestCase):
 
     @inlineCallbacks
     def test_two_at_a_time(self) -> Steps:
-        """Of two requests for one name one succeeds and one is told that it exists."""
+        """Of two requests for one name one succeeds and the other is refused because it exists."""
         form = {"name": "race", "ramQuotaMB": "100"}
         answers = yield DeferredList([self.ask(BUCKETS, "POST", form=form) for _ in range(2)])
         self.assertEqual(sorted(answer.status for _, answer in answers), [202, 400])
@@ -456,7 +457,7 @@ class StreamTests(RestCase):
 
     @inlineCallbacks
     def test_lost_reader_is_forgotten(self) -> Steps:
-        """When a reader goes, nothing of its stream stays."""
+        """When a reader disconnects, nothing of its stream remains."""
         exchange = yield self.open("/pools/default/bs/default")
         yield self.documents(exchange, 1)
         api = self.node._listeners[0].api
@@ -476,7 +477,7 @@ class StreamTests(RestCase):
 
 
 class LimitTests(RestCase):
-    """What is too much."""
+    """Limits on requests."""
 
     @inlineCallbacks
     def test_long_bodies(self) -> Steps:
@@ -499,7 +500,7 @@ class LimitTests(RestCase):
 
     @inlineCallbacks
     def test_long_heads(self) -> Steps:
-        """A head that does not end is refused, be it of many lines or of one."""
+        """A head that does not end is refused, with many lines or with one."""
         many = yield self.connect()
         many.transport.write(
             b"GET /pools HTTP/1.1\r\n" + b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 450

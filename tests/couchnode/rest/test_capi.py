@@ -32,7 +32,7 @@ class DesignTests(ViewCase):
 
     @inlineCallbacks
     def test_life(self) -> Steps:
-        """What is stored is given back byte for byte, with its revision in a header; then it is gone."""
+        """A stored document is returned byte for byte, with its revision in a header; then it is deleted."""
         body = b'{ "views": {"v": {"map": "function (doc) {}"}}, "note": "\xc3\xa4" }'
         path = "/default/_design/x"
         missing = yield self.ask(path)
@@ -82,7 +82,7 @@ class DesignTests(ViewCase):
 
     @inlineCallbacks
     def test_functions_that_do_not_compile(self) -> Steps:
-        """They are refused with what V8 says, and nothing is stored."""
+        """They are refused with V8's message, and nothing is stored."""
         for kind, text in (("map", "function (doc) {"), ("reduce", "nonsense(")):
             view = {"map": BY_NAME, kind: text}
             answer = yield self.ask("/default/_design/x", "PUT", json.dumps({"views": {"v": view}}).encode())
@@ -113,7 +113,7 @@ class DesignTests(ViewCase):
 
     @inlineCallbacks
     def test_old_index_files_go(self) -> Steps:
-        """A change of one view makes that view's index anew and no other; a deletion leaves no file."""
+        """A change of one view rebuilds this view's index and no other; a deletion leaves no file."""
         self.store("a", {"name": "a"})
         yield self.design("d", v=BY_NAME, w=BY_NAME + " ")
         yield self.query("v")
@@ -138,7 +138,7 @@ class DesignTests(ViewCase):
 
 
 class QueryTests(ViewCase):
-    """What queries give."""
+    """Results of queries."""
 
     @inlineCallbacks
     def setUp(self) -> Steps:
@@ -281,7 +281,7 @@ class QueryTests(ViewCase):
 
     @inlineCallbacks
     def test_debug(self) -> Steps:
-        """Debug tells where each row is from."""
+        """With debug each row shows its source."""
         answer = yield self.query("plain", debug="true", key='["AT","Wien"]')
         (row,) = answer.json["rows"]
         self.assertEqual((row["partition"], row["node"]), (self.part("p1").id, "local"))
@@ -346,7 +346,7 @@ class FailureTests(ViewCase):
 
     @inlineCallbacks
     def test_a_worker_that_is_killed(self) -> Steps:
-        """It is started again, and no row is lost or doubled."""
+        """It is restarted, and no row is lost or doubled."""
         yield self.design("d", v=BY_NAME)
         for number in range(100):
             self.store(f"k{number}", {"name": number})
@@ -363,7 +363,7 @@ class FailureTests(ViewCase):
 
     @inlineCallbacks
     def test_a_client_that_hangs_up(self) -> Steps:
-        """A query whose client reads no more, and then goes, ends at the worker too."""
+        """A query whose client stops reading, and then disconnects, also ends at the worker."""
         yield self.design(
             "d", v="function (doc, meta) { for (var i = 0; i < 1000; i++) { emit(i, doc.text); } }"
         )
@@ -383,7 +383,7 @@ class FailureTests(ViewCase):
 
 
 class SeveralNodesTests(ViewCase):
-    """Three nodes, each with an index of its own vbuckets."""
+    """Three nodes, each with an index of its vbuckets."""
 
     nodes = 3
     replicas = 1
@@ -442,5 +442,5 @@ class SeveralNodesTests(ViewCase):
 
 
 async def never() -> None:
-    """Take longer than anybody waits."""
+    """Take longer than any caller waits."""
     await deferLater(reactor, 1000)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""A node that has an administrator serves nobody without credentials, on any port; one that has none is open,
-says so, and stays on loopback."""
+"""A node with an administrator serves no client without credentials, on any port; a node without one is
+open, logs it, and listens on loopback only."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ class ClosedTests(NodeCase):
         for method, path in paths:
             for auth in (None, ("default", ""), ("open", "")):
                 if path == "/whoami" and auth is None:
-                    continue  # it says that the caller is nobody
+                    continue  # it shows that the caller is anonymous
                 if auth is not None and (path == "/" or path.startswith(("/nothing", "/%", "/_utils"))):
-                    continue  # what does not exist asks nobody's password
+                    continue  # a missing bucket asks for no password
                 answer = yield self.ask(node, path, method, auth, VIEW if method == "PUT" else b"")
                 self.assertEqual(answer.status, 401, (method, path, auth))
                 self.assertEqual(answer.body, b"")
@@ -163,7 +163,7 @@ class ClosedTests(NodeCase):
 
     @inlineCallbacks
     def test_no_bucket_has_an_empty_password(self) -> Steps:
-        """A bucket without a password is the administrator's alone: nobody logs in with its name."""
+        """Only the administrator has access to a bucket without a password: its name is not a login."""
         node = yield self.start()
         for name in ("default", "open"):
             client = yield self.client(node, name)
@@ -209,7 +209,7 @@ class ClosedTests(NodeCase):
 
     @inlineCallbacks
     def test_administrators_of_an_earlier_run_close_it_too(self) -> Steps:
-        """Who leaves --user out later does not open the folder of a node that had an administrator."""
+        """A later start without --user does not open the folder of a node that had an administrator."""
         folder = Path(self.mktemp())
         node = yield self.start(folder)
         yield node.stop()
@@ -263,7 +263,7 @@ class ClosedTests(NodeCase):
 
     @inlineCallbacks
     def test_passwords_with_control_characters(self) -> Steps:
-        """What a zero byte, or any control character, is added to is not the password any more."""
+        """A password with an added zero byte, or any control character, is not the password any more."""
         node = yield self.start()
         for tail in ("\0", "\0\0\0", "\x01", "\t", "\n", "\x7f", "\x85"):
             client = yield self.client(node, ADMIN[0], ADMIN[1] + tail)
@@ -303,7 +303,7 @@ class ClosedTests(NodeCase):
 
 
 class OpenTests(NodeCase):
-    """A node that is open: without an administrator, or because it was told so."""
+    """An open node: without an administrator, or because it was configured so."""
 
     @inlineCallbacks
     def said(self, **settings: Any) -> Steps:
@@ -339,8 +339,8 @@ class OpenTests(NodeCase):
 
     @inlineCallbacks
     def test_missing_buckets(self) -> Steps:
-        """Without an administrator a bucket that is not there is 404, also for the user of its name; a
-        wrong password, and another user's bucket, stay 401. With one, the answer hides whether it exists."""
+        """Without an administrator a missing bucket is 404, also for the user of its name; a wrong password,
+        and another user's bucket, are still 401. With one, the answer hides whether it exists."""
         node = yield self.start(users=[])
         closed = yield self.start(open_buckets=True)
         for kind in ("b", "bs", "buckets", "bucketsStreaming"):

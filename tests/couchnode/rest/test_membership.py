@@ -116,7 +116,7 @@ class SettingsTests(RestCase):
 
     @inlineCallbacks
     def test_settings_come_back(self) -> Steps:
-        """What was set is what is read, and an edit changes what it names and nothing else."""
+        """Settings are read back as set, and an edit changes only the settings that it names."""
         bucket = yield self.make(
             replicaNumber="1",
             bucketType="ephemeral",

@@ -1,4 +1,4 @@
-"""Streams of documents: what is sent when, and what becomes of readers who do not read."""
+"""Streams of documents: their contents, and the end of clients that do not read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from couchnode.rest.streams import SEPARATOR, STALLED_SECONDS, DocumentStream
 
 
 class FakeRequest:
-    """What a stream sees of a request: it takes writes, and may be told to be full after one."""
+    """A request as a stream sees it: it takes writes, and can be full after one."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -72,7 +72,7 @@ class DocumentStreamTests(SynchronousTestCase):
         self.assertNoResult(waiting)
 
     def test_ends_when_there_is_no_more(self) -> None:
-        """When the document is gone the response ends, once, and the owner hears of it."""
+        """When the document is gone the response ends, once, and the owner is notified."""
         waiting = self.stream.start()
         self.change(None)
         self.successResultOf(waiting)
@@ -98,7 +98,7 @@ class DocumentStreamTests(SynchronousTestCase):
         self.assertFalse(self.request.aborted)
 
     def test_reader_who_does_not_read_is_dropped(self) -> None:
-        """A connection that stays full for the time limit is cut."""
+        """A connection that is full for the time limit is cut."""
         waiting = self.stream.start()
         self.stream.pauseProducing()
         self.stream.pauseProducing()

@@ -1,4 +1,4 @@
-"""Users, groups and roles over REST: forms, statuses and texts as clients know them, and who may do what."""
+"""Users, groups and roles over REST: forms, statuses and texts that clients know, and permissions."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class UserTests(UserCase):
 
     @inlineCallbacks
     def test_refusals(self) -> Steps:
-        """Each wrong field is named in the words that clients look for, all at once, and nothing is made."""
+        """Each wrong field is named in the words that clients look for, all at once, and nothing is
+        created."""
         some = {"password": PASSWORD}
         for name, form, errors in [
             ("jane", {}, {"password": "Password is required for new user."}),
@@ -163,7 +164,8 @@ class UserTests(UserCase):
 
     @inlineCallbacks
     def test_password_and_lock_alone(self) -> Steps:
-        """PATCH changes the password, or locks and unlocks; the rest stays; a locked user is refused."""
+        """PATCH changes the password, or locks and unlocks; other fields are kept; a locked user is
+        refused."""
         yield self.make("jane", "ro_admin", name="Jane")
         answer = yield self.ask(f"{USERS}/jane", "PATCH", form={"password": "n3w-secret"})
         self.assertEqual((answer.status, answer.body), (200, b""))
@@ -261,7 +263,7 @@ class UserTests(UserCase):
 
     @inlineCallbacks
     def test_a_new_bucket_of_an_old_name(self) -> Steps:
-        """Roles for a bucket go with it: one of the same name gives nobody access."""
+        """Roles for a bucket are deleted with it: a new bucket of its name gives no one access."""
         jane = yield self.make("jane", "data_reader[private],ro_admin,data_reader[*]")
         yield self.ask(f"{GROUPS}/devs", "PUT", form={"roles": "data_writer[private]"})
         yield self.ask(f"{BUCKETS}/private", "DELETE")
@@ -279,7 +281,7 @@ class GroupTests(UserCase):
 
     @inlineCallbacks
     def test_life_of_a_group(self) -> Steps:
-        """A group is made, read, listed, changed and deleted; its users have its roles while it is there."""
+        """A group is created, read, listed, changed and deleted; its users have its roles while it exists."""
         form = {"roles": "data_reader[default],ro_admin", "description": "all", "ldap_group_ref": "cn=x"}
         answer = yield self.ask(f"{GROUPS}/devs", "PUT", form=form)
         self.assertEqual((answer.status, answer.body), (200, b'""'))
@@ -331,7 +333,7 @@ class GroupTests(UserCase):
 
 
 class CallerTests(UserCase):
-    """What a caller learns and changes about itself."""
+    """What callers can read and change about themselves."""
 
     @inlineCallbacks
     def test_whoami(self) -> Steps:
@@ -379,7 +381,7 @@ class CallerTests(UserCase):
 
     @inlineCallbacks
     def test_own_password(self) -> Steps:
-        """Every user changes the own password, and nothing else; the old one fails at once."""
+        """Every user can change their own password, and nothing else; the old one fails at once."""
         jane = yield self.make("jane", "data_reader[default]")
         for form, errors in [
             ({}, {"password": "The value must be supplied"}),
@@ -401,7 +403,7 @@ class CallerTests(UserCase):
 
     @inlineCallbacks
     def test_policy(self) -> Steps:
-        """The policy is read and set, and holds for every password after it."""
+        """The policy is read and set, and applies to every later password."""
         path = "/settings/passwordPolicy"
         first = {
             "minLength": 6,
@@ -507,7 +509,7 @@ PERMISSIONS: dict[tuple[str, str], str | None] = {
 
 
 class EnforcementTests(UserCase):
-    """Who may do what."""
+    """Permissions of users."""
 
     def path(self, rule: str) -> str:
         """Fill in a path."""
@@ -575,7 +577,7 @@ class EnforcementTests(UserCase):
 
     @inlineCallbacks
     def test_existence_is_not_revealed(self) -> Steps:
-        """Who may not see a bucket is told the same whether it exists or not."""
+        """The answer for a bucket that a user may not see does not depend on whether it exists."""
         guest = yield self.make("guest", "data_reader[default]")
         for path in ("/pools/default/b/{}", BUCKETS + "/{}", "/{}/_design/d", BUCKETS + "/{}/stats"):
             seen = []
@@ -634,7 +636,7 @@ class AgreementTests(UserCase):
 
     @inlineCallbacks
     def test_all_nodes_agree(self) -> Steps:
-        """What one node was told, all know at once."""
+        """A change on one node applies to all at once."""
         form: dict[str, Any] = {"password": PASSWORD, "roles": "ro_admin"}
         yield self.ask(f"{USERS}/jane", "PUT", form=form, node=1)
         for node in (0, 1):

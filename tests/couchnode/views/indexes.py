@@ -1,4 +1,4 @@
-"""What tests of the view engine's worker share: indexes made by hand, and a worker process to talk to."""
+"""Parts for tests of the view engine's worker: indexes made by hand, and a worker process."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def given(index: ViewIndex, reduce: str | None = None, name: str = "local") -> d
 
 
 class Answer:
-    """What a query gave: its body, parsed, and what it cost.
+    """The result of a query: its parsed body, and its cost.
 
     :ivar statements: the statements that ran.
     """

@@ -106,7 +106,7 @@ def sign(left: bytes, right: bytes) -> int:
 
 
 class WorkedExamples(SynchronousTestCase):
-    """What the documentation of the order says."""
+    """Examples from the documentation of the order."""
 
     def setUp(self) -> None:
         """One encoder."""
@@ -130,7 +130,7 @@ class WorkedExamples(SynchronousTestCase):
             self.ascending(sequence)
 
     def test_equal(self) -> None:
-        """What is one key has one sort key."""
+        """Equal keys have equal sort keys."""
         sort_key = self.encoder.sort_key
         for group in (
             [1, 1.0, 1e0],

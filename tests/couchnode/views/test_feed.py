@@ -1,4 +1,4 @@
-"""What an index is told: after every update it knows exactly the documents that are there."""
+"""Updates of an index: after every update it has exactly the existing documents."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FeedCase(SynchronousTestCase):
         self.log = self.bucket.change_log = ChangeLog()
 
     def vb(self, vbid: int = 0) -> VBucket:
-        """Return a vbucket that is there."""
+        """Return an existing vbucket."""
         vbucket = self.bucket.vbuckets[vbid]
         assert vbucket is not None
         return vbucket
@@ -118,7 +118,7 @@ class FeedTests(FeedCase):
     """Single events."""
 
     def test_what_changed_is_all_that_is_sent(self) -> None:
-        """After the first update, a document costs one change, and nothing costs nothing."""
+        """After the first update, a document costs one change, and without changes nothing is sent."""
         for number in range(50):
             self.set(b"k%d" % number, vbid=number % VBUCKETS)
         self.check()
@@ -168,7 +168,7 @@ class FeedTests(FeedCase):
         self.assertEqual(list(self.mirror.documents), [(0, b"long")])
 
     def test_expiry_of_documents_that_were_there_before(self) -> None:
-        """Expiries are known after a restart too."""
+        """Expiries are also known after a restart."""
         self.set(b"short", expiry=10)
         self.check()
         self.successResultOf(self.bucket.close())
@@ -179,7 +179,7 @@ class FeedTests(FeedCase):
         self.assertEqual(self.mirror.documents, {})
 
     def test_expiry_of_documents_that_were_replicas(self) -> None:
-        """Expiries of a vbucket that becomes active are known, though nobody noted them while it was not."""
+        """Expiries of a vbucket that becomes active are known, although they were not recorded before."""
         self.bucket.set_topology(["replica", "active", "active", "active"])
         self.check()
         self.vb().apply(Item(b"short", b"1", 0, expiry=NOW + 10, seqno=1, cas=1, revid=1))
@@ -203,7 +203,7 @@ class FeedTests(FeedCase):
         self.assertEqual(self.mirror.documents, {})
 
     def test_pauses(self) -> None:
-        """A search that finds little pauses all the same."""
+        """A search that finds little also pauses."""
         for number in range(LOOKED_AT * 2 + 1):
             self.set(b"k%d" % number)
         self.check()
@@ -223,7 +223,7 @@ class FeedTests(FeedCase):
         self.assertIn((0, b"slow"), self.mirror.documents)
 
     def test_prepared_writes_and_a_lost_log(self) -> None:
-        """The same when only marks tell what is known."""
+        """The same if only marks show what is known."""
         self.vb().store(StoreMode.SET, b"slow", b"1", durable=True)
         self.set(b"b")
         self.check()
@@ -244,7 +244,8 @@ class FeedTests(FeedCase):
         self.assertIn("reconcile", self.check())
 
     def test_lost_changes(self) -> None:
-        """What was indexed and then lost in a crash goes, and what is stored in its place comes."""
+        """Documents that were indexed and then lost in a crash are removed, and their replacements are
+        added."""
         self.set(b"safe")
         self.clock.advance(1)  # on the disk
         self.store.is_slow = True
@@ -281,7 +282,7 @@ class FeedTests(FeedCase):
         self.assertIn((1, b"k"), self.mirror.documents)
 
     def test_subset(self) -> None:
-        """An index of some vbuckets hears of those only, and drops those that it should not have."""
+        """An index of some vbuckets gets changes of those only, and drops other documents."""
         self.mirror = Mirror(wanted=(1,))
         self.mirror.marks = {2: (7, 3)}
         self.mirror.documents[2, b"x"] = b"1"
@@ -318,7 +319,7 @@ EVENTS = st.lists(
 
 
 class HistoryTests(FeedCase):
-    """Any history at all."""
+    """Arbitrary histories."""
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EVENTS)

@@ -1,4 +1,4 @@
-"""The file of one view: no row without its document, whatever happens, and rows that belong to the marks."""
+"""The file of one view: no row without its document, whatever happens, and rows that match the marks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RowsTests(_Case):
         self.assertEqual(b'{"n": 1}', row[value_at:-1])
 
     def test_an_overwritten_document_leaves_no_row_of_before(self) -> None:
-        """What it emits now replaces what it emitted, fewer rows and other keys included."""
+        """The new rows replace the old ones, also if there are fewer, or with other keys."""
         index = self.open()
         apply(index, [("a", 1, None), ("a", 2, None), ("b", 1, None)])
         apply(index, [("a", 7, None)])
@@ -59,7 +59,7 @@ class RowsTests(_Case):
         self.assertEqual(1, index.rows)
 
     def test_reconcile_takes_out_what_is_not_there(self) -> None:
-        """Of one vbucket, documents that are not named go; other vbuckets stay."""
+        """In one vbucket, documents that are not named are removed; other vbuckets are unaffected."""
         index = self.open()
         apply(index, [("a", 1, None), ("b", 1, None), ("b", 2, None)], vb=3)
         apply(index, [("c", 1, None)], vb=4)
@@ -129,10 +129,10 @@ class RowsTests(_Case):
 
 
 class FilesTests(_Case):
-    """Which files are taken, and which are made anew."""
+    """Files that are used, and files that are rebuilt."""
 
     def test_what_was_committed_is_there_again(self) -> None:
-        """Rows, count and marks come back; a transaction under way does not."""
+        """Rows, count and marks are read again; an open transaction is not."""
         index = self.open()
         apply(index, [("a", 1, None)], {1: (5, 9)})
         index.apply([change("b")], [(0, "2", "null")], {1: (5, 10)})
@@ -223,7 +223,7 @@ class BuildErrorTests(_Case):
                 again.close()
 
     def test_count_takes_anything(self) -> None:
-        """As do functions in JavaScript, and views without a function."""
+        """Like functions in JavaScript, and views without a function."""
         for reduce in ("_count", "function", None):
             index = self.open(reduce)
             self.assertIsNone(apply(index, [("a", 1, "x"), ("b", 1, None)]))

@@ -113,7 +113,7 @@ WRONG_BODIES: list[tuple[bytes, str]] = [
 
 
 class ParameterTests(SynchronousTestCase):
-    """What is read, and what is refused."""
+    """Valid and invalid parameters."""
 
     def test_good(self) -> None:
         """Each parameter in both spellings, the last of repeated ones, and what the server ignores."""
@@ -127,7 +127,7 @@ class ParameterTests(SynchronousTestCase):
             self.assertEqual((fault.error, fault.reason), (error, reason), text)
 
     def test_reduce(self) -> None:
-        """A view with a reduce reduces unless told not to; groups are levels, all of the key is -1."""
+        """A view with a reduce function reduces by default; groups are levels, the whole key is -1."""
         for text, reduce, group in (
             ("", True, 0),
             ("reduce=true", True, 0),
@@ -154,7 +154,7 @@ class ParameterTests(SynchronousTestCase):
         return query.stale, query.full_set, query.connection_timeout_ms
 
     def test_body(self) -> None:
-        """A POST brings keys, on_error and connection_timeout in its body; others stay in the URL."""
+        """A POST has keys, on_error and connection_timeout in its body; the others are in the URL."""
         body = b'{"keys":[{"b":1,"a":2},null],"on_error":"stop","connection_timeout":9,"limit":1}'
         query = parse_query("skip=1", body, False)
         self.assertEqual(query.connection_timeout_ms, 9)
@@ -164,7 +164,7 @@ class ParameterTests(SynchronousTestCase):
         self.assertEqual(parse_query("", b"{}", False).plan, DEFAULTS)
 
     def test_bodies_that_hold_no_numbers(self) -> None:
-        """What JSON does not have, no body has; and there is an end to the keys of one query."""
+        """A body has only what JSON has; and the number of keys of a query is limited."""
         for body in (b'{"keys":[NaN]}', b'{"keys":[-Infinity]}', b'{"keys":[[1e999]]}'):
             fault = self.assertRaises(ParameterError, parse_query, "", body, False)
             self.assertEqual(fault.error, BAD)
@@ -180,7 +180,7 @@ class ParameterTests(SynchronousTestCase):
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:
-        """A document id is taken as it is; anything at all is read or refused, and never more."""
+        """A document id is taken literally; any text is either parsed or refused."""
         encoded = quote(text, safe="")
         self.assertEqual(parse_query(f"startkey_docid={encoded}", None, False).plan["startkey_docid"], text)
         for name in ("key", "limit", "stale", "keys", "descending", "connection_timeout", "on_error"):

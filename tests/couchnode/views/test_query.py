@@ -69,7 +69,7 @@ class SpellingTests(_Case):
         self.assertEqual(b'{"rows":[\r\n]\r\n}', Answer([index], reduce=True, startkey=9).body)
 
     def test_debug(self) -> None:
-        """debug_info stands before total_rows; rows tell partition and node between key and value."""
+        """debug_info comes before total_rows; rows have partition and node between key and value."""
         sources = [
             given(self.index([("a", [1, "}"], 2)], marks={9: (1, 7)}, vb=9)),
             given(self.index([("b", "x", "'")], vb=4), name="http://it's/"),
@@ -95,7 +95,7 @@ class SpellingTests(_Case):
             self.assertEqual(([9], {"9": 7}), (told["active_partitions"], told["indexable_seqs"]))
 
     def test_debug_of_a_reduction(self) -> None:
-        """Groups have no partition; debug_info is there."""
+        """Groups have no partition; debug_info is included."""
         answer = self.ask([("a", 1, 2)], "_count", reduce=True, debug=True)
         self.assertEqual(["debug_info", "rows"], list(answer.parsed))
         self.assertEqual([{"key": None, "value": 1}], answer.parsed["rows"])
@@ -249,7 +249,7 @@ def plans(draw: Any) -> dict[str, Any]:
 
 
 class Model:
-    """What a query should give, by looking at every row."""
+    """The expected result of a query, computed from all rows."""
 
     def __init__(self, rows: list[Row], plan: dict[str, Any], reduce: str) -> None:
         self._encode = KeyEncoder().sort_key
@@ -387,7 +387,7 @@ class ModelTests(_Case):
 
 
 class CostTests(_Case):
-    """What a query touches, not what the index holds."""
+    """The cost of a query depends on the rows that it reads, not on the size of the index."""
 
     def test_every_statement_is_a_search_of_the_primary_key(self) -> None:
         """Ranges, both directions, with ids, resumed pages, skips and groups: no scan, no sorting."""
@@ -469,7 +469,7 @@ class CostTests(_Case):
         self.assertGreater(min(map(len, small.blocks[1:-1])), 32 * 1024 - 1)
 
     def test_the_first_block_comes_before_the_last_row_is_read(self) -> None:
-        """Streaming: what has been read when the first block is there is a small part."""
+        """Streaming: when the first block arrives, only a small part has been read."""
         index = self.index([(f"d{n:05}", n, "x" * 50) for n in range(20_000)])
         reader = IndexReader(index.path)
         self.addCleanup(reader.close)
@@ -499,7 +499,7 @@ class CostTests(_Case):
 
 
 class ErrorTests(_Case):
-    """What goes wrong in one index, alone and among others."""
+    """Failures of one index, alone and among others."""
 
     def test_a_failed_build_refuses_the_query(self) -> None:
         """With 500 and the reason, also without the reduce function that the data is wrong for."""
@@ -509,7 +509,7 @@ class ErrorTests(_Case):
             self.assertEqual((500, "error", self.error), (refused.status, refused.error, refused.reason))
 
     def test_a_failed_build_among_others_is_told_after_the_rows(self) -> None:
-        """The rest is there; with on_error=stop nothing is, and total_rows is 0."""
+        """The other rows are returned; with on_error=stop no rows are, and total_rows is 0."""
         bad = given(self.index([("a", "k", "x")], "_sum"), "_sum", "http://n2/")
         reason = self.error
         good = given(self.index([("b", 1, 5)], "_sum"), "_sum")
@@ -524,7 +524,7 @@ class ErrorTests(_Case):
         self.assertEqual([(None, 5)], Answer([bad, good], reduce=True).rows)
 
     def test_errors_that_the_node_knows_come_along(self) -> None:
-        """A node that did not answer is told too, even if there is nothing else."""
+        """A node that did not answer is reported, even if there is nothing else."""
         told = [{"from": "http://n2/", "reason": "timeout"}]
         answer = self.ask([("a", 1, 2)], errors=told)
         self.assertEqual((told, [("a", 1, 2)]), (answer.parsed["errors"], answer.rows))
@@ -540,7 +540,7 @@ class ErrorTests(_Case):
         self.assertEqual([("a", 1, 2)], self.ask([("a", 1, 2)], "throw").rows)
 
     def test_a_reduce_that_throws_later_ends_the_rows(self) -> None:
-        """What was sent stays, the error follows."""
+        """Rows that were sent remain, the error follows."""
         rows: list[Row] = [(f"d{n:05}", f"{n:05}" + "x" * 200, n) for n in range(4000)]
         answer = self.ask(rows, "throw on 3999", reduce=True, group=-1)
         self.assertEqual([{"from": "local", "reason": "Error: thrown"}], answer.parsed["errors"])
@@ -548,7 +548,7 @@ class ErrorTests(_Case):
         self.assertEqual([(key, n) for _, key, n in rows[: len(answer.rows)]], answer.rows)
 
     def test_a_reduce_that_throws_for_one_of_several(self) -> None:
-        """The others go on, or stop, as on_error says."""
+        """The other groups continue, or stop, as on_error says."""
         sources = [
             given(self.index([(f"{name}{n}", n, n)], "throw on 5"), "throw on 5", name)
             for n, name in ((1, "local"), (5, "http://n2/"), (9, "http://n3/"))
@@ -565,7 +565,7 @@ class ErrorTests(_Case):
         self.assertEqual([(1, 1)], self.ask(rows, "throw on 5", reduce=True, group=-1, limit=1).rows)
 
     def test_an_index_that_is_not_there_is_empty(self) -> None:
-        """As one of other functions is: nobody has built it yet."""
+        """Like an index of other functions: it has not been built yet."""
         index = self.index([("a", 1, 2)])
         source = given(index)
         reader = IndexReader(index.path)

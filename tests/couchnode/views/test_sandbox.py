@@ -1,4 +1,4 @@
-"""Map and reduce functions in their sandboxes: what they may do, and what happens when they do more."""
+"""Map and reduce functions in their sandboxes: their limits, and what happens beyond them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ class TimeOfACall(SynchronousTestCase):
         return str(asyncio.run(sandbox._within(call(), 0.01)))
 
     def test_a_call_that_waits_for_the_processor(self) -> None:
-        """It goes on while it had less than its limit, and the clock less than PATIENCE times that."""
+        """It continues while its processor time is below the limit, and the elapsed time below PATIENCE
+        times that."""
         self.assertEqual(self.run_within(used=0.001, passed=0.01), "done")
 
     def test_a_call_that_computes(self) -> None:
@@ -125,7 +126,7 @@ class Pooled(SynchronousTestCase):
 
 
 class Contract(Pooled):
-    """What a map function is given, and what becomes of what it emits."""
+    """Arguments of a map function, and the use of its emitted rows."""
 
     limits = SandboxLimits(call_seconds=5.0)
 
@@ -161,7 +162,7 @@ class Contract(Pooled):
         self.assertEqual(output.rows[0].keys, ["1", '"bm9wZQ=="', '"x"'])
 
     def test_unlooked_at(self) -> None:
-        """JSON that nobody looked at is JSON."""
+        """JSON that was not parsed is JSON."""
         self.assertEqual(self.emitted("emit(doc)", {"a": [1]}, known=None), [[{"a": [1]}, None]])
 
     def test_what_emit_makes_of_values(self) -> None:
@@ -311,7 +312,7 @@ class EmitLimits(Pooled):
         self.assertEqual(len(output.rows[0].keys), 20)
 
     def test_caught(self) -> None:
-        """A function may catch the exception; its other rows stay."""
+        """A function may catch the exception; its other rows are kept."""
         self.assertEqual(
             self.emitted("emit(1); try { emit('x'.repeat(60)) } catch (e) { emit('caught') } emit(2)"),
             [[1, None], ["caught", None], [2, None]],
@@ -338,7 +339,7 @@ class Isolation(Pooled):
     limits = SandboxLimits(call_seconds=5.0)
 
     def test_designs(self) -> None:
-        """Designs share no globals, also when contexts are made anew all the time."""
+        """Designs share no globals, also if contexts are recreated all the time."""
         seen = """d => {
             emit(typeof globalThis.x + typeof Array.prototype.x);
             globalThis.x = Array.prototype.x = 1;
@@ -402,7 +403,7 @@ class Isolation(Pooled):
 
 
 class Runaways(Pooled):
-    """Functions that would never end, or take all memory: their documents go, the others stay."""
+    """Functions that never end, or use all memory: their documents are dropped, the others are kept."""
 
     def test_endless_loop(self) -> None:
         """A loop."""
@@ -418,7 +419,7 @@ class Runaways(Pooled):
         self.survives("/(a*)*b/.test('a'.repeat(10000));")
 
     def test_endless_promises(self) -> None:
-        """A chain of promises that goes on when the function has returned."""
+        """A chain of promises that continues after the function has returned."""
         self.survives("(async () => { for (;;) await 0 })();")
 
     def test_endless_conversion(self) -> None:
@@ -441,7 +442,7 @@ class Runaways(Pooled):
         self.survives("JSON.stringify('x'.repeat(5e8));")
 
     def test_huge_number(self) -> None:
-        """A number that takes for ever."""
+        """A number that takes forever."""
         self.survives("BigInt(3) ** BigInt(1e8);")
 
     def test_endless_map(self) -> None:
@@ -449,7 +450,7 @@ class Runaways(Pooled):
         self.survives("const m = new Map(); for (let i = 0; ; i++) m.set(i, i);")
 
     def test_memory_outside_the_heap(self) -> None:
-        """Typed arrays are not counted by V8: the process has no more to give, and the function is told."""
+        """V8 does not count typed arrays: the process has no more memory, and the function gets an error."""
         with SandboxPool(QUICK._replace(call_seconds=5.0), size=1) as pool:
             output = pool.map(
                 "d",
@@ -465,7 +466,7 @@ class Runaways(Pooled):
         self.assertEqual([drop[:2] for drop in output.dropped], [(20, 0)])
 
     def test_hoarding(self) -> None:
-        """What many documents leave behind together is the fault of none."""
+        """Memory that many documents use up together is not blamed on one of them."""
         hoard = "d => { (globalThis.h = globalThis.h || []).push(new Array(2e5).fill(d.n)); emit(d.n) }"
         with SandboxPool(QUICK._replace(call_seconds=5.0), size=1) as pool:
             output = pool.map("d", [hoard], documents(60))
@@ -492,7 +493,7 @@ class Runaways(Pooled):
 
 
 class Functions(Pooled):
-    """What is a function."""
+    """Valid and invalid functions."""
 
     def test_check(self) -> None:
         """One function expression of any form; nothing of it runs."""
@@ -612,7 +613,7 @@ class Functions(Pooled):
         self.assertEqual(self.pool.check([]), [])
 
     def test_check_values(self) -> None:
-        """What gives a function when it is evaluated is one, in checks and in builds."""
+        """An expression whose value is a function is valid, in checks and in builds."""
         given = {
             "(function () { return function (doc) { emit(1) } })()": None,
             "(() => { const names = {a: 1}; return doc => emit(names[doc.x]) })();": None,
@@ -642,7 +643,7 @@ class Functions(Pooled):
         self.assertIsNone(reasons[1])
 
     def test_load(self) -> None:
-        """What does not load says which function and why."""
+        """If a function does not load, the error names it and the reason."""
         for source, reason in (
             ("function (", "SyntaxError"),
             ("1", "function"),
@@ -676,7 +677,7 @@ class Reductions(Pooled):
         self.assertEqual(self.pool.reduce("d", reflect, None, "[1,2]", True), "[null,[1,2],true]")
 
     def test_results(self) -> None:
-        """What JSON has no word for is null."""
+        """Values without a JSON form are null."""
         for text, expected in (
             ("undefined", "null"),
             ("NaN", "null"),
@@ -722,7 +723,7 @@ class Processes(SynchronousTestCase):
     """Processes come and go without a trace."""
 
     def test_killed_in_the_middle(self) -> None:
-        """A process that somebody kills during a call loses nothing."""
+        """A process that is killed during a call loses nothing."""
         with SandboxPool(SandboxLimits(call_seconds=5.0), size=1) as pool:
             pool.map("d", [PLAIN], documents(1))
             (before,) = pool.pids
@@ -735,7 +736,7 @@ class Processes(SynchronousTestCase):
             self.assertNotEqual(pool.pids, [before])
 
     def test_stopped(self) -> None:
-        """A process that does not answer at all is ended, and another one does its work."""
+        """A process that does not answer is ended, and another one does its work."""
         with SandboxPool(SandboxLimits(call_seconds=0.1), size=1) as pool:
             pool.map("d", [PLAIN], documents(1))
             os.kill(pool.pids[0], signal.SIGSTOP)
@@ -749,7 +750,7 @@ class Processes(SynchronousTestCase):
             self.assertEqual(pool.check([("map", PLAIN)]), [None])
 
     def test_end_of_input(self) -> None:
-        """The process ends when its starter is gone, before or after it was told the limits."""
+        """The process ends when its parent has ended, before or after it received the limits."""
         for frames in (b"", b"\0\0\0\5half"):
             process = subprocess.run(
                 [sys.executable, "-m", "couchnode.views.sandbox"],
@@ -779,7 +780,7 @@ class Processes(SynchronousTestCase):
             self.assertRaises(ProcessLookupError, os.kill, pid, 0)
 
     def test_contexts_do_not_pile_up(self) -> None:
-        """A process keeps a few contexts, whatever number of designs it serves."""
+        """A process keeps a few contexts, for any number of designs."""
         with SandboxPool(size=1) as pool:
             for number in range(12):
                 pool.map(f"d{number}", [PLAIN], documents(1))
@@ -813,7 +814,7 @@ class Processes(SynchronousTestCase):
         self.assertEqual(results, {number: [str(number)] * 3 for number in range(6)})
 
     def test_close_during_a_call(self) -> None:
-        """Closing the pool ends calls under way, and refuses later ones."""
+        """Closing the pool ends running calls, and refuses later ones."""
         pool = SandboxPool(SandboxLimits(call_seconds=60.0), size=1)
         pool.map("d", [PLAIN], documents(1))
         timer = threading.Timer(0.2, pool.close)

@@ -65,7 +65,7 @@ class ClientTests(RaceCase):
 
     @inlineCallbacks
     def test_hanging_up_during_an_update(self) -> Steps:
-        """The update ends with the client who waited for it, and the query is not asked at all."""
+        """The update ends with the client that waited for it, and the query is not run."""
         yield self.design("d", v=BY_NAME)
         self.store("a", {"name": "a"})
         indexer = self.indexer()
@@ -95,7 +95,7 @@ class ClientTests(RaceCase):
 
     @inlineCallbacks
     def test_clients_that_do_not_read(self) -> Steps:
-        """They lose their places to others who wait for one, and to nobody else."""
+        """They lose their places to others that wait for one, and only to those."""
         self.patch(answers, "SLOW_SECONDS", 0.2)
         yield self.design("d", v=LARGE)
         self.store_large()
@@ -158,7 +158,7 @@ class DesignTests(RaceCase):
 
     @inlineCallbacks
     def test_a_design_that_is_replaced_during_an_update(self) -> Steps:
-        """Whoever waits is answered from the view that there is then."""
+        """Waiting clients are answered from the view that exists then."""
         for number in range(200):
             self.store(f"k{number}", {"name": number})
         # A second of work, so that even a slow disk has the new design before the update ends.
@@ -173,7 +173,7 @@ class DesignTests(RaceCase):
 
     @inlineCallbacks
     def test_a_bucket_that_is_deleted_during_an_update(self) -> Steps:
-        """The query is told so, and nothing stays."""
+        """The query fails with that reason, and nothing remains."""
         for number in range(200):
             self.store(f"k{number}", {"name": number})
         yield self.design("d", v="function (doc, meta) { var n = 2e6; while (n--); emit(1, null); }")
@@ -200,7 +200,7 @@ class DesignTests(RaceCase):
 
     @inlineCallbacks
     def test_stale_ok_does_not_wait(self) -> Steps:
-        """While an index is being made, who takes what there is gets it at once."""
+        """While an index is being built, queries with stale=ok get its present rows at once."""
         self.store("a", {"name": "a"})
         yield self.design("d", v=BY_NAME)
         self.assertEqual((yield self.query()).ids, ["a"])
@@ -217,7 +217,7 @@ class DesignTests(RaceCase):
 
     @inlineCallbacks
     def test_files_that_vanish(self) -> Steps:
-        """An index that somebody deleted is made again by the next query, though nothing changed."""
+        """A deleted index is rebuilt by the next query, even without changes."""
         self.store("a", {"name": "a"})
         yield self.design("d", v=BY_NAME)
         self.assertEqual((yield self.query()).ids, ["a"])
@@ -244,7 +244,7 @@ class ProcessTests(RaceCase):
 
     @inlineCallbacks
     def test_a_worker_that_is_killed_during_an_update(self) -> Steps:
-        """Whoever waits is answered all the same."""
+        """Waiting clients are answered nevertheless."""
         for number in range(200):
             self.store(f"k{number:03}", {"name": number})
         yield self.design("d", v="function (doc, meta) { var n = 1e6; while (n--); emit(doc.name, null); }")

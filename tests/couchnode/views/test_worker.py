@@ -1,4 +1,4 @@
-"""The worker as a process: what it answers on its socket, what it survives, and what survives it."""
+"""The worker as a process: its answers on the socket, what it survives, and what survives it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class ActivitiesTests(_Case):
         self.assertIn("no", refused["reason"])
 
     def test_forget(self) -> None:
-        """The files are gone, whoever has them open, and can be made again."""
+        """The files are deleted, even if they are open elsewhere, and can be created again."""
         view = self.view()
         peer = self.opened(view)
         self.apply(peer, [document("a", 1)])
@@ -177,7 +177,8 @@ class ActivitiesTests(_Case):
         self.assertEqual([("b", 1, None)], stored(view["path"]))
 
     def test_pipelined_batches_are_answered_in_order(self) -> None:
-        """Two outstanding, and each answer counts its own rows; after the last everything is there."""
+        """Two are outstanding, and each answer counts its own rows; after the last one everything is
+        stored."""
         view = self.view()
         peer = self.opened(view)
         for n in range(20):
@@ -192,7 +193,8 @@ class BuildErrorTests(_Case):
     """Builds that fail."""
 
     def test_numbers_are_due(self) -> None:
-        """What follows on the connection is answered with the error and not done; then it is tried again."""
+        """Later requests on the connection are answered with the error and not executed; then they are
+        repeated."""
         views = [self.view("sums", reduce="_sum"), self.view("all")]
         peer = self.opened(*views)
         (failed, fine) = self.apply(peer, [document("a", 1, "x", vb=1)], {1: (1, 5)}, (0, 1))
@@ -254,7 +256,7 @@ class TroubleTests(_Case):
         self.assertEqual(("ok", []), self.worker.connect().ask(("check", {"functions": []})))
 
     def test_the_last_to_open_an_index_has_it(self) -> None:
-        """What an earlier connection sends afterwards is refused, so that it cannot undo anything."""
+        """Later writes of an earlier connection are refused, so that they cannot undo anything."""
         view = self.view()
         first = self.opened(view)
         self.apply(first, [document("a", 1)], {0: (1, 1)})
@@ -268,7 +270,7 @@ class TroubleTests(_Case):
         self.assertEqual([("a", 2, None), ("b", 3, None)], stored(view["path"]))
 
     def test_two_connections_write_different_sets_of_files(self) -> None:
-        """Both move on: nobody waits for the other for ever."""
+        """Both make progress: neither waits for the other forever."""
         views = [self.view(name) for name in "abcd"]
         peers = [self.opened(views[0], views[3]), self.opened(views[2], views[1])]
         for n in range(10):
@@ -303,7 +305,7 @@ class TroubleTests(_Case):
         self.assertEqual([{"marks": {}, "rows": 0, "error": None}], self.states)
 
     def test_a_folder_that_is_not_there_is_an_error(self) -> None:
-        """Nothing is made where nobody asked for it."""
+        """Nothing is created in a folder that does not exist."""
         kind, reason = self.worker.connect().ask(
             ("open", {"indexes": [{**self.view(), "path": "/nowhere/x/v"}]})
         )
@@ -311,7 +313,7 @@ class TroubleTests(_Case):
         self.assertIn("unable to open", reason)
 
     def test_a_full_disk_is_an_error_and_leaves_the_marks(self) -> None:
-        """What was committed stays; when there is room, it goes on."""
+        """Committed rows are kept; when there is room, the update continues."""
         view = self.view()
         peer = self.opened(view)
         self.apply(peer, [document("a", 1)], {0: (1, 1)})
@@ -375,7 +377,7 @@ class WireTests(TestCase):
     """Peers that take nothing."""
 
     def test_a_blocked_send_pauses_once_and_then_gives_up(self) -> None:
-        """The snapshot is given up first, the connection later."""
+        """The snapshot is abandoned first, the connection later."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
@@ -405,7 +407,7 @@ class WireTests(TestCase):
 
 
 class EndTests(_Case):
-    """How a worker ends, and what it leaves behind."""
+    """Ends of a worker, and what remains of it."""
 
     def test_it_ends_with_its_parent(self) -> None:
         """The end of standard input is the end, and so is SIGTERM."""

@@ -1,4 +1,4 @@
-"""What comes of each row on each server: the one place that says so, for the tests and for docs/servers.md.
+"""Expected outcomes of each row on each server: the only source for the tests and for docs/servers.md.
 
 A row of which nothing is said here works.
 """
@@ -14,7 +14,7 @@ from tests.servers.versions import FEATURES
 MOCK_ONE, MOCK_FOUR, GOCAVES = "CouchbaseMock, 1 node", "CouchbaseMock, 4 nodes", "gocaves"
 VERSIONS = tuple(FEATURES)
 PROGRAMS = (MOCK_ONE, MOCK_FOUR, GOCAVES)
-"""Servers that others wrote: nobody can see what is sent to them."""
+"""Servers of other projects: what is sent to them cannot be observed."""
 COUCHNODE = "couchnode"
 """The node that comes along."""
 SERVERS = (COUCHNODE, *VERSIONS, *PROGRAMS)
@@ -31,14 +31,14 @@ _SHOWN = ("get_with_expiry", "GET D of one that expires")
 
 
 class Limit(NamedTuple):
-    """What some rows do not do on some servers."""
+    """Rows that do not work on some servers."""
 
     servers: tuple[str, ...]
     rows: tuple[str, ...]
     """Patterns, as of file names, of the rows' texts."""
     outcome: Outcome
     reasons: tuple[str, ...]
-    """What is missing, or names of the errors by which that shows: the SDK's class, the gateway's code."""
+    """The missing part, or the names of the errors that show it: the SDK's class, the gateway's code."""
     note: str
     """A sentence for the page."""
 

@@ -27,7 +27,7 @@ def rows_of(face: str) -> list[Row]:
 
 
 def run_operations(face: str, arguments: dict[str, Any], watched: Sequence[Any] = ()) -> dict[Row, Found]:
-    """Return what became of the rows of a face that blocks.
+    """Return the outcomes of a blocking driver's rows.
 
     :param arguments: of its connection.
     :param watched: nodes of ours.
@@ -42,7 +42,7 @@ def run_operations(face: str, arguments: dict[str, Any], watched: Sequence[Any] 
 
 @inlineCallbacks
 def run_twisted(arguments: dict[str, Any], watched: Sequence[Any] = ()) -> Any:
-    """Return a Deferred of what became of the rows of the Twisted face."""
+    """Return a Deferred with the outcomes of the Twisted driver's rows."""
     connection = TxConnection(timeout=PATIENT_SECONDS, **arguments)
     try:
         yield connection.connect()
@@ -56,7 +56,7 @@ def run_twisted(arguments: dict[str, Any], watched: Sequence[Any] = ()) -> Any:
 
 
 def run_administration(arguments: dict[str, Any], user: str, password: str) -> dict[Row, Found]:
-    """Return what became of the rows of an administrator's session.
+    """Return the outcomes of the rows of an administrator's session.
 
     :param arguments: of a connection to the cluster, whose map says where its manager is.
     """
@@ -82,7 +82,7 @@ class GatewayRuns(GatewayTestCase):
 
     @inlineCallbacks
     def run_resources(self, string: str, bucket: str, watched: Sequence[Any] = ()) -> Any:
-        """Return a Deferred of what became of the gateway's rows in front of a cluster."""
+        """Return a Deferred with the outcomes of the gateway's rows in front of a cluster."""
         self.options = {"cluster": string}
         yield GatewayTestCase.setUp(self)
         try:

@@ -72,7 +72,7 @@ def _(cb: Any, key: str) -> Steps:
 
 
 ATTEMPTS = 5000
-"""Reads of a copy that is still under way to its replica."""
+"""Reads of a copy that has not reached its replica yet."""
 
 
 def _from_replica(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Steps]:
@@ -174,7 +174,7 @@ def _store_multi(name: str, **options: Any) -> Any:
 
 for _name in ("set", "add", "replace", "append", "prepend"):
     row(_name)(_store(_name))
-    # A part that is added leaves the expiry as it is, whatever is given.
+    # An added part keeps the expiry, whatever is given.
     row(_name, "ttl")(_store(_name, ttl=0 if _name in ("append", "prepend") else TTL))
     if _name != "add":
         row(_name, "cas")(_store(_name, cas=True))

@@ -90,7 +90,7 @@ class Cluster:
 
     @property
     def violations(self) -> list[str]:
-        """What should not have been sent."""
+        """Requests that should not have been sent."""
         return [wrong for node in self.nodes for wrong in node.violations]
 
     def stop(self) -> None:

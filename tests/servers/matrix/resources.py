@@ -101,7 +101,7 @@ def _(ask: Any, key: str) -> Steps:
 
 
 ATTEMPTS = 5000
-"""Reads of a copy that is still under way to its replica."""
+"""Reads of a copy that has not reached its replica yet."""
 
 
 @row("GET D", "?replica")

@@ -1,4 +1,4 @@
-"""Rows of a catalogue: how one is written, run by each face, and judged."""
+"""Rows of a catalogue: their form, their execution by each driver, and their judgement."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from couchbase.exceptions import CouchbaseError, NotSupportedError
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_]+")
 
 Steps = Generator[Any, Any, "str | None"]
-"""Yields what operations return, is sent their results or thrown their errors, and returns what was missing
-(it was carried out, but for that) or ``None``. A wrong result is an AssertionError."""
+"""Yields what operations return; their results are sent to it, their errors thrown into it. It returns the
+missing part (the operation succeeded otherwise) or ``None``. A wrong result is an AssertionError."""
 
 
 class Outcome(Enum):
-    """What became of a row on a server, as the tables print it."""
+    """The outcome of a row on a server, as the tables print it."""
 
     WORKS = "yes"
     PARTLY = "partly"
-    """Carried out, but for what the row's steps returned."""
+    """It succeeded, except for the part that the row's steps returned."""
     REFUSED = "refused"
     """NotSupportedError or its status, and nothing was sent."""
     LACKS = "no"
-    """The server does not have it; or it was refused, and nobody can tell what was sent."""
+    """The server does not support it; or it was refused, and what was sent is unknown."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a row."""
+    """The outcome of a row."""
 
     outcome: Outcome
     reason: str = ""
-    """What was missing, or the error's name."""
+    """The missing part, or the error's name."""
 
     def __str__(self) -> str:
         return f"{self.outcome.value} {self.reason}".strip()
@@ -83,7 +83,8 @@ class Problem(Exception):
 
 
 class Watch:
-    """Tells whether anything reached the nodes since it was last marked; of others' programs nobody knows.
+    """Detects whether anything reached the nodes since the last mark; for servers of other projects this is
+    unknown.
 
     :param nodes: those that count what they see.
     """
@@ -106,7 +107,7 @@ class Watch:
 
     @property
     def is_quiet(self) -> bool:
-        """Nothing was seen since; false if nobody can tell."""
+        """Return whether nothing was sent since; false if this is unknown."""
         return bool(self._nodes) and self._count() == self._seen
 
 
@@ -121,13 +122,13 @@ def judge(error: Exception, watch: Watch) -> Found:
     else:
         raise error
     if refused and watch.is_quiet:
-        # Whoever reads it has to learn which server would do.
+        # The message must say which server would do.
         return Found(Outcome.REFUSED, reason if "Couchbase Server" in str(error) else "without a reason")
     return Found(Outcome.LACKS, reason)
 
 
 def ended(row: Row, face: str, watch: Watch, missing: str | None) -> Found:
-    """Return what became of a row whose steps came to their end."""
+    """Return the outcome of a row whose steps completed."""
     if missing and row.keeps_expiry and watch.expires(row.key(face)):
         missing = None
     return Found(Outcome.PARTLY, missing) if missing else WORKS

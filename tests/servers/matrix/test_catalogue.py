@@ -99,7 +99,7 @@ class ResourceTests(TestCase):
 
 
 class TableTests(TestCase):
-    """What is expected, and the page."""
+    """Expected outcomes, and the page."""
 
     def test_keys(self) -> None:
         """No two rows of a face use one key."""
@@ -108,7 +108,7 @@ class TableTests(TestCase):
             self.assertEqual(len(set(keys)), len(keys), face)
 
     def test_limits(self) -> None:
-        """Each pattern of each limit is of some row, and no row has two limits on a server."""
+        """Each pattern of each limit matches a row, and no row has two limits on a server."""
         for limit in LIMITS:
             for pattern in limit.rows:
                 self.assertTrue(any(fnmatchcase(str(row), pattern) for row in ROWS), pattern)
