@@ -202,14 +202,18 @@ class HeldItems:
         ledger, key = self._ledger, item.key
         replaced = self.dirty.get(key)
         self.dirty[key] = item
+        ledger.queued_bytes += len(item.value)
         if replaced is None:
             ledger.queued_items += 1
-            ledger.queued_bytes += len(item.value)
         else:
-            ledger.queued_bytes += len(item.value) - len(replaced.value)
+            ledger.queued_bytes -= len(replaced.value)
+            if replaced.xattrs:
+                ledger.queued_bytes -= len(replaced.xattrs)
+        if item.xattrs:
+            ledger.queued_bytes += len(item.xattrs)
 
     def _forget_dirty(self) -> None:
         ledger = self._ledger
         ledger.queued_items -= len(self.dirty)
-        ledger.queued_bytes -= sum(len(item.value) for item in self.dirty.values())
+        ledger.queued_bytes -= sum(len(item.value) + len(item.xattrs) for item in self.dirty.values())
         self.dirty = {}

@@ -38,6 +38,7 @@ from couchnode.data.storeerrors import (
 )
 from couchnode.data.storeschema import (
     COLUMNS,
+    READABLE_VERSIONS,
     RECORD_COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -49,6 +50,7 @@ from couchnode.data.storeschema import (
     select,
     store_statement,
 )
+from couchnode.data.storeupgrade import upgrade
 
 _LOAD_ROWS = 1000
 _LOAD_BYTES = 4 * 2**20
@@ -69,8 +71,8 @@ class Opened(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """One transaction: vbuckets to empty first, then documents (tombstones remove theirs), and
-    the records that go with them."""
+    """One transaction: vbuckets to empty first, then documents (tombstones without attributes
+    remove theirs), and the records that go with them."""
 
     wipes: list[int]
     changes: list[tuple[int, Iterable[Item]]]
@@ -250,8 +252,7 @@ class StoreFile:
             raise StoreDamagedError(f"{self.path} is a SQLite file of another program: {self.remedy}")
         facts = dict(execute("SELECT name, value FROM node"))
         self._check_facts(facts, bucket, uuid, history)
-        if facts["schema"] == "1":
-            self._add_checksums(connection)
+        upgrade(connection, facts["schema"])
         self._check_schema(execute)
         records = []
         for *columns, crc in execute(select("vbuckets", RECORD_COLUMNS)):
@@ -274,9 +275,9 @@ class StoreFile:
 
     def _check_facts(self, facts: dict[str, str], bucket: str, uuid: str, history: History | None) -> None:
         version = facts.get("schema", "none")
-        if version not in ("1", str(SCHEMA_VERSION)):
+        if version not in READABLE_VERSIONS:
             raise StoreVersionError(
-                f"{self.path} has schema {version}; this program reads {SCHEMA_VERSION} and 1"
+                f"{self.path} has schema {version}; this program reads {', '.join(READABLE_VERSIONS)}"
             )
         if (facts.get("bucket"), facts.get("uuid")) != (bucket, uuid):
             raise StoreError(
@@ -306,17 +307,6 @@ class StoreFile:
             if "".join((schema.get(name) or "").split()) != "".join(text.split()):
                 raise StoreDamagedError(f"{self.path} is damaged: {name} is another: {self.remedy}")
 
-    def _add_checksums(self, connection: sqlite3.Connection) -> None:
-        """Convert a file of version 1 into version 2, in the open transaction."""
-        execute = connection.execute
-        connection.create_function("document_crc", 8, checksum, deterministic=True)
-        connection.create_function("record_crc", 5, record_checksum, deterministic=True)
-        for table in ("documents", "vbuckets"):
-            execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
-        execute(f"UPDATE documents SET crc = document_crc({', '.join(COLUMNS[:-1])})")
-        execute(f"UPDATE vbuckets SET crc = record_crc({', '.join(RECORD_COLUMNS[:-1])})")
-        execute("UPDATE node SET value = ? WHERE name = 'schema'", (str(SCHEMA_VERSION),))
-
     # ---- reading and writing ---------------------------------------------------------------------
 
     def chunks(self) -> Iterator[list[tuple[int, Item]]]:
@@ -335,9 +325,10 @@ class StoreFile:
                 if len(damaged) < _NAMED_DAMAGES:
                     damaged.append(f"vbucket {row[0]!r} key {row[1]!r:.100}")
                 continue
-            vb, key, value, flags, expiry, cas, seqno, revid, _ = row
-            chunk.append((vb, Item(key, value, flags, expiry, cas, seqno, revid)))
-            held += len(value)
+            vb, key, value, flags, expiry, cas, seqno, revid, deleted, xattrs, _ = row
+            item = Item(key, value, flags, expiry, cas, seqno, revid, deleted=bool(deleted))
+            chunk.append((vb, item.with_xattrs(xattrs) if xattrs else item))
+            held += len(value) + len(xattrs)
             if len(chunk) >= _LOAD_ROWS or held >= _LOAD_BYTES:
                 yield chunk
                 chunk, held = [], 0
@@ -381,10 +372,13 @@ class StoreFile:
             for vb, items in transaction.changes:
                 for item in items:
                     key = item.key
-                    if item.deleted:
+                    if item.deleted and not item.xattrs:
                         removed += (vb, key)
                         continue
-                    row = (vb, key, item.value, item.flags, item.expiry, item.cas, item.seqno, item.revid)
+                    row = (
+                        vb, key, item.value, item.flags, item.expiry, item.cas, item.seqno, item.revid,
+                        int(item.deleted), item.xattrs,
+                    )  # fmt: skip
                     stored += row
                     stored.append(checksum(*row))
             self._run_many(store_statement, len(COLUMNS), stored)

@@ -10,11 +10,15 @@ from zlib import crc32
 
 from couchnode.data.helditems import VBucketRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Version 2 added checksums, version 3 attributes, and with them tombstones."""
 
-COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid", "crc")
+READABLE_VERSIONS = ("3", "2", "1")
+"""Versions of files that can be opened; an older one is converted."""
+
+COLUMNS = ("vb", "key", "value", "flags", "expiry", "cas", "seqno", "revid", "deleted", "xattrs", "crc")
 RECORD_COLUMNS = ("vb", "high_seqno", "max_cas", "max_deleted_revid", "failover_log", "crc")
-_NUMBERS = Struct(">7q")
+_NUMBERS, _MORE_NUMBERS = Struct(">7q"), Struct(">2q")
 
 SCHEMA = {
     "node": "CREATE TABLE node (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -25,22 +29,35 @@ SCHEMA = {
     "documents": """CREATE TABLE documents (
     vb INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, flags INTEGER NOT NULL,
     expiry INTEGER NOT NULL, cas INTEGER NOT NULL, seqno INTEGER NOT NULL, revid INTEGER NOT NULL
-, crc INTEGER NOT NULL DEFAULT 0)""",
+, crc INTEGER NOT NULL DEFAULT 0
+, deleted INTEGER NOT NULL DEFAULT 0, xattrs BLOB NOT NULL DEFAULT x'')""",
     "documents_by_key": "CREATE UNIQUE INDEX documents_by_key ON documents (vb, key)",
 }
-"""Name -> the text that SQLite keeps of it; ``crc`` is where version 2 added it to version 1."""
+"""Name -> the text that SQLite keeps of it; what a version added is where it was added to the one before."""
 
 
 # Many parameters: the columns of a row.
 def checksum(
-    vb: int, key: bytes, value: bytes, flags: int, expiry: int, cas: int, seqno: int, revid: int
+    vb: int,
+    key: bytes,
+    value: bytes,
+    flags: int,
+    expiry: int,
+    cas: int,
+    seqno: int,
+    revid: int,
+    deleted: int = 0,
+    xattrs: bytes = b"",
 ) -> int:
-    """Return the CRC-32 of a document with all its members.
+    """Return the CRC-32 of a document with all its members: that of version 2, where it has no attributes.
 
     :raises TypeError, struct.error: a member is not of its type.
     """
     numbers = _NUMBERS.pack(vb, flags, expiry, cas, seqno, revid, len(key))
-    return crc32(value, crc32(numbers + key))
+    crc = crc32(value, crc32(numbers + key))
+    if deleted or xattrs:
+        crc = crc32(_MORE_NUMBERS.pack(deleted, len(value)) + xattrs, crc)
+    return crc
 
 
 def record_checksum(vb: int, high_seqno: int, max_cas: int, max_deleted_revid: int, log: str) -> int:

@@ -53,7 +53,7 @@ class ManualStore:
         for vbid, items in transaction.changes:
             for item in items:
                 self.documents.pop((vbid, item.key), None)
-                if not item.deleted:
+                if not item.deleted or item.xattrs:
                     self.documents[vbid, item.key] = item
         self.records.update((record.vbid, record) for record in transaction.records)
         done.callback(None)
