@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from couchnode.cluster.cluster import Cluster
@@ -26,6 +27,7 @@ from couchnode.kv.server import KeyValueFactory
 from couchnode.rest.api import RestApi
 from couchnode.rest.edge import RestSite
 from couchnode.sample import load_sample
+from couchnode.tls import NodeTls
 from couchnode.views.service import Views, is_available
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
@@ -77,6 +79,7 @@ class EmbeddedNode(Service):
         they are, others with the bucket's name and an empty password. A node without an administrator is
         always open in this way, and listens on loopback only; a node with an administrator requires a
         password unless this is true, and only administrators can use its buckets without one.
+    :param tls: serve both protocols with TLS as well, on further ports.
     :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
     """
 
@@ -96,6 +99,7 @@ class EmbeddedNode(Service):
         sample: str | Path | Sequence[str | Path] | None = None,
         view_limits: Sequence[str] = (),
         open_buckets: bool = False,
+        tls: NodeTls | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._nodes = nodes
@@ -109,6 +113,7 @@ class EmbeddedNode(Service):
         self._samples = [sample] if isinstance(sample, (str, Path)) else list(sample or ())
         self._view_limits = tuple(view_limits)
         self._open_buckets = open_buckets
+        self._tls = tls
         self._directory: DataDirectory | None = None
         self._cluster: Cluster | None = None
         self._views: Views | None = None
@@ -143,6 +148,17 @@ class EmbeddedNode(Service):
     def connection_string(self) -> str:
         """Connection string for clients on this machine: ``couchbase://127.0.0.1:PORT[,...]``."""
         return "couchbase://" + ",".join(f"{self._client_host}:{port}" for port in self.kv_ports)
+
+    @property
+    def tls_connection_string(self) -> str:
+        """The same with TLS: ``couchbases://127.0.0.1:PORT[,...]``.
+
+        :raises RuntimeError: the node has no certificate.
+        """
+        ports = [node.address.kv_tls_port for node in self.cluster.nodes]
+        if None in ports:
+            raise RuntimeError("the node has no TLS")
+        return "couchbases://" + ",".join(f"{self._client_host}:{port}" for port in ports)
 
     @property
     def persistence_problem(self) -> str | None:
@@ -344,16 +360,26 @@ class EmbeddedNode(Service):
                 yield cluster.create_bucket(definition, password or "")
 
     def _listen(self, reactor: Any, cluster: Cluster, index: int) -> None:
-        """Open both ports of one node, and give the node its address."""
+        """Open the ports of one node, and give the node its address."""
         node = cluster.nodes[index]
         api = RestApi(cluster, node, self._views)
-        listener = _Listener(KeyValueFactory(node), api, api.site(), [])
+        listener = _Listener(KeyValueFactory(node, tls=self._tls), api, api.site(self._tls), [])
         self._listeners.append(listener)
         rest_port, kv_port = [port + index if port else 0 for port in self._first_ports]
         rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
         kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
         views = rest if self._views is not None else None
-        node.address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
+        address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
+        if self._tls is not None:
+            rest_port, kv_port = [port + index if port else 0 for port in self._tls.first_ports]
+            site, served = [
+                TLSMemoryBIOFactory(self._tls, False, one) for one in (listener.site, listener.kv)
+            ]
+            address = address._replace(
+                rest_tls_port=self._open_port(reactor, listener, rest_port, site, "--tls-rest-port"),
+                kv_tls_port=self._open_port(reactor, listener, kv_port, served, "--tls-kv-port"),
+            )
+        node.address = address
 
     def _open_port(self, reactor: Any, listener: _Listener, number: int, factory: Any, option: str) -> int:
         try:

@@ -26,6 +26,9 @@ class Users(Protocol):
     def verify(self, user: str, password: str) -> Deferred[bool]:
         """Fire with whether the password is right, without blocking the reactor."""
 
+    def __contains__(self, user: object) -> bool:
+        """Return whether there is a user of that name."""
+
     def decoy_salt(self, user: str) -> bytes:
         """Return a salt for an unknown user, the same each time."""
 

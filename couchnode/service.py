@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -29,8 +29,11 @@ from couchnode.cluster.passwords import UserError, check_password_text, check_us
 from couchnode.data.storage import StoreError
 from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
 from couchnode.sample import SampleError
+from couchnode.tls import BY_COMMON_NAME, NodeTls, TlsError, UserRule
 from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
+from reactor.hangup import HangUp
+from reactor.kinds import IReactor
 
 MAX_NODES = 16
 """Most nodes in one process."""
@@ -79,6 +82,15 @@ class Options(usage.Options):
         ["ram-quota", None, DEFAULT_QUOTA_BYTES // MEBIBYTE,
          "Memory in MiB for the documents of each such bucket on each node.",
          _whole("ram-quota", MIN_QUOTA_BYTES // MEBIBYTE, 2**20, "the quota in MiB is")],
+        ["tls-cert", None, None, "PEM file of the node's certificate and its chain: both protocols are served "
+         "with TLS, too, on further ports. SIGHUP reads the files again."],
+        ["tls-key", None, None, "PEM file of that certificate's private key. [default: that of --tls-cert]"],
+        ["tls-client-ca", None, None, "PEM file of authorities: clients may present their certificates in "
+         "place of a password."],
+        ["tls-rest-port", None, 18091, "Port of the cluster REST interface with TLS; 0: any free one.",
+         _whole("tls-rest-port", 0, 65535, "a port is")],
+        ["tls-kv-port", None, 11207, "Port of the key-value protocol with TLS; 0: any free one.",
+         _whole("tls-kv-port", 0, 65535, "a port is")],
         ["user", None, None, "Name of the administrator."],
         ["password-file", None, None, "File whose first line is the administrator's password."],
     ]  # fmt: skip
@@ -93,6 +105,8 @@ class Options(usage.Options):
         super().__init__()
         self["buckets"] = []
         self["samples"] = []
+        self["tls-users"] = []
+        self["tls"] = None
         self["password"] = None
 
     def __repr__(self) -> str:
@@ -114,6 +128,15 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--bucket {name}: {fault_}") from None
         self["buckets"].append((name, password or None))
 
+    def opt_tls_client_user(self, text: str) -> None:
+        """Where a client's certificate names the user: PART[,PREFIX[,DELIMITERS]], PART being subject.cn,
+        san.uri, san.dnsname or san.email; the name follows PREFIX and ends before any character of DELIMITERS.
+        Repeatable: the first that fits counts. [default: subject.cn]"""
+        try:
+            self["tls-users"].append(UserRule.parse(text))
+        except ValueError as fault:
+            raise usage.UsageError(f"--tls-client-user {text}: {fault}") from None
+
     def opt_sample(self, text: str) -> None:
         """File of JSON lines {"id": ..., "doc": ...}, plain or .gz, to add to the first bucket; an id that
         begins with _design/ makes a design document. Repeatable."""
@@ -131,6 +154,7 @@ class Options(usage.Options):
         self._check_host()
         self._check_ports()
         self._read_password()
+        self._read_tls()
         if not self._is_loopback and self["user"] is None:
             raise usage.UsageError(
                 f"--host {self['host']}: beyond this machine an administrator is required: give --user and "
@@ -180,7 +204,8 @@ class Options(usage.Options):
 
     def _check_ports(self) -> None:
         taken: dict[int, str] = {}
-        for option in ("rest-port", "kv-port"):
+        tls = () if self["tls-cert"] is None else ("tls-rest-port", "tls-kv-port")
+        for option in ("rest-port", "kv-port", *tls):
             first = self[option]
             for port in range(first, first + (self["nodes"] or 1)) if first else ():
                 if port > 65535:
@@ -193,6 +218,33 @@ class Options(usage.Options):
                         "with --nodes N each takes N ports"
                     )
                 taken[port] = f"--{option}"
+
+    def _read_tls(self) -> None:
+        certificate, key, authorities = self["tls-cert"], self["tls-key"], self["tls-client-ca"]
+        if certificate is None:
+            for option in ("tls-key", "tls-client-ca"):
+                if self[option] is not None:
+                    raise usage.UsageError(f"--{option}: --tls-cert is missing")
+            if self["tls-users"]:
+                raise usage.UsageError("--tls-client-user: --tls-cert is missing")
+            return
+        if authorities is None and self["tls-users"]:
+            raise usage.UsageError("--tls-client-user: --tls-client-ca is missing")
+        if authorities is not None and self["user"] is None:
+            raise usage.UsageError("--tls-client-ca: a node without --user asks nobody who they are")
+        # twistd may change the directory before the files are read again.
+        certificate = Path(certificate).absolute()
+        try:
+            self["tls"] = NodeTls(
+                certificate,
+                certificate if key is None else Path(key).absolute(),
+                None if authorities is None else Path(authorities).absolute(),
+                self["tls-users"] or BY_COMMON_NAME,
+                self["tls-rest-port"],
+                self["tls-kv-port"],
+            )
+        except TlsError as fault:
+            raise usage.UsageError(str(fault)) from None
 
     def _read_password(self) -> None:
         user, file = self["user"], self["password-file"]
@@ -225,22 +277,41 @@ class Options(usage.Options):
 
 
 class NodeService(Service):
-    """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start."""
+    """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start.
+
+    :param tls: read again on SIGHUP, which ``hangup`` watches for.
+    """
 
     _log = Logger()
 
-    def __init__(self, node: EmbeddedNode) -> None:
+    def __init__(self, node: EmbeddedNode, tls: NodeTls | None = None, hangup: HangUp | None = None) -> None:
         self.node = node
+        self._tls = tls
+        self._hangup = hangup
 
     def startService(self) -> None:
         """Start the node; one that cannot start ends the process with a message and status 1."""
         super().startService()
+        if self._tls is not None and self._hangup is not None:
+            self._hangup.start(self._reload)
         self.node.start().addCallbacks(self._is_ready, self._give_up)
 
     def stopService(self) -> Deferred[None]:
         """Stop the node; fires when everything is on disk."""
         super().stopService()
+        if self._hangup is not None:
+            self._hangup.stop()
         return self.node.stop()
+
+    def _reload(self) -> None:
+        """Read the certificates again."""
+        assert self._tls is not None
+        try:
+            self._tls.reload()
+        except TlsError as fault:
+            self._log.error("SIGHUP: the certificates stay as they are: {error}", error=fault)
+        else:
+            self._log.info("SIGHUP: the certificates were read again")
 
     def _is_ready(self, _: object) -> None:
         self._log.info(
@@ -248,6 +319,8 @@ class NodeService(Service):
             kv=self.node.connection_string,
             rest=", ".join(self.node.rest_urls),
         )
+        if self._tls is not None:
+            self._log.info("with TLS: {kv}", kv=self.node.tls_connection_string)
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(*EXPECTED_ERRORS):
@@ -295,5 +368,6 @@ def makeService(options: Options) -> NodeService:
         quota_bytes=options["ram-quota"] * MEBIBYTE,
         sample=options["samples"],
         open_buckets=bool(options["open-buckets"]),
+        tls=options["tls"],
     )
-    return NodeService(node)
+    return NodeService(node, options["tls"], HangUp(cast(IReactor, reactor)))

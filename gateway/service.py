@@ -23,7 +23,6 @@ from couchnode.service import EXPECTED_ERRORS, end_process
 from gateway.cluster.readiness import Watch
 from gateway.commandline import Options
 from gateway.descriptors import shortage
-from gateway.hangup import HangUp
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import CannotStartError, give_up
 from gateway.logs import LogsItself
@@ -43,6 +42,7 @@ from gateway.workers.reload import reread
 from gateway.workers.supervisor import Supervisor
 from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
+from reactor.hangup import HangUp
 from reactor.kinds import IReactor
 
 _REACTOR = cast(IReactor, global_reactor)

@@ -63,12 +63,15 @@ class AdvertisedAddress(NamedTuple):
 
     :ivar host: IP address, or :data:`HOST_PLACEHOLDER` for a node that listens on every interface.
     :ivar views_port: port of the view engine, ``None`` on a node without one.
+    :ivar kv_tls_port, rest_tls_port: the same services with TLS (views are at the latter); ``None`` without.
     """
 
     host: str
     kv_port: int
     rest_port: int
     views_port: int | None = None
+    kv_tls_port: int | None = None
+    rest_tls_port: int | None = None
 
     @property
     def kv(self) -> str:
@@ -153,8 +156,7 @@ def terse_bucket(bucket: BucketState, nodes: Sequence[AdvertisedAddress], this_n
         **_capabilities(bucket, nodes),
         "vBucketServerMap": _server_map(bucket, nodes),
         "nodes": [
-            {**_view_base(bucket, node), "hostname": node.rest, "ports": {"direct": node.kv_port}}
-            for node in nodes
+            {**_view_base(bucket, node), "hostname": node.rest, "ports": _ports(node)} for node in nodes
         ],
         **_cluster_part(nodes, this_node),
     }
@@ -242,7 +244,7 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
         "services": ["kv"],
         "systemStats": dict(report.system),
         "interestingStats": dict(report.interesting),
-        "ports": {"direct": address.kv_port},
+        "ports": _ports(address),
     }
     if index == this_node:
         entry["thisNode"] = True
@@ -367,7 +369,20 @@ def _view_base(bucket: BucketState, node: AdvertisedAddress) -> dict[str, str]:
         return {}
     name = quote(bucket.definition.name, safe="")
     # The plus sign between name and uuid is part of one path segment, so it is encoded.
-    return {"couchApiBase": f"http://{bracketed(node.host)}:{node.views_port}/{name}%2B{bucket.uuid}"}
+    path = f"{name}%2B{bucket.uuid}"
+    base = {"couchApiBase": f"http://{bracketed(node.host)}:{node.views_port}/{path}"}
+    if node.rest_tls_port is not None:
+        base["couchApiBaseHTTPS"] = f"https://{bracketed(node.host)}:{node.rest_tls_port}/{path}"
+    return base
+
+
+def _ports(node: AdvertisedAddress) -> dict[str, int]:
+    ports = {"direct": node.kv_port}
+    if node.rest_tls_port is not None:
+        ports["httpsMgmt"] = node.rest_tls_port
+        if node.views_port is not None:
+            ports["httpsCAPI"] = node.rest_tls_port
+    return ports
 
 
 def _capabilities(bucket: BucketState, nodes: Sequence[AdvertisedAddress]) -> dict[str, Any]:
@@ -397,6 +412,10 @@ def _cluster_part(nodes: Sequence[AdvertisedAddress], this_node: int) -> dict[st
         services = {"mgmt": node.rest_port, "kv": node.kv_port}
         if node.views_port is not None:
             services["capi"] = node.views_port
+        if node.kv_tls_port is not None and node.rest_tls_port is not None:
+            services["mgmtSSL"], services["kvSSL"] = node.rest_tls_port, node.kv_tls_port
+            if node.views_port is not None:
+                services["capiSSL"] = node.rest_tls_port
         entry: dict[str, Any] = {"services": services}
         if node.host != HOST_PLACEHOLDER:
             entry["hostname"] = node.host  # if missing, it means the same as the placeholder

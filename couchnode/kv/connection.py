@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol as StreamProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -35,8 +35,9 @@ from couchnode.kv.commands.table import COMMANDS
 from couchnode.kv.fastpath import quick_answers
 from couchnode.kv.output import LARGE_BYTES, Output
 from couchnode.kv.phases import MAY_FOLLOW, Flow, Input, Life
-from couchnode.kv.session import Session
+from couchnode.kv.session import Session, Standing
 from couchnode.ports import NodeView
+from couchnode.tls import NodeTls
 from reactor.sparselog import SparseLog
 from reactor.writer import writer_to
 
@@ -66,12 +67,14 @@ class Owner(Protocol):
     """What connections of one node share.
 
     :ivar held_bytes: incomplete requests and unread answers of all connections together.
+    :ivar tls: says who a client with a certificate is.
     :ivar max_held_bytes: the connection that takes them over this is cut.
     """
 
     node: NodeView
     log: SparseLog
     held_bytes: int
+    tls: NodeTls | None
     max_held_bytes: int
 
     def admit(self, connection: KeyValueConnection) -> bool:
@@ -90,7 +93,7 @@ class _Place:
         self.answer = answer
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class KeyValueConnection(StreamProtocol):
     """One client's connection."""
 
@@ -132,6 +135,18 @@ class KeyValueConnection(StreamProtocol):
         self.transport.registerProducer(self, True)
         clock = self._owner.node.cluster.clock
         self._deadline = clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
+
+    def handshakeCompleted(self) -> None:
+        """Twisted: TLS is up; a client with a certificate is logged in, or cut off if it is no user's."""
+        tls = self._owner.tls
+        user = None if tls is None else tls.user_of(self.transport)
+        if user is None:
+            return
+        if user in self._owner.node.cluster.users:
+            self.session.authenticated(user, Standing.CERTIFIED)
+        else:
+            self._owner.log.info("{peer}: closing: its certificate is of no user", peer=self.session.peer)
+            self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes arrived."""

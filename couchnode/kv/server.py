@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from couchnode.kv.connection import KeyValueConnection
 from couchnode.ports import NodeView
+from couchnode.tls import NodeTls
 from reactor.sparselog import SparseLog
 
 MAX_CONNECTIONS = 4096
@@ -25,6 +26,7 @@ class KeyValueFactory(Factory):
         :class:`couchnode.ports.NodeView`).
     :param max_connections: connections beyond this are closed at once.
     :param max_held_bytes: see :data:`MAX_HELD_BYTES`.
+    :param tls: says who a client with a certificate is; ``None``: nobody has one.
     """
 
     noisy = False
@@ -34,12 +36,14 @@ class KeyValueFactory(Factory):
         node: NodeView,
         max_connections: int = MAX_CONNECTIONS,
         max_held_bytes: int = MAX_HELD_BYTES,
+        tls: NodeTls | None = None,
     ) -> None:
         self.node = node
         self.log = SparseLog(Logger(namespace=__name__), node.cluster.clock.seconds)
         self.max_connections = max_connections
         self.max_held_bytes = max_held_bytes
         self.held_bytes = 0
+        self.tls = tls
         self.connections: set[KeyValueConnection] = set()
         node.cluster.on_config_change.append(self._config_changed)
 

@@ -72,6 +72,8 @@ class Standing(Enum):
     """Credentials were presented, and are not proved, or were wrong: nothing is allowed."""
     KNOWN = auto()
     """They were right."""
+    CERTIFIED = auto()
+    """The certificate of the TLS connection says who it is, once and for all."""
 
 
 class Session:
@@ -154,11 +156,16 @@ class Session:
         self.user = None
         self._standing = Standing.PROVING
 
-    def authenticated(self, user: str) -> None:
+    @property
+    def is_certified(self) -> bool:
+        """Whether the user is that of a TLS certificate, and cannot change."""
+        return self._standing is Standing.CERTIFIED
+
+    def authenticated(self, user: str, standing: Standing = Standing.KNOWN) -> None:
         """Complete a login. A bucket of the user's own name is selected, as on servers before 5.0; any other
         stays selected only if the user may use it."""
         self.user = user
-        self._standing = Standing.KNOWN
+        self._standing = standing
         own = self.node.buckets.get(user)
         if own is not None and self.may_use(user):
             self._bucket = own

@@ -15,6 +15,8 @@ from zope.interface import implementer
 from couchnode.access.permissions import Permission, below
 from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.config import encode
+from couchnode.rest.edge import LimitedRequest
+from couchnode.tls import NodeTls
 
 _SLASHES = re.compile(rb"//+")
 
@@ -89,11 +91,15 @@ class Gate(Leaf):
     not; so no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are
     ignored (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
 
+    A client with a certificate is the user that ``tls`` finds in it, whatever its headers say; if there is no
+    such user, it gets 401.
+
     :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
     """
 
-    def __init__(self, cluster: Cluster, inner: IResource) -> None:
+    def __init__(self, cluster: Cluster, inner: IResource, tls: NodeTls | None = None) -> None:
         self._cluster = cluster
+        self._tls = tls
         self._inner = inner
 
     def render(self, request: Request) -> Any:
@@ -107,7 +113,12 @@ class Gate(Leaf):
         return self._inner.render(request)
 
     def _refusal(self, request: Request) -> HTTPError | None:
-        has_credentials = request.requestHeaders.hasHeader(b"authorization")
+        user = None
+        if self._tls is not None and isinstance(request, LimitedRequest):
+            user = request.certificate_user = self._tls.user_of(request.channel.transport)
+        if user is not None and user not in self._cluster.users:
+            return unauthorized()
+        has_credentials = user is not None or request.requestHeaders.hasHeader(b"authorization")
         if not self._cluster.users.are_open and not has_credentials and request.path != _FOR_ALL:
             return unauthorized()
         try:
@@ -129,6 +140,9 @@ class Access:
         A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
         even for resources that need none.
         """
+        user = getattr(request, "certificate_user", None)
+        if user is not None:
+            return str(user)
         header = request.requestHeaders.getRawHeaders(b"authorization")
         if header is None:
             return None

@@ -27,6 +27,7 @@ from couchnode.rest.edge import RestSite
 from couchnode.rest.membership import POOL
 from couchnode.rest.streams import DocumentStream
 from couchnode.rest.users import UserManagement
+from couchnode.tls import NodeTls
 from couchnode.views.service import UpdateSettings, Views
 from reactor.clock import unix_time_of
 from reactor.sparselog import SparseLog
@@ -52,12 +53,15 @@ class RestApi(UserManagement):
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
         self._cluster.on_config_change.append(self._changed)
 
-    def site(self) -> RestSite:
-        """Return a factory that serves these resources."""
+    def site(self, tls: NodeTls | None = None) -> RestSite:
+        """Return a factory that serves these resources.
+
+        :param tls: says who a client with a certificate is.
+        """
         resource: IResource = self.app.resource()
         if self._views is not None:
             resource = ViewSite(self._cluster, self._node, self._views, resource)
-        return RestSite(Gate(self._cluster, resource), self._cluster.clock)
+        return RestSite(Gate(self._cluster, resource, tls), self._cluster.clock)
 
     def close(self) -> None:
         """End all streams."""

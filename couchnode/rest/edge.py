@@ -30,6 +30,9 @@ _CLOSING_SECONDS = 2.0
 class LimitedRequest(Request):
     """A request whose body is refused, with 413, before it is longer than :data:`MAX_BODY_BYTES`."""
 
+    certificate_user: str | None = None
+    """The user whose TLS certificate the client has presented; the gate finds out."""
+
     _received = 0
     _refused = False
 

@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from gateway.cluster.readiness import Readiness, Watch, reach
-from gateway.hangup import HangUp
 from gateway.listeners import CannotStartError, give_up, listen_on
 from gateway.logs import LogsItself
 from gateway.metricvalues import MetricValues
@@ -29,6 +28,7 @@ from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
 from gateway.workers.handover import settings_for_worker
 from gateway.workers.sockets import Binder
+from reactor.hangup import HangUp
 from reactor.kinds import IReactor
 
 __all__ = ["Supervisor"]

@@ -16,14 +16,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "access": (),
     "cluster": ("access", "data", "ports"),
     "data": (),
-    "kv": ("access", "data", "ports"),
-    "rest": ("access", "cluster", "data", "views"),
+    "kv": ("access", "data", "ports", "tls"),
+    "rest": ("access", "cluster", "data", "tls", "views"),
     "views": ("cluster", "data"),
 }
 
 # Test modules of a folder that hold a theme, not a module of that name.
 THEMES: dict[str, str] = {
     "data.test_damage": "files that are not what was written",
+    "kv.test_rangescans": "range scans, from the snapshot to the wire",
     "rest.test_closed": "who gets into a closed node, over both protocols",
 }
 

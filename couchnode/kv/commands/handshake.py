@@ -80,6 +80,7 @@ def hello(request: CommandRequest) -> Answer:
 @command(Opcode.SASL_LIST_MECHS, scope=Scope.HANDSHAKE)
 def sasl_list_mechanisms(request: CommandRequest) -> Answer:
     """MCBP: SASL list mechanisms, strongest first."""
+    _require_password(request)
     return request.session.success(request.frame, value=" ".join(MECHANISMS).encode())
 
 
@@ -88,6 +89,7 @@ def sasl_list_mechanisms(request: CommandRequest) -> Answer:
 )
 def sasl_auth(request: CommandRequest) -> Answer:
     """MCBP: SASL auth. A failure leaves the connection open, and unauthenticated."""
+    _require_password(request)
     session, payload = request.session, request.frame.value
     if session.scram is not None:
         session.scram = None
@@ -116,6 +118,7 @@ def sasl_auth(request: CommandRequest) -> Answer:
 @command(Opcode.SASL_STEP, scope=Scope.HANDSHAKE, key=Presence.REQUIRED, value=Presence.OPTIONAL)
 def sasl_step(request: CommandRequest) -> Answer:
     """MCBP: SASL step, the second and last of SCRAM."""
+    _require_password(request)
     session = request.session
     exchange, session.scram = session.scram, None
     if exchange is None:
@@ -130,6 +133,12 @@ def sasl_step(request: CommandRequest) -> Answer:
         raise _denied(request, exchange.username) from error
     session.authenticated(exchange.username)
     return session.success(request.frame, value=proof)
+
+
+def _require_password(request: CommandRequest) -> None:
+    """Refuse a login on a connection whose certificate says who it is."""
+    if request.session.is_certified:
+        raise StatusError(Status.NOT_SUPPORTED, "the connection is authenticated by its certificate")
 
 
 def _plain(request: CommandRequest, payload: bytes) -> Deferred[bytes]:
