@@ -38,6 +38,8 @@ REQUIREMENTS = [
     "zope.interface >= 6.0",
     "httptools >= 0.6.4",
     "cramjam >= 2.8",
+    # Twisted's extra brings it, too.
+    "cryptography >= 42",
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",

@@ -82,7 +82,7 @@ class Options(usage.Options):
         ["ram-quota", None, DEFAULT_QUOTA_BYTES // MEBIBYTE,
          "Memory in MiB for the documents of each such bucket on each node.",
          _whole("ram-quota", MIN_QUOTA_BYTES // MEBIBYTE, 2**20, "the quota in MiB is")],
-        ["tls-cert", None, None, "PEM file of the node's certificate and its chain: both protocols are served "
+        ["tls-cert", None, None, "PEM file of the certificate and its chain: both protocols are served "
          "with TLS, too, on further ports. SIGHUP reads the files again."],
         ["tls-key", None, None, "PEM file of that certificate's private key. [default: that of --tls-cert]"],
         ["tls-client-ca", None, None, "PEM file of authorities: clients may present their certificates in "
@@ -130,7 +130,7 @@ class Options(usage.Options):
 
     def opt_tls_client_user(self, text: str) -> None:
         """Where a client's certificate names the user: PART[,PREFIX[,DELIMITERS]], PART being subject.cn,
-        san.uri, san.dnsname or san.email; the name follows PREFIX and ends before any character of DELIMITERS.
+        san.uri, san.dnsname or san.email; the name follows PREFIX and ends before any of DELIMITERS.
         Repeatable: the first that fits counts. [default: subject.cn]"""
         try:
             self["tls-users"].append(UserRule.parse(text))

@@ -16,7 +16,6 @@ from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.hangup import HangUp
 from gateway.limits import Limits
 from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
@@ -25,6 +24,7 @@ from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.messages import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.reload import reread
 from gateway.workers.totals import ANSWER_SECONDS, Totals
+from reactor.hangup import HangUp
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
