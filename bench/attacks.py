@@ -1,4 +1,4 @@
-"""What one client can do to a gateway within its documented limits; see :mod:`bench.fairness`.
+"""Attacks of one client on a gateway, within the documented limits; see :mod:`bench.fairness`.
 
 Each attack is a function of a :class:`Target`. It runs until it is done or the target's time is over, in a
 process of its own, and returns the statuses it saw: text -> how often.

@@ -1,4 +1,4 @@
-"""How many 1 KiB documents a second one batch stores and reads.
+"""Documents of 1 KiB per second that one batch stores and reads.
 
     python -m bench.batch [DOCUMENTS] [ROUNDS] [CHECKOUT]
 

@@ -18,7 +18,7 @@ assert len(LAST_CHUNK) == len(ERROR) - 1, "so much of what was received is kept"
 
 
 class BatchStream:
-    """One ``POST .../batch`` under way.
+    """One running ``POST .../batch``.
 
     :param url: of the gateway.
     :param bodies: parts of the body, each some whole lines.

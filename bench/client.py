@@ -28,7 +28,7 @@ FLAVOURS = {
     "txcouchbase Connection": "deferred",
     "txcouchbase TxAsyncConnection": "async",
 }
-# Of the same cases, those in which the server counts: with one under way it is mostly waited for.
+# The cases in which the node is measured: with one operation under way it mostly waits.
 STUB_CASES = ("get, 64", "set, 64", "get_multi of 1,000")
 STUB_TIMES = 3
 BASE = "official 4.x, Deferreds"

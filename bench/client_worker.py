@@ -1,4 +1,4 @@
-"""One client in a process of its own; run by bench.client in either environment, by path.
+"""One client in a separate process; run by bench.client in either environment, by path.
 
     python bench/client_worker.py FLAVOUR CONNECTION_STRING USER PASSWORD SCALE
 
@@ -21,8 +21,8 @@ from typing import Any
 VALUE = {"text": "x" * 85, "number": 7}
 KEYS = [f"bench-{number}" for number in range(1000)]
 
-# An operation is started with a key and tells when it is done: (key, done(result), failed(...)). What failed
-# is called with is a Failure, or what an AsyncResult calls its errback with: the exception is the third.
+# An operation is started with a key and reports its end: (key, done(result), failed(...)). failed is called
+# with a Failure, or with the arguments of an AsyncResult's errback, of which the third is the exception.
 Operation = Callable[[str, Callable[[Any], Any], Callable[..., Any]], Any]
 
 
@@ -113,7 +113,7 @@ def run(operation: Operation, under_way: int, count: int) -> Any:
         else:
             seconds = time.perf_counter() - begun
             told = count / seconds, (cpu_seconds() - used) / count * 1e6
-            # Not from inside the callback of an operation: what follows must not be measured with it.
+            # Not inside an operation's callback: the next steps must not be measured with it.
             reactor.callLater(0, finished.callback, told)
 
     def failed(reason: Any, *more: Any) -> None:
@@ -144,7 +144,7 @@ def main() -> None:
             get, store, get_multi = await connect()
             await run(store, 64, 2000)  # warm up; every key exists afterwards
             await run(get, 64, 2000)
-            # What was imported is garbage to nobody: a program that runs for long does well to say so.
+            # Imported modules are never garbage: a long-running program should freeze them.
             gc.collect()
             gc.freeze()
             count = int(scale)
@@ -155,7 +155,7 @@ def main() -> None:
                 "set, 64": await run(store, 64, count),
             }
             if get_multi is None:
-                # Without one of its own, a thousand gets at once are the nearest thing.
+                # It has no multi operation; a thousand gets at once are the closest.
                 figures["get_multi of 1,000"] = await run(get, 1000, count)
             else:
                 calls = max(1, count // 1000)
@@ -166,7 +166,7 @@ def main() -> None:
         finally:
             reactor.stop()
 
-    # Not callWhenRunning: the official client connects only once asyncio's loop is running too.
+    # Not callWhenRunning: the official client connects only when asyncio's loop is also running.
     reactor.callLater(0, lambda: ensureDeferred(measure()).addErrback(lambda f: f.printTraceback(sys.stderr)))
     reactor.run()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What an idle keep-alive connection costs the server in memory.
+"""Memory of an idle keep-alive connection in the server.
 
     python -m bench.connections [--connections N] [--only WORD ...]
 
@@ -129,7 +129,7 @@ def main() -> None:
         if name not in (UNLOGGED, WORKERS) and any(word.lower() in name.lower() for word in given.only)
     ]
     samples = Samples()
-    # Neither limit may end the measurement: all of them are to stay.
+    # Neither limit may end the measurement: all connections must stay open.
     options = [f"--max-clients={given.connections + OWN_FILES}", "--idle-seconds=600"]
     with ExitStack() as stack:
         for peer in start(stack, names, stack.enter_context(Server("node")), options):

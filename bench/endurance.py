@@ -20,7 +20,7 @@ from bench.processes import resident_bytes
 CONNECTIONS = 32
 PUTS_OF_TEN = 1
 SECONDS = 5
-"""Of each part of the load."""
+"""Seconds of each part of the load."""
 SAMPLES = 10
 MEBIBYTE = 2**20
 

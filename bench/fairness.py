@@ -1,4 +1,4 @@
-"""What a client that does its worst costs the others.
+"""The effect of an abusive client on the others.
 
     python -m bench.fairness [--seconds S] [--rate N] [--only TEXT] [--node] [--checkout PATH]
 
@@ -38,7 +38,7 @@ AIM_GET_MS, AIM_HEALTH_MS, AIM_TURN_MS = 100, 50, 50
 
 
 class Victim:
-    """Sends requests when they are due, each on a connection on which none is under way."""
+    """Sends requests when they are due, each on an idle connection."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
@@ -105,19 +105,19 @@ class _Answer:
 
 
 def be_victim(host: str, port: int, seconds: float, rate: float, tell: Any) -> None:
-    """Run the victim, and tell what became of it; in a process of its own."""
+    """Run the victim in a separate process, and print its results."""
     victim = Victim(host, port)
     asyncio.run(victim.run(seconds, rate))
     tell.send((victim.times, victim.errors))
 
 
 def be_attacker(name: str, host: str, port: int, seconds: float, tell: Any) -> None:
-    """Run the attack; in a process of its own."""
+    """Run the attack in a separate process."""
     tell.send(run(name, host, port, seconds))
 
 
 class Row(NamedTuple):
-    """What came of one attack."""
+    """Results of one attack."""
 
     get: list[float]
     health: list[float]

@@ -1,4 +1,4 @@
-"""FastAPI with uvicorn in a process of its own, with the official client behind it or with nothing.
+"""FastAPI with uvicorn in a separate process, with or without the official client behind it.
 
     .venv-interop/bin/python -I bench/fastapi_worker.py [CONNECTION_STRING USER]
 

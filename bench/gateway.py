@@ -34,11 +34,11 @@ WARM_UP_SECONDS = 1
 AIM_RATIOS = {WEBDIS: 1.0, KLEIN: 4.0, CLIENT: 6.0}
 """Peer -> how many of its GETs a second the gateway should serve at least."""
 AIM_CPU_US = 20.0
-"""Of the gateway's process for a GET, at most."""
+"""Microseconds of the gateway's process per GET, at most."""
 
 
 class Figures:
-    """What was measured, by peer (or one of its processes) and load."""
+    """Measured values, by program (or one of its processes) and load."""
 
     def __init__(self) -> None:
         self.rates = Samples()

@@ -52,7 +52,7 @@ SLACK_SECONDS = 120
 
 
 class Load(NamedTuple):
-    """What is asked of a driver."""
+    """The load on a driver."""
 
     batch: int
     sets: int
@@ -69,11 +69,12 @@ class Load(NamedTuple):
         return f"{text}, {f'{self.under_way:,} under way' if self.under_way > 1 else 'one at a time'}"
 
     def suits(self, driver: str) -> bool:
-        """Return whether a driver can have as much under way, and is another than its fellow then."""
+        """Return whether a driver can have that many operations under way, and then differs from its
+        sibling."""
         return {"blocking": self.under_way == 1, "threads": self.under_way > 1}.get(driver, True)
 
 
-# What docs/performance.md quotes.
+# Quoted in docs/performance.md.
 LOADS = [
     Load(1, 0, 1, 1),
     Load(1, 1, 0, 1),
@@ -116,7 +117,7 @@ def python_of(driver: str) -> str:
 
 
 def run(driver: str, load: Load, options: argparse.Namespace, node: dict[str, str]) -> dict[str, float]:
-    """Return the figures of a driver under a load, from a process of its own.
+    """Return the figures of a driver under a load, from a separate process.
 
     :raises RuntimeError: it failed.
     :raises subprocess.TimeoutExpired: it took far longer than it was told to.
@@ -288,8 +289,8 @@ def main() -> None:
     rounds = options.rounds or (5 if options.all else 1)
     samples = {load: Samples() for load in loads}
     with target(options, password) as node:
-        # All drivers under one load before the next, so that they meet the same machine; and another one
-        # first in each round, so that nobody always comes after the same one.
+        # All drivers run under one load before the next, so that they see the same machine; each round
+        # starts with another driver, so that none always runs after the same one.
         for load, round_ in itertools.product(loads, range(rounds)):
             first = round_ % len(drivers)
             for driver in drivers[first:] + drivers[:first]:

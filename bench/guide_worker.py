@@ -36,7 +36,7 @@ Methods = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Call
 
 
 class Load:
-    """What a measurement asks of a connection."""
+    """The load of a measurement on a connection."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.batch: int = settings["batch"]
@@ -48,11 +48,11 @@ class Load:
         digits = settings["key_size"] - len(PREFIX)
         count = max(KEYS // self.batch, 1) * self.batch
         self.keys = [f"{PREFIX}{number:0{digits}d}" for number in range(count)]
-        # As JSON it is as long as was asked for.
+        # Its JSON has the requested length.
         self.value = "x" * (settings["value_size"] - 2)
 
     def parts(self) -> tuple[Load, Load]:
-        """Return the same for a moment, whose figures nobody wants, and this."""
+        """Return the measurement, preceded by a short warm-up whose figures are dropped."""
         warming = copy(self)
         warming.seconds = WARM_SECONDS
         return warming, self
@@ -169,7 +169,7 @@ def one_after_the_other(connect: Callable[[], Methods], load: Load) -> Meter:
 
 
 def in_threads(connect: Callable[[], Methods], load: Load) -> Meter:
-    """Measure as many threads as operations are to be under way; ``connect`` is called for each."""
+    """Measure as many threads as there are operations under way; ``connect`` is called for each."""
     connections = [connect() for _ in range(load.under_way)]
     check(load, connections[0])
     for part in load.parts():
@@ -178,7 +178,7 @@ def in_threads(connect: Callable[[], Methods], load: Load) -> Meter:
 
 
 def threaded(load: Load, connections: list[Methods]) -> Meter:
-    """Have each connection followed by a thread of its own until all are done."""
+    """Run each connection in its own thread until all are done."""
     failures: list[BaseException] = []
     ready = threading.Barrier(len(connections) + 1)
 
@@ -196,7 +196,7 @@ def threaded(load: Load, connections: list[Methods]) -> Meter:
     ]
     for thread in threads:
         thread.start()
-    # Everybody is there; the clock starts before anybody goes.
+    # All threads are ready; the clock starts before any of them runs.
     ready.wait()
     meter = Meter(load.batch)
     ready.wait()
@@ -209,7 +209,7 @@ def threaded(load: Load, connections: list[Methods]) -> Meter:
 
 
 def in_greenlets(connect: Callable[[], Methods], load: Load) -> Meter:
-    """Measure as many greenlets as operations are to be under way, on one connection."""
+    """Measure as many greenlets as there are operations under way, on one connection."""
     import gevent
 
     methods = connect()
@@ -245,7 +245,7 @@ class Chain:
         self.left = left
         self.finished = finished
         self.begun = 0.0
-        # Bound once: what the load costs must be little beside what is measured.
+        # Bound once: the load itself must cost little compared with the measured operations.
         self.callbacks = self.done, self.failed
 
     def start(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What the measurements share: servers in processes of their own, medians, tables."""
+"""Parts for the measurements: servers in separate processes, medians, tables."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Samples:
         return list(dict.fromkeys(column for row in self._figures.values() for column in row))
 
     def table(self, title: str, digits: int = 0, base: str | None = None) -> str:
-        """Return a Markdown table of medians; with ``base`` each figure is also told as a ratio to it.
+        """Return a Markdown table of medians; with ``base`` each figure also has its ratio to that row.
 
         :param digits: after the decimal point.
         :param base: a row.

@@ -49,7 +49,7 @@ class Client(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        """Check the answer, and go on until the time is over."""
+        """Check the answer, and continue until the time is over."""
         now = time.perf_counter()
         if self.parser.get_status_code() // 100 != 2:
             self.fail(f"status {self.parser.get_status_code()}")
@@ -73,7 +73,7 @@ class Client(asyncio.Protocol):
 
 
 async def measure(load: Load) -> dict[str, float]:
-    """Send requests until the time is over, and return what came of them."""
+    """Send requests until the time is over, and return the results."""
     parts = urlsplit(load.url)
     made = []
     for method, path, body in requests_of(load):

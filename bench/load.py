@@ -1,4 +1,4 @@
-"""An HTTP load for so many seconds, and what came of it: by wrk if it is installed, else by bench.httpload.
+"""An HTTP load for a number of seconds, and its results: by wrk if it is installed, else by bench.httpload.
 
 wrk costs a tenth of what Python does, so that on two cores the server is what is measured.
 """
@@ -54,7 +54,7 @@ end
 
 
 class Load(NamedTuple):
-    """What is asked of a server."""
+    """The load on a server."""
 
     url: str
     """Without a path."""
@@ -63,20 +63,20 @@ class Load(NamedTuple):
     put: str
     """Path of a PUT, likewise."""
     puts: int
-    """Of ten requests; the others are GETs."""
+    """Of ten requests, the number of PUTs; the others are GETs."""
     connections: int
     seconds: int
 
 
 class Outcome(NamedTuple):
-    """What came of it."""
+    """Results of a load."""
 
     requests: int
     seconds: float
     p50_us: float
     p99_us: float
     cpu_seconds: float
-    """Of the load generator."""
+    """CPU of the load generator."""
 
     @property
     def rate(self) -> float:

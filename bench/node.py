@@ -1,4 +1,4 @@
-"""couchnode by itself: what one operation costs its process, pipelined and one at a time.
+"""couchnode alone: the cost of one operation, pipelined and one at a time.
 
     python -m bench.node [OPERATIONS] [ROUNDS] [CHECKOUT]
 
@@ -32,7 +32,7 @@ HEADER_BYTES = 24
 def requests() -> dict[str, tuple[list[bytes], int]]:
     """Return, by case, one request a key and how many bytes each answer has."""
     lookup = len(b"33554438") + len(b"0") + 3 * 6 + len(DOCUMENT)
-    # What the gateway sends to store a document whose expiry is not to change.
+    # The gateway's request to store a document and keep its expiry.
     keep_expiry = mutation_framing(0, 0, preserve_expiry=True)
     store = {"extras": JSON_FLAGS + bytes(4), "value": DOCUMENT}
     cases = {

@@ -48,7 +48,7 @@ class Peer(NamedTuple):
     url: str
     """Without a path."""
     processes: dict[str, int]
-    """What works for it: name -> process."""
+    """Its processes, by name."""
     get: str = PATH
     put: str = PATH
 
@@ -78,7 +78,7 @@ class Peer(NamedTuple):
 
 
 class Program(AbstractContextManager["Program"]):
-    """A program that is no role of bench.serve, in a process of its own; use as a context manager.
+    """A program that is not a role of bench.serve, in a separate process; use as a context manager.
 
     :param command: starts it, in the foreground.
     :param port: where it listens on 127.0.0.1 once it is ready.
@@ -130,7 +130,7 @@ class Program(AbstractContextManager["Program"]):
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, for programs that cannot choose one and tell."""
+    """Return a free port of 127.0.0.1, for programs that cannot choose one and report it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -257,4 +257,4 @@ PEERS: dict[str, Callable[[ExitStack, Server, Sequence[str]], Peer]] = {
     CLIENT: _client,
     FASTAPI: _bare_fastapi,
 }
-"""How to start each, in the order of the tables."""
+"""How to start each program, in the order of the tables."""

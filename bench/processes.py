@@ -1,4 +1,5 @@
-"""What processes use, read from /proc while they run: those too that have nobody to ask (Linux only)."""
+"""Resource usage of running processes, read from /proc, also of programs that cannot report it (Linux
+only)."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def resident_bytes(pid: int) -> int:
 
 def largest_resident_bytes() -> int:
     """Return the largest resident size of this process so far."""
-    # Not getrusage: there the size of whoever started this process counts too.
+    # Not getrusage: it also counts the size of the process that started this one.
     for line in (PROC / "self" / "status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Where the microseconds of one request go in the gateway's process, or in the node's.
+"""The time of one request in the gateway's process, or in the node's.
 
     python -m bench.profile [--method GET|PUT] [--connections N] [--seconds N] [--embedded | --node]
         [--top N] [--folded FILE]
@@ -25,7 +25,7 @@ from bench.processes import kernel_seconds
 
 ROUNDS = 3
 
-# What a sample counts for is said by the innermost function that has a rule, and by the longest prefix.
+# A sample counts for the innermost function that has a rule, and for the longest prefix.
 STAGES = {
     "twisted.internet.": "reactor: waiting, and choosing whose turn it is",
     "twisted.internet.defer:": "Deferreds",
@@ -71,7 +71,7 @@ def stage_of(stack: str) -> str:
     for frame in reversed(stack.split(";")):
         function, _, protocol = frame.partition("(")
         if function.startswith("reactor.writer:"):
-            # Whoever called it says whose socket that is.
+            # The caller determines whose socket it is.
             sends = True
             continue
         if sends:

@@ -1,4 +1,4 @@
-"""Key-value requests as ready-made bytes, many of them under way, so that the node is what is measured."""
+"""Key-value requests as prepared bytes, many of them under way, so that the figures show the node alone."""
 
 from __future__ import annotations
 

@@ -19,16 +19,16 @@ class Sampler:
     """Counts stacks between :meth:`start` and :meth:`stop`; for the main thread, and Unix."""
 
     def __init__(self) -> None:
-        # By id, since hashing a code object looks at all of it; it is kept so that the id stays its own.
+        # By id, since hashing a code object reads all of it; the object is kept so that its id stays unique.
         self._labels: dict[int, tuple[str, str, CodeType]] = {}
         self.counts: dict[tuple[str, ...], int] = {}
-        """How often each stack was seen so far, the innermost function first."""
+        """How often each stack was sampled so far, the innermost function first."""
         self._wakeup = -1
 
     def start(self) -> None:
         """Begin with nothing."""
         self.counts = {}
-        # The reactor would be woken up by every signal, and that would be seen too.
+        # Every signal would wake up the reactor, which would also be sampled.
         self._wakeup = signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGPROF, self._take)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""The servers that are measured, each in a process of its own.
+"""The measured servers, each in a separate process.
 
     python -m bench.serve node
     python -m bench.serve stub

@@ -32,7 +32,7 @@ def _entry(text: bytes) -> bytes:
 
 
 def _around(answer: bytes) -> tuple[bytes, bytes]:
-    """Return what an answer has before its opaque number and behind it."""
+    """Return the parts of an answer before and after its opaque number."""
     return answer[:_OPAQUE_AT], answer[_OPAQUE_AT + 4 :]
 
 

@@ -96,7 +96,7 @@ def main() -> None:
                 super().lineReceived(line)
 
     turns = Turns(serve.reactor)
-    # What its start() makes.
+    # The result of its start().
     serve.Control = Control  # type: ignore[misc]
     serve.main()
 

@@ -1,4 +1,4 @@
-"""A program that reads all rows of a view, in a process of its own.
+"""A program that reads all rows of a view, in a separate process.
 
     python -m bench.viewclient READER CONNECTION_STRING DESIGN VIEW
 

@@ -1,4 +1,4 @@
-"""What the views are measured on: documents, and design documents."""
+"""Documents and design documents for the measurements of views."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GROUPS = """function (doc, meta) {
 
 
 def beer_design(version: int) -> dict[str, Any]:
-    """Return the two beer views; each version has indexes of its own."""
+    """Return the two beer views; each version has its own indexes."""
     remark = f"// {version}\n"
     return {
         "views": {

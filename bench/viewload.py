@@ -1,4 +1,4 @@
-"""Reads the answer to a view query over HTTP, in a process of its own, and does not look into it.
+"""Reads the answer to a view query over HTTP, in a separate process, without parsing it.
 
     python -m bench.viewload URL ACCEPT PAUSE PID...
 
@@ -27,7 +27,7 @@ SAMPLE_SECONDS = 0.02
 
 
 class Answer:
-    """What came so far.
+    """The answer received so far.
 
     :param pause: seconds to sleep after each piece.
     :param pids: processes whose size is watched from the first row on.
@@ -69,7 +69,7 @@ def cpu_seconds() -> float:
 
 
 async def load(url: str, accept: str, pause: float, pids: list[int]) -> None:
-    """Read one answer, and print what there is to say about it."""
+    """Read one answer, and print its figures."""
     used = cpu_seconds()
     answer = Answer(pause, pids)
     sampling = LoopingCall(answer.sample)

@@ -1,4 +1,4 @@
-"""Views: how fast documents become indexes, how fast rows reach a client, and what an update costs.
+"""Views: the rates of indexing and of rows to a client, and the cost of an update.
 
     python -m bench.views [--rows 1000000] [--documents 50000] [--rounds 5] [--sample FILE] [PART...]
 
@@ -46,7 +46,7 @@ READERS = {
 
 
 class Sizes(NamedTuple):
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     rows: int
     documents: int

@@ -152,7 +152,7 @@ def main() -> None:
     factory = make_factory(reactor)
     listening = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1").listen(factory)
     listening.addCallback(lambda it: print(f"http://127.0.0.1:{it.getHost().port}/notes", flush=True))
-    # Requests under way are finished first.
+    # Running requests finish first.
     reactor.addSystemEventTrigger("before", "shutdown", factory.stop)
     reactor.run()
 

@@ -5,6 +5,6 @@ try:
 except ImportError:  # only tests with properties need it
     pass
 else:
-    # How long an example takes says something about the machine's other users only.
+    # The duration of an example depends on the machine's other users.
     settings.register_profile("couchgateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("couchgateway")

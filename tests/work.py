@@ -1,5 +1,4 @@
-"""How much is done, told in numbers that no busy machine changes: function calls, and bytecode
-instructions."""
+"""Work in numbers that do not depend on the machine's load: function calls and bytecode instructions."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from typing import Any
 __all__ = ["INSTRUCTIONS_OF", "calls", "instructions"]
 
 INSTRUCTIONS_OF = ((3, 10), (3, 11))
-"""Versions of CPython on which :func:`instructions` counts: each compiles to instructions of its own, and
-from 3.12 on tracing does not tell all of them."""
+"""Versions of CPython on which :func:`instructions` counts: each compiles to different instructions, and
+since 3.12 tracing does not report all of them."""
 
 
 def calls(run: Callable[[], object]) -> int:
@@ -28,7 +27,7 @@ def calls(run: Callable[[], object]) -> int:
         run()
     finally:
         sys.setprofile(before)
-    # The call that ends the counting is one, too.
+    # The call that ends the counting also counts.
     return count - 1
 
 

@@ -83,7 +83,7 @@ class Running:
         username = options.username
         try:
             if options.embedded:
-                # Nobody else is to reach it: the password is this process's own.
+                # Only this process may connect: it alone has the password.
                 username, password = "Administrator", token_urlsafe()
                 options.connection_string = await self._start_node(bucket, (username, password))
             elif not options.bucket:
@@ -125,7 +125,7 @@ class Running:
             await self._node.stop()
 
     async def _start_node(self, bucket: str, user: tuple[str, str]) -> str:
-        # Only here: with a cluster of one's own, nothing of the node is needed.
+        # Imported only here: with your own cluster, the node is not needed.
         from couchnode.cluster.metadata import DataDirectoryError
         from couchnode.embedded import EmbeddedNode, StartError
 
@@ -148,7 +148,7 @@ def _first_line(path: Path | None) -> str | None:
 
 
 async def run(reactor: Any, options: Namespace) -> None:
-    """Run until the process is told to end."""
+    """Run until the process is asked to end."""
     running = Running(reactor, options)
     ended: Deferred[None] = Deferred()
     try:

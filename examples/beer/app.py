@@ -1,4 +1,4 @@
-"""The application: addresses, what happens there, and what people are told when it does not."""
+"""The application: addresses, their handlers, and messages about failures."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def start_of(given: Mapping[str, str]) -> Position | None:
 
 
 def page_of(error: Exception, failure: Failure) -> Page:
-    """Return the page that tells of an error, and log what people running this must know."""
+    """Return the page for an error, and log what the operator needs to know."""
     if isinstance(error, Missing):
         return problem_page(
             404, "There is no such page", "Nothing is at this address: it was deleted, or never existed.",
@@ -262,7 +262,7 @@ class BeerApp:
 
     @route(app, "/<any(beer, brewery):kind>/<segment>/edit", "POST")
     async def save(self, request: Request, kind: str, segment: str) -> Page:
-        """Store what the form changes, if nobody else has changed the document since."""
+        """Store the changes of the form, unless another user has changed the document since."""
         key, given = pages.key_of(segment), arguments(request)
         form, cas = read_form(KINDS[kind], given), version_of(given)
         if not form.errors:

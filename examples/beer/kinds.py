@@ -16,7 +16,7 @@ Parse = Callable[[str], Any]
 
 
 class Wrong(ValueError):
-    """What was typed is not what the field takes; the text says what it takes."""
+    """The input is not valid for the field; the text says what is."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _web_address(text: str) -> str:
 
 
 def is_web_address(value: Any) -> bool:
-    """Return whether a stored value may become a link: other programs store documents too."""
+    """Return whether a stored value may become a link: other programs store documents, too."""
     try:
         return isinstance(value, str) and bool(_web_address(value))
     except Wrong:
@@ -170,7 +170,7 @@ KINDS = {kind.name: kind for kind in (BEER, BREWERY)}
 
 @dataclass
 class Form:
-    """What somebody typed: as text, as values to store, and what is wrong with it.
+    """The input of a form: as text, as values to store, and its errors.
 
     :ivar texts: every field's text, as it was typed.
     :ivar values: what to store, for fields without an error.
@@ -205,7 +205,8 @@ def form_of(kind: Kind, document: Mapping[str, Any]) -> Form:
 
 
 def as_text(value: Any) -> str:
-    """Return a stored value as a field shows it; whatever it is, since other programs store documents too."""
+    """Return a stored value as a field shows it; it may be any value, since other programs store documents,
+    too."""
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -40,7 +40,7 @@ class Page:
 
 
 def text(value: Any) -> str:
-    """Return a stored value as text that can be shown, whatever it is."""
+    """Return any stored value as text that can be shown."""
     return UNSHOWABLE.sub("\ufffd", as_text(value))
 
 
@@ -169,7 +169,7 @@ def show_page(
     total: int = 0,
     first: bool = True,
 ) -> Page:
-    """Return what is known of one document; of a brewery, a page of its beers too."""
+    """Return the page of one document; for a brewery, with a page of its beers."""
     value, key = document.value, document.key
     known = []
     for one in kind.fields[1:]:

@@ -35,10 +35,10 @@ MOST_NAMESAKES = 9
 LONGEST_SEARCH = 60
 LOAD_AT_ONCE = 500
 LOCK_SECONDS = 15
-# Shorter than a lock holds: what a query said must still be true while the lock does.
+# Shorter than a lock: the result of a query must still be true while the lock holds.
 QUERY_SECONDS = 10
 HIGHEST: dict[str, Any] = {}
-"""As part of a view's key: behind every null, number, string and array."""
+"""As part of a view's key: it sorts after every null, number, string and array."""
 
 
 class Missing(Exception):
@@ -46,7 +46,7 @@ class Missing(Exception):
 
 
 class Conflict(Exception):
-    """Somebody changed the document since it was shown.
+    """Another user changed the document since it was shown.
 
     :ivar stored: what is stored now.
     """
@@ -68,7 +68,7 @@ class Taken(Exception):
 
 
 class HasBeers(Exception):
-    """The brewery has beers, so it stays.
+    """The brewery has beers and cannot be deleted.
 
     :ivar beers: rows of the first of them.
     :ivar total: how many there are.
@@ -81,7 +81,7 @@ class HasBeers(Exception):
 
 
 class Busy(Exception):
-    """Somebody is just deleting the document: a moment later it is gone, or free."""
+    """Another user is deleting the document: a moment later it is gone, or unlocked."""
 
 
 class NoSuchBrewery(Exception):
@@ -105,7 +105,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a page of a list begins."""
+    """The position at which a page of a list begins."""
 
     name: str
     key: str
@@ -143,7 +143,7 @@ class Store:
     # ---- at the start ----------------------------------------------------------------------------
 
     async def prepare(self, seconds: float = 60) -> bool:
-        """Publish the views, unless the same ones are there.
+        """Publish the views, unless the same ones exist.
 
         :param seconds: how long the cluster may take to show them.
         :returns: whether something was published.
@@ -161,7 +161,7 @@ class Store:
         return True
 
     async def load(self, path: Path) -> tuple[int, int]:
-        """Add the documents of a file; those that exist stay as they are.
+        """Add the documents of a file; existing ones are not changed.
 
         :returns: how many were added, and how many were there already.
         :raises LoadError: the file cannot be read to its end.
@@ -174,7 +174,7 @@ class Store:
             except KeyExistsError as error:
                 results = error.all_results
             there = [key for key, result in results.items() if not result.success]
-            # Only the first failure is raised; one of another kind may hide behind it.
+            # Only the first failure is raised; it may hide one of another kind.
             for key in there:
                 await self._connection.get(key, no_format=True)
             added += len(some) - len(there)
@@ -369,7 +369,7 @@ class Store:
     # ---- parts of these --------------------------------------------------------------------------
 
     async def _query(self, view: str, query: Query) -> BatchedView:
-        # stale=false: who stored something wants to see it in the list that he is sent back to.
+        # stale=false: users who stored a document want to see it in the list that follows.
         query.update(stale=False)
         asked = self._connection.queryAll(DESIGN, view, query=query)
         return await asked.addTimeout(QUERY_SECONDS, self._reactor)
@@ -430,7 +430,7 @@ class Store:
                 else:
                     await self._connection.replace(key, before, cas=cas)
             except (KeyExistsError, NotFoundError):
-                pass  # somebody changed it since: now it is his
+                pass  # another user changed it since, so it is theirs now
             raise
 
     async def _delete(self, kind: Kind, key: str, cas: int) -> None:
@@ -451,7 +451,7 @@ class Store:
         try:
             await self._connection.unlock(key, cas)
         except CouchbaseError:
-            pass  # the lock ends by itself
+            pass  # the lock expires
 
 
 def _check_version(stored: Document, cas: int) -> None:

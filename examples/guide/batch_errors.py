@@ -16,7 +16,7 @@ def main(connection_string: str) -> None:
     cb = Couchbase.connect(bucket="default", connection_string=connection_string)
     cb.set("there", "old")
 
-    # add_multi cannot add what is there already; what is not is added all the same.
+    # add_multi cannot add existing documents; it still adds the others.
     try:
         cb.add_multi({"there": "new", "here": "new"})
     except KeyExistsError as error:
@@ -28,7 +28,7 @@ def main(connection_string: str) -> None:
         print("  the result that failed:", error.result.key)
     print("stored:", {key: result.value for key, result in sorted(cb.get_multi(["here", "there"]).items())})
 
-    # With quiet, the missing ones are told by their results.
+    # With quiet, the results show which are missing.
     try:
         cb.get_multi(["here", "nowhere", "there"])
     except NotFoundError as error:
@@ -36,13 +36,13 @@ def main(connection_string: str) -> None:
     found = cb.get_multi(["here", "nowhere", "there"], quiet=True)
     print("quiet:", [(key, found[key].success) for key in sorted(found)])
 
-    # What cannot be sent is found out before anything is sent.
+    # Values that cannot be sent are found before anything is sent.
     try:
         cb.set_multi({"here": "newer", "there": {1, 2}})
     except ValueFormatError:
         print("nothing was sent:", cb.get("here").value)
 
-    # A pipeline raises at its end, when all operations are done; its results stay those of the last success.
+    # A pipeline raises at its end, when all operations are done; its results are those of the last success.
     pipeline = cb.pipeline()
     try:
         with pipeline:

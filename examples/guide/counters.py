@@ -1,4 +1,4 @@
-"""Counters: incr and decr, with a start value, for many keys, and what is no counter.
+"""Counters: incr and decr, with a start value, for many keys, and a document that is not a counter.
 
 python examples/guide/counters.py couchbase://127.0.0.1:11210
 """

@@ -1,4 +1,4 @@
-"""A transcoder of one's own: values compressed with zlib, and what an exception inside of it looks like.
+"""A custom transcoder: values compressed with zlib, and the result of an exception inside it.
 
 python examples/guide/custom_transcoder.py couchbase://127.0.0.1:11210
 """
@@ -61,11 +61,11 @@ def main(connection_string: str) -> None:
     cb.set(KEY, "short", format=FMT_UTF8)
     print("short:", cb.get(KEY).value, "- compressed:", bool(cb.get(KEY).flags & FLAG_COMPRESSED))
 
-    # What was stored without it stays readable.
+    # Values that were stored without it are still readable.
     plain.set(KEY, {"not": "compressed"})
     print("stored by others:", cb.get(KEY).value)
 
-    # What a transcoder raises arrives as a ValueFormatError with its cause.
+    # A transcoder's exception arrives as a ValueFormatError with its cause.
     cb.set(KEY, poem)
     plain.prepend(KEY, "damage")
     try:

@@ -56,7 +56,7 @@ def life(cb: Connection) -> None:
     cb.design_publish(NAME, syncwait=30)
     print("published again:", names(cb, use_devmode=False))
 
-    # JSON text will do, too.
+    # JSON text works, too.
     cb.design_create(NAME, json.dumps(FIRST), use_devmode=False, syncwait=30)
     print("from text:", names(cb, use_devmode=False))
     cb.design_create(NAME, json.dumps(FIRST), syncwait=30)

@@ -31,7 +31,7 @@ def main(connection_string: str) -> None:
     (master,) = cb.observe(KEY, master_only=True).value
     print("the master alone:", master.flags in (OBS_FOUND, OBS_PERSISTED))
 
-    # -1: as many as there are. More than that cannot be had, and nothing is stored.
+    # -1: as many as possible. If more are requested, nothing is stored.
     print("everywhere:", cb.set(KEY, {"signed": False}, persist_to=-1, replicate_to=-1).success)
     try:
         cb.set(KEY, {"signed": None}, persist_to=4)

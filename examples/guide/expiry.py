@@ -31,7 +31,7 @@ def main(connection_string: str) -> None:
     cb.set_multi({f"session:{name}": name for name in ("ann", "bob", "cy", "dee")}, ttl=2)
     # A new length of life, without sending the document ...
     print("touch:", cb.touch("session:bob", ttl=600).success)
-    # ... or together with reading it; and 0 is for ever.
+    # ... or together with reading it; 0 means forever.
     print("get with a ttl:", cb.get("session:cy", ttl=600).value)
     print("touch_multi:", bool(cb.touch_multi({"session:dee": 0}).all_ok))
 
@@ -39,7 +39,7 @@ def main(connection_string: str) -> None:
     left = cb.get_multi([f"session:{name}" for name in ("ann", "bob", "cy", "dee")], quiet=True)
     print("left:", sorted(key for key, result in left.items() if result.success))
 
-    # Storing again without a ttl also means for ever; with one it starts anew.
+    # Storing again without a ttl also means forever; with a ttl the time starts again.
     cb.set("session:bob", "bob", ttl=1)
     print("bob is gone:", wait_until_gone(cb, "session:bob"))
     try:

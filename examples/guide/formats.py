@@ -52,7 +52,7 @@ def main(connection_string: str) -> None:
         result = cb.get(KEY)
         print(NAMES[format], "->", result.value, "flags", result.flags)
 
-    # What a format cannot hold is refused before anything is sent.
+    # A value that a format cannot hold is refused before anything is sent.
     for format, value in UNFIT.items():
         try:
             cb.set(KEY, value, format=format)
@@ -74,7 +74,7 @@ def main(connection_string: str) -> None:
         wary.get(KEY)
     except ValueFormatError:
         print("pickle refused by the transcoder")
-    # ... or on all: the converters are for every connection of a program.
+    # ... or for all: the converters apply to every connection of a program.
     before = set_pickle_converters(no_pickles, no_pickles)
     try:
         cb.get(KEY)

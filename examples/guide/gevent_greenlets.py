@@ -41,7 +41,7 @@ def edit(cb: GConnection, letter: str) -> None:
             cb.set("letters", found.value + letter, cas=found.cas, format=FMT_UTF8)
             return
         except KeyExistsError:
-            pass  # Somebody was faster.
+            pass  # Another greenlet changed it.
 
 
 def look(cb: GConnection, key: str) -> str:
@@ -53,7 +53,7 @@ def look(cb: GConnection, key: str) -> str:
 
 
 def tick(ticks: list[int]) -> None:
-    """Show that others run while somebody waits for an answer."""
+    """Show that others run while one waits for an answer."""
     while True:
         ticks.append(1)
         gevent.sleep(0)

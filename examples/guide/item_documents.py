@@ -14,7 +14,7 @@ from couchbase.items import Item, ItemOptionDict, ItemSequence
 
 
 class Player(Item):
-    """A player, who is a document."""
+    """A player that is also a document."""
 
     def __init__(self, name: str, points: int = 0) -> None:
         super().__init__(f"player:{name}", {"name": name, "points": points})
@@ -34,7 +34,7 @@ def main(connection_string: str) -> None:
     print("the result is the item:", stored["player:ann"] is ann)
     print("it has a version:", ann.cas != 0)
 
-    # Storing again uses that version, so that nobody else's change is lost.
+    # Storing again uses that version, so that no other change is lost.
     ann.score(10)
     cb.set_multi(ann.as_itcoll())
     print("in the bucket:", cb.get("player:ann").value)
@@ -58,7 +58,7 @@ def main(connection_string: str) -> None:
     cb.replace_multi(options)
     print("cas ignored:", cb.get("player:bob").value["points"])
 
-    # append_items and prepend_items change the values of the items, too.
+    # append_items and prepend_items also change the values of the items.
     diary: Any = Item("diary", "Monday.")
     cb.set_multi(ItemSequence(diary), format=FMT_UTF8)
     cb.append_items(diary.as_itcoll(fragment=" Tuesday."))

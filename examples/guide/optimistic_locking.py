@@ -1,4 +1,4 @@
-"""Optimistic locking: change what was read only if nobody else changed it; else read again and retry.
+"""Optimistic locking: change a document only if its version is the one that was read; else read again.
 
 python examples/guide/optimistic_locking.py couchbase://127.0.0.1:11210
 """
@@ -40,7 +40,7 @@ def with_guest(name: str, guests: list[str]) -> list[str]:
 
 def let_in(connection_string: str, door: str, together: Barrier) -> tuple[bool, int]:
     """Add guests to the list; return whether the first try was a success, and the number of retries."""
-    # A connection of its own for each thread: they have to agree through the server alone.
+    # Each thread has its own connection: they are coordinated by the server alone.
     cb = Couchbase.connect(bucket="default", connection_string=connection_string)
     found = cb.get(KEY)
     together.wait(30)

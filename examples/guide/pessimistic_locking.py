@@ -1,4 +1,4 @@
-"""Pessimistic locking: lock a document, and nobody else can change it for a while.
+"""Pessimistic locking: lock a document, so that no other client can change it for a while.
 
 python examples/guide/pessimistic_locking.py couchbase://127.0.0.1:11210
 """
@@ -50,7 +50,7 @@ def main(connection_string: str) -> None:
         except TemporaryFailError as error:
             print(f"{name}: TemporaryFailError, transient: {bool(error.is_transient)}")
 
-    # Who has the CAS of the lock can store, and that unlocks.
+    # The holder of the lock's CAS can store, and that unlocks.
     cb.set(KEY, {"gold": 4}, cas=locked.cas)
     print("stored by the owner:", cb.get(KEY).value)
     cb.set(KEY, {"gold": 5})
@@ -64,7 +64,7 @@ def main(connection_string: str) -> None:
     except TemporaryFailError:
         print("it is not locked any more")
 
-    # A lock ends by itself, so that a program that died keeps nobody waiting.
+    # A lock expires, so that a program that died blocks no one.
     cb.lock(KEY, ttl=1)
     print("free again:", set_when_free(cb, KEY, {"gold": 6}))
 

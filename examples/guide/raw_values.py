@@ -18,7 +18,7 @@ def main(connection_string: str) -> None:
     cb = Couchbase.connect(bucket="default", connection_string=connection_string)
     cb.set(KEY, {"list": [1, 2, 3]})
 
-    # For one call; keys and flags are as ever.
+    # For one call; keys and flags as usual.
     result = cb.get(KEY, no_format=True)
     print("no_format:", result.value, "flags", result.flags, "key", result.key)
     print("no_format, many:", cb.get_multi([KEY], no_format=True)[KEY].value)

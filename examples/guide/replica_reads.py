@@ -42,7 +42,7 @@ def main(connection_string: str) -> None:
     # So large a document does not arrive in so short a time; this reads the copy.
     result, source = get_somewhere(cb, KEY, patience=0.0001)
     print(source, len(result.value["departures"]))
-    # The answer that comes too late is in nobody's way.
+    # The answer that arrives too late is dropped.
     result, source = get_somewhere(cb, KEY, patience=20)
     print(source, len(result.value["departures"]))
 

@@ -1,4 +1,4 @@
-"""Results: what an operation's answer tells.
+"""Results: the fields of an operation's answer.
 
 python examples/guide/result_fields.py couchbase://127.0.0.1:11210
 """

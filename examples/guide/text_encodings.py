@@ -35,7 +35,7 @@ def main(connection_string: str) -> None:
     print("JSON as stored:", ascii(cb.get(KEY, no_format=True).value))
     print("JSON as read:", ascii(cb.get(KEY).value))
 
-    # Text alone has a format of its own, without the quotes of JSON ...
+    # Plain text has its own format, without the quotes of JSON ...
     cb.set(KEY, "žutý kůň", format=FMT_UTF8)
     print("UTF-8 as stored:", ascii(cb.get(KEY, no_format=True).value))
     print("UTF-8 as read:", ascii(cb.get(KEY).value))

@@ -1,4 +1,4 @@
-"""Threads: what a connection does when two of them use it at once.
+"""Threads: the lock modes of a connection that two of them use at once.
 
 python examples/guide/thread_modes.py couchbase://127.0.0.1:11210
 """
@@ -25,7 +25,7 @@ def count(cb: Any) -> None:
 
 
 def count_until_refused(cb: Any, refused: threading.Event) -> None:
-    """Increment the counter until some thread is told off."""
+    """Increment the counter until a thread is refused."""
     while not refused.is_set():
         try:
             cb.incr(KEY)
@@ -65,7 +65,7 @@ def main(connection_string: str) -> None:
             run.result(60)
     print("WAIT: counted", cb.get(KEY).value, "of", THREADS * ROUNDS)
 
-    # LOCKMODE_NONE checks nothing, so each thread needs a connection of its own.
+    # LOCKMODE_NONE checks nothing, so each thread needs its own connection.
     cb.set(KEY, 0)
     with ThreadPoolExecutor(THREADS) as pool:
         for run in [pool.submit(count_on_own, connection_string) for _ in range(THREADS)]:

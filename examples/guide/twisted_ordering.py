@@ -22,7 +22,7 @@ async def run(reactor: Any, connection_string: str) -> None:
     """Give many operations at once."""
     cb = Connection(bucket="default", connection_string=connection_string, reactor=reactor)
 
-    # Given before the connection is up: the first set, the appends and the get stay in this order.
+    # Started before the connection is up: the first set, the appends and the get keep this order.
     waiting = [cb.set(KEY, "a", format=FMT_UTF8)]
     waiting += [cb.append(KEY, letter) for letter in "bcdef"]
     waiting.append(cb.get(KEY))

@@ -42,7 +42,7 @@ class Titles:
 
 
 class Shelf(View):
-    """A view of a kind of its own."""
+    """A custom view class."""
 
     def titles(self) -> str:
         """Return all titles in one line."""

@@ -28,7 +28,7 @@ def queries(cb: Connection) -> None:
             corrected += 1
     print("corrected:", corrected)
 
-    # Who leaves early ends the query; the connection goes on.
+    # Leaving the loop early ends the query; the connection can be used again.
     for row in cb.query(DESIGN, "by_time", streaming=True, stale=False, descending=True):
         if row.value < 25:
             print("the last one below 25 degrees:", row.key)
@@ -36,7 +36,7 @@ def queries(cb: Connection) -> None:
     rows = list(cb.query(DESIGN, "by_time", streaming=True, skip=READINGS - 3))
     print("the last three:", [(row.key, row.value) for row in rows])
 
-    # Without streaming the whole answer is there before the first row.
+    # Without streaming, the complete answer is there before the first row.
     view = cb.query(DESIGN, "by_time", limit=100)
     rows = iter(view)
     next(rows)

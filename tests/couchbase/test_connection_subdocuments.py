@@ -318,7 +318,7 @@ class AttributeTests(ConnectionTestCase):
         self.assertEqual(self.body(), BEER)
 
     def test_virtual(self):
-        """What the server knows of a document."""
+        """Virtual attributes: the server's information about a document."""
         self.cb.touch(self.key(), ttl=4000000000)
         found = self.cb.lookup_in(
             self.key(),

@@ -47,7 +47,7 @@ def one_node() -> NodeProcess:
 def two_nodes() -> NodeProcess:
     """Return two nodes that write to disks, with a replica of everything."""
     directory = tempfile.mkdtemp(prefix="guide-")
-    # Before the node's own: what is registered last is called first.
+    # Before the node's own: cleanups run in reverse order.
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return NodeProcess(nodes=2, replicas=1, data_dir=directory)
 

@@ -1,4 +1,4 @@
-"""What the official Python client does, as a program: run in its own environment, against a running node.
+"""A program for the official Python client: run in its own environment, against a running node.
 
     python official_client.py CONNECTION_STRING USER PASSWORD NODES
 
@@ -713,7 +713,7 @@ def while_vbuckets_move(s: Scene) -> Any:
 
 
 def main(connection_string: str, user: str, password: str, nodes: str) -> None:
-    """Run all checks; one that fails in an unforeseen way says so and the next goes on."""
+    """Run all checks; if one fails unexpectedly, report it and continue with the next."""
     scene = Scene(connection_string, user, password, int(nodes))
     for name, function in CHECKS:
         began = time.monotonic()

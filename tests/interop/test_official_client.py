@@ -1,4 +1,4 @@
-"""The official Python client 4.x, in an environment of its own, against one and against three nodes."""
+"""The official Python client 4.x, in a separate environment, against one and against three nodes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class OfficialClient:
         "exists": [True, False, False],
         "formats": ["täxt", [0, 255], "🍺 ÿ"],
         "odd_keys": [True, "InvalidArgumentException"],
-        # The client has no exception of its own for "too big".
+        # The client has no special exception for "too big".
         "large_values": [20 * 2**20 - 2, "CouchbaseException"],
         "expiry": [1, True, "DocumentNotFoundException"],
         "no_expiry": None,

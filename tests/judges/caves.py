@@ -35,7 +35,7 @@ class Caves:
         for line in self._process.stderr:
             if line.startswith(b"{"):
                 self.string: str = json.loads(line)["connstr"]
-                # It writes a line for each request, and would stop if nobody read them.
+                # It writes a line for each request, and would block if the lines were not read.
                 self._last: deque[bytes] = deque(maxlen=20)
                 threading.Thread(target=self._last.extend, args=(self._process.stderr,), daemon=True).start()
                 return
@@ -43,7 +43,7 @@ class Caves:
         raise RuntimeError("gocaves ended while it started")
 
     def stop(self) -> None:
-        """End it; RuntimeError with its last words if it ended by itself."""
+        """End it; RuntimeError with its last output if it ended before."""
         if self._process.poll() is not None:
             words = b"".join(getattr(self, "_last", ())).decode(errors="replace")
             raise RuntimeError(f"gocaves ended with status {self._process.returncode}: {words}")

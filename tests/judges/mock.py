@@ -37,7 +37,7 @@ class Mock:
     """
 
     def __init__(self, nodes=1, replicas=0, buckets="default:"):
-        # It ends by itself when this connection does.
+        # It ends when this connection does.
         listening = socket.create_server(("127.0.0.1", 0))
         listening.settimeout(START_SECONDS)
         monitor = f"127.0.0.1:{listening.getsockname()[1]}"
@@ -87,7 +87,7 @@ class Mock:
         return self.string_of("default")
 
     def string_of(self, bucket):
-        """Return the connection string for a bucket: each has nodes of its own."""
+        """Return the connection string for a bucket: each bucket has its own nodes."""
         return f"couchbase://127.0.0.1:{self.kv_ports(bucket)[0]}"
 
     def control(self, command, **payload):

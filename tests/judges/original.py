@@ -1,4 +1,4 @@
-"""Run the tests of the original SDK 1.2 on this project's packages; for a process of its own.
+"""Run the tests of the original SDK 1.2 on this project's packages, in a separate process.
 
 ``unshare -rn python -m tests.judges.original CHECKOUT SUITE CLUSTER [NAME...]`` prints one JSON object on its
 last line: the name of each test (``Class.test``) and what became of it, ``[outcome, text]``, where the
@@ -48,7 +48,7 @@ CLUSTERS = {
 """Kinds of clusters that the tests can have: with the administrator whom they know, or without any."""
 
 TRIAL_SECONDS = 20
-"""What each test of trial's may take; its tidying up the same again."""
+"""Seconds for a trial test, and the same again for its cleanup."""
 
 DOCUMENTS = 7303
 """Documents of beer-sample."""
@@ -78,7 +78,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Find the original's tests in a checkout, and nothing else of it."""
+    """Find the original's tests in a checkout, and nothing else in it."""
 
     def __init__(self, checkout: Path) -> None:
         self._checkout = checkout
@@ -88,7 +88,7 @@ class Finder(importlib.abc.MetaPathFinder):
             return None
         place = self._checkout.joinpath(*fullname.split("."))
         if fullname == "txcouchbase.tests":
-            # What it has of its own is only to skip them all on Python 3.
+            # Its own code only skips all of them on Python 3.
             empty = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
             empty.submodule_search_locations = [str(place)]
             return empty
@@ -104,7 +104,8 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 class _Resourced(unittest.TestCase):
-    """What the tests use of testresources: things that are made once, and are attributes of each test."""
+    """The part of testresources that the tests use: objects that are created once, and are attributes of
+    each test."""
 
     resources: list[tuple[str, Any]] = []
 
@@ -196,7 +197,7 @@ def install(checkout: Path, host: str, port: int) -> None:
 
 
 class _Outcomes(unittest.TestResult):
-    """Keep what became of each test."""
+    """Record the outcome of each test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,7 +264,7 @@ def names(suite: str, wanted: list[str]) -> list[str]:
 
 
 def run_apart(checkout: Path, wanted: list[str]) -> dict[str, tuple[str, str]]:
-    """Run tests of trial's, each in a process with a reactor of its own, on the cluster that runs."""
+    """Run trial tests, each in a process with its own reactor, on the running cluster."""
     outcomes = {}
     for name in wanted:
         command = [
@@ -303,7 +304,7 @@ def main() -> None:
 
 
 def show(outcomes: dict[str, tuple[str, str]]) -> None:
-    """Print what became of the tests."""
+    """Print the outcomes of the tests."""
     print()
     print(json.dumps(outcomes))
 

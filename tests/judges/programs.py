@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 DEBIAN = ROOT / "build" / "judges" / "debian"
-"""Where ``make judges`` unpacks Debian's packages."""
+"""The folder in which ``make judges`` unpacks Debian's packages."""
 
 START_SECONDS = 60.0
 
@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on; it has to be in a program's configuration before that starts."""
+    """Return a free port; it must be in a program's configuration before it starts."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
 
@@ -59,7 +59,7 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return os.pread(self._log.fileno(), 10**7, 0).decode("utf-8", "replace")
 
     def until_answers(self, port: int, path: str, status: int = 200) -> None:

@@ -1,4 +1,4 @@
-"""Gateways and proxies as processes of their own, and clients that speak to the proxies' Unix sockets."""
+"""Gateways and proxies as separate processes, and clients that speak to the proxies' Unix sockets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def connect(path: Path) -> http.client.HTTPConnection:
 
 
 class Answer:
-    """What came back."""
+    """An answer."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -90,7 +90,7 @@ def ask(
     headers: dict[str, str] | None = None,
     reads_on: bool = False,
 ) -> Answer:
-    """Send a request on a connection of its own; returns the answer, read."""
+    """Send a request on a new connection; returns the parsed answer."""
     connection = connect(path)
     try:
         try:
@@ -118,7 +118,7 @@ def outcome(
 
 
 def at_once(count: int, call: Callable[[], str]) -> dict[str, int]:
-    """Return how often each outcome came of so many calls at the same time."""
+    """Return the number of each outcome for that many simultaneous calls."""
     with ThreadPoolExecutor(count) as threads:
         outcomes = [one.result() for one in [threads.submit(call) for _ in range(count)]]
     return {kind: outcomes.count(kind) for kind in sorted(set(outcomes))}

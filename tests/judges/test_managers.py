@@ -9,7 +9,7 @@ D = "/v1/buckets/protected/documents/"
 
 
 class ManagerTests(GatewayTestCase):
-    """Four nodes on ports of their own, without CCCP."""
+    """Four nodes on separate ports, without CCCP."""
 
     skip = missing()
     credentials = ("protected", "secret")

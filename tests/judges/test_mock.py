@@ -66,7 +66,7 @@ class OperationsMixin:
         self.assertRaises(NotFoundError, cb.get, "k")
 
     def test_what_it_does_not_offer(self):
-        """It is not sent; neighbours are not disturbed; documents are stored and read all the same."""
+        """It is not sent; neighbouring operations are not affected; documents are still stored and read."""
         cb = self.cb
         for number in range(5):
             self.assertRaises(NotSupportedError, cb.set, "k", 1, durability_level=1)

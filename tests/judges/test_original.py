@@ -14,7 +14,7 @@ LIMIT_SECONDS = 240
 
 
 def own_network() -> bool:
-    """Return whether a process can have a network of its own here."""
+    """Return whether a process can have a private network here."""
     try:
         return subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
     except OSError:

@@ -1,4 +1,5 @@
-"""nginx, HAProxy and Caddy in front of two gateways: refused uploads are refused, and nobody else notices."""
+"""nginx, HAProxy and Caddy in front of two gateways: refused uploads are refused, and other clients are not
+affected."""
 
 from __future__ import annotations
 
@@ -114,7 +115,7 @@ class ProxyTestCase(SynchronousTestCase):
 
     @staticmethod
     def is_root() -> bool:
-        """Whether nginx has to be told to stay who it is."""
+        """Whether nginx must be configured to keep its user."""
         return os.geteuid() == 0
 
     def haproxy(self, servers: list[str], check: str) -> Path:
@@ -136,8 +137,8 @@ class ProxyTestCase(SynchronousTestCase):
         return [gateway.address for gateway in self.gateways]
 
     def check_refusals(self, path: Path, *, reads_on: bool = False) -> None:
-        """A dozen refused uploads of each kind: each client gets the refusal, and all the while each request
-        of somebody else is answered."""
+        """A dozen refused uploads of each kind: each client gets the refusal, and meanwhile each request of
+        other clients is answered."""
         for method, target, size, status in REFUSED:
             body = bytes(size)
             done = Event()
@@ -222,7 +223,7 @@ class HAProxyTests(ProxyTestCase):
             self.assertEqual(outcome(path, "GET", "/health"), "200")
 
     def test_burst_on_a_unix_socket(self) -> None:
-        """As with nginx."""
+        """The same as for nginx."""
         path = self.haproxy([f"unix@{self.gateways[0].unix}"], "option httpchk GET /ready")
         self.assertEqual(at_once(BURST, lambda: outcome(path, "GET", "/health")), {"200": BURST})
 

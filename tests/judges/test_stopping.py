@@ -94,7 +94,7 @@ class Client(threading.Thread):
         self.failures: list[str] = []
 
     def run(self) -> None:
-        """Go on until told to cease."""
+        """Run until asked to stop."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
         body = b'{"initial": 1, "delta": 1}'
         while self.going:

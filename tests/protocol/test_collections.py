@@ -42,7 +42,7 @@ class Manifest:
 
 
 class CollectionNode(MemoryNode):
-    """A node with collections, and a manifest of its own."""
+    """A node with collections and a manifest."""
 
     def __init__(self, port: int, manifest: Manifest) -> None:
         super().__init__(port)
@@ -125,7 +125,7 @@ def settle(cluster: MemoryCluster, *calls: Step, seconds: float = 3.0) -> None:
 
 
 class IdsTests(SynchronousTestCase):
-    """Where ids come from, and how long they are used."""
+    """Sources of ids, and how long they are used."""
 
     def setUp(self) -> None:
         self.manifest = Manifest(2, s__c=0x555, s__d=9, _default__e=8)
@@ -192,7 +192,7 @@ class IdsTests(SynchronousTestCase):
                 self.assertEqual(mine, wanted)
 
     def test_missing(self) -> None:
-        """A key in a missing collection, or scope, fails at once, with an exception of its own."""
+        """A key in a missing collection, or scope, fails at once, with a specific exception."""
         for scope, name, expected, words in (
             ("s", "gone", CollectionNotFoundError, "bucket 'b' has no collection 'gone' in scope 's'"),
             ("none", "c", ScopeNotFoundError, "bucket 'b' has no scope 'none'"),
@@ -382,7 +382,7 @@ class BucketTests(SynchronousTestCase):
         return call
 
     def recreate(self) -> None:
-        """Make the bucket anew, with its collections created in the other order."""
+        """Recreate the bucket, with its collections created in the other order."""
         self.manifest.uid, self.manifest.ids = 2, {"s.b": 8, "s.a": 9}
         self.node.uuid = None if self.node.uuid is None else "u2"
         self.node.rev += 1
@@ -390,7 +390,7 @@ class BucketTests(SynchronousTestCase):
         peer_of(self.cluster, self.node).lose(OSError("the bucket is gone"))
 
     def test_other_ids(self) -> None:
-        """No operation uses an id of the bucket that is gone, whether or not nodes tell buckets apart."""
+        """No operation uses an id of the deleted bucket, whether or not nodes distinguish buckets."""
         for uuid in ("u1", None):
             self.setUp()
             self.node.uuid = uuid
@@ -405,7 +405,7 @@ class BucketTests(SynchronousTestCase):
             self.assertEqual(self.node.documents, {b"\x08k": b"4", b"\x09k": b"3"})
 
     def test_older_manifest(self) -> None:
-        """A collection that the new bucket lacks is missing at once: its manifests begin anew."""
+        """A collection that the new bucket lacks is missing at once: its manifests start again."""
         self.put(self.a, b"1")
         self.recreate()
         del self.manifest.ids["s.a"]
@@ -474,7 +474,7 @@ class NodesTests(SynchronousTestCase):
         self.assertIsInstance(calls[1].error, TimeoutError)
 
     def test_asked_node_behind(self) -> None:
-        """A node that is behind is asked for the id again, not believed."""
+        """A node with an older manifest is asked for the id again, not trusted."""
         self.nodes[0].manifest = Manifest(3, s__c=8, s__new=9)
         calls = [within(self.keyspace, SET, key_of(0, 2), b"1")]
         self.cluster.give(calls)
@@ -520,7 +520,7 @@ class NodesTests(SynchronousTestCase):
         self.assertIsNone(call.error)
 
     def test_lost_after_it_was_sent(self) -> None:
-        """What was sent and not answered may have been carried out."""
+        """An operation that was sent and not answered may have been executed."""
         first = within(self.keyspace, SET, key_of(0, 2), b"1")
         self.cluster.give([first])
         settle(self.cluster, first)
@@ -531,7 +531,7 @@ class NodesTests(SynchronousTestCase):
         self.assertTrue(call.error.ambiguous)  # type: ignore[union-attr]
 
     def test_given_up(self) -> None:
-        """An operation that is given up while it waits is not sent."""
+        """An operation that is cancelled while it waits is not sent."""
         calls = [within(self.keyspace, SET, key_of(0, 2), b"%d" % number) for number in range(2)]
         gone = []
         self.cluster.give(calls)

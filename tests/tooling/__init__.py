@@ -1,1 +1,1 @@
-"""What holds for the repository as a whole: import arrows, docstrings, pages, packaging."""
+"""Tests of the repository as a whole: imports, docstrings, pages, packaging."""

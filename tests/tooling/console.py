@@ -28,7 +28,7 @@ PAGES = [
     "docs/howto/views.md",
     "docs/sdk.md",
 ]
-"""Pages with samples. Each is run from its top against a gateway of its own, freshly started."""
+"""Pages with samples. Each runs from its top against a new gateway."""
 
 TOLD_URL = "http://127.0.0.1:8080"
 TOLD_NODE = "couchbase://127.0.0.1:11210"
@@ -50,7 +50,7 @@ class Sample(NamedTuple):
     """One command and what it prints."""
 
     command: str
-    """As written, with its continuation lines."""
+    """The command as written, with its continuation lines."""
     output: str
 
 
@@ -81,13 +81,13 @@ def samples(block: str) -> list[Sample]:
 
 
 class Place(NamedTuple):
-    """Where a gateway and its node are."""
+    """Addresses of a gateway and its node."""
 
     url: str
     node: str
     """Connection string."""
     password_file: str
-    """Of the bucket's own user."""
+    """Password of the bucket's user."""
 
 
 def run(command: str, place: Place, environment: dict[str, str]) -> str:
@@ -132,7 +132,7 @@ def rerun(page: str, place: Place) -> str:
 
 @contextmanager
 def gateway() -> Iterator[Place]:
-    """Run ``twistd couchgateway`` on an embedded node of its own."""
+    """Run ``twistd couchgateway`` with a new embedded node."""
     twistd = Path(sys.executable).with_name("twistd")
     command = [str(twistd), "--nodaemon", "--pidfile=", "couchgateway"]
     data = tempfile.mkdtemp()
@@ -166,7 +166,7 @@ def gateway() -> Iterator[Place]:
         too_long.cancel()
         if not url or not node:
             raise RuntimeError(f"twistd couchgateway did not start:\n{told}")
-        # What it logs later must not fill the pipe.
+        # Later log lines must not fill the pipe.
         threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Place(url.group(1), node.group(1), str(password_file))
     finally:

@@ -95,7 +95,7 @@ def pictures(shape: Shape) -> Iterator[tuple[str, str]]:
 
 
 def drawn(page: str, shape: Shape) -> str:
-    """Return the page with its pictures drawn anew.
+    """Return the page with its pictures redrawn.
 
     :raises ValueError: a picture has no place in it.
     """

@@ -47,7 +47,7 @@ class Module:
 
     @property
     def lines(self) -> int:
-        """How many lines it has, empty ones included."""
+        """Number of lines, including empty ones."""
         return len(self.text.splitlines())
 
     @cached_property
@@ -61,7 +61,7 @@ class Module:
 
     @property
     def comments(self) -> int:
-        """How many comments it has; suppressions and the like count."""
+        """Number of comments, including suppressions."""
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         return sum(token.type == tokenize.COMMENT for token in tokens)
 
@@ -89,7 +89,7 @@ def parameters(function: Function) -> list[ast.arg]:
 
 
 def is_any(annotation: ast.expr | None) -> bool:
-    """Return whether an annotation tells no type: ``Any``, alone or as one of several."""
+    """Return whether an annotation gives no type: ``Any``, alone or as one of several."""
     if annotation is None:
         return False
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):

@@ -14,7 +14,7 @@ PACKAGES = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "r
 
 
 class Import(NamedTuple):
-    """One imported module: who imports it, on which line, and its full dotted name."""
+    """One imported module: the importing module, the line, and the full dotted name."""
 
     importer: str
     path: Path

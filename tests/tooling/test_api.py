@@ -1,4 +1,4 @@
-"""The API page: what the SDK's packages show is documented, and the documentation can be rendered."""
+"""The API page: public names of the SDK's packages are documented, and the documentation can be rendered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.tooling.sources import ROOT
 
 PACKAGES = [name for name in ("couchbase", "txcouchbase", "gcouchbase") if (ROOT / name).is_dir()]
-# What a package needs that need not be installed.
+# Optional requirements of a package.
 NEEDED = {"gcouchbase": "gevent"}
 RENDER_SECONDS = 300
 
@@ -35,14 +35,14 @@ def modules() -> Iterator[ModuleType]:
 
 
 def shown(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the public functions, classes and properties that a module or class shows, inherited ones too.
+    """Yield the public functions, classes and properties of a module or class, including inherited ones.
 
     Those of other projects are theirs to document.
     """
     for name in dir(owner):
         if name.startswith("_"):
             continue
-        # A module may import a name when it is asked for it.
+        # A module may import a name lazily.
         found = getattr(owner, name) if inspect.ismodule(owner) else inspect.getattr_static(owner, name)
         if isinstance(found, (staticmethod, classmethod)):
             found = found.__func__
@@ -76,7 +76,7 @@ class ApiTests(SynchronousTestCase):
         self.assertGreater(count, 1000, "the search finds less than the SDK has")
 
     def test_pydoctor_finds_nothing_wrong(self) -> None:
-        """No link leads nowhere, no parameter is documented that is not there, nothing is malformed."""
+        """No link is broken, no documented parameter is missing in the code, nothing is malformed."""
         if find_spec("pydoctor") is None:
             raise SkipTest("pydoctor is not installed: it is a tool for development")
         done = subprocess.run(

@@ -19,7 +19,7 @@ from bench.sampler import Sampler
 
 
 class LoadTests(SynchronousTestCase):
-    """What is sent."""
+    """Requests of a load."""
 
     def requests(self, puts: int) -> list[tuple[str, str, str]]:
         """Return the requests with so many PUTs of ten."""
@@ -33,19 +33,19 @@ class LoadTests(SynchronousTestCase):
             self.assertEqual(len(self.requests(puts)), KEYS)
 
     def test_one_put_of_ten_reaches_every_key(self) -> None:
-        """In any ten requests there is one, and no key is read only."""
+        """Any ten requests include one, and no key is only read."""
         requests = self.requests(1)
         puts = [number for number, (method, _, _) in enumerate(requests) if method == "PUT"]
         self.assertEqual(len(puts), len(requests) // 10)
         self.assertEqual({requests[number][1] for number in puts}, {f"/put/{key}" for key in range(KEYS)})
 
     def test_documents_are_a_kibibyte(self) -> None:
-        """As the tables say."""
+        """The size that the tables state."""
         self.assertEqual(len(DOCUMENT), 1024)
 
 
 class FiguresTests(SynchronousTestCase):
-    """What is concluded from the figures."""
+    """Conclusions from the figures."""
 
     def figures(self, rates: dict[str, float], p99: dict[str, float], cost_us: float) -> Figures:
         """Return one round of GETs at 32 connections."""
@@ -74,14 +74,14 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual(self.verdicts(figures), ["**missed**"] * 5)
 
     def test_an_absent_peer_is_no_success(self) -> None:
-        """What was not measured is neither met nor missed."""
+        """A missing measurement is neither met nor missed."""
         figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {GATEWAY: 2.0}, 20.0)
         self.assertEqual(
             self.verdicts(figures), ["not measured", "met", "not measured", "met", "not measured"]
         )
 
     def test_cpu_is_shared_by_requests(self) -> None:
-        """Of every process; latencies are told in milliseconds."""
+        """For every process; latencies are in milliseconds."""
         figures = Figures()
         peer = Peer(GATEWAY, "http://127.0.0.1:1", {"gateway": 1, "node": 2})
         used = iter([1.0, 5.0, 3.0, 5.5])  # gateway and node before, then after
@@ -99,10 +99,10 @@ class FiguresTests(SynchronousTestCase):
 
 
 class PeersTests(SynchronousTestCase):
-    """Who takes part."""
+    """Programs that take part."""
 
     def test_what_is_not_installed_is_left_out(self) -> None:
-        """The others are measured all the same."""
+        """The others are still measured."""
         there = Peer(KLEIN, "http://127.0.0.1:1", {})
 
         def missing(*_: Any) -> Peer:
@@ -143,7 +143,7 @@ class AnswerTests(SynchronousTestCase):
 
 
 class ProfileTests(SynchronousTestCase):
-    """Who is charged with a sample."""
+    """Attribution of a sample."""
 
     def test_the_innermost_known_function_counts(self) -> None:
         """The standard library works for its caller; the longest prefix wins."""
@@ -170,7 +170,7 @@ class ProfileTests(SynchronousTestCase):
             self.assertEqual(stage_of(stack), stage)
 
     def test_busy_functions_are_seen(self) -> None:
-        """Outermost first; and nobody looks any more when it is over."""
+        """Outermost first; and no sample is taken after the end."""
         sampler = Sampler()
         sampler.start()
         try:

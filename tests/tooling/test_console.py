@@ -43,7 +43,7 @@ for _name in console.PAGES:
 
 
 class ParsingTests(SynchronousTestCase):
-    """What counts as a sample, and what as the same output."""
+    """Recognition of samples, and of equal outputs."""
 
     def test_commands_and_outputs(self) -> None:
         """A command runs on after a backslash; all up to the next one is its output."""

@@ -1,4 +1,4 @@
-"""docs/sdk-1.2.md: every row says what became of it, and every test that it names is one."""
+"""docs/sdk-1.2.md: every row has a state, and every test that it names exists."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def missing(name: str) -> str:
             "gcouchbase",
         ):
             return f"{name}: there is no module {error.name}"
-        # It needs what is not installed; its source tells at least of the class.
+        # It needs a package that is not installed; its source shows at least the class.
         return missing_in_source(name, ROOT.joinpath(*parts[:-2]).with_suffix(".py"), cls)
     found = getattr(getattr(found, cls, None), method, None)
     return "" if callable(found) else f"{name}: there is no such test"
@@ -75,7 +75,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(len(lines) - len(found), 2 * self.text.count("| State |"))
 
     def test_sections(self) -> None:
-        """All twenty are there, in order, each with rows."""
+        """All twenty exist, in order, each with rows."""
         parts = re.split(r"^## (\d+)\. .*$", self.text, flags=re.M)
         self.assertEqual([int(number) for number in parts[1::2]], list(range(1, SECTIONS + 1)))
         for number, part in zip(parts[1::2], parts[2::2], strict=True):
@@ -86,7 +86,7 @@ class NamesTests(SynchronousTestCase):
     """The rule by which names are judged."""
 
     def test_wrong_names(self) -> None:
-        """Modules, classes and methods that are not there, and what is no test, are found."""
+        """Missing modules, classes and methods, and names that are not tests, are found."""
         here = "tests.tooling.test_contract"
         self.assertEqual(missing(f"{here}.PageTests.test_names"), "")
         for name in (

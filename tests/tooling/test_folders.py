@@ -1,4 +1,4 @@
-"""The folders of the gateway: what each may import, never in a circle, and how tests mirror them."""
+"""The folders of the gateway: allowed imports, no circles, and the same folders in the tests."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def circle(pairs: Iterable[tuple[str, str]]) -> list[str]:
     for importer, imported in pairs:
         below.setdefault(importer, set()).add(imported)
         below.setdefault(imported, set())
-    # What imports nothing that is left is in no circle; what stays at the end is in one, or above one.
+    # A folder whose imports are all removed is in no circle; the remaining ones are in a circle, or above
+    # one.
     while free := [unit for unit, targets in below.items() if not targets & below.keys()]:
         for unit in free:
             del below[unit]
@@ -113,7 +114,7 @@ class ArrowTests(SynchronousTestCase):
         self.assertEqual(circle(arrows()), [])
 
     def test_every_folder_is_in_the_table(self) -> None:
-        """Each folder is told what it may import, and no other is."""
+        """Each folder has a row with its allowed imports, and no other has."""
         self.assertEqual(sorted(MAY_IMPORT), folders())
 
 
@@ -128,7 +129,7 @@ class MirrorTests(SynchronousTestCase):
         self.assertEqual(without, [])
 
     def test_modules(self) -> None:
-        """A test module of a folder has the name of a module there, or of a theme that the table tells."""
+        """A test module of a folder has the name of a module there, or of a theme in the table."""
         strangers, named = [], set()
         for path in sorted((ROOT / "tests" / PACKAGE).glob("*/test_*.py")):
             name = f"{path.parent.name}.{path.stem}"
@@ -141,7 +142,7 @@ class MirrorTests(SynchronousTestCase):
 
 
 class SelfTests(SynchronousTestCase):
-    """The rules tell right from wrong, so an empty list above means something."""
+    """The rules find violations, so an empty list above means something."""
 
     def test_arrows(self) -> None:
         """Sideways and up is wrong."""

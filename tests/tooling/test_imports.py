@@ -1,4 +1,4 @@
-"""The arrows of the architecture: who may import whom."""
+"""The arrows of the architecture: allowed imports between packages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.tooling.shape import typing_only
 from tests.tooling.sources import PACKAGES, ROOT, Import, imports_of, is_inside, parsed, source_files
 
-# What a package of ours may import of ours; anything else of ours is against the arrows
-# gateway -> txcouchbase -> couchbase -> couchbase.protocol <- couchnode. The ground floor, reactor, imports
-# nothing of ours; whatever runs on Twisted may import it.
+# Allowed imports between our packages; any other import of ours is against the arrows gateway -> txcouchbase
+# -> couchbase -> couchbase.protocol <- couchnode. The ground floor, reactor, imports nothing of ours;
+# everything that runs on Twisted may import it.
 OURS = (*PACKAGES, "tests", "bench", "examples")
 MAY_IMPORT = {
     "couchbase": ("couchbase",),
@@ -26,7 +26,7 @@ MAY_IMPORT = {
 # The one place where the service tree is built, so the one that may know the embedded node.
 KNOWS_THE_NODE = "gateway.service"
 
-# Everything through which a sans-I/O core could reach the world or the time behind its caller's back.
+# Everything by which a sans-I/O core could reach the outside or the clock without its caller.
 OUTSIDE_WORLD = (
     "asyncio", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "queue", "random", "sched",
     "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "ssl", "subprocess",
@@ -56,7 +56,7 @@ class ArrowTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_the_sdk_needs_the_standard_library_only(self) -> None:
-        """``couchbase`` imports itself and the standard library, whatever is installed beside it.
+        """``couchbase`` imports only itself and the standard library, whatever is installed.
 
         A type checker, which has typing_extensions always, may see that, too.
         """
@@ -92,7 +92,7 @@ class ArrowTests(SynchronousTestCase):
 
 
 class HttpTests(SynchronousTestCase):
-    """``gateway.http`` could be published by itself."""
+    """``gateway.http`` could be published separately."""
 
     allowed = sys.stdlib_module_names | {"twisted", "zope", "klein", "httptools", "orjson", "reactor"}
 
@@ -121,7 +121,7 @@ class HttpTests(SynchronousTestCase):
 
 
 class OnceTests(SynchronousTestCase):
-    """What has one home is not spelled out elsewhere."""
+    """Code that exists once is not repeated elsewhere."""
 
     def elsewhere(self, word: str, *homes: str) -> list[str]:
         """Return the lines of the product that have a word, outside of the modules where it belongs."""
@@ -134,11 +134,11 @@ class OnceTests(SynchronousTestCase):
         ]
 
     def test_errors_are_made_in_one_place(self) -> None:
-        """``couchbase.exceptions.error_of`` makes the error of a result code, for everybody."""
+        """Only ``couchbase.exceptions.error_of`` creates the error of a result code."""
         self.assertEqual(self.elsewhere("rc_to_exctype(", "couchbase/exceptions.py"), [])
 
     def test_vbuckets_are_told_in_one_place(self) -> None:
-        """``couchbase.protocol.hashing`` knows how a key's vbucket is told, and nobody else does."""
+        """Only ``couchbase.protocol.hashing`` computes a key's vbucket."""
         self.assertEqual(self.elsewhere("0x7FFF", "couchbase/protocol/hashing.py"), [])
 
 
@@ -152,7 +152,7 @@ class DriverTests(SynchronousTestCase):
     )
 
     def test_no_opcode_no_status_no_header(self) -> None:
-        """A driver imports nothing that tells an opcode, a status or the form of a frame."""
+        """A driver imports no opcode, no status and no frame format."""
         wrong = [
             str(found)
             for path in source_files(*self.DRIVERS)
@@ -173,7 +173,7 @@ class DriverTests(SynchronousTestCase):
 
 
 class SelfTests(SynchronousTestCase):
-    """The rule itself tells right from wrong, so an empty list above means something."""
+    """The rule finds violations, so an empty list above means something."""
 
     def found(self, importer: str, target: str) -> Import:
         """Return an import as ``imports_of`` would."""

@@ -1,4 +1,4 @@
-"""The folders of the node: what each may import, never in a circle, and how tests mirror them."""
+"""The folders of the node: allowed imports, no circles, and the same folders in the tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FolderTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_every_folder_is_in_the_table(self) -> None:
-        """Each folder is told what it may import, and no other is."""
+        """Each folder has a row with its allowed imports, and no other has."""
         self.assertEqual(sorted(MAY_IMPORT), folders(PACKAGE))
 
     def test_no_circles(self) -> None:

@@ -1,4 +1,4 @@
-"""What a plain ``pip install .`` brings along."""
+"""The packages that a plain ``pip install .`` installs."""
 
 from __future__ import annotations
 
@@ -85,9 +85,11 @@ def darwin(number: int) -> str:
 
 
 class PlatformTests(SynchronousTestCase):
-    """A plain installation brings the views' parts where they come ready built, and works elsewhere, too."""
+    """A plain installation includes the parts of views on platforms with prebuilt wheels, and works on
+    others, too."""
 
-    # Where the index has wheels of pyicu-wheels, asked with pip download --platform; there is no sdist.
+    # Platforms with wheels of pyicu-wheels in the index, found with pip download --platform; there is no
+    # sdist.
     PLACES = [
         (place("linux", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22)", "x86_64", "3.10"), "2.15.2"),
         (place("linux", "#1-Alpine SMP PREEMPT_DYNAMIC 2024-11-22", "aarch64", "3.14"), "2.15.2"),
@@ -104,7 +106,7 @@ class PlatformTests(SynchronousTestCase):
     ]
 
     def test_requirements(self) -> None:
-        """Of pyicu-wheels the newest version that has a wheel there, or none."""
+        """The newest version of pyicu-wheels that has a wheel for the platform, or none."""
         self.patch(setuptools, "setup", lambda **_: None)
         namespace = runpy.run_path(str(ROOT / "setup.py"))
         wanted = [Requirement(text) for text in namespace["VIEWS_WHERE_READY_BUILT"] if "pyicu" in text]

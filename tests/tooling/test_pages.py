@@ -1,4 +1,4 @@
-"""The written pages: links lead somewhere, and nothing of one person's machine is in the repository."""
+"""The written pages: links work, and nothing in the repository depends on one machine."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class MachineTests(SynchronousTestCase):
     """Nothing in the repository depends on where it was written."""
 
     def test_no_machine_paths(self) -> None:
-        """No tracked text file names a folder of somebody's machine."""
+        """No tracked text file names a folder of a developer's machine."""
         found = []
         for path in tracked_files():
             try:
@@ -103,6 +103,6 @@ class MachineTests(SynchronousTestCase):
         self.assertEqual(found, [])
 
     def test_path_rule(self) -> None:
-        """The pattern sees a machine's path and lets a URL or a system path be."""
+        """The pattern finds a machine's path and accepts a URL or a system path."""
         self.assertTrue(MACHINE_PATH.search("cd /ro" + "ot/x"))
         self.assertFalse(MACHINE_PATH.search("https://example.org/work/x and /var/lib/couchgateway"))

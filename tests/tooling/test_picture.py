@@ -17,7 +17,7 @@ class PictureTests(SynchronousTestCase):
         self.assertEqual(page, drawn(page, Shape()))
 
     def test_reduced(self) -> None:
-        """An arrow that shortens a way is left out; every way stays."""
+        """An arrow that only shortens a path is left out; every path remains."""
         graph = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
         self.assertEqual(reduced(graph), {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()})
 

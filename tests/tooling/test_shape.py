@@ -24,9 +24,9 @@ from tests.tooling.shape import (
 )
 from tests.tooling.sources import PACKAGES
 
-# What is over a limit today. Each list may only become shorter: a name that is over no limit any more fails
-# its test, and is to be deleted here. A module is named by its package and its own name, so that it may move
-# between the folders of the package.
+# Names that are over a limit today. Each list may only become shorter: a name that is no longer over a limit
+# fails its test, and is to be deleted here. A module is named by its package and its own name, so that it
+# may move between the folders of the package.
 LONG_MODULES = {
     # The classes of SDK 1.2 and the table of codes that names them: neither makes sense alone.
     "couchbase: exceptions",
@@ -47,7 +47,7 @@ def short(module: str, name: str = "") -> str:
 
 
 class LimitTests(SynchronousTestCase):
-    """The product keeps to the limits, but for what is named above."""
+    """The product keeps to the limits, except for the names above."""
 
     def setUp(self) -> None:
         self.shape = Shape()
@@ -71,7 +71,7 @@ class LimitTests(SynchronousTestCase):
         self.compare(found, STATEFUL_CLASSES, f"{MANY_BOOLEANS} or more booleans that change")
 
     def test_long_signatures(self) -> None:
-        """Whatever takes eight parameters or more has a reason above it, and nothing else has."""
+        """Every function with eight parameters or more has a reason above it, and no other has."""
         for module in self.shape.modules:
             lines = module.text.splitlines()
             found = {number for number, line in enumerate(lines, 1) if line.strip().startswith(REASON)}
@@ -124,7 +124,7 @@ def lock(door):
 
 
 class MeasureTests(SynchronousTestCase):
-    """The measures tell what is from what is not."""
+    """The measures distinguish the cases."""
 
     def module(self, name: str, text: str) -> Module:
         """Return a module with this text."""
@@ -167,7 +167,7 @@ class MeasureTests(SynchronousTestCase):
         self.assertEqual([one.arg for one in parameters(function)], ["a", "b", "d", "c", "e"])
 
     def test_circles(self) -> None:
-        """Modules that reach each other are tangled, and no others."""
+        """Modules that reach each other form a circle, and no others."""
         graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"e"}}
         self.assertEqual(tangled(graph), [["b", "c"], ["e", "f"]])
         self.assertEqual(tangled({"a": {"b"}, "b": set()}), [])
@@ -178,7 +178,8 @@ class MeasureTests(SynchronousTestCase):
         self.assertEqual(longest_chain(graph), ["a", "b", "c", "d"])
 
     def test_table(self) -> None:
-        """The table has a number for every measure, and a wrong argument says what is taken."""
+        """The table has a number for every measure, and the error about a wrong argument lists the valid
+        ones."""
         rows = dict(Shape(packages=["gcouchbase"]).rows())
         self.assertRegex(rows["lines / modules"], r"^[\d,]+ / \d+$")
         self.assertRegex(rows["asserts / TODO"], r"^\d+ / 0$")

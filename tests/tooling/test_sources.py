@@ -116,7 +116,7 @@ DISTRIBUTIONS = {
 
 
 class DependencyTests(SynchronousTestCase):
-    """What is imported is declared, and what is declared is explained and pinned."""
+    """Imports are declared, and declared packages are explained and pinned."""
 
     def declared(self, *lists: str) -> list[str]:
         """Return the distribution names in the named lists of setup.py."""
@@ -178,7 +178,7 @@ class DependencyTests(SynchronousTestCase):
         self.assertEqual(sorted(rows - {f"`{name}`" for name in self.everything()}), [])
 
     def test_dependencies_are_locked(self) -> None:
-        """requirements/lock.txt pins each dependency exactly, and nothing but names and versions is in it."""
+        """requirements/lock.txt pins each dependency exactly, and has only names and versions."""
         text = (ROOT / "requirements" / "lock.txt").read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
         self.assertEqual([line for line in lines if "==" not in line or "://" in line], [])

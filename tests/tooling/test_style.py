@@ -20,7 +20,7 @@ SECTION_WIDTH = 100
 LOOKS_LIKE_A_SECTION = re.compile(r"# ?(?:-{2,}|={2,}|~{2,}|\*{2,}) ?")
 SECTION = re.compile(r"# ---- \S(?:.*\S)? -+")
 
-# A comment that switches a check off names its codes; the reason is a comment of its own.
+# A comment that suppresses a check names its codes; the reason is a separate comment.
 SUPPRESSION = re.compile(r"# noqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*(?P<reason>  # \S.*)?")
 LOOKS_LIKE_A_SUPPRESSION = re.compile(r"# *noqa.*", re.IGNORECASE)
 

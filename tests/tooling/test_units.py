@@ -22,13 +22,13 @@ def unit() -> str:
 
 
 class UnitTests(SynchronousTestCase):
-    """What systemd thinks of it."""
+    """The unit, as checked by systemd."""
 
     if shutil.which("systemd-analyze") is None:
         skip = "systemd-analyze is not installed"
 
     def test_verify(self) -> None:
-        """It has no setting that systemd does not know, and nothing that it warns of."""
+        """All its settings are known to systemd, and none causes a warning."""
         path = Path(self.mktemp()).absolute().with_name("couchgateway.service")
         path.parent.mkdir(parents=True, exist_ok=True)
         # The program must be there.

@@ -1,4 +1,4 @@
-"""Mistakes with the blocking connection: what type checkers must find, and where."""
+"""Mistakes with the blocking connection that type checkers must find, and their places."""
 
 from __future__ import annotations
 

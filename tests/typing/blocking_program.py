@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Beer(Item):
-    """A document of one's own."""
+    """A custom document class."""
 
     def __init__(self, key: str, strength: float) -> None:
         super().__init__(key, {"strength": strength})
@@ -38,7 +38,7 @@ class Beer(Item):
 
 
 class Rows(View):
-    """A view of one's own."""
+    """A custom view class."""
 
     def names(self) -> list[str]:
         """Return the ids of all rows."""
@@ -46,7 +46,7 @@ class Rows(View):
 
 
 class Keys:
-    """A row processor of one's own."""
+    """A custom row processor."""
 
     def handle_rows(self, rows: Iterable[dict[str, str]], connection: object, docs: bool) -> list[str]:
         """Return the keys."""
@@ -54,7 +54,7 @@ class Keys:
 
 
 class Upper(Transcoder):
-    """A transcoder of one's own."""
+    """A custom transcoder."""
 
     def encode_key(self, key: object) -> bytes:
         """Return a key in capitals."""

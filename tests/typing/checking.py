@@ -1,4 +1,4 @@
-"""What type checkers say of the programs in this folder, and what is marked in them.
+"""Messages of type checkers about the programs in this folder, compared with the marks in them.
 
 A line ``...  # wrong: CODES | RULES`` is a mistake: CODES are mypy's, RULES pyright's, each list with commas.
 """
@@ -86,7 +86,7 @@ def pyright_findings() -> Findings:
     return _by_line(
         (Path(one["file"]).name, one["range"]["start"]["line"] + 1, one["rule"])
         for one in json.loads(done.stdout)["generalDiagnostics"]
-        # What follows from the mistake itself: a type that is not known.
+        # A consequence of the mistake itself: an unknown type.
         if not one["rule"].startswith("reportUnknown")
     )
 

@@ -1,4 +1,4 @@
-"""Mistakes on gevent: what type checkers must find, and where."""
+"""Mistakes on gevent that type checkers must find, and their places."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Rows(GView):
-    """A view of one's own."""
+    """A custom view class."""
 
     def names(self) -> list[str]:
         """Return the ids of all rows."""

@@ -10,7 +10,7 @@ from tests.typing.checking import FACES, FOLDER, Findings, marked, missing_mypy,
 
 
 class ProgramChecks:
-    """What a type checker must say of the programs, whichever it is."""
+    """Expected messages about the programs, for every type checker."""
 
     checker: str
     maxDiff = None

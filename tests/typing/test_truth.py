@@ -1,4 +1,4 @@
-"""What type checkers are told of a call is what it returns, on every face, from a real node."""
+"""The declared result types of calls are the real ones, for every driver, from a real node."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def of_face(cls: type, base: type) -> dict[str, Any]:
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Return whether a value is of a type; the values of a dict count, too."""
+    """Return whether a value has a type; the values of a dict count, too."""
     if kind is Any:
         return True
     if not isinstance(value, get_origin(kind) or kind):
@@ -127,7 +127,7 @@ class BlockingTests(ConnectionTestCase):
 class GeventTests(InGreenlets, BlockingTests):
     """The connection for greenlets, which can stand in for the blocking one."""
 
-    # A node of its own, on which no document is yet.
+    # A separate node without documents.
     options = {"nodes": 2, "replicas": 1, "data_dir": None}
 
 
@@ -168,7 +168,7 @@ class TableTests(SynchronousTestCase):
     """The table of calls above."""
 
     def test_complete(self) -> None:
-        """Every operation is called, but for those that a sibling stands for."""
+        """Every operation is called, except those that a sibling represents."""
         called = {name for name, _ in CALLS}
         variables = {name for name in DEFAULTS if name != "DesignT"}
         everyone = {
@@ -183,12 +183,12 @@ class TableTests(SynchronousTestCase):
             self.assertIn(declared(name, {one: one for one in DEFAULTS}), variables)
 
     def test_variables(self) -> None:
-        """The defaults above name the variables of couchbase.signatures, and no others."""
+        """The defaults above name exactly the variables of couchbase.signatures."""
         found = {name for name in vars(signatures) if name.endswith("T") and name[0].isupper()}
         self.assertEqual(found, set(DEFAULTS))
 
     def test_a_wrong_type_is_found(self) -> None:
-        """What is compared tells results from one another, and looks into dicts."""
+        """The comparison distinguishes results, and checks the values of dicts."""
         self.assertFalse(fits(OperationResult(), ValueResult))
         self.assertTrue(fits(ValueResult(), OperationResult))
         self.assertFalse(fits(MultiResult({"a": OperationResult()}), MultiResult[ValueResult]))

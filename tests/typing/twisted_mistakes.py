@@ -1,4 +1,4 @@
-"""Mistakes on Twisted: what type checkers must find, and where."""
+"""Mistakes on Twisted that type checkers must find, and their places."""
 
 from __future__ import annotations
 

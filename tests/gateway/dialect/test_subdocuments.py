@@ -44,7 +44,7 @@ def outcome(body: bytes, slowly: bool) -> Any:
 
 
 class ParserTests(SynchronousTestCase):
-    """What is read."""
+    """Parsed specifications."""
 
     def only(self, text: bytes) -> PathOperation:
         """Return the one operation of a body, by both parsers."""

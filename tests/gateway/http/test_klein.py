@@ -457,11 +457,11 @@ class AnyAppTests(SynchronousTestCase):
         run()
 
 
-# What is asked for in the gateway's own app where the two ways differ on purpose:
-# - OPTIONS, which the dispatcher answers for every resource, and Klein does not know of;
-# - paths without a route and methods without a handler, which Klein explains in HTML and the gateway as JSON;
+# Requests for which the gateway's own app differs on purpose:
+# - OPTIONS, which the dispatcher answers for every resource, and Klein does not know;
+# - paths without a route and methods without a handler, which Klein explains in HTML and the gateway in JSON;
 # - a slash in a key (%2F), which Klein takes for the end of the segment;
-# - broken escapes, and bytes that are not UTF-8, which Klein passes on as they are, or refuses in plain text.
+# - invalid escapes, and bytes that are not UTF-8, which Klein passes on unchanged, or refuses in plain text.
 gateway_segments = st.sampled_from(["k", "a.b", "a%20b", "%41", "a%25", "caf%C3%A9", "a:b", "a+b", "k" * 251])
 gateway_paths = st.one_of(
     st.builds(

@@ -1,4 +1,4 @@
-"""``lookup`` and ``mutate``: what is asked of the driver, and the whole way over sockets to a node."""
+"""``lookup`` and ``mutate``: the calls of the driver, and the whole path over sockets to a node."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def body(*operations: dict[str, Any], **members: Any) -> bytes:
 
 
 class AskedTests(SynchronousTestCase):
-    """What the driver is asked, and what is refused before."""
+    """Calls of the driver, and requests that are refused before."""
 
     def setUp(self) -> None:
         self.site = Site(dict(ANSWERS))
@@ -269,7 +269,7 @@ class AskedTests(SynchronousTestCase):
         self.assertEqual(self.ask("mutate", change, If_Match="12").json()["code"], "CasMismatch")
 
     def test_alpha(self) -> None:
-        """Anybody may ask whether the alpha paths are there."""
+        """Every caller may ask whether the alpha paths exist."""
         reply = Site(dict(ANSWERS), authorizer=passthrough()).request("GET", "/v1.alpha/enabled")
         self.assertEqual((reply.status, reply.body), (200, b""))
 

@@ -46,7 +46,7 @@ class Sizes:
 
     @inlineCallbacks
     def _sizes(self, request: Request, keys: list[bytes]) -> Any:
-        # As the caller of this request, whom the cluster confirms: else 401, 403 or 404 is the answer.
+        # As the caller of this request, confirmed by the cluster; otherwise the answer is 401, 403 or 404.
         connection = yield self.gateway.connection(request, request.parameters["bucket"].decode())
         found = yield connection.get_multi(keys, quiet=True)
         return json_response(
@@ -55,7 +55,7 @@ class Sizes:
 
     @endpoint("operation_counts", "GET", "/operations")
     def operation_counts(self, request: Request) -> Response:
-        """What :meth:`on_operation` counted in this process."""
+        """The counts of :meth:`on_operation` in this process."""
         return json_response(dict(self.counts))
 
     def on_request(self, request: Request) -> Response | None:

@@ -377,7 +377,7 @@ def refused(act, *names):
 
 
 def settled(act):
-    """Try again for a while: what was just made may take its time to be seen everywhere."""
+    """Retry for a while: new objects may take time to be visible everywhere."""
     for _ in range(20):
         try:
             return act()
