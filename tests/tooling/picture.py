@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN = "<!-- picture of {name}: python -m tests.tooling.picture -->\n"
 END = "<!-- end of the picture -->\n"
 CORE = ("couchbase.protocol",)
-LEAVES = ("couchbase.exceptions", "couchbase.result", "couchbase.user_constants")
+LEAVES = ("couchbase.errorbase", "couchbase.exceptions", "couchbase.result", "couchbase.user_constants")
 
 
 def package_of(module: str) -> str | None:
