@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from struct import Struct
 
-from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Datatype, Opcode, Status
+from couchbase.protocol.constants import (
+    DEFAULT_LOCK_SECONDS,
+    LOCKED_CAS,
+    Datatype,
+    Feature,
+    Opcode,
+    Status,
+)
+from couchbase.protocol.frames import encode_response
+from couchnode.data.attributes import section
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import StoreMode
 from couchnode.kv.commands.table import (
@@ -60,6 +69,43 @@ def get_with_key(request: CommandRequest) -> Answer:
 def get_replica(request: CommandRequest) -> Answer:
     """MCBP: get replica. Only a node that holds the vbucket as a replica answers."""
     return _found(request, request.vbucket.get(request.key))
+
+
+@command(Opcode.GETEX, scope=Scope.ACTIVE, key=_REQUIRED)
+def get_with_attributes(request: CommandRequest) -> Answer:
+    """MCBP: getex. The value is the section of attributes, if there are any, and the body behind it."""
+    return _found_with_attributes(request)
+
+
+@command(Opcode.GETEX_REPLICA, scope=Scope.REPLICA, key=_REQUIRED)
+def get_replica_with_attributes(request: CommandRequest) -> Answer:
+    """MCBP: getex replica."""
+    return _found_with_attributes(request)
+
+
+_GETEX_FEATURES = frozenset({Feature.SNAPPY_EVERYWHERE, Feature.XATTR, Feature.JSON})
+
+
+def _found_with_attributes(request: CommandRequest) -> bytes:
+    session, bucket = request.session, request.bucket
+    if not session.features >= _GETEX_FEATURES:
+        raise StatusError(
+            Status.NOT_SUPPORTED, "it needs SNAPPY_EVERYWHERE (0x13), XATTR (0x06) and JSON (0x0b)"
+        )
+    item = request.vbucket.get(request.key)
+    bucket.gets += 1
+    if item is None:
+        bucket.misses += 1
+        raise StatusError(Status.KEY_ENOENT)
+    attributes = section(item.xattrs) if item.xattrs else b""
+    return encode_response(
+        request.frame.opcode,
+        extras=_U32.pack(item.flags),
+        value=attributes + item.value,
+        opaque=request.frame.opaque,
+        cas=request.vbucket.visible_cas(item),
+        datatype=item.datatype | (Datatype.XATTR if attributes else 0),
+    )
 
 
 @command(Opcode.GET_META, scope=Scope.ACTIVE, key=_REQUIRED, extras=(0, 1),

@@ -50,14 +50,23 @@ FEATURES = frozenset(
         Feature.GET_CLUSTER_CONFIG_WITH_KNOWN_VERSION,
         Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
         Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
+        Feature.RANGE_SCAN_INCLUDE_XATTR,
         *snappy.FEATURES,
+        *({Feature.GET_RANDOM_KEY_INCLUDE_XATTR} if snappy.FEATURES else ()),
     }
 )
 """Features that this node supports. Not among them: answers out of order, and the duration frame, whose cost
 for every answer exceeds its use."""
 
-_OF_XATTRS = frozenset({Feature.VATTR, Feature.SUBDOC_DOCUMENT_MACRO})
-_PUSHES = frozenset({Feature.CLUSTERMAP_CHANGE_NOTIFICATION, Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF})
+_NEEDS = {
+    Feature.CLUSTERMAP_CHANGE_NOTIFICATION: (Feature.DUPLEX,),
+    Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF: (Feature.DUPLEX,),
+    Feature.VATTR: (Feature.XATTR,),
+    Feature.SUBDOC_DOCUMENT_MACRO: (Feature.XATTR,),
+    Feature.RANGE_SCAN_INCLUDE_XATTR: (Feature.XATTR,),
+    Feature.GET_RANDOM_KEY_INCLUDE_XATTR: (Feature.XATTR, Feature.JSON, Feature.SNAPPY_EVERYWHERE),
+}
+"""Feature -> those without which it must not be asked for."""
 
 
 @command(Opcode.HELLO, scope=Scope.HANDSHAKE, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
@@ -67,10 +76,10 @@ def hello(request: CommandRequest) -> Answer:
     if len(value) % 2:
         raise StatusError(Status.EINVAL, "the list of features has an odd length")
     asked = {code for (code,) in _U16.iter_unpack(value)}
-    if asked & _PUSHES and Feature.DUPLEX not in asked:
-        raise StatusError(Status.EINVAL, "a push of cluster maps needs Duplex (0x0c)")
-    if asked & _OF_XATTRS and Feature.XATTR not in asked:
-        raise StatusError(Status.EINVAL, "VATTR (0x15) and document macros (0x18) need XATTR (0x06)")
+    for feature, needs in _NEEDS.items():
+        missing = [need.name for need in needs if need not in asked]
+        if feature in asked and missing:
+            raise StatusError(Status.EINVAL, f"feature {feature.name} needs {', '.join(missing)}")
     enabled = FEATURES & asked
     request.session.set_features(enabled)
     request.session.agent = request.frame.key.decode("utf-8", "replace")[:_MAX_AGENT_CHARACTERS]

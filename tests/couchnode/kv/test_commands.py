@@ -8,7 +8,7 @@ from struct import pack, unpack
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from couchbase.protocol.constants import (
     LOCKED_CAS,
@@ -467,6 +467,39 @@ class WithoutXerror(CommandCase):
         self.assertEqual(self.ask(Opcode.GET, key=b"k").datatype, 0)
 
 
+class WithAttributes(CommandCase):
+    """GETEX: documents with their attributes, as they are stored."""
+
+    features = (Feature.XERROR, Feature.JSON, Feature.XATTR, Feature.SNAPPY_EVERYWHERE)
+
+    def test_values(self) -> None:
+        """Attributes come before the body, and the datatype says so."""
+        if not snappy.FEATURES:
+            raise SkipTest("cramjam is not installed")
+        self.set(value=b"[1]", extras=pack(">II", 9, 0))
+        found = self.ask(Opcode.GETEX, key=b"k")
+        self.assertEqual((found.value, found.datatype, found.extras), (b"[1]", Datatype.JSON, pack(">I", 9)))
+        change = {"key": b"k", "value": b"x1", "extras": b"\0\1\4"}
+        self.assertStatus(Status.SUCCESS, Opcode.SUBDOC_DICT_UPSERT, **change)
+        found = self.ask(Opcode.GETEX, key=b"k")
+        pair = b"x\x001\0"
+        self.assertEqual(found.value, pack(">II", len(pair) + 4, len(pair)) + pair + b"[1]")
+        self.assertEqual(found.datatype, Datatype.JSON | Datatype.XATTR)
+        self.assertEqual(found.cas, self.ask(Opcode.GET, key=b"k").cas)
+        self.assertEqual(self.ask(Opcode.GET, key=b"k").value, b"[1]")
+
+    def test_refusals(self) -> None:
+        """A missing document, an active copy instead of a replica, a session without the features."""
+        if not snappy.FEATURES:
+            raise SkipTest("cramjam is not installed")
+        self.assertStatus(Status.KEY_ENOENT, Opcode.GETEX, key=b"k")
+        self.set()
+        self.assertEqual(self.ask(Opcode.GETEX_REPLICA, key=b"k").specific, Status.NOT_MY_VBUCKET)
+        for features in (b"\0\6\0\7\0\x0b", b"\0\6\0\7\0\x13", b"\0\7\0\x0b\0\x13"):
+            self.ask(Opcode.HELLO, value=features)
+            self.assertEqual(self.ask(Opcode.GETEX, key=b"k").specific, Status.NOT_SUPPORTED)
+
+
 class Hello(CommandCase):
     """Negotiation."""
 
@@ -706,4 +739,4 @@ class Registered(SynchronousTestCase):
     def test_opcodes_of_the_protocol(self) -> None:
         """Every named opcode is handled, except those that read a document with its attributes."""
         missing = {Opcode(op) for op in map(int, Opcode) if COMMANDS[op] is None}
-        self.assertEqual(missing, {Opcode.GETEX, Opcode.GETEX_REPLICA})
+        self.assertEqual(missing, set())
