@@ -22,6 +22,7 @@ from shutil import rmtree
 from typing import Any
 
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
+from couchnode.data.keys import described
 from couchnode.data.storeerrors import StoreDamagedError, StoreError
 from couchnode.data.storefile import StoreFile
 from couchnode.data.storerepair import renew_records, set_damaged_aside
@@ -106,7 +107,7 @@ def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, 
         )
     except StoreError as fault:
         return str(fault), False
-    done += [f"vbucket {vb!r} key {key!r:.300}: moved to the table `damaged`" for vb, key in damaged]
+    done += [f"vbucket {vb!r} key {described(key):.300}: moved to the table `damaged`" for vb, key in damaged]
     if renewed:
         done.append(f"records of {renewed} vbucket(s) made anew")
     kept = f"{opened.documents - len(damaged)} documents"

@@ -24,7 +24,9 @@ from couchnode.cluster.designs import DesignDocument, DesignError
 from couchnode.cluster.layout import NO_NODE
 from couchnode.cluster.members import NoSuchBucket
 from couchnode.data.item import StatusError
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.manifest import DEFAULT_ID
+from couchnode.data.storemode import StoreMode
 from couchnode.views.workerclient import WorkerError
 
 DESIGN_PREFIX = b"_design/"
@@ -195,4 +197,6 @@ def _add(cluster: Cluster, bucket: str, line: Line) -> None:
     vbucket = None if active == NO_NODE else cluster.nodes[active].buckets[bucket].vbuckets[vbid]
     if vbucket is None:
         raise StatusError(Status.NOT_MY_VBUCKET, "no node holds its vbucket")
-    vbucket.store(StoreMode.ADD, line.key, line.value, JSON_FLAGS)
+    if DEFAULT_ID not in cluster.bucket(bucket).manifest.by_id:
+        raise StatusError(Status.UNKNOWN_COLLECTION, "the bucket has no default collection any more")
+    vbucket.store(StoreMode.ADD, DEFAULT_PREFIX + line.key, line.value, JSON_FLAGS)

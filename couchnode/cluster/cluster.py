@@ -13,12 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from twisted.internet.defer import (
-    Deferred,
-    DeferredLock,
-    inlineCallbacks,
-    succeed,
-)
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -28,14 +23,7 @@ from couchnode.cluster import config
 from couchnode.cluster.accounts import bucket_roles
 from couchnode.cluster.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.cluster.designs import DesignDocument, Designs, with_design, without_design
-from couchnode.cluster.layout import (
-    LayoutError,
-    Rows,
-    check_move,
-    check_rows,
-    spread,
-    with_replicas,
-)
+from couchnode.cluster.layout import LayoutError, check_move, check_rows, spread, with_replicas
 from couchnode.cluster.listeners import tell, tell_and_wait
 from couchnode.cluster.members import Bucket, FlushDisabled, Node, NoSuchBucket, places
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
@@ -44,6 +32,7 @@ from couchnode.cluster.record import Record, read_record
 from couchnode.cluster.reports import Reports
 from couchnode.cluster.useradmin import UserAdmin
 from couchnode.cluster.users import UserStore
+from couchnode.data.manifest import Manifest, check_total
 from couchnode.data.storage import History
 from couchnode.ports import NodeView
 from reactor.clock import unix_time_of
@@ -234,13 +223,9 @@ class Cluster:
         if password is not None:
             yield self.users.add(name, password, buckets=[name])
         rows = spread(len(self.nodes), definition.replica_number, definition.vbuckets)
+        owns_user, is_open = password is not None, password == ""
         bucket = Bucket(
-            definition,
-            secrets.token_hex(16),
-            rows,
-            owns_user=password is not None,
-            is_open=password == "",
-            is_made=False,
+            definition, secrets.token_hex(16), rows, owns_user=owns_user, is_open=is_open, is_made=False
         )
         self._bump(bucket)
         try:
@@ -303,7 +288,7 @@ class Cluster:
         bucket = self.bucket(name)
         definition = change(bucket.definition).check()
         rows = with_replicas(bucket.rows, len(self.nodes), definition.replica_number)
-        yield self._publish(bucket, definition, rows)
+        yield self._publish(bucket, bucket.changed(definition=definition, rows=rows))
 
     def set_bucket_password(self, name: str, password: str, *, save: bool = True) -> Deferred[None]:
         """Change the password of a bucket's own user, or create that user.
@@ -357,7 +342,32 @@ class Cluster:
         bucket = self.bucket(name)
         new = check_rows(rows, len(self.nodes), bucket.definition.replica_number, bucket.definition.vbuckets)
         check_move(bucket.rows, new)
-        yield self._publish(bucket, bucket.definition, new)
+        yield self._publish(bucket, bucket.changed(rows=new))
+
+    def change_manifest(self, name: str, change: Callable[[Manifest], Manifest]) -> Deferred[Manifest]:
+        """Change the scopes and collections of a bucket.
+
+        :param change: current manifest -> the next one; called after earlier changes are done.
+        :returns: fires with the manifest when it is on disk and in force on every node. Fails with
+            :class:`NoSuchBucket` or :class:`~couchnode.data.manifest.ManifestError`.
+        """
+        return self._change(self._change_manifest, name, change)
+
+    @inlineCallbacks
+    def _change_manifest(self, name: str, change: Callable[[Manifest], Manifest]) -> Steps:
+        bucket = self.bucket(name)
+        manifest = change(bucket.manifest)
+        if manifest is not bucket.manifest:
+            check_total([manifest, *(one.manifest for one in self.buckets.values() if one is not bucket)])
+            before = self.users.snapshot()
+            for scope, collection in bucket.manifest.gone(manifest):
+                self.users.forget(name, scope, collection)
+            try:
+                yield self._publish(bucket, bucket.changed(manifest=manifest))
+            except DataDirectoryError:
+                self.users.restore(before)
+                raise
+        return manifest
 
     def put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
         """Store a design document, or replace the one of that name.
@@ -396,21 +406,20 @@ class Cluster:
         return uncancellable(self._changes.run(change, *arguments))
 
     @inlineCallbacks
-    def _publish(self, bucket: Bucket, definition: BucketDefinition, rows: Rows) -> Steps:
-        """Put a new definition or map of an existing bucket in force."""
-        name = definition.name
-        changed = bucket.changed(definition=definition, rows=rows)
+    def _publish(self, bucket: Bucket, changed: Bucket) -> Steps:
+        """Put a new definition, map or manifest of an existing bucket in force."""
+        name = bucket.definition.name
         self._bump(changed)
         yield self._save({**self.buckets, name: changed})
         try:
-            yield self._placement.hand_over(name, bucket.rows, rows)
+            yield self._placement.hand_over(name, bucket.rows, changed.rows)
         except LayoutError:
             yield self._save()
             raise
         # From here to the end nothing yields: clients see either the old state or the new one.
         self.buckets[name] = changed
-        self._placement.define(definition)
-        if rows != bucket.rows:
+        self._placement.define(changed)
+        if changed.rows != bucket.rows:
             self._placement.wire(changed)
         self._tell(name)
 
@@ -433,14 +442,6 @@ class Cluster:
         """Write the metadata, with ``buckets`` in place of those in force if they are given."""
         if self._directory is None:
             return succeed(None)
-        record = Record(
-            self.uuid,
-            self._epoch,
-            self._rev,
-            self._starts,
-            self._was_stopped,
-            len(self.nodes),
-            self.users.dump(),
-            self.buckets if buckets is None else buckets,
-        )
+        state = self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, len(self.nodes)
+        record = Record(*state, self.users.dump(), self.buckets if buckets is None else buckets)
         return deferToThread(self._directory.save, record.dump())

@@ -49,13 +49,7 @@ BUCKET_CAPABILITIES = (
     "rangeScan",
     "xattr",
 )
-"""Capabilities announced to clients. Only the default collection exists."""
-
-DEFAULT_MANIFEST: dict[str, Any] = {
-    "uid": "0",
-    "scopes": [{"name": "_default", "uid": "0", "collections": [{"name": "_default", "uid": "0"}]}],
-}
-"""The collections manifest of every bucket."""
+"""Capabilities announced to clients."""
 
 
 class AdvertisedAddress(NamedTuple):
@@ -89,12 +83,14 @@ class BucketState(NamedTuple):
 
     :ivar on_disk: whether its documents ever reach a disk.
     :ivar revision: (epoch, rev); clients adopt a configuration only if its revision is greater.
+    :ivar manifest_uid: of its scopes and collections.
     """
 
     definition: BucketDefinition
     uuid: str
     revision: tuple[int, int]
     rows: Rows
+    manifest_uid: int = 0
     on_disk: bool = True
 
     @property
@@ -390,7 +386,7 @@ def _capabilities(bucket: BucketState, nodes: Sequence[AdvertisedAddress]) -> di
     part: dict[str, Any] = {
         "bucketCapabilitiesVer": "",
         "bucketCapabilities": [*BUCKET_CAPABILITIES, *(["couchapi"] if views else [])],
-        "collectionsManifestUid": DEFAULT_MANIFEST["uid"],
+        "collectionsManifestUid": f"{bucket.manifest_uid:x}",
     }
     if views:
         part["ddocs"] = {"uri": f"{bucket_path(bucket.definition.name)}/ddocs"}

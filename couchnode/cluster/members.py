@@ -10,6 +10,7 @@ from couchnode.cluster.definition import BucketDefinition
 from couchnode.cluster.designs import Designs, restored
 from couchnode.cluster.layout import Rows, check_rows
 from couchnode.data.bucket import NodeBucket
+from couchnode.data.manifest import Manifest, restored_manifest
 from couchnode.ports import ClusterView
 
 
@@ -28,6 +29,7 @@ class Bucket:
     :ivar is_open: whether that user's password is empty.
     :ivar is_made: whether its files were created; until then a crash may have left some out.
     :ivar designs: name -> design document. Never changed, but replaced.
+    :ivar manifest: its scopes and collections. Never changed, but replaced.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Bucket:
         self.is_open = is_open
         self.is_made = is_made
         self.designs: Designs = designs if designs is not None else {}
+        self.manifest = Manifest()
         self.revision = (0, 0)
 
     def changed(
@@ -56,9 +59,10 @@ class Bucket:
         definition: BucketDefinition | None = None,
         rows: Rows | None = None,
         designs: Designs | None = None,
+        manifest: Manifest | None = None,
     ) -> Bucket:
         """Return a copy with some members changed."""
-        return Bucket(
+        copy = Bucket(
             self.definition if definition is None else definition,
             self.uuid,
             self.rows if rows is None else rows,
@@ -67,6 +71,8 @@ class Bucket:
             designs=self.designs if designs is None else designs,
             is_made=self.is_made,
         )
+        copy.manifest = self.manifest if manifest is None else manifest
+        return copy
 
     def dump(self) -> dict[str, Any]:
         """Return what :func:`restored_bucket` takes, for cluster.json."""
@@ -78,12 +84,13 @@ class Bucket:
             "isOpen": self.is_open,
             "made": self.is_made,
             "designs": {name: design.dump() for name, design in self.designs.items()},
+            "manifest": self.manifest.dump(),
         }
 
     @property
     def state(self) -> BucketState:
         """The state for configurations, in a cluster that has a disk."""
-        return BucketState(self.definition, self.uuid, self.revision, self.rows)
+        return BucketState(self.definition, self.uuid, self.revision, self.rows, self.manifest.uid)
 
 
 def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
@@ -92,7 +99,7 @@ def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
     :raises KeyError, TypeError, ValueError, AttributeError: the data has another shape.
     """
     definition = BucketDefinition(**data["definition"]).check()
-    return Bucket(
+    bucket = Bucket(
         definition,
         str(data["uuid"]),
         check_rows(data["rows"], node_count, definition.replica_number, definition.vbuckets),
@@ -101,11 +108,17 @@ def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
         is_made=data.get("made", True),
         designs={name: restored(name, design) for name, design in data.get("designs", {}).items()},
     )
+    if "manifest" in data:
+        bucket.manifest = restored_manifest(data["manifest"])
+    return bucket
 
 
 def places(buckets: Mapping[str, Bucket]) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return bucket -> scope -> collections: what a role may name."""
-    return {name: {"_default": ("_default",)} for name in buckets}
+    return {
+        name: {scope.name: tuple(scope.collections) for scope in bucket.manifest.scopes.values()}
+        for name, bucket in buckets.items()
+    }
 
 
 class Node:

@@ -22,7 +22,6 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from couchnode.cluster.definition import BucketDefinition
 from couchnode.cluster.layout import NO_NODE, LayoutError, Rows, states_of
 from couchnode.cluster.members import Bucket, Node
 from couchnode.cluster.metadata import DataDirectory
@@ -64,9 +63,10 @@ class Placement:
                 store=self._store(bucket, node, history, starts),
                 clock=self._clock,
                 flush_enabled=definition.flush_enabled,
+                manifest=bucket.manifest,
                 replica_count=definition.replica_number,
             )
-        self.define(definition)
+        self.define(bucket)
         self.wire(bucket)
         yield all_of([node.buckets[definition.name].start() for node in self._nodes])
 
@@ -89,10 +89,13 @@ class Placement:
             node.buckets.clear()
         return in_order
 
-    def define(self, definition: BucketDefinition) -> None:
-        """Put the settings of a bucket in force on every node."""
+    def define(self, bucket: Bucket) -> None:
+        """Put the settings of a bucket, and its scopes and collections, in force on every node."""
+        definition = bucket.definition
         for node in self._nodes:
             part = node.buckets[definition.name]
+            if part.collections.manifest is not bucket.manifest:
+                part.set_manifest(bucket.manifest)
             part.ledger.quota_bytes = definition.quota_bytes
             part.flush_enabled = definition.flush_enabled
             part.replica_count = definition.replica_number

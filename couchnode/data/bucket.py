@@ -10,10 +10,14 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
 from couchnode.data.changes import ChangeLog
+from couchnode.data.collections import Collections
+from couchnode.data.dropping import Dropper
 from couchnode.data.durability import Copies, SyncWrites, has_to_wait
 from couchnode.data.eviction import Evictor
 from couchnode.data.flusher import Flusher
 from couchnode.data.item import Item, Ledger, StatusError
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.manifest import Manifest
 from couchnode.data.pager import PAGER_SECONDS, Pager
 from couchnode.data.ports import Upstream
 from couchnode.data.rangescan import RangeScans
@@ -40,6 +44,7 @@ class NodeBucket:
     :param store: its store of documents: a ``SqliteStore`` or a ``MemoryStore``.
     :param clock: timers, and the Unix time; see :func:`reactor.clock.unix_time_of`.
     :param flush_enabled: whether :meth:`flush_all` may be used.
+    :param manifest: its scopes and collections.
     :param replica_count: copies configured beside the active one, whether or not there are nodes
         for them; majorities count these.
     :ivar min_level: durability level of writes that ask for less; 0 for none.
@@ -57,6 +62,7 @@ class NodeBucket:
         store: Store,
         clock: IReactorTime,
         flush_enabled: bool = False,
+        manifest: Manifest | None = None,
         replica_count: int = 0,
         pager_seconds: float = PAGER_SECONDS,
     ) -> None:
@@ -69,6 +75,7 @@ class NodeBucket:
         self.clock = clock
         self.unix_time = unix_time_of(clock)
         self.ledger = Ledger(quota_bytes)
+        self.collections = Collections(manifest or Manifest(), self.ledger)
         self.upstreams: dict[int, Upstream] = {}
         self.replicator = Replicator(self, clock)
         self.sync_writes = SyncWrites(clock, self._copies)
@@ -76,6 +83,7 @@ class NodeBucket:
         self.pager = Pager(self, clock, pager_seconds)
         self.scans = RangeScans(clock)
         self.evictor = Evictor(self, self.ledger)
+        self.dropper = Dropper(self, clock, self.flusher)
         self.change_log: ChangeLog | None = None
         self.gets = 0
         self.misses = 0
@@ -83,7 +91,7 @@ class NodeBucket:
         self._store = store
         self._vbucket_count = vbucket_count
         self.vbuckets: list[VBucket | None] = [self._new_vbucket(i, "active") for i in range(vbucket_count)]
-        self.warmup = WarmUp(name, store, clock, self.vbuckets, self.flusher.wipe)
+        self.warmup = WarmUp(name, store, clock, self, self.flusher)
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -126,6 +134,7 @@ class NodeBucket:
         self.scans.close()
         self.warmup.stop()
         self.pager.stop()
+        self.dropper.stop()
         self.flusher.stop()
 
         def drained(result: object) -> Deferred[None]:
@@ -157,6 +166,22 @@ class NodeBucket:
         for stream in self.upstreams.values():
             stream.reconnect()
         return self.flusher.drain()
+
+    # ---- collections -----------------------------------------------------------------------------
+
+    def set_manifest(self, manifest: Manifest) -> None:
+        """Put other scopes and collections in force, at once.
+
+        The documents of dropped collections cannot be reached any more; memory and disk are freed in the
+        background. Synchronous writes in them fail with SYNC_WRITE_AMBIGUOUS.
+        """
+        gone = self.collections.set(manifest)
+        if not gone:
+            return
+        self.sync_writes.fail_keys(gone)
+        if DEFAULT_PREFIX in gone:
+            self._void_indexes()
+        self.dropper.drop(gone)
 
     # ---- topology --------------------------------------------------------------------------------
 
@@ -307,6 +332,16 @@ class NodeBucket:
     def _void_log(self) -> None:
         if self.change_log is not None:
             self.change_log.forget_all()
+
+    def _void_indexes(self) -> None:
+        """Make indexes compare their documents with those that are left: there is a change, and the deletions
+        before it are forgotten."""
+        self._void_log()
+        for vbucket in self.vbuckets:
+            if vbucket is not None and vbucket.state == "active":
+                vbucket.high_seqno += 1
+                vbucket.purge_seqno = vbucket.high_seqno
+                self.flusher.note(vbucket)
 
     def _change_state(self, vbucket: VBucket, state: VBucketState) -> None:
         self._void_log()

@@ -1,4 +1,4 @@
-"""The changed keys of a bucket, which an index that was up to date has to read again."""
+"""The changed keys of a bucket's default collection, which an index that was up to date has to read again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class ChangeLog:
         return self.start + len(self._entries)
 
     def note(self, vbid: int, item: Item) -> None:
-        """Record that a document was stored or deleted."""
+        """Record that a document was stored or deleted; only the default collection is indexed."""
+        if item.key[0]:
+            return
         entries = self._entries
         entries.append((vbid, item.key))
         if len(entries) > self._limit:
@@ -106,7 +108,7 @@ class ChangeLog:
                 items = list(vbucket.items.values())
                 for at in range(0, len(items), _PIECE):
                     for item in items[at : at + _PIECE]:
-                        if item.expiry:
+                        if item.expiry and not item.key[0]:
                             heapq.heappush(expiries, (item.expiry, vbucket.id, item.key))
                     looked += _PIECE
                     if looked >= _LOOKED_AT:

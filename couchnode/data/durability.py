@@ -115,6 +115,13 @@ class SyncWrites:
         for vbid in list(self._waiting):
             self.fail(vbid)
 
+    def fail_keys(self, prefixes: tuple[bytes, ...]) -> None:
+        """Fail the writes of keys that begin with one of these."""
+        for waiting in list(self._waiting.values()):
+            for write in list(waiting):
+                if write.item.key.startswith(prefixes):
+                    self._give_up(write)
+
     def _expire(self, vbucket: VBucket, item: Item) -> None:
         for write in list(self._waiting.get(vbucket.id, ())):
             if write.item is item:

@@ -46,7 +46,7 @@ def edit(
     elif preserve_expiry and old is not None and not old.deleted:
         expiry = old.expiry
     else:
-        expiry = vbucket.stored_expiry(change.expiry)
+        expiry = vbucket.stored_expiry(key, change.expiry)
     seqno, cas, revid = vbucket.next_version(key, old, growth)
     item = Item(key, change.value, change.flags, expiry, cas, seqno, revid, deleted=change.deleted)
     xattrs = change.settle(cas, seqno)

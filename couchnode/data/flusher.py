@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ WRITE_DELAY_SECONDS = 0.01
 
 RETRY_SECONDS = 1.0
 """Pause before a batch that could not be written is tried again."""
+
+_DROPS_A_BATCH = 32
 
 PERSISTENCE_WAIT_SECONDS = 30.0
 """Longest wait of SEQNO_PERSISTENCE."""
@@ -87,6 +90,7 @@ class Flusher:
         self._phase = _Phase.LOADING
         self._dirty: set[VBucket] = set()
         self._wipes: set[int] = set()
+        self._drops: dict[tuple[int, bytes], None] = {}
         self._writing: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._in_a_hurry = False
@@ -117,6 +121,15 @@ class Flusher:
     def wipe(self, vbid: int) -> None:
         """Make the store forget a vbucket that this node does not hold."""
         self._wipes.add(vbid)
+
+    def drop(self, vbid: int, prefix: bytes) -> None:
+        """Make the store forget the documents of a vbucket that are in a dropped collection.
+
+        What the store still has at the end of this run, the next one finds and drops.
+        """
+        if self._persistent:
+            self._drops[vbid, prefix] = None
+            self._schedule()
 
     # ---- when it is written ----------------------------------------------------------------------
 
@@ -159,7 +172,7 @@ class Flusher:
         """Set the timer for the next batch, if there is something to write and nothing is being written."""
         if self._phase is not _Phase.RUNNING or self._writing is not None:
             return
-        if not self._persistent or not (self._dirty or self._wipes):
+        if not self._persistent or not (self._dirty or self._wipes or self._drops):
             return
         if self._timer is not None and (self.write_error is not None or not self._in_a_hurry):
             return
@@ -177,16 +190,22 @@ class Flusher:
         self._timer = None
         self._in_a_hurry = False
         wipes, self._wipes = self._wipes, set()
+        drops = list(itertools.islice(self._drops, _DROPS_A_BATCH))
+        for drop in drops:
+            del self._drops[drop]
         dirty, self._dirty = self._dirty, set()
         taken = [_Taken(vbucket, vbucket.take_changes(), vbucket.record()) for vbucket in dirty]
         transaction = Transaction(
             sorted(wipes),
             [(one.vbucket.id, one.changes.values()) for one in taken if one.changes],
             [one.record for one in taken],
+            drops,
         )
         writing = self._writing = Deferred()
         outcome = maybeDeferred(self._store.write, transaction)
-        outcome.addCallbacks(self._succeeded, self._failed, callbackArgs=(taken,), errbackArgs=(taken, wipes))
+        outcome.addCallbacks(
+            self._succeeded, self._failed, callbackArgs=(taken,), errbackArgs=(taken, transaction)
+        )
         outcome.addBoth(self._next, writing)
 
     def _succeeded(self, _: None, taken: list[_Taken]) -> None:
@@ -203,13 +222,14 @@ class Flusher:
                 self._on_persisted(one.vbucket)
                 self._release(one.vbucket)
 
-    def _failed(self, failure: Failure, taken: list[_Taken], wipes: set[int]) -> None:
+    def _failed(self, failure: Failure, taken: list[_Taken], transaction: Transaction) -> None:
         self._writing = None
         self.failures += 1
         if self.write_error is None:
             self._log.error("bucket {name}: cannot write: {error}", name=self._name, error=failure.value)
         self.write_error = str(failure.value)
-        self._wipes |= wipes
+        self._wipes.update(transaction.wipes)
+        self._drops.update(dict.fromkeys(transaction.drops))
         for one in taken:
             if self._is_current(one.vbucket):
                 one.vbucket.return_changes(one.changes)

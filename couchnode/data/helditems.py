@@ -8,9 +8,11 @@ calls between the two.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from couchnode.data.item import Item, Ledger
+from couchnode.data.keys import prefix_of
 
 
 class VBucketRecord(NamedTuple):
@@ -32,12 +34,13 @@ def new_vbucket_uuid() -> int:
 
 
 class HeldItems:
-    """The items of one vbucket on one node.
+    """The items of one vbucket on one node, by their held keys (:mod:`couchnode.data.keys`).
 
     Tombstones without attributes (:attr:`tombstones`) are remembered for a while, and only in memory. Those
     with attributes (:attr:`lasting`) are kept as documents are, until they are purged.
 
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
+    :ivar named: prefix -> number of documents in each collection other than the default one that has any.
     """
 
     __slots__ = (
@@ -53,6 +56,7 @@ class HeldItems:
         "max_deleted_revid",
         "max_tombstones",
         "may_expire",
+        "named",
         "pending",
         "persisted_seqno",
         "purge_seqno",
@@ -70,6 +74,7 @@ class HeldItems:
         self.lasting: dict[bytes, Item] = {}
         self.pending: dict[bytes, Item] = {}
         self.dirty: dict[bytes, Item] = {}
+        self.named: dict[bytes, int] = {}
         self.high_seqno = 0
         self.persisted_seqno = 0
         self.purge_seqno = 0
@@ -91,6 +96,7 @@ class HeldItems:
         for held in (self.items, self.tombstones, self.lasting, self.pending):
             self._ledger.memory_bytes -= sum(item.size for item in held.values())
             held.clear()
+        self.named.clear()
         self._forget_dirty()
 
     def branch(self) -> None:
@@ -130,6 +136,29 @@ class HeldItems:
         for key, item in changes.items():
             if key not in self.dirty:
                 self._queue(item)
+
+    # ---- collections -----------------------------------------------------------------------------
+
+    def count(self, prefix: bytes) -> int:
+        """Return the number of documents in a collection."""
+        if prefix[0]:
+            return self.named.get(prefix, 0)
+        return len(self.items) - sum(self.named.values())
+
+    def forget_keys(self, keys: Iterable[bytes]) -> None:
+        """Forget everything about these keys: their collection was dropped. No deletions are remembered."""
+        ledger = self._ledger
+        for key in keys:
+            for held in (self.items, self.tombstones, self.lasting, self.pending):
+                item = held.pop(key, None)
+                if item is not None:
+                    ledger.memory_bytes -= item.size
+                    if held is self.items and key[0]:
+                        self._tally(key, -1)
+            queued = self.dirty.pop(key, None)
+            if queued is not None:
+                ledger.queued_items -= 1
+                ledger.queued_bytes -= len(queued.value) + len(queued.xattrs)
 
     # ---- deletions -------------------------------------------------------------------------------
 
@@ -172,6 +201,8 @@ class HeldItems:
             ledger.memory_bytes -= tombstone.size
         if item.deleted:
             old = self.items.pop(key, None)
+            if old is not None and key[0]:
+                self._tally(key, -1)
             self.max_deleted_revid = max(self.max_deleted_revid, item.revid)
             if item.xattrs:
                 self.lasting[key] = item
@@ -184,9 +215,20 @@ class HeldItems:
         else:
             old = self.items.get(key)
             self.items[key] = item
+            if old is None and key[0]:
+                self._tally(key, 1)
             if item.expiry:
                 self.may_expire = True
         ledger.memory_bytes += item.size - (old.size if old is not None else 0)
+
+    def _tally(self, key: bytes, change: int) -> None:
+        """Count a document of a collection other than the default one."""
+        prefix = prefix_of(key)
+        count = self.named.get(prefix, 0) + change
+        if count:
+            self.named[prefix] = count
+        else:
+            del self.named[prefix]
 
     def _is_settled(self, tombstone: Item) -> bool:
         return not self._keeps_changes or tombstone.seqno <= self.persisted_seqno

@@ -7,6 +7,7 @@ from typing import Any
 
 from couchbase.protocol import jsontext
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX, Datatype, Status
+from couchnode.data.keys import prefix_of
 
 parse_json: Callable[[bytes], Any]
 try:
@@ -206,12 +207,14 @@ class Ledger:
     :param max_queued_items: changes that may wait for the disk before new ones are refused.
     :param max_queued_bytes: the same in bytes of documents.
     :ivar max_ttl: longest time in seconds that a document lives; 0 for no limit.
+    :ivar max_ttls: the same for collections that have a limit of their own, by the prefix of their keys.
     """
 
     __slots__ = (
         "max_queued_bytes",
         "max_queued_items",
         "max_ttl",
+        "max_ttls",
         "memory_bytes",
         "queued_bytes",
         "queued_items",
@@ -224,16 +227,19 @@ class Ledger:
         self.quota_bytes = quota_bytes
         self.max_queued_items = max_queued_items
         self.max_queued_bytes = max_queued_bytes
-        self.max_ttl = 0
         self.memory_bytes = 0
         self.queued_items = 0
         self.queued_bytes = 0
+        self.max_ttl = 0
+        self.max_ttls: dict[bytes, int] = {}
 
-    def until(self, wire: int, now: int) -> int:
-        """Convert an expiry of a request into the Unix second that is stored, within :attr:`max_ttl`."""
+    def until(self, key: bytes, wire: int, now: int) -> int:
+        """Convert an expiry of a request into the Unix second that is stored for that held key, within the
+        limits of its collection and its bucket."""
         expiry = absolute_expiry(wire, now)
-        latest = now + self.max_ttl
-        return latest if self.max_ttl and (not expiry or expiry > latest) else expiry
+        longest = self.max_ttls.get(prefix_of(key), self.max_ttl) if self.max_ttls else self.max_ttl
+        latest = now + longest
+        return latest if longest and (not expiry or expiry > latest) else expiry
 
     def admit(self, growth_bytes: int) -> None:
         """Refuse a change that exceeds the memory or the disk queue.

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from couchnode.data.collections import Collections
 from couchnode.data.vbucket import VBucket
 
 
 class Documents(Protocol):
-    """The documents of one bucket on one node."""
+    """The documents of one bucket on one node.
+
+    :ivar collections: the collections in which they are.
+    """
+
+    collections: Collections
 
     @property
     def vbuckets(self) -> Sequence[VBucket | None]:
@@ -35,9 +41,11 @@ class Upstream(Protocol):
 class Copy(Protocol):
     """One bucket on one node, as a holder of copies.
 
+    :ivar collections: the collections in which documents are held; others are dropped.
     :ivar upstreams: vbucket -> source of changes of this node's replica.
     """
 
+    collections: Collections
     upstreams: dict[int, Upstream]
 
     def copy(self, vbid: int, state: str) -> VBucket | None:

@@ -6,18 +6,29 @@ import random
 from itertools import islice
 
 from couchnode.data.item import Item
+from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.ports import Documents
+from couchnode.data.vbucket import VBucket
 
 
-def random_item(documents: Documents) -> Item | None:
-    """Return a random live document of an active vbucket, or ``None`` if there is none."""
-    candidates = [vb for vb in documents.vbuckets if vb is not None and vb.items and vb.state == "active"]
+def random_item(documents: Documents, prefix: bytes = DEFAULT_PREFIX) -> Item | None:
+    """Return a random live document of an active vbucket, or ``None`` if there is none.
+
+    :param prefix: of the keys of the collection that it is in.
+    """
+    candidates = [
+        vb for vb in documents.vbuckets if vb is not None and vb.state == "active" and vb.count(prefix)
+    ]
     random.shuffle(candidates)
     for vbucket in candidates:
         start = random.randrange(len(vbucket.items))
-        keys = list(islice(vbucket.items, start, start + 16)) or list(vbucket.items)
-        for key in keys:
+        for key in _keys(vbucket, prefix, start, start + 16) or _keys(vbucket, prefix):
             item = vbucket.get(key)
             if item is not None:
                 return item
     return None
+
+
+def _keys(vbucket: VBucket, prefix: bytes, start: int = 0, end: int | None = None) -> list[bytes]:
+    """Return the keys of a collection among those of a vbucket from one place to another."""
+    return [key for key in islice(vbucket.items, start, end) if key.startswith(prefix)]

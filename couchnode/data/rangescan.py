@@ -104,6 +104,11 @@ class RangeScan:
         self._next = next(self._rest, None)
 
     @property
+    def start(self) -> bytes:
+        """The first held key of the range."""
+        return self._selection.start
+
+    @property
     def is_over(self) -> bool:
         """Whether everything was returned; before the first page: whether there is nothing."""
         return self._next is None

@@ -114,11 +114,14 @@ class ReplicaStream:
             self.connected = False
             self.backlog.clear()
             return 0
+        has_collection = self.target.collections.has
         backlog = self.backlog
         count = min(limit, len(backlog))
         for _ in range(count):
             kind, item = backlog.popleft()
-            if kind is ChangeKind.STORED:
+            if not has_collection(item.key):
+                copy.skip(item)
+            elif kind is ChangeKind.STORED:
                 copy.apply(item.copy())
             elif kind is ChangeKind.PREPARED:
                 copy.apply_prepare(item.copy())

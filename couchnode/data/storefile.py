@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from struct import error as StructError
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
+from couchnode.data.keys import described, end_of
 from couchnode.data.storeerrors import (
     StoreClosedError,
     StoreDamagedError,
@@ -38,6 +39,7 @@ from couchnode.data.storeerrors import (
 )
 from couchnode.data.storeschema import (
     COLUMNS,
+    DROP_STATEMENT,
     READABLE_VERSIONS,
     RECORD_COLUMNS,
     SCHEMA,
@@ -71,12 +73,13 @@ class Opened(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """One transaction: vbuckets to empty first, then documents (tombstones without attributes
-    remove theirs), and the records that go with them."""
+    """One transaction: vbuckets to empty first, then documents (tombstones without attributes remove theirs),
+    and the records that go with them; last, dropped collections as (vbucket, prefix of their keys)."""
 
     wipes: list[int]
     changes: list[tuple[int, Iterable[Item]]]
     records: list[VBucketRecord]
+    drops: Sequence[tuple[int, bytes]] = ()
 
 
 class History(NamedTuple):
@@ -323,7 +326,7 @@ class StoreFile:
             if not is_whole:
                 count += 1
                 if len(damaged) < _NAMED_DAMAGES:
-                    damaged.append(f"vbucket {row[0]!r} key {row[1]!r:.100}")
+                    damaged.append(f"vbucket {row[0]!r} key {described(row[1]):.100}")
                 continue
             vb, key, value, flags, expiry, cas, seqno, revid, deleted, xattrs, _ = row
             item = Item(key, value, flags, expiry, cas, seqno, revid, deleted=bool(deleted))
@@ -388,12 +391,15 @@ class StoreFile:
                 log = json.dumps(record.failover_log)
                 rows += (*record[:4], log, record_checksum(*record[:4], log))
             self._run_many(record_statement, len(RECORD_COLUMNS), rows)
+            for vb, prefix in transaction.drops:
+                # These need a look-up each, whether or not there is anything.
+                execute(DROP_STATEMENT, (vb, prefix, end_of(prefix)))
             execute("COMMIT")
         except BaseException:
             if self.db.in_transaction:
                 execute("ROLLBACK")
             raise
-        if removed or transaction.wipes:
+        if removed or transaction.wipes or transaction.drops:
             self._shrink()
         self._measure()
 

@@ -11,7 +11,8 @@ from zlib import crc32
 from couchnode.data.helditems import VBucketRecord
 
 SCHEMA_VERSION = 3
-"""Version 2 added checksums, version 3 attributes, and with them tombstones."""
+"""Version 2 added checksums; version 3 attributes, with them tombstones, and the ids of collections, which
+begin the keys."""
 
 READABLE_VERSIONS = ("3", "2", "1")
 """Versions of files that can be opened; an older one is converted."""
@@ -73,6 +74,10 @@ def record_of(vb: int, seqno: int, cas: int, revid: int, log: str) -> VBucketRec
 def select(table: str, columns: Iterable[str]) -> str:
     """Return the statement that reads columns of a table."""
     return f"SELECT {', '.join(columns)} FROM {table}"
+
+
+DROP_STATEMENT = "DELETE FROM documents WHERE vb = ? AND key >= ? AND key < ?"
+"""Removes the documents of a vbucket from one key to the one before another: those of a collection."""
 
 
 def _places(count: int, width: int) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from struct import error as StructError
+from typing import Any
 
+from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storeschema import (
     COLUMNS,
     RECORD_COLUMNS,
+    SCHEMA,
     SCHEMA_VERSION,
     checksum,
     record_checksum,
@@ -17,12 +21,16 @@ _FIRST_COLUMNS = COLUMNS[:8]
 
 
 def upgrade(connection: sqlite3.Connection, version: str) -> None:
-    """Convert a file of that version into the current one, in the open transaction."""
+    """Convert a file of that version into the current one, in the open transaction.
+
+    :raises ValueError: table and index have different numbers of documents; converted, nobody would notice.
+    """
     if version == str(SCHEMA_VERSION):
         return
     if version == "1":
         _add_checksums(connection)
     _add_attributes(connection)
+    _add_collections(connection)
     connection.execute("UPDATE node SET value = ? WHERE name = 'schema'", (str(SCHEMA_VERSION),))
 
 
@@ -45,3 +53,33 @@ def _add_attributes(connection: sqlite3.Connection) -> None:
         if table in tables:
             execute(f"ALTER TABLE {table} ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0")
             execute(f"ALTER TABLE {table} ADD COLUMN xattrs BLOB NOT NULL DEFAULT x''")
+
+
+def _add_collections(connection: sqlite3.Connection) -> None:
+    """Version 2 to 3: keys begin with the id of their collection. Damaged documents stay damaged."""
+    execute = connection.execute
+    counts = [
+        execute(f"SELECT count(*) FROM documents {how}").fetchone()[0]
+        for how in ("NOT INDEXED", "INDEXED BY documents_by_key")
+    ]
+    if counts[0] != counts[1]:
+        raise ValueError(f"{counts[1]} documents, but {counts[0]} can be read")
+    connection.create_function("held_key", 1, _held_key, deterministic=True)
+    connection.create_function("held_crc", len(COLUMNS), _held_crc, deterministic=True)
+    # On the way, a key may be the same as one that is still to be converted.
+    execute("DROP INDEX documents_by_key")
+    execute(f"UPDATE documents SET crc = held_crc({', '.join(COLUMNS)}), key = held_key(key)")
+    execute(SCHEMA["documents_by_key"])
+
+
+def _held_key(key: Any) -> Any:
+    return DEFAULT_PREFIX + key if isinstance(key, bytes) else key
+
+
+def _held_crc(vb: int, key: bytes, *row: Any) -> int:
+    *rest, crc = row
+    try:
+        is_whole = checksum(vb, key, *rest) == crc
+        return checksum(vb, DEFAULT_PREFIX + key, *rest) ^ (not is_whole)
+    except (TypeError, StructError):  # not even of the type that was written, so it stays recognisable
+        return crc if isinstance(crc, int) else 0

@@ -7,7 +7,6 @@ of changes to store or replicate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 
 from couchbase.protocol.constants import (
     COUNTER_NO_CREATE,
@@ -22,18 +21,11 @@ from couchnode.data.countertext import COUNTER_LIMIT, parse_counter
 from couchnode.data.helditems import HeldItems
 from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, tombstone_of
 from couchnode.data.listener import ChangeListener
+from couchnode.data.storemode import StoreMode
 
 # The low 16 bits of a CAS count changes within one tick of the clock.
 _CAS_COUNTER_MASK = 0xFFFF
 DEFAULT_MAX_TOMBSTONES = 64
-
-
-class StoreMode(IntEnum):
-    """What a store requires of the existing document."""
-
-    SET = 0
-    ADD = 1
-    REPLACE = 2
 
 
 # Plain numbers for the usual path: an enumeration's members are looked up by Python code.
@@ -155,8 +147,8 @@ class VBucket(HeldItems):
             self.check_cas(old, cas)
         if preserve_expiry and old is not None:
             expiry = old.expiry
-        elif expiry or self._ledger.max_ttl:
-            expiry = self._ledger.until(expiry, int(self._seconds()))
+        elif expiry or self._ledger.max_ttl or self._ledger.max_ttls:
+            expiry = self.stored_expiry(key, expiry)
         return self._publish(key, value, flags, expiry, old, durable)
 
     def delete(self, key: bytes, cas: int = 0, *, durable: bool = False) -> Item:
@@ -225,7 +217,7 @@ class VBucket(HeldItems):
         """
         old = self._require(key, Status.KEY_ENOENT)
         self.check_cas(old, 0)
-        until = self._ledger.until(expiry, int(self._seconds()))
+        until = self.stored_expiry(key, expiry)
         if until == old.expiry:
             return old
         item = self._publish(key, old.value, old.flags, until, old, durable)
@@ -258,9 +250,9 @@ class VBucket(HeldItems):
             raise StatusError(Status.LOCKED)
         return self._relabel(old, old.cas, 0)
 
-    def stored_expiry(self, wire: int) -> int:
-        """Return the Unix second that is stored for an expiry of a request, as in :meth:`store`."""
-        return self._ledger.until(wire, int(self._seconds()))
+    def stored_expiry(self, key: bytes, wire: int) -> int:
+        """Return the Unix second that is stored for an expiry of a request to write that key."""
+        return self._ledger.until(key, wire, int(self._seconds()))
 
     def next_version(self, key: bytes, old: Item | None, growth_bytes: int) -> tuple[int, int, int]:
         """Begin a new version of a document or tombstone (``old``) that takes so much more memory.
@@ -325,6 +317,12 @@ class VBucket(HeldItems):
         if self._listener is not None:
             self._listener.changed(self, item)
 
+    def skip(self, item: Item) -> None:
+        """Pass over a change from the active copy whose collection has been dropped since."""
+        self._advance(item)
+        if self._listener is not None:
+            self._listener.changed(self, item)
+
     def apply_prepare(self, item: Item) -> None:
         """Hold a synchronous write of the active copy until it is settled."""
         self._advance(item)
@@ -373,7 +371,7 @@ class VBucket(HeldItems):
             return self._publish(key, b"%d" % number, old.flags, old.expiry, old, durable), number
         if expiry == COUNTER_NO_CREATE:
             raise StatusError(Status.KEY_ENOENT)
-        until = self._ledger.until(expiry, int(self._seconds()))
+        until = self.stored_expiry(key, expiry)
         return self._publish(key, b"%d" % initial, 0, until, None, durable), initial
 
     def check_cas(self, old: Item, cas: int) -> None:
@@ -413,6 +411,8 @@ class VBucket(HeldItems):
         if old is not None or not (self.tombstones or self.lasting or key in self.items):
             # The common cases of _install, without its look-ups.
             self.items[key] = item
+            if old is None and key[0]:
+                self._tally(key, 1)
             ledger.memory_bytes += growth
             if expiry:
                 self.may_expire = True

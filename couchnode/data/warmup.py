@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from couchnode.data.flusher import Flusher
 from couchnode.data.item import Item
+from couchnode.data.keys import described, prefix_of
+from couchnode.data.ports import Documents
 from couchnode.data.storage import Opened, Store, StoreClosedError, StoreDamagedError
 from couchnode.data.vbucket import VBucket
 
@@ -16,8 +17,9 @@ class WarmUp:
     """The warm-up of one bucket on one node. It fails after :meth:`stop`.
 
     :param name: the bucket's, for messages.
-    :param vbuckets: filled with their documents in the store.
-    :param on_foreign: called with the number of a vbucket that the store has and this node does not hold.
+    :param documents: its vbuckets are filled with their documents in the store, except those in collections
+        that were dropped.
+    :param flusher: is told what else the store has, to remove it.
     :ivar progress: documents loaded, and their expected number.
     :ivar seconds: how long it took; 0 before its end.
     :ivar was_clean: false if the store was not closed in order: the last changes may be missing.
@@ -28,8 +30,8 @@ class WarmUp:
         name: str,
         store: Store,
         clock: IReactorTime,
-        vbuckets: Sequence[VBucket | None],
-        on_foreign: Callable[[int], None],
+        documents: Documents,
+        flusher: Flusher,
     ) -> None:
         self.progress = (0, 0)
         self.seconds = 0.0
@@ -37,8 +39,8 @@ class WarmUp:
         self._name = name
         self._store = store
         self._clock = clock
-        self._vbuckets = vbuckets
-        self._on_foreign = on_foreign
+        self._documents = documents
+        self._flusher = flusher
         self._stopped = False
 
     def run(self, uuid: str) -> Deferred[None]:
@@ -61,7 +63,8 @@ class WarmUp:
         self._stopped = True
 
     def _hosted(self, vbid: int) -> VBucket | None:
-        return self._vbuckets[vbid] if vbid < len(self._vbuckets) else None
+        vbuckets = self._documents.vbuckets
+        return vbuckets[vbid] if vbid < len(vbuckets) else None
 
     def _opened(self, found: Opened) -> Deferred[None]:
         self.was_clean = found.clean
@@ -69,21 +72,25 @@ class WarmUp:
         for record in found.records:
             vbucket = self._hosted(record.vbid)
             if vbucket is None:
-                self._on_foreign(record.vbid)
+                self._flusher.wipe(record.vbid)
             else:
                 vbucket.restore(record)
         return self._store.load(self._take)
 
     def _take(self, chunk: list[tuple[int, Item]]) -> None:
         self._check()
+        has_collection = self._documents.collections.has
         for vbid, item in chunk:
+            if not has_collection(item.key):
+                self._flusher.drop(vbid, prefix_of(item.key))
+                continue
             vbucket = self._hosted(vbid)
             if vbucket is not None:
                 if item.seqno > vbucket.high_seqno:
                     raise StoreDamagedError(
-                        f"the store of bucket {self._name} is damaged: key {item.key!r:.100} is newer than "
-                        f"the record of its vbucket {vbid}: restore the data directory from a copy, or run "
-                        "`python -m couchnode.repair` on it"
+                        f"the store of bucket {self._name} is damaged: key {described(item.key):.100} is "
+                        f"newer than the record of its vbucket {vbid}: restore the data directory from a "
+                        "copy, or run `python -m couchnode.repair` on it"
                     )
                 vbucket.load(item)
         loaded, estimated = self.progress

@@ -13,7 +13,6 @@ from struct import Struct
 
 from couchbase.protocol.constants import (
     HEADER_BYTES,
-    MAX_KEY_BYTES,
     Datatype,
     FrameInfo,
     Magic,
@@ -23,7 +22,9 @@ from couchbase.protocol.frames import HEADER, encode_frame_infos
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import StatusError
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
+from couchnode.data.manifest import DEFAULT_ID
+from couchnode.data.storemode import StoreMode
 from couchnode.kv.session import Session
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
@@ -37,6 +38,8 @@ _STORE_EXTRAS = Struct(">II")
 _FOUND = Struct(">BBHBBHIIQI")
 _WITH_TOKEN = Struct(">BBHBBHIIQQQ")
 _ENTRY, _STATUS, _LENGTH = Struct(">HI"), Struct(">H"), Struct(">I")
+# With a prefix of one byte; keys in the default collection may be longer, but usually are not.
+_USUAL_KEY_BYTES = 1 + MAX_NAMED_KEY_BYTES
 _FLAGS_BYTES, _TOKEN_BYTES, _STORE_EXTRAS_BYTES = 4, 16, 8
 _JSON = int(Datatype.JSON)
 
@@ -55,6 +58,9 @@ def quick_answers(
     # One function and many local names, because a call for each request would cost as much as most
     # requests do.
     vbuckets, collections = bucket.vbuckets, session.collections
+    quick, known = bucket.collections.quick, bucket.collections.known_prefix
+    if not collections and DEFAULT_ID not in quick:
+        return at, 0
     mask, tokens = session.datatype_mask, session.tokens
     reads = _READS if session.xattrs else _PLAIN_READS
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
@@ -80,10 +86,11 @@ def quick_answers(
                     break
             elif key_end + _LOOKUP_BYTES != end or not data.startswith(EXPIRY_LOOKUP_VALUE, key_end):
                 break
-            if collections:
-                if not key_bytes or data[body_at]:
-                    break
-                body_at += 1
+            if not collections:
+                # The byte before the key is the last one of the CAS, and 0: with it, the key is the held key.
+                body_at -= 1
+            elif not key_bytes or (data[body_at] not in quick and not known(data[body_at:key_end])):
+                break
             item = vbucket.items.get(data[body_at:key_end])
             if item is None or (item.expiry and vbucket.get(item.key) is None):
                 break
@@ -116,13 +123,13 @@ def quick_answers(
             value_at = key_at + key_bytes
             if value_at > end:
                 break
-            if collections:
-                if not key_bytes or data[key_at]:
-                    break
-                key_at += 1
-            if not 0 < value_at - key_at <= MAX_KEY_BYTES:
-                break
             key = data[key_at:value_at]
+            if not collections:
+                key = DEFAULT_PREFIX + key
+            elif not key or (key[0] not in quick and not 0 < known(key) < len(key)):
+                break
+            if not 1 < len(key) <= _USUAL_KEY_BYTES:
+                break
             try:
                 if opcode <= _REPLACE:
                     if extras_bytes != _STORE_EXTRAS_BYTES or datatype > _JSON:

@@ -12,7 +12,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from couchnode.access.permissions import Permission, below
+from couchnode.access.permissions import ALL, Permission, below
 from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.config import encode
 from couchnode.rest.edge import LimitedRequest
@@ -183,11 +183,22 @@ class Access:
 
         :param what: the permission below the bucket.
         """
+        dot = "" if what.startswith("!") else "."
+        return await self._bucket(request, name, below(what, name), f"cluster.bucket[{name}]{dot}{what}")
+
+    async def collection(
+        self, request: Request, name: str, scope: str, collection: str = ALL, *, what: str
+    ) -> str | None:
+        """Admit callers with a permission on a collection, or on all of a scope, as :meth:`bucket` does."""
+        permission = below(what, name, scope, collection)
+        text = f"cluster.collection[{name}:{scope}:{collection}].{what}"
+        return await self._bucket(request, name, permission, text)
+
+    async def _bucket(self, request: Request, name: str, permission: Permission, text: str) -> str | None:
         user = await self.caller(request)
         if name not in self._cluster.buckets and self._cluster.users.hide_nothing:
             raise not_found()
-        dot = "" if what.startswith("!") else "."
-        self._require(user, below(what, name), f"cluster.bucket[{name}]{dot}{what}")
+        self._require(user, permission, text)
         if name not in self._cluster.buckets:
             raise not_found()
         wanted = request.args.get(b"bucket_uuid", [None])[0]

@@ -15,9 +15,9 @@ MAX_FIELDS = 100
 """Most fields in one form."""
 
 
-def json_answer(request: IRequest, document: Any) -> bytes:
-    """Set the headers of a response with ``document``, and return its body."""
-    return plain_answer(request, encode(document))
+def json_answer(request: IRequest, document: Any, status: int = 200) -> bytes:
+    """Set status and headers of a response with ``document``, and return its body."""
+    return plain_answer(request, encode(document), status=status)
 
 
 def plain_answer(

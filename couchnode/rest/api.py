@@ -19,12 +19,14 @@ from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.definition import DefinitionError
 from couchnode.cluster.members import FlushDisabled, Node, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectoryError
+from couchnode.data.keys import document_key
 from couchnode.data.randomitem import random_item
 from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.answers import json_answer, plain_answer, read_form
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.edge import RestSite
 from couchnode.rest.membership import POOL
+from couchnode.rest.scopes import Scopes
 from couchnode.rest.streams import DocumentStream
 from couchnode.rest.users import UserManagement
 from couchnode.tls import NodeTls
@@ -38,13 +40,13 @@ _NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi(UserManagement):
+class RestApi(Scopes, UserManagement):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
     """
 
-    app = UserManagement.app
+    app = Scopes.app
 
     def __init__(self, cluster: Cluster, node: Node, views: Views | None = None) -> None:
         super().__init__(cluster, node, Access(cluster))
@@ -190,7 +192,7 @@ class RestApi(UserManagement):
         found = random_item(self._node.buckets[bucket])
         if found is None:
             raise HTTPError.of_json(404, {"ok": False, "error": "not_found"})
-        return json_answer(request, {"ok": True, "key": found.key.decode("utf-8", "replace")})
+        return json_answer(request, {"ok": True, "key": document_key(found.key).decode("utf-8", "replace")})
 
     @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])
     async def designs(self, request: Request, bucket: str) -> bytes:
@@ -201,12 +203,6 @@ class RestApi(UserManagement):
             for _, design in sorted(self._cluster.bucket(bucket).designs.items())
         ]
         return json_answer(request, {"rows": rows})
-
-    @app.route(f"{BUCKETS}/<bucket>/scopes", methods=["GET"])
-    async def scopes(self, request: Request, bucket: str) -> bytes:
-        """Give the collections manifest."""
-        await self._access.bucket(request, bucket, "collections!read")
-        return json_answer(request, config.DEFAULT_MANIFEST)
 
     # ---- administration --------------------------------------------------------------------------
 

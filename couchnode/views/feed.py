@@ -9,11 +9,12 @@ keys.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item
+from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.vbucket import VBucket
 
 Mark = tuple[int, int]
@@ -60,13 +61,15 @@ def steps(
     Documents are read when their step is made, so one may be newer than its mark; the next update then sends
     it again, which changes nothing.
 
-    :param changed: keys that changed since the marks, by vbucket; ``None`` if that is not known.
+    :param changed: held keys that changed since the marks, by vbucket; ``None`` if that is not known.
     :param wanted: vbuckets that the index covers; ``None`` for all that are active here.
     """
     strange = gone(bucket, marks, wanted)
     if strange:
         yield "drop", {"vbs": strange}
     builder = _StepBuilder()
+    # Documents of a dropped collection may still be held.
+    is_indexed = _is_indexed if DEFAULT_ID in bucket.collections.by_id else _is_never_indexed
     for vbid in range(len(bucket.vbuckets)) if wanted is None else sorted(wanted):
         vbucket = bucket.vbuckets[vbid]
         if vbucket is None or vbucket.state != "active":
@@ -77,16 +80,16 @@ def steps(
             continue
         new_mark = (vbucket.uuid, _stable_seqno(vbucket))
         if changed is not None and since:
-            found = _changes_of(vbucket, list(changed.get(vbid, ())))
+            found = _changes_of(vbucket, [key for key in changed.get(vbid, ()) if is_indexed(key)])
         else:
             if mark is not None and vbucket.purge_seqno > since:
                 if len(vbucket.items) > MAX_RECONCILED:
                     yield "drop", {"vbs": [vbid]}
                     mark, since = None, 0
                 else:
-                    live = [key for key in vbucket.items if _has_text_key(key)]
+                    live = [key[1:] for key in vbucket.items if is_indexed(key)]
                     yield "reconcile", {"vb": vbid, "keys": live}
-            found = _changes_after(vbucket, since, mark is not None)
+            found = _changes_after(vbucket, since, mark is not None, is_indexed)
         if mark is None:
             # If this ends before its last document, some rows exist, but the mark says nothing is known.
             builder.marks[vbid] = (vbucket.uuid, 0)
@@ -143,10 +146,12 @@ def _stable_seqno(vbucket: VBucket) -> int:
 
 def _changes_of(vbucket: VBucket, keys: list[bytes]) -> Iterator[list[Change]]:
     for at in range(0, len(keys), _PIECE):
-        yield [_change(vbucket, key) for key in keys[at : at + _PIECE] if _has_text_key(key)]
+        yield [_change(vbucket, key) for key in keys[at : at + _PIECE]]
 
 
-def _changes_after(vbucket: VBucket, since: int, deletions: bool) -> Iterator[list[Change]]:
+def _changes_after(
+    vbucket: VBucket, since: int, deletions: bool, is_indexed: Callable[[bytes], bool]
+) -> Iterator[list[Change]]:
     """Yield the changes, in pieces; later changes come after the mark."""
     items = list(vbucket.items.values())
     tombstones = [*vbucket.tombstones.values(), *vbucket.lasting.values()] if deletions else []
@@ -154,12 +159,12 @@ def _changes_after(vbucket: VBucket, since: int, deletions: bool) -> Iterator[li
         yield [
             _stored(vbucket.id, item)
             for item in items[at : at + _PIECE]
-            if item.seqno > since and _has_text_key(item.key)
+            if item.seqno > since and is_indexed(item.key)
         ]
     yield [
         _deleted(vbucket.id, item.key, item.seqno)
         for item in tombstones
-        if item.seqno > since and _has_text_key(item.key)
+        if item.seqno > since and is_indexed(item.key)
     ]
 
 
@@ -173,7 +178,7 @@ def _change(vbucket: VBucket, key: bytes) -> Change:
 def _stored(vbid: int, item: Item) -> Change:
     return (
         vbid,
-        item.key,
+        item.key[1:],
         item.value,
         item.seqno,
         item.cas,
@@ -185,10 +190,12 @@ def _stored(vbid: int, item: Item) -> Change:
 
 
 def _deleted(vbid: int, key: bytes, seqno: int) -> Change:
-    return (vbid, key, None, seqno, 0, 0, 0, 0, None)
+    return (vbid, key[1:], None, seqno, 0, 0, 0, 0, None)
 
 
-def _has_text_key(key: bytes) -> bool:
+def _is_indexed(key: bytes) -> bool:
+    if key[0]:
+        return False  # views see the default collection only, whose prefix is one byte
     # The view engine skips keys that are not UTF-8 (reference, 12.2).
     if key.isascii():
         return True
@@ -197,3 +204,7 @@ def _has_text_key(key: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_never_indexed(key: bytes) -> bool:
+    return False

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
+from couchnode.data.keys import document_key
 from couchnode.data.storage import Opened, StoreFullError, Transaction
 
 
@@ -55,6 +56,9 @@ class ManualStore:
                 self.documents.pop((vbid, item.key), None)
                 if not item.deleted or item.xattrs:
                     self.documents[vbid, item.key] = item
+        for vbid, prefix in transaction.drops:
+            for place in [one for one in self.documents if one[0] == vbid and one[1].startswith(prefix)]:
+                del self.documents[place]
         self.records.update((record.vbid, record) for record in transaction.records)
         done.callback(None)
 
@@ -73,5 +77,5 @@ class ManualStore:
         return succeed(None)
 
     def values(self) -> dict[bytes, bytes]:
-        """Return the documents on the disk."""
-        return {key: item.value for (_, key), item in self.documents.items()}
+        """Return the documents on the disk, by their own keys."""
+        return {document_key(key): item.value for (_, key), item in self.documents.items()}

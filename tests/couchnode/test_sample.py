@@ -113,12 +113,12 @@ class LoadTests(TestCase):
         self.assertEqual(cluster.reports.basic_stats("default")["itemCount"], 499)
         vbid = vbucket_of(b"doc-0", 1024)
         home = cluster.nodes[cluster.bucket("default").rows[vbid][0]].buckets["default"].vbuckets[vbid]
-        item = home.get(b"doc-0")
+        item = home.get(b"\0doc-0")
         self.assertEqual((json.loads(item.value), item.flags), ({"i": 0}, JSON_FLAGS))
-        home.store(0, b"doc-0", b"changed")
+        home.store(0, b"\0doc-0", b"changed")
         report = yield load_sample(cluster, "default", path)
         self.assertEqual(report, SampleReport(stored=0, kept=499, rejected=1))
-        self.assertEqual(home.get(b"doc-0").value, b"changed")
+        self.assertEqual(home.get(b"\0doc-0").value, b"changed")
 
     @inlineCallbacks
     def test_design_documents(self) -> Steps:

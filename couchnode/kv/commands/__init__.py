@@ -4,7 +4,24 @@
 handler; the other modules register handlers, by theme.
 """
 
-from couchnode.kv.commands import documents, handshake, information, rangescans, status, subdocument
+from couchnode.kv.commands import (
+    collections,
+    documents,
+    handshake,
+    information,
+    rangescans,
+    status,
+    subdocument,
+)
 from couchnode.kv.commands.table import dispatch
 
-__all__ = ["dispatch", "documents", "handshake", "information", "rangescans", "status", "subdocument"]
+__all__ = [
+    "collections",
+    "dispatch",
+    "documents",
+    "handshake",
+    "information",
+    "rangescans",
+    "status",
+    "subdocument",
+]

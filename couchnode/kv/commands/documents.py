@@ -15,7 +15,7 @@ from couchbase.protocol.constants import (
 from couchbase.protocol.frames import encode_response
 from couchnode.data.attributes import section
 from couchnode.data.item import Item, StatusError
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.storemode import StoreMode
 from couchnode.kv.commands.table import (
     STORE_DATATYPES,
     Answer,

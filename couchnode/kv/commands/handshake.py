@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from functools import lru_cache
 from struct import Struct
@@ -19,12 +18,9 @@ from couchnode.kv.session import to_json
 
 _U16 = Struct(">H")
 _VERSION = Struct(">qq")
-_ID_EXTRAS = Struct(">QI")
 _MAX_AGENT_CHARACTERS = 256
 _PLAIN = "PLAIN"
 _NO_BUCKET = b"@no bucket@"
-_MANIFEST_UID = 0
-_DEFAULT_NAME = "_default"
 
 FEATURES = frozenset(
     {
@@ -225,55 +221,3 @@ def get_error_map(request: CommandRequest) -> Answer:
 @lru_cache(maxsize=ERROR_MAP_VERSION)
 def _error_map_bytes(version: int) -> bytes:
     return to_json(error_map(version))
-
-
-# ---- collections: there is the default one, and it cannot be dropped -----------------------------
-
-_MANIFEST = json.dumps(
-    {
-        "uid": f"{_MANIFEST_UID:x}",
-        "scopes": [
-            {"name": _DEFAULT_NAME, "uid": "0", "collections": [{"name": _DEFAULT_NAME, "uid": "0"}]},
-        ],
-    },
-    separators=(",", ":"),
-).encode()
-
-
-@command(Opcode.GET_MANIFEST, scope=Scope.BUCKET, zero_vbucket=True)
-def get_manifest(request: CommandRequest) -> Answer:
-    """MCBP: collections get manifest."""
-    return request.session.success(request.frame, value=_MANIFEST, datatype=Datatype.JSON)
-
-
-@command(Opcode.GET_COLLECTION_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
-         zero_vbucket=True)  # fmt: skip
-def get_collection_id(request: CommandRequest) -> Answer:
-    """MCBP: collections get id. An empty part of the path means ``_default``."""
-    parts = _path(request).split(".")
-    if len(parts) != 2:
-        raise StatusError(Status.EINVAL, "the path is scope.collection, with exactly one dot")
-    _require_default_scope(parts[0])
-    if parts[1] not in ("", _DEFAULT_NAME):
-        raise StatusError(Status.UNKNOWN_COLLECTION, f"no collection {parts[1]!r} in scope {_DEFAULT_NAME}")
-    return request.session.success(request.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
-
-
-@command(Opcode.GET_SCOPE_ID, scope=Scope.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
-         zero_vbucket=True)  # fmt: skip
-def get_scope_id(request: CommandRequest) -> Answer:
-    """MCBP: collections get scope id."""
-    _require_default_scope(_path(request).partition(".")[0])
-    return request.session.success(request.frame, extras=_ID_EXTRAS.pack(_MANIFEST_UID, 0))
-
-
-def _path(request: CommandRequest) -> str:
-    key, value = request.frame.key, request.frame.value
-    if bool(key) == bool(value):
-        raise StatusError(Status.EINVAL, "the path is given as the key or as the value, and only once")
-    return (key or value).decode("utf-8", "replace")
-
-
-def _require_default_scope(name: str) -> None:
-    if name not in ("", _DEFAULT_NAME):
-        raise StatusError(Status.UNKNOWN_SCOPE, f"no scope {name!r}")

@@ -14,9 +14,10 @@ from twisted.internet.task import Cooperator
 from couchbase.protocol.constants import MAX_KEY_BYTES, Datatype, Feature, Opcode, Status
 from couchbase.protocol.frames import encode_response
 from couchnode.data.item import StatusError
+from couchnode.data.keys import end_of
 from couchnode.data.rangescan import ID_BYTES, RangeScan, Selection
 from couchnode.data.vbucket import VBucket
-from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command
+from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command, find_collection
 
 MAX_NAME_BYTES = 50
 """Longest name of a scan."""
@@ -165,11 +166,12 @@ def create(request: CommandRequest) -> Answer:
     wanted = read_scan_request(frame.value)
     if wanted.with_attributes is not None and Feature.XATTR not in session.features:
         raise StatusError(Status.NOT_SUPPORTED, "include_xattrs needs XATTR (0x06)")
-    prefix = _prefix(wanted.collection)
+    request.collection = find_collection(bucket, wanted.collection)
+    prefix = request.collection.prefix
     if wanted.requirements is not None:
         _check_requirements(vbucket, wanted.requirements)
     bucket.scans.check_room()
-    end = _end_of(prefix) if wanted.end is None else prefix + wanted.end
+    end = end_of(prefix) if wanted.end is None else prefix + wanted.end
     selection = Selection(prefix + wanted.start, end, wanted.samples, wanted.seed & 0xFFFFFFFF)
     scan = RangeScan(vbucket, selection, len(prefix), keys_only=wanted.keys_only)
 
@@ -184,17 +186,6 @@ def create(request: CommandRequest) -> Answer:
     clock = session.node.cluster.clock
     cooperator = Cooperator(scheduler=lambda work: clock.callLater(0, work))
     return cooperator.coiterate(steps).addCallback(lambda _: opened())
-
-
-def _prefix(collection: int) -> bytes:
-    if collection:
-        raise StatusError(Status.UNKNOWN_COLLECTION, f"collection 0x{collection:x} is not in the manifest")
-    return b""
-
-
-def _end_of(prefix: bytes) -> bytes:
-    """Return a key that is greater than all keys with that prefix."""
-    return prefix + b"\xff" * (MAX_KEY_BYTES + 1)
 
 
 def _check_requirements(vbucket: VBucket, wanted: SnapshotRequirements) -> None:
@@ -232,12 +223,15 @@ def resume(request: CommandRequest) -> Answer:
 
 
 def _find(request: CommandRequest, identifier: bytes) -> RangeScan:
-    """Return the scan, unless its vbucket was emptied since.
+    """Return the scan, unless its vbucket was emptied or its collection dropped since.
 
-    :raises StatusError: KEY_ENOENT or RANGE_SCAN_CANCELLED.
+    :raises StatusError: KEY_ENOENT, RANGE_SCAN_CANCELLED or UNKNOWN_COLLECTION.
     """
     scans = request.bucket.scans
     scan = scans.find(identifier, request.vbucket.id)
+    if not request.bucket.collections.has(scan.start):
+        scans.remove(identifier)
+        raise StatusError(Status.UNKNOWN_COLLECTION, "the collection was dropped")
     if scan.vbucket is not request.vbucket:
         scans.remove(identifier)
         raise StatusError(Status.RANGE_SCAN_CANCELLED, "the bucket was flushed, or the vbucket has moved")

@@ -6,7 +6,10 @@ from itertools import pairwise
 from struct import Struct
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
+from couchbase.protocol.leb128 import encode_leb128
 from couchnode.data.item import StatusError
+from couchnode.data.keys import document_key
+from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.randomitem import random_item
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.table import (
@@ -16,8 +19,9 @@ from couchnode.kv.commands.table import (
     Presence,
     Scope,
     command,
+    find_collection,
     find_vbucket,
-    logical_key,
+    resolve_key,
 )
 
 _U32 = Struct(">I")
@@ -27,7 +31,6 @@ _OBSERVE_STATE = Struct(">BQ")
 _SAME_HISTORY = Struct(">BHQQQ")
 _OTHER_HISTORY = Struct(">BHQQQQQ")
 _LOG_ENTRY = Struct(">QQ")
-_DEFAULT_COLLECTION_PREFIX = b"\0"
 
 
 @command(Opcode.OBSERVE, scope=Scope.DATA, value=Presence.REQUIRED)
@@ -46,7 +49,7 @@ def observe(request: CommandRequest) -> Answer:
             raise StatusError(Status.EINVAL, "the list of keys is cut off")
         at += size
         vbucket = find_vbucket(request.bucket, vbid, Scope.HOSTED)
-        state, cas = observed(vbucket, logical_key(session, key))
+        state, cas = observed(vbucket, resolve_key(session, request.bucket, key)[1])
         answer += (_OBSERVE_KEY.pack(vbid, size), key, _OBSERVE_STATE.pack(state, cas))
     return session.success(request.frame, value=b"".join(answer))
 
@@ -107,12 +110,12 @@ def get_random_key(request: CommandRequest) -> Answer:
         raise StatusError(
             Status.EINVAL, "extras hold a collection id, with collections enabled and only then"
         )
-    if extras and _U32.unpack_from(extras)[0]:
-        raise StatusError(Status.UNKNOWN_COLLECTION, "there is the default collection only")
-    item = random_item(request.bucket)
+    (number,) = _U32.unpack_from(extras) if extras else (DEFAULT_ID,)
+    request.collection = find_collection(request.bucket, number)
+    item = random_item(request.bucket, encode_leb128(number))
     if item is None:
         raise StatusError(Status.KEY_ENOENT)
-    key = _DEFAULT_COLLECTION_PREFIX + item.key if session.collections else item.key
+    key = item.key if session.collections else document_key(item.key)
     return session.success(
         request.frame,
         extras=_U32.pack(item.flags),

@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import (
-    MAX_KEY_BYTES,
     Datatype,
     DurabilityLevel,
     FrameInfo,
@@ -24,8 +23,11 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchbase.protocol.frames import Frame, FrameError, decode_frame_infos
+from couchbase.protocol.leb128 import decode_leb128
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item, StatusError
+from couchnode.data.keys import DEFAULT_PREFIX, longest_key
+from couchnode.data.manifest import DEFAULT_ID, Collection
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
@@ -34,9 +36,8 @@ Answer = Union[bytes, "Deferred[bytes]", None]
 """An encoded response, a Deferred of one, or ``None``."""
 
 _U16 = Struct(">H")
-_DEFAULT_COLLECTION = 0
 _SNAPPY = int(Datatype.SNAPPY)
-_MAX_LEB128_BYTES = 5
+_UNKNOWN = (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE)
 _KNOWN_TO_OTHERS = frozenset({4, 6, 7})
 """Impersonation and the like: known, but never granted here."""
 
@@ -83,13 +84,25 @@ class NotMyVBucket(Exception):
 class CommandRequest:
     """A request that passed its checks.
 
-    ``key`` is the logical key, without a collection prefix. ``level`` is the durability level
-    (0 for none) and ``timeout`` its time limit in seconds, if one was given.
+    ``collection`` is the one that the key is in, for commands with a key; ``key`` is then the held key, as
+    vbuckets take it (:mod:`couchnode.data.keys`). ``level`` is the durability level (0 for none) and
+    ``timeout`` its time limit in seconds, if one was given.
     """
 
-    __slots__ = ("bucket", "frame", "key", "level", "preserve_expiry", "session", "timeout", "vbucket")
+    __slots__ = (
+        "bucket",
+        "collection",
+        "frame",
+        "key",
+        "level",
+        "preserve_expiry",
+        "session",
+        "timeout",
+        "vbucket",
+    )
 
     bucket: NodeBucket
+    collection: Collection
     vbucket: VBucket
 
     def __init__(self, session: Session, frame: Frame) -> None:
@@ -212,7 +225,9 @@ def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseE
     if isinstance(error, StatusError):
         if row is not None and row.quiet == error.status:
             return None
-        manifest = "0" if error.status in (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE) else None
+        manifest = None
+        if error.status in _UNKNOWN and session.bucket is not None:
+            manifest = f"{session.bucket.collections.manifest.uid:x}"
         return session.refusal(frame, error.status, error.context, manifest)
     if isinstance(error, NotMyVBucket):
         return session.not_my_vbucket(frame)
@@ -242,7 +257,7 @@ def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
     if bucket.state != "ready":
         raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
     if row.key is Presence.REQUIRED:
-        request.key = logical_key(session, frame.key)
+        request.collection, request.key = resolve_key(session, bucket, frame.key)
     if scope > Scope.DATA:
         request.vbucket = find_vbucket(bucket, frame.specific, scope)
     return request
@@ -259,38 +274,43 @@ def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
     return vbucket
 
 
-def logical_key(session: Session, key: bytes) -> bytes:
-    """Return the key without its collection prefix, checked.
+def resolve_key(session: Session, bucket: NodeBucket, key: bytes) -> tuple[Collection, bytes]:
+    """Return the collection that the key of a request is in, and the key under which vbuckets hold it.
 
-    :raises StatusError: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for any but the default.
+    :raises StatusError: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for one that is not in the
+        manifest.
     """
-    if session.collections:
-        collection, size = read_leb128(key)
+    number, size = DEFAULT_ID, len(DEFAULT_PREFIX)
+    if not session.collections:
+        key = DEFAULT_PREFIX + key
+    else:
+        try:
+            number, size = decode_leb128(key)
+        except ValueError as fault:
+            raise StatusError(Status.EINVAL, f"the collection id of the key: {fault}") from fault
         if size == len(key):
             raise StatusError(Status.EINVAL, "the key holds a collection id and nothing else")
-        if collection != _DEFAULT_COLLECTION:
-            raise StatusError(
-                Status.UNKNOWN_COLLECTION, f"collection 0x{collection:x} is not in the manifest"
-            )
-        key = key[size:]
-    if not 0 < len(key) <= MAX_KEY_BYTES:
-        raise StatusError(Status.EINVAL, f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
-    return key
+    longest = longest_key(number)
+    if not 0 < len(key) - size <= longest:
+        raise StatusError(
+            Status.EINVAL,
+            f"a key in collection 0x{number:x} has 1 to {longest} bytes, not {len(key) - size}",
+        )
+    return find_collection(bucket, number), key
 
 
-def read_leb128(data: bytes) -> tuple[int, int]:
-    """Return the unsigned LEB128 number that ``data`` begins with, and its length in bytes.
+def find_collection(bucket: NodeBucket, number: int) -> Collection:
+    """Return the collection of that id.
 
-    :raises StatusError: EINVAL unless it is complete, in its shortest form, and fits 32 bits.
+    :raises StatusError: UNKNOWN_COLLECTION: it is not in the manifest.
     """
-    number = 0
-    for at, byte in enumerate(data[:_MAX_LEB128_BYTES]):
-        number |= (byte & 0x7F) << (7 * at)
-        if not byte & 0x80:
-            if (at and not byte) or number > 0xFFFFFFFF:
-                break
-            return number, at + 1
-    raise StatusError(Status.EINVAL, "the collection id at the start of the key is malformed")
+    collection = bucket.collections.by_id.get(number)
+    if collection is None:
+        raise StatusError(
+            Status.UNKNOWN_COLLECTION,
+            f"collection 0x{number:x} is not in the manifest 0x{bucket.collections.manifest.uid:x}",
+        )
+    return collection
 
 
 def _check_form(row: Command, frame: Frame, datatypes: int) -> None:

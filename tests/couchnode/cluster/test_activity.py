@@ -137,7 +137,7 @@ class DocumentTests(RestCase):
         """Each node reports its own documents, memory, operations, and machine."""
         part = self.cluster.nodes[0].buckets["default"]
         active = next(vbucket for vbucket in part.vbuckets if vbucket is not None)
-        active.store(0, b"k", b"v")
+        active.store(0, b"\0k", b"v")
         pool = (yield self.ask("/pools/default")).json
         first, second = (node["interestingStats"] for node in pool["nodes"])
         self.assertEqual([first["curr_items"], second["curr_items"]], [1, 0])

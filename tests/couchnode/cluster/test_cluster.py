@@ -23,7 +23,8 @@ from couchnode.cluster.layout import LayoutError, spread
 from couchnode.cluster.members import FlushDisabled, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError, checksum
 from couchnode.data.item import StatusError
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.storemode import StoreMode
 from couchnode.kv.server import KeyValueFactory
 from tests.couchnode.nodes import Client
 
@@ -83,13 +84,13 @@ class ClusterCase(TestCase):
         """Store a document where its vbucket is active."""
         vbid = vbucket_of(key, 1024)
         node = cluster.nodes[cluster.bucket(bucket).rows[vbid][0]]
-        node.buckets[bucket].vbuckets[vbid].store(StoreMode.SET, key, value)
+        node.buckets[bucket].vbuckets[vbid].store(StoreMode.SET, DEFAULT_PREFIX + key, value)
 
     def read(self, cluster: Cluster, key: bytes, bucket: str = "beer") -> bytes | None:
         """Read a document where its vbucket is active."""
         vbid = vbucket_of(key, 1024)
         node = cluster.nodes[cluster.bucket(bucket).rows[vbid][0]]
-        item = node.buckets[bucket].vbuckets[vbid].get(key)
+        item = node.buckets[bucket].vbuckets[vbid].get(DEFAULT_PREFIX + key)
         return None if item is None else item.value
 
     def copies(self, cluster: Cluster) -> int:
@@ -401,7 +402,7 @@ class MapTests(ClusterCase):
         vbid = vbucket_of(b"after", 1024)
         former = cluster.nodes[old[vbid][0]].buckets["beer"]
         self.assertEqual(former.vbuckets[vbid].state, "replica")
-        yield eventually(lambda: former.vbuckets[vbid].get(b"after") is not None)
+        yield eventually(lambda: former.vbuckets[vbid].get(b"\0after") is not None)
 
     @inlineCallbacks
     def test_maps_that_would_lose_documents_are_refused(self) -> Steps:

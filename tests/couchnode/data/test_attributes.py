@@ -19,6 +19,7 @@ from couchnode.data.attributes import canonical, system_only
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item, StatusError
+from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storage import SqliteStore, StoreDamagedError
 from couchnode.data.storefile import History, StoreFile
 from couchnode.data.vbucket import VBucket
@@ -55,12 +56,13 @@ def put(
     """Store a document, or a tombstone, with attributes."""
     body = b"" if deleted else value
     change = Edit(body, 7, 0, xattrs, deleted, lambda cas, seqno: xattrs)
+    key = DEFAULT_PREFIX + key
     return edit(vbucket, key, vbucket.find(key), change, preserve_expiry=False, durable=durable)
 
 
 def state(vbucket: VBucket, key: bytes) -> tuple[Any, ...] | None:
     """Return what a copy has of a document or its tombstone."""
-    found = vbucket.find(key)
+    found = vbucket.find(DEFAULT_PREFIX + key)
     if found is None:
         return None
     return found.value, found.xattrs, found.deleted, found.flags, found.cas, found.seqno, found.revid
@@ -240,7 +242,7 @@ class KillTests(StoreCase):
         for n, number in reported.items():
             vbucket = bucket.vbuckets[n % 4]
             assert vbucket is not None
-            found = vbucket.find(b"%d" % n)
+            found = vbucket.find(b"\0%d" % n)
             assert found is not None, n
             self.assertEqual(found.deleted, n % 3 == 0)
             self.assertGreaterEqual(int(found.xattrs[len(b'{"_s":') : -1]), number)
@@ -264,10 +266,10 @@ class CopiesTests(ClusterCase):
         put(self.vb(), b"a", BOTH)
         put(self.vb(), b"t", USER, deleted=True)
         self.assertSame(b"a", b"t")
-        self.set(b"a", b"1")
+        self.set(b"\0a", b"1")
         self.assertSame(b"a")
-        self.vb().delete(b"a")
-        self.set(b"t")
+        self.vb().delete(b"\0a")
+        self.set(b"\0t")
         self.assertSame(b"a", b"t")
         self.assertEqual([state(self.vb(1), key)[1] for key in (b"a", b"t")], [SYSTEM, b""])  # type: ignore[index]
 
@@ -296,7 +298,7 @@ class CopiesTests(ClusterCase):
         item = put(self.vb(), b"t", USER, deleted=True, durable=True)
         settled = self.buckets[0].settle(self.vb(), item, MAJORITY, None)
         self.assertIsNone(state(self.vb(), b"t"))
-        self.assertRaises(StatusError, self.set, b"t")
+        self.assertRaises(StatusError, self.set, b"\0t")
         self.turn()
         self.successResultOf(settled)
         self.assertSame(b"t")
@@ -306,10 +308,10 @@ class CopiesTests(ClusterCase):
         """A write that is given up leaves the tombstone that was there, on the disk too."""
         put(self.vb(), b"t", SYSTEM, deleted=True)
         put(self.vb(), b"t", USER, deleted=True, durable=True)
-        self.vb().abort(b"t")
+        self.vb().abort(b"\0t")
         self.clock.advance(1)
-        self.assertEqual(self.stores[0].documents[0, b"t"].xattrs, SYSTEM)
-        self.assertEqual(self.vb().find(b"t").xattrs, SYSTEM)  # type: ignore[union-attr]
+        self.assertEqual(self.stores[0].documents[0, b"\0t"].xattrs, SYSTEM)
+        self.assertEqual(self.vb().find(b"\0t").xattrs, SYSTEM)  # type: ignore[union-attr]
 
     def test_purge(self) -> None:
         """Tombstones with attributes go after three days, from memory and from the disk of every copy."""
@@ -317,7 +319,7 @@ class CopiesTests(ClusterCase):
         put(self.vb(), b"later", SYSTEM, deleted=True)
         self.turn()
         self.clock.advance(1)
-        self.assertIn((0, b"t"), self.stores[1].documents)
+        self.assertIn((0, b"\0t"), self.stores[1].documents)
         for _ in range(3 * 24 * 6 + 2):
             self.clock.advance(600)
             self.turn()
@@ -325,9 +327,9 @@ class CopiesTests(ClusterCase):
             self.turn()
         self.clock.advance(1)
         for node in range(3):
-            self.assertIsNone(self.vb(node).find(b"t"))
-            self.assertNotIn((0, b"t"), self.stores[node].documents)
-            self.assertIn((0, b"later"), self.stores[node].documents)
+            self.assertIsNone(self.vb(node).find(b"\0t"))
+            self.assertNotIn((0, b"\0t"), self.stores[node].documents)
+            self.assertIn((0, b"\0later"), self.stores[node].documents)
 
     def test_memory(self) -> None:
         """Every copy is charged for attributes, waiting for the disk included, and gives all back."""
@@ -360,7 +362,7 @@ class RestartTests(FolderCase):
         put(self.part(node, b"key1"), b"key1", BOTH)
         put(self.part(node, b"key2"), b"key2", SYSTEM, deleted=True)
         put(self.part(node, b"new"), b"new", USER, deleted=True)
-        self.part(node, b"key3").delete(b"key3")
+        self.part(node, b"key3").delete(b"\0key3")
         keys = (b"key1", b"key2", b"new", b"key3")
         before = [state(self.part(node, key), key) for key in keys]
         count = sum(one.buckets["default"].item_count for one in node.cluster.nodes)
@@ -369,7 +371,7 @@ class RestartTests(FolderCase):
         self.assertEqual([state(self.part(node, key), key) for key in keys[:3]], before[:3])
         self.assertIsNone(state(self.part(node, b"key3"), b"key3"))
         self.assertEqual(sum(one.buckets["default"].item_count for one in node.cluster.nodes), count)
-        self.assertEqual(self.part(node, b"new").store(0, b"new", b"{}").revid, before[2][6] + 1)  # type: ignore[index]
+        self.assertEqual(self.part(node, b"new").store(0, b"\0new", b"{}").revid, before[2][6] + 1)  # type: ignore[index]
 
     @inlineCallbacks
     def test_repair(self) -> Steps:
@@ -380,7 +382,7 @@ class RestartTests(FolderCase):
         yield node.stop()
         key = self.keys_of(self.file)[0]
         with closing(sqlite3.connect(self.file)) as database:
-            database.execute("UPDATE documents SET xattrs = x'7b7d' WHERE key = ?", (key,))
+            database.execute("UPDATE documents SET xattrs = x'7b7d' WHERE key = ?", (DEFAULT_PREFIX + key,))
             database.commit()
         yield self.refused("1 document(s)")
         status, text = repair(self.path)
@@ -389,4 +391,4 @@ class RestartTests(FolderCase):
         node = yield self.start()
         served = self.served(node)
         self.assertEqual(set(self.values) - set(served), {key})
-        self.assertEqual({self.part(node, one).find(one).xattrs for one in served}, {BOTH})
+        self.assertEqual({self.part(node, one).find(DEFAULT_PREFIX + one).xattrs for one in served}, {BOTH})

@@ -16,7 +16,8 @@ from couchnode.data.pager import TOMBSTONE_SECONDS
 from couchnode.data.randomitem import random_item
 from couchnode.data.stats import bucket_stats
 from couchnode.data.storage import MemoryStore, StoreClosedError, StoreError
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
 
@@ -62,8 +63,8 @@ class WritingBehind(BucketCase):
     def test_changes_of_a_while_share_a_batch(self) -> None:
         """Several changes make one batch with the latest version of each key, and its records."""
         for n in range(5):
-            self.set(b"a", b"%d" % n)
-        self.set(b"b", vbid=3)
+            self.set(b"\0a", b"%d" % n)
+        self.set(b"\0b", vbid=3)
         self.assertEqual(self.store.batches, [])
         self.tick()
         self.assertEqual(len(self.store.batches), 1)
@@ -73,10 +74,10 @@ class WritingBehind(BucketCase):
     def test_persisted_only_after_the_commit(self) -> None:
         """A version counts as persisted once its batch is on the disk, and a newer one does not."""
         self.store.is_slow = True
-        item = self.set(b"a")
+        item = self.set(b"\0a")
         self.tick()
         self.assertFalse(self.vb().is_persisted(item))
-        newer = self.set(b"a", b"newer")
+        newer = self.set(b"\0a", b"newer")
         self.store.finish()
         self.assertTrue(self.vb().is_persisted(item))
         self.assertFalse(self.vb().is_persisted(newer))
@@ -87,9 +88,9 @@ class WritingBehind(BucketCase):
     def test_one_batch_at_a_time(self) -> None:
         """During a batch changes are collected for the next one."""
         self.store.is_slow = True
-        self.set(b"a")
+        self.set(b"\0a")
         self.tick()
-        self.set(b"b")
+        self.set(b"\0b")
         self.clock.advance(60)
         self.assertEqual(len(self.store.batches), 1)
         self.store.finish()
@@ -99,10 +100,10 @@ class WritingBehind(BucketCase):
     def test_a_failed_batch_is_tried_again_with_what_came_since(self) -> None:
         """Nothing is lost by a full disk; newer versions win; the state is visible and passes."""
         self.store.is_slow = True
-        self.set(b"a", b"1")
-        old = self.set(b"b", b"1")
+        self.set(b"\0a", b"1")
+        old = self.set(b"\0b", b"1")
         self.tick()
-        self.set(b"b", b"2")
+        self.set(b"\0b", b"2")
         self.store.refuse()
         self.assertFalse(self.vb().is_persisted(old))
         self.assertEqual(self.bucket.flusher.write_error, "the disk is full")
@@ -125,14 +126,14 @@ class WritingBehind(BucketCase):
         self.assertEqual(self.assertRaises(StatusError, self.set, b"d").status, Status.ETMPFAIL)
         self.clock.advance(RETRY_SECONDS)
         self.store.finish()
-        self.set(b"d")
+        self.set(b"\0d")
 
     def test_deletions_and_expiries_leave_the_disk(self) -> None:
         """A deleted document and one that the pager found are gone from the store."""
-        self.set(b"deleted")
-        self.set(b"expiring", expiry=10)
+        self.set(b"\0deleted")
+        self.set(b"\0expiring", expiry=10)
         self.tick()
-        self.vb().delete(b"deleted")
+        self.vb().delete(b"\0deleted")
         self.clock.advance(601)
         self.tick()
         self.assertEqual(self.store.values(), {})
@@ -140,8 +141,8 @@ class WritingBehind(BucketCase):
 
     def test_tombstones_end(self) -> None:
         """The pager forgets deletions after some days."""
-        self.set(b"a")
-        self.vb().delete(b"a")
+        self.set(b"\0a")
+        self.vb().delete(b"\0a")
         self.tick()
         self.clock.pump([600] * 3)
         self.assertEqual(len(self.vb().tombstones), 1)
@@ -157,7 +158,7 @@ class WritingBehind(BucketCase):
         self.successResultOf(bucket.start())
         vbucket = bucket.vbuckets[0]
         assert vbucket is not None
-        item = vbucket.store(StoreMode.SET, b"k", b"v")
+        item = vbucket.store(StoreMode.SET, b"\0k", b"v")
         self.clock.advance(60)
         self.assertFalse(vbucket.is_persisted(item))
         self.assertEqual((vbucket.dirty, bucket.ledger.queued_bytes), ({}, 0))
@@ -172,7 +173,7 @@ class WaitingForTheDisk(BucketCase):
     def test_fires_after_the_commit(self) -> None:
         """It hurries the write on, and fires when the number is on the disk."""
         self.store.is_slow = True
-        item = self.set(b"a")
+        item = self.set(b"\0a")
         waiting = self.bucket.flusher.wait(self.vb(), item.seqno)
         self.clock.advance(0)
         self.assertNoResult(waiting)
@@ -193,9 +194,9 @@ class Restarting(BucketCase):
     def test_close_writes_everything_first(self) -> None:
         """Acknowledged writes are on the disk when close() fires, and a new start reads them."""
         self.store.is_slow = True
-        self.set(b"a", b"1", flags=3)
+        self.set(b"\0a", b"1", flags=3)
         self.tick()
-        self.set(b"b", b"2")
+        self.set(b"\0b", b"2")
         closing = self.bucket.close()
         self.assertNoResult(closing)
         self.store.finish()
@@ -205,7 +206,7 @@ class Restarting(BucketCase):
         self.assertEqual(self.store.ended, "closed")
         self.assertEqual(self.clock.getDelayedCalls(), [])
         uuid, self.bucket = self.vb().uuid, self.start()
-        found = self.vb().get(b"a")
+        found = self.vb().get(b"\0a")
         assert found is not None
         self.assertEqual((found.value, found.flags, self.vb().uuid), (b"1", 3, uuid))
         self.assertEqual((self.vb().high_seqno, self.vb().persisted_seqno), (2, 2))
@@ -214,7 +215,7 @@ class Restarting(BucketCase):
     def test_close_that_cannot_write_says_so(self) -> None:
         """If the last changes cannot be written the store is not marked clean, and close() fails."""
         self.store.is_slow = True
-        self.set(b"a")
+        self.set(b"\0a")
         closing = self.bucket.close()
         self.store.refuse()
         failure = self.failureResultOf(closing, StoreError)
@@ -223,7 +224,7 @@ class Restarting(BucketCase):
 
     def test_after_a_crash_history_branches(self) -> None:
         """A store that was not closed gives every vbucket with a past a new uuid, and keeps it."""
-        self.set(b"a")
+        self.set(b"\0a")
         self.tick()
         uuid = self.vb().uuid
         self.store.clean = False
@@ -260,9 +261,9 @@ class Flushing(BucketCase):
     def test_empties_memory_and_disk(self) -> None:
         """Afterwards there are no documents, vbuckets have new uuids and start at 0, and CAS continues."""
         self.bucket.flush_enabled = True
-        last = self.set(b"a")
+        last = self.set(b"\0a")
         self.tick()
-        self.set(b"b", vbid=2)
+        self.set(b"\0b", vbid=2)
         uuid = self.vb().uuid
         self.successResultOf(self.bucket.flush_all())
         self.assertEqual(self.store.values(), {})
@@ -270,14 +271,14 @@ class Flushing(BucketCase):
             (self.bucket.item_count, self.bucket.memory_bytes, self.bucket.ledger.queued_bytes), (0, 0, 0)
         )
         self.assertNotEqual(self.vb().uuid, uuid)
-        again = self.set(b"a")
+        again = self.set(b"\0a")
         self.assertEqual(again.seqno, 1)
         self.assertGreater(again.cas, last.cas)
 
     def test_a_disk_that_refuses(self) -> None:
         """The flush reports it; the documents are removed nevertheless, on the disk a little later."""
         self.bucket.flush_enabled = True
-        self.set(b"a")
+        self.set(b"\0a")
         self.tick()
         self.store.is_slow = True
         flushing = self.bucket.flush_all()
@@ -292,7 +293,7 @@ class Flushing(BucketCase):
         """A batch that is being written during the flush is wiped after it, and reports nothing."""
         self.bucket.flush_enabled = True
         self.store.is_slow = True
-        self.set(b"a")
+        self.set(b"\0a")
         self.tick()
         flushing = self.bucket.flush_all()
         self.store.finish()
@@ -308,8 +309,8 @@ class Topology(BucketCase):
 
     def test_dead_vbuckets_lose_their_documents(self) -> None:
         """A vbucket that leaves takes its rows along; one that comes back is new."""
-        self.set(b"a", vbid=1)
-        self.set(b"b", vbid=2)
+        self.set(b"\0a", vbid=1)
+        self.set(b"\0b", vbid=2)
         self.tick()
         uuid = self.vb(1).uuid
         self.bucket.set_topology(["active", "dead", "active", "replica"])
@@ -318,11 +319,11 @@ class Topology(BucketCase):
         self.assertEqual(self.store.values(), {b"b": b"v"})
         self.bucket.set_topology(["active"] * 4)
         self.assertNotEqual(self.vb(1).uuid, uuid)
-        self.assertIsNone(self.vb(1).get(b"a"))
+        self.assertIsNone(self.vb(1).get(b"\0a"))
 
     def test_documents_of_foreign_vbuckets_are_not_loaded(self) -> None:
         """Documents in the store of a vbucket that has moved to another node are removed at the start."""
-        self.set(b"a", vbid=1)
+        self.set(b"\0a", vbid=1)
         self.tick()
         bucket = NodeBucket("b", UUID, vbucket_count=4, quota_bytes=2**20, store=self.store, clock=self.clock)
         bucket.set_topology(["active", "dead", "active", "active"])
@@ -340,7 +341,7 @@ class Topology(BucketCase):
         self.assertEqual(self.vb().state, "active")
         self.assertEqual(self.vb().failover_log[0][1], item.seqno)
         self.assertEqual(self.vb().failover_log[1][0], uuid)
-        newer = self.set(b"a", cas=item.cas)
+        newer = self.set(b"\0a", cas=item.cas)
         self.assertEqual(newer.seqno, item.seqno + 1)
 
     def test_wrong_number_of_states(self) -> None:
@@ -351,7 +352,7 @@ class Topology(BucketCase):
         """Return a document as another node's active copy would send it."""
         other = VBucket(0, self.bucket.ledger, self.clock.seconds)
         for _ in range(5):
-            item = other.store(StoreMode.SET, b"a", b"theirs")
+            item = other.store(StoreMode.SET, b"\0a", b"theirs")
         return item.copy()
 
 
@@ -360,7 +361,7 @@ class Numbers(BucketCase):
 
     def test_groups(self) -> None:
         """Each group has its numbers; an unknown one is None; a vbucket can be asked for alone."""
-        self.set(b"a")
+        self.set(b"\0a")
         stats = dict(bucket_stats(self.bucket) or ())
         self.assertEqual(
             (stats["curr_items"], stats["ep_queue_size"], stats["vb_active_num"]), ("1", "1", "4")
@@ -378,12 +379,12 @@ class Numbers(BucketCase):
     def test_random_key(self) -> None:
         """Some live document of an active vbucket; none in an empty bucket."""
         self.assertIsNone(random_item(self.bucket))
-        self.set(b"gone", vbid=1, expiry=1)
+        self.set(b"\0gone", vbid=1, expiry=1)
         self.clock.advance(5)
         self.assertIsNone(random_item(self.bucket))
-        keys = {b"%d" % n for n in range(8)}
+        keys = {b"\0%d" % n for n in range(8)}
         for n in range(8):
-            self.set(b"%d" % n, vbid=n % 4)
+            self.set(b"\0%d" % n, vbid=n % 4)
         found = {item.key for item in (random_item(self.bucket) for _ in range(200)) if item is not None}
         self.assertLessEqual(found, keys)
         self.assertGreater(len(found), 1)

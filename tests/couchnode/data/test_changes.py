@@ -9,7 +9,7 @@ from couchnode.data.changes import _LOOKED_AT, ChangeLog
 from couchnode.data.item import Item
 from tests.couchnode.data.test_bucket import NOW, BucketCase
 
-ENTRIES = st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"c", b"d"]))
+ENTRIES = st.tuples(st.integers(0, 3), st.sampled_from([b"\0a", b"\0b", b"\0c", b"\0d"]))
 
 
 def item(key: bytes, expiry: int = 0) -> Item:
@@ -98,7 +98,7 @@ class ExpiryTests(BucketCase):
         """A document that is stored again and again is remembered a bounded number of times."""
         self.expire()
         for _ in range(5000):
-            self.set(b"k", b"1", expiry=NOW + 1000)
+            self.set(b"\0k", b"1", expiry=NOW + 1000)
             self.assertLess(len(self.log._expiries or ()), 1100)
         self.expire()
         self.clock.advance(1001)
@@ -109,7 +109,7 @@ class ExpiryTests(BucketCase):
         """It begins again, so no expiry is missed."""
         self.bucket.ledger.quota_bytes = 2**30
         for number in range(_LOOKED_AT + 1):
-            self.set(b"k%d" % number, b"1", expiry=NOW + 10)
+            self.set(b"\0k%d" % number, b"1", expiry=NOW + 10)
         working = self.log.expire_due(self.bucket)
         next(working)
         self.log.forget_all()

@@ -21,6 +21,7 @@ from couchbase.protocol.hashing import vbucket_of
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
+from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storeerrors import StoreDamagedError, StoreError, StoreFullError, StoreLostError
 from couchnode.data.storefile import History, StoreFile, Transaction
 from couchnode.data.storeschema import checksum
@@ -62,7 +63,7 @@ class FolderCase(TestCase):
         self.values = {b"key%d" % n: b'{"n":%d}' % n for n in range(40)}
         node = yield self.start()
         for key, value in self.values.items():
-            self.part(node, key).store(0, key, value)
+            self.part(node, key).store(0, DEFAULT_PREFIX + key, value)
         yield node.stop()
         self.file = self.path / "node0" / "default.sqlite"
 
@@ -87,13 +88,13 @@ class FolderCase(TestCase):
 
     def served(self, node: EmbeddedNode) -> dict[bytes, bytes]:
         """Return the documents that a node has."""
-        found = {key: self.part(node, key).get(key) for key in self.values}
+        found = {key: self.part(node, key).get(DEFAULT_PREFIX + key) for key in self.values}
         return {key: item.value for key, item in found.items() if item is not None}
 
     def keys_of(self, file: Path) -> list[bytes]:
         """Return the keys in one file."""
         with closing(sqlite3.connect(file)) as database:
-            return [key for (key,) in database.execute("SELECT key FROM documents ORDER BY key")]
+            return [key[1:] for (key,) in database.execute("SELECT key FROM documents ORDER BY key")]
 
     @inlineCallbacks
     def refused(self, *expected: str) -> Steps:
@@ -121,7 +122,7 @@ class LostTests(FolderCase):
         self.assertIn("made anew, without documents", said)
         node = yield self.start()
         self.assertEqual(set(self.served(node)), set(self.values) - lost)
-        self.part(node, b"key1").store(0, b"key1", b"again")
+        self.part(node, b"key1").store(0, b"\0key1", b"again")
 
     @inlineCallbacks
     def test_a_folder_of_one_node_that_is_gone(self) -> Steps:
@@ -148,7 +149,7 @@ class LostTests(FolderCase):
         first = self.file.read_bytes()
         key = self.keys_of(self.file)[0]
         node = yield self.start()
-        item = self.part(node, key).store(0, key, b"newer")
+        item = self.part(node, key).store(0, DEFAULT_PREFIX + key, b"newer")
         yield node.cluster.nodes[0].buckets["default"].flusher.wait(self.part(node, key), item.seqno)
         running = self.file.read_bytes()
         yield node.stop()
@@ -178,7 +179,7 @@ class LostTests(FolderCase):
         """Leave the directory as a crash does after "newer" was written; fires with the document's key."""
         key = self.keys_of(self.file)[0]
         node = yield self.start()
-        item = self.part(node, key).store(0, key, b"newer")
+        item = self.part(node, key).store(0, DEFAULT_PREFIX + key, b"newer")
         yield node.cluster.nodes[0].buckets["default"].flusher.wait(self.part(node, key), item.seqno)
         shutil.copytree(self.path, self.path.with_name("killed"))
         yield node.stop()
@@ -297,7 +298,9 @@ class BitTests(FolderCase):
         self.assertEqual(left, {other: text for other, text in self.values.items() if other != key})
         yield node.stop()
         with closing(sqlite3.connect(self.file)) as database:
-            self.assertEqual(database.execute("SELECT key FROM damaged").fetchall(), [(key,)])
+            self.assertEqual(
+                database.execute("SELECT key FROM damaged").fetchall(), [(DEFAULT_PREFIX + key,)]
+            )
 
     @inlineCallbacks
     def test_each_member_counts(self) -> Steps:
@@ -307,7 +310,9 @@ class BitTests(FolderCase):
         whole = self.file.read_bytes()
         for member in ("vb", "flags", "expiry", "cas", "seqno", "revid", "crc"):
             with closing(sqlite3.connect(self.file)) as database:
-                database.execute(f"UPDATE documents SET {member} = {member} + 1 WHERE key = ?", (key,))
+                database.execute(
+                    f"UPDATE documents SET {member} = {member} + 1 WHERE key = ?", (DEFAULT_PREFIX + key,)
+                )
                 database.commit()
             yield self.refused("1 document(s) are not what was written")
             self.file.write_bytes(whole)
@@ -332,8 +337,8 @@ class BitTests(FolderCase):
         self.assertIn("records of 1 vbucket(s) made anew", said)
         node = yield self.start()
         self.assertEqual(self.served(node), self.values)
-        before = self.part(node, key).get(key)
-        after = self.part(node, key).store(0, key, b"x")
+        before = self.part(node, key).get(DEFAULT_PREFIX + key)
+        after = self.part(node, key).store(0, DEFAULT_PREFIX + key, b"x")
         self.assertGreater((after.seqno, after.cas), (before.seqno, before.cas))
 
     @inlineCallbacks

@@ -11,7 +11,8 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.eviction import HIGH_WATERMARK, MOST_AT_ONCE
 from couchnode.data.item import StatusError
 from couchnode.data.storage import MemoryStore
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 from tests.couchnode.nodes import UUID
 
 QUOTA = 2**20

@@ -16,8 +16,8 @@ from tests.couchnode.data.test_bucket import BucketCase
 VBIDS = st.integers(0, 3)
 EVENTS = st.lists(
     st.one_of(
-        st.tuples(st.just("store"), VBIDS, st.sampled_from([b"a", b"b", b"c"])),
-        st.tuples(st.just("delete"), VBIDS, st.sampled_from([b"a", b"b", b"c"])),
+        st.tuples(st.just("store"), VBIDS, st.sampled_from([b"\0a", b"\0b", b"\0c"])),
+        st.tuples(st.just("delete"), VBIDS, st.sampled_from([b"\0a", b"\0b", b"\0c"])),
         st.tuples(st.just("replace"), VBIDS),
         st.tuples(st.just("wait"), VBIDS, st.integers(0, 3)),
         st.tuples(st.just("pass"), st.sampled_from([0.0, WRITE_DELAY_SECONDS, RETRY_SECONDS])),
@@ -109,9 +109,9 @@ class HistoryTests(BucketCase):
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EVENTS)
-    @example([("store", 0, b"a"), ("pass", WRITE_DELAY_SECONDS), ("replace", 0), ("refuse",)])
-    @example([("store", 0, b"a"), ("replace", 0)])
-    @example([("wait", 0, 2), ("replace", 0), ("store", 0, b"a")])
+    @example([("store", 0, b"\0a"), ("pass", WRITE_DELAY_SECONDS), ("replace", 0), ("refuse",)])
+    @example([("store", 0, b"\0a"), ("replace", 0)])
+    @example([("wait", 0, 2), ("replace", 0), ("store", 0, b"\0a")])
     def test_any_history(self, events: list[tuple[object, ...]]) -> None:
         """In the end the disk has what memory has, nothing is left to do, and each waiter heard once."""
         self.begin()
@@ -152,14 +152,14 @@ class HistoryTests(BucketCase):
         while not all(draining.called for draining in self.drains):
             self.store.finish()
         before = len(self.store.batches)
-        self.set(b"late")
+        self.set(b"\0late")
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(60)
         self.assertEqual(len(self.store.batches), before)
         draining = self.flusher.drain()
         self.store.finish()
         self.successResultOf(draining)
-        self.assertEqual(self.store.documents[0, b"late"].value, b"v")
+        self.assertEqual(self.store.documents[0, b"\0late"].value, b"v")
 
 
 class DrainTests(BucketCase):
@@ -168,7 +168,7 @@ class DrainTests(BucketCase):
     def test_a_store_that_cannot_write(self) -> None:
         """It fails with the reason, and the changes are not lost: the next one writes them."""
         self.store.is_slow = True
-        self.set(b"a")
+        self.set(b"\0a")
         draining = self.bucket.flusher.drain()
         self.store.refuse()
         failure = self.failureResultOf(draining, StoreError)
@@ -181,8 +181,8 @@ class DrainTests(BucketCase):
     def test_counts(self) -> None:
         """Batches, failures and documents are counted, a failed batch's documents once they are written."""
         self.store.is_slow = True
-        self.set(b"a")
-        self.set(b"b", vbid=1)
+        self.set(b"\0a")
+        self.set(b"\0b", vbid=1)
         self.tick()
         self.store.refuse()
         flusher = self.bucket.flusher

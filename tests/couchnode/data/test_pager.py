@@ -17,7 +17,7 @@ from tests.couchnode.data.test_bucket import NOW, BucketCase
 TURN_SECONDS = 1.0
 
 EXPIRIES = st.dictionaries(
-    st.tuples(st.integers(0, 3), st.sampled_from([b"%d" % n for n in range(8)])),
+    st.tuples(st.integers(0, 3), st.sampled_from([b"\0%d" % n for n in range(8)])),
     st.sampled_from([0, NOW + 1, NOW + 400, NOW + 700, NOW + 2000]),
     max_size=20,
 )
@@ -70,7 +70,7 @@ class PagerTests(BucketCase):
         searching = self.begin()
         for vbid in range(4):
             for number in range(10):
-                self.set(b"%d" % number, vbid=vbid, expiry=NOW + 1)
+                self.set(b"\0%d" % number, vbid=vbid, expiry=NOW + 1)
         searching.start()
         gone = []
         self.later(PAGER_SECONDS)
@@ -87,7 +87,7 @@ class PagerTests(BucketCase):
         searching = self.begin()
         for vbid in range(4):
             for number in range(100):
-                self.set(b"%d" % number, vbid=vbid)
+                self.set(b"\0%d" % number, vbid=vbid)
         searching.start()
         self.later(PAGER_SECONDS)
         (pause,) = self.turns.getDelayedCalls()
@@ -96,13 +96,13 @@ class PagerTests(BucketCase):
     def test_tombstones_have_their_time(self) -> None:
         """A deletion is remembered for days, and not for longer."""
         searching = self.begin()
-        self.set(b"a")
-        self.vb().delete(b"a")
+        self.set(b"\0a")
+        self.vb().delete(b"\0a")
         self.tick()
         searching.start()
         for _ in range(int(TOMBSTONE_SECONDS / PAGER_SECONDS)):
             self.later(PAGER_SECONDS)
-        self.assertEqual(list(self.vb().tombstones), [b"a"])
+        self.assertEqual(list(self.vb().tombstones), [b"\0a"])
         self.later(PAGER_SECONDS)
         self.later(PAGER_SECONDS)
         self.assertEqual(list(self.vb().tombstones), [])
@@ -114,7 +114,7 @@ class PagerTests(BucketCase):
         searching.stop()
         searching.start()
         for number in range(3):
-            self.set(b"%d" % number, expiry=NOW + 1, vbid=number)
+            self.set(b"\0%d" % number, expiry=NOW + 1, vbid=number)
         self.later(PAGER_SECONDS)
         self.assertEqual(searching.expired, 1)
         searching.stop()

@@ -14,7 +14,8 @@ from couchnode.data.durability import Copies, satisfied
 from couchnode.data.flusher import WRITE_DELAY_SECONDS
 from couchnode.data.item import StatusError
 from couchnode.data.storage import MemoryStore
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
 
@@ -96,16 +97,16 @@ class Following(ClusterCase):
 
     def test_changes_arrive_after_the_turn(self) -> None:
         """Stores, deletions and expiries arrive in order with the same numbers, as other objects."""
-        self.set(b"a", b"1", flags=5, expiry=50)
+        self.set(b"\0a", b"1", flags=5, expiry=50)
         self.assertEqual(self.vb(1).items, {})
-        self.set(b"a", b"2", expiry=50)
-        self.set(b"b")
+        self.set(b"\0a", b"2", expiry=50)
+        self.set(b"\0b")
         self.turn()
         self.assertLevel()
-        self.assertIsNot(self.vb(1).items[b"b"], self.vb().items[b"b"])
-        self.vb().delete(b"b")
+        self.assertIsNot(self.vb(1).items[b"\0b"], self.vb().items[b"\0b"])
+        self.vb().delete(b"\0b")
         self.clock.advance(60)
-        self.assertIsNone(self.vb().get(b"a"))
+        self.assertIsNone(self.vb().get(b"\0a"))
         self.turn()
         self.assertLevel()
         self.assertEqual(self.vb(2).items, {})
@@ -113,7 +114,7 @@ class Following(ClusterCase):
     def test_each_copy_has_its_own_disk(self) -> None:
         """A replica reports as persisted what is on its own disk, independently of the others."""
         self.stores[1].is_slow = True
-        item = self.set(b"a")
+        item = self.set(b"\0a")
         self.turn()
         self.clock.advance(WRITE_DELAY_SECONDS)
         persisted = [self.vb(node).persisted_seqno >= item.seqno for node in range(3)]
@@ -124,19 +125,19 @@ class Following(ClusterCase):
 
     def test_locks_stay_on_the_active_copy(self) -> None:
         """A locked document is not locked on a replica."""
-        self.set(b"a")
-        self.vb().lock(b"a")
+        self.set(b"\0a")
+        self.vb().lock(b"\0a")
         self.turn()
-        self.assertFalse(self.vb(1).is_locked(self.vb(1).items[b"a"]))
+        self.assertFalse(self.vb(1).is_locked(self.vb(1).items[b"\0a"]))
 
     def test_many_documents_come_over_several_turns(self) -> None:
         """Catching up is done in pieces, and changes made meanwhile come after it."""
         self.buckets[0].set_replicas(0, [])
         for n in range(5000):
-            self.set(b"%d" % n)
+            self.set(b"\0%d" % n)
         self.buckets[0].set_replicas(0, self.buckets[1:])
         one_turn(self.clock)
-        self.set(b"late")
+        self.set(b"\0late")
         one_turn(self.clock)
         self.assertTrue(0 < len(self.vb(1).items) < 5000, len(self.vb(1).items))
         self.turn()
@@ -144,22 +145,22 @@ class Following(ClusterCase):
 
     def test_replica_that_lacks_the_last_changes(self) -> None:
         """With a shared history only the missing changes are sent, including deletions."""
-        self.set(b"a")
-        self.set(b"b")
+        self.set(b"\0a")
+        self.set(b"\0b")
         self.turn()
-        kept = self.vb(1).items[b"a"]
+        kept = self.vb(1).items[b"\0a"]
         self.buckets[0].set_replicas(0, [])
-        self.vb().delete(b"b")
-        self.set(b"c")
+        self.vb().delete(b"\0b")
+        self.set(b"\0c")
         self.buckets[0].set_replicas(0, self.buckets[1:])
         self.turn()
         self.assertLevel()
-        self.assertIs(self.vb(1).items[b"a"], kept)
+        self.assertIs(self.vb(1).items[b"\0a"], kept)
 
     def test_replica_with_another_history(self) -> None:
         """A replica with changes that the active copy does not have is filled from the start, also on
         disk."""
-        self.set(b"a")
+        self.set(b"\0a")
         self.turn()
         stranger = NodeBucket(
             "b", UUID, vbucket_count=1, quota_bytes=2**24, store=ManualStore(), clock=self.clock
@@ -167,7 +168,7 @@ class Following(ClusterCase):
         self.successResultOf(stranger.start())
         theirs = stranger.vbuckets[0]
         assert theirs is not None
-        theirs.store(StoreMode.SET, b"x", b"theirs")
+        theirs.store(StoreMode.SET, b"\0x", b"theirs")
         self.clock.advance(1)
         stranger.set_topology(["replica"])
         self.buckets[2] = stranger
@@ -179,42 +180,42 @@ class Following(ClusterCase):
 
     def test_missed_deletions_that_are_forgotten(self) -> None:
         """If tombstones were purged that the replica never got, it is filled from nothing."""
-        self.set(b"a")
-        self.set(b"b")
+        self.set(b"\0a")
+        self.set(b"\0b")
         self.turn()
         self.buckets[0].set_replicas(0, [])
-        self.vb().delete(b"a")
+        self.vb().delete(b"\0a")
         self.clock.advance(1)
         self.vb().purge_tombstones(int(self.clock.seconds()) + 1)
-        self.set(b"c")
+        self.set(b"\0c")
         self.buckets[0].set_replicas(0, self.buckets[1:])
         self.turn()
         self.assertLevel()
 
     def test_flush(self) -> None:
         """When all nodes flush, in any order, replicas follow the new history."""
-        self.set(b"a")
+        self.set(b"\0a")
         self.turn()
         for bucket in self.buckets:
             self.successResultOf(bucket.flush_all())
-        self.set(b"b")
+        self.set(b"\0b")
         self.turn()
         self.assertLevel()
         for bucket in reversed(self.buckets):
             self.successResultOf(bucket.flush_all())
-            self.set(b"c")
+            self.set(b"\0c")
         self.turn()
         self.assertLevel()
 
     def test_failover(self) -> None:
         """A promoted replica serves what it has and feeds the copy that is left."""
-        self.set(b"a")
+        self.set(b"\0a")
         self.turn()
         self.buckets[1].set_topology(["active"])
         self.buckets[1].set_replicas(0, [self.buckets[2]])
         self.successResultOf(self.buckets[0].close())
         self.turn()
-        item = self.vb(1).store(StoreMode.SET, b"b", b"v")
+        item = self.vb(1).store(StoreMode.SET, b"\0b", b"v")
         self.turn()
         self.assertEqual(item.seqno, 2)
         self.assertEqual(describe(self.vb(2)), describe(self.vb(1)))
@@ -223,7 +224,7 @@ class Following(ClusterCase):
     def test_a_copy_that_is_closed_or_late(self) -> None:
         """A closed replica is left alone; one that starts later is brought level then."""
         self.successResultOf(self.buckets[1].close())
-        self.set(b"a")
+        self.set(b"\0a")
         self.turn()
         self.assertFalse(self.buckets[0].replicator.streams_of(0)[0].connected)
         late = self.buckets[1] = self.make(ManualStore())
@@ -247,14 +248,14 @@ class Durability(ClusterCase):
 
     def value(self, node: int) -> bytes | None:
         """Return what readers of one copy see."""
-        item = self.vb(node).get(b"k")
+        item = self.vb(node).get(b"\0k")
         return None if item is None else item.value
 
     def test_majority(self) -> None:
         """The write commits when a replica has it; from then on readers see it, also on replicas."""
-        self.set(b"k", b"old")
+        self.set(b"\0k", b"old")
         self.turn()
-        writing = self.durable(b"k", b"new", MAJORITY)
+        writing = self.durable(b"\0k", b"new", MAJORITY)
         self.assertNoResult(writing)
         self.assertEqual(self.value(0), b"old")
         self.turn()
@@ -267,7 +268,7 @@ class Durability(ClusterCase):
         """The write waits for the disk of the active copy, and for no other."""
         for store in self.stores:
             store.is_slow = True
-        writing = self.durable(b"k", b"new", ON_ACTIVE)
+        writing = self.durable(b"\0k", b"new", ON_ACTIVE)
         self.turn()
         self.stores[1].batches.clear()
         self.clock.advance(WRITE_DELAY_SECONDS)
@@ -280,7 +281,7 @@ class Durability(ClusterCase):
         """It waits for the disks of the active copy and of one replica."""
         for store in self.stores:
             store.is_slow = True
-        writing = self.durable(b"k", b"new", ON_MAJORITY)
+        writing = self.durable(b"\0k", b"new", ON_MAJORITY)
         self.turn()
         self.clock.advance(WRITE_DELAY_SECONDS)
         self.stores[0].finish()
@@ -292,17 +293,17 @@ class Durability(ClusterCase):
 
     def test_timeout(self) -> None:
         """After the timeout the outcome is ambiguous, the old version remains and other clients may write."""
-        self.set(b"k", b"old")
+        self.set(b"\0k", b"old")
         self.turn()
         for store in self.stores:
             store.is_slow = True
-        writing = self.durable(b"k", b"new", ON_MAJORITY, 2.0)
+        writing = self.durable(b"\0k", b"new", ON_MAJORITY, 2.0)
         self.clock.advance(1.9)
         self.assertNoResult(writing)
         self.clock.advance(0.1)
         self.assertEqual(self.failureResultOf(writing, StatusError).value.status, Status.SYNC_WRITE_AMBIGUOUS)
         self.assertEqual(self.value(0), b"old")
-        self.set(b"k", b"newer")
+        self.set(b"\0k", b"newer")
         self.turn()
         self.assertLevel()
         self.assertEqual(self.vb(1).pending, {})
@@ -334,14 +335,14 @@ class Durability(ClusterCase):
 
     def test_a_write_under_way_when_the_vbucket_leaves(self) -> None:
         """Clients that wait when the copy is demoted or closed get an ambiguous result."""
-        writing = self.durable(b"k", b"new", MAJORITY)
+        writing = self.durable(b"\0k", b"new", MAJORITY)
         self.buckets[0].set_topology(["replica"])
         self.failureResultOf(writing, StatusError)
         self.assertEqual(self.vb().pending, {})
 
     def test_promotion_takes_prepared_writes_as_committed(self) -> None:
         """A replica that has a prepared write, but not its commit, has the write when it is promoted."""
-        self.durable(b"k", b"new", ON_MAJORITY).addErrback(lambda failure: failure.trap(StatusError))
+        self.durable(b"\0k", b"new", ON_MAJORITY).addErrback(lambda failure: failure.trap(StatusError))
         self.stores[0].is_slow = True
         self.turn()
         self.assertIsNone(self.value(1))

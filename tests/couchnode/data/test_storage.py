@@ -29,7 +29,7 @@ from couchnode.data.storage import (
     StoreVersionError,
     Transaction,
 )
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.storemode import StoreMode
 from tests.couchnode.nodes import UUID
 
 Steps = Generator[Deferred[Any], Any, None]
@@ -253,7 +253,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import SqliteStore
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.storemode import StoreMode
 
 @inlineCallbacks
 def write():
@@ -264,7 +264,7 @@ def write():
         waits = []
         for n in range(40):
             vb = bucket.vbuckets[n % 4]
-            item = vb.store(StoreMode.SET, b"%d" % n, b"%d" % round)
+            item = vb.store(StoreMode.SET, b"\\0%d" % n, b"%d" % round)
             waits.append((vb.id, n, item, bucket.flusher.wait(vb, item.seqno)))
         for vbid, n, item, persisted in waits:
             yield persisted
@@ -312,12 +312,12 @@ class KillNine(StoreCase):
         for n, (vbid, number, seqno, cas, uuid) in reported.items():
             vbucket = bucket.vbuckets[vbid]
             assert vbucket is not None
-            found = vbucket.get(b"%d" % n)
+            found = vbucket.get(b"\0%d" % n)
             assert found is not None, n
             self.assertGreaterEqual(int(found.value), number)
             self.assertGreaterEqual(found.seqno, seqno)
             self.assertGreaterEqual(vbucket.persisted_seqno, seqno)
             self.assertNotEqual(vbucket.uuid, uuid)
             self.assertEqual(vbucket.failover_log[1][0], uuid)
-            self.assertGreater(vbucket.store(StoreMode.SET, b"new", b"").cas, cas)
+            self.assertGreater(vbucket.store(StoreMode.SET, b"\0new", b"").cas, cas)
         yield bucket.close()

@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS, MAX_VALUE_BYTES, Datatype, Status
 from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, absolute_expiry, is_json
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 
 NOW = 1_800_000_000
 SET, ADD, REPLACE = StoreMode.SET, StoreMode.ADD, StoreMode.REPLACE

@@ -22,6 +22,7 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchbase.protocol.frames import Frame, FrameReader, encode_frame_infos
+from couchnode.data.manifest import Collection, Manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import snappy
 from couchnode.kv.commands.table import COMMANDS, CasRule, Presence, dispatch
@@ -535,11 +536,11 @@ class Collections(CommandCase):
     features = (Feature.XERROR, Feature.COLLECTIONS, Feature.JSON)
 
     def test_the_default_collection(self) -> None:
-        """Prefix 00 is stripped; getk, observe and the random key show it again."""
+        """Prefix 00 is part of the held key; getk, observe and the random key show it."""
         self.set(b"\0k")
         vbucket = self.bucket.vbuckets[0]
         assert vbucket is not None
-        self.assertEqual(list(vbucket.items), [b"k"])
+        self.assertEqual(list(vbucket.items), [b"\0k"])
         self.assertEqual(self.ask(Opcode.GETK, key=b"\0k").key, b"\0k")
         self.assertEqual(self.ask(Opcode.GET_RANDOM_KEY, extras=bytes(4)).key, b"\0k")
         answer = self.ask(Opcode.OBSERVE, value=b"\0\0\0\2\0k")
@@ -570,6 +571,158 @@ class Collections(CommandCase):
             self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID, value=path)
         self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID)
         self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID, value=b".", vbucket=1)
+
+
+class NamedCollections(CommandCase):
+    """Collections other than the default one: ids 8 and 9, and one whose id takes two bytes."""
+
+    features = (Feature.XERROR, Feature.COLLECTIONS, Feature.JSON, Feature.MUTATION_SEQNO, Feature.XATTR)
+    prefixes = (b"\0", b"\x08", b"\x09", b"\x80\x01")
+
+    def setUp(self) -> None:
+        """Create them."""
+        super().setUp()
+        manifest = Manifest().with_scope("s").with_collection("s", "a").with_collection("s", "b", 100)
+        scope = manifest.scope("s")
+        large = Collection(128, "large", scope.id, "s")
+        scopes = {**manifest.scopes, "s": scope._replace(collections={**scope.collections, "large": large})}
+        self.bucket.set_manifest(Manifest(0xABC, (9, 129), scopes))
+
+    def test_ids(self) -> None:
+        """Scope and collection are found by name; the answer has the uid of the manifest and the id."""
+        for path, number in ((b"s.a", 8), (b"s.b", 9), (b"s.large", 128), (b"_default.", 0), (b".", 0)):
+            answer = self.ask(Opcode.GET_COLLECTION_ID, value=path)
+            self.assertEqual(unpack(">QI", answer.extras), (0xABC, number))
+        self.assertEqual(unpack(">QI", self.ask(Opcode.GET_SCOPE_ID, value=b"s").extras), (0xABC, 8))
+        self.assertEqual(unpack(">QI", self.ask(Opcode.GET_SCOPE_ID, value=b"s.x").extras), (0xABC, 8))
+        for status, opcode, path in (
+            (Status.UNKNOWN_COLLECTION, Opcode.GET_COLLECTION_ID, b"s.x"),
+            (Status.UNKNOWN_COLLECTION, Opcode.GET_COLLECTION_ID, b"s."),
+            (Status.UNKNOWN_SCOPE, Opcode.GET_COLLECTION_ID, b"x.a"),
+            (Status.UNKNOWN_SCOPE, Opcode.GET_SCOPE_ID, b"x"),
+            (Status.UNKNOWN_SCOPE, Opcode.GET_SCOPE_ID, b"\xff"),
+        ):
+            answer = self.assertStatus(status, opcode, value=path)
+            self.assertEqual(json.loads(answer.value)["manifest_uid"], "abc")
+
+    def test_manifest(self) -> None:
+        """The manifest has what was created, with the longest life where there is one."""
+        manifest = json.loads(self.ask(Opcode.GET_MANIFEST).value)
+        self.assertEqual(manifest["uid"], "abc")
+        self.assertEqual(
+            manifest["scopes"][0]["collections"][-2:],
+            [{"name": "b", "uid": "9", "maxTTL": 100}, {"name": "a", "uid": "8"}],
+        )
+
+    def test_one_key_in_each(self) -> None:
+        """The same key in several collections is a document in each, for every command with a key."""
+        for number, prefix in enumerate(self.prefixes):
+            key, text = prefix + b"k", b"%d" % number
+            self.assertStatus(Status.KEY_ENOENT, Opcode.GET, key=key)
+            self.assertStatus(Status.SUCCESS, Opcode.ADD, key=key, extras=bytes(8), value=text)
+        for number, prefix in enumerate(self.prefixes):
+            key = prefix + b"k"
+            self.assertEqual(self.ask(Opcode.GET, key=key).value, b"%d" % number)
+            self.assertEqual(self.ask(Opcode.GETK, key=key).key, key)
+            counted = self.ask(Opcode.INCREMENT, key=key, extras=pack(">QQI", 10, 0, 0))
+            self.assertEqual(counted.value, pack(">Q", 10 + number))
+            self.assertStatus(Status.SUCCESS, Opcode.APPEND, key=key, value=b"5")
+            self.assertEqual(self.ask(Opcode.GET, key=key).value, b"%d5" % (10 + number))
+            self.assertStatus(Status.SUCCESS, Opcode.TOUCH, key=key, extras=pack(">I", 0))
+            self.assertStatus(Status.SUCCESS, Opcode.GET_META, key=key)
+            cas = self.ask(Opcode.GET_LOCKED, key=key).cas
+            self.assertStatus(Status.SUCCESS, Opcode.UNLOCK, key=key, cas=cas)
+            lookup = {"extras": b"\0\x09\4", "value": b"$document"}
+            self.assertStatus(Status.SUCCESS, Opcode.SUBDOC_EXISTS, key=key, **lookup)
+            observed = pack(">HH", 0, len(key)) + key
+            self.assertTrue(self.ask(Opcode.OBSERVE, value=observed).value.startswith(observed + b"\0"))
+            random = self.ask(Opcode.GET_RANDOM_KEY, extras=pack(">I", (0, 8, 9, 128)[number]))
+            self.assertEqual(random.key, key)
+        self.assertStatus(Status.SUCCESS, Opcode.DELETE, key=b"\x08k")
+        found = [self.ask(Opcode.GET, key=prefix + b"k").specific for prefix in self.prefixes]
+        self.assertEqual(found, [0, Status.KEY_ENOENT, 0, 0])
+        self.assertStatus(Status.KEY_ENOENT, Opcode.GET_RANDOM_KEY, extras=pack(">I", 8))
+
+    def test_unknown(self) -> None:
+        """A collection that is not there has the status of its own, with the manifest, for every command."""
+        commands: tuple[tuple[Opcode, dict[str, Any]], ...] = (
+            (Opcode.GET, {}),
+            (Opcode.SET, {"extras": bytes(8)}),
+            (Opcode.DELETE, {}),
+            (Opcode.INCREMENT, {"extras": bytes(20)}),
+            (Opcode.GAT, {"extras": bytes(4)}),
+            (Opcode.SUBDOC_MULTI_LOOKUP, {"value": b"\xc6\0\0\1a"}),
+        )
+        for opcode, parts in commands:
+            for prefix in (b"\x01", b"\x07", b"\x0a", b"\x81\x01", b"\xff\xff\xff\xff\x0f"):
+                answer = self.assertStatus(Status.UNKNOWN_COLLECTION, opcode, key=prefix + b"k", **parts)
+                self.assertEqual(json.loads(answer.value)["manifest_uid"], "abc")
+        observed = pack(">HH", 0, 2) + b"\x0ak"
+        self.assertStatus(Status.UNKNOWN_COLLECTION, Opcode.OBSERVE, value=observed)
+        self.assertStatus(Status.UNKNOWN_COLLECTION, Opcode.GET_RANDOM_KEY, extras=pack(">I", 10))
+
+    def test_long_keys(self) -> None:
+        """A key has at most 246 bytes in a named collection, whatever the length of its id, and 250 in the
+        default one."""
+        for prefix, longest in zip(self.prefixes, (250, 246, 246, 246), strict=True):
+            self.assertEqual(self.set(prefix + b"k" * longest).specific, 0)
+            for opcode, extras in ((Opcode.SET, bytes(8)), (Opcode.GET, b"")):
+                key = prefix + b"k" * (longest + 1)
+                self.assertStatus(Status.EINVAL, opcode, key=key, extras=extras)
+
+    def test_longest_life(self) -> None:
+        """A document of a collection with a longest life gets that where it asks for more, or forever."""
+        now = int(self.bucket.unix_time())
+        vbucket = self.bucket.vbuckets[0]
+        assert vbucket is not None
+        for wire, stored in (
+            (0, now + 100),
+            (50, now + 50),
+            (100, now + 100),
+            (101, now + 100),
+            (now + 10, now + 10),
+            (now + 10**6, now + 100),
+            (0xFFFFFFFE, now + 100),
+        ):
+            extras = pack(">II", 0, wire)
+            self.assertStatus(Status.SUCCESS, Opcode.SET, key=b"\x09k", extras=extras)
+            self.assertEqual(vbucket.items[b"\x09k"].expiry, stored, wire)
+            self.assertStatus(Status.SUCCESS, Opcode.TOUCH, key=b"\x09k", extras=extras[4:])
+            self.assertEqual(vbucket.items[b"\x09k"].expiry, stored, wire)
+        self.assertStatus(Status.SUCCESS, Opcode.INCREMENT, key=b"\x09n", extras=pack(">QQI", 1, 1, 0))
+        self.assertEqual(vbucket.items[b"\x09n"].expiry, now + 100)
+        self.set(b"\x08k")
+        self.assertEqual(vbucket.items[b"\x08k"].expiry, 0)
+
+    def test_dropped(self) -> None:
+        """The documents of a dropped collection are gone at once, and memory is given back soon; the others
+        stay. A new collection of the same name is empty."""
+        for prefix in self.prefixes:
+            self.set(prefix + b"k")
+        vbucket = self.bucket.vbuckets[0]
+        assert vbucket is not None
+        self.bucket.set_manifest(self.bucket.collections.manifest.without_collection("s", "a"))
+        self.assertStatus(Status.UNKNOWN_COLLECTION, Opcode.GET, key=b"\x08k")
+        self.assertStatus(Status.UNKNOWN_COLLECTION, Opcode.SET, key=b"\x08k", extras=bytes(8))
+        self.bucket.set_manifest(self.bucket.collections.manifest.with_collection("s", "a"))
+        answer = self.ask(Opcode.GET_COLLECTION_ID, value=b"s.a")
+        self.assertEqual(unpack(">QI", answer.extras), (0xABE, 129))
+        self.assertStatus(Status.KEY_ENOENT, Opcode.GET, key=b"\x81\x01k")
+        self.clock.advance(0)
+        self.assertFalse(self.bucket.dropper.is_busy)
+        self.assertEqual(set(vbucket.items), {b"\0k", b"\x09k", b"\x80\x01k"})
+        self.assertEqual(self.bucket.memory_bytes, sum(item.size for item in vbucket.items.values()))
+
+    def test_without_collections(self) -> None:
+        """A connection that did not ask for collections has the default one; once that is gone, none."""
+        self.set(b"\0k")
+        self.ask(Opcode.HELLO, value=pack(">HH", Feature.XERROR, Feature.JSON))
+        self.assertEqual(self.ask(Opcode.GETK, key=b"k").key, b"k")
+        self.assertEqual(self.ask(Opcode.GET_RANDOM_KEY).key, b"k")
+        self.assertStatus(Status.KEY_ENOENT, Opcode.GET, key=b"\x08k")
+        self.bucket.set_manifest(self.bucket.collections.manifest.without_collection("_default", "_default"))
+        for opcode, extras in ((Opcode.GET, b""), (Opcode.SET, bytes(8))):
+            self.assertStatus(Status.UNKNOWN_COLLECTION, opcode, key=b"k", extras=extras)
 
 
 class Configurations(CommandCase):

@@ -15,6 +15,7 @@ from couchbase.protocol.frames import encode_frame_infos, encode_request
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item
+from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import connection as kvconnection
 from couchnode.kv import fastpath
@@ -143,8 +144,8 @@ class Node:
         for vbucket in self.bucket.vbuckets:
             if vbucket is not None:
                 vbucket.failover_log = [(7, 0)]
-                vbucket.load(Item(b"a", b"{}", 6, 0, 1000, 1, 1))
-                vbucket.load(Item(b"b", b"not JSON", 0, 1_800_000_002, 1001, 2, 1))
+                vbucket.load(Item(b"\0a", b"{}", 6, 0, 1000, 1, 1))
+                vbucket.load(Item(b"\0b", b"not JSON", 0, 1_800_000_002, 1001, 2, 1))
         self.node.buckets["default"] = self.bucket
         factory = KeyValueFactory(self.node)
         self.connection, self.transport = InMemoryCase.connect_to(factory)
@@ -153,8 +154,9 @@ class Node:
     def current_cas(self, vbid: int, key: bytes) -> int:
         """Return the CAS of a document, even if it is locked."""
         vbucket = self.bucket.vbuckets[vbid] if vbid < 4 else None
-        prefix = 1 if self.connection.session.collections else 0
-        item = vbucket.items.get(key[prefix:]) if vbucket is not None else None
+        if not self.connection.session.collections:
+            key = DEFAULT_PREFIX + key
+        item = vbucket.items.get(key) if vbucket is not None else None
         return item.cas if item is not None else 0
 
     def answers(self) -> bytes:

@@ -19,8 +19,11 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.leb128 import decode_leb128
 from couchnode.data import rangescan
 from couchnode.data.item import Ledger, StatusError
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.manifest import Manifest
 from couchnode.data.rangescan import LIFETIME_SECONDS, MAX_SCANS, RangeScan, Selection
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.rangescans import SnapshotRequirements, read_scan_request
 from couchnode.kv.commands.table import dispatch
 from tests.couchnode.kv.test_commands import CommandCase, Steps
@@ -136,8 +139,8 @@ class ScanTests(SynchronousTestCase):
         """Return a scan of a vbucket with these keys."""
         vbucket = VBucket(3, Ledger(2**26), Clock().seconds)
         for key in keys:
-            vbucket.store(StoreMode.SET, key, b"v")
-        scan = RangeScan(vbucket, selection, 0, keys_only=keys_only)
+            vbucket.store(StoreMode.SET, DEFAULT_PREFIX + key, b"v")
+        scan = RangeScan(vbucket, selection, 1, keys_only=keys_only)
         list(scan.collect())
         return scan
 
@@ -164,7 +167,9 @@ class ScanTests(SynchronousTestCase):
         """Whatever the limits, and however the snapshot is taken, the pages are the sorted keys of the range,
         none is empty but an only one, and each keeps its limits."""
         with patch.object(rangescan, "_PIECE", piece):
-            pages = self.pages(self.scan(list(keys), Selection(start, end)), items, size)
+            pages = self.pages(
+                self.scan(list(keys), Selection(DEFAULT_PREFIX + start, DEFAULT_PREFIX + end)), items, size
+            )
         self.assertEqual(sum(pages, []), sorted(key for key in keys if start <= key < end))
         if len(pages) > 1:
             self.assertNotIn([], pages)
@@ -179,15 +184,15 @@ class ScanTests(SynchronousTestCase):
         """Writes after the creation do not show, even between its steps."""
         vbucket = VBucket(3, Ledger(2**26), Clock().seconds)
         for key in KEYS:
-            vbucket.store(StoreMode.SET, key, b"old")
-        scan = RangeScan(vbucket, Selection(b"", b"\xff" * 9), 0, keys_only=False)
+            vbucket.store(StoreMode.SET, DEFAULT_PREFIX + key, b"old")
+        scan = RangeScan(vbucket, Selection(b"\0", b"\1"), 1, keys_only=False)
         with patch.object(rangescan, "_PIECE", 2):
             steps = scan.collect()
             next(steps)
             for key in KEYS:
-                vbucket.store(StoreMode.SET, key, b"new")
-            vbucket.delete(b"c")
-            vbucket.store(StoreMode.SET, b"d", b"new")
+                vbucket.store(StoreMode.SET, DEFAULT_PREFIX + key, b"new")
+            vbucket.delete(b"\0c")
+            vbucket.store(StoreMode.SET, b"\0d", b"new")
             list(steps)
         found = documents_in(b"".join(scan.page(0, 0).pieces))
         self.assertEqual([one[5:] for one in found], [(key, b"old") for key in KEYS])
@@ -196,9 +201,9 @@ class ScanTests(SynchronousTestCase):
         """A document that expires during the scan is left out."""
         clock = Clock()
         vbucket = VBucket(3, Ledger(2**26), clock.seconds)
-        vbucket.store(StoreMode.SET, b"a", b"", expiry=10)
-        vbucket.store(StoreMode.SET, b"b", b"")
-        scan = RangeScan(vbucket, Selection(b"", b"z"), 0, keys_only=True)
+        vbucket.store(StoreMode.SET, b"\0a", b"", expiry=10)
+        vbucket.store(StoreMode.SET, b"\0b", b"")
+        scan = RangeScan(vbucket, Selection(b"\0", b"\1"), 1, keys_only=True)
         list(scan.collect())
         clock.advance(12)
         self.assertEqual(self.pages(scan, 0, 0), [[b"b"]])
@@ -207,18 +212,18 @@ class ScanTests(SynchronousTestCase):
         """About as many as asked for, the same ones for the same seed; all of them if there are no more."""
         keys = [b"k%d" % number for number in range(2000)]
         samples = [
-            self.pages(self.scan(keys, Selection(b"", b"z", 200, seed)), 0, 0)[0] for seed in (1, 1, 2)
+            self.pages(self.scan(keys, Selection(b"\0", b"\1", 200, seed)), 0, 0)[0] for seed in (1, 1, 2)
         ]
         self.assertEqual(samples[0], samples[1])
         self.assertNotEqual(samples[0], samples[2])
         for sample in samples:
             self.assertTrue(120 < len(sample) < 280, len(sample))
-        everything = self.pages(self.scan(keys, Selection(b"", b"z", 2000)), 0, 0)[0]
+        everything = self.pages(self.scan(keys, Selection(b"\0", b"\1", 2000)), 0, 0)[0]
         self.assertEqual(everything, sorted(keys))
 
     def test_pages_are_bounded(self) -> None:
         """Without limits a page still ends, and its pieces have about eight KiB."""
-        scan = self.scan([b"%0100d" % number for number in range(12_000)], Selection(b"", b"z"))
+        scan = self.scan([b"%0100d" % number for number in range(12_000)], Selection(b"\0", b"\1"))
         page = scan.page(0, 0)
         self.assertFalse(page.is_last)
         self.assertLess(sum(map(len, page.pieces)), rangescan.MAX_PAGE_BYTES + 200)
@@ -264,7 +269,7 @@ class ScanCommands(CommandCase):
     def test_documents(self) -> None:
         """A document comes with flags, expiry, sequence number, CAS and datatype."""
         self.set(b"a", b"raw", extras=pack(">II", 7, 1000))
-        wanted = self.vbucket.items[b"a"]
+        wanted = self.vbucket.items[b"\0a"]
         scan = self.create(range={"start": encoded(b"a"), "end": encoded(b"b")}).value
         (answer,) = self.resume(scan)
         self.assertEqual((answer.specific, answer.extras), (Status.RANGE_SCAN_COMPLETE, b"\0\0\0\1"))
@@ -294,6 +299,25 @@ class ScanCommands(CommandCase):
         self.assertEqual(self.create(collection="9").specific, Status.UNKNOWN_COLLECTION)
         self.assertEqual(len(self.bucket.scans), 0)
 
+    def test_collections(self) -> None:
+        """A scan has the documents of its collection only, by their own keys; it ends with the collection."""
+        self.ask(Opcode.HELLO, value=b"\0\7\0\x0b\0\x12")
+        manifest = Manifest().with_collection("_default", "a").with_collection("_default", "b")
+        self.bucket.set_manifest(manifest)
+        for key in (b"\x08one", b"\x08two", b"\x08\xff\xff", b"\x09other"):
+            self.set(key)
+        everything = {"key_only": True, "range": {"start": "", "end": encoded(b"\xff" * 10)}}
+        for members in (everything, {"key_only": True}):
+            scan = self.create(collection="8", **members).value
+            found = keys_in(self.resume(scan)[0].value)
+            self.assertEqual(found, [b"one", b"two", b"\xff\xff"])
+        scan = self.create(collection="8", **everything).value
+        self.resume(scan, items=1)
+        self.bucket.set_manifest(manifest.without_collection("_default", "a"))
+        self.assertEqual(self.resume(scan)[0].specific, Status.UNKNOWN_COLLECTION)
+        self.assertEqual(self.resume(scan)[0].specific, Status.KEY_ENOENT)
+        self.assertEqual(self.create(collection="8").specific, Status.UNKNOWN_COLLECTION)
+
     def test_requirements(self) -> None:
         """The history has to be the newest one, the sequence number given, and there if that is asked."""
         uuid, high = str(self.vbucket.uuid), self.vbucket.high_seqno
@@ -304,7 +328,7 @@ class ScanCommands(CommandCase):
             ({"vb_uuid": "1", "seqno": high}, Status.VBUUID_NOT_EQUAL),
         ):
             self.assertEqual(self.create(**ANY, snapshot_requirements=wanted).specific, status, wanted)
-        replaced = self.vbucket.items[b"a"].seqno
+        replaced = self.vbucket.items[b"\0a"].seqno
         self.set(b"a")
         wanted = {"vb_uuid": uuid, "seqno": replaced, "seqno_exists": True}
         self.assertEqual(self.create(**ANY, snapshot_requirements=wanted).specific, Status.NOT_STORED)

@@ -181,7 +181,7 @@ class ReadTests(RestCase):
         empty = yield self.ask(f"{BUCKETS}/default/localRandomKey")
         self.assertEqual((empty.status, empty.json["ok"]), (404, False))
         vbid = next(i for i, row in enumerate(self.cluster.bucket("default").rows) if row[0] == 0)
-        self.cluster.nodes[0].buckets["default"].vbuckets[vbid].store(0, b"k", b"v")
+        self.cluster.nodes[0].buckets["default"].vbuckets[vbid].store(0, b"\0k", b"v")
         found = yield self.ask(f"{BUCKETS}/default/localRandomKey")
         self.assertEqual((found.status, found.json), (200, {"ok": True, "key": "k"}))
         samples = (yield self.ask(f"{BUCKETS}/default/stats")).json["op"]["samples"]

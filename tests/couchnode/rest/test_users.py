@@ -453,6 +453,7 @@ class RoleListTests(UserCase):
 # Method and path -> the permission that it needs; None where every caller with valid credentials is
 # answered. All paths of the interface: the test below fails for one that is not here.
 B = "cluster.bucket[default]."
+S = "cluster.collection[default:x:*]."
 PERMISSIONS: dict[tuple[str, str], str | None] = {
     ("GET", "/"): None,
     ("GET", "/pools"): None,
@@ -481,6 +482,17 @@ PERMISSIONS: dict[tuple[str, str], str | None] = {
     ("GET", f"{BUCKETS}/<bucket>/localRandomKey"): f"{B}data.docs!read",
     ("GET", f"{BUCKETS}/<bucket>/ddocs"): f"{B}views!read",
     ("GET", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!read",
+    ("POST", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!write",
+    ("PUT", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!write",
+    ("POST", f"{BUCKETS}/<bucket>/scopes/@ensureManifest/<uid>"): f"{B}collections!read",
+    ("DELETE", f"{BUCKETS}/<bucket>/scopes/<scope>"): f"{S}collections!write",
+    ("POST", f"{BUCKETS}/<bucket>/scopes/<scope>/collections"): f"{S}collections!write",
+    ("PATCH", f"{BUCKETS}/<bucket>/scopes/<scope>/collections/<collection>"): f"{S}collections!write",
+    ("DELETE", f"{BUCKETS}/<bucket>/scopes/<scope>/collections/<collection>"): f"{S}collections!write",
+    (
+        "GET",
+        f"{BUCKETS}/<bucket>/scopes/<scope>/collections/<collection>/localRandomKey",
+    ): "cluster.collection[default:x:x].data.docs!read",
     ("POST", BUCKETS): "cluster.buckets!create",
     ("POST", f"{BUCKETS}/<bucket>"): f"{B}settings!write",
     ("DELETE", f"{BUCKETS}/<bucket>"): "cluster.bucket[default]!delete",
@@ -513,7 +525,9 @@ class EnforcementTests(UserCase):
 
     def path(self, rule: str) -> str:
         """Fill in a path."""
-        return rule.replace("<bucket>", "default").replace("<domain>", "local").replace("<name>", "self")
+        for name, value in (("bucket", "default"), ("domain", "local"), ("name", "self"), ("uid", "0")):
+            rule = rule.replace(f"<{name}>", value)
+        return rule.replace("<scope>", "x").replace("<collection>", "x")
 
     def test_every_path_is_listed(self) -> None:
         """No path of the interface is without its row above."""

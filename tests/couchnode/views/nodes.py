@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent
 
 from couchbase.protocol.hashing import vbucket_of
-from couchnode.data.vbucket import StoreMode
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.storemode import StoreMode
 from couchnode.embedded import EmbeddedNode
 
 Steps = Generator[Deferred[Any], Any, Any]
@@ -98,11 +99,11 @@ class ViewCase(TestCase):
     def store(self, key: str, value: Any, bucket: str = "default", expiry: int = 0) -> None:
         """Store a document; bytes as they are, anything else as JSON."""
         text = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
-        self.part(key, bucket).store(StoreMode.SET, key.encode(), text, expiry=expiry)
+        self.part(key, bucket).store(StoreMode.SET, DEFAULT_PREFIX + key.encode(), text, expiry=expiry)
 
     def delete(self, key: str, bucket: str = "default") -> None:
         """Delete a document."""
-        self.part(key, bucket).delete(key.encode())
+        self.part(key, bucket).delete(DEFAULT_PREFIX + key.encode())
 
     @inlineCallbacks
     def ask(

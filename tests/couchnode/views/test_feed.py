@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchnode.data.bucket import NodeBucket, VBucketState
 from couchnode.data.changes import ChangeLog
 from couchnode.data.item import Item
-from couchnode.data.vbucket import StoreMode, VBucket
+from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.storemode import StoreMode
+from couchnode.data.vbucket import VBucket
 from couchnode.views.feed import BATCH_CHANGES, LOOKED_AT, Mark, steps
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
@@ -96,12 +98,12 @@ class FeedCase(SynchronousTestCase):
 
     def set(self, key: bytes, value: bytes = b"1", vbid: int = 0, expiry: int = 0) -> None:
         """Store a document."""
-        self.vb(vbid).store(StoreMode.SET, key, value, expiry=expiry)
+        self.vb(vbid).store(StoreMode.SET, DEFAULT_PREFIX + key, value, expiry=expiry)
 
     def live(self) -> dict[tuple[int, bytes], bytes]:
         """Return the documents of active vbuckets."""
         return {
-            (vbucket.id, item.key): item.value
+            (vbucket.id, item.key[1:]): item.value
             for vbucket in self.bucket.vbuckets
             if vbucket is not None and vbucket.state == "active"
             for item in vbucket.items.values()
@@ -126,7 +128,7 @@ class FeedTests(FeedCase):
         self.assertEqual(self.check(), [])
         self.set(b"k1", b"2", 1)
         self.set(b"k1", b"3", 1)
-        self.vb(2).delete(b"k2")
+        self.vb(2).delete(b"\0k2")
         self.assertEqual(self.check(), ["apply"])
         self.assertEqual(self.mirror.applied, 52)
 
@@ -151,7 +153,7 @@ class FeedTests(FeedCase):
             _, content = next(steps(self.bucket, {}, None))
             self.mirror.apply(**content)
             self.assertEqual(len(self.mirror.documents), BATCH_CHANGES)
-            self.vb().delete(b"k0")
+            self.vb().delete(b"\0k0")
             if event == "purge":
                 self.vb().purge_tombstones(NOW + 10**9)
             elif event == "move":
@@ -182,7 +184,7 @@ class FeedTests(FeedCase):
         """Expiries of a vbucket that becomes active are known, although they were not recorded before."""
         self.bucket.set_topology(["replica", "active", "active", "active"])
         self.check()
-        self.vb().apply(Item(b"short", b"1", 0, expiry=NOW + 10, seqno=1, cas=1, revid=1))
+        self.vb().apply(Item(b"\0short", b"1", 0, expiry=NOW + 10, seqno=1, cas=1, revid=1))
         self.clock.advance(5)
         self.check()
         self.bucket.set_topology(["active"] * VBUCKETS)
@@ -214,20 +216,20 @@ class FeedTests(FeedCase):
     def test_prepared_writes(self) -> None:
         """A prepared write is not shown; when it is committed after later writes were, it is not missed."""
         self.set(b"a")
-        self.vb().store(StoreMode.SET, b"slow", b"1", durable=True)
+        self.vb().store(StoreMode.SET, b"\0slow", b"1", durable=True)
         self.set(b"b")
         self.check()
         self.assertEqual(self.mirror.marks[0][1], 1)  # a restart would begin before the prepared one
-        self.vb().commit(b"slow")
+        self.vb().commit(b"\0slow")
         self.check()
         self.assertIn((0, b"slow"), self.mirror.documents)
 
     def test_prepared_writes_and_a_lost_log(self) -> None:
         """The same if only marks show what is known."""
-        self.vb().store(StoreMode.SET, b"slow", b"1", durable=True)
+        self.vb().store(StoreMode.SET, b"\0slow", b"1", durable=True)
         self.set(b"b")
         self.check()
-        self.vb().commit(b"slow")
+        self.vb().commit(b"\0slow")
         self.log.forget_all()
         self.check()
         self.assertIn((0, b"slow"), self.mirror.documents)
@@ -237,7 +239,7 @@ class FeedTests(FeedCase):
         self.set(b"kept")
         self.set(b"gone")
         self.check()
-        self.vb().delete(b"gone")
+        self.vb().delete(b"\0gone")
         self.clock.advance(4 * 24 * 3600)
         self.vb().purge_tombstones(int(self.clock.seconds()))
         self.log.forget_all()
@@ -266,7 +268,7 @@ class FeedTests(FeedCase):
         self.check()
         for number in range(100):
             self.set(b"k%d" % number)
-        self.vb().delete(b"k5")
+        self.vb().delete(b"\0k5")
         self.assertIsNone(self.log.since(self.mirror.position or 0))
         self.check()
 
@@ -359,6 +361,7 @@ class HistoryTests(FeedCase):
 
     def write(self, event: str, number: int, vbid: int, key: bytes) -> None:
         """Change a document, if its vbucket is active and nothing stands in the way."""
+        key = DEFAULT_PREFIX + key
         vbucket = self.bucket.vbuckets[vbid]
         if vbucket is None or vbucket.state != "active":
             return

@@ -1,0 +1,48 @@
+"""The collections of one bucket as one node knows them: which there are, and what their keys begin with."""
+
+from __future__ import annotations
+
+from couchbase.protocol.leb128 import MAX_BYTES
+from couchnode.data.item import Ledger
+from couchnode.data.keys import prefix_of
+from couchnode.data.manifest import Collection, Manifest
+
+
+class Collections:
+    """The collections of one bucket on one node.
+
+    :param ledger: is told how long documents may live.
+    :ivar manifest: the manifest in force.
+    :ivar by_id: every collection, by its id.
+    :ivar by_prefix: the same, by what the keys of its documents begin with.
+    :ivar quick: the first bytes of keys of collections whose whole prefix is that byte.
+    """
+
+    def __init__(self, manifest: Manifest, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.set(manifest)
+
+    def set(self, manifest: Manifest) -> tuple[bytes, ...]:
+        """Put another manifest in force; return the prefixes of the collections that are gone."""
+        before = getattr(self, "by_prefix", {})
+        self.manifest = manifest
+        self.by_id: dict[int, Collection] = manifest.by_id
+        self.by_prefix = {one.prefix: one for one in self.by_id.values()}
+        self.quick = frozenset(prefix[0] for prefix in self.by_prefix if len(prefix) == 1)
+        # One that never expires has a negative number, and no limit.
+        self._ledger.max_ttls = {
+            prefix: max(one.max_ttl, 0) for prefix, one in self.by_prefix.items() if one.max_ttl
+        }
+        return tuple(prefix for prefix in before if prefix not in self.by_prefix)
+
+    def has(self, key: bytes) -> bool:
+        """Return whether the collection of a held key exists."""
+        return key[0] in self.quick or prefix_of(key) in self.by_prefix
+
+    def known_prefix(self, key: bytes) -> int:
+        """Return how long the prefix of a key from a client is, whatever its bytes; 0 if its collection does
+        not exist."""
+        for size in range(1, MAX_BYTES + 1):
+            if key[:size] in self.by_prefix:
+                return size
+        return 0

@@ -1,0 +1,76 @@
+"""Frees what the documents of dropped collections take, in the background.
+
+When this begins, no command reaches those documents any more; ids of collections are never used again, so it
+may take its time. What a crash leaves on the disk, the next warm-up finds and drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from couchnode.data.flusher import Flusher
+from couchnode.data.ports import Documents
+
+_KEYS_A_TURN = 10_000
+
+
+class Dropper:
+    """Goes through the vbuckets of one bucket on one node, some keys in each turn of the reactor."""
+
+    def __init__(self, documents: Documents, clock: IReactorTime, flusher: Flusher) -> None:
+        self._documents = documents
+        self._clock = clock
+        self._flusher = flusher
+        self._prefixes: tuple[bytes, ...] = ()
+        self._work: Iterator[None] | None = None
+        self._timer: IDelayedCall | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is still something to free in memory."""
+        return self._work is not None
+
+    def drop(self, prefixes: tuple[bytes, ...]) -> None:
+        """Free what is held under keys that begin with one of these."""
+        # What was passed before has to be passed again, for the new ones.
+        self._prefixes += prefixes
+        self._work = self._steps(self._prefixes)
+        if self._timer is None:
+            self._timer = self._clock.callLater(0, self._turn)
+
+    def stop(self) -> None:
+        """Stop: the bucket is closed."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._work = None
+
+    def _turn(self) -> None:
+        self._timer = None
+        assert self._work is not None
+        if next(self._work, self) is self:
+            self._work, self._prefixes = None, ()
+        else:
+            self._timer = self._clock.callLater(0, self._turn)
+
+    def _steps(self, prefixes: tuple[bytes, ...]) -> Iterator[None]:
+        """Yield after each turn's share of keys."""
+        left = _KEYS_A_TURN
+        for vbid in range(len(self._documents.vbuckets)):
+            vbucket = self._documents.vbuckets[vbid]
+            if vbucket is None:
+                continue
+            # Copies of the keys: others come and go between two turns.
+            others = [*vbucket.tombstones, *vbucket.lasting, *vbucket.pending, *vbucket.dirty]
+            for keys in (list(vbucket.items), others):
+                for at in range(0, len(keys), _KEYS_A_TURN):
+                    piece = keys[at : at + _KEYS_A_TURN]
+                    vbucket.forget_keys([key for key in piece if key.startswith(prefixes)])
+                    left -= len(piece)
+                    if left <= 0:
+                        yield
+                        left = _KEYS_A_TURN
+            for prefix in prefixes:
+                self._flusher.drop(vbid, prefix)
+            left -= 10

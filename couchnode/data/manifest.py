@@ -1,0 +1,373 @@
+"""The scopes and collections of a bucket: one immutable value, and the changes that make the next one.
+
+It lies with the data, not with the cluster, because both sides use it: the cluster keeps it on the disk and
+changes it, and a bucket's data on each node resolves names and ids with it.
+
+Texts of refusals are the server's (management-rest reference, section 7.2), because clients recognise them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from couchbase.protocol.leb128 import encode_leb128
+
+DEFAULT_NAME = "_default"
+"""The name of the scope, and of its collection, that every bucket begins with."""
+
+DEFAULT_ID = 0
+FIRST_ID = 8
+"""The first id of a scope or a collection that is created; 1 to 7 are reserved."""
+
+MAX_NAME_CHARACTERS = 251
+MAX_SCOPES = 1200
+"""Most scopes of all buckets together."""
+
+MAX_COLLECTIONS = 1200
+"""Most collections of all buckets together."""
+
+MAX_TTL_SECONDS = 2**31 - 1
+NEVER_EXPIRES = -1
+"""``max_ttl`` of a collection whose documents live as long as they are told to, whatever the bucket says."""
+
+_CHARACTERS = re.compile(r"[A-Za-z0-9_%-]*\Z")
+_BAD_STARTS = ("_", "%")
+
+
+class ManifestError(ValueError):
+    """A change of scopes or collections is refused.
+
+    :ivar errors: field of the request (``_``: none) -> what is wrong, in the form that the REST interface
+        answers.
+    """
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("; ".join(errors.values()))
+        self.errors = dict(errors)
+
+
+class NoSuchScope(ManifestError):
+    """There is no scope of that name."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__({"_": f'Scope with name "{scope}" is not found'})
+
+
+class NoSuchCollection(ManifestError):
+    """There is no collection of that name in that scope."""
+
+    def __init__(self, scope: str, collection: str) -> None:
+        super().__init__({"_": f'Collection with name "{collection}" in scope "{scope}" is not found'})
+
+
+class Collection(NamedTuple):
+    """One collection.
+
+    :ivar id: never that of another collection of the bucket, dropped ones included.
+    :ivar max_ttl: longest life of a document in seconds; 0: what the bucket says; :data:`NEVER_EXPIRES`.
+    """
+
+    id: int
+    name: str
+    scope_id: int
+    scope: str
+    max_ttl: int = 0
+
+    @property
+    def prefix(self) -> bytes:
+        """What the held keys of its documents begin with (:mod:`couchnode.data.keys`)."""
+        return encode_leb128(self.id)
+
+
+class Scope(NamedTuple):
+    """One scope, with its collections by name, the oldest first."""
+
+    id: int
+    name: str
+    collections: Mapping[str, Collection]
+
+
+class WantedCollection(NamedTuple):
+    """A collection that a new manifest is to have.
+
+    :ivar max_ttl: as :attr:`Collection.max_ttl`; ``None``: as it is, or 0 for a new one.
+    """
+
+    name: str
+    max_ttl: int | None = None
+
+
+_FIRST_SCOPES = {
+    DEFAULT_NAME: Scope(
+        DEFAULT_ID,
+        DEFAULT_NAME,
+        {DEFAULT_NAME: Collection(DEFAULT_ID, DEFAULT_NAME, DEFAULT_ID, DEFAULT_NAME)},
+    )
+}
+
+
+class Manifest:
+    """The scopes and collections of one bucket, at one moment.
+
+    :param uid: number of changes so far; each changed manifest has a greater one.
+    :param next_ids: the ids of the next scope and the next collection. Ids are never used again: the
+        documents of a dropped collection may still lie on a disk.
+    :param scopes: by name, the oldest first.
+    """
+
+    def __init__(
+        self,
+        uid: int = 0,
+        next_ids: tuple[int, int] = (FIRST_ID, FIRST_ID),
+        scopes: Mapping[str, Scope] | None = None,
+    ) -> None:
+        self.uid = uid
+        self.next_ids = next_ids
+        self.scopes: Mapping[str, Scope] = _FIRST_SCOPES if scopes is None else scopes
+
+    @cached_property
+    def by_id(self) -> dict[int, Collection]:
+        """Every collection, by its id."""
+        return {one.id: one for scope in self.scopes.values() for one in scope.collections.values()}
+
+    def scope(self, name: str) -> Scope:
+        """Return the scope of that name.
+
+        :raises NoSuchScope: there is none.
+        """
+        try:
+            return self.scopes[name]
+        except KeyError:
+            raise NoSuchScope(name) from None
+
+    def collection(self, scope: str, name: str) -> Collection:
+        """Return the collection of that name in that scope.
+
+        :raises NoSuchScope, NoSuchCollection: there is none.
+        """
+        try:
+            return self.scope(scope).collections[name]
+        except KeyError:
+            raise NoSuchCollection(scope, name) from None
+
+    def gone(self, newer: Manifest) -> list[tuple[str, str | None]]:
+        """Return what a newer manifest has not: (scope, ``None``) for a scope, (scope, collection) for one
+        that is dropped from a scope that stays."""
+        scopes = {scope.id for scope in newer.scopes.values()}
+        return [(scope.name, None) for scope in self.scopes.values() if scope.id not in scopes] + [
+            (one.scope, one.name)
+            for one in self.by_id.values()
+            if one.id not in newer.by_id and one.scope_id in scopes
+        ]
+
+    # ---- changes ---------------------------------------------------------------------------------
+    # Each returns the next manifest, or this one if nothing changes.
+
+    def with_scope(self, name: str) -> Manifest:
+        """Create a scope.
+
+        :raises ManifestError: the name is invalid, or taken.
+        """
+        check_name(name)
+        if name in self.scopes:
+            raise ManifestError({"_": f'Scope with name "{name}" already exists'})
+        scope_id, collection_id = self.next_ids
+        scopes = {**self.scopes, name: Scope(scope_id, name, {})}
+        return Manifest(self.uid + 1, (scope_id + 1, collection_id), scopes)
+
+    def without_scope(self, name: str) -> Manifest:
+        """Drop a scope with its collections.
+
+        :raises NoSuchScope: there is none of that name.
+        :raises ManifestError: it is the default scope.
+        """
+        if name == DEFAULT_NAME:
+            raise ManifestError({"_": "Deleting _default scope is not allowed"})
+        self.scope(name)
+        left = {other: scope for other, scope in self.scopes.items() if other != name}
+        return Manifest(self.uid + 1, self.next_ids, left)
+
+    def with_collection(self, scope: str, name: str, max_ttl: int = 0) -> Manifest:
+        """Create a collection.
+
+        :raises NoSuchScope: there is no such scope.
+        :raises ManifestError: the name or ``max_ttl`` is invalid, or the name is taken.
+        """
+        check_name(name)
+        check_max_ttl(max_ttl)
+        parent = self.scope(scope)
+        if name in parent.collections:
+            raise ManifestError({"_": f'Collection with name "{name}" in scope "{scope}" already exists'})
+        scope_id, collection_id = self.next_ids
+        made = Collection(collection_id, name, parent.id, scope, max_ttl)
+        changed = parent._replace(collections={**parent.collections, name: made})
+        next_ids = scope_id, collection_id + 1
+        return Manifest(self.uid + 1, next_ids, {**self.scopes, scope: changed})
+
+    def with_max_ttl(self, scope: str, name: str, max_ttl: int) -> Manifest:
+        """Change the longest life of a collection's documents; those that are there keep theirs.
+
+        :raises NoSuchScope, NoSuchCollection: there is no such collection.
+        :raises ManifestError: ``max_ttl`` is invalid.
+        """
+        check_max_ttl(max_ttl)
+        current = self.collection(scope, name)
+        if current.max_ttl == max_ttl:
+            return self
+        parent = self.scopes[scope]
+        changed = {**parent.collections, name: current._replace(max_ttl=max_ttl)}
+        return self._with_collections(parent, changed)
+
+    def without_collection(self, scope: str, name: str) -> Manifest:
+        """Drop a collection; the default one, too, for good.
+
+        :raises NoSuchScope, NoSuchCollection: there is no such collection.
+        """
+        self.collection(scope, name)
+        parent = self.scopes[scope]
+        left = {other: one for other, one in parent.collections.items() if other != name}
+        return self._with_collections(parent, left)
+
+    def replaced(self, wanted: Mapping[str, Iterable[WantedCollection]]) -> Manifest:
+        """Have these scopes and collections and no others; what exists keeps its id.
+
+        :param wanted: by the name of the scope.
+        :raises ManifestError: a name or ``max_ttl`` is invalid, a name comes twice, the default scope is
+            missing, or a dropped default collection is wanted.
+        """
+        if DEFAULT_NAME not in wanted:
+            raise ManifestError({"_": "Deleting _default scope is not allowed"})
+        changed = self
+        for name, collections in wanted.items():
+            if name not in changed.scopes:
+                changed = changed.with_scope(name)
+            changed = changed._with_all(name, list(collections))
+        kept = {name: scope for name, scope in changed.scopes.items() if name in wanted}
+        if changed is self and len(kept) == len(self.scopes):
+            return self
+        return Manifest(self.uid + 1, changed.next_ids, kept)
+
+    def _with_all(self, scope: str, wanted: list[WantedCollection]) -> Manifest:
+        changed, names = self, {one.name for one in wanted}
+        if len(names) < len(wanted):
+            raise ManifestError({"scopes": "Contains duplicate name"})
+        for name in self.scopes[scope].collections:
+            if name not in names:
+                changed = changed.without_collection(scope, name)
+        for name, max_ttl in wanted:
+            if name in changed.scopes[scope].collections:
+                changed = changed if max_ttl is None else changed.with_max_ttl(scope, name, max_ttl)
+            elif (scope, name) == (DEFAULT_NAME, DEFAULT_NAME):
+                text = f'Cannot create {name} collection in scope "{scope}". '
+                raise ManifestError({"_": f"{text}Creation of {name} collection is not allowed."})
+            else:
+                changed = changed.with_collection(scope, name, max_ttl or 0)
+        return changed
+
+    def _with_collections(self, scope: Scope, collections: Mapping[str, Collection]) -> Manifest:
+        changed = scope._replace(collections=collections)
+        return Manifest(self.uid + 1, self.next_ids, {**self.scopes, scope.name: changed})
+
+    # ---- as documents ----------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """Return what :func:`restored_manifest` takes."""
+        scopes = [
+            {
+                "id": scope.id,
+                "name": scope.name,
+                "collections": [
+                    {"id": one.id, "name": one.name, "maxTTL": one.max_ttl}
+                    for one in scope.collections.values()
+                ],
+            }
+            for scope in self.scopes.values()
+        ]
+        return {"uid": self.uid, "nextIds": self.next_ids, "scopes": scopes}
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the REST interface answers it: the newest first, uids in hex."""
+        return self._as_document(lambda one: {"maxTTL": one.max_ttl, "history": False})
+
+    def kv_document(self) -> dict[str, Any]:
+        """Return it as the key-value port answers it: ``maxTTL`` is left out where the bucket decides, and 0
+        where documents may live forever."""
+        return self._as_document(lambda one: {"maxTTL": max(one.max_ttl, 0)} if one.max_ttl else {})
+
+    def _as_document(self, settings: Any) -> dict[str, Any]:
+        scopes = [
+            {
+                "name": scope.name,
+                "uid": f"{scope.id:x}",
+                "collections": [
+                    {"name": one.name, "uid": f"{one.id:x}", **settings(one)}
+                    for one in reversed(list(scope.collections.values()))
+                ],
+            }
+            for scope in reversed(list(self.scopes.values()))
+        ]
+        return {"uid": f"{self.uid:x}", "scopes": scopes}
+
+
+def restored_manifest(data: dict[str, Any]) -> Manifest:
+    """Return the manifest that :meth:`Manifest.dump` described.
+
+    :raises KeyError, TypeError, ValueError, AttributeError: the data has another shape.
+    """
+    scopes = {}
+    for scope in data["scopes"]:
+        collections = {
+            str(one["name"]): Collection(
+                int(one["id"]), str(one["name"]), int(scope["id"]), str(scope["name"]), int(one["maxTTL"])
+            )
+            for one in scope["collections"]
+        }
+        scopes[str(scope["name"])] = Scope(int(scope["id"]), str(scope["name"]), collections)
+    scope_id, collection_id = data["nextIds"]
+    return Manifest(int(data["uid"]), (int(scope_id), int(collection_id)), scopes)
+
+
+def name_fault(name: str) -> str | None:
+    """Return what is wrong with the name of a scope or collection that is to be created."""
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
+        return f"Length ({len(name)}) must be in the range from 1 to {MAX_NAME_CHARACTERS} (inclusive)"
+    if name.startswith(_BAD_STARTS):
+        return "First character must not be _ or %"
+    if not _CHARACTERS.match(name):
+        return "Can only contain characters A-Z, a-z, 0-9 and the following symbols _ - %"
+    return None
+
+
+def check_name(name: str) -> None:
+    """Check the name of a scope or collection that is to be created.
+
+    :raises ManifestError: it is invalid.
+    """
+    fault = name_fault(name)
+    if fault is not None:
+        raise ManifestError({"name": fault})
+
+
+def check_max_ttl(max_ttl: int) -> None:
+    """Check the longest life of a collection's documents.
+
+    :raises ManifestError: it is out of its range.
+    """
+    if not NEVER_EXPIRES <= max_ttl <= MAX_TTL_SECONDS:
+        text = f"The value must be in range from {NEVER_EXPIRES} to {MAX_TTL_SECONDS}"
+        raise ManifestError({"maxTTL": text})
+
+
+def check_total(manifests: Iterable[Manifest]) -> None:
+    """Check that a cluster may hold all of these.
+
+    :raises ManifestError: there are too many scopes or collections.
+    """
+    scopes = [scope for manifest in manifests for scope in manifest.scopes.values()]
+    if len(scopes) > MAX_SCOPES:
+        raise ManifestError({"_": "Maximum number of scopes has been reached"})
+    if sum(len(scope.collections) for scope in scopes) > MAX_COLLECTIONS:
+        raise ManifestError({"_": "Maximum number of collections has been reached"})

@@ -1,0 +1,63 @@
+"""Commands that tell clients the scopes and collections of a bucket, and their ids."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from couchbase.protocol.constants import Datatype, Opcode, Status
+from couchnode.data.item import StatusError
+from couchnode.data.manifest import DEFAULT_NAME, Collection, NoSuchCollection, NoSuchScope, Scope
+from couchnode.kv.commands.table import Answer, CommandRequest, Presence, command
+from couchnode.kv.commands.table import Scope as Reach
+from couchnode.kv.session import to_json
+
+_ID_EXTRAS = Struct(">QI")
+
+
+@command(Opcode.GET_MANIFEST, scope=Reach.BUCKET, zero_vbucket=True)
+def get_manifest(request: CommandRequest) -> Answer:
+    """MCBP: collections get manifest."""
+    manifest = request.bucket.collections.manifest
+    return request.session.success(
+        request.frame, value=to_json(manifest.kv_document()), datatype=Datatype.JSON
+    )
+
+
+@command(Opcode.GET_COLLECTION_ID, scope=Reach.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
+         zero_vbucket=True)  # fmt: skip
+def get_collection_id(request: CommandRequest) -> Answer:
+    """MCBP: collections get id. An empty part of the path means ``_default``."""
+    parts = _path(request).split(".")
+    if len(parts) != 2:
+        raise StatusError(Status.EINVAL, "the path is scope.collection, with exactly one dot")
+    try:
+        found = request.bucket.collections.manifest.collection(*(part or DEFAULT_NAME for part in parts))
+    except NoSuchScope as fault:
+        raise StatusError(Status.UNKNOWN_SCOPE, str(fault)) from fault
+    except NoSuchCollection as fault:
+        raise StatusError(Status.UNKNOWN_COLLECTION, str(fault)) from fault
+    return _answer(request, found)
+
+
+@command(Opcode.GET_SCOPE_ID, scope=Reach.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
+         zero_vbucket=True)  # fmt: skip
+def get_scope_id(request: CommandRequest) -> Answer:
+    """MCBP: collections get scope id. A collection after a dot is not looked at."""
+    name = _path(request).partition(".")[0]
+    try:
+        found = request.bucket.collections.manifest.scope(name or DEFAULT_NAME)
+    except NoSuchScope as fault:
+        raise StatusError(Status.UNKNOWN_SCOPE, str(fault)) from fault
+    return _answer(request, found)
+
+
+def _path(request: CommandRequest) -> str:
+    key, value = request.frame.key, request.frame.value
+    if bool(key) == bool(value):
+        raise StatusError(Status.EINVAL, "the path is given as the key or as the value, and only once")
+    return (key or value).decode("utf-8", "replace")
+
+
+def _answer(request: CommandRequest, found: Scope | Collection) -> bytes:
+    uid = request.bucket.collections.manifest.uid
+    return request.session.success(request.frame, extras=_ID_EXTRAS.pack(uid, found.id))
