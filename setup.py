@@ -40,6 +40,7 @@ REQUIREMENTS = [
     "cramjam >= 2.8",
     # Twisted's extra brings it, too.
     "cryptography >= 42",
+    "google-crc32c >= 1.6 ; platform_python_implementation == 'CPython'",
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "tqdm >= 4.66",

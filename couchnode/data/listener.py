@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from couchnode.data.item import Item
 
-if TYPE_CHECKING:
-    from couchnode.data.vbucket import VBucket
+VB = TypeVar("VB", contravariant=True)
+"""A vbucket, which knows its listener but not the reverse."""
 
 
-class ChangeListener(Protocol):
+class ChangeListener(Protocol[VB]):
     """Is notified of every change, in the order of sequence numbers."""
 
-    def changed(self, vbucket: VBucket, item: Item) -> None:
+    def changed(self, vbucket: VB, item: Item) -> None:
         """A document was stored or deleted (``item.deleted``)."""
 
-    def prepared(self, vbucket: VBucket, item: Item) -> None:
+    def prepared(self, vbucket: VB, item: Item) -> None:
         """A synchronous write waits for other copies; readers do not see it yet."""
 
-    def settled(self, vbucket: VBucket, item: Item, committed: bool) -> None:
+    def settled(self, vbucket: VB, item: Item, committed: bool) -> None:
         """A synchronous write became the document, or was dropped."""

@@ -58,7 +58,7 @@ class VBucket(HeldItems):
         *,
         timer_seconds: Callable[[], float] | None = None,
         state: str = "active",
-        listener: ChangeListener | None = None,
+        listener: ChangeListener[VBucket] | None = None,
         keeps_changes: bool = False,
         max_tombstones: int = DEFAULT_MAX_TOMBSTONES,
         max_cas: int = 0,

@@ -11,8 +11,9 @@ import secrets
 from couchbase.protocol.constants import Status
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
+from couchnode.kv.checksums import crc32c
 from couchnode.kv.session import to_json
-from couchnode.kv.vattr import crc32c, document_fields
+from couchnode.kv.vattr import document_fields
 
 _CAS, _SEQNO, _CRC = b'"${Mutation.CAS}"', b'"${Mutation.seqno}"', b'"${Mutation.value_crc32c}"'
 _OF_THE_CHANGE = (_CAS, _SEQNO, _CRC)

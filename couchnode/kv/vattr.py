@@ -9,11 +9,11 @@ from couchbase.protocol.constants import LOCKED_CAS, Datatype, Opcode, Status
 from couchnode.data.attributes import is_system, names
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
+from couchnode.kv.checksums import crc32c
 from couchnode.kv.session import to_json
 from couchnode.kv.subdoc import lookup
 
 _NANOSECONDS = 10**9
-_CRC32C_POLYNOMIAL = 0x82F63B78
 
 
 def look_up_virtual(
@@ -76,23 +76,3 @@ def document_fields(vbucket: VBucket, item: Item | None) -> dict[str, Any]:
         # The CAS is a clock reading; a lock's is the time of the lock, and hidden.
         fields["last_modified"] = str(item.cas // _NANOSECONDS)
     return fields
-
-
-def _make_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (_CRC32C_POLYNOMIAL if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-_TABLE = _make_table()
-
-
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of ``data``."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF

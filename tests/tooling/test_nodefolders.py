@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 THEMES: dict[str, str] = {
     "data.test_damage": "files that are not what was written",
     "kv.test_rangescans": "range scans, from the snapshot to the wire",
+    "kv.test_subdocument": "the commands on parts of documents, their attributes and tombstones",
     "rest.test_closed": "who gets into a closed node, over both protocols",
 }
 

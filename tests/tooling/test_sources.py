@@ -109,6 +109,7 @@ DISTRIBUTIONS = {
     "OpenSSL": "Twisted",  # the [tls] extra brings pyOpenSSL and service-identity
     "service_identity": "Twisted",
     "zope": "zope.interface",
+    "google_crc32c": "google-crc32c",
     "prometheus_client": "prometheus-client",
     "icu": "pyicu-wheels",
     "py_mini_racer": "mini-racer",

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import LOCKED_CAS, MAX_VALUE_BYTES, Datatype, Opcode, Status
 from couchnode.data.attributes import MAX_SYSTEM_BYTES, names, section, section_bytes
+from couchnode.kv.checksums import crc32c, plain_crc32c
 from couchnode.kv.commands.table import dispatch
-from couchnode.kv.vattr import crc32c
 from tests.couchnode.kv.subdocs import (
     ADD,
     BODY_FROM,
@@ -497,14 +497,14 @@ class Virtual(SubdocCase):
             self.assertEqual(self.lookup(spec(GET, path, X))[1], [expected], path)
 
     def test_checksum(self) -> None:
-        """CRC-32C."""
+        """CRC-32C, with and without the library."""
         for data, value in (
             (b"", 0),
             (b"{}", 0x297BD0AA),
             (b'{"a":1}', 0xCFF7D56A),
             (b"123456789", 0xE3069283),
         ):
-            self.assertEqual(crc32c(data), value)
+            self.assertEqual((crc32c(data), plain_crc32c(data)), (value, value))
 
     def test_vbucket(self) -> None:
         """The clock of CAS values: whole seconds as text, real while it follows the time."""
