@@ -67,17 +67,9 @@ _MODULES = frozenset(
     {
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
         *("collection", "designs", "documents", "driver", "signatures", "tlsfiles"),
-        *("entry", "errorbase", "exceptions", "experimental", "headers", "items", "paths", "pipeline"),
-        *(
-            "protocol",
-            "result",
-            "mutations",
-            "subdocument",
-            "timings",
-            "transcoder",
-            "user_constants",
-            "views",
-        ),
+        *("entry", "errorbase", "exceptions", "experimental", "headers", "items", "manifest", "paths"),
+        *("pipeline", "protocol", "result", "mutations", "subdocument", "timings", "transcoder"),
+        *("user_constants", "views"),
     }
 )
 

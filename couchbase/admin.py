@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from couchbase import exceptions
+from couchbase import exceptions, manifest
 from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
@@ -158,9 +159,7 @@ class Admin(Commands):
         }
         if bucket_password:
             fields.update({"authType": "sasl", "saslPassword": bucket_password})
-        return self.http_request(
-            _BUCKETS, "POST", urlencode(fields), content_type="application/x-www-form-urlencoded"
-        )
+        return self.http_request(_BUCKETS, "POST", urlencode(fields), content_type=manifest.FORM)
 
     def bucket_delete(self, name: str) -> HttpResult:
         """Delete a bucket with its documents.
@@ -169,6 +168,98 @@ class Admin(Commands):
         """
         _check_name(name)
         return self.http_request(f"{_BUCKETS}/{quote(name, safe='')}", "DELETE")
+
+    # ---- scopes and collections ------------------------------------------------------------------
+
+    def scopes(self, bucket: str) -> manifest.Manifest:
+        """Return the scopes and collections of a bucket.
+
+        Not in SDK 1.2, like the next five.
+
+        :raises BucketNotFoundError: there is no such bucket.
+        :raises HTTPError: the manager refuses.
+        """
+        answer = self._manage(bucket, manifest.ManagerRequest("GET", manifest.scopes_path(bucket)))
+        return manifest.parse_manifest(answer.value)
+
+    def scope_create(self, bucket: str, name: str) -> HttpResult:
+        """Create a scope, and return when all nodes know it.
+
+        :param name: 1 to 251 characters out of A-Z, a-z, 0-9, ``_``, ``-`` and ``%``; the first one is not
+            ``_`` or ``%``.
+        :returns: ``value`` is a dict with the ``uid`` of the new manifest, in hexadecimal.
+        :raises ScopeExistsError: the bucket has it already.
+        :raises BucketNotFoundError: there is no such bucket.
+        :raises HTTPError: the manager refuses; ``objextra.value`` says why.
+        :raises TimeoutError: it was done, but not every node knew it within :attr:`timeout`.
+        """
+        return self._change(bucket, manifest.create_scope(bucket, name))
+
+    def scope_drop(self, bucket: str, name: str) -> HttpResult:
+        """Drop a scope with its collections and their documents; as :meth:`scope_create`.
+
+        :raises ScopeNotFoundError: the bucket has no such scope.
+        """
+        return self._change(bucket, manifest.drop_scope(bucket, name))
+
+    def collection_create(
+        self, bucket: str, name: str, scope: str | None = None, max_ttl: int | None = None
+    ) -> HttpResult:
+        """Create a collection, and return when all nodes know it; as :meth:`scope_create`.
+
+        :param scope: name of its scope, ``None`` for the default scope.
+        :param max_ttl: longest time to live of its documents in seconds, which those stored without one get:
+            0 for the bucket's own limit, -1 for none (servers from 7.6 on), else up to 2147483647. By
+            default the server decides: 0.
+        :raises CollectionExistsError: the scope has it already.
+        :raises ScopeNotFoundError: the bucket has no such scope.
+        """
+        return self._change(bucket, manifest.create_collection(bucket, name, scope, max_ttl))
+
+    def collection_update(
+        self, bucket: str, name: str, scope: str | None = None, *, max_ttl: int
+    ) -> HttpResult:
+        """Change a collection (servers from 7.6 on); arguments as for :meth:`collection_create`.
+
+        :raises CollectionNotFoundError: the scope has no such collection.
+        :raises ScopeNotFoundError: the bucket has no such scope.
+        """
+        return self._change(bucket, manifest.update_collection(bucket, name, scope, max_ttl))
+
+    def collection_drop(self, bucket: str, name: str, scope: str | None = None) -> HttpResult:
+        """Drop a collection with its documents; as :meth:`scope_create`.
+
+        :raises CollectionNotFoundError: the scope has no such collection.
+        :raises ScopeNotFoundError: the bucket has no such scope.
+        """
+        return self._change(bucket, manifest.drop_collection(bucket, name, scope))
+
+    def _change(self, bucket: str, request: manifest.ManagerRequest) -> HttpResult:
+        """Change the manifest, and wait until all nodes have it."""
+        began = monotonic()
+        answer = self._manage(bucket, request)
+        answer._value = http.decode_body(answer.value, FMT_JSON)
+        uid = manifest.uid_of(answer.value)
+        if uid is not None:
+            left = self._timeout - (monotonic() - began)
+            waited = self._ask(manifest.ensure_manifest(bucket, uid, left))
+            if waited.status == 504:
+                raise error_of(exceptions.ETIMEDOUT, "it was done, but not every node knows it yet")
+        return answer
+
+    def _manage(self, bucket: str, request: manifest.ManagerRequest) -> HttpResult:
+        """Send a request; its value is the body of the answer."""
+        answer = self._ask(request)
+        result = HttpResult(0, answer.status, answer.body, request.path)
+        if not 200 <= answer.status <= 299:
+            result._value = http.decode_body(answer.body, FMT_JSON)
+            raise manifest.refusal(result, bucket)
+        return result
+
+    def _ask(self, request: manifest.ManagerRequest) -> Any:
+        headers = {} if request.form is None else {"Content-Type": manifest.FORM}
+        body = None if request.form is None else request.form.encode()
+        return self._request_http(request.method, request.path, body, headers)
 
     def __repr__(self) -> str:
         return f"<couchbase.admin.{type(self).__name__} nodes={self.server_nodes} at 0x{id(self):x}>"

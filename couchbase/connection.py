@@ -396,6 +396,12 @@ class Connection(
         :param scope: name of its scope, ``None`` for the default scope.
         :raises ArgumentError: a name that no collection, or scope, can have.
         """
+        view: Collection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT] = (
+            self._view_of(name, scope)
+        )
+        return view
+
+    def _view_of(self, name: str, scope: str | None) -> Any:
         view = self._collection_type(self, name, scope)
         if self._followers is None:
             self._followers = weakref.WeakValueDictionary()

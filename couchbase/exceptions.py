@@ -161,6 +161,14 @@ class HTTPError(CouchbaseError):
     """An HTTP answer outside 200..299; ``objextra`` holds it."""
 
 
+class CollectionExistsError(HTTPError):
+    """The scope has a collection of this name already. Beyond SDK 1.2."""
+
+
+class ScopeExistsError(HTTPError):
+    """The bucket has a scope of this name already. Beyond SDK 1.2."""
+
+
 class ObjectThreadError(CouchbaseError):
     """Another thread is using the connection."""
 

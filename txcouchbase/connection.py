@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Generator
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from twisted.internet.defer import Deferred, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.python.failure import Failure
 
 from couchbase.arguments import (
@@ -22,8 +21,7 @@ from couchbase.arguments import (
 )
 from couchbase.asynchronous.connection import Async
 from couchbase.blocking.resolver import srv_of
-from couchbase.commands import Commands
-from couchbase.exceptions import ArgumentError, CouchbaseError
+from couchbase.exceptions import ArgumentError
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import Address, parse_connection_string, seeds_from_hosts
 from couchbase.protocol.handshake import Credentials
@@ -43,10 +41,13 @@ from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import LOCKMODE_NONE
 from reactor.kinds import IReactor
 from txcouchbase.calls import AsyncCall, Call, DeferredCall, GroupCall
+from txcouchbase.camelcase import CamelCase
 from txcouchbase.cluster import ClusterClient
+from txcouchbase.collection import DeferredCollection, TxCollection
 from txcouchbase.designs import DesignMethods
 from txcouchbase.direct import Direct
 from txcouchbase.driver import AsyncDriver, DeferredDriver
+from txcouchbase.early import connecting
 from txcouchbase.events import ConnectionEventQueue, ConnectionEvents, TxEventQueue
 from txcouchbase.http import MANAGEMENT, HttpService
 from txcouchbase.signatures import (
@@ -72,17 +73,10 @@ _new_result: Any = AsyncResult.__new__
 _OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
-def _operation_names() -> tuple[str, ...]:
-    single = (
-        *("set", "get", "add", "append", "prepend", "replace", "delete", "incr", "decr", "touch", "lock"),
-        *("unlock", "arithmetic", "endure", "observe", "rget", "lookup_in", "mutate_in"),
-    )
-    return (*single, *(f"{name}_multi" for name in single), "stats")
-
-
 class TxAsyncConnection(
     ViewMethods,
     DesignMethods,
+    CamelCase[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
     Async[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, Deferred[HttpResult], SubdocT, SubdocsT],
     Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
 ):
@@ -121,60 +115,11 @@ class TxAsyncConnection(
     _request_type: type[Any] = AsyncCall
     _member_type: type[Any] = GroupCall
     _driver_type: type[AsyncDriver] = AsyncDriver
+    _collection_type: type[Any] = TxCollection
     _driver: AsyncDriver
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
-    setMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].set_multi
-    getMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].get_multi
-    addMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].add_multi
-    appendMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].append_multi
-    prependMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].prepend_multi
-    replaceMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].replace_multi
-    deleteMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].delete_multi
-    incrMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].incr_multi
-    decrMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].decr_multi
-    touchMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].touch_multi
-    lockMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].lock_multi
-    unlockMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].unlock_multi
-    arithmeticMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].arithmetic_multi
-    endureMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].endure_multi
-    observeMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].observe_multi
-    rgetMulti = Commands[
-        ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
-    ].rget_multi
-
-    # Many parameters: as of the blocking connection, and the reactor.
     def __init__(
         self,
         *,
@@ -313,6 +258,15 @@ class TxAsyncConnection(
         """
         return Direct(self, self._driver.direct(together))
 
+    def collection(
+        self, name: str, scope: str | None = None
+    ) -> TxCollection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT]:
+        """Return a view of a collection; see :meth:`couchbase.connection.Connection.collection`."""
+        view: TxCollection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT] = (
+            self._view_of(name, scope)
+        )
+        return view
+
     def _connect_ended(self, error: BaseException | None) -> None:
         """Handle the end of connecting."""
         if error is None:
@@ -368,12 +322,13 @@ class Connection(
 
     _request_type: type[Any] = DeferredCall
     _driver_type = DeferredDriver
+    _collection_type: type[Any] = DeferredCollection
 
     def _begin(self) -> None:
         super()._begin()
         if not self.connected:
             # In the way only until then.
-            self.__class__ = _connecting(type(self))
+            self.__class__ = connecting(type(self))
 
     def _connect_ended(self, error: BaseException | None) -> None:
         super()._connect_ended(error)
@@ -412,34 +367,3 @@ def _bootstrapped(
         # Waiters may drop the object.
         del known
         event(error)
-
-
-_connecting_classes: dict[type, type] = {}
-
-
-def _connecting(cls: type[Connection]) -> type[Connection]:
-    """Return the class of a connection that is not up: wrong arguments fail the Deferred."""
-    made = _connecting_classes.get(cls)
-    if made is None:
-        members: dict[str, Any] = {name: _early(getattr(cls, name)) for name in _EARLY}
-        members |= {"_when_connected": cls, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        made = _connecting_classes[cls] = type(cls.__name__, (cls,), members)
-    return made
-
-
-def _early(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.connected:
-            return method(self, *args, **kwargs)
-        try:
-            return method(self, *args, **kwargs)
-        except CouchbaseError as error:
-            # Through its traceback the error would keep the connection alive as long as the program keeps the
-            # error.
-            return fail(error.with_traceback(None))
-
-    return call
-
-
-_EARLY = tuple(name for name in dir(Connection) if name in _operation_names() or name.endswith("Multi"))
