@@ -12,7 +12,7 @@ from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
 from couchbase.driver import Driver
-from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
+from couchbase.exceptions import ArgumentError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import seeds_from_hosts
 from couchbase.protocol.failures import client_error
@@ -177,6 +177,7 @@ class Admin(Commands):
         Not in SDK 1.2, like the next five.
 
         :raises BucketNotFoundError: there is no such bucket.
+        :raises NotSupportedError: the server is older than Couchbase Server 7.0.
         :raises HTTPError: the manager refuses.
         """
         answer = self._manage(bucket, manifest.ManagerRequest("GET", manifest.scopes_path(bucket)))
@@ -253,7 +254,11 @@ class Admin(Commands):
         result = HttpResult(0, answer.status, answer.body, request.path)
         if not 200 <= answer.status <= 299:
             result._value = http.decode_body(answer.body, FMT_JSON)
-            raise manifest.refusal(result, bucket)
+            error = manifest.refusal(result, bucket)
+            if isinstance(error, BucketNotFoundError):
+                there = self._ask(manifest.ManagerRequest("GET", manifest.bucket_path(bucket)))
+                error = manifest.not_supported(bucket) if there.status == 200 else error
+            raise error
         return result
 
     def _ask(self, request: manifest.ManagerRequest) -> Any:

@@ -113,14 +113,22 @@ def _text(value: object) -> str:
 # ---- requests ------------------------------------------------------------------------------------
 
 
-def scopes_path(bucket: str) -> str:
-    """Return the path of a bucket's scopes.
+def bucket_path(bucket: str) -> str:
+    """Return the path of a bucket.
 
     :raises ArgumentError: not a bucket's name.
     """
     if not isinstance(bucket, str) or not bucket:
         raise ArgumentError.pyexc("a bucket's name is a str that is not empty", obj=bucket)
-    return f"/pools/default/buckets/{quote(bucket, safe='')}/scopes"
+    return f"/pools/default/buckets/{quote(bucket, safe='')}"
+
+
+def scopes_path(bucket: str) -> str:
+    """Return the path of a bucket's scopes.
+
+    :raises ArgumentError: not a bucket's name.
+    """
+    return f"{bucket_path(bucket)}/scopes"
 
 
 def _collections_path(bucket: str, scope: str | None) -> str:
@@ -217,6 +225,12 @@ def refusal(result: HttpResult, bucket: str) -> CouchbaseError:
     if "already exists" in text:
         kind = ScopeExistsError if text.startswith("Scope with name") else CollectionExistsError
     return kind({"rc": 0, "message": f"the cluster manager answered {status}: {text}", **fields})
+
+
+def not_supported(bucket: str) -> CouchbaseError:
+    """Return the exception for a server without scopes, which has the bucket and no such resource."""
+    message = f"bucket {bucket!r} has no scopes and collections: they need Couchbase Server 7.0 or later"
+    return error_of(exceptions.NOT_SUPPORTED, message)
 
 
 def _words(value: object) -> str:

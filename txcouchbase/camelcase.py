@@ -71,5 +71,3 @@ class CamelCase(
     rgetMulti = Commands[
         ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT
     ].rget_multi
-
-    # Many parameters: as of the blocking connection, and the reactor.

@@ -120,6 +120,7 @@ class TxAsyncConnection(
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
 
+    # Many parameters: as of the blocking connection, and the reactor.
     def __init__(
         self,
         *,

@@ -70,6 +70,11 @@ LIMITS = (
         "CouchbaseMock demands an `authType`, which servers since 5.0 do not have.",
     ),
     Limit(
+        ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("scope*", "collection_*"), Outcome.LACKS,
+        ("NotSupportedError",),
+        "Scopes and collections need Couchbase Server 7.0: NotSupportedError.",
+    ),
+    Limit(
         (GOCAVES,), _OBSERVED, Outcome.LACKS, ("NotSupportedError", "NotSupported"),
         "gocaves does not know OBSERVE: NotSupportedError, 501 `NotSupported`; a write that should wait"
         " for copies is done by then, and the error `ambiguous`.",

@@ -544,3 +544,52 @@ def _(admin: Any, key: str) -> Steps:
 def _(admin: Any, key: str) -> Steps:
     yield admin.bucket_create("doomed")
     same((yield admin.bucket_delete("doomed")).success, True)
+
+
+@row("scopes", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    found = yield admin.scopes(_bucket_of(admin))
+    same(found.collection("_default").uid, 0)
+
+
+@row("scope_create", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    bucket = _bucket_of(admin)
+    same((yield admin.scope_create(bucket, "made")).success, True)
+    same((yield admin.scopes(bucket)).scope("made").collections, ())
+
+
+@row("scope_drop", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    bucket = _bucket_of(admin)
+    yield admin.scope_create(bucket, "doomed")
+    same((yield admin.scope_drop(bucket, "doomed")).success, True)
+    same((yield admin.scopes(bucket)).scope("doomed"), None)
+
+
+@row("collection_create", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    bucket = _bucket_of(admin)
+    same((yield admin.collection_create(bucket, "made", max_ttl=90)).success, True)
+    same((yield admin.scopes(bucket)).collection("made").max_ttl, 90)
+
+
+@row("collection_update", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    bucket = _bucket_of(admin)
+    yield admin.collection_create(bucket, "changed")
+    same((yield admin.collection_update(bucket, "changed", max_ttl=60)).success, True)
+    same((yield admin.scopes(bucket)).collection("changed").max_ttl, 60)
+
+
+@row("collection_drop", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    bucket = _bucket_of(admin)
+    yield admin.collection_create(bucket, "doomed")
+    same((yield admin.collection_drop(bucket, "doomed")).success, True)
+    same((yield admin.scopes(bucket)).collection("doomed"), None)
+
+
+def _bucket_of(admin: Any) -> Any:
+    """Return the name of a bucket."""
+    return admin.bucket_list().value[0]["name"]

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from couchbase.protocol.constants import Opcode, Status
+from couchbase.protocol.constants import Feature, Opcode, Status
 from tests.servers.versions import BOTH, FEATURES, KNOWS_NOT_LOCKED, VATTRS, VersionedNode
 
 _BUCKETS = "/pools/default/buckets"
@@ -71,6 +71,10 @@ class Cluster:
         self.active = Member(version)
         self.designs: dict[str, Any] = {}
         self.buckets = ["b"]
+        self.scopes: dict[str, dict[str, int]] | None = None
+        """Scope -> collection -> longest time to live, where the version has collections."""
+        if Feature.COLLECTIONS in FEATURES[version]:
+            self.scopes = {"_default": {"_default": 0}}
         self._web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._web.daemon_threads = True
         self.port = self.active.web = self._web.server_address[1]
@@ -117,11 +121,42 @@ class Cluster:
                 for name, design in self.designs.items()
             ]
             return 200, {"rows": documents}
+        if path.startswith(f"{_BUCKETS}/b/scopes") and self.scopes is not None:
+            return self._scopes(method, path.split("/")[6:], parse_qs(body.decode()))
+        if path == f"{_BUCKETS}/b":
+            return 200, {"name": "b"}
         name = path.removeprefix(f"{_BUCKETS}/")
         if method == "DELETE" and name in self.buckets:
             self.buckets.remove(name)
             return 200, ""
         return 404, "Requested resource not found."
+
+    def _scopes(self, method: str, parts: list[str], form: dict[str, list[str]]) -> tuple[int, Any]:
+        """Answer a request for scopes: below them ``scope``, ``collections``, ``collection``."""
+        scopes = self.scopes
+        assert scopes is not None
+        ttl = int(form.get("maxTTL", ["0"])[0])
+        if method == "GET":
+            listed = [
+                {"name": scope, "uid": "0", "collections": [
+                    {"name": name, "uid": "0", "maxTTL": limit} for name, limit in collections.items()
+                ]}
+                for scope, collections in scopes.items()
+            ]  # fmt: skip
+            return 200, {"uid": "1", "scopes": listed}
+        if parts[:1] == ["@ensureManifest"]:
+            return 200, ""
+        if not parts:
+            scopes[form["name"][0]] = {}
+        elif len(parts) == 1:
+            del scopes[parts[0]]
+        elif len(parts) == 2:
+            scopes[parts[0]][form["name"][0]] = ttl
+        elif method == "PATCH":
+            scopes[parts[0]][parts[2]] = ttl
+        else:
+            del scopes[parts[0]][parts[2]]
+        return 200, {"uid": "1"}
 
     def _put(self, rest: str, body: bytes) -> tuple[int, Any]:
         name = rest.removeprefix("_design/")
@@ -156,7 +191,7 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _serve
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
