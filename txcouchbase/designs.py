@@ -14,9 +14,8 @@ from couchbase import exceptions
 from couchbase.asynchronous.view import decode_answer
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.result import HttpResult
-from couchbase.views.params import make_dvpath
+from couchbase.views.params import make_dvpath, with_devmode
 from txcouchbase.http import MANAGEMENT, VIEWS, HttpHeaders, HttpService
-from txcouchbase.views import with_devmode
 
 POLL_SECONDS = 0.1
 """Seconds between two checks of ``syncwait``."""
@@ -159,7 +158,7 @@ class DesignMethods:
             raise ArgumentError.pyexc(
                 "the name of a design document must be a str that is not empty", obj=name
             )
-        return str(with_devmode(name)) if use_devmode else name
+        return with_devmode(name) if use_devmode else name
 
     @inlineCallbacks
     def _design_request(

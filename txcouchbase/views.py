@@ -12,7 +12,7 @@ from couchbase.arguments import check_seconds
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.views.iterator import HandlesRows, ViewOptions
-from couchbase.views.params import Query, QueryOptions
+from couchbase.views.params import Query, QueryOptions, with_devmode
 from txcouchbase.http import HttpService
 from txcouchbase.viewstream import ViewStream
 
@@ -27,7 +27,6 @@ __all__ = [
     "BatchedView",
     "ViewMethods",
     "json_loads",
-    "with_devmode",
 ]
 
 AsyncViewT = TypeVar("AsyncViewT", bound=AsyncViewBase)
@@ -189,8 +188,3 @@ class ViewMethods:
         # while it runs; a timer must not, as a reactor may hold one that has fired.
         self._client.reactor.callLater(0, stream.begin, WeakMethod(self._ready))
         return stream
-
-
-def with_devmode(design: object) -> Any:
-    """Return the name of the development form of a design document."""
-    return f"dev_{design}" if isinstance(design, str) and not design.startswith("dev_") else design

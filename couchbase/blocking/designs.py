@@ -146,7 +146,7 @@ class Designs:
 def _name(name: object, use_devmode: bool) -> str:
     if not isinstance(name, str) or not name:
         raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=name)
-    return str(with_devmode(name)) if use_devmode else name
+    return with_devmode(name) if use_devmode else name
 
 
 def _check_syncwait(seconds: object) -> float:

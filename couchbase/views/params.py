@@ -206,7 +206,7 @@ class Query:
     __slots__ = ("_base", "_passthrough", "_raw", "_sent", "_set", "_unrecognized_ok")
 
     if TYPE_CHECKING:
-        # Properties, made below.
+        # Properties, made below. The same as QueryOptions: a type checker needs both lists written out.
         descending: _Flag
         reduce: _Flag
         group: _Flag

@@ -21,7 +21,10 @@ _TOO_LONG = (
 
 
 class FormRequest(Request):
-    """A request whose body is refused, with 413, before more than :data:`MAX_FORM_BYTES` of it are kept."""
+    """A request whose body is refused, with 413, before more than :data:`MAX_FORM_BYTES` of it are kept.
+
+    The node has such a class of its own (``couchnode.rest.edge``): an example stands alone.
+    """
 
     _received = 0
     _refused = False

@@ -30,10 +30,10 @@ class TooLong:
         self.length = length
 
 
-class LineSplitter:
-    """Lines ended by LF or CRLF; blank ones are left out, the last needs no end.
+class _Splitter:
+    """The element that is not complete yet.
 
-    :param limit: longest line, in bytes without its end.
+    :param limit: longest element, in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -41,6 +41,23 @@ class LineSplitter:
         self._parts: list[bytes] = []
         self._held = 0
         self._skipping = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of the element that is not complete yet."""
+        return 0 if self._skipping else self._held
+
+    def skip(self) -> None:
+        """Drop the element that is not complete yet; it will come out as :class:`TooLong`."""
+        self._skipping = True
+        self._parts.clear()
+
+
+class LineSplitter(_Splitter):
+    """Lines ended by LF or CRLF; blank ones are left out, the last needs no end.
+
+    :param limit: longest line, in bytes without its end.
+    """
 
     def feed(self, data: bytes) -> list[bytes | TooLong]:
         """Return the lines that ``data`` completes."""
@@ -62,16 +79,6 @@ class LineSplitter:
                 lines.append(TooLong(len(piece)))
         self._keep(rest)
         return lines
-
-    @property
-    def held(self) -> int:
-        """Bytes of the line that is not complete yet."""
-        return 0 if self._skipping else self._held
-
-    def skip(self) -> None:
-        """Drop the line that is not complete yet; it will come out as :class:`TooLong`."""
-        self._skipping = True
-        self._parts.clear()
 
     def finish(self) -> list[bytes | TooLong]:
         """Return the last line, if it had no end."""
@@ -108,21 +115,18 @@ _NOT_SPACE = re.compile(rb"[^ \t\n\r]")
 _START, _ELEMENT, _END = range(3)
 
 
-class ArraySplitter:
+class ArraySplitter(_Splitter):
     """Elements of one JSON array.
 
     :param limit: longest element, in bytes.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        super().__init__(limit)
         self._state = _START
         self._depth = 0
         self._in_string = False
         self._escaped = False
-        self._parts: list[bytes] = []
-        self._held = 0
-        self._skipping = False
         self._seen_comma = False
 
     def feed(self, data: bytes) -> list[bytes | TooLong]:
@@ -146,16 +150,6 @@ class ArraySplitter:
         if self._state == _END and _NOT_SPACE.search(data, at):
             raise SplitError("there is something after the end of the array")
         return elements
-
-    @property
-    def held(self) -> int:
-        """Bytes of the element that is not complete yet."""
-        return 0 if self._skipping else self._held
-
-    def skip(self) -> None:
-        """Drop the element that is not complete yet; it will come out as :class:`TooLong`."""
-        self._skipping = True
-        self._parts.clear()
 
     def finish(self) -> list[bytes | TooLong]:
         """Check that the array was closed.
