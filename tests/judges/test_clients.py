@@ -19,7 +19,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
 from couchnode.service import EmbeddedNode
-from tests.judges.clients import EXPECTED, ONE_COPY, PROGRAMS
+from couchnode.tls import NodeTls
+from tests.certificates import self_signed
+from tests.judges.clients import EXPECTED, ONE_COPY, OVER_TLS, PROGRAMS
 
 Steps = Generator[Deferred[Any], Any, Any]
 _SECONDS = 100.0
@@ -61,6 +63,7 @@ class ClientChecks:
     expected = ONE_COPY
     timeout = _SECONDS + 20
     results: dict[str, Any] | None = None
+    with_tls = False
 
     @inlineCallbacks
     def setUp(self) -> Steps:
@@ -74,11 +77,19 @@ class ClientChecks:
 
     @inlineCallbacks
     def _run_program(self) -> Steps:
+        folder = Path(self.mktemp()).absolute()  # type: ignore[attr-defined]
+        folder.mkdir()
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        pem = self_signed()
+        at = pem.index(b"-----BEGIN PRIVATE KEY")
+        certificate.write_bytes(pem[:at])
+        key.write_bytes(pem[at:])
         node = EmbeddedNode(
-            Path(self.mktemp()),  # type: ignore[attr-defined]
+            folder / "data",
             nodes=self.nodes,
             replicas=int(self.nodes > 1),
             users=[("Administrator", "password")],
+            tls=NodeTls(certificate, key),
         )
         yield node.start()
         program = PROGRAMS[self.program]
@@ -86,13 +97,16 @@ class ClientChecks:
         replicas = str(int(self.nodes > 1))
         arguments = [
             *program.command,
-            node.connection_string,
+            node.tls_connection_string if self.with_tls else node.connection_string,
             "Administrator",
             "password",
             "default",
             replicas,
+            *(OVER_TLS if self.with_tls else ()),
         ]
         env = {"PATH": os.environ["PATH"], **program.env}
+        if self.with_tls:
+            env["TLS_CA"] = str(certificate)
         process = reactor.spawnProcess(run, arguments[0], arguments, env=env)
         limit = reactor.callLater(_SECONDS, process.signalProcess, "KILL")
         results = yield run.done
@@ -116,53 +130,89 @@ def _test_of(name: str) -> Any:
     return test
 
 
-for _name in EXPECTED:
-    setattr(ClientChecks, f"test_{_name}", _test_of(_name))
+class AllChecks(ClientChecks):
+    """Every check."""
 
 
-class PythonTests(ClientChecks, TestCase):
+class TlsChecks(ClientChecks):
+    """Some of them over TLS."""
+
+    with_tls = True
+    expected = {name: EXPECTED[name] for name in OVER_TLS}
+
+
+for _class, _names in ((AllChecks, tuple(EXPECTED)), (TlsChecks, OVER_TLS)):
+    for _name in _names:
+        setattr(_class, f"test_{_name}", _test_of(_name))
+
+
+class PythonTests(AllChecks, TestCase):
     """Python on one node without replicas."""
 
     program = "python"
 
 
-class PythonThreeTests(ClientChecks, TestCase):
+class PythonThreeTests(AllChecks, TestCase):
     """Python on three nodes with one replica."""
 
     program, nodes, expected = "python", 3, EXPECTED
 
 
-class NodeTests(ClientChecks, TestCase):
+class NodeTests(AllChecks, TestCase):
     """Node.js on one node without replicas."""
 
     program = "node"
 
 
-class NodeThreeTests(ClientChecks, TestCase):
+class NodeThreeTests(AllChecks, TestCase):
     """Node.js on three nodes with one replica."""
 
     program, nodes, expected = "node", 3, EXPECTED
 
 
-class GoTests(ClientChecks, TestCase):
+class GoTests(AllChecks, TestCase):
     """Go on one node without replicas."""
 
     program = "go"
 
 
-class GoThreeTests(ClientChecks, TestCase):
+class GoThreeTests(AllChecks, TestCase):
     """Go on three nodes with one replica."""
 
     program, nodes, expected = "go", 3, EXPECTED
 
 
-class JavaTests(ClientChecks, TestCase):
+class JavaTests(AllChecks, TestCase):
     """Java on one node without replicas."""
 
     program = "java"
 
 
-class JavaThreeTests(ClientChecks, TestCase):
+class JavaThreeTests(AllChecks, TestCase):
     """Java on three nodes with one replica."""
 
     program, nodes, expected = "java", 3, EXPECTED
+
+
+class PythonTlsTests(TlsChecks, TestCase):
+    """Python over TLS."""
+
+    program = "python"
+
+
+class NodeTlsTests(TlsChecks, TestCase):
+    """Node.js over TLS."""
+
+    program = "node"
+
+
+class GoTlsTests(TlsChecks, TestCase):
+    """Go over TLS."""
+
+    program = "go"
+
+
+class JavaTlsTests(TlsChecks, TestCase):
+    """Java over TLS."""
+
+    program = "java"

@@ -890,6 +890,6 @@ class Registered(SynchronousTestCase):
     """The table as a whole."""
 
     def test_opcodes_of_the_protocol(self) -> None:
-        """Every named opcode is handled, except those that read a document with its attributes."""
+        """Every named opcode is handled."""
         missing = {Opcode(op) for op in map(int, Opcode) if COMMANDS[op] is None}
         self.assertEqual(missing, set())

@@ -1,7 +1,8 @@
 """The official clients of other languages: one program each with the same checks, and what the checks say.
 
 A program gets ``CONNECTION-STRING USER PASSWORD BUCKET REPLICAS [CHECK ...]`` and writes one line of JSON for
-each check: ``{"check": name, "result": value}``, or ``{"check": name, "raised": text}``.
+each check: ``{"check": name, "result": value}``, or ``{"check": name, "raised": text}``. With the variable
+``TLS_CA`` it trusts the certificates in that file.
 """
 
 from __future__ import annotations
@@ -96,6 +97,9 @@ EXPECTED: dict[str, object] = {
     "health": [True, True, True],
 }
 """Check -> its result. Errors that a check expects are compared by the program itself."""
+
+OVER_TLS = ("documents", "views", "scans", "buckets")
+"""The checks that are made over TLS: each kind of port, and a bucket that comes and goes."""
 
 ONE_COPY = {**EXPECTED, "durability": "one copy"}
 """The same for a bucket without replicas."""

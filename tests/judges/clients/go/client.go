@@ -4,6 +4,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,20 @@ import (
 )
 
 type object = map[string]any
+
+// optionsFor returns the options of a connection, which trusts the authority that TLS_CA names.
+func optionsFor(user, password string) gocb.ClusterOptions {
+	options := gocb.ClusterOptions{Username: user, Password: password}
+	if file := os.Getenv("TLS_CA"); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		options.SecurityConfig.TLSRootCAs = x509.NewCertPool()
+		options.SecurityConfig.TLSRootCAs.AppendCertsFromPEM(pem)
+	}
+	return options
+}
 
 type place struct {
 	connection, bucketName string
@@ -295,7 +310,7 @@ func users(p *place) any {
 		names = append(names, each.Name)
 	}
 	listed := slices.ContainsFunc(got(manager.GetAllUsers(nil)), func(u gocb.UserAndMetadata) bool { return u.Username == "go_user" })
-	reader := got(gocb.Connect(p.connection, gocb.ClusterOptions{Username: "go_user", Password: "secret-1"}))
+	reader := got(gocb.Connect(p.connection, optionsFor("go_user", "secret-1")))
 	theirs := reader.Bucket(p.bucketName).DefaultCollection()
 	var read object
 	settled(func() error {
@@ -513,7 +528,7 @@ func outcome(p *place, each check) (line object) {
 
 func main() {
 	connection, user, password, bucketName := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
-	cluster, err := gocb.Connect(connection, gocb.ClusterOptions{Username: user, Password: password})
+	cluster, err := gocb.Connect(connection, optionsFor(user, password))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -18,6 +18,7 @@ import com.couchbase.client.java.transactions.error.TransactionFailedException;
 import com.couchbase.client.java.view.*;
 import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.*;
 import java.util.*;
 import java.util.concurrent.*;
@@ -44,9 +45,19 @@ public final class Client {
     void run() throws Exception;
   }
 
+  /** Connects with trust in the authority that TLS_CA names. */
+  private static Cluster connect(String connection, String user, String password) {
+    String authority = System.getenv("TLS_CA");
+    ClusterOptions options = ClusterOptions.clusterOptions(user, password);
+    if (authority != null) {
+      options.environment(env -> env.securityConfig(tls -> tls.trustCertificate(Path.of(authority))));
+    }
+    return Cluster.connect(connection, options);
+  }
+
   private Client(String[] arguments) {
     connection = arguments[0];
-    cluster = Cluster.connect(connection, arguments[1], arguments[2]);
+    cluster = connect(connection, arguments[1], arguments[2]);
     bucketName = arguments[3];
     bucket = cluster.bucket(bucketName);
     collection = bucket.defaultCollection();
@@ -236,7 +247,7 @@ public final class Client {
     List<String> names = found.effectiveRoles().stream().map(Role::name).collect(Collectors.toList());
     boolean listed = manager.getAllUsers().stream().anyMatch(each -> each.user().username().equals("java_user"));
     Object read;
-    try (Cluster reader = Cluster.connect(connection, "java_user", "secret-1")) {
+    try (Cluster reader = connect(connection, "java_user", "secret-1")) {
       Collection theirs = reader.bucket(bucketName).defaultCollection();
       read = settled(() -> theirs.get("users").contentAsObject());
       UpsertOptions soon = UpsertOptions.upsertOptions().timeout(Duration.ofMillis(1500));

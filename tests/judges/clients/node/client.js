@@ -7,6 +7,8 @@ const couchbase = require('couchbase')
 
 const [connection, user, password, bucketName, replicas, ...wanted] = process.argv.slice(2)
 const durable = Number(replicas) > 0
+const authority = process.env.TLS_CA
+const trust = authority ? { security: { trustStorePath: authority } } : {}
 
 const checks = {
   async documents({ collection }) {
@@ -152,7 +154,7 @@ const checks = {
     await manager.upsertUser({ username: 'node_user', password: 'secret-1', displayName: 'N', roles: [], groups: ['node_group'] })
     const found = await manager.getUser('node_user')
     const listed = (await manager.getAllUsers()).some((each) => each.username === 'node_user')
-    const reader = await couchbase.connect(connection, { username: 'node_user', password: 'secret-1' })
+    const reader = await couchbase.connect(connection, { username: 'node_user', password: 'secret-1', ...trust })
     const theirs = reader.bucket(bucketName).defaultCollection()
     const read = (await settled(() => theirs.get('users'))).content
     await refused(() => theirs.upsert('users', 2, { timeout: 1500 }), 'Authentication', 'AuthenticationFailure', 'Timeout')
@@ -270,7 +272,7 @@ async function settled(act) {
 }
 
 async function main() {
-  const cluster = await couchbase.connect(connection, { username: user, password, timeouts: { kvTimeout: 5000 } })
+  const cluster = await couchbase.connect(connection, { username: user, password, timeouts: { kvTimeout: 5000 }, ...trust })
   const bucket = cluster.bucket(bucketName)
   const place = { cluster, bucket, collection: bucket.defaultCollection() }
   for (const [name, check] of Object.entries(checks)) {

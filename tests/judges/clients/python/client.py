@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -53,7 +54,9 @@ class Checks:
         self.collection = self.bucket.default_collection()
 
     def connect(self, user, password):
-        cluster = Cluster(self.connection, ClusterOptions(PasswordAuthenticator(user, password)))
+        authority = os.environ.get("TLS_CA")
+        trust = {"trust_store_path": authority} if authority else {}
+        cluster = Cluster(self.connection, ClusterOptions(PasswordAuthenticator(user, password), **trust))
         cluster.wait_until_ready(timedelta(seconds=20))
         return cluster
 
