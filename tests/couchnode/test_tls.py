@@ -97,7 +97,7 @@ class FileTests(SynchronousTestCase):
             "both": both,
             "cert": both[:at],
             "key": both[at:],
-            "other": self_signed()[at:],
+            "other": KEY_MARK + self_signed().partition(KEY_MARK)[2],
             "encrypted": self_signed(passphrase=b"secret"),
             "text": b"no certificate",
             "broken": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
