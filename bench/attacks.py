@@ -1,7 +1,7 @@
 """Attacks of one client on a gateway, within the documented limits; see :mod:`bench.fairness`.
 
 Each attack is a function of a :class:`Target`. It runs until it is done or the target's time is over, in a
-process of its own, and returns the statuses it saw: text -> how often.
+separate process, and returns the number of each status: text -> count.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m bench.endurance [REQUESTS]
 
 Nine GETs to each PUT of 1 KiB, 32 keep-alive connections, the node in another process, 1,000 keys in turn:
-what grows here is the gateway's own. Connections are made anew every few seconds. Prints the size after each
-million (or tenth of the requests), and the largest growth after the first of them.
+growth here is the gateway's own. New connections replace the old ones every few seconds. Prints the size
+after each million (or tenth of the requests), and the largest growth after the first of them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ process in CPU. ``--all``, as without a driver, measures every one that can be i
 prints the medians of the rounds in one table, with ratios to the official client; with none of --batch,
 --ratio and --under-way for the loads of docs/performance.md.
 
-Without a connection string there is a couchnode in a process of its own. Otherwise documents whose keys begin
+Without a connection string a couchnode is started in a separate process. Otherwise documents whose keys begin
 with ``guide-`` are left behind in the bucket.
 
 ``blocking`` makes one call after the other; ``threads`` has a connection in each thread. Twisted's drivers
@@ -120,7 +120,7 @@ def run(driver: str, load: Load, options: argparse.Namespace, node: dict[str, st
     """Return the figures of a driver under a load, from a separate process.
 
     :raises RuntimeError: it failed.
-    :raises subprocess.TimeoutExpired: it took far longer than it was told to.
+    :raises subprocess.TimeoutExpired: it took far longer than requested.
     """
     settings = {
         "driver": driver,

@@ -63,7 +63,7 @@ class Load(NamedTuple):
     put: str
     """Path of a PUT, likewise."""
     puts: int
-    """Of ten requests, the number of PUTs; the others are GETs."""
+    """Number of PUTs among ten requests; the others are GETs."""
     connections: int
     seconds: int
 

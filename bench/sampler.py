@@ -1,4 +1,4 @@
-"""Which functions this process runs, looked at each time it has used so much CPU.
+"""Samples the functions of this process, each time it has used a given amount of CPU.
 
 A signal every few milliseconds of CPU time costs nearly nothing, where a tracing profiler makes calls slower
 than what they call. The kernel looks at such timers when its own clock ticks, so samples are rarer than asked

@@ -2,11 +2,11 @@
 
     python -m bench.viewclient READER CONNECTION_STRING DESIGN VIEW
 
-READER: ``queryEx`` or ``queryAll`` of txcouchbase; for comparison ``bytes`` (treq, nobody looks at what
-comes), ``lines`` (treq, cut at line ends, each line given to orjson; right only for as long as the view
-engine prints one row a line) and, where it is installed, ``ijson`` (treq, parsed by ijson as it comes).
-Prints a JSON object: rows (0 for ``bytes``), seconds, the CPU seconds of this process, and by how many bytes
-its largest resident size exceeds the one before the query.
+READER: ``queryEx`` or ``queryAll`` of txcouchbase; for comparison ``bytes`` (treq, without parsing),
+``lines`` (treq, cut at line ends, each line given to orjson; right only for as long as the view engine
+prints one row a line) and, where it is installed, ``ijson`` (treq, parsed by ijson as it comes). Prints a
+JSON object: rows (0 for ``bytes``), seconds, the CPU seconds of this process, and by how many bytes its
+largest resident size exceeds the one before the query.
 """
 
 from __future__ import annotations

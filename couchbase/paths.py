@@ -138,7 +138,7 @@ class PathCommands(
         persist_to: int = 0,
         replicate_to: int = 0,
     ) -> SubdocsT:
-        """Change paths of many documents, each by itself: all paths of one, or none.
+        """Change paths of many documents, each separately: all paths of a document are changed, or none.
 
         :param keys: keys with common specs; or a dict of key -> spec, list of specs, or dict of ``specs``,
             ``cas``, ``ttl`` and ``preserve_expiry``.

@@ -126,7 +126,7 @@ class LookupInMacro:
 
     @staticmethod
     def is_deleted() -> str:
-        """Return the path that tells whether the document is deleted."""
+        """Return the virtual attribute that says whether the document is deleted."""
         return "$document.deleted"
 
     @staticmethod

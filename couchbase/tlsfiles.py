@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 16 * 2**20
 
 
 class TlsFiles(NamedTuple):
-    """Paths of PEM files; ``None`` for what was not given."""
+    """Paths of PEM files; ``None`` for those that were not given."""
 
     trust: str | None = None
     """Certificates to trust; ``None`` for the platform's."""

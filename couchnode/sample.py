@@ -98,12 +98,12 @@ def load_sample(
 ) -> Generator[Deferred[Any], Any, SampleReport]:
     """Add the documents of a file to a bucket, a few hundred a reactor turn; the file is read in threads.
 
-    Documents that exist stay as they are: they may have been changed since an earlier start. Bad lines are
-    logged with their numbers and skipped.
+    Existing documents are not changed: they may be newer than the sample. Invalid lines are logged with
+    their numbers and skipped.
 
     :param put_design: stores design documents; by default the cluster does, which does not ask whether their
         functions compile.
-    :returns: fires with what came of it. Fails with :class:`SampleError`.
+    :returns: fires with the result. Fails with :class:`SampleError`.
     """
     lines = read_lines(path)
     stored = kept = rejected = 0

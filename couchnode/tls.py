@@ -91,9 +91,9 @@ class NodeTls:
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again, for new connections; open ones keep what they have.
+        """Read the files again, for new connections; open ones are not affected.
 
-        :raises TlsError: a file cannot be used, and the earlier content stays in force.
+        :raises TlsError: a file cannot be used; the earlier content stays in force.
         """
         certificate, key, authorities = self._files
         first, *chain = _certificates(certificate, "--tls-cert")

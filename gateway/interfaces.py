@@ -85,7 +85,7 @@ class IGatewayPlugin(Interface):
     def on_request(request: Request) -> Response | None:
         """Inspect a request before its handler runs; a response returned here is the answer.
 
-        Requests from web pages whose ``Host`` or ``Origin`` is not allowed are refused all the same.
+        Requests from web pages whose ``Host`` or ``Origin`` is not allowed are refused in any case.
         """
 
     def on_response(request: Request, response: Response, seconds: float) -> None:
@@ -101,8 +101,8 @@ class IGatewayPlugin(Interface):
         Called once for each request; ``request.cut`` names who cut the answer off, if anyone did,
         ``request.received_bytes`` and ``request.sent_bytes`` the sizes of both bodies.
 
-        :param status: of the answer; 499 if the client left before the end of it. :param seconds: time since
-        the request's headers were complete.
+        :param status: of the answer; 499 if the client left before the end of it.
+        :param seconds: time since the request's headers were complete.
         """
 
     def on_operation(operation: str, outcome: str, count: int) -> None:

@@ -44,7 +44,7 @@ class LogFile:
         self._descriptor = self._open()
 
     def _open(self) -> int:
-        # In append mode, so that writing goes on at the end of a truncated file, too (logrotate's
+        # In append mode, so that writing continues at the end of a truncated file, too (logrotate's
         # copytruncate).
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 

@@ -172,7 +172,7 @@ class Gate:
         try:
             self._open()
         except OSError:
-            # No descriptor is left; the reactor goes on watching this one.
+            # No descriptor is left; the reactor still watches this one.
             return False
         below.stopReading()
         below.reactor = self._watch
@@ -220,7 +220,7 @@ class Gate:
         except (OSError, ValueError):
             pass
         if not self._watched:
-            # A reactor must not keep a descriptor that nobody uses.
+            # A reactor must not keep an unused descriptor.
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None

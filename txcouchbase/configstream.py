@@ -37,7 +37,7 @@ ONCE_SECONDS = 10.0
 
 
 class ForbiddenError(Exception):
-    """The user may not see the nodes of the cluster, but may use it all the same."""
+    """The user may not see the nodes of the cluster, but may use it."""
 
 
 class ConfigStream:

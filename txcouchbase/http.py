@@ -199,7 +199,7 @@ class HttpService:
 
         def again(failure: Failure) -> Any:
             if has_ended(self.client.reactor):
-                return Deferred()  # Nobody is left to report to.
+                return Deferred()  # No listener is left to notify.
             reasons = getattr(failure.value, "reasons", ())
             if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
                 return send(QuietPool(self.client.reactor, persistent=False))

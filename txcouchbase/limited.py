@@ -21,9 +21,8 @@ _ConnectionT = TypeVar("_ConnectionT", bound=Connection)
 
 
 class TimeBudget(Protocol):
-    """How long the operations of a request may take, in seconds; asked before each of them.
-
-    ``usual`` is what the connection grants by itself.
+    """The timeout of a request's operations, in seconds; called before each of them. ``usual`` is the
+    connection's own timeout.
     """
 
     def seconds(self, usual: float) -> float:
@@ -100,7 +99,7 @@ class _LimitedDriver(DeferredDriver):
     def submit(  # type: ignore[override]  # its connection makes calls of another kind
         self, request: DeferredCall, durability: tuple[int, int] | None = None
     ) -> Any:
-        """Carry out one request by itself, since those of a turn have the timeout of the connection."""
+        """Send one request separately, since those of a turn have the timeout of the connection."""
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
         self.send(request, durability)
@@ -138,7 +137,7 @@ class _LimitedDirectDriver(DirectDriver):
         return self._budget.level_ms(int(self._turn.timeout * 900))
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
-        """Send one request by itself."""
+        """Send one request separately."""
         if durability is not None or request.replica is not None:
             refuse_more()
         self._turn.submit_now(request, self.timeout)

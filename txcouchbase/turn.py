@@ -81,7 +81,7 @@ class Turn:
         self.queued.extend(calls)
 
     def submit_now(self, call: Call, seconds: float | None = None) -> None:
-        """Send one operation by itself, after those started before.
+        """Send one operation separately, after those started before.
 
         :param seconds: its timeout; ``None`` for :attr:`timeout`.
         """
@@ -89,7 +89,7 @@ class Turn:
         self.submit(call, seconds)
 
     def submit(self, call: Call, seconds: float | None = None) -> None:
-        """Send one operation by itself."""
+        """Send one operation separately."""
         granted = self.timeout if seconds is None else seconds
         call.deadline = self._reactor.seconds() + granted + self.more_for(len(call.value))
         self._dispatcher.submit(call)

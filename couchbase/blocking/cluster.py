@@ -33,7 +33,7 @@ IDLE_SECONDS = 0.1
 EARLY_CALLS = 256
 """Number of operations that are prepared, then sent together."""
 SILENT_SECONDS = 2.0
-"""A connection on which operations time out and nothing arrives for so many seconds is opened anew."""
+"""A connection on which operations time out and nothing arrives for so many seconds is reopened."""
 REBOOTSTRAP_SECONDS = 0.5
 """Minimum seconds between two requests to the seeds."""
 
@@ -254,7 +254,7 @@ class Cluster(Dispatcher, Loop):
         self._start_with(cluster)
 
     def _start_with(self, cluster: ClusterMap, node: NodeConnection | None = None) -> None:
-        # A seed's map replaces any earlier one: the cluster may have been created anew.
+        # A seed's map replaces any earlier one: the cluster may have been recreated.
         self.map = None
         self.connected = True
         if node is not None:

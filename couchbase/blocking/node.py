@@ -24,7 +24,7 @@ from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
-"""Timeout of connecting and handshake, in seconds; after it, the connection is tried anew."""
+"""Timeout of connecting and handshake, in seconds; after it, another attempt is made."""
 RECEIVE_BYTES = 256 * 1024
 
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -147,7 +147,7 @@ class Collections:
         if keyspace.state is KeyspaceState.ASKED:
             keyspace.state = KeyspaceState.UNKNOWN
         if frame is None or generation != self._generation:
-            # No answer, or one of a bucket that is gone: nothing was sent, so all begin anew.
+            # No answer, or one of a deleted bucket: nothing was sent, so all start again.
             for call in waiting:
                 self._home.submit(call)
         elif frame.specific in UNKNOWN_PLACES:

@@ -112,7 +112,7 @@ class Request:
 
     @property
     def identity(self) -> Any:
-        """What tells its document from all others of the bucket; hashable."""
+        """Identifies its document within the bucket; hashable."""
         return self.key_bytes if self.keyspace is DEFAULT_KEYSPACE else (self.keyspace, self.key_bytes)
 
 

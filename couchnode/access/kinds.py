@@ -1,7 +1,6 @@
-"""The table of roles: what each allows.
-
-What a role allows is written once, as patterns of permissions. The privileges of the key-value protocol
-follow from it (:mod:`couchnode.access.rights`), like every right of the REST interface.
+"""The table of roles and their permissions. The permissions of a role are written once, as patterns. The
+privileges of the key-value protocol follow from it (:mod:`couchnode.access.rights`), like every right of the
+REST interface.
 
 Roles of services that this node does not have (query, search, analytics, eventing) are accepted, listed, and
 allow what they allow on the data.

@@ -220,7 +220,7 @@ class Rights:
 
 
 NO_RIGHTS = Rights(())
-"""The rights of a user without roles, and of nobody."""
+"""The rights of a user without roles, and of a client without credentials."""
 
 ALL_RIGHTS = Rights([Role("admin")])
 """The rights of an administrator."""

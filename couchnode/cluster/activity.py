@@ -9,7 +9,7 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.stats import default_counters, items_by_state
 
 RATE_SECONDS = 1.0
-"""Minimum age in seconds of a rate before it is computed anew."""
+"""Minimum age in seconds of a rate before it is computed again."""
 _RATES = ("cmd_get", "cmd_set", "get_hits", "get_misses")
 """Counters that the REST documents give as operations a second, and the STAT command as totals."""
 

@@ -69,7 +69,7 @@ _IGNORED = frozenset(
         "weight",
     }
 )
-"""Fields that change nothing; ``name`` is read by itself."""
+"""Fields without effect; ``name`` is read separately."""
 
 
 class _FieldError(Exception):

@@ -1,6 +1,6 @@
 """The cluster of one process: nodes, buckets, and the map of which node holds which vbucket.
 
-Every change follows one order: compute it, write it to disk, act on it, tell the clients. Changes run one
+Every change follows one order: compute it, write it to disk, act on it, notify the clients. Changes run one
 after another. A configuration's revision is on disk before any client can see it, so that after a crash no
 revision is given out twice with different content.
 """

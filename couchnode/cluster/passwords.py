@@ -80,7 +80,7 @@ def check_password_text(password: str) -> None:
     """Refuse a password that the protocol cannot carry.
 
     :raises UserError: longer than 1024 bytes of UTF-8, or with control characters. RFC 7617 and SASLprep
-        forbid those: NUL ends the password in SASL PLAIN, and at the end of a key HMAC cannot tell it.
+        forbid those: NUL ends the password in SASL PLAIN, and HMAC ignores it at the end of a key.
     """
     try:
         length = len(password.encode())

@@ -343,7 +343,8 @@ class UserAdmin:
             errors["password"] = fault
 
     def _check_security(self, allowed: bool, parts: Iterable[Account | Group | None]) -> None:
-        """Refuse a change of what has, or gets, a role that concerns security, by a group or by itself."""
+        """Refuse a change of a user or group that has, or gets, a role that concerns security, directly or
+        by a group."""
         if allowed:
             return
         for part in parts:

@@ -182,7 +182,7 @@ class UserStore:
         self.changed()
 
     def changed(self) -> None:
-        """Put a change of users or groups in force: rights are worked out anew, and listeners called."""
+        """Put a change of users or groups in force: compute the rights again, and call the listeners."""
         self.version += 1
         self._rights.clear()
         for listener in list(self.on_change):
@@ -216,8 +216,8 @@ class UserStore:
         self.forget(bucket)
 
     def forget(self, bucket: str, scope: str | None = None, collection: str | None = None) -> None:
-        """Take away all roles for a bucket, scope or collection that was dropped: one of the same name that
-        is made later gives nobody rights."""
+        """Take away all roles for a bucket, scope or collection that was dropped: a new one of the same name
+        gives no rights."""
 
         def kept(part: Any) -> Any:
             roles = tuple(role for role in part.roles if not role.is_within(bucket, scope, collection))
@@ -277,7 +277,7 @@ class UserStore:
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
         """Return the keys of ``user`` for one SCRAM mechanism, ``None`` if there is no such user.
 
-        SCRAM cannot tell a password from the same one with zero bytes behind it: its HMAC pads keys with
+        SCRAM cannot distinguish a password from the same one followed by zero bytes: its HMAC pads keys with
         zeros. So clients have to refuse those (:mod:`couchbase.protocol.sasl` does); where the password
         itself arrives, :meth:`verify` does.
         """

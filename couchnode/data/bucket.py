@@ -123,7 +123,7 @@ class NodeBucket:
         """Write all pending changes, then close the store; from now on commands answer ETMPFAIL.
 
         Fires when the file is free. Fails with the ``StoreError`` if the last changes could not
-        be written; the file is closed all the same.
+        be written; the file is closed in any case.
         """
         if self.state == "closed":
             return succeed(None)

@@ -1,4 +1,4 @@
-"""What a vbucket tells about its changes."""
+"""Notifications of a vbucket about its changes."""
 
 from __future__ import annotations
 

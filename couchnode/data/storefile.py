@@ -233,7 +233,7 @@ class StoreFile:
         repairing: bool,
     ) -> Opened:
         execute = connection.execute
-        # Exclusive: nobody else opens the file, and the log needs no shared memory.
+        # Exclusive: no other process opens the file, and the log needs no shared memory.
         execute("PRAGMA locking_mode=EXCLUSIVE")
         execute("PRAGMA auto_vacuum=INCREMENTAL")
         execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""What makes a damaged store usable again: bad documents are set aside, missing records are made anew."""
+"""Repair of a damaged store: damaged documents are set aside, missing records are created."""
 
 from __future__ import annotations
 

@@ -290,8 +290,8 @@ class KeyValueConnection(StreamProtocol):
             self._close()
 
     def _next_frame(self) -> Frame | None:
-        """Take the next request from the input, as a frame; ``None`` if it is not complete. Then the
-        input is over, and its last bytes wait for more, or there is no way to go on."""
+        """Take the next request from the input, as a frame; ``None`` if it is not complete. Then the input
+        is used up, its last bytes wait for more, or the stream cannot continue."""
         data, at = self._input, self._at
         end = min(at + HEADER_BYTES, len(data))
         need = HEADER_BYTES
@@ -394,7 +394,7 @@ class KeyValueConnection(StreamProtocol):
             self.transport.abortConnection()
 
     def _settle_input(self) -> None:
-        """Read on only if everything read is handled; end when the stream cannot go on."""
+        """Continue reading only if all input is handled; end if the stream cannot continue."""
         if self._life is Life.LOST:
             return
         waits = self._at < len(self._input)

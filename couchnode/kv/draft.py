@@ -32,7 +32,7 @@ class Draft:
         self._creates_parents = form.creates
         self._xattrs = (old.xattrs if old is not None else b"") or b"{}"
         self._macros = macros
-        # Whether the body is JSON; None while nobody needs to know.
+        # Whether the body is JSON; None until it is needed.
         self._is_json: bool | None = None
         if old is not None:
             self._is_json = bool(old.datatype & Datatype.JSON)

@@ -65,7 +65,7 @@ class Macros:
             mark = self._marks.get(macro)
             if mark is None:
                 # As long as what replaces it, so that limits of size see what will be stored. No value of a
-                # client holds it, as nobody can know it.
+                # client contains it, because clients cannot know it.
                 size = 4 if macro == _CRC else 8
                 mark = self._marks[macro] = b'"%b"' % secrets.token_urlsafe(size * 2)[: size * 2 + 2].encode()
             return mark

@@ -31,7 +31,7 @@ class Input(Enum):
     PAUSED = auto()
     """They are left in the socket: what was read before has to be handled first."""
     ENDED = auto()
-    """They are dropped: the stream cannot go on, or is to end. Answers are still given."""
+    """They are dropped: the stream cannot continue, or is to end. Answers are still sent."""
 
 
 MAY_FOLLOW = {
@@ -49,6 +49,6 @@ class Flow(Enum):
     OPEN = auto()
     """It takes them."""
     FULL = auto()
-    """The peer does not read. What is written all the same is held, and counted."""
+    """The peer does not read. Further output is held, and counted."""
     LOST = auto()
     """The connection is gone, or was never there; what is written is dropped."""

@@ -1,4 +1,4 @@
-"""The key-value port of a node: which connections there are, and what they may hold together."""
+"""The key-value port of a node: its connections, and the limit on their memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KeyValueFactory(Factory):
         :class:`couchnode.ports.NodeView`).
     :param max_connections: connections beyond this are closed at once.
     :param max_held_bytes: see :data:`MAX_HELD_BYTES`.
-    :param tls: says who a client with a certificate is; ``None``: nobody has one.
+    :param tls: identifies a client by its certificate; ``None``: there are no certificates.
     """
 
     noisy = False
@@ -74,7 +74,7 @@ class KeyValueFactory(Factory):
             self.node.open_connections -= 1
 
     def close(self) -> None:
-        """Cut every connection and hear of no more changes; for a node that stops."""
+        """Cut every connection and unsubscribe from changes; for a node that stops."""
         if self._config_changed in self.node.cluster.on_config_change:
             self.node.cluster.on_config_change.remove(self._config_changed)
         for connection in list(self.connections):

@@ -67,7 +67,7 @@ class Standing(Enum):
     """What a connection's user has proved."""
 
     ANONYMOUS = auto()
-    """Nobody has presented credentials: what needs none is allowed."""
+    """No credentials yet: only requests that need none are allowed."""
     PROVING = auto()
     """Credentials were presented, and are not proved, or were wrong: nothing is allowed."""
     KNOWN = auto()

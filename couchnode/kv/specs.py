@@ -1,6 +1,6 @@
 """The requests of sub-document commands: their form, and every check that needs no document.
 
-The order of the checks and the texts are those of Couchbase Server: programs tell by the texts what was
+The order of the checks and the texts are those of Couchbase Server: programs recognise by the texts what was
 wrong with a request.
 """
 

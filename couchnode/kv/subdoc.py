@@ -203,7 +203,7 @@ def _counter(text: bytes, steps: Steps, value: bytes, create_parents: bool) -> C
 
 
 def _require_elements(fragment: bytes, above: int) -> None:
-    """Refuse what are not elements of an array, or not such that may stand below so many levels."""
+    """Refuse a text that is not a list of array elements, or is nested too deeply for its place."""
     if not fragment.strip(_SPACES) or not is_json(b"[" + fragment + b"]"):
         raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
     _check_levels(fragment, above)

@@ -224,7 +224,7 @@ class RestApi(Scopes, UserManagement):
         form = read_form(request)
         known = bucket in self._cluster.buckets
         if known and form.get("bucketType") == self._cluster.bucket_state(bucket).bucket_type:
-            # Clients send back what they read, which is another word on a node without a disk.
+            # Clients send back the value that they read, which is different on a node without a disk.
             del form["bucketType"]
         nodes = len(self._cluster.nodes)
         if _is_trial(request):

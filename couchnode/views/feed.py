@@ -34,7 +34,7 @@ LOOKED_AT = 20_000
 """Documents scanned between two pauses, changed or not."""
 
 MAX_RECONCILED = 100_000
-"""Most keys that one step compares; a vbucket with more documents is indexed anew instead."""
+"""Most keys that one step compares; a vbucket with more documents is indexed from the start instead."""
 
 _PIECE = 5000
 

@@ -131,7 +131,7 @@ class _Context:
         return str(self._enter(operation, text, self._seconds))
 
     def batch(self, operation: str, text: str = "") -> str:
-        """Run (or go on with) a batch and return its sections."""
+        """Run (or continue) a batch and return its sections."""
         try:
             sections = self._enter(operation, text, self._seconds)
         except _Over as over:

@@ -32,7 +32,7 @@ __all__ = [
     "ViewRows",
 ]
 
-#: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: nobody looked yet).
+#: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: not checked yet).
 Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None"]
 
 # One entry into V8 costs 0.2 ms and more, so documents are sent in batches: at most so many, and so many

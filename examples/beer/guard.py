@@ -30,7 +30,7 @@ class Guard:
         self._secret = secret or token_bytes(32)
 
     def token(self, request: Request) -> str:
-        """Return the token for forms on the page that answers a request; sets the cookie if need be."""
+        """Return the token for forms on the page that answers a request; sets the cookie if necessary."""
         browser = _cookie(request)
         if browser is None:
             browser = token_hex(_COOKIE_CHARACTERS // 2).encode()

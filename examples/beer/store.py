@@ -322,14 +322,14 @@ class Store:
     async def remove_brewery(self, key: str, cas: int) -> None:
         """Delete a brewery that has no beers.
 
-        Between looking for beers and deleting, the document is locked: whoever stores a beer looks at its
-        brewery afterwards, and takes the beer back if he finds that locked, or gone. So no beer is left
-        without its brewery, in whatever order things happen.
+        Between looking for beers and deleting, the document is locked: a request that stores a beer checks
+        its brewery afterwards, and removes the beer if the brewery is locked or gone. So no beer is left
+        without its brewery, in any order of events.
 
         :raises HasBeers: it has beers.
         :raises Conflict: it is not the version that was shown.
         :raises Missing: it is gone.
-        :raises Busy: somebody else is deleting it.
+        :raises Busy: another user is deleting it.
         """
         shown = await self.read(BREWERY, key)
         _check_version(shown, cas)

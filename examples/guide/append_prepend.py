@@ -1,4 +1,4 @@
-"""Append and prepend: for text and bytes, and what becomes of JSON.
+"""Append and prepend: for text and bytes, and their effect on JSON.
 
 python examples/guide/append_prepend.py couchbase://127.0.0.1:11210
 """

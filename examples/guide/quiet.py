@@ -14,7 +14,7 @@ KEY = "no-such-document"
 
 
 def main(connection_string: str) -> None:
-    """Read what is not there, loudly and quietly."""
+    """Read missing documents, with and without ``quiet``."""
     cb = Couchbase.connect(bucket="default", connection_string=connection_string)
 
     try:

@@ -132,7 +132,7 @@ class ArraySplitter(_Splitter):
     def feed(self, data: bytes) -> list[bytes | TooLong]:
         """Return the elements that ``data`` completes.
 
-        :raises SplitError: the body does not begin with ``[``, or goes on after ``]``. Elements
+        :raises SplitError: the body does not begin with ``[``, or continues after ``]``. Elements
             of this chunk are lost with it; the caller gives up on the rest of the body.
         """
         elements: list[bytes | TooLong] = []

@@ -417,7 +417,7 @@ class HTTPChannel(Protocol):
     def out_of_memory(self) -> bool:
         """Handle a lack of memory: refuse the request whose body takes some.
 
-        :returns: whether the connection can go on.
+        :returns: whether the connection can continue.
         """
         exchange = self._exchange
         incoming = None if exchange is None else exchange.incoming

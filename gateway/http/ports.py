@@ -193,7 +193,7 @@ class BodyChannel(Protocol):
     """When the wait for this part of the body began; ``None`` for now."""
 
     def settle_reading(self) -> None:
-        """Decide anew whether to read from the socket."""
+        """Decide again whether to read from the socket."""
 
     def body_released(self) -> None:
         """Read the body, which had been left unread."""

@@ -68,7 +68,7 @@ class DocumentResource(BucketResource):
         check_collection(request)
         source = RequestSource(request)
         show = partial(self._show, plan)
-        # Both have the SDK's methods; what they return differs.
+        # Both have the SDK's methods, with different results.
         driver: Any = connection.operations if plan.is_single else connection
         if plan.is_single:
             call = plan.start(driver, key, source)

@@ -46,7 +46,7 @@ class Subdocuments(DocumentResource):
 
     @endpoint("alpha_enabled", "GET", "/v1.alpha/enabled")
     def alpha_enabled(self, request: Request) -> Response:
-        """Answer 200, to anybody: the paths below ``/v1.alpha`` are there."""
+        """Answer 200, without credentials: the paths below ``/v1.alpha`` exist."""
         return Response(200)
 
     @endpoint(

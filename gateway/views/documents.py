@@ -87,7 +87,7 @@ class DocumentJoiner:
         try:
             return await self._lane.ask(size, lambda bulk: bulk.get_multi(ids, quiet=True)), None
         except CouchbaseError as error:
-            # Some failed; the results of the others are there all the same.
+            # Some failed; the others have their results.
             return error.all_results or {}, error
 
     def _learn(self, found: dict[bytes, Any]) -> None:

@@ -59,8 +59,8 @@ class Binder:
         """Close all sockets here, and leave them to workers: clients are refused once those have closed
         theirs.
 
-        So connections in the backlog go to a worker instead of being lost with a socket that nobody accepts
-        on.
+        So connections in the backlog go to a worker instead of being lost with a socket from which no
+        process accepts.
         """
         ports, self._ports = self._ports, []
         for port in ports:

@@ -33,7 +33,7 @@ class KeyValueTests(ConnectionTestCase):
     """Section 7 of the reference."""
 
     def test_set_and_get(self):
-        """Result types, and what they carry."""
+        """Result types, and their fields."""
         stored = self.cb.set(self.key(), {"a": ["\u00e9", 1.5, None]})
         self.assertIs(type(stored), OperationResult)
         self.assertEqual((stored.rc, stored.success, stored.key), (0, True, self.key()))

@@ -244,7 +244,7 @@ class ExceptionTests(TestCase):
         self.assertEqual(CouchbaseError("x").categories, 0)
 
     def test_str(self):
-        """All parts in their order; none for what is not set."""
+        """All parts in their order; none for unset attributes."""
         error = CouchbaseError.rc_to_exctype(0x1B)(
             {
                 "key": "k",

@@ -148,7 +148,7 @@ class EmbeddedNodeTests(TestCase):
 
     @inlineCallbacks
     def test_starting_once_is_enough(self) -> Steps:
-        """All who wait for a start hear of it, also as a service, and after it is done."""
+        """All callers that wait for a start are notified, also for a service, and after it is done."""
         node = EmbeddedNode(None)
         self.started.append(node)
         node.startService()

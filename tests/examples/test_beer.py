@@ -340,7 +340,7 @@ class ConflictTests(BeerCase):
         self.assertIn("Nothing was different", page.text())
 
     async def test_two_at_once(self) -> None:
-        """Of two that arrive together one is stored and the other is refused."""
+        """If two arrive together, one is stored and the other is refused."""
         pages = await together(self.mine.submit(abv="5"), self.theirs.submit(abv="6"))
         self.assertEqual(sorted(page.status for page in pages), [200, 409])
 

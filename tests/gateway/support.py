@@ -117,7 +117,7 @@ class ScriptedOperations:
 class ScriptedCall:
     """A running operation.
 
-    :param answer: fires or fails with what the receiver is told.
+    :param answer: fires or fails with the receiver's result.
     """
 
     def __init__(self, answer: Deferred[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The limit on file descriptors: raised, reckoned with, and named when it is reached."""
+"""The limit on file descriptors: raised, taken into account, and named when it is reached."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The cost of a GET and a PUT in the gateway, from the bytes of the request to those of the answer.
 
 Counted in calls and bytecode, so a busy machine changes nothing; the limits are a little above what was
-counted when they were written. Above its limit, somebody has put something in the way of every request; lower
-it with every improvement.
+counted when they were written. A count over its limit means that a change has slowed down every request;
+lower the limit with every improvement.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Endpoint strings, and the backlog of what they listen on."""
+"""Endpoint strings, and the backlog of their sockets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Run the tests of the original SDK 1.2 on this project's packages, in a separate process.
 
 ``unshare -rn python -m tests.judges.original CHECKOUT SUITE CLUSTER [NAME...]`` prints one JSON object on its
-last line: the name of each test (``Class.test``) and what became of it, ``[outcome, text]``, where the
+last line: the name of each test (``Class.test``) and its outcome, ``[outcome, text]``, where the
 outcome is ``passed``, ``failed`` or ``skipped``. With names, only those tests run. They find a cluster of
 ours at port 8091, which some of them have written into them; so the process has a network of its own.
 

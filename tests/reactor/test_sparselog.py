@@ -44,7 +44,7 @@ class SparseLogTests(SynchronousTestCase):
         self.assertEqual(self.lines(), ["refused 1002"])
 
     def test_kinds_do_not_share(self) -> None:
-        """One kind that comes often leaves room for others, at every level."""
+        """One frequent kind leaves room for others, at every level."""
         for _ in range(100):
             self.log.debug("often")
         self.lines()

@@ -27,7 +27,7 @@ class NameTests(TestCase):
     """Combinations of options and arguments."""
 
     def test_names(self):
-        """libcouchbase's names mean what they mean there, ours what they always did; arguments come first."""
+        """libcouchbase's names have libcouchbase's meaning, ours are unchanged; arguments take precedence."""
         for query, arguments, files in (
             ("", {}, (None, None, None)),
             ("certpath=c", {}, ("c", None, None)),

@@ -28,7 +28,7 @@ _READS = (Opcode.GET, Opcode.GAT, Opcode.GET_REPLICA, Opcode.GET_LOCKED)
 class MarkingNode(ScriptedNode):
     """Answers with success and a datatype; :attr:`other` is a second one, with the replicas.
 
-    :param framed: whether it tells how long it took, by which its answers get flexible headers.
+    :param framed: whether answers include the server's duration, which gives them flexible headers.
     """
 
     datatype = 0

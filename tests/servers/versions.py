@@ -73,7 +73,8 @@ BOTH = ("exptime", "flags")
 VATTRS = {"5.0": ("exptime",)}
 """Version -> those of ``exptime`` and ``flags`` that it knows below ``$document``; others know both."""
 KNOWS_NOT_LOCKED = frozenset({"7.6", "8.0"})
-"""Those that have a status for an unlock of what is not locked; others answer "temporary failure"."""
+"""Versions that have a status for an unlock of a document that is not locked; others answer "temporary
+failure"."""
 MOCK = frozenset({Feature.TCP_NODELAY, Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR,
                   Feature.SELECT_BUCKET, Feature.JSON})  # fmt: skip
 """Features of CouchbaseMock; it knows no virtual attributes."""

@@ -1,8 +1,9 @@
 """Samples of the pages, run against a real gateway.
 
 A fenced block marked ``console`` holds commands, each after ``$ `` (continued after a backslash), and under
-each what it prints. ``python -m tests.tooling.console`` runs them all and writes the pages anew; the test
-beside this compares, with what differs from run to run (CAS, dates, request ids, times) left out.
+each what it prints. ``python -m tests.tooling.console`` runs them all and rewrites the pages;
+``test_console`` compares them, except for parts that differ from run to run (CAS, dates, request ids,
+times).
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def run(command: str, place: Place, environment: dict[str, str]) -> str:
 
 
 def rerun(page: str, place: Place) -> str:
-    """Run every sample of a page's text; return the text with what they print now."""
+    """Run every sample of a page's text; return the text with their new output."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

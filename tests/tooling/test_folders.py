@@ -119,7 +119,7 @@ class ArrowTests(SynchronousTestCase):
 
 
 class MirrorTests(SynchronousTestCase):
-    """Tests lie where what they test lies."""
+    """Tests are in the same folders as the tested modules."""
 
     def test_folders(self) -> None:
         """Each folder of the gateway has a folder of tests of its name, with tests."""

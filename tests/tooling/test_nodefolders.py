@@ -31,7 +31,7 @@ THEMES: dict[str, str] = {
 
 
 class FolderTests(SynchronousTestCase):
-    """Folders of the node import downwards, and tests lie where what they test lies."""
+    """Folders of the node import downwards, and tests are in the same folders as the tested modules."""
 
     def test_arrows(self) -> None:
         """No folder imports what the table does not give it."""

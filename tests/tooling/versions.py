@@ -3,8 +3,8 @@
     python -m tests.tooling.versions [INTERPRETER ...]
 
 Each interpreter gets an environment under ``.venv-versions`` with what the tests need, and nothing of what
-the node needs: nodes run on the interpreter of this process. What is not installed is passed over with a
-word. Ends with status 1 if tests failed somewhere.
+the node needs: nodes run on the interpreter of this process. Interpreters that are not installed are skipped
+with a message. Ends with status 1 if tests failed somewhere.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ STREAM, ONCE, POOL = configstream.CLUSTER_PATHS
 class Manager(Resource):
     """Answers each path as scripted.
 
-    :ivar answers: path -> status, or bytes of a whole answer, or a list of pieces of one that goes on.
+    :ivar answers: path -> status, or bytes of a whole answer, or a list of pieces of an unfinished one.
     """
 
     isLeaf = True

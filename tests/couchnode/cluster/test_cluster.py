@@ -348,7 +348,7 @@ class ConfigTests(ClusterCase):
 
     @inlineCallbacks
     def test_deleted_bucket_has_no_configuration(self) -> Steps:
-        """Listeners hear of a deletion when the bucket is gone already."""
+        """Listeners are notified of a deletion when the bucket is already gone."""
         cluster = yield self.open(persistent=False)
         yield cluster.create_bucket(definition())
         cluster.config_bytes("beer", cluster.nodes[0])

@@ -125,7 +125,7 @@ class StoreTests(StoreCase):
 
     @inlineCallbacks
     def test_flipped_bits(self) -> Steps:
-        """What is not what was written is not served: attributes, and whether it is a tombstone."""
+        """Damaged data is not served: attributes, and the mark of a tombstone."""
         store, _ = yield self.open()
         written = (
             item(b"a", seqno=1).with_xattrs(BOTH),
@@ -252,7 +252,7 @@ class KillTests(StoreCase):
 
 
 class CopiesTests(ClusterCase):
-    """Replicas, and what becomes of them."""
+    """Attributes on replicas."""
 
     def assertSame(self, *keys: bytes) -> None:
         """Assert that all copies have the same of these keys."""
@@ -262,7 +262,7 @@ class CopiesTests(ClusterCase):
                 self.assertEqual(state(self.vb(node), key), state(self.vb(), key), (node, key))
 
     def test_following(self) -> None:
-        """Attributes, deletions with what they leave, and tombstones arrive with the same numbers."""
+        """Attributes, deletions and tombstones arrive with the same numbers."""
         put(self.vb(), b"a", BOTH)
         put(self.vb(), b"t", USER, deleted=True)
         self.assertSame(b"a", b"t")

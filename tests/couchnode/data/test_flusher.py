@@ -1,4 +1,5 @@
-"""The flusher: whatever happens, in any order, the disk gets what memory has, and waiters hear of it once."""
+"""The flusher: for any order of events, the disk gets the content of memory, and waiters are notified
+once."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class ClusterCase(SynchronousTestCase):
         )  # fmt: skip
 
     def wire(self) -> None:
-        """Tell the nodes what they are."""
+        """Set the roles of the nodes."""
         for bucket, state in zip(self.buckets, ["active"] + ["replica"] * self.replicas, strict=True):
             bucket.set_topology([state])  # type: ignore[list-item]
         self.buckets[0].set_replicas(0, self.buckets[1:])

@@ -198,7 +198,7 @@ class Concatenation(VBucketCase):
         self.assertEqual((new.value, new.flags, new.expiry), (b"abc", 9, NOW + 100))
 
     def test_json_bit_is_that_of_the_result(self) -> None:
-        """`[1` and `]` make JSON of what was none."""
+        """`[1` and `]` together are JSON, although neither is."""
         self.assertEqual(self.vb.store(SET, b"k", b"[1").datatype, Datatype.RAW)
         self.assertEqual(self.vb.concat(b"k", b"]", before=False).datatype, Datatype.JSON)
 

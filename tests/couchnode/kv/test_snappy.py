@@ -1,4 +1,4 @@
-"""Values that clients compress: stored as what they hold, or refused before anything is changed."""
+"""Values that clients compress: stored uncompressed, or refused before anything is changed."""
 
 from __future__ import annotations
 

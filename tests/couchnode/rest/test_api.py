@@ -376,7 +376,7 @@ class AdministrationTests(RestCase):
 
     @inlineCallbacks
     def test_two_at_a_time(self) -> Steps:
-        """Of two requests for one name one succeeds and the other is refused because it exists."""
+        """If two requests create one name, one succeeds and the other is refused because it exists."""
         form = {"name": "race", "ramQuotaMB": "100"}
         answers = yield DeferredList([self.ask(BUCKETS, "POST", form=form) for _ in range(2)])
         self.assertEqual(sorted(answer.status for _, answer in answers), [202, 400])

@@ -58,7 +58,7 @@ class Mirror:
         self.marks.update(marks)
 
     def reconcile(self, vb: int, keys: list[bytes]) -> None:
-        """Drop what is not in ``keys``."""
+        """Drop documents that are not in ``keys``."""
         self.documents = {
             place: value for place, value in self.documents.items() if place[0] != vb or place[1] in set(keys)
         }

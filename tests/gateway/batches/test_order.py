@@ -83,7 +83,7 @@ class OrderTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_any_sequence(self) -> Any:
-        """Hundreds of operations on a few keys answer what they would one after the other."""
+        """Hundreds of operations on a few keys have the same answers as one after the other."""
         for seed in (1, 2):
             chance = random.Random(seed)
             model = Model()

@@ -346,7 +346,7 @@ class PassthroughTests(OriginTestCase):
         self.assertEqual((batch.status, batch.header("Access-Control-Allow-Origin")), (200, "*"))
 
     def test_preflight(self) -> None:
-        """204 for any path, without credentials; for what is not allowed without the headers of a yes."""
+        """204 for any path, without credentials; without permission it has no CORS headers."""
         site = self.make(is_open=False)
         for path in (D, BATCH, "/nothing", "/v1/buckets/b/documents/a%2Fb"):
             for method, wanted, allowed in (

@@ -429,8 +429,9 @@ class RealTests(GatewayTestCase):
 
     @inlineCallbacks
     def test_reads_that_nobody_takes(self) -> Any:
-        """Of a thousand reads of 4 MiB whose answers a client does not read, few reach the node, whether it
-        stays connected or disconnects; others are served meanwhile, and at the end nothing runs."""
+        """If a client sends a thousand reads of 4 MiB and does not read the answers, few reach the node,
+        whether it stays connected or disconnects; others are served meanwhile, and at the end nothing
+        runs."""
         yield self.ask("PUT", D + "large", b'"%b"' % (b"x" * 4 * MIB), **JSON)
         yield self.ask("PUT", D + "small", b"1", **JSON)
         before = self.reads()

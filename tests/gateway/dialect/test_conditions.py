@@ -413,7 +413,7 @@ class MeaningTests(SynchronousTestCase):
         self.assertEqual(len([name for name, _, _ in site.calls if name == "replace"]), ATTEMPTS)
 
     def test_create_only(self) -> None:
-        """``If-None-Match: *`` stores what is not there, in one step; POST does so with any condition."""
+        """``If-None-Match: *`` creates a document atomically; POST does so with any condition."""
         for cas, status in ((0, 200), (1, 412)):
             site = Site(Cell(cas).answers)
             reply = site.request("PUT", SHORT, b"{}", {"If-None-Match": "*", "X-CB-TTL": "9"})

@@ -196,7 +196,7 @@ class ProjectionTests(RefusingTestCase):
         return project(document.encode(), parse_projection(paths)).decode()
 
     def test_examples(self) -> None:
-        """Members, elements, both; what is not there is left out; nothing is null."""
+        """Members, elements, both; missing paths are left out; if all are missing, the result is null."""
         document = '{"a": 1.0, "b":{"c":[10,20,{"d":1e400}], "x":2}, "e.f":3, "g`h":4}'
         for paths, expected in (
             ("a", '{"a":1.0}'),

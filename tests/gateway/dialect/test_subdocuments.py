@@ -36,7 +36,7 @@ bodies = st.fixed_dictionaries(
 
 
 def outcome(body: bytes, slowly: bool) -> Any:
-    """Return what comes of a body."""
+    """Return the result of a body."""
     try:
         return at_once(parsing_body(body, NAMES)) if slowly else parse_body(body, NAMES)
     except Refusal as refusal:

@@ -405,9 +405,8 @@ class ArbitraryTests(SynchronousTestCase):
         self.assertEqual(list(self.broken(client.value())), [])
 
     def broken(self, sent: bytes) -> Iterator[bytes]:
-        """Yield what begins no answer of the app's.
-
-        Which ones answer HEAD nobody knows here, so only lines are looked at.
+        """Yield bytes that do not begin an answer of the app. Answers to HEAD are unknown here, so only
+        lines are checked.
         """
         for line in sent.split(b"\r\n"):
             if line.startswith(b"HTTP/1.1 ") and line[9:12] not in STATUSES:

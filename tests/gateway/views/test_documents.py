@@ -148,7 +148,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(len(reply_of(client).json()["rows"]), 20)
 
     def test_hang_up_while_fetching(self) -> None:
-        """Nothing is reckoned any more but what was sent, until its answer has come; that is dropped."""
+        """Only requests that were sent still count, until their answers have arrived, which are dropped."""
         for pause_first in (False, True):
             pending: Deferred[Any] = Deferred()
             answers = iter([succeed(found(k0=(b"1", 0))), pending] if pause_first else [pending])

@@ -1,6 +1,6 @@
 """Expected outcomes of each row on each server: the only source for the tests and for docs/servers.md.
 
-A row of which nothing is said here works.
+A row that is not mentioned here works.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def limit_of(server: str, row: Row) -> Limit | None:
 
 
 def differences(server: str, found: dict[Row, Found]) -> list[str]:
-    """Return each row that did on a server what is not expected, with both."""
+    """Return each row with an unexpected outcome on a server, with both outcomes."""
     wrong = []
     for row, what in found.items():
         limit = limit_of(server, row)

@@ -64,7 +64,7 @@ class Member(VersionedNode):
 class Cluster:
     """Both nodes, and the HTTP server of both.
 
-    :param version: what they answer as.
+    :param version: the version that they imitate.
     """
 
     def __init__(self, version: str) -> None:

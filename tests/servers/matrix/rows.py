@@ -86,7 +86,7 @@ class Watch:
     """Detects whether anything reached the nodes since the last mark; for servers of other projects this is
     unknown.
 
-    :param nodes: those that count what they see.
+    :param nodes: those that count received requests.
     """
 
     def __init__(self, nodes: Iterable[Any] = ()) -> None:
