@@ -11,7 +11,7 @@ from couchnode.data.manifest import Collection, Manifest
 class Collections:
     """The collections of one bucket on one node.
 
-    :param ledger: is told how long documents may live.
+    :param ledger: gets the maximum expiry of documents.
     :ivar manifest: the manifest in force.
     :ivar by_id: every collection, by its id.
     :ivar by_prefix: the same, by what the keys of its documents begin with.

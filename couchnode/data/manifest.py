@@ -31,7 +31,7 @@ MAX_COLLECTIONS = 1200
 
 MAX_TTL_SECONDS = 2**31 - 1
 NEVER_EXPIRES = -1
-"""``max_ttl`` of a collection whose documents live as long as they are told to, whatever the bucket says."""
+"""``max_ttl`` of a collection whose documents keep their own expiry, whatever the limit of the bucket."""
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9_%-]*\Z")
 _BAD_STARTS = ("_", "%")

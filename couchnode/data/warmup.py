@@ -19,7 +19,7 @@ class WarmUp:
     :param name: the bucket's, for messages.
     :param documents: its vbuckets are filled with their documents in the store, except those in collections
         that were dropped.
-    :param flusher: is told what else the store has, to remove it.
+    :param flusher: gets all other records of the store, to remove them.
     :ivar progress: documents loaded, and their expected number.
     :ivar seconds: how long it took; 0 before its end.
     :ivar was_clean: false if the store was not closed in order: the last changes may be missing.

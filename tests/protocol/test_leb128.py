@@ -21,7 +21,7 @@ KNOWN = {
 
 
 class Leb128Tests(SynchronousTestCase):
-    """The two directions, and what is no number."""
+    """Both directions, and invalid input."""
 
     def test_known_numbers(self) -> None:
         """The encodings that the server's documentation lists."""
