@@ -153,6 +153,7 @@ docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
 	@$(BIN)/python -m tests.servers.matrix.table
 	@$(BIN)/python -m tests.tooling.picture
+	@$(BIN)/python -m tests.tooling.walk
 
 # The SDK's packages as they are documented in the code; whatever pydoctor has to complain about is an error.
 API := $(foreach name,couchbase txcouchbase gcouchbase,$(wildcard $(name)))
