@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from couchbase.protocol.constants import Status
+from couchbase.protocol.constants import Datatype, Status
 from couchbase.protocol.leb128 import encode_leb128
+from couchnode.data.attributes import section
 from couchnode.data.item import Item, StatusError
 from couchnode.data.vbucket import VBucket
 
@@ -40,6 +41,7 @@ ID_BYTES = 16
 _PIECE = 20_000
 _KEY = attrgetter("key")
 _DOCUMENT = Struct(">IIQQB")
+_XATTR = int(Datatype.XATTR)
 _LENGTHS = [encode_leb128(size) for size in range(512)]
 
 
@@ -73,11 +75,21 @@ class RangeScan:
 
     :param prefix_bytes: length of what keys begin with in a vbucket, and not in an answer.
     :param keys_only: return keys without documents.
+    :param with_attributes: return documents with their attributes.
     """
 
-    def __init__(self, vbucket: VBucket, selection: Selection, prefix_bytes: int, *, keys_only: bool) -> None:
+    def __init__(
+        self,
+        vbucket: VBucket,
+        selection: Selection,
+        prefix_bytes: int,
+        *,
+        keys_only: bool,
+        with_attributes: bool = False,
+    ) -> None:
         self.vbucket = vbucket
         self.keys_only = keys_only
+        self._with_attributes = with_attributes
         self._selection = selection
         self._prefix_bytes = prefix_bytes
         self._rest: Iterator[Item] = iter(())
@@ -154,10 +166,11 @@ class RangeScan:
     def _key_entry(key: bytes) -> bytes:
         return _LENGTHS[len(key)] + key
 
-    @staticmethod
-    def _document_entry(item: Item, key: bytes, json_mask: int) -> bytes:
-        value = item.value
-        meta = _DOCUMENT.pack(item.flags, item.expiry, item.seqno, item.cas, item.datatype & json_mask)
+    def _document_entry(self, item: Item, key: bytes, json_mask: int) -> bytes:
+        value, datatype = item.value, item.datatype & json_mask
+        if self._with_attributes and item.xattrs:
+            value, datatype = section(item.xattrs) + value, datatype | _XATTR
+        meta = _DOCUMENT.pack(item.flags, item.expiry, item.seqno, item.cas, datatype)
         return b"".join((meta, key, encode_leb128(len(value)), value))
 
 

@@ -191,7 +191,7 @@ class RestApi(Scopes, UserManagement):
         await self._access.bucket(request, bucket, "data.docs!read")
         found = random_item(self._node.buckets[bucket])
         if found is None:
-            raise HTTPError.of_json(404, {"ok": False, "error": "not_found"})
+            raise HTTPError.of_json(404, {"ok": False, "error": "fallback_to_all_docs"})
         return json_answer(request, {"ok": True, "key": document_key(found.key).decode("utf-8", "replace")})
 
     @app.route(f"{BUCKETS}/<bucket>/ddocs", methods=["GET"])

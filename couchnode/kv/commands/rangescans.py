@@ -173,11 +173,17 @@ def create(request: CommandRequest) -> Answer:
     bucket.scans.check_room()
     end = end_of(prefix) if wanted.end is None else prefix + wanted.end
     selection = Selection(prefix + wanted.start, end, wanted.samples, wanted.seed & 0xFFFFFFFF)
-    scan = RangeScan(vbucket, selection, len(prefix), keys_only=wanted.keys_only)
+    scan = RangeScan(
+        vbucket,
+        selection,
+        len(prefix),
+        keys_only=wanted.keys_only,
+        with_attributes=bool(wanted.with_attributes),
+    )
 
     def opened() -> bytes:
         if scan.is_over:
-            raise StatusError(Status.KEY_ENOENT, "no document is in the range")
+            raise StatusError(Status.KEY_ENOENT)
         return session.success(frame, value=bucket.scans.add(scan))
 
     steps = scan.collect()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from struct import Struct
 
-from couchbase.protocol.constants import ObserveState, Opcode, Status
+from couchbase.protocol.constants import Datatype, Feature, ObserveState, Opcode, Status
+from couchbase.protocol.frames import encode_response
 from couchbase.protocol.leb128 import encode_leb128
+from couchnode.data.attributes import section
 from couchnode.data.item import StatusError
 from couchnode.data.keys import document_key
 from couchnode.data.manifest import DEFAULT_ID
@@ -104,23 +106,30 @@ def seqno_persistence(request: CommandRequest) -> Answer:
 
 @command(Opcode.GET_RANDOM_KEY, scope=Scope.DATA, extras=(0, 4, 5))
 def get_random_key(request: CommandRequest) -> Answer:
-    """MCBP: get random key, with the flags in the extras."""
+    """MCBP: get random key, with the flags in the extras. A fifth byte of the request's extras that is not 0
+    asks for the document's attributes before its body."""
     session, extras = request.session, request.frame.extras
     if bool(extras) != session.collections:
         raise StatusError(
             Status.EINVAL, "extras hold a collection id, with collections enabled and only then"
         )
+    with_attributes = bool(extras[4:].strip(b"\0"))
+    if with_attributes and Feature.GET_RANDOM_KEY_INCLUDE_XATTR not in session.features:
+        raise StatusError(Status.EINVAL, "attributes need GET_RANDOM_KEY_INCLUDE_XATTR (0x24)")
     (number,) = _U32.unpack_from(extras) if extras else (DEFAULT_ID,)
     request.collection = find_collection(request.bucket, number)
     item = random_item(request.bucket, encode_leb128(number))
     if item is None:
         raise StatusError(Status.KEY_ENOENT)
     key = item.key if session.collections else document_key(item.key)
-    return session.success(
-        request.frame,
+    attributes = section(item.xattrs) if with_attributes and item.xattrs else b""
+    datatype = item.datatype & session.datatype_mask
+    return encode_response(
+        request.frame.opcode,
         extras=_U32.pack(item.flags),
         key=key,
-        value=item.value,
+        value=attributes + item.value,
+        opaque=request.frame.opaque,
         cas=item.cas,
-        datatype=item.datatype,
+        datatype=datatype | Datatype.XATTR if attributes else datatype,
     )

@@ -489,6 +489,23 @@ class WithAttributes(CommandCase):
         self.assertEqual(found.cas, self.ask(Opcode.GET, key=b"k").cas)
         self.assertEqual(self.ask(Opcode.GET, key=b"k").value, b"[1]")
 
+    def test_random_key(self) -> None:
+        """A random document comes with its attributes if they are asked for, and negotiated."""
+        if not snappy.FEATURES:
+            raise SkipTest("cramjam is not installed")
+        codes = b"\0\6\0\7\0\x0b\0\x12\0\x13"
+        self.ask(Opcode.HELLO, value=codes + b"\0\x24")
+        self.set(b"\0k", b"[1]")
+        change = {"key": b"\0k", "value": b"x1", "extras": b"\0\1\4"}
+        self.assertStatus(Status.SUCCESS, Opcode.SUBDOC_DICT_UPSERT, **change)
+        found = self.ask(Opcode.GET_RANDOM_KEY, extras=b"\0\0\0\0\1")
+        self.assertEqual((found.key, found.value[-3:], found.datatype), (b"\0k", b"[1]", 5))
+        found = self.ask(Opcode.GET_RANDOM_KEY, extras=b"\0\0\0\0\0")
+        self.assertEqual((found.value, found.datatype), (b"[1]", 1))
+        self.ask(Opcode.HELLO, value=codes)
+        self.assertStatus(Status.EINVAL, Opcode.GET_RANDOM_KEY, extras=b"\0\0\0\0\1")
+        self.assertStatus(Status.EINVAL, Opcode.HELLO, value=b"\0\x24\0\6\0\x0b")
+
     def test_refusals(self) -> None:
         """A missing document, an active copy instead of a replica, a session without the features."""
         if not snappy.FEATURES:

@@ -277,6 +277,18 @@ class ScanCommands(CommandCase):
         self.assertEqual(first, (7, wanted.expiry, wanted.seqno, wanted.cas, 0, b"a", b"raw"))
         self.assertEqual(second[4:], (1, b"b", b'{"k":1}'))
 
+    def test_attributes(self) -> None:
+        """With include_xattrs a document's attributes come before its body, and the datatype says so."""
+        change = {"key": b"a", "value": b"x1", "extras": b"\0\1\4"}
+        self.assertStatus(Status.SUCCESS, Opcode.SUBDOC_DICT_UPSERT, **change)
+        pair = b"x\x001\0"
+        blob = pack(">II", len(pair) + 4, len(pair)) + pair
+        for included, value, datatype in ((True, blob + b'{"k":1}', 5), (False, b'{"k":1}', 1)):
+            scan = self.create(**ANY, include_xattrs=included).value
+            first, second, *_ = documents_in(self.resume(scan)[0].value)
+            self.assertEqual((first[4], first[6]), (datatype, value))
+            self.assertEqual((second[4], second[6]), (1, b'{"k":1}'))
+
     def test_several_answers(self) -> None:
         """A long page comes in several answers with the opaque of the request; the last has the status."""
         for number in range(30):
