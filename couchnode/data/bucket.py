@@ -18,6 +18,7 @@ from couchnode.data.flusher import Flusher
 from couchnode.data.item import Item, Ledger, StatusError
 from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.manifest import Manifest
+from couchnode.data.measurement import Measurement
 from couchnode.data.pager import PAGER_SECONDS, Pager
 from couchnode.data.ports import Upstream
 from couchnode.data.rangescan import RangeScans
@@ -84,6 +85,7 @@ class NodeBucket:
         self.scans = RangeScans(clock)
         self.evictor = Evictor(self, self.ledger)
         self.dropper = Dropper(self, clock, self.flusher)
+        self.measurement = Measurement(self, clock)
         self.change_log: ChangeLog | None = None
         self.gets = 0
         self.misses = 0

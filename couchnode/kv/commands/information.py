@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from couchbase.protocol.constants import Opcode, Status
+from couchnode.data.collectionstats import GROUPS, read_group
 from couchnode.data.item import StatusError
 from couchnode.data.stats import bucket_stats
 from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command
@@ -44,11 +45,28 @@ def flush(request: CommandRequest) -> Answer:
 def stat(request: CommandRequest) -> Answer:
     """MCBP: stat: one answer for each statistic, and an empty one at the end."""
     session, frame = request.session, request.frame
+    if frame.key.partition(b" ")[0] in GROUPS:
+        return _stat_collections(request)
     pairs = bucket_stats(request.bucket, frame.key)
     if pairs is None:
         raise StatusError(Status.KEY_ENOENT, "no such group of statistics")
     if not frame.key:
         pairs = pairs + _of_node(session)
+    return _statistics(request, pairs)
+
+
+def _stat_collections(request: CommandRequest) -> Answer:
+    """Answer with statistics by collection or scope, after the measurement of what they take."""
+    bucket = request.bucket
+    if bucket.state != "ready":
+        raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
+    statistics = read_group(bucket, request.frame.key.decode("utf-8", "replace"))
+    sizes = bucket.measurement.sizes()
+    return sizes.addCallback(lambda found: _statistics(request, statistics(found)))
+
+
+def _statistics(request: CommandRequest, pairs: list[tuple[str, str]]) -> bytes:
+    session, frame = request.session, request.frame
     answers = [session.success(frame, key=name.encode(), value=text.encode()) for name, text in pairs]
     answers.append(session.success(frame))
     return b"".join(answers)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator
 from struct import pack, unpack
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -22,12 +23,14 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchbase.protocol.frames import Frame, FrameReader, encode_frame_infos
+from couchnode.data import measurement
 from couchnode.data.manifest import Collection, Manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import snappy
 from couchnode.kv.commands.table import COMMANDS, CasRule, Presence, dispatch
 from couchnode.kv.errormap import KNOWN_STATUSES
 from couchnode.kv.session import Session
+from tests.couchnode.data.test_replication import one_turn
 from tests.couchnode.kv.test_server import InMemoryCase
 from tests.couchnode.nodes import PASSWORD, USER, ServedNode
 
@@ -740,6 +743,76 @@ class NamedCollections(CommandCase):
         self.bucket.set_manifest(self.bucket.collections.manifest.without_collection("_default", "_default"))
         for opcode, extras in ((Opcode.GET, b""), (Opcode.SET, bytes(8))):
             self.assertStatus(Status.UNKNOWN_COLLECTION, opcode, key=b"k", extras=extras)
+
+    def test_statistics(self) -> None:
+        """Each collection and scope has its documents, their size, its names and its longest life; one of
+        them can be asked for by its path or its id."""
+        for number, prefix in enumerate(self.prefixes):
+            for n in range(number + 1):
+                self.set(prefix + b"%d" % n, bytes(10), vbucket=n % 4)
+        stats = self.stats(b"collections")
+        self.assertEqual(stats["manifest_uid"], "abc")
+        for head, items, name, scope in (
+            ("0x0:0x0", 1, "_default", "_default"),
+            ("0x8:0x8", 2, "a", "s"),
+            ("0x8:0x9", 3, "b", "s"),
+            ("0x8:0x80", 4, "large", "s"),
+        ):
+            self.assertEqual(stats[f"{head}:items"], str(items))
+            self.assertEqual((stats[f"{head}:name"], stats[f"{head}:scope_name"]), (name, scope))
+            one = {key: text for key, text in stats.items() if key.startswith(f"{head}:")}
+            for group in (f"collections {scope}.{name}", f"collections-byid {head.partition(':')[2]}"):
+                self.assertEqual(self.stats(group.encode()), {"manifest_uid": "abc", **one})
+        self.assertEqual(stats["0x8:0x9:maxTTL"], "100")
+        self.assertNotIn("0x8:0x8:maxTTL", stats)
+        self.assertEqual(stats["0x8:0x80:data_size"], str(4 * (2 + 1 + 10)))
+        self.assertEqual(
+            sum(int(text) for key, text in stats.items() if key.endswith(":collections_mem_used")),
+            self.bucket.memory_bytes,
+        )
+        scopes = self.stats(b"scopes")
+        self.assertEqual((scopes["0x8:items"], scopes["0x8:collections"]), ("9", "3"))
+        self.assertEqual((scopes["0x0:items"], scopes["0x0:name"]), ("1", "_default"))
+        for group in (b"scopes s", b"scopes-byid 0x8", b"scopes-byid 8"):
+            self.assertEqual(self.stats(group)["0x8:items"], "9")
+
+    def stats(self, group: bytes) -> dict[str, str]:
+        """Return a group of statistics."""
+        answers = self.all(Opcode.STAT, key=group)
+        self.assertEqual((answers[-1].key, answers[-1].value), (b"", b""))
+        return {one.key.decode(): one.value.decode() for one in answers[:-1]}
+
+    def test_statistics_of_what_is_not_there(self) -> None:
+        """Unknown collections and scopes have their own statuses; a path or an id of another form is EINVAL."""
+        for group, status in (
+            (b"collections s.x", Status.UNKNOWN_COLLECTION),
+            (b"collections x.a", Status.UNKNOWN_SCOPE),
+            (b"collections-byid 0x77", Status.UNKNOWN_COLLECTION),
+            (b"scopes x", Status.UNKNOWN_SCOPE),
+            (b"scopes-byid 9", Status.UNKNOWN_SCOPE),
+            (b"collections s", Status.EINVAL),
+            (b"collections s.a.b", Status.EINVAL),
+            (b"collections-byid s.a", Status.EINVAL),
+            (b"scopes-byid \xff", Status.EINVAL),
+            (b"collectionsx", Status.KEY_ENOENT),
+        ):
+            self.assertStatus(status, Opcode.STAT, key=group)
+
+    def test_statistics_of_many_documents(self) -> None:
+        """They are measured in bounded steps, once for all who ask meanwhile."""
+        for n in range(40):
+            self.set(b"\x08%d" % n)
+        idle = len(self.clock.getDelayedCalls())
+        with patch.object(measurement, "KEYS_A_TURN", 10):
+            waiting = [dispatch(self.session, self.frame(Opcode.STAT, key=b"collections")) for _ in range(3)]
+            for turn in range(4):
+                assert isinstance(waiting[0], Deferred)
+                self.assertNoResult(waiting[0])
+                self.assertEqual(len(self.clock.getDelayedCalls()), idle + 1, turn)
+                one_turn(self.clock)
+        answers = [self.successResultOf(one) for one in waiting if isinstance(one, Deferred)]
+        self.assertEqual((len(answers), len(set(answers))), (3, 1))
+        self.assertIn(b"0x8:0x8:items", answers[0])
 
 
 class Configurations(CommandCase):
