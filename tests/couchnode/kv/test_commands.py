@@ -783,7 +783,7 @@ class NamedCollections(CommandCase):
         return {one.key.decode(): one.value.decode() for one in answers[:-1]}
 
     def test_statistics_of_what_is_not_there(self) -> None:
-        """Unknown collections and scopes have their own statuses; a path or an id of another form is EINVAL."""
+        """Unknown collections and scopes have their own statuses; another form is EINVAL."""
         for group, status in (
             (b"collections s.x", Status.UNKNOWN_COLLECTION),
             (b"collections x.a", Status.UNKNOWN_SCOPE),
