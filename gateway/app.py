@@ -15,12 +15,16 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
+from gateway.dialect.encodings import choose, parse_accept_encoding
 from gateway.dialect.errors import Refusal, describe
 from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
+from gateway.http.compression import LEAST_BYTES, SNAPPY, compressed
+from gateway.http.outlet import SLICED_BYTES
 from gateway.http.refusal import Explanation
 from gateway.http.request import Handler, Request
+from gateway.http.response import Response
 from gateway.http.routing import mount
 from gateway.interfaces import IGatewayPlugin
 from gateway.limits import Limits
@@ -70,6 +74,10 @@ _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "View
 # Their resource names the path, too.
 _OF_PATH = frozenset({"PathNotFound", "PathExists", "PathMismatch"})
 
+# Endpoints whose answers may be compressed.
+_DOCUMENTS = frozenset({"get_document", "touch_document", "lock_document"})
+_STREAMS = frozenset({"post_batch", "get_view", "post_view"})
+
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
 
@@ -94,6 +102,13 @@ def resource_of(request: Request, code: str) -> str:
 
 def _joined(named: list[tuple[str, bytes | None]]) -> str:
     return "".join(f"/{kind}/{name.decode('utf-8')}" for kind, name in named if name is not None)
+
+
+def _is_text(response: Response) -> bool:
+    """Return whether compressing an answer may gain anything: bytes of no known form may be compressed."""
+    return any(
+        name == b"Content-Type" and value != b"application/octet-stream" for name, value in response.headers
+    )
 
 
 class Gateway(Application):
@@ -186,6 +201,27 @@ class Gateway(Application):
         headers = error.headers if isinstance(error, Refusal) else ()
         members = {**fault.fields(), "resource": resource}
         return Explanation(fault.problem, members, headers, fault.is_bug)
+
+    def encoded(self, response: Response, request: Request) -> Response:
+        """Return a document, or a stream of rows or answers, in the coding that the caller prefers."""
+        endpoint = request.endpoint
+        name = "" if endpoint is None else endpoint.name
+        is_document = name in _DOCUMENTS
+        if response.status != 200 or not (is_document or name in _STREAMS):
+            return response
+        accepted = parse_accept_encoding(b",".join(request.header_values(b"Accept-Encoding")))
+        if request.method == "HEAD":
+            return response
+        body = response.body
+        size = len(body) if isinstance(body, bytes) else None
+        encoding = choose(accepted, size, is_document=is_document)
+        if encoding is None or (encoding != SNAPPY and not _is_text(response)):
+            if size is not None and size >= LEAST_BYTES:
+                response.headers = [*response.headers, (b"Vary", b"Accept-Encoding")]
+            return response
+        if size is not None and size >= SLICED_BYTES:
+            self.note_large(request, size)
+        return compressed(response, encoding, self.clock)
 
     def admission_of(self, request: Request) -> Handler | None:
         """Return the handler that checks the caller of a request whose own handler has not done so yet."""

@@ -97,12 +97,15 @@ def check_taken(request: Request) -> None:
             )
 
 
-def check_encoding(encoding: bytes | None) -> None:
-    """Refuse a compressed body; raises Refusal (400)."""
-    if encoding is not None and encoding != b"identity":
-        raise bad_request(
-            f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported; send the body plain"
-        )
+def check_encoding(encoding: bytes | None, *, is_document: bool = False) -> None:
+    """Refuse a compressed body; raises Refusal (400).
+
+    :param is_document: whether it may be a Snappy block, as in the Data API.
+    """
+    if encoding is None or encoding == b"identity" or (is_document and encoding == b"snappy"):
+        return
+    takes = "it takes identity and snappy" if is_document else "send the body plain"
+    raise bad_request(f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported here; {takes}")
 
 
 # ---- entity tags ---------------------------------------------------------------------------------

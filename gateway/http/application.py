@@ -238,10 +238,23 @@ class Application:
 
     def succeeded(self, response: Response, request: Request) -> None:
         """Answer with the handler's result."""
+        if b"accept-encoding" in request.headers:
+            try:
+                response = self.encoded(response, request)
+            except Refusal as refusal:
+                self.failed(refusal, request)
+                return
         operation = request.operation
         if operation and request.stream is None:
             self.count_operation(operation, "ok", 1)
         self.answered(response, request)
+
+    def encoded(self, response: Response, request: Request) -> Response:
+        """Return the answer in a coding that ``Accept-Encoding`` prefers; raises Refusal.
+
+        Called for successes only, if the header is there. See :mod:`gateway.http.compression`.
+        """
+        return response
 
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer with a failure."""

@@ -14,11 +14,12 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
+from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
 from gateway.http.known import Known
 from gateway.http.request import BodyWanted, Request
 
-__all__ = ["Admission", "BucketResource", "bucket_name", "check_collection", "document_key"]
+__all__ = ["Admission", "BucketResource", "bucket_name", "check_accepted", "check_collection", "document_key"]
 
 _Plan = TypeVar("_Plan")
 
@@ -66,6 +67,12 @@ def check_collection(request: Request) -> None:
         raise Refusal("ScopeNotFound")
     if parameters.get("collection", b"_default") != b"_default":
         raise Refusal("CollectionNotFound")
+
+
+def check_accepted(request: Request) -> None:
+    """Refuse a malformed ``Accept-Encoding`` before anything is begun; raises Refusal (400)."""
+    if b"accept-encoding" in request.headers:
+        parse_accept_encoding(b",".join(request.header_values(b"Accept-Encoding")))
 
 
 class Asked(NamedTuple):

@@ -17,7 +17,7 @@ from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, Response
 from gateway.http.routing import endpoint
-from gateway.resources.base import BucketResource
+from gateway.resources.base import BucketResource, check_accepted
 
 __all__ = ["Batches"]
 
@@ -35,6 +35,7 @@ class Batches(BucketResource):
         request.query()
         form = _answer_form(request.header(b"Accept"))
         check_encoding(request.header(b"Content-Encoding"))
+        check_accepted(request)
         if request.stream is None:
             raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
         return self.connected(request, self._run, form)

@@ -199,9 +199,9 @@ class Documents(DocumentResource):
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
         """Plan the operation, and carry it out; a large body is sent on the connection for large
         operations."""
-        if wanted.kind.has_value and request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
+        size = wanted.source.value_bytes if wanted.kind.has_value else 0
+        if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:
             document_key(request)
-            size = len(request.raw_body)
             self._large.note(request.parameters["bucket"], request.parameters["key"], size)
             carried_out: Deferred[Any] = connection.bulk.carry_out(
                 size, lambda bulk: self.act(bulk, request, wanted)

@@ -13,7 +13,8 @@ from gateway.dialect.conditions import (
     read_condition,
 )
 from gateway.dialect.contenttypes import FLAGS_OF_TYPE, flags_of
-from gateway.dialect.errors import bad_request
+from gateway.dialect.encodings import inflated, inflated_bytes
+from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import expiry_from_expires, expiry_from_touch, expiry_from_ttl
 from gateway.dialect.headers import Durability, parse_durability, parse_flags
 from gateway.http.request import Request
@@ -21,6 +22,8 @@ from gateway.operations.kind import Words
 from gateway.resources.base import asked_of, check_collection, note
 
 __all__ = ["NO_HEADERS", "WORDS", "MutationHeaders", "RequestSource", "read_mutation"]
+
+_SNAPPY = b"snappy"
 
 WORDS = Words(
     version="If-Match",
@@ -139,14 +142,26 @@ class RequestSource:
         return parse_durability(headers.level, headers.persist_to, headers.replicate_to)
 
     def look_at_value(self) -> None:
-        """Refuse a body that is too large or compressed."""
+        """Refuse a body that is too large, or compressed in an unknown way."""
         self._request.check_size()
-        check_encoding(self._headers.encoding)
+        check_encoding(self._headers.encoding, is_document=True)
+
+    @property
+    def value_bytes(self) -> int:
+        """The size of the document in the body, as far as it is known; 0 for an invalid one."""
+        request = self._request
+        if self._headers.encoding != _SNAPPY:
+            return len(request.raw_body)
+        try:
+            return inflated_bytes(request.raw_body) if request.raw_body else 0
+        except Refusal:
+            return 0
 
     def value(self) -> tuple[bytes, int]:
-        """Return the body; a missing collection is refused first, before the body is sent."""
+        """Return the body, inflated; a missing collection is refused first, before the body is sent."""
         check_collection(self._request)
-        return self._request.body(), self._headers.flags
+        body = self._request.body()
+        return inflated(body) if self._headers.encoding == _SNAPPY else body, self._headers.flags
 
     def addition(self, how: str) -> bytes:
         """Return the body."""

@@ -24,7 +24,7 @@ from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import endpoint
-from gateway.resources.base import BucketResource
+from gateway.resources.base import BucketResource, check_accepted
 from gateway.views.documents import DocumentJoiner
 from gateway.views.forms import Form, form_for
 from gateway.views.parameters import ViewParameters, read_parameters
@@ -37,7 +37,7 @@ QUERY = "query"
 """The operation's name, for errors and metrics."""
 
 _NOT_CACHED = (b"Cache-Control", b"private, no-cache")
-_BY_ACCEPT = (b"Vary", b"Accept")
+_BY_ACCEPT = (b"Vary", b"Accept, Accept-Encoding")
 
 
 class _Relay(AsyncViewBase):
@@ -331,6 +331,7 @@ class Views(BucketResource):
 
     def _query(self, request: Request) -> Any:
         form = form_for(request.header(b"Accept"))
+        check_accepted(request)
         return self.connected(request, self._begin, (form, read_parameters(request)))
 
     def _begin(

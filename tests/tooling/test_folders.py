@@ -50,6 +50,7 @@ THEMES: dict[str, str] = {
     "http.test_klein": "the same requests through Klein",
     "http.test_listeners": "sockets of every kind",
     "http.test_malformed": "malformed HTTP",
+    "resources.test_encodings": "compressed documents, rows and batches, over sockets",
     "plugins.test_example": "the plugin of the how-to",
     "views.test_behaviour": "views from end to end",
     "views.test_wellformed": "answers of views are well-formed",

@@ -94,7 +94,9 @@ class ArrowTests(SynchronousTestCase):
 class HttpTests(SynchronousTestCase):
     """``gateway.http`` could be published separately."""
 
-    allowed = sys.stdlib_module_names | {"twisted", "zope", "klein", "httptools", "orjson", "reactor"}
+    allowed = sys.stdlib_module_names | {
+        *("twisted", "zope", "klein", "httptools", "orjson", "cramjam", "reactor")
+    }
 
     def test_what_it_imports(self) -> None:
         """It imports the standard library, Twisted and what goes with it, the ground floor, and itself; not
