@@ -83,7 +83,7 @@ def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, 
     path = file.path
     done: list[str] = []
     if not path.exists() or not path.stat().st_size:
-        done.append("was gone or empty: made anew, without documents")
+        done.append("was missing or empty: recreated without documents")
     try:
         file.check_log()
     except StoreError:
@@ -109,7 +109,7 @@ def _repair(file: StoreFile, bucket: str, uuid: str, starts: int) -> tuple[str, 
         return str(fault), False
     done += [f"vbucket {vb!r} key {described(key):.300}: moved to the table `damaged`" for vb, key in damaged]
     if renewed:
-        done.append(f"records of {renewed} vbucket(s) made anew")
+        done.append(f"records of {renewed} vbucket(s) recreated")
     kept = f"{opened.documents - len(damaged)} documents"
     return f"{path}: {kept}" + "".join(f"\n    {text}" for text in done), True
 

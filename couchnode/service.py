@@ -214,7 +214,7 @@ class Options(usage.Options):
                     )
                 if port in taken:
                     raise usage.UsageError(
-                        f"--{option} {first}: port {port} is wanted for {taken[port]} too; "
+                        f"--{option} {first}: port {port} is also used for {taken[port]}; "
                         "with --nodes N each takes N ports"
                     )
                 taken[port] = f"--{option}"
@@ -231,7 +231,7 @@ class Options(usage.Options):
         if authorities is None and self["tls-users"]:
             raise usage.UsageError("--tls-client-user: --tls-client-ca is missing")
         if authorities is not None and self["user"] is None:
-            raise usage.UsageError("--tls-client-ca: a node without --user asks nobody who they are")
+            raise usage.UsageError("--tls-client-ca: a node without --user does not authenticate clients")
         # twistd may change the directory before the files are read again.
         certificate = Path(certificate).absolute()
         try:

@@ -34,7 +34,7 @@ class OneByOne:
         try:
             self._waiting[0]()
         except Exception:  # noqa: BLE001  # the others wait for it
-            self._log.failure("what had a turn of its own failed")
+            self._log.failure("a function in a separate turn failed")
         self._waiting.popleft()
         if self._waiting:
             self._clock.callLater(0, self._next)

@@ -83,7 +83,7 @@ def certificates(path: str, name: str) -> list[Any]:
         raise
     except Exception as error:
         raise ArgumentError.pyexc(
-            f"{name} {path!r} holds what is not a PEM certificate: {_reason(error)}", inner=error
+            f"{name} {path!r} does not contain PEM certificates: {_reason(error)}", inner=error
         ) from error
 
 

@@ -228,7 +228,7 @@ def _authenticate(
         (answer,) = yield RoundTrip([(Opcode.SASL_AUTH, {"key": name, "value": scram.first()})])
         if answer.specific != Status.AUTH_CONTINUE:
             _check_authenticated(answer, user)
-            raise SaslFailure("the server ended the exchange before proving who it is")
+            raise SaslFailure("the server ended the exchange before it proved its identity")
         proof = yield Compute(scram.step, (answer.value,))
         (answer,) = yield RoundTrip([(Opcode.SASL_STEP, {"key": name, "value": proof})])
         _check_authenticated(answer, user)

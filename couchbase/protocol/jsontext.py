@@ -300,7 +300,7 @@ class Checker:
 
     def _fail(self, text: bytes, at: int) -> NoReturn:
         if self._state == _AFTER and not self._open:
-            raise NotJson("there is something behind the value", at)
+            raise NotJson("there is text after the value", at)
         raise NotJson(_EXPECTED[self._state], at)
 
 

@@ -116,9 +116,7 @@ class DataDirectory:
         # Files from versions without start numbers have no checksum.
         known = data.pop("checksum", None)
         if known != checksum(data) and ("starts" in data or known is not None):
-            raise DataDirectoryError(
-                f"{file} is damaged: it is not what was written (wrong checksum): restore it from a copy"
-            )
+            raise DataDirectoryError(f"{file} is damaged (wrong checksum): restore it from a copy")
         return dict(data)
 
     def save(self, data: dict[str, Any]) -> None:

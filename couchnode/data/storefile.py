@@ -263,7 +263,7 @@ class StoreFile:
                 records.append(record_of(*columns))
             elif not repairing:
                 raise StoreDamagedError(
-                    f"{self.path} is damaged: the record of vbucket {columns[0]!r} is not what was written: "
+                    f"{self.path} is damaged: the record of vbucket {columns[0]!r} has a wrong checksum: "
                     f"{self.remedy}"
                 )
         (documents,) = execute("SELECT count(*) FROM documents INDEXED BY documents_by_key").fetchone()
@@ -340,7 +340,7 @@ class StoreFile:
         if count:
             more = ", ..." if count > len(damaged) else ""
             raise StoreDamagedError(
-                f"{self.path}: {count} document(s) are not what was written: {', '.join(damaged)}{more}: "
+                f"{self.path}: {count} document(s) are damaged (wrong checksum): {', '.join(damaged)}{more}: "
                 f"{self.remedy}"
             )
 

@@ -159,7 +159,7 @@ class ViewWorker:
 
     def damaged(self, path: str) -> None:
         """Delete a damaged file; it is rebuilt when it is opened next."""
-        print(f"view worker: {path} is damaged, it will be made anew", file=sys.stderr, flush=True)
+        print(f"view worker: {path} is damaged and will be rebuilt", file=sys.stderr, flush=True)
         self.files.forget(path)
 
 

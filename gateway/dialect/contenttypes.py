@@ -85,7 +85,7 @@ def check_charset(declared: bytes) -> None:
     charset = charset_of(declared)
     if charset not in _UTF_8:
         shown = charset[:40].decode("latin-1")
-        raise bad_request(f"Content-Type: the charset {shown!r} is not taken; JSON is sent in UTF-8")
+        raise bad_request(f"Content-Type: the charset {shown!r} is not supported; send JSON in UTF-8")
 
 
 def sniffing(value: bytes) -> Generator[None, None, bytes]:

@@ -82,7 +82,7 @@ declare(
             "DurabilityImpossible",
             400,
             Retry.NEVER,
-            "The bucket lacks the copies, or the disk, that are asked for.",
+            "The bucket has fewer copies than requested, or no disk.",
         ),
         ("DurabilityAmbiguous", 408, Retry.AMBIGUOUS, "Durability was not reached in time."),
         ("DurableWriteInProgress", 409, Retry.SAFE, "Another durable write of the document is under way."),

@@ -120,7 +120,7 @@ def read_body(body: bytes, takes: str) -> dict[str, Any]:
     try:
         value = loads_unique(body)
     except RepeatedName as error:
-        raise bad_request(f"the body is not taken: {error}") from None
+        raise bad_request(f"the body is invalid: {error}") from None
     except ValueError:
         raise bad_request(f"the body is not JSON; it takes {takes}") from None
     if not isinstance(value, dict):

@@ -60,7 +60,7 @@ def parsing_body(body: bytes, names: frozenset[str]) -> Generator[None, None, di
     if body[at] != _OPEN_OBJECT:
         raise bad_request(f"the body is JSON but no object; it takes {takes}")
     found: dict[str, Any] = {}
-    for name, start, end in _named((yield from members(body, at)), found, "the body is not taken: "):
+    for name, start, end in _named((yield from members(body, at)), found, "the body is invalid: "):
         if name == "operations":
             found[name] = yield from operations_of(body[start:end])
         else:

@@ -67,7 +67,7 @@ def _groups(text: str) -> list[str]:
     groups = text.split(",") if text else []
     if "" in groups or len(set(groups)) < len(groups) or len(groups) > MAX_GROUPS:
         raise bad_request(
-            f"group: {text[:80]!r} is not taken; it takes 1 to {MAX_GROUPS} groups of statistics, each once, "
+            f"group: {text[:80]!r} is invalid; expected 1 to {MAX_GROUPS} groups of statistics, each once, "
             "separated by commas, as in memory,timings"
         )
     return groups

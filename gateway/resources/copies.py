@@ -24,7 +24,7 @@ class DurabilityChecks(DocumentResource):
         """Return, for each copy, whether it is in memory, on disk, or gone."""
         master_only = request.query(OBSERVE.body).get("masterOnly", "false").lower()
         if master_only not in ("true", "false"):
-            raise bad_request(f"masterOnly: {master_only[:80]!r} is not taken; it takes true or false")
+            raise bad_request(f"masterOnly: {master_only[:80]!r} is invalid; expected true or false")
         return self.ask(request, OBSERVE, NO_HEADERS, {"masterOnly": master_only == "true"})
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation=ENDURE.name, takes=ENDURE.takes)

@@ -48,7 +48,7 @@ class _Change(NamedTuple):
 def _read_dev(query: dict[str, str]) -> bool:
     value = query.get("dev", "false").lower()
     if value not in ("true", "false"):
-        raise bad_request(f"dev: {query['dev'][:80]!r} is not taken; it takes true or false")
+        raise bad_request(f"dev: {query['dev'][:80]!r} is invalid; expected true or false")
     return value == "true"
 
 
@@ -56,7 +56,7 @@ def _read_syncwait(query: dict[str, str]) -> float:
     value = query.get("syncwait", "0")
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value) or float(value) > MAX_SYNCWAIT_SECONDS:
         raise bad_request(
-            f"syncwait: {value[:80]!r} is not taken; it takes a number of seconds from 0 to "
+            f"syncwait: {value[:80]!r} is invalid; expected a number of seconds from 0 to "
             f"{MAX_SYNCWAIT_SECONDS}"
         )
     return float(value)

@@ -235,7 +235,7 @@ class _Reader:
         name = ALIASES.get(spelling, spelling)
         if value is None:
             form = PARAMETERS[name].form
-            raise bad_request(f"{spelling}: {shown[:_SHOWN]!r} is not taken; it takes {form}")
+            raise bad_request(f"{spelling}: {shown[:_SHOWN]!r} is invalid; expected {form}")
         ends = _RANGES.get(name)
         if ends is None:
             self._put(name, spelling, value)

@@ -101,7 +101,7 @@ class OptionsTests(SynchronousTestCase):
             (("--ram-quota", "99"), "--ram-quota 99: the quota in MiB is from 100"),
             (
                 ("--ephemeral", "--kv-port", "8092", "--nodes", "2"),
-                "--kv-port 8092: port 8092 is wanted for --rest-port",
+                "--kv-port 8092: port 8092 is also used for --rest-port",
             ),
             (
                 ("--ephemeral", "--kv-port", "65535", "--nodes", "2"),

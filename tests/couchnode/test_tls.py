@@ -135,7 +135,7 @@ class FileTests(SynchronousTestCase):
             (("--tls-client-user", "subject.cn"), {}, "--tls-client-user: --tls-cert is missing"),
             (("--tls-client-user", "subject.cn"), {"cert": "both"}, "--tls-client-user: --tls-client-ca is"),
             (("--tls-client-user", "cn"), {"cert": "both"}, "--tls-client-user cn: the part of a"),
-            ((), {"cert": "both", "client-ca": "cert"}, "--tls-client-ca: a node without --user asks nobody"),
+            ((), {"cert": "both", "client-ca": "cert"}, "--tls-client-ca: a node without --user does not"),
             ((), {"cert": "none"}, f"--tls-cert {self.folder / 'none'}: cannot be read: No such file"),
             ((), {"cert": "text"}, f"--tls-cert {self.folder / 'text'}: it has no certificate"),
             ((), {"cert": "broken"}, f"--tls-cert {self.folder / 'broken'}: it has a certificate that"),
@@ -144,7 +144,7 @@ class FileTests(SynchronousTestCase):
             ((), {"cert": "cert", "key": "other"}, f"--tls-key {self.folder / 'other'}: it is not the key"),
             ((), {"cert": "encrypted"}, f"--tls-key {self.folder / 'encrypted'}: the key is encrypted"),
             (user, {"cert": "both", "client-ca": "key"}, f"--tls-client-ca {self.folder / 'key'}: it has no"),
-            (("--tls-kv-port", "8091"), {"cert": "both"}, "--tls-kv-port 8091: port 8091 is wanted for"),
+            (("--tls-kv-port", "8091"), {"cert": "both"}, "--tls-kv-port 8091: port 8091 is also used for"),
             (("--tls-rest-port", "x"), {"cert": "both"}, "--tls-rest-port x: a whole number is expected"),
         ):  # fmt: skip
             error = self.assertRaises(UsageError, self.options, *arguments, **files)

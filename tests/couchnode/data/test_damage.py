@@ -119,7 +119,7 @@ class LostTests(FolderCase):
         self.assertFalse(self.file.exists())
         status, said = repair(self.path)
         self.assertEqual(status, 0, said)
-        self.assertIn("made anew, without documents", said)
+        self.assertIn("recreated without documents", said)
         node = yield self.start()
         self.assertEqual(set(self.served(node)), set(self.values) - lost)
         self.part(node, b"key1").store(0, b"\0key1", b"again")
@@ -288,7 +288,7 @@ class BitTests(FolderCase):
         self.assertEqual(data.count(key + value), 1)
         self.file.write_bytes(data.replace(key + value, key + bytes([value[0] ^ 4]) + value[1:]))
         yield self.refused(
-            "1 document(s) are not what was written", f"vbucket {vbucket_of(key, 1024)} ", repr(key)
+            "1 document(s) are damaged (wrong checksum)", f"vbucket {vbucket_of(key, 1024)} ", repr(key)
         )
         status, said = repair(self.path)
         self.assertEqual(status, 0, said)
@@ -314,13 +314,13 @@ class BitTests(FolderCase):
                     f"UPDATE documents SET {member} = {member} + 1 WHERE key = ?", (DEFAULT_PREFIX + key,)
                 )
                 database.commit()
-            yield self.refused("1 document(s) are not what was written")
+            yield self.refused("1 document(s) are damaged (wrong checksum)")
             self.file.write_bytes(whole)
         for member, change in [("high_seqno", "+ 1"), ("max_cas", "+ 1"), ("failover_log", "|| ' '")]:
             with closing(sqlite3.connect(self.file)) as database:
                 database.execute(f"UPDATE vbuckets SET {member} = {member} {change} WHERE vb = ?", (vbid,))
                 database.commit()
-            yield self.refused(f"the record of vbucket {vbid} is not what was written")
+            yield self.refused(f"the record of vbucket {vbid} has a wrong checksum")
             self.file.write_bytes(whole)
 
     @inlineCallbacks
@@ -334,7 +334,7 @@ class BitTests(FolderCase):
         yield self.refused(f"the record of vbucket {vbid}")
         status, said = repair(self.path)
         self.assertEqual(status, 0, said)
-        self.assertIn("records of 1 vbucket(s) made anew", said)
+        self.assertIn("records of 1 vbucket(s) recreated", said)
         node = yield self.start()
         self.assertEqual(self.served(node), self.values)
         before = self.part(node, key).get(DEFAULT_PREFIX + key)

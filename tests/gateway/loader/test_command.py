@@ -352,7 +352,7 @@ class LineTests(SynchronousTestCase):
             (b'{"id": "a"}', "no member 'doc'"),
             (b'{"doc": 1}', "no member 'id'"),
             (b'{"id": 5, "doc": 1}', "'id' is not a string"),
-            (b'{"id": "a", "doc": 1} x', "something behind the value at byte 23"),
+            (b'{"id": "a", "doc": 1} x', "text after the value at byte 23"),
             (b'{"id": "a", "doc": 1', "ends too early"),
             (b'{"id": "a" "doc": 1}', "',' or the end of what is open is expected"),
             (b'{"id": "a", "doc": NaN}', "a value is expected"),

@@ -196,7 +196,7 @@ class RefusedTests(SynchronousTestCase):
         refusal: Any = raised.exception
         self.assertEqual(getattr(refusal, "problem", None) and refusal.problem.code, "InvalidArgument", query)
         self.assertTrue(refusal.message.startswith(f"{name}: "), refusal.message)
-        self.assertIn(f"it takes {PARAMETERS[ALIASES.get(name, name)].form}", refusal.message)
+        self.assertIn(f"expected {PARAMETERS[ALIASES.get(name, name)].form}", refusal.message)
         self.assertLess(len(refusal.message), 300)
 
     def test_texts(self) -> None:
@@ -221,7 +221,7 @@ class RefusedTests(SynchronousTestCase):
             (
                 400,
                 "InvalidArgument",
-                "limit: '-1' is not taken; it takes a whole number from 0 to 9007199254740991",
+                "limit: '-1' is invalid; expected a whole number from 0 to 9007199254740991",
             ),
         )
         self.assertEqual(site.refused("", b'{"descending":1}')[0:2], (400, "InvalidArgument"))
