@@ -18,16 +18,21 @@ from couchnode.data.bucket import NodeBucket
 
 
 class Users(Protocol):
-    """Who may authenticate."""
+    """Who may authenticate.
+
+    :ivar on_change: called after users, or what they may do, changed.
+    """
+
+    on_change: list[Callable[[], None]]
+
+    def __contains__(self, user: object) -> bool:
+        """Return whether there is a user of that name."""
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
         """Return the stored keys of the user's password; ``None`` for an unknown user."""
 
     def verify(self, user: str, password: str) -> Deferred[bool]:
         """Fire with whether the password is right, without blocking the reactor."""
-
-    def __contains__(self, user: object) -> bool:
-        """Return whether there is a user of that name."""
 
     def decoy_salt(self, user: str) -> bytes:
         """Return a salt for an unknown user, the same each time."""

@@ -14,11 +14,10 @@ from struct import Struct
 from couchbase.protocol.constants import (
     HEADER_BYTES,
     Datatype,
-    FrameInfo,
     Magic,
     Opcode,
 )
-from couchbase.protocol.frames import HEADER, encode_frame_infos
+from couchbase.protocol.frames import HEADER
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import StatusError
@@ -28,12 +27,11 @@ from couchnode.data.storemode import StoreMode
 from couchnode.kv.session import Session
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
-_DELETE, _LOOKUP = int(Opcode.DELETE), int(Opcode.SUBDOC_MULTI_LOOKUP)
-_READS, _PLAIN_READS = frozenset({_GET, _LOOKUP}), frozenset({_GET})
+_LOOKUP = int(Opcode.SUBDOC_MULTI_LOOKUP)
+_READS = frozenset({_GET, _LOOKUP})
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
-_KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
-_KEEP_EXPIRY_BYTES, _LOOKUP_BYTES = len(_KEEP_EXPIRY), len(EXPIRY_LOOKUP_VALUE)
+_LOOKUP_BYTES = len(EXPIRY_LOOKUP_VALUE)
 _STORE_EXTRAS = Struct(">II")
 _FOUND = Struct(">BBHBBHIIQI")
 _WITH_TOKEN = Struct(">BBHBBHIIQQQ")
@@ -62,12 +60,14 @@ def quick_answers(
     if not collections and DEFAULT_ID not in quick:
         return at, 0
     mask, tokens = session.datatype_mask, session.tokens
-    reads = _READS if session.xattrs else _PLAIN_READS
+    # What the connection's user may do everywhere in the bucket; and, by framing extras, for whom else.
+    allowed, framings, reads = session.quick, session.framings, _READS
+    if bucket.min_level:
+        # A least durability makes every write a synchronous one.
+        allowed, framings = allowed & reads, {}
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
     count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
     last = size - HEADER_BYTES
-    # A least durability makes every write a synchronous one.
-    writes = not bucket.min_level
     while at <= last and held < limit:
         magic, opcode, key_bytes, extras_bytes, datatype, vbid, body, opaque, cas = unpack(data, at)
         body_at = at + HEADER_BYTES
@@ -77,8 +77,22 @@ def quick_answers(
         vbucket = vbuckets[vbid]
         if vbucket is None or vbucket.state != "active":
             break
+        if magic == _REQUEST:
+            if opcode not in allowed:
+                break
+            keep_expiry = False
+        elif magic == _ALT_REQUEST:
+            framed = key_bytes >> 8
+            framing = framings.get(data[body_at : body_at + framed])
+            if framing is None or opcode not in framing[0]:
+                break
+            keep_expiry = framing[1]
+            key_bytes &= 0xFF
+            body_at += framed
+        else:
+            break
         if opcode in reads:
-            if magic != _REQUEST or extras_bytes or datatype or cas:
+            if extras_bytes or datatype or cas:
                 break
             key_end = body_at + key_bytes
             if opcode == _GET:
@@ -89,6 +103,8 @@ def quick_answers(
             if not collections:
                 # The byte before the key is the last one of the CAS, and 0: with it, the key is the held key.
                 body_at -= 1
+                if data[body_at]:
+                    break  # the last one of framing extras
             elif not key_bytes or (data[body_at] not in quick and not known(data[body_at:key_end])):
                 break
             item = vbucket.items.get(data[body_at:key_end])
@@ -109,16 +125,7 @@ def quick_answers(
                 put(_LENGTH.pack(len(value)))
             put(value)
             held += HEADER_BYTES + body
-        elif writes:
-            keep_expiry = magic == _ALT_REQUEST
-            if keep_expiry:
-                # The only usual framing extra.
-                if key_bytes >> 8 != _KEEP_EXPIRY_BYTES or not data.startswith(_KEEP_EXPIRY, body_at):
-                    break
-                key_bytes &= 0xFF
-                body_at += _KEEP_EXPIRY_BYTES
-            elif magic != _REQUEST:
-                break
+        else:
             key_at = body_at + extras_bytes
             value_at = key_at + key_bytes
             if value_at > end:
@@ -134,18 +141,16 @@ def quick_answers(
                 if opcode <= _REPLACE:
                     if extras_bytes != _STORE_EXTRAS_BYTES or datatype > _JSON:
                         break
-                    if opcode == _ADD and (cas or keep_expiry):
+                    if opcode == _ADD and cas:
                         break
                     flags, expiry = _STORE_EXTRAS.unpack_from(data, body_at)
                     mode, value = _MODES[opcode], data[value_at:end]
                     item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)
                     stores += 1
-                elif opcode == _DELETE:
-                    if keep_expiry or extras_bytes or datatype or value_at != end:
+                else:
+                    if extras_bytes or datatype or value_at != end:
                         break
                     item = vbucket.delete(key, cas)
-                else:
-                    break
             except StatusError:
                 # Nothing was changed, and the general path will refuse it in the same way.
                 break
@@ -157,8 +162,6 @@ def quick_answers(
             else:
                 put(pack(_RESPONSE, opcode, 0, 0, 0, 0, 0, opaque, cas))
                 held += HEADER_BYTES
-        else:
-            break
         at = end
     bucket.gets += gets
     bucket.stores += stores

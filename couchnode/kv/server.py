@@ -46,6 +46,7 @@ class KeyValueFactory(Factory):
         self.tls = tls
         self.connections: set[KeyValueConnection] = set()
         node.cluster.on_config_change.append(self._config_changed)
+        node.cluster.users.on_change.append(self._rights_changed)
 
     def buildProtocol(self, addr: IAddress | None) -> KeyValueConnection:
         """Twisted: return the protocol of a new connection."""
@@ -77,9 +78,14 @@ class KeyValueFactory(Factory):
         """Cut every connection and unsubscribe from changes; for a node that stops."""
         if self._config_changed in self.node.cluster.on_config_change:
             self.node.cluster.on_config_change.remove(self._config_changed)
+            self.node.cluster.users.on_change.remove(self._rights_changed)
         for connection in list(self.connections):
             connection.transport.abortConnection()
 
     def _config_changed(self, bucket: str) -> None:
         for connection in list(self.connections):
             connection.config_changed(bucket)
+
+    def _rights_changed(self) -> None:
+        for connection in list(self.connections):
+            connection.session.rights_changed()

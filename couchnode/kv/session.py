@@ -14,15 +14,19 @@ from couchbase.protocol.constants import (
     SUCCESS_STATUSES,
     Datatype,
     Feature,
+    FrameInfo,
     Magic,
     Opcode,
     ServerOpcode,
     Status,
 )
-from couchbase.protocol.frames import Frame, encode_request, encode_response
+from couchbase.protocol.frames import Frame, encode_frame_infos, encode_request, encode_response
 from couchbase.protocol.sasl import ScramServer
+from couchnode.access.rights import DELETE, EVERYTHING, IMPERSONATE, INSERT, READ, UPSERT
 from couchnode.data.bucket import NodeBucket
+from couchnode.data.item import StatusError
 from couchnode.kv import snappy
+from couchnode.kv.privileges import Limits, lacks, limits_of
 from couchnode.ports import NodeView
 from reactor.sparselog import SparseLog
 
@@ -63,6 +67,38 @@ _DISCONNECT_BEFORE_XERROR = frozenset(
 )
 
 
+KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
+"""The framing extras of a store that keeps the document's expiry."""
+
+MAX_FRAMINGS = 512
+"""Framing extras that one connection remembers: those of the users for whom it acts."""
+
+_EXTERNAL = "^"  # begins the name of a user of another domain
+_READS = frozenset({int(Opcode.GET), int(Opcode.SUBDOC_MULTI_LOOKUP)})
+_PLAIN_READS = frozenset({int(Opcode.GET)})
+KEEPS_EXPIRY = frozenset({int(Opcode.SET), int(Opcode.REPLACE)})
+
+
+def quick_opcodes(limits: Limits | None, *, xattrs: bool) -> frozenset[int]:
+    """Return the commands that :mod:`couchnode.kv.fastpath` may answer without looking at privileges: those
+    that the user may give in every collection of the bucket.
+
+    :param xattrs: whether the connection may read attributes, as the lookup of an expiry does.
+    """
+    mask = EVERYTHING if limits is None else limits.bucket.mask
+    found = (_READS if xattrs else _PLAIN_READS) if mask & READ else frozenset()
+    stores = [opcode for opcode, privileges in _STORES.items() if mask & privileges]
+    return found.union(stores)
+
+
+_STORES = {
+    int(Opcode.SET): UPSERT,
+    int(Opcode.REPLACE): UPSERT,
+    int(Opcode.ADD): INSERT | UPSERT,
+    int(Opcode.DELETE): DELETE,
+}
+
+
 class Standing(Enum):
     """What a connection's user has proved."""
 
@@ -82,8 +118,14 @@ class Session:
     :param log: log for lines caused by clients; all connections of a node share one.
 
     ``user`` is ``None`` until authenticated. ``closing`` is set when the connection is to end
-    after the answers so far.
+    after the answers so far. ``limits`` is what the user may do in the bucket in use, ``None`` if everything;
+    ``quick`` and ``framings`` are what the fast path takes: opcodes, and (for framing extras) opcodes with
+    whether they keep the expiry.
     """
+
+    limits: Limits | None
+    quick: frozenset[int]
+    framings: dict[bytes, tuple[frozenset[int], bool]]
 
     def __init__(self, node: NodeView, peer: str = "", log: SparseLog | None = None) -> None:
         self.node = node
@@ -109,6 +151,7 @@ class Session:
         compressed = not features.isdisjoint(snappy.FEATURES)
         self.accepted_datatypes = int(Datatype.JSON | Datatype.SNAPPY if compressed else Datatype.JSON)
         self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
+        self.rights_changed()
 
     @property
     def xattrs(self) -> bool:
@@ -128,6 +171,7 @@ class Session:
             return None
         if self._open_bucket is None:
             self._open_bucket = self.node.buckets.get(name)
+            self.rights_changed()
         return self._open_bucket
 
     @property
@@ -150,11 +194,48 @@ class Session:
     def select(self, bucket: NodeBucket | None) -> None:
         """Use that bucket from now on."""
         self._bucket = bucket
+        self.rights_changed()
+
+    def rights_changed(self) -> None:
+        """Work out anew what the user may do in the bucket in use: another one, or other rights."""
+        cluster, used = self.node.cluster, self._bucket
+        if self.user is not None:
+            name = None if used is None else used.name
+        else:
+            name = cluster.unauthenticated_bucket
+        self.limits = limits_of(cluster.rights(self.user), name)
+        self.quick = quick_opcodes(self.limits, xattrs=self.xattrs)
+        self.framings = {KEEP_EXPIRY: (self.quick & KEEPS_EXPIRY, True)}
+
+    def limits_for(self, user: str, opcode: int) -> Limits | None:
+        """Return what another user, for whom this connection acts, may do in the bucket in use.
+
+        :param opcode: of the request.
+        :raises StatusError: EACCESS if this connection may not act for others, or there is no such user;
+            NOT_SUPPORTED for users of another domain.
+        """
+        if self.limits is not None and not self.limits.general & IMPERSONATE:
+            raise lacks(IMPERSONATE, opcode)
+        if user.startswith(_EXTERNAL):
+            raise StatusError(Status.NOT_SUPPORTED, "users of another domain are not known here")
+        if user not in self.node.cluster.users:
+            raise StatusError(Status.EACCESS, f'User "{user}" is not a Couchbase user')
+        used = self.bucket
+        return limits_of(self.node.cluster.rights(user), None if used is None else used.name)
+
+    def remember(self, framing: bytes, limits: Limits | None, *, keeps_expiry: bool) -> None:
+        """Let :mod:`couchnode.kv.fastpath` take requests with these framing extras, which act for a user
+        with those limits."""
+        if len(self.framings) >= MAX_FRAMINGS:
+            self.rights_changed()
+        quick = quick_opcodes(limits, xattrs=self.xattrs)
+        self.framings[framing] = (quick & KEEPS_EXPIRY if keeps_expiry else quick, keeps_expiry)
 
     def begin_authentication(self) -> None:
         """Begin a login: nothing is allowed until the credentials are confirmed."""
         self.user = None
         self._standing = Standing.PROVING
+        self.rights_changed()
 
     @property
     def is_certified(self) -> bool:
@@ -171,6 +252,7 @@ class Session:
             self._bucket = own
         elif self._bucket is not None and not self.may_use(self._bucket.name):
             self._bucket = None
+        self.rights_changed()
 
     def config(self) -> tuple[str | None, tuple[int, int]]:
         """Return the name (``None`` without a bucket) and revision of the configuration that

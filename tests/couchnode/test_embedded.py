@@ -114,8 +114,10 @@ class EmbeddedNodeTests(TestCase):
     def test_says_whether_there_is_a_disk(self) -> Steps:
         """Map, statistics, durability and OBSERVE agree on whether documents reach a disk."""
         for place, kind, stat in [(self.path, "membase", b"persistent"), (None, "ephemeral", b"ephemeral")]:
-            node = yield self.start(place)
+            node = yield self.start(place, users=[("root", "s3cret")])
             client = yield self.connect(node.kv_ports[0])
+            yield client.plain("root", "s3cret")
+            yield client.ask(Opcode.SELECT_BUCKET, key=b"default")
             answer = yield client.ask(Opcode.GET_CLUSTER_CONFIG)
             self.assertEqual(json.loads(answer.value)["bucketType"], kind)
             answer = yield client.ask(Opcode.STAT)

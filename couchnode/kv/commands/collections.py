@@ -7,7 +7,8 @@ from struct import Struct
 from couchbase.protocol.constants import Datatype, Opcode, Status
 from couchnode.data.item import StatusError
 from couchnode.data.manifest import DEFAULT_NAME, Collection, NoSuchCollection, NoSuchScope, Scope
-from couchnode.kv.commands.table import Answer, CommandRequest, Presence, command
+from couchnode.kv.commands.request import Answer, CommandRequest
+from couchnode.kv.commands.table import Presence, command
 from couchnode.kv.commands.table import Scope as Reach
 from couchnode.kv.session import to_json
 
@@ -16,11 +17,20 @@ _ID_EXTRAS = Struct(">QI")
 
 @command(Opcode.GET_MANIFEST, scope=Reach.BUCKET, zero_vbucket=True)
 def get_manifest(request: CommandRequest) -> Answer:
-    """MCBP: collections get manifest."""
-    manifest = request.bucket.collections.manifest
-    return request.session.success(
-        request.frame, value=to_json(manifest.kv_document()), datatype=Datatype.JSON
-    )
+    """MCBP: collections get manifest: what the user may know of."""
+    document, limits = request.bucket.collections.manifest.kv_document(), request.limits
+    if limits is not None:
+        document["scopes"] = [
+            {
+                **scope,
+                "collections": [
+                    one for one in scope["collections"] if limits.shows(scope["name"], one["name"])
+                ],
+            }
+            for scope in document["scopes"]
+            if limits.shows_scope(scope["name"])
+        ]
+    return request.session.success(request.frame, value=to_json(document), datatype=Datatype.JSON)
 
 
 @command(Opcode.GET_COLLECTION_ID, scope=Reach.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
@@ -30,8 +40,12 @@ def get_collection_id(request: CommandRequest) -> Answer:
     parts = _path(request).split(".")
     if len(parts) != 2:
         raise StatusError(Status.EINVAL, "the path is scope.collection, with exactly one dot")
+    scope, name = (part or DEFAULT_NAME for part in parts)
     try:
-        found = request.bucket.collections.manifest.collection(*(part or DEFAULT_NAME for part in parts))
+        _require_scope(request, scope)
+        found = request.bucket.collections.manifest.collection(scope, name)
+        if request.limits is not None and not request.limits.shows(scope, name):
+            raise NoSuchCollection(scope, name)
     except NoSuchScope as fault:
         raise StatusError(Status.UNKNOWN_SCOPE, str(fault)) from fault
     except NoSuchCollection as fault:
@@ -43,12 +57,18 @@ def get_collection_id(request: CommandRequest) -> Answer:
          zero_vbucket=True)  # fmt: skip
 def get_scope_id(request: CommandRequest) -> Answer:
     """MCBP: collections get scope id. A collection after a dot is not looked at."""
-    name = _path(request).partition(".")[0]
+    name = _path(request).partition(".")[0] or DEFAULT_NAME
     try:
-        found = request.bucket.collections.manifest.scope(name or DEFAULT_NAME)
+        _require_scope(request, name)
+        found = request.bucket.collections.manifest.scope(name)
     except NoSuchScope as fault:
         raise StatusError(Status.UNKNOWN_SCOPE, str(fault)) from fault
     return _answer(request, found)
+
+
+def _require_scope(request: CommandRequest, name: str) -> None:
+    if request.limits is not None and not request.limits.shows_scope(name):
+        raise NoSuchScope(name)
 
 
 def _path(request: CommandRequest) -> str:

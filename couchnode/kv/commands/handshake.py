@@ -12,7 +12,8 @@ from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
 from couchbase.protocol.sasl import MECHANISMS, SaslFailure, SaslMalformed, ScramServer, parse_plain
 from couchnode.data.item import StatusError
 from couchnode.kv import snappy
-from couchnode.kv.commands.table import Answer, CasRule, CommandRequest, Presence, Scope, command
+from couchnode.kv.commands.request import Answer, CommandRequest
+from couchnode.kv.commands.table import CasRule, Presence, Scope, command
 from couchnode.kv.errormap import ERROR_MAP_VERSION, error_map
 from couchnode.kv.session import to_json
 

@@ -6,7 +6,8 @@ from couchbase.protocol.constants import Opcode, Status
 from couchnode.data.collectionstats import GROUPS, read_group
 from couchnode.data.item import StatusError
 from couchnode.data.stats import bucket_stats
-from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command
+from couchnode.kv.commands.request import Answer, CommandRequest
+from couchnode.kv.commands.table import Presence, Scope, command
 from couchnode.kv.session import Session
 
 

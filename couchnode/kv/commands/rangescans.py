@@ -13,11 +13,13 @@ from twisted.internet.task import Cooperator
 
 from couchbase.protocol.constants import MAX_KEY_BYTES, Datatype, Feature, Opcode, Status
 from couchbase.protocol.frames import encode_response
+from couchnode.access.rights import RANGE_SCAN
 from couchnode.data.item import StatusError
 from couchnode.data.keys import end_of
 from couchnode.data.rangescan import ID_BYTES, RangeScan, Selection
 from couchnode.data.vbucket import VBucket
-from couchnode.kv.commands.table import Answer, CommandRequest, Presence, Scope, command, find_collection
+from couchnode.kv.commands.request import Answer, CommandRequest, find_collection, require
+from couchnode.kv.commands.table import Presence, Scope, command
 
 MAX_NAME_BYTES = 50
 """Longest name of a scan."""
@@ -167,6 +169,7 @@ def create(request: CommandRequest) -> Answer:
     if wanted.with_attributes is not None and Feature.XATTR not in session.features:
         raise StatusError(Status.NOT_SUPPORTED, "include_xattrs needs XATTR (0x06)")
     request.collection = find_collection(bucket, wanted.collection)
+    require(request, (RANGE_SCAN,), request.collection)
     prefix = request.collection.prefix
     if wanted.requirements is not None:
         _check_requirements(vbucket, wanted.requirements)

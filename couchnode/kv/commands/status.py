@@ -8,23 +8,22 @@ from struct import Struct
 from couchbase.protocol.constants import Datatype, Feature, ObserveState, Opcode, Status
 from couchbase.protocol.frames import encode_response
 from couchbase.protocol.leb128 import encode_leb128
+from couchnode.access.rights import READ
 from couchnode.data.attributes import section
 from couchnode.data.item import StatusError
 from couchnode.data.keys import document_key
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.randomitem import random_item
 from couchnode.data.vbucket import VBucket
-from couchnode.kv.commands.table import (
+from couchnode.kv.commands.request import (
     Answer,
-    CasRule,
     CommandRequest,
-    Presence,
-    Scope,
-    command,
     find_collection,
-    find_vbucket,
+    require,
+    require_visible,
     resolve_key,
 )
+from couchnode.kv.commands.table import CasRule, Presence, Scope, command, find_vbucket
 
 _U32 = Struct(">I")
 _U64 = Struct(">Q")
@@ -51,7 +50,9 @@ def observe(request: CommandRequest) -> Answer:
             raise StatusError(Status.EINVAL, "the list of keys is cut off")
         at += size
         vbucket = find_vbucket(request.bucket, vbid, Scope.HOSTED)
-        state, cas = observed(vbucket, resolve_key(session, request.bucket, key)[1])
+        collection, held_key = resolve_key(session, request.bucket, key)
+        require_visible(request, collection)
+        state, cas = observed(vbucket, held_key)
         answer += (_OBSERVE_KEY.pack(vbid, size), key, _OBSERVE_STATE.pack(state, cas))
     return session.success(request.frame, value=b"".join(answer))
 
@@ -118,6 +119,7 @@ def get_random_key(request: CommandRequest) -> Answer:
         raise StatusError(Status.EINVAL, "attributes need GET_RANDOM_KEY_INCLUDE_XATTR (0x24)")
     (number,) = _U32.unpack_from(extras) if extras else (DEFAULT_ID,)
     request.collection = find_collection(request.bucket, number)
+    require(request, (READ,), request.collection)
     item = random_item(request.bucket, encode_leb128(number))
     if item is None:
         raise StatusError(Status.KEY_ENOENT)

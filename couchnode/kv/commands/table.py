@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum, IntEnum
 from struct import Struct
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -23,23 +23,23 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchbase.protocol.frames import Frame, FrameError, decode_frame_infos
-from couchbase.protocol.leb128 import decode_leb128
+from couchnode.access.rights import NAMES
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import Item, StatusError
-from couchnode.data.keys import DEFAULT_PREFIX, longest_key
-from couchnode.data.manifest import DEFAULT_ID, Collection
+from couchnode.data.item import StatusError
 from couchnode.data.vbucket import VBucket
+from couchnode.kv.commands.request import Answer, CommandRequest, require, resolve_key
+from couchnode.kv.privileges import NEEDS, Needs
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
-
-Answer = Union[bytes, "Deferred[bytes]", None]
-"""An encoded response, a Deferred of one, or ``None``."""
 
 _U16 = Struct(">H")
 _SNAPPY = int(Datatype.SNAPPY)
 _UNKNOWN = (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE)
-_KNOWN_TO_OTHERS = frozenset({4, 6, 7})
-"""Impersonation and the like: known, but never granted here."""
+_EXTRA_PRIVILEGE, _IMPERSONATE_TOKEN = 6, 7
+_REMEMBERED = frozenset({int(FrameInfo.IMPERSONATE), int(FrameInfo.PRESERVE_TTL)})
+"""Frame infos of which the fast path takes combinations that were accepted once."""
+
+_EXTRA_PRIVILEGES = {name.lower(): privilege for privilege, name in NAMES.items()}
 
 
 class Presence(Enum):
@@ -81,55 +81,6 @@ class NotMyVBucket(Exception):
     """The vbucket of the request is not on this node, or not in the required state."""
 
 
-class CommandRequest:
-    """A request that passed its checks.
-
-    ``collection`` is the one that the key is in, for commands with a key; ``key`` is then the held key, as
-    vbuckets take it (:mod:`couchnode.data.keys`). ``level`` is the durability level (0 for none) and
-    ``timeout`` its time limit in seconds, if one was given.
-    """
-
-    __slots__ = (
-        "bucket",
-        "collection",
-        "frame",
-        "key",
-        "level",
-        "preserve_expiry",
-        "session",
-        "timeout",
-        "vbucket",
-    )
-
-    bucket: NodeBucket
-    collection: Collection
-    vbucket: VBucket
-
-    def __init__(self, session: Session, frame: Frame) -> None:
-        self.session = session
-        self.frame = frame
-        self.key = frame.key
-        self.level = 0
-        self.timeout: float | None = None
-        self.preserve_expiry = False
-
-    def durable(self) -> bool:
-        """Return whether the write has to be prepared and wait for other copies, at the level of the request
-        or the bucket's least one.
-
-        :raises StatusError: the level is not possible here and now.
-        """
-        level = self.level = max(self.level, self.bucket.min_level)
-        return level != 0 and self.bucket.check_durability(self.vbucket, level)
-
-    def finish(self, item: Item, durable: bool, answer: Callable[[], bytes]) -> Answer:
-        """Answer a mutation; a prepared one is answered after its commit."""
-        if not durable:
-            return answer()
-        settled = self.bucket.settle(self.vbucket, item, self.level, self.timeout)
-        return settled.addCallback(lambda _: answer())
-
-
 Handler = Callable[[CommandRequest], Answer]
 
 
@@ -137,7 +88,7 @@ class Command(NamedTuple):
     """One row of the table: the form of a request, and its handler.
 
     ``quiet`` is the status that is not reported (the quiet twins). A ``barrier`` holds back
-    every request behind it until it is answered.
+    every request behind it until it is answered. ``needs`` is the privilege that it needs.
     """
 
     handler: Handler
@@ -152,6 +103,7 @@ class Command(NamedTuple):
     quiet: Status | None
     barrier: bool
     zero_vbucket: bool
+    needs: Needs
 
 
 COMMANDS: list[Command | None] = [None] * 256
@@ -184,7 +136,7 @@ def command(
     def register(handler: Handler) -> Handler:
         row = Command(
             handler, scope, None if extras is None else frozenset(extras), key, value, cas, datatypes,
-            durability, preserve_expiry, None, barrier, zero_vbucket,
+            durability, preserve_expiry, None, barrier, zero_vbucket, NEEDS[opcode],
         )  # fmt: skip
         COMMANDS[opcode] = row
         if quiet_twin is not None:
@@ -236,28 +188,32 @@ def _answer_to(session: Session, row: Command | None, frame: Frame, error: BaseE
 
 
 def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
-    request = CommandRequest(session, frame)
     scope = row.scope
     # The form is checked first, but an unauthenticated client only learns that it is one.
     if scope and not session.is_admitted:
         raise StatusError(Status.EACCESS, "authenticate first")
+    request = CommandRequest(session, frame)
     _check_form(row, frame, row.datatypes & session.accepted_datatypes)
     if frame.datatype & _SNAPPY:
         request.frame = frame._replace(value=inflate(frame.value))
     if frame.framing:
         _read_frame_infos(request, row)
-    if scope < Scope.BUCKET:
+    if scope >= Scope.BUCKET:
+        bucket = session.bucket
+        if bucket is None:
+            raise StatusError(Status.NO_BUCKET, "select a bucket first")
+        request.bucket = bucket
+    if row.key is not Presence.REQUIRED and request.limits is not None:
+        request.limits.require(row.needs, frame.opcode)
+    if scope <= Scope.BUCKET:
         return request
-    bucket = session.bucket
-    if bucket is None:
-        raise StatusError(Status.NO_BUCKET, "select a bucket first")
-    request.bucket = bucket
-    if scope == Scope.BUCKET:
-        return request
+    bucket = request.bucket
     if bucket.state != "ready":
         raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
     if row.key is Presence.REQUIRED:
         request.collection, request.key = resolve_key(session, bucket, frame.key)
+        if request.limits is not None:
+            require(request, row.needs.one_of, request.collection)
     if scope > Scope.DATA:
         request.vbucket = find_vbucket(bucket, frame.specific, scope)
     return request
@@ -272,45 +228,6 @@ def find_vbucket(bucket: NodeBucket, vbid: int, scope: Scope) -> VBucket:
     if vbucket is None or (scope != Scope.HOSTED and (vbucket.state == "active") != (scope == Scope.ACTIVE)):
         raise NotMyVBucket
     return vbucket
-
-
-def resolve_key(session: Session, bucket: NodeBucket, key: bytes) -> tuple[Collection, bytes]:
-    """Return the collection that the key of a request is in, and the key under which vbuckets hold it.
-
-    :raises StatusError: EINVAL for a bad length or prefix, UNKNOWN_COLLECTION for one that is not in the
-        manifest.
-    """
-    number, size = DEFAULT_ID, len(DEFAULT_PREFIX)
-    if not session.collections:
-        key = DEFAULT_PREFIX + key
-    else:
-        try:
-            number, size = decode_leb128(key)
-        except ValueError as fault:
-            raise StatusError(Status.EINVAL, f"the collection id of the key: {fault}") from fault
-        if size == len(key):
-            raise StatusError(Status.EINVAL, "the key holds a collection id and nothing else")
-    longest = longest_key(number)
-    if not 0 < len(key) - size <= longest:
-        raise StatusError(
-            Status.EINVAL,
-            f"a key in collection 0x{number:x} has 1 to {longest} bytes, not {len(key) - size}",
-        )
-    return find_collection(bucket, number), key
-
-
-def find_collection(bucket: NodeBucket, number: int) -> Collection:
-    """Return the collection of that id.
-
-    :raises StatusError: UNKNOWN_COLLECTION: it is not in the manifest.
-    """
-    collection = bucket.collections.by_id.get(number)
-    if collection is None:
-        raise StatusError(
-            Status.UNKNOWN_COLLECTION,
-            f"collection 0x{number:x} is not in the manifest 0x{bucket.collections.manifest.uid:x}",
-        )
-    return collection
 
 
 def _check_form(row: Command, frame: Frame, datatypes: int) -> None:
@@ -344,6 +261,8 @@ def _read_frame_infos(request: CommandRequest, row: Command) -> None:
         infos = decode_frame_infos(request.frame.framing)
     except FrameError as error:
         raise StatusError(Status.EINVAL, str(error)) from error
+    user: str | None = None
+    extra = 0
     for identifier, payload in infos:
         if identifier == FrameInfo.DURABILITY:
             _read_durability(request, row, payload)
@@ -359,12 +278,47 @@ def _read_frame_infos(request: CommandRequest, row: Command) -> None:
                 raise StatusError(Status.EINVAL, "a barrier takes no argument")
         elif identifier == FrameInfo.DCP_STREAM_ID:
             raise StatusError(Status.EINVAL, "a stream id belongs to DCP")
-        elif identifier in _KNOWN_TO_OTHERS:
-            if not payload:
-                raise StatusError(Status.EINVAL, "a user or privilege name is missing")
-            raise StatusError(Status.EACCESS, "impersonation is not granted")
+        elif identifier == FrameInfo.IMPERSONATE:
+            user = _text_of(payload)
+        elif identifier == _EXTRA_PRIVILEGE:
+            extra |= _extra_privilege(payload)
+        elif identifier == _IMPERSONATE_TOKEN:
+            raise StatusError(Status.EACCESS, "tokens are not known here")
         else:
             raise StatusError(Status.UNKNOWN_FRAME_INFO, f"frame info {identifier} is not known")
+    if user is not None:
+        _act_for(request, user, extra)
+        if not extra and {identifier for identifier, _ in infos} <= _REMEMBERED:
+            framing, keeps = request.frame.framing, request.preserve_expiry
+            request.session.remember(framing, request.limits, keeps_expiry=keeps)
+
+
+def _act_for(request: CommandRequest, user: str, extra: int) -> None:
+    """Give a request the rights of the user that it names, as far as the connection has them too.
+
+    :param extra: privileges that the user need not have, if the connection has them.
+    """
+    own, session = request.session.limits, request.session
+    limits = session.limits_for(user, request.frame.opcode)
+    # Only administrators may act for others, and they have every right that a user can have.
+    if limits is not None and extra:
+        if own is not None:
+            extra &= own.bucket.mask
+        limits = limits.with_more(extra)
+    request.limits = limits
+
+
+def _text_of(payload: bytes) -> str:
+    if not payload:
+        raise StatusError(Status.EINVAL, "a user or privilege name is missing")
+    return payload.decode("utf-8", "replace")
+
+
+def _extra_privilege(payload: bytes) -> int:
+    privilege = _EXTRA_PRIVILEGES.get(_text_of(payload).lower())
+    if privilege is None:
+        raise StatusError(Status.EINVAL, "there is no privilege of that name")
+    return privilege
 
 
 def _read_durability(request: CommandRequest, row: Command, payload: bytes) -> None:

@@ -23,6 +23,7 @@ from couchbase.protocol.constants import (
     Status,
 )
 from couchbase.protocol.frames import Frame, FrameReader, encode_frame_infos
+from couchnode.access.roles import Role
 from couchnode.data import measurement
 from couchnode.data.manifest import Collection, Manifest
 from couchnode.data.storage import MemoryStore
@@ -430,8 +431,12 @@ class Observing(CommandCase):
         self.assertEqual(log, pack(">QQQQ", vbucket.uuid, 2, old, 0))
 
     def test_seqno_persistence(self) -> None:
-        """It is answered once the number is on the disk."""
+        """It is answered once the number is on the disk, to an administrator."""
         self.set()
+        self.assertStatus(Status.EACCESS, Opcode.SEQNO_PERSISTENCE, extras=pack(">Q", 1))
+        self.node.cluster.roles[USER] = (Role("admin"),)
+        self.session.authenticated(USER)
+        self.session.select(self.bucket)
         answer = dispatch(self.session, self.frame(Opcode.SEQNO_PERSISTENCE, extras=pack(">Q", 1)))
         assert isinstance(answer, Deferred)
         self.clock.advance(0)

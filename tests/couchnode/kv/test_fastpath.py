@@ -13,6 +13,8 @@ from twisted.internet.task import Clock
 from couchbase.protocol.constants import Feature, FrameInfo, Magic, Opcode
 from couchbase.protocol.frames import encode_frame_infos, encode_request
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
+from couchnode.access.rights import ALL_RIGHTS, DELETE, INSERT, READ, UPSERT, BucketRights, Rights
+from couchnode.cluster.accounts import Account, User
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item
 from couchnode.data.keys import DEFAULT_PREFIX
@@ -22,6 +24,7 @@ from couchnode.kv import fastpath
 from couchnode.kv.connection import KeyValueConnection
 from couchnode.kv.server import KeyValueFactory
 from tests import work
+from tests.couchnode.kv.test_privileges import acting_for
 from tests.couchnode.kv.test_server import InMemoryCase
 from tests.couchnode.nodes import UUID, StubNode
 from tests.couchnode.stores import ManualStore
@@ -186,6 +189,18 @@ class Node:
         )
 
 
+class MaskRights(Rights):
+    """Rights with some privileges on every bucket."""
+
+    def __init__(self, mask: int) -> None:
+        super().__init__(())
+        self.mask = mask
+
+    def on_bucket(self, name: str) -> BucketRights:
+        """Return them."""
+        return BucketRights(self.mask, {})
+
+
 class Pair:
     """Two nodes in the same state, one of which knows no short way."""
 
@@ -212,6 +227,16 @@ class Pair:
             node.bucket.state = "ready"
             outcomes.append((node.answers(), node.state()))
         return outcomes[0], outcomes[1]
+
+    def limit(self, mask: int, *, acts: bool) -> None:
+        """Give the user of the connection these privileges; or every one, and these to the user ``bob``."""
+        for node in (self._short, self._long):
+            session, users = node.connection.session, {"ann": ALL_RIGHTS, "bob": MaskRights(mask)}
+            rights = ALL_RIGHTS if acts else MaskRights(mask)
+            node.node.cluster.rights = lambda user, users=users, rights=rights: users.get(user, rights)
+            for name in users:
+                node.node.cluster.users.put(name, User(False, Account(), {}))
+            session.rights_changed()
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -290,6 +315,39 @@ class SameAnswers(InMemoryCase):
         for requests, cut, seconds, bucket_state in chunks:
             self.assertEqual(*pair.outcomes(requests, cut, bucket_state))
             pair.advance(seconds)
+        pair.end()
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.sets(st.sampled_from(FEATURES)).map(frozenset),
+        st.sets(st.sampled_from((READ, INSERT, UPSERT, DELETE))).map(sum),
+        st.booleans(),
+        st.lists(
+            st.tuples(
+                st.one_of(usual(), usual(), odd()),
+                st.sampled_from((b"", b"", *[acting_for(user) for user in ("ann", "bob", "nobody")],
+                                 acting_for("ann", (FrameInfo.PRESERVE_TTL, b"")),
+                                 acting_for("bob", (FrameInfo.PRESERVE_TTL, b"")),
+                                 acting_for("ann", (FrameInfo.DURABILITY, b"\1")))),
+            ),
+            min_size=1,
+            max_size=12,
+        ),
+    )  # fmt: skip
+    def test_byte_for_byte_with_privileges(
+        self,
+        features: frozenset[Feature],
+        mask: int,
+        acts: bool,
+        requests: list[tuple[dict[str, Any], bytes]],
+    ) -> None:
+        """The same for users with any privileges, and for connections that act for such users."""
+        pair = Pair(features)
+        pair.limit(mask, acts=acts)
+        encoded = [{**request, "framing": framing} if framing else request for request, framing in requests]
+        # Twice, because what a connection has accepted once may be on the fast path the second time.
+        for _ in range(2):
+            self.assertEqual(*pair.outcomes(encoded))
         pair.end()
 
     def test_each_part_that_may_be_unusual(self) -> None:
@@ -384,6 +442,21 @@ class Work(InMemoryCase):
                 14,
                 encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"k", value=EXPIRY_LOOKUP_VALUE),
             ),
+        }
+        for name, (most, request) in requests.items():
+            self.assertLessEqual(self.calls(request), most, name)
+
+    def test_calls_of_another_user(self) -> None:
+        """A request for another user costs one call more than one without."""
+        self.connection.session.set_features(frozenset(FEATURES))
+        self.node.cluster.users.put("ann", User(False, Account(), {}))
+        self.node.cluster.rights = lambda user: ALL_RIGHTS
+        self.connection.session.rights_changed()
+        framing = acting_for("ann")
+        parts = {"key": b"\0k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
+        requests = {
+            "set": (27, encode_request(Opcode.SET, framing=framing, **parts)),
+            "get": (10, encode_request(Opcode.GET, key=b"\0k", framing=framing)),
         }
         for name, (most, request) in requests.items():
             self.assertLessEqual(self.calls(request), most, name)

@@ -1,0 +1,207 @@
+"""The privileges that commands need, and what a connection is refused without them.
+
+One table, opcode -> privilege (management-rest reference, section 6.2). A connection whose user may do
+everything has no :class:`Limits`, and so costs nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from couchbase.protocol.constants import Opcode, Status
+from couchnode.access.rights import (
+    ADMINISTRATOR,
+    COLLECTION_PRIVILEGES,
+    DELETE,
+    INSERT,
+    NAMES,
+    RANGE_SCAN,
+    READ,
+    SIMPLE_STATS,
+    STATS,
+    UPSERT,
+    BucketRights,
+    Rights,
+)
+from couchnode.data.item import StatusError
+
+
+class Needs(NamedTuple):
+    """What a command needs.
+
+    :ivar one_of: masks, one of which the user must have in full; none for a command that needs nothing.
+    :ivar anywhere: a privilege on any collection will do; otherwise it must be on the collection of the key,
+        or, for commands without a key, on the whole bucket.
+    """
+
+    one_of: tuple[int, ...] = ()
+    anywhere: bool = False
+
+
+NOTHING = Needs()
+_READS, _WRITES, _BOTH = Needs((READ,)), Needs((UPSERT,)), Needs((READ | UPSERT,))
+
+NEEDS: dict[Opcode, Needs] = {
+    **dict.fromkeys(
+        (
+            Opcode.GET,
+            Opcode.GETK,
+            Opcode.GET_REPLICA,
+            Opcode.GETEX,
+            Opcode.GETEX_REPLICA,
+            Opcode.GET_META,
+            Opcode.GET_LOCKED,
+            Opcode.UNLOCK,
+            Opcode.SUBDOC_GET,
+            Opcode.SUBDOC_EXISTS,
+            Opcode.SUBDOC_GET_COUNT,
+            Opcode.SUBDOC_MULTI_LOOKUP,
+            Opcode.GET_FAILOVER_LOG,
+        ),
+        _READS,
+    ),
+    **dict.fromkeys(
+        (
+            Opcode.SET,
+            Opcode.REPLACE,
+            Opcode.APPEND,
+            Opcode.PREPEND,
+            Opcode.TOUCH,
+            Opcode.SUBDOC_DICT_ADD,
+            Opcode.SUBDOC_DICT_UPSERT,
+            Opcode.SUBDOC_DELETE,
+            Opcode.SUBDOC_REPLACE,
+            Opcode.SUBDOC_ARRAY_PUSH_LAST,
+            Opcode.SUBDOC_ARRAY_PUSH_FIRST,
+            Opcode.SUBDOC_ARRAY_INSERT,
+            Opcode.SUBDOC_ARRAY_ADD_UNIQUE,
+            Opcode.SUBDOC_MULTI_MUTATION,
+            Opcode.SUBDOC_REPLACE_BODY_WITH_XATTR,
+        ),
+        _WRITES,
+    ),
+    Opcode.ADD: Needs((INSERT, UPSERT)),
+    Opcode.DELETE: Needs((DELETE,)),
+    Opcode.INCREMENT: _BOTH,
+    Opcode.DECREMENT: _BOTH,
+    Opcode.GAT: _BOTH,
+    Opcode.SUBDOC_COUNTER: _BOTH,
+    Opcode.STAT: Needs((SIMPLE_STATS, STATS)),
+    Opcode.OBSERVE_SEQNO: Needs((READ,), anywhere=True),
+    # Couchbase Server leaves these to its cluster manager.
+    Opcode.SEQNO_PERSISTENCE: Needs((ADMINISTRATOR,)),
+    Opcode.VERBOSITY: Needs((ADMINISTRATOR,)),
+    # These name their collections in extras or value: their handlers check them.
+    **dict.fromkeys(
+        (
+            Opcode.OBSERVE,
+            Opcode.GET_RANDOM_KEY,
+            Opcode.RANGE_SCAN_CREATE,
+            Opcode.GET_MANIFEST,
+            Opcode.GET_COLLECTION_ID,
+            Opcode.GET_SCOPE_ID,
+        ),
+        NOTHING,
+    ),
+    # The id of a scan is known to who created it, with the privilege.
+    **dict.fromkeys(
+        (Opcode.RANGE_SCAN_CONTINUE, Opcode.RANGE_SCAN_CANCEL), Needs((RANGE_SCAN,), anywhere=True)
+    ),
+    **dict.fromkeys(
+        (
+            Opcode.HELLO,
+            Opcode.SASL_LIST_MECHS,
+            Opcode.SASL_AUTH,
+            Opcode.SASL_STEP,
+            Opcode.GET_ERROR_MAP,
+            Opcode.SELECT_BUCKET,
+            Opcode.LIST_BUCKETS,
+            Opcode.GET_CLUSTER_CONFIG,
+            Opcode.NOOP,
+            Opcode.VERSION,
+            Opcode.QUIT,
+            Opcode.FLUSH,
+        ),
+        NOTHING,
+    ),
+}
+"""Opcode -> what it needs, without the quiet twins."""
+
+
+class Limits(NamedTuple):
+    """What a user who may not do everything may do in the bucket in use.
+
+    :ivar bucket: the privileges on it, and on its parts.
+    :ivar general: the privileges that belong to no bucket.
+    """
+
+    bucket: BucketRights
+    general: int
+
+    def with_more(self, mask: int) -> Limits:
+        """Return these, with some privileges more on the whole bucket."""
+        return Limits(self.bucket._replace(mask=self.bucket.mask | mask), self.general)
+
+    def on(self, scope: str, collection: str) -> int:
+        """Return the privileges on one collection."""
+        return self.bucket.on(scope, collection) | self.general
+
+    def shows(self, scope: str, collection: str) -> bool:
+        """Return whether a collection may be known to exist."""
+        return bool(self.bucket.on(scope, collection) & COLLECTION_PRIVILEGES)
+
+    def shows_scope(self, scope: str) -> bool:
+        """Return whether a scope may be known to exist."""
+        return bool(self.bucket.on_scope(scope) & COLLECTION_PRIVILEGES)
+
+    def require(self, needs: Needs, opcode: int) -> None:
+        """Check a command that names no collection.
+
+        :raises StatusError: EACCESS.
+        """
+        if needs.one_of:
+            mask = self.bucket.anywhere() if needs.anywhere else self.bucket.mask
+            self._require(needs.one_of, mask | self.general, opcode)
+
+    def has(self, privilege: int, scope: str, collection: str) -> bool:
+        """Return whether the user has a privilege on a collection."""
+        return bool(self.on(scope, collection) & privilege)
+
+    def require_on(self, one_of: tuple[int, ...], scope: str, collection: str, opcode: int) -> bool:
+        """Check a command on a collection.
+
+        :returns: false if the user may not know of the collection: the answer is that for a missing one.
+        :raises StatusError: EACCESS: the user has other privileges on the collection.
+        """
+        if one_of:
+            mask = self.on(scope, collection)
+            if not any(mask & wanted == wanted for wanted in one_of) and not self.shows(scope, collection):
+                return False
+            self._require(one_of, mask, opcode)
+        return True
+
+    def _require(self, one_of: tuple[int, ...], mask: int, opcode: int) -> None:
+        for wanted in one_of:
+            if mask & wanted == wanted:
+                return
+        missing = one_of[-1] & ~mask
+        raise lacks(missing & -missing, opcode)
+
+
+def lacks(privilege: int, opcode: int) -> StatusError:
+    """Return the refusal for a user who lacks a privilege."""
+    return StatusError(
+        Status.EACCESS,
+        f"Authorization failure: can't execute {Opcode(opcode).name} operation without the "
+        f"{NAMES[privilege]} privilege",
+    )
+
+
+NO_BUCKET = BucketRights(0, {})
+
+
+def limits_of(rights: Rights, bucket: str | None) -> Limits | None:
+    """Return what a user is limited to in a bucket (``None``: in none); ``None`` if to nothing."""
+    if rights.has_all:
+        return None
+    return Limits(NO_BUCKET if bucket is None else rights.on_bucket(bucket), rights.global_privileges)
