@@ -76,6 +76,7 @@ class RangeScan:
     :param prefix_bytes: length of what keys begin with in a vbucket, and not in an answer.
     :param keys_only: return keys without documents.
     :param with_attributes: return documents with their attributes.
+    :param with_system: those of the system, too.
     """
 
     def __init__(
@@ -86,10 +87,12 @@ class RangeScan:
         *,
         keys_only: bool,
         with_attributes: bool = False,
+        with_system: bool = True,
     ) -> None:
         self.vbucket = vbucket
         self.keys_only = keys_only
         self._with_attributes = with_attributes
+        self._with_system = with_system
         self._selection = selection
         self._prefix_bytes = prefix_bytes
         self._rest: Iterator[Item] = iter(())
@@ -168,8 +171,9 @@ class RangeScan:
 
     def _document_entry(self, item: Item, key: bytes, json_mask: int) -> bytes:
         value, datatype = item.value, item.datatype & json_mask
-        if self._with_attributes and item.xattrs:
-            value, datatype = section(item.xattrs) + value, datatype | _XATTR
+        attributes = section(item.xattrs, self._with_system) if self._with_attributes and item.xattrs else b""
+        if attributes:
+            value, datatype = attributes + value, datatype | _XATTR
         meta = _DOCUMENT.pack(item.flags, item.expiry, item.seqno, item.cas, datatype)
         return b"".join((meta, key, encode_leb128(len(value)), value))
 

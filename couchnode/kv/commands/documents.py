@@ -17,7 +17,7 @@ from couchnode.access.rights import SYSTEM_XATTR_READ
 from couchnode.data.attributes import section
 from couchnode.data.item import Item, StatusError
 from couchnode.data.storemode import StoreMode
-from couchnode.kv.commands.request import Answer, CommandRequest
+from couchnode.kv.commands.request import Answer, CommandRequest, has
 from couchnode.kv.commands.table import STORE_DATATYPES, CasRule, Handler, Presence, Scope, command
 
 _U32 = Struct(">I")
@@ -90,9 +90,7 @@ def _found_with_attributes(request: CommandRequest) -> bytes:
     if item is None:
         bucket.misses += 1
         raise StatusError(Status.KEY_ENOENT)
-    limits, place = request.limits, request.collection
-    with_system = limits is None or limits.has(SYSTEM_XATTR_READ, place.scope, place.name)
-    attributes = section(item.xattrs, with_system) if item.xattrs else b""
+    attributes = section(item.xattrs, has(request, SYSTEM_XATTR_READ)) if item.xattrs else b""
     return encode_response(
         request.frame.opcode,
         extras=_U32.pack(item.flags),

@@ -13,12 +13,12 @@ from twisted.internet.task import Cooperator
 
 from couchbase.protocol.constants import MAX_KEY_BYTES, Datatype, Feature, Opcode, Status
 from couchbase.protocol.frames import encode_response
-from couchnode.access.rights import RANGE_SCAN
+from couchnode.access.rights import RANGE_SCAN, SYSTEM_XATTR_READ
 from couchnode.data.item import StatusError
 from couchnode.data.keys import end_of
 from couchnode.data.rangescan import ID_BYTES, RangeScan, Selection
 from couchnode.data.vbucket import VBucket
-from couchnode.kv.commands.request import Answer, CommandRequest, find_collection, require
+from couchnode.kv.commands.request import Answer, CommandRequest, find_collection, has, require
 from couchnode.kv.commands.table import Presence, Scope, command
 
 MAX_NAME_BYTES = 50
@@ -182,6 +182,7 @@ def create(request: CommandRequest) -> Answer:
         len(prefix),
         keys_only=wanted.keys_only,
         with_attributes=bool(wanted.with_attributes),
+        with_system=has(request, SYSTEM_XATTR_READ),
     )
 
     def opened() -> bytes:

@@ -114,6 +114,12 @@ def _unknown_collection(bucket: NodeBucket, number: int) -> StatusError:
     return StatusError(Status.UNKNOWN_COLLECTION, f"collection 0x{number:x} is not in the manifest 0x{uid:x}")
 
 
+def has(request: CommandRequest, privilege: int) -> bool:
+    """Return whether the user of a request has a privilege on its collection."""
+    limits, collection = request.limits, request.collection
+    return limits is None or limits.has(privilege, collection.scope, collection.name)
+
+
 def require(request: CommandRequest, one_of: tuple[int, ...], collection: Collection) -> None:
     """Check that the user of a request has a privilege on a collection.
 

@@ -8,7 +8,7 @@ from struct import Struct
 from couchbase.protocol.constants import Datatype, Feature, ObserveState, Opcode, Status
 from couchbase.protocol.frames import encode_response
 from couchbase.protocol.leb128 import encode_leb128
-from couchnode.access.rights import READ
+from couchnode.access.rights import READ, SYSTEM_XATTR_READ
 from couchnode.data.attributes import section
 from couchnode.data.item import StatusError
 from couchnode.data.keys import document_key
@@ -19,6 +19,7 @@ from couchnode.kv.commands.request import (
     Answer,
     CommandRequest,
     find_collection,
+    has,
     require,
     require_visible,
     resolve_key,
@@ -124,7 +125,9 @@ def get_random_key(request: CommandRequest) -> Answer:
     if item is None:
         raise StatusError(Status.KEY_ENOENT)
     key = item.key if session.collections else document_key(item.key)
-    attributes = section(item.xattrs) if with_attributes and item.xattrs else b""
+    attributes = b""
+    if with_attributes and item.xattrs:
+        attributes = section(item.xattrs, has(request, SYSTEM_XATTR_READ))
     datatype = item.datatype & session.datatype_mask
     return encode_response(
         request.frame.opcode,

@@ -9,7 +9,7 @@ from couchnode.access.rights import SYSTEM_XATTR_READ, SYSTEM_XATTR_WRITE
 from couchnode.data.attributes import key_of
 from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item, StatusError
-from couchnode.kv.commands.request import Answer, CommandRequest
+from couchnode.kv.commands.request import Answer, CommandRequest, has
 from couchnode.kv.commands.table import CasRule, Presence, Scope, command, find_vbucket
 from couchnode.kv.draft import Draft, look_up_text
 from couchnode.kv.macros import Macros
@@ -35,9 +35,7 @@ _BINARY = int(PathFlag.BINARY)
 
 def _may_use_system_attributes(request: CommandRequest, writes: bool) -> bool:
     """Return whether the user of a request may read, or write, the system's attributes."""
-    limits, collection = request.limits, request.collection
-    wanted = SYSTEM_XATTR_WRITE if writes else SYSTEM_XATTR_READ
-    return limits is None or limits.has(wanted, collection.scope, collection.name)
+    return has(request, SYSTEM_XATTR_WRITE if writes else SYSTEM_XATTR_READ)
 
 
 def _is_denied(request: CommandRequest, form: Form, writes: bool) -> bool:

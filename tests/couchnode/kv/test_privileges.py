@@ -205,6 +205,25 @@ class AttributeTests(PrivilegeCase):
             contents = self.lookup(b"$XTOC").value
             self.assertEqual(b"_sys" in contents, bool(mask & SYSTEM_XATTR_READ))
 
+    def test_whole_documents(self) -> None:
+        """Whoever reads a document with its attributes gets those of the system with the privilege alone."""
+        features = (*self.features, Feature.SNAPPY_EVERYWHERE, Feature.COLLECTIONS)
+        more = Feature.GET_RANDOM_KEY_INCLUDE_XATTR
+        self.mutate(b"_sys")
+        self.mutate(b"user")
+        self.ask(Opcode.HELLO, value=b"".join(pack(">H", one) for one in (*features, more)))
+        for mask, shown in [(READ | RANGE_SCAN, False), (READ | RANGE_SCAN | SYSTEM_XATTR_READ, True)]:
+            self.limit(mask)
+            scan = json.dumps({**json.loads(SCAN), "key_only": False, "include_xattrs": True}).encode()
+            made = self.ask(Opcode.RANGE_SCAN_CREATE, value=scan, datatype=1)
+            for answer in (
+                self.ask(Opcode.GETEX, key=b"\0k"),
+                self.ask(Opcode.GET_RANDOM_KEY, extras=b"\0\0\0\0\1"),
+                self.ask(Opcode.RANGE_SCAN_CONTINUE, extras=made.value + bytes(12)),
+            ):
+                self.assertIn(b"user\0", answer.value, answer)
+                self.assertIs(b"_sys\0" in answer.value, shown, answer)
+
     def test_writing(self) -> None:
         """Writing one needs its own privilege, and then nothing of the command is done."""
         self.limit(READ | UPSERT)
