@@ -89,7 +89,7 @@ class PrivilegeCase(CommandCase):
         self.session.select(self.bucket)
 
     def assign(self, *texts: str, user: str = USER) -> None:
-        """Change the roles of a user; the session is told, as the server does it."""
+        """Change the roles of a user; the session is notified, as by the server."""
         exists = {"default": {"_default": ["_default"], "s": ["a", "b"], "t": ["c"]}}
         self.node.cluster.roles[user] = parse_roles(",".join(texts), exists)
         self.session.rights_changed()
