@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from couchnode.service import EmbeddedNode
 from couchnode.tls import NodeTls
 from tests.certificates import self_signed
 from tests.judges.clients import EXPECTED, ONE_COPY, OVER_TLS, PROGRAMS
+from tests.judges.lost import leave_a_commit
 
 Steps = Generator[Deferred[Any], Any, Any]
-_SECONDS = 100.0
+_SECONDS = 150.0
 
 
 class _Run(ProcessProtocol):
@@ -92,6 +94,8 @@ class ClientChecks:
             tls=NodeTls(certificate, key),
         )
         yield node.start()
+        ports = [int(port) for port in re.findall(r":(\d+)", node.connection_string)]
+        yield leave_a_commit([("127.0.0.1", port) for port in ports], "Administrator", "password")
         program = PROGRAMS[self.program]
         run = _Run()
         replicas = str(int(self.nodes > 1))

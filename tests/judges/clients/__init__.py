@@ -92,6 +92,13 @@ EXPECTED: dict[str, object] = {
     "views": [[1, 2, 3], 3],
     "durability": [{"v": 2}, True, False],
     "transactions": [True, {"v": "new"}, {"v": 2}, False, False, 4],
+    "cleanup": [
+        True,
+        [True, True],
+        [{"v": 1}, True, False],
+        [{"v": 2}, {"v": "late"}, False],
+        {"v": 3},
+    ],
     "scans": [list(range(20)), [f"scan-{n:02}" for n in range(5, 11)], 5],
     "large": True,
     "health": [True, True, True],

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/couchbase/gocb/v2"
@@ -385,6 +387,56 @@ func durability(p *place) any {
 	return []any{any_, count > 1, got(c.Exists("durable", nil)).Exists()}
 }
 
+// abandon is no check: cleanup starts it, and it dies in the middle of a transaction.
+func abandon(p *place) any {
+	c := p.collection
+	_, err := p.cluster.Transactions().Run(func(ctx *gocb.TransactionAttemptContext) error {
+		got(ctx.Insert(c, "lost-new", object{"v": 2}))
+		got(ctx.Replace(got(ctx.Get(c, "lost-old")), object{"v": 2}))
+		must(ctx.Remove(got(ctx.Get(c, "lost-gone"))))
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}, &gocb.TransactionOptions{Timeout: 2 * time.Second})
+	return err
+}
+
+func cleanup(p *place) any {
+	c := p.collection
+	got(c.Upsert("lost-old", object{"v": 1}, nil))
+	got(c.Upsert("lost-gone", object{"v": 1}, nil))
+	child := exec.Command(os.Args[0], append(slices.Clone(os.Args[1:6]), "abandon")...)
+	var died *exec.ExitError
+	killed := errors.As(child.Run(), &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	isStaged := func(key string) bool {
+		exists := gocb.ExistsSpec("txn", &gocb.ExistsSpecOptions{IsXattr: true})
+		return got(c.LookupIn(key, []gocb.LookupInSpec{exists}, nil)).Exists(0)
+	}
+	isThere := func(key string) bool { return got(c.Exists(key, nil)).Exists() }
+	content := func(key string) (value object) {
+		must(got(c.Get(key, nil)).Content(&value))
+		return
+	}
+	insert := func(key string, value object) {
+		got(p.cluster.Transactions().Run(func(ctx *gocb.TransactionAttemptContext) error {
+			_, err := ctx.Insert(c, key, value)
+			return err
+		}, nil))
+	}
+	staged := []any{isStaged("lost-old"), isStaged("lost-gone")}
+	// The first transaction starts the search for those of others.
+	insert("lost-mine", object{})
+	for range 200 {
+		if !isStaged("lost-old") && !isStaged("lost-gone") && !isThere("late-gone") {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	settled(func() error { _, err := c.Get("late-new", nil); return err })
+	back := []any{content("lost-old"), isThere("lost-gone"), isThere("lost-new")}
+	done := []any{content("late-old"), content("late-new"), isThere("late-gone")}
+	insert("lost-new", object{"v": 3})
+	return []any{killed, staged, back, done, content("lost-new")}
+}
+
 func transactions(p *place) any {
 	c, run := p.collection, p.cluster.Transactions().Run
 	got(c.Upsert("tx-old", object{"v": 1}, nil))
@@ -508,7 +560,7 @@ type check struct {
 var checks = []check{
 	{"documents", documents}, {"expiry", expiry}, {"locks", locks}, {"binary", binary}, {"subdocuments", subdocuments},
 	{"attributes", attributes}, {"collections", collections}, {"buckets", buckets}, {"users", users}, {"views", views},
-	{"durability", durability}, {"transactions", transactions}, {"scans", scans}, {"large", large}, {"health", health},
+	{"durability", durability}, {"transactions", transactions}, {"cleanup", cleanup}, {"scans", scans}, {"large", large}, {"health", health},
 }
 
 func outcome(p *place, each check) (line object) {
@@ -528,7 +580,9 @@ func outcome(p *place, each check) (line object) {
 
 func main() {
 	connection, user, password, bucketName := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
-	cluster, err := gocb.Connect(connection, optionsFor(user, password))
+	options := optionsFor(user, password)
+	options.TransactionsConfig.CleanupConfig.CleanupWindow = 4 * time.Second
+	cluster, err := gocb.Connect(connection, options)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -538,6 +592,9 @@ func main() {
 	if err = bucket.WaitUntilReady(10*time.Second, nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if slices.Contains(os.Args[6:], "abandon") {
+		abandon(p)
 	}
 	for _, each := range checks {
 		if len(os.Args) > 6 && !slices.Contains(os.Args[6:], each.name) {

@@ -14,6 +14,9 @@ import com.couchbase.client.java.manager.collection.*;
 import com.couchbase.client.java.manager.user.*;
 import com.couchbase.client.java.manager.view.*;
 import com.couchbase.client.java.transactions.TransactionAttemptContext;
+import com.couchbase.client.java.transactions.config.TransactionOptions;
+import com.couchbase.client.java.transactions.config.TransactionsCleanupConfig;
+import com.couchbase.client.java.transactions.config.TransactionsConfig;
 import com.couchbase.client.java.transactions.error.TransactionFailedException;
 import com.couchbase.client.java.view.*;
 import java.math.BigInteger;
@@ -30,6 +33,7 @@ import java.util.stream.*;
  * <p>{@code Client CONNECTION-STRING USER PASSWORD BUCKET REPLICAS [CHECK ...]}
  */
 public final class Client {
+  private final String[] arguments;
   private final String connection;
   private final String bucketName;
   private final boolean durable;
@@ -49,14 +53,19 @@ public final class Client {
   private static Cluster connect(String connection, String user, String password) {
     String authority = System.getenv("TLS_CA");
     ClusterOptions options = ClusterOptions.clusterOptions(user, password);
-    if (authority != null) {
-      options.environment(env -> env.securityConfig(tls -> tls.trustCertificate(Path.of(authority))));
-    }
+    var often = TransactionsCleanupConfig.cleanupWindow(Duration.ofSeconds(4));
+    options.environment(env -> {
+      env.transactionsConfig(TransactionsConfig.cleanupConfig(often));
+      if (authority != null) {
+        env.securityConfig(tls -> tls.trustCertificate(Path.of(authority)));
+      }
+    });
     return Cluster.connect(connection, options);
   }
 
   private Client(String[] arguments) {
     connection = arguments[0];
+    this.arguments = arguments;
     cluster = connect(connection, arguments[1], arguments[2]);
     bucketName = arguments[3];
     bucket = cluster.bucket(bucketName);
@@ -329,6 +338,54 @@ public final class Client {
     return values;
   }
 
+  /** No check: {@link #cleanup} starts it, and it dies in the middle of a transaction. */
+  private Object abandon() {
+    JsonObject two = JsonObject.create().put("v", 2);
+    return cluster.transactions().run(attempt -> {
+      attempt.insert(collection, "lost-new", two);
+      attempt.replace(attempt.get(collection, "lost-old"), two);
+      attempt.remove(attempt.get(collection, "lost-gone"));
+      try {
+        new ProcessBuilder("kill", "-9", String.valueOf(ProcessHandle.current().pid())).start().waitFor();
+        Thread.sleep(10000);
+      } catch (java.io.IOException | InterruptedException problem) {
+        throw new IllegalStateException(problem);
+      }
+    }, TransactionOptions.transactionOptions().timeout(Duration.ofSeconds(2)));
+  }
+
+  private boolean isStaged(String key) {
+    return collection.lookupIn(key, List.of(LookupInSpec.exists("txn").xattr())).exists(0);
+  }
+
+  private Object cleanup() throws Exception {
+    collection.upsert("lost-old", JsonObject.create().put("v", 1));
+    collection.upsert("lost-gone", JsonObject.create().put("v", 1));
+    List<String> command = new ArrayList<>(List.of(ProcessHandle.current().info().command().orElse("java"), "-cp",
+        System.getProperty("java.class.path"), "Client"));
+    command.addAll(Arrays.asList(arguments).subList(0, 5));
+    command.add("abandon");
+    int died = new ProcessBuilder(command).redirectErrorStream(true)
+        .redirectOutput(ProcessBuilder.Redirect.DISCARD).start().waitFor();
+    JsonArray staged = list(isStaged("lost-old"), isStaged("lost-gone"));
+    // The first transaction starts the search for those of others.
+    cluster.transactions().run(attempt -> attempt.insert(collection, "lost-mine", JsonObject.create()));
+    for (int n = 0; n < 200; n++) {
+      if (!isStaged("lost-old") && !isStaged("lost-gone") && !collection.exists("late-gone").exists()) {
+        break;
+      }
+      Thread.sleep(200);
+    }
+    settled(() -> collection.get("late-new"));
+    JsonArray back = list(collection.get("lost-old").contentAsObject(), collection.exists("lost-gone").exists(),
+        collection.exists("lost-new").exists());
+    JsonArray done = list(collection.get("late-old").contentAsObject(), collection.get("late-new").contentAsObject(),
+        collection.exists("late-gone").exists());
+    cluster.transactions().run(attempt ->
+        attempt.insert(collection, "lost-new", JsonObject.create().put("v", 3)));
+    return list(died == 128 + 9, staged, back, done, collection.get("lost-new").contentAsObject());
+  }
+
   private Object scans() {
     for (int n = 0; n < 20; n++) {
       collection.upsert(String.format("scan-%02d", n), JsonObject.create().put("n", n));
@@ -405,10 +462,14 @@ public final class Client {
     checks.put("views", client::views);
     checks.put("durability", client::durability);
     checks.put("transactions", client::transactions);
+    checks.put("cleanup", client::cleanup);
     checks.put("scans", client::scans);
     checks.put("large", client::large);
     checks.put("health", client::health);
     List<String> wanted = List.of(arguments).subList(5, arguments.length);
+    if (wanted.contains("abandon")) {
+      client.abandon();
+    }
     checks.forEach((name, check) -> {
       if (!wanted.isEmpty() && !wanted.contains(name)) {
         return;

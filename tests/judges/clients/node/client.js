@@ -3,6 +3,7 @@
 //   node client.js CONNECTION-STRING USER PASSWORD BUCKET REPLICAS [CHECK ...]
 'use strict'
 
+const { spawn } = require('child_process')
 const couchbase = require('couchbase')
 
 const [connection, user, password, bucketName, replicas, ...wanted] = process.argv.slice(2)
@@ -86,7 +87,7 @@ const checks = {
     await collection.upsert('attributes', { body: 1 })
     const changed = await collection.mutateIn('attributes', [
       Change.upsert('app.level', 5, { xattr: true, createPath: true }),
-      Change.upsert('_sys.cas', couchbase.MutateInMacro.CAS, { xattr: true, createPath: true }),
+      Change.upsert('_sys.cas', couchbase.MutateInMacro.Cas, { xattr: true, createPath: true }),
       Change.upsert('app.seqno', couchbase.MutateInMacro.SeqNo, { xattr: true, createPath: true }),
       Change.upsert('app.crc', couchbase.MutateInMacro.ValueCrc32c, { xattr: true, createPath: true }),
       Change.upsert('body', 2),
@@ -208,16 +209,60 @@ const checks = {
       throw new Error('on purpose')
     }, { timeout: 10000 }), 'TransactionFailed')
     await collection.upsert('tx-count', { n: 0 })
-    const once = () => cluster.transactions().run(async (attempt) => {
+    const add = () => cluster.transactions().run(async (attempt) => {
       const counter = await attempt.get(collection, 'tx-count')
       await attempt.replace(counter, { n: counter.content.n + 1 })
     }, { timeout: 15000 })
+    // This client leaves it to the program to try again after a conflict.
+    const once = async () => {
+      for (;;) {
+        try {
+          return await add()
+        } catch (error) {
+          if (nameOf(error) !== 'TransactionFailed') throw error
+        }
+      }
+    }
     await Promise.all([once(), once(), once(), once()])
     const values = [(await collection.get('tx-new')).content, (await collection.get('tx-old')).content,
       (await collection.exists('tx-gone')).exists, (await collection.exists('tx-never')).exists,
       (await collection.get('tx-count')).content.n]
     await collection.remove('tx-new')
     return [done.unstagingComplete, ...values]
+  },
+
+  // No check: what `cleanup` starts, to die in the middle of a transaction.
+  async abandon({ cluster, collection }) {
+    await cluster.transactions().run(async (attempt) => {
+      await attempt.insert(collection, 'lost-new', { v: 2 })
+      await attempt.replace(await attempt.get(collection, 'lost-old'), { v: 2 })
+      await attempt.remove(await attempt.get(collection, 'lost-gone'))
+      process.kill(process.pid, 'SIGKILL')
+      await pause(10000)
+    }, { timeout: 2000 })
+  },
+
+  async cleanup({ cluster, collection }) {
+    await collection.upsert('lost-old', { v: 1 })
+    await collection.upsert('lost-gone', { v: 1 })
+    const child = spawn(process.execPath, [...process.argv.slice(1, 7), 'abandon'], { stdio: 'ignore' })
+    const signal = await new Promise((resolve) => child.on('exit', (code, name) => resolve(name)))
+    const isStaged = async (key) =>
+      (await collection.lookupIn(key, [couchbase.LookupInSpec.exists('txn', { xattr: true })])).content[0].value
+    const staged = [await isStaged('lost-old'), await isStaged('lost-gone')]
+    const insert = (key, value) => cluster.transactions().run((attempt) => attempt.insert(collection, key, value))
+    // The first transaction starts the search for those of others.
+    await insert('lost-mine', {})
+    for (let n = 0; n < 200; n += 1) {
+      if (!(await isStaged('lost-old')) && !(await isStaged('lost-gone')) && !(await collection.exists('late-gone')).exists) break
+      await pause(200)
+    }
+    const late = await settled(() => collection.get('late-new'))
+    const back = [(await collection.get('lost-old')).content, (await collection.exists('lost-gone')).exists,
+      (await collection.exists('lost-new')).exists]
+    const done = [(await collection.get('late-old')).content, late.content, (await collection.exists('late-gone')).exists]
+    await insert('lost-new', { v: 3 })
+    return [signal === 'SIGKILL', staged, back, done, (await collection.get('lost-new')).content]
   },
 
   async scans({ collection }) {
@@ -259,6 +304,10 @@ async function refused(act, ...names) {
   throw new Error(`expected ${names.join(' or ')}, got a success`)
 }
 
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds))
+}
+
 // What was just made may take its time to be seen everywhere.
 async function settled(act) {
   for (let attempt = 0; ; attempt += 1) {
@@ -266,17 +315,20 @@ async function settled(act) {
       return await act()
     } catch (error) {
       if (attempt >= 20) throw error
-      await new Promise((resolve) => setTimeout(resolve, 250))
+      await pause(250)
     }
   }
 }
 
 async function main() {
-  const cluster = await couchbase.connect(connection, { username: user, password, timeouts: { kvTimeout: 5000 }, ...trust })
+  const cluster = await couchbase.connect(connection, {
+    username: user, password, timeouts: { kvTimeout: 5000 }, transactions: { cleanupConfig: { cleanupWindow: 4000 } },
+    ...trust,
+  })
   const bucket = cluster.bucket(bucketName)
   const place = { cluster, bucket, collection: bucket.defaultCollection() }
   for (const [name, check] of Object.entries(checks)) {
-    if (wanted.length && !wanted.includes(name)) continue
+    if (wanted.length ? !wanted.includes(name) : name === 'abandon') continue
     let line
     try {
       line = { check: name, result: await check(place) }

@@ -6,6 +6,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,6 +34,8 @@ from couchbase.options import (
     ReplaceOptions,
     ScanOptions,
     SignedInt64,
+    TransactionConfig,
+    TransactionOptions,
     UpsertOptions,
     ViewOptions,
     WaitUntilReadyOptions,
@@ -56,7 +60,9 @@ class Checks:
     def connect(self, user, password):
         authority = os.environ.get("TLS_CA")
         trust = {"trust_store_path": authority} if authority else {}
-        cluster = Cluster(self.connection, ClusterOptions(PasswordAuthenticator(user, password), **trust))
+        often = TransactionConfig(cleanup_window=timedelta(seconds=4))
+        options = ClusterOptions(PasswordAuthenticator(user, password), transaction_config=often, **trust)
+        cluster = Cluster(self.connection, options)
         cluster.wait_until_ready(timedelta(seconds=20))
         return cluster
 
@@ -144,7 +150,7 @@ class Checks:
                 sd.get("n"),
                 sd.exists("gone"),
                 sd.count("list"),
-                sd.get(""),
+                sd.get_full(),
                 sd.get("missing"),
                 sd.get("list[-1]"),
             ],
@@ -329,10 +335,19 @@ class Checks:
             found = attempt.get(c, "tx-count")
             attempt.replace(found, {"n": found.content_as[dict]["n"] + 1})
 
+        def add_once():
+            # This client leaves it to the program to try again after a conflict.
+            while True:
+                try:
+                    return run(add)
+                except CouchbaseException as error:
+                    if name_of(error) != "TransactionFailed":
+                        raise
+
         done = run(good)
         refused(lambda: run(bad), "TransactionFailed")
         c.upsert("tx-count", {"n": 0})
-        threads = [threading.Thread(target=run, args=(add,)) for _ in range(4)]
+        threads = [threading.Thread(target=add_once) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -342,6 +357,45 @@ class Checks:
         count = c.get("tx-count").content_as[dict]["n"]
         c.remove("tx-new")
         return [done.unstaging_complete, *values, *there, count]
+
+    def abandon(self):
+        """Die in the middle of a transaction; not a check, but what ``cleanup`` starts."""
+        c = self.collection
+
+        def die(attempt):
+            attempt.insert(c, "lost-new", {"v": 2})
+            attempt.replace(attempt.get(c, "lost-old"), {"v": 2})
+            attempt.remove(attempt.get(c, "lost-gone"))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        self.cluster.transactions.run(die, TransactionOptions(timeout=timedelta(seconds=2)))
+
+    def cleanup(self):
+        c = self.collection
+        c.upsert("lost-old", {"v": 1})
+        c.upsert("lost-gone", {"v": 1})
+        died = subprocess.run([sys.executable, *sys.argv[:6], "abandon"], check=False).returncode
+
+        def is_staged(key):
+            return c.lookup_in(key, [sd.exists("txn", xattr=True)]).exists(0)
+
+        staged = [is_staged(key) for key in ("lost-old", "lost-gone")]
+        # The first transaction starts the search for those of others.
+        self.cluster.transactions.run(lambda attempt: attempt.insert(c, "lost-mine", {}))
+        until = time.monotonic() + 40
+        while (is_staged("lost-old") or is_staged("lost-gone") or c.exists("late-gone").exists) and (
+            time.monotonic() < until
+        ):
+            time.sleep(0.2)
+        settled(lambda: c.get("late-new"))
+        back = [c.get("lost-old").content_as[dict], c.exists("lost-gone").exists, c.exists("lost-new").exists]
+        done = [
+            c.get("late-old").content_as[dict],
+            c.get("late-new").content_as[dict],
+            c.exists("late-gone").exists,
+        ]
+        self.cluster.transactions.run(lambda attempt: attempt.insert(c, "lost-new", {"v": 3}))
+        return [died == -signal.SIGKILL, staged, back, done, c.get("lost-new").content_as[dict]]
 
     def scans(self):
         c = self.collection
@@ -393,7 +447,7 @@ def main():
     checks = Checks(*sys.argv[1:6])
     names = [name for name in vars(Checks) if not name.startswith("_") and name not in ("connect", "expires")]
     for name in names:
-        if sys.argv[6:] and name not in sys.argv[6:]:
+        if name not in (sys.argv[6:] or set(names) - {"abandon"}):
             continue
         try:
             line = {"check": name, "result": getattr(checks, name)()}
