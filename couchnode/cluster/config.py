@@ -385,7 +385,11 @@ def _capabilities(bucket: BucketState, nodes: Sequence[AdvertisedAddress]) -> di
     views = any(_has_views(bucket, node) for node in nodes)
     part: dict[str, Any] = {
         "bucketCapabilitiesVer": "",
-        "bucketCapabilities": [*BUCKET_CAPABILITIES, *(["couchapi"] if views else [])],
+        "bucketCapabilities": [
+            *BUCKET_CAPABILITIES,
+            *(["couchapi"] if views else []),
+            *(["nonDedupedHistory"] if bucket.definition.storage_backend == "magma" else []),
+        ],
         "collectionsManifestUid": f"{bucket.manifest_uid:x}",
     }
     if views:

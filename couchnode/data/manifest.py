@@ -68,6 +68,7 @@ class Collection(NamedTuple):
 
     :ivar id: never that of another collection of the bucket, dropped ones included.
     :ivar max_ttl: longest life of a document in seconds; 0: what the bucket says; :data:`NEVER_EXPIRES`.
+    :ivar history: whether clients want older versions of documents kept; it is returned to them, no more.
     """
 
     id: int
@@ -75,6 +76,7 @@ class Collection(NamedTuple):
     scope_id: int
     scope: str
     max_ttl: int = 0
+    history: bool = False
 
     @property
     def prefix(self) -> bytes:
@@ -94,10 +96,12 @@ class WantedCollection(NamedTuple):
     """A collection that a new manifest is to have.
 
     :ivar max_ttl: as :attr:`Collection.max_ttl`; ``None``: as it is, or 0 for a new one.
+    :ivar history: as :attr:`Collection.history`; ``None``: as it is, or off for a new one.
     """
 
     name: str
     max_ttl: int | None = None
+    history: bool | None = None
 
 
 _FIRST_SCOPES = {
@@ -190,7 +194,7 @@ class Manifest:
         left = {other: scope for other, scope in self.scopes.items() if other != name}
         return Manifest(self.uid + 1, self.next_ids, left)
 
-    def with_collection(self, scope: str, name: str, max_ttl: int = 0) -> Manifest:
+    def with_collection(self, scope: str, name: str, max_ttl: int = 0, *, history: bool = False) -> Manifest:
         """Create a collection.
 
         :raises NoSuchScope: there is no such scope.
@@ -202,24 +206,31 @@ class Manifest:
         if name in parent.collections:
             raise ManifestError({"_": f'Collection with name "{name}" in scope "{scope}" already exists'})
         scope_id, collection_id = self.next_ids
-        made = Collection(collection_id, name, parent.id, scope, max_ttl)
+        made = Collection(collection_id, name, parent.id, scope, max_ttl, history)
         changed = parent._replace(collections={**parent.collections, name: made})
         next_ids = scope_id, collection_id + 1
         return Manifest(self.uid + 1, next_ids, {**self.scopes, scope: changed})
 
-    def with_max_ttl(self, scope: str, name: str, max_ttl: int) -> Manifest:
-        """Change the longest life of a collection's documents; those that are there keep theirs.
+    def with_settings(
+        self, scope: str, name: str, max_ttl: int | None = None, history: bool | None = None
+    ) -> Manifest:
+        """Change the settings of a collection; documents that are there keep their expiry.
+
+        :param max_ttl, history: ``None`` to leave them as they are.
 
         :raises NoSuchScope, NoSuchCollection: there is no such collection.
         :raises ManifestError: ``max_ttl`` is invalid.
         """
-        check_max_ttl(max_ttl)
         current = self.collection(scope, name)
-        if current.max_ttl == max_ttl:
+        wanted = current._replace(
+            max_ttl=current.max_ttl if max_ttl is None else max_ttl,
+            history=current.history if history is None else history,
+        )
+        check_max_ttl(wanted.max_ttl)
+        if wanted == current:
             return self
         parent = self.scopes[scope]
-        changed = {**parent.collections, name: current._replace(max_ttl=max_ttl)}
-        return self._with_collections(parent, changed)
+        return self._with_collections(parent, {**parent.collections, name: wanted})
 
     def without_collection(self, scope: str, name: str) -> Manifest:
         """Drop a collection; the default one, too, for good.
@@ -257,14 +268,14 @@ class Manifest:
         for name in self.scopes[scope].collections:
             if name not in names:
                 changed = changed.without_collection(scope, name)
-        for name, max_ttl in wanted:
+        for name, max_ttl, history in wanted:
             if name in changed.scopes[scope].collections:
-                changed = changed if max_ttl is None else changed.with_max_ttl(scope, name, max_ttl)
+                changed = changed.with_settings(scope, name, max_ttl, history)
             elif (scope, name) == (DEFAULT_NAME, DEFAULT_NAME):
                 text = f'Cannot create {name} collection in scope "{scope}". '
                 raise ManifestError({"_": f"{text}Creation of {name} collection is not allowed."})
             else:
-                changed = changed.with_collection(scope, name, max_ttl or 0)
+                changed = changed.with_collection(scope, name, max_ttl or 0, history=bool(history))
         return changed
 
     def _with_collections(self, scope: Scope, collections: Mapping[str, Collection]) -> Manifest:
@@ -280,7 +291,7 @@ class Manifest:
                 "id": scope.id,
                 "name": scope.name,
                 "collections": [
-                    {"id": one.id, "name": one.name, "maxTTL": one.max_ttl}
+                    {"id": one.id, "name": one.name, "maxTTL": one.max_ttl, "history": one.history}
                     for one in scope.collections.values()
                 ],
             }
@@ -290,7 +301,7 @@ class Manifest:
 
     def document(self) -> dict[str, Any]:
         """Return it as the REST interface answers it: the newest first, uids in hex."""
-        return self._as_document(lambda one: {"maxTTL": one.max_ttl, "history": False})
+        return self._as_document(lambda one: {"maxTTL": one.max_ttl, "history": one.history})
 
     def kv_document(self) -> dict[str, Any]:
         """Return it as the key-value port answers it: ``maxTTL`` is left out where the bucket decides, and 0
@@ -321,7 +332,12 @@ def restored_manifest(data: dict[str, Any]) -> Manifest:
     for scope in data["scopes"]:
         collections = {
             str(one["name"]): Collection(
-                int(one["id"]), str(one["name"]), int(scope["id"]), str(scope["name"]), int(one["maxTTL"])
+                int(one["id"]),
+                str(one["name"]),
+                int(scope["id"]),
+                str(scope["name"]),
+                int(one["maxTTL"]),
+                bool(one.get("history", False)),
             )
             for one in scope["collections"]
         }

@@ -34,6 +34,7 @@ COLLECTIONS = f"{SCOPES}/<scope>/collections"
 MAX_WAIT_MS = 300_000
 DEFAULT_WAIT_MS = 30_000
 
+_NO_HISTORY = "Not allowed on this type of bucket"
 _UID = re.compile(r"[0-9A-Fa-f]{1,16}\Z")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z")
 
@@ -64,7 +65,7 @@ class Scopes(Membership):
         """Have the scopes and collections of a JSON document, and no others."""
         await self._access.bucket(request, bucket, "collections!write")
         assert request.content is not None
-        wanted = read_manifest(request.content.read())
+        wanted = read_manifest(request.content.read(), with_history=self._keeps_history(bucket))
         known = (request.args or {}).get(b"validOnUid", [b""])[0].decode("utf-8")
 
         def change(current: Manifest) -> Manifest:
@@ -88,11 +89,15 @@ class Scopes(Membership):
         errors = _unsupported(form, "name", "maxTTL", "history")
         name = _read_name(form, errors)
         max_ttl = _read_max_ttl(form, errors) or 0
-        _check_history(form, errors)
+        history = self._read_history(bucket, form, errors)
+        if history is None:
+            history = self._keeps_history(bucket) and self._cluster.bucket(bucket).definition.history_default
         _raise(errors)
-        return await self._change(
-            request, bucket, lambda current: current.with_collection(scope, name, max_ttl)
-        )
+
+        def change(current: Manifest) -> Manifest:
+            return current.with_collection(scope, name, max_ttl, history=history)
+
+        return await self._change(request, bucket, change)
 
     @app.route(f"{COLLECTIONS}/<collection>", methods=["PATCH"])
     async def change_collection(self, request: Request, bucket: str, scope: str, collection: str) -> bytes:
@@ -101,14 +106,11 @@ class Scopes(Membership):
         form = read_form(request)
         errors = _unsupported(form, "maxTTL", "history")
         max_ttl = _read_max_ttl(form, errors)
-        _check_history(form, errors)
+        history = self._read_history(bucket, form, errors)
         _raise(errors)
-
-        def change(current: Manifest) -> Manifest:
-            kept = current.collection(scope, collection).max_ttl
-            return current.with_max_ttl(scope, collection, kept if max_ttl is None else max_ttl)
-
-        return await self._change(request, bucket, change)
+        return await self._change(
+            request, bucket, lambda current: current.with_settings(scope, collection, max_ttl, history)
+        )
 
     @app.route(f"{COLLECTIONS}/<collection>", methods=["DELETE"])
     async def drop_collection(self, request: Request, bucket: str, scope: str, collection: str) -> bytes:
@@ -159,6 +161,18 @@ class Scopes(Membership):
 
     # ---- inside ----------------------------------------------------------------------------------
 
+    def _keeps_history(self, bucket: str) -> bool:
+        """Return whether a bucket may be asked to keep history: those of magma may."""
+        return self._cluster.bucket(bucket).definition.storage_backend == "magma"
+
+    def _read_history(self, bucket: str, form: dict[str, str], errors: dict[str, str]) -> bool | None:
+        text = form.get("history")
+        if text not in (None, "true", "false"):
+            errors["history"] = "The value must be one of the following: [true,false]"
+        elif text == "true" and not self._keeps_history(bucket):
+            errors["history"] = _NO_HISTORY
+        return None if text is None else text == "true"
+
     async def _change(self, request: Request, bucket: str, change: Any) -> bytes:
         manifest = await self._cluster.change_manifest(bucket, change)
         return json_answer(request, {"uid": f"{manifest.uid:x}"})
@@ -193,9 +207,10 @@ class Scopes(Membership):
         return reached
 
 
-def read_manifest(text: bytes) -> dict[str, list[WantedCollection]]:
+def read_manifest(text: bytes, *, with_history: bool = False) -> dict[str, list[WantedCollection]]:
     """Read the body that replaces all scopes and collections.
 
+    :param with_history: whether collections may keep history.
     :raises ManifestError: it is not of its form; the text says where.
     """
     try:
@@ -213,18 +228,21 @@ def read_manifest(text: bytes) -> dict[str, list[WantedCollection]]:
             raise ManifestError({"scopes": f"the collections of {name} must be a list"})
         if name in wanted:
             raise ManifestError({"scopes": "Contains duplicate name"})
-        wanted[name] = [_wanted_collection(one) for one in collections]
+        wanted[name] = [_wanted_collection(one, with_history) for one in collections]
     return wanted
 
 
-def _wanted_collection(document: Any) -> WantedCollection:
+def _wanted_collection(document: Any, with_history: bool) -> WantedCollection:
     name, members = _members(document, "collections", ("name", "maxTTL", "history"))
     max_ttl = members.get("maxTTL")
     if max_ttl is not None and (isinstance(max_ttl, bool) or not isinstance(max_ttl, int)):
         raise ManifestError({"maxTTL": "The value must be an integer"})
-    if members.get("history", False) is not False:
-        raise ManifestError({"history": "Not allowed on this type of bucket"})
-    return WantedCollection(name, max_ttl)
+    history = members.get("history")
+    if history is not None and not isinstance(history, bool):
+        raise ManifestError({"history": "The value must be one of the following: [true,false]"})
+    if history and not with_history:
+        raise ManifestError({"history": _NO_HISTORY})
+    return WantedCollection(name, max_ttl, history)
 
 
 def _members(document: Any, what: str, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
@@ -272,14 +290,6 @@ def _read_integer(
     if not limits[0] <= int(text) <= limits[1]:
         errors[name] = "The value must be in range from {} to {}".format(*limits)
     return int(text)
-
-
-def _check_history(form: dict[str, str], errors: dict[str, str]) -> None:
-    text = form.get("history", "false")
-    if text not in ("true", "false"):
-        errors["history"] = "The value must be one of the following: [true,false]"
-    elif text == "true":
-        errors["history"] = "Not allowed on this type of bucket"
 
 
 def _raise(errors: dict[str, str]) -> None:

@@ -96,13 +96,13 @@ class ManifestTests(SynchronousTestCase):
             lambda: manifest.without_scope("x"),
             lambda: manifest.with_collection("x", "c"),
             lambda: manifest.without_collection("x", "c"),
-            lambda: manifest.with_max_ttl("x", "c", 1),
+            lambda: manifest.with_settings("x", "c", 1),
         ):
             self.assertRaises(NoSuchScope, change)
             self.refused('Scope with name "x" is not found', change)
         for change in (
             lambda: manifest.without_collection("s", "x"),
-            lambda: manifest.with_max_ttl("s", "x", 1),
+            lambda: manifest.with_settings("s", "x", 1),
             lambda: manifest.collection("s", "x"),
         ):
             self.assertRaises(NoSuchCollection, change)
@@ -113,7 +113,7 @@ class ManifestTests(SynchronousTestCase):
         for wrong in (-2, 2**31):
             for change in (
                 lambda ttl: Manifest().with_collection(DEFAULT, "c", ttl),
-                lambda ttl: Manifest().with_max_ttl(DEFAULT, DEFAULT, ttl),
+                lambda ttl: Manifest().with_settings(DEFAULT, DEFAULT, ttl),
             ):
                 self.refused("The value must be in range from -1 to 2147483647", change, wrong)
         for ttl, form in ((-1, {"maxTTL": 0}), (0, {}), (7, {"maxTTL": 7})):
@@ -122,9 +122,20 @@ class ManifestTests(SynchronousTestCase):
                 manifest.kv_document()["scopes"][0]["collections"][0], {"name": "c", "uid": "8", **form}
             )
             self.assertEqual(manifest.document()["scopes"][0]["collections"][0]["maxTTL"], ttl)
-            self.assertIs(manifest.with_max_ttl(DEFAULT, "c", ttl), manifest)
-        changed = Manifest().with_collection(DEFAULT, "c").with_max_ttl(DEFAULT, "c", 5)
+            self.assertIs(manifest.with_settings(DEFAULT, "c", ttl), manifest)
+        changed = Manifest().with_collection(DEFAULT, "c").with_settings(DEFAULT, "c", 5)
         self.assertEqual((changed.uid, changed.collection(DEFAULT, "c").id), (2, 8))
+
+    def test_history(self) -> None:
+        """The wish for history is kept, also on the disk, until it is changed."""
+        manifest = Manifest().with_collection(DEFAULT, "c", history=True)
+        for one in (manifest, restored_manifest(manifest.dump()), manifest.with_settings(DEFAULT, "c", 5)):
+            self.assertTrue(one.collection(DEFAULT, "c").history)
+            self.assertTrue(one.document()["scopes"][0]["collections"][0]["history"])
+        changed = manifest.with_settings(DEFAULT, "c", history=False)
+        self.assertEqual((changed.uid, changed.collection(DEFAULT, "c").history), (2, False))
+        wanted = {DEFAULT: [WantedCollection("c"), WantedCollection("d", history=True)]}
+        self.assertTrue(all(one.history for one in manifest.replaced(wanted).by_id.values()))
 
     def test_the_default_collection(self) -> None:
         """It can be dropped, and is then gone for good."""
@@ -232,9 +243,9 @@ class Changes(RuleBasedStateMachine):
             del self.model[scope][name]
 
     @rule(scope=NAMES, name=NAMES, ttl=TTLS)
-    def with_max_ttl(self, scope: str, name: str, ttl: int) -> None:
+    def with_settings(self, scope: str, name: str, ttl: int) -> None:
         works = name in self.model.get(scope, {})
-        self.change(lambda: self.manifest.with_max_ttl(scope, name, ttl), works)
+        self.change(lambda: self.manifest.with_settings(scope, name, ttl), works)
         if works:
             self.model[scope][name] = ttl
 

@@ -43,6 +43,25 @@ class ScopesTests(RestCase):
         return (yield self.ask(SCOPES, node=node)).json
 
     @inlineCallbacks
+    def test_history(self) -> Steps:
+        """Collections of magma buckets may keep history, and do by default if the bucket says so; other
+        buckets refuse it in the server's words."""
+        form = {"name": "m", "ramQuotaMB": "100", "storageBackend": "magma", "numVBuckets": "128"}
+        self.assertEqual((yield self.ask(BUCKETS, "POST", form=form)).status, 202)
+        self.assertIn("nonDedupedHistory", (yield self.ask("/pools/default/b/m")).json["bucketCapabilities"])
+        path = f"{BUCKETS}/m/scopes/_default/collections"
+        for name, given in (("default", {}), ("on", {"history": "true"}), ("off", {"history": "false"})):
+            self.assertEqual((yield self.change(path, name=name, **given))[0], 200)
+        self.assertEqual((yield self.change(f"{path}/on", "PATCH", history="false"))[0], 200)
+        (scope,) = (yield self.ask(f"{BUCKETS}/m/scopes")).json["scopes"]
+        found = {one["name"]: one["history"] for one in scope["collections"] if one["name"] != "_default"}
+        self.assertEqual(found, {"default": True, "on": False, "off": False})
+        text = "Not allowed on this type of bucket"
+        yield self.refused(400, "history", text, COLLECTIONS, name="c", history="true")
+        yield self.change(COLLECTIONS, name="c")
+        yield self.refused(400, "history", text, f"{COLLECTIONS}/c", "PATCH", history="true")
+
+    @inlineCallbacks
     def test_create_change_and_drop(self) -> Steps:
         """Each change answers with the uid of the manifest that it makes, in hexadecimal; every node has it,
         and the bucket's configuration names it with a greater revision."""
