@@ -68,7 +68,7 @@ _MODULES = frozenset(
         *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
         *("collection", "designs", "documents", "driver", "signatures", "tlsfiles"),
         *("entry", "errorbase", "exceptions", "experimental", "headers", "items", "manifest", "paths"),
-        *("pipeline", "protocol", "result", "mutations", "subdocument", "timings", "transcoder"),
+        *("pipeline", "protocol", "result", "mutations", "scan", "subdocument", "timings", "transcoder"),
         *("user_constants", "views"),
     }
 )

@@ -1,5 +1,4 @@
-"""The methods of SDK 1.2 that a connection has beside the operations themselves: items, and the form of a
-mapping."""
+"""The methods that a connection has beside single operations: items, scans, and the form of a mapping."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ from typing import Any, Generic
 
 from couchbase.commands import Commands
 from couchbase.items import ItemCollection
+from couchbase.scan import PrefixScan, RangeScan, SamplingScan
 from couchbase.signatures import (
     ExpiryT,
     Key,
@@ -37,6 +37,33 @@ class DocumentMethods(
     def prepend_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
         """Like :meth:`append_items`, before the values."""
         return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
+
+    def scan(
+        self,
+        what: RangeScan | PrefixScan | SamplingScan | None = None,
+        *,
+        ids_only: bool = False,
+        after: str | None = None,
+        timeout: float | None = None,
+        no_format: bool = False,
+    ) -> Any:
+        """Return the documents of a range of keys, in pages that stay small. Beyond SDK 1.2.
+
+        Needs Couchbase Server 7.6 or later, which scans what is on its disks. The order is that of vbuckets,
+        and in each that of keys compared bytewise.
+
+        :param what: a :class:`couchbase.scan.RangeScan`, ``PrefixScan`` or ``SamplingScan``; ``None`` for all
+            documents.
+        :param ids_only: return keys without documents.
+        :param after: the ``cursor`` of an earlier scan of the same, which this one goes on with.
+        :param timeout: seconds for each page; by default that of views.
+        :param no_format: leave values as bytes.
+        :returns: an iterator of :class:`couchbase.scan.ScanResult`; of a Deferred connection, an object with
+            ``next_page()`` and an asynchronous iterator. It fails with NotSupportedError,
+            CollectionNotFoundError, AuthError, TimeoutError.
+        :raises ArgumentError: something else for ``what``, or a malformed cursor.
+        """
+        return self._driver.scan_type(self, what, ids_only, after, timeout, no_format)
 
     def __getitem__(self, key: Key) -> ValueT:
         return self.get(key)

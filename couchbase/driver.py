@@ -26,6 +26,8 @@ class Driver(Generic[CallT]):
 
     cluster: Any
     """The driver's :class:`couchbase.protocol.dispatch.Dispatcher`."""
+    scan_type: type[Any]
+    """The driver's kind of :class:`couchbase.scan.Scan`."""
 
     def __init__(self) -> None:
         self.timeout = 2.5

@@ -37,6 +37,7 @@ from gateway.resources.counters import Counters
 from gateway.resources.designs import Designs
 from gateway.resources.documents import Documents
 from gateway.resources.health import CheckReady, Health
+from gateway.resources.listing import Listings
 from gateway.resources.locks import Locks
 from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
@@ -163,6 +164,7 @@ class Gateway(Application):
                 BatchContext(clock, now, limits, self.budget, steps, self.count_operation, self._log_bug),
             ),
             Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
+            Listings(authorizer, pool, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),
             Health(is_ready),
         ]

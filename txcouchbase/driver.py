@@ -24,6 +24,7 @@ from txcouchbase.cluster import ClusterClient
 from txcouchbase.direct import DirectDriver
 from txcouchbase.endurance import Endurance
 from txcouchbase.events import ConnectionEvents
+from txcouchbase.scan import DeferredScan
 from txcouchbase.turn import MAX_QUEUED
 
 __all__ = ["AsyncDriver", "DeferredDriver"]
@@ -40,6 +41,7 @@ class AsyncDriver(Driver[AsyncCall]):
     cluster: ClusterClient
 
     waits = False
+    scan_type = DeferredScan
     """Whether operations may be started before the connection is up."""
 
     def __init__(self, cluster: ClusterClient, events: ConnectionEvents) -> None:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.conversation import LARGE_BYTES, Conversation, Home, Phase, Resume
 from couchbase.protocol.frames import Frame
-from couchbase.protocol.plans import Compute, Pause
+from couchbase.protocol.plans import Ask, Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
@@ -74,15 +74,10 @@ class NodeProtocol(Protocol):
 
     # ---- sending ---------------------------------------------------------------------------------
 
-    def ask_once(self, opcode: int, fields: dict[str, Any]) -> Deferred[Frame | None]:
-        """Send a request of the driver itself; fires with its answer, ``None`` if the node is lost."""
+    def ask_once(self, opcode: int, fields: dict[str, Any], step: Ask) -> Deferred[Frame | None]:
+        """Send one of a step's questions; fires with the answer, ``None`` if the node is lost."""
         answer: Deferred[Frame | None] = Deferred(lambda _: self.conversation.forget(number))
-
-        def listener(frame: Frame | None) -> bool:
-            answer.callback(frame)
-            return False
-
-        number = self.conversation.ask(opcode, listener, fields)
+        number = self.conversation.ask(opcode, step.listener(answer.callback), fields)
         return answer
 
     def schedule(self) -> None:

@@ -32,16 +32,16 @@ class PlanRunner:
     @inlineCallbacks
     def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Drive a plan; fires with its result."""
-        step = next(plan)
+        answer: Any = None
         while True:
             try:
+                step = plan.send(answer)
                 if isinstance(step, Pause):
                     answer = yield self._sleep(step.seconds)
                 elif isinstance(step, Ask):
                     answer = yield self._ask(step)
                 else:
                     raise TypeError(f"the cluster cannot perform {step!r}")
-                step = plan.send(answer)
             except StopIteration as done:
                 return done.value
 
@@ -60,9 +60,9 @@ class PlanRunner:
                 asked.append(None)
             else:
                 if link.protocol is not None:
-                    answer = link.protocol.ask_once(opcode, fields)
+                    answer = link.protocol.ask_once(opcode, fields, step)
                 else:
-                    answer = link.up().addCallback(_ask_once, opcode, fields)
+                    answer = link.up().addCallback(_ask_once, opcode, fields, step)
                 answer.addTimeout(self._timeout, self._reactor, onTimeoutCancel=lambda *_: None)
                 asked.append(answer)
         frames: list[Frame | None] = []
@@ -71,5 +71,5 @@ class PlanRunner:
         return frames
 
 
-def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any]) -> Any:
-    return None if protocol is None else protocol.ask_once(opcode, fields)
+def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any], step: Ask) -> Any:
+    return None if protocol is None else protocol.ask_once(opcode, fields, step)

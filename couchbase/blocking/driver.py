@@ -17,6 +17,7 @@ from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designs import Designs
 from couchbase.blocking.resolver import srv_of
+from couchbase.blocking.scan import BlockingScan
 from couchbase.blocking.threadlock import ThreadLock
 from couchbase.blocking.tls import tls_context
 from couchbase.blocking.views import Views
@@ -46,6 +47,7 @@ class BlockingDriver(Driver[BlockingCall]):
     """
 
     cluster_type: type[Cluster] = Cluster
+    scan_type = BlockingScan
     results_type: type[MultiResult] = MultiResult
     sockets: Any = socket
     sleep: Callable[[float], None] = staticmethod(sleep)
@@ -421,10 +423,10 @@ class BlockingDriver(Driver[BlockingCall]):
 
     # ---- views and design documents --------------------------------------------------------------
 
-    def begin_http(self) -> None:
-        """Take the connection for a request over HTTP."""
+    def begin_alone(self) -> None:
+        """Take the connection for something that is no operation on a document."""
         if self._pipeline is not None:
-            raise PipelineError.pyexc("views and design documents are not for pipelines")
+            raise PipelineError.pyexc("views, design documents and scans are not for pipelines")
         self.lock.acquire()
 
     @property

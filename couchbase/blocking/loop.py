@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import selectors
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from typing import Any, Callable
 
 from couchbase.blocking.node import NodeConnection
@@ -85,24 +85,19 @@ class Loop:
 
     # ---- questions and plans ---------------------------------------------------------------------
 
-    def ask(
-        self, questions: Sequence[tuple[int, int, dict[str, Any]]], deadline: float
-    ) -> list[Frame | None]:
-        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none.
-
-        :param questions: ``(server index, opcode, fields)``.
-        """
+    def ask(self, step: Ask, deadline: float) -> list[Frame | None]:
+        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none."""
+        questions = step.questions
         answers: list[Frame | None] = [None] * len(questions)
         open_ = [len(questions)]
         asked: list[Question] = []
 
         def listener(index: int) -> Callable[[Frame | None], bool]:
-            def take(frame: Frame | None) -> bool:
+            def answered(frame: Frame | None) -> None:
                 answers[index] = frame
                 open_[0] -= 1
-                return False
 
-            return take
+            return step.listener(answered)
 
         for index, (server, opcode, fields) in enumerate(questions):
             node = self.servers[server] if server < len(self.servers) else None
@@ -134,7 +129,7 @@ class Loop:
                     value = None
                 elif isinstance(step, Ask):
                     limit = max(deadline, self.seconds() + 0.001)
-                    value = self.ask(step.questions, min(limit, self.seconds() + self.host_timeout))
+                    value = self.ask(step, min(limit, self.seconds() + self.host_timeout))
                 else:
                     raise TypeError(f"the cluster cannot perform {step!r}")
                 advance = plan.send

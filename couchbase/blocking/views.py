@@ -26,7 +26,7 @@ class Service(Protocol):
     view_turn: int
     lock: ThreadLock
 
-    def begin_http(self) -> None:
+    def begin_alone(self) -> None:
         """Take the connection for a request over HTTP."""
 
 
@@ -57,7 +57,7 @@ class Views:
         :param management: ask the cluster manager instead of the view engine.
         :param raising: whether a bad status is an error.
         """
-        self.driver.begin_http()
+        self.driver.begin_alone()
         try:
             limit = monotonic() + (self.driver.views_timeout if timeout is None else timeout)
             targets = [base] if base is not None else self.targets(management)
@@ -126,7 +126,7 @@ class Views:
         if view._raw is not None:
             raise AlreadyQueriedError.pyexc("this view was queried before", obj=view)
         request = view.request(self.driver.bucket)
-        self.driver.begin_http()
+        self.driver.begin_alone()
         try:
             limit = monotonic() + self.driver.views_timeout
             stream = self.open_view(view, request, limit)
@@ -169,7 +169,7 @@ class Views:
         reader = RowReader("rows" if plain else "lines")
         raw._value = {"rows": []}
         while True:
-            self.driver.begin_http()
+            self.driver.begin_alone()
             try:
                 chunk = stream.read(monotonic() + self.driver.views_timeout)
             finally:

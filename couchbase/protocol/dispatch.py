@@ -21,7 +21,7 @@ from couchbase.protocol.constants import Magic, Opcode, Status
 from couchbase.protocol.conversation import LARGE_BYTES, Conversation
 from couchbase.protocol.failures import client_error, error_for, timeout_error
 from couchbase.protocol.frames import HEADER, Frame
-from couchbase.protocol.handshake import Credentials, handshake
+from couchbase.protocol.handshake import FEATURES, Credentials, handshake, hello
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.offers import is_durable
@@ -156,6 +156,10 @@ class Dispatcher(Order):
             plain_allowed=self.tls or self._allow_plain or host.startswith(_LOOPBACK),
             prefer_plain=self.tls,
         )
+
+    def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
+        """Return the request that gives a connection its usual features, and more until the next one."""
+        return hello(self._agent, (*FEATURES, *more))
 
     def parse_map(self, config: bytes, host: str, asked: str | None = None) -> ClusterMap:
         """Read a cluster map.

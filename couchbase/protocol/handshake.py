@@ -106,11 +106,11 @@ def handshake(
         TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). For an unknown
         status: the error described by the server's error map, after retries if the map demands them.
     """
-    opening = [_hello(agent, features)]
+    opening = [hello(agent, features)]
     if credentials:
         opening.append((Opcode.SASL_LIST_MECHS, {}))
-    hello, *listed = yield RoundTrip(opening)
-    enabled = _enabled(hello)
+    granted, *listed = yield RoundTrip(opening)
+    enabled = _enabled(granted)
     errors = _Errors(Feature.XERROR in enabled)
     if credentials:
         who = credentials
@@ -125,13 +125,14 @@ def handshake(
         if error.status != Status.NOT_SUPPORTED or Feature.COLLECTIONS not in enabled:
             raise
         # A memcached bucket has no collections, and is not opened for a connection that uses them.
-        (hello,) = yield RoundTrip([_hello(agent, [one for one in features if one != Feature.COLLECTIONS])])
-        enabled = _enabled(hello)
+        (granted,) = yield RoundTrip([hello(agent, [one for one in features if one != Feature.COLLECTIONS])])
+        enabled = _enabled(granted)
         config = yield from errors.insist(lambda: _open(bucket, credentials is not None, errors), what)
     return HandshakeResult(enabled, config, errors.map)
 
 
-def _hello(agent: str, features: Iterable[int]) -> tuple[int, dict[str, Any]]:
+def hello(agent: str, features: Iterable[int]) -> tuple[int, dict[str, Any]]:
+    """Return the request for a connection's features, which replaces those it had."""
     codes = b"".join(_U16.pack(code) for code in features)
     return Opcode.HELLO, {"key": json.dumps({"a": agent}).encode()[:250], "value": codes}
 

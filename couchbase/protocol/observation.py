@@ -188,7 +188,7 @@ def poll(
     :raises CouchbaseError: a node's answer cannot change in further rounds.
     """
     if not keyspace.prefix:
-        yield from _resolve(cluster, keyspace)
+        yield from resolve(cluster, keyspace)
     questions = observe_questions(cluster, keys, active_only, keyspace)
     answers: Sequence[Frame | None] = yield Ask(questions, connect)
     views: dict[bytes, dict[int, Observation]] = {}
@@ -219,7 +219,7 @@ def _by_key(
     return [(prefixed[seen.key], seen) for seen in found if seen.key in prefixed]
 
 
-def _resolve(cluster: ClusterMap, keyspace: Keyspace) -> Generator[Any, Any, None]:
+def resolve(cluster: ClusterMap, keyspace: Keyspace) -> Generator[Any, Any, None]:
     """Plan that asks one node after the other for the id of a collection, until one knows.
 
     :raises CouchbaseError: there is no such collection, or no collections at all. If no node can be asked,

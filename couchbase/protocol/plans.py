@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
+from couchbase.protocol.frames import Frame
+
 
 class RoundTrip(NamedTuple):
     """Send these encoded requests on this connection, in one write; the result is their answers.
@@ -33,6 +35,27 @@ class Ask(NamedTuple):
     questions: Sequence[tuple[int, int, dict[str, Any]]]
     connect: bool = False
     """Whether to wait for a missing connection, within the timeout of an answer."""
+    partial: int | None = None
+    """The status of an answer that is a part of one: more follow, and their values are joined."""
+
+    def listener(self, answered: Callable[[Frame | None], None]) -> Callable[[Frame | None], bool]:
+        """Return the listener to one question, for :meth:`couchbase.protocol.conversation.Conversation.ask`.
+
+        :param answered: called once with the complete answer, or with ``None``.
+        """
+        parts: list[bytes] = []
+
+        def take(frame: Frame | None) -> bool:
+            if frame is not None:
+                if frame.specific == self.partial:
+                    parts.append(frame.value)
+                    return True
+                if parts:
+                    frame = frame._replace(value=b"".join([*parts, frame.value]))
+            answered(frame)
+            return False
+
+        return take
 
 
 class Compute(NamedTuple):

@@ -132,7 +132,7 @@ def _rule(
     return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
 
 
-_READS = "get get_replica observe endure lookup_in stats exists query design_get design_list"
+_READS = "get get_replica observe endure lookup_in scan stats exists query design_get design_list"
 READS = frozenset(_READS.split())
 """Operations that need the right to read; all others need the right to write."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from gateway.http.refusal import Refusal, no_route
 
-__all__ = ["BUCKET", "DOCUMENT", "missing_route"]
+__all__ = ["BUCKET", "DOCUMENT", "DOCUMENTS", "missing_route"]
 
 _VERSIONS = ("/v1", "/v1.alpha")
 
 BUCKET = tuple(f"{version}/buckets/<bucket>" for version in _VERSIONS)
-DOCUMENT = tuple(
-    f"{version}/buckets/<bucket>{collection}/documents/<key>"
+DOCUMENTS = tuple(
+    f"{version}/buckets/<bucket>{collection}/documents"
     for version in _VERSIONS
     for collection in ("", "/scopes/<scope>/collections/<collection>")
 )
+DOCUMENT = tuple(f"{documents}/<key>" for documents in DOCUMENTS)
 
 
 def missing_route(path: bytes) -> Refusal:

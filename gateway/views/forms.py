@@ -78,8 +78,9 @@ class JsonForm:
             members.append(b'"total_rows":' + any_json(total))
         if errors:
             members.append(b'"errors":' + any_json(errors))
-        if "debug_info" in meta:
-            members.append(b'"debug_info":' + any_json(meta["debug_info"]))
+        for name in ("debug_info", "cursor"):
+            if name in meta:
+                members.append(b'"%b":%b' % (name.encode(), any_json(meta[name])))
         return b",".join(members) + b"}\n"
 
 
@@ -100,8 +101,9 @@ class LineForm:
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:
         """Return the lines after the rows."""
         lines = [b'{"error":%b}\n' % any_json(error) for error in errors]
-        if "debug_info" in meta:
-            lines.append(b'{"debug_info":%b}\n' % any_json(meta["debug_info"]))
+        for name in ("debug_info", "cursor"):
+            if name in meta:
+                lines.append(b'{"%b":%b}\n' % (name.encode(), any_json(meta[name])))
         return b"".join(lines)
 
 
@@ -124,7 +126,7 @@ class EventForm:
         events = [b"event: error\ndata: %b\n\n" % any_json(error) for error in errors]
         if count is not None:
             done: dict[str, Any] = {"rows": count}
-            done.update((name, meta[name]) for name in ("total_rows", "debug_info") if name in meta)
+            done.update((name, meta[name]) for name in ("total_rows", "debug_info", "cursor") if name in meta)
             events.append(b"event: done\ndata: %b\n\n" % any_json(done))
         return b"".join(events)
 

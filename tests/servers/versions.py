@@ -6,7 +6,9 @@ read in the sources of kv_engine: branches 5.0.0, alice (6.0), 6.6.5, 7.0.0, 7.6
 """
 
 import itertools
+import json
 import time
+from base64 import b64decode
 from struct import Struct
 
 from couchbase.protocol.constants import Feature, Magic, ObserveState, Opcode, Status
@@ -313,7 +315,24 @@ class VersionedNode(ScriptedNode):
             at += 4 + size
         return {"value": body}
 
+    def _scan(self, frame):
+        """Open a range scan: its id is its beginning."""
+        if Feature.SUBDOC_REPLICA_READ not in self.offers:
+            return Status.UNKNOWN_COMMAND
+        bounds = json.loads(frame.value)["range"]
+        start = b64decode(bounds.get("start") or bounds["excl_start"])
+        return {"value": start[:16].ljust(16, b"\0")}
+
+    def _page(self, frame):
+        """Return all keys from the beginning on: more than a real server would, which a client bears."""
+        start = frame.extras[:16].rstrip(b"\0")
+        keys = sorted(key for key in self.documents if key >= start)
+        entries = b"".join(bytes([len(key)]) + key for key in keys)
+        return {"status": Status.RANGE_SCAN_COMPLETE, "extras": bytes(4), "value": entries}
+
     _HANDLERS = {
+        Opcode.RANGE_SCAN_CREATE: _scan,
+        Opcode.RANGE_SCAN_CONTINUE: _page,
         Opcode.GET: _get,
         Opcode.GAT: _get,
         Opcode.GET_LOCKED: _get,

@@ -75,6 +75,11 @@ LIMITS = (
         "Scopes and collections need Couchbase Server 7.0: NotSupportedError.",
     ),
     Limit(
+        ("5.0", "6.0", "6.6", "7.0", *PROGRAMS), ("GET */documents", "scan*"), Outcome.REFUSED,
+        ("NotSupportedError", "NotSupported"),
+        "Listings need the range scans of Couchbase Server 7.6: NotSupportedError, 501 `NotSupported`.",
+    ),
+    Limit(
         (GOCAVES,), _OBSERVED, Outcome.LACKS, ("NotSupportedError", "NotSupported"),
         "gocaves does not know OBSERVE: NotSupportedError, 501 `NotSupported`; a write that should wait"
         " for copies is done by then, and the error `ambiguous`.",

@@ -11,6 +11,7 @@ from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import NotFoundError
 from couchbase.items import Item, ItemOptionDict
 from couchbase.protocol.operations import GET
+from couchbase.scan import PrefixScan
 from couchbase.user_constants import FMT_UTF8
 from tests.servers.matrix.rows import Row, Steps
 from txcouchbase.calls import DeferredCall
@@ -514,6 +515,19 @@ def _(cb: Any, key: str, name: str) -> Steps:
     yield cb.set(key, 1)
     rows = yield cb.queryAll(name, "all", stale=False)
     return _has(key, [found.key for found in rows])
+
+
+@row("scan", faces=frozenset({BLOCKING, GREENLETS}))
+def _(cb: Any, key: str) -> Steps:
+    yield cb.set(key, 1)
+    return _has(key, [found.key for found in cb.scan(PrefixScan(key), ids_only=True)])
+
+
+@row("scan", faces=frozenset({TWISTED}))
+def _(cb: Any, key: str) -> Steps:
+    yield cb.set(key, 1)
+    found = yield cb.scan(PrefixScan(key), ids_only=True).next_page()
+    return _has(key, [row.key for row in found])
 
 
 @row("management_request", faces=frozenset({TWISTED}))

@@ -365,6 +365,17 @@ row(f"GET {_ONE}")(_designed("GET", _ONE))
 row(f"PUT {_ONE}")(_designed("PUT", _ONE, DESIGN))
 row(f"DELETE {_ONE}")(_designed("DELETE", _ONE))
 row(f"POST {_ONE}/publish")(_designed("POST", f"{_ONE}/publish", prefix="dev_"))
+
+
+@row(f"GET {BUCKET}/documents")
+def _listed(ask: Any, key: str) -> Steps:
+    yield _put(ask, key)
+    answer = yield ask("GET", f"{BUCKET}/documents?prefix={key}")
+    if {"id": key} not in answer.json()["rows"]:
+        return "the key does not come"
+    return None
+
+
 row(f"GET {_VIEW}")(_designed("GET", _VIEW))
 row(f"POST {_VIEW}")(_designed("POST", _VIEW, b"{}"))
 

@@ -1,0 +1,439 @@
+"""Range scans: the documents of a collection, vbucket by vbucket, in pages that stay small.
+
+A server (Couchbase Server 7.6 and later) scans one vbucket at a time, with opcodes 0xda to 0xdc. A scanner
+keeps some vbuckets ahead of the one whose documents it returns, so that the network is busy and memory stays
+flat. Documents come in the order of vbuckets, and in each in the order of their keys, compared bytewise; so a
+:class:`Position` says where a later scan goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from struct import Struct
+from typing import Any, NamedTuple, Protocol
+
+from couchbase import exceptions
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.clustermap import ClusterMap
+from couchbase.protocol.constants import MAX_KEY_BYTES, Datatype, Feature, Opcode, Status
+from couchbase.protocol.failures import error_context, status_name
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
+from couchbase.protocol.leb128 import decode_leb128
+from couchbase.protocol.observation import resolve
+from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.statuses import result_code
+
+WINDOW = 16
+"""Vbuckets that are scanned at a time."""
+
+PAGE_BYTES = 2**16
+"""A vbucket's answer ends with the document that reaches this size, in bytes."""
+
+_RETRY_SECONDS = 0.02
+_MOST_RETRY_SECONDS = 0.5
+_CONTINUE = Struct(">16sIII")
+_DOCUMENT = Struct(">IIQQB")
+_OPERATION = "scan"
+# No key is greater: keys have at most 250 bytes.
+_NO_END = b"\xff" * MAX_KEY_BYTES
+
+
+class Selection(NamedTuple):
+    """What a scan returns.
+
+    :ivar start, end: keys; ``None`` for no limit.
+    :ivar after_start: leave out ``start`` itself.
+    :ivar before_end: leave out ``end`` itself.
+    :ivar samples: about this many documents of each vbucket, chosen at random, instead of a range.
+    :ivar seed: the same seed chooses the same documents.
+    """
+
+    start: bytes | None = None
+    end: bytes | None = None
+    after_start: bool = False
+    before_end: bool = False
+    samples: int | None = None
+    seed: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key can be in the range."""
+        if self.start is None or self.end is None:
+            return False
+        return self.start > self.end or (self.start == self.end and (self.after_start or self.before_end))
+
+
+def keys_with(prefix: bytes) -> Selection:
+    """Return the selection of all keys that begin with ``prefix``."""
+    end = prefix.rstrip(b"\xff")
+    if not end:
+        return Selection(prefix or None)
+    # The first key that is greater than all of them.
+    return Selection(prefix, end[:-1] + bytes([end[-1] + 1]), before_end=True)
+
+
+class Position(NamedTuple):
+    """Where a scan is.
+
+    :ivar vbucket: the vbucket whose documents come next.
+    :ivar after: the last key of it that was returned, ``None`` if there is none yet.
+    """
+
+    vbucket: int = 0
+    after: bytes | None = None
+
+
+class Document(NamedTuple):
+    """One document of a scan."""
+
+    key: bytes
+    value: bytes
+    flags: int
+    expiry: int
+    """Unix time in seconds, 0 for never."""
+    cas: int
+    datatype: int
+
+
+class Page(NamedTuple):
+    """Some documents of one vbucket.
+
+    :ivar vbucket: its number.
+    :ivar rows: their keys, or the documents; never empty.
+    :ivar position: the place after them; ``None`` if nothing follows, as far as is known.
+    """
+
+    vbucket: int
+    rows: Sequence[Any]
+    position: Position | None
+
+
+class Map(Protocol):
+    """What a scan needs to know of a cluster; :class:`couchbase.protocol.dispatch.Dispatcher` is one."""
+
+    def current_map(self) -> ClusterMap:
+        """Return the map in use."""
+
+    def refresh(self) -> None:
+        """Ask for a newer one."""
+
+    def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
+        """Return the request that gives a connection its usual features, and more until the next one."""
+
+
+def unpack_keys(content: bytes) -> list[bytes]:
+    """Return the keys in the answer to a scan of keys.
+
+    :raises ValueError: it is malformed.
+    """
+    keys: list[bytes] = []
+    add, at, end = keys.append, 0, len(content)
+    while at < end:
+        size = content[at]
+        at += 1
+        if size > 0x7F:
+            size, at = decode_leb128(content, at - 1)
+        add(content[at : at + size])
+        at += size
+    if at != end:
+        raise ValueError("a key is cut off")
+    return keys
+
+
+def unpack_documents(content: bytes) -> list[Document]:
+    """Return the documents in the answer to a scan of documents.
+
+    :raises ValueError: it is malformed.
+    """
+    documents: list[Document] = []
+    at, end = 0, len(content)
+    while at < end:
+        if at + _DOCUMENT.size > end:
+            raise ValueError("a document is cut off")
+        flags, expiry, _, cas, datatype = _DOCUMENT.unpack_from(content, at)
+        size, at = decode_leb128(content, at + _DOCUMENT.size)
+        key, at = content[at : at + size], at + size
+        size, at = decode_leb128(content, at)
+        value, at = content[at : at + size], at + size
+        if at > end:
+            raise ValueError("a document is cut off")
+        documents.append(Document(key, value, flags, expiry, cas, datatype))
+    return documents
+
+
+class _Vbucket:
+    """The scan of one vbucket: not created, open, or over."""
+
+    __slots__ = ("after", "identifier", "is_over", "number", "rows")
+
+    def __init__(self, number: int, after: bytes | None) -> None:
+        self.number = number
+        self.after = after
+        """The last key that was received."""
+        self.identifier: bytes | None = None
+        """The server's name of the scan while it is open."""
+        self.rows: Sequence[Any] = ()
+        """The page that was received and is not returned yet."""
+        self.is_over = False
+
+    def forget(self) -> None:
+        """The server's scan is gone: a new one begins after the last key."""
+        self.identifier = None
+
+
+class Scanner:
+    """One scan of a collection.
+
+    Its methods return plans (:mod:`couchbase.protocol.plans`), which a driver runs one after the other.
+
+    :param cluster: the cluster.
+    :param seconds: the current time, on any clock.
+    :param keys_only: return keys without documents.
+    :param keyspace: the collection.
+    :param position: where to begin.
+    """
+
+    def __init__(
+        self,
+        cluster: Map,
+        seconds: Callable[[], float],
+        selection: Selection,
+        *,
+        keys_only: bool = False,
+        keyspace: Keyspace = DEFAULT_KEYSPACE,
+        position: Position | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._seconds = seconds
+        self._selection = selection
+        self._keys_only = keys_only
+        self._keyspace = keyspace
+        self._window: deque[_Vbucket] = deque()
+        first = position or Position()
+        self._following = first.vbucket
+        self._after_first = first.after
+        self._count: int | None = None
+        self.is_over = selection.is_empty
+        """Whether nothing follows."""
+
+    def next_page(self, timeout: float) -> Generator[Any, Any, Page | None]:
+        """Return the plan that gets the next page; its result is ``None`` if nothing follows.
+
+        :param timeout: seconds until it fails.
+        :raises CouchbaseError: NotSupportedError (the server has no range scans), AuthError,
+            CollectionNotFound, TimeoutError, ProtocolError.
+        """
+        deadline = self._seconds() + timeout
+        pause = _RETRY_SECONDS
+        while not self.is_over:
+            self._fill()
+            page = self._take()
+            if page is not None or self.is_over:
+                return page
+            progressed = yield from self._round()
+            if progressed:
+                pause = _RETRY_SECONDS
+            elif self._seconds() + pause >= deadline:
+                raise error_of(exceptions.ETIMEDOUT, "the scan got no answer in time", operation=_OPERATION)
+            else:
+                self._cluster.refresh()
+                yield Pause(pause)
+                pause = min(2 * pause, _MOST_RETRY_SECONDS)
+        return None
+
+    def cancel(self) -> Generator[Any, Any, None]:
+        """Return the plan that ends the scan early and tells the servers so."""
+        self.is_over = True
+        rows = self._cluster.current_map().rows
+        questions = [
+            (rows[each.number][0], Opcode.RANGE_SCAN_CANCEL, fields)
+            for each in self._window
+            if each.identifier is not None and not each.is_over
+            for fields in ({"extras": each.identifier, "vbucket": each.number},)
+        ]
+        self._window.clear()
+        if questions:
+            yield Ask(questions)
+
+    # ---- the window ------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        count = len(self._cluster.current_map().rows)
+        if self._count is None:
+            self._count = count
+        elif self._count != count:
+            raise error_of(
+                exceptions.ERROR,
+                f"the bucket has {count} vbuckets and had {self._count}: it was made anew during the scan",
+                operation=_OPERATION,
+            )
+        while len(self._window) < WINDOW and self._following < count:
+            self._window.append(_Vbucket(self._following, self._after_first))
+            self._following += 1
+            self._after_first = None
+
+    def _take(self) -> Page | None:
+        """Return what has come for the first vbucket of the window, and forget vbuckets that are over."""
+        window = self._window
+        while window:
+            first = window[0]
+            if first.is_over:
+                window.popleft()
+            if first.rows:
+                rows, first.rows = first.rows, ()
+                return Page(first.number, rows, self._position(first))
+            if not first.is_over:
+                return None
+            self._fill()
+        self.is_over = True
+        return None
+
+    def _position(self, first: _Vbucket) -> Position | None:
+        if not first.is_over:
+            return Position(first.number, first.after)
+        following = first.number + 1
+        if following < (self._count or 0):
+            return Position(following)
+        self.is_over = True
+        return None
+
+    # ---- asking ----------------------------------------------------------------------------------
+
+    def _round(self) -> Generator[Any, Any, bool]:
+        """Create the scans that are not open, then get a page of each that has none.
+
+        Returns whether any answer was of use.
+        """
+        unopened = [each for each in self._window if each.identifier is None and not each.is_over]
+        created = yield from self._create(unopened)
+        hungry = [each for each in self._window if each.identifier is not None and not each.is_over]
+        continued = yield from self._continue([each for each in hungry if not each.rows])
+        return created or continued
+
+    def _create(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
+        progressed = False
+        if not self._keyspace.prefix:
+            yield from resolve(self._cluster.current_map(), self._keyspace)
+            if not self._keyspace.prefix:
+                return False
+        fields = [{"value": self._body(each), "datatype": int(Datatype.JSON)} for each in wanted]
+        answers = yield from self._ask(Opcode.RANGE_SCAN_CREATE, wanted, fields)
+        for each, answer in answers:
+            status = answer.specific
+            if status == Status.SUCCESS:
+                each.identifier = answer.value
+                progressed = True
+            elif status == Status.KEY_ENOENT:
+                each.is_over = progressed = True
+            elif status == Status.UNKNOWN_COLLECTION:
+                # The name is resolved again: the collection is gone, or another one has it.
+                self._keyspace.forget()
+            elif status not in _LATER:
+                raise _refused(answer)
+        return progressed
+
+    def _continue(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
+        progressed = False
+        fields = [{"extras": _CONTINUE.pack(each.identifier, 0, 0, PAGE_BYTES)} for each in wanted]
+        answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
+        answered = set()
+        for each, answer in answers:
+            answered.add(each.number)
+            status = answer.specific
+            if status in (Status.RANGE_SCAN_MORE, Status.RANGE_SCAN_COMPLETE):
+                self._receive(each, answer.value)
+                each.is_over = status == Status.RANGE_SCAN_COMPLETE
+                progressed = True
+            elif status in _GONE:
+                each.forget()
+            elif status not in _LATER:
+                raise _refused(answer)
+        for each in wanted:
+            if each.number not in answered:
+                # The node was lost, and its scans with it.
+                each.forget()
+        return progressed
+
+    def _receive(self, each: _Vbucket, content: bytes) -> None:
+        try:
+            if self._keys_only:
+                each.rows = keys = unpack_keys(content)
+                each.after = keys[-1] if keys else each.after
+            else:
+                each.rows = documents = unpack_documents(content)
+                each.after = documents[-1].key if documents else each.after
+        except ValueError as fault:
+            message = f"the answer to a range scan is malformed: {fault}"
+            raise error_of(exceptions.PROTOCOL_ERROR, message, operation=_OPERATION) from fault
+
+    def _ask(
+        self,
+        opcode: int,
+        wanted: Sequence[_Vbucket],
+        fields: Sequence[dict[str, Any]],
+        partial: int | None = None,
+    ) -> Generator[Any, Any, list[tuple[_Vbucket, Frame]]]:
+        rows = self._cluster.current_map().rows
+        asked = [(each, more) for each, more in zip(wanted, fields) if rows[each.number][0] >= 0]
+        if not asked:
+            return []
+        questions = [(rows[each.number][0], opcode, {"vbucket": each.number, **more}) for each, more in asked]
+        # Only a connection with JSON may create a scan. It is switched on for that alone: a server that marks
+        # JSON values may have to parse each that it sends.
+        servers = sorted({server for server, _, _ in questions}) if opcode == Opcode.RANGE_SCAN_CREATE else []
+        before = [(server, *self._cluster.hello(Feature.JSON)) for server in servers]
+        after = [(server, *self._cluster.hello()) for server in servers]
+        answers: Sequence[Frame | None] = yield Ask([*before, *questions, *after], True, partial)
+        return [
+            (each, answer) for (each, _), answer in zip(asked, answers[len(before) :]) if answer is not None
+        ]
+
+    def _body(self, each: _Vbucket) -> bytes:
+        selection = self._selection
+        members: dict[str, Any] = {}
+        if self._keyspace is not DEFAULT_KEYSPACE:
+            members["collection"] = f"{decode_leb128(self._keyspace.prefix)[0]:x}"
+        if self._keys_only:
+            members["key_only"] = True
+        if selection.samples is not None:
+            members["sampling"] = {"samples": selection.samples, "seed": selection.seed}
+        else:
+            start, after = selection.start or b"", selection.after_start
+            if each.after is not None:
+                start, after = each.after, True
+            end = _NO_END if selection.end is None else selection.end
+            members["range"] = {
+                "excl_start" if after else "start": b64encode(start).decode(),
+                "excl_end" if selection.before_end else "end": b64encode(end).decode(),
+            }
+        return json.dumps(members).encode()
+
+
+_GONE = frozenset(
+    {Status.KEY_ENOENT, Status.RANGE_SCAN_CANCELLED, Status.NOT_MY_VBUCKET, Status.UNKNOWN_COLLECTION}
+)
+"""Answers after which a new scan is created."""
+
+_LATER = frozenset({Status.ETMPFAIL, Status.EBUSY, Status.NOT_MY_VBUCKET, Status.NOT_INITIALIZED})
+"""Answers after which the same is asked again."""
+
+_UNSUPPORTED = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
+
+
+def _refused(answer: Frame) -> CouchbaseError:
+    status = answer.specific
+    if status in _UNSUPPORTED:
+        message = "scan failed: range scans need Couchbase Server 7.6 or later, and a bucket on disk"
+        return error_of(exceptions.NOT_SUPPORTED, message, operation=_OPERATION)
+    code = result_code("get", status)
+    return error_of(
+        exceptions.ERROR if code == exceptions.KEY_ENOENT else code,
+        f"scan failed: the server answered {status_name(status)}",
+        status=int(status),
+        operation=_OPERATION,
+        context=error_context(answer),
+    )

@@ -1,0 +1,74 @@
+"""``GET .../documents``: the keys of a collection, or its documents, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from couchbase.protocol.rangescan import Position
+from couchbase.scan import cursor_of
+from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import Authorizer
+from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.paths import DOCUMENTS
+from gateway.fairness.steps import StepRunner
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.http.routing import endpoint
+from gateway.resources.base import BucketResource
+from gateway.views.forms import Form, form_for
+from gateway.views.listing import PARAMETERS, SCAN, ListingAnswer, ListingParameters, read_parameters
+
+__all__ = ["Listings"]
+
+
+class Listings(BucketResource):
+    """Listings of collections."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        pool: ConnectionPool,
+        steps: StepRunner,
+        count_operation: Callable[[str, str, int], None],
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        super().__init__(authorizer, pool)
+        self._steps = steps
+        self._count_operation = count_operation
+        self._log_bug = log_bug
+
+    @endpoint("list_documents", "GET", "", on=DOCUMENTS, operation=SCAN)
+    def list_documents(self, request: Request) -> Any:
+        """Return the keys of a collection, or its documents."""
+        form = form_for(request.header(b"Accept"))
+        return self.connected(request, self._begin, (form, read_parameters(request.query(PARAMETERS))))
+
+    def _begin(
+        self, connection: GatewayConnection, request: Request, plan: tuple[Form, ListingParameters]
+    ) -> Deferred[Response]:
+        form, parameters = plan
+        names = request.parameters
+        collection, scope = (names.get(name, b"_default").decode() for name in ("collection", "scope"))
+
+        def begin(bulk: Any, position: Position | None) -> Any:
+            after = None if position is None else cursor_of(position)
+            documents = bulk.collection(collection, scope)
+            return documents.scan(parameters.what, ids_only=not parameters.include_docs, after=after)
+
+        def on_end(outcome: str | None) -> None:
+            self._pool.release(connection)
+            if outcome is not None:
+                self._count_operation(SCAN, outcome, 1)
+
+        self._pool.lease(connection)
+        answer = ListingAnswer(form, parameters, connection.bulk, begin, self._steps, on_end, self._log_bug)
+        return answer.begin().addCallback(_counted_at_its_end, request)
+
+
+def _counted_at_its_end(response: Response, request: Request) -> Response:
+    request.operation = ""
+    return response

@@ -1,0 +1,301 @@
+"""The rows of a listing: the keys of a collection, or its documents, page by page as a scan returns them."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.rangescan import PAGE_BYTES, Document, Page, Position, keys_with
+from couchbase.scan import RangeScan, ScanTerm, cursor_of, position_of
+from gateway.cluster.bulk import Lane
+from gateway.dialect.errors import bad_request, describe, public_code
+from gateway.dialect.jsontools import dumps
+from gateway.dialect.numbers import checked_number
+from gateway.dialect.values import VIEW, value_member, value_member_steps
+from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
+from gateway.http.response import UNBUFFERED, BodySink, Response
+from gateway.views.forms import Form
+
+__all__ = ["PARAMETERS", "ListingAnswer", "ListingParameters", "read_parameters"]
+
+PARAMETERS = frozenset({"prefix", "start", "end", "limit", "cursor", "include_docs"})
+
+SCAN = "scan"
+"""The operation's name, for errors and metrics."""
+
+MOST_ROWS = 2**63 - 1
+
+_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
+_BY_ACCEPT = (b"Vary", b"Accept")
+# A key that is the same in JSON.
+_PLAIN = re.compile(rb"[ !#-\[\]-~]*")
+_BETWEEN = b'"}\n{"id":"'
+# What the pages under way may take: a scan reads some vbuckets ahead.
+_EXPECTED_BYTES = 16 * PAGE_BYTES
+
+
+class ListingParameters(NamedTuple):
+    """What a listing returns.
+
+    :ivar limit: most rows; ``None`` for all.
+    :ivar position: where it begins; ``None`` for the beginning.
+    """
+
+    what: RangeScan
+    limit: int | None
+    position: Position | None
+    include_docs: bool
+
+
+def read_parameters(query: Mapping[str, str]) -> ListingParameters:
+    """Read the parameters of a request's query.
+
+    :raises Refusal: 400.
+    """
+    limit = None
+    if "limit" in query:
+        text = query["limit"]
+        if not text.isascii() or not text.isdigit():
+            raise bad_request(f"limit: {text[:80]!r} is not taken; it takes a whole number from 0")
+        limit = checked_number(int(text[:20]), "limit", 0, MOST_ROWS)
+    include = query.get("include_docs", "false")
+    if include not in ("true", "false"):
+        raise bad_request(f"include_docs: {include[:80]!r} is not taken; it takes true or false")
+    position = None
+    if query.get("cursor"):
+        try:
+            position = position_of(query["cursor"])
+        except Exception:  # noqa: BLE001  # of the SDK's arguments; it says no more
+            raise bad_request("cursor: this is no cursor of a listing") from None
+    return ListingParameters(_range(query), limit, position, include == "true")
+
+
+def _range(query: Mapping[str, str]) -> RangeScan:
+    within = keys_with(_key(query, "prefix") or b"")
+    start, end = _key(query, "start"), _key(query, "end")
+    first = max(start or b"", within.start or b"")
+    last = None if end is None else ScanTerm(end)
+    if within.end is not None and (end is None or end >= within.end):
+        last = ScanTerm(within.end, exclusive=True)
+    return RangeScan(first, last)
+
+
+def _key(query: Mapping[str, str], name: str) -> bytes | None:
+    if name not in query:
+        return None
+    key = query[name].encode("utf-8", "surrogateescape")
+    if len(key) > MAX_KEY_BYTES:
+        raise bad_request(f"{name} has {len(key)} bytes; keys have at most {MAX_KEY_BYTES}")
+    return key
+
+
+class ListingAnswer:
+    """The answer to one listing, produced while it is sent.
+
+    Documents come by the lane for large operations, so that small ones do not wait behind a page.
+
+    :param begin: returns a scan on a connection; called again, with the position, if the connection is
+        another one.
+    :param on_end: called once with the outcome (``"ok"`` or an error's code), ``None`` if the failure became
+        the response.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        parameters: ListingParameters,
+        lane: Lane,
+        begin: Callable[[Any, Position | None], Any],
+        steps: StepRunner,
+        on_end: Callable[[str | None], None],
+        log_bug: Callable[[Failure], None],
+    ) -> None:
+        self._form = form
+        self._lane = lane
+        self._begin_scan = begin
+        self._steps = steps
+        self._on_end: Callable[[str | None], None] | None = on_end
+        self._log_bug = log_bug
+        self._left = parameters.limit
+        self._position = parameters.position
+        self._include_docs = parameters.include_docs
+        self._count = 0
+        self._scan: Any = None
+        self._scanned_by: Any = None
+        self._started: Deferred[BodySink] = Deferred()
+        self._sink: BodySink | None = None
+        self._resumed: Deferred[None] | None = None
+        self._work: Deferred[None] | None = None
+
+    def begin(self) -> Deferred[Response]:
+        """Get the first page; fires with the response, or fails if it cannot be had."""
+        first = ensureDeferred(self._first())
+        self._work = None
+        return first
+
+    async def _first(self) -> Response:
+        try:
+            rows = await self._next()
+        except Exception:
+            self._end(None)
+            raise
+        headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
+        if self._form.by_lines:
+            headers.append(UNBUFFERED)
+        self._work = ensureDeferred(self._send(rows))
+        self._work.addErrback(self._broken)
+        return Response(200, headers, self)
+
+    async def _send(self, rows: list[bytes] | None) -> None:
+        self._sink = sink = await self._started
+        unsent = self._form.head(None)
+        outcome, errors = "ok", []
+        try:
+            while rows is not None:
+                if rows:
+                    data, unsent = unsent + self._form.rows(rows), b""
+                    await self._ready()
+                    sink.write(data)
+                rows = await self._next()
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is becomes a part of the answer
+            fault = describe(error, SCAN)
+            if fault.is_bug:
+                self._log_bug(Failure(error))
+            entry: dict[str, Any] = {"from": "gateway", "reason": fault.message, **fault.fields()}
+            del entry["message"]
+            if self._position is not None:
+                entry["cursor"] = cursor_of(self._position)
+            errors.append(entry)
+            outcome = public_code(fault.problem)
+        meta = {} if self._position is None or errors else {"cursor": cursor_of(self._position)}
+        await self._ready()
+        tail = unsent + self._form.tail(meta, errors, None if errors else self._count)
+        if tail:
+            sink.write(tail)
+        self._work = None
+        self._end(outcome)
+        if errors:
+            sink.abort()
+        else:
+            sink.finish()
+
+    async def _ready(self) -> None:
+        while self._resumed is not None:
+            await self._resumed
+
+    async def _next(self) -> list[bytes] | None:
+        """Return the next rows, rendered; ``None`` after the last."""
+        if self._left == 0:
+            await self._finish_early()
+            return None
+        page: Page | None = await self._lane.ask(_EXPECTED_BYTES, self._page)
+        if page is None:
+            self._position = None
+            return None
+        rows: Sequence[Any] = page.rows
+        self._position = page.position
+        if self._left is not None and len(rows) >= self._left:
+            cut = len(rows) > self._left
+            rows = rows[: self._left]
+            if cut:
+                last = rows[-1].key if self._include_docs else rows[-1]
+                self._position = Position(page.vbucket, last)
+        if self._left is not None:
+            self._left -= len(rows)
+        self._count += len(rows)
+        return await self._rendered(rows)
+
+    def _page(self, bulk: Any) -> Deferred[Page | None]:
+        if bulk is not self._scanned_by:
+            self._scan, self._scanned_by = self._begin_scan(bulk, self._position), bulk
+        page: Deferred[Page | None] = self._scan.next_rows()
+        return page
+
+    async def _finish_early(self) -> None:
+        if self._scan is not None:
+            await self._scan.close()
+
+    async def _rendered(self, rows: Sequence[Any]) -> list[bytes]:
+        if not self._include_docs:
+            return key_rows(rows)
+        rendered = []
+        for document in rows:
+            value = document.value
+            if len(value) <= AT_ONCE_BYTES:
+                content = value_member(VIEW, document.flags, value)
+            else:
+                content = await self._steps.run(value_member_steps(VIEW, document.flags, value))
+            rendered.append(_document_row(document, content))
+        return rendered
+
+    def _end(self, outcome: str | None) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(outcome)
+
+    def _broken(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log_bug(failure)
+            if self._sink is not None:
+                self._sink.abort()
+        self._end("RequestCanceled" if failure.check(CancelledError) else "Internal")
+
+    # ---- from the channel ------------------------------------------------------------------------
+
+    def start(self, sink: BodySink) -> None:
+        """Begin to write."""
+        self._started.callback(sink)
+
+    def pause(self) -> None:
+        """Read no more pages: the client reads slowly."""
+        if self._resumed is None:
+            self._resumed = Deferred()
+
+    def resume(self) -> None:
+        """Continue: the client has caught up."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def cancel(self) -> None:
+        """Stop: the client is gone, or wants no body."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+        if self._scan is not None:
+            self._scan.close()
+
+
+def key_rows(keys: Sequence[bytes]) -> list[bytes]:
+    """Return rows ``{"id": key}``; a key that is no UTF-8 is ``{"id_base64": ...}``."""
+    text = b"".join(keys)
+    if _PLAIN.fullmatch(text):
+        # All at once: a listing has millions.
+        return (b'{"id":"' + _BETWEEN.join(keys) + b'"}').split(b"\n")
+    return [_key_row(key) for key in keys]
+
+
+def _key_row(key: bytes) -> bytes:
+    return b"{" + _name(key) + b"}"
+
+
+def _name(key: bytes) -> bytes:
+    try:
+        return b'"id":' + dumps(key.decode())
+    except UnicodeDecodeError:
+        return b'"id_base64":"' + b64encode(key) + b'"'
+
+
+def _document_row(document: Document, content: bytes) -> bytes:
+    name = _name(document.key)
+    expiry = b',"expiry":%d' % document.expiry if document.expiry else b""
+    meta = b'{%b,"cas":"%08x","flags":%d%b}' % (name, document.cas, document.flags, expiry)
+    return b'{%b,"doc":{"meta":%b,%b}}' % (name, meta, content)

@@ -1,0 +1,191 @@
+"""Listings of collections, over sockets to a node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.dialect.errors import Refusal
+from gateway.views.listing import key_rows, read_parameters
+from tests.gateway.test_behaviour import GatewayTestCase
+from tests.gateway.views.test_behaviour import Client
+
+B = "/v1/buckets/default"
+KEYS = [f"k{n:03}" for n in range(300)]
+
+
+class ListingTests(GatewayTestCase):
+    """Keys, documents, ranges, pages."""
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        yield super().setUp()
+        lines = [{"op": "set", "key": key, "value": {"n": n}} for n, key in enumerate(KEYS)]
+        lines += [
+            {"op": "set", "key": 'é "q"\\', "text": "text", "expires": "1h"},
+            {"op": "set", "key": "z", "base64": "/wA="},
+        ]
+        body = b"\n".join(json.dumps(line).encode() for line in lines)
+        loaded = yield self.ask("POST", B + "/batch", body)
+        assert loaded.body.count(b'"status":200') == 302, loaded.body[-300:]
+
+    @inlineCallbacks
+    def listed(self, query: str = "", path: str = "/documents", **headers: str) -> Any:
+        answer = yield self.ask("GET", B + path + query, **headers)
+        self.assertEqual(answer.status, 200, answer.body)
+        return answer
+
+    @inlineCallbacks
+    def ids(self, query: str) -> Any:
+        answer = yield self.listed(query)
+        return sorted(row["id"] for row in answer.json()["rows"])
+
+    @inlineCallbacks
+    def test_forms(self) -> Any:
+        """All keys once, the same in each form; also below the full path and by HEAD."""
+        whole = yield self.listed()
+        rows = whole.json()["rows"]
+        self.assertEqual(sorted(row["id"] for row in rows), sorted([*KEYS, 'é "q"\\', "z"]))
+        self.assertNotIn("cursor", whole.json())
+        lines = yield self.listed(Accept="application/x-ndjson")
+        self.assertEqual([json.loads(line) for line in lines.body.splitlines()], rows)
+        events = yield self.listed(Accept="text/event-stream")
+        data = [json.loads(part.split(b"data: ")[1]) for part in events.body.split(b"\n\n")[:-1]]
+        self.assertEqual(data, [*rows, {"rows": 302}])
+        full = yield self.listed(path="/scopes/_default/collections/_default/documents")
+        self.assertEqual(full.body, whole.body)
+        head = yield self.ask("HEAD", B + "/documents")
+        self.assertEqual((head.status, head.body), (200, b""))
+
+    @inlineCallbacks
+    def test_documents(self) -> Any:
+        """Each with its version, flags and expiry, JSON as stored, and anything else as base64."""
+        answer = yield self.listed("?include_docs=true")
+        docs = {row["id"]: row["doc"] for row in answer.json()["rows"]}
+        self.assertEqual(len(docs), 302)
+        stored = yield self.ask("GET", B + "/documents/k007")
+        meta = {"id": "k007", "cas": stored.header("ETag"), "flags": 0x02000000}
+        self.assertEqual(docs["k007"], {"meta": meta, "json": {"n": 7}})
+        self.assertEqual(docs["z"]["base64"], "/wA=")
+        self.assertGreater(docs['é "q"\\']["meta"]["expiry"], 0)
+
+    @inlineCallbacks
+    def test_ranges(self) -> Any:
+        """Prefix, start and end, alone and together; both ends are included."""
+        for query, wanted in (
+            ("?prefix=k01", KEYS[10:20]),
+            ("?start=k297", [*KEYS[297:], "z", 'é "q"\\']),
+            ("?end=k002", KEYS[:3]),
+            ("?start=k005&end=k007", KEYS[5:8]),
+            ("?prefix=k01&start=k015&end=k1", KEYS[15:20]),
+            ("?prefix=k01&end=k012", KEYS[10:13]),
+            ("?start=k2&end=k1", []),
+            ("?prefix=k01&start=k02", []),
+            ("?prefix=" + quote('é "'), ['é "q"\\']),
+            ("?prefix=none", []),
+            ("?limit=0", []),
+        ):
+            found = yield self.ids(query)
+            self.assertEqual(found, wanted, query)
+
+    @inlineCallbacks
+    def test_pages(self) -> Any:
+        """Pages of any size have every key once; each but the last has a cursor."""
+        for size, more in ((7, ""), (100, "&include_docs=true"), (1000, "")):
+            found: list[str] = []
+            cursor = ""
+            while True:
+                answer = yield self.listed(f"?prefix=k&limit={size}{more}&cursor={cursor}")
+                rows = answer.json()["rows"]
+                self.assertLessEqual(len(rows), size)
+                found += [row["id"] for row in rows]
+                cursor = answer.json().get("cursor")
+                if cursor is None:
+                    break
+            self.assertEqual((sorted(found), len(found)), (KEYS, 300), size)
+        lines = yield self.listed("?limit=3", Accept="application/x-ndjson")
+        *rows, last = [json.loads(line) for line in lines.body.splitlines()]
+        self.assertEqual((len(rows), list(last)), (3, ["cursor"]))
+
+    @inlineCallbacks
+    def test_bad_requests(self) -> Any:
+        """Each parameter is checked before the caller is."""
+        for query, words in (
+            ("?limit=-1", "limit"),
+            ("?limit=x", "limit"),
+            ("?limit=1e3", "limit"),
+            ("?include_docs=1", "include_docs"),
+            ("?cursor=x", "cursor"),
+            ("?cursor=" + "A" * 999, "cursor"),
+            ("?prefix=" + "x" * 251, "prefix has 251 bytes"),
+            ("?skip=3", "skip"),
+            ("?limit=1&limit=2", "limit"),
+        ):
+            answer = yield self.ask("GET", B + "/documents" + query)
+            self.assertEqual(answer.code(), (400, "InvalidArgument"), query)
+            self.assertIn(words, answer.json()["message"])
+        answer = yield self.ask("POST", B + "/documents")
+        self.assertEqual(answer.code(), (405, "MethodNotAllowed"))
+
+    @inlineCallbacks
+    def test_missing_places(self) -> Any:
+        """Which of the three is missing."""
+        for path, code in (
+            ("/v1/buckets/none/documents", "BucketNotFound"),
+            (B + "/scopes/none/collections/_default/documents", "ScopeNotFound"),
+            (B + "/scopes/_default/collections/none/documents", "CollectionNotFound"),
+        ):
+            answer = yield self.ask("GET", path)
+            self.assertEqual(answer.code(), (404, code), path)
+
+    @inlineCallbacks
+    def test_slow_reader_and_hang_up(self) -> Any:
+        """A client that does not read stops the scan, and one that leaves ends it: the node keeps nothing."""
+        large = "x" * 200_000
+        lines = [json.dumps({"op": "set", "key": f"large{n}", "value": large}) for n in range(60)]
+        yield self.ask("POST", B + "/batch", "\n".join(lines).encode())
+        host, port = self.url.removeprefix("http://").split(":")
+        request = b"GET %b/documents?include_docs=true HTTP/1.1\r\nHost: %b\r\n\r\n" % (
+            B.encode(),
+            self.url.removeprefix("http://").encode(),
+        )
+        client = yield connectProtocol(HostnameEndpoint(reactor, host, int(port)), Client(request))
+        yield client.first
+        answer = yield self.listed("?prefix=k00")
+        self.assertEqual(len(answer.json()["rows"]), 10)
+        client.transport.abortConnection()
+        yield client.lost
+        answer = yield self.listed("?include_docs=true")
+        self.assertEqual(len(answer.json()["rows"]), 362)
+
+
+class RowTests(SynchronousTestCase):
+    """Rows of keys."""
+
+    @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1))
+    def test_any_bytes(self, keys: list[bytes]) -> None:
+        """Each row is JSON on one line, and has its key."""
+        rows = key_rows(keys)
+        self.assertEqual(len(rows), len(keys))
+        for row, key in zip(rows, keys, strict=True):
+            self.assertNotIn(b"\n", row)
+            members = json.loads(row)
+            if "id" in members:
+                self.assertEqual(members["id"].encode(), key)
+            else:
+                self.assertEqual(list(members), ["id_base64"])
+                self.assertRaises(UnicodeDecodeError, key.decode)
+
+    def test_combined_ranges(self) -> None:
+        """A prefix and an end: the smaller one counts."""
+        what = read_parameters({"prefix": "b", "start": "a", "end": "z"}).what
+        self.assertEqual((what.start, what.end), (b"b", (b"c", True)))
+        self.assertRaises(Refusal, read_parameters, {"limit": "٣"})

@@ -1,0 +1,313 @@
+"""Range scans: the scanner against a model of servers that lose scans, are busy, and move vbuckets."""
+
+import json
+from base64 import b64decode
+from struct import Struct
+from unittest import TestCase
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from couchbase.exceptions import (
+    AuthError,
+    CollectionNotFoundError,
+    CouchbaseError,
+    NotSupportedError,
+    ProtocolError,
+    TimeoutError,
+)
+from couchbase.protocol import rangescan
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress
+from couchbase.protocol.constants import Feature, Opcode, Status
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
+from couchbase.protocol.leb128 import encode_leb128
+from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.rangescan import Scanner, Selection, keys_with, unpack_documents, unpack_keys
+
+VBUCKETS = 24
+HELLO, CREATE, CONTINUE, CANCEL = (
+    int(each)
+    for each in (Opcode.HELLO, Opcode.RANGE_SCAN_CREATE, Opcode.RANGE_SCAN_CONTINUE, Opcode.RANGE_SCAN_CANCEL)
+)
+_CONTINUE = Struct(">16sIII")
+_ID_EXTRAS = Struct(">QI")
+
+
+def answer(status, value=b"", extras=b""):
+    return Frame(0x81, 0, int(status), 0, 0, 0, b"", extras, b"", value)
+
+
+class Model:
+    """Two nodes with one copy of each vbucket.
+
+    :param keys: a dict of vbucket -> keys.
+    :param mishaps: statuses that take the place of an answer, one after the other; -1 for no answer, 0 for no
+        mishap.
+    """
+
+    def __init__(self, keys, mishaps=(), page=3):
+        self.keys = {vbucket: sorted(found) for vbucket, found in keys.items()}
+        self.mishaps = list(mishaps)
+        self.page = page
+        self.scans = {}
+        self.json = set()
+        self.now = 0.0
+        self.refreshed = 0
+        self.most_open = 0
+        self.ids = {b"shop.books": 9}
+        rows = [[vbucket % 2, -1] for vbucket in range(VBUCKETS)]
+        self.map = ClusterMap(nodes=[NodeAddress("a", 1), NodeAddress("b", 2)], rows=rows)
+
+    def current_map(self):
+        return self.map
+
+    def refresh(self):
+        self.refreshed += 1
+
+    def hello(self, *more):
+        return HELLO, {"value": list(more)}
+
+    def run(self, plan):
+        """Drive a plan."""
+        value = None
+        while True:
+            try:
+                step = plan.send(value)
+            except StopIteration as done:
+                return done.value
+            if isinstance(step, Pause):
+                self.now += step.seconds
+                value = None
+            else:
+                assert isinstance(step, Ask)
+                value = [self._answer(step, *question) for question in step.questions]
+
+    def _answer(self, step, server, opcode, fields):
+        if opcode == HELLO:
+            self.json.add(server) if Feature.JSON in fields["value"] else self.json.discard(server)
+            return answer(Status.SUCCESS)
+        if opcode == Opcode.GET_COLLECTION_ID:
+            number = self.ids.get(fields["value"])
+            if number is None:
+                return answer(Status.UNKNOWN_COLLECTION)
+            return answer(Status.SUCCESS, extras=_ID_EXTRAS.pack(5, number))
+        vbucket = fields["vbucket"]
+        assert server == vbucket % 2
+        mishap = self.mishaps.pop(0) if self.mishaps else 0
+        if mishap:
+            if mishap in (Status.RANGE_SCAN_CANCELLED, Status.KEY_ENOENT) and opcode == CREATE:
+                mishap = Status.ETMPFAIL
+            if opcode == CONTINUE:
+                self.scans.pop(fields["extras"][:16], None)
+            return None if mishap == -1 else answer(mishap)
+        if opcode == CREATE:
+            assert server in self.json
+            return self._create(vbucket, json.loads(fields["value"]))
+        if opcode == CANCEL:
+            return answer(Status.SUCCESS if self.scans.pop(fields["extras"], None) else Status.KEY_ENOENT)
+        identifier, items, _, size = _CONTINUE.unpack(fields["extras"])
+        assert (items, size, step.partial) == (0, rangescan.PAGE_BYTES, 0)
+        found = self.scans.get(identifier)
+        if found is None:
+            return answer(Status.KEY_ENOENT)
+        page, rest = found[: self.page], found[self.page :]
+        self.scans[identifier] = rest
+        content = b"".join(encode_leb128(len(key)) + key for key in page)
+        if not rest:
+            del self.scans[identifier]
+        return answer(Status.RANGE_SCAN_MORE if rest else Status.RANGE_SCAN_COMPLETE, content)
+
+    def _create(self, vbucket, body):
+        assert body["key_only"] is True
+        start, end = (b64decode(body["range"][name]) for name in _ends(body["range"]))
+        after, before = "excl_start" in body["range"], "excl_end" in body["range"]
+        found = [
+            key
+            for key in self.keys.get(vbucket, ())
+            if (start < key or (key == start and not after)) and (key < end or (key == end and not before))
+        ]
+        if not found:
+            return answer(Status.KEY_ENOENT)
+        identifier = len(self.scans).to_bytes(8, "big") + vbucket.to_bytes(8, "big")
+        while identifier in self.scans:
+            identifier = (int.from_bytes(identifier, "big") + 2**64).to_bytes(16, "big")
+        self.scans[identifier] = found
+        self.most_open = max(self.most_open, len(self.scans))
+        return answer(Status.SUCCESS, identifier)
+
+    def all(self, scanner, timeout=75):
+        """Return all keys, with the position after each page."""
+        found, positions = [], []
+        while True:
+            page = self.run(scanner.next_page(timeout))
+            if page is None:
+                return found, positions
+            assert page.rows
+            found += page.rows
+            positions.append((len(found), page.position))
+
+
+def _ends(members):
+    return next(n for n in members if "start" in n), next(n for n in members if "end" in n)
+
+
+BUSY = (Status.ETMPFAIL, Status.EBUSY, Status.NOT_MY_VBUCKET, Status.RANGE_SCAN_CANCELLED, Status.KEY_ENOENT)
+KEYS = st.dictionaries(
+    st.integers(0, VBUCKETS - 1),
+    st.sets(st.binary(min_size=1, max_size=5), min_size=1, max_size=12),
+    max_size=VBUCKETS,
+)
+MISHAPS = st.lists(st.sampled_from([0, 0, -1, *map(int, BUSY)]), max_size=60)
+
+
+class ScannerTests(TestCase):
+    """Everything once, in order, whatever happens on the way."""
+
+    @settings(deadline=None)
+    @given(KEYS, MISHAPS, st.integers(1, 5))
+    def test_all_once(self, keys, mishaps, page):
+        """All keys, each once, vbucket after vbucket; scans do not pile up."""
+        model = Model(keys, mishaps, page)
+        found, _ = model.all(Scanner(model, lambda: model.now, Selection(), keys_only=True))
+        self.assertEqual(found, [key for vbucket in sorted(keys) for key in sorted(keys[vbucket])])
+        self.assertLessEqual(model.most_open, rangescan.WINDOW)
+        self.assertEqual(model.json, set())
+
+    @settings(deadline=None)
+    @given(KEYS, st.integers(1, 5))
+    def test_positions(self, keys, page):
+        """A scan from any position has the rest, and nothing else."""
+        model = Model(keys, page=page)
+        found, positions = model.all(Scanner(model, lambda: 0.0, Selection(), keys_only=True))
+        for count, position in positions:
+            if position is not None:
+                again = Scanner(model, lambda: 0.0, Selection(), keys_only=True, position=position)
+                self.assertEqual(model.all(again)[0], found[count:])
+
+    @settings(deadline=None)
+    @given(KEYS, st.binary(max_size=3), st.binary(max_size=3), st.booleans(), st.booleans())
+    def test_ranges(self, keys, start, end, after, before):
+        """The bounds of a range are kept; an empty one asks nobody."""
+        model = Model(keys)
+        selection = Selection(start, end, after, before)
+        found, _ = model.all(Scanner(model, lambda: 0.0, selection, keys_only=True))
+        wanted = [
+            key
+            for vbucket in sorted(keys)
+            for key in sorted(keys[vbucket])
+            if (key > start or (key == start and not after)) and (key < end or (key == end and not before))
+        ]
+        self.assertEqual(found, wanted)
+
+    @settings(deadline=None)
+    @given(st.sets(st.binary(min_size=1, max_size=4)), st.binary(max_size=3))
+    def test_prefixes(self, keys, prefix):
+        """A prefix selects the keys that begin with it, also one of bytes 0xff."""
+        model = Model({3: keys})
+        found, _ = model.all(Scanner(model, lambda: 0.0, keys_with(prefix), keys_only=True))
+        self.assertEqual(found, sorted(key for key in keys if key.startswith(prefix)))
+
+    def scan(self, *mishaps, keyspace=DEFAULT_KEYSPACE, timeout=1.0):
+        model = Model({0: {b"a"}}, mishaps)
+        scanner = Scanner(model, lambda: model.now, Selection(), keys_only=True, keyspace=keyspace)
+        return model.all(scanner, timeout)[0], model
+
+    def test_refusals(self):
+        """A status that will not change ends the scan with its exception."""
+        for status, kind in (
+            (Status.EACCESS, AuthError),
+            (Status.UNKNOWN_COMMAND, NotSupportedError),
+            (Status.NOT_SUPPORTED, NotSupportedError),
+            (Status.EINTERNAL, CouchbaseError),
+        ):
+            with self.assertRaises(kind) as caught:
+                self.scan(status)
+            self.assertEqual(caught.exception.operation, "scan")
+
+    def test_timeout(self):
+        """A server that stays busy fails the page in time, and the map is asked for meanwhile."""
+        with self.assertRaises(TimeoutError):
+            self.scan(*[Status.EBUSY] * 10_000)
+        with self.assertRaises(TimeoutError):
+            self.scan(*[-1] * 10_000)
+        model = self.scan(*[Status.NOT_MY_VBUCKET] * VBUCKETS)[1]
+        self.assertGreater(model.refreshed, 0)
+
+    def test_collections(self):
+        """The id is asked for, also again, and a collection that is not there is an error."""
+        books = Keyspace("shop", "books")
+        self.assertEqual(self.scan(keyspace=books)[0], [b"a"])
+        self.assertEqual(books.prefix, b"\x09")
+        self.assertEqual(self.scan(Status.UNKNOWN_COLLECTION, keyspace=books)[0], [b"a"])
+        with self.assertRaises(CollectionNotFoundError):
+            self.scan(keyspace=Keyspace("shop", "none"))
+
+    def test_cancel(self):
+        """The servers are notified, and nothing follows."""
+        model = Model({vbucket: {b"%d" % n for n in range(9)} for vbucket in range(VBUCKETS)})
+        scanner = Scanner(model, lambda: 0.0, Selection(), keys_only=True)
+        model.run(scanner.next_page(1))
+        self.assertTrue(model.scans)
+        model.run(scanner.cancel())
+        self.assertEqual(model.scans, {})
+        self.assertIsNone(model.run(scanner.next_page(1)))
+
+    def test_another_bucket(self):
+        """A bucket with another number of vbuckets is another bucket."""
+        model = Model({vbucket: {b"a", b"b"} for vbucket in range(VBUCKETS)}, page=1)
+        scanner = Scanner(model, lambda: 0.0, Selection(), keys_only=True)
+        model.run(scanner.next_page(1))
+        model.map = ClusterMap(nodes=model.map.nodes, rows=model.map.rows[:3])
+        with self.assertRaises(CouchbaseError):
+            model.all(scanner)
+
+    def test_malformed_pages(self):
+        """A page that ends inside an entry breaks the protocol."""
+
+        class Malformed(Model):
+            def _answer(self, step, server, opcode, fields):
+                if opcode == CONTINUE:
+                    return answer(Status.RANGE_SCAN_COMPLETE, b"\x05ab")
+                return super()._answer(step, server, opcode, fields)
+
+        model = Malformed({0: {b"a"}})
+        with self.assertRaises(ProtocolError):
+            model.all(Scanner(model, lambda: 0.0, Selection(), keys_only=True))
+
+
+class UnpackTests(TestCase):
+    """Entries of pages."""
+
+    @given(st.lists(st.binary(min_size=1, max_size=250)))
+    def test_keys(self, keys):
+        """Keys of any length come back; a cut is noticed."""
+        content = b"".join(encode_leb128(len(key)) + key for key in keys)
+        self.assertEqual(unpack_keys(content), keys)
+        if content:
+            self.assertRaises(ValueError, unpack_keys, content[:-1])
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.binary(min_size=1, max_size=250), st.binary(max_size=300), *[st.integers(0, 2**32 - 1)] * 2
+            )
+        ),
+        st.data(),
+    )
+    def test_documents(self, documents, data):
+        """Documents come back with their members; a cut at any place is noticed, or ends between two."""
+        packed = [
+            Struct(">IIQQB").pack(flags, expiry, 1, flags * 7, 1)
+            + encode_leb128(len(key))
+            + key
+            + encode_leb128(len(value))
+            + value
+            for key, value, flags, expiry in documents
+        ]
+        content = b"".join(packed)
+        self.assertEqual([(d.key, d.value, d.flags, d.expiry) for d in unpack_documents(content)], documents)
+        cut = data.draw(st.integers(0, len(content)))
+        ends = {len(b"".join(packed[:count])) for count in range(len(packed) + 1)}
+        if cut not in ends:
+            self.assertRaises(ValueError, unpack_documents, content[:cut])

@@ -1,0 +1,66 @@
+"""Scans on Twisted, against two nodes."""
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from couchbase.exceptions import ArgumentError, CollectionNotFoundError
+from couchbase.scan import PrefixScan, RangeScan
+from tests.txcouchbase.test_connection import NodeTestCase
+
+
+class ScanTests(NodeTestCase):
+    """``scan``."""
+
+    nodes = 2
+
+    @inlineCallbacks
+    def setUp(self):
+        yield super().setUp()
+        self.connection = self.open()
+        yield self.connection.set_multi({f"k{n:03}": n for n in range(100)})
+
+    @inlineCallbacks
+    def test_pages(self):
+        """Pages come as Deferreds, also of a connection that is not up yet; an empty list is the end."""
+        scan = self.open().scan()
+        found = {}
+        while True:
+            page = yield scan.next_page()
+            if not page:
+                break
+            found.update((row.key, row.value) for row in page)
+        self.assertEqual(found, {f"k{n:03}": n for n in range(100)})
+        self.assertIsNone(scan.cursor)
+        self.assertEqual((yield scan.next_page()), [])
+        yield scan.close()
+
+    def test_async_iterator(self):
+        """In a coroutine, rows come one by one."""
+
+        async def keys():
+            return sorted([row.key async for row in self.connection.scan(PrefixScan("k05"), ids_only=True)])
+
+        done = Deferred.fromCoroutine(keys())
+        return done.addCallback(self.assertEqual, [f"k05{n}" for n in range(10)])
+
+    @inlineCallbacks
+    def test_cursor(self):
+        """A scan that is left can be gone on with."""
+        scan = self.connection.scan(ids_only=True)
+        first = yield scan.next_page()
+        yield scan.close()
+        self.assertEqual((yield scan.next_page()), [])
+        rest = self.connection.scan(ids_only=True, after=scan.cursor)
+        keys = [row.key for row in first]
+        while True:
+            page = yield rest.next_page()
+            if not page:
+                break
+            keys += [row.key for row in page]
+        self.assertEqual(sorted(keys), [f"k{n:03}" for n in range(100)])
+
+    @inlineCallbacks
+    def test_failures(self):
+        """Bad arguments raise at once, a collection that is not there fails the page."""
+        self.assertRaises(ArgumentError, self.connection.scan, "k")
+        missing = self.connection.collection("none").scan(RangeScan())
+        yield self.assertFailure(missing.next_page(), CollectionNotFoundError)

@@ -1,0 +1,53 @@
+"""Scans of the Twisted client."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from couchbase.scan import Scan, ScanResult
+
+__all__ = ["DeferredScan"]
+
+
+class DeferredScan(Scan):
+    """A scan whose pages come as Deferreds; in a coroutine also an asynchronous iterator of results."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._ready: deque[ScanResult] = deque()
+
+    def next_page(self) -> Deferred[list[ScanResult]]:
+        """Get the next results; fires with an empty list after the last. One call at a time."""
+        return self._run(self.page_plan()).addCallback(self.accept)
+
+    def next_rows(self) -> Deferred[Any]:
+        """Get the next page as it came: keys as bytes, or :class:`couchbase.protocol.rangescan.Document`."""
+        return self._run(self.page_plan())
+
+    def close(self) -> Deferred[None]:
+        """End the scan early; fires when the servers know."""
+        self._ready.clear()
+        self._is_left = True
+        if self._scanner.is_over:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        return self._run(self._scanner.cancel()).addErrback(lambda _: None)
+
+    def __aiter__(self) -> DeferredScan:
+        return self
+
+    async def __anext__(self) -> ScanResult:
+        if not self._ready:
+            self._ready.extend(await self.next_page())
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    def _run(self, plan: Any) -> Deferred[Any]:
+        driver = self._driver
+        running: Deferred[Any] = driver.ready()
+        return running.addCallback(lambda _: driver.cluster.run(plan))
