@@ -179,8 +179,8 @@ class Twistd(ProcessProtocol):
         self.ended.callback(status)
 
 
-class ProcessTests(TestCase):
-    """The real command, in a separate process."""
+class ProcessCase(TestCase):
+    """Tests with the real command, in a separate process."""
 
     timeout = 120
 
@@ -207,6 +207,23 @@ class ProcessTests(TestCase):
 
         self.addCleanup(end)
         return protocol
+
+    @inlineCallbacks
+    def connect(self, port: int) -> Steps:
+        """Connect to a key-value port; the connection is cut after the test."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        client = yield connectProtocol(endpoint, Client())
+
+        def leave() -> Deferred[None] | None:
+            client.transport.abortConnection()
+            return None if client.is_lost else client.lost
+
+        self.addCleanup(leave)
+        return client
+
+
+class ProcessTests(ProcessCase):
+    """The command serves, keeps its documents, and ends."""
 
     @inlineCallbacks
     def test_runs_and_keeps_its_documents(self) -> Steps:
@@ -240,7 +257,7 @@ class ProcessTests(TestCase):
         """Killed without warning, it opens again with every write that was acknowledged as on disk."""
         options = ("--rest-port", "0", "--kv-port", "0", "--data", str(Path(self.mktemp()).absolute()))
         first = self.run_twistd(*options)
-        client = yield self.connect((yield first.said(r"couchbase://127\.0\.0\.1:(\d+)")))
+        client = yield self.connect(int((yield first.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
         to_disk = encode_frame_infos([(1, b"\x02")])  # majority, and persisted by the active copy
         keys = [b"key-%d" % number for number in range(100)]
         for key in keys:
@@ -253,23 +270,10 @@ class ProcessTests(TestCase):
         yield first.ended
         yield client.lost
         second = self.run_twistd(*options)
-        client = yield self.connect((yield second.said(r"couchbase://127\.0\.0\.1:(\d+)")))
+        client = yield self.connect(int((yield second.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
         for key in keys:
             answer = yield client.ask(Opcode.GET, key=key, vbucket=vbucket_of(key, 1024))
             self.assertEqual((answer.specific, answer.value), (Status.SUCCESS, key))
-
-    @inlineCallbacks
-    def connect(self, port: re.Match[str]) -> Steps:
-        """Connect to a key-value port; the connection is cut after the test."""
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(port[1]))
-        client = yield connectProtocol(endpoint, Client())
-
-        def leave() -> Deferred[None] | None:
-            client.transport.abortConnection()
-            return None if client.is_lost else client.lost
-
-        self.addCleanup(leave)
-        return client
 
     @inlineCallbacks
     def test_cannot_start(self) -> Steps:
