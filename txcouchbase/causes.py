@@ -68,7 +68,7 @@ def network_error(message: str, inner: BaseException | None = None) -> Couchbase
     return error_of(exceptions.NETWORK_ERROR, message, inner_cause=inner)
 
 
-def connect_error(failure: BaseException, host: str, port: int) -> BaseException:
+def connect_error(failure: BaseException, host: str, port: int) -> CouchbaseError:
     """Return a failed attempt to connect as the SDK's error."""
     if isinstance(failure, CouchbaseError):
         return failure

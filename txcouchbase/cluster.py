@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from couchbase.protocol.clustermap import ClusterMap, NodeAddress, map_of_seed
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.conversation import refusal
 from couchbase.protocol.dispatch import Dispatcher
-from couchbase.protocol.failures import client_error
+from couchbase.protocol.failures import client_error, seed_error
 from couchbase.protocol.handshake import Credentials, no_map
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
@@ -153,27 +154,25 @@ class ClusterClient(Dispatcher):
         deadline = self.seconds() + self.bootstrap_timeout
         if self.srv is not None and hasattr(self.reactor, "getThreadPool"):
             # In a thread, and for a second at most.
-            self._attempt = threads.deferToThreadPool(
-                self.reactor, self.reactor.getThreadPool(), self.srv.seeds
-            )
-            try:
+            pool = self.reactor.getThreadPool()
+            self._attempt = threads.deferToThreadPool(self.reactor, pool, self.srv.seeds)
+            # If it is closed in the meantime, the loop below notices.
+            with suppress(defer.CancelledError):
                 self.seeds = (yield self._attempt) or self.seeds
-            except defer.CancelledError:
-                pass  # It was closed in the meantime, which the loop below notices.
         error: BaseException = network_error("no host to connect to")
         seeds = list(self.seeds)
         if self.shuffle:
             random_module.shuffle(seeds)
         causes: list[Cause] = []
         for seed in seeds:
+            failures: list[CouchbaseError] = []
             for attempt, port in (
                 (self._bootstrap_kv, seed.kv_port),
                 (self._bootstrap_http, seed.management_port),
             ):
                 if port is None:
                     continue
-                left = deadline - self.seconds()
-                if left <= 0 or self.closed:
+                if (left := deadline - self.seconds()) <= 0 or self.closed:
                     break
                 try:
                     self._attempt = self._without_password(attempt, seed)
@@ -183,12 +182,13 @@ class ClusterClient(Dispatcher):
                     if has_ended(self.reactor):
                         yield Deferred()  # The reactor has ended: there is nothing to report to.
                     error = connect_error(failure, seed.host, port)
-                    causes.append(Cause(seed.host, port, cause_text(failure)))
-                    self._causes = causes
+                    self._causes = causes = [*causes, Cause(seed.host, port, cause_text(failure))]
                     self.errors.append((getattr(error, "rc", 0), str(getattr(error, "message", error))))
                     if isinstance(error, (AuthError, BucketNotFoundError)):
                         self._refuse(error)
                         raise error from failure
+                    failures.append(error)
+                    error = seed_error(failures)
                 else:
                     if done:
                         return

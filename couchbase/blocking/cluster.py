@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Callable
 from couchbase import exceptions
 from couchbase.blocking import http
 from couchbase.blocking.calls import BlockingCall, WaitGroup
+from couchbase.blocking.faults import connection_error
 from couchbase.blocking.loop import Loop
-from couchbase.blocking.node import NodeConnection, connection_error
+from couchbase.blocking.node import NodeConnection
 from couchbase.blocking.resolver import Srv
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, parse_cluster_map
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.dispatch import Dispatcher
-from couchbase.protocol.failures import client_error
+from couchbase.protocol.failures import client_error, seed_error
 from couchbase.protocol.handshake import Credentials, no_map
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class Cluster(Dispatcher, Loop):
             random.shuffle(seeds)
         error: CouchbaseError = connection_error("any host", OSError("no time left"))
         for seed in seeds:
+            failures: list[CouchbaseError] = []
             for attempt in (self._bootstrap_kv, self._bootstrap_http):
                 limit = min(deadline, self.seconds() + self.host_timeout)
                 if limit <= self.seconds():
@@ -197,10 +199,12 @@ class Cluster(Dispatcher, Loop):
                     if attempt(seed, limit):
                         return
                 except CouchbaseError as failure:
-                    error = failure
                     if isinstance(failure, (AuthError, BucketNotFoundError)):
                         self.note(failure)
                         raise
+                    failures.append(failure)
+            if failures:
+                error = seed_error(failures)
             self.note(error)
         raise error
 

@@ -14,12 +14,13 @@ from typing import Any, Callable
 from uuid import uuid4
 
 from couchbase import exceptions
+from couchbase.blocking.faults import tls_error
 from couchbase.blocking.question import Question
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume, refusal
 from couchbase.protocol.plans import Compute, Pause
-from couchbase.protocol.strangers import MAYBE_TLS, tls_hint
+from couchbase.protocol.strangers import MAYBE_TLS
 
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
@@ -28,6 +29,10 @@ CONNECT_SECONDS = 2.0
 RECEIVE_BYTES = 256 * 1024
 
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+LEAST_PURGED = 1024
+"""Length of a queue from which abandoned operations are looked for, each time it has doubled."""
 
 
 class NodeConnection:
@@ -47,6 +52,7 @@ class NodeConnection:
         """Instants of the last send and the last receive."""
         self.heard_at = 0.0
         self.waiting: list[Call] = []
+        self._purge_at = LEAST_PURGED
         self._owner = owner
         self._sock: Any = None
         self._events = 0
@@ -101,7 +107,13 @@ class NodeConnection:
             talk.put(call, vbucket)
         else:
             call.vbucket = vbucket
-            self.waiting.append(call)
+            waiting = self.waiting
+            if len(waiting) >= self._purge_at:
+                # Callers wait for the operations that are open, so their own memory is the limit. Abandoned
+                # ones (of a killed greenlet) belong to nobody.
+                waiting[:] = [one for one in waiting if not one.done]
+                self._purge_at = max(LEAST_PURGED, 2 * len(waiting))
+            waiting.append(call)
             self.start()
 
     def take_waiting(self) -> list[Call]:
@@ -246,7 +258,7 @@ class NodeConnection:
                     self._sock, server_hostname=self.host, do_handshake_on_connect=False
                 )
             except (OSError, ValueError) as error:
-                self.lose(_tls_error(self.name, error))
+                self.lose(tls_error(self.name, error))
                 return
             self._step = self._shake_tls
             self._shake_tls()
@@ -261,7 +273,7 @@ class NodeConnection:
         except ssl.SSLWantWriteError:
             self._watch(EVENT_WRITE)
         except (OSError, ValueError) as error:
-            self.lose(_tls_error(self.name, error))
+            self.lose(tls_error(self.name, error))
         else:
             self._greet()
 
@@ -432,16 +444,3 @@ class NodeConnection:
         else:
             selector.register(self._sock, events, self.handle)
         self._events = events
-
-
-def connection_error(name: str, error: BaseException) -> CouchbaseError:
-    """Return why a node cannot be reached as the SDK's error."""
-    if isinstance(error, CouchbaseError):
-        return error
-    return error_of(exceptions.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
-
-
-def _tls_error(name: str, error: Exception) -> CouchbaseError:
-    code = exceptions.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else exceptions.SSL_ERROR
-    text = f"no TLS connection to {name}: {error}{tls_hint(str(error))}"
-    return error_of(code, text, inner_cause=error)

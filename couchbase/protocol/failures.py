@@ -4,6 +4,7 @@ reported."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
@@ -22,6 +23,8 @@ def failed_result(request: Request, code: int) -> Result:
     failed._key = request.key
     return failed
 
+
+_TLS = (exceptions.SSL_ERROR, exceptions.SSL_CANTVERIFY)
 
 _EXPLAINED: dict[int, str] = {
     Status.EACCESS: "the user may not do this; ",
@@ -46,6 +49,19 @@ def error_for(
         context=context,
         ambiguous=status == Status.SYNC_WRITE_AMBIGUOUS,
     )
+
+
+def seed_error(failures: Sequence[CouchbaseError]) -> CouchbaseError:
+    """Return the error of a seed whose ports were tried one after the other: key-value, then HTTP.
+
+    It is the last one, except that a failure of TLS on the way says more than one to find a port. Its message
+    has the causes of all.
+    """
+    chosen = next((failure for failure in failures if failure.rc in _TLS), failures[-1])
+    others = [str(failure.message) for failure in failures if failure is not chosen and failure.message]
+    new = [other for other in dict.fromkeys(others) if other not in str(chosen.message)]
+    chosen.message = "; ".join([str(chosen.message), *new])
+    return chosen
 
 
 def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:

@@ -4,14 +4,17 @@ import socket
 import ssl
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import TestCase
+from unittest.mock import patch
 
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial import unittest
 
 from couchbase.connection import Connection
-from couchbase.exceptions import CouchbaseError
+from couchbase.exceptions import SSL_CANTVERIFY, CouchbaseError
+from couchbase.protocol import connstr
 from gcouchbase import GConnection
 from tests.certificates import self_signed
 from tests.couchbase.scripted import ScriptedNode
@@ -23,6 +26,7 @@ HTTP_ANSWER = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 LOOKS_LIKE_TLS = "it looks like a TLS port, use couchbases://"
 MAYBE_TLS = "if it is a TLS port, use couchbases://"
 NOT_TLS = "the port does not speak TLS; without it, use couchbase://"
+UNTRUSTED = "certificate verify failed"
 AN_HTTP_SERVER = "it looks like an HTTP server"
 
 CASES = (
@@ -75,6 +79,22 @@ def tls_node(path):
     return ScriptedNode(context)
 
 
+@contextmanager
+def default_ports(key_value, management):
+    """Let connection strings with TLS and without a port mean these ports."""
+    with (
+        patch.object(connstr, "DEFAULT_KV_TLS_PORT", key_value),
+        patch.object(connstr, "DEFAULT_MANAGEMENT_TLS_PORT", management),
+    ):
+        yield
+
+
+def closed_port():
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
 class FaceMixin:
     """A face whose operations block."""
 
@@ -107,6 +127,18 @@ class FaceMixin:
         self.check(
             self.words(f"couchbase://127.0.0.1:{node.port}"), "a TLS port, use couchbases://", node.port
         )
+
+    def test_untrusted(self):
+        """With a node whose certificate is not trusted, and no cluster manager: both causes."""
+        with tempfile.TemporaryDirectory() as directory:
+            node = tls_node(Path(directory) / "node.pem")
+        self.addCleanup(node.stop)
+        with self.assertRaises(CouchbaseError) as caught, default_ports(node.port, closed_port()):
+            self.face(bucket="b", connection_string="couchbases://127.0.0.1")
+        self.assertEqual(caught.exception.rc, SSL_CANTVERIFY)
+        self.assertIn(UNTRUSTED, caught.exception.message)
+        self.assertIn("Connection refused", caught.exception.message)
+        self.assertEqual(caught.exception.message.count(f"127.0.0.1:{node.port}"), 1)
 
 
 class BlockingStrangerTests(FaceMixin, TestCase):
@@ -147,3 +179,18 @@ class TwistedStrangerTests(unittest.TestCase):
         node = tls_node(Path(self.mktemp()))
         self.addCleanup(node.stop)
         yield self.check(f"couchbase://127.0.0.1:{node.port}", "a TLS port, use couchbases://", node.port)
+
+    @inlineCallbacks
+    def test_untrusted(self):
+        """With a node whose certificate is not trusted and no cluster manager: both causes."""
+        node = tls_node(Path(self.mktemp()))
+        self.addCleanup(node.stop)
+        with default_ports(node.port, closed_port()):
+            connection = TxConnection(bucket="b", connection_string="couchbases://127.0.0.1")
+        self.addCleanup(connection._close)
+        error = yield self.assertFailure(connection.connect(), CouchbaseError)
+        self.flushLoggedErrors()
+        for words in (error.message, connection._client.problem):
+            self.assertIn(UNTRUSTED, words)
+            self.assertIn("connection refused", words)
+            self.assertEqual(words.count(f"127.0.0.1:{node.port}"), 1, words)
