@@ -63,7 +63,7 @@ class Reports:
             parts = [part for name, part in node.buckets.items() if bucket in (None, name)]
             interesting = interesting_stats(node.index, parts, self.rates)
             status, version = node.status(bucket), self._cluster.version
-            uuid = md5(f"{self._cluster.uuid}/{node.index}".encode(), usedforsecurity=False).hexdigest()
+            uuid = node_uuid(self._cluster.uuid, node.index)
             reports.append(
                 NodeReport(address, status, version, uptime, total, free, system, interesting, uuid)
             )
@@ -102,3 +102,8 @@ class Reports:
             # Every document is in memory, so none is ever fetched.
             "diskFetches": 0,
         }
+
+
+def node_uuid(cluster_uuid: str, index: int) -> str:
+    """Return the uuid of a node: 32 hexadecimal digits, the same in every run."""
+    return md5(f"{cluster_uuid}/{index}".encode(), usedforsecurity=False).hexdigest()

@@ -23,6 +23,8 @@ _SLASHES = re.compile(rb"//+")
 _FOR_ALL = b"/whoami"
 """The one path that answers callers without credentials: it says that they have none."""
 
+IMPERSONATE = "cluster.admin.security.admin!impersonate"
+
 REALM = b'Basic realm="Couchbase Server Admin / REST"'
 
 
@@ -138,8 +140,26 @@ class Access:
         """Return the user whose credentials came with the request, ``None`` without credentials.
 
         A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
-        even for resources that need none.
+        even for resources that need none. An administrator may name another user, who is returned then.
         """
+        user = await self._authenticated(request)
+        named = request.getHeader(b"cb-on-behalf-of")
+        return user if named is None or user is None else self._other(user, named)
+
+    def _other(self, user: str, named: bytes) -> str:
+        """Return the user for whom a service makes the request, as ``base64(user:domain)`` says."""
+        if not self._cluster.users.rights(user).allow(IMPERSONATE):
+            raise forbidden(IMPERSONATE)
+        try:
+            other, _, domain = b64decode(named.strip(), validate=True).decode("utf-8").rpartition(":")
+        except (binascii.Error, ValueError):
+            raise unauthorized() from None
+        wanted = "admin" if self._cluster.users.is_administrator(other) else "local"
+        if other not in self._cluster.users or domain != wanted:
+            raise unauthorized()
+        return other
+
+    async def _authenticated(self, request: Request) -> str | None:
         user = getattr(request, "certificate_user", None)
         if user is not None:
             return str(user)

@@ -24,6 +24,7 @@ from couchnode.data.randomitem import random_item
 from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.answers import json_answer, plain_answer, read_form
 from couchnode.rest.capi import ViewSite
+from couchnode.rest.cbauth import CredentialChecks, Services
 from couchnode.rest.edge import RestSite
 from couchnode.rest.membership import POOL
 from couchnode.rest.scopes import Scopes
@@ -40,7 +41,7 @@ _NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi(Scopes, UserManagement):
+class RestApi(Scopes, UserManagement, CredentialChecks):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
@@ -52,6 +53,7 @@ class RestApi(Scopes, UserManagement):
         super().__init__(cluster, node, Access(cluster))
         self._views = views
         self._streams: dict[DocumentStream, str | None] = {}
+        self._services: list[Services] = []
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
         self._cluster.on_config_change.append(self._changed)
 
@@ -63,13 +65,17 @@ class RestApi(Scopes, UserManagement):
         resource: IResource = self.app.resource()
         if self._views is not None:
             resource = ViewSite(self._cluster, self._node, self._views, resource)
-        return RestSite(Gate(self._cluster, resource, tls), self._cluster.clock)
+        services = Services(self._cluster, self._node, resource)
+        self._services.append(services)
+        return RestSite(Gate(self._cluster, services, tls), self._cluster.clock)
 
     def close(self) -> None:
         """End all streams."""
         self._cluster.on_config_change.remove(self._changed)
         for stream in list(self._streams):
             stream.end()
+        for services in self._services:
+            services.close()
 
     # ---- the cluster -----------------------------------------------------------------------------
 

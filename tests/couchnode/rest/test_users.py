@@ -512,6 +512,10 @@ PERMISSIONS: dict[tuple[str, str], str | None] = {
     ("GET", f"{GROUPS}/<name>"): "cluster.admin.users!read",
     ("PUT", f"{GROUPS}/<name>"): "cluster.admin.users!write",
     ("DELETE", f"{GROUPS}/<name>"): "cluster.admin.users!write",
+    ("POST", "/_cbauth"): None,
+    ("GET", "/_cbauth/checkPermission"): "cluster.admin.internal!all",
+    ("GET", "/_cbauth/getUserUuid"): "cluster.admin.internal!all",
+    ("GET", "/_cbauth/getUserBuckets"): "cluster.admin.internal!all",
     ("GET", "/<bucket>/_design/d"): f"{B}views!read",
     ("PUT", "/<bucket>/_design/d"): f"{B}views!write",
     ("DELETE", "/<bucket>/_design/d"): f"{B}views!write",
@@ -574,6 +578,7 @@ class EnforcementTests(UserCase):
             holders[role] = yield self.make(role, role)
         for role in ("bucket_full_access", "data_reader", "views_admin", "bucket_admin"):
             holders[role] = yield self.make(role, f"{role}[default]")
+        holders["boss"] = yield self.make("boss", "admin")
         rows = [row for row in PERMISSIONS.items() if row[1] is not None and "reaming" not in row[0][1]]
         for (method, rule), permission in rows:
             if method == "DELETE" and rule == f"{BUCKETS}/<bucket>" or "/bs/" in rule:
