@@ -26,6 +26,10 @@ __all__ = ["PathCommands"]
 KeySpecs = Union[Collection[Key], Mapping[str, Any], Mapping[bytes, Any]]
 """Documents of a multi operation: keys, or a dict of key -> spec or specs."""
 
+# Opcodes of specs that change a path, other than those of the whole document.
+_USUAL = frozenset(range(Opcode.SUBDOC_DICT_ADD, Opcode.SUBDOC_COUNTER + 1))
+_pack_spec = subdocument.MUTATION_SPEC.pack
+
 _DOCUMENT_FLAGS = {
     StoreSemantics.REPLACE: 0,
     StoreSemantics.UPSERT: subdocument.UPSERT_DOCUMENT,
@@ -119,6 +123,25 @@ class PathCommands(
         :raises ArgumentError: no specs, more than 16, one that reads, or options that exclude each other.
         :raises NotSupportedError: the server lacks attributes (before 5.0), or preserved expiry (before 7.0).
         """
+        if (
+            len(specs) == 1
+            and store_semantics is StoreSemantics.REPLACE
+            and not (ttl or preserve_expiry or access_deleted or create_as_deleted or revive)
+        ):
+            # The usual case, without the calls of the general one: one path of a document that exists.
+            (spec,) = specs
+            if type(spec) is list and len(spec) == 1:
+                (spec,) = spec
+            if type(spec) is Spec and spec[0] in _USUAL:
+                opcode, path_flags, path, value = spec
+                request = self._request(MUTATE_IN, key)
+                request.specs = Specs((spec,), None)
+                request.value = _pack_spec(opcode, path_flags, len(path), len(value)) + path + value
+                if cas:
+                    request.cas = arguments.check_cas(cas)
+                if persist_to or replicate_to or durability_level:
+                    return self._mutate(request, persist_to, replicate_to, durability_level)
+                return self._driver.submit(request)
         flags = _document_flags(store_semantics, access_deleted, create_as_deleted, revive)
         wanted = _arranged(specs, False)
         _check_options(store_semantics, cas, ttl, preserve_expiry, key)

@@ -42,20 +42,34 @@ class SubdocResult(OperationResult):
     whatever JSON gives; a bool for ``exists``; ``None`` for mutations other than counters.
     """
 
-    __slots__ = ("_entries", "_is_deleted")
+    __slots__ = ("_changed", "_is_deleted", "_known", "_values")
 
-    _entries: list[PathResult]
+    _known: list[PathResult] | None
+    # Paths that a mutation has changed, and the values of counters by position: entries are made on demand.
+    _changed: list[bytes]
+    _values: dict[int, bytes]
     _is_deleted: bool
 
     def __init__(self, rc: int = 0, cas: int = 0, entries: list[PathResult] | None = None) -> None:
         super().__init__(rc, cas)
-        self._entries = entries or []
+        self._known = entries or []
         self._is_deleted = False
 
     @property
     def entries(self) -> list[PathResult]:
         """The outcome of each spec, with the server's status and the JSON text."""
-        return self._entries
+        if self._known is None:
+            values = self._values
+            self._known = [
+                PathResult(path, False, 0, 0, values.get(position, b""))
+                for position, path in enumerate(self._changed)
+            ]
+        return self._known
+
+    @property
+    def values_given(self) -> bool:
+        """Whether a mutation's answer has numbers of counters."""
+        return self._known is not None or bool(self._values)
 
     @property
     def is_deleted(self) -> bool:
@@ -65,7 +79,7 @@ class SubdocResult(OperationResult):
     @property
     def flags(self) -> int:
         """Flags of the document, if ``$document`` or ``$document.flags`` was looked up; else 0."""
-        for entry in self._entries:
+        for entry in self.entries:
             if not entry.status and entry.path in (b"$document", b"$document.flags"):
                 found = json.loads(entry.data)
                 return int(found["flags"] if isinstance(found, dict) else found)
@@ -102,26 +116,26 @@ class SubdocResult(OperationResult):
         return self._value_of(self._entry(which))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __bool__(self) -> bool:
         return True
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the values; a failed path raises its exception."""
-        return map(self._value_of, self._entries)
+        return map(self._value_of, self.entries)
 
     def _entry(self, which: Which) -> PathResult:
         if self._rc:
             raise error_of(self._rc, "the document was not found", key=self._key, result=self)
         if isinstance(which, str):
             path = which.encode("utf-8", "surrogatepass")
-            for entry in self._entries:
+            for entry in self.entries:
                 if entry.path == path:
                     return entry
-        elif isinstance(which, int) and not isinstance(which, bool) and 0 <= which < len(self._entries):
-            return self._entries[which]
-        raise ArgumentError.pyexc(f"there is no spec {which!r}; {len(self._entries)} were given", obj=which)
+        elif isinstance(which, int) and not isinstance(which, bool) and 0 <= which < len(self.entries):
+            return self.entries[which]
+        raise ArgumentError.pyexc(f"there is no spec {which!r}; {len(self.entries)} were given", obj=which)
 
     def _value_of(self, entry: PathResult) -> Any:
         if entry.is_exists and entry.code in (0, SUBDOC_PATH_ENOENT):
@@ -142,7 +156,7 @@ class SubdocResult(OperationResult):
             raise ValueFormatError.pyexc(f"path {path!r}: not JSON", obj=entry.data, inner=error) from error
 
     def _fields(self) -> list[str]:
-        return [*super()._fields(), f"Paths={len(self._entries)}"]
+        return [*super()._fields(), f"Paths={len(self.entries)}"]
 
 
 class _ContentAs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
@@ -37,9 +37,10 @@ _ENTRY = Struct(">HI")
 _CHANGED = Struct(">BHI")
 _FAILED = Struct(">BH")
 _LOOKUP_SPEC = Struct(">BBH")
-_MUTATION_SPEC = Struct(">BBHI")
+MUTATION_SPEC = Struct(">BBHI")
 _U32 = Struct(">I")
 _TOKEN_BYTES = 16
+_new: Any = object.__new__
 
 LOOKUPS = frozenset({Opcode.GET, Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT})
 """Opcodes of specs that read; those of all others change something."""
@@ -94,7 +95,7 @@ def lookup_value(specs: Specs) -> bytes:
 
 def mutation_value(specs: Specs) -> bytes:
     """Return the value of a mutation's request."""
-    pack = _MUTATION_SPEC.pack
+    pack = MUTATION_SPEC.pack
     parts: list[bytes] = []
     for opcode, flags, path, value in map(specs.given.__getitem__, _order(specs)):
         parts += (pack(opcode, flags, len(path), len(value)), path, value)
@@ -183,16 +184,16 @@ def _decode_mutate_in(
             raise malformed_answer(request, f"an entry for path {sent} with status 0x{status:02x}")
         values[specs.position(sent)] = data[begin : begin + size]
         begin += size
-    result = _result(
-        request,
-        cas,
-        [
-            PathResult(spec.path, False, 0, 0, values.get(position, b""))
-            for position, spec in enumerate(specs.given)
-        ],
-    )
-    if middle - at == _TOKEN_BYTES:
-        result._token = (request.vbucket, data[at:middle])
+    # SubdocResult.__init__, inlined.
+    result = _new(SubdocResult)
+    result._rc = 0
+    result._cas = cas
+    result._token = (request.vbucket, data[at:middle]) if middle - at == _TOKEN_BYTES else None
+    result._key = request.key
+    result._known = None
+    result._changed = [spec.path for spec in specs.given]
+    result._values = values
+    result._is_deleted = False
     return result
 
 

@@ -7,14 +7,15 @@ all their digits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from couchbase.protocol.jsontext import NotJson, at_once, check, members, past_blanks, skip
 from gateway.dialect.errors import bad_request
-from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, loads_unique, without_mark
+from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, is_json, loads_unique, without_mark
 
-__all__ = ["PathOperation", "operations_of", "parse_body", "parsing_body"]
+__all__ = ["PathOperation", "one_mutation", "operations_of", "parse_body", "parsing_body"]
 
 MAX_PLAIN_BYTES = 64 * 1024
 """Longest text of a member other than a value."""
@@ -144,6 +145,28 @@ def _check_names(found: dict[str, Any], names: frozenset[str]) -> None:
 
 def _takes(names: frozenset[str]) -> str:
     return "a JSON object with " + ", ".join(sorted(names))
+
+
+_ONE_MUTATION = re.compile(
+    rb'\{"operations": ?\[\{"operation": ?"([A-Za-z]{3,14})", ?"path": ?"([^"\\\x00-\x1f]{1,1024})"'
+    rb'(?:, ?"value": ?(.*))?\}\]\}[ \r\n]*',
+    re.DOTALL,
+).fullmatch
+
+
+def one_mutation(body: bytes) -> tuple[bytes, bytes, bytes | None] | None:
+    """Return name, path and value's text of a body with one usual operation and nothing else.
+
+    ``None`` for any other body, which the general parser takes.
+    """
+    match = _ONE_MUTATION(body)
+    if match is None:
+        return None
+    name, path, value = match.groups()
+    # If the text after "value" is one JSON value, there is no second member or operation in it.
+    if value is not None and (value == b"null" or not is_json(value)):
+        return None
+    return name, path, value
 
 
 # ---- the usual body ------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ class Renderer:
         # flags.
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
         # The result of mutation_headers(), in the form that is sent.
+        self._mutation_with_json = (
+            b"Content-Type: %b\r\nETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n"
+            % (JSON, quote, quote)
+        )
         self._mutation = b"ETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n" % (quote, quote)
 
     def etag(self, cas: int) -> bytes:
@@ -118,6 +122,15 @@ class Renderer:
     def not_modified(self, cas: int) -> Response:
         """Return the answer to a reader that has this version."""
         return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
+
+    def changed(self, result: OperationResult, request: Request, body: bytes) -> Response:
+        """Return the answer to a mutation with JSON in its body."""
+        token = result.mutation_token
+        bucket = request.parameters["bucket"]
+        if token is None:
+            headers = [(b"Content-Type", JSON), *self.mutation_headers(result, bucket)]
+            return Response(200, headers, body)
+        return RenderedResponse(200, self._mutation_with_json % (result.cas, bucket, *token), body)
 
     def stored(self, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""

@@ -29,7 +29,7 @@ from gateway.operations.documents import waiting
 from gateway.operations.kind import Driver, Explained, Source, Words, kind
 from gateway.operations.renderer import Renderer
 
-__all__ = ["LOOKUP_IN", "MUTATE_IN"]
+__all__ = ["LOOKUP_IN", "MUTATE_IN", "changed_body", "usual_spec"]
 
 
 class _Form(NamedTuple):
@@ -304,6 +304,26 @@ class MutateIn(NamedTuple):
 
 
 _ANY_PATH = Spec(Opcode.SUBDOC_EXISTS, 0, b"_")
+
+
+def usual_spec(name: bytes, path: bytes, value: bytes | None) -> Spec | None:
+    """Return the spec of a single usual mutation (see :func:`gateway.dialect.subdocuments.one_mutation`).
+
+    ``None`` if it has to be refused, which the general way does.
+    """
+    form = _USUAL.get(name)
+    if form is None or form[1] is not (value is not None):
+        return None
+    return _new_spec(Spec, (form[0], 0, path, value or b""))
+
+
+_USUAL = {name.encode(): (int(form.opcode), form.has_value) for name, form in _MUTATIONS.items()}
+_new_spec: Any = tuple.__new__
+
+
+def changed_body(result: SubdocResult) -> bytes:
+    """Return the body of the answer to a single mutation."""
+    return _changed(result) if result.values_given else b'[{"value":null}]'
 
 
 def _changed(result: SubdocResult) -> bytes:
