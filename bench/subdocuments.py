@@ -75,8 +75,10 @@ def main() -> None:
             rates.add("requests a second", name, count / seconds)
             for server, process, before in ((gateway, "gateway", used[0]), (node, "node", used[1])):
                 costs.add(process, name, (server.cpu_seconds() - before) / count * 1e6)
-    print(f"{machine()}; {given.seconds:g} s of each, {given.connections} connections, "
-          f"medians of {given.rounds} rounds\n")
+    print(
+        f"{machine()}; {given.seconds:g} s of each, {given.connections} connections, "
+        f"medians of {given.rounds} rounds\n"
+    )
     print(rates.table("rate"), end="\n\n")
     print(costs.table("CPU us a request", digits=1), end="\n\n")
     ratio = rates.median("requests a second", "PUT") / rates.median("requests a second", "mutate")

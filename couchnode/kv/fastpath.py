@@ -20,14 +20,25 @@ from couchbase.protocol.constants import (
 from couchbase.protocol.frames import HEADER
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import StatusError
+from couchnode.data.item import Item, StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
 from couchnode.kv.session import Session
+from couchnode.kv.specs import MAX_PATH_BYTES
+from couchnode.kv.subdoc import mutate
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
-_LOOKUP = int(Opcode.SUBDOC_MULTI_LOOKUP)
+_LOOKUP, _MUTATION = int(Opcode.SUBDOC_MULTI_LOOKUP), int(Opcode.SUBDOC_MULTI_MUTATION)
+_MUST_EXIST = int(StoreMode.REPLACE)
+# Operations on a path of the body that have a value, and no answer.
+_ON_BODY = frozenset(
+    {
+        *(Opcode.SUBDOC_DICT_ADD, Opcode.SUBDOC_DICT_UPSERT, Opcode.SUBDOC_REPLACE),
+        *(Opcode.SUBDOC_ARRAY_PUSH_LAST, Opcode.SUBDOC_ARRAY_PUSH_FIRST),
+    }
+)
+_SPEC = Struct(">BBHI")
 _READS = frozenset({_GET, _LOOKUP})
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
@@ -147,6 +158,15 @@ def quick_answers(
                     mode, value = _MODES[opcode], data[value_at:end]
                     item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)
                     stores += 1
+                elif opcode == _MUTATION:
+                    if extras_bytes or datatype:
+                        break
+                    changed = _one_path_changed(vbucket.items.get(key), data, value_at, end)
+                    if changed is None:
+                        break
+                    value, flags = changed
+                    item = vbucket.store(_MUST_EXIST, key, value, flags, 0, cas, preserve_expiry=keep_expiry)
+                    stores += 1
                 else:
                     if extras_bytes or datatype or value_at != end:
                         break
@@ -166,6 +186,26 @@ def quick_answers(
     bucket.gets += gets
     bucket.stores += stores
     return at, held
+
+
+def _one_path_changed(old: Item | None, data: bytes, at: int, end: int) -> tuple[bytes, int] | None:
+    """Return body and flags of a document after a command with one usual operation on its body.
+
+    ``None`` if the command has another form, or the document attributes.
+
+    :param at: where in ``data`` the operation begins, which goes to ``end``.
+    :raises StatusError: the operation fails.
+    """
+    if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or end - at <= _SPEC.size:
+        return None
+    opcode, flags, path_bytes, value_bytes = _SPEC.unpack_from(data, at)
+    path_at = at + _SPEC.size
+    value_at = path_at + path_bytes
+    if opcode not in _ON_BODY or flags or value_at + value_bytes != end:
+        return None
+    if not value_bytes or not 0 < path_bytes <= MAX_PATH_BYTES:
+        return None
+    return mutate(opcode, old.value, data[path_at:value_at], data[value_at:end]).text, old.flags
 
 
 @lru_cache(maxsize=1024)

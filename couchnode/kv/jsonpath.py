@@ -22,6 +22,16 @@ container."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_OTHERS = rb'[^"\[\]{}]*'
+# A string, another scalar, a container without containers; else empty: a container with others in it.
+_SIMPLE = (
+    rb"(" + _TEXT + rb'|[^"\[\]{},: \t\r\n]+|[\[{]' + _OTHERS + rb"(?:" + _TEXT + _OTHERS + rb")*[\]}]|)"
+)
+_NAMED = re.compile(rb"(" + _TEXT + rb")[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE, re.DOTALL)
+_UNNAMED = re.compile(rb"()" + _SIMPLE, re.DOTALL)
+_COMMA = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
+_SPACES = b" \t\r\n"
 _SCALARS = re.compile(rb"[^\[\]]+")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -58,18 +68,40 @@ def value_at(text: bytes, at: int) -> Span:
 
 def members(text: bytes, container: Span) -> Iterator[Member]:
     """Walk through the members of an object or the elements of an array."""
-    is_object = text[container.start] == _OPEN_OBJECT
+    entry = (_NAMED if text[container.start] == _OPEN_OBJECT else _UNNAMED).match
     last = container.end - 1
     at = skip_space(text, container.start + 1)
     while at < last:
-        start, key = at, None
-        if is_object:
-            name = value_at(text, at)
-            key = text[name.start + 1 : name.end - 1]
-            at = skip_space(text, name.end) + 1
-        value = value_at(text, at)
-        yield Member(start, key, value)
-        at = skip_space(text, skip_space(text, value.end) + 1)
+        match = entry(text, at)
+        assert match is not None, "the text is JSON"
+        name, start = match[1], match.start(2)
+        # Containers within containers are left to the general case.
+        value = Span(start, match.end() if match[2] else value_end(text, start))
+        yield Member(at, name[1:-1] if name else None, value)
+        at = _behind(text, value.end)
+
+
+def _behind(text: bytes, at: int) -> int:
+    """Return where the next member begins, behind the value that ends there."""
+    match = _COMMA.match(text, at)
+    return match.end() if match is not None else at
+
+
+def _named(text: bytes, container: Span, name: bytes) -> Member | None:
+    """Return the first member of an object with that name, or ``None``."""
+    last = container.end - 1
+    at = skip_space(text, container.start + 1)
+    match_entry = _NAMED.match
+    quoted = b'"' + name + b'"'
+    while at < last:
+        match = match_entry(text, at)
+        assert match is not None, "the text is JSON"
+        key, simple = match.groups()
+        end = match.end() if simple else value_end(text, match.start(2))
+        if key == quoted or (b"\\u" in key and _without_codes(key[1:-1]) == name):
+            return Member(at, key[1:-1], Span(match.start(2), end))
+        at = _behind(text, end)
+    return None
 
 
 def is_empty(text: bytes, container: Span) -> bool:
@@ -116,11 +148,7 @@ def child(text: bytes, container: Span, step: Component) -> Member | None:
     if isinstance(step, bytes):
         if opener != _OPEN_OBJECT:
             raise StatusError(Status.SUBDOC_PATH_MISMATCH)
-        for member in members(text, container):
-            key = member.key or b""
-            if key == step or (b"\\u" in key and _without_codes(key) == step):
-                return member
-        return None
+        return _named(text, container, step)
     if opener != _OPEN_ARRAY:
         raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     found = None
@@ -172,7 +200,8 @@ def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
 
 def reach(text: bytes, steps: Steps) -> tuple[Member, Steps]:
     """Do as :func:`descend` for the value with its key; the document itself counts as a member without."""
-    span = value_at(text, 0)
+    # The text is one value: its end need not be searched for.
+    span = Span(skip_space(text, 0), len(text.rstrip(_SPACES)))
     reached = Member(span.start, None, span)
     if text[span.start] not in _CONTAINERS:
         raise StatusError(Status.SUBDOC_DOC_NOT_JSON)

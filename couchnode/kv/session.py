@@ -76,7 +76,7 @@ MAX_FRAMINGS = 512
 _EXTERNAL = "^"  # begins the name of a user of another domain
 _READS = frozenset({int(Opcode.GET), int(Opcode.SUBDOC_MULTI_LOOKUP)})
 _PLAIN_READS = frozenset({int(Opcode.GET)})
-KEEPS_EXPIRY = frozenset({int(Opcode.SET), int(Opcode.REPLACE)})
+KEEPS_EXPIRY = frozenset(map(int, (Opcode.SET, Opcode.REPLACE, Opcode.SUBDOC_MULTI_MUTATION)))
 
 
 def quick_opcodes(limits: Limits | None, *, xattrs: bool) -> frozenset[int]:
@@ -96,6 +96,7 @@ _STORES = {
     int(Opcode.REPLACE): UPSERT,
     int(Opcode.ADD): INSERT | UPSERT,
     int(Opcode.DELETE): DELETE,
+    int(Opcode.SUBDOC_MULTI_MUTATION): UPSERT,
 }
 
 

@@ -148,7 +148,7 @@ def _takes(names: frozenset[str]) -> str:
 
 
 _ONE_MUTATION = re.compile(
-    rb'\{"operations": ?\[\{"operation": ?"([A-Za-z]{3,14})", ?"path": ?"([^"\\\x00-\x1f]{1,1024})"'
+    rb'\{"operations": ?\[\{"operation": ?"([A-Za-z]{3,14})", ?"path": ?"([ !#-\[\]-~]{1,1024})"'
     rb'(?:, ?"value": ?(.*))?\}\]\}[ \r\n]*',
     re.DOTALL,
 ).fullmatch

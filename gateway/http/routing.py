@@ -82,6 +82,9 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
 # Segments that need no decoding and have nothing to refuse.
 _PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
+_Found = tuple[Endpoint, Handler, str, dict[str, bytes], str]
+"""What a path leads to, with its parameters and the name of the one that varies."""
+
 _KNOWN_PREFIXES = 1024
 _LONGEST_KNOWN_PREFIX = 256
 
@@ -100,9 +103,10 @@ class Dispatcher:
         self.has_others = False
         """Whether there are routes that only Klein can find."""
         # Cache: (method, path up to its last slash) -> the result, if only the last segment varies.
-        self._known: Known[tuple[str, bytes], tuple[Endpoint, Handler, str, dict[str, bytes], str]] = Known(
-            _KNOWN_PREFIXES
-        )
+        self._known: Known[tuple[str, bytes], _Found] = Known(_KNOWN_PREFIXES)
+        # The same for a literal behind the segment that varies: (method, path up to the slash before that
+        # segment, the last segment).
+        self._suffixed: Known[tuple[str, bytes, bytes], _Found] = Known(_KNOWN_PREFIXES)
         for rule in app.url_map.iter_rules():
             served = getattr(app.endpoints[rule.endpoint], "served", None)
             segments = rule.rule[1:].split("/")
@@ -119,7 +123,7 @@ class Dispatcher:
                     node.child = _Node(node)
                 node = node.child
             else:
-                node = node.literals.setdefault(segment.encode("ascii"), _Node())
+                node = node.literals.setdefault(segment.encode("ascii"), _Node(node))
         node.methods[declared.method] = (declared, handler, _names(rule))
 
     def find(self, path: bytes) -> tuple[_Node, list[bytes]] | None:
@@ -158,6 +162,15 @@ class Dispatcher:
 
     def _dispatch(self, request: Request, path: bytes, cut: int) -> Handler | None:
         method = request.method
+        before = path.rfind(b"/", 0, max(cut - 1, 0)) + 1
+        known = self._suffixed.get((method, path[:before], path[cut:]))
+        if known is not None:
+            middle = path[before : cut - 1]
+            if _PLAIN_SEGMENT.fullmatch(middle):
+                request.endpoint, handler, request.operation, given, name = known
+                request.parameters = parameters = given.copy()
+                parameters[name] = middle
+                return handler
         missing_route = self._missing_route
         if method == "OPTIONS" and missing_route is not None:
             return self._options
@@ -187,6 +200,9 @@ class Dispatcher:
             if node.is_only_child and cut <= _LONGEST_KNOWN_PREFIX:
                 found_out = declared, handler, declared.operation, dict(parameters), names[-1]
                 self._known.learn((method, path[:cut]), found_out)
+            elif node.parent is not None and node.parent.is_only_child and cut <= _LONGEST_KNOWN_PREFIX:
+                found_out = declared, handler, declared.operation, dict(parameters), names[-1]
+                self._suffixed.learn((method, path[:before], path[cut:]), found_out)
         return handler
 
     def _options(self, request: Request) -> Response:

@@ -35,6 +35,7 @@ LIMITS = {
     "GET": (83, 1590),
     "GET with credentials": (98, 1797),
     "PUT": (97, 1740),
+    "mutate": (112, 1920),
 }
 
 
@@ -116,3 +117,8 @@ class HotPathTests(MemoryTestCase):
     def test_put(self) -> None:
         """A document stored."""
         self.check("PUT", raw_request("PUT", PATH, STORED, {**CLIENT, **JSON}))
+
+    def test_mutate(self) -> None:
+        """One path of a document changed: little more than storing all of it."""
+        body = b'{"operations":[{"operation":"DictSet","path":"a.b","value":42}]}'
+        self.check("mutate", raw_request("POST", PATH + "/mutate", body, {**CLIENT, **JSON}))

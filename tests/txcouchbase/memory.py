@@ -78,7 +78,7 @@ class MemoryNode:
             parts.update(extras=bytes(4), value=STORED)
         elif frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP:
             parts.update(value=LOOKUP)
-        elif frame.opcode == Opcode.SET:
+        elif frame.opcode in (Opcode.SET, Opcode.SUBDOC_MULTI_MUTATION):
             parts.update(extras=bytes(range(16)))
         return encode_response(frame.opcode, **parts)
 

@@ -57,6 +57,23 @@ def _request(**parts: Any) -> dict[str, Any]:
     return parts
 
 
+def mutation(opcode: int, flags: int, path: bytes, value: bytes) -> bytes:
+    """Return one operation of a mutation."""
+    return pack(">BBHI", opcode, flags, len(path), len(value)) + path + value
+
+
+def mutations() -> st.SearchStrategy[bytes]:
+    """Operations on paths: one, as most clients send, or several."""
+    one = st.builds(
+        mutation,
+        st.sampled_from((0xC7, 0xC8, 0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF, 0x01, 0x04)),
+        st.sampled_from((0, 0, 0, 1, 4)),
+        st.sampled_from((b"a", b"a", b"b", b"a[0]", b"b.c", b"a[", b"", b"x" * 1025)),
+        st.sampled_from((b"1", b'{"c":[2]}', b"[", b"", b"5,6")),
+    )
+    return st.one_of(one, one, st.lists(one, max_size=3).map(b"".join), one.map(lambda data: data[:-1]))
+
+
 def usual() -> st.SearchStrategy[dict[str, Any]]:
     """Requests as clients send them, and a few that they might."""
     keys, vbuckets = st.sampled_from((USUAL_KEY, USUAL_KEY, b"b")), st.sampled_from((0, 0, 0, 1))
@@ -80,6 +97,15 @@ def usual() -> st.SearchStrategy[dict[str, Any]]:
         ),
         st.fixed_dictionaries({"opcode": st.just(Opcode.DELETE), "cas": cas, **where}),
         st.fixed_dictionaries(
+            {
+                "opcode": st.just(Opcode.SUBDOC_MULTI_MUTATION),
+                "value": mutations(),
+                "framing": st.sampled_from((b"", KEEP_EXPIRY)),
+                "cas": cas,
+                **where,
+            }
+        ),
+        st.fixed_dictionaries(
             {"opcode": st.sampled_from(LOCKS), "cas": st.sampled_from((0, CURRENT)), **where}
         ),
     )
@@ -90,7 +116,10 @@ def odd() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
             "opcode": st.sampled_from(
-                (Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP, Opcode.DELETE, *STORES, *LOCKS, *OTHERS)
+                (
+                    *(Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP, Opcode.SUBDOC_MULTI_MUTATION, Opcode.DELETE),
+                    *(*STORES, *LOCKS, *OTHERS),
+                )
             ),
             "key": st.sampled_from(KEYS),
             "vbucket": st.sampled_from((0, 1, 2, 3, 4, 65535)),
@@ -106,12 +135,15 @@ def odd() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+UPSERT_PATH = mutation(0xC8, 0, b"a", b"1")
 STORED = {"key": USUAL_KEY, "extras": store_extras(5), "value": b"{}"}
 FORMS = (
     _request(opcode=Opcode.GET, key=USUAL_KEY),
     _request(opcode=Opcode.SUBDOC_MULTI_LOOKUP, key=USUAL_KEY, value=EXPIRY_LOOKUP_VALUE),
     *(_request(opcode=opcode, **STORED) for opcode in STORES),
     *(_request(opcode=opcode, framing=KEEP_EXPIRY, **STORED) for opcode in STORES),
+    _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH),
+    _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH, framing=KEEP_EXPIRY),
     _request(opcode=Opcode.DELETE, key=USUAL_KEY),
 )
 UNUSUAL = {
@@ -380,6 +412,8 @@ class SameAnswers(InMemoryCase):
             encode_request(Opcode.SET, **stored, datatype=1),
             encode_request(Opcode.SET, framing=KEEP_EXPIRY, **stored),
             encode_request(Opcode.REPLACE, framing=KEEP_EXPIRY, **stored),
+            encode_request(Opcode.SUBDOC_MULTI_MUTATION, value=UPSERT_PATH, **key),
+            encode_request(Opcode.SUBDOC_MULTI_MUTATION, value=UPSERT_PATH, framing=KEEP_EXPIRY, **key),
             encode_request(Opcode.SET, key=b"k", extras=store_extras(100), value=b""),
             encode_request(Opcode.GET, **key),
             encode_request(Opcode.SUBDOC_MULTI_LOOKUP, value=EXPIRY_LOOKUP_VALUE, **key),

@@ -90,6 +90,66 @@ class AskedTests(SynchronousTestCase):
             },
         )
 
+    def test_short_way(self) -> None:
+        """A usual mutation of one path comes to the same by the short way as by the long one."""
+        heads = (b'"operation":"%b","path":"%b"', b'"operation": "%b", "path": "%b"')
+        values = (
+            b"",
+            b',"value":1',
+            b', "value":null',
+            b',"value":{"a":[1]}',
+            b',"value":1},{"operation":"x"',
+        )
+        names = (
+            b"DictSet",
+            b"DictAdd",
+            b"Replace",
+            b"Delete",
+            b"Counter",
+            b"ArrayPushLast",
+            b"Get",
+            b"dictset",
+        )
+        seen = 0
+        for head in heads:
+            for name in names:
+                for path in (b"a", b"a.b[0]", b"", b"\u0061", "\u00e9".encode(), b"x" * 1025, b"\xff"):
+                    for value in values:
+                        outcomes = []
+                        for end in (b"]}", b'],"storeSemantic":"Replace"}'):
+                            before = len(self.site.calls)
+                            content = b'{"operations":[{' + head % (name, path) + value + b"}" + end
+                            reply = self.ask("mutate", content)
+                            kept = reply.json() if reply.status == 200 else reply.json()["message"]
+                            etag = reply.header("ETag"), reply.header("X-CB-MutationToken")
+                            outcomes.append((reply.status, kept, etag, self.site.calls[before:]))
+                        self.assertEqual(outcomes[0], outcomes[1], (head, name, path, value))
+                        seen += outcomes[0][0] == 200
+        self.assertGreater(seen, 60)
+
+    def test_keys(self) -> None:
+        """Routes are remembered by what is around the key, whatever the key is."""
+        one = body({"operation": "Get", "path": "a"})
+        for key, expected in (
+            *(
+                ("k", b"k"),
+                ("k2", b"k2"),
+                ("a%2Fb", b"a/b"),
+                ("lookup", b"lookup"),
+                ("%25", b"%"),
+                ("k", b"k"),
+            ),
+        ):
+            for path in (SHORT, SHORT.replace("documents", "scopes/_default/collections/_default/documents")):
+                reply = self.site.request("POST", f"{path[:-1]}{key}/lookup", one)
+                self.assertEqual(reply.status, 200)
+                self.assertEqual(self.site.calls[-1][1][0], expected)
+        for bad in ("%", "%zz", "%FF"):
+            reply = self.site.request("POST", f"{SHORT[:-1]}{bad}/lookup", one)
+            self.assertEqual(reply.status, 400)
+        self.assertEqual(self.site.request("POST", f"{SHORT[:-1]}/lookup", one).status, 404)
+        self.assertEqual(self.site.request("PUT", f"{SHORT}/lookup", one).status, 405)
+
     def test_flags(self) -> None:
         """Attributes, parents, macros, several values, null."""
         for members, spec in (
