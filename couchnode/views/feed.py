@@ -20,8 +20,9 @@ from couchnode.data.vbucket import VBucket
 Mark = tuple[int, int]
 """(uuid of the branch of history, sequence number)."""
 
-Change = tuple[int, bytes, bytes | None, int, int, int, int, int, bool | None]
-"""(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not looked)."""
+Change = tuple[int, bytes, bytes | None, int, int, int, int, int, bool | None, bytes]
+"""(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not looked,
+attributes)."""
 
 Step = tuple[str, dict[str, Any]]
 """A request to the worker, in its protocol, but still without its views."""
@@ -117,7 +118,7 @@ class _StepBuilder:
         """Add a change; return whether the batch is full."""
         self.changes.append(change)
         if change[2] is not None:
-            self._bytes += len(change[2])
+            self._bytes += len(change[2]) + len(change[9])
         return len(self.changes) >= BATCH_CHANGES or self._bytes >= BATCH_BYTES
 
     def take(self) -> Step:
@@ -186,11 +187,12 @@ def _stored(vbid: int, item: Item) -> Change:
         item.flags,
         item.revid,
         item.known_json,
+        item.xattrs,
     )
 
 
 def _deleted(vbid: int, key: bytes, seqno: int) -> Change:
-    return (vbid, key[1:], None, seqno, 0, 0, 0, 0, None)
+    return (vbid, key[1:], None, seqno, 0, 0, 0, 0, None, b"")
 
 
 def _is_indexed(key: bytes) -> bool:

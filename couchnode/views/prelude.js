@@ -294,7 +294,7 @@
     }
   }
 
-  // Runs the map functions over [[id, rev, seq, vb, expiration, flags, type, doc] or null, ...].
+  // Runs the map functions over [[id, rev, seq, vb, expiration, flags, type, doc, xattrs] or null, ...].
   function map() {
     const until = now() + sliceMilliseconds;
     const views = functions.length;
@@ -305,7 +305,7 @@
         const doc = item[7];
         const meta = {
           id: item[0], rev: item[1], seq: item[2], vb: item[3], expiration: item[4], flags: item[5], type: "json",
-          xattrs: {},
+          xattrs: item[8],
         };
         if (item[6] !== 0) {
           meta.type = "base64";

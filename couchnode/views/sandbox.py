@@ -250,7 +250,7 @@ def _map_text(changes: Sequence[tuple[Any, ...]], trust: bool) -> str:
     from orjson import dumps
 
     items = []
-    for vb, key, value, seqno, cas, expiry, flags, revid, known_json in changes:
+    for vb, key, value, seqno, cas, expiry, flags, revid, known_json, xattrs in changes:
         try:
             name = dumps(key.decode())
         except UnicodeDecodeError:
@@ -262,8 +262,8 @@ def _map_text(changes: Sequence[tuple[Any, ...]], trust: bool) -> str:
             kind = 1
             value = b'"' + b64encode(value) + b'"'
         items.append(
-            b'[%b,"%d-%016x%08x%08x","%d","%d",%d,%d,%d,%b]'
-            % (name, revid, cas, expiry, flags, seqno, vb, expiry, flags, kind, value)
+            b'[%b,"%d-%016x%08x%08x","%d","%d",%d,%d,%d,%b,%b]'
+            % (name, revid, cas, expiry, flags, seqno, vb, expiry, flags, kind, value, xattrs or b"{}")
         )
     return (b"[" + b",".join(items) + b"]").decode(errors="replace")
 

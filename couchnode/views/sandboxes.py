@@ -32,8 +32,8 @@ __all__ = [
     "ViewRows",
 ]
 
-#: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: not checked yet).
-Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None"]
+#: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: not checked yet), xattrs.
+Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None", bytes]
 
 # One entry into V8 costs 0.2 ms and more, so documents are sent in batches: at most so many, and so many
 # bytes.

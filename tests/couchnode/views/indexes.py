@@ -32,7 +32,7 @@ def text(value: Any) -> str:
 
 def change(doc: str, vb: int = 0, value: bytes | None = b"{}", seqno: int = 1) -> tuple[Any, ...]:
     """Return a change as the node sends it."""
-    return (vb, doc.encode(), value, seqno, 1, 0, 0, 1, None)
+    return (vb, doc.encode(), value, seqno, 1, 0, 0, 1, None, b"")
 
 
 def apply(index: ViewIndex, rows: list[Row], marks: dict[int, Any] | None = None, vb: int = 0) -> str | None:

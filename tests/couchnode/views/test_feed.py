@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchnode.data.bucket import NodeBucket, VBucketState
 from couchnode.data.changes import ChangeLog
+from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item
 from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storemode import StoreMode
@@ -131,6 +132,17 @@ class FeedTests(FeedCase):
         self.vb(2).delete(b"\0k2")
         self.assertEqual(self.check(), ["apply"])
         self.assertEqual(self.mirror.applied, 52)
+
+    def test_attributes(self) -> None:
+        """A document is sent with its attributes, and again when only these change."""
+        self.set(b"k")
+        self.check()
+        vbucket, xattrs = self.vb(), b'{"u":1}'
+        change = Edit(b"1", 0, 0, xattrs, False, lambda cas, seqno: xattrs)
+        edit(vbucket, b"\0k", vbucket.get(b"\0k"), change, preserve_expiry=False, durable=False)
+        _, content = next(steps(self.bucket, {0: (vbucket.uuid, 1)}, None, {0}))
+        self.assertEqual([(one[1], one[9]) for one in content["changes"]], [(b"k", xattrs)])
+        self.assertEqual(self.check(), ["apply"])
 
     def test_batches(self) -> None:
         """Many documents, or long ones, come in several steps; the marks come with the last of a vbucket."""

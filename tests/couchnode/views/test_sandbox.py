@@ -34,10 +34,17 @@ ROOT = Path(__file__).resolve().parents[3]
 QUICK = SandboxLimits(call_seconds=0.3, heap_bytes=32 * 1024 * 1024, data_bytes=128 * 1024 * 1024)
 
 
-def change(number: int, value: Any = None, *, raw: bytes | None = None, known: bool | None = True) -> Change:
+def change(
+    number: int,
+    value: Any = None,
+    *,
+    raw: bytes | None = None,
+    known: bool | None = True,
+    xattrs: bytes = b"",
+) -> Change:
     """Return the change that stored document ``d<number>``."""
     body = json.dumps(value).encode() if raw is None else raw
-    return (number, f"d{number}".encode(), body, 1000 + number, CAS, 0, 0x2000006, 3, known)
+    return (number, f"d{number}".encode(), body, 1000 + number, CAS, 0, 0x2000006, 3, known, xattrs)
 
 
 def documents(count: int) -> list[Change]:
@@ -146,6 +153,13 @@ class Contract(Pooled):
                 "xattrs": {},
             },
         )
+
+    def test_attributes(self) -> None:
+        """The document's attributes by name, whatever its body is."""
+        xattrs = '{"_s":{"a":[1]},"é":null}'.encode()
+        for raw in (b"{}", b"raw"):
+            rows = self.emitted("emit(meta.xattrs, meta.xattrs._s.a[0])", raw=raw, known=None, xattrs=xattrs)
+            self.assertEqual(rows, [[{"_s": {"a": [1]}, "é": None}, 1]])
 
     def test_not_json(self) -> None:
         """Other documents come as base64, whether the node knew or not."""
