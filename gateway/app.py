@@ -39,6 +39,7 @@ from gateway.resources.documents import Documents
 from gateway.resources.health import CheckReady, Health
 from gateway.resources.listing import Listings
 from gateway.resources.locks import Locks
+from gateway.resources.scopes import Scopes
 from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
 
@@ -166,6 +167,7 @@ class Gateway(Application):
             Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
             Listings(authorizer, pool, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),
+            Scopes(authorizer, pool),
             Health(is_ready),
         ]
         for resource in resources:

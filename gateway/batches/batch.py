@@ -19,13 +19,14 @@ from twisted.python.failure import Failure
 from couchbase.result import ValueResult
 from gateway.batches.accounting import Account
 from gateway.batches.answers import failure_line, success_steps
-from gateway.batches.fastpath import FastSlot, fast_slot
+from gateway.batches.fastpath import FastSlot, Places, fast_slot
 from gateway.batches.lines import read_operation, reading, start
 from gateway.batches.slot import Slot
-from gateway.batches.splitter import BodySplitter, SplitError, TooLong
+from gateway.batches.splitter import BodySplitter, SplitError, TooLong, element_fault
 from gateway.batches.writer import ARRAY, LINES, AnswerWriter
 from gateway.cluster.connection import GatewayConnection
-from gateway.dialect.errors import Refusal, bad_request, describe, public_code
+from gateway.dialect.errors import describe, public_code
+from gateway.dialect.places import DEFAULT_PLACE, Place
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.limits import Budget
 from gateway.http.request import BodyStream
@@ -85,6 +86,7 @@ class Batch:
     :param form: content type of the answer; ``None`` to answer in the form of the body.
     :param on_form: called once, with the content type, when it is known.
     :param on_end: called once, when no operation is running and none will follow.
+    :param place: the collection of operations that name none.
     """
 
     def __init__(
@@ -95,11 +97,13 @@ class Batch:
         form: bytes | None,
         on_form: Callable[[bytes], None],
         on_end: Callable[[], None],
+        place: Place = DEFAULT_PLACE,
     ) -> None:
         self.phase = Phase.READING
         self._connection = connection
         self._window = window
         self._carry_out = connection.start if isinstance(connection, Connection) else None
+        self._places = Places(connection.keyspace, place)
         self._clock, self._now, self._limits, self._budget = context[:4]
         self._steps, self._count_operation, self.log_bug = context[4:]
         self._on_form: Callable[[bytes], None] | None = on_form
@@ -238,7 +242,7 @@ class Batch:
             return
         carry_out = self._carry_out
         if carry_out is not None and type(element) is bytes:
-            fast = fast_slot(element)
+            fast = fast_slot(element, self._places)
             if fast is not None:
                 fast.batch = self
                 fast.index = index
@@ -292,7 +296,7 @@ class Batch:
         try:
             if type(element) is not bytes:
                 no_room, self._no_room = self._no_room, False
-                raise _element_fault(element, self._limits.max_line, no_room)
+                raise element_fault(element, self._limits.max_line, no_room)
             read_operation(element, operation)
             kind = operation.kind
             assert kind is not None
@@ -305,7 +309,9 @@ class Batch:
 
     def _carry_out_read(self, slot: Slot, kind: Kind) -> None:
         try:
-            slot.deferred = deferred = start(self._connection, slot.operation, self._now())
+            slot.deferred = deferred = start(
+                self._connection, slot.operation, self._now(), self._places.place
+            )
         except Exception:  # noqa: BLE001  # as above
             slot.failed(Failure())
             return
@@ -369,7 +375,8 @@ class Batch:
             slots.pop()
             self._account.take_back(slot)
             self._next_index -= 1
-            self._waiting.appendleft(b'{"op":"get","key":%b}' % slot.key_json)
+            place = self._places.members(slot.keyspace)
+            self._waiting.appendleft(b'{"op":"get",%b"key":%b}' % (place, slot.key_json))
 
     # ---- the answer ------------------------------------------------------------------------------
 
@@ -437,12 +444,3 @@ class Batch:
         self._window.leave(self)
         self._account.close()
         self._on_end()
-
-
-def _element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: bool) -> Exception:
-    if isinstance(element, SplitError):
-        return bad_request(f"{element}; nothing after this is read")
-    assert isinstance(element, TooLong)
-    if no_room and element.length <= limit:
-        return Refusal("Overloaded")
-    return bad_request(f"the operation has more than {limit} bytes")

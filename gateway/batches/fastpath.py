@@ -16,22 +16,26 @@ from typing import Any, NamedTuple, Protocol
 from twisted.python.failure import Failure
 
 from couchbase.protocol import operations
-from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.request import Operation
 from gateway.batches.answers import failure_line, success_line
 from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.jsontools import is_json
+from gateway.dialect.places import DEFAULT_PLACE, Place
 from gateway.operations.kind import Kind
 from gateway.operations.lineresults import LongValue
 from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 
-__all__ = ["FastSlot", "SlotOwner", "fast_slot"]
+__all__ = ["FastSlot", "Places", "SlotOwner", "fast_slot"]
 
 # A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
 _usual_line = re.compile(
-    rb'\{"op": ?"(get|set|add|replace|delete)", ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
+    rb'\{"op": ?"(get|set|add|replace|delete)"'
+    rb'(?:, ?"scope": ?"([\w%%-]{1,251})")?(?:, ?"collection": ?"([\w%%-]{1,251})")?'
+    rb', ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
     rb'(?:(\})[ \t\r\n]*\Z|, ?"value":)' % MAX_KEY_BYTES
 ).match
 
@@ -47,6 +51,37 @@ class SlotOwner(Protocol):
 
     def slot_done(self, slot: Any, answer_bytes: int, outcome: str) -> None:
         """Note that a slot has its answer."""
+
+
+class Places:
+    """The collections that the lines of a batch are for.
+
+    :param find: returns the keyspace of a scope and a collection.
+    :param place: the collection of lines that name none.
+    """
+
+    def __init__(self, find: Callable[[str, str], Keyspace], place: Place) -> None:
+        self.place = place
+        self.default = DEFAULT_KEYSPACE if place == DEFAULT_PLACE else find(*place)
+        """The keyspace of lines that name none."""
+        self._find = find
+
+    def find(self, scope: bytes | None, collection: bytes | None) -> Keyspace:
+        """Return the keyspace of a line.
+
+        :param scope: as the line names it, ``None`` if it does not; likewise the collection.
+        """
+        own_scope, own_collection = self.place
+        return self._find(
+            own_scope if scope is None else scope.decode(),
+            own_collection if collection is None else collection.decode(),
+        )
+
+    def members(self, keyspace: Keyspace) -> bytes:
+        """Return the members that name a line's collection, each with a comma behind it."""
+        if keyspace is self.default:
+            return b""
+        return f'"scope":"{keyspace.scope}","collection":"{keyspace.collection}",'.encode()
 
 
 class _Form(NamedTuple):
@@ -114,7 +149,7 @@ class FastSlot(Call):
             self.give_up(gone)
 
 
-def fast_slot(line: bytes) -> FastSlot | None:
+def fast_slot(line: bytes, places: Places) -> FastSlot | None:
     """Return the request to the driver for a usual line, ``None`` for any other.
 
     The caller fills in ``batch``, ``index`` and ``held`` before it starts it.
@@ -122,7 +157,7 @@ def fast_slot(line: bytes) -> FastSlot | None:
     match = _usual_line(line)
     if match is None:
         return None
-    name, key_json, closed = match.groups()
+    name, scope, collection, key_json, closed = match.groups()
     operation, kind, takes_value, extras, framing = _FORMS[name]
     if takes_value is (closed is not None):
         return None
@@ -133,6 +168,13 @@ def fast_slot(line: bytes) -> FastSlot | None:
         except UnicodeDecodeError:
             return None
     slot = FastSlot(operation, key, key)
+    keyspace = places.default
+    if scope or collection:
+        keyspace = places.find(scope, collection)
+    if keyspace is not DEFAULT_KEYSPACE:
+        if len(key) > MAX_COLLECTION_KEY_BYTES:
+            return None
+        slot.keyspace = keyspace
     if takes_value:
         line = line.rstrip()
         if line[-1:] != b"}":

@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Generator
 from typing import Any
 
-from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
 from gateway.cluster.timelimits import TimedConnection, parse_time_limits
 from gateway.dialect.conditions import NO_CONDITION, Condition, Versions
@@ -22,6 +22,7 @@ from gateway.dialect.expiry import expiry_from_expires, expiry_from_ttl
 from gateway.dialect.headers import MAX_COPIES, NO_DURABILITY, Durability, parse_cas, parse_durability
 from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, is_json, loads, loads_unique
 from gateway.dialect.numbers import checked_number
+from gateway.dialect.places import DEFAULT_PLACE, Place, place_of
 from gateway.dialect.projection import member_text, object_members
 from gateway.dialect.subdocuments import operations_of
 from gateway.fairness.steps import AT_ONCE_BYTES
@@ -162,10 +163,11 @@ def _plain(members: dict[str, Any], name: str) -> tuple[bytes, int]:
         raise bad_request(f"{name}: the string is not {'UTF-8' if name == 'text' else 'base64'}") from None
 
 
-def start(connection: Any, operation: LineOperation, now: float) -> Any:
+def start(connection: Any, operation: LineOperation, now: float, place: Place = DEFAULT_PLACE) -> Any:
     """Start an operation, within the time limits that its members set.
 
     :param now: Unix time in seconds.
+    :param place: the collection of lines that name none.
     :returns: Deferred of the result.
     :raises Refusal: 400.
     """
@@ -181,6 +183,13 @@ def start(connection: Any, operation: LineOperation, now: float) -> Any:
         )
         connection = TimedConnection(connection, limits, connection.reactor)
     plan = row.plan(row.read(members, _WORDS), operation, now)
+    if "scope" in members or "collection" in members:
+        place = place_of(members.get("scope", place[0]), members.get("collection", place[1]))
+    if place != DEFAULT_PLACE:
+        most = MAX_COLLECTION_KEY_BYTES
+        if len(operation.key) > most:
+            raise bad_request(f"key: it has {len(operation.key)} bytes; it must have 1 to {most}")
+        connection = connection.within(*place)
     return plan.start(connection, operation.key, operation)
 
 
@@ -303,5 +312,8 @@ def _take(members: dict[str, Any], value: bytes | None, operation: LineOperation
     operation.operation = kind.name
     if type(key) is not str:
         raise bad_request("key: expected a string")
+    for name in ("scope", "collection"):
+        if type(members.get(name, "")) is not str:
+            raise bad_request(f"{name}: expected a string")
     if not 0 < len(operation.key) <= MAX_KEY_BYTES:
         raise bad_request(f"key: it has {len(operation.key)} bytes; it must have 1 to {MAX_KEY_BYTES}")

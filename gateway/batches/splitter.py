@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 
+from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.jsontools import BYTE_ORDER_MARK
 
-__all__ = ["ArraySplitter", "BodySplitter", "LineSplitter", "SplitError", "TooLong"]
+__all__ = ["ArraySplitter", "BodySplitter", "LineSplitter", "SplitError", "TooLong", "element_fault"]
 
 
 class SplitError(Exception):
@@ -294,3 +295,17 @@ class BodySplitter:
         if self._inner is None:
             return [self._start] if self._start else []
         return self._inner.finish()
+
+
+def element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: bool) -> Exception:
+    """Return the refusal of an element that is no operation.
+
+    :param limit: most bytes of one.
+    :param no_room: whether it was skipped because all requests together hold too much memory.
+    """
+    if isinstance(element, SplitError):
+        return bad_request(f"{element}; nothing after this is read")
+    assert isinstance(element, TooLong)
+    if no_room and element.length <= limit:
+        return Refusal("Overloaded")
+    return bad_request(f"the operation has more than {limit} bytes")

@@ -38,7 +38,7 @@ KEYS_KEPT = 16384
 class LargeKeys:
     """The most recent documents that were large when last seen.
 
-    :ivar sizes: (bucket, key) -> bytes.
+    :ivar sizes: (bucket, or bucket/scope/collection; key) -> bytes.
     :param kept: largest number of entries.
     """
 
@@ -46,9 +46,8 @@ class LargeKeys:
         self.sizes: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
         self._kept = kept
 
-    def note(self, bucket: bytes, key: bytes, size: int) -> None:
+    def note(self, name: tuple[bytes, bytes], size: int) -> None:
         """Record a document's size."""
-        name = bucket, key
         if size < LARGE_BYTES:
             self.sizes.pop(name, None)
             return

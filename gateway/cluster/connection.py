@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from couchbase.protocol.keyspace import Keyspace
 from couchbase.transcoder import RawTranscoder
 from gateway.cluster.bulk import LEAST_RATE, Lane
+from gateway.cluster.collections import MAX_TOGETHER, CollectionConnection
+from gateway.http.known import Known
 from txcouchbase.connection import Connection
 from txcouchbase.limited import TimeBudget, limited
 
@@ -14,10 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayConnection"]
 
-
-MAX_TOGETHER = 16
-"""Most operations sent in one write. With so many, the system call costs less per operation than reading a
-request, and the node starts working before the next write."""
+MOST_COLLECTIONS = 256
+"""Collections of a connection that are kept ready for requests."""
 
 
 class _RawConnection(Connection):
@@ -27,6 +28,7 @@ class _RawConnection(Connection):
         (:class:`txcouchbase.direct.Direct`); the connection's own return Deferreds.
     """
 
+    _collection_type: type[Any] = CollectionConnection
     bulk: Lane | None = None
     """The lane for large operations, with connections of its own; ``None`` on those connections."""
 
@@ -35,11 +37,29 @@ class _RawConnection(Connection):
         self.operations = self.direct(together=MAX_TOGETHER)
         self._client.least_rate = LEAST_RATE
         self.reactor = self._client.reactor
+        self._collections: Known[tuple[str, str], CollectionConnection] = Known(MOST_COLLECTIONS)
+
+    def within(self, scope: str, collection: str) -> CollectionConnection:
+        """Return what a handler uses like this connection, for the documents of a collection.
+
+        :raises ArgumentError: a name that no collection, or scope, can have.
+        """
+        names = scope, collection
+        known = self._collections.get(names)
+        if known is None:
+            known = self._collections.learn(names, self._view_of(collection, scope))
+        return known
+
+    def keyspace(self, scope: str, collection: str) -> Keyspace:
+        """Return a collection as calls refer to it; see :meth:`txcouchbase.connection.Connection.start`."""
+        return self._cluster.collections.keyspace(scope, collection)
 
     def limited(self, budget: TimeBudget) -> Self:
         """Return the same connection with the timeouts of one request; see :mod:`txcouchbase.limited`."""
         other = limited(self, budget)
         other.operations = other.direct(together=MAX_TOGETHER)
+        # Views of collections are of the object that they were made by.
+        other._collections = Known(MOST_COLLECTIONS)
         return other
 
 

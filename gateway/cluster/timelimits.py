@@ -125,6 +125,12 @@ class TimedConnection(TimeBudget):
         found = getattr(self.connection, name)
         return partial(self.start, found) if callable(found) else found
 
+    def within(self, scope: str, collection: str) -> TimedConnection:
+        """Return another connection with the same limits and deadline, for the documents of a collection."""
+        other = TimedConnection(None, self._limits, self._clock, self._deadline)
+        other.connection = self.connection.within(scope, collection)
+        return other
+
     def on(self, connection: GatewayConnection) -> TimedConnection:
         """Return another connection with the same limits and deadline."""
         return TimedConnection(connection, self._limits, self._clock, self._deadline)

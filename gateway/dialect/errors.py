@@ -132,7 +132,7 @@ def _rule(
     return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
 
 
-_READS = "get get_replica observe endure lookup_in scan stats exists query design_get design_list"
+_READS = "get get_replica observe endure lookup_in scan stats exists query design_get design_list scope_list"
 READS = frozenset(_READS.split())
 """Operations that need the right to read; all others need the right to write."""
 
@@ -160,8 +160,8 @@ _RULES = [
     # Old servers: if no CAS was given, only a lock makes them answer a write with "exists".
     _rule(exceptions.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
     _rule(exceptions.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
-    _rule(exceptions.CouchbaseError, "ScopeNotFound", Status.UNKNOWN_SCOPE),
-    _rule(exceptions.CouchbaseError, "CollectionNotFound", Status.UNKNOWN_COLLECTION),
+    _rule(exceptions.ScopeNotFoundError, "ScopeNotFound"),
+    _rule(exceptions.CollectionNotFoundError, "CollectionNotFound"),
     _rule(exceptions.CouchbaseError, "BucketNotFound", Status.EACCESS, on="open"),
     _rule(exceptions.CouchbaseError, "NoReadAccess", Status.EACCESS, on=_READS),
     _rule(exceptions.CouchbaseError, "NoWriteAccess", Status.EACCESS),
@@ -235,11 +235,12 @@ class _HttpRule(NamedTuple):
 
 _QUERY = frozenset({"query"})
 _DESIGN_WRITES = frozenset({"design_create", "design_publish", "design_delete"})
+_SCOPE_WRITES = frozenset({"scope_create", "scope_drop", "collection_create", "collection_drop"})
 
 # The first match wins; a status without a row is a ServerError.
 _HTTP_RULES = [
     _HttpRule("InvalidAuth", 401),
-    _HttpRule("NoWriteAccess", 403, _DESIGN_WRITES),
+    _HttpRule("NoWriteAccess", 403, _DESIGN_WRITES | _SCOPE_WRITES),
     _HttpRule("NoReadAccess", 403),
     _HttpRule("ViewNotFound", 404, _QUERY, re.compile(r"^View |\bview\b.*\bnot\b", re.IGNORECASE)),
     _HttpRule("BucketNotFound", 404, words=re.compile(r"no_db_file|requested resource", re.IGNORECASE)),
@@ -254,7 +255,9 @@ _HTTP_RULES = [
 _EXPLAINED_BY_CLUSTER = frozenset({"InvalidArgument", "InvalidDesignDocument", "ViewFailed"})
 
 # The driver's own messages, which contain nothing of a document.
-_EXPLAINED_BY_DRIVER = frozenset({"UnderlyingServiceUnavailable", "DeadlineExceeded"})
+_EXPLAINED_BY_DRIVER = frozenset(
+    {"UnderlyingServiceUnavailable", "DeadlineExceeded", "ScopeNotFound", "CollectionNotFound"}
+)
 
 _MAX_REASON = 2000
 
@@ -266,7 +269,7 @@ def _of_http(error: exceptions.HTTPError, operation: str) -> tuple[Problem, str]
     value = getattr(answer, "value", None)
     if isinstance(value, dict):
         value = value.get("reason") or value.get("error")
-    reason = str(value or "").strip()
+    reason = str(value or error.context or "").strip()
     for rule in _HTTP_RULES:
         if (
             status == rule.status

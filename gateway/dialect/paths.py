@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway.http.refusal import Refusal, no_route
 
-__all__ = ["BUCKET", "DOCUMENT", "DOCUMENTS", "missing_route"]
+__all__ = ["BUCKET", "COLLECTION", "DOCUMENT", "DOCUMENTS", "SCOPES", "missing_route"]
 
 _VERSIONS = ("/v1", "/v1.alpha")
 
 BUCKET = tuple(f"{version}/buckets/<bucket>" for version in _VERSIONS)
+SCOPES = tuple(f"{bucket}/scopes" for bucket in BUCKET)
+COLLECTION = tuple(f"{scopes}/<scope>/collections/<collection>" for scopes in SCOPES)
 DOCUMENTS = tuple(
     f"{version}/buckets/<bucket>{collection}/documents"
     for version in _VERSIONS
@@ -17,8 +21,14 @@ DOCUMENTS = tuple(
 DOCUMENT = tuple(f"{documents}/<key>" for documents in DOCUMENTS)
 
 
+_OF_VIEWS = re.compile(rb"/scopes/[^/]+/collections/[^/]+/(designs|views)(/|\Z)")
+
+
 def missing_route(path: bytes) -> Refusal:
     """Return the 404 for a path that no route has."""
     if path.endswith(b"/documents/") or b"/documents//" in path:
         return Refusal("RouteNotFound", "The document's key is empty; keys have 1 to 250 bytes.", resource="")
+    if _OF_VIEWS.search(path):
+        message = "Views index the default collection only: their paths name no scope and no collection."
+        return Refusal("RouteNotFound", message, resource="")
     return no_route(path)

@@ -14,9 +14,8 @@ import random
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import treq
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.web.client import HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 
+from gateway.loader.arguments import parse_arguments, password_of, place_of
 from gateway.loader.file import Line, LineError, LoadError, Progress, Source, read_line
 from reactor.kinds import IReactor
 
@@ -63,11 +63,11 @@ class Answer(NamedTuple):
 
 
 class _Batch:
-    """Lines to send in one request; no key twice."""
+    """Lines to send in one request; no document twice."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
-        self.keys: set[str] = set()
+        self.documents: set[tuple[str, str]] = set()
         self.size_bytes = 0
         self.last_line = 0
         self.done = False
@@ -75,14 +75,14 @@ class _Batch:
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        self.keys.add(line.key)
+        self.documents.add(line.document)
         self.size_bytes += len(line.operation) + 1
 
     def has_room_for(self, line: Line) -> bool:
         return (
             len(self.lines) < DOCUMENTS_PER_BATCH
             and self.size_bytes + len(line.operation) < BATCH_BYTES
-            and line.key not in self.keys
+            and line.document not in self.documents
         )
 
     async def wait(self) -> None:
@@ -92,7 +92,7 @@ class _Batch:
 
     def finish(self) -> None:
         self.done = True
-        self.lines, self.keys = [], set()
+        self.lines, self.documents = [], set()
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.callback(None)
@@ -185,7 +185,7 @@ class Loader:
         # While one batch is stuck, the others may only run ahead so far: progress is a prefix of the file.
         too_far = len(self._order) > 16 * self._under_way
         for one in earlier:
-            if too_far or not one.keys.isdisjoint(batch.keys):
+            if too_far or not one.documents.isdisjoint(batch.documents):
                 await one.wait()
 
     def _take(self) -> _Batch | None:
@@ -307,52 +307,13 @@ def _lost(error: BaseException) -> str:
     return f"the gateway cannot be reached: {reasons[0].value if reasons else error}"
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="couchgateway-load",
-        description="Send the documents of a JSON-lines file to a bucket, through a gateway.",
-        epilog="Exit status: 0 all stored, 1 some lines failed (each is reported by its number),"
-        " 2 the load stopped, 130 interrupted. After the last two, the same command resumes.",
-    )
-    parser.add_argument("file", type=Path, help="JSON lines, plain or compressed by gzip")
-    parser.add_argument("--bucket", required=True, help="where the documents go")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
-    parser.add_argument("--user", help="name for HTTP Basic; needs --password-file")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password")
-    parser.add_argument("--key-field", default="id", metavar="NAME", help="member with the key (default: id)")
-    parser.add_argument(
-        "--value-field", default="doc", metavar="NAME", help="member with the document (default: doc)"
-    )
-    parser.add_argument(
-        "--resume", type=Path, metavar="STATEFILE", help="where progress is noted (default: FILE.progress)"
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="ignore noted progress and start at the first line"
-    )
-    options = parser.parse_args(argv)
-    parts = urlsplit(options.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        parser.error(f"--url: {options.url!r} is not of the form http://host:port")
-    if (options.user is None) != (options.password_file is None):
-        parser.error("--user and --password-file need each other")
-    if not options.bucket:
-        parser.error("--bucket: the name is empty")
-    return options
-
-
-def _password(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"--password-file: cannot read {path}: {error}") from None
-
-
 def _poster(options: argparse.Namespace, reactor: Any) -> Post:
     """Return a function that sends batches to the gateway over a few persistent connections."""
-    url = f"{options.url.rstrip('/')}/v1/buckets/{quote(options.bucket, safe='')}/batch"
-    auth = (options.user, _password(options.password_file)) if options.user is not None else None
+    path = f"/v1/buckets/{quote(options.bucket, safe='')}"
+    if place_of(options):
+        path += f"/scopes/{quote(options.scope, safe='')}/collections/{quote(options.collection, safe='')}"
+    url = f"{options.url.rstrip('/')}{path}/batch"
+    auth = (options.user, password_of(options.password_file)) if options.user is not None else None
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.maxPersistentPerHost = BATCHES_UNDER_WAY
 
@@ -373,7 +334,7 @@ def _poster(options: argparse.Namespace, reactor: Any) -> Post:
 
 async def _load(options: argparse.Namespace, reactor: IReactor) -> int:
     source = Source(options.file)
-    identity = {"bytes": source.size_bytes, "bucket": options.bucket, "url": options.url}
+    identity = {"bytes": source.size_bytes, "bucket": options.bucket, "url": options.url, **place_of(options)}
     note = options.resume or options.file.with_name(options.file.name + ".progress")
     progress = Progress(note, identity)
     if options.restart:
@@ -422,7 +383,7 @@ def main(argv: list[str] | None = None) -> None:
 
     :param argv: the arguments; ``None`` takes those of the process.
     """
-    options = _arguments(argv)
+    options = parse_arguments(argv)
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

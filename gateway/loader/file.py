@@ -35,6 +35,13 @@ class Line(NamedTuple):
     key: str
     operation: bytes
     """Its line of the batch, without the newline."""
+    place: str = ""
+    """The scope and the collection that the line names, as JSON; empty if it names none."""
+
+    @property
+    def document(self) -> tuple[str, str]:
+        """What tells its document from all others of the file."""
+        return self.place, self.key
 
 
 def _members(data: bytes) -> dict[str, bytes]:
@@ -68,7 +75,7 @@ def read_line(number: int, data: bytes, key_field: str = "id", value_field: str 
 
     :param number: counts from 1.
     :param data: one JSON object in UTF-8, with a string under ``key_field`` and any JSON under
-        ``value_field``.
+        ``value_field``; strings under ``scope`` and ``collection`` name where the document goes.
     :raises LineError: it has another form.
     """
     if len(data) > LINE_BYTES:
@@ -80,8 +87,24 @@ def read_line(number: int, data: bytes, key_field: str = "id", value_field: str 
     key = json.loads(members[key_field])
     if not isinstance(key, str):
         raise LineError(f"{key_field!r} is not a string")
-    operation = b'{"op":"set","key":%b,"value":%b}' % (members[key_field], members[value_field])
-    return Line(number, key, operation)
+    place = b"".join(
+        b'"%b":%b,' % (field.encode(), _name(field, members[field]))
+        for field in ("scope", "collection")
+        if field in members and field not in (key_field, value_field)
+    )
+    operation = b'{"op":"set",%b"key":%b,"value":%b}' % (place, members[key_field], members[value_field])
+    return Line(number, key, operation, place.decode())
+
+
+def _name(field: str, written: bytes) -> bytes:
+    """Return the name of a scope or a collection as JSON.
+
+    :raises LineError: it is not a string.
+    """
+    name = json.loads(written)
+    if not isinstance(name, str):
+        raise LineError(f"{field!r} is not a string")
+    return json.dumps(name).encode()
 
 
 class Source:

@@ -9,20 +9,31 @@ from typing import Any, NamedTuple, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
 from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
+from gateway.dialect.places import collection_names
 from gateway.http.known import Known
 from gateway.http.request import BodyWanted, Request
 
-__all__ = ["Admission", "BucketResource", "bucket_name", "check_accepted", "check_collection", "document_key"]
+__all__ = [
+    "Admission",
+    "BucketResource",
+    "bucket_name",
+    "check_accepted",
+    "check_collection",
+    "document_key",
+    "document_place",
+    "in_collection",
+]
 
 _Plan = TypeVar("_Plan")
 
+_DEFAULT = b"_default"
 _BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
 
 
@@ -50,23 +61,49 @@ def document_key(request: Request) -> bytes:
     :raises Refusal: 400 if it is too long.
     """
     key = request.parameters["key"]
-    if len(key) > MAX_KEY_BYTES:
-        raise bad_request(f"the document's key has {len(key)} bytes; it must have 1 to {MAX_KEY_BYTES}")
+    if len(key) > MAX_COLLECTION_KEY_BYTES:
+        most = MAX_KEY_BYTES if in_default_collection(request) else MAX_COLLECTION_KEY_BYTES
+        if len(key) > most:
+            raise bad_request(f"the document's key has {len(key)} bytes; it must have 1 to {most}")
     return key
 
 
+def in_default_collection(request: Request) -> bool:
+    """Return whether the path names no collection, or the default one."""
+    parameters = request.parameters
+    return (
+        parameters.get("scope", _DEFAULT) == _DEFAULT and parameters.get("collection", _DEFAULT) == _DEFAULT
+    )
+
+
 def check_collection(request: Request) -> None:
-    """Refuse scopes and collections other than the default: there are none yet.
+    """Refuse names that no scope, or collection, can have; whether there is one, the cluster decides.
 
     :raises Refusal: 404 ScopeNotFound or CollectionNotFound.
     """
+    if "scope" in request.parameters:
+        collection_names(request.parameters)
+
+
+def in_collection(connection: Any, request: Request) -> Any:
+    """Return a connection for the collection that the path names.
+
+    :param connection: to the bucket, or already to that collection.
+    :raises Refusal: 404 ScopeNotFound or CollectionNotFound if no scope, or collection, can have such a name.
+    """
+    if in_default_collection(request):
+        return connection
+    return connection.within(*collection_names(request.parameters))
+
+
+def document_place(request: Request) -> tuple[bytes, bytes]:
+    """Return what tells a document from all others of the cluster."""
     parameters = request.parameters
-    if "scope" not in parameters:
-        return
-    if parameters["scope"] != b"_default":
-        raise Refusal("ScopeNotFound")
-    if parameters.get("collection", b"_default") != b"_default":
-        raise Refusal("CollectionNotFound")
+    bucket = parameters["bucket"]
+    if not in_default_collection(request):
+        # No slash is in the name of a bucket or a scope.
+        bucket = b"/".join((bucket, parameters["scope"], parameters["collection"]))
+    return bucket, parameters["key"]
 
 
 def check_accepted(request: Request) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.keyspace import DEFAULT_NAME
 from gateway.batches.batch import Batch, BatchContext
 from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
@@ -13,13 +14,16 @@ from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
 from gateway.dialect.errors import bad_request
-from gateway.dialect.paths import BUCKET
+from gateway.dialect.paths import BUCKET, COLLECTION
+from gateway.dialect.places import Place, collection_names, place_of
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, Response
 from gateway.http.routing import endpoint
 from gateway.resources.base import BucketResource, check_accepted
 
 __all__ = ["Batches"]
+
+_PLACE = frozenset({"scope", "collection"})
 
 
 class Batches(BucketResource):
@@ -29,18 +33,29 @@ class Batches(BucketResource):
         super().__init__(authorizer, pool)
         self._context = context
 
-    @endpoint("post_batch", "POST", "/batch", on=BUCKET, operation="batch", streamed=True, takes=ENCODING)
+    @endpoint(
+        "post_batch",
+        "POST",
+        "/batch",
+        on=(*BUCKET, *COLLECTION),
+        operation="batch",
+        streamed=True,
+        takes=ENCODING,
+    )
     def post_batch(self, request: Request) -> Any:
         """Run the operations of the body, and answer each."""
-        request.query()
+        place = _place(request)
         form = _answer_form(request.header(b"Accept"))
         check_encoding(request.header(b"Content-Encoding"))
         check_accepted(request)
         if request.stream is None:
             raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
-        return self.connected(request, self._run, form)
+        return self.connected(request, self._run, (form, place))
 
-    def _run(self, connection: GatewayConnection, request: Request, form: bytes | None) -> Deferred[Response]:
+    def _run(
+        self, connection: GatewayConnection, request: Request, plan: tuple[bytes | None, Place]
+    ) -> Deferred[Response]:
+        form, place = plan
         bulk = connection.bulk
         carries_out = bulk.connection  # the first step that may fail: there is nothing to release yet
         self._pool.lease(connection)
@@ -52,10 +67,23 @@ class Batches(BucketResource):
             form,
             lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
             lambda: self._pool.release(connection),
+            place,
         )
         assert request.stream is not None, "the endpoint takes its body as a stream"
         batch.read(request.stream)
         return begun
+
+
+def _place(request: Request) -> Place:
+    """Return the collection of operations that name none.
+
+    :raises Refusal: 400, the path and the query both name it; 404, a name that no collection can have.
+    """
+    if "scope" in request.parameters:
+        request.query()
+        return collection_names(request.parameters)
+    query = request.query(_PLACE)
+    return place_of(query.get("scope", DEFAULT_NAME), query.get("collection", DEFAULT_NAME))
 
 
 def _answer_form(accept: bytes | None) -> bytes | None:

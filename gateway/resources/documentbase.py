@@ -15,7 +15,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.kind import Kind, Plan
 from gateway.operations.renderer import Renderer
-from gateway.resources.base import BucketResource, check_collection, document_key
+from gateway.resources.base import BucketResource, document_key, in_collection
 from gateway.resources.headers import MutationHeaders, RequestSource
 
 __all__ = ["DocumentResource", "Wanted"]
@@ -65,7 +65,7 @@ class DocumentResource(BucketResource):
     def carry_out(self, connection: GatewayConnection, request: Request, plan: Plan) -> Any:
         """Carry out a plan; returns the result for a handler."""
         key = document_key(request)
-        check_collection(request)
+        connection = in_collection(connection, request)
         source = RequestSource(request)
         show = partial(self._show, plan)
         # Both have the SDK's methods, with different results.

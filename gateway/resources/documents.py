@@ -30,7 +30,7 @@ from gateway.operations.documents import (
     GetReplica,
 )
 from gateway.operations.renderer import Renderer
-from gateway.resources.base import check_collection, document_key
+from gateway.resources.base import document_key, document_place, in_collection
 from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.headers import WORDS, MutationHeaders, RequestSource, read_mutation
 
@@ -95,7 +95,7 @@ class Documents(DocumentResource):
     def was_large(self, request: Request, size: int) -> None:
         """Note that an answer was large."""
         if request.operation == "get":
-            self._large.note(request.parameters["bucket"], request.parameters["key"], size)
+            self._large.note(document_place(request), size)
 
     @endpoint("get_document", "GET", on=DOCUMENT, operation=GET.name, takes=GET.takes)
     def get_document(self, request: Request) -> Any:
@@ -109,9 +109,9 @@ class Documents(DocumentResource):
         if len(parameters) != 2 or len(key) > MAX_KEY_BYTES:
             # Something is to be refused, or the path names scope and collection.
             key = document_key(request)
-            check_collection(request)
+            connection = in_collection(connection, request)
         if self._large_sizes and wanted.replica is None and connection.bulk is not None:
-            size = self._large_sizes.get((parameters["bucket"], key))
+            size = self._large_sizes.get(document_place(request))
             if size is not None:
                 return self._get_large(connection, request, wanted, size)
         if wanted is _WHOLE:
@@ -133,8 +133,7 @@ class Documents(DocumentResource):
 
     def _note(self, result: Any, request: Request) -> None:
         """Record a document's size, however little of it is sent."""
-        parameters = request.parameters
-        self._large.note(parameters["bucket"], parameters["key"], len(result.value))
+        self._large.note(document_place(request), len(result.value))
 
     def _whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
         self._note(result, request)
@@ -172,7 +171,7 @@ class Documents(DocumentResource):
         if len(request.parameters) != 2:
             # The path names scope and collection.
             request.check_size()
-            check_collection(request)
+            connection = in_collection(connection, request)
         body = request.body()
         call = connection.operations.set(key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True)
         request.render = self._renderer.stored
@@ -202,7 +201,7 @@ class Documents(DocumentResource):
         size = wanted.source.value_bytes if wanted.kind.has_value else 0
         if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:
             document_key(request)
-            self._large.note(request.parameters["bucket"], request.parameters["key"], size)
+            self._large.note(document_place(request), size)
             carried_out: Deferred[Any] = connection.bulk.carry_out(
                 size, lambda bulk: self.act(bulk, request, wanted)
             )

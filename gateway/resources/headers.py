@@ -158,7 +158,8 @@ class RequestSource:
             return 0
 
     def value(self) -> tuple[bytes, int]:
-        """Return the body, inflated; a missing collection is refused first, before the body is sent."""
+        """Return the body, inflated; a collection that cannot exist is refused first, before the body is
+        sent."""
         check_collection(self._request)
         body = self._request.body()
         return inflated(body) if self._headers.encoding == _SNAPPY else body, self._headers.flags

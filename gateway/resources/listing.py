@@ -18,7 +18,7 @@ from gateway.fairness.steps import StepRunner
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
-from gateway.resources.base import BucketResource
+from gateway.resources.base import BucketResource, check_collection, in_collection
 from gateway.views.forms import Form, form_for
 from gateway.views.listing import PARAMETERS, SCAN, ListingAnswer, ListingParameters, read_parameters
 
@@ -51,12 +51,11 @@ class Listings(BucketResource):
         self, connection: GatewayConnection, request: Request, plan: tuple[Form, ListingParameters]
     ) -> Deferred[Response]:
         form, parameters = plan
-        names = request.parameters
-        collection, scope = (names.get(name, b"_default").decode() for name in ("collection", "scope"))
+        check_collection(request)
 
         def begin(bulk: Any, position: Position | None) -> Any:
             after = None if position is None else cursor_of(position)
-            documents = bulk.collection(collection, scope)
+            documents = in_collection(bulk, request)
             return documents.scan(parameters.what, ids_only=not parameters.include_docs, after=after)
 
         def on_end(outcome: str | None) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.keyspace import Keyspace
 from couchbase.result import MutationToken
 from gateway.app import Gateway
 from gateway.cluster.bulk import Lane
@@ -67,6 +68,8 @@ class ScriptedConnection:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.budgets: list[TimeBudget] = []
+        self.places: list[tuple[str, str]] = []
+        """Scope and collection of each time that it was to be used for one."""
         self.closed = False
         self.reactor = clock or Clock()
         self.operations = ScriptedOperations(self)
@@ -75,7 +78,7 @@ class ScriptedConnection:
     def _for_large(self) -> ScriptedConnection:
         """Return the connection for large operations: its calls are recorded here, too."""
         other = ScriptedConnection(self.answers)
-        other.calls, other.bulk = self.calls, None
+        other.calls, other.places, other.bulk = self.calls, self.places, None
         return other
 
     def connect(self) -> Deferred[Any]:
@@ -85,6 +88,15 @@ class ScriptedConnection:
         """Return itself, and keep the budget that would limit its operations."""
         self.budgets.append(budget)
         return self
+
+    def within(self, scope: str, collection: str) -> ScriptedConnection:
+        """Return itself, and keep the names."""
+        self.places.append((scope, collection))
+        return self
+
+    def keyspace(self, scope: str, collection: str) -> Keyspace:
+        """Return a collection."""
+        return Keyspace(scope, collection)
 
     def _close(self) -> None:
         self.closed = True

@@ -214,7 +214,10 @@ class OperationTests(SynchronousTestCase):
             ({"op": "get", "key": 1}, "key: expected a string"),
             ({"op": "get", "key": ""}, "0 bytes"),
             ({"op": "get", "key": "é" * 126}, "252 bytes"),
-            ({"op": "get", "key": "k", "valeu": 1}, "'valeu'; get takes expires, key, op, timeout, ttl"),
+            (
+                {"op": "get", "key": "k", "valeu": 1},
+                "'valeu'; get takes collection, expires, key, op, scope, timeout, ttl",
+            ),
             ({"op": "get", "key": "k", "ttl": 0}, "use touch"),
             ({"op": "get_replica", "key": "k", "replica": 1}, "has 1 replicas"),
             ({"op": "get_replica", "key": "k", "replica": "x"}, "replica"),

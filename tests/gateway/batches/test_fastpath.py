@@ -13,13 +13,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
+from couchbase.collection import InCollection
 from couchbase.commands import Commands
 from couchbase.driver import Driver
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.request import Request
 from couchbase.transcoder import RawTranscoder
 from gateway.batches.batch import Batch, BatchContext
-from gateway.batches.fastpath import FastSlot, fast_slot
+from gateway.batches.fastpath import FastSlot, Places, fast_slot
 from gateway.batches.lines import LineOperation, read_operation, start
+from gateway.dialect.places import DEFAULT_PLACE
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import Budget
 from gateway.limits import Limits
@@ -41,8 +44,22 @@ USUAL = (
     b'{"op":"set","key":"%b","value":1}' % (b"x" * 250),
     b'{"op":"get","key":"%b"}' % ("é" * 125).encode(),
     b'{"op":"get","key":"%b"}' % "\x7f\x85\u2028\U0001f600".encode(),
+    b'{"op":"get","scope":"s","collection":"c","key":"k"}',
+    b'{"op": "get", "scope": "s_1-%", "key": "k"}',
+    b'{"op":"get","collection":"_c","key":"k"}',
+    b'{"op":"set","scope":"_default","collection":"_default","key":"%b","value":1}' % (b"x" * 250),
+    b'{"op":"set","scope":"s","collection":"%b","key":"%b","value":1}' % (b"c" * 251, b"x" * 246),
 )
 UNUSUAL = (
+    b'{"op":"get","scope":"s","collection":"c","key":"%b"}' % (b"x" * 247),
+    b'{"op":"get","scope":"","key":"k"}',
+    b'{"op":"get","scope":"a b","key":"k"}',
+    b'{"op":"get","scope":"%b","key":"k"}' % (b"s" * 252),
+    b'{"op":"get","scope":1,"key":"k"}',
+    b'{"op":"get","collection":"c","scope":"s","key":"k"}',
+    b'{"op":"get","key":"k","scope":"s"}',
+    '{"op":"get","scope":"\u00e9","key":"k"}'.encode(),
+    b'{"op":"get","scope":"s","scope":"t","key":"k"}',
     b"",
     b"{}",
     b"nonsense",
@@ -93,6 +110,27 @@ class Recorder(Commands):
         self._driver = RecordingDriver()
         self.requests = self._driver.requests
 
+    def within(self, scope: str, collection: str) -> Recorder:
+        """Return the same, for the documents of a collection."""
+        return CollectionRecorder(self, find(scope, collection))
+
+
+class CollectionRecorder(InCollection, Recorder):
+    """The same for the documents of a collection."""
+
+    def __init__(self, recorder: Recorder, keyspace: Keyspace) -> None:
+        self._enter(keyspace)
+        super().__init__()
+        self._driver = recorder._driver
+
+
+_found: dict[tuple[str, str], Keyspace] = {DEFAULT_PLACE: DEFAULT_KEYSPACE}
+
+
+def find(scope: str, collection: str) -> Keyspace:
+    """Return the keyspace of a collection: one for each."""
+    return _found.setdefault((scope, collection), Keyspace(scope, collection))
+
 
 FIELDS = (
     "operation",
@@ -105,7 +143,10 @@ FIELDS = (
     "quiet",
     "replica",
     "decode_value",
+    "keyspace",
 )
+
+PLACES = Places(find, DEFAULT_PLACE)
 
 
 class LineTests(SynchronousTestCase):
@@ -117,7 +158,7 @@ class LineTests(SynchronousTestCase):
         read_operation(line, operation)
         assert operation.kind is not None
         start(recorder, operation, 0.0)
-        return fast_slot(line), operation, recorder.requests[0]
+        return fast_slot(line, PLACES), operation, recorder.requests[0]
 
     def check(self, line: bytes) -> None:
         slot, operation, request = self.both(line)
@@ -134,7 +175,7 @@ class LineTests(SynchronousTestCase):
     def test_what_is_not(self) -> None:
         """Other lines, right or wrong, are left to the long way."""
         for line in UNUSUAL:
-            self.assertIsNone(fast_slot(line), line)
+            self.assertIsNone(fast_slot(line, PLACES), line)
 
     @given(
         st.sampled_from(("get", "set", "add", "replace", "delete", "append")),
@@ -151,14 +192,14 @@ class LineTests(SynchronousTestCase):
         if name not in ("get", "delete"):
             members["value"] = value
         line = json.dumps(members, separators=separators, ensure_ascii=as_is).encode()
-        if fast_slot(line) is not None:
+        if fast_slot(line, PLACES) is not None:
             self.check(line)
 
     @given(st.binary(max_size=30), st.sampled_from(USUAL), st.integers(0, 60))
     def test_arbitrary_bytes(self, some: bytes, line: bytes, at: int) -> None:
         """Nothing is recognised that the long way would refuse."""
         changed = line[:at] + some + line[at + len(some) :]
-        if fast_slot(changed) is not None:
+        if fast_slot(changed, PLACES) is not None:
             self.check(changed)
 
 
@@ -168,6 +209,10 @@ class DirectConnection(Connection):
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.broken: BaseException | None = None
+
+    def keyspace(self, scope: str, collection: str) -> Keyspace:
+        """Return a collection."""
+        return find(scope, collection)
 
     def start(self, call: Call) -> None:
         """Take note of an operation."""

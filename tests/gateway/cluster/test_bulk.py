@@ -36,9 +36,9 @@ class LargeKeysTests(SynchronousTestCase):
         """The most recent ones are known, those that became small are not."""
         known = LargeKeys(2)
         for key in (b"a", b"b", b"a", b"c"):
-            known.note(b"bucket", key, LARGE_BYTES)
+            known.note((b"bucket", key), LARGE_BYTES)
         self.assertEqual([key for _, key in known.sizes], [b"a", b"c"])
-        known.note(b"bucket", b"a", LARGE_BYTES - 1)
+        known.note((b"bucket", b"a"), LARGE_BYTES - 1)
         self.assertEqual([key for _, key in known.sizes], [b"c"])
 
 

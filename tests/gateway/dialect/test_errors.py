@@ -16,6 +16,7 @@ from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough
 from tests.gateway.views.support import ViewSite, http_error, reply_of
 
 DOCUMENT = "/v1/buckets/b/documents/k"
+COLLECTED = "/v1/buckets/b/scopes/s/collections/c/documents/k"
 
 
 def raises(rc: int, **attributes: Any) -> Any:
@@ -46,8 +47,15 @@ CASES: list[tuple[str, str, str, bytes, dict[str, str], dict[str, Any]]] = [
         {"set": raises(exceptions.AUTH_ERROR, status=Status.EACCESS)},
     ),
     ("BucketNotFound", "GET", DOCUMENT, b"", {}, {"connect": raises(exceptions.BUCKET_ENOENT)}),
-    ("ScopeNotFound", "GET", "/v1/buckets/b/scopes/s/collections/_default/documents/k", b"", {}, {}),
-    ("CollectionNotFound", "GET", "/v1/buckets/b/scopes/_default/collections/c/documents/k", b"", {}, {}),
+    ("ScopeNotFound", "GET", COLLECTED, b"", {}, {"get_with_expiry": raises(exceptions.SCOPE_ENOENT)}),
+    (
+        "CollectionNotFound",
+        "GET",
+        COLLECTED,
+        b"",
+        {},
+        {"get_with_expiry": raises(exceptions.COLLECTION_ENOENT)},
+    ),
     ("DocumentNotFound", "GET", DOCUMENT, b"", {}, {"get_with_expiry": raises(exceptions.KEY_ENOENT)}),
     (
         "DocumentExists",

@@ -129,7 +129,7 @@ class RefusalTests(EarlyTestCase):
             (DOCUMENT, {"Expires": "soon"}, 400, "InvalidArgument"),
             (DOCUMENT, {"X-CB-TTL": "soon"}, 400, "InvalidArgument"),
             (DOCUMENT, {"X-CB-DurabilityLevel": "x"}, 400, "InvalidArgument"),
-            (f"{BUCKET}/scopes/s/collections/_default/documents/k", {}, 404, "ScopeNotFound"),
+            (f"{BUCKET}/scopes/a%20b/collections/_default/documents/k", {}, 404, "ScopeNotFound"),
         ):
             for method in ("PUT", "POST"):
                 self.check_refused(head(method, path, LARGE, {**EXPECT, **USER, **extra}), status, code)

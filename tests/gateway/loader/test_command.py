@@ -328,6 +328,27 @@ class LineTests(SynchronousTestCase):
         except LineError:
             pass
 
+    def test_collections(self) -> None:
+        """A line may name the collection of its document, in whatever order; documents of two collections
+        with one key are two."""
+        line = b'{"collection": "c\\u0061", "id": "k", "scope": "s", "doc": 1}'
+        read = read_line(1, line)
+        self.assertEqual(read.operation, b'{"op":"set","scope":"s","collection":"ca","key":"k","value":1}')
+        operation = LineOperation()
+        read_operation(read.operation, operation)
+        self.assertEqual((operation.members["scope"], operation.members["collection"]), ("s", "ca"))
+        self.assertEqual(operation.key, b"k")
+        places = {
+            read_line(1, b'{"id":"k","doc":1%b}' % more).document
+            for more in (b"", b',"scope":"s"', b',"collection":"s"')
+        }
+        self.assertEqual(len(places), 3)
+        for wrong in (b"1", b"null", b"[]"):
+            line = b'{"id":"k","doc":1,"scope":%b}' % wrong
+            self.assertIn("'scope' is not a string", str(self.assertRaises(LineError, read_line, 1, line)))
+        named = read_line(1, b'{"scope":"k","doc":1}', "scope")
+        self.assertEqual((named.key, named.place), ("k", ""))
+
     def test_numbers_keep_their_digits(self) -> None:
         """Neither large integers nor written zeros are rounded away."""
         line = b'{"id": "k", "doc": [12345678901234567890123, 1.50, 1e400]}'
@@ -457,6 +478,8 @@ class CommandTests(SynchronousTestCase):
             (["f", "--bucket", "b", "--url", "localhost:8080"], "--url"),
             (["f", "--bucket", "b", "--url", "http://h/?x=1"], "--url"),
             (["f", "--bucket", "b", "--user", "u"], "--password-file"),
+            (["f", "--bucket", "b", "--scope", ""], "--scope"),
+            (["f", "--bucket", "b", "--collection", ""], "--collection"),
             (["f", "--bucket", "b", "--password-file", "p"], "--user"),
         ]:
             self.assertIn(words, self.refusal(*arguments))

@@ -154,11 +154,24 @@ class ContractTests(SynchronousTestCase):
             self.assertEqual(site.connections, [])
 
     def test_other_scope_and_collection(self) -> None:
-        """Only the default ones exist, and no document is touched."""
+        """The operation is for the collection that the path names, and for no other one."""
+        for row in ROWS:
+            for scope, collection in (("s", "_default"), ("_default", "c"), ("s", "c")):
+                path = FULL.replace("scopes/_default", f"scopes/{scope}")
+                path = path.replace("collections/_default", f"collections/{collection}")
+                site = Site(dict(ANSWERS))
+                self.assertEqual(self.ask(row, path, site=site).status, row.status, row)
+                self.assertEqual(set(site.connections[0].places), {(scope, collection)}, row)
+            site = Site(dict(ANSWERS))
+            self.assertEqual(self.ask(row, FULL, site=site).status, row.status)
+            self.assertEqual(site.connections[0].places, [])
+
+    def test_impossible_names(self) -> None:
+        """Names that no scope, or collection, can have are 404, and no document is touched."""
         for row in ROWS:
             for path, code in (
-                (FULL.replace("scopes/_default", "scopes/s"), "ScopeNotFound"),
-                (FULL.replace("collections/_default", "collections/c"), "CollectionNotFound"),
+                (FULL.replace("scopes/_default", "scopes/a%20b"), "ScopeNotFound"),
+                (FULL.replace("collections/_default", "collections/" + "c" * 252), "CollectionNotFound"),
             ):
                 site = Site(dict(ANSWERS))
                 self.refused(self.ask(row, path, site=site), row, 404, code)

@@ -1,0 +1,77 @@
+"""Collections of a bucket, as handlers use them: like the connection to the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from couchbase.transcoder import AnyTranscoder
+from txcouchbase.collection import DeferredCollection
+from txcouchbase.limited import TimeBudget
+
+if TYPE_CHECKING:
+    from gateway.cluster.bulk import Lane
+
+__all__ = ["MAX_TOGETHER", "CollectionConnection"]
+
+MAX_TOGETHER = 16
+"""Most operations sent in one write. With so many, the system call costs less per operation than reading a
+request, and the node starts working before the next write."""
+
+
+class CollectionConnection(DeferredCollection):
+    """A connection's view of a collection, with the attributes of a connection that handlers use.
+
+    :ivar operations: operations on single documents that report their outcome to a receiver.
+    """
+
+    transcoder: AnyTranscoder
+
+    def __init__(self, connection: Any, name: str, scope: str | None = None) -> None:
+        super().__init__(connection, name, scope)
+        self.operations = self.direct(together=MAX_TOGETHER)
+        self.reactor = connection.reactor
+
+    @property
+    def bulk(self) -> CollectionLane | None:
+        """The lane for large operations; ``None`` on its own connections."""
+        lane = self._connection.bulk
+        return None if lane is None else CollectionLane(lane, self.scope, self.name)
+
+    @property
+    def configured_replica_count(self) -> int:
+        """Number of replicas that the bucket is configured to have."""
+        count: int = self._connection.configured_replica_count
+        return count
+
+    def within(self, scope: str, collection: str) -> CollectionConnection:
+        """Return the same collection, or another one of the connection."""
+        if (scope, collection) == (self.scope, self.name):
+            return self
+        other: CollectionConnection = self._connection.within(scope, collection)
+        return other
+
+    def limited(self, budget: TimeBudget) -> CollectionConnection:
+        """Return the same collection with the timeouts of one request."""
+        limited: CollectionConnection = self._connection.limited(budget).within(self.scope, self.name)
+        return limited
+
+
+class CollectionLane:
+    """A :class:`gateway.cluster.bulk.Lane` for the documents of one collection."""
+
+    def __init__(self, lane: Lane, scope: str, collection: str) -> None:
+        self._lane = lane
+        self._names = scope, collection
+
+    def seconds_for(self, size: int) -> float:
+        """Return how long an operation on a document of that many bytes may wait."""
+        return self._lane.seconds_for(size)
+
+    def carry_out(
+        self, size: int, begin: Callable[[Any], Any], seconds: float | None = None
+    ) -> Deferred[Any]:
+        """See :meth:`gateway.cluster.bulk.Lane.carry_out`."""
+        return self._lane.carry_out(size, lambda bulk: begin(bulk.within(*self._names)), seconds)
