@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -54,6 +54,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
         self._views = views
         self._streams: dict[DocumentStream, str | None] = {}
         self._services: list[Services] = []
+        self._shared: dict[Hashable, bytes] | None = None
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
         self._cluster.on_config_change.append(self._changed)
 
@@ -103,7 +104,8 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
     async def pool_stream(self, request: Request) -> None:
         """Give the cluster at a glance, again after every change."""
         user = await self._access.member(request)
-        await self._stream(request, None, lambda: self._pool(request, user))
+        host = request.getHost().host
+        await self._stream(request, None, ("pool", user, host), lambda: self._pool(request, user))
 
     @app.route(f"{POOL}/nodeServices", methods=["GET"])
     async def node_services(self, request: Request) -> bytes:
@@ -115,7 +117,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
     async def node_services_stream(self, request: Request) -> None:
         """Give the cluster-level configuration, again after every change."""
         await self._access.member(request)
-        await self._stream(request, None, lambda: self._cluster.config_bytes(None, self._node))
+        await self._stream(request, None, "nodes", lambda: self._cluster.config_bytes(None, self._node))
 
     @app.route("/settings/viewUpdateDaemon", methods=["GET"])
     async def view_update_daemon(self, request: Request) -> bytes:
@@ -154,7 +156,8 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
     async def terse_stream(self, request: Request, bucket: str) -> None:
         """Give the terse configuration, again after every change."""
         await self._access.bucket(request, bucket)
-        await self._stream(request, bucket, lambda: self._cluster.config_bytes(bucket, self._node))
+        key = "terse", bucket
+        await self._stream(request, bucket, key, lambda: self._cluster.config_bytes(bucket, self._node))
 
     @app.route(f"{BUCKETS}/<bucket>", methods=["GET"])
     async def verbose(self, request: Request, bucket: str) -> bytes:
@@ -166,7 +169,8 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
     async def verbose_stream(self, request: Request, bucket: str) -> None:
         """Give the bucket object, again after every change."""
         await self._access.bucket(request, bucket)
-        await self._stream(request, bucket, lambda: config.encode(self._verbose(request, bucket)))
+        key = "verbose", bucket, request.getHost().host
+        await self._stream(request, bucket, key, lambda: config.encode(self._verbose(request, bucket)))
 
     @app.route(BUCKETS, methods=["GET"])
     async def list_buckets(self, request: Request) -> bytes:
@@ -354,12 +358,23 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
             "interval": 1000,
         }
 
-    def _stream(self, request: Request, bucket: str | None, document: Callable[[], bytes]) -> Deferred[None]:
-        """Stream a document that depends on one bucket (``None``: on anything)."""
+    def _stream(
+        self, request: Request, bucket: str | None, key: Hashable, document: Callable[[], bytes]
+    ) -> Deferred[None]:
+        """Stream a document that depends on one bucket (``None``: on anything).
+
+        :param key: the same for streams whose documents are the same.
+        """
 
         def current() -> bytes | None:
-            gone = bucket is not None and bucket not in self._cluster.buckets
-            return None if gone else document()
+            if bucket is not None and bucket not in self._cluster.buckets:
+                return None
+            shared = self._shared
+            if shared is None:
+                return document()
+            if key not in shared:
+                shared[key] = document()
+            return shared[key]
 
         stream = DocumentStream(request, current, self._cluster.clock, self._forget)
         self._streams[stream] = bucket
@@ -369,9 +384,14 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
         self._streams.pop(stream, None)
 
     def _changed(self, bucket: str) -> None:
-        for stream, followed in list(self._streams.items()):
-            if followed is None or followed == bucket:
-                stream.refresh()
+        # A verbose document counts the items of every vbucket: once for a change, not for each stream.
+        self._shared = {}
+        try:
+            for stream, followed in list(self._streams.items()):
+                if followed is None or followed == bucket:
+                    stream.refresh()
+        finally:
+            self._shared = None
 
 
 def _is_trial(request: Request) -> bool:

@@ -448,6 +448,32 @@ class StreamTests(RestCase):
         self.assertEqual(unchunked(nodes.data).count(b"\n\n\n\n"), 1)
 
     @inlineCallbacks
+    def test_one_document_for_many_streams(self) -> Steps:
+        """A change costs one document for all streams of a kind and a caller, however many there are."""
+        form = {"name": "made", "ramQuotaMB": "100"}
+        yield self.ask(BUCKETS, "POST", form=form)
+        paths = ["/pools/default/bucketsStreaming/made", "/poolsStreaming/default"]
+        streams = []
+        for path in paths * 5:
+            stream = yield self.open(path)
+            yield self.documents(stream, 1)
+            streams.append(stream)
+        counted: list[str | None] = []
+        reports = self.cluster.reports
+        nodes = reports.nodes
+
+        def count(bucket: str | None = None, placeholder: str = "") -> Any:
+            counted.append(bucket)
+            return nodes(bucket, placeholder)
+
+        self.patch(reports, "nodes", count)
+        yield self.ask(f"{BUCKETS}/made", "POST", form={"replicaNumber": "0", "ramQuotaMB": "120"})
+        for stream in streams:
+            _, second = yield self.documents(stream, 2)
+            self.assertIsInstance(second, dict)
+        self.assertEqual(sorted(map(str, counted)), ["None", "made"])
+
+    @inlineCallbacks
     def test_streams_need_rights_too(self) -> Steps:
         """No stream of a bucket without credentials for it."""
         self.assertEqual((yield self.ask("/pools/default/bs/private", auth=None)).status, 401)
