@@ -4,6 +4,8 @@
 
 The generator sends ready-made bytes and only counts those of the answers, so that the node is what is
 measured. With CHECKOUT, the path of another checkout of this repository, its node is measured in turn.
+Without, each case is measured in the default collection and in a named one, too, on a connection with
+collections; the last table has what the named one costs in relation to the default one.
 """
 
 from __future__ import annotations
@@ -27,10 +29,17 @@ JSON_FLAGS = b"\x02\0\0\x06"
 BLOCK = 50
 BLOCKS_UNDER_WAY = 4
 HEADER_BYTES = 24
+# How the keys of a connection with collections begin; the server creates one collection, whose id is 8.
+DEFAULT_COLLECTION, NAMED_COLLECTION = b"\0", b"\x08"
+AIM_RATIO = 1.1
+"""What an operation in a named collection may cost of one in the default collection."""
 
 
-def requests() -> dict[str, tuple[list[bytes], int]]:
-    """Return, by case, one request a key and how many bytes each answer has."""
+def requests(prefix: bytes = b"") -> dict[str, tuple[list[bytes], int]]:
+    """Return, by case, one request a key and how many bytes each answer has.
+
+    :param prefix: what keys begin with on this connection.
+    """
     lookup = len(b"33554438") + len(b"0") + 3 * 6 + len(DOCUMENT)
     # The gateway's request to store a document and keep its expiry.
     keep_expiry = mutation_framing(0, 0, preserve_expiry=True)
@@ -46,7 +55,7 @@ def requests() -> dict[str, tuple[list[bytes], int]]:
     }
     return {
         name: (
-            [encode_request(key=key, vbucket=vbucket_of(key, VBUCKETS), **parts) for key in KEYS],  # type: ignore[arg-type]
+            [encode_request(key=prefix + key, vbucket=vbucket_of(key, VBUCKETS), **parts) for key in KEYS],  # type: ignore[arg-type]
             answer_bytes,
         )
         for name, (parts, answer_bytes) in cases.items()
@@ -86,22 +95,30 @@ def main() -> None:
     roots = {"this checkout": HERE.parent}
     if len(sys.argv) > 3:
         roots[sys.argv[3]] = Path(sys.argv[3])
-    cases = requests()
     costs, rates = Samples(), Samples()
     servers = {name: Server("node", root=root) for name, root in roots.items()}
+    columns = {name: (server, b"") for name, server in servers.items()}
+    if len(roots) == 1:
+        (server,) = servers.values()
+        columns |= {"_default": (server, DEFAULT_COLLECTION), "named": (server, NAMED_COLLECTION)}
+    cases = {prefix: requests(prefix) for _, prefix in columns.values()}
     try:
-        clients = {name: RawClient(server.address) for name, server in servers.items()}
-        for client in clients.values():
-            client.ask([set_request(key, DOCUMENT, JSON_FLAGS) for key in KEYS])
+        clients = {
+            name: RawClient(server.address, has_collections=bool(prefix))
+            for name, (server, prefix) in columns.items()
+        }
+        for name, (_, prefix) in columns.items():
+            clients[name].ask([set_request(key, DOCUMENT, JSON_FLAGS, prefix) for key in KEYS])
         for _ in range(rounds):
-            for (case, (texts, size)), name in itertools.product(cases.items(), servers):
+            for case, (name, (server, prefix)) in itertools.product(cases[b""], columns.items()):
+                texts, size = cases[prefix][case]
                 for way, run, share in (
                     ("pipelined", pipeline, 1),
                     ("one at a time", one_at_a_time, 4),
                 ):
-                    begun, used = time.perf_counter(), servers[name].cpu_seconds()
+                    begun, used = time.perf_counter(), server.cpu_seconds()
                     run(clients[name], texts, size, count // share)
-                    seconds, used = time.perf_counter() - begun, servers[name].cpu_seconds() - used
+                    seconds, used = time.perf_counter() - begun, server.cpu_seconds() - used
                     costs.add(f"{case}, {way}", name, used / (count // share) * 1e6)
                     rates.add(f"{case}, {way}", name, count // share / seconds)
         for client in clients.values():
@@ -112,6 +129,11 @@ def main() -> None:
     print(f"{machine()}; {count} operations on documents of 1 KiB a round, medians of {rounds} rounds\n")
     print(costs.table("CPU us of the node an operation", digits=2), end="\n\n")
     print(rates.table("operations a second"))
+    if "named" in columns:
+        print(f"\nA named collection in relation to the default one (aim: at most {AIM_RATIO}):")
+        for case in cases[b""]:
+            row = f"{case}, pipelined"
+            print(f"  {row}: {costs.median(row, 'named') / costs.median(row, '_default'):.3f}")
 
 
 if __name__ == "__main__":

@@ -21,14 +21,18 @@ class RawClient(AbstractContextManager["RawClient"]):
     """One connection to the first node of a connection string; use as a context manager.
 
     :param bucket: the one selected.
+    :param has_collections: whether keys begin with the id of their collection.
     """
 
-    def __init__(self, connection_string: str, bucket: str = "default") -> None:
+    def __init__(
+        self, connection_string: str, bucket: str = "default", *, has_collections: bool = False
+    ) -> None:
         host, port = connection_string.split("//")[1].split(",")[0].rsplit(":", 1)
         self.connection = socket.create_connection((host, int(port)))
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = FrameReader()
-        self.ask([encode_request(Opcode.HELLO, key=b"bench", value=struct.pack(">H", 0x06))])
+        features = struct.pack(">HH", 0x06, 0x12) if has_collections else struct.pack(">H", 0x06)
+        self.ask([encode_request(Opcode.HELLO, key=b"bench", value=features)])
         self.ask([encode_request(Opcode.SASL_AUTH, key=b"PLAIN", value=f"\0{USER}\0{PASSWORD}".encode())])
         self.ask([encode_request(Opcode.SELECT_BUCKET, key=bucket.encode())])
 
@@ -62,7 +66,7 @@ class RawClient(AbstractContextManager["RawClient"]):
         self.connection.close()
 
 
-def set_request(key: bytes, value: bytes, flags: bytes = bytes(4)) -> bytes:
-    """Return a request to store a value that does not expire."""
+def set_request(key: bytes, value: bytes, flags: bytes = bytes(4), prefix: bytes = b"") -> bytes:
+    """Return a request to store a value that does not expire, under a key behind a collection's prefix."""
     vbucket = vbucket_of(key, VBUCKETS)
-    return encode_request(Opcode.SET, key=key, extras=flags + bytes(4), value=value, vbucket=vbucket)
+    return encode_request(Opcode.SET, key=prefix + key, extras=flags + bytes(4), value=value, vbucket=vbucket)

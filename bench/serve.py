@@ -44,11 +44,19 @@ reactor: Any = installed
 
 
 def node() -> Deferred[tuple[str, Any]]:
-    """Start an embedded node with a bucket ``default``, in memory; fires with (address, stop)."""
+    """Start an embedded node in memory, with a bucket ``default`` and a collection ``bench`` in it; fires
+    with (address, stop)."""
     from couchnode.service import EmbeddedNode
 
     embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
-    return embedded.start().addCallback(lambda _: (embedded.connection_string, embedded.stop))
+
+    def created(_: None) -> Deferred[Any]:
+        return embedded.cluster.change_manifest(
+            "default", lambda manifest: manifest.with_collection("_default", "bench")
+        )
+
+    started = embedded.start().addCallback(created)
+    return started.addCallback(lambda _: (embedded.connection_string, embedded.stop))
 
 
 def stub() -> tuple[str, Any]:

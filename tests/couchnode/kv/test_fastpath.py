@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from struct import pack
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from couchnode.cluster.accounts import Account, User
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import Item
 from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.manifest import Manifest, restored_manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import connection as kvconnection
 from couchnode.kv import fastpath
@@ -37,7 +39,11 @@ FRAMINGS = (
     encode_frame_infos([(FrameInfo.DURABILITY, b"\1")]),
     encode_frame_infos([(9, b"")]),
 )
+# In the default collection; in two with ids of one byte, the second with a longest life; in one with an id of
+# two bytes, one that is being dropped, and one that never was.
 KEYS = (b"a", b"b", b"\0a", b"\0b", b"\0", b"\1a", b"", bytes(251))
+KEYS += (b"\x08a", b"\x09a", b"\x80\x01a", b"\x0aa", b"\x08", b"\x80\x01", b"\x80", b"\x80\x00a", b"\xff" * 6)
+KEYS += tuple(prefix + b"k" * size for prefix in (b"\0", b"\x08", b"\x80\x01") for size in (246, 247, 250))
 VALUES = (b"1", b"{}", b'{"a":[1,2]}', b"not JSON", b"", EXPIRY_LOOKUP_VALUE, EXPIRY_LOOKUP_VALUE[:-1])
 STORES = (Opcode.SET, Opcode.ADD, Opcode.REPLACE)
 LOCKS = (Opcode.GET_LOCKED, Opcode.UNLOCK)
@@ -159,6 +165,15 @@ UNUSUAL = {
 }
 
 
+def numbered(manifest: Manifest, name: str, number: int) -> Manifest:
+    """Return a manifest in which a collection of the default scope has another id."""
+    data = manifest.dump()
+    for one in data["scopes"][0]["collections"]:
+        if one["name"] == name:
+            one["id"] = number
+    return restored_manifest(data)
+
+
 class Node:
     """A node with a bucket of four vbuckets: 0 and 1 active, 2 a replica, 3 elsewhere."""
 
@@ -181,6 +196,12 @@ class Node:
                 vbucket.failover_log = [(7, 0)]
                 vbucket.load(Item(b"\0a", b"{}", 6, 0, 1000, 1, 1))
                 vbucket.load(Item(b"\0b", b"not JSON", 0, 1_800_000_002, 1001, 2, 1))
+                for number, prefix in enumerate((b"\x08", b"\x09", b"\x80\x01", b"\x0a")):
+                    vbucket.load(Item(prefix + b"a", b"[%d]" % number, 0, 0, 1002 + number, 3 + number, 1))
+        manifest = Manifest().with_collection("_default", "a").with_collection("_default", "b", 3)
+        manifest = manifest.with_collection("_default", "dropped").with_collection("_default", "large")
+        self.bucket.set_manifest(numbered(manifest.without_collection("_default", "dropped"), "large", 128))
+        self.bucket.dropper.stop()
         self.node.buckets["default"] = self.bucket
         factory = KeyValueFactory(self.node)
         self.connection, self.transport = InMemoryCase.connect_to(factory)
@@ -479,6 +500,34 @@ class Work(InMemoryCase):
         }
         for name, (most, request) in requests.items():
             self.assertLessEqual(self.calls(request), most, name)
+
+    def test_named_collections(self) -> None:
+        """A request in a named collection costs what one in the default collection costs, in calls and, where
+        they are counted, within a few instructions; two calls more if its id takes two bytes."""
+        self.connection.session.set_features(frozenset(FEATURES))
+        manifest = Manifest().with_collection("_default", "a").with_collection("_default", "b")
+        self.bucket.set_manifest(numbered(manifest, "b", 128))
+        parts = {"extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
+        for opcode, more in ((Opcode.SET, parts), (Opcode.GET, {})):
+            requests = [
+                encode_request(opcode, key=prefix + b"k", **more) for prefix in (b"\0", b"\x08", b"\x80\x01")
+            ]
+            for prefix in (b"\0", b"\x08", b"\x80\x01"):
+                self.connection.dataReceived(encode_request(Opcode.SET, key=prefix + b"k", **parts))
+            default, named, large = map(self.calls, requests)
+            self.assertLessEqual(named, default, opcode)
+            self.assertLessEqual(large, default + 2, opcode)
+            if sys.version_info[:2] in work.INSTRUCTIONS_OF:
+                default, named = map(self.instructions, requests[:2])
+                self.assertLessEqual(named, default + 4, opcode)
+
+    def instructions(self, request: bytes) -> float:
+        """Return the bytecode instructions that one more request of a chunk costs."""
+        few, many = (
+            work.instructions(lambda n=n: self.connection.dataReceived(request * n)) for n in (10, 60)
+        )
+        self.answers()
+        return (many - few) / 50
 
     def test_calls_of_another_user(self) -> None:
         """A request for another user costs one call more than one without."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
 from couchnode.cluster.config import AdvertisedAddress
+from couchnode.data.storemode import StoreMode
 from tests.couchnode.rest.test_api import Exchange, head
 from tests.couchnode.views.nodes import BY_NAME, Steps, ViewCase
 
@@ -278,6 +280,30 @@ class QueryTests(ViewCase):
         self.store("q", {"place": ["IT", "Bari"], "n": 1}, "private")
         self.assertEqual((yield self.query(bucket="private")).ids, ["q"])
         self.assertEqual(len((yield self.query("plain")).ids), 5)
+
+    @inlineCallbacks
+    def test_collections(self) -> Steps:
+        """Views see the default collection only: documents of others come and go without a row, and with the
+        default collection all rows go, also from an index that is on the disk."""
+        change = partial(self.cluster.change_manifest, "default")
+        yield change(lambda now: now.with_collection("_default", "c"))
+        before = (yield self.query("plain")).ids
+        text = b'{"place": ["XX"], "n": 9}'
+        for number in range(20):
+            self.part(f"k{number}").store(StoreMode.SET, b"\x08k%d" % number, text)
+        self.part("p1").store(StoreMode.SET, b"\x08p1", text)
+        self.assertEqual((yield self.query("plain")).ids, before)
+        self.part("p1").delete(b"\x08p1")
+        self.assertEqual((yield self.query("plain")).ids, before)
+        self.store("p9", {"place": ["YY"], "n": 9})
+        self.assertEqual(len((yield self.query("plain")).ids), len(before) + 1)
+        yield change(lambda now: now.without_collection("_default", "c"))
+        self.assertEqual(len((yield self.query("plain")).ids), len(before) + 1)
+        yield change(lambda now: now.without_collection("_default", "_default"))
+        self.assertEqual((yield self.query("plain")).ids, [])
+        yield self.node.stop()
+        yield self.start()
+        self.assertEqual((yield self.query("plain")).ids, [])
 
     @inlineCallbacks
     def test_debug(self) -> Steps:
