@@ -149,7 +149,9 @@ def _type(text: str) -> str:
 
 def _conflict_resolution(text: str) -> str:
     if text == "custom":
-        raise _FieldError("Conflict resolution type 'custom' is supported in developer preview mode only")
+        # The official Python client looks for these words.
+        text = "is supported only with developer preview enabled"
+        raise _FieldError(f"Conflict resolution type 'custom' {text}")
     if text not in ("seqno", "lww"):
         raise _FieldError("Conflict resolution type must be 'seqno' or 'lww'")
     return text

@@ -132,7 +132,7 @@ class NewBucketTests(SynchronousTestCase):
             ("historyRetentionCollectionDefault", "true", "History Retention can only used with Magma"),
             ("historyRetentionSeconds", "0", "History Retention can only used with Magma"),
             ("historyRetentionBytes", "1", "Value must be an integer between 2147483648"),
-            ("conflictResolutionType", "custom", "developer preview"),
+            ("conflictResolutionType", "custom", "is supported only with developer preview enabled"),
             ("conflictResolutionType", "mine", "must be 'seqno' or 'lww'"),
             ("compressionMode", "zip", "'off', 'passive' or 'active'"),
             ("rank", "1001", "between 0 and 1000"),
