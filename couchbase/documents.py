@@ -43,6 +43,7 @@ class DocumentMethods(
         what: RangeScan | PrefixScan | SamplingScan | None = None,
         *,
         ids_only: bool = False,
+        with_attributes: bool = False,
         after: str | None = None,
         timeout: float | None = None,
         no_format: bool = False,
@@ -55,6 +56,7 @@ class DocumentMethods(
         :param what: a :class:`couchbase.scan.RangeScan`, ``PrefixScan`` or ``SamplingScan``; ``None`` for all
             documents.
         :param ids_only: return keys without documents.
+        :param with_attributes: read extended attributes, too; servers before 8.0 leave them out.
         :param after: the ``cursor`` of an earlier scan of the same, which this one goes on with.
         :param timeout: seconds for each page; by default that of views.
         :param no_format: leave values as bytes.
@@ -63,7 +65,7 @@ class DocumentMethods(
             CollectionNotFoundError, AuthError, TimeoutError.
         :raises ArgumentError: something else for ``what``, or a malformed cursor.
         """
-        return self._driver.scan_type(self, what, ids_only, after, timeout, no_format)
+        return self._driver.scan_type(self, what, ids_only, after, timeout, no_format, with_attributes)
 
     def __getitem__(self, key: Key) -> ValueT:
         return self.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from random import getrandbits
 from struct import Struct
@@ -57,14 +58,25 @@ class ScanResult(ExpiryResult):
     Without a transcoder, ``key`` is a str, or bytes if it is not UTF-8.
 
     ``value`` is ``None``, and numbers are 0, if the scan returns keys alone.
+
+    :ivar attributes: its extended attributes, by name; empty unless the scan reads them.
     """
 
-    __slots__ = ()
+    __slots__ = ("attributes",)
 
-    def __init__(self, key: Any, value: Any = None, cas: int = 0, flags: int = 0, expiry: int = 0) -> None:
+    def __init__(
+        self,
+        key: Any,
+        value: Any = None,
+        cas: int = 0,
+        flags: int = 0,
+        expiry: int = 0,
+        attributes: bytes = b"",
+    ) -> None:
         super().__init__(0, cas, value, flags)
         self._key = key
         self._expiry = expiry
+        self.attributes: dict[str, Any] = json.loads(attributes) if attributes else {}
 
 
 def selection_of(what: Any) -> Selection:
@@ -154,6 +166,7 @@ class Scan:
         after: str | None,
         timeout: float | None,
         no_format: bool,
+        with_attributes: bool = False,
     ) -> None:
         self._driver = driver = documents._driver
         # Keeps the connection while the scan is used.
@@ -174,6 +187,7 @@ class Scan:
             driver.cluster.seconds,
             selection_of(what),
             keys_only=self._ids_only,
+            with_attributes=with_attributes,
             keyspace=documents._keyspace,
             position=position,
         )
@@ -201,6 +215,13 @@ class Scan:
             return [ScanResult(self._decode_key(key)) for key in rows]
         decode_key, decode = self._decode_key, self._decode
         return [
-            ScanResult(decode_key(row.key), decode(row.value, row.flags), row.cas, row.flags, row.expiry)
+            ScanResult(
+                decode_key(row.key),
+                decode(row.value, row.flags),
+                row.cas,
+                row.flags,
+                row.expiry,
+                row.attributes,
+            )
             for row in rows
         ]

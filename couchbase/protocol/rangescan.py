@@ -37,6 +37,8 @@ _RETRY_SECONDS = 0.02
 _MOST_RETRY_SECONDS = 0.5
 _CONTINUE = Struct(">16sIII")
 _DOCUMENT = Struct(">IIQQB")
+_U32 = Struct(">I")
+_XATTR = int(Datatype.XATTR)
 _OPERATION = "scan"
 # No key is greater: keys have at most 250 bytes.
 _NO_END = b"\xff" * MAX_KEY_BYTES
@@ -97,6 +99,8 @@ class Document(NamedTuple):
     """Unix time in seconds, 0 for never."""
     cas: int
     datatype: int
+    attributes: bytes = b""
+    """Its extended attributes, as a JSON object; empty if it has none, or they were not asked for."""
 
 
 class Page(NamedTuple):
@@ -161,8 +165,35 @@ def unpack_documents(content: bytes) -> list[Document]:
         value, at = content[at : at + size], at + size
         if at > end:
             raise ValueError("a document is cut off")
-        documents.append(Document(key, value, flags, expiry, cas, datatype))
+        attributes = b""
+        if datatype & _XATTR:
+            attributes, value = split_attributes(value)
+        documents.append(Document(key, value, flags, expiry, cas, datatype, attributes))
     return documents
+
+
+def split_attributes(value: bytes) -> tuple[bytes, bytes]:
+    """Return the extended attributes that a value begins with, as a JSON object, and the body.
+
+    :raises ValueError: they are malformed.
+    """
+    if len(value) < _U32.size:
+        raise ValueError("the attributes are cut off")
+    (size,) = _U32.unpack_from(value)
+    at, end = _U32.size, _U32.size + size
+    members = []
+    while at < end:
+        if at + _U32.size > len(value):
+            raise ValueError("the attributes are cut off")
+        (length,) = _U32.unpack_from(value, at)
+        name, nul, text = value[at + _U32.size : at + _U32.size + length].partition(b"\0")
+        if not nul or not text.endswith(b"\0"):
+            raise ValueError("an attribute is cut off")
+        members.append(json.dumps(name.decode()).encode() + b":" + text[:-1])
+        at += _U32.size + length
+    if at != end or end > len(value):
+        raise ValueError("the attributes are cut off")
+    return b"{%b}" % b",".join(members), value[end:]
 
 
 class _Vbucket:
@@ -193,6 +224,7 @@ class Scanner:
     :param cluster: the cluster.
     :param seconds: the current time, on any clock.
     :param keys_only: return keys without documents.
+    :param with_attributes: return documents with their extended attributes.
     :param keyspace: the collection.
     :param position: where to begin.
     """
@@ -204,6 +236,7 @@ class Scanner:
         selection: Selection,
         *,
         keys_only: bool = False,
+        with_attributes: bool = False,
         keyspace: Keyspace = DEFAULT_KEYSPACE,
         position: Position | None = None,
     ) -> None:
@@ -211,6 +244,7 @@ class Scanner:
         self._seconds = seconds
         self._selection = selection
         self._keys_only = keys_only
+        self._with_attributes = with_attributes
         self._keyspace = keyspace
         self._window: deque[_Vbucket] = deque()
         first = position or Position()
@@ -399,6 +433,8 @@ class Scanner:
             members["collection"] = f"{decode_leb128(self._keyspace.prefix)[0]:x}"
         if self._keys_only:
             members["key_only"] = True
+        if self._with_attributes:
+            members["include_xattrs"] = True
         if selection.samples is not None:
             members["sampling"] = {"samples": selection.samples, "seed": selection.seed}
         else:

@@ -56,7 +56,8 @@ class Listings(BucketResource):
         def begin(bulk: Any, position: Position | None) -> Any:
             after = None if position is None else cursor_of(position)
             documents = in_collection(bulk, request)
-            return documents.scan(parameters.what, ids_only=not parameters.include_docs, after=after)
+            ids_only, xattrs = not parameters.include_docs, parameters.include_xattrs
+            return documents.scan(parameters.what, ids_only=ids_only, after=after, with_attributes=xattrs)
 
         def on_end(outcome: str | None) -> None:
             self._pool.release(connection)

@@ -24,7 +24,7 @@ from gateway.views.forms import Form
 
 __all__ = ["PARAMETERS", "ListingAnswer", "ListingParameters", "read_parameters"]
 
-PARAMETERS = frozenset({"prefix", "start", "end", "limit", "cursor", "include_docs"})
+PARAMETERS = frozenset({"prefix", "start", "end", "limit", "cursor", "include_docs", "include_xattrs"})
 
 SCAN = "scan"
 """The operation's name, for errors and metrics."""
@@ -51,6 +51,7 @@ class ListingParameters(NamedTuple):
     limit: int | None
     position: Position | None
     include_docs: bool
+    include_xattrs: bool
 
 
 def read_parameters(query: Mapping[str, str]) -> ListingParameters:
@@ -64,16 +65,23 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
         if not text.isascii() or not text.isdigit():
             raise bad_request(f"limit: {text[:80]!r} is not taken; it takes a whole number from 0")
         limit = checked_number(int(text[:20]), "limit", 0, MOST_ROWS)
-    include = query.get("include_docs", "false")
-    if include not in ("true", "false"):
-        raise bad_request(f"include_docs: {include[:80]!r} is not taken; it takes true or false")
+    include_docs, include_xattrs = (_boolean(query, name) for name in ("include_docs", "include_xattrs"))
+    if include_xattrs and not include_docs:
+        raise bad_request("include_xattrs needs include_docs=true")
     position = None
     if query.get("cursor"):
         try:
             position = position_of(query["cursor"])
         except Exception:  # noqa: BLE001  # of the SDK's arguments; it says no more
             raise bad_request("cursor: this is no cursor of a listing") from None
-    return ListingParameters(_range(query), limit, position, include == "true")
+    return ListingParameters(_range(query), limit, position, include_docs, include_xattrs)
+
+
+def _boolean(query: Mapping[str, str], name: str) -> bool:
+    given = query.get(name, "false")
+    if given not in ("true", "false"):
+        raise bad_request(f"{name}: {given[:80]!r} is not taken; it takes true or false")
+    return given == "true"
 
 
 def _range(query: Mapping[str, str]) -> RangeScan:
@@ -297,5 +305,6 @@ def _name(key: bytes) -> bytes:
 def _document_row(document: Document, content: bytes) -> bytes:
     name = _name(document.key)
     expiry = b',"expiry":%d' % document.expiry if document.expiry else b""
-    meta = b'{%b,"cas":"%08x","flags":%d%b}' % (name, document.cas, document.flags, expiry)
+    xattrs = b',"xattrs":' + document.attributes if document.attributes else b""
+    meta = b'{%b,"cas":"%08x","flags":%d%b%b}' % (name, document.cas, document.flags, expiry, xattrs)
     return b'{%b,"doc":{"meta":%b,%b}}' % (name, meta, content)

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import couchbase.subdocument as SD
 from couchbase import FMT_BYTES
 from couchbase.exceptions import ArgumentError, CollectionNotFoundError, PipelineError
 from couchbase.scan import PrefixScan, RangeScan, SamplingScan, ScanResult, ScanTerm
@@ -67,6 +68,17 @@ class ScanTests(ConnectionTestCase):
             with self.cb.scan(ids_only=True) as scan:
                 next(scan)
         self.assertEqual(len(self.keys()), 202)
+
+    def test_attributes(self):
+        """Extended attributes come if they are asked for."""
+        self.cb.mutate_in("k001", SD.upsert("app.level", [5], xattr=True, create_parents=True))
+        self.cb.mutate_in("k001", SD.upsert("_sys", "é", xattr=True))
+        (row,) = self.cb.scan(PrefixScan("k001"), with_attributes=True)
+        self.assertEqual((row.value, row.attributes), ({"n": 1}, {"app": {"level": [5]}, "_sys": "é"}))
+        (row,) = self.cb.scan(PrefixScan("k001"))
+        self.assertEqual((row.value, row.attributes), ({"n": 1}, {}))
+        (row,) = self.cb.scan(PrefixScan("k002"), with_attributes=True)
+        self.assertEqual(row.attributes, {})
 
     def test_values(self):
         """no_format leaves values as bytes, a transcoder reads keys and values."""

@@ -23,7 +23,14 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.leb128 import encode_leb128
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.protocol.rangescan import Scanner, Selection, keys_with, unpack_documents, unpack_keys
+from couchbase.protocol.rangescan import (
+    Scanner,
+    Selection,
+    keys_with,
+    split_attributes,
+    unpack_documents,
+    unpack_keys,
+)
 
 VBUCKETS = 24
 HELLO, CREATE, CONTINUE, CANCEL = (
@@ -276,8 +283,23 @@ class ScannerTests(TestCase):
             model.all(Scanner(model, lambda: 0.0, Selection(), keys_only=True))
 
 
+NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)
+
+
 class UnpackTests(TestCase):
     """Entries of pages."""
+
+    @given(st.dictionaries(NAMES, st.integers()), st.binary())
+    def test_attributes(self, attributes, body):
+        """Attributes and body are told apart; a cut in the attributes is noticed."""
+        pairs = [name.encode() + b"\0%d\0" % value for name, value in attributes.items()]
+        section = b"".join(len(pair).to_bytes(4, "big") + pair for pair in pairs)
+        text, rest = split_attributes(len(section).to_bytes(4, "big") + section + body)
+        self.assertEqual((json.loads(text), rest), (attributes, body))
+        if section:
+            self.assertRaises(ValueError, split_attributes, len(section).to_bytes(4, "big") + section[:-1])
+            self.assertRaises(ValueError, split_attributes, (len(section) - 1).to_bytes(4, "big") + section)
+        self.assertRaises(ValueError, split_attributes, b"\0\0\0")
 
     @given(st.lists(st.binary(min_size=1, max_size=250)))
     def test_keys(self, keys):

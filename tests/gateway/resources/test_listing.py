@@ -78,6 +78,24 @@ class ListingTests(GatewayTestCase):
         self.assertGreater(docs['é "q"\\']["meta"]["expiry"], 0)
 
     @inlineCallbacks
+    def test_attributes(self) -> Any:
+        """Extended attributes are part of ``meta`` if they are asked for."""
+        spec = {"operation": "DictSet", "path": "app", "value": {"level": 5}, "xattr": True}
+        done = yield self.ask(
+            "POST", B + "/documents/k007/mutate", json.dumps({"operations": [spec]}).encode()
+        )
+        self.assertEqual(done.status, 200, done.body)
+        answer = yield self.listed("?prefix=k00&include_docs=true&include_xattrs=true")
+        docs = {row["id"]: row["doc"] for row in answer.json()["rows"]}
+        self.assertEqual(docs["k007"]["meta"]["xattrs"], {"app": {"level": 5}})
+        self.assertEqual(docs["k007"]["json"], {"n": 7})
+        self.assertNotIn("xattrs", docs["k006"]["meta"])
+        answer = yield self.listed("?prefix=k007&include_docs=true")
+        self.assertNotIn("xattrs", answer.json()["rows"][0]["doc"]["meta"])
+        refused = yield self.ask("GET", B + "/documents?include_xattrs=true")
+        self.assertEqual(refused.code(), (400, "InvalidArgument"))
+
+    @inlineCallbacks
     def test_ranges(self) -> Any:
         """Prefix, start and end, alone and together; both ends are included."""
         for query, wanted in (
