@@ -25,6 +25,7 @@ from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.leb128 import decode_leb128
 from couchbase.protocol.observation import resolve
 from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.scanpages import unpack_documents, unpack_keys
 from couchbase.protocol.statuses import result_code
 
 WINDOW = 16
@@ -36,9 +37,6 @@ PAGE_BYTES = 2**16
 _RETRY_SECONDS = 0.02
 _MOST_RETRY_SECONDS = 0.5
 _CONTINUE = Struct(">16sIII")
-_DOCUMENT = Struct(">IIQQB")
-_U32 = Struct(">I")
-_XATTR = int(Datatype.XATTR)
 _OPERATION = "scan"
 # No key is greater: keys have at most 250 bytes.
 _NO_END = b"\xff" * MAX_KEY_BYTES
@@ -89,20 +87,6 @@ class Position(NamedTuple):
     after: bytes | None = None
 
 
-class Document(NamedTuple):
-    """One document of a scan."""
-
-    key: bytes
-    value: bytes
-    flags: int
-    expiry: int
-    """Unix time in seconds, 0 for never."""
-    cas: int
-    datatype: int
-    attributes: bytes = b""
-    """Its extended attributes, as a JSON object; empty if it has none, or they were not asked for."""
-
-
 class Page(NamedTuple):
     """Some documents of one vbucket.
 
@@ -127,73 +111,6 @@ class Map(Protocol):
 
     def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
         """Return the request that gives a connection its usual features, and more until the next one."""
-
-
-def unpack_keys(content: bytes) -> list[bytes]:
-    """Return the keys in the answer to a scan of keys.
-
-    :raises ValueError: it is malformed.
-    """
-    keys: list[bytes] = []
-    add, at, end = keys.append, 0, len(content)
-    while at < end:
-        size = content[at]
-        at += 1
-        if size > 0x7F:
-            size, at = decode_leb128(content, at - 1)
-        add(content[at : at + size])
-        at += size
-    if at != end:
-        raise ValueError("a key is cut off")
-    return keys
-
-
-def unpack_documents(content: bytes) -> list[Document]:
-    """Return the documents in the answer to a scan of documents.
-
-    :raises ValueError: it is malformed.
-    """
-    documents: list[Document] = []
-    at, end = 0, len(content)
-    while at < end:
-        if at + _DOCUMENT.size > end:
-            raise ValueError("a document is cut off")
-        flags, expiry, _, cas, datatype = _DOCUMENT.unpack_from(content, at)
-        size, at = decode_leb128(content, at + _DOCUMENT.size)
-        key, at = content[at : at + size], at + size
-        size, at = decode_leb128(content, at)
-        value, at = content[at : at + size], at + size
-        if at > end:
-            raise ValueError("a document is cut off")
-        attributes = b""
-        if datatype & _XATTR:
-            attributes, value = split_attributes(value)
-        documents.append(Document(key, value, flags, expiry, cas, datatype, attributes))
-    return documents
-
-
-def split_attributes(value: bytes) -> tuple[bytes, bytes]:
-    """Return the extended attributes that a value begins with, as a JSON object, and the body.
-
-    :raises ValueError: they are malformed.
-    """
-    if len(value) < _U32.size:
-        raise ValueError("the attributes are cut off")
-    (size,) = _U32.unpack_from(value)
-    at, end = _U32.size, _U32.size + size
-    members = []
-    while at < end:
-        if at + _U32.size > len(value):
-            raise ValueError("the attributes are cut off")
-        (length,) = _U32.unpack_from(value, at)
-        name, nul, text = value[at + _U32.size : at + _U32.size + length].partition(b"\0")
-        if not nul or not text.endswith(b"\0"):
-            raise ValueError("an attribute is cut off")
-        members.append(json.dumps(name.decode()).encode() + b":" + text[:-1])
-        at += _U32.size + length
-    if at != end or end > len(value):
-        raise ValueError("the attributes are cut off")
-    return b"{%b}" % b",".join(members), value[end:]
 
 
 class _Vbucket:

@@ -11,7 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from couchbase.protocol.rangescan import PAGE_BYTES, Document, Page, Position, keys_with
+from couchbase.protocol.rangescan import PAGE_BYTES, Page, Position, keys_with
+from couchbase.protocol.scanpages import Document
 from couchbase.scan import RangeScan, ScanTerm, cursor_of, position_of
 from gateway.cluster.bulk import Lane
 from gateway.dialect.errors import bad_request, describe, public_code

@@ -23,14 +23,8 @@ from couchbase.protocol.frames import Frame
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.leb128 import encode_leb128
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.protocol.rangescan import (
-    Scanner,
-    Selection,
-    keys_with,
-    split_attributes,
-    unpack_documents,
-    unpack_keys,
-)
+from couchbase.protocol.rangescan import Scanner, Selection, keys_with
+from couchbase.protocol.scanpages import split_attributes, unpack_documents, unpack_keys
 
 VBUCKETS = 24
 HELLO, CREATE, CONTINUE, CANCEL = (

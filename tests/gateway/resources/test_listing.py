@@ -81,9 +81,8 @@ class ListingTests(GatewayTestCase):
     def test_attributes(self) -> Any:
         """Extended attributes are part of ``meta`` if they are asked for."""
         spec = {"operation": "DictSet", "path": "app", "value": {"level": 5}, "xattr": True}
-        done = yield self.ask(
-            "POST", B + "/documents/k007/mutate", json.dumps({"operations": [spec]}).encode()
-        )
+        body = json.dumps({"operations": [spec]}).encode()
+        done = yield self.ask("POST", B + "/documents/k007/mutate", body)
         self.assertEqual(done.status, 200, done.body)
         answer = yield self.listed("?prefix=k00&include_docs=true&include_xattrs=true")
         docs = {row["id"]: row["doc"] for row in answer.json()["rows"]}

@@ -1,0 +1,95 @@
+"""What a server answers to a range scan: keys, or documents, packed one after the other."""
+
+from __future__ import annotations
+
+import json
+from struct import Struct
+from typing import NamedTuple
+
+from couchbase.protocol.constants import Datatype
+from couchbase.protocol.leb128 import decode_leb128
+
+_DOCUMENT = Struct(">IIQQB")
+_U32 = Struct(">I")
+_XATTR = int(Datatype.XATTR)
+
+
+class Document(NamedTuple):
+    """One document of a scan."""
+
+    key: bytes
+    value: bytes
+    flags: int
+    expiry: int
+    """Unix time in seconds, 0 for never."""
+    cas: int
+    datatype: int
+    attributes: bytes = b""
+    """Its extended attributes, as a JSON object; empty if it has none, or they were not asked for."""
+
+
+def unpack_keys(content: bytes) -> list[bytes]:
+    """Return the keys in the answer to a scan of keys.
+
+    :raises ValueError: it is malformed.
+    """
+    keys: list[bytes] = []
+    add, at, end = keys.append, 0, len(content)
+    while at < end:
+        size = content[at]
+        at += 1
+        if size > 0x7F:
+            size, at = decode_leb128(content, at - 1)
+        add(content[at : at + size])
+        at += size
+    if at != end:
+        raise ValueError("a key is cut off")
+    return keys
+
+
+def unpack_documents(content: bytes) -> list[Document]:
+    """Return the documents in the answer to a scan of documents.
+
+    :raises ValueError: it is malformed.
+    """
+    documents: list[Document] = []
+    at, end = 0, len(content)
+    while at < end:
+        if at + _DOCUMENT.size > end:
+            raise ValueError("a document is cut off")
+        flags, expiry, _, cas, datatype = _DOCUMENT.unpack_from(content, at)
+        size, at = decode_leb128(content, at + _DOCUMENT.size)
+        key, at = content[at : at + size], at + size
+        size, at = decode_leb128(content, at)
+        value, at = content[at : at + size], at + size
+        if at > end:
+            raise ValueError("a document is cut off")
+        attributes = b""
+        if datatype & _XATTR:
+            attributes, value = split_attributes(value)
+        documents.append(Document(key, value, flags, expiry, cas, datatype, attributes))
+    return documents
+
+
+def split_attributes(value: bytes) -> tuple[bytes, bytes]:
+    """Return the extended attributes that a value begins with, as a JSON object, and the body.
+
+    :raises ValueError: they are malformed.
+    """
+    if len(value) < _U32.size:
+        raise ValueError("the attributes are cut off")
+    (size,) = _U32.unpack_from(value)
+    at, end = _U32.size, _U32.size + size
+    members = []
+    while at < end:
+        if at + _U32.size > len(value):
+            raise ValueError("the attributes are cut off")
+        (length,) = _U32.unpack_from(value, at)
+        name, nul, text = value[at + _U32.size : at + _U32.size + length].partition(b"\0")
+        if not nul or not text.endswith(b"\0"):
+            raise ValueError("an attribute is cut off")
+        members.append(json.dumps(name.decode()).encode() + b":" + text[:-1])
+        at += _U32.size + length
+    if at != end or end > len(value):
+        raise ValueError("the attributes are cut off")
+    return b"{%b}" % b",".join(members), value[end:]
