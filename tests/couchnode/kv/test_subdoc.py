@@ -337,3 +337,189 @@ class Operations(SynchronousTestCase):
             return 1 + max((walk(each) for each in inner), default=0)
 
         self.assertEqual(levels(json.dumps(value, **layout).encode()), walk(value))
+
+
+# ---- any operation anywhere ----------------------------------------------------------------------
+
+_STEPS = st.lists(st.sampled_from(("a", "b", "c", 0, 1, -1)), min_size=1, max_size=4)
+_TREES = st.recursive(
+    st.sampled_from((1, 7, "x", None, True, 1.5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=10,
+)
+_ROOTS = st.lists(_TREES, max_size=3) | st.dictionaries(st.sampled_from("abc"), _TREES, max_size=3)
+
+
+def model_child(holder: Any, step: str | int) -> tuple[bool, Any]:
+    """Return whether a value has that child, and the child.
+
+    :raises StatusError: the step does not fit the value.
+    """
+    if not isinstance(holder, dict if isinstance(step, str) else list):
+        raise StatusError(MISMATCH)
+    if isinstance(step, str):
+        return step in holder, holder.get(step)
+    at = len(holder) - 1 if step == -1 else step
+    return 0 <= at < len(holder), holder[at] if 0 <= at < len(holder) else None
+
+
+def model_walk(root: Any, steps: list[str | int]) -> tuple[Any, int]:
+    """Return how far steps lead: the value reached, and the number of steps taken."""
+    value = root
+    for taken, step in enumerate(steps):
+        there, inner = model_child(value, step)
+        if not there:
+            return value, taken
+        value = inner
+    return value, len(steps)
+
+
+def model_add(holder: Any, missing: list[str | int], value: Any, creates: bool) -> None:
+    """Add a value below an object, with the objects between."""
+    if len(missing) > 1 and not creates:
+        raise StatusError(ENOENT)
+    if not isinstance(missing[0], str) or any(not isinstance(step, str) for step in missing):
+        raise StatusError(ENOENT)
+    for step in missing[:0:-1]:
+        value = {step: value}
+    holder[missing[0]] = value
+
+
+def model(opcode: int, root: Any, steps: list[str | int], value: Any, creates: bool) -> None:
+    """Change a decoded document as an operation must.
+
+    :raises StatusError: the operation fails.
+    """
+    last = steps[-1]
+    if opcode == INSERT and (not isinstance(last, int) or last < 0):
+        raise StatusError(EINVAL)
+    target, taken = model_walk(root, steps)
+    left = steps[taken:]
+    holder = model_walk(root, steps[:-1])[0] if len(left) <= 1 else target
+    if opcode in (UPSERT, ADD):
+        if not isinstance(last, str):
+            raise StatusError(EINVAL)
+        if left:
+            model_add(target, left, value, creates)
+        elif opcode == ADD:
+            raise StatusError(EEXISTS)
+        else:
+            holder[last] = value
+    elif opcode in (REPLACE, DELETE):
+        if left:
+            raise StatusError(ENOENT)
+        if opcode == DELETE:
+            del holder[last]
+        else:
+            holder[last] = value
+    elif opcode == INSERT:
+        if len(left) > 1 or (left and last != len(holder)):
+            raise StatusError(ENOENT)
+        holder.insert(last, value)
+    elif opcode == COUNTER:
+        if not left:
+            if not isinstance(target, int) or isinstance(target, bool):
+                raise StatusError(MISMATCH)
+            holder[last] = target + value
+        elif isinstance(target, dict) and not isinstance(last, str) and (len(left) == 1 or creates):
+            raise StatusError(EINVAL)
+        elif not isinstance(target, dict):
+            raise StatusError(ENOENT)
+        else:
+            model_add(target, left, value, creates)
+    else:
+        model_push(opcode, target, left, value, creates)
+
+
+def model_push(opcode: int, target: Any, left: list[str | int], value: Any, creates: bool) -> None:
+    """Do the same for the operations that add to an array."""
+    if left:
+        if not creates:
+            raise StatusError(ENOENT)
+        model_add(target, left, [value], creates)
+        return
+    if not isinstance(target, list):
+        raise StatusError(MISMATCH)
+    if opcode == UNIQUE:
+        for element in target:
+            if isinstance(element, (list, dict)):
+                raise StatusError(MISMATCH)
+            if json.dumps(element) == json.dumps(value):
+                raise StatusError(EEXISTS)
+    target.insert(0 if opcode == PUSH_FIRST else len(target), value)
+
+
+class ModelTests(SynchronousTestCase):
+    """Operations on texts against a simple model on decoded documents."""
+
+    @settings(max_examples=500, deadline=None)
+    @given(
+        st.sampled_from((UPSERT, ADD, REPLACE, DELETE, INSERT, COUNTER, PUSH_LAST, PUSH_FIRST, UNIQUE)),
+        _ROOTS,
+        _LAYOUTS,
+        _STEPS,
+        _TREES,
+        st.booleans(),
+    )
+    def test_mutations(
+        self,
+        opcode: int,
+        root: Any,
+        layout: dict[str, Any],
+        steps: list[str | int],
+        value: Any,
+        creates: bool,
+    ) -> None:
+        """Each operation at any path does what the model does, or fails with the same status."""
+        if opcode == UNIQUE and isinstance(value, (list, dict)):
+            value = "scalar"
+        if opcode == COUNTER:
+            value = 5
+        text = json.dumps(root, **layout).encode()
+        path = ".".join(step if isinstance(step, str) else f"[{step}]" for step in steps).encode()
+        fragment = b"" if opcode == DELETE else json.dumps(value, **layout).encode()
+        expected: Any = json.loads(text)
+        try:
+            model(opcode, expected, steps, value, creates)
+        except StatusError as refusal:
+            expected = refusal.status
+        try:
+            found: Any = json.loads(mutate(opcode, text, path, fragment, creates).text)
+        except StatusError as refusal:
+            found = refusal.status
+        case = (Opcode(opcode).name, text, path, fragment, creates)
+        self.assertEqual(found, expected, case)
+
+    @settings(max_examples=500, deadline=None)
+    @given(
+        st.sampled_from((Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT)),
+        _ROOTS,
+        _LAYOUTS,
+        _STEPS,
+    )
+    def test_lookups(self, opcode: int, root: Any, layout: dict[str, Any], steps: list[str | int]) -> None:
+        """Each lookup at any path finds what is there."""
+        text = json.dumps(root, **layout).encode()
+        path = (
+            "".join(f".{step}" if isinstance(step, str) else f"[{step}]" for step in steps)
+            .lstrip(".")
+            .encode()
+        )
+        try:
+            value, taken = model_walk(root, steps)
+            if taken < len(steps):
+                raise StatusError(ENOENT)
+            expected: Any = value
+            if opcode == Opcode.SUBDOC_EXISTS:
+                expected = None
+            elif opcode == Opcode.SUBDOC_GET_COUNT:
+                if not isinstance(value, (list, dict)):
+                    raise StatusError(MISMATCH)
+                expected = len(value)
+        except StatusError as refusal:
+            expected = refusal.status
+        try:
+            found: Any = json.loads(lookup(opcode, text, path) or b"null")
+        except StatusError as refusal:
+            found = refusal.status
+        self.assertEqual(found, expected, (Opcode(opcode).name, text, path))

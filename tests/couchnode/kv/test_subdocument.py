@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Generator
 from struct import pack, unpack
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 
-from couchbase.protocol.constants import LOCKED_CAS, MAX_VALUE_BYTES, Datatype, Opcode, Status
+from couchbase.protocol.constants import (
+    LOCKED_CAS,
+    MAX_VALUE_BYTES,
+    Datatype,
+    Feature,
+    Opcode,
+    Status,
+)
+from couchbase.protocol.frames import Frame
 from couchnode.data.attributes import MAX_SYSTEM_BYTES, names, section, section_bytes
 from couchnode.kv.checksums import crc32c, plain_crc32c
 from couchnode.kv.commands.table import dispatch
@@ -46,6 +55,7 @@ from tests.couchnode.kv.subdocs import (
     context_of,
     spec,
 )
+from tests.couchnode.nodes import Client, ServedNode
 
 NOW = 1_800_000_000
 EXPIRY, FLAGS = pack(">I", 60), pack(">I", 9)
@@ -727,6 +737,99 @@ class Tombstones(SubdocCase):
         self.disk.finish()
         self.assertEqual(self.decode(answer)[0].specific, DELETED)
         self.assertEqual(self.attribute(b"txn"), 1)
+
+
+class Frames(ServedNode):
+    """Requests and answers byte by byte, over a socket."""
+
+    @inlineCallbacks
+    def begin(self) -> Generator[Deferred[Any], Any, Client]:
+        """Connect a client with the features that transactions need."""
+        client = yield self.connect()
+        yield client.hello(
+            Feature.MUTATION_SEQNO,
+            Feature.XATTR,
+            Feature.XERROR,
+            Feature.JSON,
+            Feature.SUBDOC_CREATE_AS_DELETED,
+            Feature.SUBDOC_DOCUMENT_MACRO,
+        )
+        return client
+
+    @inlineCallbacks
+    def ask(self, client: Client, text: str, cas: int = 0) -> Generator[Deferred[Any], Any, Frame]:
+        """Send a request given in hexadecimal digits, with that CAS in its header; return the answer."""
+        request = bytearray.fromhex(text)
+        request[16:24] = cas.to_bytes(8, "big")
+        client.transport.write(bytes(request))  # type: ignore[union-attr]
+        answer = yield client.next_answer()
+        return answer
+
+    @inlineCallbacks
+    def test_single(self) -> Generator[Deferred[Any], Any, None]:
+        """A value by its path, and a counter with a token."""
+        client = yield self.begin()
+        yield client.ask(Opcode.SET, key=b"k1", value=b'{"a":{"b":5}}', extras=bytes(8), vbucket=2)
+        get = "80c50002030000020000000800000000" + "00" * 8 + "000300" + "6b31" + "612e62"
+        answer = yield self.ask(client, get)
+        self.assertEqual((answer.specific, answer.extras, answer.datatype, answer.value), (0, b"", 1, b"5"))
+        count = "80cf0002070000020000000b00000000" + "00" * 8 + "00010100000000" + "6b31" + "6e35"
+        answer = yield self.ask(client, count)
+        self.assertEqual((answer.specific, answer.datatype, answer.value), (0, 1, b"5"))
+        vbucket = self.node.buckets["default"].vbuckets[2]
+        assert vbucket is not None
+        self.assertEqual(answer.extras, pack(">QQ", vbucket.uuid, 2))
+
+    @inlineCallbacks
+    def test_staged_insertion(self) -> Generator[Deferred[Any], Any, None]:
+        """A transaction's insertion: staged, in the way of others, seen by those who look, committed."""
+        client = yield self.begin()
+        other = yield self.begin()
+        stage = (
+            "80d10002010000020000004500000000" + "00" * 8 + "0e" + "6b31"
+            + "c7050003" + "00000009" + "74786e" + b'{"op":{}}'.hex()
+            + "c814000c" + "0000001a" + b"txn.op.crc32".hex() + b'"${Mutation.value_crc32c}"'.hex()
+        )  # fmt: skip
+        staged = yield self.ask(client, stage)
+        self.assertEqual((staged.specific, len(staged.extras), staged.value), (DELETED, 16, b""))
+        again = yield self.ask(other, stage)
+        self.assertEqual((again.specific, again.cas), (Status.KEY_EEXISTS, 0))
+        look = (
+            "80d00002010000020000001b00000000" + "00" * 8 + "04" + "6b31"
+            + "c5040009" + b"$document".hex() + "c5040003" + "74786e" + "00000000"
+        )  # fmt: skip
+        seen = yield self.ask(other, look)
+        self.assertEqual((seen.specific, seen.cas, seen.extras), (FAILED_DELETED, staged.cas, b""))
+        (size,) = unpack(">I", seen.value[2:6])
+        document, rest = json.loads(seen.value[6 : 6 + size]), seen.value[6 + size :]
+        self.assertEqual((document["deleted"], document["CAS"]), (True, f"0x{staged.cas:016x}"))
+        txn = b'{"op":{"crc32":"0x00000000"}}'
+        self.assertEqual(rest, pack(">HI", 0, len(txn)) + txn + pack(">HI", ENOENT, 0))
+        plain = yield other.ask(Opcode.GET, key=b"k1", vbucket=2)
+        self.assertEqual(plain.specific, Status.KEY_ENOENT)
+        commit = (
+            "80d10002010000020000002100000000" + "00" * 8 + "14" + "6b31"
+            + "d3040006" + "00000000" + b"txn.op".hex() + "c9040003" + "00000000" + "74786e"
+        )  # fmt: skip
+        commit = commit[:16] + f"{len(bytes.fromhex(commit)) - 24:08x}" + commit[24:]
+        committed = yield self.ask(client, commit, staged.cas)
+        self.assertEqual((committed.specific, len(committed.extras), committed.value), (0, 16, b""))
+        plain = yield other.ask(Opcode.GET, key=b"k1", vbucket=2)
+        self.assertEqual((plain.value, plain.cas), (b'{"crc32":"0x00000000"}', committed.cas))
+
+    @inlineCallbacks
+    def test_failure(self) -> Generator[Deferred[Any], Any, None]:
+        """One entry of three bytes, without a CAS and a token."""
+        client = yield self.begin()
+        stage = (
+            "80d10002010000020000001a00000000" + "00" * 8 + "01" + "6b31"
+            + "c7040001" + "00000001" + "61" + "31" + "c7040001" + "00000001" + "61" + "32"
+        )  # fmt: skip
+        stage = stage[:16] + f"{len(bytes.fromhex(stage)) - 24:08x}" + stage[24:]
+        answer = yield self.ask(client, stage)
+        self.assertEqual(
+            (answer.specific, answer.extras, answer.cas, answer.value), (FAILED, b"", 0, b"\x01\x00\xc9")
+        )
 
 
 # ---- any order of commands -----------------------------------------------------------------------
