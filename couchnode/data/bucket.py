@@ -239,6 +239,12 @@ class NodeBucket:
         return sum(len(vb.items) for vb in self.vbuckets if vb is not None and vb.state == "active")
 
     @property
+    def indexed_count(self) -> int:
+        """How many of them views see: those of the default collection."""
+        active = (vb for vb in self.vbuckets if vb is not None and vb.state == "active")
+        return sum(vb.count(DEFAULT_PREFIX) for vb in active)
+
+    @property
     def memory_bytes(self) -> int:
         """Memory that the documents of this node take, replicas and tombstones included."""
         return self.ledger.memory_bytes

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from couchnode.data.flusher import Flusher
 from couchnode.data.ports import Documents
 
-_KEYS_A_TURN = 10_000
+_KEYS_A_TURN = 5_000
 
 
 class Dropper:

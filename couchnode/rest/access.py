@@ -6,13 +6,14 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from couchnode.access.permissions import ALL, Permission, below
+from couchnode.access.permissions import ALL, ANY, Permission, below
 from couchnode.cluster.cluster import Cluster
 from couchnode.cluster.config import encode
 from couchnode.rest.edge import LimitedRequest
@@ -213,6 +214,18 @@ class Access:
         permission = below(what, name, scope, collection)
         text = f"cluster.collection[{name}:{scope}:{collection}].{what}"
         return await self._bucket(request, name, permission, text)
+
+    async def collections(self, request: Request, name: str) -> Callable[[str, str], bool]:
+        """Admit callers who may see some collection of a bucket, as :meth:`bucket` does.
+
+        :returns: whether the caller may see a collection, given by its scope and name; ``*`` for all of a
+            scope.
+        """
+        what = "collections!read"
+        text = f"cluster.collection[{name}:{ANY}:{ANY}].{what}"
+        user = await self._bucket(request, name, below(what, name, ANY, ANY), text)
+        rights = self._cluster.rights(user)
+        return lambda scope, collection: rights.allow(below(what, name, scope, collection))
 
     async def _bucket(self, request: Request, name: str, permission: Permission, text: str) -> str | None:
         user = await self.caller(request)

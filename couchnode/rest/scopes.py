@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
+from couchnode.access.permissions import ALL
 from couchnode.data.keys import document_key
 from couchnode.data.manifest import (
     MAX_TTL_SECONDS,
@@ -46,9 +47,16 @@ class Scopes(Membership):
 
     @app.route(SCOPES, methods=["GET"])
     async def manifest(self, request: Request, bucket: str) -> bytes:
-        """Give the scopes and collections of a bucket."""
-        await self._access.bucket(request, bucket, "collections!read")
-        return json_answer(request, self._cluster.bucket(bucket).manifest.document())
+        """Give the scopes and collections of a bucket that the caller may see."""
+        shows = await self._access.collections(request, bucket)
+        document = self._cluster.bucket(bucket).manifest.document()
+        for scope in document["scopes"]:
+            name = scope["name"]
+            scope["collections"] = [one for one in scope["collections"] if shows(name, one["name"])]
+        document["scopes"] = [
+            one for one in document["scopes"] if one["collections"] or shows(one["name"], ALL)
+        ]
+        return json_answer(request, document)
 
     @app.route(SCOPES, methods=["POST"])
     async def create_scope(self, request: Request, bucket: str) -> bytes:

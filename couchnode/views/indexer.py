@@ -102,7 +102,7 @@ class PartIndexer:
             # A failed build fails again, unless something changed.
             position = file.failed_at if file.position is None else file.position
             if log is None or position is None or position < log.start:
-                return self.part.item_count
+                return self.part.indexed_count
             most = max(most, log.end - position)
         return most
 

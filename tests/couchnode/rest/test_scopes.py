@@ -167,6 +167,47 @@ class ScopesTests(RestCase):
         self.assertEqual((yield self.ask(path, auth=ADMIN)).json["uid"], "0")
 
     @inlineCallbacks
+    def test_what_a_user_sees(self) -> Steps:
+        """The manifest lists what the caller may read; a role of a scope changes that one only. Roles of what
+        is dropped are gone, so a new scope or collection of its name gives nobody rights."""
+        for scope in ("s", "t"):
+            yield self.change(SCOPES, name=scope)
+            for name in ("a", "b"):
+                yield self.change(f"{SCOPES}/{scope}/collections", name=name)
+        users: dict[str, tuple[str, str]] = {}
+        for name, role in (("reader", "data_monitoring[default:s:a]"), ("owner", "scope_admin[default:s]")):
+            users[name] = (name, "a-password")
+            form = {"roles": role, "password": "a-password"}
+            answer = yield self.ask(f"/settings/rbac/users/local/{name}", "PUT", form=form)
+            self.assertEqual(answer.status, 200, answer.body)
+        seen = (yield self.ask(SCOPES, auth=users["reader"])).json["scopes"]
+        found = [(scope["name"], [one["name"] for one in scope["collections"]]) for scope in seen]
+        self.assertEqual(found, [("s", ["a"])])
+        seen = (yield self.ask(SCOPES, auth=users["owner"])).json["scopes"]
+        self.assertEqual([(scope["name"], len(scope["collections"])) for scope in seen], [("s", 2)])
+        for scope, status in (("s", 200), ("t", 403)):
+            path = f"{SCOPES}/{scope}/collections"
+            answer = yield self.ask(path, "POST", auth=users["owner"], form={"name": "new"})
+            self.assertEqual(answer.status, status, answer.body)
+            answer = yield self.ask(f"{path}/b", "DELETE", auth=users["owner"])
+            self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(
+            (yield self.ask(SCOPES, "POST", auth=users["owner"], form={"name": "x"})).status, 403
+        )
+        yield self.change(f"{SCOPES}/s/collections/a", "DELETE")
+        yield self.change(f"{SCOPES}/s/collections", name="a")
+        self.assertEqual((yield self.roles("reader")), [])
+        self.assertEqual(len((yield self.roles("owner"))), 1)
+        yield self.change(f"{SCOPES}/s", "DELETE")
+        yield self.change(SCOPES, name="s")
+        self.assertEqual((yield self.roles("owner")), [])
+
+    @inlineCallbacks
+    def roles(self, user: str) -> Steps:
+        """Return the roles of a user."""
+        return (yield self.ask(f"/settings/rbac/users/local/{user}")).json["roles"]
+
+    @inlineCallbacks
     def test_replace(self) -> Steps:
         """A PUT makes the manifest that it describes, unless the current one is not the one it was made from;
         what clients read they can send back."""

@@ -481,7 +481,7 @@ PERMISSIONS: dict[tuple[str, str], str | None] = {
     ("GET", f"{BUCKETS}/<bucket>/stats"): f"{B}stats!read",
     ("GET", f"{BUCKETS}/<bucket>/localRandomKey"): f"{B}data.docs!read",
     ("GET", f"{BUCKETS}/<bucket>/ddocs"): f"{B}views!read",
-    ("GET", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!read",
+    ("GET", f"{BUCKETS}/<bucket>/scopes"): "cluster.collection[default:.:.].collections!read",
     ("POST", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!write",
     ("PUT", f"{BUCKETS}/<bucket>/scopes"): f"{B}collections!write",
     ("POST", f"{BUCKETS}/<bucket>/scopes/@ensureManifest/<uid>"): f"{B}collections!read",
