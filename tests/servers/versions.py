@@ -19,6 +19,7 @@ _U32 = Struct(">I")
 _STORE = Struct(">II")
 _COUNTER = Struct(">QQI")
 _SPEC = Struct(">BBH")
+_CHANGE = Struct(">BBHI")
 _ENTRY = Struct(">HI")
 _XATTR_FLAG = 0x04
 _PRESERVE, _DURABILITY = 5, 1
@@ -80,6 +81,16 @@ failure"."""
 MOCK = frozenset({Feature.TCP_NODELAY, Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR,
                   Feature.SELECT_BUCKET, Feature.JSON})  # fmt: skip
 """Features of CouchbaseMock; it knows no virtual attributes."""
+
+
+def _lookups(value):
+    """Return opcode, flags and path of each operation of a lookup."""
+    found, at = [], 0
+    while at < len(value):
+        opcode, flags, size = _SPEC.unpack_from(value, at)
+        at += _SPEC.size + size
+        found.append((opcode, flags, value[at - size : at].decode()))
+    return found
 
 
 class Document:
@@ -146,7 +157,8 @@ class VersionedNode(ScriptedNode):
             return "a durability frame"
         if _PRESERVE in infos and Feature.PRESERVE_TTL not in granted:
             return "a preserve-TTL frame"
-        if frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP and Feature.XATTR not in granted:
+        reads_paths = frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP and Feature.XATTR not in granted
+        if reads_paths and any(flags & _XATTR_FLAG for _, flags, _ in _lookups(frame.value)):
             return "a lookup of attributes"
         if frame.datatype and Feature.JSON not in granted:
             return "a datatype"
@@ -219,14 +231,15 @@ class VersionedNode(ScriptedNode):
         document = self._find(frame)
         if document is None:
             return Status.KEY_ENOENT
-        body, at, statuses = b"", 0, []
-        while at < len(frame.value):
-            opcode, flags, size = _SPEC.unpack_from(frame.value, at)
-            path = frame.value[at + _SPEC.size : at + _SPEC.size + size].decode()
-            at += _SPEC.size + size
+        body, statuses = b"", []
+        for opcode, flags, path in _lookups(frame.value):
             name = path.rpartition(".")[2]
             if opcode == Opcode.GET:
                 status, text = 0, document.value
+            elif not flags & _XATTR_FLAG:
+                found = json.loads(document.value)
+                status = 0 if path in found else Status.SUBDOC_PATH_ENOENT
+                text = json.dumps(found[path]).encode() if opcode == Opcode.SUBDOC_GET and not status else b""
             elif name not in self.vattrs:
                 unknown = not self.vattrs or Feature.VATTR in self.offers
                 status = Status.SUBDOC_XATTR_UNKNOWN_VATTR if unknown else Status.SUBDOC_PATH_ENOENT
@@ -239,6 +252,26 @@ class VersionedNode(ScriptedNode):
         status = Status.SUBDOC_MULTI_PATH_FAILURE if any(statuses) else 0
         cas = 2**64 - 1 if document.locked else document.cas
         return {"status": status, "value": body, "cas": cas}
+
+    def _mutate(self, frame):
+        """Set members of an object; nothing else."""
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        refused = self._refused(frame, document)
+        if refused:
+            return refused
+        changed, at = json.loads(document.value), 0
+        while at < len(frame.value):
+            _, _, path, size = _CHANGE.unpack_from(frame.value, at)
+            at += _CHANGE.size
+            name, value = frame.value[at : at + path], frame.value[at + path : at + path + size]
+            changed[name.decode()] = json.loads(value)
+            at += path + size
+        document.value, document.cas = json.dumps(changed).encode(), next(self._cas)
+        if _PRESERVE not in dict(decode_frame_infos(frame.framing)):
+            document.expiry = self._absolute(_U32.unpack_from(frame.extras)[0]) if frame.extras else 0
+        return {"cas": document.cas}
 
     def _store(self, frame):
         if self.before_store is not None:
@@ -339,6 +372,7 @@ class VersionedNode(ScriptedNode):
         Opcode.UNLOCK: _unlock,
         Opcode.TOUCH: _touch,
         Opcode.SUBDOC_MULTI_LOOKUP: _lookup,
+        Opcode.SUBDOC_MULTI_MUTATION: _mutate,
         Opcode.SET: _store,
         Opcode.ADD: _store,
         Opcode.REPLACE: _store,

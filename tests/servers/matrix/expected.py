@@ -26,7 +26,12 @@ _OBSERVED = (
     "* persistTo", "* replicateTo", "*/batch observe", "*/batch endure",
 )  # fmt: skip
 _OF_REPLICAS = ("get replica", "get_multi replica", "rget*", "GET D ?replica", "*/batch get_replica")
-_KEPT = ("* preserve_expiry", "PUT D without an expiry", "*/batch set without an expiry")
+_KEPT = (
+    "set preserve_expiry",
+    "replace preserve_expiry",
+    "PUT D without an expiry",
+    "*/batch set without an expiry",
+)
 _SHOWN = ("get_with_expiry", "GET D of one that expires")
 
 
@@ -55,6 +60,12 @@ LIMITS = (
     Limit(
         (MOCK_ONE, MOCK_FOUR), _KEPT, Outcome.PARTLY, ("the expiry is not kept",),
         "The document is stored; it has no expiry then, since CouchbaseMock tells nobody which it had.",
+    ),
+    Limit(
+        ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("mutate_in preserve_expiry",), Outcome.REFUSED,
+        ("NotSupportedError",),
+        "Keeping the expiry of a document of which a path is changed needs Couchbase Server 7.0. Not sent:"
+        " NotSupportedError.",
     ),
     Limit(
         (MOCK_ONE,), _OF_REPLICAS, Outcome.LACKS, ("CouchbaseTransientError", "UnderlyingServiceUnavailable"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+import couchbase.subdocument as SD
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import NotFoundError
 from couchbase.items import Item, ItemOptionDict
@@ -234,6 +235,54 @@ row("delete_multi")(_delete_multi())
 row("delete_multi", "cas")(_delete_multi(cas=True))
 for _option in ("persist_to", "replicate_to"):
     row("delete_multi", _option)(_delete_multi(**{_option: 1}))
+
+
+# ---- parts of documents --------------------------------------------------------------------------
+
+
+@row("lookup_in")
+def _(cb: Any, key: str) -> Steps:
+    yield cb.set(key, {"a": 5})
+    found = yield cb.lookup_in(key, SD.get("a"), SD.exists("b"))
+    same(list(found), [5, False])
+
+
+@row("lookup_in_multi")
+def _(cb: Any, key: str) -> Steps:
+    yield cb.set(key, {"a": 5})
+    same((yield cb.lookup_in_multi([key], SD.get("a")))[key][0], 5)
+
+
+def _mutate_in(**options: Any) -> Any:
+    def steps(cb: Any, key: str) -> Steps:
+        stored = yield cb.set(key, {"a": 5}, ttl=TTL)
+        given = {"cas": stored.cas} if "cas" in options else options
+        yield cb.mutate_in(key, SD.upsert("a", 6), **given)
+        found = yield cb.get_with_expiry(key)
+        same(found.value, {"a": 6})
+        if "preserve_expiry" in options:
+            return None if found.expiry else "the expiry is not kept"
+        return None
+
+    return steps
+
+
+def _mutate_in_multi(**options: Any) -> Any:
+    def steps(cb: Any, key: str) -> Steps:
+        yield cb.set(key, {"a": 5})
+        yield cb.mutate_in_multi([key], SD.upsert("a", 6), **options)
+        same((yield cb.get(key)).value, {"a": 6})
+
+    return steps
+
+
+row("mutate_in")(_mutate_in())
+row("mutate_in", "cas")(_mutate_in(cas=True))
+for _option, _value in {**COPIES, "ttl": TTL, "preserve_expiry": True}.items():
+    row("mutate_in", _option)(_mutate_in(**{_option: _value}))
+row("mutate_in_multi")(_mutate_in_multi())
+for _option, _value in {"ttl": TTL, "persist_to": 1, "replicate_to": 1}.items():
+    row("mutate_in_multi", _option)(_mutate_in_multi(**{_option: _value}))
 
 
 # ---- expiry, locks, counters ---------------------------------------------------------------------

@@ -267,6 +267,37 @@ row("POST D/endure", "checkRemoved")(_endured(gone=True, persistTo=1, checkRemov
 row("POST D/endure", "If-Match")(_endured())
 
 
+# ---- parts of documents --------------------------------------------------------------------------
+
+_LOOKUP = [{"operation": "Get", "path": "a"}, {"operation": "Exists", "path": "b"}]
+_MUTATION = [{"operation": "DictSet", "path": "a", "value": 6}]
+
+
+@row("POST D/lookup")
+def _(ask: Any, key: str) -> Steps:
+    yield _put(ask, key, b'{"a":5}')
+    found = yield ask("POST", "D/lookup", json.dumps({"operations": _LOOKUP}).encode(), key)
+    same(found.json(), [{"value": 5}, {"value": False}])
+
+
+def _mutated(**headers: str) -> Callable[[Any, str], Steps]:
+    def steps(ask: Any, key: str) -> Steps:
+        stored = yield _put(ask, key, b'{"a":5}')
+        given = {"If_Match": stored.header("ETag")} if "If_Match" in headers else headers
+        changed = yield ask("POST", "D/mutate", json.dumps({"operations": _MUTATION}).encode(), key, **given)
+        same(changed.json(), [{"value": None}])
+        same((yield ask("GET", "D", key=key)).json(), {"a": 6})
+
+    return steps
+
+
+row("POST D/mutate")(_mutated())
+row("POST D/mutate", "If-Match")(_mutated(If_Match=""))
+row("POST D/mutate", "X-CB-TTL")(_mutated(**TTL))
+for _option, _headers in COPIES.items():
+    row("POST D/mutate", _option)(_mutated(**_headers))
+
+
 # ---- batches -------------------------------------------------------------------------------------
 
 
@@ -305,6 +336,7 @@ _CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     "append": (_TEXT, {"op": "append", "text": "c"}),
     "prepend": (_TEXT, {"op": "prepend", "text": "c"}),
     "delete": (_SET, {"op": "delete"}),
+    "mutate_in": ({"op": "set", "value": {"a": 5}}, {"op": "mutate_in", "operations": _MUTATION}),
     "incr": ({"op": "incr", "initial": 5},),
     "decr": ({"op": "decr", "initial": 5},),
 }
@@ -318,6 +350,7 @@ row(f"POST {BATCH}", "set without an expiry", keeps_expiry=True)(
 for _op, _lines in {
     "get": (_SET, {"op": "get"}),
     "get ttl": (_SET, {"op": "get", "ttl": 3000}),
+    "lookup_in": ({"op": "set", "value": {"a": 5}}, {"op": "lookup_in", "operations": _LOOKUP}),
     "touch": (_SET, {"op": "touch", "ttl": 3000}),
     "lock": (_SET, _LOCK),
     "unlock": (_SET, _LOCK, {"op": "unlock", "cas": ""}),
