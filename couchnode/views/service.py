@@ -29,6 +29,10 @@ from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerE
 UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
 
+DEVELOPMENT_MULTIPLE = 20
+"""Up to this many documents for each vbucket a development query sees all of them, and else a part, as on
+Couchbase Server."""
+
 _ATTEMPTS = 3
 _RETRY_SECONDS = 0.05
 _MAX_CHECKS = 8
@@ -201,7 +205,7 @@ class Views:
                 f"View `{view_name}` not defined in local design document `_design/{design_name}`.",
             )
         query = parse_query(text, body, view.reduce is not None)
-        is_part = design.is_development and not query.full_set
+        is_part = design.is_development and not query.full_set and self._is_large(bucket)
         sources = self._sources(node, bucket, design, is_part)
         errors: list[dict[str, str]] = []
         label = self._label(bucket, design)
@@ -291,6 +295,12 @@ class Views:
                     await source.indexer.update(self._label(bucket, design), source.files)
 
         self._run_in_background(key, update)
+
+    def _is_large(self, bucket: Bucket) -> bool:
+        """Return whether development queries see only a part of a bucket, as on Couchbase Server."""
+        parts = (node.buckets.get(bucket.definition.name) for node in self._cluster.nodes)
+        documents = sum(part.item_count for part in parts if part is not None)
+        return documents > DEVELOPMENT_MULTIPLE * len(bucket.rows)
 
     def _update_all(self) -> None:
         for bucket in list(self._cluster.buckets.values()):

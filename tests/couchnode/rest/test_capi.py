@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from couchnode.cluster.config import AdvertisedAddress
 from couchnode.data.storemode import StoreMode
+from couchnode.views import service
 from tests.couchnode.rest.test_api import Exchange, head
 from tests.couchnode.views.nodes import BY_NAME, Steps, ViewCase
 
@@ -259,8 +260,11 @@ class QueryTests(ViewCase):
 
     @inlineCallbacks
     def test_development(self) -> Steps:
-        """A development design document sees one vbucket, or all with full_set."""
+        """A development design document sees all documents of a small bucket; of a large one those of one
+        vbucket, or all with full_set."""
         yield self.design("dev_d", v=BY_PLACE)
+        self.assertEqual((yield self.query(design="dev_d")).json["total_rows"], 5)
+        self.patch(service, "DEVELOPMENT_MULTIPLE", 0)
         part = yield self.query(design="dev_d")
         self.assertLess(part.json["total_rows"], 5)
         for number in range(3000):

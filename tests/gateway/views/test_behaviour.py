@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 
+from couchnode.views import service
 from tests.gateway.test_behaviour import GatewayTestCase
 
 B = "/v1/buckets/default"
@@ -165,6 +166,9 @@ class ViewBehaviourTests(GatewayTestCase):
         for status in (201, 200):
             made = yield self.ask("PUT", B + "/designs/life?dev=true&syncwait=20", text)
             self.assertEqual(made.status, status, made.body)
+        small = yield self.rows("life/v?dev=true")
+        self.assertEqual(small.json()["total_rows"], 150)
+        self.patch(service, "DEVELOPMENT_MULTIPLE", 0)
         part = yield self.rows("life/v?dev=true")
         whole = yield self.rows("life/v?dev=true&full_set=true")
         self.assertLess(part.json()["total_rows"], 150)
