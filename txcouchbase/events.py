@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -60,6 +61,16 @@ class ConnectionEventQueue(TxEventQueue):
         if error is not None:
             raise error
 
+    def drop_unheard(self) -> None:
+        """Forget the Deferreds that no program holds and that have no callbacks: a failure would reach no
+        caller, only Twisted's log of unhandled errors."""
+        known = [weakref.ref(event) for event in self._waiting]
+        heard = [event for event in self._waiting if event.callbacks]
+        self._waiting.clear()
+        # Those that a program holds are alive; it may still add callbacks.
+        self._waiting.extend(event for event in (reference() for reference in known) if event is not None)
+        del heard
+
 
 class Closes(Protocol):
     """What is closed with a connection."""
@@ -101,5 +112,6 @@ class ConnectionEvents:
         for service in services:
             service.close()
         if not self.connect.called:
+            self.connect.drop_unheard()
             self.connect(ObjectDestroyedError.pyexc("the connection was destroyed before it connected"))
         self.dtor()

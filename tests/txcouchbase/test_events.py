@@ -206,6 +206,25 @@ class DestroyedTests(NodeTestCase):
             self.assertIsNone((yield destroyed))
 
     @inlineCallbacks
+    def test_before_connecting_and_nobody_waits(self):
+        """A Deferred of connect() that nobody has any more is no unhandled error; one with callbacks and no
+        errback is one, and one that is held fails for whoever adds an errback later."""
+        for cls in (Connection, TxAsyncConnection):
+            connection = self.make(cls)
+            destroyed = registered(connection, "_dtor")
+            connection.connect()
+            passed = []
+            connection.connect().addCallback(passed.append)
+            held = connection.connect()
+            del connection
+            gc.collect()
+            yield destroyed
+            gc.collect()
+            self.assertEqual(len(self.flushLoggedErrors(ObjectDestroyedError)), 1)
+            self.assertEqual(passed, [])
+            yield self.assertFailure(held, ObjectDestroyedError)
+
+    @inlineCallbacks
     def test_connected(self):
         """Without any help of the collector, the sockets are closed when the Deferred fires."""
         connection = self.make()
