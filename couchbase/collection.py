@@ -171,6 +171,12 @@ class Collection(
         closed: bool = self._connection.closed
         return closed
 
+    @property
+    def configured_replica_count(self) -> int:
+        """Number of replicas that the bucket is configured to have."""
+        count: int = self._connection.configured_replica_count
+        return count
+
     # ---- contexts --------------------------------------------------------------------------------
 
     def pipeline(self) -> Pipeline:

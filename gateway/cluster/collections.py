@@ -40,12 +40,6 @@ class CollectionConnection(DeferredCollection):
         lane = self._connection.bulk
         return None if lane is None else CollectionLane(lane, self.scope, self.name)
 
-    @property
-    def configured_replica_count(self) -> int:
-        """Number of replicas that the bucket is configured to have."""
-        count: int = self._connection.configured_replica_count
-        return count
-
     def within(self, scope: str, collection: str) -> CollectionConnection:
         """Return the same collection, or another one of the connection."""
         if (scope, collection) == (self.scope, self.name):

@@ -11,6 +11,7 @@ from couchbase.exceptions import ObjectThreadError, PipelineError, ViewEngineErr
 from couchbase.protocol.constants import Status
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from gcouchbase import GView
+from tests.couchbase import test_connection_collections as collections
 from tests.couchbase import test_connection_copies as copies
 from tests.couchbase import test_connection_faults as faults
 from tests.couchbase import test_connection_items as items
@@ -37,6 +38,28 @@ def _no_lock(test):
 
 class KeyValueTests(InGreenlets, operations.KeyValueTests):
     """Operations of one key."""
+
+
+class CollectionKeyValueTests(InGreenlets, collections.KeyValueTests):
+    """The same in a collection."""
+
+
+class CollectionMultiTests(InGreenlets, collections.MultiTests):
+    """Operations of many keys in a collection."""
+
+
+class CollectionCopyTests(InGreenlets, collections.CopyTests):
+    """Copies of documents in a collection."""
+
+
+class CollectionViewTests(InGreenlets, collections.ViewTests):
+    """Views of collections."""
+
+    test_pipeline = _no_pipeline
+
+
+class MissingCollectionTests(InGreenlets, collections.MissingTests):
+    """Collections that are missing, come and go."""
 
 
 class LookupTests(InGreenlets, subdocuments.LookupTests):
