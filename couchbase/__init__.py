@@ -69,7 +69,7 @@ _MODULES = frozenset(
         *("collection", "designs", "documents", "driver", "signatures", "tlsfiles"),
         *("entry", "errorbase", "exceptions", "experimental", "headers", "items", "manifest", "paths"),
         *("pipeline", "protocol", "result", "mutations", "scan", "subdocument", "timings", "transcoder"),
-        *("user_constants", "views"),
+        *("user_constants", "users", "views"),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Administration of a cluster: requests to its manager, and its buckets."""
+"""Administration of a cluster: requests to its manager, its buckets, scopes and users."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from couchbase.protocol.handshake import Credentials
 from couchbase.protocol.request import Operation, Request
 from couchbase.result import HttpResult
 from couchbase.user_constants import FMT_BYTES, FMT_JSON, FMT_UTF8
+from couchbase.users import UserCommands
 
 METHMAP = {"GET": 1, "POST": 2, "PUT": 3, "DELETE": 4}
 """Methods of requests, with the numbers that they had in SDK 1.2."""
@@ -27,7 +28,7 @@ METHMAP = {"GET": 1, "POST": 2, "PUT": 3, "DELETE": 4}
 _BUCKETS = "/pools/default/buckets"
 
 
-class Admin(Commands):
+class Admin(Commands, UserCommands):
     """A session with a cluster's manager, as its administrator.
 
     Blocks. There is no bucket: key-value methods raise ClientTemporaryFailError.

@@ -15,6 +15,7 @@ from couchbase.exceptions import (
     HTTPError,
 )
 from couchbase.result import HttpResult
+from couchbase.users import AuthDomain
 from tests.couchbase.support import ConnectionTestCase
 from tests.couchbase.test_connection_connecting import closed_port
 
@@ -87,6 +88,73 @@ class AdminTests(ConnectionTestCase):
         self.assertRaises(HTTPError, self.admin.bucket_delete, "made")
         self.assertRaises(BucketNotFoundError, self.connect, bucket="made")
         self.assertRaises(ArgumentError, self.admin.bucket_delete, "")
+
+    def test_users(self):
+        """A user is made, read, listed, changed and removed; roles are texts or tuples."""
+        roles = [("data_reader", "default"), "data_writer[default:_default:_default]", ("ro_admin",)]
+        self.admin.user_upsert(AuthDomain.Local, "jane", "s3cret-pw", roles, name="Jane D\xf6")
+        try:
+            user = self.admin.user_get("local", "jane").value
+            self.assertEqual((user["id"], user["domain"], user["name"]), ("jane", "local", "Jane D\xf6"))
+            self.assertEqual(
+                [(role["role"], role.get("collection_name")) for role in user["roles"]],
+                [("data_reader", "*"), ("data_writer", "_default"), ("ro_admin", None)],
+            )
+            for domain in (None, AuthDomain.Local):
+                self.assertIn("jane", [one["id"] for one in self.admin.users_get(domain).value])
+            self.assertEqual(self.admin.users_get(AuthDomain.External).value, [])
+            own = Admin("jane", "s3cret-pw", "127.0.0.1", self.port)
+            own.change_password("n3w-secret")
+            self.assertRaises(AuthError, Admin, "jane", "s3cret-pw", "127.0.0.1", self.port)
+            self.admin.user_upsert("local", "jane")
+            self.assertEqual(self.admin.user_get("local", "jane").value["roles"], [])
+        finally:
+            self.admin.user_remove("local", "jane")
+        for call in (self.admin.user_get, self.admin.user_remove):
+            with self.assertRaises(HTTPError) as caught:
+                call("local", "jane")
+            self.assertEqual(caught.exception.objextra.http_status, 404)
+            self.assertEqual(caught.exception.objextra.value, "Unknown user.")
+        with self.assertRaises(HTTPError) as caught:
+            self.admin.user_upsert("local", "jane", "s3cret-pw", ["nothing"])
+        self.assertIn("roles", caught.exception.objextra.value["errors"])
+
+    def test_groups(self):
+        """A group is made, read, listed and removed; its users have its roles."""
+        self.admin.group_upsert("devs", [("data_reader", "*")], description="all", ldap_group_ref="cn=x")
+        try:
+            group = self.admin.group_get("devs").value
+            self.assertEqual((group["description"], group["ldap_group_ref"]), ("all", "cn=x"))
+            self.assertEqual([one["id"] for one in self.admin.groups_get().value], ["devs"])
+            self.admin.user_upsert("local", "mia", "s3cret-pw", groups=["devs"])
+            (role,) = self.admin.user_get("local", "mia").value["roles"]
+            self.assertEqual(role["origins"], [{"type": "group", "name": "devs"}])
+            self.admin.user_remove("local", "mia")
+        finally:
+            self.admin.group_remove("devs")
+        with self.assertRaises(HTTPError) as caught:
+            self.admin.group_get("devs")
+        self.assertEqual(caught.exception.objextra.value, "Unknown group.")
+        self.assertIn("data_reader", [role["role"] for role in self.admin.roles_get().value])
+
+    def test_arguments_of_users(self):
+        """ArgumentError, before anything is sent."""
+        admin = self.admin
+        for call, args in [
+            (admin.users_get, ("nowhere",)),
+            (admin.user_get, ("local", "")),
+            (admin.user_get, ("local", "..")),
+            (admin.user_get, ("local", 5)),
+            (admin.user_get, ("LOCAL", "jane")),
+            (admin.user_upsert, ("local", "jane", 5)),
+            (admin.user_upsert, ("local", "jane", "s3cret-pw", "admin")),
+            (admin.user_upsert, ("local", "jane", "s3cret-pw", [5])),
+            (admin.user_upsert, ("local", "jane", "s3cret-pw", [("a", "b", "c", "d", "e")])),
+            (admin.user_upsert, ("local", "jane", "s3cret-pw", [("data_reader", None)])),
+            (admin.group_upsert, (None,)),
+            (admin.change_password, (None,)),
+        ]:
+            self.assertRaises(ArgumentError, call, *args)
 
     def test_no_documents(self):
         """Key-value methods raise a CouchbaseError."""

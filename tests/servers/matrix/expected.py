@@ -91,6 +91,15 @@ LIMITS = (
         "Listings need the range scans of Couchbase Server 7.6: NotSupportedError, 501 `NotSupported`.",
     ),
     Limit(
+        (MOCK_ONE, MOCK_FOUR), ("user*", "group*", "roles_get", "change_password"), Outcome.LACKS,
+        ("HTTPError",),
+        "CouchbaseMock does not manage users.",
+    ),
+    Limit(
+        (GOCAVES,), ("group*", "change_password"), Outcome.LACKS, ("HTTPError",),
+        "gocaves has users, and no groups.",
+    ),
+    Limit(
         (GOCAVES,), _OBSERVED, Outcome.LACKS, ("NotSupportedError", "NotSupported"),
         "gocaves does not know OBSERVE: NotSupportedError, 501 `NotSupported`; a write that should wait"
         " for copies is done by then, and the error `ambiguous`.",

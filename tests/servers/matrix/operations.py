@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from couchbase.admin import Admin
 import couchbase.subdocument as SD
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import NotFoundError
@@ -651,6 +652,66 @@ def _(admin: Any, key: str) -> Steps:
     yield admin.collection_create(bucket, "doomed")
     same((yield admin.collection_drop(bucket, "doomed")).success, True)
     same((yield admin.scopes(bucket)).collection("doomed"), None)
+
+
+@row("users_get", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.user_upsert("local", "listed", "s3cret-pw")
+    assert "listed" in [user["id"] for user in (yield admin.users_get("local")).value]
+
+
+@row("user_get", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.user_upsert("local", "read", "s3cret-pw", ["ro_admin"])
+    user = (yield admin.user_get("local", "read")).value
+    same([role["role"] for role in user["roles"]], ["ro_admin"])
+
+
+@row("user_upsert", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    same((yield admin.user_upsert("local", "made", "s3cret-pw", ["ro_admin"])).success, True)
+    same(Admin("made", "s3cret-pw", admin._host, admin._port).timeout, 75.0)
+
+
+@row("user_remove", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.user_upsert("local", "doomed", "s3cret-pw")
+    same((yield admin.user_remove("local", "doomed")).success, True)
+
+
+@row("change_password", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.user_upsert("local", "changed", "s3cret-pw", ["ro_admin"])
+    own = Admin("changed", "s3cret-pw", admin._host, admin._port)
+    same((yield own.change_password("n3w-secret")).success, True)
+
+
+@row("roles_get", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    assert "ro_admin" in [role["role"] for role in (yield admin.roles_get()).value]
+
+
+@row("groups_get", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.group_upsert("listed", ["ro_admin"])
+    assert "listed" in [group["id"] for group in (yield admin.groups_get()).value]
+
+
+@row("group_get", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.group_upsert("read", ["ro_admin"], description="all")
+    same((yield admin.group_get("read")).value["description"], "all")
+
+
+@row("group_upsert", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    same((yield admin.group_upsert("made", ["ro_admin"])).success, True)
+
+
+@row("group_remove", faces=frozenset({ADMINISTRATOR}))
+def _(admin: Any, key: str) -> Steps:
+    yield admin.group_upsert("doomed", ["ro_admin"])
+    same((yield admin.group_remove("doomed")).success, True)
 
 
 def _bucket_of(admin: Any) -> Any:
