@@ -38,6 +38,7 @@ THEMES: dict[str, str] = {
     "batches.test_order": "operations on one key, in order",
     "batches.test_phases": "a batch's life, and that its account is even at the end",
     "clients.test_browser": "origins, in a real browser",
+    "clients.test_roles": "users with some rights",
     "clients.test_doors": "who gets in, to the gateway and to the node behind it",
     "dialect.test_formats": "everything pure and small: expiry, entity tags, content types, projection, JSON",
     "fairness.test_steps": "long JSON, in steps, over sockets",

@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from couchbase.admin import Admin
 import couchbase.subdocument as SD
+from couchbase.admin import Admin
 from couchbase.asynchronous.view import AsyncViewBase
 from couchbase.exceptions import NotFoundError
 from couchbase.items import Item, ItemOptionDict
