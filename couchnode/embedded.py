@@ -69,7 +69,8 @@ class EmbeddedNode(Service):
     :param buckets: (name, password). A password replaces the bucket's previous one: clients log in with the
         bucket's name and the password. ``None`` or ``""``: the bucket keeps its password, or has none; see
         ``open_buckets`` for the use of buckets without a password.
-    :param rest_port, kv_port: 0 for any free ones; else node i listens on port + i.
+    :param rest_port, kv_port, views_port: 0 for any free ones; else node i listens on port + i. Views are at
+        ``rest_port`` too, and nowhere else if ``views_port`` is ``None``.
     :param host: IP address to listen on.
     :param clock: for timers and the time; the reactor if ``None``.
     :param quota_bytes: memory for the documents of each new bucket, on each node.
@@ -93,6 +94,7 @@ class EmbeddedNode(Service):
         buckets: Sequence[tuple[str, str | None]] = (("default", None),),
         rest_port: int = 0,
         kv_port: int = 0,
+        views_port: int | None = None,
         host: str = "127.0.0.1",
         clock: IReactorTime | None = None,
         quota_bytes: int = DEFAULT_QUOTA_BYTES,
@@ -107,6 +109,7 @@ class EmbeddedNode(Service):
         self._users = list(users)
         self._buckets = list(buckets)
         self._first_ports = rest_port, kv_port
+        self._views_port = views_port
         self._host = "127.0.0.1" if host == "localhost" else host
         self._clock = clock
         self._quota_bytes = quota_bytes
@@ -369,6 +372,9 @@ class EmbeddedNode(Service):
         rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
         kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
         views = rest if self._views is not None else None
+        if self._views_port is not None and self._views is not None:
+            number = self._views_port + index if self._views_port else 0
+            views = self._open_port(reactor, listener, number, listener.site, "--views-port")
         address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
         if self._tls is not None:
             rest_port, kv_port = [port + index if port else 0 for port in self._tls.first_ports]

@@ -73,6 +73,8 @@ class Options(usage.Options):
          _whole("rest-port", 0, 65535, "a port is")],
         ["kv-port", None, 11210, "Port of the key-value protocol; 0: any free one.",
          _whole("kv-port", 0, 65535, "a port is")],
+        ["views-port", None, None, "Port of views, 8092 on Couchbase Server. [default: the port of REST]",
+         _whole("views-port", 0, 65535, "a port is")],
         ["host", None, "127.0.0.1", "IP address to listen on. Beyond this machine --user is required."],
         ["data", None, None, "Directory to keep everything in; made if it does not exist."],
         ["nodes", None, None, "Nodes in this process; node i listens on both ports + i. [default: 1]",
@@ -205,7 +207,8 @@ class Options(usage.Options):
     def _check_ports(self) -> None:
         taken: dict[int, str] = {}
         tls = () if self["tls-cert"] is None else ("tls-rest-port", "tls-kv-port")
-        for option in ("rest-port", "kv-port", *tls):
+        views = () if self["views-port"] is None else ("views-port",)
+        for option in ("rest-port", "kv-port", *views, *tls):
             first = self[option]
             for port in range(first, first + (self["nodes"] or 1)) if first else ():
                 if port > 65535:
@@ -364,6 +367,7 @@ def makeService(options: Options) -> NodeService:
         buckets=options["buckets"],
         rest_port=options["rest-port"],
         kv_port=options["kv-port"],
+        views_port=options["views-port"],
         host=options["host"],
         quota_bytes=options["ram-quota"] * MEBIBYTE,
         sample=options["samples"],

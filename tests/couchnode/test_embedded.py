@@ -7,11 +7,13 @@ import socket
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.trial.unittest import TestCase
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SkipTest, TestCase
 
 from couchbase.protocol.constants import ObserveState, Opcode, Status
 from couchbase.protocol.hashing import vbucket_of
@@ -20,6 +22,7 @@ from couchnode.cluster.metadata import DataDirectoryError
 from couchnode.cluster.passwords import UserError
 from couchnode.sample import SampleError
 from couchnode.service import EmbeddedNode, StartError
+from couchnode.views.service import is_available
 from tests.couchnode.nodes import Client
 
 Steps = Generator[Deferred[Any], Any, Any]
@@ -248,6 +251,22 @@ class EmbeddedNodeTests(TestCase):
             self.assertEqual(node.kv_ports, [first, first + 1])
             return
         raise AssertionError("no two ports in a row are free")
+
+    @inlineCallbacks
+    def test_port_of_views(self) -> Steps:
+        """Views may have a port of their own, which configurations name; otherwise theirs is that of REST."""
+        if not is_available():
+            raise SkipTest("no view engine")
+        for views_port in (0, None):
+            node = yield self.start(None, views_port=views_port)
+            address = node.cluster.nodes[0].address
+            self.assertEqual(address.views_port == address.rest_port, views_port is None)
+            config = json.loads(node.cluster.config_bytes("default", node.cluster.nodes[0]))
+            self.assertEqual(config["nodesExt"][0]["services"]["capi"], address.views_port)
+            self.assertIn(f":{address.views_port}/default", config["nodes"][0]["couchApiBase"])
+            url = f"http://127.0.0.1:{address.views_port}/pools"
+            answer = yield deferToThread(urlopen, url, timeout=10)
+            self.assertEqual(json.loads(answer.read())["uuid"], node.cluster.uuid)
 
     @inlineCallbacks
     def test_listening_everywhere(self) -> Steps:

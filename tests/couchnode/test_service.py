@@ -95,6 +95,11 @@ class OptionsTests(SynchronousTestCase):
             (("--data", self.directory / "a" / "b"), "its parent directory does not exist"),
             (("--rest-port", "x"), "--rest-port x: a whole number is expected"),
             (("--kv-port", "65536"), "--kv-port 65536: a port is from 0 to 65535"),
+            (("--views-port", "x"), "--views-port x: a whole number is expected"),
+            (
+                ("--ephemeral", "--views-port", "8091"),
+                "--views-port 8091: port 8091 is also used",
+            ),
             (("--nodes", "0"), "--nodes 0: the number of nodes is from 1 to 16"),
             (("--nodes", "17"), "--nodes 17: the number of nodes is from 1 to 16"),
             (("--replicas", "4"), "--replicas 4: the number of replicas is from 0 to 3"),
