@@ -148,8 +148,10 @@ class Scopes(Membership):
         errors = _unsupported(form, "timeout", "nodes")
         milliseconds = _read_integer(form, "timeout", (0, MAX_WAIT_MS), errors)
         names = [name for name in form.get("nodes", "").split(",") if name]
-        known = {node.address.rest for node in self._cluster.nodes}
-        strangers = [name for name in names if name not in known]
+        # The host may be any of a node that listens on all interfaces.
+        addresses = [node.address for node in self._cluster.nodes]
+        ports = {str(port) for one in addresses for port in (one.rest_port, one.rest_tls_port)}
+        strangers = [name for name in names if name.rpartition(":")[2] not in ports]
         if strangers:
             errors["nodes"] = f"not in this cluster: {', '.join(strangers)}"
         _raise(errors)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -24,6 +24,7 @@ from couchnode.cluster.members import FlushDisabled, NoSuchBucket
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError, checksum
 from couchnode.data.item import StatusError
 from couchnode.data.keys import DEFAULT_PREFIX
+from couchnode.data.manifest import ManifestError, WantedCollection
 from couchnode.data.storemode import StoreMode
 from couchnode.kv.server import KeyValueFactory
 from tests.couchnode.nodes import Client
@@ -241,15 +242,61 @@ class BucketTests(ClusterCase):
             cluster.delete_bucket("beer"),
             cluster.create_bucket(definition("wine"), "pw"),
             cluster.edit_bucket("beer", lambda current: current._replace(flush_enabled=True)),
+            cluster.change_manifest("beer", lambda current: current.with_scope("s")),
+            cluster.change_manifest("beer", lambda now: now.without_collection("_default", "_default")),
         ):
             yield self.assertFailure(change, DataDirectoryError)
         self.patch(cluster._directory, "save", save)
         self.assertEqual(list(cluster.buckets), ["beer"])
         self.assertEqual(self.read(cluster, b"k"), b"v")
         self.assertFalse(cluster.bucket("beer").definition.flush_enabled)
+        self.assertEqual(cluster.bucket("beer").manifest.uid, 0)
+        self.assertTrue(cluster.users.may_use("beer", "beer"))
         self.assertEqual(cluster.config_revision("beer"), revision)
         self.assertTrue((yield cluster.users.verify("beer", "pw")))
         self.assertNotIn("wine", cluster.users)
+
+    @inlineCallbacks
+    def test_scopes_and_collections(self) -> Steps:
+        """A change of them is on disk and in force on every node when it is answered. Simultaneous changes
+        are made one after another, from the result of the one before, and a restart has them all."""
+        cluster = yield self.open(2)
+        yield cluster.create_bucket(definition(), "pw")
+        revision = cluster.config_revision("beer")
+        changes = [
+            cluster.change_manifest("beer", lambda now, name=name: now.with_collection("_default", name))
+            for name in ("a", "b", "c")
+        ]
+        manifests = yield gatherResults(changes)
+        self.assertEqual([manifest.uid for manifest in manifests], [1, 2, 3])
+        kept = json.loads((self.path / "cluster.json").read_bytes())["buckets"]["beer"]["manifest"]
+        self.assertEqual(kept, json.loads(json.dumps(manifests[2].dump())))
+        for node in cluster.nodes:
+            self.assertIs(node.buckets["beer"].collections.manifest, manifests[2])
+        self.assertGreater(cluster.config_revision("beer"), revision)
+        same = yield cluster.change_manifest("beer", lambda now: now.with_settings("_default", "a", 0))
+        self.assertIs(same, manifests[2])
+        failing = cluster.change_manifest("beer", lambda now: now.with_collection("_default", "a"))
+        yield self.assertFailure(failing, ManifestError)
+        yield self.assertFailure(cluster.change_manifest("wine", lambda now: now), NoSuchBucket)
+        cluster = yield self.reopen(2)
+        self.assertEqual(cluster.bucket("beer").manifest.dump(), manifests[2].dump())
+        self.assertEqual(set(cluster.nodes[1].buckets["beer"].collections.by_id), {0, 8, 9, 10})
+
+    @inlineCallbacks
+    def test_limits_of_all_buckets(self) -> Steps:
+        """The numbers of scopes and of collections are limited over all buckets together."""
+        cluster = yield self.open()
+        for name in ("beer", "wine"):
+            yield cluster.create_bucket(definition(name), "pw")
+        names = [WantedCollection(f"c{number}") for number in range(1198)]
+        everything = {"_default": [WantedCollection("_default"), *names]}
+        yield cluster.change_manifest("beer", lambda now: now.replaced(everything))
+        failing = cluster.change_manifest("wine", lambda now: now.with_collection("_default", "c"))
+        fault = yield self.assertFailure(failing, ManifestError)
+        self.assertEqual(str(fault), "Maximum number of collections has been reached")
+        yield cluster.change_manifest("beer", lambda now: now.without_collection("_default", "c7"))
+        yield cluster.change_manifest("wine", lambda now: now.with_collection("_default", "c"))
 
     @inlineCallbacks
     def test_another_number_of_nodes_is_refused(self) -> Steps:

@@ -103,7 +103,7 @@ class UpgradeTests(SynchronousTestCase):
             file = self.make(documents, damage)
             file.open("b", UUID, History(1, True), 2)
             fault = self.assertRaises(StoreDamagedError, list, file.chunks())
-            self.assertIn("1 document(s) are not what was written", str(fault), damage)
+            self.assertIn("1 document(s) are damaged", str(fault), damage)
             self.assertEqual(len(set_damaged_aside(file)), 1)
             self.assertEqual(len(self.contents(file)), 8)
             file.close(True)

@@ -243,7 +243,8 @@ class ScopesTests(RestCase):
         yield self.change(SCOPES, name="s")
         self.assertEqual((yield waiting).status, 200)
         nodes = ",".join(node.address.rest for node in self.cluster.nodes)
-        self.assertEqual((yield self.ask(f"{path}/1", "POST", form={"nodes": nodes})).status, 200)
+        for named in (nodes, nodes.replace("127.0.0.1", "example.org")):
+            self.assertEqual((yield self.ask(f"{path}/1", "POST", form={"nodes": named})).status, 200)
         answer = yield self.ask(f"{path}/A", "POST", form={"timeout": "10"})
         self.assertEqual((answer.status, answer.body), (504, b"timeout"))
         for uid in ("x", "-1", "0x1", "1" * 17):
