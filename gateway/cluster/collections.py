@@ -25,6 +25,7 @@ class CollectionConnection(DeferredCollection):
     """A connection's view of a collection, with the attributes of a connection that handlers use.
 
     :ivar operations: operations on single documents that report their outcome to a receiver.
+    :ivar bulk: the lane for large operations; ``None`` on its own connections.
     """
 
     transcoder: AnyTranscoder
@@ -33,12 +34,8 @@ class CollectionConnection(DeferredCollection):
         super().__init__(connection, name, scope)
         self.operations = self.direct(together=MAX_TOGETHER)
         self.reactor = connection.reactor
-
-    @property
-    def bulk(self) -> CollectionLane | None:
-        """The lane for large operations; ``None`` on its own connections."""
-        lane = self._connection.bulk
-        return None if lane is None else CollectionLane(lane, self.scope, self.name)
+        lane = connection.bulk
+        self.bulk = None if lane is None else CollectionLane(lane, self.scope, self.name)
 
     def within(self, scope: str, collection: str) -> CollectionConnection:
         """Return the same collection, or another one of the connection."""

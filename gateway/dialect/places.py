@@ -24,7 +24,7 @@ _known: Known[tuple[bytes, bytes], Place] = Known(1024)
 
 
 def place_of(scope: str, collection: str) -> Place:
-    """Return the names of a scope and a collection.
+    """Return the names of a scope and a collection: for the default collection :data:`DEFAULT_PLACE` itself.
 
     :raises Refusal: 404 ScopeNotFound or CollectionNotFound if no scope, or collection, can have such a name.
     """
@@ -32,7 +32,8 @@ def place_of(scope: str, collection: str) -> Place:
         raise Refusal("ScopeNotFound", "No scope has such a name.")
     if not _NAME.fullmatch(collection):
         raise Refusal("CollectionNotFound", "No collection has such a name.")
-    return scope, collection
+    place = scope, collection
+    return DEFAULT_PLACE if place == DEFAULT_PLACE else place
 
 
 def collection_names(parameters: Mapping[str, bytes]) -> Place:
@@ -40,7 +41,7 @@ def collection_names(parameters: Mapping[str, bytes]) -> Place:
 
     :raises Refusal: 404, as of :func:`place_of`.
     """
-    written = parameters["scope"], parameters.get("collection", DEFAULT_NAME.encode())
+    written = parameters["scope"], parameters["collection"]
     known = _known.get(written)
     if known is None:
         # Invalid UTF-8 is an invalid name.

@@ -16,7 +16,7 @@ from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
 from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
-from gateway.dialect.places import collection_names
+from gateway.dialect.places import DEFAULT_PLACE, collection_names
 from gateway.http.known import Known
 from gateway.http.request import BodyWanted, Request
 
@@ -91,9 +91,10 @@ def in_collection(connection: Any, request: Request) -> Any:
     :param connection: to the bucket, or already to that collection.
     :raises Refusal: 404 ScopeNotFound or CollectionNotFound if no scope, or collection, can have such a name.
     """
-    if in_default_collection(request):
+    if "scope" not in request.parameters:
         return connection
-    return connection.within(*collection_names(request.parameters))
+    place = collection_names(request.parameters)
+    return connection if place is DEFAULT_PLACE else connection.within(*place)
 
 
 def document_place(request: Request) -> tuple[bytes, bytes]:

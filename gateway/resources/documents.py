@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from couchbase.protocol.constants import MAX_KEY_BYTES
+from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -108,7 +108,8 @@ class Documents(DocumentResource):
         key = parameters["key"]
         if len(parameters) != 2 or len(key) > MAX_KEY_BYTES:
             # Something is to be refused, or the path names scope and collection.
-            key = document_key(request)
+            if len(key) > MAX_COLLECTION_KEY_BYTES:
+                document_key(request)
             connection = in_collection(connection, request)
         if self._large_sizes and wanted.replica is None and connection.bulk is not None:
             size = self._large_sizes.get(document_place(request))

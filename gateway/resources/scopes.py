@@ -140,7 +140,7 @@ class Scopes(BucketResource):
 
 
 def _names(request: Request) -> Place:
-    return collection_names(request.parameters)
+    return collection_names({"collection": b"_default", **request.parameters})
 
 
 def _done(_: object) -> Response:

@@ -72,6 +72,9 @@ class MemoryNode:
             parts.update(value=frame.value)
         elif frame.opcode == Opcode.GET_CLUSTER_CONFIG:
             parts.update(value=self.config())
+        elif frame.opcode == Opcode.GET_COLLECTION_ID:
+            # Manifest 1, collection 8, whatever its name.
+            parts.update(extras=(1).to_bytes(8, "big") + (8).to_bytes(4, "big"))
         elif frame.opcode not in (Opcode.SELECT_BUCKET, Opcode.GET_ERROR_MAP):
             self.seen.append(frame)
         if frame.opcode == Opcode.GET:

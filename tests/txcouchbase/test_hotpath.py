@@ -15,6 +15,7 @@ from txcouchbase.connection import Connection, TxAsyncConnection
 
 OPERATIONS = 64
 KEYS = [f"key-{number}" for number in range(OPERATIONS)]
+RAW = {"transcoder": RawTranscoder()}
 VALUE = {"text": "x" * 85, "number": 7}
 
 
@@ -49,6 +50,29 @@ class CostTests(MemoryTestCase):
         if sys.implementation.name == "cpython" and sys.version_info[:2] in work.INSTRUCTIONS_OF:
             most = by_version[work.INSTRUCTIONS_OF.index(sys.version_info[:2])]
             self.count(name, work.instructions, start, most)
+
+    def cost(self, unit, start):
+        """Return what each of the operations that ``start`` starts costs."""
+        ended = Counter()
+
+        def end(result):
+            ended["ended"] += 1
+
+        # Once for what happens the first time only, and until the id of a collection is known.
+        for _ in range(2):
+            start(end)
+            for _ in range(3):
+                self.carry_out()
+        ended.clear()
+        gc.disable()
+        try:
+            counted = unit(lambda: start(end)) + unit(lambda: self.clock.advance(0))
+            answers = self.node.answers()
+            counted += unit(lambda: self.node.protocol.dataReceived(answers))
+        finally:
+            gc.enable()
+        self.assertIn(ended["ended"], (1, OPERATIONS))
+        return counted / OPERATIONS
 
     def count(self, name, unit, start, most):
         ended = Counter()
@@ -108,6 +132,46 @@ class CostTests(MemoryTestCase):
         self.check("get, AsyncResult", get)
         self.check("set, AsyncResult", store)
         self.check("get_multi", lambda end: connection.get_multi(KEYS).set_callbacks(end, end))
+
+    def test_collections(self):
+        """A named collection costs at most a tenth more than the default one."""
+        keys = [key.encode() for key in KEYS]
+        documents = dict.fromkeys(KEYS, VALUE)
+
+        def gets(view):
+            return lambda end: [view.get(key).addCallback(end) for key in KEYS]
+
+        def stores(view):
+            return lambda end: [view.set(key, VALUE).addCallback(end) for key in KEYS]
+
+        def many(view):
+            return lambda end: view.get_multi(KEYS).addCallback(end)
+
+        def many_stores(view):
+            return lambda end: view.set_multi(documents).addCallback(end)
+
+        def raw_gets(view):
+            def start(end):
+                for key in keys:
+                    view.get_with_expiry(key).receiver = Receiver(end)
+
+            return start
+
+        def raw_stores(view):
+            def start(end):
+                for key in keys:
+                    view.set(key, STORED, format=5, preserve_expiry=True).receiver = Receiver(end)
+
+            return start
+
+        for makers, options in (((gets, stores, many, many_stores), {}), ((raw_gets, raw_stores), RAW)):
+            connection = self.connect(Connection, **options)
+            default, named = connection, connection.collection("c", "s")
+            if options:
+                default, named = default.direct(), named.direct()
+            for make in makers:
+                costs = [self.cost(work.instructions, make(view)) for view in (default, named)]
+                self.assertLessEqual(costs[1], 1.1 * costs[0], (make.__name__, costs))
 
     def test_receivers(self):
         """The gateway's way: raw documents, without Deferreds."""
