@@ -33,10 +33,15 @@ REQUESTS = {
 GOAL = 1.3
 
 
-async def load(url: str, name: str, connections: int, seconds: float) -> tuple[int, float]:
-    """Send one kind of request for so long; return how many were answered, and the seconds."""
+async def load(
+    url: str, request: tuple[str, str, str], connections: int, seconds: float
+) -> tuple[int, float]:
+    """Send one kind of request for so long; return how many were answered, and the seconds.
+
+    :param request: method, path with ``{n}`` for the number of a key, body.
+    """
     parts = urlsplit(url)
-    method, path, body = REQUESTS[name]
+    method, path, body = request
     made = []
     for key in range(KEYS):
         head = f"{method} {path.replace('{n}', str(key))} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
@@ -68,10 +73,12 @@ def main() -> None:
         node = stack.enter_context(Server("node"))
         gateway = stack.enter_context(Server("gateway", node.address))
         for name in REQUESTS:
-            asyncio.run(load(gateway.address, name, given.connections, 1))
+            asyncio.run(load(gateway.address, REQUESTS[name], given.connections, 1))
         for _, name in itertools.product(range(given.rounds), REQUESTS):
             used = gateway.cpu_seconds(), node.cpu_seconds()
-            count, seconds = asyncio.run(load(gateway.address, name, given.connections, given.seconds))
+            count, seconds = asyncio.run(
+                load(gateway.address, REQUESTS[name], given.connections, given.seconds)
+            )
             rates.add("requests a second", name, count / seconds)
             for server, process, before in ((gateway, "gateway", used[0]), (node, "node", used[1])):
                 costs.add(process, name, (server.cpu_seconds() - before) / count * 1e6)

@@ -23,7 +23,7 @@ from gateway.http.routing import endpoint
 from gateway.operations.kind import Kind
 from gateway.operations.renderer import Renderer
 from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, changed_body, usual_spec
-from gateway.resources.base import check_collection, document_key
+from gateway.resources.base import document_key, in_collection
 from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.headers import read_mutation
 
@@ -81,9 +81,7 @@ class Subdocuments(DocumentResource):
 
     def _mutate_one(self, connection: Any, request: Request, spec: Spec) -> Any:
         key = document_key(request)
-        if len(request.parameters) != 2:
-            # The path names scope and collection.
-            check_collection(request)
+        connection = in_collection(connection, request)
         call = connection.operations.mutate_in(
             key,
             [spec],
