@@ -40,6 +40,9 @@ class Needs(NamedTuple):
 
 NOTHING = Needs()
 _READS, _WRITES, _BOTH = Needs((READ,)), Needs((UPSERT,)), Needs((READ | UPSERT,))
+_ANYTHING = Needs(
+    (*(one for one in NAMES if one & COLLECTION_PRIVILEGES and one != READ), READ), anywhere=True
+)
 
 NEEDS: dict[Opcode, Needs] = {
     **dict.fromkeys(
@@ -91,17 +94,16 @@ NEEDS: dict[Opcode, Needs] = {
     # Couchbase Server leaves these to its cluster manager.
     Opcode.SEQNO_PERSISTENCE: Needs((ADMINISTRATOR,)),
     Opcode.VERBOSITY: Needs((ADMINISTRATOR,)),
-    # These name their collections in extras or value: their handlers check them.
+    # These name their collections in extras or value: their handlers check the rest.
     **dict.fromkeys(
         (
             Opcode.OBSERVE,
             Opcode.GET_RANDOM_KEY,
             Opcode.RANGE_SCAN_CREATE,
-            Opcode.GET_MANIFEST,
             Opcode.GET_COLLECTION_ID,
             Opcode.GET_SCOPE_ID,
         ),
-        NOTHING,
+        _ANYTHING,
     ),
     # The id of a scan is known to who created it, with the privilege.
     **dict.fromkeys(
@@ -117,6 +119,7 @@ NEEDS: dict[Opcode, Needs] = {
             Opcode.SELECT_BUCKET,
             Opcode.LIST_BUCKETS,
             Opcode.GET_CLUSTER_CONFIG,
+            Opcode.GET_MANIFEST,
             Opcode.NOOP,
             Opcode.VERSION,
             Opcode.QUIT,
@@ -155,7 +158,8 @@ class Limits(NamedTuple):
         return bool(self.bucket.on_scope(scope) & COLLECTION_PRIVILEGES)
 
     def require(self, needs: Needs, opcode: int) -> None:
-        """Check a command that names no collection.
+        """Check a command that names no collection, or a user without any privilege in the bucket: for that
+        one, all collections are alike.
 
         :raises StatusError: EACCESS.
         """

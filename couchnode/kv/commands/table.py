@@ -203,8 +203,9 @@ def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
         if bucket is None:
             raise StatusError(Status.NO_BUCKET, "select a bucket first")
         request.bucket = bucket
-    if row.key is not Presence.REQUIRED and request.limits is not None:
-        request.limits.require(row.needs, frame.opcode)
+    limits = request.limits
+    if limits is not None and (row.key is not Presence.REQUIRED or not limits.bucket):
+        limits.require(row.needs, frame.opcode)
     if scope <= Scope.BUCKET:
         return request
     bucket = request.bucket
@@ -212,7 +213,7 @@ def _checked(session: Session, row: Command, frame: Frame) -> CommandRequest:
         raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
     if row.key is Presence.REQUIRED:
         request.collection, request.key = resolve_key(session, bucket, frame.key)
-        if request.limits is not None:
+        if limits is not None:
             require(request, row.needs.one_of, request.collection)
     if scope > Scope.DATA:
         request.vbucket = find_vbucket(bucket, frame.specific, scope)

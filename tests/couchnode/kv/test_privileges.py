@@ -57,8 +57,10 @@ NEEDED: dict[str, list[int]] = {
 }
 FREE = (
     "HELLO SASL_LIST_MECHS SASL_AUTH SASL_STEP GET_ERROR_MAP SELECT_BUCKET LIST_BUCKETS GET_CLUSTER_CONFIG"
-    " NOOP VERSION QUIT QUITQ FLUSH FLUSHQ GET_MANIFEST GET_COLLECTION_ID GET_SCOPE_ID OBSERVE"
+    " NOOP VERSION QUIT QUITQ FLUSH FLUSHQ GET_MANIFEST"
 )
+ANYTHING = ("OBSERVE", "GET_COLLECTION_ID", "GET_SCOPE_ID")
+"""Any privilege will do, on the collection or scope that they name."""
 SCAN = json.dumps({"range": {"start": "YQ==", "end": "eg=="}, "key_only": True}).encode()
 COLLECTIONS = (Feature.XERROR, Feature.JSON, Feature.COLLECTIONS, Feature.XATTR)
 SUBDOCUMENT = {
@@ -123,7 +125,7 @@ class CommandTests(PrivilegeCase):
     def test_every_command_is_in_the_table(self) -> None:
         """No command is without a row here, and none is both free and not."""
         known = {Opcode(opcode).name for opcode, row in enumerate(COMMANDS) if row is not None}
-        self.assertEqual(known, NEEDED.keys() | set(FREE.split()))
+        self.assertEqual(known, {*NEEDED, *FREE.split(), *ANYTHING})
         self.assertFalse(NEEDED.keys() & set(FREE.split()))
 
     def test_without(self) -> None:
@@ -321,6 +323,24 @@ class CollectionTests(PrivilegeCase):
             self.assertEqual(seen[0], seen[1], opcode)
             self.assertEqual(seen[0][0], Status.UNKNOWN_COLLECTION)
 
+    def test_no_privilege_in_the_bucket(self) -> None:
+        """Without any privilege in the bucket every collection is EACCESS, missing ones too."""
+        self.give()
+        for number in (0, 8, 77):
+            for opcode, parts in [
+                (Opcode.GET, {"key": b"%ck" % number}),
+                (Opcode.SET, {"key": b"%ck" % number, "extras": bytes(8)}),
+                (Opcode.SUBDOC_MULTI_LOOKUP, {"key": b"%ck" % number, "value": b"\xc6\0\0\1a"}),
+                (Opcode.GET_RANDOM_KEY, {"extras": b"\0\0\0%c" % number}),
+                (Opcode.OBSERVE, {"value": b"\0\0\0\2%ck" % number}),
+                (Opcode.GET_COLLECTION_ID, {"value": b"s.a"}),
+                (Opcode.GET_COLLECTION_ID, {"value": b"s.nope"}),
+                (Opcode.GET_SCOPE_ID, {"value": b"s"}),
+                (Opcode.RANGE_SCAN_CREATE, {"value": SCAN, "datatype": 1}),
+            ]:
+                self.assertStatus(Status.EACCESS, opcode, **parts)
+        self.assertEqual(json.loads(self.ask(Opcode.GET_MANIFEST).value)["scopes"], [])
+
     def test_manifest_and_ids(self) -> None:
         """The manifest shows what the user may know of, and names resolve for that alone."""
         self.give("data_reader[default:s:a]", "data_writer[default:t]")
@@ -360,12 +380,13 @@ class CollectionTests(PrivilegeCase):
     def test_fast_path_is_for_rights_on_all(self) -> None:
         """What the fast path may answer is what the user may do in every collection."""
         reads = {Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP}
-        stores = {Opcode.SET, Opcode.REPLACE, Opcode.ADD, Opcode.DELETE}
+        upserts = {Opcode.SET, Opcode.REPLACE, Opcode.ADD, Opcode.SUBDOC_MULTI_MUTATION}
+        stores = {*upserts, Opcode.DELETE}
         for roles, expected in {
             "data_reader[default]": reads,
             "data_writer[*]": stores,
             "query_insert[default]": {Opcode.ADD},
-            "query_update[default]": {Opcode.SET, Opcode.REPLACE, Opcode.ADD},
+            "query_update[default]": upserts,
             "bucket_full_access[default]": reads | stores,
             "admin": reads | stores,
             "data_reader[default:s]": set(),
@@ -504,7 +525,7 @@ class ImpersonationTests(PrivilegeCase):
         self.assertIn(acting_for("jane"), self.session.framings)
         self.assign(user="jane")
         self.assertEqual(self.session.framings.keys(), {b"\x50"})
-        self.assertEqual(self.get().specific, Status.UNKNOWN_COLLECTION)
+        self.assertEqual(self.get().specific, Status.EACCESS)
         self.known.discard("jane")
         self.session.rights_changed()
         self.assertEqual(self.get().specific, Status.EACCESS)

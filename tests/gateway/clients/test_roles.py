@@ -155,7 +155,7 @@ class RolesTests(Doors):
 
     @inlineCallbacks
     def test_rights_change(self) -> Any:
-        """A right that is taken away, or given, holds for the next request; so does another password."""
+        """A right that is taken away, or given, holds for the next request."""
         user = yield self.make("user", "data_reader[default]")
         read = yield self.ask("GET", D + "k", auth=user)
         self.assertEqual(read.status, 200)
