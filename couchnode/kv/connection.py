@@ -30,6 +30,7 @@ from couchbase.protocol.constants import (
     Opcode,
 )
 from couchbase.protocol.frames import HEADER, Frame, FrameReader
+from couchnode.kv.aside import InTurn
 from couchnode.kv.commands import dispatch
 from couchnode.kv.commands.table import COMMANDS
 from couchnode.kv.fastpath import quick_answers
@@ -328,7 +329,7 @@ class KeyValueConnection(StreamProtocol):
         place = _Place()
         self._places.append(place)
         row = COMMANDS[opcode]
-        is_barrier = row is not None and row.barrier
+        is_barrier = isinstance(answer, InTurn) or (row is not None and row.barrier)
         if is_barrier:
             self._barrier = place
 

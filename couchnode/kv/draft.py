@@ -103,8 +103,14 @@ def look_up_text(opcode: int, text: bytes, spec: Spec) -> bytes:
         :func:`couchnode.kv.subdoc.lookup`.
     """
     found = lookup(opcode, text, spec.path)
-    if not spec.flags & _B:
-        return found
+    return decoded(found) if spec.flags & _B else found
+
+
+def decoded(found: bytes) -> bytes:
+    """Return the bytes that the text of a binary value stands for.
+
+    :raises StatusError: SUBDOC_FIELD_NOT_BINARY_VALUE.
+    """
     try:
         return binaryvalues.decode(found)
     except ValueError:

@@ -24,6 +24,7 @@ from couchnode.data.item import Item, StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
+from couchnode.kv.aside import LARGE_BYTES
 from couchnode.kv.session import Session
 from couchnode.kv.specs import MAX_PATH_BYTES
 from couchnode.kv.subdoc import mutate
@@ -203,7 +204,7 @@ def _one_path_changed(old: Item | None, data: bytes, at: int, end: int) -> tuple
     value_at = path_at + path_bytes
     if opcode not in _ON_BODY or flags or value_at + value_bytes != end:
         return None
-    if not value_bytes or not 0 < path_bytes <= MAX_PATH_BYTES:
+    if not value_bytes or not 0 < path_bytes <= MAX_PATH_BYTES or len(old.value) + end - at >= LARGE_BYTES:
         return None
     return mutate(opcode, old.value, data[path_at:value_at], data[value_at:end]).text, old.flags
 

@@ -31,12 +31,28 @@ _SIMPLE = (
 _NAMED = re.compile(rb"(" + _TEXT + rb")[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE, re.DOTALL)
 _UNNAMED = re.compile(rb"()" + _SIMPLE, re.DOTALL)
 _COMMA = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
-_SPACES = b" \t\r\n"
+# Any number of simple values and what is between.
+_FLAT = re.compile(
+    _OTHERS
+    + rb"(?:(?:"
+    + _TEXT
+    + rb"|[\[{]"
+    + _OTHERS
+    + rb"(?:"
+    + _TEXT
+    + _OTHERS
+    + rb")*[\]}])"
+    + _OTHERS
+    + rb")*",
+    re.DOTALL,
+)
+_STEP_BYTES = 8 * 1024
 _SCALARS = re.compile(rb"[^\[\]]+")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_OPEN_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{[]"
-_CONTAINERS = b"[{"
+_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
+_QUOTE = b'"'[0]
+_CONTAINERS, _CLOSERS = b"[{", b"]}"
 
 
 class Span(NamedTuple):
@@ -87,23 +103,6 @@ def _behind(text: bytes, at: int) -> int:
     return match.end() if match is not None else at
 
 
-def _named(text: bytes, container: Span, name: bytes) -> Member | None:
-    """Return the first member of an object with that name, or ``None``."""
-    last = container.end - 1
-    at = skip_space(text, container.start + 1)
-    match_entry = _NAMED.match
-    quoted = b'"' + name + b'"'
-    while at < last:
-        match = match_entry(text, at)
-        assert match is not None, "the text is JSON"
-        key, simple = match.groups()
-        end = match.end() if simple else value_end(text, match.start(2))
-        if key == quoted or (b"\\u" in key and _without_codes(key[1:-1]) == name):
-            return Member(at, key[1:-1], Span(match.start(2), end))
-        at = _behind(text, end)
-    return None
-
-
 def is_empty(text: bytes, container: Span) -> bool:
     """Return whether a container has nothing in it."""
     return skip_space(text, container.start + 1) == container.end - 1
@@ -139,24 +138,97 @@ def _check_levels(part: bytes, above: int) -> None:
         raise StatusError(Status.SUBDOC_DOC_E2DEEP)
 
 
-def child(text: bytes, container: Span, step: Component) -> Member | None:
-    """Return one member of a container, or ``None`` if it has no such member.
+class _Entry(NamedTuple):
+    """Where an entry of a container begins, and its value; both are the closing bracket if it is missing."""
 
-    :raises StatusError: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs.
+    start: int
+    key: bytes | None
+    value: int
+
+
+def _entry(text: bytes, at: int, step: Component, above: int) -> _Entry:
+    """Find one entry of the container that begins at ``at``.
+
+    :param above: levels down to the container, itself included.
+    :raises StatusError: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs,
+        SUBDOC_DOC_E2DEEP for something too deep before the entry.
     """
-    opener = text[container.start]
     if isinstance(step, bytes):
-        if opener != _OPEN_OBJECT:
+        if text[at] != _OPEN_OBJECT:
             raise StatusError(Status.SUBDOC_PATH_MISMATCH)
-        return _named(text, container, step)
-    if opener != _OPEN_ARRAY:
+        return _named(text, at, step, above)
+    if text[at] != _OPEN_ARRAY:
         raise StatusError(Status.SUBDOC_PATH_MISMATCH)
-    found = None
-    for index, member in enumerate(members(text, container)):
-        found = member
-        if index == step:
-            return member
-    return found if step == -1 else None
+    at = skip_space(text, at + 1)
+    last = at
+    while text[at] != _CLOSE_ARRAY:
+        if not step:
+            return _Entry(at, None, at)
+        last = at
+        at = _behind(text, _past(text, at, above))
+        step -= 1
+    # -1, counted down, is below 0 when the end comes.
+    return _Entry(last, None, last) if step < 0 else _Entry(at, None, at)
+
+
+def _named(text: bytes, at: int, name: bytes, above: int) -> _Entry:
+    at = skip_space(text, at + 1)
+    match_entry = _NAMED.match
+    quoted = b'"' + name + b'"'
+    while text[at] != _CLOSE_OBJECT:
+        match = match_entry(text, at)
+        assert match is not None, "the text is JSON"
+        key, simple = match.groups()
+        if key == quoted or (b"\\u" in key and _without_codes(key[1:-1]) == name):
+            return _Entry(at, key[1:-1], match.start(2))
+        if simple and above + 2 <= MAX_LEVELS:
+            end = match.end()
+        else:
+            end = _past(text, match.start(2), above)
+        at = _behind(text, end)
+    return _Entry(at, None, at)
+
+
+def _past(text: bytes, at: int, above: int) -> int:
+    """Return where the value that begins at ``at`` ends.
+
+    :raises StatusError: SUBDOC_DOC_E2DEEP if it is too deep below so many levels.
+    """
+    match = _UNNAMED.match(text, at, at + _STEP_BYTES)
+    if match is not None and match[2] and match.end() < at + _STEP_BYTES:
+        end, most = match.end(), 0
+    else:
+        end, most = _past_container(text, at) if text[at] in _CONTAINERS else (value_end(text, at), 0)
+    # What is passed in one piece has two levels at most.
+    if above + most + 2 > MAX_LEVELS:
+        _check_levels(text[at:end], above)
+    return end
+
+
+def _past_container(text: bytes, at: int) -> tuple[int, int]:
+    """Return where a container ends, and how many were open at once, but for those without others in them.
+
+    No step looks at more than some 10 KiB, since other threads wait for it.
+    """
+    depth = most = 1
+    at += 1
+    while depth:
+        limit = at + _STEP_BYTES
+        match = _FLAT.match(text, at, limit)
+        at = match.end() if match is not None else at
+        if at >= limit:
+            continue
+        sign = text[at]
+        if sign == _QUOTE:
+            at = value_end(text, at)
+            continue
+        if sign in _CONTAINERS:
+            depth += 1
+            most = max(most, depth)
+        else:
+            depth -= 1
+        at += 1
+    return at, most
 
 
 def _without_codes(key: bytes) -> bytes:
@@ -200,20 +272,16 @@ def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
 
 def reach(text: bytes, steps: Steps) -> tuple[Member, Steps]:
     """Do as :func:`descend` for the value with its key; the document itself counts as a member without."""
-    # The text is one value: its end need not be searched for.
-    span = Span(skip_space(text, 0), len(text.rstrip(_SPACES)))
-    reached = Member(span.start, None, span)
-    if text[span.start] not in _CONTAINERS:
+    start = at = skip_space(text, 0)
+    key: bytes | None = None
+    if text[at] not in _CONTAINERS:
         raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
-    for at, step in enumerate(steps):
-        member = child(text, span, step)
-        passed = span.end - 1 if member is None else member.start
-        _check_levels(text[span.start + 1 : passed], at + 1)
-        if member is None:
-            return reached, steps[at:]
-        reached, span = member, member.value
-    _check_levels(text[span.start : span.end], len(steps))
-    return reached, ()
+    for taken, step in enumerate(steps):
+        entry = _entry(text, at, step, taken + 1)
+        if text[entry.value] in _CLOSERS:
+            return Member(start, key, Span(at, entry.value + 1)), steps[taken:]
+        start, key, at = entry
+    return Member(start, key, Span(at, _past(text, at, len(steps)))), ()
 
 
 def splice(text: bytes, span: Span, replacement: bytes) -> bytes:

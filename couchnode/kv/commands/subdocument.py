@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+from typing import TypeVar, cast
 
-from couchbase.protocol.constants import Datatype, Opcode, Status
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from couchbase.protocol.constants import LOCKED_CAS, Datatype, Opcode, Status
 from couchnode.access.rights import SYSTEM_XATTR_READ, SYSTEM_XATTR_WRITE
 from couchnode.data.attributes import key_of
 from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item, StatusError
+from couchnode.kv.aside import InTurn, then, work_aside
 from couchnode.kv.commands.request import Answer, CommandRequest, has
 from couchnode.kv.commands.table import CasRule, Presence, Scope, command, find_vbucket
-from couchnode.kv.draft import Draft, look_up_text
+from couchnode.kv.draft import Draft, decoded, look_up_text
 from couchnode.kv.macros import Macros
 from couchnode.kv.specs import (
     RULES,
@@ -31,6 +37,10 @@ _MUTATION_FAILURE = Struct(">BH")
 _ACCESS_DELETED, _ADD = int(DocFlag.ACCESS_DELETED), int(DocFlag.ADD)
 _REVIVE, _REPLICA_READ = int(DocFlag.REVIVE), int(DocFlag.REPLICA_READ)
 _BINARY = int(PathFlag.BINARY)
+_MAX_TRIES = 100
+"""How often a mutation begins anew because the document has changed while it was worked on."""
+
+_T = TypeVar("_T")
 
 
 def _may_use_system_attributes(request: CommandRequest, writes: bool) -> bool:
@@ -62,15 +72,19 @@ def _single_lookup(request: CommandRequest) -> Answer:
     item = _document(request, form)
     if _is_denied(request, form, False):
         raise StatusError(Status.EACCESS)
-    found = _look_up(request, item, spec)
+    cas = request.vbucket.visible_cas(item)
     has_value = spec.opcode != Opcode.SUBDOC_EXISTS
-    return request.session.success(
-        request.frame,
-        value=found,
-        cas=request.vbucket.visible_cas(item),
-        datatype=Datatype.JSON if has_value and not spec.flags & _BINARY else 0,
-        status=Status.SUBDOC_SUCCESS_DELETED if item.deleted else Status.SUCCESS,
-    )
+
+    def answer(found: bytes) -> bytes:
+        return request.session.success(
+            request.frame,
+            value=found,
+            cas=cas,
+            datatype=Datatype.JSON if has_value and not spec.flags & _BINARY else 0,
+            status=Status.SUBDOC_SUCCESS_DELETED if item.deleted else Status.SUCCESS,
+        )
+
+    return then(_aside(request, item, lambda: _look_up(request, item, spec)), answer)
 
 
 def _multi_lookup(request: CommandRequest) -> Answer:
@@ -78,22 +92,38 @@ def _multi_lookup(request: CommandRequest) -> Answer:
     form = _read_multi(request, False)
     item = _document(request, form)
     denied = _is_denied(request, form, False)
-    results: list[bytes] = []
-    failed = False
-    for spec in form.specs:
-        try:
-            if denied and spec.on_attributes:
-                raise StatusError(Status.EACCESS)
-            status, found = Status.SUCCESS, _look_up(request, item, spec)
-        except StatusError as refusal:
-            status, found, failed = refusal.status, b"", True
-        results += (_LOOKUP_RESULT.pack(status, len(found)), found)
-    if item.deleted:
-        header = Status.SUBDOC_MULTI_PATH_FAILURE_DELETED if failed else Status.SUBDOC_SUCCESS_DELETED
-    else:
-        header = Status.SUBDOC_MULTI_PATH_FAILURE if failed else Status.SUCCESS
     cas = request.vbucket.visible_cas(item)
-    return request.session.success(request.frame, value=b"".join(results), cas=cas, status=header)
+
+    def look_up_all() -> tuple[bool, bytes]:
+        results: list[bytes] = []
+        failed = False
+        for spec in form.specs:
+            try:
+                if denied and spec.on_attributes:
+                    raise StatusError(Status.EACCESS)
+                status, found = Status.SUCCESS, _look_up(request, item, spec)
+            except StatusError as refusal:
+                status, found, failed = refusal.status, b"", True
+            results += (_LOOKUP_RESULT.pack(status, len(found)), found)
+        return failed, b"".join(results)
+
+    def answer(outcome: tuple[bool, bytes]) -> bytes:
+        failed, value = outcome
+        if item.deleted:
+            header = Status.SUBDOC_MULTI_PATH_FAILURE_DELETED if failed else Status.SUBDOC_SUCCESS_DELETED
+        else:
+            header = Status.SUBDOC_MULTI_PATH_FAILURE if failed else Status.SUCCESS
+        return request.session.success(request.frame, value=value, cas=cas, status=header)
+
+    return then(_aside(request, item, look_up_all), answer)
+
+
+def _aside(request: CommandRequest, item: Item | None, work: Callable[[], _T]) -> _T | InTurn[_T]:
+    """Do some work on a document, in a thread if it is a large one."""
+    size = len(request.frame.value)
+    if item is not None:
+        size += len(item.value) + len(item.xattrs)
+    return work_aside(request.session.node.cluster.clock, size, work)
 
 
 def _document(request: CommandRequest, form: Form) -> Item:
@@ -118,7 +148,8 @@ def _look_up(request: CommandRequest, item: Item, spec: Spec) -> bytes:
         key = key_of(spec.path)
         if key is not None and key[:1] == b"$":
             with_system = key != b"$XTOC" or _may_use_system_attributes(request, False)
-            return look_up_virtual(opcode, spec.path, key, request.vbucket, item, with_system)
+            found = look_up_virtual(opcode, spec.path, key, request.vbucket, item, with_system)
+            return decoded(found) if spec.flags & _BINARY else found
         return look_up_text(opcode, item.xattrs or b"{}", spec)
     if opcode == Opcode.GET:
         if item.deleted:
@@ -147,14 +178,24 @@ def _single_mutation(request: CommandRequest) -> Answer:
 
 def _multi_mutation(request: CommandRequest) -> Answer:
     """MCBP: subdoc multi mutation. All operations are applied, or none."""
+
+    def failed(failure: Failure) -> bytes:
+        failure.trap(_PathError)
+        return _failed_answer(request, cast("_PathError", failure.value))
+
     try:
-        return _mutate(request, _read_multi(request, True), is_multi=True)
+        answer = _mutate(request, _read_multi(request, True), is_multi=True)
     except _PathError as refusal:
-        failure = _MUTATION_FAILURE.pack(refusal.index, refusal.status)
-        return request.session.success(request.frame, value=failure, status=Status.SUBDOC_MULTI_PATH_FAILURE)
+        return _failed_answer(request, refusal)
+    return answer.addErrback(failed) if isinstance(answer, Deferred) else answer
 
 
-def _mutate(request: CommandRequest, form: Form, is_multi: bool) -> Answer:
+def _failed_answer(request: CommandRequest, refusal: _PathError) -> bytes:
+    failure = _MUTATION_FAILURE.pack(refusal.index, refusal.status)
+    return request.session.success(request.frame, value=failure, status=Status.SUBDOC_MULTI_PATH_FAILURE)
+
+
+def _mutate(request: CommandRequest, form: Form, is_multi: bool, tries: int = 1) -> Answer:
     """Apply all operations to the document and store it."""
     vbucket = request.vbucket = find_vbucket(request.bucket, request.frame.specific, Scope.ACTIVE)
     old = _target(request, form)
@@ -165,18 +206,52 @@ def _mutate(request: CommandRequest, form: Form, is_multi: bool) -> Answer:
         raise StatusError(Status.SUBDOC_CAN_ONLY_REVIVE_DELETED)
     if _is_denied(request, form, True):
         raise _PathError(StatusError(Status.EACCESS), 0)
-    answers: list[bytes | None] = []
-    for index, spec in enumerate(form.specs):
-        try:
-            answers.append(draft.apply(spec))
-        except StatusError as refusal:
-            raise _PathError(refusal, index) from refusal
-    xattrs, body = draft.attributes(), draft.body
-    flags = form.item_flags
+
+    def apply_all() -> tuple[list[bytes | None], bytes]:
+        answers: list[bytes | None] = []
+        for index, spec in enumerate(form.specs):
+            try:
+                answers.append(draft.apply(spec))
+            except StatusError as refusal:
+                raise _PathError(refusal, index) from refusal
+        return answers, draft.attributes()
+
+    def store(outcome: tuple[list[bytes | None], bytes]) -> Answer:
+        if isinstance(applied, InTurn) and _has_changed(request, form, old):
+            # Another client has changed the document meanwhile.
+            if tries == _MAX_TRIES:
+                raise StatusError(Status.ETMPFAIL)
+            return _mutate(request, form, is_multi, tries + 1)
+        if old is not None:
+            vbucket.check_cas(old, request.frame.cas)
+        answers, xattrs = outcome
+        item = _store(request, form, old, draft, macros, xattrs, durable)
+        deleted = draft.was_deleted and not form.doc_flags & _REVIVE
+        status = Status.SUBDOC_SUCCESS_DELETED if deleted else Status.SUCCESS
+        return request.finish(item, durable, lambda: _mutated(request, item, status, answers, is_multi))
+
+    applied = _aside(request, old, apply_all)
+    if isinstance(applied, InTurn):
+        return cast("Answer", applied.addCallback(store))
+    return store(applied)
+
+
+def _store(
+    request: CommandRequest,
+    form: Form,
+    old: Item | None,
+    draft: Draft,
+    macros: Macros,
+    xattrs: bytes,
+    durable: bool,
+) -> Item:
+    """Store what a draft has become."""
+    body, flags = draft.body, form.item_flags
     if flags is None:
         flags = old.flags if old is not None else 0
-    item = edit(
-        vbucket,
+    request.bucket.stores += 1
+    return edit(
+        request.vbucket,
         request.key,
         old,
         Edit(
@@ -190,10 +265,18 @@ def _mutate(request: CommandRequest, form: Form, is_multi: bool) -> Answer:
         preserve_expiry=request.preserve_expiry,
         durable=durable,
     )
-    request.bucket.stores += 1
-    deleted = draft.was_deleted and not form.doc_flags & _REVIVE
-    status = Status.SUBDOC_SUCCESS_DELETED if deleted else Status.SUCCESS
-    return request.finish(item, durable, lambda: _mutated(request, item, status, answers, is_multi))
+
+
+def _has_changed(request: CommandRequest, form: Form, old: Item | None) -> bool:
+    """Return whether a document is not what it was before some time passed.
+
+    :raises StatusError, NotMyVBucket: the command is not possible any more.
+    """
+    bucket = request.bucket
+    if bucket.state != "ready":
+        raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
+    vbucket = find_vbucket(bucket, request.frame.specific, Scope.ACTIVE)
+    return vbucket is not request.vbucket or _target(request, form) is not old
 
 
 def _target(request: CommandRequest, form: Form) -> Item | None:
@@ -208,7 +291,8 @@ def _target(request: CommandRequest, form: Form) -> Item | None:
             raise StatusError(Status.KEY_ENOENT)
     elif flags & _ADD:
         raise StatusError(Status.KEY_EEXISTS)
-    else:
+    elif request.frame.cas in (0, LOCKED_CAS) or not vbucket.is_locked(old):
+        # With some other CAS, whether it opens the lock is found out at the end.
         vbucket.check_cas(old, request.frame.cas)
     return old
 

@@ -1,0 +1,41 @@
+"""Work on large documents, out of the reactor's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+
+LARGE_BYTES = 64 * 2**10
+"""Documents and requests of this size together are worked on in a thread: a megabyte takes 100 ms or more."""
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+class InTurn(Deferred[_T]):
+    """An answer that has to come before the requests behind it are handled: on one connection the effects of
+    commands come in their order."""
+
+
+def work_aside(clock: IReactorTime, size: int, work: Callable[[], _T]) -> _T | InTurn[_T]:
+    """Do some work now, or in a thread if it is about many bytes and ``clock`` is a reactor with threads.
+
+    :param work: must not change anything that others see.
+    """
+    if size < LARGE_BYTES or not IReactorThreads.providedBy(clock):
+        return work()
+    done: InTurn[_T] = InTurn()
+    deferToThreadPool(clock, clock.getThreadPool(), work).chainDeferred(done)
+    return done
+
+
+def then(result: _T | InTurn[_T], following: Callable[[_T], _U]) -> _U | InTurn[_U]:
+    """Go on with a result that is there, or with one that comes."""
+    if isinstance(result, InTurn):
+        result.addCallback(following)
+        return result  # type: ignore[return-value]
+    return following(result)

@@ -1,0 +1,199 @@
+"""Commands on parts of large documents: done in a thread, with the effects that they have at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from struct import pack
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThreadPool
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase.protocol.constants import Feature, Opcode, Status
+from couchnode.data.item import StatusError
+from couchnode.kv.aside import LARGE_BYTES, InTurn, then, work_aside
+from couchnode.kv.commands.table import dispatch
+from tests.couchnode.kv.subdocs import (
+    ADD,
+    COUNTER,
+    FAILED,
+    GET,
+    LOOKUP,
+    MUTATE,
+    SUCCESS,
+    UPSERT,
+    SubdocCase,
+    X,
+    change,
+    spec,
+)
+from tests.couchnode.nodes import ServedNode
+
+Steps = Generator[Deferred[Any], Any, None]
+LARGE = json.dumps({"n": 1, "filling": ["x" * 100] * (LARGE_BYTES // 100), "last": 2}).encode()
+KEPT_TRIES = 99
+
+
+class AsideTests(SynchronousTestCase):
+    """Where work is done."""
+
+    def test_small_or_without_threads(self) -> None:
+        """Little work is done at once, and all work where the clock has no threads."""
+        self.assertEqual(work_aside(Clock(), 10 * LARGE_BYTES, lambda: 5), 5)
+        self.assertEqual(then(3, lambda three: three + 1), 4)
+
+
+class Threads(ServedNode):
+    """Over a socket, in threads."""
+
+    @inlineCallbacks
+    def test_in_the_order_of_a_connection(self) -> Steps:
+        """Requests sent at once see each other's effects, whether they are about large documents or not."""
+        aside = mock.patch("couchnode.kv.aside.deferToThreadPool", wraps=deferToThreadPool)
+        threads = aside.start()
+        self.addCleanup(aside.stop)
+        client = yield self.connect()
+        yield client.hello(Feature.XERROR, Feature.XATTR)
+        client.send(Opcode.SET, key=b"k", value=LARGE, extras=bytes(8))
+        requests: list[tuple[int, dict[str, Any]]] = [
+            (MUTATE, {"value": change(COUNTER, b"n", b"1") + change(UPSERT, b"new", b"[1]")}),
+            (LOOKUP, {"value": spec(GET, b"last") + spec(GET, b"n") + spec(GET, b"new[0]")}),
+            (UPSERT, {"extras": pack(">HB", 4, 0), "value": b"last7"}),
+            (Opcode.SUBDOC_GET, {"extras": pack(">HB", 4, 0), "value": b"last"}),
+            (MUTATE, {"value": change(UPSERT, b"u", b"1", X) + change(ADD, b"n", b"1")}),
+            (Opcode.SUBDOC_GET, {"extras": pack(">HB", 4, 0), "value": b"none"}),
+            (Opcode.GET, {}),
+        ]
+        for opcode, parts in requests:
+            client.send(opcode, key=b"k", **parts)
+        answers = []
+        for _ in range(len(requests) + 1):
+            answers.append((yield client.next_answer()))
+        _, mutated, found, single, got, failed, missing, whole = answers
+        self.assertEqual((mutated.specific, mutated.value), (SUCCESS, pack(">BHI", 0, 0, 1) + b"2"))
+        values = b"".join(pack(">HI", 0, 1) + value for value in (b"2", b"2", b"1"))
+        self.assertEqual((found.specific, found.value, found.cas), (SUCCESS, values, mutated.cas))
+        self.assertEqual((single.specific, got.value), (SUCCESS, b"7"))
+        self.assertEqual(
+            (failed.specific, failed.value), (FAILED, pack(">BH", 1, Status.SUBDOC_PATH_EEXISTS))
+        )
+        self.assertEqual(missing.specific, Status.SUBDOC_PATH_ENOENT)
+        expected = {**json.loads(LARGE), "n": 2, "new": [1], "last": 7}
+        self.assertEqual((json.loads(whole.value), whole.cas), (expected, single.cas))
+        self.assertEqual(threads.call_count, len(requests) - 1)
+
+    @inlineCallbacks
+    def test_two_connections(self) -> Steps:
+        """Changes of one document by two clients at once are all there."""
+        clients = []
+        for _ in range(2):
+            clients.append((yield self.connect()))
+        yield clients[0].ask(Opcode.SET, key=b"k", value=LARGE, extras=bytes(8))
+        for _ in range(20):
+            for client in clients:
+                client.send(MUTATE, key=b"k", value=change(COUNTER, b"n", b"1"))
+        for client in clients:
+            for _ in range(20):
+                self.assertEqual((yield client.next_answer()).specific, SUCCESS)
+        found = yield clients[0].ask(Opcode.GET, key=b"k")
+        self.assertEqual(json.loads(found.value)["n"], 41)
+
+
+class Races(SubdocCase):
+    """What happens to a document during the work on it."""
+
+    def setUp(self) -> None:
+        """Hold back all work on large documents."""
+        super().setUp()
+        self.held: list[tuple[Callable[[], Any], InTurn[Any]]] = []
+
+        def hold(clock: Any, size: int, work: Callable[[], Any]) -> Any:
+            if size < LARGE_BYTES:
+                return work()
+            self.held.append((work, InTurn()))
+            return self.held[-1][1]
+
+        patch = mock.patch("couchnode.kv.commands.subdocument.work_aside", hold)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.set(value=LARGE)
+
+    def begin(self, *changes: bytes, **parts: Any) -> Any:
+        """Begin a mutation, which gets no further than its work."""
+        answer = dispatch(self.session, self.frame(MUTATE, key=b"k", value=b"".join(changes), **parts))
+        self.assertIsInstance(answer, InTurn)
+        return answer
+
+    def work(self) -> None:
+        """Do what is held back, as a thread does."""
+        work, done = self.held.pop(0)
+        try:
+            result = work()
+        except StatusError as refusal:
+            done.errback(refusal)
+        else:
+            done.callback(result)
+
+    def test_begun_anew(self) -> None:
+        """A change by another client is not lost."""
+        answer = self.begin(change(COUNTER, b"n", b"1"))
+        self.set(value=LARGE.replace(b'"n": 1', b'"n": 41'))
+        self.work()
+        self.assertNoResult(answer)
+        self.work()
+        frame = self.decode(answer)[0]
+        self.assertEqual((frame.specific, frame.value[7:]), (SUCCESS, b"42"))
+        self.assertEqual(json.loads(self.body() or b"")["n"], 42)
+
+    def test_only_so_often(self) -> None:
+        """A document that changes all the time is given up."""
+        answer = self.begin(change(COUNTER, b"n", b"1"))
+        for _ in range(KEPT_TRIES):
+            self.set(value=LARGE)
+            self.work()
+            self.assertNoResult(answer)
+        self.set(value=LARGE)
+        self.work()
+        self.assertEqual(self.decode(answer)[0].specific, Status.ETMPFAIL)
+
+    def test_with_cas(self) -> None:
+        """With the CAS of what has been replaced, the mutation is refused."""
+        stored = self.ask(Opcode.GET, key=b"k")
+        answer = self.begin(change(COUNTER, b"n", b"1"), cas=stored.cas)
+        self.set(value=LARGE)
+        self.work()
+        self.assertEqual(self.decode(answer)[0].specific, Status.KEY_EEXISTS)
+
+    def test_gone(self) -> None:
+        """A document that is deleted meanwhile is missing, one that is locked is locked."""
+        answer = self.begin(change(COUNTER, b"n", b"1"))
+        self.ask(Opcode.GET_LOCKED, key=b"k")
+        self.work()
+        self.assertEqual(self.decode(answer)[0].specific, Status.LOCKED)
+        self.clock.advance(60)
+        answer = self.begin(change(COUNTER, b"n", b"1"))
+        self.ask(Opcode.DELETE, key=b"k")
+        self.work()
+        self.assertEqual(self.decode(answer)[0].specific, Status.KEY_ENOENT)
+
+    def test_vbucket_and_bucket(self) -> None:
+        """A vbucket that has moved is not this node's, a closed bucket is closed."""
+        answer = self.begin(change(COUNTER, b"n", b"1"))
+        other = self.begin(change(COUNTER, b"n", b"1"))
+        self.bucket.set_topology(["replica"] * 4)
+        self.work()
+        self.assertEqual(self.decode(answer)[0].specific, Status.NOT_MY_VBUCKET)
+        self.bucket.close().addErrback(lambda _: None)
+        self.work()
+        self.assertEqual(self.decode(other)[0].specific, Status.ETMPFAIL)
+
+    def test_failures(self) -> None:
+        """A path that fails is named, as for small documents."""
+        answer = self.begin(change(UPSERT, b"a", b"1"), change(ADD, b"n", b"1"))
+        self.work()
+        frame = self.decode(answer)[0]
+        self.assertEqual((frame.specific, frame.value), (FAILED, pack(">BH", 1, Status.SUBDOC_PATH_EEXISTS)))
