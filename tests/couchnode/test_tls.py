@@ -172,10 +172,10 @@ class TlsCase(TestCase):
         """Start it."""
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
-        for name in ("node", "Administrator", "stranger"):
+        for name in ("node", "Administrator", "ada", "stranger"):
             (self.folder / name).write_bytes(self_signed(name=name))
         authorities = self.folder / "authorities"
-        authorities.write_bytes(self.read("Administrator") + self.read("stranger"))
+        authorities.write_bytes(self.read("Administrator") + self.read("ada") + self.read("stranger"))
         self.tls = NodeTls(self.folder / "node", self.folder / "node", authorities)
         self.clients: list[Any] = []
         self.node = EmbeddedNode(None, nodes=2, replicas=1, users=[ADMIN], quota_bytes=2**27, tls=self.tls)
@@ -209,12 +209,19 @@ class TlsCase(TestCase):
         return client
 
     @inlineCallbacks
-    def ask(self, path: str, own: str | None = None, auth: tuple[str, str] | None = ADMIN) -> Steps:
+    def ask(
+        self,
+        path: str,
+        own: str | None = None,
+        auth: tuple[str, str] | None = ADMIN,
+        method: str = "GET",
+        body: bytes = b"",
+    ) -> Steps:
         """Send one request to the REST port."""
         port = self.node.cluster.nodes[0].address.rest_tls_port
         endpoint = wrapClientTLS(self.options(own), TCP4ClientEndpoint(reactor, "127.0.0.1", port))
         exchange = yield connectProtocol(endpoint, Exchange())
-        exchange.transport.write(head("GET", path, auth))
+        exchange.transport.write(head(method, path, auth, length=len(body)) + body)
         yield exchange.closed
         return Answer(exchange.data)
 
@@ -272,6 +279,21 @@ class ServedTests(TlsCase):
         for auth in (None, ADMIN, (ADMIN[0], "wrong")):
             answer = yield self.ask("/pools", "Administrator", auth)
             self.assertEqual((answer.status, answer.json["isAdminCreds"]), (200, True))
+
+    @inlineCallbacks
+    def test_rights_of_a_user(self) -> Steps:
+        """A user who logs in by certificate may do what its roles allow, and no more, over both protocols."""
+        body = b"password=secret-1&roles=data_reader[default]"
+        made = yield self.ask("/settings/rbac/users/local/ada", "Administrator", None, "PUT", body)
+        self.assertEqual(made.status, 200, made.body)
+        client = yield self.kv("ada")
+        yield client.hello(Feature.XERROR)
+        self.assertEqual((yield client.ask(Opcode.SELECT_BUCKET, key=b"default")).specific, Status.SUCCESS)
+        self.assertEqual((yield client.ask(Opcode.GET, key=b"k")).specific, Status.KEY_ENOENT)
+        stored = yield client.ask(Opcode.SET, key=b"k", extras=bytes(8))
+        self.assertEqual(stored.specific, Status.EACCESS)
+        self.assertEqual((yield self.ask("/pools/default/b/default", "ada", None)).status, 200)
+        self.assertEqual((yield self.ask("/settings/rbac/users", "ada", None)).status, 403)
 
     @inlineCallbacks
     def test_certificate_of_nobody(self) -> Steps:
