@@ -101,7 +101,12 @@ setup(
         "test": TEST_REQUIREMENTS,
         "dev": DEVELOPMENT_REQUIREMENTS,
     },
-    entry_points={"console_scripts": ["couchgateway-load = gateway.loader.command:main"]},
+    entry_points={
+        "console_scripts": [
+            "couchgateway-export = gateway.loader.exportcommand:main",
+            "couchgateway-load = gateway.loader.command:main",
+        ]
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Framework :: Twisted",

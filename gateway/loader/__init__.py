@@ -1,1 +1,1 @@
-"""``couchgateway-load``: a client of the gateway, not a part of it."""
+"""``couchgateway-load`` and ``couchgateway-export``: clients of the gateway, not parts of it."""

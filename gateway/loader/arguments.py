@@ -1,4 +1,4 @@
-"""The command line of ``couchgateway-load``."""
+"""The command lines of ``couchgateway-load`` and ``couchgateway-export``."""
 
 from __future__ import annotations
 
@@ -6,41 +6,71 @@ import argparse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from couchbase.protocol.keyspace import DEFAULT_NAME
-from gateway.loader.file import LoadError
+from gateway.loader.errors import LoadError
 
-__all__ = ["parse_arguments", "password_of", "place_of"]
+__all__ = ["given_place", "note_path", "parse_export", "parse_load", "password_of"]
+
+_RESUMES = " 130 interrupted. After the last two, the same command resumes."
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Return the options of the command; a wrong one ends the process with status 2."""
+def parse_load(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options of ``couchgateway-load``; a wrong one ends the process with status 2."""
     parser = argparse.ArgumentParser(
         prog="couchgateway-load",
         description="Send the documents of a JSON-lines file to a bucket, through a gateway.",
         epilog="Exit status: 0 all stored, 1 some lines failed (each is reported by its number),"
-        " 2 the load stopped, 130 interrupted. After the last two, the same command resumes.",
+        " 2 the load stopped," + _RESUMES,
     )
     parser.add_argument("file", type=Path, help="JSON lines, plain or compressed by gzip")
     parser.add_argument("--bucket", required=True, help="where the documents go")
+    parser.add_argument("--scope", help="scope of all documents (default: that of the line, else _default)")
     parser.add_argument(
-        "--scope", default=DEFAULT_NAME, help="scope of lines without one (default: _default)"
+        "--collection", help="collection of all documents (default: that of the line, else _default)"
     )
-    parser.add_argument(
-        "--collection", default=DEFAULT_NAME, help="collection of lines without one (default: _default)"
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
-    parser.add_argument("--user", help="name for HTTP Basic; needs --password-file")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password")
+    _add_gateway(parser)
     parser.add_argument("--key-field", default="id", metavar="NAME", help="member with the key (default: id)")
     parser.add_argument(
         "--value-field", default="doc", metavar="NAME", help="member with the document (default: doc)"
     )
+    _add_progress(parser, "start at the first line")
+    return _parsed(parser, argv)
+
+
+def parse_export(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options of ``couchgateway-export``; a wrong one ends the process with status 2."""
+    parser = argparse.ArgumentParser(
+        prog="couchgateway-export",
+        description="Write the documents of a bucket to a file of JSON lines, through a gateway.",
+        epilog="Exit status: 0 everything written, 2 the export stopped," + _RESUMES,
+    )
+    parser.add_argument(
+        "file", type=Path, help="the file to write; compressed by gzip if its name ends in .gz"
+    )
+    parser.add_argument("--bucket", required=True, help="where the documents are")
+    parser.add_argument("--scope", help="only this scope (default: all)")
+    parser.add_argument(
+        "--collection", help="only this collection, of --scope or else of _default (default: all)"
+    )
+    parser.add_argument("--designs", action="store_true", help="write the bucket's design documents, too")
+    _add_gateway(parser)
+    _add_progress(parser, "write the file anew")
+    return _parsed(parser, argv)
+
+
+def _add_gateway(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
+    parser.add_argument("--user", help="name for HTTP Basic; needs --password-file")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password")
+
+
+def _add_progress(parser: argparse.ArgumentParser, anew: str) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="STATEFILE", help="where progress is noted (default: FILE.progress)"
     )
-    parser.add_argument(
-        "--restart", action="store_true", help="ignore noted progress and start at the first line"
-    )
+    parser.add_argument("--restart", action="store_true", help=f"ignore noted progress and {anew}")
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     parts = urlsplit(options.url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -48,9 +78,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if (options.user is None) != (options.password_file is None):
         parser.error("--user and --password-file need each other")
     for name in ("bucket", "scope", "collection"):
-        if not getattr(options, name):
+        if getattr(options, name) == "":
             parser.error(f"--{name}: the name is empty")
     return options
+
+
+def note_path(options: argparse.Namespace) -> Path:
+    """Return where progress is noted."""
+    path: Path = options.resume or options.file.with_name(options.file.name + ".progress")
+    return path
 
 
 def password_of(path: Path | None) -> str:
@@ -66,8 +102,7 @@ def password_of(path: Path | None) -> str:
         raise LoadError(f"--password-file: cannot read {path}: {error}") from None
 
 
-def place_of(options: argparse.Namespace) -> dict[str, str]:
-    """Return the names of scope and collection; none of them for the default collection."""
-    if (options.scope, options.collection) == (DEFAULT_NAME, DEFAULT_NAME):
-        return {}
-    return {"scope": options.scope, "collection": options.collection}
+def given_place(options: argparse.Namespace) -> dict[str, str]:
+    """Return the names of scope and collection, as far as they are given."""
+    names = ((name, getattr(options, name)) for name in ("scope", "collection"))
+    return {name: given for name, given in names if given is not None}

@@ -1,0 +1,88 @@
+"""The lines of an export.
+
+One document is one line, a JSON object::
+
+    {"id": "beer", "scope": "shop", "collection": "stock",
+     "export": {"meta": {"flags": 33554432, "expiry": 1800000000, "xattrs": {"a": 1}}, "json": {"abv": 5.2}}}
+
+``id_base64`` takes the place of ``id`` for a key that is not UTF-8, and ``base64`` that of ``json`` for a document
+that is not JSON, or that a line cannot hold as it is stored. ``scope`` and ``collection`` are missing in lines of
+the default collection, ``expiry`` (Unix time in seconds) and ``xattrs`` where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+__all__ = ["EXPORT", "UsualLine", "is_of_transaction", "line_of", "place_members", "usual_line"]
+
+EXPORT = "export"
+"""The member that only lines of exports have."""
+
+# A row of a listing with documents. Key and version are in it twice, or of no use to another bucket.
+_ROW = re.compile(
+    rb'\{("id(?:_base64)?":"(?:[^"\\]|\\.)*"),"doc":\{"meta":\{\1,"cas":"[0-9a-f]*",', re.DOTALL
+).match
+_OF_TRANSACTION = b'{"id":"_txn:'
+
+_USUAL = re.compile(
+    rb'\{"id":("[ !#-\[\]-~]{1,250}"),((?:"scope":"[A-Za-z0-9_%-]{1,251}","collection":"[A-Za-z0-9_%-]{1,251}",)?)'
+    rb'"export":\{"meta":\{"flags":(0|[1-9][0-9]{0,8})(?:,"expiry":([1-9][0-9]{0,8}|[1-3][0-9]{9}))?\},"json":'
+).match
+
+
+def place_members(scope: str, collection: str) -> bytes:
+    """Return the members of all lines of a collection, with a comma behind each."""
+    if (scope, collection) == ("_default", "_default"):
+        return b""
+    return b'"scope":%b,"collection":%b,' % (json.dumps(scope).encode(), json.dumps(collection).encode())
+
+
+def is_of_transaction(row: bytes) -> bool:
+    """Return whether a row is a record that transactions keep about their attempts."""
+    return row.startswith(_OF_TRANSACTION)
+
+
+def line_of(row: bytes, place: bytes) -> bytes | None:
+    """Return the line for a row of a listing with documents, ``None`` if it is no such row.
+
+    :param place: as of :func:`place_members`.
+    """
+    match = _ROW(row)
+    if match is None:
+        return None
+    return b'{%b,%b"export":{"meta":{%b' % (match[1], place, row[match.end() :])
+
+
+class UsualLine(NamedTuple):
+    """A line of an export whose key is plain, and whose document is JSON without attributes.
+
+    The document's text was not checked.
+    """
+
+    key_json: bytes
+    place: bytes
+    flags: int
+    expiry: int
+    value: bytes
+
+    @property
+    def key(self) -> bytes:
+        """The key."""
+        return self.key_json[1:-1]
+
+    def place_members(self) -> dict[str, bytes]:
+        """Return scope and collection as JSON, by the names of their members."""
+        names: dict[str, str] = json.loads(b"{%b}" % self.place[:-1])
+        return {name: json.dumps(value).encode() for name, value in names.items()}
+
+
+def usual_line(data: bytes) -> UsualLine | None:
+    """Return the parts of a usual line, ``None`` for any other."""
+    match = _USUAL(data)
+    if match is None or data[-2:] != b"}}":
+        return None
+    key_json, place, flags, expiry = match.groups()
+    return UsualLine(key_json, place, int(flags), int(expiry or 0), data[match.end() : -2])
