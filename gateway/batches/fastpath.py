@@ -36,7 +36,8 @@ _usual_line = re.compile(
     rb'\{"op": ?"(get|set|add|replace|delete)"'
     rb'(?:, ?"scope": ?"([\w%%-]{1,251})")?(?:, ?"collection": ?"([\w%%-]{1,251})")?'
     rb', ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
-    rb'(?:(\})[ \t\r\n]*\Z|, ?"value":)' % MAX_KEY_BYTES
+    rb'(?:(\})[ \t\r\n]*\Z|(, ?"flags": ?(0|[1-9]\d{0,8}), ?"ttl": ?(0|[1-9]\d{0,8}|[1-3]\d{9}))?, ?"value":)'
+    % MAX_KEY_BYTES
 ).match
 
 
@@ -157,7 +158,7 @@ def fast_slot(line: bytes, places: Places) -> FastSlot | None:
     match = _usual_line(line)
     if match is None:
         return None
-    name, scope, collection, key_json, closed = match.groups()
+    name, scope, collection, key_json, closed, options, flags, ttl = match.groups()
     operation, kind, takes_value, extras, framing = _FORMS[name]
     if takes_value is (closed is not None):
         return None
@@ -183,6 +184,9 @@ def fast_slot(line: bytes, places: Places) -> FastSlot | None:
         # If its value is JSON, the whole line is.
         if not is_json(text):
             return None
+        if options is not None:
+            # The expiry that the document has is not kept.
+            extras, framing = operations.store_extras(int(flags), int(ttl)), b""
         slot.value, slot.extras, slot.framing = text, extras, framing
     slot.answer = None
     slot.key_json = key_json

@@ -300,6 +300,10 @@ def _take(members: dict[str, Any], value: bytes | None, operation: LineOperation
         except UnicodeEncodeError:
             raise bad_request("key: it contains half of a surrogate pair") from None
         operation.key_json = dumps(key)
+    elif "key_base64" in members and key is None:
+        operation.key = _plain(members, "key_base64")[0]
+        operation.key_json = b'null,"key_base64":' + dumps(members["key_base64"])
+        key = ""
     name = members.get("op")
     kind = operation.kind = OPERATIONS.get(name) if type(name) is str else None
     if kind is None:
@@ -312,6 +316,8 @@ def _take(members: dict[str, Any], value: bytes | None, operation: LineOperation
     operation.operation = kind.name
     if type(key) is not str:
         raise bad_request("key: expected a string")
+    if "key" in members and "key_base64" in members:
+        raise bad_request("key and key_base64 both name the document; give one of them")
     for name in ("scope", "collection"):
         if type(members.get(name, "")) is not str:
             raise bad_request(f"{name}: expected a string")

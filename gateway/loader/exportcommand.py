@@ -45,14 +45,11 @@ async def _export(options: argparse.Namespace, reactor: IReactor) -> int:
     output = Output(options.file, state.size_bytes)
     # disable=None: the bar is for terminals only.
     bar = tqdm(initial=before, unit=" documents", unit_scale=True, disable=None, file=sys.stderr)
-    exporter = Exporter(
-        client,
-        output,
-        note,
-        reactor,
-        state=state,
-        on_part=lambda: bar.update(exporter.state.documents - bar.n),
-    )
+
+    def advance() -> None:
+        bar.update(exporter.state.documents - bar.n)
+
+    exporter = Exporter(client, output, note, reactor, state=state, on_part=advance)
     interruption = reactor.addSystemEventTrigger("before", "shutdown", exporter.save)
     started = reactor.seconds()
     try:

@@ -81,8 +81,8 @@ class State(NamedTuple):
 class Exporter:
     """Writes collections, one after the other.
 
-    Only whole parts of a listing, each of which ends with a cursor, are written; what is noted has been written
-    before. So a resumed export neither misses nor repeats a document.
+    Only whole parts of a listing, each of which ends with a cursor, are written; what is noted has been
+    written before. So a resumed export neither misses nor repeats a document.
 
     :param output: the file.
     :param on_part: called after each part.
@@ -259,9 +259,14 @@ class _Reader(Receiver):
         ended = self.ended
         if not ended.called:
             ended.callback(None) if failure is None else ended.errback(failure)
-            if failure is not None and self.transport is not None:
-                self.transport.abortConnection()
+            if failure is not None:
+                self._abort()
 
     def _cancel(self, _: Deferred[None]) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()
+        self._abort()
+
+    def _abort(self) -> None:
+        # Of the body: it closes the connection.
+        transport: Any = self.transport
+        if transport is not None:
+            transport.stopProducing()

@@ -5,9 +5,9 @@ One document is one line, a JSON object::
     {"id": "beer", "scope": "shop", "collection": "stock",
      "export": {"meta": {"flags": 33554432, "expiry": 1800000000, "xattrs": {"a": 1}}, "json": {"abv": 5.2}}}
 
-``id_base64`` takes the place of ``id`` for a key that is not UTF-8, and ``base64`` that of ``json`` for a document
-that is not JSON, or that a line cannot hold as it is stored. ``scope`` and ``collection`` are missing in lines of
-the default collection, ``expiry`` (Unix time in seconds) and ``xattrs`` where there is none.
+``id_base64`` takes the place of ``id`` for a key that is not UTF-8, ``base64`` that of ``json`` for a value
+that is not JSON, or that a line cannot hold as it is stored. ``scope`` and ``collection`` are missing in
+lines of the default collection, ``expiry`` (Unix time in seconds) and ``xattrs`` where there is none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROW = re.compile(
 _OF_TRANSACTION = b'{"id":"_txn:'
 
 _USUAL = re.compile(
-    rb'\{"id":("[ !#-\[\]-~]{1,250}"),((?:"scope":"[A-Za-z0-9_%-]{1,251}","collection":"[A-Za-z0-9_%-]{1,251}",)?)'
+    rb'\{"id":("[ !#-\[\]-~]{1,250}"),((?:"scope":"[\w%-]{1,251}","collection":"[\w%-]{1,251}",)?)'
     rb'"export":\{"meta":\{"flags":(0|[1-9][0-9]{0,8})(?:,"expiry":([1-9][0-9]{0,8}|[1-3][0-9]{9}))?\},"json":'
 ).match
 

@@ -1,7 +1,8 @@
 """The lines of a file of documents, read and turned into operations of a batch.
 
 An ordinary line is ``{"id": key, "doc": document}``. A line of ``couchgateway-export`` has no ``doc``, but
-``export``, with all that belongs to the document (see :mod:`gateway.loader.exportlines`). So no line can be both.
+``export``, with all that belongs to the document (see :mod:`gateway.loader.exportlines`). So no line can be
+both.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Line(NamedTuple):
     """Its lines of the batch, without the last newline; of a design document, its text."""
     place: str = ""
     """The scope and the collection that the line names, as JSON; empty if it names none."""
-    count: int = 1
+    operation_count: int = 1
     """Number of operations; 0 for a design document."""
 
     @property
@@ -111,7 +112,7 @@ class LineReader:
         }
         value = members[value_field]
         if key.startswith(DESIGN_PREFIX) and not named:
-            return Line(number, key, value, count=0)
+            return Line(number, key, value, operation_count=0)
         place = self._place_of(named)
         operation = b'{"op":"set",%b"key":%b,"value":%b}' % (place, members[key_field], value)
         return Line(number, key, operation, place.decode())

@@ -58,14 +58,14 @@ class _Batch:
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        self.operations += max(line.count, 1)
+        self.operations += max(line.operation_count, 1)
         self.documents.add(line.document)
         self.size_bytes += len(line.operation) + 1
 
     def has_room_for(self, line: Line) -> bool:
         return (
-            line.count > 0
-            and self.lines[-1].count > 0
+            line.operation_count > 0
+            and self.lines[-1].operation_count > 0
             and self.operations < DOCUMENTS_PER_BATCH
             and self.size_bytes + len(line.operation) < BATCH_BYTES
             and line.document not in self.documents
@@ -131,7 +131,9 @@ class Loader:
         self._stopped = False
 
     async def run(self) -> None:
-        """Send everything; afterwards ``stored``, ``failed``, ``skipped`` (done before) and ``expired`` count lines.
+        """Send everything; afterwards ``stored``, ``failed``, ``expired`` and ``skipped`` count lines.
+
+        Those skipped were done before.
 
         :raises LoadError: the load cannot continue; the progress is noted.
         """
@@ -229,7 +231,7 @@ class Loader:
             if status in TRANSIENT_HTTP:
                 trouble = refusal(status, body)
                 continue
-            if remaining[0].count:
+            if remaining[0].operation_count:
                 if status != 200:
                     raise LoadError(refusal(status, body))
                 answers = answers_by_line(remaining, read_answers(body))
@@ -256,7 +258,7 @@ class Loader:
             self._fail(line.number, line.key, latest[line.number].code, latest[line.number].message)
 
     def _post(self, lines: list[Line]) -> Awaitable[tuple[int, bytes]]:
-        if lines[0].count:
+        if lines[0].operation_count:
             return self._gateway.post_batch(b"\n".join([line.operation for line in lines]) + b"\n")
         return self._gateway.put_design(lines[0].key.removeprefix(DESIGN_PREFIX), lines[0].operation)
 
@@ -293,13 +295,13 @@ def read_answers(body: bytes) -> list[Answer]:
 
 def answers_by_line(lines: list[Line], answers: list[Answer]) -> list[Answer]:
     """Return one answer for each line, as far as there are: the first failure counts."""
-    if len(lines) == len(answers) and all(line.count == 1 for line in lines):
+    if len(lines) == len(answers) and all(line.operation_count == 1 for line in lines):
         return answers
     found, at = [], 0
     for line in lines:
-        own = answers[at : at + line.count]
-        at += line.count
-        if len(own) < line.count:
+        own = answers[at : at + line.operation_count]
+        at += line.operation_count
+        if len(own) < line.operation_count:
             break
         found.append(next((answer for answer in own if not answer.stored), own[0]))
     return found

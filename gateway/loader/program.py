@@ -1,4 +1,4 @@
-"""What the programs that load and export documents have in common: from the command line to the exit status."""
+"""What the programs that load and export documents have in common: running, and the exit status."""
 
 from __future__ import annotations
 

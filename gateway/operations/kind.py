@@ -201,7 +201,17 @@ def kind(
     """
     both = members.split()
     of_headers = [MEMBERS[header] for header in headers]
-    in_line = ["op", "scope", "collection", "key", *of_headers, *both, *value.split(), *line_only.split()]
+    in_line = [
+        "op",
+        "scope",
+        "collection",
+        "key",
+        "key_base64",
+        *of_headers,
+        *both,
+        *value.split(),
+        *line_only.split(),
+    ]
     return Kind(
         name,
         (*headers, *request_only),

@@ -15,6 +15,7 @@ from couchbase.protocol.rangescan import PAGE_BYTES, Page, Position, keys_with
 from couchbase.protocol.scanpages import Document
 from couchbase.scan import RangeScan, ScanTerm, cursor_of, position_of
 from gateway.cluster.bulk import Lane
+from gateway.dialect.contenttypes import FLAGS_BINARY
 from gateway.dialect.errors import bad_request, describe, public_code
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.numbers import checked_number
@@ -25,7 +26,10 @@ from gateway.views.forms import Form
 
 __all__ = ["PARAMETERS", "ListingAnswer", "ListingParameters", "read_parameters"]
 
-PARAMETERS = frozenset({"prefix", "start", "end", "limit", "cursor", "include_docs", "include_xattrs"})
+_OF_DOCUMENTS = ("include_xattrs", "verbatim")
+PARAMETERS = frozenset(
+    {"prefix", "start", "end", "limit", "cursor", "cursors", "include_docs", *_OF_DOCUMENTS}
+)
 
 SCAN = "scan"
 """The operation's name, for errors and metrics."""
@@ -37,6 +41,7 @@ _BY_ACCEPT = (b"Vary", b"Accept")
 # A key that is the same in JSON.
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _BETWEEN = b'"}\n{"id":"'
+_BLANKS = (b" ", b"\t")
 # What the pages under way may take: a scan reads some vbuckets ahead.
 _EXPECTED_BYTES = 16 * PAGE_BYTES
 
@@ -46,6 +51,8 @@ class ListingParameters(NamedTuple):
 
     :ivar limit: most rows; ``None`` for all.
     :ivar position: where it begins; ``None`` for the beginning.
+    :ivar verbatim: show as base64 what a line cannot show as it is stored.
+    :ivar cursors: return cursors between the rows.
     """
 
     what: RangeScan
@@ -53,6 +60,8 @@ class ListingParameters(NamedTuple):
     position: Position | None
     include_docs: bool
     include_xattrs: bool
+    verbatim: bool
+    cursors: bool
 
 
 def read_parameters(query: Mapping[str, str]) -> ListingParameters:
@@ -66,16 +75,18 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
         if not text.isascii() or not text.isdigit():
             raise bad_request(f"limit: {text[:80]!r} is not taken; it takes a whole number from 0")
         limit = checked_number(int(text[:20]), "limit", 0, MOST_ROWS)
-    include_docs, include_xattrs = (_boolean(query, name) for name in ("include_docs", "include_xattrs"))
-    if include_xattrs and not include_docs:
-        raise bad_request("include_xattrs needs include_docs=true")
+    include_docs = _boolean(query, "include_docs")
+    include_xattrs, verbatim = (_boolean(query, name) for name in _OF_DOCUMENTS)
+    if (include_xattrs or verbatim) and not include_docs:
+        raise bad_request(f"{_OF_DOCUMENTS[verbatim and not include_xattrs]} needs include_docs=true")
     position = None
     if query.get("cursor"):
         try:
             position = position_of(query["cursor"])
         except Exception:  # noqa: BLE001  # of the SDK's arguments; it says no more
             raise bad_request("cursor: this is no cursor of a listing") from None
-    return ListingParameters(_range(query), limit, position, include_docs, include_xattrs)
+    cursors = _boolean(query, "cursors")
+    return ListingParameters(_range(query), limit, position, include_docs, include_xattrs, verbatim, cursors)
 
 
 def _boolean(query: Mapping[str, str], name: str) -> bool:
@@ -131,9 +142,10 @@ class ListingAnswer:
         self._steps = steps
         self._on_end: Callable[[str | None], None] | None = on_end
         self._log_bug = log_bug
+        self._parameters = parameters
         self._left = parameters.limit
         self._position = parameters.position
-        self._include_docs = parameters.include_docs
+        self._is_over = False
         self._count = 0
         self._scan: Any = None
         self._scanned_by: Any = None
@@ -205,22 +217,28 @@ class ListingAnswer:
         if self._left == 0:
             await self._finish_early()
             return None
+        if self._is_over:
+            return None
         page: Page | None = await self._lane.ask(_EXPECTED_BYTES, self._page)
         if page is None:
             self._position = None
-            return None
+            self._is_over = True
+            return [b'{"cursor":null}'] if self._parameters.cursors else None
         rows: Sequence[Any] = page.rows
         self._position = page.position
         if self._left is not None and len(rows) >= self._left:
             cut = len(rows) > self._left
             rows = rows[: self._left]
             if cut:
-                last = rows[-1].key if self._include_docs else rows[-1]
+                last = rows[-1].key if self._parameters.include_docs else rows[-1]
                 self._position = Position(page.vbucket, last)
         if self._left is not None:
             self._left -= len(rows)
         self._count += len(rows)
-        return await self._rendered(rows)
+        rendered = await self._rendered(rows)
+        if self._parameters.cursors and self._position is not None:
+            rendered.append(b'{"cursor":"%b"}' % cursor_of(self._position).encode())
+        return rendered
 
     def _page(self, bulk: Any) -> Deferred[Page | None]:
         if bulk is not self._scanned_by:
@@ -233,15 +251,17 @@ class ListingAnswer:
             await self._scan.close()
 
     async def _rendered(self, rows: Sequence[Any]) -> list[bytes]:
-        if not self._include_docs:
+        if not self._parameters.include_docs:
             return key_rows(rows)
         rendered = []
+        verbatim = self._parameters.verbatim
         for document in rows:
             value = document.value
+            flags = FLAGS_BINARY if verbatim and not _fits_line(value) else document.flags
             if len(value) <= AT_ONCE_BYTES:
-                content = value_member(VIEW, document.flags, value)
+                content = value_member(VIEW, flags, value)
             else:
-                content = await self._steps.run(value_member_steps(VIEW, document.flags, value))
+                content = await self._steps.run(value_member_steps(VIEW, flags, value))
             rendered.append(_document_row(document, content))
         return rendered
 
@@ -281,6 +301,16 @@ class ListingAnswer:
             work.cancel()
         if self._scan is not None:
             self._scan.close()
+
+
+def _fits_line(value: bytes) -> bool:
+    """Return whether a line shows JSON as it is: blanks around it, and line breaks, would be lost."""
+    return (
+        value.find(b"\n") < 0
+        and value.find(b"\r") < 0
+        and value[:1] not in _BLANKS
+        and value[-1:] not in _BLANKS
+    )
 
 
 def key_rows(keys: Sequence[bytes]) -> list[bytes]:

@@ -41,13 +41,13 @@ class WheelTests(SynchronousTestCase):
         return zipfile.ZipFile(path)
 
     def test_contents(self) -> None:
-        """Packages, typing markers, twistd's plugins and the command are in; tests and benchmarks are not."""
+        """Packages, typing markers, twistd's plugins and the commands are in; tests and benchmarks are not."""
         with self.wheel() as wheel:
             names = set(wheel.namelist())
             (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-            self.assertIn(
-                "couchgateway-load = gateway.loader.command:main", wheel.read(entry_points).decode()
-            )
+            commands = wheel.read(entry_points).decode()
+            self.assertIn("couchgateway-load = gateway.loader.command:main", commands)
+            self.assertIn("couchgateway-export = gateway.loader.exportcommand:main", commands)
         for package in PACKAGES:
             self.assertIn(f"{package}/__init__.py", names)
             self.assertIn(f"{package}/py.typed", names)

@@ -216,7 +216,7 @@ class OperationTests(SynchronousTestCase):
             ({"op": "get", "key": "é" * 126}, "252 bytes"),
             (
                 {"op": "get", "key": "k", "valeu": 1},
-                "'valeu'; get takes collection, expires, key, op, scope, timeout, ttl",
+                "'valeu'; get takes collection, expires, key, key_base64, op, scope, timeout, ttl",
             ),
             ({"op": "get", "key": "k", "ttl": 0}, "use touch"),
             ({"op": "get_replica", "key": "k", "replica": 1}, "has 1 replicas"),

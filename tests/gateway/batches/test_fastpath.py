@@ -172,6 +172,20 @@ class LineTests(SynchronousTestCase):
         for line in USUAL:
             self.check(line)
 
+    def test_flags_and_expiry(self) -> None:
+        """Flags and expiry together, in this order, are usual."""
+        for more in (b'"flags":0,"ttl":0', b'"flags": 999999999, "ttl": 60', b'"flags":7,"ttl":3999999999'):
+            for name in (b"set", b"add", b"replace"):
+                self.check(b'{"op":"%b","key":"k",%b,"value":{"a": 1}}' % (name, more))
+        for more in (
+            b'"flags":7',
+            b'"ttl":7',
+            b'"ttl":7,"flags":7',
+            b'"flags":07,"ttl":1',
+            b'"flags":-1,"ttl":1',
+        ):
+            self.assertIsNone(fast_slot(b'{"op":"set","key":"k",%b,"value":1}' % more, PLACES))
+
     def test_what_is_not(self) -> None:
         """Other lines, right or wrong, are left to the long way."""
         for line in UNUSUAL:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,8 +20,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.batches.answers import success_line
 from gateway.batches.lines import LineOperation, read_operation
 from gateway.loader import command
-from gateway.loader.command import Loader, read_answers
-from gateway.loader.file import LINE_BYTES, LineError, LoadError, Progress, Source, read_line
+from gateway.loader.client import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from gateway.loader.errors import LineError, LoadError
+from gateway.loader.file import LINE_BYTES, Source
+from gateway.loader.lines import Line, LineReader
+from gateway.loader.loader import BATCH_BYTES, DOCUMENTS_PER_BATCH, Loader, read_answers
+from gateway.loader.progress import Progress
 from tests.gateway.support import Answer
 
 JSON = st.recursive(
@@ -45,12 +49,14 @@ class Gateway:
         self.bodies: list[bytes] = []
         self.held: list[tuple[bytes, Deferred[tuple[int, bytes]]]] = []
         self.hold = False
+        self.designs: list[tuple[str, bytes]] = []
+        self.design_answers: list[tuple[int, bytes]] = []
         self.whole: list[Callable[[bytes], tuple[int, bytes]]] = []
         """What to do with the next batches as a whole; after them each line is stored."""
         self.lines: dict[str, list[bytes]] = {}
         """Key -> answers to give before it is stored."""
 
-    def post(self, body: bytes) -> Deferred[tuple[int, bytes]]:
+    def post_batch(self, body: bytes) -> Deferred[tuple[int, bytes]]:
         """Take one batch."""
         self.bodies.append(body)
         waiting: Deferred[tuple[int, bytes]] = Deferred()
@@ -58,6 +64,11 @@ class Gateway:
         if not self.hold:
             self.answer()
         return waiting
+
+    def put_design(self, name: str, text: bytes) -> Deferred[tuple[int, bytes]]:
+        """Take a design document."""
+        self.designs.append((name, text))
+        return succeed(self.design_answers.pop(0) if self.design_answers else (201, b"{}"))
 
     def answer(self, index: int = 0) -> None:
         """Answer one of the batches held."""
@@ -86,6 +97,17 @@ class Gateway:
         return b"".join(answer + b"\n" for answer in answers)
 
 
+NOW = 1_700_000_000.0
+READER = LineReader(seconds=lambda: NOW)
+
+
+def read_line(number: int, data: bytes, key_field: str = "id", value_field: str = "doc") -> Line:
+    """Read one line."""
+    line = LineReader(key_field, value_field, seconds=lambda: NOW).read(number, data)
+    assert line is not None
+    return line
+
+
 def refuse_connection(body: bytes) -> tuple[int, bytes]:
     """Be away."""
     raise ConnectionRefusedError()
@@ -112,7 +134,8 @@ class LoaderTests(SynchronousTestCase):
         """Return a loader of these lines."""
         return Loader(
             iter(lines),
-            self.gateway.post,
+            READER,
+            self.gateway,
             self.progress,
             lambda *failure: self.failures.append(failure),
             self.clock,
@@ -126,7 +149,7 @@ class LoaderTests(SynchronousTestCase):
 
     def test_everything_arrives(self) -> None:
         """Every line of a file of several batches is stored, and no progress file remains."""
-        documents = [(f"k{n}", {"n": n}) for n in range(3 * command.DOCUMENTS_PER_BATCH + 7)]
+        documents = [(f"k{n}", {"n": n}) for n in range(3 * DOCUMENTS_PER_BATCH + 7)]
         loader = self.loader(lines_of(*documents))
         self.run_through(loader)
         self.assertEqual(self.gateway.documents, dict(documents))
@@ -142,7 +165,7 @@ class LoaderTests(SynchronousTestCase):
 
     def test_batches_are_bounded_in_bytes(self) -> None:
         """Large documents travel in smaller batches."""
-        loader = self.loader(lines_of(*[(f"k{n}", "x" * (command.BATCH_BYTES // 3)) for n in range(6)]))
+        loader = self.loader(lines_of(*[(f"k{n}", "x" * (BATCH_BYTES // 3)) for n in range(6)]))
         self.run_through(loader)
         self.assertEqual([len(body.splitlines()) for body in self.gateway.bodies], [2, 2, 2])
 
@@ -173,11 +196,11 @@ class LoaderTests(SynchronousTestCase):
         loader = self.loader(lines_of(("a", 1), ("b", 2)))
         finished = ensureDeferred(loader.run())
         self.assertEqual(self.gateway.documents, {"a": 1})
-        self.clock.advance(command.FIRST_PAUSE_SECONDS)
+        self.clock.advance(FIRST_PAUSE_SECONDS)
         self.assertEqual(len(self.gateway.bodies), 2)
-        self.clock.advance(command.FIRST_PAUSE_SECONDS)
+        self.clock.advance(FIRST_PAUSE_SECONDS)
         self.assertEqual(len(self.gateway.bodies), 2)
-        self.clock.advance(command.FIRST_PAUSE_SECONDS)
+        self.clock.advance(FIRST_PAUSE_SECONDS)
         self.successResultOf(finished)
         self.assertEqual([len(body.splitlines()) for body in self.gateway.bodies], [2, 1, 1])
         self.assertEqual(self.gateway.documents, {"a": 1, "b": 2})
@@ -187,7 +210,7 @@ class LoaderTests(SynchronousTestCase):
         self.gateway.lines["a"] = [told(409, "DocumentLocked", "safe")] * 99
         loader = self.loader(lines_of(("a", 1)), attempts=3)
         finished = ensureDeferred(loader.run())
-        self.clock.pump([command.LONGEST_PAUSE_SECONDS] * 5)
+        self.clock.pump([LONGEST_PAUSE_SECONDS] * 5)
         self.successResultOf(finished)
         self.assertEqual(len(self.gateway.bodies), 3)
         self.assertEqual([failure[:3] for failure in self.failures], [(1, "a", "DocumentLocked")])
@@ -195,7 +218,7 @@ class LoaderTests(SynchronousTestCase):
     def test_the_last_line_with_a_key_wins(self) -> None:
         """Batches that share a key wait for each other, although others overtake."""
         self.gateway.hold = True
-        many = [(f"k{n}", n) for n in range(command.DOCUMENTS_PER_BATCH - 1)]
+        many = [(f"k{n}", n) for n in range(DOCUMENTS_PER_BATCH - 1)]
         loader = self.loader(lines_of(("same", 1), *many, ("same", 2), ("same", 3)))
         finished = ensureDeferred(loader.run())
         self.assertEqual(len(self.gateway.held), 1)
@@ -211,7 +234,7 @@ class LoaderTests(SynchronousTestCase):
         """Batches without a common key do not wait for each other; at most two are sent at a time."""
         self.gateway.hold = True
         self.loader_done = ensureDeferred(
-            self.loader(lines_of(*[(f"k{n}", n) for n in range(4 * command.DOCUMENTS_PER_BATCH)])).run()
+            self.loader(lines_of(*[(f"k{n}", n) for n in range(4 * DOCUMENTS_PER_BATCH)])).run()
         )
         self.assertEqual(len(self.gateway.held), 2)
         self.gateway.answer(1)
@@ -219,7 +242,7 @@ class LoaderTests(SynchronousTestCase):
         while self.gateway.held:
             self.gateway.answer()
         self.successResultOf(self.loader_done)
-        self.assertEqual(len(self.gateway.documents), 4 * command.DOCUMENTS_PER_BATCH)
+        self.assertEqual(len(self.gateway.documents), 4 * DOCUMENTS_PER_BATCH)
 
     def test_a_lost_gateway_is_waited_for(self) -> None:
         """A batch that got no answer goes out again."""
@@ -228,7 +251,7 @@ class LoaderTests(SynchronousTestCase):
             lambda body: (503, b'{"code":"Overloaded","message":"busy"}'),
         ]
         finished = ensureDeferred(self.loader(lines_of(("a", 1))).run())
-        self.clock.pump([command.LONGEST_PAUSE_SECONDS] * 2)
+        self.clock.pump([LONGEST_PAUSE_SECONDS] * 2)
         self.successResultOf(finished)
         self.assertEqual((self.gateway.documents, self.failures), ({"a": 1}, []))
 
@@ -236,7 +259,7 @@ class LoaderTests(SynchronousTestCase):
         """After the last attempt the load stops, says why, and counts no line as failed."""
         self.gateway.whole = [refuse_connection] * 9
         finished = ensureDeferred(self.loader(lines_of(("a", 1)), attempts=2).run())
-        self.clock.advance(command.LONGEST_PAUSE_SECONDS)
+        self.clock.advance(LONGEST_PAUSE_SECONDS)
         error = self.failureResultOf(finished, LoadError).value
         self.assertIn("cannot be reached", str(error))
         self.assertEqual((self.failures, len(self.gateway.bodies)), ([], 2))
@@ -252,14 +275,14 @@ class LoaderTests(SynchronousTestCase):
         """Lines that the answer does not reach go out again, those answered do not."""
         self.gateway.whole = [lambda body: (200, self.gateway.store(b"\n".join(body.splitlines()[:1])))]
         finished = ensureDeferred(self.loader(lines_of(("a", 1), ("b", 2))).run())
-        self.clock.advance(command.FIRST_PAUSE_SECONDS)
+        self.clock.advance(FIRST_PAUSE_SECONDS)
         self.successResultOf(finished)
         self.assertEqual([len(body.splitlines()) for body in self.gateway.bodies], [2, 1])
         self.assertEqual(self.gateway.documents, {"a": 1, "b": 2})
 
     def test_an_interrupted_load_resumes(self) -> None:
         """A second run skips what the first has done, and sends the rest once."""
-        lines = lines_of(*[(f"k{n}", n) for n in range(3 * command.DOCUMENTS_PER_BATCH)])
+        lines = lines_of(*[(f"k{n}", n) for n in range(3 * DOCUMENTS_PER_BATCH)])
         self.gateway.hold = True
         first = self.loader(lines)
         interrupted = ensureDeferred(first.run())
@@ -268,28 +291,26 @@ class LoaderTests(SynchronousTestCase):
         self.assertEqual(self.progress.load(), 0)
         self.gateway.answer(0)
         first.save()
-        self.assertEqual(self.progress.load(), 2 * command.DOCUMENTS_PER_BATCH)
+        self.assertEqual(self.progress.load(), 2 * DOCUMENTS_PER_BATCH)
         interrupted.addErrback(lambda failure: None)
         self.gateway.hold = False
         self.gateway.held.clear()
         self.gateway.bodies.clear()
         second = self.loader(lines)
         self.run_through(second)
-        self.assertEqual(
-            (second.stored, second.skipped), (command.DOCUMENTS_PER_BATCH, 2 * command.DOCUMENTS_PER_BATCH)
-        )
+        self.assertEqual((second.stored, second.skipped), (DOCUMENTS_PER_BATCH, 2 * DOCUMENTS_PER_BATCH))
         self.assertEqual(len(self.gateway.documents), len(lines))
         self.assertEqual(len(self.gateway.bodies), 1)
 
     def test_a_load_that_stopped_resumes(self) -> None:
         """Batches that were stored before the gateway disappeared are not sent again."""
-        lines = lines_of(*[(f"k{n}", n) for n in range(2 * command.DOCUMENTS_PER_BATCH)])
+        lines = lines_of(*[(f"k{n}", n) for n in range(2 * DOCUMENTS_PER_BATCH)])
         self.gateway.whole = [lambda body: (200, self.gateway.store(body)), lambda body: (401, b"no")]
         stopped = ensureDeferred(self.loader(lines, under_way=1).run())
         self.failureResultOf(stopped, LoadError)
         second = self.loader(lines)
         self.run_through(second)
-        self.assertEqual(second.skipped, command.DOCUMENTS_PER_BATCH)
+        self.assertEqual(second.skipped, DOCUMENTS_PER_BATCH)
         self.assertEqual(len(self.gateway.documents), len(lines))
 
     def test_a_file_that_breaks_off_stops_the_load(self) -> None:
@@ -348,6 +369,55 @@ class LineTests(SynchronousTestCase):
             self.assertIn("'scope' is not a string", str(self.assertRaises(LineError, read_line, 1, line)))
         named = read_line(1, b'{"scope":"k","doc":1}', "scope")
         self.assertEqual((named.key, named.place), ("k", ""))
+
+    def test_errors_of_exports(self) -> None:
+        """Each malformed line of an export says what is wrong; one with the value's member is no export."""
+        for more, words in (
+            (b'"id":"a","export":1', "'export' is not an object"),
+            (b'"id":"a","export":{}', "no member 'export.meta'"),
+            (b'"id":"a","export":{"meta":[]}', "'export.meta' is not an object"),
+            (b'"id":"a","export":{"meta":{}}', "'export' takes one of 'json' and 'base64'"),
+            (b'"id":"a","export":{"meta":{},"json":1,"base64":""}', "'export' takes one of"),
+            (b'"id":"a","export":{"meta":{},"json":1,"json":2}', "'json' is given twice"),
+            (b'"id":"a","export":{"meta":{"flags":0},"json":1,"json":2}', "'json' is given twice"),
+            (b'"id":"a","export":{"meta":{"flags":0},"json":1,"more":2}', "unknown member 'more'"),
+            (b'"id":"a","export":{"meta":{"cas":1},"json":1}', "unknown member 'cas'"),
+            (b'"id":"a","export":{"meta":{},"base64":1}', "'base64' is not a string"),
+            (b'"id":"a","export":{"meta":{},"base64":"?"}', "'export.base64' is not base64"),
+            (
+                b'"id":"a","export":{"meta":{"flags":-1},"json":1}',
+                "'export.meta.flags' is not a whole number",
+            ),
+            (b'"id":"a","export":{"meta":{"expiry":"x"},"json":1}', "'export.meta.expiry' is not a whole"),
+            (b'"id":"a","export":{"meta":{"xattrs":[]},"json":1}', "'export.meta.xattrs' is not an object"),
+            (b'"id":"a","export":{"meta":{"xattrs":{"a":1,"a":1}},"json":1}', "'a' is given twice"),
+            (b'"export":{"meta":{},"json":1}', "expected one of 'id' and 'id_base64'"),
+            (b'"id":"a","id_base64":"","export":{"meta":{},"json":1}', "expected one of 'id' and"),
+            (b'"id":1,"export":{"meta":{},"json":1}', "'id' is not a string"),
+            (b'"id_base64":"?","export":{"meta":{},"json":1}', "'id_base64' is not base64"),
+            (b'"id":"a","scope":1,"export":{"meta":{},"json":1}', "'scope' is not a string"),
+            (b'"id":"a","export":{"meta":{"flags":0},"json":x}', "not JSON"),
+            (b'"id":"a","export":{"meta":{"flags":0},"json":1},"x":{}', "unknown member 'x'"),
+        ):
+            error = self.assertRaises(LineError, read_line, 1, b"{%b}" % more)
+            self.assertIn(words, str(error), more)
+        line = read_line(1, b'{"id":"a","export":{"meta":{}},"doc":1}')
+        self.assertEqual(line.operation, b'{"op":"set","key":"a","value":1}')
+
+    def test_lines_of_exports(self) -> None:
+        """The usual form and any other of the same line become the same operation."""
+        for place in (b"", b'"scope":"s","collection":"c",'):
+            usual = b'{"id":"a",%b"export":{"meta":{"flags":7,"expiry":4000000000},"json":[1.0]}}' % place
+            other = json.dumps(json.loads(usual)).encode()
+            expected = b'{"op":"set",%b"key":"a","flags":7,"ttl":4000000000,"value":[1.0]}' % place
+            self.assertEqual([read_line(1, line).operation for line in (usual, other)], [expected] * 2)
+            over = LineReader(seconds=lambda: 4e9)
+            self.assertEqual([over.read(1, line) for line in (usual, other)], [None, None])
+            reader = LineReader(seconds=lambda: NOW, overridden=frozenset({"scope"}))
+            kept = [reader.read(1, line) for line in (usual, other)]
+            self.assertEqual(
+                [line.place for line in kept if line], ['"collection":"c",' if place else ""] * 2
+            )
 
     def test_numbers_keep_their_digits(self) -> None:
         """Neither large integers nor written zeros are rounded away."""

@@ -349,17 +349,19 @@ class BatchTests(CollectionCase):
 
     @inlineCallbacks
     def test_loader(self) -> Any:
-        """``couchgateway-load`` stores lines in its collection, and in their own."""
+        """``couchgateway-load`` stores lines in their collections, or all of them in a given one."""
         file = Path(self.mktemp())
-        file.write_text('{"id":"a","doc":1}\n{"id":"a","doc":2,"scope":"_default","collection":"_default"}\n')
+        file.write_text('{"id":"a","doc":1,"scope":"s","collection":"c"}\n{"id":"a","doc":2}\n')
         code = "from gateway.loader.command import main; main()"
-        options = ["--bucket", "default", "--url", self.url, "--scope", "s", "--collection", "c"]
-        arguments = ["-c", code, str(file), *options]
-        output, _, status = yield getProcessOutputAndValue(sys.executable, arguments, os.environ)
-        self.assertEqual((status, output[:19]), (0, b"2 stored, 0 failed "))
-        for path, wanted in ((DOC, b"1"), (D, b"2")):
-            found = yield self.ask("GET", path + "a")
-            self.assertEqual(found.body, wanted)
+        options = ["--bucket", "default", "--url", self.url]
+        given = ["--scope", "s", "--collection", "c"]
+        for more, paths in (([], {D: b"2"}), (given, {DOC: b"2"})):
+            arguments = ["-c", code, str(file), *options, *more]
+            output, _, status = yield getProcessOutputAndValue(sys.executable, arguments, os.environ)
+            self.assertEqual((status, output[:19]), (0, b"2 stored, 0 failed "))
+            for path, wanted in paths.items():
+                found = yield self.ask("GET", path + "a")
+                self.assertEqual(found.body, wanted)
 
     @inlineCallbacks
     def test_many(self) -> Any:
