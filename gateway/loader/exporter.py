@@ -266,7 +266,7 @@ class _Reader(Receiver):
         self._abort()
 
     def _abort(self) -> None:
-        # Of the body: it closes the connection.
+        # The body's transport closes the connection by this method.
         transport: Any = self.transport
         if transport is not None:
             transport.stopProducing()

@@ -100,7 +100,7 @@ class RestTests(SynchronousTestCase):
             for name in re.findall(r"`(\w+)`", cells[0]):
                 documented[name] = cells[1]
         self.assertEqual(set(documented), set(OPERATIONS))
-        common = {"op", "scope", "collection", "key"}
+        common = {"op", "scope", "collection", "key", "key_base64"}
         phrases = {
             "the value": {"value", "text", "base64"},
             "durability": {"durabilityLevel", "persistTo", "replicateTo", "durabilityTimeout"},

@@ -26,6 +26,7 @@ PAGES = [
     "README.md",
     "docs/tutorial.md",
     "docs/howto/load-documents.md",
+    "docs/howto/export.md",
     "docs/howto/views.md",
     "docs/sdk.md",
 ]

@@ -41,7 +41,7 @@ class WheelTests(SynchronousTestCase):
         return zipfile.ZipFile(path)
 
     def test_contents(self) -> None:
-        """Packages, typing markers, twistd's plugins and the commands are in; tests and benchmarks are not."""
+        """Packages, typing markers, twistd's plugins and commands are in; tests and benchmarks are not."""
         with self.wheel() as wheel:
             names = set(wheel.namelist())
             (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
