@@ -234,6 +234,14 @@ class Checks:
         still = any(each.name == "py_scope" for each in manager.get_all_scopes())
         return [self.collection.exists("one").exists, limited, names, still]
 
+    # Before buckets are dropped: the client goes on to ask for them.
+    def health(self):
+        management = WaitUntilReadyOptions(service_types=[ServiceType.Management])
+        self.cluster.wait_until_ready(timedelta(seconds=10), management)
+        reports = [each for found in self.bucket.ping().endpoints.values() for each in found]
+        fine = all(each.state.value == "ok" for each in reports)
+        return [bool(reports), fine, bool(self.cluster.diagnostics().id)]
+
     def buckets(self):
         manager = self.cluster.buckets()
         settings = CreateBucketSettings(name="py-made", ram_quota_mb=100, bucket_type=BucketType.COUCHBASE)
@@ -410,13 +418,6 @@ class Checks:
         text = "compressible " * 20000
         self.collection.upsert("large", {"text": text})
         return self.collection.get("large").content_as[dict]["text"] == text
-
-    def health(self):
-        management = WaitUntilReadyOptions(service_types=[ServiceType.Management])
-        self.cluster.wait_until_ready(timedelta(seconds=10), management)
-        reports = [each for found in self.bucket.ping().endpoints.values() for each in found]
-        fine = all(each.state.value == "ok" for each in reports)
-        return [bool(reports), fine, bool(self.cluster.diagnostics().id)]
 
 
 def name_of(error):
