@@ -72,6 +72,9 @@ def main() -> None:
     with ExitStack() as stack:
         node = stack.enter_context(Server("node"))
         gateway = stack.enter_context(Server("gateway", node.address))
+        seconds = 1.0
+        while asyncio.run(load(gateway.address, "PUT", given.connections, seconds))[0] < KEYS:
+            seconds *= 2
         for name in REQUESTS:
             asyncio.run(load(gateway.address, REQUESTS[name], given.connections, 1))
         for _, name in itertools.product(range(given.rounds), REQUESTS):

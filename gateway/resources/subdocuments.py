@@ -81,7 +81,9 @@ class Subdocuments(DocumentResource):
 
     def _mutate_one(self, connection: Any, request: Request, spec: Spec) -> Any:
         key = document_key(request)
-        connection = in_collection(connection, request)
+        if len(request.parameters) != 2:
+            # The path names scope and collection.
+            connection = in_collection(connection, request)
         call = connection.operations.mutate_in(
             key,
             [spec],

@@ -14,10 +14,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
+from couchbase.protocol.constants import Opcode
+from couchbase.protocol.pathresults import PathResult
+from couchbase.protocol.subdocument import Spec
+from couchbase.subdocument import StoreSemantics
 from gateway.batches.lines import _read_members
 from gateway.dialect.errors import Refusal
 from gateway.limits import Limits
 from gateway.operations.table import OPERATIONS
+from tests.gateway.resources.test_documents import path_results
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, read_reply
 
 BATCH = "/v1/buckets/b/batch"
@@ -104,6 +109,28 @@ class OperationTests(SynchronousTestCase):
                     },
                 ),
             ),
+            (
+                {"op": "lookup_in", "operations": [{"operation": "Get", "path": "a"}]},
+                ("lookup_in", ([Spec(Opcode.SUBDOC_GET, 0, b"a")],), {"access_deleted": False}),
+            ),
+            (
+                {
+                    "op": "mutate_in",
+                    "cas": "a",
+                    "operations": [{"operation": "DictSet", "path": "a", "value": [1]}],
+                },
+                (
+                    "mutate_in",
+                    ([Spec(Opcode.SUBDOC_DICT_UPSERT, 0, b"a", b"[1]")],),
+                    {
+                        "cas": 10,
+                        "ttl": 0,
+                        "preserve_expiry": False,
+                        "store_semantics": StoreSemantics.REPLACE,
+                        "access_deleted": False,
+                    },
+                ),
+            ),
         ):
             answers = dict.fromkeys(
                 ("get", "rget", "set", "add", "replace", "append", "prepend", "delete", "touch", "lock"),
@@ -111,6 +138,9 @@ class OperationTests(SynchronousTestCase):
             )
             answers |= {"unlock": Answer(), "endure": Answer(), "incr": Answer(5), "decr": Answer(5)}
             answers["observe"] = Answer([])
+            answers |= dict.fromkeys(
+                ("lookup_in", "mutate_in"), path_results(PathResult(b"a", False, 0, 0, b"1"))
+            )
             told, asked = self.one({"key": "k", **operation}, answers)
             self.assertEqual((told["index"], told["key"], told["status"]), (0, "k", 200), told)
             self.assertEqual(asked, (call[0], (b"k", *call[1]), call[2]), operation)
@@ -118,7 +148,8 @@ class OperationTests(SynchronousTestCase):
     def test_every_operation_is_tried_above(self) -> None:
         """And their names are those that are published."""
         names = (
-            "get get_replica set add replace append prepend delete incr decr touch lock unlock observe endure"
+            "get get_replica set add replace append prepend delete incr decr touch lock unlock observe "
+            "endure lookup_in mutate_in"
         )
         self.assertEqual(" ".join(OPERATIONS), names)
 

@@ -179,6 +179,11 @@ class DocumentTests(CollectionCase):
         yield ask("POST", "k2/lookup", b'{"operations":[{"operation":"Get","path":"a.b"}]}')
         yield ask("POST", "k2/mutate", b'{"operations":[{"operation":"DictSet","path":"c","value":1}]}')
         yield ask("GET", "k2")
+        yield ask("POST", "k2/mutate", b'{"operations":[{"operation":"Counter","path":"d","value":1}]}')
+        yield ask(
+            "POST", "k2/mutate", b'{"operations": [{"operation": "Delete", "path": "c", "xattr": false}]}'
+        )
+        yield ask("GET", "k2")
         yield ask("PUT", "t", b"ab", Content_Type="text/plain")
         yield ask("POST", "t/append", b"c")
         yield ask("POST", "t/prepend", b"_")
@@ -249,6 +254,8 @@ class DocumentTests(CollectionCase):
                 ("POST", "/increment", b""),
                 ("GET", "/observe", b""),
                 ("POST", "/lock", b"{}"),
+                ("POST", "/lookup", b'{"operations":[{"operation":"Get","path":"a"}]}'),
+                ("POST", "/mutate", b'{"operations":[{"operation":"DictSet","path":"a","value":1}]}'),
             ):
                 answer = yield self.ask(method, base + path, body, **(JSON if body else {}))
                 status, code, resource = self.code(answer)
