@@ -26,6 +26,7 @@ from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
 from couchnode.kv.aside import LARGE_BYTES
 from couchnode.kv.session import Session
+from couchnode.kv.snappy import inflate
 from couchnode.kv.specs import MAX_PATH_BYTES
 from couchnode.kv.subdoc import mutate
 
@@ -151,12 +152,16 @@ def quick_answers(
                 break
             try:
                 if opcode <= _REPLACE:
-                    if extras_bytes != _STORE_EXTRAS_BYTES or datatype > _JSON:
+                    if extras_bytes != _STORE_EXTRAS_BYTES:
                         break
                     if opcode == _ADD and cas:
                         break
                     flags, expiry = _STORE_EXTRAS.unpack_from(data, body_at)
                     mode, value = _MODES[opcode], data[value_at:end]
+                    if datatype > _JSON:
+                        if datatype & ~session.accepted_datatypes:
+                            break
+                        value = inflate(value)
                     item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)
                     stores += 1
                 elif opcode == _MUTATION:

@@ -22,7 +22,7 @@ from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.manifest import Manifest, restored_manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import connection as kvconnection
-from couchnode.kv import fastpath
+from couchnode.kv import fastpath, snappy
 from couchnode.kv.connection import KeyValueConnection
 from couchnode.kv.server import KeyValueFactory
 from tests import work
@@ -44,11 +44,23 @@ FRAMINGS = (
 KEYS = (b"a", b"b", b"\0a", b"\0b", b"\0", b"\1a", b"", bytes(251))
 KEYS += (b"\x08a", b"\x09a", b"\x80\x01a", b"\x0aa", b"\x08", b"\x80\x01", b"\x80", b"\x80\x00a", b"\xff" * 6)
 KEYS += tuple(prefix + b"k" * size for prefix in (b"\0", b"\x08", b"\x80\x01") for size in (246, 247, 250))
-VALUES = (b"1", b"{}", b'{"a":[1,2]}', b"not JSON", b"", EXPIRY_LOOKUP_VALUE, EXPIRY_LOOKUP_VALUE[:-1])
+COMPRESSED = b"\x03\x08abc"
+"""Three bytes, as Snappy compresses them."""
+VALUES = (
+    COMPRESSED,
+    b"1",
+    b"{}",
+    b'{"a":[1,2]}',
+    b"not JSON",
+    b"",
+    EXPIRY_LOOKUP_VALUE,
+    EXPIRY_LOOKUP_VALUE[:-1],
+)
 STORES = (Opcode.SET, Opcode.ADD, Opcode.REPLACE)
 LOCKS = (Opcode.GET_LOCKED, Opcode.UNLOCK)
 OTHERS = (Opcode.GETQ, Opcode.SETQ, Opcode.TOUCH, Opcode.APPEND, Opcode.INCREMENT, Opcode.NOOP, Opcode.STAT)
 FEATURES = (Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR, Feature.JSON, Feature.COLLECTIONS)
+NEGOTIATED = (*FEATURES, Feature.SNAPPY)
 EXPIRIES = (0, 0, 0, 1, 3, 100, 1_800_000_002, 5)
 USUAL_KEY = "the first key, with the prefix of its collection where those are on"
 CURRENT = "the CAS that the document has"
@@ -95,7 +107,7 @@ def usual() -> st.SearchStrategy[dict[str, Any]]:
                 "opcode": st.sampled_from(STORES),
                 "extras": st.sampled_from(EXPIRIES).map(store_extras),
                 "value": st.sampled_from(VALUES),
-                "datatype": st.sampled_from((0, 0, 1)),
+                "datatype": st.sampled_from((0, 0, 1, 2, 3)),
                 "framing": st.sampled_from((b"", KEEP_EXPIRY)),
                 "cas": cas,
                 **where,
@@ -133,7 +145,7 @@ def odd() -> st.SearchStrategy[dict[str, Any]]:
                 st.sampled_from(EXPIRIES).map(store_extras), st.sampled_from((b"", b"\0", b"\4", bytes(4)))
             ),
             "value": st.sampled_from(VALUES),
-            "datatype": st.sampled_from((0, 1, 2, 4)),
+            "datatype": st.sampled_from((0, 1, 2, 3, 4)),
             "cas": st.sampled_from((0, 1, CURRENT, 2**64 - 1)),
             "framing": st.sampled_from((b"", *FRAMINGS)),
             "magic": st.sampled_from((None, None, Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE)),
@@ -325,7 +337,7 @@ class SameAnswers(InMemoryCase):
 
     @settings(max_examples=600, deadline=None)
     @given(
-        st.sets(st.sampled_from(FEATURES)).map(frozenset),
+        st.sets(st.sampled_from(NEGOTIATED)).map(frozenset),
         st.booleans(),
         st.lists(
             st.tuples(
@@ -372,7 +384,7 @@ class SameAnswers(InMemoryCase):
 
     @settings(max_examples=300, deadline=None)
     @given(
-        st.sets(st.sampled_from(FEATURES)).map(frozenset),
+        st.sets(st.sampled_from(NEGOTIATED)).map(frozenset),
         st.sets(st.sampled_from((READ, INSERT, UPSERT, DELETE))).map(sum),
         st.booleans(),
         st.lists(
@@ -444,6 +456,11 @@ class SameAnswers(InMemoryCase):
         self.connection.session.set_features(frozenset(FEATURES))
         prefixed = [encode_request(Opcode.SET, key=b"\0k", extras=store_extras(0))]
         self.assertEqual(self.short_way(*prefixed, encode_request(Opcode.GET, key=b"\0k")), 2)
+        if snappy.FEATURES:
+            self.connection.session.set_features(frozenset(NEGOTIATED))
+            parts = {"key": b"\0k", "extras": store_extras(0), "datatype": 3}
+            self.assertEqual(self.short_way(encode_request(Opcode.SET, value=COMPRESSED, **parts)), 1)
+            self.assertEqual(self.short_way(encode_request(Opcode.SET, value=COMPRESSED[:-1], **parts)), 0)
 
     def test_what_is_not(self) -> None:
         """A request of another form is left to the general path, and so is everything after it."""
