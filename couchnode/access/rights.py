@@ -93,6 +93,10 @@ _GLOBAL = {
 _INTERNAL_STATS = parse_permission("cluster.admin.internal.stats!read")
 
 
+MAX_REMEMBERED = 64
+"""Buckets for which the privileges of one user are remembered."""
+
+
 class Collections(NamedTuple):
     """The privileges on one scope: its own, and those on single collections, by name."""
 
@@ -176,10 +180,10 @@ class Rights:
         belong to no bucket."""
         known = self._buckets.get(name)
         if known is None:
-            known = self._on_bucket(name)
-            if any(role.parameters and role.parameters[0] == name for role in self.roles):
-                # Only these, so that names made up by clients take no memory.
-                self._buckets[name] = known
+            if len(self._buckets) >= MAX_REMEMBERED:
+                # Clients may make names up.
+                self._buckets.clear()
+            known = self._buckets[name] = self._on_bucket(name)
         return known
 
     def _on_bucket(self, name: str) -> BucketRights:

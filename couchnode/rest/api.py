@@ -332,6 +332,8 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
             cluster.reports.disk(),
             stored,
         )
+        # Clients that cache permissions ask again when the number changes.
+        document["checkPermissionsURI"] = f"{POOL}/checkPermissions?v={cluster.users.version}"
         document["bucketNames"] = [
             {"bucketName": name, "uuid": cluster.buckets[name].uuid}
             for name in sorted(cluster.buckets)

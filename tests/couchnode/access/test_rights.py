@@ -12,6 +12,7 @@ from couchnode.access.rights import (
     DCP_PRODUCER,
     EVERYTHING,
     IMPERSONATE,
+    MAX_REMEMBERED,
     NAMES,
     NO_RIGHTS,
     READ,
@@ -164,6 +165,13 @@ class TableTests(SynchronousTestCase):
         self.assertTrue(ALL_RIGHTS.global_privileges & IMPERSONATE)
         self.assertTrue(ALL_RIGHTS.allow("cluster.anything!at_all"))
         self.assertFalse(NO_RIGHTS.allow("cluster.pools!read"))
+
+    def test_memory(self) -> None:
+        """Asking about many buckets takes no more memory than asking about a few."""
+        rights = of("data_reader")
+        for number in range(3 * MAX_REMEMBERED):
+            rights.on_bucket(f"b{number}")
+            self.assertLessEqual(len(rights._buckets), MAX_REMEMBERED)
 
     def test_only_administrators_impersonate(self) -> None:
         """No other role may act for another user."""

@@ -375,7 +375,12 @@ class CallerTests(UserCase):
         self.assertEqual((answer.status, answer.json), (400, "Malformed permissions: [x,y!z]."))
         answer = yield self.ask(path, "POST", jane, b"")
         self.assertEqual((answer.status, answer.json), (400, "Request body should not be empty."))
+        before = (yield self.ask("/pools/default", auth=jane)).json["checkPermissionsURI"]
+        answer = yield self.ask(before, "POST", jane, b"cluster.pools!read")
+        self.assertEqual(answer.json, {"cluster.pools!read": True})
         nobody = yield self.make("nobody")
+        after = (yield self.ask("/pools/default", auth=jane)).json["checkPermissionsURI"]
+        self.assertNotEqual(before, after)
         answer = yield self.ask(path, "POST", nobody, b"cluster.pools!read")
         self.assertEqual((answer.status, answer.json), (200, {"cluster.pools!read": False}))
 
