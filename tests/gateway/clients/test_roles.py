@@ -20,6 +20,7 @@ READS = (
     ("GET", "/documents/k?project=a", b""),
     ("HEAD", "/documents/k", b""),
     ("GET", "/documents/k/observe", b""),
+    ("GET", "/documents?limit=5", b""),
     ("POST", "/documents/k/lookup", b'{"operations":[{"operation":"Get","path":"a"}]}'),
 )
 WRITES = (
@@ -143,6 +144,7 @@ class RolesTests(Doors):
         yield self.ask("PUT", f"{NAMED}/b/documents/k", b"1")
         yield self.each([("PUT", "/documents/k", b'{"a":1}'), *READS], own, f"{NAMED}/a", None)
         for base, code in (
+            (BUCKET, "CollectionNotFound"),
             (f"{NAMED}/b", "CollectionNotFound"),
             (f"{NAMED}/nope", "CollectionNotFound"),
             (f"{BUCKET}/scopes/nope/collections/a", "ScopeNotFound"),
