@@ -32,11 +32,10 @@ class Draft:
         self._creates_parents = form.creates
         self._xattrs = (old.xattrs if old is not None else b"") or b"{}"
         self._macros = macros
-        # Whether the body is JSON; None until it is needed.
+        self._old = old
+        # Whether the body is JSON; None until it is needed: for a large one, that is found out in a thread.
         self._is_json: bool | None = None
-        if old is not None:
-            self._is_json = bool(old.datatype & Datatype.JSON)
-        elif not self.was_deleted:
+        if old is None and not self.was_deleted:
             self.body = _first_body(form)
 
     @property
@@ -69,7 +68,11 @@ class Draft:
             self._xattrs, answer = mutate(opcode, self._xattrs, path, value, creates_parents)
             return answer
         if self._is_json is None:
-            self._is_json = is_json(self.body)
+            old = self._old
+            if old is not None and self.body is old.value:
+                self._is_json = bool(old.datatype & Datatype.JSON)
+            else:
+                self._is_json = is_json(self.body)
         if not self._is_json:
             raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
         self.body, answer = mutate(opcode, self.body, path, value, creates_parents)
