@@ -20,16 +20,21 @@ from couchbase.exceptions import (
     NotSupportedError,
     ProtocolError,
     ScopeNotFoundError,
+    TemporaryFailError,
     TimeoutError,
 )
 from couchbase.protocol import collections, operations
 from couchbase.protocol.call import Step
+from couchbase.protocol.clustermap import ClusterMap, NodeAddress
 from couchbase.protocol.constants import Feature, Opcode, Status
-from couchbase.protocol.frames import Frame, encode_response
+from couchbase.protocol.durability import check_requirement, endure_plan
+from couchbase.protocol.frames import Frame, FrameReader, encode_response
 from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace, KeyspaceState
 from couchbase.protocol.leb128 import decode_leb128
+from couchbase.protocol.observation import observe_plan
 from couchbase.protocol.operations import GET, SET
+from couchbase.protocol.plans import Ask, Pause
 from tests.protocol.memory_driver import VBUCKETS, MemoryCluster, MemoryNode, MemoryPeer, step
 
 
@@ -576,6 +581,156 @@ class NodesTests(SynchronousTestCase):
         refusals.clear()
         settle(self.cluster, stuck)
         self.assertIsNone(stuck.error)
+
+
+class OldBucketTests(SynchronousTestCase):
+    """Buckets and servers without collections."""
+
+    def test_memcached_bucket(self) -> None:
+        """A bucket that is refused for its lack of collections is opened without them."""
+        node = CollectionNode(11210, Manifest(0))
+        node.cluster = [node]
+        hellos: list[bool] = []
+
+        def script(frame: Frame) -> bytes | None:
+            if frame.opcode == Opcode.HELLO:
+                asked = [frame.value[at : at + 2] for at in range(0, len(frame.value), 2)]
+                hellos.append(int(Feature.COLLECTIONS).to_bytes(2, "big") in asked)
+                granted = [int(code).to_bytes(2, "big") for code in node.features]
+                value = b"".join(code for code in asked if code in granted)
+                return encode_response(frame.opcode, opaque=frame.opaque, value=value)
+            if frame.opcode == Opcode.SELECT_BUCKET and hellos[-1]:
+                return encode_response(frame.opcode, Status.NOT_SUPPORTED, opaque=frame.opaque)
+            return _stored(node, frame) if frame.opcode == Opcode.SET else None
+
+        node.script = script
+        cluster = MemoryCluster([node])
+        cluster.deliver()
+        self.assertEqual(hellos, [True, False])
+        named = within(cluster.collections.keyspace("s", "c"), SET, b"k", b"1")
+        default = step(SET, b"k", b"2")
+        cluster.give([named, default])
+        settle(cluster, named, default)
+        self.assertIsInstance(named.error, NotSupportedError)
+        self.assertIsNone(default.error)
+        self.assertEqual(node.documents, {b"k": b"2"})
+
+    def test_other_refusals(self) -> None:
+        """A bucket that cannot be opened either way is refused, once."""
+        node = CollectionNode(11210, Manifest(0))
+        node.cluster = [node]
+        hellos: set[int] = set()
+
+        def script(frame: Frame) -> bytes | None:
+            if frame.opcode == Opcode.HELLO:
+                hellos.add(frame.opaque)
+            if frame.opcode == Opcode.SELECT_BUCKET:
+                return encode_response(frame.opcode, Status.NOT_SUPPORTED, opaque=frame.opaque)
+            return None
+
+        node.script = script
+        node.features = tuple(one for one in node.features if one != Feature.COLLECTIONS)
+        cluster = MemoryCluster([node])
+        peer = peer_of(cluster, node)
+        for _ in range(2):
+            peer.flush()
+            peer.receive(node.exchange(peer))
+        self.assertEqual(len(hellos), 1)
+        self.assertIsInstance(peer.last_error, TemporaryFailError)
+
+
+class CopiesTests(SynchronousTestCase):
+    """Questions for copies (OBSERVE) of documents in a collection."""
+
+    def setUp(self) -> None:
+        nodes = [NodeAddress(f"n{index}", 1) for index in range(2)]
+        self.map = ClusterMap(nodes=nodes, rows=[(0, 1)] * 4, replicas=1, rev=1, name="b")
+        self.keyspace = Keyspace("s", "c")
+        self.now = 0.0
+
+    def id_answer(self, number: int = 0x80, manifest: int = 3) -> Frame:
+        """Return an answer with the id of the collection."""
+        return response(Opcode.GET_COLLECTION_ID, extras=struct.pack(">QI", manifest, number))
+
+    def seen(self, asked: Ask, prefix: bytes = b"\0") -> list[Frame]:
+        """Return answers that all keys are there, with the keys as they were asked for."""
+        frames = []
+        for _, _, fields in asked.questions:
+            value, at, out = fields["value"](prefix), 0, b""
+            while at < len(value):
+                end = at + 4 + int.from_bytes(value[at + 2 : at + 4], "big")
+                out += value[at:end] + b"\1" + (7).to_bytes(8, "big")
+                at = end
+            frames.append(response(Opcode.OBSERVE, value=out))
+        return frames
+
+    def outcome(self, plan: Any, answer: Any) -> Any:
+        """Return what a plan returns after its last answer."""
+        with self.assertRaises(StopIteration) as done:
+            plan.send(answer)
+        return done.exception.value
+
+    def test_default_collection(self) -> None:
+        """Keys have the prefix that the connection has, and results have the keys as they were given."""
+        for prefix in (b"\0", b""):
+            plan = observe_plan(lambda: self.map, [b"k", b"\0k"], False)
+            asked = next(plan)
+            value = asked.questions[0][2]["value"](prefix)
+            found = self.outcome(plan, self.seen(asked, prefix))
+            self.assertEqual({key: len(copies.seen) for key, copies in found.items()}, {b"k": 2, b"\0k": 2})
+
+    def test_named_collection(self) -> None:
+        """The id is asked for first, of the next node if one does not answer."""
+        plan = observe_plan(lambda: self.map, [b"k"], False, self.keyspace)
+        first = next(plan)
+        self.assertEqual(first.questions, [(0, Opcode.GET_COLLECTION_ID, {"value": b"s.c"})])
+        second = plan.send([None])
+        self.assertEqual(second.questions[0][0], 1)
+        asked = plan.send([self.id_answer()])
+        value = asked.questions[0][2]["value"](b"\0")
+        self.assertEqual(value[4:], b"\x80\x01k")
+        self.assertEqual(asked.questions[0][2]["value"](b""), b"")
+        found = self.outcome(plan, self.seen(asked))
+        self.assertEqual(len(found[b"k"].seen), 2)
+
+    def test_missing(self) -> None:
+        """What is missing is raised; a server without collections, too."""
+        for status, kind in (
+            (Status.UNKNOWN_COLLECTION, CollectionNotFoundError),
+            (Status.UNKNOWN_SCOPE, ScopeNotFoundError),
+            (Status.UNKNOWN_COMMAND, NotSupportedError),
+            (Status.EACCESS, AuthError),
+        ):
+            plan = observe_plan(lambda: self.map, [b"k"], False, self.keyspace)
+            next(plan)
+            self.assertRaises(kind, plan.send, [response(Opcode.GET_COLLECTION_ID, status)])
+
+    def test_outdated(self) -> None:
+        """An id that a node does not know any more is asked for again; a node that is behind is not
+        believed."""
+        self.keyspace.learn(8, 5)
+        requirement = check_requirement(self.map, 0, 1)
+        plan = endure_plan(
+            lambda: self.map, lambda: self.now, {b"k": 7}, requirement, timeout=5, interval=1,
+            keyspace=self.keyspace,
+        )  # fmt: skip
+        asked = next(plan)
+        behind = response(Opcode.OBSERVE, Status.UNKNOWN_COLLECTION, value=b'{"manifest_uid":"4"}')
+        self.assertIsInstance(plan.send([*self.seen(asked)[:1], behind]), Pause)
+        asked = plan.send(None)
+        self.assertEqual(asked.questions[0][1], Opcode.OBSERVE)
+        gone = response(Opcode.OBSERVE, Status.UNKNOWN_COLLECTION, value=b'{"manifest_uid":"6"}')
+        self.assertIsInstance(plan.send([gone, gone]), Pause)
+        again = plan.send(None)
+        self.assertEqual(again.questions[0][1], Opcode.GET_COLLECTION_ID)
+        asked = plan.send([self.id_answer(9, 6)])
+        self.assertEqual(self.outcome(plan, self.seen(asked)), {b"k": 0})
+
+
+def response(opcode: int, status: int = 0, **parts: Any) -> Frame:
+    """Return a response."""
+    (frame,) = FrameReader().feed(encode_response(opcode, status, **parts))
+    return frame
 
 
 def _stored(node: MemoryNode, frame: Frame) -> bytes:

@@ -383,3 +383,74 @@ class BatchTests(CollectionCase):
         reads = [b'{"op":"get",%b"key":"k%d"}' % (names[number % 2], number // 2) for number in range(1000)]
         found = yield self.batch(b"\n".join(reads))
         self.assertEqual([value for _, _, value in found], list(range(1000)))
+
+
+class RightsTests(CollectionCase):
+    """Callers with rights on a part of the bucket."""
+
+    credentials = ("admin", "right password")
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        path = Path(self.mktemp())
+        path.write_text("right password\n")
+        self.options = {"ephemeral": True, "auth": "passthrough", "user": "admin", "password-file": str(path)}
+        yield super().setUp()
+        yield self.ask("PUT", f"{S}/s/collections/d")
+        yield self.ask("PUT", DOC + "k", b"1", **JSON)
+        for user, roles in (
+            ("reader", "data_reader[default:s:c]"),
+            ("writer", "data_reader[default:s:c],data_writer[default:s:c]"),
+            ("manager", "scope_admin[default:s]"),
+        ):
+            yield self.user(user, roles)
+
+    @inlineCallbacks
+    def user(self, name: str, roles: str) -> Any:
+        """Create a user of the cluster."""
+        node = self.service._embedded.node
+        response = yield self.client.put(
+            f"{node.rest_urls[0]}/settings/rbac/users/local/{name}",
+            data={"password": "password", "roles": roles},
+            auth=self.credentials,
+        )
+        content = yield response.content()
+        self.assertEqual(response.code, 200, content)
+
+    @inlineCallbacks
+    def refusals(self, user: str, *requests: tuple[str, str, bytes, int, str]) -> Any:
+        """Send requests; compare status and code (empty of a success) of each."""
+        for method, path, body, status, code in requests:
+            answer = yield self.ask(method, path, body, (user, "password"), **(JSON if body else {}))
+            found = json.loads(answer.body)["code"] if answer.status >= 400 else ""
+            self.assertEqual((answer.status, found), (status, code), (user, method, path, answer.body))
+
+    @inlineCallbacks
+    def test_reader(self) -> Any:
+        """A reader of one collection does not see others, and changes nothing."""
+        yield self.refusals(
+            "reader",
+            ("GET", DOC + "k", b"", 200, ""),
+            ("PUT", DOC + "k", b"2", 403, "NoWriteAccess"),
+            ("DELETE", DOC + "k", b"", 403, "NoWriteAccess"),
+            ("GET", f"{S}/s/collections/d/documents/k", b"", 404, "CollectionNotFound"),
+            ("PUT", f"{S}/s/collections/e", b"", 403, "NoWriteAccess"),
+            ("DELETE", C, b"", 403, "NoWriteAccess"),
+        )
+        refused = yield self.ask("PUT", DOC + "k", b"2", ("reader", "password"), **JSON)
+        self.assertEqual(self.code(refused)[2], "/buckets/default/scopes/s/collections/c")
+
+    @inlineCallbacks
+    def test_writer(self) -> Any:
+        """A writer of one collection changes that one."""
+        yield self.refusals(
+            "writer",
+            ("PUT", DOC + "k", b"2", 200, ""),
+            ("GET", DOC + "k", b"", 200, ""),
+            ("PUT", f"{S}/s/collections/d/documents/k", b"2", 404, "CollectionNotFound"),
+        )
+        text = b'{"op":"set","scope":"s","collection":"c","key":"k","value":3}\n{"op":"get","key":"k"}'
+        answer = yield self.ask("POST", f"{B}/batch", text, ("writer", "password"), **LINES)
+        found = [json.loads(line)["status"] for line in answer.body.splitlines()]
+        self.assertEqual(found[0], 200)
+        self.assertIn(found[1], (403, 404))
