@@ -65,6 +65,16 @@ class OperationsMixin:
         cb.delete("k")
         self.assertRaises(NotFoundError, cb.get, "k")
 
+    def test_collections(self):
+        """It has none: a named one is refused at once, the default one is used by either name."""
+        cb, named = self.cb, self.cb.collection("c", "s")
+        cb.set("k", 1)
+        for call in (named.get, named.observe, named.delete):
+            self.assertRaises(NotSupportedError, call, "k")
+        self.assertRaises(NotSupportedError, named.get_multi, ["k"])
+        self.assertEqual(cb.collection("_default").get("k").value, 1)
+        self.assertEqual(cb.get("k").value, 1)
+
     def test_what_it_does_not_offer(self):
         """It is not sent; neighbouring operations are not affected; documents are still stored and read."""
         cb = self.cb

@@ -32,7 +32,7 @@ from couchbase.protocol.frames import Frame, FrameReader, encode_response
 from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace, KeyspaceState
 from couchbase.protocol.leb128 import decode_leb128
-from couchbase.protocol.observation import observe_plan
+from couchbase.protocol.observation import observe_plan, observe_value
 from couchbase.protocol.operations import GET, SET
 from couchbase.protocol.plans import Ask, Pause
 from tests.protocol.memory_driver import VBUCKETS, MemoryCluster, MemoryNode, MemoryPeer, step
@@ -675,7 +675,8 @@ class CopiesTests(SynchronousTestCase):
         for prefix in (b"\0", b""):
             plan = observe_plan(lambda: self.map, [b"k", b"\0k"], False)
             asked = next(plan)
-            value = asked.questions[0][2]["value"](prefix)
+            entries = [(self.map.vbucket(key), key) for key in (b"k", b"\0k")]
+            self.assertEqual(asked.questions[0][2]["value"](prefix), observe_value(entries, prefix))
             found = self.outcome(plan, self.seen(asked, prefix))
             self.assertEqual({key: len(copies.seen) for key, copies in found.items()}, {b"k": 2, b"\0k": 2})
 

@@ -71,6 +71,16 @@ def many(connection: Connection) -> None:
     Item("key").as_itcoll(3)  # wrong: call-arg | reportCallIssue
 
 
+def collections(connection: Connection) -> None:
+    """Use collections wrongly."""
+    connection.collection()  # wrong: call-arg | reportCallIssue
+    connection.collection(3)  # wrong: arg-type | reportArgumentType
+    beers = connection.collection("beers", scope="shop")
+    beers.query("beer", "by_name")  # wrong: attr-defined | reportAttributeAccessIssue
+    beers.get("key", nothing=1)  # wrong: call-arg | reportCallIssue
+    print(beers.get("key").sucess)  # wrong: attr-defined | reportAttributeAccessIssue
+
+
 class NotAView:
     """Not a view."""
 

@@ -11,6 +11,7 @@ from couchbase import FMT_AUTO, FMT_UTF8, LOCKMODE_NONE, Connection, Couchbase
 from couchbase.admin import Admin
 from couchbase.exceptions import CouchbaseError, NotFoundError, TimeoutError
 from couchbase.items import Item, ItemOptionDict, ItemSequence
+from couchbase.manifest import CollectionSpec
 from couchbase.result import (
     ExpiryResult,
     HttpResult,
@@ -206,10 +207,35 @@ def views(connection: Connection) -> list[str | None]:
     return [row.docid for row in connection.query("beer", "by_name", include_docs=True)]
 
 
+def collections(connection: Connection) -> str:
+    """Use collections."""
+    beers = connection.collection("beers", "shop")
+    assert_type(beers.get("key"), ValueResult)
+    assert_type(beers.set_multi({"a": 1}), MultiResult[OperationResult])
+    assert_type(beers["key"], ValueResult)
+    assert_type(beers.get_with_expiry("key"), ExpiryResult)
+    assert_type(beers.timeout, float)
+    beers.quiet = True
+    with beers.pipeline() as nothing, connection.collection("other").durability(persist_to=1):
+        assert_type(nothing, None)
+        beers.incr("count", initial=1)
+    return f"{beers.scope}.{beers.name}"
+
+
 def administer() -> HttpResult:
     """Manage buckets."""
     admin = Admin("Administrator", "secret", host="one.example")
     assert_type(admin.bucket_list(), HttpResult)
+    assert_type(admin.scope_create("beers", "shop"), HttpResult)
+    admin.collection_create("beers", "orders", "shop", max_ttl=60)
+    manifest = admin.scopes("beers")
+    assert_type(manifest.uid, int)
+    for scope in manifest.scopes:
+        for collection in scope.collections:
+            assert_type(collection.max_ttl, int)
+    found = manifest.collection("orders", "shop")
+    assert found is not None
+    assert_type(found, CollectionSpec)
     admin.bucket_create("beers", ram_quota=200, flush_enabled=True)
     return admin.http_request("/pools", method="GET")
 

@@ -73,6 +73,13 @@ def documents(connection: GConnection) -> int:
         return error.rc
 
 
+def collections(connection: GConnection) -> int:
+    """Use collections."""
+    beers = connection.collection("beers", "shop")
+    assert_type(beers.get("key"), ValueResult)
+    return beers.set("key", 1).cas
+
+
 def views(connection: GConnection) -> list[str]:
     """Query views."""
     view = connection.query("beer", "by_name", limit=3, stale=False)

@@ -171,6 +171,16 @@ def async_results(connection: TxAsyncConnection) -> Deferred[Any]:
     return connection.defer(answer)
 
 
+def collections(connection: Connection, other: TxAsyncConnection) -> Deferred[ValueResult]:
+    """Use collections."""
+    beers = connection.collection("beers", "shop")
+    assert_type(beers.set("key", 1), Deferred[OperationResult])
+    assert_type(beers.getMulti(["a"]), Deferred[MultiResult[ValueResult]])
+    assert_type(beers.direct().get("key"), DirectCall)
+    assert_type(other.collection("beers").get("key"), AsyncResult)
+    return beers.get("key")
+
+
 class Counter:
     """Receives ends of operations."""
 

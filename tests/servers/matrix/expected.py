@@ -86,6 +86,10 @@ LIMITS = (
         "Scopes and collections need Couchbase Server 7.0: NotSupportedError.",
     ),
     Limit(
+        ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("GET */scopes",), Outcome.REFUSED, ("NotSupported",),
+        "Scopes and collections need Couchbase Server 7.0: 501 `NotSupported`.",
+    ),
+    Limit(
         ("5.0", "6.0", "6.6", "7.0", *PROGRAMS), ("GET */documents", "scan*"), Outcome.REFUSED,
         ("NotSupportedError", "NotSupported"),
         "Listings need the range scans of Couchbase Server 7.6: NotSupportedError, 501 `NotSupported`.",

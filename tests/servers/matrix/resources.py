@@ -420,5 +420,13 @@ def _plain(path: str) -> Callable[[Any, str], Steps]:
     return steps
 
 
-for _path in (f"{BUCKET}/stats", "/v1/buckets", "/v1/callerIdentity", "/health", "/ready", "/metrics"):
+for _path in (
+    f"{BUCKET}/stats",
+    f"{BUCKET}/scopes",
+    "/v1/buckets",
+    "/v1/callerIdentity",
+    "/health",
+    "/ready",
+    "/metrics",
+):
     row(f"GET {_path}")(_plain(_path))
