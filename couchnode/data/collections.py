@@ -22,7 +22,7 @@ class Collections:
         self._ledger = ledger
         self.set(manifest)
 
-    def set(self, manifest: Manifest) -> tuple[bytes, ...]:
+    def set(self, manifest: Manifest) -> frozenset[bytes]:
         """Put another manifest in force; return the prefixes of the collections that are gone."""
         before = getattr(self, "by_prefix", {})
         self.manifest = manifest
@@ -33,7 +33,7 @@ class Collections:
         self._ledger.max_ttls = {
             prefix: max(one.max_ttl, 0) for prefix, one in self.by_prefix.items() if one.max_ttl
         }
-        return tuple(prefix for prefix in before if prefix not in self.by_prefix)
+        return frozenset(prefix for prefix in before if prefix not in self.by_prefix)
 
     def has(self, key: bytes) -> bool:
         """Return whether the collection of a held key exists."""

@@ -6,11 +6,13 @@ may take its time. What a crash leaves on the disk, the next warm-up finds and d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from couchnode.data.flusher import Flusher
+from couchnode.data.keys import prefix_of
 from couchnode.data.ports import Documents
 
 _KEYS_A_TURN = 10_000
@@ -25,7 +27,7 @@ class Dropper:
         self._documents = documents
         self._clock = clock
         self._flusher = flusher
-        self._prefixes: tuple[bytes, ...] = ()
+        self._prefixes: frozenset[bytes] = frozenset()
         self._work: Iterator[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -34,10 +36,10 @@ class Dropper:
         """Whether there is still something to free in memory."""
         return self._work is not None
 
-    def drop(self, prefixes: tuple[bytes, ...]) -> None:
+    def drop(self, prefixes: frozenset[bytes]) -> None:
         """Free what is held under keys that begin with one of these."""
         # What was passed before has to be passed again, for the new ones.
-        self._prefixes += prefixes
+        self._prefixes |= prefixes
         self._work = self._steps(self._prefixes)
         if self._timer is None:
             self._timer = self._clock.callLater(0, self._turn)
@@ -52,11 +54,11 @@ class Dropper:
         self._timer = None
         assert self._work is not None
         if next(self._work, self) is self:
-            self._work, self._prefixes = None, ()
+            self._work, self._prefixes = None, frozenset()
         else:
             self._timer = self._clock.callLater(0, self._turn)
 
-    def _steps(self, prefixes: tuple[bytes, ...]) -> Iterator[None]:
+    def _steps(self, prefixes: frozenset[bytes]) -> Iterator[None]:
         """Yield after each turn's share of keys."""
         left = _KEYS_A_TURN
         for vbid in range(len(self._documents.vbuckets)):
@@ -64,17 +66,20 @@ class Dropper:
             if vbucket is None:
                 continue
             # Copies of the keys: others come and go between two turns.
+            dropped: Counter[bytes] = Counter()
             others = [*vbucket.tombstones, *vbucket.lasting, *vbucket.pending, *vbucket.dirty]
             for keys in (list(vbucket.items), others):
                 step = max(_KEYS_A_TURN // _FORGOTTEN_COUNTS, 1)
                 for at in range(0, len(keys), step):
                     piece = keys[at : at + step]
-                    gone = [key for key in piece if key.startswith(prefixes)]
+                    gone = [key for key in piece if prefix_of(key) in prefixes]
                     vbucket.forget_keys(gone)
+                    dropped.update(map(prefix_of, gone))
                     left -= len(piece) + len(gone) * _FORGOTTEN_COUNTS
                     if left <= 0:
                         yield
                         left = _KEYS_A_TURN
-            for prefix in prefixes:
-                self._flusher.drop(vbid, prefix)
+            # What was on the disk was in memory, too: a deletion is forgotten only when it is on the disk.
+            for prefix, documents in dropped.items():
+                self._flusher.drop(vbid, prefix, documents)
             left -= 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from couchbase.protocol.constants import DurabilityLevel, Status
 from couchnode.data.item import Item, StatusError
+from couchnode.data.keys import prefix_of
 from couchnode.data.vbucket import VBucket
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -115,11 +116,11 @@ class SyncWrites:
         for vbid in list(self._waiting):
             self.fail(vbid)
 
-    def fail_keys(self, prefixes: tuple[bytes, ...]) -> None:
-        """Fail the writes of keys that begin with one of these."""
+    def fail_keys(self, prefixes: Collection[bytes]) -> None:
+        """Fail the writes of keys with one of these prefixes."""
         for waiting in list(self._waiting.values()):
             for write in list(waiting):
-                if write.item.key.startswith(prefixes):
+                if prefix_of(write.item.key) in prefixes:
                     self._give_up(write)
 
     def _expire(self, vbucket: VBucket, item: Item) -> None:

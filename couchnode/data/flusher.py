@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Generator
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -25,7 +24,8 @@ WRITE_DELAY_SECONDS = 0.01
 RETRY_SECONDS = 1.0
 """Pause before a batch that could not be written is tried again."""
 
-_DROPS_A_BATCH = 32
+_DROPS_A_BATCH = 500
+_DROPPED_DOCUMENTS_A_BATCH = 5000
 
 PERSISTENCE_WAIT_SECONDS = 30.0
 """Longest wait of SEQNO_PERSISTENCE."""
@@ -90,7 +90,7 @@ class Flusher:
         self._phase = _Phase.LOADING
         self._dirty: set[VBucket] = set()
         self._wipes: set[int] = set()
-        self._drops: dict[tuple[int, bytes], None] = {}
+        self._drops: dict[tuple[int, bytes], int] = {}
         self._writing: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._in_a_hurry = False
@@ -122,13 +122,13 @@ class Flusher:
         """Make the store forget a vbucket that this node does not hold."""
         self._wipes.add(vbid)
 
-    def drop(self, vbid: int, prefix: bytes) -> None:
-        """Make the store forget the documents of a vbucket that are in a dropped collection.
+    def drop(self, vbid: int, prefix: bytes, documents: int = 1) -> None:
+        """Make the store forget the documents of a vbucket that are in a dropped collection; about so many.
 
         What the store still has at the end of this run, the next one finds and drops.
         """
         if self._persistent:
-            self._drops[vbid, prefix] = None
+            self._drops[vbid, prefix] = self._drops.get((vbid, prefix), 0) + documents
             self._schedule()
 
     # ---- when it is written ----------------------------------------------------------------------
@@ -190,9 +190,7 @@ class Flusher:
         self._timer = None
         self._in_a_hurry = False
         wipes, self._wipes = self._wipes, set()
-        drops = list(itertools.islice(self._drops, _DROPS_A_BATCH))
-        for drop in drops:
-            del self._drops[drop]
+        drops = self._take_drops()
         dirty, self._dirty = self._dirty, set()
         taken = [_Taken(vbucket, vbucket.take_changes(), vbucket.record()) for vbucket in dirty]
         transaction = Transaction(
@@ -207,6 +205,19 @@ class Flusher:
             self._succeeded, self._failed, callbackArgs=(taken,), errbackArgs=(taken, transaction)
         )
         outcome.addBoth(self._next, writing)
+
+    def _take_drops(self) -> dict[tuple[int, bytes], int]:
+        """Return some of what is to be dropped, so little that others hardly wait for its batch."""
+        taken: dict[tuple[int, bytes], int] = {}
+        documents = 0
+        for drop, count in self._drops.items():
+            if len(taken) >= _DROPS_A_BATCH or documents >= _DROPPED_DOCUMENTS_A_BATCH:
+                break
+            taken[drop] = count
+            documents += count
+        for drop in taken:
+            del self._drops[drop]
+        return taken
 
     def _succeeded(self, _: None, taken: list[_Taken]) -> None:
         if self.write_error is not None:
@@ -229,7 +240,7 @@ class Flusher:
             self._log.error("bucket {name}: cannot write: {error}", name=self._name, error=failure.value)
         self.write_error = str(failure.value)
         self._wipes.update(transaction.wipes)
-        self._drops.update(dict.fromkeys(transaction.drops))
+        self._drops.update(transaction.drops)
         for one in taken:
             if self._is_current(one.vbucket):
                 one.vbucket.return_changes(one.changes)

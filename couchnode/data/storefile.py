@@ -20,10 +20,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from struct import error as StructError
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from couchnode.data.helditems import VBucketRecord
@@ -74,12 +75,13 @@ class Opened(NamedTuple):
 
 class Transaction(NamedTuple):
     """One transaction: vbuckets to empty first, then documents (tombstones without attributes remove theirs),
-    and the records that go with them; last, dropped collections as (vbucket, prefix of their keys)."""
+    and the records that go with them; last, dropped collections: (vbucket, prefix of keys) -> about how
+    many documents."""
 
     wipes: list[int]
     changes: list[tuple[int, Iterable[Item]]]
     records: list[VBucketRecord]
-    drops: Sequence[tuple[int, bytes]] = ()
+    drops: Mapping[tuple[int, bytes], int] = MappingProxyType({})
 
 
 class History(NamedTuple):

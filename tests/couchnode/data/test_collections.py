@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import DurabilityLevel, Status
-from couchnode.data import dropping
+from couchnode.data import dropping, flusher
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.collections import Collections
 from couchnode.data.flusher import RETRY_SECONDS
@@ -107,6 +107,36 @@ class DropTests(BucketCase):
         self.assertEqual(len(self.store.documents), 200 + turns)
         self.assertTrue(all(key.startswith(b"\x09") for _, key in self.store.documents))
         self.assertEqual(self.bucket.item_count, 200 + turns)
+
+    def test_many_collections(self) -> None:
+        """A scope of many collections costs the store what its documents cost, in batches of bounded size:
+        collections without a document cost nothing."""
+        names = [f"c{number}" for number in range(300)]
+        self.bucket.set_manifest(manifest_with(*names))
+        for number, collection in enumerate(list(self.bucket.collections.by_id.values())):
+            if collection.id and number % 3 == 0:
+                for n in range(20):
+                    self.set(collection.prefix + b"%d" % n, vbid=n % 4)
+        self.tick()
+        batches = len(self.store.batches)
+        self.bucket.set_manifest(Manifest(10**6, (8, 10**6)))
+        for _ in range(50):
+            self.clock.advance(1)
+        self.assertEqual(self.store.values(), {})
+        drops = [one.drops for one in self.store.batches[batches:]]
+        self.assertEqual(sum(map(len, drops)), 100 * 4)
+        self.assertEqual(sum(sum(one.values()) for one in drops), 100 * 20)
+        with patch.object(flusher, "_DROPPED_DOCUMENTS_A_BATCH", 30):
+            self.bucket.set_manifest(manifest_with("a"))
+            for n in range(100):
+                self.set(b"\x08%d" % n, vbid=n % 4)
+            self.tick()
+            batches = len(self.store.batches)
+            self.drop("a")
+            for _ in range(50):
+                self.clock.advance(1)
+        sizes = [sum(one.drops.values()) for one in self.store.batches[batches:]]
+        self.assertEqual(([size for size in sizes if size], self.store.values()), ([50, 50], {}))
 
     def test_a_second_drop_during_the_first(self) -> None:
         """Both are gone at the end."""
