@@ -104,7 +104,7 @@ class OptionTests(SynchronousTestCase):
             (("--cluster-ca: there is no file", "none.pem"), {"ca": "none"}),
             (("--cluster-ca: ", "text.pem", "has no certificate: expected PEM"), {"ca": "text"}),
             (("--cluster-ca: ", "der.pem", "looks like DER"), {"ca": "der"}),
-            (("--cluster-ca: ", "broken.pem", "not a PEM certificate"), {"ca": "broken"}),
+            (("--cluster-ca: ", "broken.pem", "does not contain PEM certificates"), {"ca": "broken"}),
             (("--cluster-ca: ", "key.pem", "holds a private key"), {"ca": "key"}),
             (("--cluster-ca: ", "expired.pem", "expired on", "expected"), {"ca": "expired"}),
             (("--cluster-cert: ", "expired.pem", "expired on", "expected"), {"cert": "expired"}),
