@@ -675,7 +675,7 @@ def _target(operation: str) -> str:
 
 
 def _errors() -> None:
-    where = "/v1/buckets/{}/scopes/{}/collections/{}/documents/x"
+    where = "/v1/buckets/{}/scopes/{}/collections/{}/documents/K"
     for bucket, scope, collection in itertools.product(
         ("default", "nothing", "bad%20name", "a%2Fb"),
         ("_default", "nothing", "b@d"),
@@ -749,22 +749,22 @@ def _authentication() -> None:
     _add("enabled", Step("GET", "/v1.alpha/enabled", user=None))
     for user in ("reader:secret-1", "stranger:secret-1", "writer:secret-1"):
         for method, body in (("GET", None), ("PUT", b"1"), ("DELETE", None), ("POST", b"1")):
-            _add(f"{method} as {user}", Step(method, "D/shared", JSON, body, user))
+            _add(f"{method} as {user}", Step(method, "D/K", JSON, body, user))
         for what, body in (("append", b"x"), ("increment", b"{}"), ("touch", b'{"expiry":"1h"}')):
-            _add(f"{what} as {user}", Step("POST", f"D/shared/{what}", JSON, body, user))
+            _add(f"{what} as {user}", Step("POST", f"D/K/{what}", JSON, body, user))
         for what, body in (
             ("lock", b"{}"),
             ("lookup", b'{"operations":[{"operation":"Get","path":"a"}]}'),
             ("mutate", b'{"operations":[{"operation":"DictSet","path":"a","value":1}]}'),
         ):
-            _add(f"{what} as {user}", Step("POST", f"A/shared/{what}", JSON, body, user))
+            _add(f"{what} as {user}", Step("POST", f"A/K/{what}", JSON, body, user))
         _add(
             f"GET of a missing collection as {user}",
-            Step("GET", "/v1/buckets/default/scopes/_default/collections/nothing/documents/x", user=user),
+            Step("GET", "/v1/buckets/default/scopes/_default/collections/nothing/documents/K", user=user),
         )
         _add(
             f"GET of another bucket as {user}",
-            Step("GET", "/v1/buckets/other/scopes/_default/collections/_default/documents/x", user=user),
+            Step("GET", "/v1/buckets/other/scopes/_default/collections/_default/documents/K", user=user),
         )
         _add(f"callerIdentity as {user}", Step("GET", "/v1/callerIdentity", user=user))
 
