@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
 LARGE_BYTES = 64 * 2**10
 """Documents and requests of this size together are worked on in a thread: a megabyte takes 100 ms or more."""
+
+MAX_THREADS = 2
+"""Threads at work at once. The reactor's waits for each of them in turn, some milliseconds long."""
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -29,8 +33,13 @@ def work_aside(clock: IReactorTime, size: int, work: Callable[[], _T]) -> _T | I
     if size < LARGE_BYTES or not IReactorThreads.providedBy(clock):
         return work()
     done: InTurn[_T] = InTurn()
-    deferToThreadPool(clock, clock.getThreadPool(), work).chainDeferred(done)
+    _limit(clock).run(deferToThreadPool, clock, clock.getThreadPool(), work).chainDeferred(done)
     return done
+
+
+@lru_cache(maxsize=1)
+def _limit(clock: IReactorThreads) -> DeferredSemaphore:
+    return DeferredSemaphore(MAX_THREADS)
 
 
 def then(result: _T | InTurn[_T], following: Callable[[_T], _U]) -> _U | InTurn[_U]:
