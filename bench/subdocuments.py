@@ -73,7 +73,7 @@ def main() -> None:
         node = stack.enter_context(Server("node"))
         gateway = stack.enter_context(Server("gateway", node.address))
         seconds = 1.0
-        while asyncio.run(load(gateway.address, "PUT", given.connections, seconds))[0] < KEYS:
+        while asyncio.run(load(gateway.address, REQUESTS["PUT"], given.connections, seconds))[0] < KEYS:
             seconds *= 2
         for name in REQUESTS:
             asyncio.run(load(gateway.address, REQUESTS[name], given.connections, 1))
