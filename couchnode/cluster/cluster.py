@@ -20,7 +20,6 @@ from twisted.logger import Logger
 
 from couchnode.access.rights import Rights
 from couchnode.cluster import config
-from couchnode.cluster.accounts import bucket_roles
 from couchnode.cluster.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.cluster.designs import DesignDocument, Designs, with_design, without_design
 from couchnode.cluster.layout import LayoutError, check_move, check_rows, spread, with_replicas
@@ -105,8 +104,7 @@ class Cluster:
 
     def rights(self, user: str | None) -> Rights:
         """Return what ``user`` (``None``: no credentials) may do; all may use a bucket without a password."""
-        own, bucket = self.users.rights(user), self.unauthenticated_bucket
-        return own if bucket is None or own.has_all else Rights([*own.roles, *bucket_roles([bucket])])
+        return self.users.rights(user, self.unauthenticated_bucket)
 
     def config_revision(self, bucket: str | None) -> tuple[int, int]:
         """Return (epoch, rev) of a bucket's configuration, or of the cluster-level one for ``None``.

@@ -24,8 +24,8 @@ LOCAL, EXTERNAL = "local", "external"
 """The two domains: users whose password this cluster checks, and those whose another service would."""
 
 MAX_NAME_CHARACTERS = 128
-MAX_USERS = 10_000
-"""Most users, and most groups, that are kept."""
+MAX_USERS = 1000
+"""Most users, and most groups: all of them are written with each change."""
 
 _MAX_TEXT_CHARACTERS = 1000
 _FORBIDDEN = frozenset('()<>,;:\\"/[]?={}')
@@ -368,14 +368,15 @@ class UserAdmin:
 
     def _write(self, change: Callable[[], object]) -> Steps:
         """Make a change, and write it; undo it where the disk refuses."""
-        before = self._users.snapshot()
+        before, version = self._users.snapshot(), self._users.version
         try:
             change()
             yield self._save()
         except BaseException:
             self._users.restore(before)
             raise
-        self._users.changed()
+        if self._users.version == version:
+            self._users.changed()
 
 
 POLICY_FIELDS = {

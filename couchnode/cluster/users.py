@@ -85,7 +85,7 @@ class UserStore:
         self.policy = PasswordPolicy()
         self.version = 0
         self.on_change: list[Callable[[], None]] = []
-        self._rights: dict[str, Rights] = {}
+        self._rights: dict[tuple[str | None, str | None], Rights] = {}
         self._decoy_key = secrets.token_bytes(32)
         # A password once checked is recognised by a keyed hash, so that HTTP Basic, which repeats it with
         # every request, costs microseconds. The key is lost with the process; at most one entry per user.
@@ -244,16 +244,23 @@ class UserStore:
     def __iter__(self) -> Generator[str, None, None]:
         yield from self._users
 
-    def rights(self, user: str | None) -> Rights:
-        """Return what ``user`` may do; ``None`` (no credentials) and unknown users nothing."""
+    def rights(self, user: str | None, open_bucket: str | None = None) -> Rights:
+        """Return what ``user`` may do; ``None`` (no credentials) and unknown users nothing.
+
+        :param open_bucket: a bucket that everyone may use.
+        """
         record = self._admitted(user)
-        if record is None or user is None:
+        if record is None and open_bucket is None:
             return NO_RIGHTS
-        if record.admin:
+        if record is not None and record.admin:
             return ALL_RIGHTS
-        known = self._rights.get(user)
+        # Users who cannot log in are all alike.
+        key = (None if record is None else user, open_bucket)
+        known = self._rights.get(key)
         if known is None:
-            known = self._rights[user] = self.rights_of(record.account)
+            roles = () if record is None else self.rights_of(record.account).roles
+            extra = () if open_bucket is None else bucket_roles([open_bucket])
+            known = self._rights[key] = Rights([*roles, *extra])
         return known
 
     def rights_of(self, account: Account) -> Rights:

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import fail, inlineCallbacks
 
+from couchnode.cluster import useradmin
 from couchnode.cluster.metadata import DataDirectoryError
 from couchnode.cluster.useradmin import FieldErrors, UserKey
 from couchnode.cluster.users import UserStore
@@ -92,6 +93,25 @@ class DiskTests(ClusterCase):
         yield first
         yield second
         self.assertEqual([role.name for role in cluster.users.rights("jane").roles], ["cluster_admin"])
+
+    @inlineCallbacks
+    def test_too_many(self) -> Steps:
+        """One more user or group than fit is refused; those that are there can be changed."""
+        cluster = yield self.open(persistent=False)
+        admin = cluster.user_admin
+        self.patch(useradmin, "MAX_USERS", 2)
+        for name in ("a", "b"):
+            yield admin.put_user(UserKey("external", name), {}, security=True)
+            yield admin.put_group(name, {"roles": ""}, security=True)
+        for change in (
+            lambda: admin.put_user(JANE, {"password": PASSWORD}, security=True),
+            lambda: admin.put_user(UserKey("external", "c"), {}, security=True),
+            lambda: admin.put_group("c", {"roles": ""}, security=True),
+        ):
+            error = yield self.assertFailure(change(), FieldErrors)
+            self.assertIn("Cannot create more than 2", error.errors["_"])
+        yield admin.put_user(UserKey("external", "a"), {"name": "A"}, security=True)
+        yield admin.put_group("a", {"roles": "ro_admin"}, security=True)
 
     @inlineCallbacks
     def test_a_file_without_roles(self) -> Steps:

@@ -179,6 +179,23 @@ class UserStoreTests(TestCase):
         )
 
     @inlineCallbacks
+    def test_rights_are_worked_out_once(self) -> Steps:
+        """Until something changes, every connection of a user has the same rights object; so have all who are
+        not logged in."""
+        yield self.store.add("beer", "y", buckets=["beer"])
+        for user in ("beer", None, "ghost"):
+            for bucket in (None, "open"):
+                first = self.store.rights(user, bucket)
+                self.assertIs(self.store.rights(user, bucket), first)
+                self.assertIs(bool(first.on_bucket("open")), bucket is not None)
+        self.assertIs(self.store.rights("ghost", "open"), self.store.rights(None, "open"))
+        self.assertTrue(self.store.rights("beer", "open").on_bucket("beer"))
+        before = self.store.rights("beer")
+        yield self.store.add("beer", "z", buckets=["wine"])
+        self.assertIsNot(self.store.rights("beer"), before)
+        self.assertFalse(self.store.rights("beer").on_bucket("beer"))
+
+    @inlineCallbacks
     def test_names_and_passwords_that_are_refused(self) -> Steps:
         """Each invalid name or password is refused with the reason, and nothing is added."""
         for user, password, admin, reason in [
