@@ -310,13 +310,23 @@ class MultiResult(dict[Any, _ResultT]):
     ``all_ok`` is 1 unless some operation failed; a missing document counts as a failure even with ``quiet``.
     """
 
-    __slots__ = ("all_ok",)
+    __slots__ = ("_refused", "all_ok")
 
     all_ok: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.all_ok = 1
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Of ``stats``: the groups that no node has given, and the status of a refusal. Beyond SDK 1.2."""
+        found: dict[str, int] = getattr(self, "_refused", {})
+        return found
+
+    @refused.setter
+    def refused(self, groups: dict[str, int]) -> None:
+        self._refused = groups
 
 
 class AsyncResult(MultiResult[_ResultT]):

@@ -343,14 +343,13 @@ class AsyncDriver(Driver[AsyncCall]):
 
         :param kept: the connection, kept alive until the answers are in.
         """
-        collected = MultiResult()
+        collected = answer if isinstance(answer, AsyncResult) else MultiResult()
         timer: Any = None
 
         def finish() -> None:
             if timer is not None:
                 timer.cancel()
             if isinstance(answer, AsyncResult):
-                answer.update(collected)
                 answer._remaining = 0
                 answer.callback(answer)
             else:

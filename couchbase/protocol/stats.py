@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.frames import Frame
+from couchbase.result import MultiResult
 
 Question = tuple[int, Callable[["Frame | None"], bool], "dict[str, Any]"]
 """Opcode, listener and fields, as :meth:`couchbase.protocol.conversation.Conversation.ask` takes them."""
@@ -15,13 +16,17 @@ Question = tuple[int, Callable[["Frame | None"], bool], "dict[str, Any]"]
 class Statistics:
     """Collects the answers of nodes.
 
-    :param collected: receives the answers: name -> dict of node -> value, an int if it is one.
+    :param collected: receives the answers: name -> dict of node -> value, an int if it is one; and the groups
+        that no node has given (:attr:`couchbase.result.MultiResult.refused`).
     :param groups: the groups of statistics; ``""`` for the default group.
     :param complete: called when the last request is answered or its node is lost.
     """
 
     def __init__(
-        self, collected: dict[Any, Any], groups: Sequence[str], complete: Callable[[], None] = lambda: None
+        self,
+        collected: MultiResult[Any],
+        groups: Sequence[str],
+        complete: Callable[[], None] = lambda: None,
     ) -> None:
         self.collected = collected
         self.open = 0
@@ -30,6 +35,8 @@ class Statistics:
         """The nodes that were lost before they answered."""
         self._groups = groups
         self._complete = complete
+        self._given: set[str] = set()
+        self._refused: dict[str, int] = {}
 
     def questions(self, node: str) -> list[Question]:
         """Return the requests to a node.
@@ -37,9 +44,9 @@ class Statistics:
         :param node: ``host:port``, the key of its values.
         """
         self.open += len(self._groups)
-        return [(Opcode.STAT, self._listener(node), {"key": group.encode()}) for group in self._groups]
+        return [(Opcode.STAT, self._listener(node, group), {"key": group.encode()}) for group in self._groups]
 
-    def _listener(self, node: str) -> Callable[[Frame | None], bool]:
+    def _listener(self, node: str, group: str) -> Callable[[Frame | None], bool]:
         def take(frame: Frame | None) -> bool:
             if frame is None:
                 self.lost.append(node)
@@ -48,8 +55,14 @@ class Statistics:
                 value: Any = int(text) if text.lstrip("-").isdigit() else text
                 self.collected.setdefault(frame.key.decode("utf-8", "replace"), {})[node] = value
                 return True
+            elif frame.specific == Status.SUCCESS:
+                self._given.add(group)
+            else:
+                self._refused.setdefault(group, frame.specific)
             self.open -= 1
             if not self.open:
+                refused = self._refused.items()
+                self.collected.refused = {name: status for name, status in refused if name not in self._given}
                 self._complete()
             return False
 

@@ -7,6 +7,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol import operations
+from couchbase.protocol.constants import Status
+from couchbase.protocol.failures import error_for
+from couchbase.protocol.request import Request as StatsRequest
 from couchbase.result import MultiResult
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
@@ -68,7 +72,7 @@ def _groups(text: str) -> list[str]:
     if "" in groups or len(set(groups)) < len(groups) or len(groups) > MAX_GROUPS:
         raise bad_request(
             f"group: {text[:80]!r} is invalid; expected 1 to {MAX_GROUPS} groups of statistics, each once, "
-            "separated by commas, as in memory,timings"
+            "separated by commas, as in memory,vbucket"
         )
     return groups
 
@@ -109,4 +113,9 @@ def _summary(bucket: dict[str, Any]) -> dict[str, Any]:
 
 
 def _statistics(result: MultiResult[dict[str, Any]]) -> Response:
+    unknown = [group for group, status in result.refused.items() if status == Status.KEY_ENOENT]
+    if unknown:
+        raise bad_request(f"group: the cluster has no statistics named {', '.join(map(repr, unknown))}")
+    for group, status in result.refused.items():
+        raise error_for(StatsRequest(operations.STATS, None, group.encode()), status)
     return json_response({"stats": {name: dict(values) for name, values in result.items()}})

@@ -161,6 +161,8 @@ class MemberTests(ConnectionTestCase):
         self.assertIn("mem_used", self.cb.stats("memory"))
         self.assertGreater(len(self.cb.stats(["memory", ""])), len(self.cb.stats(b"memory")))
         self.assertIsInstance(self.cb.stats("no-such-group"), dict)
+        self.assertEqual(self.cb.stats(["memory", "no-such-group"]).refused, {"no-such-group": 1})
+        self.assertEqual(stats.refused, {})
         for bad in (5, [5], [None]):
             self.assertRaises(ArgumentError, self.cb.stats, bad)
 

@@ -304,6 +304,17 @@ class BucketTests(GatewayTestCase):
         self.assertEqual([bucket["name"] for bucket in listed.json()["buckets"]], ["default"])
         stats = yield self.ask("GET", "/v1/buckets/default/stats")
         self.assertEqual(sum(stats.json()["stats"]["curr_items"].values()), 1)
+        for group, names in (
+            ("nonsense", ["nonsense"]),
+            ("memory,nonsense", ["nonsense"]),
+            ("odd,memory,more", ["odd", "more"]),
+        ):
+            refused = yield self.ask("GET", f"/v1/buckets/default/stats?group={group}")
+            self.assertEqual(refused.code(), (400, "InvalidArgument"))
+            named = refused.json()["message"].partition("named ")[2]
+            self.assertEqual(named, ", ".join(map(repr, names)))
+        known = yield self.ask("GET", "/v1/buckets/default/stats?group=memory,vbucket")
+        self.assertEqual(known.status, 200)
         unknown = yield self.ask("GET", "/v1/buckets/nobody/stats")
         self.assertEqual(unknown.code(), (404, "BucketNotFound"))
         ready = yield self.ask("GET", "/ready")

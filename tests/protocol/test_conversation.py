@@ -3,6 +3,7 @@ repetitions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ from couchbase.protocol.frames import Frame, encode_response
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.operations import GET, SET
 from couchbase.protocol.stats import Statistics
+from couchbase.result import MultiResult
 from tests.protocol.memory_driver import (
     VBUCKETS,
     MemoryCluster,
@@ -239,7 +241,7 @@ class StatisticsTests(SynchronousTestCase):
     def test_statistics(self) -> None:
         """Each node's values gather under its name; the end of each list, or the node's, is counted."""
         cluster, nodes = cluster_of(2)
-        collected: dict[str, dict[str, Any]] = {}
+        collected: MultiResult[dict[str, Any]] = MultiResult()
         ended: list[bool] = []
         statistics = Statistics(collected, ["", "memory"], lambda: ended.append(True))
 
@@ -266,6 +268,34 @@ class StatisticsTests(SynchronousTestCase):
         self.assertEqual((statistics.open, ended, statistics.lost), (0, [True], [lost.name] * 2))
         self.assertEqual(collected["pid"], {kept.name: 7})
         self.assertEqual(collected["memoryversion"], {kept.name: "1.2"})
+        self.assertEqual(collected.refused, {})
+
+    def test_refused_groups(self) -> None:
+        """A group that no node gives is named with a status; one that a single node gives is not."""
+        cluster, nodes = cluster_of(2)
+        collected: MultiResult[dict[str, Any]] = MultiResult()
+        statistics = Statistics(collected, ["new", "old", "odd", "none"])
+
+        def refuse(*groups: bytes) -> Callable[[Frame], bytes | None]:
+            def script(frame: Frame) -> bytes | None:
+                if frame.opcode != Opcode.STAT:
+                    return None
+                status = Status.EACCESS if frame.key == b"none" else Status.KEY_ENOENT
+                return encode_response(
+                    frame.opcode, status if frame.key in groups else 0, opaque=frame.opaque
+                )
+
+            return script
+
+        nodes[0].script = refuse(b"new", b"odd", b"none")
+        nodes[1].script = refuse(b"odd", b"none")
+        for peer in cluster.peers.values():
+            assert peer.talk is not None
+            for question in statistics.questions(peer.name):
+                peer.talk.ask(*question)
+        cluster.deliver()
+        self.assertEqual(statistics.open, 0)
+        self.assertEqual(collected.refused, {"odd": Status.KEY_ENOENT, "none": Status.EACCESS})
 
 
 class RepetitionTests(SynchronousTestCase):

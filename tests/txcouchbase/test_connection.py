@@ -261,6 +261,8 @@ class DeferredTests(NodeTestCase):
         """Statistics come by name and node."""
         connection = self.open()
         yield connection.connect()
+        partly = yield connection.stats(["memory", "no-such-group"])
+        self.assertEqual((partly.refused, "mem_used" in partly), ({"no-such-group": 1}, True))
         stats = yield connection.stats()
         (by_node,) = [set(values) for name, values in stats.items() if name == "bucket"]
         self.assertEqual(by_node, {f"127.0.0.1:{self.node.kv_ports[0]}"})

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from couchbase.protocol.pathresults import PathResult, SubdocResult
-from couchbase.result import MutationToken
+from couchbase.result import MultiResult, MutationToken
 from gateway.http.routing import Dispatcher
 from gateway.limits import Limits
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough
@@ -751,14 +751,27 @@ class BucketTests(SynchronousTestCase):
 
     def test_stats(self) -> None:
         """By name and node; a group may be asked for."""
-        site = Site({"stats": {"curr_items": {"n:1": 3}}})
+        site = Site({"stats": MultiResult({"curr_items": {"n:1": 3}})})
         reply = site.request("GET", "/v1/buckets/b/stats?group=memory")
         self.assertEqual(reply.json(), {"stats": {"curr_items": {"n:1": 3}}})
         self.assertEqual(site.calls[0][1], (["memory"],))
 
+    def test_stats_that_are_refused(self) -> None:
+        """Unknown groups are named; of others the answer is that of the cluster's refusal."""
+        for refused, expected in (
+            ({"odd": 1, "old": 1}, (400, "InvalidArgument", "'odd', 'old'")),
+            ({"secret": 0x24}, (403, "NoReadAccess", "")),
+            ({"secret": 0x24, "odd": 1}, (400, "InvalidArgument", "'odd'")),
+        ):
+            result: MultiResult[dict[str, Any]] = MultiResult({"mem_used": {"n:1": 1}})
+            result.refused = refused
+            reply = Site({"stats": result}).request("GET", "/v1/buckets/b/stats?group=memory,odd")
+            self.assertEqual((reply.status, reply.json()["code"]), expected[:2])
+            self.assertIn(expected[2], reply.json()["message"])
+
     def test_stats_of_any_size(self) -> None:
         """A number that no machine word holds, as CouchbaseMock has one, is printed as it is."""
-        site = Site({"stats": {"mem_used": {"n:1": 10**20, "n:2": 2**64}}})
+        site = Site({"stats": MultiResult({"mem_used": {"n:1": 10**20, "n:2": 2**64}})})
         reply = site.request("GET", "/v1/buckets/b/stats")
         self.assertEqual(reply.json(), {"stats": {"mem_used": {"n:1": 10**20, "n:2": 2**64}}})
         listed = b'[{"name":"b","basicStats":{"memUsed":100000000000000000000}}]'
@@ -772,12 +785,12 @@ class BucketTests(SynchronousTestCase):
             ("?group=", (None,)),
             ("", (None,)),
         ):
-            site = Site({"stats": {}})
+            site = Site({"stats": MultiResult()})
             self.assertEqual(site.request("GET", "/v1/buckets/b/stats" + query).status, 200)
             self.assertEqual(site.calls[0][1], asked)
         many = ",".join(f"g{number}" for number in range(17))
         for wrong in ("a,", ",", "a,,b", "a,a", many):
-            site = Site({"stats": {}})
+            site = Site({"stats": MultiResult()})
             reply = site.request("GET", "/v1/buckets/b/stats?group=" + wrong)
             self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"), wrong)
             self.assertIn("group", reply.json()["message"])
