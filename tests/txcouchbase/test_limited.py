@@ -115,6 +115,16 @@ class LimitedTests(MemoryTestCase):
         self.pass_time(0.5)
         self.failureResultOf(second, OperationTimeoutError)
 
+    def test_collections(self) -> None:
+        """A collection of the limited object is limited, too; one of the connection is not."""
+        short = self.limited.collection("c").get("a")
+        usual = self.connection.collection("c").get("a")
+        self.pass_time(0.7)
+        self.failureResultOf(short, OperationTimeoutError)
+        self.assertNoResult(usual)
+        self.pass_time(2)
+        self.failureResultOf(usual, OperationTimeoutError)
+
     def test_level(self) -> None:
         """A synchronous write waits as long as writes may, and its frame has the cluster's share."""
         started = [
