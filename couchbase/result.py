@@ -320,7 +320,7 @@ class MultiResult(dict[Any, _ResultT]):
 
     @property
     def refused(self) -> dict[str, int]:
-        """The groups of statistics that no node has given, each with the status of a refusal. Beyond SDK 1.2."""
+        """The groups of statistics that no node has given, with the status of a refusal. Beyond SDK 1.2."""
         found: dict[str, int] = getattr(self, "_refused", {})
         return found
 
