@@ -12,7 +12,7 @@ from couchbase.arguments import check_credentials
 from couchbase.blocking import http
 from couchbase.commands import Commands
 from couchbase.driver import Driver
-from couchbase.exceptions import ArgumentError, BucketNotFoundError, CouchbaseError, error_of
+from couchbase.exceptions import ArgumentError, BucketNotFoundError, CouchbaseError, HTTPError, error_of
 from couchbase.protocol import operations
 from couchbase.protocol.connstr import seeds_from_hosts
 from couchbase.protocol.failures import client_error
@@ -160,6 +160,14 @@ class Admin(Commands, UserCommands):
         }
         if bucket_password:
             fields.update({"authType": "sasl", "saslPassword": bucket_password})
+        try:
+            return self.http_request(_BUCKETS, "POST", urlencode(fields), content_type=manifest.FORM)
+        except HTTPError as refused:
+            # Servers before 5.0 want the field. Later ones do not have it, and may refuse it.
+            answer = refused.objextra
+            if bucket_password or answer.http_status != 400 or "authType" not in str(answer.value):
+                raise
+        fields["authType"] = "sasl"
         return self.http_request(_BUCKETS, "POST", urlencode(fields), content_type=manifest.FORM)
 
     def bucket_delete(self, name: str) -> HttpResult:

@@ -58,6 +58,46 @@ class AdminTests(ConnectionTestCase):
         self.assertEqual((error.rc, error.key), (0, "/no/such/page"))
         self.assertFalse(error.objextra.success)
 
+    def test_old_managers(self):
+        """A manager that wants authType gets it; any other refusal is the caller's, after one request."""
+        seen = []
+        refusal = b"authType must be specified"
+
+        class Manager(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def do_POST(self):
+                form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                seen.append("authType=sasl" in form)
+                refused = not seen[-1] or refusal == b"no"
+                body = refusal if refused else b""
+                self.send_response(400 if refused else 202)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                """Log nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Manager)
+        self.addCleanup(server.server_close)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        admin = Admin("Administrator", "password", "127.0.0.1", server.server_address[1])
+        self.assertEqual(admin.bucket_create("made").http_status, 202)
+        self.assertEqual(seen, [False, True])
+        refusal = b"no"
+        for password, asked in (("", [False]), ("pw", [True])):
+            seen.clear()
+            self.assertRaises(HTTPError, admin.bucket_create, "made", bucket_password=password)
+            self.assertEqual(seen, asked)
+
     def test_arguments(self):
         """ArgumentError."""
         for args in (

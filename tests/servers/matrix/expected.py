@@ -77,10 +77,6 @@ LIMITS = (
         "The bucket has no replicas here: ArgumentError, 400 `DurabilityImpossible`, and nothing is stored.",
     ),
     Limit(
-        (MOCK_ONE, MOCK_FOUR), ("bucket_create", "bucket_delete"), Outcome.LACKS, ("HTTPError",),
-        "CouchbaseMock demands an `authType`, which servers since 5.0 do not have.",
-    ),
-    Limit(
         ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("scope*", "collection_*"), Outcome.LACKS,
         ("NotSupportedError",),
         "Scopes and collections need Couchbase Server 7.0: NotSupportedError.",
