@@ -454,3 +454,58 @@ class RightsTests(CollectionCase):
         found = [json.loads(line)["status"] for line in answer.body.splitlines()]
         self.assertEqual(found[0], 200)
         self.assertIn(found[1], (403, 404))
+
+
+class BucketTests(CollectionCase):
+    """A bucket that goes, and comes again with its collections in another order."""
+
+    credentials = ("admin", "right password")
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        path = Path(self.mktemp())
+        path.write_text("right password\n")
+        self.options = {"ephemeral": True, "auth": "passthrough", "user": "admin", "password-file": str(path)}
+        yield super().setUp()
+
+    @inlineCallbacks
+    def manage(self, method: str, path: str, **form: str) -> Any:
+        """Send a request to the node's manager."""
+        url = f"{self.service._embedded.node.rest_urls[0]}/pools/default/buckets{path}"
+        response = yield self.client.request(method, url, data=form, auth=self.credentials)
+        content = yield response.content()
+        self.assertIn(response.code, (200, 202), content)
+
+    @inlineCallbacks
+    def until(self, status: int, method: str, path: str, body: bytes = b"") -> Any:
+        """Send a request until it is answered so, and return the answer."""
+        for _ in range(500):
+            answer = yield self.ask(method, path, body, **(JSON if body else {}))
+            if answer.status == status:
+                return answer
+            self.assertIn(answer.status, (404, 503, 504, 200), answer.body)
+            yield self.pause(0.01)
+        self.fail(f"{method} {path}: {answer.status} {answer.body!r}")
+
+    @inlineCallbacks
+    def test_made_anew(self) -> Any:
+        """The next request knows: of no document of the other bucket, and of no id."""
+        base = "/v1/buckets/anew"
+        names = ("a", "b")
+        for round_ in range(2):
+            yield self.manage("POST", "", name="anew", ramQuotaMB="100", bucketType="ephemeral")
+            for name in names:
+                yield self.until(200, "PUT", f"{base}/scopes/_default/collections/{name}")
+            for name in names:
+                path = f"{base}/scopes/_default/collections/{name}/documents/k"
+                missing = yield self.until(404, "GET", path)
+                self.assertEqual(json.loads(missing.body)["code"], "DocumentNotFound")
+                stored = yield self.ask("PUT", path, f'"{name}{round_}"'.encode(), **JSON)
+                self.assertEqual(stored.status, 200)
+            for name in names:
+                found = yield self.ask("GET", f"{base}/scopes/_default/collections/{name}/documents/k")
+                self.assertEqual(found.body, f'"{name}{round_}"'.encode())
+            yield self.manage("DELETE", "/anew")
+            gone = yield self.until(404, "GET", f"{base}/scopes/_default/collections/a/documents/k")
+            self.assertEqual(self.code(gone), (404, "BucketNotFound", "/buckets/anew"))
+            names = ("b", "a")
