@@ -383,7 +383,15 @@ def check_total(manifests: Iterable[Manifest]) -> None:
     :raises ManifestError: there are too many scopes or collections.
     """
     scopes = [scope for manifest in manifests for scope in manifest.scopes.values()]
-    if len(scopes) > MAX_SCOPES:
+    check_numbers(len(scopes), sum(len(scope.collections) for scope in scopes))
+
+
+def check_numbers(scopes: int, collections: int) -> None:
+    """Check numbers of scopes and collections.
+
+    :raises ManifestError: there are too many.
+    """
+    if scopes > MAX_SCOPES:
         raise ManifestError({"_": "Maximum number of scopes has been reached"})
-    if sum(len(scope.collections) for scope in scopes) > MAX_COLLECTIONS:
+    if collections > MAX_COLLECTIONS:
         raise ManifestError({"_": "Maximum number of collections has been reached"})

@@ -261,7 +261,7 @@ class ServiceConnection(Protocol):
         try:
             answer = json.loads(line)
             timer = self._waiting.pop(answer["id"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         cancel_timer(timer)
         return not answer.get("error") and answer.get("result") in (None, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -13,6 +12,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
 from couchnode.access.permissions import ALL
+from couchnode.cluster.strictjson import read_json
 from couchnode.data.keys import document_key
 from couchnode.data.manifest import (
     MAX_TTL_SECONDS,
@@ -22,6 +22,7 @@ from couchnode.data.manifest import (
     NoSuchCollection,
     NoSuchScope,
     WantedCollection,
+    check_numbers,
     name_fault,
 )
 from couchnode.data.randomitem import random_item
@@ -224,13 +225,14 @@ def read_manifest(text: bytes, *, with_history: bool = False) -> dict[str, list[
     :raises ManifestError: it is not of its form; the text says where.
     """
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except ValueError as fault:
         raise ManifestError({"_": f"the body must be JSON: {fault}"}) from None
     scopes = document.get("scopes") if isinstance(document, dict) else None
     if not isinstance(scopes, list):
         raise ManifestError({"scopes": "The value must be a list of scopes"})
     wanted: dict[str, list[WantedCollection]] = {}
+    count = 0
     for scope in scopes:
         name, members = _members(scope, "scopes", ("name", "collections"))
         collections = members.get("collections", [])
@@ -238,6 +240,9 @@ def read_manifest(text: bytes, *, with_history: bool = False) -> dict[str, list[
             raise ManifestError({"scopes": f"the collections of {name} must be a list"})
         if name in wanted:
             raise ManifestError({"scopes": "Contains duplicate name"})
+        count += len(collections)
+        # Each change copies its scope, so more than there may be are not tried one after the other.
+        check_numbers(len(scopes), count)
         wanted[name] = [_wanted_collection(one, with_history) for one in collections]
     return wanted
 

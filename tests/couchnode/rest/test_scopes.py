@@ -306,6 +306,20 @@ class BodyTests(SynchronousTestCase):
             b'{"scopes":[{"name":"s","collections":[{"name":"c","maxTTL":true}]}]}',
             b'{"scopes":[{"name":"s","collections":[{"name":"c","history":true}]}]}',
             b"\xff\xfe",
+            b"[" * 100_000,
         ):
             fault = self.assertRaises(ManifestError, read_manifest, body)
             self.assertTrue(all(fault.errors.values()), body)
+
+    def test_more_than_there_may_be(self) -> None:
+        """A body with too many scopes or collections is refused before any of them is looked at."""
+        for what, body in (
+            ("scopes", {"scopes": [{"name": "_"}] * 1201}),
+            ("collections", {"scopes": [{"name": "s", "collections": [{"name": "_"}] * 1201}]}),
+            (
+                "collections",
+                {"scopes": [{"name": f"s{n}", "collections": [{"name": "a"}] * 7} for n in range(200)]},
+            ),
+        ):
+            fault = self.assertRaises(ManifestError, read_manifest, json.dumps(body).encode())
+            self.assertEqual(str(fault), f"Maximum number of {what} has been reached")
