@@ -180,7 +180,7 @@ class OptionTests(ParityCase):
             headers = {name for name in kind.takes if name in MEMBERS}
             in_request = {MEMBERS.get(name, name) for name in kind.takes} | kind.body
             # A request's path names what these do.
-            in_line = kind.members - {"op", "key", "scope", "collection"}
+            in_line = kind.members - {"op", "key", "key_base64", "scope", "collection"}
             only_request = {
                 name for name in (*kind.takes, *kind.body) if MEMBERS.get(name, name) not in in_line
             }
