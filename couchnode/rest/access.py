@@ -187,10 +187,6 @@ class Access:
         self._require(user, permission, permission)
         return user
 
-    async def administrator(self, request: Request, permission: str = "cluster.pools!write") -> None:
-        """Admit those who manage the cluster."""
-        await self.permit(request, permission)
-
     async def member(self, request: Request, permission: str = "cluster.pools!read") -> str | None:
         """Admit any user who may use some data, and callers without credentials where the cluster is open;
         return the user."""
