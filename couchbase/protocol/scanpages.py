@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from couchbase.protocol.constants import Datatype
 from couchbase.protocol.leb128 import decode_leb128
@@ -26,6 +26,10 @@ class Document(NamedTuple):
     datatype: int
     attributes: bytes = b""
     """Its extended attributes, as a JSON object; empty if it has none, or they were not asked for."""
+
+
+# Faster than the class: a scan has millions.
+_new_document: Any = tuple.__new__
 
 
 def unpack_keys(content: bytes) -> list[bytes]:
@@ -53,21 +57,27 @@ def unpack_documents(content: bytes) -> list[Document]:
     :raises ValueError: it is malformed.
     """
     documents: list[Document] = []
+    add, new, unpack, head_bytes = documents.append, _new_document, _DOCUMENT.unpack_from, _DOCUMENT.size
     at, end = 0, len(content)
     while at < end:
-        if at + _DOCUMENT.size > end:
+        if at + head_bytes >= end:
             raise ValueError("a document is cut off")
-        flags, expiry, _, cas, datatype = _DOCUMENT.unpack_from(content, at)
-        size, at = decode_leb128(content, at + _DOCUMENT.size)
-        key, at = content[at : at + size], at + size
+        flags, expiry, _, cas, datatype = unpack(content, at)
+        at += head_bytes + 1
+        size = content[at - 1]
+        if size > 0x7F:
+            size, at = decode_leb128(content, at - 1)
+        key = content[at : at + size]
+        at += size
         size, at = decode_leb128(content, at)
-        value, at = content[at : at + size], at + size
+        value = content[at : at + size]
+        at += size
         if at > end:
             raise ValueError("a document is cut off")
         attributes = b""
         if datatype & _XATTR:
             attributes, value = split_attributes(value)
-        documents.append(Document(key, value, flags, expiry, cas, datatype, attributes))
+        add(new(Document, (key, value, flags, expiry, cas, datatype, attributes)))
     return documents
 
 

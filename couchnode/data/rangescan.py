@@ -170,7 +170,8 @@ class RangeScan:
         return _LENGTHS[len(key)] + key
 
     def _document_entry(self, item: Item, key: bytes, json_mask: int) -> bytes:
-        value, datatype = item.value, item.datatype & json_mask
+        # The datatype has to be found out once, which parses the value.
+        value, datatype = item.value, item.datatype & json_mask if json_mask else 0
         attributes = section(item.xattrs, self._with_system) if self._with_attributes and item.xattrs else b""
         if attributes:
             value, datatype = attributes + value, datatype | _XATTR

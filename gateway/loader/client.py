@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import treq
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, TimeoutError
 from twisted.web.client import HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -58,10 +59,15 @@ class Client:
         self._bucket = f"{options.url.rstrip('/')}/v1/buckets/{quote(options.bucket, safe='')}"
         place = (options.scope or DEFAULT_NAME, options.collection or DEFAULT_NAME)
         self._batches = f"{self.path_of(*place)}/batch"
-        pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool = pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = MOST_CONNECTIONS
         auth = (options.user, password_of(options.password_file)) if options.user is not None else None
         self._options: dict[str, Any] = {"auth": auth, "pool": pool, "reactor": reactor}
+
+    def close(self) -> Deferred[None]:
+        """Close idle connections."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
 
     def path_of(self, scope: str, collection: str) -> str:
         """Return the beginning of the addresses of a collection's resources."""

@@ -144,6 +144,7 @@ class Exporter:
                 attempt = 1 if self._progressed else attempt + 1
                 if attempt >= self._attempts:
                     raise LoadError(f"{trouble}; gave up after {attempt} attempts")
+                self.save()
                 await deferLater(self._clock, pause_seconds(attempt, self._jitter))
         finally:
             self.save()

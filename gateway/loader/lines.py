@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -27,6 +28,10 @@ DESIGN_PREFIX = "_design/"
 
 SPECS_AT_ONCE = 16
 """Most attributes that one operation writes."""
+
+# A document's line whose key is plain, up to the document.
+_ORDINARY = re.compile(rb'\{"id": ?("(?!_design/)[ !#-\[\]-~]{1,250}"), ?"doc":').match
+_SET = b'{"op":"set","key":%b,"value":%b}'
 
 _PLACE = ("scope", "collection")
 _MOST = 2**32 - 1
@@ -80,6 +85,8 @@ class LineReader:
             export.
         :raises LineError: it has another form.
         """
+        if len(data) > LINE_BYTES:
+            raise LineError(f"longer than {LINE_BYTES} bytes")
         usual = usual_line(data) if self._usual else None
         if usual is not None and is_json(usual.value):
             if 0 < usual.expiry <= self._seconds():
@@ -92,8 +99,13 @@ class LineReader:
                 operation % (place, usual.key_json, usual.flags, usual.expiry, usual.value),
                 place.decode(),
             )
-        if len(data) > LINE_BYTES:
-            raise LineError(f"longer than {LINE_BYTES} bytes")
+        match = _ORDINARY(data) if self._usual else None
+        if match is not None and data[-1:] == b"}":
+            value = data[match.end() : -1].strip(b" \t\r\n")
+            # If its value is JSON, the whole line is, and has no other members.
+            if is_json(value):
+                key_json = match[1]
+                return Line(number, key_json[1:-1].decode(), _SET % (key_json, value))
         members = _members(data)
         if self._value_field not in members and EXPORT in members:
             return self._exported(number, members)

@@ -28,7 +28,7 @@ from gateway.loader.progress import Progress
 
 __all__ = ["Answer", "Loader", "read_answers"]
 
-DOCUMENTS_PER_BATCH = 250
+DOCUMENTS_PER_BATCH = 1000
 BATCH_BYTES = 2**20
 BATCHES_UNDER_WAY = 2
 SAVE_EVERY_BATCHES = 20
@@ -42,6 +42,9 @@ class Answer(NamedTuple):
     message: str
     transient: bool
     """Whether the same operation may succeed a moment later."""
+
+
+_STORED = Answer(True, "", "", False)
 
 
 class _Batch:
@@ -278,12 +281,16 @@ def read_answers(body: bytes) -> list[Answer]:
 
     :raises LoadError: they are not a gateway's answers.
     """
+    count = body.count(b"\n")
+    # In a string, a backslash would be in front of the quotation mark.
+    if body.count(b',"status":200,') == count and body.endswith(b"\n"):
+        return [_STORED] * count
     answers = []
     for text in body.splitlines():
         try:
             decoded = json.loads(text)
             if decoded["status"] < 300:
-                answers.append(Answer(True, "", "", False))
+                answers.append(_STORED)
                 continue
             error = decoded["error"]
             transient = error.get("retry") != "never"

@@ -40,6 +40,7 @@ _NOT_CACHED = (b"Cache-Control", b"private, no-cache")
 _BY_ACCEPT = (b"Vary", b"Accept")
 # A key that is the same in JSON.
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
+_ROW = b'{%b,"doc":{"meta":{%b,"cas":"%08x","flags":%d%b%b},%b}}'
 _BETWEEN = b'"}\n{"id":"'
 _BLANKS = (b" ", b"\t")
 # What the pages under way may take: a scan reads some vbuckets ahead.
@@ -257,12 +258,12 @@ class ListingAnswer:
         verbatim = self._parameters.verbatim
         for document in rows:
             value = document.value
-            flags = FLAGS_BINARY if verbatim and not _fits_line(value) else document.flags
+            flags = FLAGS_BINARY if verbatim and not fits_line(value) else document.flags
             if len(value) <= AT_ONCE_BYTES:
                 content = value_member(VIEW, flags, value)
             else:
                 content = await self._steps.run(value_member_steps(VIEW, flags, value))
-            rendered.append(_document_row(document, content))
+            rendered.append(document_row(document, content))
         return rendered
 
     def _end(self, outcome: str | None) -> None:
@@ -303,7 +304,7 @@ class ListingAnswer:
             self._scan.close()
 
 
-def _fits_line(value: bytes) -> bool:
+def fits_line(value: bytes) -> bool:
     """Return whether a line shows JSON as it is: blanks around it, and line breaks, would be lost."""
     return (
         value.find(b"\n") < 0
@@ -333,9 +334,9 @@ def _name(key: bytes) -> bytes:
         return b'"id_base64":"' + b64encode(key) + b'"'
 
 
-def _document_row(document: Document, content: bytes) -> bytes:
-    name = _name(document.key)
-    expiry = b',"expiry":%d' % document.expiry if document.expiry else b""
-    xattrs = b',"xattrs":' + document.attributes if document.attributes else b""
-    meta = b'{%b,"cas":"%08x","flags":%d%b%b}' % (name, document.cas, document.flags, expiry, xattrs)
-    return b'{%b,"doc":{"meta":%b,%b}}' % (name, meta, content)
+def document_row(document: Document, content: bytes) -> bytes:
+    key, _, flags, expires, cas, _, attributes = document
+    name = b'"id":"%b"' % key if _PLAIN.fullmatch(key) else _name(key)
+    expiry = b',"expiry":%d' % expires if expires else b""
+    xattrs = b',"xattrs":' + attributes if attributes else b""
+    return _ROW % (name, name, cas, flags, expiry, xattrs, content)
