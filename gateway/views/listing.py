@@ -335,6 +335,10 @@ def _name(key: bytes) -> bytes:
 
 
 def document_row(document: Document, content: bytes) -> bytes:
+    """Return the row of a document.
+
+    :param content: its value, as a member.
+    """
     key, _, flags, expires, cas, _, attributes = document
     name = b'"id":"%b"' % key if _PLAIN.fullmatch(key) else _name(key)
     expiry = b',"expiry":%d' % expires if expires else b""
