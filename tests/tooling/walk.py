@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from couchbase.protocol.constants import Opcode
-from couchbase.protocol.frames import encode_request
+from couchbase.protocol.frames import FrameReader, encode_request
 from couchnode.data.flusher import WRITE_DELAY_SECONDS
 from tests.couchnode.kv.test_fastpath import Node
 from tests.gateway.support import Transport, basic, passthrough, raw_request
@@ -115,6 +115,7 @@ def request_way(data: bytes, start: bytes = b"", **options: Any) -> Walk:
 def node_way(opcode: int, **fields: Any) -> Walk:
     """Return the way of a write through a node, until it is on the disk."""
     node = Node(frozenset(), persistent=True)
+    node.bucket.ledger.quota_bytes = 2**24
     stored = encode_request(Opcode.SET, key=b"k", extras=bytes(8), value=b"{}")
     data = encode_request(opcode, key=b"k", **fields)
     for received in (stored, data):
@@ -122,8 +123,9 @@ def node_way(opcode: int, **fields: Any) -> Walk:
         node.clock.advance(WRITE_DELAY_SECONDS)
     node.answers()
     found = walk(lambda: node.connection.dataReceived(data), lambda: node.clock.advance(WRITE_DELAY_SECONDS))
-    if not node.answers():
-        raise RuntimeError("nothing was answered: this is not the way of a write")
+    (answer,) = FrameReader().feed(node.answers())
+    if answer.specific:
+        raise RuntimeError(f"status {answer.specific:#x}: this is not the way of a write")
     node.connection.connectionLost()
     return found
 
