@@ -352,7 +352,7 @@ def _sdk_name(kind: type) -> str:
     """Return the public class to catch: classes made for a single code have no public name."""
     name = _names.get(kind)
     if name is None:
-        public = (base for base in kind.__mro__ if getattr(exceptions, base.__name__, None) is base)
+        public = (base for base in kind.__mro__ if vars(exceptions).get(base.__name__) is base)
         name = _names[kind] = next(public).__name__
     return name
 
