@@ -97,7 +97,8 @@ class MemoryNode:
 class MemoryTestCase(SynchronousTestCase):
     """Connects to nodes in memory: ``nodes`` by port, the first of them ``node``."""
 
-    node_type = MemoryNode
+    node_type = None
+    """Class of the nodes; :class:`MemoryNode` by default."""
 
     def connect(self, cls, count=1, unreachable=(), **options):
         """Return a connection that is up, to a cluster of ``count`` nodes.
@@ -106,7 +107,7 @@ class MemoryTestCase(SynchronousTestCase):
         """
         self.nodes = {}
         for port in range(FIRST_PORT, FIRST_PORT + count):
-            self.nodes[port] = self.node_type(port, self.nodes)
+            self.nodes[port] = (self.node_type or MemoryNode)(port, self.nodes)
             self.nodes[port].reachable = port - FIRST_PORT not in unreachable
         self.node = self.nodes[FIRST_PORT]
         self.clock = clock = Clock()
