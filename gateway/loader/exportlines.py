@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
 
-__all__ = ["EXPORT", "UsualLine", "is_of_transaction", "line_of", "place_members", "usual_line"]
+__all__ = ["EXPORT", "is_of_transaction", "line_of", "place_members", "usual_line"]
 
 EXPORT = "export"
 """The member that only lines of exports have."""
@@ -56,33 +55,14 @@ def line_of(row: bytes, place: bytes) -> bytes | None:
     return b'{%b,%b"export":{"meta":{%b' % (match[1], place, row[match.end() :])
 
 
-class UsualLine(NamedTuple):
-    """A line of an export whose key is plain, and whose document is JSON without attributes.
+def usual_line(data: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
+    """Return the parts of a line whose key is plain, and whose document is JSON without attributes.
 
-    The document's text was not checked.
+    :returns: the key as JSON, the members of its collection with a comma behind each, flags, expiry (``0`` if
+        there is none), and the document's text, which was not checked; ``None`` for any other line.
     """
-
-    key_json: bytes
-    place: bytes
-    flags: int
-    expiry: int
-    value: bytes
-
-    @property
-    def key(self) -> bytes:
-        """The key."""
-        return self.key_json[1:-1]
-
-    def place_members(self) -> dict[str, bytes]:
-        """Return scope and collection as JSON, by the names of their members."""
-        names: dict[str, str] = json.loads(b"{%b}" % self.place[:-1])
-        return {name: json.dumps(value).encode() for name, value in names.items()}
-
-
-def usual_line(data: bytes) -> UsualLine | None:
-    """Return the parts of a usual line, ``None`` for any other."""
     match = _USUAL(data)
     if match is None or data[-2:] != b"}}":
         return None
     key_json, place, flags, expiry = match.groups()
-    return UsualLine(key_json, place, int(flags), int(expiry or 0), data[match.end() : -2])
+    return key_json, place, flags, expiry or b"0", data[match.end() : -2]

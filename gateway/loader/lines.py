@@ -31,6 +31,7 @@ SPECS_AT_ONCE = 16
 
 # A document's line whose key is plain, up to the document.
 _ORDINARY = re.compile(rb'\{"id": ?("(?!_design/)[ !#-\[\]-~]{1,250}"), ?"doc":').match
+_RESTORE = b'{"op":"set",%b"key":%b,"flags":%b,"ttl":%b,"value":%b}'
 _SET = b'{"op":"set","key":%b,"value":%b}'
 
 _PLACE = ("scope", "collection")
@@ -88,17 +89,14 @@ class LineReader:
         if len(data) > LINE_BYTES:
             raise LineError(f"longer than {LINE_BYTES} bytes")
         usual = usual_line(data) if self._usual else None
-        if usual is not None and is_json(usual.value):
-            if 0 < usual.expiry <= self._seconds():
+        if usual is not None and is_json(usual[4]):
+            key_json, place, flags, expiry, value = usual
+            if expiry != b"0" and int(expiry) <= self._seconds():
                 return None
-            place = usual.place if len(self._place) == 2 else self._place_of(usual.place_members())
-            operation = b'{"op":"set",%b"key":%b,"flags":%d,"ttl":%d,"value":%b}'
-            return Line(
-                number,
-                usual.key.decode(),
-                operation % (place, usual.key_json, usual.flags, usual.expiry, usual.value),
-                place.decode(),
-            )
+            if place and len(self._place) < len(_PLACE):
+                place = self._place_of(_members(b"{%b}" % place[:-1]))
+            operation = _RESTORE % (place, key_json, flags, expiry, value)
+            return Line(number, key_json[1:-1].decode(), operation, place.decode())
         match = _ORDINARY(data) if self._usual else None
         if match is not None and data[-1:] == b"}":
             value = data[match.end() : -1].strip(b" \t\r\n")
