@@ -411,13 +411,3 @@ for _rc in RESULT_CODES:
 # Names used in samples of the SDK's guide.
 KeyNotFoundError = NotFoundError
 TemporaryFailureError = TemporaryFailError
-
-
-def __getattr__(name: str) -> type[CouchbaseError]:
-    """Return a class that was generated for one result code, by the name that error reports show: programs
-    such as test runners in several processes look classes up by it."""
-    for rc in RESULT_CODES:
-        found = CouchbaseError.rc_to_exctype(rc)
-        if found.__name__ == name:
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

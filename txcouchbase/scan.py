@@ -24,7 +24,7 @@ class DeferredScan(Scan):
         return self._run(self.page_plan()).addCallback(self.accept)
 
     def next_rows(self) -> Deferred[Any]:
-        """Get the next page as it came: keys as bytes, or :class:`couchbase.protocol.rangescan.Document`."""
+        """Get the next page as it came: keys as bytes, or :class:`couchbase.protocol.scanpages.Document`."""
         return self._run(self.page_plan())
 
     def close(self) -> Deferred[None]:
