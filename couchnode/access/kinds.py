@@ -80,7 +80,13 @@ _QUERY = "bucket.settings: read; ui: read; pools: read"
 _FUNCTIONS = "ui: read; pools: read"
 
 ROLES: dict[str, RoleKind] = {
-    "admin": _kind("Full Admin", NOTHING, "Manages everything, and uses all data.", ": all"),
+    "admin": _kind(
+        "Full Admin",
+        NOTHING,
+        # Tests of official clients find the role by these words.
+        "Manages all cluster features, may use the web console, and may read and write all data.",
+        ": all",
+    ),
     "ro_admin": _kind(
         "Read-Only Admin",
         NOTHING,

@@ -51,7 +51,7 @@ def read_form(request: Request) -> dict[str, str]:
         ) from None
     form: dict[str, str] = {}
     for name, value in fields:
-        if name in form:
-            raise DefinitionError({name: "is given more than once"})
-        form[name] = value
+        # The Go client sends maxTTL twice when it edits a bucket.
+        if form.setdefault(name, value) != value:
+            raise DefinitionError({name: "is given more than once, with different values"})
     return form

@@ -365,7 +365,7 @@ class AdministrationTests(RestCase):
             ({"name": "default", "ramQuotaMB": "100"}, {"name": "Bucket with given name already exists"}),
             ({"ramQuotaMB": "100"}, {"name": "Bucket name needs to be specified"}),
             ({"name": "x", "ramQuotaMB": "1"}, {"ramQuotaMB": "RAM quota cannot be less than 100 MiB"}),
-            (b"name=x&name=y&ramQuotaMB=100", {"name": "is given more than once"}),
+            (b"name=x&name=y&ramQuotaMB=100", {"name": "is given more than once, with different values"}),
         ]:
             answer = yield self.ask(BUCKETS, "POST", form=form)
             self.assertEqual((answer.status, answer.json), (400, {"errors": errors, "summaries": {}}))
