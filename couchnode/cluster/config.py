@@ -31,6 +31,9 @@ HOST_PLACEHOLDER = "$HOST"
 CLUSTER_COMPATIBILITY = 7 * 0x10000 + 6
 """Version 7.6 in the manner of the cluster manager: major * 65536 + minor."""
 
+SERVER_GROUP = "Group 1"
+"""The group of every node, the server's first. Clients that read replicas from a group of their choice look for it."""
+
 BUCKET_CAPABILITIES = (
     "collections",
     "durableWrite",
@@ -229,6 +232,7 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
         "nodeUUID": report.uuid,
         "status": report.status,
         "clusterMembership": "active",
+        "serverGroup": SERVER_GROUP,
         "recoveryType": "none",
         "otpNode": f"n_{index}@{address.host}",
         "version": report.version,
@@ -416,7 +420,7 @@ def _cluster_part(nodes: Sequence[AdvertisedAddress], this_node: int) -> dict[st
             services["mgmtSSL"], services["kvSSL"] = node.rest_tls_port, node.kv_tls_port
             if node.views_port is not None:
                 services["capiSSL"] = node.rest_tls_port
-        entry: dict[str, Any] = {"services": services}
+        entry: dict[str, Any] = {"services": services, "serverGroup": SERVER_GROUP}
         if node.host != HOST_PLACEHOLDER:
             entry["hostname"] = node.host  # if missing, it means the same as the placeholder
         if index == this_node:

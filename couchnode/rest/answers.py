@@ -34,7 +34,7 @@ def plain_answer(
 def read_form(request: Request) -> dict[str, str]:
     """Read the form in the body; clients may begin it with ``&``.
 
-    :raises DefinitionError: it is not a form, or a field is repeated.
+    :raises DefinitionError: it is not a form, or a repeated field has different values.
     """
     try:
         assert request.content is not None  # the body was read before

@@ -51,12 +51,14 @@ class TerseTests(SynchronousTestCase):
         self.assertEqual(
             [node["ports"] for node in document["nodes"]], [{"direct": 11210 + i} for i in range(3)]
         )
+        # Clients take a node without a group for one of the group "", from which others want to read no replica.
+        group = {"serverGroup": "Group 1"}
         self.assertEqual(
             document["nodesExt"],
             [
-                {"services": {"mgmt": 8091, "kv": 11210}, "hostname": "10.0.0.10"},
-                {"services": {"mgmt": 8092, "kv": 11211}, "hostname": "10.0.0.11", "thisNode": True},
-                {"services": {"mgmt": 8093, "kv": 11212}, "hostname": "10.0.0.12"},
+                {"services": {"mgmt": 8091, "kv": 11210}, **group, "hostname": "10.0.0.10"},
+                {"services": {"mgmt": 8092, "kv": 11211}, **group, "hostname": "10.0.0.11", "thisNode": True},
+                {"services": {"mgmt": 8093, "kv": 11212}, **group, "hostname": "10.0.0.12"},
             ],
         )
 
@@ -145,6 +147,7 @@ class VerboseTests(SynchronousTestCase):
         self.assertLessEqual(required | {"evictionPolicy", "conflictResolutionType"}, document.keys())
         for node in document["nodes"]:
             self.assertLessEqual({"hostname", "status", "version", "services", "ports"}, node.keys())
+            self.assertEqual(node["serverGroup"], "Group 1")
 
     def test_values(self) -> None:
         """Type, quota, statistics and map say what the definition says."""

@@ -375,6 +375,16 @@ class AdministrationTests(RestCase):
             self.assertIn("the body must be a form", answer.json["errors"]["_"])
 
     @inlineCallbacks
+    def test_a_field_may_be_repeated_with_one_value(self) -> Steps:
+        """The Go client sends maxTTL twice; only different values are refused, and change nothing."""
+        path = f"{BUCKETS}/default"
+        answer = yield self.ask(path, "POST", form=b"maxTTL=10&maxTTL=10")
+        self.assertEqual(answer.status, 200)
+        answer = yield self.ask(path, "POST", form=b"maxTTL=11&maxTTL=12")
+        self.assertEqual(answer.status, 400)
+        self.assertEqual((yield self.ask(path)).json["maxTTL"], 10)
+
+    @inlineCallbacks
     def test_two_at_a_time(self) -> Steps:
         """If two requests create one name, one succeeds and the other is refused because it exists."""
         form = {"name": "race", "ramQuotaMB": "100"}
