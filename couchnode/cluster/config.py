@@ -32,7 +32,7 @@ CLUSTER_COMPATIBILITY = 7 * 0x10000 + 6
 """Version 7.6 in the manner of the cluster manager: major * 65536 + minor."""
 
 SERVER_GROUP = "Group 1"
-"""The group of every node, the server's first. Clients that read replicas from a group of their choice look for it."""
+"""The group of every node, the server's first: clients can read replicas from a group of their choice."""
 
 BUCKET_CAPABILITIES = (
     "collections",

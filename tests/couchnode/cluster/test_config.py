@@ -51,7 +51,7 @@ class TerseTests(SynchronousTestCase):
         self.assertEqual(
             [node["ports"] for node in document["nodes"]], [{"direct": 11210 + i} for i in range(3)]
         )
-        # Clients take a node without a group for one of the group "", from which others want to read no replica.
+        # The Go client takes a node without a group for one of the group "".
         group = {"serverGroup": "Group 1"}
         self.assertEqual(
             document["nodesExt"],
