@@ -1,6 +1,6 @@
 """Documents of 1 KiB in a named collection over HTTP, beside those of the default one.
 
-    python -m bench.collections [--rounds N] [--seconds N] [--connections N]
+    python -m bench.keyspaces [--rounds N] [--seconds N] [--connections N]
 
 Prints medians over the rounds (5) of requests a second, and CPU of the gateway and of its node (in another
 process) a request, for GET and PUT in both collections in turn, each for so many seconds (2) at 32 keep-alive
@@ -21,7 +21,7 @@ from bench.load import DOCUMENT
 from bench.subdocuments import load
 
 BUCKET = "/v1/buckets/default"
-COLLECTION = f"{BUCKET}/scopes/bench/collections/bench"
+COLLECTION = f"{BUCKET}/scopes/bench/keyspaces/bench"
 PATHS = {"default": BUCKET + "/documents/{n}", "named": COLLECTION + "/documents/{n}"}
 REQUESTS = {
     f"{method}, {name}": (method, path, DOCUMENT if method == "PUT" else "")
@@ -40,7 +40,7 @@ def create(url: str) -> None:
 
 def main() -> None:
     """Measure, and print tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench.collections", description="See the docstring.")
+    parser = argparse.ArgumentParser(prog="python -m bench.keyspaces", description="See the docstring.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, default=32)
