@@ -21,7 +21,7 @@ from bench.load import DOCUMENT
 from bench.subdocuments import load
 
 BUCKET = "/v1/buckets/default"
-COLLECTION = f"{BUCKET}/scopes/bench/keyspaces/bench"
+COLLECTION = f"{BUCKET}/scopes/bench/collections/bench"
 PATHS = {"default": BUCKET + "/documents/{n}", "named": COLLECTION + "/documents/{n}"}
 REQUESTS = {
     f"{method}, {name}": (method, path, DOCUMENT if method == "PUT" else "")
