@@ -8,7 +8,8 @@ PORT ?= 8080
 ARGS ?=
 # Everything but the programs of others, which `make judges` runs.
 TESTS ?= $(filter-out tests.judges,$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py)))
-JUDGES ?= tests.judges
+# Modules of tests.judges; all of them by default.
+JUDGES ?=
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -120,7 +121,7 @@ judges: $(INSTALLED) interop
 		javac -nowarn -XDsuppressNotes -d $(JAVA_CLIENT)/classes -cp "$(JAVA_CLIENT)/lib/*" \
 			$(CLIENTS)/java/Client.java; } || \
 		echo "The official Java client could not be fetched; its tests will be skipped." >&2
-	@exec $(BIN)/trial $(JUDGES)
+	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)

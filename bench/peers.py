@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from bench import load
 from bench.harness import HERE, OFFICIAL_PYTHON, OWN_PYTHON, START_SECONDS, Server
+from bench.ports import free_port
 from bench.serve import PASSWORD, USER
 
 GATEWAY = "gateway, node in another process"
@@ -127,14 +128,6 @@ class Program(AbstractContextManager["Program"]):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def free_port() -> int:
-    """Return a free port of 127.0.0.1, for programs that cannot choose one and report it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(stack: ExitStack, names: Sequence[str], node: Server, options: Sequence[str] = ()) -> list[Peer]:

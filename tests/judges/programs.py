@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,21 @@ import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+
+from bench.ports import free_port
+
+__all__ = [
+    "DEBIAN",
+    "ROOT",
+    "START_SECONDS",
+    "Process",
+    "environment",
+    "free_port",
+    "get",
+    "missing",
+    "program",
+    "twistd",
+]
 
 ROOT = Path(__file__).parent.parent.parent
 DEBIAN = ROOT / "build" / "judges" / "debian"
@@ -36,12 +50,6 @@ def environment() -> dict[str, str]:
     """Return the environment for such a program."""
     libraries = [str(path) for path in DEBIAN.glob("usr/lib/*-linux-gnu*")]
     return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else dict(os.environ)
-
-
-def free_port() -> int:
-    """Return a free port; it must be in a program's configuration before it starts."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class Process:
