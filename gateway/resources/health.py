@@ -1,4 +1,4 @@
-"""``/health`` and ``/ready``, for supervisors and load balancers."""
+"""``/live``, ``/health`` and ``/ready``, for supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Health:
 
     def __init__(self, is_ready: CheckReady) -> None:
         self._is_ready = is_ready
+
+    @endpoint("live", "GET", "/live")
+    def live(self, request: Request) -> Response:
+        """Answer 200, always: the process and its reactor run, whatever the cluster does."""
+        return json_response({"status": "alive"}, headers=_NO_STORE)
 
     @endpoint("health", "GET", "/health")
     def health(self, request: Request) -> Response:

@@ -800,6 +800,12 @@ class BucketTests(SynchronousTestCase):
         """Alive is not the same as ready."""
         site = Site(ready="the node warms up")
         self.assertEqual(site.request("GET", "/health").status, 200)
+        reply = site.request("GET", "/live")
+        self.assertEqual((reply.status, reply.json()), (200, {"status": "alive"}))
+        self.assertEqual(reply.header("cache-control"), "no-store")
+        head = site.request("HEAD", "/live")
+        self.assertEqual((head.status, head.body, head.header("content-length")), (200, b"", "18"))
+        self.assertEqual(site.request("PUT", "/live").header("allow"), "GET, HEAD, OPTIONS")
         reply = site.request("GET", "/ready")
         self.assertEqual((reply.status, reply.json()["reason"]), (503, "the node warms up"))
         self.assertEqual(Site().request("GET", "/ready").json(), {"status": "ready"})
