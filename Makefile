@@ -25,6 +25,9 @@ GO_CLIENT := build/judges/go/client
 JAVA_CLIENT := build/judges/java
 DEBIAN := build/judges/debian
 DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
+CHROMIUM := build/judges/chromium
+AXE := build/judges/axe
+AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
@@ -104,6 +107,16 @@ judges: $(INSTALLED) interop
 		for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(DEBIAN).new \
 			$(CURDIR)/$(DEBIAN); } || \
 		echo "Debian's packages could not be fetched; the tests of proxies will be skipped." >&2
+	@test -e $(CHROMIUM) || command -v chromium >/dev/null || ! command -v apt-get >/dev/null || { \
+		echo "Fetching Debian's Chromium for tests.judges ..."; rm -rf $(CHROMIUM).new && mkdir -p $(CHROMIUM).new && \
+		cd $(CHROMIUM).new && apt-get --quiet=2 download $$(apt-get --simulate --no-install-recommends install chromium \
+		2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p') 2>/dev/null && for package in *.deb; do \
+		dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(CHROMIUM).new $(CURDIR)/$(CHROMIUM); } || \
+		echo "Chromium could not be fetched; the tests of pages will be skipped." >&2
+	@test -e $(AXE)/node_modules/axe-core || ! command -v npm >/dev/null || { \
+		echo "Fetching axe for tests.judges ..."; \
+		npm install --silent --no-fund --no-audit --prefix $(AXE) axe-core@$(AXE_VERSION); } || \
+		echo "axe could not be fetched; the tests of pages will be skipped." >&2
 	@test -e $(NODE_CLIENT)/node_modules/couchbase || ! command -v npm >/dev/null || { \
 		echo "Fetching the official Node.js client for tests.judges ..."; mkdir -p $(NODE_CLIENT) && \
 		cp $(CLIENTS)/node/package.json $(NODE_CLIENT) && \

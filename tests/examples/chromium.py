@@ -31,10 +31,13 @@ class Chromium(protocol.ProcessProtocol):
 
     :param folder: for its profile; it must not exist.
     :param options: further ones of the command line.
+    :param environment: its variables; ``None`` for those of this process.
     :ivar events: what happened in the page, as (method, parameters): errors, dialogs, log entries.
     """
 
-    def __init__(self, path: str, folder: Path, *options: str) -> None:
+    def __init__(
+        self, path: str, folder: Path, *options: str, environment: dict[str, str] | None = None
+    ) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.ended: Deferred[None] = Deferred()
         self._buffer = b""
@@ -49,7 +52,7 @@ class Chromium(protocol.ProcessProtocol):
         ]  # fmt: skip
         # Commands go in by descriptor 3, answers come by 4; each ends with a zero byte.
         descriptors: Any = {0: "w", 1: "r", 2: "r", 3: "w", 4: "r"}
-        self._process: Any = reactor.spawnProcess(self, path, command, env=None, childFDs=descriptors)
+        self._process: Any = reactor.spawnProcess(self, path, command, env=environment, childFDs=descriptors)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Twisted: something was printed, or a message came."""
