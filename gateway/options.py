@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from gateway import optionvalues as take
+from gateway.clients.cors import MAX_AGE_SECONDS
 from gateway.limits import Limits
 
 __all__ = ["ENVIRONMENT_PREFIX", "SETTINGS", "Setting"]
@@ -134,6 +135,40 @@ SETTINGS = [
         [],
         "Origin whose pages may use the gateway, such as https://app.example; * allows any, none no other.",
         repeatable=True,
+    ),
+    Setting(
+        "cors-method",
+        take.cors_method,
+        [],
+        "Method that pages of other origins may send (default: all that a resource has).",
+        repeatable=True,
+    ),
+    Setting(
+        "cors-header",
+        take.header_name,
+        [],
+        "Request header that pages of other origins may send (default: all that the gateway honours).",
+        repeatable=True,
+    ),
+    Setting(
+        "cors-expose",
+        take.header_name,
+        [],
+        "Further response header that pages of other origins may read, such as one that a proxy adds.",
+        repeatable=True,
+    ),
+    Setting(
+        "cors-max-age",
+        take.number(0, 86400),
+        MAX_AGE_SECONDS,
+        "How long a browser may cache the answer to a preflight, in seconds.",
+    ),
+    Setting(
+        "cors-without-credentials",
+        None,
+        False,
+        "Do not let browsers send cookies, stored passwords and client certificates for pages of other "
+        "origins.",
     ),
     Setting(
         "bucket",

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
+from gateway.clients.cors import METHODS
 from gateway.clients.origins import origin_of
 from gateway.clients.proxies import check_proxy
 from gateway.cluster.credentials import has_controls
@@ -25,10 +26,12 @@ __all__ = [
     "auth",
     "bucket",
     "cluster",
+    "cors_method",
     "cors_origin",
     "count",
     "endpoint",
     "existing_file",
+    "header_name",
     "host",
     "log_file",
     "number",
@@ -142,6 +145,20 @@ def cors_origin(value: str) -> str:
             f"{value!r} is not an origin such as https://app.example or http://localhost:3000 "
             "(ports are 1 to 65535), * or none"
         )
+    return value
+
+
+def cors_method(value: str) -> str:
+    """Parse a method that pages may send."""
+    if value not in METHODS:
+        raise Wrong(f"{value!r} is not one of the methods {', '.join(METHODS)}")
+    return value
+
+
+def header_name(value: str) -> str:
+    """Parse the name of a header."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", value) or value == "*":
+        raise Wrong(f"{value!r} is not the name of a header such as X-CB-Flags")
     return value
 
 

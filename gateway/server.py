@@ -25,6 +25,7 @@ import gateway.plugins
 from couchbase.exceptions import AuthError, BucketNotFoundError
 from gateway.app import Gateway
 from gateway.clients.accesslog import AccessLog
+from gateway.clients.cors import CorsRules
 from gateway.clients.origins import Doors
 from gateway.clients.proxies import TrustedProxies
 from gateway.cluster.connection import GatewayConnection
@@ -69,6 +70,22 @@ def plugins_for(settings: Settings) -> list[IGatewayPlugin]:
     """Return the installed plugins, without those left out by ``--without``."""
     found = getPlugins(IGatewayPlugin, gateway.plugins)
     return [plugin for plugin in found if plugin.name not in settings.without_plugin]
+
+
+def _doors(settings: Settings) -> Doors:
+    rules = CorsRules(
+        methods=settings.cors_method,
+        headers=settings.cors_header,
+        exposed=settings.cors_expose,
+        max_age=settings.cors_max_age,
+        credentials=not settings.cors_without_credentials,
+    )
+    return Doors(
+        is_open=settings.auth == "none",
+        hosts=settings.allow_host,
+        origins=settings.cors_origin,
+        rules=rules,
+    )
 
 
 def url_of(address: Any, description: str) -> str:
@@ -181,9 +198,7 @@ class GatewayServer(Service):
             if settings.access_log
             else [],
             quoted_etags=settings.quoted_etags,
-            guard=Doors(
-                is_open=settings.auth == "none", hosts=settings.allow_host, origins=settings.cors_origin
-            ),
+            guard=_doors(settings),
         )
         self.readiness = Readiness(reactor, self._probe)
         self.hindrance: Callable[[], str | None] | None = None

@@ -43,6 +43,11 @@ class Settings:
     auth: str
     allow_host: list[str]
     cors_origin: list[str]
+    cors_method: list[str]
+    cors_header: list[str]
+    cors_expose: list[str]
+    cors_max_age: int
+    cors_without_credentials: bool
     bucket: str
     bucket_password: str | None = field(repr=False)
     """Password of the embedded node's bucket; ``None``: a random one, known to the gateway alone."""

@@ -23,52 +23,13 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
+from gateway.clients.cors import CorsRules
 from gateway.dialect.errors import Refusal
 from gateway.http.known import Known
 from gateway.http.request import HeaderTable, Request
 from gateway.http.response import Headers, Response
 
-__all__ = ["ALLOWED_HEADERS", "EXPOSED_HEADERS", "Doors", "Visit", "origin_of"]
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-
-ALLOWED_HEADERS = (
-    "Accept",
-    "Authorization",
-    "Cache-Control",
-    "Content-Encoding",
-    "Content-Type",
-    "Expires",
-    "If-Match",
-    "If-None-Match",
-    "X-CB-DurabilityLevel",
-    "X-CB-Flags",
-    "X-CB-PersistTo",
-    "X-CB-ReplicateTo",
-    "X-CB-DurabilityTimeout",
-    "X-CB-TTL",
-    "X-CB-Timeout",
-    "X-Request-Id",
-    "X-Requested-With",
-)
-"""Headers that a page of another origin may send."""
-
-EXPOSED_HEADERS = (
-    "Allow",
-    "ETag",
-    "Expires",
-    "Location",
-    "Retry-After",
-    "WWW-Authenticate",
-    "X-CB-Flags",
-    "X-CB-MutationToken",
-    "X-CB-Revision",
-    "X-CB-TotalRows",
-    "X-Request-Id",
-)
-"""Headers that a page of another origin may read, in addition to those that every page may."""
-
-MAX_AGE_SECONDS = 600
+__all__ = ["Doors", "Visit", "origin_of"]
 
 VARY = (b"Vary", b"Origin")
 
@@ -83,14 +44,6 @@ _SIMPLE_TYPES = frozenset({b"", b"text/plain", b"application/x-www-form-urlencod
 _PREFLIGHTED = (b"x-requested-with", b"if-match")
 _OWN = b"x-cb-"
 
-_ALLOWED = frozenset(name.lower().encode("ascii") for name in ALLOWED_HEADERS)
-_CREDENTIALS = (b"Access-Control-Allow-Credentials", b"true")
-_EXPOSE = (b"Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS).encode("ascii"))
-_PREFLIGHT = (
-    (b"Access-Control-Allow-Methods", ", ".join(METHODS).encode("ascii")),
-    (b"Access-Control-Allow-Headers", ", ".join(ALLOWED_HEADERS).encode("ascii")),
-    (b"Access-Control-Max-Age", b"%d" % MAX_AGE_SECONDS),
-)
 _VARY_PREFLIGHT = (b"Vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")
 
 
@@ -135,15 +88,26 @@ class Doors:
         ``Host``.
     :param origins: origins whose pages may use the gateway; ``*`` allows any, ``none`` no others. If empty:
         any with credentials, else none.
+    :param rules: what pages of these origins may send and read; ``None``: all that the dialect has.
     """
 
-    def __init__(self, *, is_open: bool, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        is_open: bool,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        rules: CorsRules | None = None,
+    ) -> None:
         names = {host.lower().removesuffix(".") for host in hosts}
         self.is_open = is_open
         self._checks_host = is_open and "*" not in names
         self._names = frozenset(names - {"*"})
         given = list(origins)
+        self.rules = rules or CorsRules()
         self.takes_any = "*" in given or (not given and not is_open)
+        self.names_any = "*" in given
+        """Whether ``*`` was configured; it may also be the default."""
         self._origins = frozenset(found for found in map(origin_of, given) if found is not None)
         self._has_cors = given != ["none"]
         self._known_hosts: Known[bytes, bool] = Known(_KNOWN_HOSTS)
@@ -179,14 +143,14 @@ class Doors:
         """Return whether an origin, or its host, is configured."""
         return origin in self._origins or origin[1] in self._names
 
-    def cors(self, origin: object, *, is_own: bool, is_named: bool) -> tuple[tuple[bytes, bytes], ...]:
+    def cors(self, origin: object, *, is_own: bool, is_named: bool) -> Headers:
         """Return the headers that let pages of an origin read an answer; none if they may not."""
         if not self._has_cors or not isinstance(origin, bytes):
             return ()
         if self.takes_any and not is_named:
-            return ((b"Access-Control-Allow-Origin", b"*"), _CREDENTIALS)
+            return self.rules.permission(b"*")
         if is_named or (self.is_open and is_own):
-            return ((b"Access-Control-Allow-Origin", origin), _CREDENTIALS)
+            return self.rules.permission(origin)
         return ()
 
 
@@ -204,7 +168,7 @@ class Visit:
 
     __slots__ = (
         *("_cors", "_doors", "_headers", "_host_is_welcome"),
-        *("_is_foreign", "_is_named", "_is_unencrypted", "_origin"),
+        *("_is_foreign", "_is_named", "_is_other", "_is_unencrypted", "_origin"),
     )
 
     def __init__(self, doors: Doors, headers: HeaderTable, is_welcome: bool) -> None:
@@ -213,6 +177,7 @@ class Visit:
         self._host_is_welcome = is_welcome
         origin = self._origin = headers.get(b"origin")
         self._is_named = self._is_unencrypted = False
+        self._is_other = True
         site = headers.get(b"sec-fetch-site")
         if origin is None:
             self._is_foreign = site is not None and site not in (b"none", b"same-origin")
@@ -224,9 +189,8 @@ class Visit:
                 self._is_named = doors.is_named(named)
                 # A browser's own statement is more reliable than a comparison of names.
                 is_elsewhere = site in (b"cross-site", b"same-site")
-                self._is_foreign = not self._is_named and (
-                    is_elsewhere or not _is_same(named, headers.get(b"host"))
-                )
+                self._is_other = is_elsewhere or not _is_same(named, headers.get(b"host"))
+                self._is_foreign = not self._is_named and self._is_other
                 self._is_unencrypted = not self._is_named and named[0] == "http"
             if doors.is_open and doors.takes_any:
                 self._is_foreign = self._is_unencrypted = False
@@ -255,8 +219,16 @@ class Visit:
                 "than text/plain and those of forms, or with X-Requested-With.",
                 resource="",
             )
-        if method == "OPTIONS" and self._origin is not None and b"access-control-request-method" in headers:
-            return self._preflight()
+        if self._origin is None:
+            return None
+        if method == "OPTIONS" and b"access-control-request-method" in headers:
+            return self._preflight(request)
+        if self._is_other and not self._doors.rules.takes(method):
+            raise Refusal(
+                "ForbiddenOrigin",
+                f"Pages of other origins may not send {method[:20]}; --cors-method names the methods.",
+                resource="",
+            )
         return None
 
     def _is_link(self, method: str) -> bool:
@@ -273,22 +245,25 @@ class Visit:
             return True
         return any(name in _PREFLIGHTED or name.startswith(_OWN) for name in headers)
 
-    def _preflight(self) -> Response | None:
-        if not self._doors.headers and not self._cors:
+    def _preflight(self, request: Request) -> Response | None:
+        doors = self._doors
+        if not doors.headers and not self._cors:
             return None  # without CORS it is a request like any other
         headers = self._headers
-        method = headers[b"access-control-request-method"]
-        wanted = headers.get(b"access-control-request-headers", b"")
-        answer = [_VARY_PREFLIGHT] if self._doors.headers else [VARY, _VARY_PREFLIGHT]
-        if (
-            self._cors
-            and isinstance(method, bytes)
-            and isinstance(wanted, bytes)
-            and method.decode("latin-1") in METHODS
-            and all(name.strip().lower() in _ALLOWED for name in wanted.split(b",") if name.strip())
-        ):
-            answer += [*self._cors, *_PREFLIGHT]
-        # Otherwise as in the Data API: an answer that no browser takes as permission.
+        answer = [_VARY_PREFLIGHT] if doors.headers else [VARY, _VARY_PREFLIGHT]
+        if self._cors:
+            application = request.application
+            # A page that any network may serve must not reach this one only because there is CORS.
+            asks_in = headers.get(b"access-control-request-private-network") == b"true"
+            permission = doors.rules.preflight(
+                headers[b"access-control-request-method"],
+                headers.get(b"access-control-request-headers", b""),
+                None if application is None else application.methods_of(request.path),
+                private_network=asks_in and (self._is_named or doors.names_any),
+            )
+            if permission is not None:
+                answer += [*self._cors, *permission]
+        # Without permission as in the Data API: an answer that no browser takes as one.
         return _Preflight(204, answer)
 
     def mark(self, response: Response) -> None:
@@ -297,7 +272,7 @@ class Visit:
             return
         added = [*self._cors]
         if added:
-            added.append(_EXPOSE)
+            added.append(self._doors.rules.expose)
         if not self._doors.headers and self._origin is not None:
             added.append(VARY)
         if added:

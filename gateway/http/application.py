@@ -216,6 +216,10 @@ class Application:
         """Return the refusal of a path without a route."""
         return (self.missing_route or no_route)(path)
 
+    def methods_of(self, path: bytes) -> list[str] | None:
+        """Return the methods of a path; ``None`` if only Klein knows them, or there is no such route."""
+        return self.dispatcher.allow(path)
+
     def klein_knows(self, request: Request) -> bool:
         """Return whether Klein should answer a request for which the dispatcher found no route."""
         if self.missing_route is None:

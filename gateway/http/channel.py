@@ -369,7 +369,7 @@ class HTTPChannel(Protocol):
         self._exchange = None
         self._body = None
         was_begun = broken is not None and broken.has_begun
-        exchange = Exchange.in_place_of(broken, self)
+        exchange = Exchange.in_place_of(broken, self, getattr(error, "headers_seen", {}))
         if broken is not None:
             broken.lose(Failure(refusal))
         if was_begun:

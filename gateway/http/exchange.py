@@ -72,16 +72,22 @@ class Exchange(ExchangePort):
         self.headers = headers
 
     @classmethod
-    def in_place_of(cls, broken: Exchange | None, channel: Channel) -> Exchange:
+    def in_place_of(cls, broken: Exchange | None, channel: Channel, headers: HeaderTable) -> Exchange:
         """Return the exchange that refuses a request which cannot be read to its end.
 
         :param broken: the request, which is not counted if it has no answer yet; ``None`` if not even its
             head can be read.
+        :param headers: what is known of that head.
         """
         if broken is None or broken.has_begun:
-            return cls(channel, "?", b"", b"", {})
+            exchange = cls(channel, "?", b"", b"", headers)
+            if headers and channel.application.guard is not None:
+                exchange.visit = channel.application.guard.look(headers)
+            return exchange
         broken.replaced()
         exchange = cls(channel, broken.method, broken.path, broken.query_string, broken.headers)
+        # Else a page could not read why it is refused.
+        exchange.visit = broken.visit
         exchange.received_bytes = broken.received_bytes
         return exchange
 

@@ -61,6 +61,22 @@ class Malformed(Exception):
     """The bytes are not a request; the text says why."""
 
 
+_ORIGIN = re.compile(rb"\r\norigin:[ \t]*([\x21-\x7e]+)[ \t]*(?=\r\n)", re.IGNORECASE)
+
+
+class HeadTooLarge(Refusal):
+    """A head is too large (431).
+
+    :param head: what has arrived of it, unparsed.
+    """
+
+    def __init__(self, message: str, head: bytes) -> None:
+        super().__init__("HeadersTooLarge", message, "")
+        found = _ORIGIN.findall(head)
+        self.headers_seen: dict[bytes, Any] = {b"origin": found[0]} if len(found) == 1 else {}
+        """The ``Origin``, if it has arrived: without it, a browser would hide the answer from its page."""
+
+
 # Values of Host known to be valid: a server has few names, but anyone can send others.
 _good_hosts: Known[bytes, None] = Known(256)
 _LONGEST_GOOD_HOST = 256
@@ -93,7 +109,7 @@ def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
         data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
     end = data.find(_EMPTY_LINE, start) + 4
     if (end if end > 3 else len(data)) > limit:
-        raise Refusal("HeadersTooLarge", f"Request line and headers exceed {limit} bytes.", "")
+        raise HeadTooLarge(f"Request line and headers exceed {limit} bytes.", data)
     if end > 3:
         return data, end
     if data.count(b"\n") != data.count(b"\r\n") or (data and not _TOKEN.match(data) and data != b"\r"):
@@ -104,7 +120,7 @@ def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
 def check_count(head: bytes) -> None:
     """Refuse a head with too many headers; raises Refusal (431)."""
     if head.count(b"\r\n") - 2 > MAX_HEADER_COUNT:
-        raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
+        raise HeadTooLarge(f"The request has more than {MAX_HEADER_COUNT} headers.", head)
 
 
 class Head:
