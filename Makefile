@@ -43,7 +43,7 @@ help:
 	@echo "make types   mypy"
 	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
 	@echo "make bench   measure everything that docs/performance.md quotes"
-	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md"
+	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md, docs/man"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make clean   remove environments and everything generated"
 
@@ -167,6 +167,7 @@ docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
 	@$(BIN)/python -m tests.servers.matrix.table
 	@$(BIN)/python -m tests.tooling.picture
+	@$(BIN)/python -m tests.tooling.manuals
 	@$(BIN)/python -m tests.tooling.walk
 
 # The SDK's packages as they are documented in the code; whatever pydoctor has to complain about is an error.

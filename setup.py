@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 
 # Read, not imported: that would need what is about to be installed.
 VERSION: dict[str, str] = {}
-exec((HERE / "gateway" / "version.py").read_text(encoding="utf-8"), VERSION)
+exec((HERE / "couchbase" / "protocol" / "version.py").read_text(encoding="utf-8"), VERSION)
 
 # What the views of the embedded node need. PyICU with ICU inside comes ready built or not at all; for macOS
 # 13 and 14 (Darwin 22 and 23) in an older version only, and not for every Python and processor. A requirement
@@ -93,6 +93,9 @@ setup(
     ],
     package_data={**{name: ["py.typed"] for name in SOURCE_PACKAGES}, "couchnode.views": ["prelude.js"]},
     include_package_data=False,
+    data_files=[
+        ("share/man/man1", [str(page.relative_to(HERE)) for page in (HERE / "docs" / "man").glob("*.1")])
+    ],
     zip_safe=False,
     install_requires=REQUIREMENTS,
     extras_require={
@@ -103,6 +106,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "couchgateway = gateway.commandline:main",
+            "couchnode = couchnode.service:main",
             "couchgateway-export = gateway.loader.exportcommand:main",
             "couchgateway-load = gateway.loader.command:main",
         ]

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from couchbase.protocol.version import VERSION
 from couchnode.cluster.definition import (
     MAX_REPLICAS,
     MEBIBYTE,
@@ -31,6 +32,7 @@ from couchnode.embedded import DEFAULT_QUOTA_BYTES, EmbeddedNode, StartError
 from couchnode.sample import SampleError
 from couchnode.tls import BY_COMMON_NAME, NodeTls, TlsError, UserRule
 from reactor.clock import use_monotonic_clock
+from reactor.commandline import ProgramOptions, run_service
 from reactor.descriptors import raise_limit
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
@@ -41,7 +43,7 @@ MAX_NODES = 16
 EXPECTED_ERRORS = (StartError, DataDirectoryError, StoreError, SampleError, DefinitionError, UserError)
 """Reasons not to start that a message explains; anything else is a fault of ours and gets a traceback."""
 
-__all__ = ["EmbeddedNode", "Options", "StartError", "makeService"]
+__all__ = ["EmbeddedNode", "Options", "StartError", "main", "makeService"]
 
 
 def _whole(option: str, low: int, high: int, what: str) -> Callable[[Any], int]:
@@ -59,8 +61,11 @@ def _whole(option: str, low: int, high: int, what: str) -> Callable[[Any], int]:
     return read
 
 
-class Options(usage.Options):
-    """Options of ``twistd couchnode``."""
+class Options(ProgramOptions):
+    """Options of ``twistd couchnode`` and ``couchnode``."""
+
+    program = "couchnode"
+    version = VERSION
 
     synopsis = "[options]"
     longdesc = (
@@ -375,3 +380,8 @@ def makeService(options: Options) -> NodeService:
         tls=options["tls"],
     )
     return NodeService(node, options["tls"], HangUp(cast(IReactor, reactor)))
+
+
+def main() -> None:
+    """Run ``couchnode``: the node in the foreground."""
+    run_service(Options, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The command line of ``twistd couchgateway``."""
+"""The command line of ``twistd couchgateway`` and ``couchgateway``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
+from couchbase.protocol.version import VERSION
+from gateway.configfile import effective, example
 from gateway.logs import LogFile, LogObserver, observer_for
 from gateway.options import SETTINGS, Setting
-from gateway.settings import Settings, resolve
-from gateway.version import VERSION
+from gateway.settings import Settings, merge, resolve
+from reactor.commandline import ProgramOptions, run_service
 
-__all__ = ["Options"]
+__all__ = ["Options", "main"]
 
 
-class Options(UsageOptions):
-    """Command line of ``twistd couchgateway``; :func:`gateway.settings.resolve` adds the other sources."""
+class Options(ProgramOptions):
+    """Command line of the gateway; :func:`gateway.settings.resolve` adds the other sources."""
 
+    program = "couchgateway"
+    version = VERSION
     synopsis = "[options]"
     longdesc = "Documents of a Couchbase cluster, or of an embedded node, over HTTP."
     optFlags = [[setting.name, None, setting.text] for setting in SETTINGS if setting.parse is None]
@@ -34,13 +37,18 @@ class Options(UsageOptions):
         super().__init__()
         self.repeated: dict[str, list[str]] = {}
         self.settings: Settings | None = None
+        self._print_config = False
         self.log_file: LogFile | None = None
         self.log_observer: LogObserver | None = None
         """The log observer; ``None`` leaves the log to twistd."""
 
-    def opt_version(self) -> None:
-        """Print the version of couchgateway and exit."""
-        print(f"couchgateway {VERSION}")
+    def opt_print_config(self) -> None:
+        """Print all settings and where each was given, as a file for --config, and exit."""
+        self._print_config = True
+
+    def opt_example_config(self) -> None:
+        """Print a file for --config in which every setting is explained, and exit."""
+        print(example(), end="")
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
@@ -51,6 +59,9 @@ class Options(UsageOptions):
     def postOptions(self) -> None:
         """Check everything, so that mistakes are reported before anything starts."""
         self.settings = resolve(self.given(), os.environ)
+        if self._print_config:
+            print(effective(*merge(self.given(), os.environ)), end="")
+            sys.exit(0)
         self._choose_log(self.settings.log_file)
 
     def _choose_log(self, path: str | None) -> None:
@@ -87,3 +98,8 @@ for _setting in SETTINGS:
     if _setting.repeatable:
         # The attributes that twisted.python.usage looks for.
         setattr(Options, f"opt_{_setting.attribute}", _adder(_setting))
+
+
+def main() -> None:
+    """Run ``couchgateway``: the gateway in the foreground."""
+    run_service(Options, sys.argv[1:])

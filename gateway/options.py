@@ -48,11 +48,13 @@ class Setting(NamedTuple):
             return self.text
         if isinstance(default, list):
             shown = " ".join(default)
-        elif self.attribute in _SIZES:
-            shown = _shown_size(default)
         else:
-            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            shown = f"{default:g}" if isinstance(default, float) else str(self.written(default))
         return f"{self.text} [default: {shown}]"
+
+    def written(self, value: Any) -> Any:
+        """Return a value as people write it: a size with its unit, all others as they are."""
+        return _shown_size(value) if self.attribute in _SIZES else value
 
 
 _LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": take.count, "float": take.seconds}

@@ -24,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Settings", "resolve", "user_data_folder"]
+__all__ = ["Settings", "merge", "resolve", "user_data_folder"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,19 @@ class Settings:
 
 
 def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Merge command line, environment, file and defaults.
+    """Merge command line, environment, file and defaults, and check them together.
 
     :param given: values of the command line: option name -> str, list of str, or true.
     :raises UsageError: names the option, its source, and the values it accepts.
+    """
+    values, labels = merge(given, environment)
+    return _checked(values, labels)
+
+
+def merge(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the value of each setting by attribute, and by option name where it was given.
+
+    :raises UsageError: as :func:`resolve`, about single values.
     """
     sources = [_from_command_line(given), _from_environment(environment)]
     path = next((source["config"][1] for source in sources if "config" in source), None)
@@ -94,7 +103,7 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
                 labels[setting.name], value = source[setting.name]
                 values[setting.attribute] = value
                 break
-    return _checked(values, labels)
+    return values, labels
 
 
 _ABOUT_THE_NODE = (

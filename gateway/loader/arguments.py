@@ -8,13 +8,31 @@ from urllib.parse import urlsplit
 
 from gateway.loader.errors import LoadError
 
-__all__ = ["given_place", "note_path", "parse_export", "parse_load", "password_of"]
+__all__ = [
+    "export_parser",
+    "given_place",
+    "load_parser",
+    "note_path",
+    "parse_export",
+    "parse_load",
+    "password_of",
+]
 
 _RESUMES = " 130 interrupted. After the last two, the same command resumes."
 
 
 def parse_load(argv: list[str] | None) -> argparse.Namespace:
     """Return the options of ``couchgateway-load``; a wrong one ends the process with status 2."""
+    return _parsed(load_parser(), argv)
+
+
+def parse_export(argv: list[str] | None) -> argparse.Namespace:
+    """Return the options of ``couchgateway-export``; a wrong one ends the process with status 2."""
+    return _parsed(export_parser(), argv)
+
+
+def load_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``couchgateway-load``."""
     parser = argparse.ArgumentParser(
         prog="couchgateway-load",
         description="Send the documents of a JSON-lines file to a bucket, through a gateway.",
@@ -33,11 +51,11 @@ def parse_load(argv: list[str] | None) -> argparse.Namespace:
         "--value-field", default="doc", metavar="NAME", help="member with the document (default: doc)"
     )
     _add_progress(parser, "start at the first line")
-    return _parsed(parser, argv)
+    return parser
 
 
-def parse_export(argv: list[str] | None) -> argparse.Namespace:
-    """Return the options of ``couchgateway-export``; a wrong one ends the process with status 2."""
+def export_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``couchgateway-export``."""
     parser = argparse.ArgumentParser(
         prog="couchgateway-export",
         description="Write the documents of a bucket to a file of JSON lines, through a gateway.",
@@ -54,7 +72,7 @@ def parse_export(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--designs", action="store_true", help="write the bucket's design documents, too")
     _add_gateway(parser)
     _add_progress(parser, "write the file anew")
-    return _parsed(parser, argv)
+    return parser
 
 
 def _add_gateway(parser: argparse.ArgumentParser) -> None:

@@ -25,13 +25,13 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 import twisted
+from couchbase.protocol.version import VERSION
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import Gateway, IGatewayPlugin, ISharedMetrics
 from gateway.metricvalues import MetricValues
 from gateway.processes import add_process, process_families
-from gateway.version import VERSION
 
 if TYPE_CHECKING:
     from klein import Klein

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.version import VERSION
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
-from gateway.version import VERSION
 
 __all__ = ["CheckReady", "Health"]
 

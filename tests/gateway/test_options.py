@@ -15,11 +15,11 @@ from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.protocol.version import VERSION
 from gateway.commandline import Options
 from gateway.endpoints import is_local, listen_address
 from gateway.options import SETTINGS
 from gateway.settings import Settings, resolve
-from gateway.version import VERSION
 
 PARTS = ["0", "8080", "port=1", "backlog=2", "127.0.0.1", "0.0.0.0", "\\:\\:1"]
 PARTS += [
@@ -240,7 +240,7 @@ class CommandTests(SynchronousTestCase):
             "[default: 256M]",
             "[default: 16K]",
             "[default: 2.5]",
-            "Print the version of couchgateway and exit.",
+            "Print the version and exit.",
         ):
             self.assertIn(words, text)
         for setting in SETTINGS:
