@@ -147,6 +147,7 @@ class Gateway(Application):
             Klein(), clock, now=now, limits=limits, plugins=plugins, end_hooks=end_hooks, guard=guard
         )
         self.pool = pool
+        self.security_schemes = authorizer.schemes
         self._admission = Admission(authorizer, pool)
         steps = StepRunner(clock)
         renderer = Renderer(steps, quoted=quoted_etags)

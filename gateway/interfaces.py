@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -34,6 +34,10 @@ class Gateway(Protocol):
     @property
     def limits(self) -> Limits:
         """Its settings of size and time."""
+
+    @property
+    def security_schemes(self) -> Mapping[str, Mapping[str, object]]:
+        """How callers may say who they are, as security schemes of OpenAPI by their names."""
 
     def connection(self, request: Request, bucket: str) -> Deferred[GatewayConnection]:
         """Return a Deferred of a connection to a bucket as the caller of a request."""

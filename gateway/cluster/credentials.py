@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Protocol
 
@@ -73,6 +74,10 @@ class _Recognised(CallerCredentials):
 class Authorizer(Protocol):
     """Finds the credentials to use for a request."""
 
+    schemes: Mapping[str, Mapping[str, object]]
+    """How callers may say who they are, as security schemes of OpenAPI by their names; empty if they need
+    not."""
+
     def identify(self, request: Request) -> CallerCredentials:
         """Return the credentials, which the cluster has not confirmed yet.
 
@@ -91,6 +96,8 @@ class _Shared(CallerCredentials):
 class ServiceAccount:
     """Lets everyone call as the gateway's own user (``--auth none``)."""
 
+    schemes: Mapping[str, Mapping[str, object]] = {}
+
     def __init__(self, user: str, password: str, secret: bytes) -> None:
         """Take the account's name and password, or :data:`BY_CERTIFICATE` and no password."""
         self.credentials: CallerCredentials = _Shared(user, password, secret)
@@ -108,6 +115,10 @@ class Passthrough:
 
     :param secret: 16 to 64 random bytes, new in each process.
     """
+
+    schemes: Mapping[str, Mapping[str, object]] = {
+        "basic": {"type": "http", "scheme": "basic", "description": "User name and password at the cluster."}
+    }
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

@@ -31,6 +31,8 @@ from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import Gateway, IGatewayPlugin, ISharedMetrics
 from gateway.metricvalues import MetricValues
+from gateway.openapi.description import Answer, Example, described
+from gateway.openapi.schemas import TEXT
 from gateway.processes import add_process, process_families
 
 if TYPE_CHECKING:
@@ -116,6 +118,12 @@ class Metrics:
         self._operations[operation, outcome] += count
 
     @endpoint("metrics", "GET", "/metrics")
+    @described(
+        "Operations",
+        {200: Answer("The metrics, in Prometheus' text format.", {"text/plain": TEXT})},
+        credentials=False,
+        examples=(Example("Always"),),
+    )
     def show(self, request: Request) -> Response | Deferred[Response]:
         """Serve everything counted, in Prometheus' text format; the totals of all workers, if there are
         several."""

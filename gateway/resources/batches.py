@@ -19,11 +19,30 @@ from gateway.dialect.places import Place, collection_names, place_of
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Body, Example, Parameter, described
+from gateway.openapi.description import LINES as JSON_LINES
+from gateway.openapi.members import line_of
+from gateway.openapi.schemas import choice, listed, named, text, thing, whole
+from gateway.operations.table import OPERATIONS
 from gateway.resources.base import BucketResource, check_accepted
 
 __all__ = ["Batches"]
 
 _PLACE = frozenset({"scope", "collection"})
+
+
+_LINE = named(
+    "BatchOperation",
+    {
+        "oneOf": [
+            named("Batch_" + name, line_of(name, kind.members)) for name, kind in sorted(OPERATIONS.items())
+        ]
+    },
+)
+_RESULT = named(
+    "BatchResult",
+    thing({"index": whole(0), "key": text(), "status": whole(200, 599)}, "index status", more=True),
+)
 
 
 class Batches(BucketResource):
@@ -41,6 +60,46 @@ class Batches(BucketResource):
         operation="batch",
         streamed=True,
         takes=ENCODING,
+    )
+    @described(
+        "Batches",
+        {
+            200: Answer(
+                "The results, in the order of the operations.",
+                {JSON: listed(_RESULT), JSON_LINES: text("One result a line.")},
+                ("X-Accel-Buffering", "Content-Encoding", "Vary"),
+            )
+        },
+        query=(
+            Parameter("scope", "The scope of operations that name none."),
+            Parameter("collection", "The collection of operations that name none."),
+        ),
+        headers=(
+            "Accept-Encoding",
+            Parameter("Content-Encoding", "How the body is encoded.", choice("identity")),
+        ),
+        body=Body({JSON: listed(_LINE), JSON_LINES: text("One operation a line.")}),
+        examples=(
+            Example(
+                "Two operations",
+                answer=[
+                    {"index": 0, "key": "a", "status": 200, "cas": "18d2f3a4c5e60000"},
+                    {
+                        "index": 1,
+                        "key": "nobody",
+                        "status": 404,
+                        "error": {
+                            "code": "DocumentNotFound",
+                            "message": "There is no such document.",
+                            "rc": 13,
+                            "exception": "NotFoundError",
+                            "retry": "never",
+                        },
+                    },
+                ],
+                body=[{"op": "set", "key": "a", "value": {"n": 1}}, {"op": "get", "key": "nobody"}],
+            ),
+        ),
     )
     def post_batch(self, request: Request) -> Any:
         """Run the operations of the body, and answer each."""

@@ -19,6 +19,8 @@ from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Example, Parameter, described
+from gateway.openapi.schemas import CSV, listed, named, text, thing
 from gateway.resources.base import BucketResource
 
 __all__ = ["Buckets"]
@@ -29,16 +31,48 @@ MAX_GROUPS = 16
 _STATS_QUERY = frozenset({"group"})
 
 
+_NUMBER = {"type": ["integer", "null"]}
+_OF_BUCKET = named(
+    "Bucket",
+    thing(
+        {
+            "name": text(),
+            "type": {"type": ["string", "null"]},
+            **dict.fromkeys(("replicas", "items", "memoryBytes", "quotaBytes"), _NUMBER),
+        },
+        "name type replicas items memoryBytes quotaBytes",
+    ),
+)
+_STATISTICS = thing(
+    {"stats": thing({}, more=thing({}, more=True, about="Node -> value."), about="Name -> values.")}, "stats"
+)
+
+
 class Buckets(BucketResource):
     """Resources about buckets as a whole."""
 
     @endpoint("caller_identity", "GET", "/v1/callerIdentity", "/v1.alpha/callerIdentity", operation="open")
+    @described(
+        "Buckets",
+        {200: Answer("The user's name.", {JSON: thing({"user": text()}, "user")})},
+        examples=(Example("Who am I?"),),
+    )
     def caller_identity(self, request: Request) -> Any:
         """Return the user name by which the cluster knows the caller."""
         request.query()
         return self._session(request, _identity)
 
     @endpoint("list_buckets", "GET", "/v1/buckets", "/v1.alpha/buckets", operation="open")
+    @described(
+        "Buckets",
+        {
+            200: Answer(
+                "Those that the caller may see.", {JSON: thing({"buckets": listed(_OF_BUCKET)}, "buckets")}
+            )
+        },
+        errors="NoReadAccess",
+        examples=(Example("All"),),
+    )
     def list_buckets(self, request: Request) -> Any:
         """List the buckets that the caller may see."""
         request.query()
@@ -52,6 +86,16 @@ class Buckets(BucketResource):
         return act(session, request)
 
     @endpoint("bucket_stats", "GET", "/stats", on=BUCKET, operation="stats")
+    @described(
+        "Buckets",
+        {200: Answer("Each statistic of each node.", {JSON: _STATISTICS})},
+        query=(
+            Parameter(
+                "group", f"Up to {MAX_GROUPS} groups of statistics, separated by commas.", CSV, "memory"
+            ),
+        ),
+        examples=(Example("Of its memory", query={"group": "memory"}),),
+    )
     def bucket_stats(self, request: Request) -> Any:
         """Return the nodes' statistics of the bucket."""
         return self.connected(request, self._stats, _groups(request.query(_STATS_QUERY).get("group", "")))

@@ -9,17 +9,45 @@ from gateway.dialect.errors import bad_request
 from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Body, Example, Parameter, described
+from gateway.openapi.members import CAS, body_of
+from gateway.openapi.schemas import BOOLEAN, choice, listed, named, text, thing
 from gateway.operations.copies import ENDURE, OBSERVE
 from gateway.resources.documentbase import DocumentResource
+from gateway.resources.documents import STORED_ALE
 from gateway.resources.headers import NO_HEADERS, read_mutation
 
 __all__ = ["DurabilityChecks"]
+
+
+_COPY = named(
+    "Copy",
+    thing(
+        {
+            "copy": choice("active", "replica"),
+            "state": choice("found", "persisted", "notFound", "logicallyDeleted"),
+            "cas": {**CAS, "type": ["string", "null"]},
+        },
+        "copy state",
+    ),
+)
 
 
 class DurabilityChecks(DocumentResource):
     """State of the copies of a document."""
 
     @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation=OBSERVE.name, takes=OBSERVE.takes)
+    @described(
+        "Copies",
+        {
+            200: Answer(
+                "The state of each copy.",
+                {JSON: thing({"key": text(), "copies": listed(_COPY)}, "key copies")},
+            )
+        },
+        query=(Parameter("masterOnly", "Ask the active copy only.", BOOLEAN),),
+        examples=(Example("A document", given=(STORED_ALE,)),),
+    )
     def observe_document(self, request: Request) -> Any:
         """Return, for each copy, whether it is in memory, on disk, or gone."""
         master_only = request.query(OBSERVE.body).get("masterOnly", "false").lower()
@@ -28,6 +56,13 @@ class DurabilityChecks(DocumentResource):
         return self.ask(request, OBSERVE, NO_HEADERS, {"masterOnly": master_only == "true"})
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation=ENDURE.name, takes=ENDURE.takes)
+    @described(
+        "Copies",
+        {204: Answer("That many copies have it.", headers=("ETag",))},
+        body=Body({JSON: body_of(ENDURE.body)}, required=False),
+        errors="DocumentNotFound CasMismatch DurabilityImpossible",
+        examples=(Example("In memory", 204, body={"persistTo": 0, "replicateTo": 0}, given=(STORED_ALE,)),),
+    )
     def endure_document(self, request: Request) -> Any:
         """Answer as soon as that many copies have the document, or its removal."""
         headers = read_mutation(request)

@@ -14,11 +14,13 @@ from couchbase.result import HttpResult
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal, bad_request, too_large
-from gateway.dialect.jsontools import any_json, read_body, without_mark
+from gateway.dialect.jsontools import any_json, dumps, read_body, without_mark
 from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import JSON_TYPE, Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Body, Example, Given, Parameter, described
+from gateway.openapi.schemas import ANY, BOOLEAN, listed, named, text, thing
 from gateway.resources.base import BucketResource
 from gateway.resources.views import name_of
 
@@ -34,6 +36,27 @@ _WRITE_QUERY = frozenset({"dev", "syncwait"})
 _PUBLISH_QUERY = frozenset({"syncwait"})
 
 _REVALIDATE = (b"Cache-Control", b"private, no-cache")
+
+
+_DEV = Parameter("dev", "Put `dev_` before the name unless it is there.", BOOLEAN)
+_SYNCWAIT = Parameter(
+    "syncwait",
+    "Seconds to wait until every node shows the change.",
+    {"type": "number", "minimum": 0, "maximum": MAX_SYNCWAIT_SECONDS, "multipleOf": 0.001},
+)
+_OF_VIEW = thing(
+    {"map": text("A JavaScript function."), "reduce": text("The same, or the name of a built-in one.")},
+    "map",
+    more=True,
+)
+_DESIGN = named("DesignDocument", thing({"views": thing({}, more=_OF_VIEW)}, more=True))
+_NAMED = thing({"name": text()}, "name")
+_BEERS = {"views": {"by_name": {"map": "function (doc, meta) { emit(doc.name, null); }"}}}
+STORED_BEERS = Given("PUT", "/v1/buckets/default/designs/beers", dumps(_BEERS).decode())
+_STORED = {
+    200: Answer("It is replaced.", {JSON: _NAMED}, ("Location",)),
+    201: Answer("It is created.", {JSON: _NAMED}, ("Location",)),
+}
 
 
 class _Change(NamedTuple):
@@ -82,17 +105,51 @@ class Designs(BucketResource):
     """Design documents of a bucket."""
 
     @endpoint("list_designs", "GET", "/designs", on=BUCKET, operation="design_list")
+    @described(
+        "Design documents",
+        {
+            200: Answer(
+                "All of them.",
+                {
+                    JSON: thing(
+                        {"designs": listed(thing({"name": text(), "design": ANY}, "name design"))}, "designs"
+                    )
+                },
+                ("Cache-Control",),
+            )
+        },
+        examples=(
+            Example(
+                "A bucket's", answer={"designs": [{"name": "beers", "design": _BEERS}]}, given=(STORED_BEERS,)
+            ),
+        ),
+    )
     def list_designs(self, request: Request) -> Any:
         """List the design documents, including those in development."""
         request.query()
         return self.connected(request, _list, None)
 
     @endpoint("get_design", "GET", "/designs/<design>", on=BUCKET, operation="design_get")
+    @described(
+        "Design documents",
+        {200: Answer("The design document.", {JSON: _DESIGN}, ("X-CB-Revision", "Cache-Control"))},
+        query=(_DEV,),
+        errors="DesignDocumentNotFound",
+        examples=(Example("A design document", answer=_BEERS, given=(STORED_BEERS,)),),
+    )
     def get_design(self, request: Request) -> Any:
         """Return a design document."""
         return self.connected(request, _get, _read_dev(request.query(_READ_QUERY)))
 
     @endpoint("put_design", "PUT", "/designs/<design>", on=BUCKET, operation="design_create")
+    @described(
+        "Design documents",
+        _STORED,
+        query=(_DEV, _SYNCWAIT),
+        body=Body({JSON: _DESIGN}),
+        errors="InvalidDesignDocument",
+        examples=(Example("A view by name", answer={"name": "beers"}, body=_BEERS, given=(STORED_BEERS,)),),
+    )
     def put_design(self, request: Request) -> Any:
         """Store a design document, whether or not it exists."""
         query = request.query(_WRITE_QUERY)
@@ -100,12 +157,34 @@ class Designs(BucketResource):
         return self.connected(request, _put, change)
 
     @endpoint("delete_design", "DELETE", "/designs/<design>", on=BUCKET, operation="design_delete")
+    @described(
+        "Design documents",
+        {204: Answer("It is removed.")},
+        query=(_DEV, _SYNCWAIT),
+        errors="DesignDocumentNotFound",
+        examples=(Example("A design document", 204, given=(STORED_BEERS,)),),
+    )
     def delete_design(self, request: Request) -> Any:
         """Remove a design document, and with it its indexes."""
         query = request.query(_WRITE_QUERY)
         return self.connected(request, _delete, _Change(_read_dev(query), _read_syncwait(query)))
 
     @endpoint("publish_design", "POST", "/designs/<design>/publish", on=BUCKET, operation="design_publish")
+    @described(
+        "Design documents",
+        _STORED,
+        query=(_SYNCWAIT,),
+        errors="DesignDocumentNotFound InvalidDesignDocument",
+        examples=(
+            Example(
+                "A tried one",
+                201,
+                {"name": "ales"},
+                path={"design": "ales"},
+                given=(Given("PUT", "/v1/buckets/default/designs/dev_ales", dumps(_BEERS).decode()),),
+            ),
+        ),
+    )
     def publish_design(self, request: Request) -> Any:
         """Copy the development form of a design document to its name in production."""
         syncwait = _read_syncwait(request.query(_PUBLISH_QUERY))

@@ -13,11 +13,15 @@ from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import Condition, read_condition
+from gateway.dialect.jsontools import dumps
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.projection import Path, parse_projection
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import DOCUMENT as CONTENT
+from gateway.openapi.description import Answer, Body, Example, Given, Parameter, described
+from gateway.openapi.schemas import text
 from gateway.operations.documents import (
     ADD,
     APPEND,
@@ -39,6 +43,33 @@ __all__ = ["Documents"]
 _GET_QUERY = frozenset({"project", *GET_REPLICA.body})
 
 _INDEXES = {"0": 0, "1": 1, "2": 2}
+
+ALE = {"name": "Amber Ale", "abv": 5.2, "tags": ["malt"]}
+"""The document of the examples."""
+
+STORED_ALE = Given("PUT", "/v1/buckets/default/documents/amber_ale", dumps(ALE).decode())
+
+READ_HEADERS = ("ETag", "X-CB-Flags", "Cache-Control", "Expires", "Content-Encoding", "Vary")
+WRITTEN_HEADERS = ("ETag", "X-CB-MutationToken")
+
+_QUERY = (
+    Parameter(
+        "project",
+        "Paths in a JSON document, separated by commas: the answer holds these parts only.",
+        example="name,tags[0]",
+    ),
+    Parameter(
+        "replica",
+        "`any`, or the number of the replica to read instead of the active copy.",
+        text(pattern="^(any|[012])$"),
+    ),
+)
+_BODY = Body(CONTENT, "The document: any bytes, also none. The gateway does not check JSON.", required=False)
+_ADDITION = Body(CONTENT, "The bytes to add, at least one.")
+_WRITTEN = {200: Answer("It is done.", headers=WRITTEN_HEADERS)}
+_WRITE_ERRORS = "DocumentNotFound CasMismatch PreconditionFailed DocumentLocked"
+_TEXT = {"Content-Type": "text/plain"}
+_STORED_TEXT = Given("PUT", "/v1/buckets/default/documents/notes", "Brew")
 
 
 class _Wanted(NamedTuple):
@@ -98,6 +129,23 @@ class Documents(DocumentResource):
             self._large.note(document_place(request), size)
 
     @endpoint("get_document", "GET", on=DOCUMENT, operation=GET.name, takes=GET.takes)
+    @described(
+        "Documents",
+        {
+            200: Answer("The document, as it is stored.", CONTENT, READ_HEADERS),
+            304: Answer("The caller has this version.", headers=("ETag", "Cache-Control")),
+        },
+        query=_QUERY,
+        headers=("Accept-Encoding",),
+        errors="DocumentNotFound PreconditionFailed PathMismatch DocumentNotJson DocumentTooDeep",
+        examples=(
+            Example("A document", answer=ALE, given=(STORED_ALE,)),
+            Example(
+                "Parts of one", answer={"name": "Amber Ale"}, query={"project": "name"}, given=(STORED_ALE,)
+            ),
+            Example("A missing one", 404, path={"key": "nobody"}),
+        ),
+    )
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
         wanted = read_get(request) if request.query_string or request.is_selective else _WHOLE
@@ -154,11 +202,37 @@ class Documents(DocumentResource):
         return self._renderer.document(result)
 
     @endpoint("create_document", "POST", on=DOCUMENT, operation=ADD.name, takes=ADD.takes)
+    @described(
+        "Documents",
+        {200: Answer("It is stored.", headers=WRITTEN_HEADERS)},
+        body=_BODY,
+        errors="DocumentExists",
+        examples=(
+            Example("A new document", body=ALE, path={"key": "amber_ale_2"}),
+            Example("One that exists", 409, body=ALE, given=(STORED_ALE,)),
+        ),
+    )
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
         return self.ask(request, ADD, read_mutation(request))
 
     @endpoint("put_document", "PUT", on=DOCUMENT, operation=SET.name, takes=SET.takes)
+    @described(
+        "Documents",
+        {200: Answer("It is stored.", headers=WRITTEN_HEADERS)},
+        body=_BODY,
+        errors=_WRITE_ERRORS,
+        examples=(
+            Example("A document", body=ALE),
+            Example(
+                "Only if it does not exist",
+                412,
+                body=ALE,
+                headers={"If-None-Match": "*"},
+                given=(STORED_ALE,),
+            ),
+        ),
+    )
     def put_document(self, request: Request) -> Any:
         """Store the document; with If-Match only if it exists, or is that version."""
         return self.connected(request, self._put, read_mutation(request))
@@ -180,17 +254,34 @@ class Documents(DocumentResource):
         return call
 
     @endpoint("delete_document", "DELETE", on=DOCUMENT, operation=DELETE.name, takes=DELETE.takes)
+    @described(
+        "Documents", _WRITTEN, errors=_WRITE_ERRORS, examples=(Example("A document", given=(STORED_ALE,)),)
+    )
     def delete_document(self, request: Request) -> Any:
         """Remove the document."""
         return self.ask(request, DELETE, read_mutation(request))
 
     @endpoint("append_document", "POST", "/append", on=DOCUMENT, operation=APPEND.name, takes=APPEND.takes)
+    @described(
+        "Documents",
+        _WRITTEN,
+        body=_ADDITION,
+        errors=_WRITE_ERRORS + " ValueTooLarge",
+        examples=(Example("Text", body=" it.", headers=_TEXT, path={"key": "notes"}, given=(_STORED_TEXT,)),),
+    )
     def append_document(self, request: Request) -> Any:
         """Add bytes at the document's end."""
         return self.ask(request, APPEND, read_mutation(request))
 
     @endpoint(
         "prepend_document", "POST", "/prepend", on=DOCUMENT, operation=PREPEND.name, takes=PREPEND.takes
+    )
+    @described(
+        "Documents",
+        _WRITTEN,
+        body=_ADDITION,
+        errors=_WRITE_ERRORS + " ValueTooLarge",
+        examples=(Example("Text", body="Do: ", headers=_TEXT, path={"key": "notes"}, given=(_STORED_TEXT,)),),
     )
     def prepend_document(self, request: Request) -> Any:
         """Add bytes at the document's start."""

@@ -10,12 +10,15 @@ from couchbase.protocol.version import VERSION
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Example, described
+from gateway.openapi.schemas import text, thing
 
 __all__ = ["CheckReady", "Health"]
 
 CheckReady = Callable[[], "Deferred[str | None]"]
 
 _NO_STORE = ((b"Cache-Control", b"no-store"),)
+_UNKEPT = ("Cache-Control",)
 
 
 class Health:
@@ -29,16 +32,43 @@ class Health:
         self._is_ready = is_ready
 
     @endpoint("live", "GET", "/live")
+    @described(
+        "Operations",
+        {200: Answer("It answers.", {JSON: thing({"status": text()}, "status")}, _UNKEPT)},
+        credentials=False,
+        examples=(Example("Always", answer={"status": "alive"}),),
+    )
     def live(self, request: Request) -> Response:
         """Answer 200, always: the process and its reactor run, whatever the cluster does."""
         return json_response({"status": "alive"}, headers=_NO_STORE)
 
     @endpoint("health", "GET", "/health")
+    @described(
+        "Operations",
+        {
+            200: Answer(
+                "It answers.", {JSON: thing({"status": text(), "version": text()}, "status version")}, _UNKEPT
+            )
+        },
+        credentials=False,
+        examples=(Example("Always"),),
+    )
     def health(self, request: Request) -> Response:
         """Answer 200, always, with the version."""
         return json_response({"status": "ok", "version": VERSION}, headers=_NO_STORE)
 
     @endpoint("ready", "GET", "/ready")
+    @described(
+        "Operations",
+        {
+            200: Answer("It can.", {JSON: thing({"status": text()}, "status")}, _UNKEPT),
+            503: Answer(
+                "It cannot.", {JSON: thing({"status": text(), "reason": text()}, more=True)}, _UNKEPT
+            ),
+        },
+        credentials=False,
+        examples=(Example("It can", answer={"status": "ready"}),),
+    )
     def ready(self, request: Request) -> Deferred[Response]:
         """Answer 200 if documents can be served, else 503 with the reason."""
         return self._is_ready().addCallback(_readiness)

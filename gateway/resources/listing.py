@@ -18,11 +18,35 @@ from gateway.fairness.steps import StepRunner
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import EVENTS, JSON, LINES, Answer, Example, Parameter, described
+from gateway.openapi.schemas import BOOLEAN, listed, text, thing, whole
 from gateway.resources.base import BucketResource, check_collection, in_collection
+from gateway.resources.documents import STORED_ALE
 from gateway.views.forms import Form, form_for
-from gateway.views.listing import PARAMETERS, SCAN, ListingAnswer, ListingParameters, read_parameters
+from gateway.views.listing import (
+    MOST_ROWS,
+    PARAMETERS,
+    SCAN,
+    ListingAnswer,
+    ListingParameters,
+    read_parameters,
+)
 
 __all__ = ["Listings"]
+
+
+_ROW = thing({"id": text(), "id_base64": text(), "doc": {}, "doc_error": {}, "cursor": {}}, more=True)
+_QUERY = (
+    Parameter("prefix", "Only keys that begin with it."),
+    Parameter("start", "Only keys from this one on."),
+    Parameter("end", "Only keys up to this one, included."),
+    Parameter("limit", "At most that many rows.", whole(0, MOST_ROWS), 10),
+    Parameter("cursor", "Go on where an earlier answer to the same query ended."),
+    Parameter("include_docs", "Add its document to each row.", BOOLEAN),
+    Parameter("include_xattrs", "Add the extended attributes to each document.", BOOLEAN),
+    Parameter("verbatim", "Show documents with line breaks as base64.", BOOLEAN),
+    Parameter("cursors", "Add cursors between the rows.", BOOLEAN),
+)
 
 
 class Listings(BucketResource):
@@ -42,6 +66,29 @@ class Listings(BucketResource):
         self._log_bug = log_bug
 
     @endpoint("list_documents", "GET", "", on=DOCUMENTS, operation=SCAN)
+    @described(
+        "Collections",
+        {
+            200: Answer(
+                "The rows, in no order; a `cursor` if they end at `limit`.",
+                {
+                    JSON: thing({"rows": listed(_ROW), "cursor": text(), "errors": listed({})}, "rows"),
+                    LINES: text("One row a line."),
+                    EVENTS: text("An event `row` each, and `done` at the end."),
+                },
+                ("Cache-Control", "Vary", "X-Accel-Buffering"),
+            )
+        },
+        query=_QUERY,
+        examples=(
+            Example(
+                "Keys",
+                answer={"rows": [{"id": "amber_ale"}]},
+                query={"prefix": "amber_ale", "end": "amber_ale"},
+                given=(STORED_ALE,),
+            ),
+        ),
+    )
     def list_documents(self, request: Request) -> Any:
         """Return the keys of a collection, or its documents."""
         form = form_for(request.header(b"Accept"))

@@ -8,8 +8,12 @@ from gateway.dialect.bodies import json_object
 from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.routing import endpoint
+from gateway.openapi.description import DOCUMENT as CONTENT
+from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
+from gateway.openapi.members import body_of
 from gateway.operations.locks import LOCK, TOUCH, UNLOCK
 from gateway.resources.documentbase import DocumentResource
+from gateway.resources.documents import ALE, READ_HEADERS, STORED_ALE
 from gateway.resources.headers import RequestSource, read_mutation
 
 __all__ = ["Locks"]
@@ -19,6 +23,20 @@ class Locks(DocumentResource):
     """Expiry and locks of a document, apart from its value."""
 
     @endpoint("touch_document", "POST", "/touch", on=DOCUMENT, operation=TOUCH.name, takes=TOUCH.takes)
+    @described(
+        "Expiry and locks",
+        {
+            200: Answer("The document, with `returnContent`.", CONTENT, READ_HEADERS),
+            204: Answer("The expiry is set.", headers=("ETag",)),
+        },
+        headers=("Accept-Encoding",),
+        body=Body({JSON: body_of(TOUCH.body)}, "It may be missing if `X-CB-TTL` is there.", required=False),
+        errors="DocumentNotFound DocumentLocked",
+        examples=(
+            Example("In a day", 204, body={"expiry": "24h"}, given=(STORED_ALE,)),
+            Example("Never", 200, ALE, {"expiry": "", "returnContent": True}, given=(STORED_ALE,)),
+        ),
+    )
     def touch_document(self, request: Request) -> Any:
         """Set the document's expiry, and return the document if requested."""
         headers = read_mutation(request)
@@ -29,12 +47,38 @@ class Locks(DocumentResource):
         return self.connected(request, self.carry_out, plan)
 
     @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation=LOCK.name, takes=LOCK.takes)
+    @described(
+        "Expiry and locks",
+        {200: Answer("The document; its `ETag` is the lock's.", CONTENT, READ_HEADERS)},
+        headers=("Accept-Encoding",),
+        body=Body({JSON: body_of(LOCK.body)}, required=False),
+        errors="DocumentNotFound DocumentLocked",
+        examples=(
+            Example(
+                "For half a minute",
+                answer={"n": 1},
+                body={"lockTime": 30},
+                path={"key": "locked"},
+                given=(Given("PUT", "/v1/buckets/default/documents/locked", '{"n":1}'),),
+            ),
+        ),
+    )
     def lock_document(self, request: Request) -> Any:
         """Return the document, and lock it: only the returned ETag allows a change."""
         headers = read_mutation(request)
         return self.ask(request, LOCK, headers, json_object(request, LOCK.body, required=False))
 
     @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation=UNLOCK.name, takes=UNLOCK.takes)
+    @described(
+        "Expiry and locks",
+        {200: Answer("The lock is released.", headers=("X-CB-MutationToken",))},
+        errors="DocumentNotFound CasMismatch DocumentNotLocked DocumentLocked",
+        examples=(
+            Example(
+                "One that is not locked", 400, headers={"If-Match": "18d2f3a4c5e60000"}, given=(STORED_ALE,)
+            ),
+        ),
+    )
     def unlock_document(self, request: Request) -> Any:
         """Release the lock."""
         return self.ask(request, UNLOCK, read_mutation(request))

@@ -18,6 +18,9 @@ from gateway.dialect.places import Place, collection_names
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
+from gateway.openapi.members import body_of
+from gateway.openapi.schemas import listed, named, text, thing, whole
 from gateway.resources.base import BucketResource
 from txcouchbase.scopes import ScopeManager
 
@@ -25,6 +28,19 @@ __all__ = ["Scopes"]
 
 _SCOPE = tuple(f"{scopes}/<scope>" for scopes in SCOPES)
 _COLLECTION_BODY = frozenset({"maxTTL"})
+
+
+_OF_COLLECTION = named(
+    "Collection", thing({"name": text(), "uid": text("Hexadecimal."), "maxTTL": whole(-1)}, "name uid maxTTL")
+)
+_COLLECTIONS = {"collections": listed(_OF_COLLECTION)}
+_OF_SCOPE = named(
+    "Scope", thing({"name": text(), "uid": text("Hexadecimal."), **_COLLECTIONS}, "name uid collections")
+)
+_DONE = {200: Answer("It is dropped; all nodes know.")}
+_DRINKS = Given("PUT", "/v1/buckets/default/scopes/drinks")
+_BEERS = Given("PUT", "/v1/buckets/default/scopes/drinks/collections/beers")
+_PLACE = {"scope": "drinks", "collection": "beers"}
 
 
 class _Wanted(NamedTuple):
@@ -41,18 +57,37 @@ class Scopes(BucketResource):
     """
 
     @endpoint("list_scopes", "GET", on=SCOPES, operation="scope_list")
+    @described(
+        "Collections",
+        {
+            200: Answer(
+                "All of them.",
+                {JSON: thing({"uid": text("Hexadecimal."), "scopes": listed(_OF_SCOPE)}, "uid scopes")},
+            )
+        },
+        examples=(Example("A bucket's"),),
+    )
     def list_scopes(self, request: Request) -> Any:
         """Return all scopes and collections of the bucket."""
         request.query()
         return self.connected(request, self._list, _show_all)
 
     @endpoint("get_scope", "GET", on=_SCOPE, operation="scope_list")
+    @described(
+        "Collections", {200: Answer("The scope.", {JSON: _OF_SCOPE})}, examples=(Example("The default one"),)
+    )
     def get_scope(self, request: Request) -> Any:
         """Return a scope with its collections."""
         request.query()
         return self.connected(request, self._list, partial(_show_scope, _names(request)))
 
     @endpoint("put_scope", "PUT", on=_SCOPE, operation="scope_create")
+    @described(
+        "Collections",
+        {200: Answer("The scope; all nodes know it.", {JSON: _OF_SCOPE})},
+        body=Body({JSON: thing({})}, required=False),
+        examples=(Example("A new one", path=_PLACE),),
+    )
     def put_scope(self, request: Request) -> Any:
         """Create a scope; if it exists, nothing changes."""
         request.query()
@@ -61,24 +96,41 @@ class Scopes(BucketResource):
         return self.connected(request, self._put_scope, _Wanted(_names(request)))
 
     @endpoint("delete_scope", "DELETE", on=_SCOPE, operation="scope_drop")
+    @described("Collections", _DONE, examples=(Example("A scope", path=_PLACE, given=(_DRINKS,)),))
     def delete_scope(self, request: Request) -> Any:
         """Drop a scope with its collections and their documents."""
         request.query()
         return self.connected(request, self._delete_scope, _Wanted(_names(request)))
 
     @endpoint("list_collections", "GET", "/collections", on=_SCOPE, operation="scope_list")
+    @described(
+        "Collections",
+        {200: Answer("All of them.", {JSON: thing(_COLLECTIONS, "collections")})},
+        examples=(Example("Those of the default scope"),),
+    )
     def list_collections(self, request: Request) -> Any:
         """Return the collections of a scope."""
         request.query()
         return self.connected(request, self._list, partial(_show_collections, _names(request)))
 
     @endpoint("get_collection", "GET", on=COLLECTION, operation="scope_list")
+    @described(
+        "Collections",
+        {200: Answer("The collection.", {JSON: _OF_COLLECTION})},
+        examples=(Example("The default one"),),
+    )
     def get_collection(self, request: Request) -> Any:
         """Return a collection."""
         request.query()
         return self.connected(request, self._list, partial(_show_collection, _names(request)))
 
     @endpoint("put_collection", "PUT", on=COLLECTION, operation="collection_create")
+    @described(
+        "Collections",
+        {200: Answer("The collection; all nodes know it.", {JSON: _OF_COLLECTION})},
+        body=Body({JSON: body_of(_COLLECTION_BODY)}, required=False),
+        examples=(Example("A new one", body={"maxTTL": 3600}, path=_PLACE, given=(_DRINKS,)),),
+    )
     def put_collection(self, request: Request) -> Any:
         """Create a collection; if it exists, change its ``maxTTL`` if the body has one."""
         request.query()
@@ -89,6 +141,9 @@ class Scopes(BucketResource):
         return self.connected(request, self._put_collection, _Wanted(_names(request), max_ttl))
 
     @endpoint("delete_collection", "DELETE", on=COLLECTION, operation="collection_drop")
+    @described(
+        "Collections", _DONE, examples=(Example("A collection", path=_PLACE, given=(_DRINKS, _BEERS)),)
+    )
     def delete_collection(self, request: Request) -> Any:
         """Drop a collection with its documents."""
         request.query()

@@ -20,11 +20,14 @@ from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import JSON, Answer, Body, Example, described
+from gateway.openapi.members import LOOKED_UP, MUTATED, body_of
 from gateway.operations.kind import Kind
 from gateway.operations.renderer import Renderer
 from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, changed_body, usual_spec
 from gateway.resources.base import document_key, in_collection
 from gateway.resources.documentbase import DocumentResource, Wanted
+from gateway.resources.documents import STORED_ALE, WRITTEN_HEADERS
 from gateway.resources.headers import read_mutation
 
 __all__ = ["Subdocuments"]
@@ -53,6 +56,9 @@ class Subdocuments(DocumentResource):
         self._steps = steps
 
     @endpoint("alpha_enabled", "GET", "/v1.alpha/enabled")
+    @described(
+        "Sub-documents", {200: Answer("They exist.")}, credentials=False, examples=(Example("Always"),)
+    )
     def alpha_enabled(self, request: Request) -> Response:
         """Answer 200, without credentials: the paths below ``/v1.alpha`` exist."""
         return Response(200)
@@ -60,12 +66,53 @@ class Subdocuments(DocumentResource):
     @endpoint(
         "lookup_document", "POST", "/lookup", on=DOCUMENT, operation=LOOKUP_IN.name, takes=LOOKUP_IN.takes
     )
+    @described(
+        "Sub-documents",
+        {200: Answer("A value or an error for each path.", {JSON: LOOKED_UP}, ("ETag",))},
+        body=Body({JSON: body_of(LOOKUP_IN.body, LOOKUP_IN.name)}),
+        errors="DocumentNotFound DocumentNotJson DocumentTooDeep",
+        examples=(
+            Example(
+                "Two paths",
+                answer=[{"value": "Amber Ale"}, {"value": 1}],
+                body={
+                    "operations": [
+                        {"operation": "Get", "path": "name"},
+                        {"operation": "GetCount", "path": "tags"},
+                    ]
+                },
+                given=(STORED_ALE,),
+            ),
+        ),
+    )
     def lookup_document(self, request: Request) -> Any:
         """Return the values at paths of the document."""
         return self._ask(request, LOOKUP_IN)
 
     @endpoint(
         "mutate_document", "POST", "/mutate", on=DOCUMENT, operation=MUTATE_IN.name, takes=MUTATE_IN.takes
+    )
+    @described(
+        "Sub-documents",
+        {200: Answer("A counter's number, or `null`, for each path.", {JSON: MUTATED}, WRITTEN_HEADERS)},
+        body=Body({JSON: body_of(MUTATE_IN.body, MUTATE_IN.name)}),
+        errors=(
+            "DocumentNotFound DocumentExists CasMismatch PreconditionFailed DocumentLocked PathExists "
+            "PathNotFound PathMismatch DocumentNotJson DocumentTooDeep ValueTooLarge"
+        ),
+        examples=(
+            Example(
+                "A member and a counter",
+                answer=[{"value": None}, {"value": 1}],
+                body={
+                    "operations": [
+                        {"operation": "DictSet", "path": "abv", "value": 5.4},
+                        {"operation": "Counter", "path": "sold", "value": 1},
+                    ]
+                },
+                given=(STORED_ALE,),
+            ),
+        ),
     )
     def mutate_document(self, request: Request) -> Any:
         """Change the document at paths: all of them, or none."""

@@ -24,10 +24,22 @@ from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import (
+    EVENTS,
+    JSON,
+    LINES,
+    Answer,
+    Body,
+    Example,
+    Given,
+    Parameter,
+    described,
+)
+from gateway.openapi.schemas import listed, named, text, thing, whole
 from gateway.resources.base import BucketResource, check_accepted
 from gateway.views.documents import DocumentJoiner
 from gateway.views.forms import Form, form_for
-from gateway.views.parameters import ViewParameters, read_parameters
+from gateway.views.parameters import ABOUT, ALIASES, PARAMETERS, ViewParameters, read_parameters
 
 __all__ = ["ViewAnswer", "Views", "development_name", "name_of"]
 
@@ -301,6 +313,41 @@ def name_of(request: Request, parameter: str, dev: bool = False) -> str:
     return name
 
 
+_ROW = named(
+    "ViewRow", thing({"id": text(), "key": {}, "value": {}, "doc": {}, "doc_error": {}}, "key value")
+)
+_ANSWERS = {
+    200: Answer(
+        "The rows, as the node sends them.",
+        {
+            JSON: thing(
+                {"total_rows": whole(0), "rows": listed(_ROW), "errors": listed({}), "debug_info": {}}, "rows"
+            ),
+            LINES: text("One row a line."),
+            EVENTS: text("An event `row` each, and `done` at the end."),
+        },
+        ("X-CB-TotalRows", "Cache-Control", "Vary", "Content-Encoding", "X-Accel-Buffering"),
+    )
+}
+_KINDS = {name: PARAMETERS[ALIASES.get(name, name)] for name in (*PARAMETERS, *ALIASES)}
+_QUERY = tuple(
+    Parameter(name, ABOUT.get(name) or f"The same as `{ALIASES[name]}`.", kind.query_schema)
+    for name, kind in _KINDS.items()
+)
+_BODY = thing({name: kind.schema for name, kind in _KINDS.items()})
+_ERRORS = "DesignDocumentNotFound ViewNotFound ViewFailed"
+_MAP = "function (doc, meta) { if (meta.id == 'amber_ale') emit(doc.name, null); }"
+_GIVEN = (
+    Given("PUT", "/v1/buckets/default/documents/amber_ale", '{"name":"Amber Ale"}'),
+    Given(
+        "PUT",
+        "/v1/buckets/default/designs/ambers?syncwait=60",
+        f'{{"views":{{"by_name":{{"map":"{_MAP}"}}}}}}',
+    ),
+)
+_ROWS = {"total_rows": 1, "rows": [{"id": "amber_ale", "key": "Amber Ale", "value": None}]}
+
+
 class Views(BucketResource):
     """Queries of views."""
 
@@ -320,11 +367,46 @@ class Views(BucketResource):
         self._log_bug = log_bug
 
     @endpoint("get_view", "GET", "/views/<design>/<view>", on=BUCKET, operation=QUERY)
+    @described(
+        "Views",
+        _ANSWERS,
+        query=_QUERY,
+        headers=("Accept-Encoding",),
+        errors=_ERRORS,
+        examples=(
+            Example(
+                "By key",
+                200,
+                _ROWS,
+                query={"key": '"Amber Ale"', "stale": "false"},
+                path={"design": "ambers"},
+                given=_GIVEN,
+            ),
+        ),
+    )
     def get_view(self, request: Request) -> Any:
         """Query a view; parameters are in the query string."""
         return self._query(request)
 
     @endpoint("post_view", "POST", "/views/<design>/<view>", on=BUCKET, operation=QUERY)
+    @described(
+        "Views",
+        _ANSWERS,
+        query=_QUERY,
+        headers=("Accept-Encoding",),
+        body=Body({JSON: _BODY}, "Parameters as JSON values.", required=False),
+        errors=_ERRORS,
+        examples=(
+            Example(
+                "By keys",
+                200,
+                _ROWS,
+                {"keys": ["Amber Ale"], "stale": "false"},
+                path={"design": "ambers"},
+                given=_GIVEN,
+            ),
+        ),
+    )
     def post_view(self, request: Request) -> Any:
         """Query a view; parameters are in the query string or the body."""
         return self._query(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ from gateway.dialect.jsontools import is_json, without_mark
 from gateway.dialect.projection import member_text
 from gateway.http.request import Request
 
-__all__ = ["ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
+__all__ = ["ABOUT", "ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
 
 MAX_URL_BYTES = 12_000
 """Limit in bytes on all parameters but ``keys``, percent-encoded: they share one request line to the node."""
@@ -31,6 +31,8 @@ MAX_BODY_BYTES = 2**20
 
 MAX_COUNT = 2**53 - 1
 MAX_MILLISECONDS = 2**31 - 1
+
+Schema = Mapping[str, object]
 
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
@@ -56,6 +58,10 @@ class _Kind(NamedTuple):
     """Text of the query string -> the text to send, or a pair of texts for a range; ``None`` refuses."""
     from_json: Callable[[Any, bytes], Any]
     """Value in the body, and its text there -> the same."""
+    schema: Schema = {}
+    """JSON Schema of the value in the body."""
+    query_schema: Schema = {"type": "string", "contentMediaType": "application/json"}
+    """JSON Schema of the text in the query string."""
 
 
 def _boolean(text: str) -> str | None:
@@ -76,7 +82,8 @@ def _number(low: int, high: int) -> _Kind:
     def from_json(value: Any, _: bytes) -> str | None:
         return str(value) if type(value) is int and low <= value <= high else None
 
-    return _Kind(f"a whole number from {low} to {high}", from_text, from_json)
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return _Kind(f"a whole number from {low} to {high}", from_text, from_json, schema, schema)
 
 
 def _one_of(*words: str, booleans: dict[bool, str] | None = None) -> _Kind:
@@ -91,7 +98,9 @@ def _one_of(*words: str, booleans: dict[bool, str] | None = None) -> _Kind:
             return booleans[value]
         return from_text(value) if isinstance(value, str) else None
 
-    return _Kind("one of " + ", ".join(words), from_text, from_json)
+    schema: Schema = {"type": "string", "enum": list(words)}
+    either = schema if booleans is None else {"anyOf": [schema, {"type": "boolean"}]}
+    return _Kind("one of " + ", ".join(words), from_text, from_json, either, schema)
 
 
 def _json_text(text: str) -> str | None:
@@ -143,24 +152,33 @@ def _as_written(read: Callable[[str], Any]) -> Callable[[Any, bytes], Any]:
     return lambda _, text: read(text.decode("utf-8"))
 
 
-_BOOLEAN = _Kind("true or false", _boolean, _json_boolean)
+_OF_BOOLEAN: Schema = {"type": "boolean"}
+_OF_TEXT: Schema = {"type": "string"}
+_OF_ARRAY: Schema = {"type": "array"}
+_OF_RANGE: Schema = {"type": "array", "minItems": 1, "maxItems": 2}
+_OF_ID_RANGE: Schema = {**_OF_RANGE, "items": _OF_TEXT}
+
+_BOOLEAN = _Kind("true or false", _boolean, _json_boolean, _OF_BOOLEAN, _OF_BOOLEAN)
 _COUNT = _number(0, MAX_COUNT)
 _JSON = _Kind('a JSON value, such as 1, "text" in quotes, or ["a",2]', _json_text, _as_written(_json_text))
-_ARRAY = _Kind("a JSON array", _array_text, _as_written(_array_text))
-_TEXT = _Kind("a document's id, as plain text", _document_id, _json_document_id)
+_ARRAY = _Kind("a JSON array", _array_text, _as_written(_array_text), _OF_ARRAY)
+_TEXT = _Kind("a document's id, as plain text", _document_id, _json_document_id, _OF_TEXT, _OF_TEXT)
 
 PARAMETERS: dict[str, _Kind] = {
     "startkey": _JSON,
     "endkey": _JSON,
     "mapkey_range": _Kind(
-        "a JSON array of one or two keys: the first, the last", _key_range, _as_written(_key_range)
+        "a JSON array of one or two keys: the first, the last", _key_range, _as_written(_key_range), _OF_RANGE
     ),
     "key": _JSON,
     "keys": _ARRAY,
     "startkey_docid": _TEXT,
     "endkey_docid": _TEXT,
     "dockey_range": _Kind(
-        "a JSON array of one or two document ids: the first, the last", _id_range, _as_written(_id_range)
+        "a JSON array of one or two document ids: the first, the last",
+        _id_range,
+        _as_written(_id_range),
+        _OF_ID_RANGE,
     ),
     "inclusive_end": _BOOLEAN,
     "descending": _BOOLEAN,
@@ -179,6 +197,32 @@ PARAMETERS: dict[str, _Kind] = {
     "dev": _BOOLEAN,
 }
 """Parameter, by its name in SDK 1.2 -> the values it accepts."""
+
+ABOUT = {
+    "startkey": "The first key, as JSON. With `descending`, this is the highest key.",
+    "endkey": "The last key, as JSON. With `descending`, this is the lowest key.",
+    "mapkey_range": "`startkey` and `endkey` in one: a JSON array.",
+    "key": "Only rows with this key, as JSON.",
+    "keys": "Only rows with these keys, a JSON array, in this order.",
+    "startkey_docid": "Among the rows whose key is `startkey`, the id of the first document.",
+    "endkey_docid": "Among the rows whose key is `endkey`, the id of the last document.",
+    "dockey_range": "`startkey_docid` and `endkey_docid` in one: a JSON array.",
+    "inclusive_end": "Whether the range includes rows whose key is `endkey`; default true.",
+    "descending": "Return the rows in descending order.",
+    "limit": "Return at most this many rows, or groups.",
+    "skip": "Skip this many rows, or groups, first.",
+    "reduce": "Whether to reduce the rows; default true if the view has a reduce function.",
+    "group": "Return one reduced row for each key.",
+    "group_level": "Return one reduced row for each distinct prefix of this many elements of the keys.",
+    "stale": "`ok`: the index as it is; `update_after`: the same, then update it; `false`: update it first.",
+    "on_error": "If one of several nodes fails: `continue` with the rows of the others (default), or `stop`.",
+    "connection_timeout": "Milliseconds that a node waits for the other nodes.",
+    "debug": "Add `debug_info`.",
+    "full_set": "For a development design document: use all documents, not a subset.",
+    "include_docs": "Add its document to each row.",
+    "dev": "Put `dev_` before the design document's name unless it is there.",
+}
+"""Parameter -> what it means."""
 
 ALIASES = {
     "start_key": "startkey",

@@ -33,6 +33,10 @@ class Answered:
         values = self._headers.getRawHeaders(name)
         return values[0] if values else None
 
+    @property
+    def names(self) -> set[str]:
+        return {name.decode().lower() for name, values in self._headers.getAllRawHeaders() if any(values)}
+
     def json(self) -> Any:
         return json.loads(self.body)
 
@@ -50,6 +54,9 @@ class GatewayTestCase(TestCase):
     options: dict[str, Any] = {"ephemeral": True}
     credentials: tuple[str, str] | None = None
 
+    def plugins(self) -> list[Any]:
+        return [Metrics()]
+
     def settings(self, **changes: Any) -> Settings:
         # Patient: on a busy machine the node in this process may take its time.
         return resolve({"listen": [LISTEN], "timeout": "30", **self.options, **changes}, {})
@@ -62,7 +69,7 @@ class GatewayTestCase(TestCase):
 
     @inlineCallbacks
     def begin(self, settings: Settings) -> Any:
-        service = GatewayService(settings, [Metrics()])
+        service = GatewayService(settings, self.plugins())
         service.privilegedStartService()
         service.startService()
         yield service.started

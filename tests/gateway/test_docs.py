@@ -16,7 +16,7 @@ from couchbase import exceptions
 from gateway.dialect.errors import PROBLEMS, describe
 from gateway.operations.table import OPERATIONS
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
-from gateway.plugins.metrics import Metrics
+from tests.gateway.openapi.support import own_plugins
 from tests.gateway.support import Site, error
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ class RestTests(SynchronousTestCase):
             full = re.sub(r"\bD\b", "/v1/buckets/{bucket}/documents/{key}", path, count=1)
             documented.add((method, full))
         there = set()
-        for rule in Site(plugins=[Metrics()]).gateway.app.url_map.iter_rules():
+        for rule in Site(plugins=own_plugins()).gateway.app.url_map.iter_rules():
             if "v1.alpha" not in rule.rule and "<collection>/documents" not in rule.rule:
                 path = rule.rule.replace("<", "{").replace(">", "}")
                 there |= {(method, path) for method in (rule.methods or set()) - {"HEAD"}}

@@ -21,10 +21,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fairness": (),
     "http": (),
     "loader": ("dialect",),
+    "openapi": ("dialect", "http"),
     "operations": ("dialect", "fairness", "http"),
-    "plugins": ("http", "interfaces", "metricvalues", "processes", "version"),
+    "plugins": (
+        "dialect", "http", "interfaces", "metricvalues", "openapi", "processes", "version",
+    ),
     "resources": (
-        "batches", "cluster", "dialect", "fairness", "http", "limits", "operations", "version", "views",
+        "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "version",
+        "views",
     ),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
@@ -51,6 +55,7 @@ THEMES: dict[str, str] = {
     "http.test_klein": "the same requests through Klein",
     "http.test_listeners": "sockets of every kind",
     "http.test_malformed": "malformed HTTP",
+    "openapi.test_examples": "the examples, on a real node",
     "resources.test_encodings": "compressed documents, rows and batches, over sockets",
     "plugins.test_example": "the plugin of the how-to",
     "views.test_behaviour": "views from end to end",

@@ -14,6 +14,8 @@ from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import IGatewayPlugin
+from gateway.openapi.description import JSON, Answer, Parameter, described
+from gateway.openapi.schemas import CSV, thing, whole
 
 KEPT = b"keep:"
 
@@ -37,6 +39,11 @@ class Sizes:
         mount(app, self, self.gateway.run_under_klein)
 
     @endpoint("document_sizes", "GET", "/v1/buckets/<bucket>/sizes", operation="get")
+    @described(
+        "Sizes",
+        {200: Answer("Key -> bytes, null if there is no document.", {JSON: thing({}, more=True)})},
+        query=(Parameter("keys", "Keys of documents, separated by commas.", CSV, "hello", required=True),),
+    )
     def document_sizes(self, request: Request) -> Deferred[Response]:
         """``?keys=a,b`` -> ``{"a": 12, "b": null}``: bytes of each document, null if there is none."""
         keys = request.query(frozenset({"keys"})).get("keys", "")
@@ -54,6 +61,11 @@ class Sizes:
         )
 
     @endpoint("operation_counts", "GET", "/operations")
+    @described(
+        "Operations",
+        {200: Answer("Operation and outcome -> count.", {JSON: thing({}, more=whole(0))})},
+        credentials=False,
+    )
     def operation_counts(self, request: Request) -> Response:
         """The counts of :meth:`on_operation` in this process."""
         return json_response(dict(self.counts))

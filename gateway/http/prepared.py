@@ -1,0 +1,58 @@
+"""Bodies that are the same for all callers: compressed once, with a validator."""
+
+from __future__ import annotations
+
+import gzip
+from hashlib import blake2b
+
+from gateway.http.request import Request
+from gateway.http.response import Headers, Response
+
+__all__ = ["Prepared"]
+
+_LEVEL = 9
+
+
+class Prepared:
+    """A body with its type, in both codings.
+
+    The endpoint that answers with it has to take ``If-None-Match``, where the application is selective about
+    headers.
+
+    :param content_type: as sent.
+    :param headers: further ones of each answer.
+    """
+
+    def __init__(self, body: bytes, content_type: bytes, headers: Headers = ()) -> None:
+        self.body = body
+        self.compressed = gzip.compress(body, _LEVEL, mtime=0)
+        self._tag = blake2b(body, digest_size=12).hexdigest().encode("ascii")
+        self._content_type = (b"Content-Type", content_type)
+        self._always = (
+            (b"Cache-Control", b"no-cache"),
+            (b"Vary", b"Accept-Encoding"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            *headers,
+        )
+
+    def response(self, request: Request) -> Response:
+        """Return the body, or 304 if the caller has it already."""
+        is_compressed = takes_gzip(b",".join(request.header_values(b"Accept-Encoding")))
+        # Each coding is another representation, so it has another strong validator (RFC 9110 8.8.3).
+        tag = b'"%b%b"' % (self._tag, b"-gzip" if is_compressed else b"")
+        known = b",".join(request.header_values(b"If-None-Match"))
+        if known.strip() == b"*" or self._tag in known:
+            return Response(304, [(b"ETag", tag), *self._always])
+        headers = [self._content_type, (b"ETag", tag), *self._always]
+        if is_compressed:
+            return Response(200, [*headers, (b"Content-Encoding", b"gzip")], self.compressed)
+        return Response(200, headers, self.body)
+
+
+def takes_gzip(accepted: bytes) -> bool:
+    """Return whether an ``Accept-Encoding`` names gzip, and does not refuse it."""
+    for one in accepted.lower().split(b","):
+        name, _, weight = one.partition(b";")
+        if name.strip() in (b"gzip", b"x-gzip"):
+            return weight.replace(b" ", b"").rstrip(b"0.") != b"q="
+    return False

@@ -1,0 +1,116 @@
+"""The headers of the dialect, each described once."""
+
+from __future__ import annotations
+
+from gateway.openapi.description import Parameter
+from gateway.openapi.schemas import TEXT, Schema, choice, text, whole
+
+__all__ = ["ANSWERED", "EVERYWHERE", "TAKEN", "UNDESCRIBED"]
+
+_CAS: Schema = text(pattern=r'^(W/)?"?[0-9A-Fa-f]{1,16}"?$')
+_TAG = r'(W/)?("[0-9A-Fa-f]{1,16}"|[0-9A-Fa-f]{1,16})'
+_TAGS: Schema = text(pattern=rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$")
+_COPIES: Schema = whole(-1, 4)
+_SECONDS: Schema = text(
+    "A duration, or a number of seconds.", pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?(ms|s|m|h)?$"
+)
+
+
+def _table(*rows: Parameter) -> dict[str, Parameter]:
+    return {row.name: row for row in rows}
+
+
+TAKEN = _table(
+    Parameter(
+        "If-Match",
+        "`*`, or a list of ETags: the operation applies to these versions only.",
+        _TAGS,
+    ),
+    Parameter(
+        "If-None-Match",
+        "`*`, or a list of ETags: the operation applies to any other version.",
+        _TAGS,
+    ),
+    Parameter(
+        "Expires",
+        "When the document expires: an HTTP date, a duration such as `90s` or `1h30m`, or `0` for never.",
+        TEXT,
+        "1h30m",
+    ),
+    Parameter(
+        "X-CB-TTL",
+        "The expiry in seconds up to 2592000, above that as a Unix time; 0 for never. Not with `Expires`.",
+        whole(0, 2**32 - 1),
+        3600,
+    ),
+    Parameter(
+        "X-CB-DurabilityLevel",
+        "The cluster answers when the write has reached this level.",
+        choice("None", "Majority", "MajorityAndPersistOnMaster", "PersistToMajority"),
+    ),
+    Parameter(
+        "X-CB-PersistTo",
+        "Number of nodes that must have the write on disk, -1 for all.",
+        _COPIES,
+    ),
+    Parameter(
+        "X-CB-ReplicateTo",
+        "Number of replicas that must have the write in memory, -1 for all.",
+        _COPIES,
+    ),
+    Parameter("X-CB-DurabilityTimeout", "How long to wait for copies or the durability level.", _SECONDS),
+    Parameter(
+        "X-CB-Timeout",
+        "How long the request may take at the cluster, from `1ms` to `300s`: a duration, or seconds.",
+        _SECONDS,
+        "500ms",
+    ),
+    Parameter(
+        "X-CB-Flags",
+        "The flags to store, instead of those that `Content-Type` sets.",
+        whole(0, 2**32 - 1),
+        33554432,
+    ),
+    Parameter(
+        "Content-Encoding",
+        "How the body is encoded; `snappy` for documents only: one block in its raw format.",
+        choice("identity", "snappy"),
+    ),
+    Parameter("Accept-Encoding", "The codings that the client can decode.", TEXT, "gzip"),
+    Parameter(
+        "X-Request-Id",
+        "The request's id, for the log and for errors.",
+        text(pattern="^[A-Za-z0-9._:-]{1,64}$"),
+    ),
+)  # fmt: skip
+"""Request headers by name."""
+
+UNDESCRIBED = frozenset({"Authorization", "Accept", "Content-Type"})
+"""Request headers that OpenAPI describes by other means: security schemes and media types."""
+
+ANSWERED = _table(
+    Parameter("ETag", "The document's CAS in hexadecimal.", _CAS, "18d2f3a4c5e60000"),
+    Parameter("X-CB-Flags", "The document's flags.", whole(0, 2**32 - 1), 33554432),
+    Parameter("Expires", "When the document expires; only if it does.", TEXT),
+    Parameter("Cache-Control", "Whether a cache may keep the answer.", TEXT),
+    Parameter(
+        "X-CB-MutationToken",
+        "`bucket:vbucket:vbuuid:seqno` of the change.",
+        TEXT,
+        "default:115:0a1b2c3d4e5f:7",
+    ),
+    Parameter("X-CB-TotalRows", "Number of rows in the view's index.", whole(0)),
+    Parameter("X-CB-Revision", "The design document's revision, as counted by the node.", TEXT),
+    Parameter("X-Request-Id", "The request's id, as in the log.", TEXT, required=True),
+    Parameter("X-Accel-Buffering", "`no`: a proxy should pass the answer on as it comes.", TEXT),
+    Parameter("Location", "The path of what was created.", TEXT),
+    Parameter("Content-Encoding", "The coding of the body.", TEXT),
+    Parameter("Vary", "The request headers on which the answer depends.", TEXT),
+    Parameter("Allow", "The methods of the resource.", TEXT),
+    Parameter("WWW-Authenticate", "The schemes by which a caller may say who it is.", TEXT),
+    Parameter("Retry-After", "Seconds after which the request may be repeated.", whole(0)),
+)
+"""Response headers by name."""
+
+EVERYWHERE = ("X-Request-Id",)
+"""Headers that every request may have, and every answer has."""

@@ -1,0 +1,134 @@
+"""The members of JSON bodies and of batch lines, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.openapi.schemas import ANY, BOOLEAN, Schema, choice, listed, named, text, thing, whole
+
+__all__ = ["CAS", "LOOKED_UP", "MUTATED", "body_of", "line_of", "nullable"]
+
+CAS: Schema = text("The CAS in hexadecimal, as in `ETag`.", pattern="^[0-9A-Fa-f]{1,16}$")
+
+_MOST_COUNTED = 2**64 - 1
+_COPIES: Schema = whole(-1, 4, default=-1, about="Number of copies, -1 for all.")
+_DURATION = r"^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$"
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return a schema that also takes ``null``, which stands for a missing member."""
+    kinds = schema.get("type")
+    words = schema.get("enum")
+    found = dict(schema)
+    if kinds is not None:
+        found["type"] = [*(kinds if isinstance(kinds, list) else [kinds]), "null"]
+    if isinstance(words, list):
+        found["enum"] = [*words, None]
+    return found
+
+
+_PATH = text("`a.b`, `list[0]`, `list[-1]`; a name with other characters goes in backticks.")
+_FLAGS = {
+    "xattr": nullable({**BOOLEAN, "description": "The path is that of an extended attribute."}),
+    "createParents": nullable({**BOOLEAN, "description": "Create missing objects on the way."}),
+    "expandMacros": nullable({**BOOLEAN, "description": "The value is a macro, which the cluster replaces."}),
+}
+_LOOKUP = named(
+    "Lookup",
+    thing(
+        {"operation": choice("Get", "Exists", "GetCount"), "path": _PATH, "xattr": _FLAGS["xattr"]},
+        "operation",
+    ),
+)
+_MUTATION = named(
+    "Mutation",
+    thing(
+        {
+            "operation": choice(
+                *("DictAdd", "DictSet", "Delete", "Replace", "ArrayPushLast", "ArrayPushFirst"),
+                *("ArrayInsert", "ArrayAddUnique", "Counter"),
+            ),
+            "path": _PATH,
+            "value": {"description": "Any JSON, stored exactly as written; `null` counts as missing."},
+            "values": nullable({**listed(ANY, 1), "description": "Several elements, in place of `value`."}),
+            **_FLAGS,
+        },
+        "operation",
+    ),
+)
+_MEMBERS: dict[str, Schema] = {
+    "delta": whole(0, _MOST_COUNTED, default=1, about="What to add or subtract."),
+    "initial": whole(0, _MOST_COUNTED, about="Create the counter with this number if it does not exist."),
+    "expiry": text("As the header `Expires`, or an RFC 3339 date; empty for never."),
+    "returnContent": {**BOOLEAN, "description": "Return the document."},
+    "lockTime": whole(0, 2**32 - 1, default=15, about="Seconds; 0 stands for the default."),
+    "persistTo": _COPIES,
+    "replicateTo": _COPIES,
+    "checkRemoved": {**BOOLEAN, "description": "Wait for the removal."},
+    "timeout": text("A duration, at most `300s`.", pattern=_DURATION, default="5s"),
+    "interval": text("A duration between polls, at most `60s`.", pattern=_DURATION, default="10ms"),
+    "masterOnly": {**BOOLEAN, "description": "Ask the active copy only."},
+    "accessDeleted": {**BOOLEAN, "description": "Also the attributes of a deleted document."},
+    "preserveExpiry": {**BOOLEAN, "description": "Keep the document's expiry."},
+    "storeSemantic": choice(
+        *("Replace", "Upsert", "Insert"),
+        default="Replace",
+        about="Whether the document must exist, may exist, or must not.",
+    ),
+    "replica": {"enum": ["any", 0, 1, 2], "default": "any"},
+    "maxTTL": whole(-1, 2**31 - 1, about="Longest time to live in seconds; 0 for the bucket's, -1 for none."),
+    # Those of lines.
+    "key": text("The document's key."),
+    "key_base64": text("The document's key, if it is not UTF-8."),
+    "scope": text(),
+    "collection": text(),
+    "value": {"description": "The document: any JSON, stored exactly as written."},
+    "text": text("The document, as text."),
+    "base64": text("The document, as base64."),
+    "cas": CAS,
+    "flags": whole(0, 2**32 - 1),
+    "ttl": {"type": ["integer", "string"], "description": "As `X-CB-TTL`."},
+    "expires": {"type": ["integer", "string"], "description": "As `Expires`."},
+    "durabilityLevel": choice("None", "Majority", "MajorityAndPersistOnMaster", "PersistToMajority"),
+    "durabilityTimeout": text("As `X-CB-DurabilityTimeout`."),
+}
+_OPERATIONS = {"lookup_in": listed(_LOOKUP, 1, 16), "mutate_in": listed(_MUTATION, 1, 16)}
+
+
+def _member(name: str, operation: str) -> Schema:
+    return _OPERATIONS[operation] if name == "operations" else _MEMBERS[name]
+
+
+def body_of(names: Iterable[str], operation: str = "") -> Schema:
+    """Return the schema of a JSON body.
+
+    :param names: of its members; ``null`` stands for a missing one.
+    :param operation: the SDK's name of what it asks for.
+    """
+    members = {name: _member(name, operation) for name in sorted(names)}
+    shown = {name: schema if name == "operations" else nullable(schema) for name, schema in members.items()}
+    return thing(shown, "operations" if "operations" in members else "")
+
+
+def line_of(name: str, members: Iterable[str]) -> Schema:
+    """Return the schema of a line of a batch.
+
+    :param name: its operation.
+    """
+    shown: dict[str, Schema] = {"op": {"const": name}}
+    for member in sorted(set(members) - {"op"}):
+        # A line's own time limit, for all operations but endure, which has it as a member.
+        shown[member] = nullable(_member(member, name))
+    return thing(shown, "op")
+
+
+LOOKED_UP = listed(
+    thing(
+        {"value": {}, "error": thing({"error": text(), "message": text()}, "error message")},
+        about="A value or an error.",
+    )
+)
+"""What a lookup answers."""
+
+MUTATED = listed(thing({"value": {"description": "A counter's number, else `null`."}}, "value"))
+"""What a mutation answers."""

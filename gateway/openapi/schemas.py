@@ -1,0 +1,113 @@
+"""Short forms of JSON Schema (2020-12), in which endpoints declare what they take and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ANY",
+    "BINARY",
+    "BOOLEAN",
+    "COMPONENTS",
+    "CSV",
+    "TEXT",
+    "Schema",
+    "choice",
+    "listed",
+    "named",
+    "text",
+    "thing",
+    "whole",
+]
+
+Schema = Mapping[str, object]
+"""A JSON Schema."""
+
+ANY: Schema = {}
+"""Any JSON."""
+TEXT: Schema = {"type": "string"}
+BINARY: Schema = {"type": "string", "format": "binary"}
+"""Any bytes."""
+BOOLEAN: Schema = {"type": "boolean", "default": False}
+CSV: Schema = {"type": "string", "pattern": "^[^,]+(,[^,]+)*$"}
+"""Words separated by commas."""
+
+COMPONENTS: dict[str, Schema] = {}
+"""Name -> the schema that :func:`named` put there."""
+
+
+def named(name: str, schema: Schema) -> Schema:
+    """Return a reference to a schema with a name of its own, which generated clients give to its type.
+
+    :param name: in CamelCase; it must be used for one schema only.
+    """
+    if COMPONENTS.setdefault(name, schema) != schema:
+        raise ValueError(f"there are two schemas of the name {name}")
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def thing(
+    members: Mapping[str, Schema], required: str = "", *, more: bool | Schema = False, about: str = ""
+) -> Schema:
+    """Return the schema of an object.
+
+    :param required: the names of the members that it always has, separated by blanks.
+    :param more: whether it may have other members, or their schema.
+    :param about: its description.
+    """
+    found: dict[str, object] = {"type": "object", "properties": dict(members)}
+    if required:
+        found["required"] = required.split()
+    if more is not True:
+        found["additionalProperties"] = more
+    if about:
+        found["description"] = about
+    return found
+
+
+def listed(of: Schema, least: int | None = None, most: int | None = None) -> Schema:
+    """Return the schema of an array.
+
+    :param least: number of elements; ``None`` for no limit.
+    :param most: the same.
+    """
+    found: dict[str, object] = {"type": "array", "items": of}
+    if least is not None:
+        found["minItems"] = least
+    if most is not None:
+        found["maxItems"] = most
+    return found
+
+
+def text(about: str = "", *, pattern: str = "", default: str | None = None) -> Schema:
+    """Return the schema of a string."""
+    found: dict[str, object] = {"type": "string"}
+    if pattern:
+        found["pattern"] = pattern
+    if default is not None:
+        found["default"] = default
+    if about:
+        found["description"] = about
+    return found
+
+
+def whole(low: int, high: int | None = None, *, default: int | None = None, about: str = "") -> Schema:
+    """Return the schema of a whole number between bounds, both included."""
+    found: dict[str, object] = {"type": "integer", "minimum": low}
+    if high is not None:
+        found["maximum"] = high
+    if default is not None:
+        found["default"] = default
+    if about:
+        found["description"] = about
+    return found
+
+
+def choice(*words: str, default: str | None = None, about: str = "") -> Schema:
+    """Return the schema of one of several words."""
+    found: dict[str, object] = {"type": "string", "enum": list(words)}
+    if default is not None:
+        found["default"] = default
+    if about:
+        found["description"] = about
+    return found
