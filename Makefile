@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INTEROP_VENV ?= .venv-interop
 LOCK ?= requirements/lock.txt
+RUN_LOCK ?= requirements/run.txt
 PORT ?= 8080
 ARGS ?=
 # Everything but the programs of others, which `make judges` runs.
@@ -14,6 +15,7 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNNABLE := $(VENV)/.runnable
 INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
@@ -47,18 +49,26 @@ help:
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make clean   remove environments and everything generated"
 
-# The lock says which versions; the stamp makes the second run quick. An editable install comes last so that
-# changes in the checkout count at once.
+# The locks say which versions; the stamps make the second run quick. An editable install comes last so that
+# changes in the checkout count at once. To run needs a third of the packages that development needs.
 install: $(INSTALLED)
 
-$(INSTALLED): $(LOCK) setup.py
+define make-environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "couchgateway needs Python 3.10 or later, and $(PYTHON) is" \
 			"$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing the versions of $(LOCK) into $(VENV) ..."
-	@$(BIN)/python $(PIP) install -r $(LOCK)
+	@echo "Installing the versions of $(1) into $(VENV) ..."
+	@$(BIN)/python $(PIP) install -r $(1)
 	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+endef
+
+$(INSTALLED): $(LOCK) setup.py
+	$(call make-environment,$(LOCK))
+	@touch $(RUNNABLE) $@
+
+$(RUNNABLE): $(RUN_LOCK) setup.py
+	$(call make-environment,$(RUN_LOCK))
 	@touch $@
 
 # The official client shares its import name with this project, so it lives in an environment of its own. It
@@ -76,14 +86,14 @@ $(INTEROP_INSTALLED): $(INTEROP_REQUIREMENTS)
 	@$(INTEROP_VENV)/bin/python $(PIP) install --only-binary couchbase -r $(INTEROP_REQUIREMENTS)
 	@touch $@
 
-run: $(INSTALLED)
+run: $(RUNNABLE)
 	@echo "The gateway answers at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it. Then try:"
 	@echo
 	@echo "  curl -i -X PUT -H 'Content-Type: application/json' -d '{\"greeting\": \"hello\"}' http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo "  curl -i http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo
 	@# Ctrl-C is how it ends, so a death by SIGINT is no failure that make should report.
-	@trap : INT; $(BIN)/twistd --nodaemon --pidfile= couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS); \
+	@trap : INT; $(BIN)/couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS); \
 		status=$$?; test $$status -eq 130 || exit $$status
 
 test: $(INSTALLED) interop
@@ -177,13 +187,16 @@ api: $(INSTALLED)
 	@echo "build/api/index.html"
 
 # The one way to renew the locks: the newest versions that work on every Python supported, with markers where
-# those differ; and the oldest that setup.py allows, which these try out:
+# those differ; those of them that `make run` needs (setuptools for its editable install); and the oldest that
+# setup.py allows, which these try out:
 #     make test VENV=.venv-lowest LOCK=requirements/lowest.txt
 COMPILE := pip compile --quiet --universal --python-version 3.10 --upgrade --no-emit-index-url \
 	--custom-compile-command 'make lock'
 lock:
 	@$(BIN)/python $(PIP) install uv
 	@$(BIN)/uv $(COMPILE) --extra dev --output-file requirements/lock.txt setup.py
+	@echo setuptools | $(BIN)/uv $(COMPILE) --constraints requirements/lock.txt \
+		--output-file requirements/run.txt setup.py -
 	@$(BIN)/uv $(COMPILE) --extra test --resolution lowest-direct --output-file requirements/lowest.txt setup.py
 
 clean:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tooling.sources import PACKAGES, ROOT
 
-BUILT_FROM = [*PACKAGES, "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+BUILT_FROM = [*PACKAGES, "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE", "docs/man"]
 
 
 class WheelTests(SynchronousTestCase):
@@ -46,6 +46,8 @@ class WheelTests(SynchronousTestCase):
             names = set(wheel.namelist())
             (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
             commands = wheel.read(entry_points).decode()
+            self.assertIn("couchgateway = gateway.commandline:main", commands)
+            self.assertIn("couchnode = couchnode.service:main", commands)
             self.assertIn("couchgateway-load = gateway.loader.command:main", commands)
             self.assertIn("couchgateway-export = gateway.loader.exportcommand:main", commands)
         for package in PACKAGES:
@@ -61,7 +63,11 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((modules | plugins) - names, set())
         # An __init__.py here would overwrite Twisted's own on installation.
         self.assertEqual({name for name in names if name.startswith("twisted/")}, plugins)
-        tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
+        manuals = {name.rpartition("/")[2] for name in names if "/data/share/man/man1/" in name}
+        self.assertEqual(manuals, {path.name for path in (ROOT / "docs" / "man").iterdir()})
+        tops = {
+            name.split("/")[0] for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))
+        }
         self.assertEqual(tops, {*PACKAGES, "twisted"})
 
 

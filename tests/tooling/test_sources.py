@@ -179,10 +179,16 @@ class DependencyTests(SynchronousTestCase):
         self.assertEqual(sorted(rows - {f"`{name}`" for name in self.everything()}), [])
 
     def test_dependencies_are_locked(self) -> None:
-        """requirements/lock.txt pins each dependency exactly, and has only names and versions."""
+        """requirements/lock.txt pins each dependency exactly, and has only names and versions; what is needed
+        to run is pinned alike in requirements/run.txt."""
         text = (ROOT / "requirements" / "lock.txt").read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
         self.assertEqual([line for line in lines if "==" not in line or "://" in line], [])
         pinned = {line.split("==")[0].lower().replace(".", "-") for line in lines}
         wanted = [name.lower().replace(".", "-") for name in self.everything()]
         self.assertEqual([name for name in wanted if name not in pinned], [])
+        running = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8").splitlines()
+        to_run = [line for line in running if line and not line.lstrip().startswith("#")]
+        self.assertEqual([line for line in to_run if line.split(" ;")[0] not in "\n".join(lines)], [])
+        self.assertIn("setuptools", {line.split("==")[0] for line in to_run})
+        self.assertEqual([line for line in to_run if line.startswith(("ruff", "mypy", "hypothesis"))], [])
