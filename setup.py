@@ -56,6 +56,8 @@ GEVENT_REQUIREMENTS = [
 TEST_REQUIREMENTS = [
     *GEVENT_REQUIREMENTS,
     "hypothesis >= 6.100",
+    # The gateway's OpenAPI document is held to the specification, and answers to its schemas.
+    "openapi-spec-validator >= 0.7.2",
     # What a platform gets is tested with the markers' own rules.
     "packaging >= 24",
     # Not only to install: a test builds the wheel.

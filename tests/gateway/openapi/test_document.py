@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from klein import Klein
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.dialect.errors import PROBLEMS
@@ -136,6 +138,31 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(set(made["paths"]["/it/{it}"]["put"]["responses"]), {"default"})
         self.assertEqual(made["paths"]["/old/{number}"]["post"]["summary"], "Serve as Klein does")
         self.assertEqual([tag["name"] for tag in made["tags"]], ["Its", "Others"])
+
+    def test_valid(self) -> None:
+        """The document keeps to OpenAPI 3.1 and JSON Schema, also its defaults and examples of schemas."""
+        for schemes in (ABOUT.schemes, {}):
+            made = document(own_routes(), ABOUT._replace(schemes=schemes))
+            found = [str(error) for error in OpenAPIV31SpecValidator(made).iter_errors()]
+            self.assertEqual(found, [])
+
+    def test_examples_are_of_their_schemas(self) -> None:
+        """Bodies of examples, of requests and of answers, and examples of parameters."""
+        made = own_document()
+        for method, path, operation in operations(made):
+            parts = [operation.get("requestBody", {})]
+            parts += [resolved(made, one) for one in operation["responses"].values()]
+            for media in (media for part in parts for media in part.get("content", {}).values()):
+                for name, example in media.get("examples", {}).items():
+                    self.check(made, media["schema"], example["value"], f"{method} {path}: {name}")
+            for one in (resolved(made, one) for one in operation["parameters"]):
+                if "example" in one:
+                    self.check(made, one["schema"], one["example"], f"{method} {path}: {one['name']}")
+
+    def check(self, made: dict[str, Any], schema: dict[str, Any], value: object, about: str) -> None:
+        """Hold a value to a schema of the document."""
+        whole = {**schema, "components": made["components"]}
+        self.assertEqual([error.message for error in OAS31Validator(whole).iter_errors(value)], [], about)
 
     def test_callers(self) -> None:
         """Where nobody has to say who it is there is no scheme, no 401, and no refusal of a password."""

@@ -6,12 +6,14 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from openapi_schema_validator import OAS31Validator
 from twisted.internet.defer import inlineCallbacks
 
-from gateway.openapi.description import Description, Example
+from gateway.openapi.description import JSON, Description, Example
 from gateway.openapi.document import Route
 from gateway.openapi.errors import codes_of
 from gateway.openapi.paths import PARAMETERS, names_in, template_of
+from gateway.openapi.schemas import COMPONENTS
 from tests.gateway.openapi.support import own_plugins, own_routes
 from tests.gateway.test_behaviour import Answered, GatewayTestCase
 
@@ -99,6 +101,10 @@ class ExampleTests(GatewayTestCase):
         self.assertEqual(kind in declared.content, bool(declared.content), about)
         named = {(one if isinstance(one, str) else one.name).lower() for one in declared.headers}
         self.assertEqual(answer.names - named - USUAL, set(), about)
+        if kind == JSON:
+            schema = {**declared.content[JSON], "components": {"schemas": COMPONENTS}}
+            found = [error.message for error in OAS31Validator(schema).iter_errors(answer.json())]
+            self.assertEqual(found, [], about)
         if isinstance(example.answer, str):
             self.assertEqual(answer.body.decode(), example.answer, about)
         elif example.answer is not None:
