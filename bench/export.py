@@ -2,9 +2,10 @@
 
     python -m bench.export [DOCUMENTS] [ROUNDS] [--profile]
 
-Prints medians over the rounds (3) of documents (100,000) a second, and of CPU microseconds a document in each
-process: the program, the gateway and the node. The goal is 40,000 a second on one core: 25 us in all of them
-together. With ``--profile``, the programs print the functions that take their time instead.
+Prints medians over the rounds (3) of documents (100,000) a second, of CPU microseconds a document in each
+process: the program, the gateway and the node, and of the memory of program (at most) and gateway, which does
+not grow with the documents. The goal is 40,000 a second on one core: 25 us in all of them together. With
+``--profile``, the programs print the functions that take their time instead.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def write_lines(path: Path, count: int) -> None:
             file.write(f'{{"id":"document-{number}","doc":{document}}}\n')
 
 
-def run(name: str, file: Path, address: str, profile: bool) -> tuple[float, float]:
-    """Run a program to its end; return seconds, and seconds of CPU."""
+def run(name: str, file: Path, address: str, profile: bool) -> tuple[float, float, float]:
+    """Run a program to its end; return seconds, seconds of CPU, and the most mebibytes that it had."""
     code = f"from {PROGRAMS[name]} import main; main()"
     if profile:
         code = f"import cProfile; cProfile.run({code!r}, sort='tottime')"
@@ -47,7 +48,7 @@ def run(name: str, file: Path, address: str, profile: bool) -> tuple[float, floa
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{name} ended with status {process.returncode}")
-    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -57,10 +58,12 @@ def main() -> None:
     parser.add_argument("rounds", type=int, nargs="?", default=3)
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    rates, costs = Samples(), Samples()
+    rates, costs, sizes = Samples(), Samples(), Samples()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        node = stack.enter_context(Server("node"))
+        # The documents with all that a node keeps of each.
+        mebibytes = 256 + given.documents * 2 * DOCUMENT_BYTES // 2**20
+        node = stack.enter_context(Server("node", str(mebibytes)))
         gateway = stack.enter_context(Server("gateway", node.address))
         ordinary, exported = folder / "ordinary.jsonl", folder / "exported.jsonl"
         write_lines(ordinary, given.documents)
@@ -73,7 +76,9 @@ def main() -> None:
             ):
                 servers = {"gateway": gateway, "node": node}
                 before = {server: servers[server].cpu_seconds() for server in servers}
-                seconds, used = run(name, file, gateway.address, given.profile)
+                seconds, used, mebibytes_used = run(name, file, gateway.address, given.profile)
+                sizes.add(row, "program", mebibytes_used)
+                sizes.add(row, "gateway", gateway.resident_bytes() / 2**20)
                 rates.add(row, "documents a second", given.documents / seconds)
                 used_by = {"program": used}
                 used_by |= {server: servers[server].cpu_seconds() - before[server] for server in servers}
@@ -82,6 +87,7 @@ def main() -> None:
     print(f"{machine()}; {given.documents} documents of {DOCUMENT_BYTES} bytes, {given.rounds} rounds\n")
     print(rates.table("programs"), end="\n\n")
     print(costs.table("CPU us a document", digits=1), end="\n\n")
+    print(sizes.table("MiB"), end="\n\n")
     for row in costs.rows():
         cost = costs.median(row, "together") or 0.0
         print(f"{row}: {1e6 / cost:.0f} a second on one core: {'met' if 1e6 / cost >= GOAL else 'MISSED'}")

@@ -1,6 +1,6 @@
 """The measured servers, each in a separate process.
 
-    python -m bench.serve node
+    python -m bench.serve node [MEBIBYTES]
     python -m bench.serve stub
     python -m bench.serve gateway [CONNECTION_STRING] [--OPTION=VALUE ...]
     python -m bench.serve klein
@@ -43,12 +43,13 @@ CHUNK_BYTES = 65536
 reactor: Any = installed
 
 
-def node() -> Deferred[tuple[str, Any]]:
-    """Start an embedded node in memory, with a bucket ``default`` and a collection ``bench`` in it; fires
-    with (address, stop)."""
+def node(mebibytes: str = "256") -> Deferred[tuple[str, Any]]:
+    """Start an embedded node in memory, with a bucket ``default`` of that size and a collection ``bench`` in
+    it; fires with (address, stop)."""
     from couchnode.service import EmbeddedNode
 
-    embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)])
+    quota = int(mebibytes) * 2**20
+    embedded = EmbeddedNode(None, users=[(USER, PASSWORD)], buckets=[("default", None)], quota_bytes=quota)
 
     def created(_: None) -> Deferred[Any]:
         return embedded.cluster.change_manifest(

@@ -78,7 +78,7 @@ _OF_PATH = frozenset({"PathNotFound", "PathExists", "PathMismatch"})
 
 # Endpoints whose answers may be compressed.
 _DOCUMENTS = frozenset({"get_document", "touch_document", "lock_document"})
-_STREAMS = frozenset({"post_batch", "get_view", "post_view"})
+_STREAMS = frozenset({"post_batch", "get_view", "post_view", "list_documents"})
 
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 

@@ -69,7 +69,15 @@ def unpack_documents(content: bytes) -> list[Document]:
             size, at = decode_leb128(content, at - 1)
         key = content[at : at + size]
         at += size
-        size, at = decode_leb128(content, at)
+        # Nearly all values have a length of one or two bytes; more of them are for the general function.
+        size = content[at] if at < end else 0x80
+        if size < 0x80:
+            at += 1
+        elif at + 1 < end and 0 < content[at + 1] < 0x80:
+            size += (content[at + 1] << 7) - 0x80
+            at += 2
+        else:
+            size, at = decode_leb128(content, at)
         value = content[at : at + size]
         at += size
         if at > end:

@@ -42,7 +42,7 @@ _PIECE = 20_000
 _KEY = attrgetter("key")
 _DOCUMENT = Struct(">IIQQB")
 _XATTR = int(Datatype.XATTR)
-_LENGTHS = [encode_leb128(size) for size in range(512)]
+_LENGTHS = [encode_leb128(size) for size in range(4096)]
 
 
 class Selection(NamedTuple):
@@ -176,7 +176,9 @@ class RangeScan:
         if attributes:
             value, datatype = attributes + value, datatype | _XATTR
         meta = _DOCUMENT.pack(item.flags, item.expiry, item.seqno, item.cas, datatype)
-        return b"".join((meta, key, encode_leb128(len(value)), value))
+        size = len(value)
+        length = _LENGTHS[size] if size < len(_LENGTHS) else encode_leb128(size)
+        return b"".join((meta, key, length, value))
 
 
 def _sampled(runs: list[list[Item]], samples: int, seed: int) -> list[list[Item]]:

@@ -7,17 +7,25 @@
 serves any Klein app. Handlers that are declared with :func:`endpoint` and :func:`mount` take a
 :class:`Request` and return a :class:`Response`; they are called directly. Every other handler is Klein's, and
 is called as Klein does, with a request of twisted.web.
+
+Names are loaded on first use: programs that need the words of the gateway's errors alone load no Klein.
 """
 
-from gateway.http.application import Application
-from gateway.http.channel import HTTPChannel
-from gateway.http.factory import ChannelFactory
-from gateway.http.limits import Limits
-from gateway.http.refusal import Refusal, declare, no_route
-from gateway.http.request import Request
-from gateway.http.response import RenderedResponse, Response, json_response
-from gateway.http.routing import Endpoint, endpoint, mount
-from reactor.gate import Gate
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.http.application import Application
+    from gateway.http.channel import HTTPChannel
+    from gateway.http.factory import ChannelFactory
+    from gateway.http.limits import Limits
+    from gateway.http.refusal import Refusal, declare, no_route
+    from gateway.http.request import Request
+    from gateway.http.response import RenderedResponse, Response, json_response
+    from gateway.http.routing import Endpoint, endpoint, mount
+    from reactor.gate import Gate
 
 __all__ = [
     "Application",
@@ -36,3 +44,30 @@ __all__ = [
     "mount",
     "no_route",
 ]
+
+_HOMES = {
+    "Application": "gateway.http.application",
+    "ChannelFactory": "gateway.http.factory",
+    "Endpoint": "gateway.http.routing",
+    "Gate": "reactor.gate",
+    "HTTPChannel": "gateway.http.channel",
+    "Limits": "gateway.http.limits",
+    "Refusal": "gateway.http.refusal",
+    "RenderedResponse": "gateway.http.response",
+    "Request": "gateway.http.request",
+    "Response": "gateway.http.response",
+    "declare": "gateway.http.refusal",
+    "endpoint": "gateway.http.routing",
+    "json_response": "gateway.http.response",
+    "mount": "gateway.http.routing",
+    "no_route": "gateway.http.refusal",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of the package on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -9,10 +9,13 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import treq
+from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, TimeoutError
-from twisted.web.client import HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 from couchbase.protocol.keyspace import DEFAULT_NAME
 from gateway.loader.arguments import password_of
@@ -49,6 +52,26 @@ class Gateway(Protocol):
         """Store a design document; fires with the HTTP status and the answer."""
 
 
+@implementer(IAgent)
+class _Uncompressed:
+    """Asks for answers as they are: to compress them costs a gateway near by more than it saves."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Send a request without the header by which treq offers compression."""
+        if headers is not None:
+            headers.removeHeader(b"Accept-Encoding")
+        return self._agent.request(method, uri, headers, bodyProducer)
+
+
 class Client:
     """Sends requests about one bucket, over a few persistent connections.
 
@@ -62,7 +85,9 @@ class Client:
         self._pool = pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = MOST_CONNECTIONS
         auth = (options.user, password_of(options.password_file)) if options.user is not None else None
-        self._options: dict[str, Any] = {"auth": auth, "pool": pool, "reactor": reactor}
+        agent: Any = _Uncompressed(Agent(reactor, pool=pool))
+        self._http = HTTPClient(agent)
+        self._options: dict[str, Any] = {"auth": auth, "reactor": reactor}
 
     def close(self) -> Deferred[None]:
         """Close idle connections."""
@@ -77,13 +102,13 @@ class Client:
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Read a resource of the bucket; fires with the HTTP status and the answer."""
-        response = await treq.get(self._bucket + path, timeout=REQUEST_SECONDS, **self._options)
+        response = await self._http.get(self._bucket + path, timeout=REQUEST_SECONDS, **self._options)
         return response.code, await treq.content(response)
 
     async def post_batch(self, body: bytes) -> tuple[int, bytes]:
         """Send one batch; fires with the HTTP status and the whole answer."""
         headers = Headers({"Content-Type": [LINES], "Accept": [LINES]})
-        response = await treq.post(
+        response = await self._http.post(
             self._batches, data=body, headers=headers, timeout=REQUEST_SECONDS, **self._options
         )
         return response.code, await treq.content(response)
@@ -92,13 +117,15 @@ class Client:
         """Store a design document; fires with the HTTP status and the answer."""
         url = f"{self._bucket}/designs/{quote(name, safe='')}"
         headers = Headers({"Content-Type": ["application/json"]})
-        response = await treq.put(url, data=text, headers=headers, timeout=REQUEST_SECONDS, **self._options)
+        response = await self._http.put(
+            url, data=text, headers=headers, timeout=REQUEST_SECONDS, **self._options
+        )
         return response.code, await treq.content(response)
 
     async def listing(self, place: tuple[str, str], query: str) -> Any:
         """Begin to read a listing; fires with the response, whose body is not read yet."""
         url = f"{self.path_of(*place)}/documents?{query}"
-        return await treq.get(url, headers=Headers({"Accept": [LINES]}), **self._options)
+        return await self._http.get(url, headers=Headers({"Accept": [LINES]}), **self._options)
 
 
 def pause_seconds(attempt: int, jitter: Callable[[], float]) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 
-__all__ = ["EXPORT", "is_of_transaction", "line_of", "place_members", "usual_line"]
+__all__ = ["EXPORT", "is_of_transaction", "line_of", "place_members", "plain_line"]
 
 EXPORT = "export"
 """The member that only lines of exports have."""
@@ -26,10 +26,16 @@ _ROW = re.compile(
 ).match
 _OF_TRANSACTION = b'{"id":"_txn:'
 
-_USUAL = re.compile(
-    rb'\{"id":("[ !#-\[\]-~]{1,250}"),((?:"scope":"[\w%-]{1,251}","collection":"[\w%-]{1,251}",)?)'
-    rb'"export":\{"meta":\{"flags":(0|[1-9][0-9]{0,8})(?:,"expiry":([1-9][0-9]{0,8}|[1-3][0-9]{9}))?\},"json":'
+plain_line = re.compile(
+    rb'\{"id": ?("[ !#-\[\]-~]{1,250}"), ?(?:"doc":|'
+    rb'((?:"scope":"[\w%-]{1,251}","collection":"[\w%-]{1,251}",)?)'
+    rb'"export":\{"meta":\{"flags":(0|[1-9][0-9]{0,8})(?:,"expiry":([1-9][0-9]{0,8}|[1-3][0-9]{9}))?\},"json":)'
 ).match
+"""Match the beginning of a line whose key is plain, up to its document; the rest is not checked.
+
+Its groups are the key as JSON and, in lines of exports without attributes, the members of the collection with
+a comma behind each, flags, and expiry or ``None``.
+"""
 
 
 def place_members(scope: str, collection: str) -> bytes:
@@ -53,16 +59,3 @@ def line_of(row: bytes, place: bytes) -> bytes | None:
     if match is None:
         return None
     return b'{%b,%b"export":{"meta":{%b' % (match[1], place, row[match.end() :])
-
-
-def usual_line(data: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
-    """Return the parts of a line whose key is plain, and whose document is JSON without attributes.
-
-    :returns: the key as JSON, the members of its collection with a comma behind each, flags, expiry (``0`` if
-        there is none), and the document's text, which was not checked; ``None`` for any other line.
-    """
-    match = _USUAL(data)
-    if match is None or data[-2:] != b"}}":
-        return None
-    key_json, place, flags, expiry = match.groups()
-    return key_json, place, flags, expiry or b"0", data[match.end() : -2]

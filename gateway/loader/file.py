@@ -17,6 +17,9 @@ __all__ = ["LINE_BYTES", "Source"]
 LINE_BYTES = 32 * 2**20
 """Longest line. A document has at most 20 MiB; the rest is room for escapes, attributes and the key."""
 
+READ_BYTES = 2**20
+"""Bytes to read at once."""
+
 
 class Source:
     """The lines of a file, plain or compressed by gzip (told apart by content, not by name).
@@ -46,16 +49,32 @@ class Source:
         :raises LoadError: the file cannot be read to its end.
         """
         number = 0
+        # The beginning of the line that is not complete yet.
+        begun: list[bytes] = []
+        begun_bytes = 0
         try:
-            while data := self._file.readline(LINE_BYTES + 2):
-                number += 1
-                if number == 1:
-                    data = data.removeprefix(BYTE_ORDER_MARK)
-                rest = data
-                while len(rest) > LINE_BYTES and not rest.endswith(b"\n"):
-                    rest = self._file.readline(LINE_BYTES + 2)
-                if data.strip():
-                    yield number, data.rstrip(b"\r\n")
+            # One read of the file at a time: what comes before a damaged place is read.
+            while data := self._file.read1(READ_BYTES):  # type: ignore[attr-defined]
+                first, *lines = data.split(b"\n")
+                if begun_bytes <= LINE_BYTES:
+                    begun.append(first)
+                    begun_bytes += len(first)
+                if not lines:
+                    continue
+                lines.insert(0, b"".join(begun))
+                begun = [lines.pop()]
+                begun_bytes = len(begun[0])
+                if number == 0:
+                    lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
+                for line in lines:
+                    number += 1
+                    if line and not line.isspace():
+                        yield number, line.rstrip(b"\r")
+            last = b"".join(begun)
+            if number == 0:
+                last = last.removeprefix(BYTE_ORDER_MARK)
+            if last.strip():
+                yield number + 1, last.rstrip(b"\r")
         except (OSError, EOFError, zlib.error) as error:
             raise LoadError(f"cannot read {self.path} after line {number}: {error}") from None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 import json
-import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from couchbase.protocol.jsontext import NotJson, TooDeep, at_once, check
 from gateway.dialect.jsontools import fast_loads, is_json
 from gateway.dialect.projection import object_members
 from gateway.loader.errors import LineError
-from gateway.loader.exportlines import EXPORT, usual_line
+from gateway.loader.exportlines import EXPORT, plain_line
 from gateway.loader.file import LINE_BYTES
 
 __all__ = ["DESIGN_PREFIX", "Line", "LineReader"]
@@ -29,8 +28,7 @@ DESIGN_PREFIX = "_design/"
 SPECS_AT_ONCE = 16
 """Most attributes that one operation writes."""
 
-# A document's line whose key is plain, up to the document.
-_ORDINARY = re.compile(rb'\{"id": ?("(?!_design/)[ !#-\[\]-~]{1,250}"), ?"doc":').match
+_DESIGN = b'"' + DESIGN_PREFIX.encode()
 _RESTORE = b'{"op":"set",%b"key":%b,"flags":%b,"ttl":%b,"value":%b}'
 _SET = b'{"op":"set","key":%b,"value":%b}'
 
@@ -49,11 +47,6 @@ class Line(NamedTuple):
     """The scope and the collection that the line names, as JSON; empty if it names none."""
     operation_count: int = 1
     """Number of operations; 0 for a design document."""
-
-    @property
-    def document(self) -> tuple[str, str]:
-        """What tells its document from all others of the file."""
-        return self.place, self.key
 
 
 class LineReader:
@@ -88,22 +81,21 @@ class LineReader:
         """
         if len(data) > LINE_BYTES:
             raise LineError(f"longer than {LINE_BYTES} bytes")
-        usual = usual_line(data) if self._usual else None
-        if usual is not None and is_json(usual[4]):
-            key_json, place, flags, expiry, value = usual
-            if expiry != b"0" and int(expiry) <= self._seconds():
-                return None
-            if place and len(self._place) < len(_PLACE):
-                place = self._place_of(_members(b"{%b}" % place[:-1]))
-            operation = _RESTORE % (place, key_json, flags, expiry, value)
-            return Line(number, key_json[1:-1].decode(), operation, place.decode())
-        match = _ORDINARY(data) if self._usual else None
-        if match is not None and data[-1:] == b"}":
-            value = data[match.end() : -1].strip(b" \t\r\n")
+        match = plain_line(data) if self._usual else None
+        if match is not None:
             # If its value is JSON, the whole line is, and has no other members.
-            if is_json(value):
-                key_json = match[1]
-                return Line(number, key_json[1:-1].decode(), _SET % (key_json, value))
+            key_json, place, flags, expiry = match.groups()
+            if flags is None:
+                value = data[match.end() : -1].strip(b" \t\r\n")
+                if data[-1:] == b"}" and not key_json.startswith(_DESIGN) and is_json(value):
+                    return Line(number, key_json[1:-1].decode(), _SET % (key_json, value))
+            elif data[-2:] == b"}}" and is_json(value := data[match.end() : -2]):
+                if expiry is not None and int(expiry) <= self._seconds():
+                    return None
+                if place and len(self._place) < len(_PLACE):
+                    place = self._place_of(_members(b"{%b}" % place[:-1]))
+                operation = _RESTORE % (place, key_json, flags, expiry or b"0", value)
+                return Line(number, key_json[1:-1].decode(), operation, place.decode())
         members = _members(data)
         if self._value_field not in members and EXPORT in members:
             return self._exported(number, members)

@@ -59,20 +59,23 @@ class _Batch:
         self.done = False
         self._waiting: list[Deferred[None]] = []
 
-    def add(self, line: Line) -> None:
+    def take(self, line: Line) -> bool:
+        """Add a line; returns whether it had room."""
+        _, key, operation, place, count = line
+        document, size = (place, key), len(operation)
+        if self.lines and (
+            count == 0
+            or self.operations >= DOCUMENTS_PER_BATCH
+            or self.size_bytes + size >= BATCH_BYTES
+            or document in self.documents
+            or self.lines[0].operation_count == 0
+        ):
+            return False
         self.lines.append(line)
-        self.operations += max(line.operation_count, 1)
-        self.documents.add(line.document)
-        self.size_bytes += len(line.operation) + 1
-
-    def has_room_for(self, line: Line) -> bool:
-        return (
-            line.operation_count > 0
-            and self.lines[-1].operation_count > 0
-            and self.operations < DOCUMENTS_PER_BATCH
-            and self.size_bytes + len(line.operation) < BATCH_BYTES
-            and line.document not in self.documents
-        )
+        self.operations += count
+        self.documents.add(document)
+        self.size_bytes += size + 1
+        return True
 
     async def wait(self) -> None:
         if not self.done:
@@ -184,12 +187,11 @@ class Loader:
         """Return the next batch, registered in order; ``None`` at the end of the file."""
         batch = _Batch()
         while (line := self._next_line or self._read()) is not None:
-            if batch.lines and not batch.has_room_for(line):
+            if not batch.take(line):
                 self._next_line = line
                 batch.last_line = line.number - 1
                 break
             self._next_line = None
-            batch.add(line)
         else:
             batch.last_line = self._last_read
         if not batch.lines:

@@ -303,6 +303,16 @@ class UnpackTests(TestCase):
         if content:
             self.assertRaises(ValueError, unpack_keys, content[:-1])
 
+    def test_lengths_of_values(self):
+        """Each number of bytes of a length is read; a longer form than necessary is refused."""
+        head = Struct(">IIQQB").pack(0, 0, 1, 1, 0) + b"\x01k"
+        for size in (0, 1, 127, 128, 129, 16383, 16384, 16385, 2**21):
+            content = head + encode_leb128(size) + b"x" * size
+            (document,) = unpack_documents(content)
+            self.assertEqual(len(document.value), size)
+        for wrong in (b"\x80\x00", b"\x81\x00x", b"\x80\x80\x00", b"\x80", b""):
+            self.assertRaises(ValueError, unpack_documents, head + wrong)
+
     @given(
         st.lists(
             st.tuples(

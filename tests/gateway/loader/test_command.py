@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.batches.answers import success_line
 from gateway.batches.lines import LineOperation, read_operation
-from gateway.loader import command
+from gateway.loader import command, file
 from gateway.loader.client import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from gateway.loader.errors import LineError, LoadError
 from gateway.loader.file import LINE_BYTES, Source
@@ -360,7 +360,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual((operation.members["scope"], operation.members["collection"]), ("s", "ca"))
         self.assertEqual(operation.key, b"k")
         places = {
-            read_line(1, b'{"id":"k","doc":1%b}' % more).document
+            read_line(1, b'{"id":"k","doc":1%b}' % more).place
             for more in (b"", b',"scope":"s"', b',"collection":"s"')
         }
         self.assertEqual(len(places), 3)
@@ -482,7 +482,18 @@ class FileTests(SynchronousTestCase):
         (first, head), (second, whole) = source.lines()
         source.close()
         self.assertEqual((first, second, whole), (1, 2, b"next"))
-        self.assertTrue(LINE_BYTES < len(head) <= LINE_BYTES + 2)
+        self.assertTrue(LINE_BYTES < len(head) <= LINE_BYTES + file.READ_BYTES)
+
+    def test_any_pieces(self) -> None:
+        """However much is read at once, the lines are the same."""
+        text = b"\xef\xbb\xbfa\n\r\n\n  \nbc\r\ndef\n\n g"
+        for data in (text, text + b"\r\n"):
+            for path in (self.written(data), self.written(gzip.compress(data))):
+                for size in (1, 2, 3, 5, 7, 2**20):
+                    self.patch(file, "READ_BYTES", size)
+                    source = Source(path)
+                    self.assertEqual(list(source.lines()), [(1, b"a"), (5, b"bc"), (6, b"def"), (8, b" g")])
+                    source.close()
 
     def test_a_damaged_gzip_file_is_an_error(self) -> None:
         """A truncated or garbled file stops the load with the file's name."""

@@ -186,11 +186,12 @@ class FailureTests(TestCase):
 
 
 class Program(ProcessProtocol):
-    """``couchgateway-export`` as a process."""
+    """``couchgateway-export`` as a process, or other code."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(
+        self, arguments: list[str], code: str = "from gateway.loader.exportcommand import main; main()"
+    ) -> None:
         self.ended: Deferred[int] = Deferred()
-        code = "from gateway.loader.exportcommand import main; main()"
         reactor.spawnProcess(self, sys.executable, [sys.executable, "-c", code, *arguments], os.environ)
 
     def processEnded(self, reason: Any) -> None:

@@ -149,13 +149,15 @@ class NodeTests(GatewayTestCase):
         designed = yield self.ask("PUT", "/v1/buckets/default/designs/d", json.dumps(design).encode(), **JSON)
         self.assertEqual(designed.status, 201)
         view = "/v1/buckets/default/views/d/v?stale=false"
-        plain = yield self.ask("GET", view)
-        for encoding in ENCODINGS:
-            rows = yield self.ask("GET", view, Accept_Encoding=encoding.decode())
-            self.assertEqual(rows.header("Content-Encoding"), encoding.decode())
-            self.assertEqual(decoded(encoding, rows.body), plain.body)
-            self.assertEqual(rows.header("Vary"), "Accept, Accept-Encoding")
-        for method, path in (("GET", view), ("POST", BATCH)):
+        listing = "/v1/buckets/default/documents?include_docs=true"
+        for rows_of in (view, listing):
+            plain = yield self.ask("GET", rows_of)
+            for encoding in ENCODINGS:
+                rows = yield self.ask("GET", rows_of, Accept_Encoding=encoding.decode())
+                self.assertEqual(rows.header("Content-Encoding"), encoding.decode())
+                self.assertEqual(decoded(encoding, rows.body), plain.body)
+                self.assertEqual(rows.header("Vary"), "Accept, Accept-Encoding")
+        for method, path in (("GET", view), ("GET", listing), ("POST", BATCH)):
             wrong = yield self.ask(method, path, lines, Accept_Encoding="gzip;q=x")
             self.assertEqual(wrong.code(), (400, "InvalidArgument"))
 

@@ -13,8 +13,10 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.protocol.scanpages import Document
 from gateway.dialect.errors import Refusal
-from gateway.views.listing import key_rows, read_parameters
+from gateway.dialect.values import VIEW, value_member
+from gateway.views.listing import document_row, key_rows, read_parameters, usual_row
 from tests.gateway.test_behaviour import GatewayTestCase
 from tests.gateway.views.test_behaviour import Client
 
@@ -200,6 +202,22 @@ class RowTests(SynchronousTestCase):
             else:
                 self.assertEqual(list(members), ["id_base64"])
                 self.assertRaises(UnicodeDecodeError, key.decode)
+
+    @given(
+        st.sampled_from([b"k", b'"', b"\xff", "é".encode()]),
+        st.sampled_from([b"1", b' {"a": 1}', b"[1,\n2]", b"{", b"", b"[1]\r", b'"\xc3\xa9"', b"1 "]),
+        st.sampled_from([0x02000000, 0, 0x03000000, 5]),
+        st.sampled_from([0, 1_700_000_000]),
+        st.sampled_from([b"", b'{"a":1}']),
+    )
+    def test_usual_rows(self, key: bytes, value: bytes, flags: int, expiry: int, attributes: bytes) -> None:
+        """The row that is made at once is the one that is made step by step, if there is one."""
+        document = Document(key, value, flags, expiry, 7, 0, attributes)
+        at_once = usual_row(document)
+        if at_once is not None:
+            self.assertEqual(at_once, document_row(document, value_member(VIEW, flags, value)))
+        is_usual = (key, flags, expiry, attributes) == (b"k", 0x02000000, 0, b"")
+        self.assertEqual(at_once is not None, is_usual and value in (b"1", b'"\xc3\xa9"'))
 
     def test_combined_ranges(self) -> None:
         """A prefix and an end: the smaller one counts."""
