@@ -125,7 +125,9 @@ class Client:
     async def listing(self, place: tuple[str, str], query: str) -> Any:
         """Begin to read a listing; fires with the response, whose body is not read yet."""
         url = f"{self.path_of(*place)}/documents?{query}"
-        return await self._http.get(url, headers=Headers({"Accept": [LINES]}), **self._options)
+        # Buffered, it would keep the whole body.
+        accept = Headers({"Accept": [LINES]})
+        return await self._http.get(url, headers=accept, unbuffered=True, **self._options)
 
 
 def pause_seconds(attempt: int, jitter: Callable[[], float]) -> float:

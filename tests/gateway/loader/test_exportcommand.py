@@ -18,6 +18,14 @@ from tests.gateway.test_behaviour import GatewayTestCase
 
 B = "/v1/buckets/default"
 EXPORT = "from gateway.loader.exportcommand import main; main()"
+EXPORT_AND_TELL = """
+import resource
+from gateway.loader.exportcommand import main
+try:
+    main()
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 LOAD = "from gateway.loader.command import main; main()"
 LATER = 4_000_000_000
 """An expiry that is far away."""
@@ -202,6 +210,20 @@ class ExportTests(ExportTestCase):
         self.assertEqual(file.read_bytes(), b"precious")
         yield self.tool(EXPORT, file, "--restart")
         self.assertEqual(file.read_bytes(), before)
+
+    @inlineCallbacks
+    def test_memory(self) -> Any:
+        """What an export keeps in memory does not grow with what it writes."""
+        peaks = []
+        for count in (1, 40):
+            text = "x" * 1_000_000
+            for number in range(count):
+                yield self.batch({"op": "set", "key": f"k{number}", "value": text})
+            file = self.new_file()
+            words = yield self.tool(EXPORT_AND_TELL, file)
+            self.assertGreater(file.stat().st_size, count * len(text))
+            peaks.append(int(words.partition("peak ")[2].split()[0]) * 1024)
+        self.assertLess(peaks[1] - peaks[0], 15 * len(text))
 
 
 class ThreeNodesTests(ExportTestCase):
