@@ -53,8 +53,15 @@ GEVENT_REQUIREMENTS = [
     "gevent >= 24.2",
 ]
 
+OTEL_REQUIREMENTS = [
+    # Spans of --tracing, and their export over HTTP.
+    "opentelemetry-sdk >= 1.30",
+    "opentelemetry-exporter-otlp-proto-http >= 1.30",
+]
+
 TEST_REQUIREMENTS = [
     *GEVENT_REQUIREMENTS,
+    *OTEL_REQUIREMENTS,
     "hypothesis >= 6.100",
     # The gateway's OpenAPI document is held to the specification, and answers to its schemas.
     "openapi-spec-validator >= 0.7.2",
@@ -102,6 +109,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "gevent": GEVENT_REQUIREMENTS,
+        "otel": OTEL_REQUIREMENTS,
         "views": VIEWS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": DEVELOPMENT_REQUIREMENTS,

@@ -11,6 +11,7 @@ from twisted.python.usage import UsageError
 
 from couchbase.protocol.version import VERSION
 from gateway.configfile import effective, example
+from gateway.jsonlog import JsonObserver
 from gateway.logs import LogFile, LogObserver, observer_for
 from gateway.options import SETTINGS, Setting
 from gateway.settings import Settings, merge, resolve
@@ -39,7 +40,7 @@ class Options(ProgramOptions):
         self.settings: Settings | None = None
         self._print_config = False
         self.log_file: LogFile | None = None
-        self.log_observer: LogObserver | None = None
+        self.log_observer: LogObserver | JsonObserver | None = None
         """The log observer; ``None`` leaves the log to twistd."""
 
     def opt_print_config(self) -> None:
@@ -62,28 +63,38 @@ class Options(ProgramOptions):
         if self._print_config:
             print(effective(*merge(self.given(), os.environ)), end="")
             sys.exit(0)
-        self._choose_log(self.settings.log_file)
+        self._choose_log(self.settings.log_file, self.settings.log_format)
+        if self.settings.access_log_file is not None:
+            # Each process that serves requests opens it again.
+            _open("access-log-file", self.settings.access_log_file).close()
 
-    def _choose_log(self, path: str | None) -> None:
+    def _choose_log(self, path: str | None, form: str) -> None:
         """Open the log file, and choose the log observer."""
         twistd = self.parent if self.parent is not None else {}
         others = [name for name in ("logfile", "syslog", "logger") if twistd.get(name) not in (None, 0, "-")]
         if path is not None:
             if others:
                 raise UsageError(f"--log-file: it excludes twistd's --{others[0]}")
-            try:
-                self.log_file = LogFile(path)
-            except OSError as error:
-                raise UsageError(f"--log-file: {path}: {error.strerror}") from None
+            self.log_file = _open("log-file", path)
+        elif form == "json" and (others or not twistd.get("nodaemon")):
+            why = f"it excludes twistd's --{others[0]}" if others else "a daemon has no standard output"
+            raise UsageError(f"--log-format json: it needs --log-file here, as {why}")
         if self.log_file is not None or (not others and twistd.get("nodaemon")):
             # A daemon has no standard output, and logs to twistd.log.
-            self.log_observer = observer_for(self.log_file, os.environ)
+            self.log_observer = observer_for(self.log_file, os.environ, form)
 
     def given(self) -> dict[str, Any]:
         """Return the values of the command line; see :func:`gateway.settings.resolve`."""
         given = {name: value for name, value in self.items() if value not in (None, 0, False)}
         given.update(self.repeated)
         return given
+
+
+def _open(option: str, path: str) -> LogFile:
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise UsageError(f"--{option}: {path}: {error.strerror}") from None
 
 
 def _adder(setting: Setting) -> Callable[[Options, str], None]:

@@ -15,9 +15,18 @@ from twisted.logger import ILogObserver, LogEvent, eventAsText, formatEvent, for
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
+from gateway.jsonlog import JsonObserver
 from reactor.kinds import IReactor
 
-__all__ = ["LogFile", "LogObserver", "LogsItself", "check_folder", "is_journal", "observer_for"]
+__all__ = [
+    "LogFile",
+    "LogObserver",
+    "LogsItself",
+    "check_folder",
+    "is_journal",
+    "is_noise",
+    "observer_for",
+]
 
 _LOOK_SECONDS = 1.0
 """Seconds between two checks of the file's name."""
@@ -27,6 +36,10 @@ _LOOK_SECONDS = 1.0
 _OF_PORTS = re.compile(
     r"\S.* starting on \S+|\((?:TCP|UNIX) Port \S+ Closed\)|(?:Starting|Stopping) factory .*", re.IGNORECASE
 )
+
+# All but line feeds, before which Twisted's format puts a tab, and tabs: those of ASCII and Latin-1, and the
+# two separators that some readers take for ends of lines.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LogFile:
@@ -66,8 +79,14 @@ class LogFile:
         else:
             self._lost = 0
 
+    def write_line(self, line: str) -> None:
+        """Append a line, given without its newline."""
+        self.write(line + "\n")
+
     def reopen(self) -> None:
         """Continue in the file that has the name now, or in the old one if that cannot be opened."""
+        if self._descriptor < 0:
+            return
         try:
             descriptor = self._open()
         except OSError:
@@ -81,10 +100,13 @@ class LogFile:
             signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(self.reopen))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what is written later is lost."""
         os.close(self._descriptor)
+        self._descriptor = -1
 
     def _has_gone(self) -> bool:
+        if self._descriptor < 0:
+            return False
         mine = os.fstat(self._descriptor)
         try:
             there = os.stat(self._path)
@@ -95,7 +117,9 @@ class LogFile:
 
 @implementer(ILogObserver)
 class LogObserver:
-    """Writes log events as lines.
+    """Writes log events as lines; control characters in them as ``\\xHH``, so that no value can forge a line.
+
+    The line of an event with ``is_alone`` is written as it is.
 
     :param write: takes text that ends with a newline.
     :param has_time: whether lines begin with the time, like Twisted's.
@@ -107,20 +131,34 @@ class LogObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event, except those of Twisted's ports."""
-        if event.get("log_namespace") == "log_legacy" and _OF_PORTS.fullmatch(formatEvent(event)):
+        if is_noise(event):
+            return
+        if event.get("is_alone"):
+            self._write(event["line"] + "\n")
             return
         if self._has_time:
             text = formatEventAsClassicLogText(event)
         else:
             text = eventAsText(event, includeTimestamp=False).replace("\n", "\n\t")
         if text:
+            text = _CONTROLS.sub(_shown, text)
             self._write(text if text.endswith("\n") else text + "\n")
+
+
+def is_noise(event: LogEvent) -> bool:
+    """Return whether an event is one of Twisted's ports and factories about themselves."""
+    return event.get("log_namespace") == "log_legacy" and bool(_OF_PORTS.fullmatch(formatEvent(event)))
+
+
+def _shown(control: re.Match[str]) -> str:
+    number = ord(control[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 class LogsItself:
     """Mixin of a service that chooses the log observer of its program."""
 
-    log_observer: LogObserver | None = None
+    log_observer: LogObserver | JsonObserver | None = None
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Become part of an application, where twistd looks for its log observer."""
@@ -138,12 +176,19 @@ def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def observer_for(file: LogFile | None, environment: Mapping[str, str]) -> LogObserver | None:
-    """Return the log observer; ``None`` leaves the log to twistd."""
+def observer_for(
+    file: LogFile | None, environment: Mapping[str, str], form: str = "text"
+) -> LogObserver | JsonObserver | None:
+    """Return the log observer; ``None`` leaves the log to twistd.
+
+    :param form: ``text`` or ``json``.
+    """
+    if file is None and sys.stdout is None:
+        return None
+    if form == "json":
+        return JsonObserver(_to_stdout if file is None else file.write, is_noise)
     if file is not None:
         return LogObserver(file.write)
-    if sys.stdout is None:
-        return None
     # The journal adds the time itself.
     return LogObserver(_to_stdout, has_time=not is_journal(1, environment))
 

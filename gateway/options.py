@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from gateway import optionvalues as take
+from gateway.clients.accesslog import FORMS
 from gateway.clients.cors import MAX_AGE_SECONDS
 from gateway.limits import Limits
 
@@ -252,7 +253,25 @@ SETTINGS = [
         None,
         "File to append the log to; it is reopened if it is moved, and on SIGUSR1.",
     ),
+    Setting(
+        "log-format",
+        take.one_of("text", "json"),
+        "text",
+        "Form of the log: text, or json for an object a line.",
+    ),
     Setting("access-log", None, False, "Log a line for each request."),
+    Setting(
+        "access-log-format",
+        take.one_of(*FORMS),
+        "extended",
+        "Form of the lines of --access-log: extended, combined (Apache's), or json.",
+    ),
+    Setting(
+        "access-log-file",
+        take.log_file,
+        None,
+        "File to append the access log to, reopened if it is moved (default: it is part of the log).",
+    ),
     Setting(
         "trusted-proxies",
         take.proxy,

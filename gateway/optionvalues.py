@@ -35,6 +35,7 @@ __all__ = [
     "host",
     "log_file",
     "number",
+    "one_of",
     "proxy",
     "seconds",
     "seconds_or_none",
@@ -87,6 +88,17 @@ def number(low: int, high: int) -> Callable[[str], int]:
         if not re.fullmatch(r"\d{1,9}", value) or not low <= int(value) <= high:
             raise Wrong(f"{value!r} is not a whole number from {low} to {high}")
         return int(value)
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser of one of several words."""
+
+    def parse(value: str) -> str:
+        if value not in words:
+            raise Wrong(f"{value!r} is not one of {', '.join(words)}")
+        return value
 
     return parse
 

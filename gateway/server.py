@@ -34,9 +34,11 @@ from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, room_for_clients
 from gateway.dialect.errors import Refusal, describe
+from gateway.http.application import EndHook
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
+from gateway.logs import LogFile
 from gateway.settings import Settings
 from reactor.gate import Gate
 from reactor.kinds import IReactor
@@ -169,6 +171,7 @@ class GatewayServer(Service):
         self._cluster = settings.cluster
         self._ports: list[IListeningPort] = []
         self._stopping = False
+        self._access_file: LogFile | None = None
         secret = token_bytes(32)
         self._account = None
         if settings.user is not None and settings.password is not None:
@@ -194,9 +197,7 @@ class GatewayServer(Service):
             limits=settings.limits,
             is_ready=self._is_ready,
             plugins=plugins,
-            end_hooks=[AccessLog(TrustedProxies(settings.trusted_proxies)).on_end]
-            if settings.access_log
-            else [],
+            end_hooks=self._end_hooks(settings),
             quoted_etags=settings.quoted_etags,
             guard=_doors(settings),
         )
@@ -209,6 +210,18 @@ class GatewayServer(Service):
         self.refusals = RefusedConnections(reactor)
         self.factory.on_refused = self._refused
         self.gateway.count_refused = self.refusals.counts.copy
+
+    def _end_hooks(self, settings: Settings) -> list[EndHook]:
+        if not settings.access_log:
+            return []
+        form = settings.access_log_format
+        write = None
+        if settings.access_log_file is not None:
+            self._access_file = LogFile(settings.access_log_file)
+            write = self._access_file.write_line
+        is_alone = form == "json" or (form == "combined" and settings.log_format == "text")
+        trusted = TrustedProxies(settings.trusted_proxies)
+        return [AccessLog(trusted, write, form, is_alone=is_alone).on_end]
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -278,6 +291,9 @@ class GatewayServer(Service):
         yield self.factory.stop()
         self.readiness.close()
         self.pool.close()
+        if self._access_file is not None:
+            self._access_file.close()
+            self._access_file = None
 
     # ---- what the gateway asks for ---------------------------------------------------------------
 

@@ -69,7 +69,11 @@ class Settings:
     """Whether ``ETag`` is sent in quotes."""
     shutdown_delay: float
     log_file: str | None
+    log_format: str
     access_log: bool
+    access_log_format: str
+    access_log_file: str | None
+    """``None``: the access log is in the log."""
     trusted_proxies: list[str]
     without_plugin: list[str]
     limits: Limits
@@ -219,6 +223,10 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
         values["data"] = str(user_data_folder())
     if values["workers"] is not None and sys.platform == "win32":
         raise refuse("workers", "sockets are shared between processes on POSIX systems only")
+    if values["access_log_file"] is not None and not values["access_log"]:
+        raise refuse("access-log-file", "it needs --access-log too")
+    if values["access_log_file"] is not None and values["access_log_file"] == values["log_file"]:
+        raise refuse("access-log-file", "it is --log-file; without the option, the lines are there")
     _check_auth(values, refuse)
     if "none" in values["cors_origin"] and len(values["cors_origin"]) > 1:
         raise refuse("cors-origin", "none excludes all others")

@@ -31,6 +31,8 @@ ALLOWED_HEADERS = (
     "X-CB-Timeout",
     "X-Request-Id",
     "X-Requested-With",
+    "traceparent",
+    "tracestate",
 )
 """Headers that a page of another origin may send, unless others are configured."""
 

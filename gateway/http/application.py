@@ -25,6 +25,7 @@ from gateway.http.request import BodyWanted, Handler, Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
+from gateway.http.tracecontext import trace_of
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -267,11 +268,13 @@ class Application:
             return
         explained = self.explain(error, request)
         problem = explained.problem
+        request.failure_code = problem.code
         if explained.is_bug:
             self.log.failure(
-                "request {id} failed: {method} {path}",
+                "request {id} failed: {method} {path} (trace {trace})",
                 failure=Failure(error),
                 id=request.id,
+                trace=trace_of(request).trace_id,
                 method=request.method,
                 path=request.path,
             )

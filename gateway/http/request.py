@@ -16,6 +16,7 @@ from gateway.http.refusal import bad_request, too_large
 if TYPE_CHECKING:
     from gateway.http.endpoints import Endpoint
     from gateway.http.response import Response
+    from gateway.http.tracecontext import TraceContext
 
 __all__ = [
     "BodyReader",
@@ -122,6 +123,11 @@ class Request:
     is_encrypted = False
     """Whether the client uses TLS."""
 
+    trace: TraceContext | None = None
+    """The trace it belongs to, if :func:`gateway.http.tracecontext.trace_of` was asked."""
+    outer: Request | None = None
+    """The request of our own channel that this one stands for, if ``is_inner``."""
+
     # Filled by the application:
     parameters: dict[str, bytes] = _NO_PARAMETERS
     endpoint: Endpoint | None = None
@@ -140,6 +146,9 @@ class Request:
     """Bytes of the answer's body that were handed to the transport."""
     cut = ""
     """Who cut the request or answer off: ``client`` or ``gateway``; ``""`` if it is complete."""
+
+    failure_code = ""
+    """The code of the error that it was answered with."""
 
     # Filled by the handler, for the explanation of a failure:
     caller: Caller | None = None

@@ -87,8 +87,6 @@ class _Served(Request):
     ``done`` fires with an answer that Klein can render.
     """
 
-    outer: Request | None = None
-    """The request of our channel that brought it, if one did."""
     _is_over = False
 
     def __init__(self, twisted_request: TwistedRequest, headers: HeaderTable) -> None:
@@ -104,6 +102,7 @@ class _Served(Request):
         if self.outer is not None:
             # For the log, which shows the other one.
             self.outer.caller = self.caller
+            self.outer.failure_code = self.failure_code
         if isinstance(response.body, bytes):
             self.sent_bytes = len(response.body)
             self.over(response.status)

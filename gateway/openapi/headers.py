@@ -85,8 +85,9 @@ TAKEN = _table(
 )  # fmt: skip
 """Request headers by name."""
 
-UNDESCRIBED = frozenset({"Authorization", "Accept", "Content-Type"})
-"""Request headers that OpenAPI describes by other means: security schemes and media types."""
+UNDESCRIBED = frozenset({"Authorization", "Accept", "Content-Type", "traceparent", "tracestate"})
+"""Request headers that OpenAPI describes by other means (security schemes and media types), and those that
+instrumentation sets, not programs."""
 
 ANSWERED = _table(
     Parameter("ETag", "The document's CAS in hexadecimal.", _CAS, "18d2f3a4c5e60000"),

@@ -199,8 +199,13 @@ class Child(ProcessProtocol):
             level = LogLevel.levelWithName(message["level"])
         except InvalidLogLevelError:
             level = LogLevel.info
+        more: dict[str, Any] = {}
+        if message.get("is_alone") is True:
+            more.update(is_alone=True, line=str(message["text"]))
+        elif isinstance(message.get("parts"), dict):
+            more["parts"] = {"message": "", **message["parts"]}
         Logger(namespace=str(message["namespace"])).emit(
-            level, "worker {worker}: {text}", worker=self.number, text=message["text"]
+            level, "worker {worker}: {text}", worker=self.number, text=message["text"], **more
         )
 
     def _printed(self, childFD: int, data: bytes) -> None:

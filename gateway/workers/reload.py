@@ -13,7 +13,7 @@ from gateway.settings import Settings, resolve
 
 __all__ = ["reread"]
 
-_OF_THE_SUPERVISOR = ("listen", "workers", "shutdown_delay", "log_file")
+_OF_THE_SUPERVISOR = ("listen", "workers", "shutdown_delay", "log_file", "log_format")
 _OF_THE_NODE = (
     "user",
     "password",

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from gateway.dialect.errors import Refusal
 from gateway.interfaces import ISharedMetrics
+from gateway.jsonlog import parts_of
 from gateway.metricvalues import MetricValues
 from gateway.processes import add_process
 from gateway.server import GatewayServer, forget_what_stays, plugins_for
@@ -55,6 +56,7 @@ class Worker(Protocol):
         self._asked = 0
         self._is_congested = False
         self._left_out = 0
+        self._logs_json = False
         self._stopped: Deferred[None] | None = None
         self.failed = False
         """Whether it could not serve."""
@@ -111,13 +113,19 @@ class Worker(Protocol):
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         level = event.get("log_level", LogLevel.info).name
         namespace = str(event.get("log_namespace", "gateway.workers"))
-        self.tell("log", level=level, namespace=namespace, text=text[:_LONGEST_LINE])
+        more: dict[str, Any] = {}
+        if event.get("is_alone"):
+            more["is_alone"] = True
+        elif self._logs_json:
+            more["parts"] = parts_of(event)
+        self.tell("log", level=level, namespace=namespace, text=text[:_LONGEST_LINE], **more)
 
     # ---- what the supervisor says ----------------------------------------------------------------
 
     def _on_serve(self, told: dict[str, Any]) -> None:
         try:
             settings = read_settings(told["settings"])
+            self._logs_json = settings.log_format == "json"
             plugins = plugins_for(settings)
             counts = ConnectionCounts(told["counts"], told["slots"])
             balancer = Balancer(counts, told["slot"], self._connections, self._reactor.seconds)

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
-        "cluster", "descriptors", "dialect", "interfaces", "limits", "listeners", "logs",
+        "cluster", "descriptors", "dialect", "interfaces", "jsonlog", "limits", "listeners", "logs",
         "metricvalues", "options", "processes", "server", "settings", "shutdowndelay",
     ),
 }  # fmt: skip

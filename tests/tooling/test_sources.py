@@ -105,6 +105,7 @@ class LanguageTests(SynchronousTestCase):
 
 # Import name -> name of the distribution in setup.py, where the two differ.
 DISTRIBUTIONS = {
+    "opentelemetry": "opentelemetry-sdk",
     "twisted": "Twisted",
     "OpenSSL": "Twisted",  # the [tls] extra brings pyOpenSSL and service-identity
     "service_identity": "Twisted",
@@ -141,6 +142,7 @@ class DependencyTests(SynchronousTestCase):
             "VIEWS_REQUIREMENTS",
             "REQUIREMENTS",
             "GEVENT_REQUIREMENTS",
+            "OTEL_REQUIREMENTS",
             "TEST_REQUIREMENTS",
             "DEVELOPMENT_REQUIREMENTS",
         )
@@ -148,13 +150,17 @@ class DependencyTests(SynchronousTestCase):
     def test_imports_are_declared(self) -> None:
         """A source package imports the standard library, this project and what install_requires names.
 
-        gcouchbase alone has the extra of its name, too.
+        gcouchbase and gateway.tracing alone have an extra each, too.
         """
         always = set(self.declared("REQUIREMENTS"))
-        extra = always | set(self.declared("GEVENT_REQUIREMENTS"))
+        extras = {
+            "gcouchbase": set(self.declared("GEVENT_REQUIREMENTS")),
+            "gateway.tracing": set(self.declared("OTEL_REQUIREMENTS")),
+        }
         wrong = []
         for path in source_files():
-            declared = extra if module_name(path).startswith("gcouchbase") else always
+            name = module_name(path)
+            declared = always.union(*(extras[one] for one in extras if name.startswith(one)))
             unseen = typing_only(parsed(path))
             for found in imports_of(path):
                 top = found.target.split(".")[0]

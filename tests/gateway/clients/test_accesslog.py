@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import socket
@@ -19,6 +20,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.app import Gateway
+from gateway.clients import accesslog
 from gateway.clients.accesslog import AccessLog, escaped
 from gateway.clients.address import client_address, split_elements
 from gateway.clients.proxies import TrustedProxies
@@ -42,6 +44,9 @@ from tests.gateway.support import (
 reactor: Any = installed
 
 DOCUMENT = "/v1/buckets/b/documents/k"
+NOW = 1_700_000_000.75
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACED = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
 
 
 def make_factory(
@@ -51,6 +56,7 @@ def make_factory(
     authorizer: Authorizer | None = None,
     answers: dict[str, Any] | None = None,
     gate: Gate | None = None,
+    form: str = "extended",
 ) -> ChannelFactory:
     """Return a gateway's factory that writes its access log into a list."""
     connection = ScriptedConnection({"get_with_expiry": Answer(b"{}"), **(answers or {})})
@@ -61,9 +67,38 @@ def make_factory(
         now=lambda: 0.0,
         limits=Limits(),
         is_ready=lambda: None,  # type: ignore[arg-type,return-value]
-        end_hooks=[AccessLog(TrustedProxies(trusted), lines.append).on_end],
+        end_hooks=[AccessLog(TrustedProxies(trusted), lines.append, form, now=lambda: NOW).on_end],
     )
     return ChannelFactory(gateway, clock, gate)
+
+
+class _AnySize:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and other > 0
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+ANY_SIZE = _AnySize()
+
+
+def leave_line(clock: Clock, factory: ChannelFactory, data: bytes) -> None:
+    """Send a request from a known address."""
+    channel = factory.buildProtocol(None)
+    assert channel is not None
+    channel.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711)))
+    channel.dataReceived(data)
+    clock.pump([0] * 4)
+
+
+def line_of(form: str, path: bytes, agent: bytes) -> str:
+    """Return the line of a request with these bytes in it."""
+    lines: list[str] = []
+    request = Request("GET", path, agent, {b"user-agent": agent, b"referer": [path, agent]})
+    request.given_id = b"id"
+    AccessLog(TrustedProxies(), lines.append, form, now=lambda: NOW).on_end(request, 200, 0.1)
+    (line,) = lines
+    return line
 
 
 class LineTests(SynchronousTestCase):
@@ -76,26 +111,33 @@ class LineTests(SynchronousTestCase):
     def send(self, data: bytes, **options: Any) -> list[str]:
         """Return the fields of the line that a request leaves."""
         self.lines.clear()
-        factory = make_factory(self.clock, self.lines, **options)
-        channel = factory.buildProtocol(None)
-        assert channel is not None
-        channel.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711)))
-        channel.dataReceived(data)
-        self.clock.pump([0] * 4)
+        leave_line(self.clock, make_factory(self.clock, self.lines, **options), data)
         self.assertEqual(len(self.lines), 1)
         return shlex.split(self.lines[0])
 
     def test_fields(self) -> None:
-        """They are those of the combined format, then sizes, time, id, route."""
-        headers = {"User-Agent": "curl/8", "Referer": "http://h/", "X-Request-Id": "id-1"}
+        """They are those of the combined format, then sizes, time, id, route, trace."""
+        headers = {"User-Agent": "curl/8", "Referer": "http://h/", "X-Request-Id": "id-1", **TRACED}
         self.send(raw_request("GET", DOCUMENT + "?project=a", headers=headers))
         self.assertEqual(
             self.lines,
             [
                 '192.0.2.7 - - "GET /v1/buckets/b/documents/k?project=a HTTP/1.1" 200 4 '
-                '"http://h/" "curl/8" 0 0.0000 id-1 get_document -'
+                f'"http://h/" "curl/8" 0 0.0000 id-1 get_document - {TRACE}'
             ],
         )
+
+    def test_trace(self) -> None:
+        """Without a valid context every request has a trace of its own."""
+        for headers in ({}, {"traceparent": "00-" + TRACE}):
+            traces = {
+                self.send(raw_request("GET", DOCUMENT, headers=headers), form=form)[-1]
+                for form in ("extended", "extended")
+            }
+            self.assertEqual(len(traces), 2)
+            for trace in traces:
+                self.assertRegex(trace, r"\A[0-9a-f]{32}\Z")
+                self.assertNotEqual(trace, TRACE)
 
     def test_user(self) -> None:
         """A caller whom the cluster has let in is named; one whom it refused is not; no password ever."""
@@ -142,6 +184,121 @@ class LineTests(SynchronousTestCase):
         for shown in (quoted, bare):
             back = re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), shown.encode())
             self.assertEqual(back, value)
+
+
+class CombinedTests(SynchronousTestCase):
+    """The form of Apache and nginx."""
+
+    # Apache's "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-agent}i\"".
+    PATTERN = re.compile(
+        r"(\S+) (\S+) (\S+) \[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d{4})\] "
+        r'"([^"]*)" (\d{3}) (\d+|-) "([^"]*)" "([^"]*)"'
+    )
+
+    def fields(self, data: bytes, **options: Any) -> tuple[str, ...]:
+        """Return the fields of the line that a request leaves."""
+        lines: list[str] = []
+        clock = Clock()
+        leave_line(clock, make_factory(clock, lines, form="combined", **options), data)
+        (line,) = lines
+        found = self.PATTERN.fullmatch(line)
+        assert found is not None, line
+        return found.groups()
+
+    def test_fields(self) -> None:
+        """They are Apache's, with the time in the machine's zone."""
+        self.patch(accesslog.time, "localtime", accesslog.time.gmtime)
+        headers = {"User-Agent": "curl/8", "Referer": "http://h/", **basic("jane", "pass")}
+        fields = self.fields(raw_request("GET", DOCUMENT, headers=headers), authorizer=passthrough())
+        self.assertEqual(fields[:3], ("192.0.2.7", "-", "jane"))
+        self.assertEqual(fields[3:9], ("14", "Nov", "2023", "22", "13", "20"))
+        self.assertEqual(fields[10:], (f"GET {DOCUMENT} HTTP/1.1", "200", "2", "http://h/", "curl/8"))
+
+    def test_no_body(self) -> None:
+        """No bytes are a dash, as in Apache's %b."""
+        self.assertEqual(self.fields(raw_request("HEAD", DOCUMENT))[11:13], ("200", "-"))
+
+    @given(st.binary(max_size=40), st.binary(max_size=40))
+    def test_any_bytes(self, path: bytes, agent: bytes) -> None:
+        """Nothing that a client sends can add a field or a line."""
+        found = self.PATTERN.fullmatch(line_of("combined", path, agent))
+        assert found is not None
+
+
+class JsonTests(SynchronousTestCase):
+    """The structured form."""
+
+    def read(self, data: bytes, **options: Any) -> dict[str, Any]:
+        """Return the object that a request leaves."""
+        lines: list[str] = []
+        clock = Clock()
+        leave_line(clock, make_factory(clock, lines, form="json", **options), data)
+        (line,) = lines
+        self.assertRegex(line, r"\A[ -~]*\Z")
+        return json.loads(line)  # type: ignore[no-any-return]
+
+    def test_fields(self) -> None:
+        """Everything that is known, with what is missing as null."""
+        headers = {"User-Agent": "curl/8", "X-Request-Id": "id-1", **TRACED, **basic("jane", "pass")}
+        self.assertEqual(
+            self.read(
+                raw_request("PUT", DOCUMENT + "?x", b"{}", headers=headers),
+                authorizer=passthrough(),
+            ),
+            {
+                "time": "2023-11-14T22:13:20.750Z",
+                "level": "info",
+                "namespace": "access",
+                "client": "192.0.2.7",
+                "user": None,
+                "method": "PUT",
+                "target": DOCUMENT + "?x",
+                "version": "1.1",
+                "status": 400,
+                "received_bytes": 2,
+                "sent_bytes": ANY_SIZE,
+                "seconds": 0.0,
+                "referer": None,
+                "user_agent": "curl/8",
+                "request_id": "id-1",
+                "trace_id": TRACE,
+                "route": "put_document",
+                "error": "InvalidArgument",
+                "cut": None,
+            },
+        )
+
+    def test_user(self) -> None:
+        """A caller is named once the cluster has admitted him."""
+        for answers, user, error_code in (
+            ({}, "J\xe4ne", None),
+            ({"connect": error(2)}, None, "InvalidAuth"),
+        ):
+            entry = self.read(
+                raw_request("GET", DOCUMENT, headers=basic("J\xe4ne", "pass")),
+                authorizer=passthrough(),
+                answers=answers,
+            )
+            self.assertEqual((entry["user"], entry["error"]), (user, error_code))
+            self.assertNotIn("pass", json.dumps(entry))
+
+    def test_no_request_at_all(self) -> None:
+        """Input that cannot be parsed also leaves an object."""
+        entry = self.read(b"\x16\x03\x01 nonsense\r\n\r\n")
+        self.assertEqual((entry["method"], entry["target"], entry["route"]), ("?", "", None))
+        self.assertEqual((entry["status"], entry["cut"]), (400, None))
+
+    def test_long_values(self) -> None:
+        """They are cut."""
+        entry = self.read(raw_request("GET", "/" + "a" * 8000, headers={"User-Agent": "b" * 6000}))
+        self.assertEqual((len(entry["target"]), len(entry["user_agent"])), (4099, 515))
+
+    @given(st.binary(max_size=40), st.binary(max_size=40))
+    def test_any_bytes(self, path: bytes, agent: bytes) -> None:
+        """Whatever a client sends, it is one line with one object of the same members."""
+        line = line_of("json", path, agent)
+        self.assertRegex(line, r"\A[ -~]*\Z")
+        self.assertEqual(len(json.loads(line)), 19)
 
 
 class ClientAddressTests(SynchronousTestCase):
