@@ -18,6 +18,8 @@ INSTALLED := $(VENV)/.installed
 RUNNABLE := $(VENV)/.runnable
 INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
+DIST_VENV := .venv-dist
+DIST_INSTALLED := $(DIST_VENV)/.installed
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
 PYRIGHT := build/judges/pyright
 PYRIGHT_VERSION := 1.1.414
@@ -33,7 +35,7 @@ AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test busy versions lint types shape format bench docs api lock clean
+.PHONY: help install interop judges run test busy versions lint types shape format bench docs api dist lock clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -47,6 +49,7 @@ help:
 	@echo "make bench   measure everything that docs/performance.md quotes"
 	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md, docs/man"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
+	@echo "make dist    a release in dist: wheel, sdist, SBOM, checksums; KEY=FILE signs its provenance"
 	@echo "make clean   remove environments and everything generated"
 
 # The locks say which versions; the stamps make the second run quick. An editable install comes last so that
@@ -186,6 +189,15 @@ api: $(INSTALLED)
 	@$(BIN)/pydoctor --html-output build/api $(API)
 	@echo "build/api/index.html"
 
+# KEY=FILE signs the provenance of the build with a private key in PEM.
+dist: $(INSTALLED) $(DIST_INSTALLED)
+	@$(BIN)/python -m tests.tooling.release $(KEY)
+
+$(DIST_INSTALLED): requirements/dist.txt
+	@test -x $(DIST_VENV)/bin/python || $(PYTHON) -m venv $(DIST_VENV)
+	@$(DIST_VENV)/bin/python $(PIP) install -r requirements/dist.txt
+	@touch $@
+
 # The one way to renew the locks: the newest versions that work on every Python supported, with markers where
 # those differ; those of them that `make run` needs (setuptools for its editable install); and the oldest that
 # setup.py allows, which these try out:
@@ -197,8 +209,9 @@ lock:
 	@$(BIN)/uv $(COMPILE) --extra dev --output-file requirements/lock.txt setup.py
 	@echo setuptools | $(BIN)/uv $(COMPILE) --constraints requirements/lock.txt \
 		--output-file requirements/run.txt setup.py -
+	@$(BIN)/uv $(COMPILE) --output-file requirements/dist.txt requirements/dist.in
 	@$(BIN)/uv $(COMPILE) --extra test --resolution lowest-direct --output-file requirements/lowest.txt setup.py
 
 clean:
-	rm -rf $(VENV) $(INTEROP_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP_VENV) $(DIST_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
