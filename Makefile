@@ -147,6 +147,8 @@ judges: $(INSTALLED) interop
 		javac -nowarn -XDsuppressNotes -d $(JAVA_CLIENT)/classes -cp "$(JAVA_CLIENT)/lib/*" \
 			$(CLIENTS)/java/Client.java; } || \
 		echo "The official Java client could not be fetched; its tests will be skipped." >&2
+	@$(MAKE) --no-print-directory $(DIST_INSTALLED) || \
+		echo "The tools of make dist could not be installed; its tests will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.

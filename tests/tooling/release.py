@@ -2,9 +2,9 @@
 
     python -m tests.tooling.release [KEY]
 
-The sdist and the wheel of HEAD, checked by twine; an SBOM of the wheel and the pinned packages that it runs with;
-SHA256SUMS; and, if KEY names a private key in PEM, the signed provenance of the build by in-toto: the hashes of all
-sources before and of the packages after it.
+The sdist and the wheel of HEAD, checked by twine; an SBOM of the wheel and the pinned packages that it runs
+with; SHA256SUMS; and, if KEY names a private key in PEM, the signed provenance of the build by in-toto: the
+hashes of all sources before it, and of the packages after it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def _run(command: Sequence[str | Path], cwd: Path = ROOT, **environment: str) ->
         cwd=cwd,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -55,25 +55,42 @@ def make(dist: Path, key: Path | None = None) -> list[Path]:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(sources, filter="data")
-        _build(sources, dist, key)
+        _build(sources, key)
+        for made in (sources.parent / "packages").iterdir():
+            shutil.move(made, dist)
         packages = sorted(dist.glob("couchgateway-*"))
         _run([TOOLS / "twine", "check", "--strict", *packages])
         (wheel,) = dist.glob("*.whl")
         _describe(wheel, Path(scratch) / "environment", dist / f"couchgateway-{VERSION}.cdx.json")
-    made = sorted(dist.iterdir())
-    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in made)
+    files = sorted(dist.iterdir())
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
     (dist / "SHA256SUMS").write_text(sums)
-    return [*made, dist / "SHA256SUMS"]
+    return [*files, dist / "SHA256SUMS"]
 
 
-def _build(sources: Path, dist: Path, key: Path | None) -> None:
-    command: list[str | Path] = [TOOLS / "python", "-m", "build", "--outdir", dist, sources]
+def _build(sources: Path, key: Path | None) -> None:
+    """Build sdist and wheel in the folder ``packages`` beside the sources."""
+    # Names without folders: what is recorded tells nothing about this machine.
+    command = ["python", "-m", "build", "--outdir", "packages", sources.name]
     if key is not None:
-        signer = [TOOLS / "in-toto-run", "--step-name", "build", "--signing-key", key.absolute()]
-        paths = ["--materials", sources, "--products", dist, "--lstrip-paths", f"{sources}/", f"{dist}/"]
-        command = [*signer, *paths, "--metadata-directory", dist, "--", *command]
-    # The packages then do not depend on when they are built.
-    _run(command, SOURCE_DATE_EPOCH=_run(["git", "log", "-1", "--format=%ct"]).strip())
+        signer = [
+            "in-toto-run",
+            "--run-timeout",
+            "600",
+            "--step-name",
+            "build",
+            "--signing-key",
+            str(key.absolute()),
+        ]
+        paths = ["--materials", sources.name, "--products", "packages", "--metadata-directory", "packages"]
+        command = [*signer, *paths, "--lstrip-paths", f"{sources.name}/", "packages/", "--", *command]
+    _run(
+        command,
+        sources.parent,
+        PATH=os.pathsep.join((str(TOOLS), os.environ["PATH"])),
+        # The wheel then does not depend on when it is built.
+        SOURCE_DATE_EPOCH=_run(["git", "log", "-1", "--format=%ct"]).strip(),
+    )
 
 
 def _describe(wheel: Path, environment: Path, file: Path) -> None:
