@@ -100,7 +100,11 @@ setup(
         # Laid into a folder of Twisted without __init__.py: that is how twistd finds its commands.
         "twisted.plugins",
     ],
-    package_data={**{name: ["py.typed"] for name in SOURCE_PACKAGES}, "couchnode.views": ["prelude.js"]},
+    package_data={
+        **{name: ["py.typed"] for name in SOURCE_PACKAGES},
+        "couchnode.views": ["prelude.js"],
+        "gateway": ["py.typed", "console/*"],
+    },
     include_package_data=False,
     data_files=[
         ("share/man/man1", [str(page.relative_to(HERE)) for page in (HERE / "docs" / "man").glob("*.1")])

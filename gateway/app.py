@@ -37,6 +37,7 @@ from gateway.resources.counters import Counters
 from gateway.resources.designs import Designs
 from gateway.resources.documents import Documents
 from gateway.resources.health import CheckReady, Health
+from gateway.resources.index import Index, links
 from gateway.resources.listing import Listings
 from gateway.resources.locks import Locks
 from gateway.resources.scopes import Scopes
@@ -149,6 +150,7 @@ class Gateway(Application):
         self.pool = pool
         self.security_schemes = authorizer.schemes
         self._admission = Admission(authorizer, pool)
+        self.index = Index()
         steps = StepRunner(clock)
         renderer = Renderer(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, renderer, now)
@@ -170,12 +172,14 @@ class Gateway(Application):
             Designs(authorizer, pool),
             Scopes(authorizer, pool),
             Health(is_ready),
+            self.index,
         ]
         for resource in resources:
             mount(self.app, resource, self.run_under_klein)
         for plugin in plugins:
             plugin.attach(self)
             plugin.routes(self.app)
+        self.index.links = links(self.app)
         self.routes_are_complete()
 
     def connection(self, request: Request, bucket: str) -> Deferred[GatewayConnection]:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     from gateway.cluster.connection import GatewayConnection
 
-__all__ = ["Gateway", "IGatewayPlugin", "ISharedMetrics"]
+__all__ = ["FrontPage", "Gateway", "IGatewayPlugin", "ISharedMetrics"]
+
+
+class FrontPage(Protocol):
+    """What ``/`` answers to browsers; see :class:`gateway.resources.index.Index`."""
+
+    page: Callable[[Request], Response] | None
 
 
 class Gateway(Protocol):
@@ -53,6 +59,10 @@ class Gateway(Protocol):
 
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
         """Tell all plugins about key-value operations."""
+
+    @property
+    def index(self) -> FrontPage:
+        """The resource at ``/``: set its ``page`` to serve one to browsers."""
 
     # ---- what the gateway's own metrics count; it may change -------------------------------------
 

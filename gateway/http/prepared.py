@@ -21,29 +21,34 @@ class Prepared:
 
     :param content_type: as sent.
     :param headers: further ones of each answer.
+    :ivar tag: names the body, without quotes.
     """
 
     def __init__(self, body: bytes, content_type: bytes, headers: Headers = ()) -> None:
         self.body = body
         self.compressed = gzip.compress(body, _LEVEL, mtime=0)
-        self._tag = blake2b(body, digest_size=12).hexdigest().encode("ascii")
+        self.tag = blake2b(body, digest_size=12).hexdigest().encode("ascii")
         self._content_type = (b"Content-Type", content_type)
         self._always = (
-            (b"Cache-Control", b"no-cache"),
             (b"Vary", b"Accept-Encoding"),
             (b"X-Content-Type-Options", b"nosniff"),
             *headers,
         )
 
-    def response(self, request: Request) -> Response:
-        """Return the body, or 304 if the caller has it already."""
+    def response(self, request: Request, caching: bytes = b"no-cache") -> Response:
+        """Return the body, or 304 if the caller has it already.
+
+        :param caching: the ``Cache-Control`` of the answer; by default caches ask each time whether their
+            copy is still valid.
+        """
+        always = ((b"Cache-Control", caching), *self._always)
         is_compressed = takes_gzip(b",".join(request.header_values(b"Accept-Encoding")))
         # Each coding is another representation, so it has another strong validator (RFC 9110 8.8.3).
-        tag = b'"%b%b"' % (self._tag, b"-gzip" if is_compressed else b"")
+        tag = b'"%b%b"' % (self.tag, b"-gzip" if is_compressed else b"")
         known = b",".join(request.header_values(b"If-None-Match"))
-        if known.strip() == b"*" or self._tag in known:
-            return Response(304, [(b"ETag", tag), *self._always])
-        headers = [self._content_type, (b"ETag", tag), *self._always]
+        if known.strip() == b"*" or self.tag in known:
+            return Response(304, [(b"ETag", tag), *always])
+        headers = [self._content_type, (b"ETag", tag), *always]
         if is_compressed:
             return Response(200, [*headers, (b"Content-Encoding", b"gzip")], self.compressed)
         return Response(200, headers, self.body)

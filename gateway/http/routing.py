@@ -110,7 +110,8 @@ class Dispatcher:
         for rule in app.url_map.iter_rules():
             served = getattr(app.endpoints[rule.endpoint], "served", None)
             segments = rule.rule[1:].split("/")
-            if served is None or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+            is_plain = rule.rule == "/" or all(_SEGMENT.fullmatch(segment) for segment in segments)
+            if served is None or not is_plain:
                 self.has_others = True
                 continue
             self._add(rule.rule, segments, *served)
@@ -118,7 +119,7 @@ class Dispatcher:
     def _add(self, rule: str, segments: list[str], declared: Endpoint, handler: Handler) -> None:
         node = self._root
         for segment in segments:
-            if segment[0] == "<":
+            if segment.startswith("<"):
                 if node.child is None:
                     node.child = _Node(node)
                 node = node.child

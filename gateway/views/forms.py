@@ -6,19 +6,16 @@ failure, and end well-formed, at any time.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Protocol
 
+from gateway.dialect.accept import parse_accept
 from gateway.dialect.contenttypes import JSON
-from gateway.dialect.errors import bad_request
 from gateway.dialect.jsontools import any_json
 
 __all__ = ["EVENTS", "LINES", "EventForm", "Form", "JsonForm", "LineForm", "form_for"]
 
 LINES = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
-
-_QUALITY = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
 class Form(Protocol):
@@ -145,16 +142,7 @@ def form_for(accept: bytes | None) -> JsonForm | LineForm | EventForm:
     """
     best: bytes | None = None
     best_quality = 0.0
-    for part in (accept or b"").split(b","):
-        name, *parameters = (piece.strip() for piece in part.split(b";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter[:2].lower() == b"q=":
-                weight = _QUALITY.fullmatch(parameter)
-                if weight is None:
-                    shown = parameter[:20].decode("latin-1")
-                    raise bad_request(f"Accept: {shown!r} is not a weight from q=0 to q=1")
-                quality = float(weight[1])
-        if name.lower() in _FORMS and quality > best_quality:
-            best, best_quality = name.lower(), quality
+    for name, quality in parse_accept(accept or b""):
+        if name in _FORMS and quality > best_quality:
+            best, best_quality = name, quality
     return _FORMS[best or JSON]()

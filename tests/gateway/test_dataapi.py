@@ -392,7 +392,7 @@ def errors() -> Iterator[Row]:
         yield Row(method, "lookup", status=405, code="MethodNotAllowed")
     yield Row("GET", "lookup", status=405, code="MethodNotAllowed")
     yield Row("PUT", "mutate", status=405, code="MethodNotAllowed")
-    for path in ("/", "/v2", "/v1/nothing", f"/v1/{PLACE}/documents/", f"/v1/{PLACE}/documents/a/b/c"):
+    for path in ("//", "/v2", "/v1/nothing", f"/v1/{PLACE}/documents/", f"/v1/{PLACE}/documents/a/b/c"):
         yield Row("GET", path, status=404, code="RouteNotFound")
     for what, method, body in (
         *(("", "GET", b""), ("", "PUT", b"1"), ("append", "POST", b"x"), ("increment", "POST", b"")),

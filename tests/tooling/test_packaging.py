@@ -56,7 +56,7 @@ class WheelTests(SynchronousTestCase):
         modules = {
             str(path.relative_to(ROOT))
             for package in PACKAGES
-            for pattern in ("*.py", "*.js")
+            for pattern in ("*.py", "*.js", "*.mjs", "*.css", "*.html", "*.svg")
             for path in (ROOT / package).rglob(pattern)
         }
         plugins = {f"twisted/plugins/{name}_plugin.py" for name in ("couchgateway", "couchnode")}

@@ -1,0 +1,41 @@
+// The first page: buckets with their sizes.
+
+import { request, value } from "./api.mjs";
+import { h, show } from "./dom.mjs";
+import { bytes, count } from "./format.mjs";
+import { link } from "./keys.mjs";
+import { empty, name, requestBar, table } from "./ui.mjs";
+
+export async function showBuckets({ open, signal }) {
+  const asked = request("GET", "v1/buckets");
+  const { buckets } = await value(asked, signal);
+  const place = open({ title: "Buckets" });
+  if (buckets.length === 0) {
+    show(place, empty("There is no bucket that you may see.", h("p", "Ask the cluster's administrator for a role on one.")), requestBar(asked));
+    return;
+  }
+  const rows = buckets.map((one) => h(
+    "tr",
+    h("th", { scope: "row" }, h("a", { href: link("buckets", one.name) }, name(one.name))),
+    h("td.number", count(one.items)),
+    h("td.number", bytes(one.memoryBytes)),
+    h("td", quota(one)),
+    h("td.number", count(one.replicas)),
+    h("td", one.type ?? "–"),
+  ));
+  show(
+    place,
+    table("Buckets", [["Name"], ["Documents", "number"], ["Memory", "number"], ["of its quota"], ["Replicas", "number"], ["Type"]], rows).element,
+    requestBar(asked),
+  );
+}
+
+function quota({ memoryBytes, quotaBytes, name: its }) {
+  if (!quotaBytes) return "–";
+  const share = Math.min(1, (memoryBytes ?? 0) / quotaBytes);
+  return h(
+    "span.quota",
+    h("meter", { min: "0", max: "1", high: "0.85", value: String(share), "aria-label": `Memory of ${its}` }),
+    ` ${share > 0 && share < 0.01 ? "under 1" : Math.round(share * 100)} % of ${bytes(quotaBytes)}`,
+  );
+}

@@ -1,0 +1,73 @@
+// Two texts side by side: which lines are the same.
+
+const MOST_STEPS = 4000;
+
+/**
+ * Compare two lists of lines.
+ *
+ * @returns rows [{left, right, isSame}]; left or right is null where the other list has a line more.
+ */
+export function compare(left, right) {
+  let start = 0;
+  while (start < left.length && start < right.length && left[start] === right[start]) start += 1;
+  let end = 0;
+  while (end < left.length - start && end < right.length - start && left.at(-1 - end) === right.at(-1 - end)) end += 1;
+  const rows = [];
+  const same = (line) => rows.push({ left: line, right: line, isSame: true });
+  left.slice(0, start).forEach(same);
+  const a = left.slice(start, left.length - end);
+  const b = right.slice(start, right.length - end);
+  let atA = 0;
+  let atB = 0;
+  for (const [nextA, nextB] of [...common(a, b), [a.length, b.length]]) {
+    const many = Math.max(nextA - atA, nextB - atB);
+    for (let step = 0; step < many; step += 1) {
+      rows.push({ left: atA + step < nextA ? a[atA + step] : null, right: atB + step < nextB ? b[atB + step] : null, isSame: false });
+    }
+    if (nextA < a.length) same(a[nextA]);
+    atA = nextA + 1;
+    atB = nextB + 1;
+  }
+  left.slice(left.length - end).forEach(same);
+  return rows;
+}
+
+/** Return the pairs of places of a longest common subsequence (Myers); none if the lists differ too much. */
+function common(a, b) {
+  const furthest = new Map([[1, 0]]);
+  const steps = [];
+  for (let d = 0; d <= Math.min(a.length + b.length, MOST_STEPS); d += 1) {
+    steps.push(new Map(furthest));
+    for (let k = -d; k <= d; k += 2) {
+      const goesDown = k === -d || (k !== d && (furthest.get(k - 1) ?? -1) < (furthest.get(k + 1) ?? -1));
+      let x = goesDown ? furthest.get(k + 1) : furthest.get(k - 1) + 1;
+      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x += 1;
+      furthest.set(k, x);
+      if (x >= a.length && x - k >= b.length) return walkBack(a, b, steps, d);
+    }
+    if (d * d > 4_000_000) break;
+  }
+  return [];
+}
+
+function walkBack(a, b, steps, last) {
+  const pairs = [];
+  let x = a.length;
+  let y = b.length;
+  for (let d = last; d >= 0; d -= 1) {
+    const furthest = steps[d];
+    const k = x - y;
+    const goesDown = k === -d || (k !== d && (furthest.get(k - 1) ?? -1) < (furthest.get(k + 1) ?? -1));
+    const before = goesDown ? k + 1 : k - 1;
+    const fromX = d === 0 ? 0 : furthest.get(before);
+    const fromY = d === 0 ? 0 : fromX - before;
+    while (x > fromX && y > fromY && a[x - 1] === b[y - 1]) {
+      x -= 1;
+      y -= 1;
+      pairs.push([x, y]);
+    }
+    x = fromX;
+    y = fromY;
+  }
+  return pairs.reverse();
+}
