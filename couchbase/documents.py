@@ -50,8 +50,9 @@ class DocumentMethods(
     ) -> Any:
         """Return the documents of a range of keys, in pages that stay small. Beyond SDK 1.2.
 
-        Needs Couchbase Server 7.6 or later, which scans what is on its disks. The order is that of vbuckets,
-        and in each that of keys compared bytewise.
+        Servers scan what is on their disks. Those before 7.6 list keys instead (neither of ephemeral buckets,
+        nor samples), and documents are then read one by one. The order is that of vbuckets, and in each that
+        of keys compared bytewise.
 
         :param what: a :class:`couchbase.scan.RangeScan`, ``PrefixScan`` or ``SamplingScan``; ``None`` for all
             documents.

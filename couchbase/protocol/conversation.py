@@ -214,14 +214,15 @@ class Conversation:
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> int:
         """Send a request of the driver's own; returns its number, for :meth:`forget`.
 
-        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them. A ``value`` with keys
-            in it is a function that is called with :attr:`prefix`.
+        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them. A ``key``, and a
+            ``value`` with keys in it, is a function that is called with :attr:`prefix`.
         """
         if self.phase is Phase.LOST:
             listener(None)
             return -1
-        if callable(fields.get("value")):
-            fields = {**fields, "value": fields["value"](self.prefix)}
+        for name in ("key", "value"):
+            if callable(fields.get(name)):
+                fields = {**fields, name: fields[name](self.prefix)}
         self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
         self._questions[opaque] = listener
         if not self.out:

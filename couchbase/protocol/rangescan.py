@@ -3,7 +3,8 @@
 A server (Couchbase Server 7.6 and later) scans one vbucket at a time, with opcodes 0xda to 0xdc. A scanner
 keeps some vbuckets ahead of the one whose documents it returns, so that the network is busy and memory stays
 flat. Documents come in the order of vbuckets, and in each in the order of their keys, compared bytewise; so a
-:class:`Position` says where a later scan goes on.
+:class:`Position` says where a later scan goes on. Older servers list keys in the same order
+(:mod:`couchbase.protocol.keylist`).
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
 from couchbase import exceptions
-from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.exceptions import error_of
 from couchbase.protocol.clustermap import ClusterMap
 from couchbase.protocol.constants import MAX_KEY_BYTES, Datatype, Feature, Opcode, Status
-from couchbase.protocol.failures import error_context, status_name
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.keylist import KeyLister
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.leb128 import decode_leb128
 from couchbase.protocol.observation import resolve
 from couchbase.protocol.plans import Ask, Pause
+from couchbase.protocol.scananswers import GONE, LATER, OPERATION, UNSUPPORTED, malformed, refused
 from couchbase.protocol.scanpages import unpack_documents, unpack_keys
-from couchbase.protocol.statuses import result_code
 
 WINDOW = 16
 """Vbuckets that are scanned at a time."""
@@ -37,7 +38,6 @@ PAGE_BYTES = 2**16
 _RETRY_SECONDS = 0.02
 _MOST_RETRY_SECONDS = 0.5
 _CONTINUE = Struct(">16sIII")
-_OPERATION = "scan"
 # No key is greater: keys have at most 250 bytes.
 _NO_END = b"\xff" * MAX_KEY_BYTES
 
@@ -141,7 +141,7 @@ class Scanner:
     :param cluster: the cluster.
     :param seconds: the current time, on any clock.
     :param keys_only: return keys without documents.
-    :param with_attributes: return documents with their extended attributes.
+    :param with_attributes: return documents with their extended attributes, if the server can do that.
     :param keyspace: the collection.
     :param position: where to begin.
     """
@@ -165,6 +165,8 @@ class Scanner:
         self._keyspace = keyspace
         self._window: deque[_Vbucket] = deque()
         first = position or Position()
+        self._lister: KeyLister | None = None
+        """Takes the place of range scans that a server does not have."""
         self._following = first.vbucket
         self._after_first = first.after
         self._count: int | None = None
@@ -189,7 +191,7 @@ class Scanner:
             if progressed:
                 pause = _RETRY_SECONDS
             elif self._seconds() + pause >= deadline:
-                raise error_of(exceptions.ETIMEDOUT, "the scan got no answer in time", operation=_OPERATION)
+                raise error_of(exceptions.ETIMEDOUT, "the scan got no answer in time", operation=OPERATION)
             else:
                 self._cluster.refresh()
                 yield Pause(pause)
@@ -220,7 +222,7 @@ class Scanner:
             raise error_of(
                 exceptions.ERROR,
                 f"the bucket has {count} vbuckets and had {self._count}: it was made anew during the scan",
-                operation=_OPERATION,
+                operation=OPERATION,
             )
         while len(self._window) < WINDOW and self._following < count:
             self._window.append(_Vbucket(self._following, self._after_first))
@@ -259,21 +261,28 @@ class Scanner:
 
         Returns whether any answer was of use.
         """
+        if self._lister is not None:
+            if not (yield from self._resolve()):
+                return False
+            hungry = [each for each in self._window if not each.is_over and not each.rows]
+            return (yield from self._lister.read(hungry))
         unopened = [each for each in self._window if each.identifier is None and not each.is_over]
         created = yield from self._create(unopened)
+        if self._lister is not None:
+            return True
         hungry = [each for each in self._window if each.identifier is not None and not each.is_over]
         continued = yield from self._continue([each for each in hungry if not each.rows])
         return created or continued
 
     def _create(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
         progressed = False
-        if not self._keyspace.prefix:
-            yield from resolve(self._cluster.current_map(), self._keyspace)
-            if not self._keyspace.prefix:
-                return False
+        if not (yield from self._resolve()):
+            return False
         fields = [{"value": self._body(each), "datatype": int(Datatype.JSON)} for each in wanted]
         answers = yield from self._ask(Opcode.RANGE_SCAN_CREATE, wanted, fields)
-        for each, answer in answers:
+        for each, answer in zip(wanted, answers):
+            if answer is None:
+                continue
             status = answer.specific
             if status == Status.SUCCESS:
                 each.identifier = answer.value
@@ -283,30 +292,36 @@ class Scanner:
             elif status == Status.UNKNOWN_COLLECTION:
                 # The name is resolved again: the collection is gone, or another one has it.
                 self._keyspace.forget()
-            elif status not in _LATER:
-                raise _refused(answer)
+            elif status in UNSUPPORTED and self._selection.samples is None:
+                self._lister = KeyLister(self._ask, self._keyspace, self._selection, self._keys_only)
+            elif status not in LATER:
+                raise refused(answer)
         return progressed
+
+    def _resolve(self) -> Generator[Any, Any, bool]:
+        """Find out the collection's id; returns whether it is known."""
+        if not self._keyspace.prefix:
+            yield from resolve(self._cluster.current_map(), self._keyspace)
+        return bool(self._keyspace.prefix)
 
     def _continue(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
         progressed = False
         fields = [{"extras": _CONTINUE.pack(each.identifier, 0, 0, PAGE_BYTES)} for each in wanted]
         answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
-        answered = set()
-        for each, answer in answers:
-            answered.add(each.number)
+        for each, answer in zip(wanted, answers):
+            if answer is None:
+                # The node was lost, and its scans with it.
+                each.forget()
+                continue
             status = answer.specific
             if status in (Status.RANGE_SCAN_MORE, Status.RANGE_SCAN_COMPLETE):
                 self._receive(each, answer.value)
                 each.is_over = status == Status.RANGE_SCAN_COMPLETE
                 progressed = True
-            elif status in _GONE:
+            elif status in GONE:
                 each.forget()
-            elif status not in _LATER:
-                raise _refused(answer)
-        for each in wanted:
-            if each.number not in answered:
-                # The node was lost, and its scans with it.
-                each.forget()
+            elif status not in LATER:
+                raise refused(answer)
         return progressed
 
     def _receive(self, each: _Vbucket, content: bytes) -> None:
@@ -318,8 +333,9 @@ class Scanner:
                 each.rows = documents = unpack_documents(content)
                 each.after = documents[-1].key if documents else each.after
         except ValueError as fault:
-            message = f"the answer to a range scan is malformed: {fault}"
-            raise error_of(exceptions.PROTOCOL_ERROR, message, operation=_OPERATION) from fault
+            raise malformed(fault) from fault
+
+    # ---- requests --------------------------------------------------------------------------------
 
     def _ask(
         self,
@@ -327,21 +343,26 @@ class Scanner:
         wanted: Sequence[_Vbucket],
         fields: Sequence[dict[str, Any]],
         partial: int | None = None,
-    ) -> Generator[Any, Any, list[tuple[_Vbucket, Frame]]]:
+    ) -> Generator[Any, Any, list[Frame | None]]:
+        """Ask the active nodes of vbuckets; returns an answer for each, ``None`` where there is none."""
         rows = self._cluster.current_map().rows
-        asked = [(each, more) for each, more in zip(wanted, fields) if rows[each.number][0] >= 0]
+        asked = [at for at, each in enumerate(wanted) if rows[each.number][0] >= 0]
+        found: list[Frame | None] = [None] * len(wanted)
         if not asked:
-            return []
-        questions = [(rows[each.number][0], opcode, {"vbucket": each.number, **more}) for each, more in asked]
+            return found
+        questions = [
+            (rows[each.number][0], opcode, {"vbucket": each.number, **fields[at]})
+            for at, each in ((at, wanted[at]) for at in asked)
+        ]
         # Only a connection with JSON may create a scan. It is switched on for that alone: a server that marks
         # JSON values may have to parse each that it sends.
         servers = sorted({server for server, _, _ in questions}) if opcode == Opcode.RANGE_SCAN_CREATE else []
         before = [(server, *self._cluster.hello(Feature.JSON)) for server in servers]
         after = [(server, *self._cluster.hello()) for server in servers]
         answers: Sequence[Frame | None] = yield Ask([*before, *questions, *after], True, partial)
-        return [
-            (each, answer) for (each, _), answer in zip(asked, answers[len(before) :]) if answer is not None
-        ]
+        for at, answer in zip(asked, answers[len(before) :]):
+            found[at] = answer
+        return found
 
     def _body(self, each: _Vbucket) -> bytes:
         selection = self._selection
@@ -364,29 +385,3 @@ class Scanner:
                 "excl_end" if selection.before_end else "end": b64encode(end).decode(),
             }
         return json.dumps(members).encode()
-
-
-_GONE = frozenset(
-    {Status.KEY_ENOENT, Status.RANGE_SCAN_CANCELLED, Status.NOT_MY_VBUCKET, Status.UNKNOWN_COLLECTION}
-)
-"""Answers after which a new scan is created."""
-
-_LATER = frozenset({Status.ETMPFAIL, Status.EBUSY, Status.NOT_MY_VBUCKET, Status.NOT_INITIALIZED})
-"""Answers after which the same is asked again."""
-
-_UNSUPPORTED = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
-
-
-def _refused(answer: Frame) -> CouchbaseError:
-    status = answer.specific
-    if status in _UNSUPPORTED:
-        message = "scan failed: range scans need Couchbase Server 7.6 or later, and a bucket on disk"
-        return error_of(exceptions.NOT_SUPPORTED, message, operation=_OPERATION)
-    code = result_code("get", status)
-    return error_of(
-        exceptions.ERROR if code == exceptions.KEY_ENOENT else code,
-        f"scan failed: the server answered {status_name(status)}",
-        status=int(status),
-        operation=_OPERATION,
-        context=error_context(answer),
-    )

@@ -165,6 +165,18 @@ class RangeScan:
             pieces.append(b"".join(group))
         return Page(pieces, item is None)
 
+    def keys(self, count: int) -> list[bytes]:
+        """Return the next keys, without those of documents that have expired."""
+        now, cut = int(self.vbucket.now()), self._prefix_bytes
+        keys: list[bytes] = []
+        item = self._next
+        while item is not None and len(keys) < count:
+            if not item.expiry or item.expiry >= now:
+                keys.append(item.key[cut:])
+            item = next(self._rest, None)
+        self._next = item
+        return keys
+
     @staticmethod
     def _key_entry(key: bytes) -> bytes:
         return _LENGTHS[len(key)] + key

@@ -53,6 +53,7 @@ NEEDS: dict[Opcode, Needs] = {
             Opcode.GETEX,
             Opcode.GETEX_REPLICA,
             Opcode.GET_META,
+            Opcode.GET_KEYS,
             Opcode.GET_LOCKED,
             Opcode.UNLOCK,
             Opcode.SUBDOC_GET,

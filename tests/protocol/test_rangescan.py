@@ -4,6 +4,7 @@ import json
 from base64 import b64decode
 from struct import Struct
 from unittest import TestCase
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from couchbase.exceptions import (
     ProtocolError,
     TimeoutError,
 )
-from couchbase.protocol import rangescan
+from couchbase.protocol import keylist, rangescan
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchbase.protocol.frames import Frame
@@ -57,6 +58,15 @@ class Model:
         self.refreshed = 0
         self.most_open = 0
         self.ids = {b"shop.books": 9}
+        self.has_scans = self.has_lists = True
+        self.gone = set()
+        """Keys that are listed, and gone when they are read."""
+        self.counts = []
+        """Keys that were asked for at once."""
+        self.size = 0
+        self.cas = 5
+        self.writes = []
+        """What is added to the CAS before each read."""
         rows = [[vbucket % 2, -1] for vbucket in range(VBUCKETS)]
         self.map = ClusterMap(nodes=[NodeAddress("a", 1), NodeAddress("b", 2)], rows=rows)
 
@@ -97,11 +107,15 @@ class Model:
         assert server == vbucket % 2
         mishap = self.mishaps.pop(0) if self.mishaps else 0
         if mishap:
-            if mishap in (Status.RANGE_SCAN_CANCELLED, Status.KEY_ENOENT) and opcode == CREATE:
+            if mishap in (Status.RANGE_SCAN_CANCELLED, Status.KEY_ENOENT) and opcode != CONTINUE:
                 mishap = Status.ETMPFAIL
             if opcode == CONTINUE:
                 self.scans.pop(fields["extras"][:16], None)
             return None if mishap == -1 else answer(mishap)
+        if opcode == CREATE and not self.has_scans:
+            return answer(Status.UNKNOWN_COMMAND)
+        if opcode in (Opcode.GET_KEYS, Opcode.GET, Opcode.GET_META):
+            return self._of_key(vbucket, opcode, fields)
         if opcode == CREATE:
             assert server in self.json
             return self._create(vbucket, json.loads(fields["value"]))
@@ -118,6 +132,29 @@ class Model:
         if not rest:
             del self.scans[identifier]
         return answer(Status.RANGE_SCAN_MORE if rest else Status.RANGE_SCAN_COMPLETE, content)
+
+    def _of_key(self, vbucket, opcode, fields):
+        """Answer a request with a key; connections have collections."""
+        assert not callable(fields["key"](b"\0"))
+        lead = b"\0" if fields["key"].lead == b"\0" else b"\x09"
+        assert fields["key"].lead == lead
+        wire = fields["key"](b"\0")
+        key = wire[1:]
+        if opcode == Opcode.GET_KEYS:
+            if not self.has_lists:
+                return answer(Status.NOT_SUPPORTED)
+            (count,) = Struct(">I").unpack(fields["extras"])
+            assert 1 <= len(key) <= 250
+            self.counts.append(count)
+            found = [lead + each for each in self.keys.get(vbucket, ()) if each >= key][:count]
+            return answer(Status.SUCCESS, b"".join(Struct(">H").pack(len(each)) + each for each in found))
+        if key not in self.keys.get(vbucket, ()) or key in self.gone:
+            return answer(Status.KEY_ENOENT)
+        self.cas += self.writes.pop(0) if self.writes else 0
+        if opcode == Opcode.GET:
+            value = answer(Status.SUCCESS, b"v" * self.size + key, (7).to_bytes(4, "big"))
+            return value._replace(cas=self.cas)
+        return answer(Status.SUCCESS, extras=Struct(">IIIQ").pack(0, 7, 99, 1))._replace(cas=self.cas)
 
     def _create(self, vbucket, body):
         assert body["key_only"] is True
@@ -218,8 +255,6 @@ class ScannerTests(TestCase):
         """A status that will not change ends the scan with its exception."""
         for status, kind in (
             (Status.EACCESS, AuthError),
-            (Status.UNKNOWN_COMMAND, NotSupportedError),
-            (Status.NOT_SUPPORTED, NotSupportedError),
             (Status.EINTERNAL, CouchbaseError),
         ):
             with self.assertRaises(kind) as caught:
@@ -275,6 +310,82 @@ class ScannerTests(TestCase):
         model = Malformed({0: {b"a"}})
         with self.assertRaises(ProtocolError):
             model.all(Scanner(model, lambda: 0.0, Selection(), keys_only=True))
+
+
+OF_ANY_LENGTH = st.binary(min_size=1, max_size=4) | st.sampled_from([b"k" * 250, b"k" * 249 + b"l", b"\0"])
+
+
+class ListTests(TestCase):
+    """Servers without range scans, which list keys."""
+
+    def model(self, keys, *mishaps):
+        model = Model(keys, mishaps)
+        model.has_scans = False
+        return model
+
+    def scanner(self, model, selection=None, **more):
+        return Scanner(model, lambda: model.now, selection or Selection(), **more)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.dictionaries(st.integers(0, VBUCKETS - 1), st.sets(OF_ANY_LENGTH, max_size=9), max_size=4),
+        st.none() | OF_ANY_LENGTH,
+        st.none() | OF_ANY_LENGTH,
+        st.booleans(),
+        st.booleans(),
+        st.lists(st.sampled_from([0, 0, -1, Status.ETMPFAIL, Status.NOT_MY_VBUCKET]), max_size=20),
+        st.booleans(),
+        st.sampled_from([DEFAULT_KEYSPACE, Keyspace("shop", "books")]),
+    )
+    def test_any_range(self, keys, start, end, after, before, mishaps, keys_only, keyspace):
+        """The same keys in the same order as from a range scan, each once, whatever answers are missing."""
+        selection = Selection(start, end, after and start is not None, before and end is not None)
+        model = self.model(keys, *mishaps)
+        with patch.multiple(keylist, KEYS_AT_ONCE=2, FIRST_AT_ONCE=2, MOST_AT_ONCE=3):
+            found, _ = model.all(self.scanner(model, selection, keys_only=keys_only, keyspace=keyspace))
+        if not keys_only:
+            self.assertTrue(all((row.flags, row.expiry, row.cas) == (7, 99, 5) for row in found))
+            self.assertTrue(all(row.value == row.key for row in found))
+            found = [row.key for row in found]
+        expected = Model(keys)
+        self.assertEqual(found, expected.all(self.scanner(expected, selection, keys_only=True))[0])
+
+    def test_changes(self):
+        """A document that is gone when it is read is left out, with others after it; one that changes
+        between the two questions is read again."""
+        model = self.model({3: {b"%02d" % n for n in range(40)}})
+        model.gone = {b"%02d" % n for n in range(30)}
+        model.writes = [0, 1, 1, 0]
+        found, _ = model.all(self.scanner(model))
+        self.assertEqual([row.key for row in found], [b"%02d" % n for n in range(30, 40)])
+        self.assertLessEqual({row.cas for row in found}, {5, 6, 7})
+
+    def test_large_documents(self):
+        """Fewer documents are read at once while they are large, more while they are small."""
+        model = self.model({3: {b"%03d" % n for n in range(300)}})
+        model.all(self.scanner(model))
+        self.assertEqual(max(model.counts), keylist.MOST_AT_ONCE + 1)
+        model.counts.clear()
+        model.size = 2**20
+        model.all(self.scanner(model))
+        self.assertEqual(min(model.counts), 2)
+
+    def test_refusals(self):
+        """A server that has neither is refused in words, and so are samples, which lists do not have."""
+        model = self.model({0: {b"a"}})
+        with self.assertRaises(NotSupportedError):
+            model.all(self.scanner(model, Selection(samples=3)))
+        model.has_lists = False
+        with self.assertRaises(NotSupportedError) as caught:
+            model.all(self.scanner(model, keys_only=True))
+        self.assertIn("neither range scans nor lists of keys", str(caught.exception))
+
+    def test_malformed(self):
+        """A list that is cut off, or has another collection's key, is no list."""
+        for content in (b"\0", b"\0\3\0a", b"\0\2\x01a"):
+            with self.assertRaises(ValueError):
+                keylist.unpack_key_list(content, b"\0")
+        self.assertEqual(keylist.unpack_key_list(b"\0\2\0a\0\1\0", b"\0"), [b"a", b""])
 
 
 NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)

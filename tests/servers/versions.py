@@ -16,6 +16,8 @@ from couchbase.protocol.frames import decode_frame_infos
 from tests.couchbase.scripted import ScriptedNode
 
 _U32 = Struct(">I")
+_U16 = Struct(">H")
+_META = Struct(">IIIQ")
 _STORE = Struct(">II")
 _COUNTER = Struct(">QQI")
 _SPEC = Struct(">BBH")
@@ -363,7 +365,24 @@ class VersionedNode(ScriptedNode):
         entries = b"".join(bytes([len(key)]) + key for key in keys)
         return {"status": Status.RANGE_SCAN_COMPLETE, "extras": bytes(4), "value": entries}
 
+    def _list(self, frame):
+        """Return some keys from that of the request on, in their form on this connection."""
+        if self.offers is MOCK:
+            return Status.UNKNOWN_COMMAND
+        (count,) = _U32.unpack(frame.extras)
+        keys = sorted(key for key in self.documents if key >= frame.key)[:count]
+        lead = b"\0" if Feature.COLLECTIONS in self.offers else b""
+        return {"value": b"".join(_U16.pack(len(lead + key)) + lead + key for key in keys)}
+
+    def _meta(self, frame):
+        document = self._find(frame)
+        if document is None:
+            return Status.KEY_ENOENT
+        return {"extras": _META.pack(0, document.flags, document.expiry, 1), "cas": document.cas}
+
     _HANDLERS = {
+        Opcode.GET_KEYS: _list,
+        Opcode.GET_META: _meta,
         Opcode.RANGE_SCAN_CREATE: _scan,
         Opcode.RANGE_SCAN_CONTINUE: _page,
         Opcode.GET: _get,

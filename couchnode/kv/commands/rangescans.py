@@ -1,11 +1,12 @@
-"""Range scans: the documents of one vbucket and collection, by key range or as a random sample."""
+"""The documents of one vbucket and collection: range scans, by key range or as a random sample, and lists of
+keys."""
 
 from __future__ import annotations
 
 import binascii
 import json
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -24,6 +25,11 @@ from couchnode.kv.commands.table import Presence, Scope, command
 MAX_NAME_BYTES = 50
 """Longest name of a scan."""
 
+DEFAULT_KEYS, MOST_KEYS = 1000, 100_000
+"""Keys in the answer to GET_KEYS, without a number and at most."""
+
+_U16 = Struct(">H")
+_U32 = Struct(">I")
 _CONTINUE = Struct(f">{ID_BYTES}sIII")
 _KEYS, _DOCUMENTS = b"\0\0\0\0", b"\0\0\0\1"
 _MAX_BODY_BYTES = 16 * 1024
@@ -190,12 +196,7 @@ def create(request: CommandRequest) -> Answer:
             raise StatusError(Status.KEY_ENOENT)
         return session.success(frame, value=bucket.scans.add(scan))
 
-    steps = scan.collect()
-    if next(steps, steps) is steps:
-        return opened()
-    clock = session.node.cluster.clock
-    cooperator = Cooperator(scheduler=lambda work: clock.callLater(0, work))
-    return cooperator.coiterate(steps).addCallback(lambda _: opened())
+    return _collected(request, scan, opened)
 
 
 def _check_requirements(vbucket: VBucket, wanted: SnapshotRequirements) -> None:
@@ -255,3 +256,33 @@ def cancel(request: CommandRequest) -> Answer:
     scans.find(identifier, request.vbucket.id)
     scans.remove(identifier)
     return request.session.success(request.frame)
+
+
+@command(Opcode.GET_KEYS, scope=Scope.ACTIVE, key=Presence.REQUIRED, extras=(0, _U32.size))
+def get_keys(request: CommandRequest) -> Answer:
+    """MCBP: get keys: those of the key's collection from that one on, each behind its length.
+
+    Couchbase Server lists what is on disk; this node includes what is in memory.
+    """
+    frame, session = request.frame, request.session
+    (count,) = _U32.unpack(frame.extras) if frame.extras else (DEFAULT_KEYS,)
+    prefix = request.collection.prefix
+    cut = 0 if session.collections else len(prefix)
+    selection = Selection(request.key, end_of(prefix))
+    scan = RangeScan(request.vbucket, selection, cut, keys_only=True)
+
+    def listed() -> bytes:
+        keys = scan.keys(min(count, MOST_KEYS))
+        return session.success(frame, value=b"".join([_U16.pack(len(key)) + key for key in keys]))
+
+    return _collected(request, scan, listed)
+
+
+def _collected(request: CommandRequest, scan: RangeScan, answer: Callable[[], bytes]) -> Answer:
+    """Answer when the documents of a scan are collected."""
+    steps = scan.collect()
+    if next(steps, steps) is steps:
+        return answer()
+    clock = request.session.node.cluster.clock
+    cooperator = Cooperator(scheduler=lambda work: clock.callLater(0, work))
+    return cooperator.coiterate(steps).addCallback(lambda _: answer())

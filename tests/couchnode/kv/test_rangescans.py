@@ -409,6 +409,76 @@ class ScanCommands(CommandCase):
         self.assertEqual(keys_in(self.resume(frame.value)[0].value), KEYS[:-1])
 
 
+def listed_in(value: bytes) -> list[bytes]:
+    """Return the keys of an answer to GET_KEYS."""
+    keys, at = [], 0
+    while at < len(value):
+        (size,) = unpack_from(">H", value, at)
+        keys.append(value[at + 2 : at + 2 + size])
+        at += 2 + size
+    return keys
+
+
+class ListCommand(CommandCase):
+    """GET_KEYS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for key in KEYS:
+            self.set(key, b"1")
+
+    def listed(self, key: bytes, count: int | None = None) -> list[bytes]:
+        """Return keys from that one on."""
+        extras = b"" if count is None else pack(">I", count)
+        return listed_in(self.ask(Opcode.GET_KEYS, key=key, extras=extras).value)
+
+    def test_keys(self) -> None:
+        """Keys come in order from the given one on, which need not exist, as many as wanted."""
+        for key, count, wanted in (
+            (b"\0", None, KEYS),
+            (b"b", None, KEYS[1:]),
+            (b"aa", 2, KEYS[1:3]),
+            (b"\0", 2**32 - 1, KEYS),
+            (b"a", 1, KEYS[:1]),
+            (b"a", 0, []),
+            (b"\xff\0", None, []),
+        ):
+            self.assertEqual(self.listed(key, count), wanted, (key, count))
+
+    def test_default_count(self) -> None:
+        """Without a number there are a thousand; documents that have expired do not count."""
+        for number in range(1010):
+            self.set(b"n%04d" % number, b"1", extras=pack(">II", 0, 10 if number < 5 else 0))
+        self.clock.advance(12)
+        found = self.listed(b"n")
+        self.assertEqual(found, [b"n%04d" % number for number in range(5, 1005)])
+
+    def test_collections(self) -> None:
+        """With collections the prefix of the key says which, and the keys have it."""
+        frame = self.ask(Opcode.HELLO, value=pack(">H", Feature.COLLECTIONS))
+        self.assertEqual(frame.specific, 0)
+        self.assertEqual(self.listed(b"\0c"), [b"\0c", b"\0\xff"])
+        unknown = self.ask(Opcode.GET_KEYS, key=b"\x09a")
+        self.assertEqual(unknown.specific, Status.UNKNOWN_COLLECTION)
+
+    def test_errors(self) -> None:
+        """A key is required, the number has four bytes, and the vbucket is active here."""
+        self.assertStatus(Status.EINVAL, Opcode.GET_KEYS)
+        self.assertStatus(Status.EINVAL, Opcode.GET_KEYS, key=b"a", extras=b"\0\0")
+        self.assertStatus(Status.NOT_MY_VBUCKET, Opcode.GET_KEYS, key=b"a", vbucket=999)
+
+    def test_many_documents(self) -> None:
+        """A large vbucket is looked at in steps; the answer is the same."""
+        with patch.object(rangescan, "_PIECE", 1):
+            answer = dispatch(self.session, self.frame(Opcode.GET_KEYS, key=b"\0"))
+            assert isinstance(answer, Deferred)
+            self.assertNoResult(answer)
+            for _ in range(len(KEYS)):
+                self.clock.advance(0)
+        (frame,) = self.decode(answer)
+        self.assertEqual(listed_in(frame.value), KEYS)
+
+
 class Served(ServedNode):
     """Over a socket."""
 

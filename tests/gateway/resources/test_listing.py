@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 from hypothesis import given
@@ -13,7 +14,9 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.protocol.constants import Opcode
 from couchbase.protocol.scanpages import Document
+from couchnode.kv.commands import table
 from gateway.dialect.errors import Refusal
 from gateway.dialect.values import VIEW, value_member
 from gateway.views.listing import document_row, key_rows, read_parameters, usual_row
@@ -184,6 +187,38 @@ class ListingTests(GatewayTestCase):
         yield client.lost
         answer = yield self.listed("?include_docs=true")
         self.assertEqual(len(answer.json()["rows"]), 362)
+
+
+class WithoutScansTests(GatewayTestCase):
+    """A node without range scans, as Couchbase Server before 7.6."""
+
+    @inlineCallbacks
+    def test_everything(self) -> Any:
+        """Keys, documents, pages and collections as with scans; nothing has attributes."""
+        yield self.ask("PUT", B + "/scopes/s")
+        yield self.ask("PUT", B + "/scopes/s/collections/c")
+        for path in (B, B + "/scopes/s/collections/c"):
+            lines = [{"op": "set", "key": key, "value": {"n": n}} for n, key in enumerate(KEYS)]
+            lines.append({"op": "set", "key": "late", "text": "text", "flags": 5, "ttl": 4_000_000_000})
+            body = b"\n".join(json.dumps(line).encode() for line in lines)
+            yield self.ask("POST", path + "/batch", body)
+            query = "/documents?include_docs=true&include_xattrs=true"
+            scanned = yield self.ask("GET", path + query)
+            wanted = scanned.json()["rows"]
+            self.assertEqual(len(wanted), 301)
+            with patch.object(table, "COMMANDS", list(table.COMMANDS)):
+                table.COMMANDS[Opcode.RANGE_SCAN_CREATE] = None
+                listed = yield self.ask("GET", path + query)
+                self.assertEqual(listed.json()["rows"], wanted)
+                found, cursor = [], ""
+                while cursor is not None:
+                    page = yield self.ask("GET", f"{path}/documents?prefix=k01&limit=3&cursor={cursor}")
+                    found += [row["id"] for row in page.json()["rows"]]
+                    cursor = page.json().get("cursor")
+                self.assertEqual(sorted(found), KEYS[10:20])
+                table.COMMANDS[Opcode.GET_KEYS] = None
+                refused = yield self.ask("GET", path + "/documents")
+                self.assertEqual(refused.code(), (501, "NotSupported"))
 
 
 class RowTests(SynchronousTestCase):

@@ -86,9 +86,10 @@ LIMITS = (
         "Scopes and collections need Couchbase Server 7.0: 501 `NotSupported`.",
     ),
     Limit(
-        ("5.0", "6.0", "6.6", "7.0", *PROGRAMS), ("GET */documents", "scan*"), Outcome.REFUSED,
+        PROGRAMS, ("GET */documents", "scan*"), Outcome.REFUSED,
         ("NotSupportedError", "NotSupported"),
-        "Listings need the range scans of Couchbase Server 7.6: NotSupportedError, 501 `NotSupported`.",
+        "Listings need range scans (Couchbase Server 7.6) or lists of keys (before): NotSupportedError, 501"
+        " `NotSupported`.",
     ),
     Limit(
         (MOCK_ONE, MOCK_FOUR), ("user*", "group*", "roles_get", "change_password"), Outcome.LACKS,

@@ -1,0 +1,45 @@
+"""What the answers to a scan's requests mean, apart from their content."""
+
+from __future__ import annotations
+
+from couchbase import exceptions
+from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.protocol.constants import Status
+from couchbase.protocol.failures import error_context, status_name
+from couchbase.protocol.frames import Frame
+from couchbase.protocol.statuses import result_code
+
+OPERATION = "scan"
+
+GONE = frozenset(
+    {Status.KEY_ENOENT, Status.RANGE_SCAN_CANCELLED, Status.NOT_MY_VBUCKET, Status.UNKNOWN_COLLECTION}
+)
+"""Answers after which a new scan is created."""
+
+LATER = frozenset({Status.ETMPFAIL, Status.EBUSY, Status.NOT_MY_VBUCKET, Status.NOT_INITIALIZED})
+"""Answers after which the same is asked again."""
+
+UNSUPPORTED = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
+"""Answers of a server that has not what was asked for."""
+
+
+def malformed(fault: ValueError) -> CouchbaseError:
+    """Return the error for an answer that is not what the protocol says."""
+    message = f"the answer to a scan is malformed: {fault}"
+    return error_of(exceptions.PROTOCOL_ERROR, message, operation=OPERATION)
+
+
+def refused(answer: Frame) -> CouchbaseError:
+    """Return the error for an answer that ends a scan."""
+    status = answer.specific
+    if status in UNSUPPORTED:
+        message = "scan failed: the server has neither range scans nor lists of keys for this bucket"
+        return error_of(exceptions.NOT_SUPPORTED, message, operation=OPERATION)
+    code = result_code("get", status)
+    return error_of(
+        exceptions.ERROR if code == exceptions.KEY_ENOENT else code,
+        f"scan failed: the server answered {status_name(status)}",
+        status=int(status),
+        operation=OPERATION,
+        context=error_context(answer),
+    )
