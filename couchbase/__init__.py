@@ -65,7 +65,17 @@ _HOMES = {
 # ``import couchbase`` alone is enough for couchbase.exceptions and the like, as it was in SDK 1.2.
 _MODULES = frozenset(
     {
-        *("admin", "arguments", "asynchronous", "blocking", "codec", "commands", "connection", "controls"),
+        *(
+            "admin",
+            "administration",
+            "arguments",
+            "asynchronous",
+            "blocking",
+            "codec",
+            "commands",
+            "connection",
+            "controls",
+        ),
         *("collection", "designs", "documents", "driver", "signatures", "tlsfiles"),
         *("entry", "errorbase", "exceptions", "experimental", "headers", "items", "manifest", "paths"),
         *("pipeline", "protocol", "result", "mutations", "scan", "subdocument", "timings", "transcoder"),

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any, Generic, TypeVar, Union
 from urllib.parse import quote, urlencode
 
 from couchbase.exceptions import ArgumentError
 from couchbase.manifest import FORM
-from couchbase.result import HttpResult
 
 __all__ = ["AuthDomain", "UserCommands"]
 
@@ -32,7 +31,10 @@ class AuthDomain:
     """Another service checks them: LDAP, for instance."""
 
 
-class UserCommands(ABC):
+ResultT = TypeVar("ResultT")
+
+
+class UserCommands(ABC, Generic[ResultT]):
     """The calls about users, groups and roles.
 
     Each raises HTTPError if the manager refuses: ``objextra.http_status`` is 404 for a missing user or group,
@@ -46,19 +48,19 @@ class UserCommands(ABC):
         method: str = "GET",
         content: str | bytes | None = None,
         content_type: str = "application/json",
-    ) -> HttpResult:
+    ) -> ResultT:
         """Send a request to the cluster manager."""
 
     # ---- users -----------------------------------------------------------------------------------
 
-    def users_get(self, domain: str | None = None) -> HttpResult:
+    def users_get(self, domain: str | None = None) -> ResultT:
         """Return users: ``value`` is a list with the manager's description of each.
 
         :param domain: a constant of :class:`AuthDomain`; ``None`` for both.
         """
         return self.http_request(f"{_RBAC}/users" if domain is None else _domain_path(domain))
 
-    def user_get(self, domain: str, userid: str) -> HttpResult:
+    def user_get(self, domain: str, userid: str) -> ResultT:
         """Return a user: ``value`` is a dict; ``roles`` has the groups' roles too, each with its origins.
 
         :param domain: a constant of :class:`AuthDomain`.
@@ -73,7 +75,7 @@ class UserCommands(ABC):
         roles: Iterable[RoleText] = (),
         name: str | None = None,
         groups: Iterable[str] = (),
-    ) -> HttpResult:
+    ) -> ResultT:
         """Create a user, or replace roles, groups and name of one.
 
         :param domain: a constant of :class:`AuthDomain`.
@@ -92,14 +94,14 @@ class UserCommands(ABC):
             form["groups"] = ",".join(_text("groups", group) for group in groups)
         return self._put(_user_path(domain, userid), form)
 
-    def user_remove(self, domain: str, userid: str) -> HttpResult:
+    def user_remove(self, domain: str, userid: str) -> ResultT:
         """Delete a user.
 
         :param domain: a constant of :class:`AuthDomain`.
         """
         return self.http_request(_user_path(domain, userid), "DELETE")
 
-    def change_password(self, new_password: str) -> HttpResult:
+    def change_password(self, new_password: str) -> ResultT:
         """Change the password of the user of this session, which goes on with the old one: make a new one.
 
         :param new_password: by the cluster's policy; 6 characters at least unless that says otherwise.
@@ -109,16 +111,16 @@ class UserCommands(ABC):
 
     # ---- roles and groups ------------------------------------------------------------------------
 
-    def roles_get(self) -> HttpResult:
+    def roles_get(self) -> ResultT:
         """Return all roles: ``value`` is a list of dicts with ``role``, ``name`` and ``desc``, and with
         ``bucket_name``, ``scope_name`` and ``collection_name`` where the role has them."""
         return self.http_request(f"{_RBAC}/roles")
 
-    def groups_get(self) -> HttpResult:
+    def groups_get(self) -> ResultT:
         """Return the groups: ``value`` is a list with the manager's description of each."""
         return self.http_request(f"{_RBAC}/groups")
 
-    def group_get(self, name: str) -> HttpResult:
+    def group_get(self, name: str) -> ResultT:
         """Return a group: ``value`` is a dict."""
         return self.http_request(_group_path(name))
 
@@ -128,7 +130,7 @@ class UserCommands(ABC):
         roles: Iterable[RoleText] = (),
         description: str | None = None,
         ldap_group_ref: str | None = None,
-    ) -> HttpResult:
+    ) -> ResultT:
         """Create a group, or replace it.
 
         :param roles: roles of all its users.
@@ -141,11 +143,11 @@ class UserCommands(ABC):
             form["ldap_group_ref"] = _text("ldap_group_ref", ldap_group_ref)
         return self._put(_group_path(name), form)
 
-    def group_remove(self, name: str) -> HttpResult:
+    def group_remove(self, name: str) -> ResultT:
         """Delete a group; its users lose its roles."""
         return self.http_request(_group_path(name), "DELETE")
 
-    def _put(self, path: str, form: dict[str, str]) -> HttpResult:
+    def _put(self, path: str, form: dict[str, str]) -> ResultT:
         return self.http_request(path, "PUT", urlencode(form), FORM)
 
 

@@ -259,8 +259,21 @@ class HttpService:
 
         :raises CouchbaseError: TimeoutError or NetworkError.
         """
-        expired = False
-        asked: Deferred[Any] = self.request(method, base + path, body, headers)
+        expired = given_up = False
+
+        def watched(waiting: Deferred[Any]) -> Deferred[Any]:
+            """Note whether the caller cancels: Twisted may report that as an unknown host."""
+
+            def cancel(_: object) -> None:
+                nonlocal given_up
+                given_up = True
+                waiting.cancel()
+
+            watching: Deferred[Any] = Deferred(cancel)
+            waiting.addCallbacks(watching.callback, watching.errback)
+            return watching
+
+        asked = watched(self.request(method, base + path, body, headers))
 
         def expire() -> None:
             nonlocal expired
@@ -270,14 +283,14 @@ class HttpService:
         timer = self.client.reactor.callLater(timeout, expire)
         try:
             response = yield asked
-            asked = collect(response)
+            asked = watched(collect(response))
             content = yield asked
         except Exception as error:
             if expired:
                 raise error_of(
                     exceptions.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
                 ) from error
-            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+            if given_up or any(isinstance(cause, CancelledError) for cause in _causes(error)):
                 # The caller cancelled: Twisted reports it as a failed connection, but no other node should be
                 # tried.
                 raise CancelledError from error

@@ -7,12 +7,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from couchbase import exceptions, manifest
-from couchbase.blocking.http import decode_body
-from couchbase.exceptions import BucketNotFoundError, error_of
-from couchbase.manifest import FORM, ManagerRequest, Manifest
+from couchbase import manifest
+from couchbase.administration import Answer, Plan, change_plan, scopes_plan
+from couchbase.manifest import ManagerRequest, Manifest
 from couchbase.result import HttpResult
-from couchbase.user_constants import FMT_JSON
 
 __all__ = ["ScopeManager"]
 
@@ -47,11 +45,9 @@ class ScopeManager:
         self._connection = connection
         self._bucket = connection.bucket
 
-    @inlineCallbacks
-    def scopes(self) -> Generator[Any, Any, Manifest]:
+    def scopes(self) -> Deferred[Manifest]:
         """Return the scopes and collections; fires with a :class:`couchbase.manifest.Manifest`."""
-        answer = yield self._manage(ManagerRequest("GET", manifest.scopes_path(self._bucket)))
-        return manifest.parse_manifest(answer.value)
+        return self._perform(scopes_plan(self._bucket))
 
     def scope_create(self, name: str) -> Deferred[HttpResult]:
         """Create a scope."""
@@ -75,33 +71,16 @@ class ScopeManager:
         """Drop a collection with its documents."""
         return self._change(manifest.drop_collection(self._bucket, name, scope))
 
-    @inlineCallbacks
-    def _change(self, request: ManagerRequest) -> Generator[Any, Any, HttpResult]:
-        answer = yield self._manage(request)
-        answer._value = decode_body(answer.value, FMT_JSON)
-        uid = manifest.uid_of(answer.value)
-        if uid is not None:
-            status, _, _ = yield self._ask(manifest.ensure_manifest(self._bucket, uid, ENSURE_SECONDS))
-            if status == 504:
-                raise error_of(exceptions.ETIMEDOUT, "it was done, but not every node knows it yet")
-        return answer
+    def _change(self, request: ManagerRequest) -> Deferred[HttpResult]:
+        return self._perform(change_plan(self._bucket, request, lambda: ENSURE_SECONDS))
 
     @inlineCallbacks
-    def _manage(self, request: ManagerRequest) -> Generator[Any, Any, HttpResult]:
-        status, _, body = yield self._ask(request)
-        result = HttpResult(0, status, body, request.path)
-        if not 200 <= status <= 299:
-            result._value = decode_body(body, FMT_JSON)
-            error = manifest.refusal(result, self._bucket)
-            if isinstance(error, BucketNotFoundError):
-                there, _, _ = yield self._ask(ManagerRequest("GET", manifest.bucket_path(self._bucket)))
-                error = manifest.not_supported(self._bucket) if there == 200 else error
-            raise error
-        return result
-
-    def _ask(self, request: ManagerRequest) -> Deferred[tuple[int, dict[str, str], bytes]]:
-        if request.form is None:
-            return self._connection.management_request(request.method, request.path)
-        return self._connection.management_request(
-            request.method, request.path, request.form.encode(), {"Content-Type": FORM}
-        )
+    def _perform(self, plan: Plan) -> Generator[Any, Any, Any]:
+        ask = self._connection.management_request
+        step = next(plan)
+        while True:
+            status, _, body = yield ask(step.method, step.path, step.body, step.headers)
+            try:
+                step = plan.send(Answer(status, body))
+            except StopIteration as done:
+                return done.value

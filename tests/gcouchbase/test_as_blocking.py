@@ -4,6 +4,7 @@ Where the two differ, the test is another one here.
 """
 
 import json
+from unittest import mock
 
 import gevent
 
@@ -11,6 +12,8 @@ from couchbase.exceptions import ObjectThreadError, PipelineError, ViewEngineErr
 from couchbase.protocol.constants import Status
 from couchbase.user_constants import LOCKMODE_NONE, LOCKMODE_WAIT
 from gcouchbase import GView
+from gcouchbase.admin import Admin
+from tests.couchbase import test_admin as administration
 from tests.couchbase import test_connection_collections as collections
 from tests.couchbase import test_connection_copies as copies
 from tests.couchbase import test_connection_faults as faults
@@ -60,6 +63,27 @@ class CollectionViewTests(InGreenlets, collections.ViewTests):
 
 class MissingCollectionTests(InGreenlets, collections.MissingTests):
     """Collections that are missing, come and go."""
+
+
+class AdminTests(InGreenlets, administration.AdminTests):
+    """An administrator's session."""
+
+    def run(self, result=None):
+        """Run with this session in place of the blocking one."""
+        with mock.patch.object(administration, "Admin", Admin):
+            return super().run(result)
+
+    def test_members(self):
+        """Its name is its own."""
+        self.assertTrue(repr(self.admin).startswith("<gcouchbase.admin.Admin nodes="))
+
+    def test_other_greenlets_run(self):
+        """While a request waits, another greenlet runs."""
+        ran = []
+        other = gevent.spawn(ran.append, 1)
+        self.admin.bucket_list()
+        self.assertEqual(ran, [1])
+        other.join()
 
 
 class LookupTests(InGreenlets, subdocuments.LookupTests):

@@ -12,6 +12,7 @@ import couchbase.subdocument as SD
 from couchbase import FMT_JSON
 from couchbase import Connection as AnyConnection
 from couchbase.exceptions import CouchbaseError, KeyExistsError
+from couchbase.manifest import Manifest
 from couchbase.result import (
     AsyncResult,
     ExpiryResult,
@@ -23,6 +24,7 @@ from couchbase.result import (
 from couchbase.subdocument import SubdocResult
 from couchbase.transcoder import RawTranscoder
 from txcouchbase import AsyncViewBase, Connection, Query, TxAsyncConnection
+from txcouchbase.admin import Admin
 from txcouchbase.connection import BatchedView
 from txcouchbase.direct import DirectCall
 
@@ -179,6 +181,15 @@ def collections(connection: Connection, other: TxAsyncConnection) -> Deferred[Va
     assert_type(beers.direct().get("key"), DirectCall)
     assert_type(other.collection("beers").get("key"), AsyncResult)
     return beers.get("key")
+
+
+def administer() -> Deferred[Manifest]:
+    """Manage a cluster."""
+    admin = Admin("Administrator", "secret", host="one.example")
+    assert_type(admin.connect(), Deferred[Admin])
+    assert_type(admin.bucket_create("beers", ram_quota=200), Deferred[HttpResult])
+    assert_type(admin.user_upsert("local", "ada", "secret", ["ro_admin"]), Deferred[HttpResult])
+    return admin.scopes("beers")
 
 
 class Counter:
