@@ -386,7 +386,7 @@ class ReplicaTests(FaultTestCase):
         self.addCleanup(third.stop)
         for node in (self.first, self.second, third):
             node.rev, node.cluster, node.rows = 2, [self.first, self.second, third], [[0, 1, 2]]
-        cb = self.connect(timeout=0.4)
+        cb = self.connect(timeout=2.0)
         self.second.script = lambda peer, frame: None
 
         def found(peer, frame):

@@ -3,16 +3,20 @@
     python -m tests.tooling.versions [INTERPRETER ...]
 
 Each interpreter gets an environment under ``.venv-versions`` with what the tests need, and nothing of what
-the node needs: nodes run on the interpreter of this process. Interpreters that are not installed are skipped
-with a message. Ends with status 1 if tests failed somewhere.
+the node needs: nodes run on the interpreter of this process. Interpreters are those on the path and those of
+pyenv; what is not installed is skipped with a message. Two run at once. Ends with status 1 if tests failed
+somewhere.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from tests.tooling.sources import ROOT
 
@@ -23,17 +27,26 @@ NEEDED = ["Twisted >= 24.11", "hypothesis >= 6.100"]
 SECONDS = 600
 
 
-def works(interpreter: str) -> bool:
-    """Return whether there is such an interpreter; a name on the path may be a shim that starts nothing."""
-    if shutil.which(interpreter) is None:
-        return False
-    probe = subprocess.run([interpreter, "-c", "import ensurepip, venv"], capture_output=True)
-    return probe.returncode == 0
+def installed(name: str) -> str | None:
+    """Return the path of an interpreter that works; a name on the path may be a shim that starts nothing."""
+    return next(filter(_works, (found for found in (shutil.which(name), _of_pyenv(name)) if found)), None)
 
 
-def run(interpreter: str) -> int:
-    """Run the suites on one interpreter; return trial's exit status."""
-    environment = ROOT / ".venv-versions" / os.path.basename(interpreter)
+def _works(interpreter: str) -> bool:
+    return subprocess.run([interpreter, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
+
+
+def _of_pyenv(name: str) -> str | None:
+    """Return the newest of pyenv's interpreters with a name."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = root.glob(f"versions/*/bin/{name}")
+    numbers = {path: [int(part) for part in re.findall(r"\d+", path.parts[-3])] for path in found}
+    return str(max(numbers, key=lambda path: numbers[path])) if numbers else None
+
+
+def run(name: str, interpreter: str) -> subprocess.CompletedProcess[str]:
+    """Run the suites on one interpreter; return trial's exit status and output."""
+    environment = ROOT / ".venv-versions" / name
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([interpreter, "-m", "venv", str(environment)], check=True)
@@ -43,20 +56,28 @@ def run(interpreter: str) -> int:
         [str(python), "-m", "twisted.trial", "--reporter=text", "--temp-directory", str(scratch), *SUITES],
         cwd=ROOT,
         env={**os.environ, "COUCHNODE_PYTHON": sys.executable},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         timeout=SECONDS,
-    ).returncode
+    )
 
 
 def main() -> int:
     """Run everything; return the exit status."""
     failed = []
-    for interpreter in sys.argv[1:] or CANDIDATES:
-        if not works(interpreter):
-            print(f"== {interpreter}: not on this machine", flush=True)
-            continue
-        print(f"== {interpreter}", flush=True)
-        if run(interpreter):
-            failed.append(interpreter)
+    found = {name: installed(name) for name in sys.argv[1:] or CANDIDATES}
+    with ThreadPoolExecutor(2) as pool:
+        runs = {name: pool.submit(run, name, path) for name, path in found.items() if path is not None}
+        for name in found:
+            if name not in runs:
+                print(f"== {name}: not on this machine", flush=True)
+                continue
+            done = runs[name].result()
+            print(f"== {name}\n{done.stdout}", end="", flush=True)
+            if done.returncode:
+                failed.append(name)
     print(f"failed on: {', '.join(failed)}" if failed else "every Python of this machine passed", flush=True)
     return 1 if failed else 0
 
