@@ -43,6 +43,7 @@ REQUIREMENTS = [
     "google-crc32c >= 1.6 ; platform_python_implementation == 'CPython'",
     "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
+    "PyJWT >= 2.10.1",
     "tqdm >= 4.66",
     *VIEWS_WHERE_READY_BUILT,
     "tomli >= 2.0 ; python_version < '3.11'",
@@ -123,6 +124,7 @@ setup(
             "couchgateway = gateway.commandline:main",
             "couchnode = couchnode.service:main",
             "couchgateway-export = gateway.loader.exportcommand:main",
+            "couchgateway-key = gateway.access.keycommand:main",
             "couchgateway-load = gateway.loader.command:main",
         ]
     },

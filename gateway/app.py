@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.access.refusals import AccessDenied
 from gateway.batches.batch import BatchContext
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
@@ -209,6 +210,8 @@ class Gateway(Application):
             resource += "/content/{" + path + "}"
         headers = error.headers if isinstance(error, Refusal) else ()
         members = {**fault.fields(), "resource": resource}
+        if isinstance(error, AccessDenied) and error.rule is not None:
+            members["rule"] = error.rule
         return Explanation(fault.problem, members, headers, fault.is_bug)
 
     def encoded(self, response: Response, request: Request) -> Response:

@@ -122,8 +122,44 @@ SETTINGS = [
         "auth",
         take.auth,
         None,
-        "passthrough: callers' credentials go to the cluster; none: anyone may call (default: none with the "
-        "embedded node on loopback, else passthrough).",
+        "passthrough: callers' credentials go to the cluster; jwt, keys, certificate: rules of --access "
+        "decide; none: anyone may call (default: none with the embedded node on loopback, else passthrough). "
+        "Several, separated by commas, are tried in turn.",
+    ),
+    Setting(
+        "access",
+        take.existing_file,
+        None,
+        "TOML file with the rules of what callers may do; it is read again when it changes.",
+    ),
+    Setting(
+        "jwt-keys",
+        take.key_set,
+        None,
+        "JSON Web Key Set with the keys that sign tokens: a file, or an https:// URL to fetch it from.",
+    ),
+    Setting("jwt-issuer", take.text, None, "Issuer of accepted tokens: their claim iss."),
+    Setting(
+        "jwt-audience",
+        take.text,
+        [],
+        "Audience of accepted tokens: a value of their claim aud.",
+        repeatable=True,
+    ),
+    Setting(
+        "jwt-skew",
+        take.seconds_or_none,
+        0.0,
+        "Tolerance for clocks that differ from the issuer's, in seconds.",
+    ),
+    Setting(
+        "api-keys", take.existing_file, None, "File of hashed API keys; it is read again when it changes."
+    ),
+    Setting(
+        "client-ca",
+        take.existing_file,
+        None,
+        "PEM file of the certificates that sign clients' certificates, for TLS listeners.",
     ),
     Setting(
         "allow-host",

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from couchbase.exceptions import InvalidError
 from couchbase.protocol.connstr import parse_connection_string
 from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
+from gateway.access.options import WAYS, is_url
 from gateway.clients.cors import METHODS
 from gateway.clients.origins import origin_of
 from gateway.clients.proxies import check_proxy
@@ -33,6 +34,7 @@ __all__ = [
     "existing_file",
     "header_name",
     "host",
+    "key_set",
     "log_file",
     "number",
     "one_of",
@@ -118,10 +120,16 @@ def seconds_or_none(value: str) -> float:
 
 
 def auth(value: str) -> str:
-    """Parse a kind of authentication."""
-    if value not in ("passthrough", "none"):
-        raise Wrong(f"{value!r} is neither passthrough nor none")
-    return value
+    """Parse the ways in which callers say who they are; returned in the order in which they are tried."""
+    ways = ["passthrough" if way == "basic" else way for way in value.split(",")]
+    known = (*WAYS, "none")
+    if not all(way in known for way in ways) or len(set(ways)) < len(ways):
+        raise Wrong(
+            f"{value!r} is not a list, separated by commas, of {', '.join(WAYS)} (each once), nor none"
+        )
+    if "none" in ways and len(ways) > 1:
+        raise Wrong(f"{value!r}: none admits anyone, so it excludes all others")
+    return ",".join(ways)
 
 
 _CLUSTER_OPTIONS = FILE_OPTIONS | {"nameserver", "network"}
@@ -211,6 +219,11 @@ def proxy(value: str) -> str:
         raise Wrong(
             f"{value!r} is neither an address, nor a network such as 10.0.0.0/8, nor the word unix"
         ) from None
+
+
+def key_set(value: str) -> str:
+    """Parse the place of a set of keys: an existing file, or a URL."""
+    return value if is_url(value) else existing_file(value)
 
 
 def existing_file(value: str) -> str:

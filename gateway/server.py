@@ -24,12 +24,13 @@ from twisted.python.failure import Failure
 import gateway.plugins
 from couchbase.exceptions import AuthError, BucketNotFoundError
 from gateway.app import Gateway
+from gateway.callers import Access
 from gateway.clients.accesslog import AccessLog
 from gateway.clients.cors import CorsRules
 from gateway.clients.origins import Doors
 from gateway.clients.proxies import TrustedProxies
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import BY_CERTIFICATE, Authorizer, Passthrough, ServiceAccount
+from gateway.cluster.credentials import BY_CERTIFICATE, ServiceAccount
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, room_for_clients
@@ -178,10 +179,6 @@ class GatewayServer(Service):
             self._account = ServiceAccount(settings.user, settings.password, secret)
         elif settings.cluster_cert is not None:
             self._account = ServiceAccount(BY_CERTIFICATE, "", secret)
-        authorizer: Authorizer = Passthrough(secret)
-        if settings.auth == "none":
-            assert self._account is not None
-            authorizer = self._account
         self.pool = ConnectionPool(
             self._connection,
             reactor,
@@ -189,8 +186,16 @@ class GatewayServer(Service):
             verify_seconds=settings.verify_seconds,
             is_hidden=self._is_hidden,
         )
+        self.access = Access(
+            settings,
+            self._account,
+            secret=secret,
+            reactor=reactor,
+            now=time.time,
+            confirm=lambda caller: maybeDeferred(self.pool.connection, None, caller),
+        )
         self.gateway = Gateway(
-            authorizer,
+            self.access.authorizer,
             self.pool,
             reactor,
             now=time.time,
@@ -243,6 +248,7 @@ class GatewayServer(Service):
         """Start the upkeep of connections to the cluster."""
         super().startService()
         self.pool.start()
+        self.access.start()
 
     def use_cluster(self, connection_string: str, hindrance: Callable[[], str | None] | None = None) -> None:
         """Serve this cluster from now on.
@@ -290,6 +296,7 @@ class GatewayServer(Service):
         yield self.stop_listening()
         yield self.factory.stop()
         self.readiness.close()
+        self.access.stop()
         self.pool.close()
         if self._access_file is not None:
             self._access_file.close()

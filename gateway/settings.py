@@ -13,6 +13,7 @@ from typing import Any
 from twisted.python.usage import UsageError
 
 from gateway import optionvalues as take
+from gateway.access.options import check_access
 from gateway.cluster.certificates import check_cluster_files
 from gateway.cluster.credentials import has_controls
 from gateway.endpoints import is_local
@@ -41,6 +42,14 @@ class Settings:
     user: str | None
     password: str | None = field(repr=False)
     auth: str
+    """``none``, or ways in the order in which they are tried, separated by commas."""
+    access: str | None
+    jwt_keys: str | None
+    jwt_issuer: str | None
+    jwt_audience: list[str]
+    jwt_skew: float
+    api_keys: str | None
+    client_ca: str | None
     allow_host: list[str]
     cors_origin: list[str]
     cors_method: list[str]
@@ -228,6 +237,7 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
     if values["access_log_file"] is not None and values["access_log_file"] == values["log_file"]:
         raise refuse("access-log-file", "it is --log-file; without the option, the lines are there")
     _check_auth(values, refuse)
+    check_access(values, refuse)
     if "none" in values["cors_origin"] and len(values["cors_origin"]) > 1:
         raise refuse("cors-origin", "none excludes all others")
     if values["auth"] == "none" and "*" in values["cors_origin"] and not values["insecure"]:
@@ -261,7 +271,7 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
             raise refuse(
                 "auth", "none needs a service account: --user and --password-file, or --cluster-cert"
             )
-    elif cluster is None and values["user"] is None:
+    elif cluster is None and values["user"] is None and "passthrough" in values["auth"].split(","):
         raise refuse(
             "auth", "passthrough with the embedded node needs --user and --password-file: who may call"
         )

@@ -19,12 +19,13 @@ from twisted.python.failure import Failure
 from couchbase.result import ValueResult
 from gateway.batches.accounting import Account
 from gateway.batches.answers import failure_line, success_steps
-from gateway.batches.fastpath import FastSlot, Places, fast_slot
+from gateway.batches.fastpath import FastSlot, Places, checked, fast_slot
 from gateway.batches.lines import read_operation, reading, start
 from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong, element_fault
 from gateway.batches.writer import ARRAY, LINES, AnswerWriter
 from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import LineCheck
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.places import DEFAULT_PLACE, Place
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
@@ -64,7 +65,7 @@ AFTER: dict[Phase, frozenset[Phase]] = {
 
 
 class BatchContext(NamedTuple):
-    """What all batches of a gateway share."""
+    """What batches of a gateway share, except for the last."""
 
     clock: IReactorTime
     now: Callable[[], float]
@@ -76,6 +77,7 @@ class BatchContext(NamedTuple):
     """Processes long texts."""
     count_operation: CountOperation
     log_bug: Callable[[Failure], None]
+    line_check: LineCheck | None = None
 
 
 class Batch:
@@ -102,10 +104,12 @@ class Batch:
         self.phase = Phase.READING
         self._connection = connection
         self._window = window
-        self._carry_out = connection.start if isinstance(connection, Connection) else None
+        starts = connection.start if isinstance(connection, Connection) else None
         self._places = Places(connection.keyspace, place)
         self._clock, self._now, self._limits, self._budget = context[:4]
-        self._steps, self._count_operation, self.log_bug = context[4:]
+        self._steps, self._count_operation, self.log_bug, self._line_check = context[4:]
+        check = self._line_check
+        self._carry_out = starts if starts is None or check is None else checked(starts, check)
         self._on_form: Callable[[bytes], None] | None = on_form
         self._on_end = on_end
         self._stream: BodyStream | None = None
@@ -310,7 +314,7 @@ class Batch:
     def _carry_out_read(self, slot: Slot, kind: Kind) -> None:
         try:
             slot.deferred = deferred = start(
-                self._connection, slot.operation, self._now(), self._places.place
+                self._connection, slot.operation, self._now(), self._places.place, self._line_check
             )
         except Exception:  # noqa: BLE001  # as above
             slot.failed(Failure())

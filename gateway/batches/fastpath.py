@@ -20,6 +20,7 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.request import Operation
 from gateway.batches.answers import failure_line, success_line
+from gateway.cluster.credentials import LineCheck
 from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.jsontools import is_json
@@ -29,7 +30,7 @@ from gateway.operations.lineresults import LongValue
 from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 
-__all__ = ["FastSlot", "Places", "SlotOwner", "fast_slot"]
+__all__ = ["FastSlot", "Places", "SlotOwner", "checked", "fast_slot"]
 
 # A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
 _usual_line = re.compile(
@@ -148,6 +149,20 @@ class FastSlot(Call):
             gone()
         else:
             self.give_up(gone)
+
+
+def checked(start: Callable[[FastSlot], object], check: LineCheck) -> Callable[[FastSlot], object]:
+    """Return a function that starts an operation only if the caller may do it.
+
+    :param check: raises Refusal (403) if not.
+    """
+
+    def start_allowed(slot: FastSlot) -> object:
+        keyspace = slot.keyspace
+        check(slot.kind.name, (keyspace.scope, keyspace.collection))
+        return start(slot)
+
+    return start_allowed
 
 
 def fast_slot(line: bytes, places: Places) -> FastSlot | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
+from gateway.cluster.credentials import LineCheck
 from gateway.cluster.timelimits import TimedConnection, parse_time_limits
 from gateway.dialect.conditions import NO_CONDITION, Condition, Versions
 from gateway.dialect.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT
@@ -163,13 +164,20 @@ def _plain(members: dict[str, Any], name: str) -> tuple[bytes, int]:
         raise bad_request(f"{name}: the string is not {'UTF-8' if name == 'text' else 'base64'}") from None
 
 
-def start(connection: Any, operation: LineOperation, now: float, place: Place = DEFAULT_PLACE) -> Any:
+def start(
+    connection: Any,
+    operation: LineOperation,
+    now: float,
+    place: Place = DEFAULT_PLACE,
+    check: LineCheck | None = None,
+) -> Any:
     """Start an operation, within the time limits that its members set.
 
     :param now: Unix time in seconds.
     :param place: the collection of lines that name none.
+    :param check: says whether the caller may do it; ``None`` if it may do everything.
     :returns: Deferred of the result.
-    :raises Refusal: 400.
+    :raises Refusal: 400, or that of ``check``.
     """
     row = operation.kind
     assert row is not None
@@ -185,6 +193,8 @@ def start(connection: Any, operation: LineOperation, now: float, place: Place = 
     plan = row.plan(row.read(members, _WORDS), operation, now)
     if "scope" in members or "collection" in members:
         place = place_of(members.get("scope", place[0]), members.get("collection", place[1]))
+    if check is not None:
+        check(row.name, place)
     if place != DEFAULT_PLACE:
         most = MAX_COLLECTION_KEY_BYTES
         if len(operation.key) > most:

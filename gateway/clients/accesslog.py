@@ -199,7 +199,7 @@ def _text(value: bytes, longest: int) -> str:
 def _user(request: Request) -> bytes | None:
     """Return the caller's name; ``None`` if it is not known, or stands for everybody."""
     caller = request.caller
-    return None if caller is None or caller.stands_for_anyone else caller.user.encode("utf-8")
+    return None if caller is None or caller.stands_for_anyone else caller.name.encode("utf-8")
 
 
 def _user_field(request: Request) -> str:

@@ -22,6 +22,7 @@ ALLOWED_HEADERS = (
     "Expires",
     "If-Match",
     "If-None-Match",
+    "X-API-Key",
     "X-CB-DurabilityLevel",
     "X-CB-Flags",
     "X-CB-PersistTo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Protocol
 
@@ -17,6 +17,7 @@ __all__ = [
     "BY_CERTIFICATE",
     "Authorizer",
     "CallerCredentials",
+    "LineCheck",
     "Passthrough",
     "ServiceAccount",
     "has_controls",
@@ -27,6 +28,10 @@ BY_CERTIFICATE = ""
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="couchgateway", charset="UTF-8"'),)
+
+
+LineCheck = Callable[[str, tuple[str, str]], None]
+"""Checks an operation of a batch; see :meth:`CallerCredentials.line_check`."""
 
 
 class CallerCredentials:
@@ -52,6 +57,23 @@ class CallerCredentials:
     def password(self) -> str:
         """The password, to open a connection."""
         return self._password
+
+    @property
+    def name(self) -> str:
+        """The caller's name, for logs and answers; the user at the cluster may be another."""
+        return self.user
+
+    def line_check(self, bucket: str) -> LineCheck | None:
+        """Return a function that checks each operation of a batch; ``None`` if there are no rules to check,
+        or they allow everything in the bucket.
+
+        It takes the operation's name, and its scope and collection; it raises Refusal (403).
+        """
+        return None
+
+    def shows(self, bucket: str, scope: str | None = None, collection: str | None = None) -> bool:
+        """Return whether a list may show a bucket, a scope or a collection to the caller."""
+        return True
 
 
 class _Recognised(CallerCredentials):

@@ -39,6 +39,7 @@ declare(
         ("Internal", 500, Retry.NEVER, "The gateway failed; its log has details under the request id."),
         # the caller
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
+        ("AccessDenied", 403, Retry.NEVER, "No rule allows this."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
         ("ForbiddenHost", 403, Retry.NEVER, "Host is neither an address nor a name that --allow-host names."),
         (

@@ -21,7 +21,7 @@ from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard
 from gateway.http.refusal import Explanation, Refusal, explain, no_route
-from gateway.http.request import BodyWanted, Handler, Request
+from gateway.http.request import BodyWanted, Handler, NotYet, Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
@@ -266,6 +266,9 @@ class Application:
         if type(error) is BodyWanted:
             request.body_wanted()
             return
+        if isinstance(error, NotYet):
+            self._wait(error.until, request)
+            return
         explained = self.explain(error, request)
         problem = explained.problem
         request.failure_code = problem.code
@@ -285,6 +288,16 @@ class Application:
             headers = (*headers, (b"Retry-After", b"1"))
         members = {**explained.members, "requestId": request.id}
         self.answered(json_response(members, problem.status, headers), request)
+
+    def _wait(self, until: Deferred[Any], request: Request) -> None:
+        """Call the handler again later; see :class:`gateway.http.request.NotYet`."""
+        request.under_way = until
+
+        def fired(_: object) -> None:
+            request.under_way = None
+            self.resume(request)
+
+        until.addCallbacks(fired, self._errback, errbackArgs=(request,))
 
     def explain(self, error: BaseException, request: Request) -> Explanation:
         """Return the answer to a failure of a request."""

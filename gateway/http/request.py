@@ -22,6 +22,7 @@ __all__ = [
     "BodyReader",
     "BodyStream",
     "BodyWanted",
+    "NotYet",
     "Caller",
     "Handler",
     "HeaderTable",
@@ -40,6 +41,18 @@ the request (see ``Request.render``); raises an exception for a failure."""
 class BodyWanted(Exception):
     """A handler needs the body, which has not been read yet. The handler is called again, from its beginning,
     when the body has arrived."""
+
+
+class NotYet(Exception):
+    """A handler cannot say yet who the caller is. It is called again, from its beginning, when it may.
+
+    :param until: fires when that is so; fails with what is to be answered. It is cancelled if the client
+        leaves.
+    """
+
+    def __init__(self, until: Deferred[Any]) -> None:
+        super().__init__()
+        self.until = until
 
 
 class BodyReader(Protocol):
@@ -74,6 +87,10 @@ class Caller(Protocol):
     @property
     def user(self) -> str:
         """The user's name, for logs."""
+
+    @property
+    def name(self) -> str:
+        """How logs name it; ``user`` unless that is an account which callers share."""
 
     @property
     def stands_for_anyone(self) -> bool:

@@ -15,7 +15,7 @@ __all__ = ["ERROR", "codes_of", "example_of", "statuses_of"]
 
 _HTTP = ("InvalidArgument", "HeadersTooLarge", "RequestTimeout", "Overloaded", "ShuttingDown", "Internal")
 _PAGES = ("ForbiddenHost", "ForbiddenOrigin")
-_CALLER = ("Unauthorized", "InvalidAuth")
+_CALLER = ("Unauthorized", "AccessDenied", "InvalidAuth")
 _CLUSTER = (
     *("TemporarilyUnavailable", "UnderlyingServiceUnavailable", "DeadlineExceeded", "ServerError"),
     "NotSupported",
@@ -40,6 +40,7 @@ ERROR = named(
                 "again; `safe`, nothing was changed; `ambiguous`, a write may have happened.",
             },
             "resource": text("What is at fault, or empty."),
+            "rule": text("The rule that comes nearest to allowing it; only with `AccessDenied`."),
             "requestId": text("As in the header `X-Request-Id` and in the log."),
         },
         "code message retry resource requestId",

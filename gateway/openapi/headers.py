@@ -85,7 +85,7 @@ TAKEN = _table(
 )  # fmt: skip
 """Request headers by name."""
 
-UNDESCRIBED = frozenset({"Authorization", "Accept", "Content-Type", "traceparent", "tracestate"})
+UNDESCRIBED = frozenset({"Authorization", "X-API-Key", "Accept", "Content-Type", "traceparent", "tracestate"})
 """Request headers that OpenAPI describes by other means (security schemes and media types), and those that
 instrumentation sets, not programs."""
 

@@ -11,19 +11,20 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Authorizer
+from gateway.cluster.credentials import Authorizer, CallerCredentials
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.timelimits import within_limits
 from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
 from gateway.dialect.places import DEFAULT_PLACE, collection_names
 from gateway.http.known import Known
-from gateway.http.request import BodyWanted, Request
+from gateway.http.request import BodyWanted, NotYet, Request
 
 __all__ = [
     "Admission",
     "BucketResource",
     "bucket_name",
+    "caller_of",
     "check_accepted",
     "check_collection",
     "document_key",
@@ -135,6 +136,13 @@ def note(request: Request, **asked: bool) -> None:
     request.context = asked_of(request)._replace(**asked)
 
 
+def caller_of(request: Request) -> CallerCredentials:
+    """Return the caller of a request, who must have been identified."""
+    caller = request.caller
+    assert isinstance(caller, CallerCredentials)
+    return caller
+
+
 class BucketResource:
     """Base of the resources that use a connection to a bucket.
 
@@ -153,7 +161,12 @@ class BucketResource:
         """Call ``act(connection, request, plan)`` as soon as there is a connection for the caller."""
         operation = request.operation
         request.operation = "open"
-        request.caller = caller = self._authorizer.identify(request)
+        try:
+            request.caller = caller = self._authorizer.identify(request)
+        except NotYet:
+            # The handler will be called again, from its beginning.
+            request.operation = operation
+            raise
         connection = self._pool.connection(bucket_name(request), caller)
         if request.is_selective:
             connection = within_limits(connection, request)

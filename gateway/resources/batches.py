@@ -24,7 +24,7 @@ from gateway.openapi.description import LINES as JSON_LINES
 from gateway.openapi.members import line_of
 from gateway.openapi.schemas import choice, listed, named, text, thing, whole
 from gateway.operations.table import OPERATIONS
-from gateway.resources.base import BucketResource, check_accepted
+from gateway.resources.base import BucketResource, bucket_name, caller_of, check_accepted
 
 __all__ = ["Batches"]
 
@@ -117,12 +117,17 @@ class Batches(BucketResource):
         form, place = plan
         bulk = connection.bulk
         carries_out = bulk.connection  # the first step that may fail: there is nothing to release yet
+        caller = caller_of(request)
+        context = self._context
+        check = caller.line_check(bucket_name(request))
+        if check is not None:
+            context = context._replace(line_check=check)
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
         batch = Batch(
             carries_out,
             bulk.window,
-            self._context,
+            context,
             form,
             lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
             lambda: self._pool.release(connection),

@@ -21,7 +21,7 @@ from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Example, Parameter, described
 from gateway.openapi.schemas import CSV, listed, named, text, thing
-from gateway.resources.base import BucketResource
+from gateway.resources.base import BucketResource, caller_of
 
 __all__ = ["Buckets"]
 
@@ -122,16 +122,15 @@ def _groups(text: str) -> list[str]:
 
 
 def _identity(session: GatewayConnection, request: Request) -> Response:
-    assert request.caller is not None
-    return json_response({"user": request.caller.user})
+    return json_response({"user": caller_of(request).name})
 
 
 def _list(session: GatewayConnection, request: Request) -> Deferred[Response]:
     asked: Deferred[Any] = session.management_request("GET", "/pools/default/buckets")
-    return asked.addCallback(_listed)
+    return asked.addCallback(_listed, request)
 
 
-def _listed(answer: tuple[int, Any, bytes]) -> Response:
+def _listed(answer: tuple[int, Any, bytes], request: Request) -> Response:
     status, _, body = answer
     if status in (401, 403):
         raise Refusal("InvalidAuth" if status == 401 else "NoReadAccess", resource="/buckets")
@@ -141,7 +140,9 @@ def _listed(answer: tuple[int, Any, bytes]) -> Response:
         buckets = [_summary(bucket) for bucket in loads(body)]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Refusal("ServerError", "The cluster's management service gave a malformed answer.") from None
-    return json_response({"buckets": sorted(buckets, key=lambda bucket: str(bucket["name"]))})
+    caller = caller_of(request)
+    shown = [bucket for bucket in buckets if caller.shows(str(bucket["name"]))]
+    return json_response({"buckets": sorted(shown, key=lambda bucket: str(bucket["name"]))})
 
 
 def _summary(bucket: dict[str, Any]) -> dict[str, Any]:

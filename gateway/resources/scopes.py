@@ -21,7 +21,7 @@ from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
 from gateway.openapi.members import body_of
 from gateway.openapi.schemas import listed, named, text, thing, whole
-from gateway.resources.base import BucketResource
+from gateway.resources.base import BucketResource, bucket_name, caller_of
 from txcouchbase.scopes import ScopeManager
 
 __all__ = ["Scopes"]
@@ -155,7 +155,7 @@ class Scopes(BucketResource):
         self, connection: Any, request: Request, show: Callable[[Manifest], dict[str, Any]]
     ) -> Deferred[Response]:
         asked: Deferred[Any] = ScopeManager(connection).scopes()
-        return asked.addCallback(lambda found: json_response(show(found)))
+        return asked.addCallback(lambda found: json_response(show(_visible(found, request))))
 
     def _put_scope(self, connection: Any, request: Request, wanted: _Wanted) -> Deferred[Response]:
         manager = ScopeManager(connection)
@@ -203,6 +203,22 @@ def _done(_: object) -> Response:
 
 
 # ---- showing -------------------------------------------------------------------------------------
+
+
+def _visible(found: Manifest, request: Request) -> Manifest:
+    """Return a manifest without what the caller may not know of."""
+    caller = caller_of(request)
+    bucket = bucket_name(request)
+    if caller.shows(bucket, "*", "*"):
+        return found
+    scopes = [
+        scope._replace(
+            collections=tuple(one for one in scope.collections if caller.shows(bucket, scope.name, one.name))
+        )
+        for scope in found.scopes
+        if caller.shows(bucket, scope.name)
+    ]
+    return found._replace(scopes=tuple(scopes))
 
 
 def _show_all(found: Manifest) -> dict[str, Any]:

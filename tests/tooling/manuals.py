@@ -10,6 +10,7 @@ from pathlib import Path
 
 from couchbase.protocol.version import VERSION
 from couchnode.service import Options as NodeOptions
+from gateway.access.keycommand import key_parser
 from gateway.commandline import Options as GatewayOptions
 from gateway.configfile import example
 from gateway.loader.arguments import export_parser, load_parser
@@ -34,6 +35,7 @@ _SUMMARIES = {
     "couchnode": "Couchbase-compatible node",
     "couchgateway-load": "send documents of a file to a bucket",
     "couchgateway-export": "write documents of a bucket to a file",
+    "couchgateway-key": "make an API key",
 }
 
 
@@ -44,8 +46,11 @@ def _of_parser(parser: argparse.ArgumentParser) -> str:
         if action.option_strings:
             text = formatter._expand_help(action) if action.help else ""
             options.append(Option(action.option_strings[-1].lstrip("-"), action.nargs != 0, text))
+    arguments = " ".join(
+        str(one.metavar or one.dest).upper() for one in parser._actions if not one.option_strings
+    )
     more = "\n\n".join(text for text in (parser.description, parser.epilog) if text)
-    return manual(parser.prog, VERSION, _SUMMARIES[parser.prog], sorted(options), more, arguments="FILE")
+    return manual(parser.prog, VERSION, _SUMMARIES[parser.prog], sorted(options), more, arguments=arguments)
 
 
 def generated() -> dict[Path, str]:
@@ -55,7 +60,7 @@ def generated() -> dict[Path, str]:
         options = make()
         page = manual(options.program, VERSION, _SUMMARIES[options.program], options_of(options), more)
         files[ROOT / "docs" / "man" / f"{options.program}.1"] = page
-    for parser in (load_parser(), export_parser()):
+    for parser in (load_parser(), export_parser(), key_parser()):
         files[ROOT / "docs" / "man" / f"{parser.prog}.1"] = _of_parser(parser)
     return files
 

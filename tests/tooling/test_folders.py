@@ -14,6 +14,7 @@ PACKAGE = "gateway"
 # Those modules (the service, its options, the app that joins everything) may import any folder, as long as
 # that makes no circle.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "access": ("cluster", "dialect", "http"),
     "batches": ("cluster", "dialect", "fairness", "http", "limits", "operations"),
     "clients": ("dialect", "http"),
     "cluster": ("dialect", "fairness", "http"),
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 # Test modules of a folder that hold a theme, not a module of that name.
 THEMES: dict[str, str] = {
+    "access.test_gate": "tokens, keys and passwords at a gateway with rules, over sockets",
     "batches.test_order": "operations on one key, in order",
     "batches.test_phases": "a batch's life, and that its account is even at the end",
     "clients.test_browser": "origins, in a real browser",

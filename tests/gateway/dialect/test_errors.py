@@ -9,9 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.protocol.constants import Status
+from gateway.access.rules import RuleTable
 from gateway.clients.origins import Doors
 from gateway.dialect.errors import PROBLEMS, Retry, describe, public_code
 from gateway.limits import Limits
+from tests.gateway.access.ruled import ruled
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, raw_request, read_reply
 from tests.gateway.views.support import ViewSite, http_error, reply_of
 
@@ -216,6 +218,7 @@ class EveryCodeTests(SynchronousTestCase):
         reply = Site(authorizer=passthrough()).request("GET", DOCUMENT)
         self.check("Unauthorized", reply)
         self.assertTrue((reply.header("WWW-Authenticate") or "").startswith("Basic "))
+        self.check("AccessDenied", Site(authorizer=ruled(RuleTable((), {}))).request("GET", DOCUMENT))
 
     def test_by_pages(self) -> None:
         """403 for what a browser sends for others' pages."""

@@ -1,0 +1,1 @@
+"""Access: who a caller is, and what the table of rules lets callers do."""

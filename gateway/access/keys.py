@@ -1,0 +1,123 @@
+"""API keys: a file with a line for each, which holds a hash of the key and not the key."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import NamedTuple
+
+from gateway.access.rights import Identity
+
+__all__ = ["PREFIX", "ApiKey", "ApiKeys", "WrongKeys", "key_line", "new_key", "read_keys"]
+
+PREFIX = "cgk_"
+"""Begins every key, so that programs that look for leaked secrets find one, and to tell it from a token."""
+
+_MOST_KEYS = 100_000
+_LINE = re.compile(r"([A-Za-z0-9_.@-]{1,64})\s+sha256:([0-9a-f]{64})(?:\s+(\d{4}-\d\d-\d\d))?")
+_LONGEST_KEY = 256
+
+
+class WrongKeys(ValueError):
+    """A file of keys is invalid; the text says where and why."""
+
+
+class ApiKey(NamedTuple):
+    """One line of the file."""
+
+    name: str
+    digest: bytes
+    until: float
+    """Unix time at which it ceases to be valid; infinity for none."""
+
+
+class ApiKeys:
+    """The keys of a file.
+
+    A key has 256 random bits, so its plain SHA-256 is as hard to reverse as the key is to guess, and can be
+    looked up: what the time of a lookup could reveal are bits of the hash.
+    """
+
+    def __init__(self, keys: dict[bytes, ApiKey]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._keys)
+
+    def find(self, key: bytes, now: float) -> tuple[Identity, float] | None:
+        """Return who has a key, and until when it is valid; ``None`` if it is unknown or no longer valid.
+
+        :param now: Unix time.
+        """
+        if len(key) > _LONGEST_KEY:
+            return None
+        digest = sha256(key).digest()
+        found = self._keys.get(digest)
+        if found is None or not compare_digest(found.digest, digest) or now >= found.until:
+            return None
+        facts = frozenset({("key", found.name)})
+        return Identity("key", found.name, facts, {"name": found.name}), found.until
+
+
+def new_key() -> str:
+    """Return a new random key."""
+    return PREFIX + token_urlsafe(32)
+
+
+def key_line(name: str, key: str, until: str = "") -> str:
+    """Return the line for the file.
+
+    :param until: last day of its validity, as in 2027-01-31; ``""`` for none.
+    :raises WrongKeys: name or day are invalid.
+    """
+    line = f"{name} sha256:{sha256(key.encode('utf-8')).hexdigest()} {until}".strip()
+    _key(line, "the key")
+    return line
+
+
+def read_keys(path: str) -> ApiKeys:
+    """Read a file of keys: a line ``NAME sha256:HASH [YYYY-MM-DD]`` each; empty lines and ``#`` are ignored.
+
+    :raises WrongKeys: it cannot be read, or is invalid.
+    """
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongKeys(f"{path}: {error}") from None
+    keys: dict[bytes, ApiKey] = {}
+    names = set()
+    for number, line in enumerate(text.split("\n"), 1):
+        content = line.partition("#")[0].strip()
+        if not content:
+            continue
+        key = _key(content, f"{path}:{number}")
+        if key.name in names or key.digest in keys:
+            raise WrongKeys(f"{path}:{number}: there is another key with this name or hash")
+        names.add(key.name)
+        keys[key.digest] = key
+        if len(keys) > _MOST_KEYS:
+            raise WrongKeys(f"{path}: there are more than {_MOST_KEYS} keys")
+    return ApiKeys(keys)
+
+
+def _key(content: str, where: str) -> ApiKey:
+    match = _LINE.fullmatch(content)
+    if match is None:
+        raise WrongKeys(
+            f"{where}: expected NAME sha256:HASH, with 64 hexadecimal digits, and perhaps the last day as in "
+            "2027-01-31; couchgateway-key NAME makes one"
+        )
+    name, digest, day = match.groups()
+    until = float("inf")
+    if day is not None:
+        try:
+            last = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        except ValueError:
+            raise WrongKeys(f"{where}: {day} is not a day") from None
+        until = (last + timedelta(days=1)).timestamp()
+    return ApiKey(name, bytes.fromhex(digest), until)

@@ -1,0 +1,138 @@
+"""The rights of a caller: the rules that apply to it, and what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from gateway.access.actions import Extent, Need
+from gateway.access.rules import Names, Rule, RuleTable, filled
+
+__all__ = ["Bound", "Denied", "Identity", "Rights"]
+
+
+class Identity(NamedTuple):
+    """Who a caller is, as far as the gateway itself could find out."""
+
+    kind: str
+    """How it was found out: ``user``, ``token``, ``key``, ``certificate``, or ``anyone``."""
+    name: str
+    """Its name in logs; it is unique among the callers of a kind."""
+    facts: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of kind and value, as ``who`` in a rule names them; see :data:`gateway.access.rules.KINDS`."""
+    values: Mapping[str, str] = {}  # never changed
+    """What stands for ``{claim}`` in the places of rules."""
+
+
+class Denied(Exception):
+    """No rule allows it.
+
+    :param rule: the rule that comes nearest; ``None`` if none applies to the caller.
+    :param action: what was asked for.
+    """
+
+    def __init__(self, rule: str | None, action: str) -> None:
+        self.rule = rule
+        self.action = action
+        super().__init__(rule, action)
+
+
+class Bound:
+    """A rule for one caller, with its claims in the places."""
+
+    __slots__ = ("_buckets", "_collections", "_scopes", "account", "actions", "name")
+
+    def __init__(self, rule: Rule, values: Mapping[str, str]) -> None:
+        self.name = rule.name
+        self.account = rule.account
+        self.actions = rule.actions
+        self._buckets = Names(filled(rule.buckets, values))
+        self._scopes = Names(filled(rule.scopes, values))
+        self._collections = Names(filled(rule.collections, values))
+
+    def allows(self, actions: Iterable[str]) -> bool:
+        """Return whether it allows one of these actions."""
+        return self.actions is None or not self.actions.isdisjoint(actions)
+
+    def has_bucket(self, bucket: str) -> bool:
+        """Return whether it covers anything in a bucket."""
+        return bucket in self._buckets
+
+    def covers(self, extent: Extent, bucket: str, scope: str, collection: str) -> bool:
+        """Return whether it covers a place; see :class:`Extent` for which names count."""
+        if extent is Extent.ANYTHING:
+            return True
+        scopes, collections = self._scopes, self._collections
+        if extent is Extent.CLUSTER:
+            return self._buckets.covers_all and scopes.covers_all and collections.covers_all
+        if bucket not in self._buckets:
+            return False
+        if extent is Extent.PART_OF_BUCKET:
+            return True
+        if extent is Extent.BUCKET:
+            return scopes.covers_all and collections.covers_all
+        if scope not in scopes:
+            return False
+        if extent is Extent.PART_OF_SCOPE:
+            return True
+        return collections.covers_all if extent is Extent.SCOPE else collection in collections
+
+
+class Rights:
+    """The rules that apply to one caller.
+
+    :param own_only: whether the caller has an account of its own, so that rules with another do not apply.
+    """
+
+    def __init__(self, table: RuleTable, identity: Identity, *, own_only: bool = False) -> None:
+        facts = identity.facts | {("anyone", "")}
+        self.rules = tuple(
+            Bound(rule, identity.values)
+            for rule in table.rules
+            if rule.applies_to(facts) and not (own_only and rule.account is not None)
+        )
+
+    def rule_for(
+        self, need: Need, bucket: str = "", scope: str = "_default", collection: str = "_default"
+    ) -> Bound:
+        """Return the first rule that allows something in a place.
+
+        :raises Denied: there is none.
+        """
+        actions, extent = need
+        nearest: Bound | None = None
+        closest = (False, False, False)
+        for rule in self.rules:
+            covers, allows = rule.covers(extent, bucket, scope, collection), rule.allows(actions)
+            if covers and allows:
+                return rule
+            close = (covers, rule.has_bucket(bucket), allows)
+            if nearest is None or close > closest:
+                nearest, closest = rule, close
+        raise Denied(None if nearest is None else nearest.name, " or ".join(sorted(actions)))
+
+    def is_total(self, bucket: str, account: str | None) -> bool:
+        """Return whether one rule of an account allows everything in a bucket, so that no more is to be
+        checked there."""
+        return any(
+            rule.actions is None and rule.account == account and rule.covers(Extent.BUCKET, bucket, "", "")
+            for rule in self.rules
+        )
+
+    def allows_line(self, action: str, bucket: str, place: tuple[str, str], account: str | None) -> None:
+        """Check one operation of a batch that runs as an account.
+
+        :param place: scope and collection.
+        :raises Denied: no rule with that account allows it.
+        """
+        own = Rights.__new__(Rights)
+        own.rules = tuple(rule for rule in self.rules if rule.account == account)
+        own.rule_for(Need(frozenset((action,)), Extent.COLLECTION), bucket, *place)
+
+    def shows(self, bucket: str, scope: str | None = None, collection: str | None = None) -> bool:
+        """Return whether a list may show a bucket, a scope of it, or a collection: some rule covers it, or a
+        part of it."""
+        extent = Extent.PART_OF_BUCKET
+        if scope is not None:
+            extent = Extent.PART_OF_SCOPE if collection is None else Extent.COLLECTION
+        return any(rule.covers(extent, bucket, scope or "", collection or "") for rule in self.rules)

@@ -1,0 +1,119 @@
+"""Who may call, and as whom: the authorizer that the settings describe, with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
+
+from gateway.access.gatekeeper import Charge, Confirm, Gatekeeper
+from gateway.access.jwks import read_key_set
+from gateway.access.keys import read_keys
+from gateway.access.keysource import FETCH_SECONDS, FetchedKeys, FileKeys, KeySource, fetch_with
+from gateway.access.options import is_url
+from gateway.access.rules import read_rules
+from gateway.access.tokens import TokenTerms
+from gateway.access.watched import WatchedFile, Watcher
+from gateway.access.ways import Anyone, BasicWords, ByCertificate, ByKey, ByToken, Way
+from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.settings import Settings
+from reactor.kinds import IReactor
+
+__all__ = ["Access"]
+
+
+class Access:
+    """How callers are recognised, with everything that has to be kept current for it.
+
+    :param account: the service account; ``None``: there is none.
+    :param secret: 16 to 64 random bytes, new in each process.
+    :param charge: see :class:`Gatekeeper`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        account: ServiceAccount | None,
+        *,
+        secret: bytes,
+        reactor: IReactor,
+        now: Callable[[], float],
+        confirm: Confirm,
+        charge: Charge | None = None,
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._now = now
+        self._watcher = Watcher(reactor)
+        self._keys: KeySource | None = None
+        ways = settings.auth.split(",")
+        basic = Passthrough(secret) if "passthrough" in ways else None
+        self.authorizer: Authorizer
+        """Identifies callers."""
+        if settings.access is None:
+            # settings.auth names one of these only.
+            if basic is None:
+                assert account is not None
+                self.authorizer = account
+            else:
+                self.authorizer = basic
+            return
+        rules = self._watched(settings.access, read_rules)
+        gatekeeper = self.authorizer = Gatekeeper(
+            [self._way(way) for way in ways],
+            table=lambda: rules.value,
+            service=None if account is None else account.credentials,
+            basic=basic,
+            confirm=confirm,
+            charge=charge,
+            secret=secret,
+            now=now,
+        )
+        for file in self._watcher.files:
+            file.on_change = gatekeeper.forget
+        if self._keys is not None:
+            self._keys.on_change = gatekeeper.forget
+
+    @property
+    def files(self) -> list[WatchedFile[Any]]:
+        """The files that are watched for changes."""
+        return self._watcher.files
+
+    def start(self) -> None:
+        """Begin to look at files, and to fetch keys."""
+        self._watcher.start()
+        if self._keys is not None:
+            self._keys.start()
+
+    def stop(self) -> None:
+        """End that."""
+        self._watcher.stop()
+        if self._keys is not None:
+            self._keys.stop()
+
+    def _watched(self, path: str, read: Callable[[str], Any]) -> WatchedFile[Any]:
+        file = WatchedFile(path, read)
+        self._watcher.files.append(file)
+        return file
+
+    def _way(self, name: str) -> Way:
+        settings = self._settings
+        if name == "jwt":
+            assert settings.jwt_keys is not None and settings.jwt_issuer is not None
+            self._keys = self._key_source(settings.jwt_keys)
+            terms = TokenTerms(settings.jwt_issuer, tuple(settings.jwt_audience), settings.jwt_skew)
+            return ByToken(self._keys, terms, self._now)
+        if name == "keys":
+            assert settings.api_keys is not None
+            keys = self._watched(settings.api_keys, read_keys)
+            return ByKey(lambda: keys.value, self._now)
+        if name == "certificate":
+            return ByCertificate()
+        return BasicWords() if name == "passthrough" else Anyone()
+
+    def _key_source(self, named: str) -> KeySource:
+        if not is_url(named):
+            return FileKeys(self._watched(named, read_key_set))
+        agent = Agent(self._reactor, BrowserLikePolicyForHTTPS(), connectTimeout=FETCH_SECONDS)
+        return FetchedKeys(fetch_with(agent, named), self._reactor, named)
