@@ -64,7 +64,9 @@ _READ = _need(Extent.COLLECTION, "read")
 _WRITE = _need(Extent.COLLECTION, "write")
 _LOCK = _need(Extent.COLLECTION, "lock")
 
-PUBLIC = frozenset({"health", "live", "ready", "metrics", "alpha_enabled", "openapi"})
+PUBLIC = frozenset(
+    {"health", "live", "ready", "metrics", "alpha_enabled", "openapi", "index", "console_file"}
+)
 """Endpoints that never ask who calls."""
 
 ENDPOINTS = {
