@@ -65,9 +65,23 @@ _WRITE = _need(Extent.COLLECTION, "write")
 _LOCK = _need(Extent.COLLECTION, "lock")
 
 PUBLIC = frozenset(
-    {"health", "live", "ready", "metrics", "alpha_enabled", "openapi", "index", "console_file"}
+    {
+        "health",
+        "live",
+        "ready",
+        "metrics",
+        "alpha_enabled",
+        "openapi",
+        "docs",
+        "docs_file",
+        "index",
+        "console_file",
+    }
 )
 """Endpoints that never ask who calls."""
+
+SERVICES = {b"query": "query", b"fts": "search", b"cbas": "analytics", b"mgmt": "admin"}
+"""Service that a path names (``/_p/SERVICE``) -> the action of requests to it, which may concern anything."""
 
 ENDPOINTS = {
     "get_document": _READ,

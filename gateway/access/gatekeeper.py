@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from gateway.access.actions import ENDPOINTS, OPERATION_ACTIONS, UNKNOWN, Extent
+from gateway.access.actions import ENDPOINTS, OPERATION_ACTIONS, OTHER, SERVICES, UNKNOWN, Extent, Need
 from gateway.access.refusals import AccessDenied
 from gateway.access.rights import Bound, Denied, Identity, Rights
 from gateway.access.rules import RuleTable
@@ -254,6 +254,9 @@ class Gatekeeper:
         parameters = request.parameters
         endpoint = request.endpoint
         need = UNKNOWN if endpoint is None else ENDPOINTS.get(endpoint.name, UNKNOWN)
+        if "service" in parameters:
+            action = SERVICES.get(parameters["service"], OTHER)
+            return caller.rights.rule_for(Need(frozenset((action,)), Extent.CLUSTER))
         if need.extent in (Extent.ANYTHING, Extent.CLUSTER):
             return caller.rights.rule_for(need)
         if "bucket" not in parameters:
@@ -272,6 +275,9 @@ class Gatekeeper:
             raise AccessDenied(denied, is_token=caller.identity.kind == "token") from None
         grant = Granted(caller, self._account(rule), rule.account)
         parameters = request.parameters
+        if "service" in parameters:
+            # The key of the cache says nothing of it.
+            return grant
         names = (parameters.get("bucket"), parameters.get("scope"), parameters.get("collection"))
         if request.endpoint is not None and all(name is None or len(name) <= _LONGEST_NAME for name in names):
             caller.grants.learn((request.endpoint.name, *names), grant)

@@ -111,6 +111,7 @@ DISTRIBUTIONS = {
     "service_identity": "Twisted",
     "zope": "zope.interface",
     "google_crc32c": "google-crc32c",
+    "jwt": "PyJWT",
     "prometheus_client": "prometheus-client",
     "icu": "pyicu-wheels",
     "py_mini_racer": "mini-racer",
