@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import ssl
 import sys
 import time
 from array import array
@@ -83,11 +84,16 @@ async def measure(load: Load) -> dict[str, float]:
         made.append(f"{head}\r\n{body}".encode())
     requests, latencies = itertools.cycle(made), array("d")
     loop = asyncio.get_running_loop()
+    context = None
+    if parts.scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     waiting = []
     begun = time.perf_counter()
     for _ in range(load.connections):
         _, client = await loop.create_connection(
-            lambda: Client(requests, begun + load.seconds, latencies), parts.hostname, parts.port
+            lambda: Client(requests, begun + load.seconds, latencies), parts.hostname, parts.port, ssl=context
         )
         waiting.append(client.finished)
     await asyncio.gather(*waiting)

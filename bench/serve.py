@@ -3,6 +3,7 @@
     python -m bench.serve node [MEBIBYTES]
     python -m bench.serve stub
     python -m bench.serve gateway [CONNECTION_STRING] [--OPTION=VALUE ...]
+    python -m bench.serve twisted-tls [CONNECTION_STRING] [--OPTION=VALUE ...]
     python -m bench.serve klein
     python -m bench.serve resource [unlogged]
     python -m bench.serve views
@@ -110,7 +111,15 @@ def gateway(*arguments: str) -> Deferred[tuple[str, Any]]:
     service: Any = makeService(options)
     service.privilegedStartService()
     service.startService()
-    return service.started.addCallback(lambda _: (service.urls[0], service.stopService))
+    return service.started.addCallback(lambda _: (service.urls[-1], service.stopService))
+
+
+def twisted_tls(*arguments: str) -> Deferred[tuple[str, Any]]:
+    """Start a gateway whose ``ssl:`` endpoints are Twisted's."""
+    import gateway.listeners
+
+    gateway.listeners.tls_endpoint = lambda *_: None
+    return globals()["gateway"](*arguments)
 
 
 def klein() -> tuple[str, Any]:
@@ -256,6 +265,7 @@ def start(role: str, *arguments: str) -> Any:
             "node": node,
             "stub": stub,
             "gateway": gateway,
+            "twisted-tls": twisted_tls,
             "klein": klein,
             "resource": plain,
             "views": views,

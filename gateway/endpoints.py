@@ -20,7 +20,7 @@ class ListenAddress(NamedTuple):
     """Where an endpoint listens."""
 
     kind: str
-    """Its type in lower case: ``tcp``, ``tcp6``, ``ssl``, ``unix``, or another that Twisted knows."""
+    """Its type in lower case: ``tcp``, ``tcp6``, ``ssl``, ``tls``, ``unix``, or another of Twisted's."""
     port: int | None
     """TCP port; ``None`` for other kinds."""
     interface: str
@@ -32,10 +32,15 @@ def _tcp6(factory: object, port: str, backlog: str = "50", interface: str = "::"
     """Mirror the signature of Twisted's own parser of ``tcp6``, which is a method of a plugin."""
 
 
+def _tls(factory: object, path: str, port: str = "443", backlog: str = "50", interface: str = "::") -> None:
+    """Mirror the signature of Twisted's own parser of ``tls``."""
+
+
 _SIGNATURES: dict[str, Callable[..., Any]] = {
     "tcp": endpoints._parseTCP,
     "ssl": endpoints._parseSSL,
     "tcp6": _tcp6,
+    "tls": _tls,
 }
 
 

@@ -19,6 +19,9 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.handshakes import HandshakeLog
+from reactor.tls.strings import EndpointError, tls_endpoint
+
 __all__ = ["BACKLOG", "CannotStartError", "SharedPort", "give_up", "ignore_new", "listen_on", "with_backlog"]
 
 
@@ -41,7 +44,7 @@ class SharedPort:
 
 
 # Twisted's endpoint kinds with a backlog, also inside the wrapper for the PROXY protocol.
-_HAS_BACKLOG = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|unix):")
+_HAS_BACKLOG = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|tls|unix):")
 # A colon or '=' inside a value is escaped with a backslash.
 _NAMES_BACKLOG = re.compile(r"(?:[^\\]|\\.)*?:backlog=", re.DOTALL)
 
@@ -53,15 +56,20 @@ def with_backlog(description: str) -> str:
     return f"{description}:backlog={BACKLOG}"
 
 
-def listen_on(reactor: object, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
+def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
     """Listen on an endpoint.
 
     :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
         twistd, which calls this while it starts.
     """
-    listening: Deferred[IListeningPort] = maybeDeferred(
-        serverFromString(reactor, with_backlog(description)).listen, factory
-    )
+    description = with_backlog(description)
+    try:
+        endpoint = tls_endpoint(reactor, description, HandshakeLog(reactor))
+    except EndpointError as error:
+        raise CannotStartError(f"--listen: {description}: {error}") from error
+    if endpoint is None:
+        endpoint = serverFromString(reactor, description)
+    listening: Deferred[IListeningPort] = maybeDeferred(endpoint.listen, factory)
     result = getattr(listening, "result", None)
     if isinstance(result, Failure):
         listening.addErrback(lambda _: None)

@@ -19,6 +19,7 @@ from gateway.clients.proxies import check_proxy
 from gateway.cluster.credentials import has_controls
 from gateway.endpoints import listen_address
 from gateway.logs import check_folder
+from reactor.tls.strings import EndpointError, tls_endpoint
 
 __all__ = [
     "DEFAULT_LISTEN",
@@ -194,7 +195,10 @@ def endpoint(value: str) -> str:
     from twisted.internet import reactor
 
     try:
-        serverFromString(reactor, value)
+        if tls_endpoint(reactor, value) is None:
+            serverFromString(reactor, value)
+    except EndpointError as error:
+        raise Wrong(f"{value!r}: {error}") from None
     except Exception as error:  # noqa: BLE001  # endpoint parsers raise exceptions of any kind
         raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
     port = listen_address(value).port

@@ -35,6 +35,7 @@ from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
 from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, room_for_clients
 from gateway.dialect.errors import Refusal, describe
+from gateway.endpoints import listen_address
 from gateway.http.application import EndHook
 from gateway.http.factory import ChannelFactory
 from gateway.interfaces import IGatewayPlugin
@@ -98,7 +99,7 @@ def url_of(address: Any, description: str) -> str:
     """
     if isinstance(address, UNIXAddress):
         return "unix:" + os.fsdecode(address.name or b"")
-    scheme = "https" if description.startswith("ssl") else "http"
+    scheme = "https" if listen_address(description).kind in ("ssl", "tls") else "http"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{scheme}://{host}:{address.port}"
 

@@ -68,7 +68,9 @@ def waiting_bytes(transport: object) -> int:
     descriptor = _descriptor_below(transport)
     if descriptor is None:
         return 0
-    return int(len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen)
+    # TLS may have some that are not encrypted yet.
+    above: int = getattr(transport, "queued_bytes", 0)
+    return above + int(len(descriptor.dataBuffer) - descriptor.offset + descriptor._tempDataLen)
 
 
 def unsent_bytes(transport: object) -> int:

@@ -19,13 +19,17 @@ def writer_to(transport: ITransport) -> Callable[[bytes], int]:
     transport is closing, it queues like ``write``.
 
     Make it once for each connection, in ``connectionMade``. Only plain TCP and Unix transports have the
-    attributes that this needs; for every other one (TLS, in memory), and for one that speaks TLS already,
-    the function is ``write``. Do not call ``startTLS`` afterwards: the function would bypass the encryption.
+    attributes that this needs, and those of :mod:`reactor.tls` have the function already; for every other one
+    (Twisted's TLS, in memory), and for one that speaks TLS already, the function is ``write``. Do not call
+    ``startTLS`` afterwards: the function would bypass the encryption.
 
     :param transport: a stream transport.
     :returns: bytes -> how many of them are left to the transport, 0 if the socket accepted all. It never
         raises; a broken connection is reported by ``connectionLost``, as ever.
     """
+    write_now: Callable[[bytes], int] | None = getattr(transport, "write_now", None)
+    if write_now is not None:
+        return write_now
     if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
 
         def queue(data: bytes) -> int:

@@ -1,5 +1,7 @@
 """HTTPS: a listener given as an ``ssl:`` endpoint, with real handshakes over loopback."""
 
+import os
+
 import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -8,10 +10,13 @@ from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from zope.interface import implementer
 
+from gateway.listeners import CannotStartError
 from gateway.service import GatewayService, Options
 from tests.certificates import self_signed
 
@@ -65,6 +70,35 @@ class TLSTests(TestCase):
         yield deferLater(reactor, 0)
 
     @inlineCallbacks
+    def test_without_tls(self):
+        """A client that speaks HTTP without TLS gets an answer that says so, and it is logged."""
+        lines = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        client = treq.client.HTTPClient(Agent(reactor, pool=pool))
+        answer = yield client.get(self.url.replace("https:", "http:") + "/health")
+        told = yield answer.json()
+        self.assertEqual((answer.code, told["code"]), (400, "InvalidArgument"))
+        self.assertIn("https://", told["message"])
+        texts = [formatEvent(line) for line in lines]
+        self.assertIn("TLS handshake with 127.0.0.1 failed: the client spoke HTTP without TLS", texts)
+
+    @inlineCallbacks
+    def test_strangers(self):
+        """Bytes of anything else end the connection with an alert or without; the gateway serves on."""
+        port = int(self.url.rsplit(":", 1)[1])
+        hello = b"\x16\x03\x01\x02\x00\x01" + bytes(505)
+        for first in (b"SSH-2.0-x\r\n", bytes(100), hello, b"\x80\x2e\x01"):
+            handshake = Handshake()
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+            yield connectProtocol(endpoint, handshake)
+            handshake.transport.write(first)
+            handshake.transport.loseWriteConnection()
+            yield self.assertFailure(handshake.done, Exception)
+        yield self.test_documents()
+
+    @inlineCallbacks
     def test_negotiation(self):
         """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/1.1, and no alert."""
         options = optionsForClientTLS(
@@ -78,3 +112,36 @@ class TLSTests(TestCase):
         ended = handshake.done = Deferred()
         handshake.transport.loseConnection()
         yield self.assertFailure(ended, Exception)
+
+
+class StartTests(TestCase):
+    """Certificates that cannot be used."""
+
+    def test_refused(self):
+        """The gateway does not start, and says which file of which endpoint is wrong, and what is
+        expected."""
+        path = self.mktemp()
+        for data, words in (
+            (None, "cannot be read: No such file or directory"),
+            (b"nothing", "expected a private key without a passphrase, and its certificate, in PEM"),
+        ):
+            if data is not None:
+                with open(path, "wb") as file:
+                    file.write(data)
+            listen = f"ssl:0:interface=127.0.0.1:privateKey={path}"
+            error = self.assertRaises(UsageError, Options().parseOptions, ["--listen", listen, "--ephemeral"])
+            for word in ("--listen: 'ssl:0:", f"privateKey={path}", words):
+                self.assertIn(word, str(error))
+
+    def test_lost_meanwhile(self):
+        """A file that is gone when the gateway begins to listen is an error of its start."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(self_signed())
+        options = Options()
+        options.parseOptions(["--listen", f"ssl:0:interface=127.0.0.1:privateKey={path}", "--ephemeral"])
+        os.unlink(path)
+        service = GatewayService(options.settings, [])
+        error = self.assertRaises(CannotStartError, service.privilegedStartService)
+        self.assertIn(f"privateKey={path}", str(error))
+        self.assertIn("cannot be read", str(error))
