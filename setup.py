@@ -37,6 +37,7 @@ REQUIREMENTS = [
     "treq >= 24.9.1",
     "zope.interface >= 6.0",
     "httptools >= 0.6.4",
+    "h2 >= 4.3",
     "cramjam >= 2.8",
     # Twisted's extra brings it, too.
     "cryptography >= 42",

@@ -169,7 +169,8 @@ def _target(request: Request) -> bytes:
 
 
 def _version(request: Request) -> str:
-    return "1.1" if getattr(request, "is_1_1", True) else "1.0"
+    version: bytes = getattr(request, "http_version", b"1.1")
+    return version.decode("ascii")
 
 
 def _route(request: Request) -> str | None:

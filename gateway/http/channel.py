@@ -8,20 +8,21 @@ memory. The end of a connection is in :mod:`gateway.http.linger`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.http import heads
 from gateway.http.body import IncomingBody
 from gateway.http.counted import CountedRequest
-from gateway.http.exchange import Exchange
 from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
+from gateway.http.http1 import HTTP1Exchange
 from gateway.http.linger import LINGER_SECONDS, LingeringClose
+from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal, bad_request
 from reactor.gate import unread_bytes, waiting_bytes
@@ -43,7 +44,7 @@ _CR = 13
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class HTTPChannel(Protocol):
+class HTTPChannel(Opening):
     """One client's connection.
 
     Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has its own
@@ -52,8 +53,6 @@ class HTTPChannel(Protocol):
     :param factory: has the application, the limits, and the sweep that enforces deadlines.
     """
 
-    transport: Any
-    factory: Any
     write: Callable[[bytes], object]
     """Sends bytes, immediately if none are waiting."""
 
@@ -73,10 +72,9 @@ class HTTPChannel(Protocol):
     linger_until: float | None = None
     """Deadline for dropping the bytes that still arrive; ``None`` if nothing is dropped."""
 
-    _exchange: Exchange | None = None
+    _exchange: HTTP1Exchange | None = None
     _body: IncomingBody | None = None
     _lingering: LingeringClose | None = None
-    _head = b""
     _unread = b""
     _is_consuming = False
     _is_last = False
@@ -93,6 +91,7 @@ class HTTPChannel(Protocol):
         """Begin to wait for the first request."""
         transport = self.transport
         self.write = writer_to(transport)
+        self.open()
         send_small_parts(transport)
         transport.registerProducer(self, True)
         self.factory.made(self)
@@ -210,13 +209,13 @@ class HTTPChannel(Protocol):
                 if guard is not None and not guard.names.isdisjoint(read.headers):
                     read.visit = guard.look(read.headers)
                 reader.remember(behind, read)
-            exchange = Exchange(self, METHODS[method], path, query_string or b"", read.headers)
+            exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", read.headers)
             if read.visit is not None:
                 exchange.visit = read.visit
         else:
             unusual = heads.read_unusual(head, self.factory.heads)
             read = unusual.head
-            exchange = Exchange(self, *unusual.line, unusual.headers)
+            exchange = HTTP1Exchange(self, *unusual.line, unusual.headers)
             if self.application.guard is not None:
                 exchange.visit = self.application.guard.look(unusual.headers)
             exchange.is_1_1 = unusual.is_1_1
@@ -368,16 +367,12 @@ class HTTPChannel(Protocol):
             return
         self._exchange = None
         self._body = None
-        was_begun = broken is not None and broken.has_begun
-        exchange = Exchange.in_place_of(broken, self, getattr(error, "headers_seen", {}))
-        if broken is not None:
-            broken.lose(Failure(refusal))
-        if was_begun:
+        exchange = HTTP1Exchange.in_place_of(broken, self, refusal, getattr(error, "headers_seen", {}))
+        if exchange is None:
             self.abort()
             return
         self.phase = HANDLING
         self._exchange = exchange
-        exchange.keep_alive = False
         self.application.dispatch(exchange)
         self.application.refuse(exchange, refusal)
 
@@ -435,6 +430,13 @@ class HTTPChannel(Protocol):
         """Stop waiting for the client to close its half."""
         if self._lingering is not None:
             self._lingering.stop()
+
+    def timed(self) -> Sequence[HTTPChannel]:
+        """Return itself: it has one request at a time."""
+        return (self,)
+
+    def leave(self) -> None:
+        """The next answer closes the connection; see :meth:`done`."""
 
     @property
     def is_idle(self) -> bool:

@@ -9,7 +9,7 @@ from gateway.http.limits import Limits
 from gateway.http.linger import LINGER_IDLE_SECONDS
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal
-from reactor.gate import socket_error, unsent_bytes
+from reactor.gate import socket_error
 
 if TYPE_CHECKING:
     from gateway.http.ports import Connection
@@ -43,7 +43,7 @@ class Deadlines:
         """
         is_closing = channel.phase >= ConnectionPhase.CLOSING
         if channel.is_stalled or is_closing:
-            unsent = unsent_bytes(channel.transport)
+            unsent = channel.count_unsent()
             if unsent < channel.unsent:
                 # It reads slowly, but it reads.
                 channel.stalled_since = channel.since = now

@@ -1,13 +1,15 @@
-"""One request on a channel, and the sending of its answer.
+"""One request on a channel, and its answer, whatever protocol the channel speaks.
 
 The request's body is read by :mod:`gateway.http.body`, a produced answer body is sent by
 :mod:`gateway.http.outlet`; parsing, and the end of the connection, belong to the channel. The phases of the
-answer are those of :class:`gateway.http.phases.AnswerPhase`.
+answer are those of :class:`gateway.http.phases.AnswerPhase`. The form of an answer on the wire is that of the
+class derived from :class:`Exchange`: :class:`gateway.http.http1.HTTP1Exchange` for HTTP/1.1,
+:class:`gateway.http2.exchange.StreamExchange` for HTTP/2.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError
@@ -22,21 +24,18 @@ from gateway.http.kleinfallback import render_by_klein
 from gateway.http.outlet import SLICED_BYTES, Outlet, Slices
 from gateway.http.phases import AnswerPhase
 from gateway.http.ports import ByKlein, Channel, ExchangePort
+from gateway.http.refusal import Refusal
 from gateway.http.request import HeaderTable, Request
-from gateway.http.response import REASONS, BodyProducer, Response
+from gateway.http.response import BodyProducer, Response
 
-__all__ = ["SLICED_BYTES", "Exchange", "status_line"]
+__all__ = ["NO_BODY", "SLICED_BYTES", "Exchange"]
 
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
-
-_NO_BODY = frozenset(http.NO_BODY_CODES)
+NO_BODY = frozenset(http.NO_BODY_CODES)
 
 OPEN, KLEIN, BEGUN, COMPLETE, LEFT, CUT = AnswerPhase
 
 
-def status_line(status: int) -> bytes:
-    """Return the first line of an answer."""
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+_Kind = TypeVar("_Kind", bound="Exchange")
 
 
 class Exchange(ExchangePort):
@@ -72,23 +71,32 @@ class Exchange(ExchangePort):
         self.headers = headers
 
     @classmethod
-    def in_place_of(cls, broken: Exchange | None, channel: Channel, headers: HeaderTable) -> Exchange:
-        """Return the exchange that refuses a request which cannot be read to its end.
+    def in_place_of(
+        cls: type[_Kind], broken: _Kind | None, channel: Channel, refusal: Refusal, headers: HeaderTable
+    ) -> _Kind | None:
+        """Give up a request that cannot be read to its end, and return the exchange that refuses it.
 
         :param broken: the request, which is not counted if it has no answer yet; ``None`` if not even its
             head can be read.
-        :param headers: what is known of that head.
+        :param refusal: why.
+        :param headers: what is known of a head that cannot be read.
+        :returns: ``None`` if its answer has begun, so that no other can be given.
         """
-        if broken is None or broken.has_begun:
+        if broken is None:
             exchange = cls(channel, "?", b"", b"", headers)
             if headers and channel.application.guard is not None:
                 exchange.visit = channel.application.guard.look(headers)
-            return exchange
-        broken.replaced()
-        exchange = cls(channel, broken.method, broken.path, broken.query_string, broken.headers)
-        # Else a page could not read why it is refused.
-        exchange.visit = broken.visit
-        exchange.received_bytes = broken.received_bytes
+        elif broken.has_begun:
+            broken.lose(Failure(refusal))
+            return None
+        else:
+            broken.replaced()
+            exchange = cls(channel, broken.method, broken.path, broken.query_string, broken.headers)
+            # Else a page could not read why it is refused.
+            exchange.visit = broken.visit
+            exchange.received_bytes = broken.received_bytes
+            broken.lose(Failure(refusal))
+        exchange.keep_alive = False
         return exchange
 
     @property
@@ -172,11 +180,6 @@ class Exchange(ExchangePort):
         # A list (RFC 9110 10.1.1), which may come as several headers (5.3).
         values = [expected] if isinstance(expected, bytes) else expected
         return any(one.strip().lower() == b"100-continue" for value in values for one in value.split(b","))
-
-    def invite_body(self) -> None:
-        """Ask for a body that is wanted, if the client waits for that."""
-        if self.waits_to_be_asked:
-            self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # ---- what it holds ---------------------------------------------------------------------------
 
@@ -293,46 +296,6 @@ class Exchange(ExchangePort):
     def respond(self, response: Response) -> None:
         """Write the answer."""
         self.under_way = None
-        body = response.body
-        channel = self._channel
-        factory = channel.factory
-        if (
-            response.status == 200
-            and type(body) is bytes
-            and self.phase is OPEN
-            and self.keep_alive
-            and self.given_id is None
-            and self.method != "HEAD"
-            and self.incoming is None
-            and not factory.stopping
-        ):
-            # Nearly every answer. Its headers and body are joined here once, without an intermediate copy.
-            size = self.sent_bytes = len(body)
-            if size >= SLICED_BYTES:
-                self.sent_bytes = 0
-                self._respond_in_full(response)
-                return
-            self.phase = COMPLETE
-            channel.write(
-                b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
-                % (factory.ok_head, self.number, response.block(), size, body)
-            )
-            if self._reserved:
-                self._release()
-            if channel.is_stalled:
-                self._status = 200
-                channel.unsent_exchange = self
-            else:
-                # The exchange is finished, so _is_over is not read any more.
-                application = self.application
-                seconds = application.seconds() - self.started
-                for hook in application.end_hooks:
-                    try:
-                        hook(self, 200, seconds)
-                    except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
-                        self._log.failure("a plugin's on_end failed for request {id}", id=self.id)
-            channel.done(self)
-            return
         if self.klein_request is not None:
             # The producer writes on its own.
             return
@@ -340,56 +303,56 @@ class Exchange(ExchangePort):
             self._respond_in_full(response)
         else:
             self._status = response.status
-            if not isinstance(body, bytes):
-                body.cancel()
+            if not isinstance(response.body, bytes):
+                response.body.cancel()
             self._over()
 
     def _respond_in_full(self, response: Response) -> None:
-        channel = self._channel
         body = response.body
         status = self._status = response.status
-        head = [channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
         incoming = self.incoming
         leaves_much = isinstance(body, bytes) and incoming is not None and incoming.leaves_much
-        if leaves_much or channel.factory.stopping:
+        if leaves_much or self._channel.factory.stopping:
             self.keep_alive = False
-        chunked = False
-        if status in _NO_BODY:
-            # Neither header may be there (RFC 9110 8.6, RFC 9112 6.1), and nothing behind the head.
-            pass
-        elif isinstance(body, bytes):
-            head.append(b"Content-Length: %d\r\n" % len(body))
-        elif self.is_1_1:
-            head.append(b"Transfer-Encoding: chunked\r\n")
-            chunked = True
-        else:
-            self.keep_alive = False
-        if not self.keep_alive:
-            head.append(b"Connection: close\r\n")
-        head.append(b"\r\n")
+        head = self.make_head(response)
         self.phase = BEGUN
-        sends_body = self.method != "HEAD" and status not in _NO_BODY
+        sends_body = self.method != "HEAD" and status not in NO_BODY
         if isinstance(body, bytes) and len(body) >= SLICED_BYTES:
             self.application.note_large(self, len(body))
             body = Slices(body)
         if isinstance(body, bytes):
             if sends_body:
-                head.append(body)
                 self.sent_bytes = len(body)
-            channel.write(b"".join(head))
+            self.begin(head, body if sends_body else b"")
             self.finished()
             return
-        channel.write(b"".join(head))
+        self.begin(head)
         if not sends_body:
             body.cancel()
             self.finished()
             return
-        self._produce(body, chunked=chunked)
+        self._outlet = self.outlet(body)
+        self._outlet.start(stalled=self._channel.is_stalled)
 
-    def _produce(self, body: BodyProducer, *, chunked: bool) -> None:
-        channel = self._channel
-        self._outlet = Outlet(self, channel.write, body, chunked=chunked)
-        self._outlet.start(stalled=channel.is_stalled)
+    def make_head(self, response: Response) -> Any:
+        """Return the head of an answer in the form that :meth:`begin` sends.
+
+        :raises ValueError: a header holds a line end.
+        """
+        raise NotImplementedError
+
+    def begin(self, head: Any, body: bytes = b"") -> None:
+        """Send a head, and the whole body or none of it."""
+        raise NotImplementedError
+
+    def outlet(self, producer: BodyProducer) -> Outlet:
+        """Return the outlet for a produced body."""
+        raise NotImplementedError
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether some of what was written waits for the client."""
+        return self._channel.is_stalled
 
     def broken(self, error: BaseException) -> None:
         """Log that the answer cannot be written, and drop the connection."""
@@ -415,7 +378,7 @@ class Exchange(ExchangePort):
     def finished(self) -> None:
         """End the answer: all of it is written."""
         self.phase = COMPLETE
-        if self._channel.is_stalled:
+        if self.is_unsent:
             self._channel.unsent_exchange = self
         else:
             self._over()

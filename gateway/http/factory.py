@@ -14,9 +14,10 @@ from zope.interface import implementer
 from gateway.http.channel import HTTPChannel
 from gateway.http.deadlines import Deadlines
 from gateway.http.encoding import http_date
-from gateway.http.exchange import status_line
 from gateway.http.heads import HeadReader
-from gateway.http.ports import Application, Connection
+from gateway.http.http1 import status_line
+from gateway.http.opening import HTTP2
+from gateway.http.ports import Application, Connection, Server, TakesOver
 from reactor.gate import Gate
 
 __all__ = ["QUIET_SECONDS", "ChannelFactory"]
@@ -36,6 +37,7 @@ class ChannelFactory(ServerFactory):
     :param clock: the reactor; in tests a clock.
     :param gate: polls the sockets of all channels; see :class:`reactor.gate.Gate`. ``None`` leaves
         them to the reactor.
+    :param http2: makes what takes over the connections whose clients speak HTTP/2; ``None`` if none may.
     """
 
     noisy = False
@@ -44,7 +46,13 @@ class ChannelFactory(ServerFactory):
 
     _log = Logger()
 
-    def __init__(self, application: Application, clock: IReactorTime, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        clock: IReactorTime,
+        gate: Gate | None = None,
+        http2: Callable[[Server], TakesOver] | None = None,
+    ) -> None:
         self.application = application
         self.clock = clock
         self.channels: set[Connection] = set()
@@ -57,6 +65,7 @@ class ChannelFactory(ServerFactory):
         self.heads = HeadReader()
         """Parses the heads of all channels."""
         self._gate = gate
+        self.http2 = None if http2 is None else http2(self)
         guard = application.guard
         self._always = b"" if guard is None else b"".join(b"%b: %b\r\n" % pair for pair in guard.headers)
         self._heads: dict[int, bytes] = {}
@@ -75,7 +84,7 @@ class ChannelFactory(ServerFactory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the protocols that TLS clients may negotiate (ALPN)."""
-        return [b"http/1.1"]
+        return [b"http/1.1"] if self.http2 is None else [HTTP2, b"http/1.1"]
 
     def startFactory(self) -> None:
         """Begin to enforce deadlines."""
@@ -99,6 +108,11 @@ class ChannelFactory(ServerFactory):
         self.channels.add(channel)
         if self._gate is not None:
             self._gate.adopt(channel.transport)
+
+    def replaced(self, channel: Connection, successor: Connection) -> None:
+        """Note that another object has taken over a connection."""
+        self.channels.discard(channel)
+        self.channels.add(successor)
 
     def lost(self, channel: Connection) -> None:
         """Remove a closed connection."""
@@ -141,7 +155,8 @@ class ChannelFactory(ServerFactory):
         now = self.clock.seconds()
         for channel in list(self.channels):
             try:
-                self._deadlines.look_after(channel, now)
+                for one in channel.timed():
+                    self._deadlines.look_after(one, now)
             except Exception:  # noqa: BLE001  # one connection's failure must not end the sweep of the others
                 self._log.failure("ending a connection that took too long failed")
                 channel.abort()
@@ -155,6 +170,8 @@ class ChannelFactory(ServerFactory):
         :meth:`stop` or :meth:`drain` follows.
         """
         self.stopping = True
+        for channel in list(self.channels):
+            channel.leave()
 
     def stop(self) -> Deferred[None]:
         """Take no new requests, and let running ones finish.
@@ -194,7 +211,7 @@ class ChannelFactory(ServerFactory):
         return self._without_connections()
 
     def _without_connections(self) -> Deferred[None]:
-        self.stopping = True
+        self.leave()
         closed: Deferred[None] = Deferred()
         self._waiting.append(closed)
         if not self.channels:

@@ -22,7 +22,7 @@ from gateway.http.response import REASONS
 if TYPE_CHECKING:
     from gateway.http.ports import Channel, ExchangePort
 
-__all__ = ["KleinRequest", "render_by_klein"]
+__all__ = ["KleinRequest", "WebChannel", "render_by_klein"]
 
 # Requests of twisted.web read settings from their site, which serves nothing here.
 _SITE = Site(Resource())
@@ -38,7 +38,7 @@ def render_by_klein(exchange: ExchangePort, channel: Channel) -> KleinRequest:
     return request
 
 
-class _WebChannel(http.HTTPChannel):
+class WebChannel(http.HTTPChannel):
     """The channel of a request of twisted.web; it passes everything on to our channel."""
 
     def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
@@ -116,17 +116,17 @@ class _WebChannel(http.HTTPChannel):
 class KleinRequest(TwistedRequest):
     """A request of twisted.web for Klein, with the body that our channel has read."""
 
-    channel: _WebChannel
+    channel: WebChannel
 
     def __init__(self, exchange: ExchangePort, channel: Channel) -> None:
-        super().__init__(_WebChannel(exchange, channel), False)
+        super().__init__(exchange.web_channel(exchange, channel), False)
         self.exchange = exchange
         self._application = channel.application
         query = exchange.query_string
         self._line = (
             exchange.method.encode("latin-1"),
             exchange.path + b"?" + query if query else exchange.path,
-            b"HTTP/1.1" if exchange.is_1_1 else b"HTTP/1.0",
+            b"HTTP/" + exchange.http_version,
         )
         self.requestHeaders = Headers()
         for name, value in exchange.headers.items():

@@ -10,7 +10,7 @@ the members that are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from klein import Klein
@@ -39,6 +39,7 @@ __all__ = [
     "ExchangePort",
     "Guard",
     "Server",
+    "TakesOver",
     "Visit",
 ]
 
@@ -140,6 +141,8 @@ class Server(Protocol):
     ok_head: bytes
     """Beginning of an answer with status 200, up to the number in ``X-Request-Id``."""
     heads: HeadReader
+    http2: TakesOver | None
+    """Takes over connections whose clients speak HTTP/2; ``None`` if none may."""
 
     def head(self, status: int) -> bytes:
         """Return the beginning of every answer with this status, up to the value of ``X-Request-Id``."""
@@ -147,11 +150,25 @@ class Server(Protocol):
     def made(self, channel: Connection) -> None:
         """Add a new connection."""
 
+    def replaced(self, channel: Connection, successor: Connection) -> None:
+        """Note that another object has taken over a connection."""
+
     def lost(self, channel: Connection) -> None:
         """Remove a closed connection."""
 
     def lingers(self, channel: Connection) -> None:
         """Note a connection that waits for its client to close."""
+
+
+class TakesOver(Protocol):
+    """Serves connections whose clients turn out to speak another protocol."""
+
+    def __call__(self, channel: Connection, data: bytes) -> None:
+        """Serve a connection from now on.
+
+        :param channel: has served it so far; nothing was written.
+        :param data: all bytes that have arrived.
+        """
 
 
 class Channel(Protocol):
@@ -221,7 +238,10 @@ class ExchangePort(CountedRequest):
     keep_alive = True
     """Whether the connection may be reused for another request."""
     is_1_1 = True
-    """Whether the client speaks HTTP/1.1, and so knows chunked coding."""
+    """Whether the client knows informational answers, and bodies of unknown length: not with HTTP/1.0."""
+    http_version = b"1.1"
+    web_channel: Callable[[ExchangePort, Channel], Any]
+    """Makes the channel of a request of twisted.web, if Klein answers."""
 
     # ---- for its body ----------------------------------------------------------------------------
 
@@ -318,6 +338,16 @@ class Connection(Protocol):
     @property
     def allowance(self) -> float:
         """Extra seconds that the phase may take."""
+
+    def timed(self) -> Sequence[Connection]:
+        """Return what has deadlines of its own: itself, and its streams if it has several requests at once.
+        Called once a second."""
+
+    def count_unsent(self) -> int:
+        """Return a number that becomes smaller when the client reads; 0 if it has everything."""
+
+    def leave(self) -> None:
+        """Have the client go elsewhere with its next request: the server is about to stop."""
 
     def read_on(self) -> None:
         """Read from the socket again."""
