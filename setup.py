@@ -38,6 +38,8 @@ REQUIREMENTS = [
     "zope.interface >= 6.0",
     "httptools >= 0.6.4",
     "h2 >= 4.3",
+    # h2 brings it, too.
+    "hpack >= 4.1",
     "cramjam >= 2.8",
     # Twisted's extra brings it, too.
     "cryptography >= 42",

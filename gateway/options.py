@@ -66,6 +66,7 @@ _LIMIT_TEXTS = {
     "max_headers": "Largest request line and headers together, in bytes.",
     "max_buffered": "Memory for request bodies of all clients together, in bytes.",
     "max_clients": "Number of client connections at once.",
+    "max_streams": "Number of requests of one HTTP/2 connection at once.",
     "max_connections": "Number of connections to the cluster at once, one per (bucket, user).",
     "max_line": "Largest operation of a batch, in bytes.",
     "batch_operations": "Number of operations of one batch that may run at once.",
@@ -315,6 +316,7 @@ SETTINGS = [
         "Address or network of proxies trusted to report the client's address; unix: those on Unix sockets.",
         repeatable=True,
     ),
+    Setting("no-http2", None, False, "Speak HTTP/1.1 only, and do not offer HTTP/2."),
     Setting("without-plugin", take.text, [], "Name of a plugin to disable.", repeatable=True),
     *(
         Setting(

@@ -38,6 +38,7 @@ from gateway.dialect.errors import Refusal, describe
 from gateway.endpoints import listen_address
 from gateway.http.application import EndHook
 from gateway.http.factory import ChannelFactory
+from gateway.http2.server import HTTP2
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
 from gateway.logs import LogFile
@@ -211,7 +212,8 @@ class GatewayServer(Service):
         self.hindrance: Callable[[], str | None] | None = None
         """Returns why documents cannot be served, for reasons that a probe cannot see; ``None`` if they
         can."""
-        self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor))
+        http2 = None if settings.no_http2 else HTTP2
+        self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor), http2)
         self.factory.max_clients = room_for_clients(settings, descriptor_limit())
         self.refusals = RefusedConnections(reactor)
         self.factory.on_refused = self._refused

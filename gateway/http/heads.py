@@ -21,6 +21,7 @@ __all__ = [
     "MAX_HEADER_COUNT",
     "METHODS",
     "REQUEST_LINE",
+    "SECRETS",
     "Head",
     "HeadReader",
     "Malformed",
@@ -159,7 +160,7 @@ class Head:
 
 
 # Heads with one are not cached, as it may be a secret.
-_SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
@@ -192,7 +193,7 @@ class HeadReader:
 
     def remember(self, behind: bytes, head: Head) -> None:
         """Cache a head, unless it may hold a secret."""
-        if len(behind) <= _LONGEST_KNOWN and _SECRETS.isdisjoint(head.headers):
+        if len(behind) <= _LONGEST_KNOWN and SECRETS.isdisjoint(head.headers):
             self.known.learn(behind, head)
 
     def read(self, head: bytes) -> Head:

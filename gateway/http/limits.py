@@ -24,6 +24,8 @@ class Limits:
     """Memory for the requests of all clients together."""
     max_clients: int = 10000
     """Client connections open at once."""
+    max_streams: int = 100
+    """Requests of one HTTP/2 connection at once."""
     header_seconds: float = 10.0
     """Timeout from the first byte of a request to the end of its headers."""
     body_seconds: float = 120.0

@@ -1,0 +1,456 @@
+"""A connection of HTTP/2: its streams, what they share, and its end.
+
+h2 holds the state of the protocol (:mod:`gateway.http2.core`). This module decides when its frames are read
+and written: in small turns, and only while the client reads; and it ends connections whose clients cause work
+without bringing anything forward.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.http.counted import CountedRequest
+from gateway.http.heads import Malformed
+from gateway.http.linger import LINGER_SECONDS, LingeringClose
+from gateway.http.opening import Opening
+from gateway.http.phases import ConnectionPhase, InputPhase
+from gateway.http.ports import Connection
+from gateway.http.refusal import Refusal
+from gateway.http2.core import Core
+from gateway.http2.credit import Credit
+from gateway.http2.frames import FrameCutter, Misuse, goaway, rst_stream
+from gateway.http2.policing import Police
+from gateway.http2.sender import FRAMES_A_TURN, Sender
+from gateway.http2.stream import Stream, is_whole_body
+from reactor.gate import unread_bytes, waiting_bytes
+from reactor.writer import send_small_parts, writer_to
+
+if TYPE_CHECKING:
+    from gateway.http2.server import HTTP2
+
+__all__ = ["HTTP2Connection"]
+
+IDLE, HEAD, BODY, HANDLING, DRAINING, CLOSING, LINGERING, CLOSED = ConnectionPhase
+READING, PAUSED, ENDED, PROBED = InputPhase
+
+_MAX_UNREAD = 2**16
+"""Bytes that are received and not looked at before no more are read from the socket."""
+
+_LAST_STREAM = 2**31 - 1
+_DRAINED = b"drained."
+
+
+class Leaving(IntEnum):
+    """Whether the client is to go elsewhere."""
+
+    STAYS = 0
+    ASKED = 1
+    """GOAWAY is sent; requests that crossed it are served."""
+    KNOWS = 2
+    """The client has read it, and sends no other request."""
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class HTTP2Connection(Opening):
+    """One client's connection.
+
+    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`: ``HEAD`` while a head is incomplete,
+    ``HANDLING`` with streams, ``IDLE`` without. Streams have their own.
+
+    :param server: has the application, the limits, and what connections share.
+    """
+
+    phase = HEAD
+    since: float | None = None
+    input = READING
+    stalled_since: float | None = None
+    unsent = 0
+    cut_by = "client"
+    linger_until: float | None = None
+
+    _lingering: LingeringClose | None = None
+    _turn: Any = None
+    """The next turn, if one is due."""
+    _is_processing = False
+    _leaving = Leaving.STAYS
+
+    def __init__(self, server: HTTP2, transport: Any) -> None:
+        self.server = server
+        self.factory = server.factory
+        self.application = server.application
+        self.transport = transport
+        limits = server.application.limits
+        self.streams: dict[int, Stream] = {}
+        self._max_streams = limits.max_streams
+        self._core = Core(limits.max_streams, limits.max_headers)
+        self._cutter = FrameCutter(2 * limits.max_headers)
+        self.police = Police(limits.max_streams, self.factory.clock.seconds())
+        self._sender = Sender(self._core, writer_to(transport))
+        self._credit = Credit(self._core)
+        self._idle_since: float | None = None
+
+    # ---- Protocol --------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Send the settings."""
+        send_small_parts(self.transport)
+        self.transport.registerProducer(self, True)
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take received bytes."""
+        if self.phase >= CLOSING:
+            if self._lingering is not None:
+                self._lingering.discard(len(data))
+            return
+        try:
+            self._cutter.receive(data)
+        except Misuse as error:
+            self._fail(error.code, error.text)
+            return
+        if self._turn is None and not self.is_stalled:
+            self._process()
+        else:
+            self._settle_reading()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Cancel all requests."""
+        self.phase = CLOSED
+        self.factory.lost(self)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if waiting_bytes(self.transport):
+            self._sender.count_lost()
+        else:
+            self._sender.count_sent()
+        for stream in list(self.streams.values()):
+            stream.lose(reason)
+
+    # ---- from bytes to streams -------------------------------------------------------------------
+
+    def _process(self) -> None:
+        """Read frames, but not so many that others have to wait."""
+        self._is_processing = True
+        try:
+            frames = self._cutter.take(FRAMES_A_TURN)
+            data = self.police.inspect(frames, self.streams, self.factory.clock.seconds())
+            events = deque(self._core.receive_data(data))
+            while events and self.phase < CLOSING:
+                self._handle(events.popleft(), events)
+        except Misuse as error:
+            self._fail(error.code, error.text)
+        except ProtocolError as error:
+            self._fail(error.error_code, str(error))
+        finally:
+            self._is_processing = False
+        if self.phase < CLOSING:
+            self._flush()
+            self._settle()
+
+    def _handle(self, event: Any, following: deque[Any]) -> None:
+        kind = type(event)
+        if kind is RequestReceived:
+            self._begin(event, following)
+        elif kind is WindowUpdated:
+            self._widened(event.stream_id)
+        elif kind is RemoteSettingsChanged:
+            self._core.limit_table()
+            self._widened(0)
+        elif kind is PingAckReceived:
+            if event.ping_data == _DRAINED:
+                self._leaving = Leaving.KNOWS
+        else:
+            if kind is DataReceived:
+                self._credit.receive(event.flow_controlled_length)
+            stream = self.streams.get(getattr(event, "stream_id", 0))
+            if stream is not None:
+                if kind is StreamReset:
+                    self.police.reset(self.factory.clock.seconds())
+                stream.take(event)
+
+    def _begin(self, event: RequestReceived, following: deque[Any]) -> None:
+        """Serve a request."""
+        number = event.stream_id
+        assert number is not None
+        if len(self.streams) >= self._max_streams:
+            self.police.reset(self.factory.clock.seconds())
+            self.reset(number, ErrorCodes.REFUSED_STREAM)
+            return
+        if self.factory.stopping:
+            self.leave()
+        stream = self.streams[number] = Stream(self, number)
+        fields: Any = event.headers or []
+        is_complete = event.stream_ended is not None
+        body = None
+        if is_complete:
+            following.popleft()
+        elif following and is_whole_body(following[0], number):
+            # Most clients send a small body with its head.
+            data = following.popleft()
+            following.popleft()
+            body, is_complete = data.data, True
+            self._credit.receive(data.flow_controlled_length)
+        try:
+            head = self.server.heads.read(fields)
+        except (Malformed, Refusal) as error:
+            stream.refuse_head(error, fields, is_complete=is_complete)
+        else:
+            stream.serve(head, body, is_complete=is_complete)
+
+    def _widened(self, number: int) -> None:
+        """Send on what had to wait for the window."""
+        waiting = self.streams.values() if not number else [self.streams.get(number)]
+        for stream in waiting:
+            if stream is not None and stream.has_queued:
+                self._sender.wake(stream)
+
+    # ---- what streams ask for --------------------------------------------------------------------
+
+    def wake(self, stream: Stream) -> None:
+        """Send what a stream has to send, at the end of the turn."""
+        self._sender.wake(stream)
+        if not self._is_processing:
+            self._take_turn()
+
+    def keep(self, size: int) -> None:
+        """Note that bytes of bodies wait for their handlers; or, below zero, that they do not any more."""
+        if self.phase < CLOSING and self._credit.keep(size):
+            self._take_turn()
+
+    def open_window(self, number: int, size: int) -> None:
+        """Let the client send more of one body."""
+        if self.phase < CLOSING:
+            self._core.increment_flow_control_window(size, number)
+            self._take_turn()
+
+    def reset(self, number: int, code: ErrorCodes) -> None:
+        """End a stream."""
+        if self.phase >= CLOSING:
+            return
+        try:
+            self._core.reset_stream(number, code)
+        except ProtocolError:
+            # Both sides have ended it; the client may still be notified.
+            self._sender.write(rst_stream(number, code))
+        self._take_turn()
+
+    def sent(self, request: CountedRequest) -> None:
+        """Count a request as soon as the kernel has its answer."""
+        self._sender.complete(request)
+
+    def left(self, stream: Stream) -> None:
+        """Forget a stream that has ended."""
+        self._sender.forget(stream)
+        self.streams.pop(stream.number, None)
+        if not self.streams:
+            self._idle_since = self.factory.clock.seconds()
+            self._take_turn()
+
+    # ---- turns -----------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        if self._turn is None and not self._is_processing and self.phase < CLOSING:
+            self._turn = self.factory.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self.phase >= CLOSING:
+            return
+        if self._cutter.has_frame and not self.is_stalled:
+            self._process()
+        else:
+            self._flush()
+            self._settle()
+
+    def _flush(self) -> None:
+        """Send what the streams have."""
+        self._is_processing = True
+        try:
+            self._sender.flush()
+        finally:
+            self._is_processing = False
+
+    def _settle(self) -> None:
+        """Decide what to wait for."""
+        if self.phase >= CLOSING:
+            return
+        if not self.is_stalled and (self._sender.has_ready or self._cutter.has_frame):
+            self._take_turn()
+        if not self.streams and (self._leaving is Leaving.KNOWS or self.input >= ENDED):
+            self.close()
+            return
+        if self._cutter.awaits_head:
+            if self.phase is not HEAD:
+                self._enter(HEAD)
+        elif self.streams:
+            self.phase = HANDLING
+        else:
+            self.phase = IDLE
+            self.since = self._idle_since
+        self._settle_reading()
+
+    def _settle_reading(self) -> None:
+        """Read from the socket only if there is room for the bytes, and the client reads, too."""
+        if self.phase >= CLOSING or self.input >= ENDED:
+            return
+        if not self.is_stalled and self._cutter.waiting_bytes <= _MAX_UNREAD:
+            self.read_on()
+        elif self.input is READING:
+            self.input = PAUSED
+            self.transport.pauseProducing()
+
+    def _enter(self, phase: ConnectionPhase) -> None:
+        self.phase = phase
+        self.since = self.factory.clock.seconds()
+
+    # ---- back-pressure ---------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Send no more: the kernel has no room."""
+        self._sender.is_stalled = True
+        self._settle_reading()
+
+    def resumeProducing(self) -> None:
+        """Send on."""
+        self._sender.is_stalled = False
+        self.stalled_since = None
+        self._sender.count_sent()
+        self._take_turn()
+
+    def stopProducing(self) -> None:
+        """The client is gone; :meth:`connectionLost` handles it."""
+
+    def read_on(self) -> None:
+        """Read from the socket again."""
+        if self.input is PAUSED:
+            self.input = READING
+            self.transport.resumeProducing()
+
+    # ---- deadlines (gateway.http.ports.Connection) -----------------------------------------------
+
+    def timed(self) -> Sequence[Connection]:
+        """Return itself and its streams."""
+        return [self, *self.streams.values()]
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client does not read from the connection at all."""
+        return self._sender.is_stalled
+
+    @property
+    def allowance(self) -> float:
+        """Extra seconds that the phase may take: none."""
+        return 0.0
+
+    def probe(self) -> None:
+        """Find out whether a client that has closed its half still exists."""
+        if self.input is ENDED:
+            self.input = PROBED
+            self._core.ping(bytes(8))
+            self._take_turn()
+
+    def refuse(self, error: Refusal) -> None:
+        """End a connection whose next head takes too long."""
+        self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.message)
+
+    def out_of_memory(self) -> bool:
+        """Handle a lack of memory: refuse the requests whose bodies take some.
+
+        :returns: whether the connection can continue.
+        """
+        refused = [stream for stream in list(self.streams.values()) if stream.out_of_memory()]
+        return bool(refused)
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def readConnectionLost(self) -> None:
+        """Note that the client has closed its half: only running requests go on."""
+        self.input = ENDED
+        if self.phase >= CLOSING:
+            self.transport.loseConnection()
+            return
+        for stream in list(self.streams.values()):
+            stream.client_has_closed()
+        self._take_turn()
+
+    def writeConnectionLost(self) -> None:
+        """Drop what still arrives: everything is sent, and our half is closed."""
+        if self.input >= ENDED:
+            self.transport.loseConnection()
+        else:
+            self._linger()
+
+    def all_is_sent(self) -> None:
+        """Go on closing: everything written has been sent."""
+        self._linger()
+
+    def _linger(self) -> None:
+        self._enter(LINGERING)
+        assert self.since is not None
+        self.linger_until = self.since + LINGER_SECONDS
+
+    def stop_lingering(self) -> None:
+        """Stop waiting for the client to close its half."""
+        if self._lingering is not None:
+            self._lingering.stop()
+
+    def leave(self) -> None:
+        """Have the client go elsewhere: what it sends before it reads this is still served."""
+        if self.phase < CLOSING and self._leaving is Leaving.STAYS:
+            self._leaving = Leaving.ASKED
+            self._sender.write(goaway(_LAST_STREAM, ErrorCodes.NO_ERROR))
+            # Its answer shows that the client has read it.
+            self._core.ping(_DRAINED)
+            self._take_turn()
+
+    def _fail(self, code: ErrorCodes, text: str) -> None:
+        """End the connection, and say why."""
+        if self.phase < CLOSING:
+            self._end(code, text)
+
+    def close(self) -> None:
+        """Close; requests that the client has sent meanwhile are not served, and it can tell."""
+        if self.phase < CLOSING:
+            self._end(ErrorCodes.NO_ERROR)
+
+    def _end(self, code: ErrorCodes, text: str = "", *, in_stages: bool = True) -> None:
+        self._sender.write(goaway(self._core.highest_inbound_stream_id, code, text))
+        self._enter(CLOSING)
+        for stream in list(self.streams.values()):
+            stream.lose(connectionDone)
+        self._lingering = LingeringClose(self, 0)
+        self._lingering.begin(in_stages=in_stages and self.input < ENDED)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.phase = CLOSED
+        self.transport.abortConnection()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being served."""
+        return not self.streams and not self._cutter.awaits_head
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is being served, or has just arrived."""
+        if self.is_idle and self.phase < CLOSING and not unread_bytes(self.transport):
+            self._end(ErrorCodes.NO_ERROR, in_stages=False)

@@ -1,0 +1,101 @@
+"""Ends connections whose clients cause work and bring nothing forward.
+
+Each frame costs some tens of microseconds, and many kinds of them can be sent without end: resets right
+behind requests (CVE-2023-44487), PING, SETTINGS, empty DATA, windows opened byte by byte. What is usual costs
+little, and is earned back by reading answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from h2.errors import ErrorCodes
+
+from gateway.http2.allowance import Allowance
+from gateway.http2.frames import (
+    CONTINUATION,
+    DATA,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    RST_STREAM,
+    Frame,
+    Misuse,
+)
+
+__all__ = ["Police"]
+
+FRAMES, FRAMES_A_SECOND = 2000, 500
+"""Frames that bring nothing forward: at once, and more with each second."""
+
+RESETS_A_STREAM, RESETS_A_SECOND = 2, 50
+"""Requests that are given up: at once, for each stream that may be open; and more with each second."""
+
+TINY_BYTES = 16
+"""A DATA frame of up to this size brings nothing forward, unless it ends its body."""
+
+_HEADER_BYTES = 9
+_A_PART = 64
+_EARNING_BYTES = 512
+
+
+class Police:
+    """Watches one connection.
+
+    :param max_streams: limit on open streams.
+    :param now: the time of the clock that the other methods are given.
+    """
+
+    def __init__(self, max_streams: int, now: float) -> None:
+        self._frames = Allowance(FRAMES, FRAMES_A_SECOND, now)
+        self._resets = Allowance(RESETS_A_STREAM * max_streams, RESETS_A_SECOND, now)
+
+    def inspect(self, frames: Sequence[Frame], streams: Container[int], now: float) -> bytes:
+        """Return the frames that are for h2, one behind the other.
+
+        GOAWAY is not among them: h2 would end the connection, but a client that sends it may still wait for
+        answers.
+
+        :param streams: those that are open.
+        :raises Misuse: the allowance is used up.
+        """
+        cost = 0
+        parts = []
+        for kind, flags, stream, data in frames:
+            size = len(data) - _HEADER_BYTES
+            if kind == DATA:
+                if (size <= TINY_BYTES and not flags & END_STREAM) or stream not in streams:
+                    cost += 1
+            elif kind == GOAWAY:
+                _check_goaway(stream, size)
+                continue
+            elif kind == CONTINUATION:
+                cost += 1
+            elif kind not in (HEADERS, RST_STREAM) or (kind == RST_STREAM and stream not in streams):
+                cost += 1 + size // _A_PART
+            parts.append(data)
+        if cost and not self._frames.spend(cost, now):
+            raise Misuse(ErrorCodes.ENHANCE_YOUR_CALM, "too many frames that bring nothing forward")
+        return b"".join(parts)
+
+    def sent(self, size: int, *, is_last: bool) -> None:
+        """Note that a part of an answer was sent, for which the client may open its windows again.
+
+        :param is_last: whether nothing more of it had to wait.
+        """
+        self._frames.earn(2 if is_last else size / _EARNING_BYTES)
+
+    def reset(self, now: float) -> None:
+        """Note that a request was given up.
+
+        :raises Misuse: the allowance is used up.
+        """
+        if not self._resets.spend(1, now):
+            raise Misuse(ErrorCodes.ENHANCE_YOUR_CALM, "too many requests are given up")
+
+
+def _check_goaway(stream: int, size: int) -> None:
+    if stream:
+        raise Misuse(ErrorCodes.PROTOCOL_ERROR, "GOAWAY on a stream")
+    if size < 8:
+        raise Misuse(ErrorCodes.FRAME_SIZE_ERROR, "GOAWAY has fewer than 8 bytes")

@@ -1,0 +1,158 @@
+"""HTTP/2 behind each kind of listener of the real service: TCP, TLS and a Unix socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from gateway.http.opening import PREFACE
+from tests.gateway.http.listeners import Listeners
+from tests.gateway.http2.peer import Client
+from tests.gateway.support import raw_request
+
+reactor: Any = installed_reactor
+
+DOCUMENT = "/v1/buckets/default/documents/k"
+JSON = [(b"content-type", b"application/json")]
+LARGE = b'"' + bytes(range(32, 34)) * 2**19 + b'"'
+
+
+class Raw(Protocol):
+    """Collects what it receives."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+
+class ListenerTests(TestCase):
+    """One service that listens on all of them."""
+
+    timeout = 120
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        listeners = Listeners(self)
+        self.service = yield listeners.start()
+        plain, secure = listeners.ports
+        self.certificate = Certificate.loadPEM(listeners.certificate)
+        self.plain = TCP4ClientEndpoint(reactor, "127.0.0.1", plain)
+        self.secure = TCP4ClientEndpoint(reactor, "127.0.0.1", secure)
+        self.endpoints = [self.plain, self.tls(b"h2"), UNIXClientEndpoint(reactor, listeners.unix)]
+
+    def tls(self, *protocols: bytes) -> Any:
+        """Return an endpoint that offers protocols."""
+        options = optionsForClientTLS(
+            "127.0.0.1", trustRoot=self.certificate, acceptableProtocols=list(protocols) or None
+        )
+        return wrapClientTLS(options, self.secure)
+
+    @inlineCallbacks
+    def on_each(self, check: Any) -> Any:
+        for endpoint in self.endpoints:
+            client = yield connectProtocol(endpoint, Client())
+            yield check(client)
+            client.transport.loseConnection()
+            yield client.lost
+        while self.service.factory.channels:
+            yield deferLater(reactor, 0)
+
+    def test_documents(self) -> Any:
+        """A document goes in and comes out, and many requests are served at once."""
+
+        @inlineCallbacks
+        def check(client: Client) -> Any:
+            stored = client.request("PUT", DOCUMENT, b'{"a":1}', JSON)
+            yield client.answered(stored)
+            self.assertEqual(client.streams[stored].status, 200)
+            many = [client.request("PUT", f"{DOCUMENT}{n}", b"%d" % n, JSON) for n in range(50)]
+            yield client.answered(*many)
+            read = [client.request("GET", f"{DOCUMENT}{n}") for n in range(50)]
+            yield client.answered(*read)
+            self.assertEqual({client.streams[number].status for number in many + read}, {200})
+            self.assertEqual([client.streams[number].body for number in read], [b"%d" % n for n in range(50)])
+
+        return self.on_each(check)
+
+    def test_large_documents(self) -> Any:
+        """A megabyte goes in through the windows as they open, and comes out."""
+
+        @inlineCallbacks
+        def check(client: Client) -> Any:
+            number = client.begin("PUT", DOCUMENT, [*JSON, (b"content-length", b"%d" % len(LARGE))])
+            left = LARGE
+            while left:
+                yield client.until(lambda: client.h2.local_flow_control_window(number) > 0)
+                size = min(client.h2.local_flow_control_window(number), 16384)
+                client.data(number, left[:size], ends=len(left) <= size)
+                left = left[size:]
+            yield client.answered(number)
+            self.assertEqual(client.streams[number].status, 200)
+            number = client.request("GET", DOCUMENT)
+            yield client.answered(number)
+            self.assertTrue(client.streams[number].body == LARGE)
+
+        return self.on_each(check)
+
+    def test_streams(self) -> Any:
+        """A batch is answered as it arrives, beside other requests."""
+
+        @inlineCallbacks
+        def check(client: Client) -> Any:
+            batch = client.begin("POST", "/v1/buckets/default/batch")
+            client.data(batch, b'{"op":"set","key":"s1","value":1}\n')
+            yield client.until(lambda: b'"index"' in client.streams[batch].body)
+            other = client.request("GET", "/v1/buckets/default/documents/s1")
+            yield client.answered(other)
+            self.assertEqual(client.streams[other].body, b"1")
+            client.data(batch, b'{"op":"get","key":"s1"}\n', ends=True)
+            yield client.answered(batch)
+            self.assertEqual(client.streams[batch].body.count(b'"status":200'), 2)
+
+        return self.on_each(check)
+
+    @inlineCallbacks
+    def test_negotiation(self) -> Any:
+        """TLS clients get the protocol that they offer, HTTP/2 first; without any they get HTTP/1.1, and the
+        preface of HTTP/2 is then no request."""
+        for offered, expected in (((b"http/1.1", b"h2"), b"h2"), ((b"http/1.1",), b"http/1.1"), ((), None)):
+            client = yield connectProtocol(self.tls(*offered), Raw())
+            if expected == b"h2":
+                client.transport.write(PREFACE + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+                while len(client.received) < 9:
+                    yield deferLater(reactor, 0)
+                self.assertEqual(client.received[3], 4)
+            else:
+                client.transport.write(PREFACE)
+                while b"\r\n\r\n" not in client.received:
+                    yield deferLater(reactor, 0)
+                self.assertTrue(client.received.startswith(b"HTTP/1.1 400 "))
+            self.assertEqual(client.transport.negotiatedProtocol, expected)
+            client.transport.loseConnection()
+
+    @inlineCallbacks
+    def test_the_other_protocol(self) -> Any:
+        """A client that has negotiated HTTP/2 and sends HTTP/1.1 is refused in HTTP/2."""
+        client = yield connectProtocol(self.tls(b"h2"), Client())
+        client.h2.data_to_send()
+        other = yield connectProtocol(self.tls(b"h2"), Raw())
+        other.transport.write(raw_request("GET", DOCUMENT))
+        while b"preface" not in other.received:
+            yield deferLater(reactor, 0)
+        for one in (client, other):
+            one.transport.loseConnection()
+        yield client.lost
