@@ -21,7 +21,7 @@ from gateway.http.body import IncomingBody
 from gateway.http.counted import CountedRequest
 from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
 from gateway.http.http1 import HTTP1Exchange
-from gateway.http.linger import LINGER_SECONDS, LingeringClose
+from gateway.http.linger import LingeringClose
 from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal, bad_request
@@ -57,8 +57,6 @@ class HTTPChannel(Opening):
     """Sends bytes, immediately if none are waiting."""
 
     phase = HEAD
-    since: float | None = None
-    """When the sweep first saw this phase; ``None`` when it has not."""
     input = READING
     is_stalled = False
     """Whether the client reads slower than we write."""
@@ -69,8 +67,6 @@ class HTTPChannel(Opening):
     """Who is responsible if the connection ends early."""
     unsent_exchange: CountedRequest | None = None
     """The request whose complete answer waits for a slow reader."""
-    linger_until: float | None = None
-    """Deadline for dropping the bytes that still arrive; ``None`` if nothing is dropped."""
 
     _exchange: HTTP1Exchange | None = None
     _body: IncomingBody | None = None
@@ -269,15 +265,6 @@ class HTTPChannel(Opening):
         self.since = None
         if self._unread or self.input is not READING:
             self._go_on()
-
-    def _enter(self, phase: ConnectionPhase) -> None:
-        self.phase = phase
-        self.since = self.factory.clock.seconds()
-
-    def _linger(self, phase: ConnectionPhase) -> None:
-        self._enter(phase)
-        assert self.since is not None
-        self.linger_until = self.since + LINGER_SECONDS
 
     # ---- back-pressure ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from gateway.http.refusal import Refusal
 from reactor.gate import socket_error
 
 if TYPE_CHECKING:
-    from gateway.http.ports import Connection
+    from gateway.http.ports import Timed
 
 __all__ = ["Deadlines"]
 
@@ -36,7 +36,7 @@ class Deadlines:
         # A list for speed: it is read for every connection.
         self._seconds = [seconds[phase] for phase in ConnectionPhase]
 
-    def look_after(self, channel: Connection, now: float) -> None:
+    def look_after(self, channel: Timed, now: float) -> None:
         """Check one connection.
 
         :param now: the time of the channels' clock.
@@ -72,12 +72,12 @@ class Deadlines:
         if lingers and channel.linger_until is not None and now >= channel.linger_until:
             _expire(channel)
 
-    def _may_take_longer(self, channel: Connection, now: float) -> bool:
+    def _may_take_longer(self, channel: Timed, now: float) -> bool:
         assert channel.since is not None
         return channel.allowance > now - channel.since - self._seconds[channel.phase]
 
 
-def _expire(channel: Connection) -> None:
+def _expire(channel: Timed) -> None:
     """End a phase that has taken too long."""
     match channel.phase:
         case ConnectionPhase.IDLE:

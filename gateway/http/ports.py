@@ -40,6 +40,7 @@ __all__ = [
     "Guard",
     "Server",
     "TakesOver",
+    "Timed",
     "Visit",
 ]
 
@@ -176,14 +177,19 @@ class Channel(Protocol):
 
     transport: Any
     application: Application
-    is_stalled: bool
-    """Whether the client reads slower than we write."""
-    cut_by: str
-    """Whose doing it is if the connection ends before its time."""
-    write: Callable[[bytes], object]
-    """Sends bytes."""
     unsent_exchange: CountedRequest | None
     """The request whose complete answer waits for a slow reader."""
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client reads slower than we write."""
+
+    @property
+    def cut_by(self) -> str:
+        """Whose doing it is if the connection ends before its time."""
+
+    def write(self, data: bytes, /) -> object:
+        """Send bytes."""
 
     @property
     def factory(self) -> Server:
@@ -310,26 +316,23 @@ class ExchangePort(CountedRequest):
         raise NotImplementedError
 
 
-class Connection(Protocol):
-    """A connection: the interface to its factory, its deadlines and its end."""
+class Timed(Protocol):
+    """A connection, or one of its streams: the interface to its deadlines."""
 
     transport: Any
-    cut_by: str
-    """Whose doing it is if the connection ends before its time."""
     phase: ConnectionPhase
     input: InputPhase
     since: float | None
     """When this phase was first seen; ``None`` when it has not been."""
-    is_stalled: bool
     stalled_since: float | None
     unsent: int
-    """Bytes that were waiting for the client at the last sweep."""
+    """What :meth:`count_unsent` returned at the last sweep."""
     linger_until: float | None
     """Deadline for dropping the bytes that still arrive."""
 
     @property
-    def factory(self) -> Server:
-        """Who made it."""
+    def is_stalled(self) -> bool:
+        """Whether the client reads slower than we write."""
 
     @property
     def is_idle(self) -> bool:
@@ -339,18 +342,8 @@ class Connection(Protocol):
     def allowance(self) -> float:
         """Extra seconds that the phase may take."""
 
-    def timed(self) -> Sequence[Connection]:
-        """Return what has deadlines of its own: itself, and its streams if it has several requests at once.
-        Called once a second."""
-
     def count_unsent(self) -> int:
         """Return a number that becomes smaller when the client reads; 0 if it has everything."""
-
-    def leave(self) -> None:
-        """Have the client go elsewhere with its next request: the server is about to stop."""
-
-    def read_on(self) -> None:
-        """Read from the socket again."""
 
     def probe(self) -> None:
         """Send something, once, to find out whether the client still exists."""
@@ -371,4 +364,25 @@ class Connection(Protocol):
         """Close it unless a request is being served, or has just arrived."""
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Drop it."""
+
+
+class Connection(Timed, Protocol):
+    """A connection: the interface to its factory, its deadlines and its end."""
+
+    cut_by: str
+    """Whose doing it is if the connection ends before its time."""
+
+    @property
+    def factory(self) -> Server:
+        """Who made it."""
+
+    def timed(self) -> Sequence[Timed]:
+        """Return what has deadlines of its own: itself, and its streams if it has several requests at once.
+        Called once a second."""
+
+    def leave(self) -> None:
+        """Have the client go elsewhere with its next request: the server is about to stop."""
+
+    def read_on(self) -> None:
+        """Read from the socket again."""

@@ -29,10 +29,10 @@ from zope.interface import implementer
 
 from gateway.http.counted import CountedRequest
 from gateway.http.heads import Malformed
-from gateway.http.linger import LINGER_SECONDS, LingeringClose
+from gateway.http.linger import LingeringClose
 from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
-from gateway.http.ports import Connection
+from gateway.http.ports import Timed
 from gateway.http.refusal import Refusal
 from gateway.http2.core import Core
 from gateway.http2.credit import Credit
@@ -79,13 +79,10 @@ class HTTP2Connection(Opening):
     """
 
     phase = HEAD
-    since: float | None = None
     input = READING
     stalled_since: float | None = None
     unsent = 0
     cut_by = "client"
-    linger_until: float | None = None
-
     _lingering: LingeringClose | None = None
     _turn: Any = None
     """The next turn, if one is due."""
@@ -318,10 +315,6 @@ class HTTP2Connection(Opening):
             self.input = PAUSED
             self.transport.pauseProducing()
 
-    def _enter(self, phase: ConnectionPhase) -> None:
-        self.phase = phase
-        self.since = self.factory.clock.seconds()
-
     # ---- back-pressure ---------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
@@ -347,7 +340,7 @@ class HTTP2Connection(Opening):
 
     # ---- deadlines (gateway.http.ports.Connection) -----------------------------------------------
 
-    def timed(self) -> Sequence[Connection]:
+    def timed(self) -> Sequence[Timed]:
         """Return itself and its streams."""
         return [self, *self.streams.values()]
 
@@ -397,16 +390,11 @@ class HTTP2Connection(Opening):
         if self.input >= ENDED:
             self.transport.loseConnection()
         else:
-            self._linger()
+            self._linger(LINGERING)
 
     def all_is_sent(self) -> None:
         """Go on closing: everything written has been sent."""
-        self._linger()
-
-    def _linger(self) -> None:
-        self._enter(LINGERING)
-        assert self.since is not None
-        self.linger_until = self.since + LINGER_SECONDS
+        self._linger(LINGERING)
 
     def stop_lingering(self) -> None:
         """Stop waiting for the client to close its half."""

@@ -418,11 +418,7 @@ class Stream(TimedStream):
         if size:
             self.connection.keep(-size)
 
-    # ---- deadlines (gateway.http.ports.Connection) -----------------------------------------------
-
-    def timed(self) -> tuple[Stream]:
-        """Return itself."""
-        return (self,)
+    # ---- deadlines (gateway.http.ports.Timed) ----------------------------------------------------
 
     def count_unsent(self) -> int:
         """Return a number that becomes smaller with each byte that is sent."""

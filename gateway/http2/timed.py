@@ -8,19 +8,13 @@ __all__ = ["TimedStream"]
 
 
 class TimedStream:
-    """The part of :class:`gateway.http.ports.Connection` that the connection does for all of its streams."""
+    """The part of :class:`gateway.http.ports.Timed` that the connection does for all of its streams."""
 
     input = InputPhase.READING
     is_idle = False
     """Whether no request is being served: a stream is one."""
     linger_until: float | None = None
     """Deadline for dropping the bytes that still arrive."""
-
-    def leave(self) -> None:
-        """GOAWAY is for all streams."""
-
-    def read_on(self) -> None:
-        """The socket is for all streams."""
 
     def probe(self) -> None:
         """A client that has closed its half is probed once for all streams."""
