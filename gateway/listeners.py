@@ -56,15 +56,19 @@ def with_backlog(description: str) -> str:
     return f"{description}:backlog={BACKLOG}"
 
 
-def listen_on(reactor: Any, description: str, factory: ServerFactory) -> Deferred[IListeningPort]:
+def listen_on(
+    reactor: Any, description: str, factory: ServerFactory, client_ca: str | None = None
+) -> Deferred[IListeningPort]:
     """Listen on an endpoint.
 
+    :param client_ca: PEM file of authorities: clients of TLS endpoints are asked for a certificate, which
+        their transports then show (:func:`reactor.tls.layer.peer_certificate`).
     :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
         twistd, which calls this while it starts.
     """
     description = with_backlog(description)
     try:
-        endpoint = tls_endpoint(reactor, description, HandshakeLog(reactor))
+        endpoint = tls_endpoint(reactor, description, HandshakeLog(reactor), client_ca=client_ca)
     except EndpointError as error:
         raise CannotStartError(f"--listen: {description}: {error}") from error
     if endpoint is None:

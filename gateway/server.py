@@ -237,7 +237,7 @@ class GatewayServer(Service):
         """Listen; see :func:`gateway.listeners.listen_on` for what it raises."""
         super().privilegedStartService()
         for description in self._settings.listen:
-            listening = listen_on(self._listen_with, description, self.factory)
+            listening = listen_on(self._listen_with, description, self.factory, self._settings.client_ca)
             listening.addCallback(self._listens, description)
 
     def _listens(self, port: IListeningPort, description: str) -> None:

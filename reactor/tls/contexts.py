@@ -21,8 +21,9 @@ def server_context(
     chain: Iterable[bytes] = (),
     protocols: Iterable[str] = (),
     versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (MINIMUM, MAXIMUM),
+    client_ca: str | Path | None = None,
 ) -> ssl.SSLContext:
-    """Return the context of a server that asks clients for no certificate.
+    """Return the context of a server.
 
     It gives tickets, with which clients resume their sessions while the context lives, and refuses
     renegotiation.
@@ -32,6 +33,8 @@ def server_context(
     :param chain: more certificates of the chain, as PEM.
     :param protocols: names for ALPN, in order of preference.
     :param versions: the lowest and the highest.
+    :param client_ca: PEM file of authorities: clients are asked for a certificate, and may show none; one of
+        another authority ends the handshake. ``None``: they are not asked.
     :raises OSError: a file cannot be read.
     :raises ssl.SSLError: a file has something else, or the key is another certificate's.
     :raises ValueError: the key is encrypted.
@@ -52,6 +55,9 @@ def server_context(
             os.unlink(path)
     else:
         context.load_cert_chain(certificate, key, _no_passphrase)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
     names = list(protocols)
     if names:
         context.set_alpn_protocols(names)

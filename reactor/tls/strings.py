@@ -24,7 +24,7 @@ from reactor.tls.contexts import MAXIMUM, MINIMUM, reason_of, server_context
 from reactor.tls.factory import LIMITS, ServerSide, TlsFactory, TlsLimits
 from reactor.tls.transport import TlsTransport
 
-__all__ = ["EndpointError", "TlsServerEndpoint", "tls_endpoint"]
+__all__ = ["EndpointError", "TlsServerEndpoint", "check_authorities", "tls_endpoint"]
 
 _VERSIONS = {
     "TLS_METHOD": (MINIMUM, MAXIMUM),
@@ -46,6 +46,7 @@ def tls_endpoint(
     description: str,
     on_failure: Callable[[TlsTransport, BaseException], bytes | None] | None = None,
     limits: TlsLimits = LIMITS,
+    client_ca: str | None = None,
 ) -> IStreamServerEndpoint | None:
     """Return the endpoint of an ``ssl:`` string, also behind ``haproxy:``; ``None`` for any other string.
 
@@ -54,6 +55,7 @@ def tls_endpoint(
     ``extraCertChain``, ``dhParameters``. Files are read now.
 
     :param on_failure: see :class:`reactor.tls.factory.TlsFactory`.
+    :param client_ca: see :func:`reactor.tls.contexts.server_context`.
     :raises EndpointError: a file or a method cannot be used.
     :raises TypeError: a parameter is unknown, or the port is missing.
     :raises ValueError: port or backlog is not a number.
@@ -70,10 +72,10 @@ def tls_endpoint(
     given = bound.arguments
     port, backlog, interface = int(given["port"]), int(given["backlog"]), given["interface"]
     below = endpoints.TCP4ServerEndpoint(reactor, port, backlog, interface)
-    return TlsServerEndpoint(reactor, below, _contexts(given), wrappers, on_failure, limits)
+    return TlsServerEndpoint(reactor, below, _contexts(given, client_ca), wrappers, on_failure, limits)
 
 
-def _contexts(given: dict[str, Any]) -> Callable[[tuple[str, ...]], ssl.SSLContext]:
+def _contexts(given: dict[str, Any], client_ca: str | None) -> Callable[[tuple[str, ...]], ssl.SSLContext]:
     """Return a function that returns the context for the protocols of a factory."""
     key = given["privateKey"]
     certificate = key if given["certKey"] is None else given["certKey"]
@@ -93,12 +95,16 @@ def _contexts(given: dict[str, Any]) -> Callable[[tuple[str, ...]], ssl.SSLConte
     def context_for(protocols: tuple[str, ...]) -> ssl.SSLContext:
         context = made.get(protocols)
         if context is None:
-            context = server_context(certificate, key, chain=more, protocols=protocols, versions=versions)
+            context = server_context(
+                certificate, key, chain=more, protocols=protocols, versions=versions, client_ca=client_ca
+            )
             if parameters is not None:
                 context.load_dh_params(parameters)
             made[protocols] = context
         return context
 
+    if client_ca is not None:
+        check_authorities(client_ca)
     for path, name in ((key, "privateKey"), (certificate, "certKey")):
         _read(path, name)
     try:
@@ -110,6 +116,20 @@ def _contexts(given: dict[str, Any]) -> Callable[[tuple[str, ...]], ssl.SSLConte
             + ("" if parameters is None else f"; or dhParameters={parameters} are not in PEM")
         ) from error
     return context_for
+
+
+def check_authorities(path: str) -> None:
+    """Check a file of authorities for clients' certificates.
+
+    :raises EndpointError: it cannot be read, or has no certificate.
+    """
+    _read(path, "authorities of clients")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except OSError as error:
+        raise EndpointError(
+            f"authorities of clients={path}: {reason_of(error)}; expected certificates in PEM"
+        ) from error
 
 
 def _read(path: str, name: str) -> bytes:

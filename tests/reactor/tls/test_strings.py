@@ -24,12 +24,15 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from reactor.tls.strings import EndpointError, tls_endpoint
+from reactor.tls.layer import peer_certificate
+from reactor.tls.strings import EndpointError, check_authorities, tls_endpoint
 from tests.certificates import self_signed
+from tests.reactor.tls.wire import Files, Side, Wire, own_client, own_server
 
 reactor: Any = installed
 
@@ -282,3 +285,47 @@ class ListeningTests(TestCase):
         self.assertEqual((yield client.lost), b"this port speaks TLS")
         ((host, error),) = told
         self.assertEqual((host, getattr(error, "reason", None)), ("127.0.0.1", "HTTP_REQUEST"))
+
+
+class ClientCertificateTests(SynchronousTestCase):
+    """Servers that ask for the client's certificate."""
+
+    def setUp(self) -> None:
+        """Make certificates."""
+        self.server, self.client, self.other = (Files.make(self.mktemp(), name=name) for name in "sco")
+
+    def shake(self, own: Files | None, **options: Any) -> tuple[Side, Side]:
+        """Shake hands with a client that has this certificate."""
+        clock = Clock()
+        server = own_server(clock, self.server, client_ca=self.client.path, **options)
+        client = own_client(clock, self.server.pem, own=own)
+        client.below.write(b"hello")
+        Wire(clock, client.below, server.below).settle()
+        return client, server
+
+    def test_shown(self) -> None:
+        """The server sees a certificate of its authority, and none if the client shows none, in both
+        versions."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            for own, name in ((self.client, "CN=c"), (None, None)):
+                _, server = self.shake(own, versions=(version, version))
+                self.assertEqual(server.above.events, ["made", "handshake", b"hello"])
+                found = peer_certificate(server.below)
+                self.assertEqual(found and found.subject.rfc4514_string(), name)
+
+    def test_of_another_authority(self) -> None:
+        """It ends the handshake; the client gets an alert that says why."""
+        client, server = self.shake(self.other)
+        self.assertIs(server.above.events[-1], ssl.SSLCertVerificationError)
+        self.assertIs(client.above.events[-1], ssl.SSLError)
+        self.assertIn("unknown ca", str(client.above.reason.value))
+
+    def test_authorities(self) -> None:
+        """A file without certificates is refused by name."""
+        for data in (b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+            path = self.mktemp()
+            Path(path).write_bytes(data)
+            error = self.assertRaises(EndpointError, check_authorities, path)
+            self.assertIn(path, str(error))
+            self.assertIn("expected certificates in PEM", str(error))
+        self.assertIn("cannot be read", str(self.assertRaises(EndpointError, check_authorities, "/none")))

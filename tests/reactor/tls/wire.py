@@ -262,10 +262,16 @@ def own_client(
     name: str = NAME,
     limits: TlsLimits = LIMITS,
     above: Log | None = None,
+    own: Files | None = None,
 ) -> Side:
-    """Return our client."""
+    """Return our client.
+
+    :param own: the certificate that it shows.
+    """
     above = above or Log()
     context = client_context(trust.decode())
+    if own is not None:
+        context.load_cert_chain(own.path)
     factory = TlsFactory(ClientSide(context, name, {}), factory_of(above, protocols), clock, limits)
     return side(factory, above)
 
