@@ -30,6 +30,10 @@ JAVA_CLIENT := build/judges/java
 DEBIAN := build/judges/debian
 DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
 CHROMIUM := build/judges/chromium
+SCHEMATHESIS := build/judges/schemathesis
+SCHEMATHESIS_VERSION := 4.32.5
+GENERATED := build/judges/generated
+OPENAPI_PYTHON_CLIENT_VERSION := 0.29.1
 AXE := build/judges/axe
 AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
@@ -126,6 +130,19 @@ judges: $(INSTALLED) interop
 		2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p') 2>/dev/null && for package in *.deb; do \
 		dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(CHROMIUM).new $(CURDIR)/$(CHROMIUM); } || \
 		echo "Chromium could not be fetched; the tests of pages will be skipped." >&2
+	@test -e $(SCHEMATHESIS)/bin/st || { \
+		echo "Fetching schemathesis for tests.judges ..."; $(PYTHON) -m venv $(SCHEMATHESIS) && \
+		$(SCHEMATHESIS)/bin/python $(PIP) install schemathesis==$(SCHEMATHESIS_VERSION); } || \
+		echo "schemathesis could not be fetched; its test will be skipped." >&2
+	@test -e $(GENERATED)/python/bin/openapi-python-client || { \
+		echo "Fetching openapi-python-client for tests.judges ..."; $(PYTHON) -m venv $(GENERATED)/python && \
+		$(GENERATED)/python/bin/python $(PIP) install openapi-python-client==$(OPENAPI_PYTHON_CLIENT_VERSION); } || \
+		echo "openapi-python-client could not be fetched; its test will be skipped." >&2
+	@test -e $(GENERATED)/typescript/node_modules || ! command -v npm >/dev/null || { \
+		echo "Fetching openapi-typescript for tests.judges ..."; mkdir -p $(GENERATED)/typescript && \
+		cp $(CLIENTS)/typescript/package.json $(GENERATED)/typescript && \
+		npm install --silent --no-fund --no-audit --prefix $(GENERATED)/typescript; } || \
+		echo "openapi-typescript could not be fetched; its test will be skipped." >&2
 	@test -e $(AXE)/node_modules/axe-core || ! command -v npm >/dev/null || { \
 		echo "Fetching axe for tests.judges ..."; \
 		npm install --silent --no-fund --no-audit --prefix $(AXE) axe-core@$(AXE_VERSION); } || \

@@ -108,6 +108,7 @@ setup(
         **{name: ["py.typed"] for name in SOURCE_PACKAGES},
         "couchnode.views": ["prelude.js"],
         "gateway": ["py.typed", "console/*"],
+        "gateway.openapi": ["static/*"],
     },
     include_package_data=False,
     data_files=[

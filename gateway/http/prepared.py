@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import zlib
+from collections.abc import Generator, Iterable
 from hashlib import blake2b
 
 from gateway.http.request import Request
 from gateway.http.response import Headers, Response
 
-__all__ = ["Prepared"]
+__all__ = ["Prepared", "preparing"]
 
 _LEVEL = 9
+_GZIP = 31
+"""Window size of zlib that adds the header of gzip."""
+_STEP_BYTES = 32 * 1024
 
 
 class Prepared:
@@ -21,12 +26,15 @@ class Prepared:
 
     :param content_type: as sent.
     :param headers: further ones of each answer.
+    :param compressed: the body by gzip, if that is done already; see :func:`preparing`.
     :ivar tag: names the body, without quotes.
     """
 
-    def __init__(self, body: bytes, content_type: bytes, headers: Headers = ()) -> None:
+    def __init__(
+        self, body: bytes, content_type: bytes, headers: Headers = (), compressed: bytes | None = None
+    ) -> None:
         self.body = body
-        self.compressed = gzip.compress(body, _LEVEL, mtime=0)
+        self.compressed = gzip.compress(body, _LEVEL, mtime=0) if compressed is None else compressed
         self.tag = blake2b(body, digest_size=12).hexdigest().encode("ascii")
         self._content_type = (b"Content-Type", content_type)
         self._always = (
@@ -52,6 +60,26 @@ class Prepared:
         if is_compressed:
             return Response(200, [*headers, (b"Content-Encoding", b"gzip")], self.compressed)
         return Response(200, headers, self.body)
+
+
+def preparing(
+    parts: Iterable[bytes], content_type: bytes, headers: Headers = ()
+) -> Generator[None, None, Prepared]:
+    """Prepare a long body in steps; yields after each.
+
+    :param parts: of the body, each of which takes a step to make.
+    """
+    packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
+    plain = []
+    packed = []
+    for part in parts:
+        for at in range(0, len(part), _STEP_BYTES):
+            packed.append(packer.compress(part[at : at + _STEP_BYTES]))
+            yield
+        plain.append(part)
+    packed.append(packer.flush())
+    yield
+    return Prepared(b"".join(plain), content_type, headers, b"".join(packed))
 
 
 def takes_gzip(accepted: bytes) -> bool:

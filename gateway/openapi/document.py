@@ -158,10 +158,16 @@ class _Parts:
         return self._parts.get(kind, {})
 
 
-def _place(route: Route) -> tuple[int, str]:
+_METHODS = ("GET", "PUT", "POST", "DELETE")
+
+
+def _place(route: Route) -> tuple[int, str, int]:
     tag = "" if route.description is None else route.description.tag
-    known = list(TAGS)
-    return (known.index(tag) if tag in known else len(known), route.rule)
+    return _index(tuple(TAGS), tag), route.rule, _index(_METHODS, route.methods[0])
+
+
+def _index(known: tuple[str, ...], one: str) -> int:
+    return known.index(one) if one in known else len(known)
 
 
 def _referred(found: object) -> dict[str, Any]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from gateway.openapi.description import Parameter
 from gateway.openapi.schemas import TEXT, Schema, choice, text, whole
 
-__all__ = ["ANSWERED", "EVERYWHERE", "TAKEN", "UNDESCRIBED"]
+__all__ = ["ANSWERED", "EVERYWHERE", "FILE_TAG", "FILE_TAGS", "ONE_VERSION", "TAKEN", "UNDESCRIBED"]
 
 _CAS: Schema = text(pattern=r'^(W/)?"?[0-9A-Fa-f]{1,16}"?$')
-_TAG = r'(W/)?("[0-9A-Fa-f]{1,16}"|[0-9A-Fa-f]{1,16})'
+_CAS_DIGITS = r"(?!0+\b)[0-9A-Fa-f]{1,16}"
+_TAG = rf'(W/)?("{_CAS_DIGITS}"|{_CAS_DIGITS})'
+_ONE_TAG: Schema = text(pattern=rf"^{_TAG}$")
 _TAGS: Schema = text(pattern=rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$")
+_OTHER_TAG = r'(W/)?("[!#-~]*"|[0-9A-Fa-f]{1,16})'
+_OTHER_TAGS: Schema = text(pattern=rf"^(\*|{_OTHER_TAG}([ \t]*,[ \t]*{_OTHER_TAG})*)$")
 _COPIES: Schema = whole(-1, 4)
-_SECONDS: Schema = text(
-    "A duration, or a number of seconds.", pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?(ms|s|m|h)?$"
+_TERM = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|ms|s|m|h)"
+_SECONDS: Schema = text("A duration, or seconds.", pattern=rf"^([0-9]{{1,6}}(\.[0-9]{{1,9}})?|({_TERM})+)$")
+_DATE = (
+    "(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-3][0-9] (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} "
+    "[0-2][0-9]:[0-5][0-9]:[0-5][0-9] (GMT|UTC)"
 )
 
 
@@ -29,19 +36,18 @@ TAKEN = _table(
     Parameter(
         "If-None-Match",
         "`*`, or a list of ETags: the operation applies to any other version.",
-        _TAGS,
+        _OTHER_TAGS,
     ),
     Parameter(
         "Expires",
         "When the document expires: an HTTP date, a duration such as `90s` or `1h30m`, or `0` for never.",
-        TEXT,
+        text(pattern=rf"^({_DATE}|0?|({_TERM})+)$"),
         "1h30m",
     ),
     Parameter(
         "X-CB-TTL",
         "The expiry in seconds up to 2592000, above that as a Unix time; 0 for never. Not with `Expires`.",
         whole(0, 2**32 - 1),
-        3600,
     ),
     Parameter(
         "X-CB-DurabilityLevel",
@@ -63,7 +69,7 @@ TAKEN = _table(
         "X-CB-Timeout",
         "How long the request may take at the cluster, from `1ms` to `300s`: a duration, or seconds.",
         _SECONDS,
-        "500ms",
+        "10s",
     ),
     Parameter(
         "X-CB-Flags",
@@ -79,11 +85,20 @@ TAKEN = _table(
     Parameter("Accept-Encoding", "The codings that the client can decode.", TEXT, "gzip"),
     Parameter(
         "X-Request-Id",
-        "The request's id, for the log and for errors.",
-        text(pattern="^[A-Za-z0-9._:-]{1,64}$"),
+        "The request's id, for the log and for errors: up to 64 letters, digits, `.`, `_`, `:`, `-`; "
+        "another value is ignored.",
     ),
 )  # fmt: skip
 """Request headers by name."""
+
+ONE_VERSION = Parameter("If-Match", "One ETag.", _ONE_TAG)
+"""The condition of operations that take exactly one version."""
+
+FILE_TAG = Parameter("ETag", "Names this version of the page or file, in this coding.")
+"""The validator of answers that are no documents."""
+
+FILE_TAGS = Parameter("If-None-Match", "ETags of versions that the caller has.")
+"""The condition on them."""
 
 UNDESCRIBED = frozenset({"Authorization", "X-API-Key", "Accept", "Content-Type", "traceparent", "tracestate"})
 """Request headers that OpenAPI describes by other means (security schemes and media types), and those that

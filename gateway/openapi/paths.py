@@ -7,9 +7,16 @@ import re
 from gateway.openapi.description import Parameter
 from gateway.openapi.schemas import Schema, text
 
-__all__ = ["PARAMETERS", "names_in", "template_of"]
+__all__ = ["NEW_PLACE", "PARAMETERS", "names_in", "template_of"]
 
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 251, "pattern": "^[A-Za-z0-9_%-]+$"}
+
+_NEW = {**_NAME, "pattern": "^[A-Za-z0-9-][A-Za-z0-9_%-]*$"}
+NEW_PLACE = (
+    Parameter("scope", "The scope's name.", _NEW, "drinks"),
+    Parameter("collection", "The collection's name.", _NEW, "beers"),
+)
+"""Names that can be given: those that begin with an underscore or a percent sign are the cluster's."""
 
 PARAMETERS: dict[str, Parameter] = {
     row.name: row

@@ -29,7 +29,7 @@ TEXT: Schema = {"type": "string"}
 BINARY: Schema = {"type": "string", "format": "binary"}
 """Any bytes."""
 BOOLEAN: Schema = {"type": "boolean", "default": False}
-CSV: Schema = {"type": "string", "pattern": "^[^,]+(,[^,]+)*$"}
+CSV: Schema = {"type": "string", "pattern": "^([^,]+(,[^,]+)*)?$"}
 """Words separated by commas."""
 
 COMPONENTS: dict[str, Schema] = {}

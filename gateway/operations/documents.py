@@ -93,10 +93,11 @@ class GetReplica(NamedTuple):
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
-        if self.number is not None:
-            copies = driver.configured_replica_count
-            if self.number >= copies:
-                raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
+        copies = driver.configured_replica_count
+        if not copies:
+            raise bad_request("replica: the bucket has no replicas")
+        if self.number is not None and self.number >= copies:
+            raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
         return driver.rget(key, replica_index=self.number)
 
     def response(

@@ -23,6 +23,7 @@ from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import Gateway, IGatewayPlugin
 from gateway.openapi.description import Answer, Example, Parameter, described
+from gateway.openapi.headers import FILE_TAG, FILE_TAGS
 from gateway.openapi.schemas import TEXT, text
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _HEADERS = (
 )
 
 _SENT: tuple[str | Parameter, ...] = (
-    *("ETag", "Cache-Control", "Vary", "Content-Encoding"),
+    *(FILE_TAG, "Cache-Control", "Vary", "Content-Encoding"),
     *(Parameter(name.decode("ascii"), "Protects the pages.", TEXT) for name, _ in _HEADERS),
 )
 _FILES: dict[str, Any] = {"text/javascript": TEXT, "text/css": TEXT, "image/svg+xml": TEXT, "text/html": TEXT}
@@ -114,7 +115,7 @@ class Console:
             Parameter("version", "The version of all files, as in the page's links.", text(), "current"),
             Parameter("name", "The file's name.", text(), "style.css"),
         ),
-        headers=("Accept-Encoding",),
+        headers=("Accept-Encoding", FILE_TAGS),
         errors="RouteNotFound",
         credentials=False,
         examples=(Example("The style sheet"),),

@@ -1,27 +1,75 @@
-"""``/openapi.json``: the description of all endpoints, those of other plugins included."""
+"""``/openapi.json`` and ``/docs``: the description of all endpoints, those of other plugins included, for
+programs and for readers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+import gateway.openapi.page
 from couchbase.protocol.version import VERSION
 from gateway.dialect.jsontools import any_json
-from gateway.http.prepared import Prepared
+from gateway.fairness.steps import StepRunner
+from gateway.http.prepared import Prepared, preparing
+from gateway.http.refusal import no_route
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint, mount
 from gateway.interfaces import Gateway, IGatewayPlugin
-from gateway.openapi.description import JSON, Answer, Example, described
+from gateway.openapi.description import JSON, Answer, Example, Parameter, described
 from gateway.openapi.document import About, document, routes_of
-from gateway.openapi.schemas import ANY
+from gateway.openapi.headers import FILE_TAG, FILE_TAGS
+from gateway.openapi.page import parts
+from gateway.openapi.schemas import ANY, TEXT, choice
 
 if TYPE_CHECKING:
     from klein import Klein
 
-__all__ = ["Reference", "openapi"]
+__all__ = ["POLICY", "Reference", "openapi"]
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        *("script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self'"),
+        *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+        *("require-trusted-types-for 'script'", "trusted-types 'none'"),
+    )
+)
+"""The Content-Security-Policy of the page: its own files, and requests to this gateway."""
+
+_FOLDER = Path(gateway.openapi.page.__file__).parent / "static"
+_FILES = {
+    b"icon.svg": b"image/svg+xml",
+    b"page.css": b"text/css; charset=utf-8",
+    b"page.mjs": b"text/javascript; charset=utf-8",
+}
+Preparing = Generator[None, None, Prepared]
+
+_HTML = b"text/html; charset=utf-8"
+_PROTECTION = (
+    (b"Content-Security-Policy", POLICY.encode("ascii")),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"X-Frame-Options", b"DENY"),
+    (b"Referrer-Policy", b"no-referrer"),
+)
+_SENT: tuple[str | Parameter, ...] = (
+    FILE_TAG,
+    "Cache-Control",
+    "Vary",
+)
+_TAKEN = ("Accept-Encoding", FILE_TAGS)
+_PROTECTED = (
+    *_SENT,
+    "Content-Encoding",
+    *(Parameter(name.decode("ascii"), "Protects the page.") for name, _ in _PROTECTION),
+)
+_KNOWN = Answer("The caller has it.", headers=_SENT)
 
 
 @implementer(IPlugin, IGatewayPlugin)
@@ -36,15 +84,17 @@ class Reference:
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: dict[bytes, Prepared] = {}
+        self._steps: StepRunner | None = None
 
     def attach(self, gateway: Gateway) -> None:
         """Describe another gateway from now on."""
         self._gateway = gateway
-        self._prepared = None
+        self._prepared = {}
+        self._steps = StepRunner(gateway.clock)
 
     def routes(self, app: Klein) -> None:
-        """Declare ``/openapi.json``."""
+        """Declare ``/openapi.json``, and the page with its files."""
         assert self._gateway is not None
         mount(app, self, self._gateway.run_under_klein)
 
@@ -57,19 +107,81 @@ class Reference:
     @described(
         "Operations",
         {
-            200: Answer("OpenAPI 3.1.", {JSON: ANY}, ("ETag", "Cache-Control", "Vary", "Content-Encoding")),
-            304: Answer("The caller has it.", headers=("ETag", "Cache-Control", "Vary")),
+            200: Answer("OpenAPI 3.1.", {JSON: ANY}, (*_SENT, "Content-Encoding")),
+            304: _KNOWN,
         },
-        headers=("Accept-Encoding",),
+        headers=_TAKEN,
         credentials=False,
         examples=(Example("Always"),),
     )
-    def show(self, request: Request) -> Response:
+    def show(self, request: Request) -> Response | Deferred[Response]:
         """Return this description of all endpoints."""
         request.query()
-        if self._prepared is None:
-            self._prepared = Prepared(any_json(self.document()), b"application/json")
-        return self._prepared.response(request)
+        return self._answer(request, b"", self._json)
+
+    @endpoint("docs", "GET", "/docs", takes=("If-None-Match",))
+    @described(
+        "Operations",
+        {200: Answer("A page.", {"text/html": TEXT}, _PROTECTED), 304: _KNOWN},
+        headers=_TAKEN,
+        credentials=False,
+        examples=(Example("Always"),),
+    )
+    def docs(self, request: Request) -> Response | Deferred[Response]:
+        """Return this description as a page, with requests to try."""
+        request.query()
+        return self._answer(request, b"docs", self._page)
+
+    @endpoint("docs_file", "GET", "/docs/<file>", takes=("If-None-Match",))
+    @described(
+        "Operations",
+        {
+            200: Answer(
+                "A file.", dict.fromkeys(("text/css", "text/javascript", "image/svg+xml"), TEXT), _PROTECTED
+            ),
+            304: _KNOWN,
+        },
+        path=(
+            Parameter("file", "Its name.", choice(*(name.decode("ascii") for name in _FILES)), "page.css"),
+        ),
+        headers=_TAKEN,
+        errors="RouteNotFound",
+        credentials=False,
+        examples=(Example("Its style"),),
+    )
+    def docs_file(self, request: Request) -> Response | Deferred[Response]:
+        """Return a file of the page."""
+        request.query()
+        name = request.parameters["file"]
+        kind = _FILES.get(name)
+        if kind is None:
+            raise no_route(request.path)
+        body = (_FOLDER / name.decode("ascii")).read_bytes()
+        return self._answer(request, name, lambda: preparing([body], kind, _PROTECTION))
+
+    def _json(self) -> Preparing:
+        yield
+        return (yield from preparing([any_json(self.document())], b"application/json"))
+
+    def _page(self) -> Preparing:
+        yield
+        made = self.document()
+        yield
+        return (yield from preparing((part.encode("utf-8") for part in parts(made)), _HTML, _PROTECTION))
+
+    def _answer(
+        self, request: Request, name: bytes, prepare: Callable[[], Preparing]
+    ) -> Response | Deferred[Response]:
+        """Return a body, which is made in steps when it is first asked for."""
+        known = self._prepared.get(name)
+        if known is not None:
+            return known.response(request)
+        assert self._steps is not None
+
+        def made(prepared: Prepared) -> Response:
+            return self._prepared.setdefault(name, prepared).response(request)
+
+        return self._steps.run(prepare()).addCallback(made)
 
 
 openapi: Any = Reference()

@@ -41,7 +41,11 @@ _LINE = named(
 )
 _RESULT = named(
     "BatchResult",
-    thing({"index": whole(0), "key": text(), "status": whole(200, 599)}, "index status", more=True),
+    thing(
+        {"index": whole(0), "key": {"type": ["string", "null"]}, "status": whole(200, 599)},
+        "index status",
+        more=True,
+    ),
 )
 
 

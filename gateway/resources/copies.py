@@ -10,6 +10,7 @@ from gateway.dialect.paths import DOCUMENT
 from gateway.http.request import Request
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, Parameter, described
+from gateway.openapi.headers import ONE_VERSION
 from gateway.openapi.members import CAS, body_of
 from gateway.openapi.schemas import BOOLEAN, choice, listed, named, text, thing
 from gateway.operations.copies import ENDURE, OBSERVE
@@ -59,6 +60,7 @@ class DurabilityChecks(DocumentResource):
     @described(
         "Copies",
         {204: Answer("That many copies have it.", headers=("ETag",))},
+        headers=(ONE_VERSION,),
         body=Body({JSON: body_of(ENDURE.body)}, required=False),
         errors="DocumentNotFound CasMismatch DurabilityImpossible",
         examples=(Example("In memory", 204, body={"persistTo": 0, "replicateTo": 0}, given=(STORED_ALE,)),),

@@ -12,6 +12,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Example, described
+from gateway.openapi.headers import FILE_TAG, FILE_TAGS
 from gateway.openapi.schemas import TEXT, text, thing
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ class Index:
                     JSON: thing({"name": text(), "version": text(), "links": _LINKS}, "name version links"),
                     "text/html": TEXT,
                 },
-                ("Cache-Control", "Vary", "ETag", "Content-Encoding"),
+                ("Cache-Control", "Vary", FILE_TAG, "Content-Encoding"),
             ),
-            304: Answer("The caller has the page.", headers=("Cache-Control", "Vary", "ETag")),
+            304: Answer("The caller has the page.", headers=("Cache-Control", "Vary", FILE_TAG)),
         },
-        headers=("Accept-Encoding",),
+        headers=("Accept-Encoding", FILE_TAGS),
         credentials=False,
         examples=(Example("For programs"),),
     )

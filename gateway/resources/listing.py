@@ -76,10 +76,11 @@ class Listings(BucketResource):
                     LINES: text("One row a line."),
                     EVENTS: text("An event `row` each, and `done` at the end."),
                 },
-                ("Cache-Control", "Vary", "X-Accel-Buffering"),
+                ("Cache-Control", "Vary", "Content-Encoding", "X-Accel-Buffering"),
             )
         },
         query=_QUERY,
+        headers=("Accept-Encoding",),
         examples=(
             Example(
                 "Keys",

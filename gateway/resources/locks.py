@@ -10,6 +10,7 @@ from gateway.http.request import Request
 from gateway.http.routing import endpoint
 from gateway.openapi.description import DOCUMENT as CONTENT
 from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
+from gateway.openapi.headers import ONE_VERSION
 from gateway.openapi.members import body_of
 from gateway.operations.locks import LOCK, TOUCH, UNLOCK
 from gateway.resources.documentbase import DocumentResource
@@ -72,6 +73,7 @@ class Locks(DocumentResource):
     @described(
         "Expiry and locks",
         {200: Answer("The lock is released.", headers=("X-CB-MutationToken",))},
+        headers=(ONE_VERSION._replace(text="The lock's ETag.", required=True),),
         errors="DocumentNotFound CasMismatch DocumentNotLocked DocumentLocked",
         examples=(
             Example(

@@ -20,6 +20,7 @@ from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
 from gateway.openapi.members import body_of
+from gateway.openapi.paths import NEW_PLACE
 from gateway.openapi.schemas import listed, named, text, thing, whole
 from gateway.resources.base import BucketResource, bucket_name, caller_of
 from txcouchbase.scopes import ScopeManager
@@ -85,6 +86,7 @@ class Scopes(BucketResource):
     @described(
         "Collections",
         {200: Answer("The scope; all nodes know it.", {JSON: _OF_SCOPE})},
+        path=NEW_PLACE[:1],
         body=Body({JSON: thing({})}, required=False),
         examples=(Example("A new one", path=_PLACE),),
     )
@@ -96,7 +98,12 @@ class Scopes(BucketResource):
         return self.connected(request, self._put_scope, _Wanted(_names(request)))
 
     @endpoint("delete_scope", "DELETE", on=_SCOPE, operation="scope_drop")
-    @described("Collections", _DONE, examples=(Example("A scope", path=_PLACE, given=(_DRINKS,)),))
+    @described(
+        "Collections",
+        _DONE,
+        path=NEW_PLACE[:1],
+        examples=(Example("A scope", path=_PLACE, given=(_DRINKS,)),),
+    )
     def delete_scope(self, request: Request) -> Any:
         """Drop a scope with its collections and their documents."""
         request.query()
@@ -128,6 +135,7 @@ class Scopes(BucketResource):
     @described(
         "Collections",
         {200: Answer("The collection; all nodes know it.", {JSON: _OF_COLLECTION})},
+        path=NEW_PLACE[1:],
         body=Body({JSON: body_of(_COLLECTION_BODY)}, required=False),
         examples=(Example("A new one", body={"maxTTL": 3600}, path=_PLACE, given=(_DRINKS,)),),
     )

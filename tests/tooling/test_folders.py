@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openapi": ("dialect", "http"),
     "operations": ("dialect", "fairness", "http"),
     "plugins": (
-        "dialect", "http", "interfaces", "metricvalues", "openapi", "processes", "version",
+        "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "processes", "version",
     ),
     "resources": (
         "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "version",

@@ -12,6 +12,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
+import gateway.app
 from gateway.dialect.errors import PROBLEMS
 from gateway.http.request import Request
 from gateway.http.response import Response
@@ -164,6 +165,20 @@ class RouteTests(SynchronousTestCase):
         whole = {**schema, "components": made["components"]}
         self.assertEqual([error.message for error in OAS31Validator(whole).iter_errors(value)], [], about)
 
+    def test_compressed_answers(self) -> None:
+        """The operations that say so are those whose answers the gateway compresses, and its own pages."""
+        made = own_document()
+        shown = set()
+        for _, _, operation in operations(made):
+            found = {resolved(made, one)["name"] for one in operation["parameters"]}
+            answers = [resolved(made, one) for one in operation["responses"].values()]
+            sends = any("Content-Encoding" in answer["headers"] for answer in answers)
+            self.assertEqual("Accept-Encoding" in found, sends, operation["operationId"])
+            # Pages and files are packed beforehand.
+            if sends and operation.get("security") != []:
+                shown.add(operation["operationId"].partition("_in_")[0])
+        self.assertEqual(shown, gateway.app._DOCUMENTS | gateway.app._STREAMS)
+
     def test_callers(self) -> None:
         """Where nobody has to say who it is there is no scheme, no 401, and no refusal of a password."""
         made = document(own_routes(), ABOUT._replace(schemes={}))
@@ -249,8 +264,8 @@ class PageTests(SynchronousTestCase):
             for answer in operation["responses"].values()
         ]
         shown = {name for answer in answers for name in answer["headers"]}
-        # Media types say it; only a 405 has it, which no described method answers.
-        self.assertEqual(documented - {"Content-Type", "Allow"}, shown)
+        # Media types say the first, all files have the second, and only a 405 the last.
+        self.assertEqual(documented - {"Content-Type", "X-Content-Type-Options", "Allow"}, shown)
         self.assertEqual(set(ANSWERED) - shown, {"Allow"})
 
     def test_error_codes(self) -> None:
