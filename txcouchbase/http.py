@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from base64 import b64encode
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from copy import copy
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks, succeed
@@ -142,7 +144,20 @@ class HttpService:
         self.running: set[Any] = set()
         """Open streams; each has a ``closed()`` to call when everything is closed."""
         self._pool: HTTPConnectionPool | None = None
-        self._turn = random.randrange(1 << 16)
+        # Shared by the copies that with_headers() makes.
+        self._turns = count(random.randrange(1 << 16))
+        self._headers: Mapping[str, str] = {}
+
+    def with_headers(self, headers: Mapping[str, str]) -> HttpService:
+        """Return another object for the same service and its connections, whose requests have these headers
+        in addition.
+
+        Those of a single request take precedence. Close the original only.
+        """
+        self._connections()
+        other = copy(self)
+        other._headers = {**self._headers, **headers}
+        return other
 
     def close(self) -> Deferred[Any]:
         """End running requests and close idle connections; fires when they are closed."""
@@ -169,8 +184,7 @@ class HttpService:
             secure = " over TLS" if client.tls else ""
             raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
         if service == VIEWS:
-            self._turn += 1
-            first = self._turn % len(found)
+            first = next(self._turns) % len(found)
             found = found[first:] + found[:first]
         return found
 
@@ -183,15 +197,12 @@ class HttpService:
         must be safe to repeat.
         """
         sent = Headers({"Accept": ["application/json"], "User-Agent": ["txcouchbase"]})
-        for name, value in (headers or {}).items():
+        for name, value in {**self._headers, **(headers or {})}.items():
             sent.setRawHeaders(name, [value])
         credentials = self.client.credentials
         if credentials is not None:
             pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
             sent.setRawHeaders("Authorization", [f"Basic {pair}"])
-        if self._pool is None:
-            self._pool = QuietPool(self.client.reactor, persistent=True)
-            self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
 
         def send(pool: HTTPConnectionPool) -> Deferred[Any]:
             producer = None if body is None else _Body(body)
@@ -205,7 +216,13 @@ class HttpService:
                 return send(QuietPool(self.client.reactor, persistent=False))
             return failure
 
-        return send(self._pool).addErrback(again)
+        return send(self._connections()).addErrback(again)
+
+    def _connections(self) -> HTTPConnectionPool:
+        if self._pool is None:
+            self._pool = QuietPool(self.client.reactor, persistent=True)
+            self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
+        return self._pool
 
     def _agent(self, pool: HTTPConnectionPool) -> Agent:
         return Agent(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,7 +15,7 @@ from txcouchbase.direct import DirectCall, DirectDriver, refuse_more
 from txcouchbase.driver import DeferredDriver
 from txcouchbase.turn import Turn
 
-__all__ = ["TimeBudget", "limited"]
+__all__ = ["TimeBudget", "limited", "with_headers"]
 
 _ConnectionT = TypeVar("_ConnectionT", bound=Connection)
 
@@ -57,6 +57,21 @@ def limited(connection: _ConnectionT, budget: TimeBudget) -> _ConnectionT:
     if design_seconds is None:
         design_seconds = connection._views_timeout
     other.design_timeout = budget.seconds(design_seconds)
+    return other
+
+
+def with_headers(connection: _ConnectionT, headers: Mapping[str, str]) -> _ConnectionT:
+    """Return another object for the same connection, whose requests over HTTP (views, design documents, the
+    cluster manager) have more headers.
+
+    Nothing of the connection itself changes. It stays open at least as long as the object is used.
+    """
+    other: _ConnectionT = object.__new__(type(connection))
+    members: dict[str, Any] = other.__dict__
+    members.update(connection.__dict__)
+    members["_shared"] = connection
+    members["_followers"] = None
+    other._http = connection._http.with_headers(headers)
     return other
 
 

@@ -10,9 +10,11 @@ from gateway.cluster.bulk import LEAST_RATE, Lane
 from gateway.cluster.collections import MAX_TOGETHER, CollectionConnection
 from gateway.http.known import Known
 from txcouchbase.connection import Connection
-from txcouchbase.limited import TimeBudget, limited
+from txcouchbase.limited import TimeBudget, limited, with_headers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
 __all__ = ["GatewayConnection"]
@@ -61,6 +63,11 @@ class _RawConnection(Connection):
         # Views of collections are of the object that they were made by.
         other._collections = Known(MOST_COLLECTIONS)
         return other
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """Return the same connection with more headers in its requests over HTTP; see
+        :func:`txcouchbase.limited.with_headers`."""
+        return with_headers(self, headers)
 
 
 class GatewayConnection(_RawConnection):

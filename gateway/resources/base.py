@@ -19,10 +19,12 @@ from gateway.dialect.errors import READS, Refusal, bad_request
 from gateway.dialect.places import DEFAULT_PLACE, collection_names
 from gateway.http.known import Known
 from gateway.http.request import BodyWanted, NotYet, Request
+from gateway.http.tracecontext import forwarded
 
 __all__ = [
     "Admission",
     "BucketResource",
+    "ServiceResource",
     "bucket_name",
     "caller_of",
     "check_accepted",
@@ -196,6 +198,18 @@ class BucketResource:
             request.operation = operation
             raise Refusal("NoReadAccess" if operation in READS else "NoWriteAccess")
         return failure
+
+
+class ServiceResource(BucketResource):
+    """Base of the resources that ask the cluster over HTTP: the requests continue the caller's trace."""
+
+    def connected(self, request: Request, act: Callable[[Any, Request, _Plan], Any], plan: _Plan) -> Any:
+        """Do what :meth:`BucketResource.connected` does; requests over ``connection`` have the headers."""
+
+        def act_in_trace(connection: Any, request: Request, plan: _Plan) -> Any:
+            return act(connection.with_headers(forwarded(request)), request, plan)
+
+        return super().connected(request, act_in_trace, plan)
 
 
 class Admission(BucketResource):

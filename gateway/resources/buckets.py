@@ -19,6 +19,7 @@ from gateway.dialect.paths import BUCKET
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
+from gateway.http.tracecontext import forwarded
 from gateway.openapi.description import JSON, Answer, Example, Parameter, described
 from gateway.openapi.schemas import CSV, listed, named, text, thing
 from gateway.resources.base import BucketResource, caller_of
@@ -126,7 +127,8 @@ def _identity(session: GatewayConnection, request: Request) -> Response:
 
 
 def _list(session: GatewayConnection, request: Request) -> Deferred[Response]:
-    asked: Deferred[Any] = session.management_request("GET", "/pools/default/buckets")
+    asking = session.with_headers(forwarded(request))
+    asked: Deferred[Any] = asking.management_request("GET", "/pools/default/buckets")
     return asked.addCallback(_listed, request)
 
 

@@ -21,7 +21,7 @@ from gateway.http.response import JSON_TYPE, Response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, Given, Parameter, described
 from gateway.openapi.schemas import ANY, BOOLEAN, listed, named, text, thing
-from gateway.resources.base import BucketResource
+from gateway.resources.base import ServiceResource
 from gateway.resources.views import name_of
 
 __all__ = ["Designs"]
@@ -101,7 +101,7 @@ def _read_document(request: Request) -> str:
     return without_mark(body).decode("utf-8")
 
 
-class Designs(BucketResource):
+class Designs(ServiceResource):
     """Design documents of a bucket."""
 
     @endpoint("list_designs", "GET", "/designs", on=BUCKET, operation="design_list")

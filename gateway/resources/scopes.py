@@ -22,7 +22,7 @@ from gateway.openapi.description import JSON, Answer, Body, Example, Given, desc
 from gateway.openapi.members import body_of
 from gateway.openapi.paths import NEW_PLACE
 from gateway.openapi.schemas import listed, named, text, thing, whole
-from gateway.resources.base import BucketResource, bucket_name, caller_of
+from gateway.resources.base import ServiceResource, bucket_name, caller_of
 from txcouchbase.scopes import ScopeManager
 
 __all__ = ["Scopes"]
@@ -51,7 +51,7 @@ class _Wanted(NamedTuple):
     max_ttl: int | None = None
 
 
-class Scopes(BucketResource):
+class Scopes(ServiceResource):
     """The scopes of a bucket, and the collections in them.
 
     Changes are answered when all nodes of the cluster know them.

@@ -24,6 +24,7 @@ from gateway.http.limits import Budget
 from gateway.http.request import Request
 from gateway.http.response import UNBUFFERED, BodySink, Response
 from gateway.http.routing import endpoint
+from gateway.http.tracecontext import forwarded
 from gateway.openapi.description import (
     EVENTS,
     JSON,
@@ -434,6 +435,7 @@ class Views(BucketResource):
         design = name_of(request, "design", parameters.dev)
         view = name_of(request, "view")
         relay = _LineRelay if answer.by_lines else _Relay
-        answer.follow(connection.queryEx(relay, design, view, query=parameters.query))
+        asking = connection.with_headers(forwarded(request))
+        answer.follow(asking.queryEx(relay, design, view, query=parameters.query))
         self._pool.lease(connection)
         return begun.addCallback(_counted_at_its_end, request)

@@ -70,6 +70,8 @@ class ScriptedConnection:
         self.budgets: list[TimeBudget] = []
         self.places: list[tuple[str, str]] = []
         """Scope and collection of each time that it was to be used for one."""
+        self.headers: list[dict[str, str]] = []
+        """The headers of each time that a resource wanted more of them."""
         self.closed = False
         self.reactor = clock or Clock()
         self.operations = ScriptedOperations(self)
@@ -87,6 +89,11 @@ class ScriptedConnection:
     def limited(self, budget: TimeBudget) -> ScriptedConnection:
         """Return itself, and keep the budget that would limit its operations."""
         self.budgets.append(budget)
+        return self
+
+    def with_headers(self, headers: dict[str, str]) -> ScriptedConnection:
+        """Return itself, and keep the headers that its requests over HTTP would have."""
+        self.headers.append(headers)
         return self
 
     def within(self, scope: str, collection: str) -> ScriptedConnection:

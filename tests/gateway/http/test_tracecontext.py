@@ -7,10 +7,14 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 
 from gateway.http.request import Request
 from gateway.http.tracecontext import TraceContext, continue_trace, forwarded, trace_of
+from tests.gateway.test_behaviour import GatewayTestCase
+from txcouchbase.http import HttpService
 
 try:
     from opentelemetry.trace import get_current_span
@@ -145,6 +149,55 @@ class StateTests(SynchronousTestCase):
     def test_alone(self) -> None:
         """Without ``traceparent`` it means nothing."""
         self.assertEqual(continue_trace(request_with(("tracestate", b"foo=1"))).state, "")
+
+
+class ServiceTests(GatewayTestCase):
+    """Requests to the cluster's services, over sockets."""
+
+    @inlineCallbacks
+    def test_forwarded(self) -> Any:
+        """They carry the trace of the request that they are made for, and only that."""
+        sent: list[Headers] = []
+        real = HttpService._agent
+
+        def recording(service: HttpService, pool: Any) -> Any:
+            agent = real(service, pool)
+            request = agent.request
+
+            def record(method: bytes, url: bytes, headers: Headers, body: Any) -> Any:
+                sent.append(headers)
+                return request(method, url, headers, body)
+
+            agent.request = record
+            return agent
+
+        self.patch(HttpService, "_agent", recording)
+        view = b'{"views": {"v": {"map": "function (doc, meta) { emit(meta.id); }"}}}'
+        for number, (method, path, body) in enumerate((
+            ("PUT", "/v1/buckets/default/designs/d", view),
+            ("GET", "/v1/buckets/default/designs/d", b""),
+            ("GET", "/v1/buckets/default/designs", b""),
+            ("GET", "/v1/buckets/default/views/d/v?stale=false", b""),
+            ("PUT", "/v1/buckets/default/scopes/s", b""),
+            ("GET", "/v1/buckets/default/scopes", b""),
+            ("GET", "/v1/buckets", b""),
+        )):  # fmt: skip
+            sent.clear()
+            trace = f"{number + 1:032x}"
+            headers = {"traceparent": f"00-{trace}-{PARENT}-01", "tracestate": "a=1,b=2"}
+            if body:
+                headers["Content_Type"] = "application/json"
+            answer = yield self.ask(method, path, body, **headers)
+            self.assertIn(answer.status, (200, 201, 501), (path, answer.body))
+            self.assertNotEqual(sent, [], path)
+            for one in sent:
+                self.assertEqual(one.getRawHeaders("traceparent"), [f"00-{trace}-{PARENT}-01"], path)
+                self.assertEqual(one.getRawHeaders("tracestate"), ["a=1,b=2"], path)
+        sent.clear()
+        yield self.ask("GET", "/v1/buckets/default/designs")
+        (parent,) = sent[0].getRawHeaders("traceparent") or []
+        self.assertRegex(parent, r"\A00-[0-9a-f]{32}-[0-9a-f]{16}-00\Z")
+        self.assertEqual(sent[0].getRawHeaders("tracestate"), None)
 
 
 @unittest.skipIf(get_current_span is None, "OpenTelemetry is not installed")
