@@ -156,7 +156,7 @@ class Gateway(Application):
         renderer = Renderer(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, renderer, now)
         self.note_large = documents.was_large
-        resources = [
+        self.resources = resources = [
             documents,
             Counters(authorizer, pool, renderer, now),
             Locks(authorizer, pool, renderer, now),

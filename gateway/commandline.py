@@ -63,6 +63,8 @@ class Options(ProgramOptions):
         if self._print_config:
             print(effective(*merge(self.given(), os.environ)), end="")
             sys.exit(0)
+        if self.settings.tracing:
+            _check_tracing()
         self._choose_log(self.settings.log_file, self.settings.log_format)
         if self.settings.access_log_file is not None:
             # Each process that serves requests opens it again.
@@ -95,6 +97,20 @@ def _open(option: str, path: str) -> LogFile:
         return LogFile(path)
     except OSError as error:
         raise UsageError(f"--{option}: {path}: {error.strerror}") from None
+
+
+def _check_tracing() -> None:
+    try:
+        # Only the extra has the library.
+        from gateway.tracing.export import check
+    except ImportError as error:
+        raise UsageError(
+            f"--tracing: OpenTelemetry is not installed ({error}); pip install 'couchgateway[otel]' does that"
+        ) from None
+    try:
+        check(os.environ)
+    except ValueError as error:
+        raise UsageError(f"--tracing: {error}") from None
 
 
 def _adder(setting: Setting) -> Callable[[Options, str], None]:

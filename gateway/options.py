@@ -310,6 +310,12 @@ SETTINGS = [
         "File to append the access log to, reopened if it is moved (default: it is part of the log).",
     ),
     Setting(
+        "tracing",
+        None,
+        False,
+        "Export OpenTelemetry spans of requests, as the OTEL_* variables say; needs the extra otel.",
+    ),
+    Setting(
         "trusted-proxies",
         take.proxy,
         [],

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from secrets import token_bytes
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from twisted.application.service import Service
@@ -45,6 +45,9 @@ from gateway.logs import LogFile
 from gateway.settings import Settings
 from reactor.gate import Gate
 from reactor.kinds import IReactor
+
+if TYPE_CHECKING:
+    from gateway.tracing.export import Export
 
 _REACTOR = cast(IReactor, global_reactor)
 
@@ -175,6 +178,9 @@ class GatewayServer(Service):
         self._ports: list[IListeningPort] = []
         self._stopping = False
         self._access_file: LogFile | None = None
+        self._export: Export | None = None
+        if settings.tracing:
+            plugins = [*plugins, self._tracing(settings)]
         secret = token_bytes(32)
         self._account = None
         if settings.user is not None and settings.password is not None:
@@ -231,6 +237,15 @@ class GatewayServer(Service):
         trusted = TrustedProxies(settings.trusted_proxies)
         return [AccessLog(trusted, write, form, is_alone=is_alone).on_end]
 
+    def _tracing(self, settings: Settings) -> IGatewayPlugin:
+        # Only the extra has the library that these need.
+        from gateway.tracing.export import Export
+        from gateway.tracing.spans import Tracing
+
+        self._export = Export(self._reactor, os.environ)
+        tracing: Any = Tracing(self._export.tracer, TrustedProxies(settings.trusted_proxies))
+        return tracing
+
     # ---- life ------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
@@ -252,6 +267,8 @@ class GatewayServer(Service):
         super().startService()
         self.pool.start()
         self.access.start()
+        if self._export is not None:
+            self._export.start()
 
     def use_cluster(self, connection_string: str, hindrance: Callable[[], str | None] | None = None) -> None:
         """Serve this cluster from now on.
@@ -301,6 +318,8 @@ class GatewayServer(Service):
         self.readiness.close()
         self.access.stop()
         self.pool.close()
+        if self._export is not None:
+            yield self._export.stop()
         if self._access_file is not None:
             self._access_file.close()
             self._access_file = None

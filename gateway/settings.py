@@ -84,6 +84,7 @@ class Settings:
     access_log_file: str | None
     """``None``: the access log is in the log."""
     no_http2: bool
+    tracing: bool
     trusted_proxies: list[str]
     without_plugin: list[str]
     limits: Limits

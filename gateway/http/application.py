@@ -25,7 +25,7 @@ from gateway.http.request import BodyWanted, Handler, NotYet, Request
 from gateway.http.response import RenderedResponse, Response, json_response
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
-from gateway.http.tracecontext import trace_of
+from gateway.http.tracecontext import TraceContext, continue_trace, trace_of
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -97,6 +97,8 @@ class Application:
         :meth:`gateway.http.request.Request.hold_answer`."""
         self.large_turns = OneByOne(clock)
         """Large bodies that wait for a turn of the reactor in which they are joined."""
+        self.begin_trace: Callable[[Request], TraceContext] = continue_trace
+        """Returns the trace of a request, called once for each request whose trace is asked for."""
         self.note_large: Callable[[Request, int], None] = lambda request, size: None
         """Called for each answer with a large body, with its size."""
         self.id_prefix = token_hex(4).encode("ascii")

@@ -142,6 +142,8 @@ class Request:
 
     trace: TraceContext | None = None
     """The trace it belongs to, if :func:`gateway.http.tracecontext.trace_of` was asked."""
+    record: Any = None
+    """What tracing notes of it while its span is recorded."""
     outer: Request | None = None
     """The request of our own channel that this one stands for, if ``is_inner``."""
 

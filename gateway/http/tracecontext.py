@@ -77,7 +77,9 @@ def trace_of(request: Request) -> TraceContext:
         return trace_of(outer)
     trace = request.trace
     if trace is None:
-        trace = request.trace = continue_trace(request)
+        application = request.application
+        begin = continue_trace if application is None else application.begin_trace
+        trace = request.trace = begin(request)
     return trace
 
 

@@ -128,6 +128,9 @@ class Batches(BucketResource):
             context = context._replace(line_check=check)
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
+        context = self._context
+        if request.record is not None:
+            context = context._replace(count_operation=request.record.counting(context.count_operation))
         batch = Batch(
             carries_out,
             bulk.window,

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "version",
         "views",
     ),
+    "tracing": ("clients", "http", "interfaces"),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
         "cluster", "descriptors", "dialect", "interfaces", "jsonlog", "limits", "listeners", "logs",

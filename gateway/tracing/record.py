@@ -1,0 +1,54 @@
+"""What is noted of a traced request while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.http.request import Request
+
+__all__ = ["MOST_COUNTS", "Record"]
+
+MOST_COUNTS = 64
+"""Most pairs of operation and outcome that one request's span counts separately; all others are one pair."""
+
+_OTHERS = ("other", "other")
+
+
+class Record:
+    """A traced request: its span, and when its operations at the cluster began and ended.
+
+    Times are those of the gateway's clock, in seconds; ``None`` until then.
+
+    :param offset: what to add to them for the Unix time. It is the same for all times of a request, so that
+        its spans are as long as they took even if the system's clock is set meanwhile.
+    """
+
+    __slots__ = ("_offset", "begun", "counts", "ended", "request", "span")
+
+    def __init__(self, span: Any, offset: float = 0.0) -> None:
+        self.span = span
+        self._offset = offset
+        self.request: Request | None = None
+        """The request whose handler uses the cluster: the traced one, or what Klein made of it."""
+        self.begun: float | None = None
+        self.ended: float | None = None
+        self.counts: dict[tuple[str, str], int] = {}
+        """Operations of a batch: (operation, outcome) -> how many."""
+
+    def nanoseconds(self, seconds: float) -> int:
+        """Return the Unix time of a moment, as spans have it."""
+        return int((seconds + self._offset) * 1e9)
+
+    def counting(self, count_operation: Callable[[str, str, int], None]) -> Callable[[str, str, int], None]:
+        """Return a function that counts operations here, too."""
+
+        def count(operation: str, outcome: str, number: int) -> None:
+            counts = self.counts
+            pair = operation, outcome
+            if pair not in counts and len(counts) >= MOST_COUNTS:
+                pair = _OTHERS
+            counts[pair] = counts.get(pair, 0) + number
+            count_operation(operation, outcome, number)
+
+        return count
