@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
-from gateway.access.gatekeeper import Charge, Confirm, Gatekeeper
+from gateway.access.gatekeeper import Confirm, Gatekeeper
 from gateway.access.jwks import read_key_set
 from gateway.access.keys import read_keys
 from gateway.access.keysource import FETCH_SECONDS, FetchedKeys, FileKeys, KeySource, fetch_with
 from gateway.access.options import is_url
+from gateway.access.ratelimits import Buckets, Budgeted, Policy, RateLimits
 from gateway.access.rules import read_rules
 from gateway.access.tokens import TokenTerms
 from gateway.access.watched import WatchedFile, Watcher
 from gateway.access.ways import Anyone, BasicWords, ByCertificate, ByKey, ByToken, Way
+from gateway.clients.address import client_address
+from gateway.clients.proxies import TrustedProxies
 from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
 from gateway.settings import Settings
 from reactor.kinds import IReactor
@@ -28,7 +32,6 @@ class Access:
 
     :param account: the service account; ``None``: there is none.
     :param secret: 16 to 64 random bytes, new in each process.
-    :param charge: see :class:`Gatekeeper`.
     """
 
     def __init__(
@@ -40,13 +43,15 @@ class Access:
         reactor: IReactor,
         now: Callable[[], float],
         confirm: Confirm,
-        charge: Charge | None = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._now = now
         self._watcher = Watcher(reactor)
         self._keys: KeySource | None = None
+        self.limits = _limits(settings, reactor.seconds)
+        """The limits on requests; ``None`` if there are none."""
+        charge = None if self.limits is None else self.limits.charge
         ways = settings.auth.split(",")
         basic = Passthrough(secret) if "passthrough" in ways else None
         self.authorizer: Authorizer
@@ -58,6 +63,8 @@ class Access:
                 self.authorizer = account
             else:
                 self.authorizer = basic
+            if charge is not None:
+                self.authorizer = Budgeted(self.authorizer, charge)
             return
         rules = self._watched(settings.access, read_rules)
         gatekeeper = self.authorizer = Gatekeeper(
@@ -117,3 +124,18 @@ class Access:
             return FileKeys(self._watched(named, read_key_set))
         agent = Agent(self._reactor, BrowserLikePolicyForHTTPS(), connectTimeout=FETCH_SECONDS)
         return FetchedKeys(fetch_with(agent, named), self._reactor, named)
+
+
+def _limits(settings: Settings, seconds: Callable[[], float]) -> RateLimits | None:
+    def buckets(name: str, rate: float | None) -> Buckets | None:
+        if rate is None:
+            return None
+        burst = settings.rate_burst or max(1, ceil(2 * rate))
+        return Buckets(Policy(name, rate, burst), seconds)
+
+    caller = buckets("caller", settings.rate_limit)
+    address = buckets("address", settings.rate_limit_address)
+    if caller is None and address is None:
+        return None
+    trusted = TrustedProxies(settings.trusted_proxies)
+    return RateLimits(caller, address, lambda request: client_address(request, trusted))

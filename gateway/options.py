@@ -163,6 +163,24 @@ SETTINGS = [
         "PEM file of the certificates that sign clients' certificates, for TLS listeners.",
     ),
     Setting(
+        "rate-limit",
+        take.rate,
+        None,
+        "Number of requests a second that each caller may send (default: any number).",
+    ),
+    Setting(
+        "rate-limit-address",
+        take.rate,
+        None,
+        "Number of requests a second that each client address may send (default: any number).",
+    ),
+    Setting(
+        "rate-burst",
+        take.count,
+        None,
+        "Number of requests that may come at once within these limits (default: those of two seconds).",
+    ),
+    Setting(
         "allow-host",
         take.host,
         [],

@@ -40,6 +40,7 @@ __all__ = [
     "number",
     "one_of",
     "proxy",
+    "rate",
     "seconds",
     "seconds_or_none",
     "size",
@@ -104,6 +105,13 @@ def one_of(*words: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def rate(value: str) -> float:
+    """Parse a number of requests a second above 0."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) or not float(value):
+        raise Wrong(f"{value!r} is not a number of requests a second above 0, such as 100 or 0.5")
+    return float(value)
 
 
 def seconds(value: str) -> float:

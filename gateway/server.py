@@ -209,7 +209,7 @@ class GatewayServer(Service):
             now=time.time,
             limits=settings.limits,
             is_ready=self._is_ready,
-            plugins=plugins,
+            plugins=[*([] if self.access.limits is None else [self.access.limits]), *plugins],
             end_hooks=self._end_hooks(settings),
             quoted_etags=settings.quoted_etags,
             guard=_doors(settings),

@@ -50,6 +50,9 @@ class Settings:
     jwt_skew: float
     api_keys: str | None
     client_ca: str | None
+    rate_limit: float | None
+    rate_limit_address: float | None
+    rate_burst: int | None
     allow_host: list[str]
     cors_origin: list[str]
     cors_method: list[str]

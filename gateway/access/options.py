@@ -43,6 +43,8 @@ def check_access(values: dict[str, Any], refuse: Callable[[str, str], Exception]
                 raise refuse("auth", f"{way} needs --{option}")
             if way not in ways and values[name]:
                 raise refuse(option, f"it needs {way} in --auth")
+    if values["rate_burst"] and not (values["rate_limit"] or values["rate_limit_address"]):
+        raise refuse("rate-burst", "it needs --rate-limit or --rate-limit-address")
     rules = values["access"]
     known = [way for way in ways if way in _BELONG]
     if rules is None:

@@ -42,6 +42,8 @@ EXPOSED_HEADERS = (
     "ETag",
     "Expires",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "WWW-Authenticate",
     "X-CB-Flags",

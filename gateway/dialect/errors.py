@@ -41,6 +41,7 @@ declare(
         ("Unauthorized", 401, Retry.NEVER, "Credentials are required: HTTP Basic."),
         ("AccessDenied", 403, Retry.NEVER, "No rule allows this."),
         ("InvalidAuth", 403, Retry.NEVER, "The cluster refused the user name or password."),
+        ("TooManyRequests", 429, Retry.SAFE, "The limit of requests is reached."),
         ("ForbiddenHost", 403, Retry.NEVER, "Host is neither an address nor a name that --allow-host names."),
         (
             "ForbiddenOrigin",

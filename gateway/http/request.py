@@ -15,7 +15,7 @@ from gateway.http.refusal import bad_request, too_large
 
 if TYPE_CHECKING:
     from gateway.http.endpoints import Endpoint
-    from gateway.http.response import Response
+    from gateway.http.response import Headers, Response
     from gateway.http.tracecontext import TraceContext
 
 __all__ = [
@@ -171,6 +171,10 @@ class Request:
 
     # Filled by the handler, for the explanation of a failure:
     caller: Caller | None = None
+    limit_headers: Headers = ()
+    """Headers about limits on requests, for the answer."""
+    spending: tuple[Callable[[int], object], ...] = ()
+    """Called with the number of operations that were done for the request, beside the request itself."""
     operation = ""
     context: Any = None
     """Further details for the application, if any."""

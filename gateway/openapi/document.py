@@ -305,7 +305,11 @@ def _headers(names: Iterable[str | Parameter]) -> dict[str, Any]:
     return found
 
 
-_OF_STATUS = {401: ("WWW-Authenticate",), 503: ("Retry-After",), 429: ("Retry-After",)}
+_OF_STATUS = {
+    401: ("WWW-Authenticate",),
+    503: ("Retry-After",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+}
 
 
 def _errors(status: int, problems: Iterable[Any]) -> dict[str, Any]:

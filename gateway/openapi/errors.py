@@ -13,7 +13,15 @@ from gateway.openapi.schemas import Schema, named, text, thing
 
 __all__ = ["ERROR", "codes_of", "example_of", "statuses_of"]
 
-_HTTP = ("InvalidArgument", "HeadersTooLarge", "RequestTimeout", "Overloaded", "ShuttingDown", "Internal")
+_HTTP = (
+    "InvalidArgument",
+    "HeadersTooLarge",
+    "RequestTimeout",
+    "TooManyRequests",
+    "Overloaded",
+    "ShuttingDown",
+    "Internal",
+)
 _PAGES = ("ForbiddenHost", "ForbiddenOrigin")
 _CALLER = ("Unauthorized", "AccessDenied", "InvalidAuth")
 _CLUSTER = (

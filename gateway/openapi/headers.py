@@ -124,6 +124,10 @@ ANSWERED = _table(
     Parameter("Vary", "The request headers on which the answer depends.", TEXT),
     Parameter("Allow", "The methods of the resource.", TEXT),
     Parameter("WWW-Authenticate", "The schemes by which a caller may say who it is.", TEXT),
+    Parameter(
+        "RateLimit-Policy", "Each limit on requests: its quota `q`, and the window `w` in seconds.", TEXT
+    ),
+    Parameter("RateLimit", "What is left of each limit, `r`, and seconds until it is whole, `t`.", TEXT),
     Parameter("Retry-After", "Seconds after which the request may be repeated.", whole(0)),
 )
 """Response headers by name."""

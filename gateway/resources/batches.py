@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.keyspace import DEFAULT_NAME
-from gateway.batches.batch import Batch, BatchContext
+from gateway.batches.batch import Batch, BatchContext, CountOperation
 from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
@@ -126,6 +127,8 @@ class Batches(BucketResource):
         check = caller.line_check(bucket_name(request))
         if check is not None:
             context = context._replace(line_check=check)
+        if request.spending:
+            context = context._replace(count_operation=_spending(request.spending, context.count_operation))
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
         context = self._context
@@ -155,6 +158,19 @@ def _place(request: Request) -> Place:
         return collection_names(request.parameters)
     query = request.query(_PLACE)
     return place_of(query.get("scope", DEFAULT_NAME), query.get("collection", DEFAULT_NAME))
+
+
+def _spending(
+    spending: tuple[Callable[[int], object], ...], count_operation: CountOperation
+) -> CountOperation:
+    """Return a function that counts operations towards the caller's limits, too."""
+
+    def count(operation: str, outcome: str, number: int) -> None:
+        count_operation(operation, outcome, number)
+        for spend in spending:
+            spend(number)
+
+    return count
 
 
 def _answer_form(accept: bytes | None) -> bytes | None:

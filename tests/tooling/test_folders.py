@@ -14,7 +14,7 @@ PACKAGE = "gateway"
 # Those modules (the service, its options, the app that joins everything) may import any folder, as long as
 # that makes no circle.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "access": ("cluster", "dialect", "http"),
+    "access": ("cluster", "dialect", "http", "interfaces"),
     "batches": ("cluster", "dialect", "fairness", "http", "limits", "operations"),
     "clients": ("dialect", "http"),
     "cluster": ("dialect", "fairness", "http"),

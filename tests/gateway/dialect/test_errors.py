@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.protocol.constants import Status
+from gateway.access.ratelimits import Buckets, Policy, RateLimits
 from gateway.access.rules import RuleTable
 from gateway.clients.origins import Doors
 from gateway.dialect.errors import PROBLEMS, Retry, describe, public_code
@@ -235,6 +236,11 @@ class EveryCodeTests(SynchronousTestCase):
         self.check(
             "HeadersTooLarge", Site().request("GET", "/", headers={f"X-{n}": "y" * 99 for n in range(999)})
         )
+        buckets = Buckets(Policy("caller", 1, 1), lambda: 0.0)
+        limits = RateLimits(None, buckets, lambda request: "10.0.0.1")
+        site = Site(plugins=[limits])
+        site.request("GET", "/")
+        self.check("TooManyRequests", site.request("GET", DOCUMENT))
         self.check("Overloaded", Site(limits=Limits(max_buffered=3)).request("PUT", DOCUMENT, b"long"))
 
     def test_by_time(self) -> None:

@@ -135,7 +135,9 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(set(found), {"it", "how", "If-Match", "X-Request-Id"})
         self.assertTrue(found["it"]["required"] and found["how"]["required"])
         self.assertIn("X-It", shown["responses"]["200"]["headers"])
-        self.assertEqual(set(shown["responses"]), {"200", "400", "403", "404", "408", "431", "500", "503"})
+        self.assertEqual(
+            set(shown["responses"]), {"200", "400", "403", "404", "408", "429", "431", "500", "503"}
+        )
         self.assertEqual(set(made["paths"]["/it/{it}"]["put"]["responses"]), {"default"})
         self.assertEqual(made["paths"]["/old/{number}"]["post"]["summary"], "Serve as Klein does")
         self.assertEqual([tag["name"] for tag in made["tags"]], ["Its", "Others"])
