@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from couchbase import exceptions
@@ -10,7 +10,11 @@ from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget, item_cas, item_options
 from couchbase.protocol.sasl import has_control
 from couchbase.result import Result
+from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
+
+OPTIONS = FILE_OPTIONS | {"network", "nameserver", "compression"}
+"""Options of a connection string."""
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
@@ -159,6 +163,24 @@ def check_flags(**flags: object) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, int):
             raise ArgumentError.pyexc(f"{name} must be a bool, not {type(flag).__name__}", obj=flag)
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Check the options of a connection string.
+
+    ``compression=off`` is libcouchbase's: values are never compressed here, so nothing else is possible.
+
+    :raises ArgumentError: one is unknown, or has a value that it does not take.
+    """
+    unknown = sorted(set(options) - OPTIONS)
+    if unknown:
+        raise ArgumentError.pyexc(
+            f"unknown connection string options {unknown}; known: {sorted(OPTIONS)}", obj=dict(options)
+        )
+    if options.get("compression", "off") != "off":
+        raise ArgumentError.pyexc(
+            "compression: values are never compressed; the option takes off", obj=options["compression"]
+        )
 
 
 def check_hosts(host: object) -> Any:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any, Generic
 
 from couchbase import arguments, exceptions
-from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
+from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget
 from couchbase.paths import PathCommands
 from couchbase.protocol import operations
 from couchbase.protocol.constants import COUNTER_NO_CREATE
 from couchbase.protocol.durability import ENDURE_INTERVAL_SECONDS, check_count
-from couchbase.protocol.failures import client_error
+from couchbase.protocol.failures import no_such_replica
 from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import (
     CasKeys,
@@ -411,11 +411,6 @@ class Commands(
                 raise ArgumentError.pyexc("a group of statistics is named by a str", obj=group)
             names.append(group.decode() if isinstance(group, bytes) else group)
         return self._driver.submit_stats(names)
-
-
-def no_such_replica(request: Request) -> CouchbaseError:
-    """Return the error for a replica that the bucket does not have."""
-    return client_error(request, exceptions.NO_MATCHING_SERVER, "the bucket has no such replica of the key")
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

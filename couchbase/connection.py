@@ -13,6 +13,7 @@ from couchbase.arguments import (
     check_hosts,
     check_keywords,
     check_lockmode,
+    check_options,
     check_seconds,
     check_texts,
 )
@@ -44,7 +45,6 @@ from couchbase.signatures import (
     ValueT,
 )
 from couchbase.timings import Timings
-from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import *  # noqa: F403  # SDK 1.2 has these names here, too
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from typing_extensions import Never
 
 __all__ = ["Connection", "DurabilityContext", "Pipeline", "View"]
-
-_OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
 def _of_driver(name: str) -> Any:
@@ -184,10 +182,7 @@ class Connection(
             address = Address(seeds_from_hosts(check_hosts(host), port))
         else:
             address = parse_connection_string(connection_string)
-        if set(address.options) - _OPTIONS:
-            raise ArgumentError.pyexc(
-                f"options of a connection string are {sorted(_OPTIONS)}", obj=address.options
-            )
+        check_options(address.options)
         self._bucket = bucket or address.bucket or ""
         if not self._bucket:
             raise ArgumentError.pyexc("a bucket name is needed")

@@ -15,6 +15,7 @@ from couchbase.mutations import StoreCommands
 from couchbase.protocol import subdocument
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.durability import check_count
+from couchbase.protocol.failures import no_such_replica
 from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING
 from couchbase.protocol.request import Request
 from couchbase.protocol.subdocument import LOOKUP_IN, MAX_SPECS, MUTATE_IN, Spec, Specs
@@ -48,6 +49,7 @@ class PathCommands(
         *specs: Spec | Sequence[Spec],
         quiet: bool | None = None,
         access_deleted: bool = False,
+        replica: int | str | None = None,
     ) -> SubdocT:
         """Read paths of a document.
 
@@ -55,16 +57,20 @@ class PathCommands(
         :param quiet: whether a missing document is a result instead of NotFoundError; the connection's
             setting by default. Its paths then raise NotFoundError.
         :param access_deleted: also read the attributes of a deleted document.
+        :param replica: read from this replica, counted from 0, or with ``"any"`` from one after the other
+            until one has the document; by default from the active node.
         :returns: SubdocResult, with a value for each spec. A failed path is no error of the operation: its
             exception is raised when it is accessed.
         :raises NotFoundError: no such document.
         :raises DocumentNotJsonError: (on access) the document is not JSON.
         :raises ArgumentError: no specs, more than 16, or one that changes something.
-        :raises NotSupportedError: the server has no extended attributes (before 5.0).
+        :raises NotSupportedError: the server has no extended attributes (before 5.0), or no lookups from
+            replicas (before 7.6).
+        :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
         """
-        request = self._lookup_request(key, _arranged(specs, True), access_deleted)
+        request = self._lookup_request(key, _arranged(specs, True), access_deleted, replica)
         request.quiet = self._quiet_for(quiet)
-        return self._driver.submit(request)
+        return self._driver.submit(request) if replica is None else self._driver.submit_to_replica(request)
 
     def lookup_in_multi(
         self,
@@ -72,6 +78,7 @@ class PathCommands(
         *specs: Spec | Sequence[Spec],
         quiet: bool | None = None,
         access_deleted: bool = False,
+        replica: int | str | None = None,
     ) -> SubdocsT:
         """Read paths of many documents: keys with common specs, or a dict of key -> spec or list of specs.
 
@@ -79,7 +86,7 @@ class PathCommands(
         """
         requests = []
         for key, wanted, _ in _by_key(keys, specs, True):
-            request = self._lookup_request(key, wanted, access_deleted)
+            request = self._lookup_request(key, wanted, access_deleted, replica)
             request.quiet = self._quiet_for(quiet)
             requests.append(request)
         return self._driver.submit_multi(requests)
@@ -181,11 +188,17 @@ class PathCommands(
         counts = check_count("persist_to", persist_to), check_count("replicate_to", replicate_to)
         return self._driver.submit_multi(requests, counts if any(counts) else None)
 
-    def _lookup_request(self, key: Key, specs: Specs, access_deleted: bool) -> Any:
+    def _lookup_request(self, key: Key, specs: Specs, access_deleted: bool, replica: int | str | None) -> Any:
         request = self._request(LOOKUP_IN, key)
         request.specs = specs
         request.value = subdocument.lookup_value(specs)
-        request.extras = subdocument.lookup_extras(subdocument.ACCESS_DELETED if access_deleted else 0)
+        flags = subdocument.ACCESS_DELETED if access_deleted else 0
+        if replica is not None:
+            request.replica = _replica_index(replica)
+            if request.replica < -1:
+                raise no_such_replica(request)
+            flags |= subdocument.REPLICA_READ
+        request.extras = subdocument.lookup_extras(flags)
         return request
 
     def _mutation_request(self, key: Key, specs: Specs, flags: int, ttl: int) -> Any:
@@ -210,6 +223,15 @@ def _arranged(specs: Sequence[Any], reads: bool) -> Specs:
                 f"each spec must be one that {wanted}; others are for {other}", obj=spec
             )
     return subdocument.arrange(specs)
+
+
+def _replica_index(replica: int | str) -> int:
+    """Return the index of a replica; -1 for any."""
+    if replica == "any":
+        return -1
+    if isinstance(replica, bool) or not isinstance(replica, int):
+        raise ArgumentError.pyexc('replica must be an int, or "any"', obj=replica)
+    return replica if replica >= 0 else -2
 
 
 _OPTIONS = frozenset({"specs", "cas", "ttl", "preserve_expiry"})

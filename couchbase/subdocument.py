@@ -15,17 +15,20 @@ written in backticks (:func:`escape` does so). With ``xattr=True`` a path names 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.pathresults import SubdocResult
 from couchbase.protocol.subdocument import (
+    BINARY,
     CREATE_PARENTS,
     EXPAND_MACROS,
     MAX_PATH_BYTES,
     XATTR,
     Spec,
+    binary_text,
 )
 from couchbase.transcoder import encode_value
 from couchbase.user_constants import FMT_JSON
@@ -110,6 +113,11 @@ class LookupInMacro:
         return "$document.exptime"
 
     @staticmethod
+    def flags() -> str:
+        """Return the path of the document's flags, which the result then has as ``flags``."""
+        return "$document.flags"
+
+    @staticmethod
     def cas() -> str:
         """Return the path of the CAS."""
         return "$document.CAS"
@@ -154,8 +162,14 @@ def escape(name: str) -> str:
 # ---- lookups -------------------------------------------------------------------------------------
 
 
-def get(path: str, xattr: bool = False) -> Spec:
-    """Read the value at a path; the empty path reads the whole document."""
+def get(path: str, xattr: bool = False, binary: bool = False) -> Spec:
+    """Read the value at a path; the empty path reads the whole document.
+
+    :param binary: the value is one that ``binary=True`` stored: the result has bytes. Only attributes have
+        such values, so this implies ``xattr=True``.
+    """
+    if binary:
+        return _spec(Opcode.SUBDOC_GET, path, True, BINARY)
     if not path and not xattr:
         return get_full()
     return _spec(Opcode.SUBDOC_GET, path, xattr)
@@ -188,22 +202,37 @@ def with_expiry() -> Spec:
 # ---- mutations -----------------------------------------------------------------------------------
 
 
-def insert(path: str, value: object, create_parents: bool = False, xattr: bool = False) -> Spec:
+def insert(
+    path: str, value: object, create_parents: bool = False, xattr: bool = False, binary: bool = False
+) -> Spec:
     """Add a name to an object; it must not be there.
 
     :param value: whatever JSON takes, or a :class:`MutationMacro`.
     :param create_parents: create missing objects on the way.
+    :param binary: ``value`` is bytes, which the attribute holds as a text that :func:`get` decodes; implies
+        ``xattr=True``. It is the form of servers since 7.6, which any server keeps.
     """
+    if binary:
+        value, xattr = _binary(value), True
     return _storing(Opcode.SUBDOC_DICT_ADD, path, value, create_parents, xattr)
 
 
-def upsert(path: str, value: object, create_parents: bool = False, xattr: bool = False) -> Spec:
+def upsert(
+    path: str, value: object, create_parents: bool = False, xattr: bool = False, binary: bool = False
+) -> Spec:
     """Set a name of an object; arguments as for :func:`insert`."""
+    if binary:
+        value, xattr = _binary(value), True
     return _storing(Opcode.SUBDOC_DICT_UPSERT, path, value, create_parents, xattr)
 
 
-def replace(path: str, value: object, xattr: bool = False) -> Spec:
-    """Replace an existing value, also an element of an array; the empty path replaces the whole document."""
+def replace(path: str, value: object, xattr: bool = False, binary: bool = False) -> Spec:
+    """Replace an existing value, also an element of an array; the empty path replaces the whole document.
+
+    :param binary: as for :func:`insert`.
+    """
+    if binary:
+        value, xattr = _binary(value), True
     if not path and not xattr:
         return upsert_full(value)
     return _storing(Opcode.SUBDOC_REPLACE, path, value, False, xattr)
@@ -283,11 +312,24 @@ def _json(value: object) -> bytes:
     return data
 
 
+class _Binary(NamedTuple):
+    """The bytes of an attribute, as the text that holds them."""
+
+    text: bytes
+
+
+def _binary(value: object) -> _Binary:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise ArgumentError.pyexc("a binary value is bytes", obj=value)
+    return _Binary(binary_text(bytes(value)))
+
+
 def _storing(opcode: int, path: str, value: object, create_parents: bool, xattr: bool) -> Spec:
     flags = CREATE_PARENTS if create_parents else 0
     if isinstance(value, MutationMacro):
         return _spec(opcode, path, True, flags | EXPAND_MACROS, _json(value.value))
-    return _spec(opcode, path, xattr, flags, _json(value))
+    text = value.text if isinstance(value, _Binary) else _json(value)
+    return _spec(opcode, path, xattr, flags, text)
 
 
 def _pushing(

@@ -160,7 +160,7 @@ class Gateway(Application):
             documents,
             Counters(authorizer, pool, renderer, now),
             Locks(authorizer, pool, renderer, now),
-            Subdocuments(authorizer, pool, renderer, now, steps),
+            Subdocuments(authorizer, pool, renderer, now, steps, documents.large),
             DurabilityChecks(authorizer, pool, renderer, now),
             Buckets(authorizer, pool),
             Batches(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from twisted.internet.endpoints import serverFromString
 
-from couchbase.exceptions import InvalidError
+from couchbase.arguments import check_options
+from couchbase.exceptions import ArgumentError, InvalidError
 from couchbase.protocol.connstr import parse_connection_string
-from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from gateway.access.options import WAYS, is_url
 from gateway.clients.cors import METHODS
 from gateway.clients.origins import origin_of
@@ -141,9 +141,6 @@ def auth(value: str) -> str:
     return ",".join(ways)
 
 
-_CLUSTER_OPTIONS = FILE_OPTIONS | {"nameserver", "network"}
-
-
 def cluster(value: str) -> str:
     """Parse a connection string."""
     if not re.fullmatch(r"(couchbase|http)s?://[^\s/?]+(/[^\s?]*)?(\?\S*)?", value):
@@ -152,11 +149,9 @@ def cluster(value: str) -> str:
             " or http://host:8091 of cluster managers (https:// for TLS)"
         )
     try:
-        options = parse_connection_string(value).options
-    except InvalidError as error:
-        raise Wrong(str(error.message)) from None
-    if foreign := sorted(set(options) - _CLUSTER_OPTIONS):
-        raise Wrong(f"{value!r} has unknown options {foreign}; known: {sorted(_CLUSTER_OPTIONS)}")
+        check_options(parse_connection_string(value).options)
+    except (InvalidError, ArgumentError) as error:
+        raise Wrong(f"{value!r}: {error.message}") from None
     return value
 
 

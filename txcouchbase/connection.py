@@ -17,6 +17,7 @@ from couchbase.arguments import (
     check_hosts,
     check_keywords,
     check_lockmode,
+    check_options,
     check_texts,
 )
 from couchbase.asynchronous.connection import Async
@@ -35,7 +36,6 @@ from couchbase.result import (
     ValueResult,
 )
 from couchbase.signatures import Format, Host
-from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.tlsfiles import tls_files
 from couchbase.transcoder import AnyTranscoder, check_format
 from couchbase.user_constants import LOCKMODE_NONE
@@ -70,7 +70,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchedView", "Connection", "ConnectionEventQueue", "TxAsyncConnection", "TxEventQueue"]
 
 _new_result: Any = AsyncResult.__new__
-_OPTIONS = FILE_OPTIONS | {"network", "nameserver"}
 
 
 class TxAsyncConnection(
@@ -165,11 +164,7 @@ class TxAsyncConnection(
             address = Address(seeds_from_hosts(check_hosts(host), port))
         else:
             address = parse_connection_string(connection_string)
-        foreign = sorted(set(address.options) - _OPTIONS)
-        if foreign:
-            raise ArgumentError.pyexc(
-                f"unknown connection string options {foreign}; known: {sorted(_OPTIONS)}"
-            )
+        check_options(address.options)
         self._bucket = bucket or address.bucket
         if connection_string is None and self._bucket:
             check_bucket_user(username, self._bucket)

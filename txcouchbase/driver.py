@@ -9,12 +9,11 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, may
 from twisted.python.failure import Failure
 
 from couchbase import exceptions
-from couchbase.commands import no_such_replica
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, observation, operations
-from couchbase.protocol.failures import client_error, failed_result
+from couchbase.protocol.failures import client_error, failed_result, no_such_replica
 from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
@@ -178,8 +177,10 @@ class AsyncDriver(Driver[AsyncCall]):
             for index in range(replicas):
                 attempt = DeferredCall(call.operation, call.key, call.key_bytes)
                 attempt.decode_value = call.decode_value
+                attempt.extras, attempt.value, attempt.deadline = call.extras, call.value, call.deadline
+                if hasattr(call, "specs"):
+                    attempt.specs = call.specs
                 attempt.replica, attempt.keyspace = index, call.keyspace
-                attempt.deadline = call.deadline
                 answer: Deferred[Any] = Deferred(attempt.cancelled)
                 attempt.deferred = answer
                 self.cluster.submit(attempt)

@@ -46,4 +46,6 @@ class BlockingCall(Step):
         copy.extras, copy.value, copy.framing, copy.cas = self.extras, self.value, self.framing, self.cas
         copy.quiet, copy.decode_value, copy.replica = self.quiet, self.decode_value, self.replica
         copy.keyspace = self.keyspace
+        if hasattr(self, "specs"):
+            copy.specs = self.specs
         return copy

@@ -22,13 +22,12 @@ from couchbase.blocking.threadlock import ThreadLock
 from couchbase.blocking.tls import tls_context
 from couchbase.blocking.views import Views
 from couchbase.blocking.work import Work, gather, outcome
-from couchbase.commands import no_such_replica
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, PipelineError
 from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
 from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.connstr import Address
-from couchbase.protocol.failures import client_error, failed_result
+from couchbase.protocol.failures import client_error, failed_result, no_such_replica
 from couchbase.protocol.handshake import Credentials
 from couchbase.protocol.request import Request
 from couchbase.protocol.stats import Statistics

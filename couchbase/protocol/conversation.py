@@ -187,7 +187,7 @@ class Conversation:
         if self.phase is Phase.LOST:
             call.fail(client_error(call, exceptions.NETWORK_ERROR, "the connection was lost"))
             return
-        if self.lacking and not self.home.adapt(self, call):
+        if (self.lacking or call.replica is not None) and not self.home.adapt(self, call):
             return
         keyspace, prefix = call.keyspace, self.prefix
         if keyspace is not DEFAULT_KEYSPACE:

@@ -82,6 +82,11 @@ def client_error(request: Request, code: int, message: str, ambiguous: bool = Fa
     )
 
 
+def no_such_replica(request: Request) -> CouchbaseError:
+    """Return the error for a replica that the bucket does not have."""
+    return client_error(request, exceptions.NO_MATCHING_SERVER, "the bucket has no such replica of the key")
+
+
 def timeout_error(request: Request, why: str | None, was_sent: bool) -> CouchbaseError:
     """Return the exception for an operation whose time is up.
 

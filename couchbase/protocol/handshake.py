@@ -39,6 +39,7 @@ FEATURES = (
     Feature.PRESERVE_TTL,
     Feature.VATTR,
     Feature.COLLECTIONS,
+    Feature.SUBDOC_REPLICA_READ,
 )
 """Features that our clients request. Not JSON: flags describe a value, and a server that marks JSON may have
 to parse each value that it sends. No unordered execution: results of one key come in the order of its

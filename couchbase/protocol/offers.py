@@ -6,7 +6,7 @@ older nodes close the connection at an unknown frame, which ends all operations 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from enum import Enum
 from struct import Struct
 from typing import Any
@@ -95,6 +95,13 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
     ):
         return Adapted.KEEP_EXPIRY
     return Adapted.SEND
+
+
+def check_replica_read(request: Request, features: Collection[int], name: str) -> None:
+    """Refuse a lookup from a replica of a node that has no such thing; raises NotSupportedError."""
+    if request.operation is LOOKUP_IN and Feature.SUBDOC_REPLICA_READ not in features:
+        message = f"{name} reads no paths from replicas: that needs Couchbase Server 7.6 or later"
+        raise client_error(request, exceptions.NOT_SUPPORTED, message)
 
 
 def _check_paths(request: Request, lacking: frozenset[int], name: str) -> None:

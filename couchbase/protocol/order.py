@@ -155,6 +155,8 @@ class Order:
             self._parked[call.identity].append(call)
             return False
         try:
+            if call.replica is not None:
+                offers.check_replica_read(call, conversation.session.features, conversation.name)
             adapted = offers.adapt(call, conversation.lacking, conversation.name)
         except CouchbaseError as error:
             call.fail(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, Union
 
@@ -16,6 +17,7 @@ from couchbase.exceptions import (
 from couchbase.result import OperationResult
 
 KindT = TypeVar("KindT")
+_BINARY_PREFIX = "cb-content-base64-encoded:"
 Which = Union[int, str]
 """A spec of an operation: its position from 0, or its path."""
 
@@ -32,6 +34,8 @@ class PathResult(NamedTuple):
     """The result code of :attr:`status`."""
     data: bytes
     """JSON text; empty if there is no value."""
+    is_binary: bool = False
+    """Whether the text stands for bytes."""
 
 
 class SubdocResult(OperationResult):
@@ -150,10 +154,21 @@ class SubdocResult(OperationResult):
                 result=self,
                 path=path,
             )
+        if entry.is_binary and not entry.is_exists:
+            return self._bytes_of(entry, path)
         try:
             return json.loads(entry.data) if entry.data else None
         except ValueError as error:
             raise ValueFormatError.pyexc(f"path {path!r}: not JSON", obj=entry.data, inner=error) from error
+
+    def _bytes_of(self, entry: PathResult, path: str) -> bytes:
+        try:
+            text = json.loads(entry.data)
+            if text.startswith(_BINARY_PREFIX):
+                return b64decode(text[len(_BINARY_PREFIX) :], validate=True)
+        except (ValueError, AttributeError):
+            pass
+        raise ValueFormatError.pyexc(f"path {path!r}: not a binary value", obj=entry.data)
 
     def _fields(self) -> list[str]:
         return [*super()._fields(), f"Paths={len(self.entries)}"]

@@ -7,6 +7,7 @@ order.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from struct import Struct
 from typing import Any, NamedTuple
@@ -32,6 +33,11 @@ INSERT_DOCUMENT = 0x02
 ACCESS_DELETED = 0x04
 CREATE_AS_DELETED = 0x08
 REVIVE = 0x10
+REPLICA_READ = 0x20
+
+BINARY = 0x20
+"""A path flag of ours, which is not sent: the value of an attribute is binary."""
+_BINARY_PREFIX = b'"cb-content-base64-encoded:'
 
 _ENTRY = Struct(">HI")
 _CHANGED = Struct(">BHI")
@@ -51,7 +57,7 @@ class Spec(NamedTuple):
 
     opcode: int
     flags: int
-    """Path flags: :data:`CREATE_PARENTS`, :data:`XATTR`, :data:`EXPAND_MACROS`."""
+    """Path flags: :data:`CREATE_PARENTS`, :data:`XATTR`, :data:`EXPAND_MACROS`, :data:`BINARY`."""
     path: bytes
     value: bytes = b""
     """JSON text; several values of an array are separated by commas."""
@@ -87,7 +93,7 @@ def lookup_value(specs: Specs) -> bytes:
     pack = _LOOKUP_SPEC.pack
     return b"".join(
         [
-            pack(opcode, flags, len(path)) + path
+            pack(opcode, flags & ~BINARY, len(path)) + path
             for opcode, flags, path, _ in map(specs.given.__getitem__, _order(specs))
         ]
     )
@@ -115,6 +121,11 @@ def mutation_extras(document_flags: int, expiry: int) -> bytes:
     """Return the extras of a mutation's request; expiry 0 is not sent, and means never."""
     extras = _U32.pack(expiry) if expiry else b""
     return extras + bytes((document_flags,)) if document_flags else extras
+
+
+def binary_text(value: bytes) -> bytes:
+    """Return the JSON text in which an attribute holds bytes, as servers since 7.6 do."""
+    return _BINARY_PREFIX + b64encode(value) + b'"'
 
 
 # ---- reading answers -----------------------------------------------------------------------------
@@ -158,9 +169,11 @@ def _decode_lookup_in(
     entries: list[PathResult] = [_NOTHING] * len(answered)
     for sent, (status, found) in enumerate(answered):
         position = specs.position(sent)
-        opcode, _, path, _ = specs.given[position]
+        opcode, flags, path, _ = specs.given[position]
         code = RC_OF_STATUS.get(status, exceptions.ERROR) if status else 0
-        entries[position] = PathResult(path, opcode == Opcode.SUBDOC_EXISTS, status, code, found)
+        entries[position] = PathResult(
+            path, opcode == Opcode.SUBDOC_EXISTS, status, code, found, bool(flags & BINARY)
+        )
     return _result(request, cas, entries)
 
 

@@ -24,15 +24,12 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from couchbase.protocol.constants import (
-    HEADER_BYTES,
-    REQUEST_MAGICS,
-    Opcode,
-)
+from couchbase.protocol.constants import HEADER_BYTES, REQUEST_MAGICS, Opcode
 from couchbase.protocol.frames import HEADER, Frame, FrameReader
 from couchnode.kv.aside import InTurn
 from couchnode.kv.commands import dispatch
 from couchnode.kv.commands.table import COMMANDS
+from couchnode.kv.durations import add_durations
 from couchnode.kv.fastpath import quick_answers
 from couchnode.kv.output import LARGE_BYTES, Output
 from couchnode.kv.phases import MAY_FOLLOW, Flow, Input, Life
@@ -60,8 +57,8 @@ CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
 _BODY = 6  # the place of the body's length in a header
-# After these the bucket in use may be another one.
-_CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP})
+# After these the bucket in use, or the form of answers, may be another one.
+_CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.HELLO})
 
 
 class Owner(Protocol):
@@ -103,6 +100,7 @@ class KeyValueConnection(StreamProtocol):
     def __init__(self, owner: Owner, peer: str) -> None:
         self.session = Session(owner.node, peer, owner.log)
         self._owner = owner
+        self._clock = owner.node.cluster.clock
         self._life = Life.IDLE
         self._reading = Input.OPEN
         self._output = Output(self._hold_output)
@@ -134,8 +132,7 @@ class KeyValueConnection(StreamProtocol):
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
-        clock = self._owner.node.cluster.clock
-        self._deadline = clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
+        self._deadline = self._clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
 
     def handshakeCompleted(self) -> None:
         """Twisted: TLS is up; a client with a certificate is logged in, or cut off if it is no user's."""
@@ -165,7 +162,7 @@ class KeyValueConnection(StreamProtocol):
             if held > LARGE_BYTES:
                 # What is made of it comes in a turn of its own, as both take milliseconds.
                 self._input, self._at = data, 0
-                self._next_turn = self._owner.node.cluster.clock.callLater(0, self._after_join)
+                self._next_turn = self._clock.callLater(0, self._after_join)
                 self._settle_input()
                 return
         elif self._at < len(self._input):
@@ -258,6 +255,7 @@ class KeyValueConnection(StreamProtocol):
         bucket = session.bucket
         if bucket is not None and bucket.state != "ready":
             bucket = None
+        begun = self._clock.seconds() if session.traces else None
         out: list[bytes] = []
         room = MAX_OUTPUT_BYTES
         while True:
@@ -280,6 +278,8 @@ class KeyValueConnection(StreamProtocol):
                 self._hold_place(answer, frame.opcode)
             if room <= 0 or frame.opcode in _CHANGES_SESSION or not self._may_go_on():
                 break
+        if begun is not None:
+            add_durations(out, places, self._clock.seconds() - begun)
         if out:
             if room < MAX_OUTPUT_BYTES - LARGE_BYTES:
                 self._output.write_in_pieces(out)
@@ -329,6 +329,7 @@ class KeyValueConnection(StreamProtocol):
         place = _Place()
         self._places.append(place)
         row = COMMANDS[opcode]
+        begun = self._clock.seconds() if self.session.traces else None
         is_barrier = isinstance(answer, InTurn) or (row is not None and row.barrier)
         if is_barrier:
             self._barrier = place
@@ -339,6 +340,8 @@ class KeyValueConnection(StreamProtocol):
                 self.transport.abortConnection()
                 return
             place.answer = cast(bytes, result)
+            if begun is not None:
+                add_durations([], [place], self._clock.seconds() - begun)
             if self._barrier is place:
                 self._barrier = None
             if self._life is not Life.HANDLING:
@@ -423,7 +426,7 @@ class KeyValueConnection(StreamProtocol):
             # A registered producer would hold the connection open.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            self._cut = self._owner.node.cluster.clock.callLater(CLOSE_SECONDS, self._cut_off)
+            self._cut = self._clock.callLater(CLOSE_SECONDS, self._cut_off)
 
     def _enter(self, life: Life) -> None:
         assert life in MAY_FOLLOW[self._life], f"{life} after {self._life}"

@@ -155,6 +155,11 @@ class Session:
         self.rights_changed()
 
     @property
+    def traces(self) -> bool:
+        """Whether answers say how long they took."""
+        return Feature.TRACING in self.features
+
+    @property
     def xattrs(self) -> bool:
         """Whether attributes can be read and written, the virtual ones too."""
         return Feature.XATTR in self.features

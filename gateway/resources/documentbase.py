@@ -43,6 +43,23 @@ class DocumentResource(BucketResource):
         self._renderer = renderer
         self._now = now
 
+    def enter_large(
+        self, connection: Any, request: Request, size: int, begin: Callable[[Any], Any]
+    ) -> Deferred[Any]:
+        """Read of a document that is known to be large, when there is room for it here and in the window.
+
+        :param size: the document's size in bytes.
+        :param begin: called with the connection for large operations; works and returns like a handler.
+        """
+        lane = connection.bulk
+
+        def ask(_: None) -> Any:
+            request.hold_answer(size)
+            return lane.carry_out(size, begin)
+
+        room: Deferred[Any] = request.application.answers.enter(size, lane.seconds_for(size))
+        return room.addCallback(ask)
+
     def ask(
         self, request: Request, kind: Kind, headers: MutationHeaders, members: Mapping[str, object] = {}
     ) -> Any:

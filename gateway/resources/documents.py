@@ -83,6 +83,8 @@ class _Wanted(NamedTuple):
 
 
 _WHOLE = _Wanted(None, None)
+_READ_BY = frozenset({"get", "lookup_in"})
+"""Operations whose large answers come from large documents."""
 
 
 def read_get(request: Request) -> _Wanted:
@@ -102,31 +104,21 @@ class Documents(DocumentResource):
     """The document itself.
 
     :param now: returns the Unix time in seconds.
+    :ivar large: the documents that are known to be large.
     """
 
     def __init__(
         self, authorizer: Authorizer, pool: ConnectionPool, renderer: Renderer, now: Callable[[], float]
     ) -> None:
         super().__init__(authorizer, pool, renderer, now)
-        self._large = LargeKeys()
+        self.large = LargeKeys()
         # Read by every request, so without an indirection.
-        self._large_sizes = self._large.sizes
-
-    def _get_large(self, connection: Any, request: Request, wanted: _Wanted, size: int) -> Deferred[Any]:
-        """Read a document that is known to be large, when there is room for it here and in the window."""
-        lane = connection.bulk
-
-        def ask(_: None) -> Any:
-            request.hold_answer(size)
-            return lane.carry_out(size, lambda bulk: self._get(bulk, request, wanted))
-
-        room: Deferred[Any] = request.application.answers.enter(size, lane.seconds_for(size))
-        return room.addCallback(ask)
+        self._large_sizes = self.large.sizes
 
     def was_large(self, request: Request, size: int) -> None:
         """Note that an answer was large."""
-        if request.operation == "get":
-            self._large.note(document_place(request), size)
+        if request.operation in _READ_BY:
+            self.large.note(document_place(request), size)
 
     @endpoint("get_document", "GET", on=DOCUMENT, operation=GET.name, takes=GET.takes)
     @described(
@@ -162,7 +154,9 @@ class Documents(DocumentResource):
         if self._large_sizes and wanted.replica is None and connection.bulk is not None:
             size = self._large_sizes.get(document_place(request))
             if size is not None:
-                return self._get_large(connection, request, wanted, size)
+                return self.enter_large(
+                    connection, request, size, lambda bulk: self._get(bulk, request, wanted)
+                )
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
             # Large answers of the usual connection are noted when they are sent; see was_large().
@@ -182,7 +176,7 @@ class Documents(DocumentResource):
 
     def _note(self, result: Any, request: Request) -> None:
         """Record a document's size, however little of it is sent."""
-        self._large.note(document_place(request), len(result.value))
+        self.large.note(document_place(request), len(result.value))
 
     def _whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
         self._note(result, request)
@@ -293,7 +287,7 @@ class Documents(DocumentResource):
         size = wanted.source.value_bytes if wanted.kind.has_value else 0
         if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:
             document_key(request)
-            self._large.note(document_place(request), size)
+            self.large.note(document_place(request), size)
             carried_out: Deferred[Any] = connection.bulk.carry_out(
                 size, lambda bulk: self.act(bulk, request, wanted)
             )

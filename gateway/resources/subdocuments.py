@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.pathresults import SubdocResult
 from couchbase.protocol.subdocument import Spec
 from couchbase.subdocument import StoreSemantics
-from gateway.cluster.bulk import LARGE_BYTES
+from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.contenttypes import check_charset
@@ -25,7 +25,7 @@ from gateway.openapi.members import LOOKED_UP, MUTATED, body_of
 from gateway.operations.kind import Kind
 from gateway.operations.renderer import Renderer
 from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, changed_body, usual_spec
-from gateway.resources.base import document_key, in_collection
+from gateway.resources.base import document_key, document_place, in_collection
 from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.documents import STORED_ALE, WRITTEN_HEADERS
 from gateway.resources.headers import read_mutation
@@ -42,6 +42,7 @@ class Subdocuments(DocumentResource):
     """Parts of documents, by path.
 
     :param steps: parses long bodies.
+    :param large: the documents that are known to be large.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Subdocuments(DocumentResource):
         renderer: Renderer,
         now: Callable[[], float],
         steps: StepRunner,
+        large: LargeKeys,
     ) -> None:
         super().__init__(authorizer, pool, renderer, now)
         self._steps = steps
+        self._large_sizes = large.sizes
 
     @endpoint("alpha_enabled", "GET", "/v1.alpha/enabled")
     @described(
@@ -157,8 +160,15 @@ class Subdocuments(DocumentResource):
         return parsed.addCallback(lambda members: self.ask(request, kind, headers, members))
 
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
-        """Plan the operation, and carry it out; a large body is sent on the connection for large
-        operations."""
+        """Plan the operation, and carry it out; a large body is sent, and a large document read, on the
+        connection for large operations."""
+        if self._large_sizes and wanted.kind is LOOKUP_IN and connection.bulk is not None:
+            document_key(request)
+            size = self._large_sizes.get(document_place(request))
+            if size is not None:
+                return self.enter_large(
+                    connection, request, size, lambda bulk: self.act(bulk, request, wanted)
+                )
         if request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
             document_key(request)
             carried_out: Deferred[Any] = connection.bulk.carry_out(

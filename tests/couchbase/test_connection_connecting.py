@@ -217,6 +217,12 @@ class ConnectTests(ConnectionTestCase):
         self.assertTrue(cb.set(self.key(), 1).success)
         self.assertRaises(AuthError, self.connect, password="wrong")
         self.assertRaises(ArgumentError, self.connect, connection_string=self.node.string + "?x=1")
+        plain = self.connect(connection_string=self.node.string + "?compression=off")
+        self.assertTrue(plain.set(self.key(), 1).success)
+        for value in ("on", "inflate_only", "force", "OFF"):
+            with self.assertRaises(ArgumentError) as caught:
+                self.connect(connection_string=f"{self.node.string}?compression={value}")
+            self.assertIn("values are never compressed", str(caught.exception))
         self.assertRaises(InvalidError, self.connect, connection_string="ftp://x")
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+import couchbase.subdocument as SD
 from couchbase import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
 from couchbase.exceptions import ArgumentError, CouchbaseError, KeyExistsError, NotFoundError, TimeoutError
 from couchbase.result import OperationResult, ValueResult
@@ -166,6 +167,35 @@ class CopyTests(ConnectionTestCase):
         with self.assertRaises(NotFoundError) as caught:
             self.cb.endure_multi([keys[0], self.missing()])
         self.assertTrue(caught.exception.all_results[keys[0]].success)
+
+    def test_paths_of_replicas(self):
+        """Parts of documents are read from the replica that is named, or from any."""
+        self.cb.mutate_in(
+            self.key(),
+            SD.upsert("a", [1, 2]),
+            SD.upsert("by", "ada", xattr=True),
+            store_semantics=SD.StoreSemantics.UPSERT,
+            replicate_to=1,
+        )
+        cas = self.cb.get(self.key()).cas
+        for replica in (0, "any"):
+            found = self.cb.lookup_in(
+                self.key(), SD.get("a[1]"), SD.get("by", xattr=True), SD.exists("b"), replica=replica
+            )
+            self.assertEqual((list(found), found.cas), ([2, "ada", False], cas))
+            found = self.cb.lookup_in_multi([self.key()], SD.count("a"), replica=replica)
+            self.assertEqual(found[self.key()][0], 2)
+            with self.assertRaises(NotFoundError):
+                self.cb.lookup_in(self.missing(), SD.get("a"), replica=replica)
+            missed = self.cb.lookup_in(self.missing(), SD.get("a"), replica=replica, quiet=True)
+            self.assertEqual(missed.rc, 0x0D)
+        for replica in (1, 2, -1):
+            with self.assertRaises(CouchbaseError) as caught:
+                self.cb.lookup_in(self.key(), SD.get("a"), replica=replica)
+            self.assertEqual(caught.exception.rc, 0x23, replica)
+        for replica in (True, "some", 1.0):
+            with self.assertRaises(ArgumentError):
+                self.cb.lookup_in(self.key(), SD.get("a"), replica=replica)
 
     def test_replicas(self):
         """Read from replicas only: any, or one by its index."""

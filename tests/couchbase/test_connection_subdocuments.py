@@ -305,6 +305,41 @@ class AttributeTests(ConnectionTestCase):
         """Return the document."""
         return self.cb.get(self.key()).value
 
+    def test_binary(self):
+        """Attributes of any bytes come back as bytes; a value of another kind is not taken for one."""
+        value = bytes(range(256))
+        self.cb.mutate_in(
+            self.key(),
+            SD.upsert("b.one", value, binary=True, create_parents=True),
+            SD.insert("b.two", bytearray(b""), binary=True),
+            SD.upsert("text", "plain", xattr=True),
+        )
+        self.cb.mutate_in(self.key(), SD.replace("b.two", memoryview(b"2"), binary=True))
+        found = self.cb.lookup_in(
+            self.key(),
+            SD.get("abv"),
+            SD.get("b.one", binary=True),
+            SD.get("b.two", binary=True),
+            SD.get("text", binary=True),
+            SD.get("none", binary=True),
+        )
+        self.assertEqual((found[0], found[1], found[2]), (5.1, value, b"2"))
+        self.assertEqual(found.content_as[bytes](1), value)
+        self.assertRaises(ValueFormatError, found.__getitem__, 3)
+        self.assertRaises(SubdocPathNotFoundError, found.__getitem__, 4)
+        self.assertIsNone(found.get(4))
+        (held,) = self.cb.lookup_in(self.key(), SD.get("b.two", xattr=True))
+        self.assertEqual(held, "cb-content-base64-encoded:Mg==")
+        for wrong in ("text", None, 5):
+            self.assertRaises(ArgumentError, SD.upsert, "b", wrong, binary=True)
+        self.assertRaises(CouchbaseInputError, SD.get, "", binary=True)
+
+    def test_flags(self):
+        """A lookup of the document's flags tells them."""
+        self.cb.set(self.key(), b"raw", format=FMT_BYTES)
+        found = self.cb.lookup_in(self.key(), SD.get(SD.LookupInMacro.flags(), xattr=True))
+        self.assertEqual((found.flags, found[0]), (FMT_BYTES, FMT_BYTES))
+
     def test_failed_attribute(self):
         """The failure names the caller's spec, although attributes are sent first."""
         with self.assertRaises(SubdocPathExistsError) as caught:

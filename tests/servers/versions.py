@@ -13,6 +13,7 @@ from struct import Struct
 
 from couchbase.protocol.constants import Feature, Magic, ObserveState, Opcode, Status
 from couchbase.protocol.frames import decode_frame_infos
+from couchbase.protocol.subdocument import REPLICA_READ
 from tests.couchbase.scripted import ScriptedNode
 
 _U32 = Struct(">I")
@@ -95,6 +96,15 @@ def _lookups(value):
     return found
 
 
+def reads_replica(frame):
+    """Return whether a request is for a replica."""
+    return frame.opcode == Opcode.GET_REPLICA or _looks_up_replica(frame)
+
+
+def _looks_up_replica(frame):
+    return frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP and frame.extras == bytes([REPLICA_READ])
+
+
 class Document:
     """The document of a key."""
 
@@ -162,6 +172,8 @@ class VersionedNode(ScriptedNode):
         reads_paths = frame.opcode == Opcode.SUBDOC_MULTI_LOOKUP and Feature.XATTR not in granted
         if reads_paths and any(flags & _XATTR_FLAG for _, flags, _ in _lookups(frame.value)):
             return "a lookup of attributes"
+        if _looks_up_replica(frame) and Feature.SUBDOC_REPLICA_READ not in granted:
+            return "a lookup from a replica"
         if frame.datatype and Feature.JSON not in granted:
             return "a datatype"
         is_prefixed = frame.key[:1] == b"\0"

@@ -4,6 +4,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.trial.unittest import TestCase
 
+import couchbase.subdocument as SD
 from couchbase import exceptions
 from couchbase.exceptions import (
     ArgumentError,
@@ -400,6 +401,22 @@ class ThreeNodesTests(NodeTestCase):
         counts = stats["curr_items"]
         self.assertEqual(sum(counts.values()), 300)
         self.assertEqual(len([count for count in counts.values() if count > 50]), 3)
+
+    @inlineCallbacks
+    def test_paths_of_replicas(self):
+        """Parts of documents are read from the replica that is named, or from any."""
+        connection = self.open()
+        yield connection.set("k", {"a": [1, 2]}, replicate_to=1)
+        for replica in (0, "any"):
+            found = yield connection.lookup_in("k", SD.get("a[1]"), SD.exists("b"), replica=replica)
+            self.assertEqual(list(found), [2, False])
+            found = yield connection.lookup_in_multi(["k"], SD.count("a"), replica=replica)
+            self.assertEqual(found["k"][0], 2)
+            yield self.assertFailure(connection.lookup_in("x", SD.get("a"), replica=replica), NotFoundError)
+        error = yield self.assertFailure(
+            connection.lookup_in("k", SD.get("a"), replica=7), exceptions.CouchbaseError
+        )
+        self.assertEqual(error.rc, exceptions.NO_MATCHING_SERVER)
 
     @inlineCallbacks
     def test_replicas(self):

@@ -48,12 +48,12 @@ FEATURES = frozenset(
         Feature.DEDUPE_NOT_MY_VBUCKET_CLUSTERMAP,
         Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF,
         Feature.RANGE_SCAN_INCLUDE_XATTR,
+        Feature.TRACING,
         *snappy.FEATURES,
         *({Feature.GET_RANDOM_KEY_INCLUDE_XATTR} if snappy.FEATURES else ()),
     }
 )
-"""Features that this node supports. Not among them: answers out of order, and the duration frame, whose cost
-for every answer exceeds its use."""
+"""Features that this node supports. Not among them: answers out of order."""
 
 _NEEDS = {
     Feature.CLUSTERMAP_CHANGE_NOTIFICATION: (Feature.DUPLEX,),

@@ -538,7 +538,7 @@ class Hello(CommandCase):
         """Known features come back in ascending order; unknown ones and reordering do not."""
         asked = list(bytes.fromhex("0306 0708 0b0c 100f 1115 1217 141c 210e 0d1e 0a04")) + [0xFFFF, 0x04]
         compression = [0x0A] if snappy.FEATURES else []
-        wanted = [0x03, 0x04, 0x06, 0x07, 0x08, *compression, 0x0B, 0x0C, 0x0D]
+        wanted = [0x03, 0x04, 0x06, 0x07, 0x08, *compression, 0x0B, 0x0C, 0x0D, 0x0F]
         wanted += [0x10, 0x11, 0x12, 0x14, 0x15, 0x17, 0x1C, 0x1E, 0x21]
         self.assertEqual(self.hello(*asked), wanted)
 

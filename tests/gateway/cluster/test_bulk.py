@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.protocol.pathresults import PathResult, SubdocResult
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.connection import GatewayConnection
 from gateway.fairness.steps import StepRunner
@@ -159,6 +160,33 @@ class RequestTests(SynchronousTestCase):
         waiting[3].callback(Answer(b"small"))
         get()
         self.assertEqual((len(waiting), window.used), (5, 0))
+
+    def test_lookups_wait(self) -> None:
+        """Paths of a document that was large when last seen are read within the window; a large answer to a
+        lookup shows that it is."""
+        site, waiting = self.site()
+        site.answers["lookup_in"] = site.answers["get_with_expiry"]
+        get = b'{"operations":[{"operation":"Get","path":"a"}]}'
+
+        def lookup() -> Any:
+            client = site.client()
+            headers = {"Content-Type": "application/json"}
+            site.send(client, raw_request("POST", DOCUMENT + "/lookup", get, headers))
+            return client
+
+        def found(size: int) -> SubdocResult:
+            return SubdocResult(0, 1, [PathResult(b"a", False, 0, 0, b'"%b"' % (b"x" * size))])
+
+        first = lookup()
+        waiting.pop().callback(found(12 * MIB))
+        self.assertEqual(read_reply(first.value())[0].status, 200)
+        window = self.lane(site).window
+        clients = [lookup() for _ in range(4)]
+        self.assertEqual((len(waiting), len(window)), (3, 1))
+        for number in range(4):
+            waiting[number].callback(found(12 * MIB))
+        self.assertEqual([read_reply(client.value())[0].status for client in clients], [200] * 4)
+        self.assertEqual((window.used, len(window), site.gateway.answers.used), (0, 0, 0))
 
     def test_known_whatever_was_asked(self) -> None:
         """A document is known to be large after any read of it: with an id of the client's own, as proxies

@@ -68,6 +68,11 @@ LIMITS = (
         " NotSupportedError.",
     ),
     Limit(
+        ("5.0", "6.0", "6.6", "7.0", *PROGRAMS), ("lookup_in* replica",), Outcome.REFUSED,
+        ("NotSupportedError",),
+        "Paths of replicas need Couchbase Server 7.6. Not sent: NotSupportedError.",
+    ),
+    Limit(
         (MOCK_ONE,), _OF_REPLICAS, Outcome.LACKS, ("CouchbaseTransientError", "UnderlyingServiceUnavailable"),
         "The bucket has no replicas here.",
     ),

@@ -78,7 +78,9 @@ ATTEMPTS = 5000
 """Reads of a copy that has not reached its replica yet."""
 
 
-def _from_replica(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Steps]:
+def _from_replica(
+    read: Callable[[Any, str], Any], value_of: Callable[[Any], Any] = lambda found: found.value
+) -> Callable[[Any, str], Steps]:
     def steps(cb: Any, key: str) -> Steps:
         yield cb.set(key, 1)
         for attempt in range(ATTEMPTS):
@@ -88,13 +90,19 @@ def _from_replica(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Steps
                 if attempt == ATTEMPTS - 1:
                     raise
             else:
-                same((found[key] if isinstance(found, dict) else found).value, 1)
+                same(value_of(found[key] if isinstance(found, dict) else found), 1)
                 return None
         return None
 
     return steps
 
 
+row("lookup_in", "replica")(
+    _from_replica(lambda cb, key: cb.lookup_in(key, SD.get_full(), replica="any"), lambda found: found[0])
+)
+row("lookup_in_multi", "replica")(
+    _from_replica(lambda cb, key: cb.lookup_in_multi([key], SD.get_full(), replica=0), lambda found: found[0])
+)
 row("get", "replica")(_from_replica(lambda cb, key: cb.get(key, replica=True)))
 row("rget")(_from_replica(lambda cb, key: cb.rget(key)))
 row("rget", "replica_index")(_from_replica(lambda cb, key: cb.rget(key, replica_index=0)))

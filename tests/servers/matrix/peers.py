@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from couchbase.protocol.constants import Feature, Opcode, Status
-from tests.servers.versions import BOTH, FEATURES, KNOWS_NOT_LOCKED, VATTRS, VersionedNode
+from tests.servers.versions import BOTH, FEATURES, KNOWS_NOT_LOCKED, VATTRS, VersionedNode, reads_replica
 
 _BUCKETS = "/pools/default/buckets"
 _OF_COPIES = frozenset({Opcode.OBSERVE, Opcode.STAT})
@@ -48,7 +48,7 @@ class Member(VersionedNode):
             for name, value in ((b"pid", b"1"), (b"group", group or b"default")):
                 peer.answer(frame, key=name, value=value)
             peer.answer(frame)
-        elif frame.opcode not in _OF_COPIES and (frame.opcode == Opcode.GET_REPLICA) == self._is_active:
+        elif frame.opcode not in _OF_COPIES and reads_replica(frame) == self._is_active:
             peer.answer(frame, Status.NOT_MY_VBUCKET, value=self.config())
         elif frame.opcode == Opcode.GET_REPLICA:
             document = self._find(frame)
@@ -71,6 +71,8 @@ class Cluster:
         self.active = Member(version)
         self.designs: dict[str, Any] = {}
         self.buckets = ["b"]
+        self.principals: dict[str, dict[str, Any]] = {}
+        """Users and groups, by kind and name."""
         self.scopes: dict[str, dict[str, int]] | None = None
         """Scope -> collection -> longest time to live, where the version has collections."""
         if Feature.COLLECTIONS in FEATURES[version]:
@@ -107,6 +109,10 @@ class Cluster:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Answer a request: status and JSON."""
+        if path.startswith("/settings/rbac/"):
+            return self._rbac(method, path.split("/")[3:], parse_qs(body.decode()))
+        if path == "/controller/changePassword":
+            return 200, ""
         bucket, _, rest = path[1:].partition("/")
         if bucket == "b" and rest.startswith("_design/"):
             return self._design(method, rest) if method != "PUT" else self._put(rest, body)
@@ -130,6 +136,23 @@ class Cluster:
             self.buckets.remove(name)
             return 200, ""
         return 404, "Requested resource not found."
+
+    def _rbac(self, method: str, parts: list[str], form: dict[str, list[str]]) -> tuple[int, Any]:
+        """Answer a request for roles, users or groups; below the latter two, one of them."""
+        kind, *names = parts
+        if kind == "roles":
+            return 200, [{"role": "ro_admin", "name": "Read-Only Admin", "desc": ""}]
+        held = self.principals.setdefault(kind, {})
+        name = names[-1] if names and names != ["local"] else None
+        if name is None:
+            return 200, list(held.values())
+        if method == "PUT":
+            roles = [{"role": role} for role in form.get("roles", [""])[0].split(",") if role]
+            held[name] = {"id": name, "roles": roles, "description": form.get("description", [""])[0]}
+            return 200, ""
+        if name not in held:
+            return 404, "Unknown user."
+        return 200, held.pop(name) and "" if method == "DELETE" else held[name]
 
     def _scopes(self, method: str, parts: list[str], form: dict[str, list[str]]) -> tuple[int, Any]:
         """Answer a request for scopes: below them ``scope``, ``collections``, ``collection``."""
