@@ -42,8 +42,11 @@ from gateway.resources.index import Index, links
 from gateway.resources.listing import Listings
 from gateway.resources.locks import Locks
 from gateway.resources.scopes import Scopes
+from gateway.resources.services import Services
 from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
+from gateway.services.kinds import Policy
+from gateway.services.upstream import DEFAULT_TIMEOUT_SECONDS, Upstream
 
 __all__ = ["Gateway"]
 
@@ -120,6 +123,8 @@ class Gateway(Application):
 
     :param now: gives the Unix time in seconds.
     :param is_ready: reports whether documents can be served, and the reason if not; see :class:`Health`.
+    :param services: what callers may ask of the cluster's other services; by default nothing is proxied.
+    :param services_timeout: how long one of these may send and take nothing, in seconds.
     :param quoted_etags: whether ``ETag`` has quotes, as RFC 9110 requires; the Data API sends it without.
     """
 
@@ -143,6 +148,8 @@ class Gateway(Application):
         end_hooks: Iterable[EndHook] = (),
         quoted_etags: bool = False,
         guard: Guard | None = None,
+        services: Policy | None = None,
+        services_timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         plugins = list(plugins)
         super().__init__(
@@ -156,6 +163,9 @@ class Gateway(Application):
         renderer = Renderer(steps, quoted=quoted_etags)
         documents = Documents(authorizer, pool, renderer, now)
         self.note_large = documents.was_large
+        self.upstream = Upstream(clock, services_timeout, limits.max_service_requests)
+        """Requests to the cluster's other services."""
+        policy = services or Policy()
         self.resources = resources = [
             documents,
             Counters(authorizer, pool, renderer, now),
@@ -172,6 +182,7 @@ class Gateway(Application):
             Listings(authorizer, pool, steps, self.count_operation, self._log_bug),
             Designs(authorizer, pool),
             Scopes(authorizer, pool),
+            Services(authorizer, pool, self.upstream, policy),
             Health(is_ready),
             self.index,
         ]

@@ -47,7 +47,9 @@ def others_need(settings: Settings) -> int:
     nodes = settings.nodes or 1 if settings.cluster is None else 1
     # An embedded node in the same process has the other end of each connection.
     ends = 2 if settings.cluster is None and settings.workers is None else 1
-    return settings.limits.max_connections * nodes * ends + _SPARE
+    # The embedded node has no services but documents and views.
+    services = 0 if settings.cluster is None else settings.limits.max_service_requests
+    return settings.limits.max_connections * nodes * ends + services + _SPARE
 
 
 def room_for_clients(settings: Settings, limit: int | None) -> int:

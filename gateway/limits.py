@@ -23,5 +23,7 @@ class Limits(limits.Limits):
     """Operations of one batch that run at once."""
     batch_bytes: int = 16 * MEBIBYTE
     """Memory for the operations and answers of one batch."""
+    max_service_requests: int = 256
+    """Requests to the cluster's other services under way at once; half of them for one caller."""
     drain_seconds: float = 120.0
     """How long a replaced worker waits for its connections to close."""

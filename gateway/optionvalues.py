@@ -19,6 +19,7 @@ from gateway.clients.proxies import check_proxy
 from gateway.cluster.credentials import has_controls
 from gateway.endpoints import listen_address
 from gateway.logs import check_folder
+from gateway.services.kinds import KINDS, Access
 from reactor.tls.strings import EndpointError, tls_endpoint
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "log_file",
     "number",
     "one_of",
+    "proxied_service",
     "proxy",
     "rate",
     "seconds",
@@ -50,6 +52,9 @@ __all__ = [
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+_ACCESS = [access.value for access in Access]
 
 
 class Wrong(ValueError):
@@ -216,6 +221,16 @@ def log_file(value: str) -> str:
         return check_folder(value)
     except ValueError:
         raise Wrong(f"{value!r} is not a file in an existing folder") from None
+
+
+def proxied_service(value: str) -> str:
+    """Parse a service to proxy; returned as ``NAME=ACCESS``."""
+    name, _, how = value.partition("=")
+    if name not in KINDS or (how or "on") not in _ACCESS or value.endswith("="):
+        raise Wrong(
+            f"{value!r} is not a service: {', '.join(KINDS)}, or one of them with =on, =read-only or =off"
+        )
+    return f"{name}={how or 'on'}"
 
 
 def proxy(value: str) -> str:

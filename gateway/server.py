@@ -42,6 +42,7 @@ from gateway.http2.server import HTTP2
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
 from gateway.logs import LogFile
+from gateway.services.kinds import Policy
 from gateway.settings import Settings
 from reactor.gate import Gate
 from reactor.kinds import IReactor
@@ -212,6 +213,8 @@ class GatewayServer(Service):
             plugins=[*([] if self.access.limits is None else [self.access.limits]), *plugins],
             end_hooks=self._end_hooks(settings),
             quoted_etags=settings.quoted_etags,
+            services=Policy.of(settings.proxy_service, settings.proxy_admin, settings.query),
+            services_timeout=settings.services_timeout,
             guard=_doors(settings),
         )
         self.readiness = Readiness(reactor, self._probe)
@@ -323,6 +326,7 @@ class GatewayServer(Service):
         if self._access_file is not None:
             self._access_file.close()
             self._access_file = None
+        self.gateway.upstream.close()
 
     # ---- what the gateway asks for ---------------------------------------------------------------
 

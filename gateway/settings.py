@@ -76,6 +76,12 @@ class Settings:
     insecure: bool
     timeout: float
     views_timeout: float
+    query: str
+    """Access to statements: ``on``, ``read-only`` or ``off``."""
+    proxy_service: list[str]
+    """``NAME=ACCESS`` of each service of the cluster to proxy."""
+    proxy_admin: bool
+    services_timeout: float
     verify_seconds: float
     quoted_etags: bool
     """Whether ``ETag`` is sent in quotes."""
@@ -243,6 +249,9 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
         raise refuse("access-log-file", "it is --log-file; without the option, the lines are there")
     _check_auth(values, refuse)
     check_access(values, refuse)
+    if values["query"] is None:
+        # Without credentials of their own, callers would run statements with all rights of the account.
+        values["query"] = "read-only" if "none" in values["auth"] else "on"
     if "none" in values["cors_origin"] and len(values["cors_origin"]) > 1:
         raise refuse("cors-origin", "none excludes all others")
     if values["auth"] == "none" and "*" in values["cors_origin"] and not values["insecure"]:

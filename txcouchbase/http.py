@@ -36,6 +36,7 @@ from txcouchbase.quiet import QuietPool
 
 MANAGEMENT = "management"
 VIEWS = "views"
+_TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
 """Longest answer that is collected as a whole, unlike rows of views."""
@@ -168,19 +169,25 @@ class HttpService:
     def addresses(self, service: str) -> list[str]:
         """Return the base URL of a service on each node that runs it, starting with another one each time.
 
-        :param service: :data:`MANAGEMENT` or :data:`VIEWS`.
+        :param service: :data:`MANAGEMENT`, :data:`VIEWS`, or one of
+            :data:`couchbase.protocol.clustermap.SERVICES`.
         :raises CouchbaseError: no node runs it (rc 0x13), or there is no map yet.
         """
         client = self.client
         scheme = "https" if client.tls else "http"
         found = []
         for node in client.current_map().nodes:
-            port = node.management_port(client.tls) if service == MANAGEMENT else node.views_port(client.tls)
+            if service == MANAGEMENT:
+                port = node.management_port(client.tls)
+            elif service == VIEWS:
+                port = node.views_port(client.tls)
+            else:
+                port = node.service_port(service, client.tls)
             if port is not None:
                 host = f"[{node.host}]" if ":" in node.host else node.host
                 found.append(f"{scheme}://{host}:{port}")
         if not found:
-            what = "a cluster manager" if service == MANAGEMENT else "the view engine"
+            what = _TITLES.get(service, f"the service {service!r}")
             secure = " over TLS" if client.tls else ""
             raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
         if service == VIEWS:

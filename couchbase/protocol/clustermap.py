@@ -19,6 +19,11 @@ from couchbase.protocol.hashing import vbucket_of
 
 _PLACEHOLDER = "$HOST"
 
+SERVICES = ("n1ql", "fts", "cbas")
+"""Services beside data, views and management, as the map names them: query, search, analytics."""
+
+_SERVICE_PORTS = tuple(f"{name}{suffix}" for name in SERVICES for suffix in ("", "SSL"))
+
 
 class NodeAddress(NamedTuple):
     """The addresses of one node; a port is ``None`` for a service that the node does not offer."""
@@ -30,6 +35,8 @@ class NodeAddress(NamedTuple):
     management_tls: int | None = None
     views: int | None = None
     views_tls: int | None = None
+    services: tuple[tuple[str, int], ...] = ()
+    """Ports of the services of :data:`SERVICES`, by their names in the map."""
 
     def kv_port(self, tls: bool) -> int | None:
         """Port of the key-value service, plain or TLS."""
@@ -42,6 +49,10 @@ class NodeAddress(NamedTuple):
     def views_port(self, tls: bool) -> int | None:
         """Port of the view engine, plain or TLS."""
         return self.views_tls if tls else self.views
+
+    def service_port(self, name: str, tls: bool) -> int | None:
+        """Port of a service of :data:`SERVICES`, plain or TLS."""
+        return dict(self.services).get(f"{name}SSL" if tls else name)
 
 
 class ClusterMap:
@@ -254,6 +265,7 @@ def _nodes(config: dict[str, Any], host: str, network: str, bootstrap_host: str)
                 services.get("mgmtSSL"),
                 services.get("capi"),
                 services.get("capiSSL"),
+                tuple((name, services[name]) for name in _SERVICE_PORTS if name in services),
             )
         )
     return nodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from couchbase.exceptions import NotSupportedError
 from couchbase.protocol.keyspace import Keyspace
 from couchbase.transcoder import RawTranscoder
 from gateway.cluster.bulk import LEAST_RATE, Lane
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from typing_extensions import Self
+
+    from txcouchbase.tls import TlsPolicy
 
 __all__ = ["GatewayConnection"]
 
@@ -83,6 +86,23 @@ class GatewayConnection(_RawConnection):
         """Close it, and the connection for large operations."""
         self.bulk.close()
         super()._close()
+
+    @property
+    def tls_policy(self) -> TlsPolicy:
+        """The certificates of TLS to the cluster's nodes."""
+        return self._client.tls_policy
+
+    def service_addresses(self, service: str) -> list[str]:
+        """Return the base URL of each node that runs a service.
+
+        :param service: see :meth:`txcouchbase.http.HttpService.addresses`.
+        :returns: ``[]`` if no node runs it.
+        :raises CouchbaseError: the nodes are not known.
+        """
+        try:
+            return self._http.addresses(service)
+        except NotSupportedError:
+            return []
 
     @property
     def problem(self) -> str | None:

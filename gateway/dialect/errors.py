@@ -51,6 +51,7 @@ declare(
         ),
         ("NoReadAccess", 403, Retry.NEVER, "The user may not read this bucket, or it does not exist."),
         ("NoWriteAccess", 403, Retry.NEVER, "The user may not write to this bucket, or it does not exist."),
+        ("ServiceForbidden", 403, Retry.NEVER, "The gateway does not pass this request on to the service."),
         # what is addressed
         ("BucketNotFound", 404, Retry.NEVER, "There is no such bucket, or the user may not see it."),
         ("ScopeNotFound", 404, Retry.NEVER, "There is no such scope."),

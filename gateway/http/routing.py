@@ -58,12 +58,14 @@ def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Call
 
 
 class _Node:
-    __slots__ = ("child", "literals", "methods", "parent")
+    __slots__ = ("child", "literals", "methods", "parent", "rest")
 
     def __init__(self, parent: _Node | None = None) -> None:
         self.parent = parent
         self.literals: dict[bytes, _Node] = {}
         self.child: _Node | None = None
+        self.rest: _Node | None = None
+        """The node of every path below this one that no other route has (``<path:name>``)."""
         self.methods: dict[str, tuple[Endpoint, Handler, tuple[str, ...]]] = {}
         """Endpoints by method, with the names of the parameters: two routes may name the same segment
         differently."""
@@ -79,6 +81,7 @@ MissingRoute = Callable[[bytes], Refusal]
 """Takes a path, and returns its refusal."""
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
+_REST = re.compile(r"<path:[a-z_]+>")
 # Segments that need no decoding and have nothing to refuse.
 _PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
@@ -110,7 +113,8 @@ class Dispatcher:
         for rule in app.url_map.iter_rules():
             served = getattr(app.endpoints[rule.endpoint], "served", None)
             segments = rule.rule[1:].split("/")
-            is_plain = rule.rule == "/" or all(_SEGMENT.fullmatch(segment) for segment in segments)
+            whole = segments[:-1] if _REST.fullmatch(segments[-1]) else segments
+            is_plain = rule.rule == "/" or all(_SEGMENT.fullmatch(segment) for segment in whole)
             if served is None or not is_plain:
                 self.has_others = True
                 continue
@@ -119,7 +123,11 @@ class Dispatcher:
     def _add(self, rule: str, segments: list[str], declared: Endpoint, handler: Handler) -> None:
         node = self._root
         for segment in segments:
-            if segment.startswith("<"):
+            if segment.startswith("<path:"):
+                if node.rest is None:
+                    node.rest = _Node()
+                node = node.rest
+            elif segment.startswith("<"):
                 if node.child is None:
                     node.child = _Node(node)
                 node = node.child
@@ -130,18 +138,23 @@ class Dispatcher:
     def find(self, path: bytes) -> tuple[_Node, list[bytes]] | None:
         """Return the node of a path, and the values of its parameters; ``None`` if there is no such route."""
         node = self._root
-        values = []
+        values: list[bytes] = []
+        behind: tuple[_Node, list[bytes]] | None = None
+        at = 1
         for segment in path[1:].split(b"/"):
+            if node.rest is not None:
+                behind = node.rest, [*values, path[at:]]
+            at += len(segment) + 1
             below = node.literals.get(segment)
             if below is None and b"%" in segment:
                 below = node.literals.get(unquote_to_bytes(segment))
             if below is None:
                 below = node.child
                 if below is None or not segment:
-                    return None
+                    return behind
                 values.append(segment)
             node = below
-        return (node, values) if node.methods else None
+        return (node, values) if node.methods else behind
 
     def dispatch(self, request: Request) -> Handler | None:
         """Return the handler of a request, and fill in ``endpoint``, ``operation`` and ``parameters``.
@@ -224,7 +237,7 @@ class Dispatcher:
 
 
 def _names(rule: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"<([a-z_]+)>", rule))
+    return tuple(re.findall(r"<(?:path:)?([a-z_]+)>", rule))
 
 
 def allowed(node: _Node) -> list[str]:

@@ -30,6 +30,7 @@ def settings_for_worker(settings: Settings) -> dict[str, Any]:
         max_buffered=max(_share(limits.max_buffered, workers), largest),
         max_clients=_share(limits.max_clients, workers),
         max_connections=_share(limits.max_connections, workers),
+        max_service_requests=_share(limits.max_service_requests, workers),
     )
     listen = [_ANY_SOCKET if name.startswith(_BY_NAME_ONLY) else name for name in settings.listen]
     # Workers log in to the node with the service account.

@@ -45,6 +45,11 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(others_need(settings(max_connections="10", nodes="3")), 2 * 3 * 10 + 64)
         self.assertEqual(others_need(replace(settings(max_connections="10"), workers=2)), 10 + 64)
 
+    def test_services(self) -> None:
+        """A cluster may have services, each request to which needs a connection."""
+        served = replace(settings(max_connections="10", max_service_requests="7"), cluster="couchbase://a")
+        self.assertEqual(others_need(served), 10 + 7 + 64)
+
     def test_shortage(self) -> None:
         """The line has the wanted number, the limit, the consequence, and the remedy."""
         plain = settings()

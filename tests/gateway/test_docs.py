@@ -14,6 +14,7 @@ import gateway.resources.locks
 import gateway.views.parameters
 from couchbase import exceptions
 from gateway.dialect.errors import PROBLEMS, describe
+from gateway.openapi.paths import template_of
 from gateway.operations.table import OPERATIONS
 from gateway.options import ENVIRONMENT_PREFIX, SETTINGS
 from tests.gateway.openapi.support import own_plugins
@@ -49,13 +50,13 @@ class RestTests(SynchronousTestCase):
     def test_routes(self) -> None:
         """The page has every method of every route, and only those."""
         documented = set()
-        for method, path in re.findall(r"`(GET|POST|PUT|DELETE) ([D/][^ `]*)`", page("rest-api.md")):
+        for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) ([D/][^ `]*)`", page("rest-api.md")):
             full = re.sub(r"\bD\b", "/v1/buckets/{bucket}/documents/{key}", path, count=1)
             documented.add((method, full))
         there = set()
         for rule in Site(plugins=own_plugins()).gateway.app.url_map.iter_rules():
             if "v1.alpha" not in rule.rule and "<collection>/documents" not in rule.rule:
-                path = rule.rule.replace("<", "{").replace(">", "}")
+                path = template_of(rule.rule)
                 there |= {(method, path) for method in (rule.methods or set()) - {"HEAD"}}
         self.assertEqual(documented, there)
 

@@ -29,10 +29,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "processes", "version",
     ),
     "resources": (
-        "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "version",
-        "views",
+        "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "services",
+        "version", "views",
     ),
     "tracing": ("clients", "http", "interfaces"),
+    "services": ("batches", "cluster", "dialect", "fairness", "http", "views"),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
         "cluster", "descriptors", "dialect", "interfaces", "jsonlog", "limits", "listeners", "logs",
@@ -61,6 +62,7 @@ THEMES: dict[str, str] = {
     "http.test_malformed": "malformed HTTP",
     "openapi.test_examples": "the examples, on a real node",
     "http2.test_listeners": "sockets of every kind",
+    "services.test_proxy": "requests that are passed on, over sockets",
     "resources.test_encodings": "compressed documents, rows and batches, over sockets",
     "plugins.test_example": "the plugin of the how-to",
     "views.test_behaviour": "views from end to end",

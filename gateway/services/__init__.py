@@ -1,0 +1,1 @@
+"""The cluster's other services: query, search, analytics, management; proxied, and queries in the dialect."""

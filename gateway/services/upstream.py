@@ -1,0 +1,131 @@
+"""The gateway's way to the services of its cluster: connections, callers' places, credentials."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any, Protocol
+
+from twisted.web.client import Agent
+from twisted.web.iweb import IPolicyForHTTPS
+
+from gateway.cluster.credentials import BY_CERTIFICATE, CallerCredentials
+from gateway.dialect.errors import Refusal
+from gateway.fairness.shares import Shares
+from gateway.services.calls import Asked, ServiceCall
+from gateway.services.kinds import Kind
+from gateway.services.nodes import NodeChoice
+from gateway.services.outgoing import StreamBody, WholeBody
+from txcouchbase.http import CONNECT_TIMEOUT_SECONDS
+from txcouchbase.quiet import QuietPool
+
+__all__ = ["DEFAULT_TIMEOUT_SECONDS", "Session", "Upstream", "authorization_of"]
+
+DEFAULT_TIMEOUT_SECONDS = 75.0
+
+KEPT_SECONDS = 3
+"""How long an idle connection to a service is kept: less than servers keep it, since a request that is sent
+while the server closes may have been carried out, or not."""
+
+KEPT_CONNECTIONS = 8
+"""Number of idle connections to one node that are kept."""
+
+_MOST_POLICIES = 64
+
+
+class Session(Protocol):
+    """A caller's connection to the cluster, as far as services need it."""
+
+    def service_addresses(self, service: str) -> list[str]:
+        """Return the base URL of each node that runs a service; see
+        :meth:`txcouchbase.http.HttpService.addresses`."""
+
+    @property
+    def tls_policy(self) -> IPolicyForHTTPS:
+        """The certificates of TLS to its nodes."""
+
+
+def authorization_of(caller: CallerCredentials) -> bytes | None:
+    """Return the value of ``Authorization`` for a service; ``None`` if a certificate names the user."""
+    if caller.user == BY_CERTIFICATE:
+        return None
+    return b"Basic " + b64encode(f"{caller.user}:{caller.password}".encode())
+
+
+class Upstream:
+    """Sends requests to services.
+
+    :param reactor: connects.
+    :param timeout: how long a node may send and take nothing, in seconds.
+    :param most: number of requests that may be under way; half of them for one caller.
+    """
+
+    def __init__(self, reactor: Any, timeout: float = DEFAULT_TIMEOUT_SECONDS, most: int = 256) -> None:
+        self._reactor = reactor
+        self._timeout = timeout
+        self.shares = Shares(most)
+        self._choices: dict[str, NodeChoice] = {}
+        # By TLS policy, so that no caller uses a connection on which another one's certificate was shown.
+        self._agents: dict[Any, tuple[Agent, QuietPool]] = {}
+
+    def call(
+        self,
+        asked: Asked,
+        session: Session,
+        caller: CallerCredentials,
+        body: StreamBody | WholeBody | None = None,
+    ) -> ServiceCall:
+        """Return a call that is ready to start.
+
+        :raises Refusal: 501, no node of the cluster runs the service; 503, too many requests are under way.
+        """
+        bases = session.service_addresses(asked.kind.service)
+        owner = None if caller.stands_for_anyone else caller.digest
+        if not bases:
+            raise absent(asked.kind)
+        if not self.shares.take(owner):
+            raise Refusal(
+                "Overloaded", "Too many requests to services of the cluster are under way.", resource=""
+            )
+        choice = self._choices.get(asked.kind.service)
+        if choice is None:
+            choice = self._choices[asked.kind.service] = NodeChoice(self._reactor.seconds)
+        return ServiceCall(
+            asked,
+            body,
+            self._agent(session.tls_policy),
+            choice.order(bases),
+            choice,
+            self._reactor,
+            self._timeout,
+            lambda: self.shares.give(owner),
+        )
+
+    def close(self) -> None:
+        """Close idle connections."""
+        agents, self._agents = self._agents, {}
+        for _, pool in agents.values():
+            pool.closeCachedConnections()
+
+    def _agent(self, policy: IPolicyForHTTPS) -> Agent:
+        known = self._agents.get(policy)
+        if known is None:
+            if len(self._agents) >= _MOST_POLICIES:
+                self.close()
+            pool = QuietPool(self._reactor, persistent=True)
+            pool.maxPersistentPerHost = KEPT_CONNECTIONS
+            pool.cachedConnectionTimeout = KEPT_SECONDS
+            # A call decides itself what may be sent again.
+            pool.retryAutomatically = False
+            agent = Agent(self._reactor, policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
+            known = self._agents[policy] = agent, pool
+        return known[0]
+
+
+def absent(kind: Kind) -> Refusal:
+    """Return the refusal of a request for a service that no node runs."""
+    return Refusal(
+        "NotSupported",
+        f"No node of the cluster runs the {kind.title} ({kind.service} in its map). Add it to a node of a "
+        "Couchbase Server cluster; the embedded node has documents and views only.",
+        resource="",
+    )
