@@ -121,6 +121,12 @@ ENDPOINTS = {
     "caller_identity": _need(Extent.ANYTHING, *ACTIONS, OTHER),
     # Each of its operations is checked on its own.
     "post_batch": _need(Extent.PART_OF_BUCKET, "read", "write", "lock"),
+    # SERVICES has the action.
+    "proxy_get": _need(Extent.CLUSTER, OTHER),
+    "proxy_post": _need(Extent.CLUSTER, OTHER),
+    "proxy_put": _need(Extent.CLUSTER, OTHER),
+    "proxy_patch": _need(Extent.CLUSTER, OTHER),
+    "proxy_delete": _need(Extent.CLUSTER, OTHER),
 }
 """Name of an endpoint -> what its requests need. A test walks all routes: none may be missing here and in
 :data:`PUBLIC`."""

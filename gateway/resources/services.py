@@ -13,7 +13,7 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import CONDITIONS, ENCODING, PARTS
 from gateway.dialect.errors import Refusal, bad_request, too_large
 from gateway.http.limits import Budget
-from gateway.http.request import Request
+from gateway.http.request import NotYet, Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import Answer, Body, Example, Parameter, described
@@ -120,7 +120,12 @@ class Services:
             query, must_be_read = read_only_query(query), False
         is_read = request.method in ("GET", "HEAD") or kind.is_read(request.method, plain)
         operation, request.operation = request.operation, "open"
-        request.caller = caller = self._authorizer.identify(request)
+        try:
+            request.caller = caller = self._authorizer.identify(request)
+        except NotYet:
+            # The handler will be called again, from its beginning.
+            request.operation = operation
+            raise
         path = target.partition(b"?")[0]
         plan = _Plan(kind, request.method, path, query, is_read, caller, must_be_read)
         session = self._pool.connection(None, caller)

@@ -24,7 +24,7 @@ _HOPS = frozenset(
 
 _NOT_SENT = _HOPS | frozenset(
     b"authorization content-length cookie expect forwarded host http2-settings origin referer via "
-    b"x-real-ip".split()
+    b"x-api-key x-real-ip".split()
 )
 
 # The first group lets one user act as another (cb-on-behalf-of), or a node prove that it is one.

@@ -79,7 +79,7 @@ class Upstream:
         :raises Refusal: 501, no node of the cluster runs the service; 503, too many requests are under way.
         """
         bases = session.service_addresses(asked.kind.service)
-        owner = None if caller.stands_for_anyone else caller.digest
+        owner = None if caller.stands_for_anyone else (caller.name, caller.digest)
         if not bases:
             raise absent(asked.kind)
         if not self.shares.take(owner):

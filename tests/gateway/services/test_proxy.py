@@ -108,6 +108,7 @@ class ProxyTests(Proxied):
         not_sent = (
             *("Connection: x-mine, keep-alive", "X-Mine: 1", "Keep-Alive: 3", "TE: trailers", "Upgrade: h2c"),
             *("cb-on-behalf-of: QWRtaW4=", "Cb_On_Behalf_Of: QWRtaW4=", "cb-on-behalf-extras: x"),
+            *("X-API-Key: k",),
             *("ns-server-auth-token: x", "Cookie: a=b", "X-Forwarded-For: 1.1.1.1", "Forwarded: for=1.1.1.1"),
             *("Proxy-Authorization: Basic QQ==", "Expect: 100-continue", "Sec-Fetch-Site: none"),
         )
