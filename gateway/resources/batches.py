@@ -122,18 +122,9 @@ class Batches(BucketResource):
         form, place = plan
         bulk = connection.bulk
         carries_out = bulk.connection  # the first step that may fail: there is nothing to release yet
-        caller = caller_of(request)
-        context = self._context
-        check = caller.line_check(bucket_name(request))
-        if check is not None:
-            context = context._replace(line_check=check)
-        if request.spending:
-            context = context._replace(count_operation=_spending(request.spending, context.count_operation))
+        context = self._context_of(request)
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
-        context = self._context
-        if request.record is not None:
-            context = context._replace(count_operation=request.record.counting(context.count_operation))
         batch = Batch(
             carries_out,
             bulk.window,
@@ -146,6 +137,18 @@ class Batches(BucketResource):
         assert request.stream is not None, "the endpoint takes its body as a stream"
         batch.read(request.stream)
         return begun
+
+    def _context_of(self, request: Request) -> BatchContext:
+        """Return the context of a request's batch: with what the caller may do, and where its operations are
+        counted."""
+        context = self._context
+        count_operation = context.count_operation
+        if request.record is not None:
+            count_operation = request.record.counting(count_operation)
+        if request.spending:
+            count_operation = _spending(request.spending, count_operation)
+        check = caller_of(request).line_check(bucket_name(request))
+        return context._replace(count_operation=count_operation, line_check=check)
 
 
 def _place(request: Request) -> Place:
