@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from gateway.openapi.schemas import ANY, BINARY, TEXT, Schema
 
 __all__ = [
+    "ANY_DOCUMENT",
     "DOCUMENT",
     "JSON",
     "LINES",
@@ -42,7 +43,10 @@ LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
 
 DOCUMENT: Mapping[str, Schema] = {JSON: ANY, PLAIN: TEXT, BYTES: BINARY}
-"""The content of a document: bytes of any type."""
+"""The content of a document: bytes of any type, of which these three are known."""
+
+ANY_DOCUMENT: Mapping[str, Schema] = {JSON: ANY, PLAIN: TEXT, "*/*": BINARY}
+"""The same of one that is sent: other types are stored, too."""
 
 NO_CONTENT: Mapping[str, Schema] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.openapi.description import Parameter
-from gateway.openapi.schemas import TEXT, Schema, choice, text, whole
+from gateway.openapi.schemas import DURABILITY_LEVEL, TEXT, Schema, choice, text, whole
 
 __all__ = ["ANSWERED", "EVERYWHERE", "FILE_TAG", "FILE_TAGS", "ONE_VERSION", "TAKEN", "UNDESCRIBED"]
 
@@ -52,7 +52,7 @@ TAKEN = _table(
     Parameter(
         "X-CB-DurabilityLevel",
         "The cluster answers when the write has reached this level.",
-        choice("None", "Majority", "MajorityAndPersistOnMaster", "PersistToMajority"),
+        DURABILITY_LEVEL,
     ),
     Parameter(
         "X-CB-PersistTo",

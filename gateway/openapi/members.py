@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.openapi.schemas import ANY, BOOLEAN, Schema, choice, listed, named, text, thing, whole
+from gateway.openapi.schemas import (
+    ANY,
+    BOOLEAN,
+    DURABILITY_LEVEL,
+    Schema,
+    choice,
+    listed,
+    named,
+    nullable,
+    text,
+    thing,
+    whole,
+)
 
-__all__ = ["CAS", "LOOKED_UP", "MUTATED", "body_of", "line_of", "nullable"]
+__all__ = ["CAS", "LOOKED_UP", "MUTATED", "body_of", "line_of"]
 
 CAS: Schema = text("The CAS in hexadecimal, as in `ETag`.", pattern="^[0-9A-Fa-f]{1,16}$")
 
 _MOST_COUNTED = 2**64 - 1
 _COPIES: Schema = whole(-1, 4, default=-1, about="Number of copies, -1 for all.")
 _DURATION = r"^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$"
-
-
-def nullable(schema: Schema) -> Schema:
-    """Return a schema that also takes ``null``, which stands for a missing member."""
-    kinds = schema.get("type")
-    words = schema.get("enum")
-    found = dict(schema)
-    if kinds is not None:
-        found["type"] = [*(kinds if isinstance(kinds, list) else [kinds]), "null"]
-    if isinstance(words, list):
-        found["enum"] = [*words, None]
-    return found
 
 
 _PATH = text("`a.b`, `list[0]`, `list[-1]`; a name with other characters goes in backticks.")
@@ -56,6 +56,13 @@ _MUTATION = named(
         "operation",
     ),
 )
+_SEMANTIC = named(
+    "StoreSemantic",
+    choice(
+        *("Replace", "Upsert", "Insert"),
+        about="Whether the document must exist, may exist, or must not.",
+    ),
+)
 _MEMBERS: dict[str, Schema] = {
     "delta": whole(0, _MOST_COUNTED, default=1, about="What to add or subtract."),
     "initial": whole(0, _MOST_COUNTED, about="Create the counter with this number if it does not exist."),
@@ -70,12 +77,8 @@ _MEMBERS: dict[str, Schema] = {
     "masterOnly": {**BOOLEAN, "description": "Ask the active copy only."},
     "accessDeleted": {**BOOLEAN, "description": "Also the attributes of a deleted document."},
     "preserveExpiry": {**BOOLEAN, "description": "Keep the document's expiry."},
-    "storeSemantic": choice(
-        *("Replace", "Upsert", "Insert"),
-        default="Replace",
-        about="Whether the document must exist, may exist, or must not.",
-    ),
-    "replica": {"enum": ["any", 0, 1, 2], "default": "any"},
+    "storeSemantic": _SEMANTIC,
+    "replica": {"anyOf": [choice("any"), whole(0, 2)], "default": "any"},
     "maxTTL": whole(-1, 2**31 - 1, about="Longest time to live in seconds; 0 for the bucket's, -1 for none."),
     # Those of lines.
     "key": text("The document's key."),
@@ -89,7 +92,7 @@ _MEMBERS: dict[str, Schema] = {
     "flags": whole(0, 2**32 - 1),
     "ttl": {"type": ["integer", "string"], "description": "As `X-CB-TTL`."},
     "expires": {"type": ["integer", "string"], "description": "As `Expires`."},
-    "durabilityLevel": choice("None", "Majority", "MajorityAndPersistOnMaster", "PersistToMajority"),
+    "durabilityLevel": DURABILITY_LEVEL,
     "durabilityTimeout": text("As `X-CB-DurabilityTimeout`."),
 }
 _OPERATIONS = {"lookup_in": listed(_LOOKUP, 1, 16), "mutate_in": listed(_MUTATION, 1, 16)}
@@ -99,15 +102,18 @@ def _member(name: str, operation: str) -> Schema:
     return _OPERATIONS[operation] if name == "operations" else _MEMBERS[name]
 
 
-def body_of(names: Iterable[str], operation: str = "") -> Schema:
+def body_of(name: str, names: Iterable[str], operation: str = "") -> Schema:
     """Return the schema of a JSON body.
 
+    :param name: of its type.
     :param names: of its members; ``null`` stands for a missing one.
     :param operation: the SDK's name of what it asks for.
     """
-    members = {name: _member(name, operation) for name in sorted(names)}
-    shown = {name: schema if name == "operations" else nullable(schema) for name, schema in members.items()}
-    return thing(shown, "operations" if "operations" in members else "")
+    members = {member: _member(member, operation) for member in sorted(names)}
+    shown = {
+        member: schema if member == "operations" else nullable(schema) for member, schema in members.items()
+    }
+    return named(name, thing(shown, "operations" if "operations" in members else ""))
 
 
 def line_of(name: str, members: Iterable[str]) -> Schema:

@@ -119,14 +119,20 @@ class _Page:
             yield f"<li><code>{escape(name)}</code>: {escape(what)}. {about}</li>\n"
         yield "</ul>\n"
         kinds = {(scheme.get("type"), str(scheme.get("scheme", "")).lower()) for scheme in schemes.values()}
-        if not kinds & {("http", "basic"), ("http", "bearer")}:
+        fields = []
+        if ("http", "basic") in kinds:
+            fields += [_field("user", "User", "text"), _field("password", "Password", "password")]
+        if ("http", "bearer") in kinds:
+            fields.append(_field("token", "Bearer token", "password"))
+        for scheme in schemes.values():
+            if scheme.get("type") == "apiKey" and scheme.get("in") == "header":
+                header = escape(str(scheme["name"]))
+                fields.append(_field(f"key-{header}", header, "password", f' data-header="{header}"'))
+        if not fields:
             return
         yield '<form id="credentials" class="fields" hidden autocomplete="off">\n'
         yield "<p>For requests from this page; they are forgotten when it is closed.</p>\n"
-        if ("http", "basic") in kinds:
-            yield _field("user", "User", "text") + _field("password", "Password", "password")
-        if ("http", "bearer") in kinds:
-            yield _field("token", "Bearer token", "password")
+        yield from fields
         yield "</form>\n"
 
     # ---- one operation ---------------------------------------------------------------------------
@@ -177,6 +183,8 @@ class _Page:
 
     def _input(self, anchor: str, one: Mapping[str, Any]) -> str:
         schema = one["schema"]
+        if "$ref" in schema:
+            schema = self._resolved(schema)
         value = one.get("example") if one["in"] == "path" or one.get("required") else None
         marks = (
             f'id="{escape(anchor)}" data-in="{one["in"]}" name="{escape(one["name"])}" '
@@ -208,7 +216,7 @@ class _Page:
             (kinds[0], ""),
         )
         options = "".join(
-            f"<option{' selected' if one == kind else ''}>{escape(one)}</option>" for one in kinds
+            f"<option{' selected' if one == kind else ''}>{escape(_typed(one))}</option>" for one in kinds
         )
         yield f'<div class="fields"><label for="{name}-type">Content-Type</label>'
         yield f'<select id="{name}-type" class="type">{options}</select>'
@@ -302,6 +310,11 @@ class _Page:
         )
 
 
+def _typed(kind: str) -> str:
+    """Return a media type to send for one that may be a range."""
+    return "application/octet-stream" if kind == "*/*" else kind
+
+
 _MUST = ' <span class="must">required</span>'
 
 
@@ -323,5 +336,5 @@ def _where(path: str) -> str:
     return " <small>in a collection</small>" if "{collection}/" in path else ""
 
 
-def _field(name: str, label: str, kind: str) -> str:
-    return f'<label for="{name}">{label}</label><input id="{name}" type="{kind}" autocomplete="off">\n'
+def _field(name: str, label: str, kind: str, marks: str = "") -> str:
+    return f'<label for="{name}">{label}</label><input id="{name}" type="{kind}" autocomplete="off"{marks}>\n'

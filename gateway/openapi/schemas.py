@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 __all__ = [
@@ -10,11 +11,13 @@ __all__ = [
     "BOOLEAN",
     "COMPONENTS",
     "CSV",
+    "DURABILITY_LEVEL",
     "TEXT",
     "Schema",
     "choice",
     "listed",
     "named",
+    "nullable",
     "text",
     "thing",
     "whole",
@@ -44,6 +47,25 @@ def named(name: str, schema: Schema) -> Schema:
     if COMPONENTS.setdefault(name, schema) != schema:
         raise ValueError(f"there are two schemas of the name {name}")
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return the schema of a member that may be missing, for which ``null`` stands, too.
+
+    Its default becomes words of its description: generators require a member with a default, or send it.
+    """
+    schema = _in_words(schema)
+    either = schema.get("anyOf") or ([schema] if "$ref" in schema else None)
+    if isinstance(either, list):
+        return {**({} if "$ref" in schema else schema), "anyOf": [*either, {"type": "null"}]}
+    kinds = schema.get("type")
+    words = schema.get("enum")
+    found = dict(schema)
+    if kinds is not None:
+        found["type"] = [*(kinds if isinstance(kinds, list) else [kinds]), "null"]
+    if isinstance(words, list):
+        found["enum"] = [*words, None]
+    return found
 
 
 def thing(
@@ -111,3 +133,18 @@ def choice(*words: str, default: str | None = None, about: str = "") -> Schema:
     if about:
         found["description"] = about
     return found
+
+
+def _in_words(schema: Schema) -> Schema:
+    if "default" not in schema:
+        return schema
+    found = {name: value for name, value in schema.items() if name != "default"}
+    about = str(schema.get("description", "")).rstrip(".")
+    default = json.dumps(schema["default"])
+    found["description"] = f"{about}; default `{default}`." if about else f"Default `{default}`."
+    return found
+
+
+DURABILITY_LEVEL = named(
+    "DurabilityLevel", choice("None", "Majority", "MajorityAndPersistOnMaster", "PersistToMajority")
+)

@@ -61,7 +61,7 @@ class DurabilityChecks(DocumentResource):
         "Copies",
         {204: Answer("That many copies have it.", headers=("ETag",))},
         headers=(ONE_VERSION,),
-        body=Body({JSON: body_of(ENDURE.body)}, required=False),
+        body=Body({JSON: body_of("EndureBody", ENDURE.body)}, required=False),
         errors="DocumentNotFound CasMismatch DurabilityImpossible",
         examples=(Example("In memory", 204, body={"persistTo": 0, "replicateTo": 0}, given=(STORED_ALE,)),),
     )

@@ -21,7 +21,7 @@ __all__ = ["Counters"]
 
 
 _COUNTED = {200: Answer("The new number.", {JSON: whole(0, 2**64 - 1)}, WRITTEN_HEADERS)}
-_BODY = Body({JSON: body_of(INCR.body)}, required=False)
+_BODY = Body({JSON: body_of("CounterBody", INCR.body)}, required=False)
 _ERRORS = "DocumentNotFound DocumentNotNumeric DocumentLocked"
 _STORED = Given("PUT", "/v1/buckets/default/documents/visits", "41")
 

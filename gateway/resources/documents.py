@@ -19,8 +19,8 @@ from gateway.dialect.projection import Path, parse_projection
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
+from gateway.openapi.description import ANY_DOCUMENT, Answer, Body, Example, Given, Parameter, described
 from gateway.openapi.description import DOCUMENT as CONTENT
-from gateway.openapi.description import Answer, Body, Example, Given, Parameter, described
 from gateway.openapi.schemas import text
 from gateway.operations.documents import (
     ADD,
@@ -64,8 +64,10 @@ _QUERY = (
         text(pattern="^(any|[012])$"),
     ),
 )
-_BODY = Body(CONTENT, "The document: any bytes, also none. The gateway does not check JSON.", required=False)
-_ADDITION = Body(CONTENT, "The bytes to add, at least one.")
+_BODY = Body(
+    ANY_DOCUMENT, "The document: any bytes, also none. The gateway does not check JSON.", required=False
+)
+_ADDITION = Body(ANY_DOCUMENT, "The bytes to add, at least one.")
 _WRITTEN = {200: Answer("It is done.", headers=WRITTEN_HEADERS)}
 _WRITE_ERRORS = "DocumentNotFound CasMismatch PreconditionFailed DocumentLocked"
 _TEXT = {"Content-Type": "text/plain"}

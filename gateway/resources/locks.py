@@ -31,7 +31,11 @@ class Locks(DocumentResource):
             204: Answer("The expiry is set.", headers=("ETag",)),
         },
         headers=("Accept-Encoding",),
-        body=Body({JSON: body_of(TOUCH.body)}, "It may be missing if `X-CB-TTL` is there.", required=False),
+        body=Body(
+            {JSON: body_of("TouchBody", TOUCH.body)},
+            "It may be missing if `X-CB-TTL` is there.",
+            required=False,
+        ),
         errors="DocumentNotFound DocumentLocked",
         examples=(
             Example("In a day", 204, body={"expiry": "24h"}, given=(STORED_ALE,)),
@@ -52,7 +56,7 @@ class Locks(DocumentResource):
         "Expiry and locks",
         {200: Answer("The document; its `ETag` is the lock's.", CONTENT, READ_HEADERS)},
         headers=("Accept-Encoding",),
-        body=Body({JSON: body_of(LOCK.body)}, required=False),
+        body=Body({JSON: body_of("LockBody", LOCK.body)}, required=False),
         errors="DocumentNotFound DocumentLocked",
         examples=(
             Example(

@@ -136,7 +136,7 @@ class Scopes(ServiceResource):
         "Collections",
         {200: Answer("The collection; all nodes know it.", {JSON: _OF_COLLECTION})},
         path=NEW_PLACE[1:],
-        body=Body({JSON: body_of(_COLLECTION_BODY)}, required=False),
+        body=Body({JSON: body_of("CollectionBody", _COLLECTION_BODY)}, required=False),
         examples=(Example("A new one", body={"maxTTL": 3600}, path=_PLACE, given=(_DRINKS,)),),
     )
     def put_collection(self, request: Request) -> Any:

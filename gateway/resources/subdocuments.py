@@ -72,7 +72,7 @@ class Subdocuments(DocumentResource):
     @described(
         "Sub-documents",
         {200: Answer("A value or an error for each path.", {JSON: LOOKED_UP}, ("ETag",))},
-        body=Body({JSON: body_of(LOOKUP_IN.body, LOOKUP_IN.name)}),
+        body=Body({JSON: body_of("LookupBody", LOOKUP_IN.body, LOOKUP_IN.name)}),
         errors="DocumentNotFound DocumentNotJson DocumentTooDeep",
         examples=(
             Example(
@@ -98,7 +98,7 @@ class Subdocuments(DocumentResource):
     @described(
         "Sub-documents",
         {200: Answer("A counter's number, or `null`, for each path.", {JSON: MUTATED}, WRITTEN_HEADERS)},
-        body=Body({JSON: body_of(MUTATE_IN.body, MUTATE_IN.name)}),
+        body=Body({JSON: body_of("MutateBody", MUTATE_IN.body, MUTATE_IN.name)}),
         errors=(
             "DocumentNotFound DocumentExists CasMismatch PreconditionFailed DocumentLocked PathExists "
             "PathNotFound PathMismatch DocumentNotJson DocumentTooDeep ValueTooLarge"

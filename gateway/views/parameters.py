@@ -154,8 +154,8 @@ def _as_written(read: Callable[[str], Any]) -> Callable[[Any, bytes], Any]:
 
 _OF_BOOLEAN: Schema = {"type": "boolean"}
 _OF_TEXT: Schema = {"type": "string"}
-_OF_ARRAY: Schema = {"type": "array"}
-_OF_RANGE: Schema = {"type": "array", "minItems": 1, "maxItems": 2}
+_OF_ARRAY: Schema = {"type": "array", "items": {}}
+_OF_RANGE: Schema = {**_OF_ARRAY, "minItems": 1, "maxItems": 2}
 _OF_ID_RANGE: Schema = {**_OF_RANGE, "items": _OF_TEXT}
 
 _BOOLEAN = _Kind("true or false", _boolean, _json_boolean, _OF_BOOLEAN, _OF_BOOLEAN)

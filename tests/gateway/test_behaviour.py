@@ -155,6 +155,18 @@ class DocumentTests(GatewayTestCase):
             self.assertEqual(read.header("X-CB-Flags"), "50331648")
 
     @inlineCallbacks
+    def test_no_replicas(self) -> Any:
+        """A bucket without replicas refuses the request for one: to repeat it would not help."""
+        yield self.ask("PUT", D + "a", b"1")
+        for which in ("any", "0", "2"):
+            answer = yield self.ask("GET", D + f"a?replica={which}")
+            self.assertEqual((answer.code(), answer.json()["retry"]), ((400, "InvalidArgument"), "never"))
+            self.assertIn("the bucket has no replicas", answer.json()["message"])
+        line = b'{"op":"get_replica","key":"a"}\n'
+        answer = yield self.ask("POST", "/v1/buckets/default/batch", line)
+        self.assertEqual((answer.json()["status"], answer.json()["error"]["retry"]), (400, "never"))
+
+    @inlineCallbacks
     def test_expiry(self) -> Any:
         """Told by GET, kept by a PUT that does not speak of it, cleared by 0, set by touch."""
         yield self.ask("PUT", D + "e", b"1", Expires="1h")

@@ -6,12 +6,17 @@ const quoted = text => `'${text.replaceAll("'", "'\\''")}'`;
 
 const field = id => document.getElementById(id)?.value ?? "";
 
-/** The credentials in the form at the top, as a header; "" without any. */
-function authorization() {
-  if (field("token")) return `Bearer ${field("token")}`;
-  if (!field("user")) return "";
-  const bytes = new TextEncoder().encode(`${field("user")}:${field("password")}`);
-  return `Basic ${btoa(String.fromCharCode(...bytes))}`;
+const keys = () => [...document.querySelectorAll("#credentials [data-header]")].filter(input => input.value);
+
+/** The credentials in the form at the top, as headers. */
+function secrets() {
+  const headers = keys().map(input => [input.dataset.header, input.value]);
+  if (field("token")) headers.push(["Authorization", `Bearer ${field("token")}`]);
+  else if (field("user")) {
+    const bytes = new TextEncoder().encode(`${field("user")}:${field("password")}`);
+    headers.push(["Authorization", `Basic ${btoa(String.fromCharCode(...bytes))}`]);
+  }
+  return headers;
 }
 
 /** Method, URL, headers and body that a form asks for. */
@@ -36,8 +41,9 @@ function wanted(form) {
 function curl({method, url, headers, body}) {
   const words = ["curl -i"];
   if (method !== "GET") words.push(`-X ${method}`);
-  if (field("user")) words.push(`-u ${quoted(field("user"))}`);
-  else if (field("token")) words.push(`-H "Authorization: Bearer $TOKEN"`);
+  if (field("token")) words.push('-H "Authorization: Bearer $TOKEN"');
+  else if (field("user")) words.push(`-u ${quoted(field("user"))}`);
+  for (const input of keys()) words.push(`-H "${input.dataset.header}: $KEY"`);
   for (const [name, value] of headers) words.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (body !== undefined) words.push(`--data-binary ${quoted(body)}`);
   words.push(quoted(url));
@@ -89,8 +95,7 @@ async function send(form) {
   const parts = [];
   button.disabled = true;
   try {
-    const secret = authorization();
-    const sent = secret ? [...headers, ["Authorization", secret]] : headers;
+    const sent = [...headers, ...secrets()];
     const response = await fetch(url, {method, headers: sent, body, credentials: "omit", cache: "no-store"});
     const text = await beginning(response);
     const lines = [...response.headers].map(([name, value]) => `${name}: ${value}`).join("\n");

@@ -118,11 +118,12 @@ class RenderTests(SynchronousTestCase):
 
     def test_credentials(self) -> None:
         """Fields for what the gateway asks for, and none if it asks for nothing."""
-        fields = {"user", "password", "token"}
+        fields = {"user", "password", "token", "key-X-API-Key"}
         for schemes, shown in (
             ({}, set()),
             (ABOUT.schemes, {"user", "password"}),
             ({"jwt": {"type": "http", "scheme": "bearer"}}, {"token"}),
+            ({"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}, {"key-X-API-Key"}),
             ({"tls": {"type": "mutualTLS", "description": "A certificate."}}, set()),
         ):
             checked = Checked(render(document(own_routes(), ABOUT._replace(schemes=schemes))))
