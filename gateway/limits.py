@@ -25,5 +25,7 @@ class Limits(limits.Limits):
     """Memory for the operations and answers of one batch."""
     max_service_requests: int = 256
     """Requests to the cluster's other services under way at once; half of them for one caller."""
+    metrics_callers: int = 0
+    """Callers that the metrics count separately; 0 for none."""
     drain_seconds: float = 120.0
     """How long a replaced worker waits for its connections to close."""

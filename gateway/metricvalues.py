@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["MetricValues"]
+__all__ = ["MOST_RETIRED", "MetricValues"]
 
 Key = tuple[str, ...]
 """A name, then the values of its labels."""
 
 _MAX_KEYS = 100_000
+
+MOST_RETIRED = 20_000
+"""Most counters of ended processes."""
 
 
 class MetricValues:
@@ -32,8 +35,15 @@ class MetricValues:
         _add(self.gauges, other.gauges)
 
     def retire(self, other: MetricValues) -> None:
-        """Add the counters of a process that has ended; its gauges no longer apply."""
-        _add(self.counters, other.counters)
+        """Add the counters of a process that has ended; its gauges no longer apply.
+
+        There are at most :data:`MOST_RETIRED`, whatever names clients bring up during many processes; more are
+        dropped.
+        """
+        room = MOST_RETIRED - len(self.counters)
+        known = {key: numbers for key, numbers in other.counters.items() if key in self.counters}
+        new = [item for item in other.counters.items() if item[0] not in known]
+        _add(self.counters, known | dict(new[: max(room, 0)]))
 
     def named(self, name: str) -> Iterator[tuple[Key, list[float]]]:
         """Yield (label values, numbers) of the counters of a name."""

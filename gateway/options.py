@@ -61,6 +61,17 @@ class Setting(NamedTuple):
 _LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {"int": take.count, "float": take.seconds}
 _SIZES = frozenset({"max_body", "max_headers", "max_buffered", "max_line", "batch_bytes"})
 
+MOST_CALLERS = 1000
+"""Largest value of ``--metrics-callers``."""
+
+
+def _parser(name: str, kind: str) -> Callable[[str], Any]:
+    """Return the parser of a limit."""
+    if name == "metrics_callers":
+        return take.number(0, MOST_CALLERS)
+    return take.size if name in _SIZES else _LIMIT_PARSERS[kind]
+
+
 _LIMIT_TEXTS = {
     "max_body": "Largest request body outside a batch, in bytes.",
     "max_headers": "Largest request line and headers together, in bytes.",
@@ -72,6 +83,7 @@ _LIMIT_TEXTS = {
     "max_line": "Largest operation of a batch, in bytes.",
     "batch_operations": "Number of operations of one batch that may run at once.",
     "batch_bytes": "Memory for operations and answers of one batch, in bytes.",
+    "metrics_callers": "Number of callers whose requests /metrics counts separately; 0 counts none.",
     "header_seconds": "How long the headers of a request may take to arrive, in seconds.",
     "body_seconds": "Seconds for a body to arrive, plus 1 s per 64 KiB read; for a batch, between two parts.",
     "idle_seconds": "How long a client connection may be idle before it is closed, in seconds.",
@@ -366,7 +378,7 @@ SETTINGS = [
     *(
         Setting(
             limit.name.replace("_", "-"),
-            take.size if limit.name in _SIZES else _LIMIT_PARSERS[str(limit.type)],
+            _parser(limit.name, str(limit.type)),
             limit.default,
             _LIMIT_TEXTS[limit.name],
         )

@@ -34,6 +34,7 @@ from gateway.metricvalues import MetricValues
 from gateway.openapi.description import Answer, Example, described
 from gateway.openapi.schemas import TEXT
 from gateway.processes import add_process, process_families
+from gateway.topcounts import TopCounts
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -46,6 +47,8 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 # Requests in each bucket and above the last, then their seconds, and the bytes of their bodies.
 _NUMBERS = len(BUCKETS) + 4
 SECONDS, RECEIVED, SENT = range(len(BUCKETS) + 1, _NUMBERS)
+
+_LONGEST_NAME = 128
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
@@ -77,6 +80,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, int], list[float]] = {}
         self._operations: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._cut: defaultdict[tuple[str, str], int] = defaultdict(int)
+        # (kind, caller, account); ``None`` if they are not counted.
+        self._callers: TopCounts[tuple[str, str, str]] | None = None
 
     def attach(self, gateway: Gateway) -> None:
         """Attach to a gateway, and count from now on."""
@@ -85,6 +90,8 @@ class Metrics:
         self._requests.clear()
         self._operations.clear()
         self._cut.clear()
+        most = gateway.limits.metrics_callers
+        self._callers = TopCounts(most) if most else None
 
     def routes(self, app: Klein) -> None:
         """Declare ``/metrics``."""
@@ -106,6 +113,8 @@ class Metrics:
         counts[SENT] += request.sent_bytes
         if request.cut:
             self._cut[route, request.cut] += 1
+        if self._callers is not None:
+            self._callers.count(_caller(request))
 
     def _counts(self, route: str, method: str, status: int) -> list[float]:
         """Return the counts for a request that is the first of its kind, or whose method is made up."""
@@ -142,6 +151,12 @@ class Metrics:
             metrics.counters["requests_cut", route, by] = [count]
         for (operation, outcome), count in self._operations.items():
             metrics.counters["operations", operation, outcome] = [count]
+        callers = self._callers
+        if callers is not None:
+            for caller, count in callers.items():
+                key = ("caller_requests", *caller)
+                metrics.counters[key] = [count]
+            metrics.counters["caller_requests", "other", "", ""] = [callers.others]
         gateway = self._gateway
         if gateway is not None:
             metrics.gauges["client_connections",] = [gateway.count_clients()]
@@ -195,6 +210,15 @@ class _Families(Collector):
         for labels, (count,) in self._metrics.named("requests_cut"):
             cut.add_metric(labels, count)
         yield cut
+        callers = CounterMetricFamily(
+            "couchgateway_caller_requests",
+            "Requests by caller: those of --metrics-callers callers, and of all others.",
+            labels=["kind", "caller", "account"],
+        )
+        for labels, (count,) in self._metrics.named("caller_requests"):
+            callers.add_metric(labels, count)
+        if callers.samples:
+            yield callers
         operations = CounterMetricFamily(
             "couchgateway_operations", "Key-value operations.", labels=["operation", "outcome"]
         )
@@ -225,6 +249,19 @@ class _Families(Collector):
         build.add_metric([VERSION, platform.python_version(), twisted.__version__], 1)
         yield build
         yield from process_families(self._metrics)
+
+
+def _caller(request: Request) -> tuple[str, str, str]:
+    """Return who sent a request: the kind of caller, its name, and its account at the cluster.
+
+    Only callers whom the cluster, or a check of their token, has admitted have a name.
+    """
+    caller = request.caller
+    if caller is None:
+        return "none", "", ""
+    if caller.stands_for_anyone:
+        return "anyone", "", ""
+    return "user", caller.name[:_LONGEST_NAME], caller.user[:_LONGEST_NAME]
 
 
 def _response(metrics: MetricValues) -> Response:

@@ -212,7 +212,7 @@ def _of_request(request: Request) -> dict[str, Any]:
         "http.request.method": request.method,
         "url.path": _text(request.path, _LONGEST),
         "url.scheme": "https" if request.is_encrypted else "http",
-        "network.protocol.version": "1.1" if getattr(request, "is_1_1", True) else "1.0",
+        "network.protocol.version": _version(request),
     }
     if request.method not in _METHODS:
         attributes["http.request.method"] = "_OTHER"
@@ -230,6 +230,12 @@ def _of_request(request: Request) -> dict[str, Any]:
         if port:
             attributes["server.port"] = int(port)
     return attributes
+
+
+def _version(request: Request) -> str:
+    """Return HTTP's version as the conventions have it: ``2``, not ``2.0``."""
+    version: bytes = getattr(request, "http_version", b"1.1")
+    return "2" if version == b"2.0" else version.decode("ascii")
 
 
 def _route(request: Request) -> str:

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from gateway.dialect.errors import Refusal
 from gateway.http.request import Request
 from gateway.interfaces import ISharedMetrics
-from gateway.metricvalues import MetricValues
+from gateway.metricvalues import MOST_RETIRED, MetricValues
 from gateway.plugins.metrics import BUCKETS, Metrics
 from tests.gateway.support import Answer, Site
 
@@ -43,6 +43,15 @@ class FiguresTests(SynchronousTestCase):
         total = metrics({}, open=3)
         total.retire(metrics({("a",): [2]}, open=4))
         self.assertEqual((total.counters, total.gauges), ({("a",): [2]}, {("open",): [3]}))
+
+    def test_retired_are_bounded(self) -> None:
+        """However many names ended processes have counted; those known before still grow."""
+        total = metrics({("a",): [1]})
+        for number in range(3):
+            names = {("b", f"{number}-{name}"): [1.0] for name in range(MOST_RETIRED // 2)}
+            total.retire(metrics({**names, ("a",): [1]}))
+        self.assertEqual(len(total.counters), MOST_RETIRED)
+        self.assertEqual(total.counters["a",], [4])
 
     def test_json(self) -> None:
         """Received values are equal to the sent ones, in numbers and labels."""

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openapi": ("dialect", "http"),
     "operations": ("dialect", "fairness", "http"),
     "plugins": (
-        "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "processes", "version",
+        "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "processes", "topcounts",
+        "version",
     ),
     "resources": (
         "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "services",
