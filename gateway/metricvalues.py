@@ -37,8 +37,7 @@ class MetricValues:
     def retire(self, other: MetricValues) -> None:
         """Add the counters of a process that has ended; its gauges no longer apply.
 
-        There are at most :data:`MOST_RETIRED`, whatever names clients bring up during many processes; more are
-        dropped.
+        At most :data:`MOST_RETIRED` are kept, whatever names clients bring up; more are dropped.
         """
         room = MOST_RETIRED - len(self.counters)
         known = {key: numbers for key, numbers in other.counters.items() if key in self.counters}

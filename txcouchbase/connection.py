@@ -115,6 +115,8 @@ class TxAsyncConnection(
     _member_type: type[Any] = GroupCall
     _driver_type: type[AsyncDriver] = AsyncDriver
     _collection_type: type[Any] = TxCollection
+    _agent = "txcouchbase"
+    """How it calls itself to the cluster; the version is added."""
     _driver: AsyncDriver
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
@@ -193,6 +195,7 @@ class TxAsyncConnection(
             tls_policy=TlsPolicy(trust_root(files.trust) if files.trust else None, client_certificate(files)),
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
+            agent=self._agent,
         )
         self._client.srv = srv_of(address)
         self._client.owner = weakref.ref(self)

@@ -203,7 +203,7 @@ class HttpService:
         If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
         must be safe to repeat.
         """
-        sent = Headers({"Accept": ["application/json"], "User-Agent": ["txcouchbase"]})
+        sent = Headers({"Accept": ["application/json"], "User-Agent": [self.client.agent]})
         for name, value in {**self._headers, **(headers or {})}.items():
             sent.setRawHeaders(name, [value])
         credentials = self.client.credentials

@@ -13,6 +13,7 @@ from couchbase import exceptions, transcoder
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers
 from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.version import VERSION
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 
 CONFIG_PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
@@ -75,6 +76,7 @@ class Stream:
         sent = {
             "Accept": "*/*",
             "Connection": "close",
+            "User-Agent": f"couchbase-blocking/{VERSION}",
             **(headers or {}),
             **authorization(target.credentials),
         }

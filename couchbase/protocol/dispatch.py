@@ -26,6 +26,7 @@ from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.offers import is_durable
 from couchbase.protocol.order import Order
+from couchbase.protocol.version import VERSION
 
 MAX_PENDING = 65_536
 """Operations that may wait for answers in one conversation."""
@@ -72,7 +73,7 @@ class Dispatcher(Order):
     :param tls: whether connections are secured.
     :param allow_plain: allow PLAIN to send the password over a network without TLS.
     :param network: which addresses of the nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
-    :param agent: the driver's name for servers.
+    :param agent: the program's name for servers; :attr:`agent` adds the version.
     """
 
     most_pending = MAX_PENDING
@@ -107,7 +108,8 @@ class Dispatcher(Order):
         self._owners: list[Any] = []
         self._allow_plain = allow_plain
         self._network = network
-        self._agent = agent
+        self.agent = f"{agent}/{VERSION}"
+        """How the program calls itself in HELLO, and in requests over HTTP."""
         self._asking = False
         self.collections = Collections(self)
 
@@ -149,7 +151,7 @@ class Dispatcher(Order):
         :param nonce: a random text, never used before.
         """
         return handshake(
-            agent=self._agent,
+            agent=self.agent,
             credentials=self.credentials,
             bucket=self.bucket,
             nonce=nonce,
@@ -159,7 +161,7 @@ class Dispatcher(Order):
 
     def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
         """Return the request that gives a connection its usual features, and more until the next one."""
-        return hello(self._agent, (*FEATURES, *more))
+        return hello(self.agent, (*FEATURES, *more))
 
     def parse_map(self, config: bytes, host: str, asked: str | None = None) -> ClusterMap:
         """Read a cluster map.

@@ -34,6 +34,7 @@ class _RawConnection(Connection):
     """
 
     _collection_type: type[Any] = CollectionConnection
+    _agent = "couchgateway"
     bulk: Lane | None = None
     """The lane for large operations, with connections of its own; ``None`` on those connections."""
 

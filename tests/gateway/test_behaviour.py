@@ -14,9 +14,12 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
+from couchbase.protocol.version import VERSION
+from couchnode.kv.session import Session
 from gateway.plugins.metrics import Metrics
 from gateway.service import GatewayService
 from gateway.settings import Settings, resolve
+from txcouchbase.http import HttpService
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 
@@ -397,6 +400,45 @@ class BucketTests(GatewayTestCase):
         yield gatherResults([self.ask("POST", D + "n/increment") for _ in range(50)])
         read = yield self.ask("GET", D + "n")
         self.assertEqual(read.body, b"50")
+
+
+class AgentTests(GatewayTestCase):
+    """How the gateway calls itself to the cluster."""
+
+    @inlineCallbacks
+    def test_name_and_version(self) -> Any:
+        """Name and version are in the greeting of each connection, and in requests over HTTP."""
+        real = Session.__init__
+
+        def made(session: Session, *arguments: Any, **options: Any) -> None:
+            real(session, *arguments, **options)
+            sessions.append(session)
+
+        sessions: list[Session] = []
+        self.patch(Session, "__init__", made)
+        yield self.ask("PUT", D + "k", b"1", **JSON)
+        batch = yield self.ask("POST", "/v1/buckets/default/batch", b'{"op":"get","key":"k"}')
+        self.assertEqual(batch.status, 200)
+        agents = [json.loads(session.agent)["a"] for session in sessions]
+        self.assertGreaterEqual(len(agents), 1)
+        self.assertEqual(set(agents), {f"couchgateway/{VERSION}"})
+        sent: list[Any] = []
+        agent_of = HttpService._agent
+
+        def recording(service: HttpService, pool: Any) -> Any:
+            agent = agent_of(service, pool)
+            request = agent.request
+
+            def record(method: bytes, url: bytes, headers: Any, body: Any) -> Any:
+                sent.append(headers.getRawHeaders("User-Agent"))
+                return request(method, url, headers, body)
+
+            agent.request = record
+            return agent
+
+        self.patch(HttpService, "_agent", recording)
+        yield self.ask("GET", "/v1/buckets/default/designs")
+        self.assertEqual(sent, [[f"couchgateway/{VERSION}"]])
 
 
 class PassthroughTests(GatewayTestCase):
