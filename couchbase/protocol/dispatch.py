@@ -73,7 +73,7 @@ class Dispatcher(Order):
     :param tls: whether connections are secured.
     :param allow_plain: allow PLAIN to send the password over a network without TLS.
     :param network: which addresses of the nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
-    :param agent: the program's name for servers; :attr:`agent` adds the version.
+    :param agent: the program's name, sent to servers with the version.
     """
 
     most_pending = MAX_PENDING
@@ -106,10 +106,8 @@ class Dispatcher(Order):
         self.route: list[Conversation | None] = []
         """By vbucket: the conversation that accepts all operations on it, if there is one."""
         self._owners: list[Any] = []
-        self._allow_plain = allow_plain
-        self._network = network
+        self._allow_plain, self._network = allow_plain, network
         self.agent = f"{agent}/{VERSION}"
-        """How the program calls itself in HELLO, and in requests over HTTP."""
         self._asking = False
         self.collections = Collections(self)
 

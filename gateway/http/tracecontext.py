@@ -89,7 +89,11 @@ def forwarded(request: Request) -> dict[str, str]:
     Without spans of its own the gateway passes on the caller's context as it was, so that the caller's
     span is the parent of what follows.
     """
-    return trace_of(request).headers()
+    headers = trace_of(request).headers()
+    record = (request.outer or request).record
+    if record is not None and record.begun is None:
+        record.begin(request)
+    return headers
 
 
 def _new_trace() -> TraceContext:

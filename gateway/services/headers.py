@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from twisted.web.http_headers import Headers as WebHeaders
 
 from gateway.http.request import HeaderTable, Request
+from gateway.http.tracecontext import forwarded
 
 __all__ = ["answer_headers", "request_headers"]
 
@@ -24,7 +25,7 @@ _HOPS = frozenset(
 
 _NOT_SENT = _HOPS | frozenset(
     b"authorization content-length cookie expect forwarded host http2-settings origin referer via "
-    b"x-api-key x-real-ip".split()
+    b"traceparent tracestate x-api-key x-real-ip".split()
 )
 
 # The first group lets one user act as another (cb-on-behalf-of), or a node prove that it is one.
@@ -70,6 +71,8 @@ def request_headers(request: Request, authorization: bytes | None) -> WebHeaders
     if authorization is not None:
         sent.setRawHeaders(b"Authorization", [authorization])
     sent.setRawHeaders(b"X-Request-Id", [request.id_bytes])
+    for header, value in forwarded(request).items():
+        sent.setRawHeaders(header, [value])
     return sent
 
 

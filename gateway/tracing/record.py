@@ -20,14 +20,16 @@ class Record:
 
     Times are those of the gateway's clock, in seconds; ``None`` until then.
 
-    :param offset: what to add to them for the Unix time. It is the same for all times of a request, so that
-        its spans are as long as they took even if the system's clock is set meanwhile.
+    :param seconds: that clock.
+    :param offset: what to add to its times for the Unix time. It is the same for all times of a request, so
+        that its spans are as long as they took even if the system's clock is set meanwhile.
     """
 
-    __slots__ = ("_offset", "begun", "counts", "ended", "request", "span")
+    __slots__ = ("_offset", "_seconds", "begun", "counts", "ended", "request", "span")
 
-    def __init__(self, span: Any, offset: float = 0.0) -> None:
+    def __init__(self, span: Any, seconds: Callable[[], float], offset: float = 0.0) -> None:
         self.span = span
+        self._seconds = seconds
         self._offset = offset
         self.request: Request | None = None
         """The request whose handler uses the cluster: the traced one, or what Klein made of it."""
@@ -35,6 +37,15 @@ class Record:
         self.ended: float | None = None
         self.counts: dict[tuple[str, str], int] = {}
         """Operations of a batch: (operation, outcome) -> how many."""
+
+    def begin(self, request: Request) -> None:
+        """Note that the operations begin now, for a request."""
+        self.request = request
+        self.begun = self._seconds()
+
+    def end(self) -> None:
+        """Note that they have ended now."""
+        self.ended = self._seconds()
 
     def nanoseconds(self, seconds: float) -> int:
         """Return the Unix time of a moment, as spans have it."""

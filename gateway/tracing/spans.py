@@ -101,7 +101,7 @@ class Tracing:
         if not own.is_valid:
             # The library is switched off (OTEL_SDK_DISABLED).
             return given
-        request.record = Record(span, offset) if span.is_recording() else None
+        request.record = Record(span, gateway.clock.seconds, offset) if span.is_recording() else None
         state = own.trace_state.to_header()
         return TraceContext(
             f"{own.trace_id:032x}", f"{own.span_id:016x}", int(own.trace_flags) & 1, state, given.is_new
@@ -111,7 +111,7 @@ class Tracing:
         """Note the end of the operations whose result is an answer that is complete."""
         record: Record | None = request.record
         if record is not None and isinstance(response.body, bytes):
-            record.ended = self._gateway.clock.seconds()
+            record.end()
 
     def on_end(self, request: Request, status: int, seconds: float) -> None:
         """End the spans of a request that is over."""
@@ -160,14 +160,12 @@ class Tracing:
             record: Record | None = outer.record
             if record is None:
                 return connected(request, act, plan)
-            clock = self._gateway.clock
             request.record = record
-            record.request = request
             # Until the connection is there, this is the time of the attempt to open it.
-            record.begun = clock.seconds()
+            record.begin(request)
 
             def begin(connection: Any, request: Request, plan: Any) -> Any:
-                record.begun = clock.seconds()
+                record.begin(request)
                 return act(connection, request, plan)
 
             try:
@@ -192,6 +190,9 @@ class Tracing:
         if "collection" in request.parameters:
             names = [request.parameters[part].decode("utf-8", "replace") for part in ("scope", "collection")]
             attributes["db.collection.name"] = target = ".".join(names)
+        service = request.parameters.get("service")
+        if service is not None:
+            attributes["couchbase.service"] = _text(service, _SHORTER)
         if request.failure_code:
             attributes["error.type"] = request.failure_code
         span = self._tracer.start_span(

@@ -98,6 +98,19 @@ class ProxyTests(Proxied):
         self.assertEqual(asked.header("X-Request-Id"), got.header("X-Request-Id"))
 
     @inlineCallbacks
+    def test_trace(self) -> Any:
+        """The service gets the caller's trace if it is valid, else a new one; never what is invalid."""
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        self.query.script = lambda asked: asked.answer({"results": [1]})
+        for parent, state in ((f"00-{trace}-b7ad6b7169203331-01", "a=1"), (f"00-{trace}-b7ad-01", "a=1")):
+            yield self.ask("POST", QUERY, SELECT, **JSON, traceparent=parent, tracestate=state)
+            asked = self.query.asked[-1]
+            given, is_valid = asked.header("traceparent"), len(parent) == 55
+            self.assertRegex(given, r"\A00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\Z")
+            self.assertEqual((given == parent, trace in given), (is_valid, is_valid))
+            self.assertEqual(asked.header("tracestate"), "a=1" if is_valid else None)
+
+    @inlineCallbacks
     def test_headers_of_one_hop(self) -> Any:
         """Headers of one connection, those that Connection names, and those that give rights do not pass."""
         self.query.script = lambda asked: asked.write(

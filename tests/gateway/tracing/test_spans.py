@@ -270,7 +270,7 @@ class OperationTests(SynchronousTestCase):
 
     def test_counts_are_bounded(self) -> None:
         """However many kinds of outcomes there were."""
-        record = Record(None)
+        record = Record(None, lambda: 0.0)
         told: list[tuple[str, str, int]] = []
         count = record.counting(lambda *counted: told.append(counted))
         for number in range(3 * MOST_COUNTS):
