@@ -176,13 +176,13 @@ class HTTP2Connection(Opening):
             if event.ping_data == _DRAINED:
                 self._leaving = Leaving.KNOWS
         else:
-            if kind is DataReceived:
-                self._credit.receive(event.flow_controlled_length)
             stream = self.streams.get(getattr(event, "stream_id", 0))
             if stream is not None:
                 if kind is StreamReset:
                     self.police.reset(self.factory.clock.seconds())
                 stream.take(event)
+            if kind is DataReceived:
+                self._credit.receive(event.flow_controlled_length)
 
     def _begin(self, event: RequestReceived, following: deque[Any]) -> None:
         """Serve a request."""

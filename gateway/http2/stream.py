@@ -347,6 +347,7 @@ class Stream(TimedStream):
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         broken, body = self._exchange, self._body
         if isinstance(error, Malformed):
+            self.connection.police.reset(self.factory.clock.seconds())
             # It is answered, too, as in HTTP/1.1 (RFC 9113 8.1.1).
             self._output.code = ErrorCodes.PROTOCOL_ERROR
         if body is not None and body.waits:

@@ -19,6 +19,7 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
+from hpack import Decoder
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.testing import StringTransport
@@ -107,7 +108,9 @@ class Client(Protocol):
         self.flush()
         self.transport.write(b"".join(frames))  # type: ignore[union-attr]
 
-    def begin(self, method: str, path: str, headers: Any = (), *, ends: bool = False, **pseudo: Any) -> int:
+    def begin(
+        self, method: str, path: str, /, headers: Any = (), *, ends: bool = False, **pseudo: Any
+    ) -> int:
         """Send a head; returns the stream's number.
 
         :param pseudo: replaces pseudo-header fields; ``None`` leaves one out.
@@ -123,7 +126,7 @@ class Client(Protocol):
         self.flush()
         return number
 
-    def request(self, method: str, path: str, body: bytes = b"", headers: Any = (), **pseudo: Any) -> int:
+    def request(self, method: str, path: str, /, body: bytes = b"", headers: Any = (), **pseudo: Any) -> int:
         """Send a request with a body that fits the windows; returns the stream's number."""
         if body:
             headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -218,6 +221,51 @@ class Client(Protocol):
         return found
 
 
+class Attacker(Client):
+    """A client that sends frames past h2, and so reads without it."""
+
+    def __init__(self, settings: dict[int, int] | None = None) -> None:
+        super().__init__(settings)
+        self._decoder = Decoder()
+
+    def dataReceived(self, data: bytes) -> None:
+        kept = self._without_goaway(data)
+        while kept:
+            end = 9 + int.from_bytes(kept[:3], "big")
+            kind, number, content = kept[3], int.from_bytes(kept[5:9], "big"), kept[9:end]
+            self.events.append(kind)
+            stream = self.streams.setdefault(number, Received())
+            if kind == 1:
+                stream.fields += self._decoder.decode(content, raw=True)
+            elif kind == 0:
+                stream.body += content
+            elif kind == 3:
+                stream.error = ErrorCodes(int.from_bytes(content, "big"))
+            if kind in (0, 1) and kept[4] & 1:
+                stream.is_complete = True
+            kept = kept[end:]
+
+
+class Silent(Protocol):
+    """A client that sends some bytes, and then reads only."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.received = b""
+        self.lost: Deferred[None] = Deferred()
+        self.is_lost = False
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._data)  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.is_lost = True
+        self.lost.callback(None)
+
+
 class Wire:
     """A client in memory, at a server's factory.
 
@@ -231,6 +279,8 @@ class Wire:
         self.server.protocol.makeConnection(self.server)
         self.client = client or Client()
         self.out = StringTransport()
+        self.frames: list[tuple[int, int, int]] = []
+        """Frames of the server: kind, stream, and the first number of the content."""
         self.client.makeConnection(self.out)
         self.pump()
 
@@ -249,17 +299,25 @@ class Wire:
             if sent and self.server.protocol is not None:
                 self.server.protocol.dataReceived(sent)
             if received:
+                self._note(received)
                 self.client.dataReceived(received)
             if not sent and not received:
                 break
         if not self.server.connected and not self.client.is_lost:
             self.client.connectionLost()
 
-    def ask(self, method: str, path: str, body: bytes = b"", headers: Any = (), **pseudo: Any) -> Received:
+    def _note(self, data: bytes) -> None:
+        while data:
+            end = 9 + int.from_bytes(data[:3], "big")
+            number = int.from_bytes(data[9:13], "big") if end >= 13 else 0
+            self.frames.append((data[3], int.from_bytes(data[5:9], "big"), number))
+            data = data[end:]
+
+    def ask(self, method: str, path: str, /, body: bytes = b"", headers: Any = (), **pseudo: Any) -> Received:
         """Return what was received for a request, as far as it is answered."""
         number = self.client.request(method, path, body, headers, **pseudo)
         self.pump()
         return self.client.streams[number]
 
 
-__all__ = ["Client", "Fields", "Received", "Wire"]
+__all__ = ["Attacker", "Client", "Fields", "Received", "Silent", "Wire"]
