@@ -1,7 +1,7 @@
 """The measured servers, each in a separate process.
 
     python -m bench.serve node [MEBIBYTES]
-    python -m bench.serve stub
+    python -m bench.serve stub [PEM]
     python -m bench.serve gateway [CONNECTION_STRING] [--OPTION=VALUE ...]
     python -m bench.serve twisted-tls [CONNECTION_STRING] [--OPTION=VALUE ...]
     python -m bench.serve klein
@@ -61,12 +61,23 @@ def node(mebibytes: str = "256") -> Deferred[tuple[str, Any]]:
     return started.addCallback(lambda _: (embedded.connection_string, embedded.stop))
 
 
-def stub() -> tuple[str, Any]:
-    """Listen with the key-value server of prepared answers; returns (address, stop)."""
-    from bench.stub import Stub
+def stub(pem: str = "") -> tuple[str, Any]:
+    """Listen with the key-value server of prepared answers; returns (address, stop).
 
-    port = reactor.listenTCP(0, Factory.forProtocol(Stub), interface="127.0.0.1")
-    return f"couchbase://127.0.0.1:{port.getHost().port}", port.stopListening
+    :param pem: file of a certificate and its key, to speak TLS with.
+    """
+    from bench.stub import Stub
+    from reactor.tls.contexts import server_context
+    from reactor.tls.factory import ServerSide, TlsFactory
+
+    factory: Any = Factory.forProtocol(Stub)
+    if pem:
+        context = server_context(pem, pem)
+        factory = TlsFactory(ServerSide(lambda protocols: context), factory, reactor)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    address = f"127.0.0.1:{port.getHost().port}"
+    secure = f"couchbases://{address}?certpath={pem}"
+    return secure if pem else f"couchbase://{address}", port.stopListening
 
 
 def views() -> Deferred[tuple[str, Any]]:

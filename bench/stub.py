@@ -10,6 +10,7 @@ import json
 from struct import Struct
 from typing import Any
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol
 
 from couchbase.protocol.constants import HEADER_BYTES, Opcode
@@ -95,11 +96,12 @@ class Stub(Protocol):
         """Return the map of a cluster of this one node."""
         transport: Any = self.transport
         port = transport.getHost().port
+        service = "kvSSL" if ISSLTransport.providedBy(transport) else "kv"
         return json.dumps(
             {
                 "rev": 1,
                 "name": "default",
-                "nodesExt": [{"hostname": "127.0.0.1", "services": {"kv": port}}],
+                "nodesExt": [{"hostname": "127.0.0.1", "services": {service: port}}],
                 "vBucketServerMap": {
                     "numReplicas": 0,
                     "serverList": [f"127.0.0.1:{port}"],

@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from couchnode.cluster.cluster import Cluster
@@ -29,6 +28,7 @@ from couchnode.rest.edge import RestSite
 from couchnode.sample import load_sample
 from couchnode.tls import NodeTls
 from couchnode.views.service import Views, is_available
+from reactor.tls.factory import ServerSide, TlsFactory
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
 """Default memory for the documents of one bucket on one node, in bytes."""
@@ -378,9 +378,8 @@ class EmbeddedNode(Service):
         address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
         if self._tls is not None:
             rest_port, kv_port = [port + index if port else 0 for port in self._tls.first_ports]
-            site, served = [
-                TLSMemoryBIOFactory(self._tls, False, one) for one in (listener.site, listener.kv)
-            ]
+            side = ServerSide(self._tls.context)
+            site, served = [TlsFactory(side, one, reactor) for one in (listener.site, listener.kv)]
             address = address._replace(
                 rest_tls_port=self._open_port(reactor, listener, rest_port, site, "--tls-rest-port"),
                 kv_tls_port=self._open_port(reactor, listener, kv_port, served, "--tls-kv-port"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
-from twisted.internet import ssl
-from twisted.internet.interfaces import IOpenSSLContextFactory
-from zope.interface import implementer
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from reactor.tls.contexts import reason_of, server_context
+from reactor.tls.layer import peer_certificate
 
 MAX_FILE_BYTES = 2**20
 """Longest file of certificates or of a key."""
@@ -61,7 +62,6 @@ class UserRule(NamedTuple):
 BY_COMMON_NAME = (UserRule("subject.cn"),)
 
 
-@implementer(IOpenSSLContextFactory)
 class NodeTls:
     """The certificate of a node, and the clients' certificates that it accepts, from PEM files.
 
@@ -87,7 +87,7 @@ class NodeTls:
         self.rules = tuple(rules)
         self.accepts_certificates = client_ca is not None
         self._files = Path(certificate), Path(key), None if client_ca is None else Path(client_ca)
-        self._context: SSL.Context
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -95,24 +95,30 @@ class NodeTls:
 
         :raises TlsError: a file cannot be used; the earlier content stays in force.
         """
-        certificate, key, authorities = self._files
-        first, *chain = _certificates(certificate, "--tls-cert")
-        private = _private_key(key)
-        try:
-            options = ssl.CertificateOptions(certificate=first, privateKey=private, extraCertChain=chain)
-            context: SSL.Context = options.getContext()
-            context.check_privatekey()
-        except (SSL.Error, ValueError) as fault:
-            raise TlsError(
-                f"--tls-key {key}: it is not the key of the certificate in {certificate}: {_reason(fault)}"
-            ) from fault
-        if authorities is not None:
-            _ask_clients(context, _certificates(authorities, "--tls-client-ca"))
-        self._context = context
+        self._contexts = {protocols: self._made(protocols) for protocols in (*self._contexts, ())}
 
-    def getContext(self) -> SSL.Context:
-        """Twisted: return the context of a new connection."""
-        return self._context
+    def context(self, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
+        """Return the context of a new connection.
+
+        :param protocols: for ALPN.
+        """
+        context = self._contexts.get(protocols)
+        if context is None:
+            context = self._contexts[protocols] = self._made(protocols)
+        return context
+
+    def _made(self, protocols: tuple[str, ...]) -> ssl.SSLContext:
+        certificate, key, authorities = self._files
+        _check_certificates(certificate, "--tls-cert")
+        _check_key(key)
+        if authorities is not None:
+            _check_certificates(authorities, "--tls-client-ca")
+        try:
+            return server_context(certificate, key, protocols=protocols, client_ca=authorities)
+        except (OSError, ValueError) as fault:
+            raise TlsError(
+                f"--tls-key {key}: it is not the key of the certificate in {certificate}: {reason_of(fault)}"
+            ) from fault
 
     def user_of(self, transport: Any) -> str | None:
         """Return the name of the user whose certificate the peer has presented; ``None`` without one.
@@ -129,55 +135,31 @@ class NodeTls:
         return ""
 
 
-def peer_certificate(transport: Any) -> x509.Certificate | None:
-    """Return the certificate that the peer of a connection has presented; it was verified then."""
-    get = getattr(transport, "getPeerCertificate", None)
-    certificate = get() if get is not None else None
-    return None if certificate is None else certificate.to_cryptography()
+def _check_certificates(path: Path, option: str) -> None:
+    """Check that a PEM file has certificates, one at least, and nothing else under that name.
 
-
-def _ask_clients(context: SSL.Context, authorities: list[crypto.X509]) -> None:
-    """Accept certificates of these authorities; clients may present none."""
-
-    def verified(connection: Any, certificate: Any, error: int, depth: int, fine: int) -> bool:
-        return bool(fine)
-
-    store = context.get_cert_store()
-    assert store is not None
-    for authority in authorities:
-        store.add_cert(authority)
-        context.add_client_ca(authority)
-    context.set_verify(SSL.VERIFY_PEER, verified)
-    # Without a name for its sessions OpenSSL resumes none that has a client's certificate, and fails.
-    context.set_session_id(b"couchnode")
-
-
-def _certificates(path: Path, option: str) -> list[crypto.X509]:
-    """Return the certificates of a PEM file, one at least.
-
-    :raises TlsError: it cannot be read, has none, or one that is no certificate.
+    :raises TlsError: it cannot be read, has none, or an invalid one.
     """
     data = _read(path, option)
-    found = []
+    found = data.split(_BEGINNING)[1:]
     try:
-        for part in data.split(_BEGINNING)[1:]:
-            pem = _BEGINNING + part.partition(_END)[0] + _END + b"\n"
-            found.append(crypto.load_certificate(crypto.FILETYPE_PEM, pem))
-    except (crypto.Error, ValueError) as fault:
-        raise TlsError(f"{option} {path}: it has a certificate that is not PEM: {_reason(fault)}") from fault
+        for part in found:
+            x509.load_pem_x509_certificate(_BEGINNING + part.partition(_END)[0] + _END + b"\n")
+    except ValueError as fault:
+        raise TlsError(f"{option} {path}: it has a certificate that is not PEM: {fault}") from fault
     if not found:
         raise TlsError(f"{option} {path}: it has no certificate; expected PEM, {_BEGINNING.decode()}")
-    return found
 
 
-def _private_key(path: Path) -> crypto.PKey:
-    def no_passphrase(*_: object) -> bytes:
-        raise TlsError(f"--tls-key {path}: the key is encrypted; expected one that needs no passphrase")
-
+def _check_key(path: Path) -> None:
     try:
-        return crypto.load_privatekey(crypto.FILETYPE_PEM, _read(path, "--tls-key"), no_passphrase)
-    except (crypto.Error, ValueError, TypeError) as fault:
-        raise TlsError(f"--tls-key {path}: it has no private key in PEM: {_reason(fault)}") from fault
+        load_pem_private_key(_read(path, "--tls-key"), None)
+    except TypeError as fault:
+        raise TlsError(
+            f"--tls-key {path}: the key is encrypted; expected one that needs no passphrase"
+        ) from fault
+    except ValueError as fault:
+        raise TlsError(f"--tls-key {path}: it has no private key in PEM: {fault}") from fault
 
 
 def _read(path: Path, option: str) -> bytes:
@@ -189,12 +171,6 @@ def _read(path: Path, option: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise TlsError(f"{option} {path}: is longer than {MAX_FILE_BYTES} bytes; expected PEM")
     return data
-
-
-def _reason(fault: Exception) -> str:
-    """Return OpenSSL's reason, which comes as a list."""
-    entries = fault.args[0] if fault.args and isinstance(fault.args[0], list) else []
-    return "; ".join(str(entry[-1]) for entry in entries) or str(fault)
 
 
 def _texts(certificate: x509.Certificate, path: str) -> list[str]:

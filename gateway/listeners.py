@@ -66,13 +66,13 @@ def listen_on(
     :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
         twistd, which calls this while it starts.
     """
-    description = with_backlog(description)
+    full = with_backlog(description)
     try:
-        endpoint = tls_endpoint(reactor, description, HandshakeLog(reactor), client_ca=client_ca)
+        endpoint = tls_endpoint(reactor, full, HandshakeLog(reactor), client_ca=client_ca)
     except EndpointError as error:
         raise CannotStartError(f"--listen: {description}: {error}") from error
     if endpoint is None:
-        endpoint = serverFromString(reactor, description)
+        endpoint = serverFromString(reactor, full)
     listening: Deferred[IListeningPort] = maybeDeferred(endpoint.listen, factory)
     result = getattr(listening, "result", None)
     if isinstance(result, Failure):

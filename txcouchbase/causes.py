@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import NamedTuple
 
 from twisted.internet import defer
@@ -12,14 +13,18 @@ from twisted.internet.error import (
     DNSLookupError,
     TCPTimedOutError,
 )
-from twisted.internet.ssl import SSL
 from twisted.python.failure import Failure
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.strangers import tls_hint
+from reactor.tls.contexts import reason_of
 
 __all__ = ["Cause", "cause_text", "connect_error", "network_error"]
+
+
+# OpenSSL's codes X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_OTHER_NAME = (62, 64)
 
 
 class Cause(NamedTuple):
@@ -53,13 +58,11 @@ def cause_text(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, (ConnectionDone, ConnectionLost)):
         return "the node closed the connection"
-    if isinstance(error, SSL.Error):
-        reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and error.args[0] else []
-        text = "; ".join(reasons) or "the handshake failed"
-        return text + tls_hint(text)
-    if type(error).__name__ == "VerificationError":
-        # An error of service_identity, which Twisted depends on and wraps.
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME:
         return "the certificate is for another host name"
+    if isinstance(error, ssl.SSLError):
+        text = reason_of(error) or "the handshake failed"
+        return text + tls_hint(text)
     return str(error) or type(error).__name__
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as random_module
+import ssl
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -11,9 +12,8 @@ from uuid import uuid4
 
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.ssl import SSL
 from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
 
@@ -261,7 +261,7 @@ class ClusterClient(Dispatcher):
             self.adopt(map_of_seed(seed, self.tls))
         except ResponseFailed as failure:
             # The peer is connected but does not speak HTTP, or not of this kind.
-            if any(reason.check(SSL.Error, defer.CancelledError) for reason in failure.reasons):
+            if any(reason.check(ssl.SSLError, defer.CancelledError) for reason in failure.reasons):
                 raise
             wanted = "with TLS (18091)" if self.tls else "without TLS (8091)"
             raise network_error(
@@ -287,7 +287,7 @@ class ClusterClient(Dispatcher):
         protocol = NodeProtocol(self.reactor, host, port, self, self._set_writable, self.turn)
         endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
-            endpoint = wrapClientTLS(self.tls_policy.options_for(host), endpoint)
+            endpoint = self.tls_policy.wrap(endpoint, host, port, self.reactor)
         yield connect_quietly(endpoint, protocol)
         try:
             yield protocol.greet(self.handshake(host, uuid4().hex))

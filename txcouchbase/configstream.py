@@ -20,6 +20,7 @@ from couchbase.protocol.clustermap import split_stream
 from reactor.clock import cancel_timer
 from txcouchbase.http import abort
 from txcouchbase.quiet import QuietPool
+from txcouchbase.tls import WebEndpoints
 
 MAX_DOCUMENT_BYTES = 20 * 2**20
 PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
@@ -107,7 +108,9 @@ class ConfigStream:
 
     def _agent(self) -> Any:
         pool = QuietPool(self._client.reactor, False)
-        return Agent(self._client.reactor, self._client.tls_policy, connectTimeout=2.0, pool=pool)
+        client = self._client
+        endpoints = WebEndpoints(client.reactor, client.tls_policy, 2.0)
+        return Agent.usingEndpointFactory(client.reactor, endpoints, pool)
 
     def _url(self, path: str) -> bytes:
         scheme = "https" if self._client.tls else "http"

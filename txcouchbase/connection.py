@@ -60,7 +60,7 @@ from txcouchbase.signatures import (
     ValuesT,
     ValueT,
 )
-from txcouchbase.tls import TlsPolicy, client_certificate, trust_root
+from txcouchbase.tls import TlsPolicy
 from txcouchbase.turn import MAX_QUEUED
 from txcouchbase.views import BatchedView, ViewMethods
 
@@ -192,7 +192,7 @@ class TxAsyncConnection(
             bucket=self._bucket,
             credentials=credentials,
             tls=address.tls,
-            tls_policy=TlsPolicy(trust_root(files.trust) if files.trust else None, client_certificate(files)),
+            tls_policy=TlsPolicy(files),
             allow_plain=allow_plain,
             network=address.options.get("network", "auto"),
             agent=self._agent,

@@ -33,6 +33,7 @@ from couchbase.headers import Headers as CaselessHeaders
 from reactor.shutdown import has_ended
 from txcouchbase.causes import cause_text, network_error
 from txcouchbase.quiet import QuietPool
+from txcouchbase.tls import WebEndpoints
 
 MANAGEMENT = "management"
 VIEWS = "views"
@@ -232,9 +233,9 @@ class HttpService:
         return self._pool
 
     def _agent(self, pool: HTTPConnectionPool) -> Agent:
-        return Agent(
-            self.client.reactor, self.client.tls_policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool
-        )
+        client = self.client
+        endpoints = WebEndpoints(client.reactor, client.tls_policy, CONNECT_TIMEOUT_SECONDS)
+        return Agent.usingEndpointFactory(client.reactor, endpoints, pool)
 
     @inlineCallbacks
     def whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,6 @@ from twisted.internet import threads
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import SSL
-from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,7 +22,7 @@ from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 from reactor.shutdown import has_ended
-from reactor.writer import writer_to
+from reactor.writer import send_small_parts, writer_to
 from txcouchbase.causes import cause_text, network_error
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ class NodeProtocol(Protocol):
     def connectionMade(self) -> None:
         """Limit the buffer for a peer that does not read."""
         transport: Any = self.transport
-        if isinstance(transport, TCPConnection):
-            transport.setTcpNoDelay(True)
+        send_small_parts(transport)
         self._write = writer_to(transport)
         transport.registerProducer(self, True)
 
@@ -260,7 +258,7 @@ class NodeProtocol(Protocol):
     def _cut_short(self, fault: BaseException) -> CouchbaseError:
         """Return the error for a connection that was lost during the handshake."""
         what, reason = f"the connection to {self.name} was lost during the handshake", cause_text(fault)
-        if isinstance(fault, SSL.Error) or type(fault).__name__ == "VerificationError":
+        if isinstance(fault, ssl.SSLError):
             what = f"no TLS connection to {self.name}"
         elif not self.conversation.is_answered:
             # It was closed without a message: the peer expected something else.

@@ -1,93 +1,120 @@
-"""Certificates for Twisted's connections, read from files."""
+"""TLS of Twisted's connections to a cluster: contexts read from files, endpoints, and sessions to resume."""
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
-from twisted.internet import ssl
-from twisted.web.iweb import IPolicyForHTTPS
+from cryptography import x509
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import URI
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from couchbase.exceptions import ArgumentError
 from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
+from reactor.kinds import IReactor
+from reactor.tls.contexts import client_context, reason_of
+from reactor.tls.factory import ClientSide, TlsClientEndpoint
+
+__all__ = ["TlsPolicy", "WebEndpoints", "certificates", "check_pair"]
 
 
-@implementer(IPolicyForHTTPS)
 class TlsPolicy:
     """TLS settings for connections to the nodes of a cluster.
 
-    :param trust_root: certificates to trust; ``None`` for the platform's.
-    :param own: options of ``CertificateOptions`` with the client's certificate; ``None`` if it has none.
-    """
-
-    def __init__(self, trust_root: Any = None, own: dict[str, Any] | None = None) -> None:
-        self._trust_root = trust_root
-        self._own = own
-
-    @property
-    def has_certificate(self) -> bool:
-        """Whether the client has its own certificate."""
-        return self._own is not None
-
-    def options_for(self, host: str) -> Any:
-        """Return the options of a TLS connection to a host of the cluster."""
-        trust = ssl.platformTrust() if self._trust_root is None else self._trust_root
-        # A copy, as Twisted adds to it.
-        own = dict(self._own or {})
-        return ssl.optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        """Return the same for an HTTP client, as its ``IPolicyForHTTPS``."""
-        return self.options_for(hostname.decode("ascii"))
-
-
-def trust_root(path: str) -> Any:
-    """Return a trust root of all certificates in a PEM file.
-
-    :raises ArgumentError: it is not such a file.
-    """
-    return ssl.trustRootFromCertificates([ssl.Certificate(one) for one in certificates(path, "certpath")])
-
-
-def client_certificate(
-    files: TlsFiles, names: tuple[str, str] = ("client_cert", "client_key")
-) -> dict[str, Any] | None:
-    """Return the options of ``CertificateOptions`` for a client's certificate; ``None`` if it has none.
-
-    :param names: of the arguments with the certificate and the key, for the message.
+    :param files: certificates to trust, and the client's own. They are read now; the platform's certificates,
+        which stand in for those to trust, when they are needed.
     :raises ArgumentError: a file does not hold the expected PEM, or the key belongs to another certificate.
     """
-    if files.certificate is None or files.key is None:
-        return None
-    first, *chain = certificates(files.certificate, names[0])
-    text = read_key(files.key, names[1])
+
+    def __init__(self, files: TlsFiles = TlsFiles()) -> None:  # noqa: B008  # an immutable tuple
+        self._context: ssl.SSLContext | None = None
+        # Tickets of a server are for the context that they were issued to.
+        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
+        self.has_certificate = files.certificate is not None
+        """Whether the client has its own certificate."""
+        if files.trust is not None or self.has_certificate:
+            self._context = _context_of(files)
+
+    def wrap(
+        self, endpoint: IStreamClientEndpoint, host: str, port: int, reactor: IReactor
+    ) -> IStreamClientEndpoint:
+        """Return an endpoint that speaks TLS to a host of the cluster.
+
+        :param endpoint: connects to it.
+        :param host: name or address, for which its certificate must be.
+        """
+        if self._context is None:
+            self._context = _context_of(TlsFiles())
+        side = ClientSide(self._context, host, self._sessions, port)
+        return TlsClientEndpoint(endpoint, side, reactor)
+
+
+@implementer(IAgentEndpointFactory)
+class WebEndpoints:
+    """Endpoints for HTTP clients, with TLS where the URL says so.
+
+    :param timeout: seconds for a connection to be made.
+    """
+
+    def __init__(self, reactor: IReactor, policy: TlsPolicy, timeout: float) -> None:
+        self._reactor = reactor
+        self._policy = policy
+        self._timeout = timeout
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """Return the endpoint of a URL's server."""
+        endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=self._timeout)
+        if uri.scheme != b"https":
+            return endpoint
+        return self._policy.wrap(endpoint, uri.host.decode("ascii"), uri.port, self._reactor)
+
+
+def _context_of(files: TlsFiles) -> ssl.SSLContext:
+    trust = None
+    if files.trust is not None:
+        certificates(files.trust, "certpath")
+        trust = b"\n".join(read_certificates(files.trust, "certpath")).decode("ascii")
+    context = client_context(trust)
+    if files.certificate is not None and files.key is not None:
+        _load_pair(context, files.certificate, files.key)
+    return context
+
+
+def check_pair(certificate: str, key: str, names: tuple[str, str]) -> None:
+    """Check that two files are a certificate and its key.
+
+    :param names: of the arguments with them, for the message.
+    :raises ArgumentError: a file does not hold the expected PEM, or the key belongs to another certificate.
+    """
+    _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, names)
+
+
+def _load_pair(
+    context: ssl.SSLContext,
+    certificate: str,
+    key: str,
+    names: tuple[str, str] = ("client_cert", "client_key"),
+) -> None:
+    certificates(certificate, names[0])
+    read_key(key, names[1])
     try:
-        own = ssl.KeyPair.load(text, ssl.SSL.FILETYPE_PEM).original
-        options = {"certificate": first, "privateKey": own, "extraCertChain": chain}
-        # This checks that they belong together.
-        ssl.CertificateOptions(**options).getContext()
-    except Exception as error:
-        raise mismatch(files.certificate, files.key, _reason(error), names) from error
-    return options
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        raise mismatch(certificate, key, reason_of(error), names) from error
 
 
-def certificates(path: str, name: str) -> list[Any]:
-    """Return the certificates of a PEM file as pyOpenSSL's ``X509``, one at least.
+def certificates(path: str, name: str) -> list[x509.Certificate]:
+    """Return the certificates of a PEM file, one at least.
 
     :param name: of the argument, for the message.
     :raises ArgumentError: it is not such a file.
     """
     try:
-        return [ssl.Certificate.loadPEM(pem).original for pem in read_certificates(path, name)]
-    except ArgumentError:
-        raise
-    except Exception as error:
+        return [x509.load_pem_x509_certificate(pem) for pem in read_certificates(path, name)]
+    except ValueError as error:
         raise ArgumentError.pyexc(
-            f"{name} {path!r} does not contain PEM certificates: {_reason(error)}", inner=error
+            f"{name} {path!r} does not contain PEM certificates: {error}", inner=error
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return OpenSSL's reason."""
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(str(entry[-1]) for entry in entries) or str(error)

@@ -7,12 +7,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from OpenSSL.crypto import X509
+from cryptography import x509
 
 from couchbase.exceptions import ArgumentError, CouchbaseError
 from couchbase.protocol.connstr import parse_connection_string
 from couchbase.tlsfiles import OPTIONS, TlsFiles, tls_files
-from txcouchbase.tls import certificates, client_certificate
+from txcouchbase.tls import certificates, check_pair
 
 __all__ = ["check_cluster_files"]
 
@@ -105,24 +105,15 @@ def check_key(certificate: str, key: str) -> None:
 
     :raises ArgumentError: it names the files and what was expected.
     """
-    client_certificate(TlsFiles(None, certificate, key), ("certificate", "file"))
+    check_pair(certificate, key, ("certificate", "file"))
 
 
-def _invalid(certificate: X509) -> str | None:
-    """Return why a certificate (pyOpenSSL's) is not valid now; ``None`` if it is."""
+def _invalid(certificate: x509.Certificate) -> str | None:
+    """Return why a certificate is not valid now; ``None`` if it is."""
     now = datetime.now(timezone.utc)
-    begins, ends = _moment(certificate.get_notBefore()), _moment(certificate.get_notAfter())
-    if ends is not None and ends < now:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if ends < now:
         return f"the certificate expired on {ends:%Y-%m-%d %H:%M} UTC"
-    if begins is not None and begins > now:
+    if begins > now:
         return f"the certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
     return None
-
-
-def _moment(text: bytes | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return None

@@ -60,7 +60,7 @@ class Inherited:
         backlog: int = 50,
         interface: str = "",
     ) -> Any:
-        """Accept on the next socket, and speak TLS."""
+        """Accept on the next socket, and speak TLS: Twisted's, for endpoints such as ``tls:``."""
         return self._accept(TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listenUNIX(

@@ -45,6 +45,9 @@ class TlsSide(Protocol):
 
     is_client: bool
 
+    def prepare(self, protocols: tuple[str, ...]) -> None:
+        """Make what can be made before the first connection."""
+
     def session(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, protocols: tuple[str, ...]
     ) -> ssl.SSLObject:
@@ -75,6 +78,10 @@ class ServerSide:
         """Begin a new connection."""
         return self._context(protocols).wrap_bio(incoming, outgoing, server_side=True)
 
+    def prepare(self, protocols: tuple[str, ...]) -> None:
+        """Make the context."""
+        self._context(protocols)
+
     def established(self, transport: TlsTransport) -> None:
         """Do nothing: the client keeps the session's ticket."""
 
@@ -84,13 +91,21 @@ class ClientSide:
 
     :param context: of all connections.
     :param name: host name or IP address that the server's certificate must be for.
-    :param sessions: name -> last session of this context; shared by the connections of a program.
+    :param sessions: (name, port) -> last session of this context; shared by the connections of a program.
+    :param port: tells apart the servers of one host.
     """
 
     is_client = True
 
-    def __init__(self, context: ssl.SSLContext, name: str, sessions: dict[str, ssl.SSLSession]) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        name: str,
+        sessions: dict[tuple[str, int], ssl.SSLSession],
+        port: int = 0,
+    ) -> None:
         self._context = context
+        self._server = name, port
         self._name = name
         self._sessions = sessions
 
@@ -101,14 +116,17 @@ class ClientSide:
         if protocols:
             self._context.set_alpn_protocols(list(protocols))
         return self._context.wrap_bio(
-            incoming, outgoing, server_hostname=self._name, session=self._sessions.get(self._name)
+            incoming, outgoing, server_hostname=self._name, session=self._sessions.get(self._server)
         )
+
+    def prepare(self, protocols: tuple[str, ...]) -> None:
+        """Do nothing: the context is there."""
 
     def established(self, transport: TlsTransport) -> None:
         """Keep the session for the next connection."""
         session = transport.session.session
         if session is not None and session.has_ticket:
-            self._sessions[self._name] = session
+            self._sessions[self._server] = session
 
 
 class TlsFactory(Factory):
@@ -153,7 +171,8 @@ class TlsFactory(Factory):
         return f"{name} (TLS)"
 
     def doStart(self) -> None:
-        """Start the other factory."""
+        """Start the other factory, and read the certificates, so that faults show before the first client."""
+        self._side.prepare(self._names())
         self.wrappedFactory.doStart()
 
     def doStop(self) -> None:
@@ -169,8 +188,10 @@ class TlsFactory(Factory):
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Begin a new connection."""
-        protocols = tuple(name.decode("ascii") for name in self._protocols())
-        return self._side.session(incoming, outgoing, protocols)
+        return self._side.session(incoming, outgoing, self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.decode("ascii") for name in self._protocols())
 
     def opened(self, transport: TlsTransport) -> None:
         """Note a new connection."""

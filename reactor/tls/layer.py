@@ -38,7 +38,11 @@ class TlsLayer(Protocol):
         It is one of ``cryptography``, not of pyOpenSSL as that of Twisted's TLS, and was verified. Use
         :func:`peer_certificate` for transports of either kind.
         """
-        der = self._tls.getpeercert(binary_form=True)
+        try:
+            der = self._tls.getpeercert(binary_form=True)
+        except ValueError:
+            # The handshake is not done.
+            return None
         return None if der is None else x509.load_der_x509_certificate(der)
 
     @property

@@ -108,7 +108,8 @@ class TlsTransport(Output):
             self._shaken_bytes += len(part)
             limit = self.factory.limits.handshake_bytes
             if self._shaken_bytes > limit:
-                self._fail(ssl.SSLError(f"the TLS handshake has more than {limit} bytes"), abort=True)
+                text = f"the TLS handshake has more than {limit} bytes"
+                self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, text), abort=True)
                 return
             self._feed(part)
             try:

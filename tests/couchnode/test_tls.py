@@ -153,13 +153,13 @@ class FileTests(SynchronousTestCase):
     def test_reload(self) -> None:
         """Renewed files are used from then on; files that cannot be used leave everything as it is."""
         tls = NodeTls(self.folder / "both", self.folder / "both")
-        first = tls.getContext()
+        first = tls.context()
         (self.folder / "both").write_bytes(b"")
         self.assertRaises(TlsError, tls.reload)
-        self.assertIs(tls.getContext(), first)
+        self.assertIs(tls.context(), first)
         (self.folder / "both").write_bytes(self_signed())
         tls.reload()
-        self.assertIsNot(tls.getContext(), first)
+        self.assertIsNot(tls.context(), first)
 
 
 class TlsCase(TestCase):

@@ -100,18 +100,24 @@ class TLSTests(TestCase):
 
     @inlineCallbacks
     def test_negotiation(self):
-        """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/1.1, and no alert."""
-        options = optionsForClientTLS(
-            "127.0.0.1", trustRoot=self.certificate, acceptableProtocols=[b"h2", b"http/1.1"]
-        )
+        """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/2; one that offers HTTP/1.1 alone gets
+        that, and one that offers neither no alert."""
         port = int(self.url.rsplit(":", 1)[1])
-        handshake = Handshake()
-        endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", port))
-        yield connectProtocol(endpoint, handshake)
-        self.assertEqual((yield handshake.done), b"http/1.1")
-        ended = handshake.done = Deferred()
-        handshake.transport.loseConnection()
-        yield self.assertFailure(ended, Exception)
+        for offered, agreed in (
+            ([b"http/1.1", b"h2"], b"h2"),
+            ([b"http/1.1"], b"http/1.1"),
+            ([b"spdy/3"], None),
+        ):
+            options = optionsForClientTLS(
+                "127.0.0.1", trustRoot=self.certificate, acceptableProtocols=offered
+            )
+            handshake = Handshake()
+            endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", port))
+            yield connectProtocol(endpoint, handshake)
+            self.assertEqual((yield handshake.done), agreed)
+            ended = handshake.done = Deferred()
+            handshake.transport.loseConnection()
+            yield self.assertFailure(ended, Exception)
 
 
 class StartTests(TestCase):
