@@ -100,8 +100,8 @@ class TLSTests(TestCase):
 
     @inlineCallbacks
     def test_negotiation(self):
-        """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/2; one that offers HTTP/1.1 alone gets
-        that, and one that offers neither no alert."""
+        """A client that offers HTTP/2 and HTTP/1.1, like curl, gets HTTP/2; one with HTTP/1.1 alone gets it;
+        one with neither gets no alert."""
         port = int(self.url.rsplit(":", 1)[1])
         for offered, agreed in (
             ([b"http/1.1", b"h2"], b"h2"),
