@@ -15,15 +15,21 @@ FOLDER = Path(__file__).parent / "schemathesis"
 
 
 class SchemathesisTests(SynchronousTestCase):
-    """A gateway with its node, and a bucket on disk."""
+    """A gateway that asks for credentials, with its node, and a bucket on disk."""
 
     if not PROGRAM.exists():
         skip = "schemathesis is not there (make judges fetches it)"
 
     def setUp(self) -> None:
         self.port = free_port()
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        password = folder / "password.txt"
+        password.write_text("couchgateway\n")
         self.gateway: Process = twistd(
-            "couchgateway", "--data", self.mktemp(), "--listen", f"tcp:{self.port}:interface=127.0.0.1"
+            "couchgateway",
+            *("--data", str(folder / "data"), "--listen", f"tcp:{self.port}:interface=127.0.0.1"),
+            *("--auth", "passthrough", "--user", "admin", "--password-file", str(password)),
         )
         self.addCleanup(self.gateway.stop)
         self.gateway.until_answers(self.port, "/ready")
@@ -37,7 +43,7 @@ class SchemathesisTests(SynchronousTestCase):
                 f"--config-file={FOLDER / 'schemathesis.toml'}",
                 "run",
                 f"http://127.0.0.1:{self.port}/openapi.json",
-                "--seed=14",
+                "--auth=admin:couchgateway",
             ],
             cwd=self.mktemp_folder(),
             env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(FOLDER)},
