@@ -64,7 +64,9 @@ TAKEN = _table(
         "Number of replicas that must have the write in memory, -1 for all.",
         _COPIES,
     ),
-    Parameter("X-CB-DurabilityTimeout", "How long to wait for copies or the durability level.", _SECONDS),
+    Parameter(
+        "X-CB-DurabilityTimeout", "How long to wait for copies or the durability level.", _SECONDS, "5s"
+    ),
     Parameter(
         "X-CB-Timeout",
         "How long the request may take at the cluster, from `1ms` to `300s`: a duration, or seconds.",

@@ -256,6 +256,25 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(UNDESCRIBED - documented, set())
         self.assertEqual(set(TAKEN), self.parameters("header"), "described, but taken by no operation")
 
+    def test_query_parameters(self) -> None:
+        """The tables of parameters, and the addresses in the text, have those of the operations."""
+
+        def words(first: str, *columns: int) -> set[str]:
+            found = rows(self.text, first)
+            return {name for row in found for at in columns for name in re.findall(r"`([A-Za-z_]+)", row[at])}
+
+        documented = words("query", 0) | words("parameter", 0) | words("view parameter", 0, 1)
+        documented |= words("parameter of", 1) | set(re.findall(r"[?&]([A-Za-z_]+)=", self.text))
+        self.assertEqual(documented, self.parameters("query"))
+
+    def test_members_of_bodies(self) -> None:
+        """Every member that a body may have is on the page."""
+        named = set(re.findall(r"[`\"]([A-Za-z_]+)[`\"]", self.text))
+        for _, path, operation in operations(self.made):
+            for media in operation.get("requestBody", {}).get("content", {}).values():
+                members = resolved(self.made, media["schema"]).get("properties", {})
+                self.assertEqual(set(members) - named, set(), path)
+
     def test_response_headers(self) -> None:
         """The table of response headers has those of the answers."""
         table = rows(self.text[self.text.index("### Response headers") :], "header")
