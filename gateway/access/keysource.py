@@ -147,6 +147,10 @@ class FetchedKeys:
         if self._running is not None:
             self._running.cancel()
 
+    def _again(self) -> None:
+        self._next = None
+        self._begin()
+
     def _begin(self) -> None:
         if self._next is not None:
             self._next.cancel()
@@ -181,7 +185,7 @@ class FetchedKeys:
     def _end(self, pause: float) -> None:
         self._running = None
         if not self._is_stopped:
-            self._next = self._clock.callLater(pause, self._begin)
+            self._next = self._clock.callLater(pause, self._again)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
@@ -208,13 +212,15 @@ def fetch_with(agent: Agent, url: str) -> Fetch:
 
 
 def _read(response: Any) -> Deferred[bytes]:
-    if response.code != 200:
-        response._transport.abortConnection()
-        raise FetchFailed(f"the answer has status {response.code}; expected 200, without a redirect")
     body = _Body()
     done: Deferred[bytes] = Deferred(lambda _: body.abort())
     body.done = done
     response.deliverBody(body)
+    if response.code != 200:
+        # Nobody waits for the end of this body.
+        done.addErrback(lambda _: None)
+        body.abort()
+        raise FetchFailed(f"the answer has status {response.code}; expected 200, without a redirect")
     return done
 
 
@@ -232,8 +238,7 @@ class _Body(ConnectionProtocol):
         self._size += len(data)
         self._parts.append(data)
         if self._size > LARGEST_SET:
-            self.abort()
-            self._fail(FetchFailed(f"the answer has more than {LARGEST_SET} bytes"))
+            self.fail(FetchFailed(f"the answer has more than {LARGEST_SET} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The body is complete, or was cut."""
@@ -242,15 +247,16 @@ class _Body(ConnectionProtocol):
         if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(b"".join(self._parts))
         else:
-            self._fail(FetchFailed(f"the answer was cut: {reason.value}"))
+            self.fail(FetchFailed(f"the answer was cut: {reason.value}"))
 
     def abort(self) -> None:
         """Drop the connection."""
         self._parts.clear()
         if self.transport is not None:
-            abort = getattr(self.transport, "abortConnection", None) or self.transport.loseConnection
-            abort()
+            self.transport.loseConnection()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """Drop the connection, and fail."""
         if not self.done.called:
             self.done.errback(error)
+        self.abort()

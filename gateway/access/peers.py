@@ -16,11 +16,7 @@ from gateway.access.rights import Identity
 
 __all__ = ["certificate_identity", "peer_certificate"]
 
-_SHORT = {
-    NameOID.COMMON_NAME: "CN",
-    NameOID.ORGANIZATION_NAME: "O",
-    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
-}
+_PARTS = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
 _KINDS = ((x509.DNSName, "DNS"), (x509.RFC822Name, "email"), (x509.UniformResourceIdentifier, "URI"))
 
 
@@ -54,9 +50,9 @@ def certificate_identity(certificate: x509.Certificate) -> Identity:
 
 def _names(certificate: x509.Certificate) -> Iterator[str]:
     for attribute in certificate.subject:
-        short = _SHORT.get(attribute.oid)
-        if short is not None:
-            yield f"{short}={attribute.value!s}"
+        if attribute.oid in _PARTS:
+            # Its commas are escaped: else one part could look like a whole subject.
+            yield attribute.rfc4514_string()
     try:
         extension = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     except (x509.ExtensionNotFound, ValueError):

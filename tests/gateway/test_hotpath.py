@@ -11,6 +11,11 @@ import gc
 import sys
 from collections.abc import Callable
 
+from gateway.access.jwks import KeySet, parse_key_set
+from gateway.access.keysource import FileKeys
+from gateway.access.rules import Rule, RuleTable, Wildcard
+from gateway.access.tokens import TokenTerms
+from gateway.access.ways import ByToken
 from gateway.app import Gateway
 from gateway.clients.origins import Doors
 from gateway.cluster.connection import GatewayConnection
@@ -20,6 +25,8 @@ from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
 from tests import work
+from tests.gateway.access.ruled import ruled
+from tests.gateway.access.signing import AUDIENCE, ISSUER, NOW, RSA, jwk, jwks, token
 from tests.gateway.support import SECRET, Transport, basic, passthrough, raw_request, read_reply
 from tests.txcouchbase.memory import STORED, MemoryTestCase
 
@@ -35,12 +42,25 @@ CLIENTS = 32
 LIMITS = {
     "GET": (83, 1590),
     "GET with credentials": (98, 1797),
+    # At most a tenth above those of a password.
+    "GET with a token": (107, 1976),
     "PUT": (97, 1740),
     "mutate": (112, 1920),
     # At most a tenth above those of the default collection.
     "GET in a collection": (91, 1680),
     "PUT in a collection": (106, 1840),
 }
+
+
+class Keys(FileKeys):
+    """The key of the tests' tokens."""
+
+    def __init__(self) -> None:
+        self._keys = parse_key_set(jwks(jwk(RSA)), secrets=False)
+
+    def current(self) -> KeySet:
+        """Return it."""
+        return self._keys
 
 
 class HotPathTests(MemoryTestCase):
@@ -117,6 +137,14 @@ class HotPathTests(MemoryTestCase):
         """A document read by a caller who proves himself."""
         headers = {**CLIENT, **basic("user", "password")}
         self.check("GET with credentials", raw_request("GET", PATH, headers=headers), passthrough())
+
+    def test_get_with_a_token(self) -> None:
+        """A document read by a caller with a token, which was verified before, as a rule allows."""
+        way = ByToken(Keys(), TokenTerms(ISSUER, (AUDIENCE,)), lambda: NOW)
+        reads = Rule("r", (("subject", Wildcard("ann")),), ("b",), ("*",), ("*",), frozenset({"read"}), None)
+        authorizer = ruled(RuleTable((reads,), {}), [way], now=lambda: NOW)
+        headers = {**CLIENT, "Authorization": "Bearer " + token()}
+        self.check("GET with a token", raw_request("GET", PATH, headers=headers), authorizer)
 
     def test_put(self) -> None:
         """A document stored."""
