@@ -282,7 +282,7 @@ class WaitingTests(FetchedTestCase):
 
 
 class Bad(Protocol):
-    """A server of keys that does as it is told."""
+    """A server of keys that sends a given answer."""
 
     factory: Any
     sent = b""

@@ -204,7 +204,7 @@ allow = "read"
 
     @inlineCallbacks
     def test_others(self) -> Any:
-        """Certificates of another authority of the same name, expired ones, and authorities of one's own."""
+        """Certificates of another authority of the same name, and expired ones, are refused."""
         stranger = Authority()
         for _, pem in (
             stranger.client((NAMES.COMMON_NAME, "app")),
