@@ -7,9 +7,14 @@ import { button, confirm, name, problem } from "./ui.mjs";
 import { theme } from "./theme.mjs";
 import { showBuckets } from "./buckets.mjs";
 import { showBucket } from "./bucket.mjs";
+import { showBatch } from "./batch.mjs";
+import { showDesign, showDesigns, showNewDesign } from "./designs.mjs";
 import { showDocuments } from "./documents.mjs";
 import { showDocument, showNew } from "./document.mjs";
+import { showFigures } from "./figures.mjs";
+import { showQuery } from "./query.mjs";
 import { showSignIn } from "./signin.mjs";
+import { showView } from "./view.mjs";
 
 const main = document.getElementById("main");
 const side = document.getElementById("side");
@@ -20,11 +25,18 @@ const PLACE = ["buckets", ":bucket", "scopes", ":scope", "collections", ":collec
 const PAGES = [
   [[], showBuckets],
   [["sign-in"], showSignIn],
+  [["figures"], showFigures],
   [["buckets", ":bucket"], showBucket],
+  [["buckets", ":bucket", "designs"], showDesigns],
+  [["buckets", ":bucket", "designs", ":design"], showDesign],
+  [["buckets", ":bucket", "designs", ":design", "views", ":view"], showView],
+  [["buckets", ":bucket", "new-design"], showNewDesign],
+  [["buckets", ":bucket", "query"], showQuery],
   [[...PLACE, "documents"], showDocuments],
   [[...PLACE, "documents", ":key"], showDocument],
   [[...PLACE, "documents-base64", ":base64"], showDocument],
   [[...PLACE, "new"], showNew],
+  [[...PLACE, "batch"], showBatch],
 ];
 
 function match(names) {
@@ -204,8 +216,26 @@ async function fillSide(page, { bucket, scope, collection } = {}) {
 
 const scopesOf = new Map();
 
+let links = null;
+
+/** Return links to what belongs to no bucket. */
 function more(hash, here) {
-  return [];
+  if (links === null) {
+    links = {};
+    value(request("GET", "", { headers: { Accept: "application/json" } })).then((index) => {
+      links = index.links;
+      if (shown !== null) fillSide(shown, match(readLink(shown.hash)?.names ?? [])?.[1]);
+    }, () => (links = null));
+  }
+  const { docs, openapi, metrics } = links ?? {};
+  return [
+    h("h2", "This gateway"),
+    h("ul",
+      metrics && h("li", h("a", here("#/figures", hash.startsWith("#/figures")), "Figures")),
+      docs && h("li", h("a", { href: docs.slice(1) }, "API reference")),
+      openapi && h("li", h("a", { href: openapi.slice(1) }, "OpenAPI file")),
+    ),
+  ];
 }
 
 function who() {

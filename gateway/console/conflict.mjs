@@ -1,9 +1,12 @@
 // A document that others changed meanwhile: both versions side by side, and a choice.
 
-import { compare } from "./diff.mjs";
+import { compare, folded } from "./diff.mjs";
 import { h } from "./dom.mjs";
 import { pretty, problemOf } from "./json.mjs";
+import { many } from "./format.mjs";
 import { button } from "./ui.mjs";
+
+const MOST_ROWS = 1000;
 
 function linesOf(text) {
   // Only for comparing: JSON in one line says little about what differs.
@@ -15,6 +18,11 @@ function cell(line, kind) {
   return line === null ? h("td.missing") : h(kind ? `td.${kind}` : "td", h("code", line || " "));
 }
 
+function row({ left, right, isSame, folded: count }) {
+  if (count) return h("tr", h("td.folded", { colspan: "2" }, many(count, "line that is the same", "lines that are the same")));
+  return h(isSame ? "tr" : "tr.differs", cell(left, isSame ? "" : "removed"), cell(right, isSame ? "" : "added"));
+}
+
 /**
  * Return the comparison.
  *
@@ -24,6 +32,7 @@ function cell(line, kind) {
 export function conflict({ theirs, mine, theirCas, takeTheirs, keepMine, editMine }) {
   const isGone = theirs === null;
   const rows = isGone ? [] : compare(linesOf(theirs), linesOf(mine));
+  const shown = folded(rows);
   const different = rows.filter((row) => !row.isSame).length;
   const heading = h("h2", { tabindex: "-1" }, isGone ? "Removed meanwhile" : "Changed meanwhile");
   const element = h(
@@ -39,8 +48,9 @@ export function conflict({ theirs, mine, theirCas, takeTheirs, keepMine, editMin
         "table",
         h("caption.aside", "Both versions, line by line"),
         h("thead", h("tr", h("th", { scope: "col" }, "Theirs, in the bucket now ", h("code.quiet", theirCas)), h("th", { scope: "col" }, "Yours, not stored"))),
-        h("tbody", rows.map(({ left, right, isSame }) => h(isSame ? "tr" : "tr.differs", cell(left, isSame ? "" : "removed"), cell(right, isSame ? "" : "added")))),
+        h("tbody", shown.slice(0, MOST_ROWS).map(row)),
       ),
+      shown.length > MOST_ROWS && h("p.quiet", "There are more differences than are shown."),
     ),
     h(
       "div.actions",

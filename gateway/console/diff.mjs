@@ -1,6 +1,8 @@
 // Two texts side by side: which lines are the same.
 
-const MOST_STEPS = 4000;
+// More differences than these are not looked for one by one: the lines are set side by side as they come.
+const MOST_STEPS = 600;
+const AROUND = 3;
 
 /**
  * Compare two lists of lines.
@@ -32,6 +34,25 @@ export function compare(left, right) {
   return rows;
 }
 
+/**
+ * Fold up lines that are the same, but for a few around each difference.
+ *
+ * @returns rows as of `compare`, and {folded: count} in place of the others.
+ */
+export function folded(rows) {
+  const near = new Set();
+  rows.forEach((row, at) => {
+    if (!row.isSame) for (let one = at - AROUND; one <= at + AROUND; one += 1) near.add(one);
+  });
+  const found = [];
+  rows.forEach((row, at) => {
+    if (near.has(at)) found.push(row);
+    else if (found.at(-1)?.folded) found.at(-1).folded += 1;
+    else found.push({ folded: 1 });
+  });
+  return found;
+}
+
 /** Return the pairs of places of a longest common subsequence (Myers); none if the lists differ too much. */
 function common(a, b) {
   const furthest = new Map([[1, 0]]);
@@ -45,7 +66,6 @@ function common(a, b) {
       furthest.set(k, x);
       if (x >= a.length && x - k >= b.length) return walkBack(a, b, steps, d);
     }
-    if (d * d > 4_000_000) break;
   }
   return [];
 }

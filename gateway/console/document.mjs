@@ -63,9 +63,9 @@ function showHeld(context, here, key, held, place) {
     problems.replaceChildren();
     try {
       await here.carryOut(key, described, signal);
-      announce("Saved.");
       context.guard(() => false);
       await again();
+      announce("Saved.");
     } catch (error) {
       await refused(error, described.body);
     }

@@ -2,6 +2,11 @@
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
+/** Return a number below 1000 in three digits, without zeros at the end of a fraction. */
+function digits(value) {
+  return value.toPrecision(3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+}
+
 /** Return a number of bytes as text: 0 bytes, 1.5 kB, 20 MB (decimal units). */
 export function bytes(count) {
   if (count === null || count === undefined) return "–";
@@ -11,7 +16,7 @@ export function bytes(count) {
     value /= 1000;
     unit += 1;
   }
-  const text = unit === 0 ? String(Math.round(value)) : value.toPrecision(3).replace(/\.?0+$/, "");
+  const text = unit === 0 ? String(Math.round(value)) : digits(value);
   return `${text} ${count === 1 ? "byte" : UNITS[unit]}`;
 }
 
@@ -30,9 +35,9 @@ export function short(value) {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6) return `${(value / 1e6).toPrecision(3)} M`;
-  if (size >= 1e4) return `${(value / 1e3).toPrecision(3)} k`;
-  return size >= 100 ? String(Math.round(value)) : value.toPrecision(3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  if (size >= 1e6) return `${digits(value / 1e6)} M`;
+  if (size >= 1e4) return `${digits(value / 1e3)} k`;
+  return size >= 100 ? String(Math.round(value)) : digits(value);
 }
 
 /** Return seconds as text in a fitting unit. */
@@ -52,7 +57,7 @@ const SPANS = [
 /** Return a length of time in words: "in 3 days", "2 hours ago". */
 export function fromNow(instant, now) {
   const distance = Math.round((instant - now) / 1000);
-  const [size, unit] = SPANS.find(([least]) => Math.abs(distance) >= least) ?? SPANS.at(-1);
+  const [size, unit] = SPANS.find(([size_]) => Math.abs(distance) >= size_ * 0.99) ?? SPANS.at(-1);
   return new Intl.RelativeTimeFormat("en", { numeric: "always" }).format(Math.round(distance / size), unit);
 }
 

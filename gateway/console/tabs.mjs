@@ -10,6 +10,9 @@ export function tabs(bucket, here, place = DEFAULT) {
   const parts = [
     ["Collections", link("buckets", bucket)],
     ["Documents", link("buckets", bucket, ...place, "documents")],
+    ["Views", link("buckets", bucket, "designs")],
+    ["Query", link("buckets", bucket, "query")],
+    ["Batch", link("buckets", bucket, ...place, "batch")],
   ];
   return h(
     "nav.tabs",
