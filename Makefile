@@ -32,6 +32,8 @@ DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libop
 CHROMIUM := build/judges/chromium
 SCHEMATHESIS := build/judges/schemathesis
 SCHEMATHESIS_VERSION := 4.32.5
+GRAFANA := build/judges/grafana
+GRAFANA_SDK_VERSION := 1769699998!10.1.0
 GENERATED := build/judges/generated
 OPENAPI_PYTHON_CLIENT_VERSION := 0.29.1
 AXE := build/judges/axe
@@ -134,6 +136,10 @@ judges: $(INSTALLED) interop
 		echo "Fetching schemathesis for tests.judges ..."; $(PYTHON) -m venv $(SCHEMATHESIS) && \
 		$(SCHEMATHESIS)/bin/python $(PIP) install schemathesis==$(SCHEMATHESIS_VERSION); } || \
 		echo "schemathesis could not be fetched; its test will be skipped." >&2
+	@test -e $(GRAFANA) || { echo "Fetching Grafana's types of dashboards for tests.judges ..."; rm -rf $(GRAFANA).new && \
+		$(BIN)/python $(PIP) install --target $(GRAFANA).new 'grafana-foundation-sdk==$(GRAFANA_SDK_VERSION)' && \
+		mv $(GRAFANA).new $(GRAFANA); } || \
+		echo "Grafana's types could not be fetched; their test will be skipped." >&2
 	@test -e $(GENERATED)/python/bin/openapi-python-client || { \
 		echo "Fetching openapi-python-client for tests.judges ..."; $(PYTHON) -m venv $(GENERATED)/python && \
 		$(GENERATED)/python/bin/python $(PIP) install openapi-python-client==$(OPENAPI_PYTHON_CLIENT_VERSION); } || \
