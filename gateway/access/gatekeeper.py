@@ -90,11 +90,16 @@ class Granted(CallerCredentials):
         if rights.is_total(bucket, account):
             return None
 
+        decided: Known[tuple[str, tuple[str, str]], Denied | None] = Known(_KNOWN_GRANTS)
+
         def check(operation: str, place: tuple[str, str]) -> None:
-            try:
-                rights.allows_line(OPERATION_ACTIONS[operation], bucket, place, account)
-            except Denied as denied:
-                raise AccessDenied(denied) from None
+            key = (OPERATION_ACTIONS[operation], place)
+            if key in decided:
+                denied = decided[key]
+            else:
+                denied = decided.learn(key, rights.line_denied(key[0], bucket, place, account))
+            if denied is not None:
+                raise AccessDenied(denied)
 
         return check
 

@@ -85,7 +85,9 @@ class Rights:
     """
 
     def __init__(self, table: RuleTable, identity: Identity, *, own_only: bool = False) -> None:
-        facts = identity.facts | {("anyone", "")}
+        facts: dict[str, set[str]] = {"anyone": {""}}
+        for kind, value in identity.facts:
+            facts.setdefault(kind, set()).add(value)
         self.rules = tuple(
             Bound(rule, identity.values)
             for rule in table.rules
@@ -119,15 +121,21 @@ class Rights:
             for rule in self.rules
         )
 
-    def allows_line(self, action: str, bucket: str, place: tuple[str, str], account: str | None) -> None:
+    def line_denied(
+        self, action: str, bucket: str, place: tuple[str, str], account: str | None
+    ) -> Denied | None:
         """Check one operation of a batch that runs as an account.
 
         :param place: scope and collection.
-        :raises Denied: no rule with that account allows it.
+        :returns: ``None`` if a rule with that account allows it.
         """
         own = Rights.__new__(Rights)
         own.rules = tuple(rule for rule in self.rules if rule.account == account)
-        own.rule_for(Need(frozenset((action,)), Extent.COLLECTION), bucket, *place)
+        try:
+            own.rule_for(Need(frozenset((action,)), Extent.COLLECTION), bucket, *place)
+        except Denied as denied:
+            return denied
+        return None
 
     def shows(self, bucket: str, scope: str | None = None, collection: str | None = None) -> bool:
         """Return whether a list may show a bucket, a scope of it, or a collection: some rule covers it, or a

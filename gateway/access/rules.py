@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ KINDS = {
 }
 """What an entry of ``who`` may begin with, and what follows it."""
 
-_MAX_RULES = 1000
-_MAX_ENTRIES = 1000
+# They bound the time that a new caller takes: each rule is compared with each of its facts.
+_MAX_RULES = 500
+_MAX_ENTRIES = 200
+_MAX_WILDCARDS = 500
 _RULE_MEMBERS = frozenset({"name", "who", "buckets", "scopes", "collections", "allow", "account"})
 _ACCOUNT_MEMBERS = frozenset({"user", "password-file"})
 _RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -66,13 +68,19 @@ class Wildcard:
     Compared in linear time: a regular expression with several ``.*`` could block the reactor.
     """
 
-    __slots__ = ("_first", "_last", "_middle")
+    __slots__ = ("_first", "_last", "_middle", "is_exact")
 
     def __init__(self, text: str) -> None:
+        self.is_exact = "*" not in text
+        """Whether it stands for itself only."""
         parts = text.split("*")
         self._first = parts[0]
         self._last = parts[-1] if len(parts) > 1 else None
         self._middle = parts[1:-1]
+
+    def is_among(self, texts: Collection[str]) -> bool:
+        """Return whether it stands for one of several texts."""
+        return self._first in texts if self.is_exact else any(map(self.matches, texts))
 
     def matches(self, text: str) -> bool:
         """Return whether it stands for a text."""
@@ -135,11 +143,9 @@ class Rule:
     account: str | None
     """Name of an account; ``None``: the caller's own, or the service account."""
 
-    def applies_to(self, facts: Iterable[tuple[str, str]]) -> bool:
-        """Return whether it applies to a caller with these facts: pairs of kind and value."""
-        return any(
-            kind == wanted and pattern.matches(value) for wanted, pattern in self.who for kind, value in facts
-        )
+    def applies_to(self, facts: Mapping[str, Collection[str]]) -> bool:
+        """Return whether it applies to a caller with these facts: kind -> values."""
+        return any(pattern.is_among(facts.get(kind, ())) for kind, pattern in self.who)
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,9 @@ def _table(table: Mapping[str, Any], folder: Path) -> RuleTable:
     if len(rows) > _MAX_RULES:
         raise WrongRules(f"rules: there are {len(rows)}; at most {_MAX_RULES} are allowed")
     rules = tuple(_rule(row, number, accounts) for number, row in enumerate(rows, 1))
+    wildcards = sum(not pattern.is_exact for rule in rules for _, pattern in rule.who)
+    if wildcards > _MAX_WILDCARDS:
+        raise WrongRules(f"who: {wildcards} entries have a *; at most {_MAX_WILDCARDS} are allowed")
     names = [rule.name for rule in rules]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 __all__ = ["WatchedFile", "Watcher"]
@@ -45,28 +47,47 @@ class WatchedFile(Generic[_Value]):
 
     def look(self) -> None:
         """Read the file again if it has changed."""
-        state = self._state()
-        if state == self._seen:
-            return
-        self._seen = state
-        try:
-            self.value = self._parse(self._path)
-        except ValueError as error:
-            self.log.error(
-                "{path} has changed and is invalid; its old content stays in force: {error}",
-                path=self._path,
-                error=error,
-            )
-            return
+        if self.has_changed():
+            try:
+                self.take(self.read())
+            except ValueError as error:
+                self.refuse(error)
+
+    def has_changed(self) -> bool:
+        """Return whether the file is another than at the last call."""
+        seen, self._seen = self._seen, self._state()
+        return seen != self._seen
+
+    def read(self) -> _Value:
+        """Return what the file says now; raises ``ValueError``. It may run in a thread."""
+        return self._parse(self._path)
+
+    def take(self, value: _Value) -> None:
+        """Put a new value in force."""
+        self.value = value
         self.log.info("{path} has changed, and is in force", path=self._path)
         self.on_change()
 
+    def refuse(self, error: BaseException | None) -> None:
+        """Log that the file is invalid."""
+        self.log.error(
+            "{path} has changed and is invalid; its old content stays in force: {error}",
+            path=self._path,
+            error=error,
+        )
+
 
 class Watcher:
-    """Looks at files from time to time."""
+    """Looks at files from time to time, and reads those that have changed.
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self.files: list[WatchedFile[object]] = []
+    :param run: runs a function elsewhere, as ``deferToThread`` does: a large file would hold up the reactor.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, run: Callable[[Callable[[], Any]], Deferred[Any]] = deferToThread
+    ) -> None:
+        self.files: list[WatchedFile[Any]] = []
+        self._run = run
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
 
@@ -80,6 +101,11 @@ class Watcher:
         if self._loop.running:
             self._loop.stop()
 
-    def _look(self) -> None:
-        for file in self.files:
-            file.look()
+    def _look(self) -> Deferred[Any] | None:
+        # The next look comes when all have been read.
+        changed = [file for file in self.files if file.has_changed()]
+        return gatherResults([self._read(file) for file in changed]) if changed else None
+
+    def _read(self, file: WatchedFile[Any]) -> Deferred[Any]:
+        reading = self._run(file.read)
+        return reading.addCallbacks(file.take, lambda failure: file.refuse(failure.value))

@@ -294,8 +294,8 @@ class RightsTests(SynchronousTestCase):
             need = Need(frozenset({"read", "write", "lock"}), Extent.PART_OF_BUCKET)
             self.assertEqual(rights.rule_for(need, "b").account, account)
             actions = {"reader": ("read", "write"), "writer": ("write", "read")}[account]
-            rights.allows_line(actions[0], "b", ("s", "c"), account)
-            self.assertRaises(Denied, rights.allows_line, actions[1], "b", ("s", "c"), account)
+            self.assertIsNone(rights.line_denied(actions[0], "b", ("s", "c"), account))
+            self.assertIsInstance(rights.line_denied(actions[1], "b", ("s", "c"), account), Denied)
 
 
 class ClassTests(SynchronousTestCase):

@@ -192,9 +192,8 @@ class ForgedTests(TokenTestCase):
         ):
             refused = self.refuse(token(header={"kid": kid}), "a key that is not known")
             self.assertIsInstance(refused, UnknownKey)
-        for kid in ("x" * 257, 1, ["r"], {"r": 1}, True):
+        for kid in ("x" * 257, 1, ["r"], {"r": 1}, True, None):
             self.refuse(token(header={"kid": kid}), "kid is not a short string")
-        self.refuse(token(header={"kid": None}), "malformed")
 
     def test_changed_parts(self) -> None:
         """Any change of any part, and any part of another token."""
@@ -412,8 +411,8 @@ class ClaimTests(SynchronousTestCase):
         self.assertEqual(facts, {("subject", "ann"), ("claim", "sub=ann"), ("claim", "subject=root")})
 
     def test_many(self) -> None:
-        """A token with thousands of values is refused."""
-        values = [str(number) for number in range(1200)]
+        """A token with hundreds of values is refused."""
+        values = [str(number) for number in range(250)]
         self.assertRaises(TokenRefused, identity_of, {"sub": "ann", "groups": values})
 
     @given(dictionaries(text(max_size=5), JSON_VALUES, max_size=4))
