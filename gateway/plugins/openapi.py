@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import gateway.openapi.page
@@ -26,6 +27,7 @@ from gateway.openapi.document import About, document, routes_of
 from gateway.openapi.headers import FILE_TAG, FILE_TAGS
 from gateway.openapi.page import parts
 from gateway.openapi.schemas import ANY, TEXT, choice
+from reactor.deferreds import own
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -85,12 +87,14 @@ class Reference:
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
         self._prepared: dict[bytes, Prepared] = {}
+        self._making: dict[bytes, Deferred[Prepared]] = {}
         self._steps: StepRunner | None = None
 
     def attach(self, gateway: Gateway) -> None:
         """Describe another gateway from now on."""
         self._gateway = gateway
         self._prepared = {}
+        self._making = {}
         self._steps = StepRunner(gateway.clock)
 
     def routes(self, app: Klein) -> None:
@@ -156,8 +160,7 @@ class Reference:
         kind = _FILES.get(name)
         if kind is None:
             raise no_route(request.path)
-        body = (_FOLDER / name.decode("ascii")).read_bytes()
-        return self._answer(request, name, lambda: preparing([body], kind, _PROTECTION))
+        return self._answer(request, name, lambda: _file(name, kind))
 
     def _json(self) -> Preparing:
         yield
@@ -172,16 +175,28 @@ class Reference:
     def _answer(
         self, request: Request, name: bytes, prepare: Callable[[], Preparing]
     ) -> Response | Deferred[Response]:
-        """Return a body, which is made in steps when it is first asked for."""
+        """Return a body, which is made in steps, once, when it is first asked for."""
         known = self._prepared.get(name)
         if known is not None:
             return known.response(request)
-        assert self._steps is not None
+        making = self._making.get(name)
+        if making is None:
+            assert self._steps is not None
+            making = self._making[name] = self._steps.run(prepare())
+            making.addBoth(self._made, name)
+        mine: Deferred[Any] = own(making)
+        return mine.addCallback(lambda prepared: prepared.response(request))
 
-        def made(prepared: Prepared) -> Response:
-            return self._prepared.setdefault(name, prepared).response(request)
+    def _made(self, result: Prepared | Failure, name: bytes) -> Prepared | Failure:
+        self._making.pop(name, None)
+        if isinstance(result, Prepared):
+            self._prepared[name] = result
+        return result
 
-        return self._steps.run(prepare()).addCallback(made)
+
+def _file(name: bytes, kind: bytes) -> Preparing:
+    body = (_FOLDER / name.decode("ascii")).read_bytes()
+    return (yield from preparing([body], kind, _PROTECTION))
 
 
 openapi: Any = Reference()

@@ -190,6 +190,39 @@ class ServedTests(SynchronousTestCase):
             site.gateway.security_schemes = schemes
             self.assertEqual(plugin.document()["components"]["securitySchemes"], schemes)
 
+    def test_made_once(self) -> None:
+        """Many that ask first share one making; one that leaves does not stop it."""
+        made = []
+        plugin = next(one for one in self.site.gateway.plugins if isinstance(one, Reference))
+        whole = plugin.document
+        self.patch(plugin, "document", lambda: made.append(1) or whole())
+        clients = [self.site.client() for _ in range(5)]
+        for client in clients:
+            self.site.send(client, b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        clients[0].loseConnection()
+        turns = 0
+        while not clients[-1].value() and turns < 100_000:
+            self.site.clock.advance(0)
+            turns += 1
+        replies = [read_reply(client.value())[0] for client in clients[1:]]
+        self.assertEqual([reply.status for reply in replies], [200] * 4)
+        self.assertEqual(len({reply.body for reply in replies}), 1)
+        self.assertEqual(made, [1])
+
+    def test_failure(self) -> None:
+        """A making that fails is a 500 for those that wait, and is tried again by the next request."""
+        plugin = next(one for one in self.site.gateway.plugins if isinstance(one, Reference))
+        whole = plugin.document
+
+        def fail() -> Any:
+            plugin.document = whole
+            raise ValueError("no document")
+
+        self.patch(plugin, "document", fail)
+        self.assertEqual(self.get("/docs").status, 500)
+        self.assertEqual(self.get("/docs").status, 200)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
 
 class SteppedTests(GatewayTestCase):
     """While the page is made, others are served."""
