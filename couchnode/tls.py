@@ -120,6 +120,15 @@ class NodeTls:
                 f"--tls-key {key}: it is not the key of the certificate in {certificate}: {reason_of(fault)}"
             ) from fault
 
+    def authority_pem(self) -> bytes:
+        """Return the certificate that clients trust, as PEM: the last of the chain.
+
+        :raises TlsError: the file cannot be used any more.
+        """
+        _check_certificates(self._files[0], "--tls-cert")
+        data = _read(self._files[0], "--tls-cert")
+        return _BEGINNING + data.rpartition(_BEGINNING)[2].partition(_END)[0] + _END + b"\n"
+
     def user_of(self, transport: Any) -> str | None:
         """Return the name of the user whose certificate the peer has presented; ``None`` without one.
 

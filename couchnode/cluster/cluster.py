@@ -26,6 +26,7 @@ from couchnode.cluster.layout import LayoutError, check_move, check_rows, spread
 from couchnode.cluster.listeners import tell, tell_and_wait
 from couchnode.cluster.members import Bucket, FlushDisabled, Node, NoSuchBucket, places
 from couchnode.cluster.metadata import DataDirectory, DataDirectoryError
+from couchnode.cluster.naming import Naming
 from couchnode.cluster.placement import Placement, all_of
 from couchnode.cluster.record import Record, read_record
 from couchnode.cluster.reports import Reports
@@ -89,6 +90,7 @@ class Cluster:
         self._changes = DeferredLock()
         self.reports = Reports(self, directory)
         self.user_admin = UserAdmin(self.users, clock, self._change, self._save, lambda: places(self.buckets))
+        self.naming = Naming(self._change, self._save, lambda: tell(self.on_config_change, ""))
         self._configs: dict[tuple[str | None, int], bytes] = {}
 
     # ---- configuration for clients ---------------------------------------------------------------
@@ -155,7 +157,8 @@ class Cluster:
         """
         path = None if self._directory is None else self._directory.path
         record = read_record(data, self.users, len(self.nodes), path)
-        self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, _, _, self.buckets = record
+        self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, _, _, *last = record
+        self.buckets, self.naming.name = last
 
     def start(self) -> Deferred[None]:
         """Open all buckets; nodes must have their addresses.
@@ -441,5 +444,6 @@ class Cluster:
         if self._directory is None:
             return succeed(None)
         state = self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, len(self.nodes)
-        record = Record(*state, self.users.dump(), self.buckets if buckets is None else buckets)
+        held = self.buckets if buckets is None else buckets
+        record = Record(*state, self.users.dump(), held, self.naming.name)
         return deferToThread(self._directory.save, record.dump())

@@ -287,7 +287,6 @@ def pool(
     return {
         "name": "default",
         "uuid": cluster_uuid,
-        "clusterName": "",
         "nodes": [
             {
                 **node_object(report, index, this_node),

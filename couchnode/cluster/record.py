@@ -17,6 +17,7 @@ class Record(NamedTuple):
     :ivar rev: the last revision given out.
     :ivar starts: how often everything was opened.
     :ivar was_stopped: whether all buckets were closed in order since.
+    :ivar name: of the cluster, for people.
     :ivar users: as :meth:`couchnode.cluster.users.UserStore.dump` returns them.
     """
 
@@ -28,6 +29,7 @@ class Record(NamedTuple):
     node_count: int
     users: object
     buckets: dict[str, Bucket]
+    name: str = ""
 
     def dump(self) -> dict[str, Any]:
         """Return what :func:`read_record` takes."""
@@ -39,6 +41,7 @@ class Record(NamedTuple):
             "stopped": self.was_stopped,
             "nodes": self.node_count,
             "users": self.users,
+            "name": self.name,
             "buckets": {name: bucket.dump() for name, bucket in self.buckets.items()},
         }
 
@@ -69,6 +72,7 @@ def read_record(data: dict[str, Any], users: UserStore, node_count: int, path: P
             count,
             data["users"],
             {name: restored_bucket(part, count) for name, part in data["buckets"].items()},
+            str(data.get("name", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise DataDirectoryError(f"{where} has a damaged cluster.json: {fault!r}") from fault

@@ -21,7 +21,7 @@ from couchnode.tls import NodeTls
 
 _SLASHES = re.compile(rb"//+")
 
-_FOR_ALL = b"/whoami"
+_FOR_ALL = frozenset({b"/whoami", b"/pools/default/certificate"})
 """The one path that answers callers without credentials: it says that they have none."""
 
 IMPERSONATE = "cluster.admin.security.admin!impersonate"
@@ -90,9 +90,9 @@ class Leaf:
 class Gate(Leaf):
     """Stands before every resource of one node.
 
-    In a closed cluster a request without credentials gets 401 here, for any path but ``/whoami``, existing or
-    not; so no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are
-    ignored (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+    In a closed cluster a request without credentials gets 401 here, for any path but two, existing or not; so
+    no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
+    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
 
     A client with a certificate is the user that ``tls`` finds in it, whatever its headers say; if there is no
     such user, it gets 401.
@@ -122,7 +122,7 @@ class Gate(Leaf):
         if user is not None and user not in self._cluster.users:
             return unauthorized()
         has_credentials = user is not None or request.requestHeaders.hasHeader(b"authorization")
-        if not self._cluster.users.are_open and not has_credentials and request.path != _FOR_ALL:
+        if not self._cluster.users.are_open and not has_credentials and request.path not in _FOR_ALL:
             return unauthorized()
         try:
             b"/".join(request.postpath or ()).decode("utf-8")

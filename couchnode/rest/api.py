@@ -28,6 +28,7 @@ from couchnode.rest.cbauth import CredentialChecks, Services
 from couchnode.rest.edge import RestSite
 from couchnode.rest.membership import POOL
 from couchnode.rest.scopes import Scopes
+from couchnode.rest.settings import ClusterSettings
 from couchnode.rest.streams import DocumentStream
 from couchnode.rest.users import UserManagement
 from couchnode.tls import NodeTls
@@ -41,7 +42,7 @@ _NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi(Scopes, UserManagement, CredentialChecks):
+class RestApi(Scopes, UserManagement, CredentialChecks, ClusterSettings):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.
@@ -63,6 +64,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
 
         :param tls: says who a client with a certificate is.
         """
+        self.tls = tls
         resource: IResource = self.app.resource()
         if self._views is not None:
             resource = ViewSite(self._cluster, self._node, self._views, resource)
@@ -332,6 +334,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks):
             cluster.reports.disk(),
             stored,
         )
+        document["clusterName"] = cluster.naming.name
         # Clients that cache permissions ask again when the number changes.
         document["checkPermissionsURI"] = f"{POOL}/checkPermissions?v={cluster.users.version}"
         document["bucketNames"] = [

@@ -141,9 +141,10 @@ class Scopes(Membership):
             raise HTTPError.of_json(404, {"ok": False, "error": "fallback_to_all_docs"})
         return json_answer(request, {"ok": True, "key": document_key(item.key).decode("utf-8", "replace")})
 
+    @app.route(f"{SCOPES}/@ensureManifest", methods=["POST"])
     @app.route(f"{SCOPES}/@ensureManifest/<uid>", methods=["POST"])
-    async def ensure_manifest(self, request: Request, bucket: str, uid: str) -> bytes:
-        """Answer when every node has at least that manifest."""
+    async def ensure_manifest(self, request: Request, bucket: str, uid: str | None = None) -> bytes:
+        """Answer when every node has at least that manifest; without a number, the newest one."""
         await self._access.bucket(request, bucket, "collections!read")
         form = read_form(request)
         errors = _unsupported(form, "timeout", "nodes")
@@ -156,6 +157,8 @@ class Scopes(Membership):
         if strangers:
             errors["nodes"] = f"not in this cluster: {', '.join(strangers)}"
         _raise(errors)
+        if uid is None:
+            uid = f"{self._cluster.bucket(bucket).manifest.uid:x}"
         if not _UID.match(uid):
             raise HTTPError(400, b"Invalid UID")
         seconds = (DEFAULT_WAIT_MS if milliseconds is None else milliseconds) / 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 
 from couchbase.protocol.constants import MAX_COLLECTION_NAME
@@ -10,7 +11,7 @@ from couchbase.protocol.keyspace import DEFAULT_NAME
 from gateway.http.known import Known
 from gateway.http.refusal import Refusal
 
-__all__ = ["DEFAULT_PLACE", "Place", "collection_names", "place_of"]
+__all__ = ["DEFAULT_PLACE", "NOT_USED", "Place", "collection_names", "place_of"]
 
 Place = tuple[str, str]
 """Names of a scope, and of a collection in it."""
@@ -19,6 +20,9 @@ DEFAULT_PLACE: Place = (DEFAULT_NAME, DEFAULT_NAME)
 
 _NAME = re.compile(f"[A-Za-z0-9_%-]{{1,{MAX_COLLECTION_NAME}}}")
 
+NOT_USED = f"no-collection-has-such-a-name-{secrets.token_hex(8)}"
+"""A name that no collection has; errors may show it. Nobody can guess it, and make such a collection."""
+
 # Names in paths that are known to be well-formed.
 _known: Known[tuple[bytes, bytes], Place] = Known(1024)
 
@@ -26,12 +30,18 @@ _known: Known[tuple[bytes, bytes], Place] = Known(1024)
 def place_of(scope: str, collection: str) -> Place:
     """Return the names of a scope and a collection: for the default collection :data:`DEFAULT_PLACE` itself.
 
-    :raises Refusal: 404 ScopeNotFound or CollectionNotFound if no scope, or collection, can have such a name.
+    In place of a name that no collection can have there is one that none has, since only the cluster knows
+    whether the scope is missing, too.
+
+    :raises Refusal: 404 ScopeNotFound if no scope can have such a name; CollectionNotFound for such a name in
+        the default scope, which every bucket has.
     """
     if not _NAME.fullmatch(scope):
         raise Refusal("ScopeNotFound", "No scope has such a name.")
     if not _NAME.fullmatch(collection):
-        raise Refusal("CollectionNotFound", "No collection has such a name.")
+        if scope == DEFAULT_NAME:
+            raise Refusal("CollectionNotFound", "No collection has such a name.")
+        collection = NOT_USED
     place = scope, collection
     return DEFAULT_PLACE if place == DEFAULT_PLACE else place
 

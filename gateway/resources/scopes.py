@@ -14,7 +14,7 @@ from gateway.dialect.bodies import json_object
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.numbers import checked_number
 from gateway.dialect.paths import COLLECTION, SCOPES
-from gateway.dialect.places import Place, collection_names
+from gateway.dialect.places import NOT_USED, Place, collection_names
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
 from gateway.http.routing import endpoint
@@ -183,6 +183,9 @@ class Scopes(ServiceResource):
     def _put_collection(self, connection: Any, request: Request, wanted: _Wanted) -> Deferred[Response]:
         manager = ScopeManager(connection)
         scope, name = wanted.place
+        if name is NOT_USED:
+            # The name is invalid: this fails, and says whether the scope is missing, too.
+            return self._delete_collection(connection, request, wanted)
 
         def there(failure: Any) -> Any:
             failure.trap(CollectionExistsError)

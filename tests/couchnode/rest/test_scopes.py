@@ -245,6 +245,8 @@ class ScopesTests(RestCase):
         nodes = ",".join(node.address.rest for node in self.cluster.nodes)
         for named in (nodes, nodes.replace("127.0.0.1", "example.org")):
             self.assertEqual((yield self.ask(f"{path}/1", "POST", form={"nodes": named})).status, 200)
+        for newest in (path, f"{path}/"):
+            self.assertEqual((yield self.ask(newest, "POST")).status, 200)
         answer = yield self.ask(f"{path}/A", "POST", form={"timeout": "10"})
         self.assertEqual((answer.status, answer.body), (504, b"timeout"))
         for uid in ("x", "-1", "0x1", "1" * 17):

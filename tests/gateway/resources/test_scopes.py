@@ -122,6 +122,19 @@ class ManagementTests(CollectionCase):
             ("GET", "/v1/buckets/none/scopes", b"", (404, "BucketNotFound", "/buckets/none")),
             ("PUT", f"{S}/_x", b"", (400, "InvalidArgument", "")),
             ("PUT", f"{S}/a%20b", b"", (404, "ScopeNotFound", "/buckets/default/scopes/a b")),
+            ("PUT", f"{S}/s/collections/a%20b", b"", (404, "CollectionNotFound", missing[:-4] + "a b")),
+            (
+                "PUT",
+                f"{S}/none/collections/a%20b",
+                b"",
+                (404, "ScopeNotFound", "/buckets/default/scopes/none"),
+            ),
+            (
+                "GET",
+                f"{S}/none/collections/a%20b",
+                b"",
+                (404, "ScopeNotFound", "/buckets/default/scopes/none"),
+            ),
             ("PUT", f"{S}/s", b'{"a":1}', (400, "InvalidArgument", "")),
             ("PUT", C, b'{"maxTTL":-2}', (400, "InvalidArgument", "")),
             ("PUT", C, b'{"maxTTL":"1"}', (400, "InvalidArgument", "")),
@@ -244,6 +257,12 @@ class DocumentTests(CollectionCase):
             ("s", "none", (404, "CollectionNotFound", "/buckets/default/scopes/s/collections/none")),
             ("a%20b", "c", (404, "ScopeNotFound", "/buckets/default/scopes/a b")),
             ("s", "a%20b", (404, "CollectionNotFound", "/buckets/default/scopes/s/collections/a b")),
+            ("none", "a%20b", (404, "ScopeNotFound", "/buckets/default/scopes/none")),
+            (
+                "_default",
+                "b!d",
+                (404, "CollectionNotFound", "/buckets/default/scopes/_default/collections/b!d"),
+            ),
         ):
             base = f"{S}/{scope}/collections/{name}/documents/k"
             for method, path, body in (
