@@ -13,7 +13,7 @@ Steps = Generator[Deferred[Any], Any, None]
 
 
 class Naming:
-    """The name of a cluster, which is empty until somebody changes it.
+    """The name of a cluster, empty until it is changed.
 
     :param change: runs a change after earlier ones.
     :param save: writes the metadata to disk.

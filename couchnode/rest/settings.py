@@ -42,14 +42,14 @@ class ClusterSettings(Membership):
 
     @app.route(f"{POOL}/certificate", methods=["GET"])
     async def certificate(self, request: Request) -> bytes:
-        """Give the certificate that clients trust, as PEM: to anybody, as they need it before they log in."""
+        """Give the certificate that clients trust, as PEM; no credentials are needed."""
         if self.tls is None:
             raise not_found()
         return plain_answer(request, self.tls.authority_pem(), b"text/plain")
 
     @app.route("/settings/clientCertAuth", methods=["GET"])
     async def client_certificates(self, request: Request) -> bytes:
-        """Say whether clients may present certificates, and how users are found in them."""
+        """Return whether clients may present certificates, and how users are found in them."""
         await self._access.permit(request, "cluster.admin.security!read")
         return json_answer(request, certificate_settings(self.tls))
 

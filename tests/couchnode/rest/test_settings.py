@@ -77,7 +77,7 @@ class CertificateTests(TlsCase):
 
     @inlineCallbacks
     def test_certificate(self) -> Steps:
-        """Anybody gets the certificate to trust, without the key."""
+        """The certificate to trust is given without credentials, and without the key."""
         found = yield self.ask(f"{POOL}/certificate", auth=None)
         self.assertEqual(found.status, 200)
         written = self.read("node")
