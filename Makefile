@@ -37,6 +37,8 @@ GRAFANA_SDK_VERSION := 1769699998!10.1.0
 GENERATED := build/judges/generated
 OPENAPI_PYTHON_CLIENT_VERSION := 0.29.1
 AXE := build/judges/axe
+KUBERNETES := build/judges/kubernetes
+KUBERNETES_VERSION := 1.37.0
 AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
@@ -170,6 +172,10 @@ judges: $(INSTALLED) interop
 		javac -nowarn -XDsuppressNotes -d $(JAVA_CLIENT)/classes -cp "$(JAVA_CLIENT)/lib/*" \
 			$(CLIENTS)/java/Client.java; } || \
 		echo "The official Java client could not be fetched; its tests will be skipped." >&2
+	@test -e $(KUBERNETES)/bin/kubernetes-validate || { \
+		echo "Fetching the schemas of Kubernetes for tests.judges ..."; $(PYTHON) -m venv $(KUBERNETES) && \
+		$(KUBERNETES)/bin/python $(PIP) install kubernetes-validate==$(KUBERNETES_VERSION); } || \
+		echo "kubernetes-validate could not be fetched; its tests will be skipped." >&2
 	@$(MAKE) --no-print-directory $(DIST_INSTALLED) || \
 		echo "The tools of make dist could not be installed; its tests will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)
