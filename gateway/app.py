@@ -43,9 +43,11 @@ from gateway.resources.listing import Listings
 from gateway.resources.locks import Locks
 from gateway.resources.scopes import Scopes
 from gateway.resources.services import Services
+from gateway.resources.statements import Statements
 from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
 from gateway.services.kinds import Policy
+from gateway.services.statementerrors import StatementRefusal
 from gateway.services.upstream import DEFAULT_TIMEOUT_SECONDS, Upstream
 
 __all__ = ["Gateway"]
@@ -83,7 +85,9 @@ _OF_PATH = frozenset({"PathNotFound", "PathExists", "PathMismatch"})
 
 # Endpoints whose answers may be compressed.
 _DOCUMENTS = frozenset({"get_document", "touch_document", "lock_document"})
-_STREAMS = frozenset({"post_batch", "get_view", "post_view", "list_documents"})
+_STREAMS = frozenset(
+    {"post_batch", "get_view", "post_view", "list_documents", "post_query", "post_scope_query"}
+)
 
 _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 
@@ -183,6 +187,16 @@ class Gateway(Application):
             Designs(authorizer, pool),
             Scopes(authorizer, pool),
             Services(authorizer, pool, self.upstream, policy),
+            Statements(
+                authorizer,
+                pool,
+                self.upstream,
+                policy,
+                self.budget,
+                limits.max_line,
+                self.count_operation,
+                self._log_bug,
+            ),
             Health(is_ready),
             self.index,
         ]
@@ -221,6 +235,8 @@ class Gateway(Application):
             resource += "/content/{" + path + "}"
         headers = error.headers if isinstance(error, Refusal) else ()
         members = {**fault.fields(), "resource": resource}
+        if isinstance(error, StatementRefusal):
+            members["errors"] = error.errors
         if isinstance(error, AccessDenied) and error.rule is not None:
             members["rule"] = error.rule
         return Explanation(fault.problem, members, headers, fault.is_bug)

@@ -121,6 +121,9 @@ ENDPOINTS = {
     "caller_identity": _need(Extent.ANYTHING, *ACTIONS, OTHER),
     # Each of its operations is checked on its own.
     "post_batch": _need(Extent.PART_OF_BUCKET, "read", "write", "lock"),
+    # A statement can name any collection.
+    "post_query": _need(Extent.BUCKET, "query"),
+    "post_scope_query": _need(Extent.BUCKET, "query"),
     # SERVICES has the action.
     "proxy_get": _need(Extent.CLUSTER, OTHER),
     "proxy_post": _need(Extent.CLUSTER, OTHER),

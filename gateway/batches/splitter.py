@@ -136,21 +136,30 @@ class ArraySplitter(_Splitter):
         :raises SplitError: the body does not begin with ``[``, or continues after ``]``. Elements
             of this chunk are lost with it; the caller gives up on the rest of the body.
         """
+        elements, at = self.feed_part(data)
+        if at is not None and _NOT_SPACE.search(data, at):
+            raise SplitError("there is something after the end of the array")
+        return elements
+
+    def feed_part(self, data: bytes) -> tuple[list[bytes | TooLong], int | None]:
+        """Return the elements that ``data`` completes, and the position behind the array's end.
+
+        :returns: the position is ``None`` while the array is open, 0 if it was closed before.
+        :raises SplitError: the array does not begin with ``[``.
+        """
         elements: list[bytes | TooLong] = []
         at = 0
         if self._state == _START:
             first = _NOT_SPACE.search(data)
             if first is None:
-                return elements
+                return elements, None
             if first[0] != b"[":
                 raise SplitError("the body is not a JSON array")
             at = first.end()
             self._state = _ELEMENT
         if self._state == _ELEMENT:
             at = self._scan(data, at, elements)
-        if self._state == _END and _NOT_SPACE.search(data, at):
-            raise SplitError("there is something after the end of the array")
-        return elements
+        return elements, at if self._state == _END else None
 
     def finish(self) -> list[bytes | TooLong]:
         """Check that the array was closed.

@@ -80,6 +80,10 @@ declare(
         # views
         ("InvalidDesignDocument", 400, Retry.NEVER, "The design document cannot be used."),
         ("ViewFailed", 500, Retry.NEVER, "The view cannot be computed."),
+        # statements
+        ("InvalidStatement", 400, Retry.NEVER, "The statement cannot be used."),
+        ("IndexNotFound", 404, Retry.NEVER, "There is no index that the statement can use."),
+        ("StatementFailed", 500, Retry.NEVER, "The statement failed."),
         # durability
         (
             "DurabilityImpossible",
@@ -135,7 +139,10 @@ def _rule(
     return _Rule(exception, code, frozenset(status) or None, operations, cas, rc)
 
 
-_READS = "get get_replica observe endure lookup_in scan stats exists query design_get design_list scope_list"
+_READS = (
+    "get get_replica observe endure lookup_in scan stats exists query statement design_get design_list "
+    "scope_list"
+)
 READS = frozenset(_READS.split())
 """Operations that need the right to read; all others need the right to write."""
 

@@ -40,6 +40,7 @@ TAGS = {
     "Collections": "Scopes and collections, and listings of their documents.",
     "Views": "Queries of views.",
     "Design documents": "The definitions of views.",
+    "Statements": "Statements of SQL++ (N1QL).",
     "Other services": "Query, search, analytics and management of the cluster, passed on.",
     "Buckets": "Buckets, their statistics, and the caller.",
     "Operations": "Health, metrics and this description.",

@@ -39,7 +39,7 @@ from gateway.openapi.description import (
 from gateway.openapi.schemas import listed, named, text, thing, whole
 from gateway.resources.base import BucketResource, check_accepted
 from gateway.views.documents import DocumentJoiner
-from gateway.views.forms import Form, form_for
+from gateway.views.forms import Form, form_for, one_line_each
 from gateway.views.parameters import ABOUT, ALIASES, PARAMETERS, ViewParameters, read_parameters
 
 __all__ = ["ViewAnswer", "Views", "development_name", "name_of"]
@@ -127,7 +127,7 @@ class ViewAnswer:
             return None
         taken = list(rows)
         if self.by_lines:
-            taken = _one_line_each(taken)
+            taken = one_line_each(taken)
         if self._joiner is None:
             self._put(self._form.rows(taken))
             return None
@@ -292,14 +292,6 @@ def _errors_of_node(view: AsyncViewBase) -> list[Any]:
 def _counted_at_its_end(response: Response, request: Request) -> Response:
     request.operation = ""
     return response
-
-
-def _one_line_each(rows: list[bytes]) -> list[bytes]:
-    """Return rows without newlines; in JSON these are whitespace, never part of a string."""
-    text = b"".join(rows)
-    if b"\n" not in text and b"\r" not in text:
-        return rows
-    return [row.replace(b"\r", b" ").replace(b"\n", b" ") for row in rows]
 
 
 def development_name(name: str, dev: bool) -> str:

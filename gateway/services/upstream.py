@@ -73,9 +73,11 @@ class Upstream:
         session: Session,
         caller: CallerCredentials,
         body: StreamBody | WholeBody | None = None,
+        timeout: float | None = None,
     ) -> ServiceCall:
         """Return a call that is ready to start.
 
+        :param timeout: how long a node may send and take nothing, in seconds; ``None`` for the usual time.
         :raises Refusal: 501, no node of the cluster runs the service; 503, too many requests are under way.
         """
         bases = session.service_addresses(asked.kind.service)
@@ -96,7 +98,7 @@ class Upstream:
             choice.order(bases),
             choice,
             self._reactor,
-            self._timeout,
+            self._timeout if timeout is None else timeout,
             lambda: self.shares.give(owner),
         )
 

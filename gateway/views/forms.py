@@ -12,7 +12,17 @@ from gateway.dialect.accept import parse_accept
 from gateway.dialect.contenttypes import JSON
 from gateway.dialect.jsontools import any_json
 
-__all__ = ["EVENTS", "LINES", "EventForm", "Form", "JsonForm", "LineForm", "form_for"]
+__all__ = [
+    "EVENTS",
+    "LINES",
+    "EventForm",
+    "Form",
+    "JsonForm",
+    "LineForm",
+    "form_for",
+    "one_line_each",
+    "preferred_form",
+]
 
 LINES = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
@@ -140,9 +150,25 @@ def form_for(accept: bytes | None) -> JsonForm | LineForm | EventForm:
 
     :raises Refusal: 400 for an invalid weight.
     """
+    return _FORMS[preferred_form(accept)]()
+
+
+def preferred_form(accept: bytes | None) -> bytes:
+    """Return the content type of the format that ``Accept`` prefers; JSON if it names none of them.
+
+    :raises Refusal: 400 for an invalid weight.
+    """
     best: bytes | None = None
     best_quality = 0.0
     for name, quality in parse_accept(accept or b""):
         if name in _FORMS and quality > best_quality:
             best, best_quality = name, quality
-    return _FORMS[best or JSON]()
+    return best or JSON
+
+
+def one_line_each(rows: list[bytes]) -> list[bytes]:
+    """Return rows without newlines; in JSON these are whitespace, never part of a string."""
+    text = b"".join(rows)
+    if b"\n" not in text and b"\r" not in text:
+        return rows
+    return [row.replace(b"\r", b" ").replace(b"\n", b" ") for row in rows]
