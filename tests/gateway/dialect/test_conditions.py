@@ -84,7 +84,9 @@ class EveryResourceTests(SynchronousTestCase):
         seen = 0
         for declared in found:
             for name, value in VALUES.items():
-                if name.lower().encode() in declared.takes and name != "Content-Encoding":
+                # A service behind the proxy decides itself about the encodings that it takes.
+                is_strict = name == "Content-Encoding" and not declared.paths[0].startswith("/_p/")
+                if name.lower().encode() in declared.takes and not is_strict:
                     continue
                 for method in (declared.method, "HEAD") if declared.method == "GET" else (declared.method,):
                     before = len(self.site.calls)
@@ -109,7 +111,8 @@ class EveryResourceTests(SynchronousTestCase):
         seen = 0
         for declared in endpoints(self.site):
             for name in VALUES:
-                if name.lower().encode() not in declared.takes:
+                # What a service behind the proxy takes, it reads.
+                if name.lower().encode() not in declared.takes or declared.paths[0].startswith("/_p/"):
                     continue
                 before = len(self.site.calls)
                 reply = self.ask(declared.method, declared.paths[0], name, "?")

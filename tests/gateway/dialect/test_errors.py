@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseDone
 
 from couchbase import exceptions
 from couchbase.protocol.constants import Status
@@ -15,6 +18,7 @@ from gateway.clients.origins import Doors
 from gateway.dialect.errors import PROBLEMS, Retry, describe, public_code
 from gateway.limits import Limits
 from tests.gateway.access.ruled import ruled
+from tests.gateway.services.test_calls import Agent, Response
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, raw_request, read_reply
 from tests.gateway.views.support import ViewSite, http_error, reply_of
 
@@ -262,6 +266,27 @@ class EveryCodeTests(SynchronousTestCase):
         self.assertNotIn(b"Traceback", reply.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_by_services(self) -> None:
+        """Errors of the query service."""
+        for code, number in (
+            ("ServiceForbidden", 1000),
+            ("InvalidStatement", 3000),
+            ("IndexNotFound", 4000),
+            ("StatementFailed", 5000),
+        ):
+            agent = Agent()
+            site = Site({"service_addresses": lambda name: ["http://a:8093"]})
+            self.patch(site.gateway.upstream, "_agent", lambda policy, agent=agent: agent)
+            client = site.client()
+            site.send(client, raw_request("POST", "/v1/buckets/b/query", b'{"statement":"x"}'))
+            response = Response()
+            agent.requests[0][1].callback(response)
+            answer = {"errors": [{"code": number, "msg": "what happened"}], "status": "fatal"}
+            response.protocol.dataReceived(json.dumps(answer).encode())
+            response.protocol.connectionLost(Failure(ResponseDone()))
+            told = self.check(code, read_reply(client.value())[0])
+            self.assertEqual(told["errors"], answer["errors"])
+
     def test_zz_all_codes_were_produced(self) -> None:
         """No code of the table is one that is never sent."""
         for name in (
@@ -272,6 +297,7 @@ class EveryCodeTests(SynchronousTestCase):
             "by_limits",
             "by_time",
             "by_a_bug",
+            "by_services",
         ):
             getattr(self, f"test_{name}")()
         self.assertEqual(self.produced, set(PROBLEMS))
