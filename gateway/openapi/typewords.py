@@ -21,7 +21,7 @@ def words_of(schema: Mapping[str, Any]) -> str:
         return f"`{schema['const']}`"
     kinds = schema.get("type")
     if isinstance(kinds, list):
-        kinds = " or ".join(kinds)
+        return " or ".join(words_of({**schema, "type": kind}) if kind != "null" else kind for kind in kinds)
     words = [_kind(schema, kinds)]
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None or high is not None:
@@ -34,7 +34,7 @@ def words_of(schema: Mapping[str, Any]) -> str:
 
 def _kind(schema: Mapping[str, Any], kinds: str | None) -> str:
     if "enum" in schema:
-        return " or ".join(f"`{'null' if word is None else word}`" for word in schema["enum"])
+        return " or ".join(f"`{word}`" for word in schema["enum"] if word is not None)
     if kinds is None:
         return "any JSON"
     if kinds.startswith("array"):

@@ -32,11 +32,16 @@ __all__ = ["Batches"]
 _PLACE = frozenset({"scope", "collection"})
 
 
+def _line_name(operation: str) -> str:
+    """Return the name of the type of an operation's lines: ``BatchGetReplica``."""
+    return "Batch" + operation.title().replace("_", "")
+
+
 _LINE = named(
     "BatchOperation",
     {
         "oneOf": [
-            named("Batch_" + name, line_of(name, kind.members)) for name, kind in sorted(OPERATIONS.items())
+            named(_line_name(name), line_of(name, kind.members)) for name, kind in sorted(OPERATIONS.items())
         ]
     },
 )
