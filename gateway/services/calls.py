@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.internet.ssl import SSL
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, RequestNotSent, ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -321,4 +321,12 @@ def _nothing_was_sent(failure: Failure) -> bool:
     reasons = getattr(failure.value, "reasons", None)
     if reasons is None:
         return True
-    return any(isinstance(one, Failure) and one.check(SSL.Error) for one in reasons)
+    return any(isinstance(one, Failure) and _is_of_handshake(one.value) for one in reasons)
+
+
+def _is_of_handshake(error: BaseException | None) -> bool:
+    """Return whether TLS ended before anything could be sent over it; errors of later bytes look alike."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
+    return isinstance(reason, str) and ("VERSION" in reason or "HANDSHAKE" in reason)

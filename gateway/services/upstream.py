@@ -6,7 +6,6 @@ from base64 import b64encode
 from typing import Any, Protocol
 
 from twisted.web.client import Agent
-from twisted.web.iweb import IPolicyForHTTPS
 
 from gateway.cluster.credentials import BY_CERTIFICATE, CallerCredentials
 from gateway.dialect.errors import Refusal
@@ -17,6 +16,7 @@ from gateway.services.nodes import NodeChoice
 from gateway.services.outgoing import StreamBody, WholeBody
 from txcouchbase.http import CONNECT_TIMEOUT_SECONDS
 from txcouchbase.quiet import QuietPool
+from txcouchbase.tls import TlsPolicy, WebEndpoints
 
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "Session", "Upstream", "authorization_of"]
 
@@ -40,7 +40,7 @@ class Session(Protocol):
         :meth:`txcouchbase.http.HttpService.addresses`."""
 
     @property
-    def tls_policy(self) -> IPolicyForHTTPS:
+    def tls_policy(self) -> TlsPolicy:
         """The certificates of TLS to its nodes."""
 
 
@@ -108,7 +108,7 @@ class Upstream:
         for _, pool in agents.values():
             pool.closeCachedConnections()
 
-    def _agent(self, policy: IPolicyForHTTPS) -> Agent:
+    def _agent(self, policy: TlsPolicy) -> Agent:
         known = self._agents.get(policy)
         if known is None:
             if len(self._agents) >= _MOST_POLICIES:
@@ -118,7 +118,8 @@ class Upstream:
             pool.cachedConnectionTimeout = KEPT_SECONDS
             # A call decides itself what may be sent again.
             pool.retryAutomatically = False
-            agent = Agent(self._reactor, policy, connectTimeout=CONNECT_TIMEOUT_SECONDS, pool=pool)
+            endpoints = WebEndpoints(self._reactor, policy, CONNECT_TIMEOUT_SECONDS)
+            agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
             known = self._agents[policy] = agent, pool
         return known[0]
 

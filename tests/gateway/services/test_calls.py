@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
-from twisted.internet.ssl import SSL
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,6 +20,13 @@ from gateway.services.nodes import BAD_SECONDS, NodeChoice
 from gateway.services.outgoing import KEPT_BYTES, StreamBody, WholeBody
 
 NODES = ["http://a:8093", "http://b:8093"]
+
+
+def _tls_error(reason: str) -> ssl.SSLError:
+    """Return an error of OpenSSL."""
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
 
 
 class Agent:
@@ -210,7 +217,8 @@ class CallTests(SynchronousTestCase):
         for error, *reasons in (
             (ConnectionRefusedError(),),
             (RequestNotSent(),),
-            (ResponseNeverReceived([]), SSL.Error([("ssl", "", "certificate verify failed")])),
+            (ResponseNeverReceived([]), ssl.SSLCertVerificationError(1, "unknown")),
+            (ResponseNeverReceived([]), _tls_error("WRONG_VERSION_NUMBER")),
         ):
             self.begin()
             self.fail(error, *reasons)
@@ -233,6 +241,9 @@ class CallTests(SynchronousTestCase):
         """A request that was sent is repeated only if it is a read."""
         self.begin()
         self.fail(ResponseNeverReceived([]), ConnectionLost())
+        self.assertTrue(self.failure(NetworkError).ambiguous)
+        self.begin()
+        self.fail(ResponseNeverReceived([]), _tls_error("BAD_RECORD_MAC"))
         self.assertTrue(self.failure(NetworkError).ambiguous)
         self.begin(is_read=True)
         self.fail(ResponseNeverReceived([]), ConnectionLost())
