@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import DEFAULT_VBUCKET_COUNT, DurabilityLevel, Status
 from couchnode.data.changes import ChangeLog
+from couchnode.data.collectiondrop import Dropper
 from couchnode.data.collections import Collections
-from couchnode.data.dropping import Dropper
 from couchnode.data.durability import Copies, SyncWrites, has_to_wait
 from couchnode.data.eviction import Evictor
 from couchnode.data.flusher import Flusher

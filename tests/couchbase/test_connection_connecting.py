@@ -6,6 +6,7 @@ import socket
 import tempfile
 import time
 import warnings
+from unittest import mock
 
 from couchbase import FMT_AUTO, FMT_PICKLE, LOCKMODE_NONE, LOCKMODE_WAIT, Connection, Couchbase
 from couchbase.exceptions import (
@@ -20,6 +21,7 @@ from couchbase.exceptions import (
     TimeoutError,
     UnknownHostError,
 )
+from couchbase.protocol import connstr
 from couchbase.transcoder import Transcoder
 from tests.couchbase.support import ConnectionTestCase, NodeProcess
 
@@ -98,7 +100,10 @@ class ConnectTests(ConnectionTestCase):
         self.assertEqual(len(cb.errors()), 1)
         self.assertEqual(cb.errors(), ())
         self.assertTrue(self.old(host=("127.0.0.1", "localhost")).connected)
-        self.assertTrue(self.old(host="127.0.0.1;127.0.0.1").connected)
+        # The first of two names in one text has the default ports, where another node may listen.
+        ports = {"DEFAULT_MANAGEMENT_PORT": bad, "DEFAULT_KV_PORT": closed_port()}
+        with mock.patch.multiple(connstr, **ports):
+            self.assertTrue(self.old(host="127.0.0.1;127.0.0.1").connected)
         self.assertTrue(self.old(host="http://127.0.0.1/pools").connected)
 
     def test_malformed_hosts(self):

@@ -150,73 +150,21 @@ for _class, _names in ((AllChecks, tuple(EXPECTED)), (TlsChecks, OVER_TLS)):
         setattr(_class, f"test_{_name}", _test_of(_name))
 
 
-class PythonTests(AllChecks, TestCase):
-    """Python on one node without replicas."""
-
-    program = "python"
-
-
-class PythonThreeTests(AllChecks, TestCase):
-    """Python on three nodes with one replica."""
-
-    program, nodes, expected = "python", 3, EXPECTED
+def _case(base: type[ClientChecks], name: str, words: str, **attributes: Any) -> type[TestCase]:
+    """Return a test case of this module."""
+    made = type(name, (base, TestCase), {"__module__": __name__, "__doc__": words, **attributes})
+    globals()[name] = made
+    return made
 
 
-class NodeTests(AllChecks, TestCase):
-    """Node.js on one node without replicas."""
-
-    program = "node"
-
-
-class NodeThreeTests(AllChecks, TestCase):
-    """Node.js on three nodes with one replica."""
-
-    program, nodes, expected = "node", 3, EXPECTED
-
-
-class GoTests(AllChecks, TestCase):
-    """Go on one node without replicas."""
-
-    program = "go"
-
-
-class GoThreeTests(AllChecks, TestCase):
-    """Go on three nodes with one replica."""
-
-    program, nodes, expected = "go", 3, EXPECTED
-
-
-class JavaTests(AllChecks, TestCase):
-    """Java on one node without replicas."""
-
-    program = "java"
-
-
-class JavaThreeTests(AllChecks, TestCase):
-    """Java on three nodes with one replica."""
-
-    program, nodes, expected = "java", 3, EXPECTED
-
-
-class PythonTlsTests(TlsChecks, TestCase):
-    """Python over TLS."""
-
-    program = "python"
-
-
-class NodeTlsTests(TlsChecks, TestCase):
-    """Node.js over TLS."""
-
-    program = "node"
-
-
-class GoTlsTests(TlsChecks, TestCase):
-    """Go over TLS."""
-
-    program = "go"
-
-
-class JavaTlsTests(TlsChecks, TestCase):
-    """Java over TLS."""
-
-    program = "java"
+for _language, _program in (("Python", "python"), ("Node", "node"), ("Go", "go"), ("Java", "java")):
+    _case(AllChecks, f"{_language}Tests", f"{_language} on one node without replicas.", program=_program)
+    _case(
+        AllChecks,
+        f"{_language}ThreeTests",
+        f"{_language} on three nodes with one replica.",
+        program=_program,
+        nodes=3,
+        expected=EXPECTED,
+    )
+    _case(TlsChecks, f"{_language}TlsTests", f"{_language} over TLS.", program=_program)

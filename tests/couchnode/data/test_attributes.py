@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from twisted.internet import reactor, threads
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,7 +21,7 @@ from couchnode.data.storefile import History, StoreFile
 from couchnode.data.vbucket import VBucket
 from tests.couchnode.data.test_damage import FolderCase, repair
 from tests.couchnode.data.test_replication import MAJORITY, ClusterCase
-from tests.couchnode.data.test_storage import ROOT, StoreCase, item, transaction
+from tests.couchnode.data.test_storage import StoreCase, item, transaction
 from tests.couchnode.nodes import UUID
 
 Steps = Generator[Deferred[Any], Any, Any]
@@ -219,20 +215,7 @@ class KillTests(StoreCase):
     @inlineCallbacks
     def test_what_was_reported_is_there(self) -> Steps:
         """After SIGKILL each document and tombstone has the attributes that were reported, or newer ones."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, self.path, UUID],
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        self.addCleanup(process.kill)
-        assert process.stdout is not None
-        lines: list[bytes] = yield threads.deferToThread(
-            lambda: [process.stdout.readline() for _ in range(400)]  # type: ignore[union-attr]
-        )
-        process.send_signal(signal.SIGKILL)
-        rest, _ = yield threads.deferToThread(process.communicate)
-        lines += [line for line in rest.splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = yield self.lines_of_killed(_WRITER, 400)
         reported = {int(n): int(number) for n, number in (line.split() for line in lines)}
         self.assertEqual(len(reported), 40)
         bucket = NodeBucket(

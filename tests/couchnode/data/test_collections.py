@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import DurabilityLevel, Status
-from couchnode.data import dropping, flusher
+from couchnode.data import collectiondrop, flusher
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.collections import Collections
 from couchnode.data.flusher import RETRY_SECONDS
@@ -92,7 +92,7 @@ class DropTests(BucketCase):
             self.set(b"\x08%d" % n, vbid=n % 4)
             self.set(b"\x09%d" % n, vbid=n % 4)
         self.tick()
-        with patch.object(dropping, "_KEYS_A_TURN", 20):
+        with patch.object(collectiondrop, "_KEYS_A_TURN", 20):
             self.drop("a")
             turns = 0
             while self.bucket.dropper.is_busy:
@@ -144,7 +144,7 @@ class DropTests(BucketCase):
         for prefix in (b"\x08", b"\x09", b"\x0a"):
             for n in range(40):
                 self.set(prefix + b"%d" % n, vbid=n % 4)
-        with patch.object(dropping, "_KEYS_A_TURN", 10):
+        with patch.object(collectiondrop, "_KEYS_A_TURN", 10):
             self.drop("a")
             for _ in range(3):
                 one_turn(self.clock)
@@ -320,7 +320,7 @@ class AnyHistory(BucketCase):
         exactly that: a dropped collection leaves nothing and nothing comes back under its name."""
         self.setUp()
         history = History(self)
-        with patch.object(dropping, "_KEYS_A_TURN", keys_a_turn):
+        with patch.object(collectiondrop, "_KEYS_A_TURN", keys_a_turn):
             for event, *arguments in events:
                 getattr(history, event)(*arguments)
                 self.check(history)
@@ -385,7 +385,7 @@ class CopiesTests(ClusterCase):
         for n in range(50):
             self.set(b"\x08%d" % n)
         self.turn()
-        with patch.object(dropping, "_KEYS_A_TURN", 5):
+        with patch.object(collectiondrop, "_KEYS_A_TURN", 5):
             self.set_manifest(self.buckets[0].collections.manifest.without_collection(DEFAULT, "a"))
             self.buckets[1].reset_vbucket(0, self.vb())
             self.buckets[0].replicator.reconnect_all()

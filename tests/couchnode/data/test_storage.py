@@ -80,6 +80,25 @@ class StoreCase(TestCase):
         yield store.load(lambda chunk: found.update({(vb, one.key): one for vb, one in chunk}))
         return found
 
+    @inlineCallbacks
+    def lines_of_killed(self, program: str, count: int) -> Steps:
+        """Run a program on the store's file, kill it when it has written that many lines, and return those
+        that it has written by then."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, self.path, UUID],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        lines: list[bytes] = yield threads.deferToThread(
+            lambda: [process.stdout.readline() for _ in range(count)]  # type: ignore[union-attr]
+        )
+        process.send_signal(signal.SIGKILL)
+        rest, _ = yield threads.deferToThread(process.communicate)
+        return lines + [line for line in rest.splitlines(keepends=True) if line.endswith(b"\n")]
+
 
 class Writing(StoreCase):
     """Batches and what a reopened file holds."""
@@ -286,20 +305,7 @@ class KillNine(StoreCase):
     def test_what_was_reported_as_persisted_is_there(self) -> Steps:
         """After SIGKILL the file opens without help and has every version that was reported, or a newer one;
         history branches, and CAS still grows."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, self.path, UUID],
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        self.addCleanup(process.kill)
-        assert process.stdout is not None
-        lines: list[bytes] = yield threads.deferToThread(
-            lambda: [process.stdout.readline() for _ in range(1000)]  # type: ignore[union-attr]
-        )
-        process.send_signal(signal.SIGKILL)
-        rest, _ = yield threads.deferToThread(process.communicate)
-        lines += [line for line in rest.splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = yield self.lines_of_killed(_WRITER, 1000)
         reported = {}
         for line in lines:
             vbid, n, number, seqno, cas, uuid = map(int, line.split())
