@@ -12,6 +12,8 @@ export class GatewayError extends Error {
     this.retry = members.retry ?? "";
     this.requestId = members.requestId ?? "";
     this.resource = members.resource ?? "";
+    /** What a service behind the gateway reports. */
+    this.errors = Array.isArray(members.errors) ? members.errors : [];
     this.request = request;
   }
 
@@ -104,6 +106,8 @@ export async function send(described, signal) {
   const headers = new Headers(described.headers);
   const given = authorization(credentials);
   if (given !== null) headers.set("Authorization", given);
+  // Tells the gateway, also behind a proxy that changes names, that no form of another page sent this.
+  if (described.method === "POST") headers.set("X-Requested-With", "couchgateway-console");
   let response;
   try {
     response = await fetch(described.url, {

@@ -20,7 +20,7 @@ function cell(line, kind) {
 
 function row({ left, right, isSame, folded: count }) {
   if (count) return h("tr", h("td.folded", { colspan: "2" }, many(count, "line that is the same", "lines that are the same")));
-  return h(isSame ? "tr" : "tr.differs", cell(left, isSame ? "" : "removed"), cell(right, isSame ? "" : "added"));
+  return h(isSame ? "tr.same" : "tr.differs", cell(left, isSame ? "" : "removed"), cell(right, isSame ? "" : "added"));
 }
 
 /**

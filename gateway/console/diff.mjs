@@ -47,10 +47,11 @@ export function folded(rows) {
   const found = [];
   rows.forEach((row, at) => {
     if (near.has(at)) found.push(row);
-    else if (found.at(-1)?.folded) found.at(-1).folded += 1;
-    else found.push({ folded: 1 });
+    else if (found.at(-1)?.folded) found.at(-1).folded.push(row);
+    else found.push({ folded: [row] });
   });
-  return found;
+  // A line or two are shorter than what would stand in their place.
+  return found.flatMap((one) => (one.folded === undefined ? one : one.folded.length <= 2 ? one.folded : { folded: one.folded.length }));
 }
 
 /** Return the pairs of places of a longest common subsequence (Myers); none if the lists differ too much. */

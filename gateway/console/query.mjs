@@ -4,7 +4,7 @@ import { lines, request, send } from "./api.mjs";
 import { h, show } from "./dom.mjs";
 import { editor } from "./editor.mjs";
 import { many } from "./format.mjs";
-import { memberMap, problemOf } from "./json.mjs";
+import { JsonError, memberMap, members, problemOf, stringOf } from "./json.mjs";
 import { link, path } from "./keys.mjs";
 import { runner, valueCell } from "./rows.mjs";
 import { tabs } from "./tabs.mjs";
@@ -23,7 +23,7 @@ export async function showQuery({ bucket, query, open, signal, note }) {
 
   const running = runner(signal, async (own) => {
     const given = args.text.trim();
-    const wrong = given === "" ? null : problemOf(given);
+    const wrong = given === "" ? null : wrongIn(given);
     if (wrong) {
       show(results, problem(new Error(`Parameters: line ${wrong.line}, column ${wrong.column}: ${wrong.message}`), "This is not JSON"));
       args.goTo(wrong.offset);
@@ -33,16 +33,16 @@ export async function showQuery({ bucket, query, open, signal, note }) {
     if (given) noted.set("args", given);
     if (!readOnly.checked) noted.set("write", "1");
     note(noted);
-    const parts = [`"statement":${JSON.stringify(statement.text)}`, ...(given ? [`"args":${given}`] : []), `"read_only":${readOnly.checked}`];
     const asked = request("POST", path("v1", "buckets", bucket, "query"), {
       headers: { "Content-Type": "application/json", Accept: "application/x-ndjson" },
-      body: `{${parts.join(",")}}`,
+      body: bodyOf(statement.text, given, readOnly.checked),
     });
     const state = h("p.quiet", { role: "status" }, "Running …");
     const errors = h("div");
     const shown = h("div");
     let rows = null;
     let seen = 0;
+    let meta = null;
     const began = performance.now();
     show(results, state, errors, shown, requestBar(asked));
     stop.disabled = false;
@@ -53,12 +53,18 @@ export async function showQuery({ bucket, query, open, signal, note }) {
           errors.append(problem(Object.assign(new Error(error.message ?? error.reason ?? "The query failed."), { code: error.code, retry: error.retry }), "The query failed"));
           continue;
         }
+        const found = metaIn(line);
+        if (found !== null) {
+          meta = found;
+          continue;
+        }
         rows ??= rowTable(line, shown);
         rows(line);
         seen += 1;
       }
+      errors.append(...reported(meta));
       if (seen === 0 && !errors.hasChildNodes()) show(shown, empty("No rows."));
-      state.textContent = `${many(seen, "row")}, ${Math.round(performance.now() - began)} ms`;
+      state.textContent = `${many(seen, "row")}, ${Math.round(performance.now() - began)} ms${metricsOf(meta)}`;
     } catch (error) {
       state.textContent = own.aborted ? `Stopped after ${many(seen, "row")}.` : "";
       if (own.aborted) return;
@@ -88,6 +94,43 @@ export async function showQuery({ bucket, query, open, signal, note }) {
     ),
     results,
   );
+}
+
+/** Return the body of a request for a statement; its parameters stay as they are written. */
+export function bodyOf(statement, given, isReadOnly) {
+  const parts = [`"statement":${JSON.stringify(statement)}`];
+  if (given.startsWith("[")) parts.push(`"args":${given}`);
+  if (given.startsWith("{")) {
+    for (const [its, text] of members(given)) parts.push(`${JSON.stringify(its.startsWith("$") ? its : "$" + its)}:${text}`);
+  }
+  if (isReadOnly) parts.push('"read_only":true');
+  return `{${parts.join(",")}}`;
+}
+
+function wrongIn(given) {
+  const found = problemOf(given);
+  return found ?? (/^[[{]/.test(given) ? null : new JsonError("expected an array or an object", given, 0));
+}
+
+/** Return what the service says after the rows; null if a line is a row. */
+export function metaIn(line) {
+  if (!line.startsWith('{"meta":{')) return null;
+  const held = memberMap(line);
+  const found = held.size === 1 ? memberMap(held.get("meta")) : new Map();
+  return found.has("requestID") || found.has("status") ? found : null;
+}
+
+function metricsOf(meta) {
+  const metrics = meta?.has("metrics") ? memberMap(meta.get("metrics")) : new Map();
+  const took = stringOf(metrics.get("executionTime"));
+  return took === null ? "" : `; ${took} in the service`;
+}
+
+/** Return the errors and warnings of an answer that is complete. */
+function reported(meta) {
+  return ["errors", "warnings"].flatMap((kind) => (meta?.has(kind) ? JSON.parse(meta.get(kind)) : []).map((one) => (
+    notice(kind === "errors" ? "bad" : "", h("p", h("code", String(one.code ?? kind)), " ", one.msg ?? one.message ?? JSON.stringify(one)))
+  )));
 }
 
 /** A cluster without the service is no failure. */

@@ -60,6 +60,7 @@ export function problem(error, title = "That did not work") {
     { role: "alert" },
     h("h2", title),
     h("p", error.message),
+    error.errors?.length > 0 && h("ul", error.errors.map((one) => h("li", h("code", String(one.code ?? "")), " ", one.msg ?? one.message ?? ""))),
     advice && h("p", advice),
     error.code && h(
       "p.quiet",

@@ -15,9 +15,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
+from couchnode.cluster import config
 from gateway.server import plugins_for
 from gateway.service import GatewayService
 from gateway.settings import resolve
+from tests.gateway.services.support import Service
 from tests.judges import browser
 
 SCRIPTS = Path(__file__).parent / "console"
@@ -210,6 +212,8 @@ class ConsoleCase(TestCase):
 
 class PageTests(ConsoleCase):
     """Every page, for eyes and for ears."""
+
+    timeout = 240
 
     async def check(self, what: str, width: int) -> None:
         """Find what axe finds, and whether the page fits."""
@@ -749,6 +753,54 @@ class PartTests(ConsoleCase):
         await self.page.press("Escape")
         await self.page.until("document.querySelector('dialog') === null")
         await self.check_quiet()
+
+
+class QueryTests(ConsoleCase):
+    """A cluster with a query service, which the test plays."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """Put the service into the cluster's map."""
+        self.query = Service()
+        self.addCleanup(self.query.close)
+        made = config._cluster_part
+
+        def with_service(nodes: Any, this_node: int) -> Any:
+            part = made(nodes, this_node)
+            part["nodesExt"][0]["services"]["n1ql"] = self.query.number
+            return part
+
+        self.patch(config, "_cluster_part", with_service)
+        self.options = {"ephemeral": True, "query": "on"}
+        await super().setUp()
+
+    async def test_rows(self) -> None:
+        """Rows are shown as they are sent, with what the service says of them; parameters go out as they are
+        written."""
+        self.query.script = lambda asked: asked.answer(
+            b'{"requestID":"r","results":[{"id":"a","n":12345678901234567890},{"id":"<b>"},7],'
+            b'"warnings":[{"code":1,"msg":"slow"}],"status":"success","metrics":{"executionTime":"2ms"}}'
+        )
+        await self.go("buckets/default/query")
+        await self.enter("Statement", "SELECT 1")
+        await self.enter("Parameters, as JSON", '{"big": 12345678901234567890}')
+        await self.page.press("Enter", "Control")
+        await self.see("3 rows", "main")
+        for text in ("12345678901234567890", '"<b>"', "7", "slow", "2ms in the service"):
+            await self.see(text, "main")
+        (asked,) = self.query.asked
+        self.assertIn(b'"$big":12345678901234567890', asked.body.replace(b" ", b""))
+        self.assertIn(b'"readonly":true', asked.body.replace(b" ", b""))
+        self.assertEqual(await self.page.violations(), [])
+        await self.check_quiet()
+
+    async def test_failure(self) -> None:
+        """The service's own errors are shown."""
+        error = b'{"requestID":"r","errors":[{"code":3000,"msg":"syntax error - at x"}],"status":"fatal"}'
+        self.query.script = lambda asked: asked.answer(error, 400)
+        await self.go("buckets/default/query")
+        await self.press("Run")
+        await self.see("syntax error - at x", "main")
+        await self.check_quiet(400)
 
 
 class SignInTests(ConsoleCase):

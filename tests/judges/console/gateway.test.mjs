@@ -12,7 +12,7 @@ const { lineEnds, withEnds, dump } = await import("../../../gateway/console/cont
 const { readViews, writeViews } = await import("../../../gateway/console/designs.mjs");
 const { ceiling, linePath } = await import("../../../gateway/console/charts.mjs");
 const { Collection, FLAGS, asText } = await import("../../../gateway/console/store.mjs");
-const { errorIn } = await import("../../../gateway/console/query.mjs");
+const { bodyOf, errorIn, metaIn } = await import("../../../gateway/console/query.mjs");
 
 test("words of a shell", () => {
   assert.equal(quoted("http://a/b"), "http://a/b");
@@ -85,6 +85,19 @@ test("scales of charts", () => {
   assert.deepEqual([0, -1, NaN, 0.3, 1, 1.1, 7, 101].map(ceiling), [1, 1, 1, 0.5, 1, 2, 10, 200]);
   const identity = (value) => value;
   assert.equal(linePath([1, NaN, 2, 3], identity, identity), "M0.0 1.0M2.0 2.0L3.0 3.0");
+});
+
+test("statements have their parameters as they are written", () => {
+  assert.equal(bodyOf('SELECT "1"', "", false), '{"statement":"SELECT \\"1\\""}');
+  assert.equal(bodyOf("S", "[1.00, {}]", true), '{"statement":"S","args":[1.00, {}],"read_only":true}');
+  assert.equal(bodyOf("S", '{"a": 12345678901234567890, "$b": []}', false), '{"statement":"S","$a":12345678901234567890,"$b":[]}');
+});
+
+test("what the service says after the rows is no row", () => {
+  assert.equal(metaIn('{"meta":{"requestID":"x","status":"success"}}').get("status"), '"success"');
+  assert.equal(metaIn('{"meta":{"id":"a"}}'), null);
+  assert.equal(metaIn('{"meta":{"status":"x"},"other":1}'), null);
+  assert.equal(metaIn('{"a":1}'), null);
 });
 
 test("a row that looks like an error is a row", () => {

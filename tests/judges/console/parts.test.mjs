@@ -54,6 +54,7 @@ test("lines that are the same are folded up, but for three around each differenc
   assert.deepEqual(rows.map((row) => row.folded ?? row.left), [12, "12", "13", "14", "15", "16", "17", "18", 11]);
   assert.deepEqual(folded(compare(left, left)), [{ folded: 30 }]);
   assert.deepEqual(folded([]), []);
+  assert.equal(folded(compare(left.slice(0, 9), left.slice(0, 9).with(4, "x"))).length, 9);
 });
 
 test("large texts that have nothing in common end soon", () => {
