@@ -32,6 +32,7 @@ DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libop
 CHROMIUM := build/judges/chromium
 SCHEMATHESIS := build/judges/schemathesis
 SCHEMATHESIS_VERSION := 4.32.5
+COLLECTOR := build/judges/collector/receiver
 GRAFANA := build/judges/grafana
 GRAFANA_SDK_VERSION := 1769699998!10.1.0
 GENERATED := build/judges/generated
@@ -164,6 +165,10 @@ judges: $(INSTALLED) interop
 		echo "Building a program with the official Go client for tests.judges ..."; \
 		go build -C $(CLIENTS)/go -o $(CURDIR)/$(GO_CLIENT) .; } || \
 		echo "The program of the official Go client could not be built; its tests will be skipped." >&2
+	@! command -v go >/dev/null || test $(COLLECTOR) -nt tests/judges/collector/main.go || { \
+		echo "Building the receiver of OpenTelemetry's collector for tests.judges ..."; \
+		go build -C tests/judges/collector -o $(CURDIR)/$(COLLECTOR) .; } || \
+		echo "The collector's receiver could not be built; its test will be skipped." >&2
 	@! command -v mvn >/dev/null || ! command -v javac >/dev/null || \
 		test $(JAVA_CLIENT)/classes/Client.class -nt $(CLIENTS)/java/Client.java || { \
 		echo "Fetching the official Java client for tests.judges ..."; mkdir -p $(JAVA_CLIENT)/classes && \

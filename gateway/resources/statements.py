@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers as WebHeaders
 from twisted.web.iweb import IResponse
 
+from couchbase.protocol.version import VERSION
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer, CallerCredentials
 from gateway.cluster.pool import ConnectionPool
@@ -165,7 +166,7 @@ class Statements(BucketResource):
         form, statement = plan.form, plan.statement
         caller = caller_of(request)
         headers = WebHeaders({b"Content-Type": [b"application/json"], b"Accept": [b"application/json"]})
-        headers.setRawHeaders(b"User-Agent", [b"couchgateway"])
+        headers.setRawHeaders("User-Agent", [f"couchgateway/{VERSION}"])
         for name, value in forwarded(request).items():
             headers.setRawHeaders(name, [value])
         authorization = authorization_of(caller)

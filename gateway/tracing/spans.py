@@ -257,6 +257,9 @@ def _of_operations(record: Record, request: Request) -> tuple[str, dict[str, Any
     counts = record.counts
     endpoint = request.endpoint
     name = request.operation or ("" if endpoint is None else endpoint.operation) or "query"
+    if name == "open" and endpoint is not None and not request.failure_code:
+        # Its endpoint asks the cluster, not a bucket.
+        name = endpoint.name
     if not counts:
         return name, {}
     attributes: dict[str, Any] = {

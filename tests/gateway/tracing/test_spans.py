@@ -233,6 +233,13 @@ class OperationTests(SynchronousTestCase):
         )
         self.assertEqual((operation.name, attributes_of(operation)["error.type"]), ("open b", "InvalidAuth"))
 
+    def test_of_the_cluster(self) -> None:
+        """Requests to the cluster's manager, without a bucket, have spans named after endpoints."""
+        answer = (200, {}, b"[]")
+        spans = Traces({"management_request": answer}).one("GET", "/v1/buckets")
+        self.assertEqual([span.name for span in spans], ["list_buckets", "GET /v1/buckets"])
+        self.assertNotIn("db.namespace", attributes_of(spans[0]))
+
     def test_refused_before(self) -> None:
         """A request that is refused before the cluster is asked has no such span."""
         for headers, path in (({}, DOCUMENT), ({"If-Match": "x y", **basic("a", "b")}, DOCUMENT + "?no=1")):
