@@ -60,18 +60,23 @@ class Police:
         :raises Misuse: the allowance is used up.
         """
         cost = 0
+        # The stream whose head is among these frames, in the usual case that its body follows.
+        begun = 0
         parts = []
         for kind, flags, stream, data in frames:
             size = len(data) - _HEADER_BYTES
-            if kind == DATA:
-                if (size <= TINY_BYTES and not flags & END_STREAM) or stream not in streams:
+            if kind == HEADERS:
+                begun = stream
+            elif kind == DATA:
+                is_open = stream == begun or stream in streams
+                if not is_open or (size <= TINY_BYTES and not flags & END_STREAM):
                     cost += 1
             elif kind == GOAWAY:
                 _check_goaway(stream, size)
                 continue
             elif kind == CONTINUATION:
                 cost += 1
-            elif kind not in (HEADERS, RST_STREAM) or (kind == RST_STREAM and stream not in streams):
+            elif kind != RST_STREAM or not (stream == begun or stream in streams):
                 cost += 1 + size // _A_PART
             parts.append(data)
         if cost and not self._frames.spend(cost, now):

@@ -231,6 +231,15 @@ class FloodTests(AttackTestCase):
         self.assertIsNone(self.client.ended)
 
     @inlineCallbacks
+    def test_many_requests(self) -> Any:
+        """Small requests with bodies are no flood, in whatever number, and however small the bodies."""
+        self.client = yield self.connect()
+        for _ in range(FRAMES // 5):
+            numbers = [self.client.request("PUT", "/echo", b"1") for _ in range(STREAMS)]
+            yield self.until(lambda numbers=numbers: all(self.client.streams[n].is_over for n in numbers))
+        self.assertEqual({stream.status for stream in self.client.streams.values()}, {200})
+
+    @inlineCallbacks
     def test_unread_answers(self) -> Any:
         """Who floods and does not read fills no memory: nothing more is read from it."""
         self.client.transport.pauseProducing()
