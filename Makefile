@@ -24,6 +24,9 @@ MOCK := build/judges/CouchbaseMock-1.5.25.jar
 PYRIGHT := build/judges/pyright
 PYRIGHT_VERSION := 1.1.414
 CLIENTS := tests/judges/clients
+HTTP2 := build/judges/http2
+HTTPX_VERSION := 0.28.1
+H2SPEC_VERSION := v2.6.0
 NODE_CLIENT := build/judges/node
 GO_CLIENT := build/judges/go/client
 JAVA_CLIENT := build/judges/java
@@ -181,6 +184,19 @@ judges: $(INSTALLED) interop
 		echo "Fetching the schemas of Kubernetes for tests.judges ..."; $(PYTHON) -m venv $(KUBERNETES) && \
 		$(KUBERNETES)/bin/python $(PIP) install kubernetes-validate==$(KUBERNETES_VERSION); } || \
 		echo "kubernetes-validate could not be fetched; its tests will be skipped." >&2
+	@test -e $(HTTP2)/httpx/bin/python || { \
+		echo "Fetching httpx for tests.judges ..."; $(PYTHON) -m venv $(HTTP2)/httpx && \
+		$(HTTP2)/httpx/bin/python $(PIP) install 'httpx[http2]==$(HTTPX_VERSION)'; } || \
+		echo "httpx could not be fetched; its test of HTTP/2 will be skipped." >&2
+	@! command -v go >/dev/null || test $(HTTP2)/client -nt $(CLIENTS)/http2/client.go || { \
+		echo "Building a client of HTTP/2 in Go for tests.judges ..."; \
+		go build -C $(CLIENTS)/http2 -o $(CURDIR)/$(HTTP2)/client .; } || \
+		echo "The client of HTTP/2 in Go could not be built; its test will be skipped." >&2
+	@test -e $(HTTP2)/h2spec || ! command -v go >/dev/null || { \
+		echo "Building h2spec for tests.judges ..."; rm -rf $(HTTP2)/source && \
+		git clone --quiet --depth 1 --branch $(H2SPEC_VERSION) https://github.com/summerwind/h2spec $(HTTP2)/source && \
+		go build -C $(HTTP2)/source -o $(CURDIR)/$(HTTP2)/h2spec ./cmd/h2spec; } 2>/dev/null || \
+		echo "h2spec could not be built; its test will be skipped." >&2
 	@$(MAKE) --no-print-directory $(DIST_INSTALLED) || \
 		echo "The tools of make dist could not be installed; its tests will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)

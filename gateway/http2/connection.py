@@ -34,12 +34,12 @@ from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.ports import Timed
 from gateway.http.refusal import Refusal
-from gateway.http2.core import Core
+from gateway.http2.core import Core, is_whole_body
 from gateway.http2.credit import Credit
 from gateway.http2.frames import FrameCutter, Misuse, goaway, rst_stream
 from gateway.http2.policing import Police
 from gateway.http2.sender import FRAMES_A_TURN, Sender
-from gateway.http2.stream import Stream, is_whole_body
+from gateway.http2.stream import Stream
 from reactor.gate import unread_bytes, waiting_bytes
 from reactor.writer import send_small_parts, writer_to
 
@@ -236,7 +236,11 @@ class HTTP2Connection(Opening):
     def open_window(self, number: int, size: int) -> None:
         """Let the client send more of one body."""
         if self.phase < CLOSING:
-            self._core.increment_flow_control_window(size, number)
+            try:
+                self._core.increment_flow_control_window(size, number)
+            except (KeyError, ProtocolError):
+                # The client has ended it: that is among the events that are not handled yet.
+                return
             self._take_turn()
 
     def reset(self, number: int, code: ErrorCodes) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import DataReceived
 from h2.settings import SettingCodes, Settings
 
 from gateway.http.opening import PREFACE
 
-__all__ = ["CONNECTION_WINDOW", "STREAM_WINDOW", "Core"]
+__all__ = ["CONNECTION_WINDOW", "FIRST_WINDOW", "STREAM_WINDOW", "Core", "is_whole_body"]
 
 FIRST_WINDOW = 2**16 - 1
 """Bytes of a body that a client may send before its handler wants them, as the protocol sets out."""
@@ -79,3 +80,8 @@ class Core(H2Connection):
 
 def _ignore(headers: object) -> None:
     pass
+
+
+def is_whole_body(event: Any, number: int) -> bool:
+    """Return whether an event is the whole body of a stream."""
+    return type(event) is DataReceived and event.stream_id == number and event.stream_ended is not None

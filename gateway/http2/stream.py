@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from gateway.http.body import IncomingBody
 from gateway.http.counted import CountedRequest
 from gateway.http.heads import Malformed
-from gateway.http.linger import LINGER_SECONDS
+from gateway.http.linger import LINGER_BYTES, LINGER_SECONDS
 from gateway.http.phases import ConnectionPhase
 from gateway.http.ports import ExchangePort
 from gateway.http.refusal import Refusal, bad_request
@@ -34,14 +34,9 @@ if TYPE_CHECKING:
     from gateway.http2.heads import StreamHead
     from gateway.http2.server import HTTP2
 
-__all__ = ["Stream", "is_whole_body"]
+__all__ = ["Stream"]
 
-BODY, HANDLING, DRAINING, CLOSED = (
-    ConnectionPhase.BODY,
-    ConnectionPhase.HANDLING,
-    ConnectionPhase.DRAINING,
-    ConnectionPhase.CLOSED,
-)
+_, _, BODY, HANDLING, DRAINING, _, _, CLOSED = ConnectionPhase
 
 NO_HEADERS: HeaderTable = {}
 
@@ -86,6 +81,8 @@ class Stream(TimedStream):
         # Bytes of the body that were read, and whose place in the window the client has not got back.
         self._owed = 0
         self._window = FIRST_WINDOW
+        # Bytes that were dropped behind the answer.
+        self._discarded = 0
 
     @property
     def cut_by(self) -> str:
@@ -158,7 +155,7 @@ class Stream(TimedStream):
         """
         body = self._body
         if body is None:
-            # It is not wanted any more.
+            self._discard(size)
             return
         self._received += len(data)
         if self._length is not None and self._received > self._length:
@@ -186,11 +183,7 @@ class Stream(TimedStream):
                 body.part(data)
         finally:
             self._is_feeding = False
-        if not self._is_ended_by_client and self.phase is not CLOSED:
-            self._owed += size
-            if self._owed >= self._window // 2:
-                self.connection.open_window(self.number, self._owed)
-                self._owed = 0
+        self._give_back(size)
 
     def _go_on(self) -> None:
         """Read what was kept."""
@@ -202,6 +195,24 @@ class Stream(TimedStream):
             body = self._body
             if not body.must_wait(1):
                 body.end()
+
+    def _discard(self, size: int) -> None:
+        """Drop a part of a body that is not wanted any more."""
+        if self.phase is DRAINING:
+            self.since = None
+            self._discarded += size
+            if self._discarded > max(LINGER_BYTES, self._length or 0):
+                self.reset(ErrorCodes.NO_ERROR)
+            else:
+                self._give_back(size)
+
+    def _give_back(self, size: int) -> None:
+        """Open the window again for bytes that were read."""
+        if not self._is_ended_by_client and self.phase is not CLOSED:
+            self._owed += size
+            if self._owed >= self._window // 2:
+                self.connection.open_window(self.number, self._owed)
+                self._owed = 0
 
     def widen(self) -> None:
         """Let more of the body come at once: it is wanted."""
@@ -332,8 +343,10 @@ class Stream(TimedStream):
             self._leave()
         elif self.phase is not DRAINING:
             # The rest of the request is not wanted. RST_STREAM says so, but a client that gets it at once may
-            # drop the answer with it (curl 7), so it waits until the time for dropping the rest is over.
-            self._enter(DRAINING)
+            # drop the answer with it (curl 7), and some read only when they have sent all (httpx): as in
+            # HTTP/1.1, the rest is read and dropped for a while.
+            self.linger()
+            self.connection.open_window(self.number, STREAM_WINDOW)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -433,8 +446,3 @@ class Stream(TimedStream):
 
 def _wrong_length(announced: int, received: int) -> Malformed:
     return Malformed(f"the body has {received} bytes or more, and Content-Length announces {announced}")
-
-
-def is_whole_body(event: Any, number: int) -> bool:
-    """Return whether an event is the whole body of a stream."""
-    return type(event) is DataReceived and event.stream_id == number and event.stream_ended is not None

@@ -1,0 +1,3 @@
+module couchgateway/judges/http2
+
+go 1.24
