@@ -33,6 +33,8 @@ JAVA_CLIENT := build/judges/java
 DEBIAN := build/judges/debian
 DEBIAN_PACKAGES := nginx haproxy caddy prometheus liblua5.3-0 libpcre2-8-0 libopentracing-c-wrapper0 libopentracing1
 CHROMIUM := build/judges/chromium
+JOSE := build/judges/jose
+JOSE_VERSION := 6.2.18
 SCHEMATHESIS := build/judges/schemathesis
 SCHEMATHESIS_VERSION := 4.32.5
 COLLECTOR := build/judges/collector/receiver
@@ -138,6 +140,10 @@ judges: $(INSTALLED) interop
 		2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p') 2>/dev/null && for package in *.deb; do \
 		dpkg-deb --extract $$package . && rm $$package || exit 1; done && mv $(CURDIR)/$(CHROMIUM).new $(CURDIR)/$(CHROMIUM); } || \
 		echo "Chromium could not be fetched; the tests of pages will be skipped." >&2
+	@test -e $(JOSE)/node_modules/jose || ! command -v npm >/dev/null || { \
+		echo "Fetching jose for tests.judges ..."; \
+		npm install --silent --no-fund --no-audit --prefix $(JOSE) jose@$(JOSE_VERSION); } || \
+		echo "jose could not be fetched; its test will be skipped." >&2
 	@test -e $(SCHEMATHESIS)/bin/st || { \
 		echo "Fetching schemathesis for tests.judges ..."; $(PYTHON) -m venv $(SCHEMATHESIS) && \
 		$(SCHEMATHESIS)/bin/python $(PIP) install schemathesis==$(SCHEMATHESIS_VERSION); } || \
