@@ -179,9 +179,10 @@ class Gatekeeper:
         if self._charge is not None and request.caller is None:
             self._charge(request, caller.mark)
         parameters = request.parameters
+        endpoint = request.endpoint
         grant = caller.grants.get(
             (
-                request.endpoint.name,  # type: ignore[union-attr]  # a route has been found
+                "" if endpoint is None else endpoint.name,
                 parameters.get("bucket"),
                 parameters.get("scope"),
                 parameters.get("collection"),
@@ -262,6 +263,9 @@ class Gatekeeper:
         if "service" in parameters:
             action = SERVICES.get(parameters["service"], OTHER)
             return caller.rights.rule_for(Need(frozenset((action,)), Extent.CLUSTER))
+        if need is UNKNOWN and "bucket" in parameters:
+            # Of a plugin, which asks for a connection to that bucket.
+            need = Need(UNKNOWN.actions, Extent.BUCKET)
         if need.extent in (Extent.ANYTHING, Extent.CLUSTER):
             return caller.rights.rule_for(need)
         if "bucket" not in parameters:

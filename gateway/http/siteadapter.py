@@ -103,6 +103,7 @@ class _Served(Request):
             # For the log, which shows the other one.
             self.outer.caller = self.caller
             self.outer.failure_code = self.failure_code
+            self.outer.limit_headers = (*self.outer.limit_headers, *self.limit_headers)
         if isinstance(response.body, bytes):
             self.sent_bytes = len(response.body)
             self.over(response.status)
