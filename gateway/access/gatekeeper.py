@@ -264,7 +264,7 @@ class Gatekeeper:
             action = SERVICES.get(parameters["service"], OTHER)
             return caller.rights.rule_for(Need(frozenset((action,)), Extent.CLUSTER))
         if need is UNKNOWN and "bucket" in parameters:
-            # Of a plugin, which asks for a connection to that bucket.
+            # The endpoint of a plugin that wants a connection to this bucket.
             need = Need(UNKNOWN.actions, Extent.BUCKET)
         if need.extent in (Extent.ANYTHING, Extent.CLUSTER):
             return caller.rights.rule_for(need)
