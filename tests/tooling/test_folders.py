@@ -68,6 +68,7 @@ THEMES: dict[str, str] = {
     "http2.test_flow": "slow readers and slow writers",
     "http2.test_same": "the same answers as over HTTP/1.1",
     "http2.test_listeners": "sockets of every kind",
+    "services.test_tls": "services over TLS",
     "services.test_query": "statements, over sockets",
     "services.test_proxy": "requests that are passed on, over sockets",
     "resources.test_encodings": "compressed documents, rows and batches, over sockets",
