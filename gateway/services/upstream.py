@@ -11,11 +11,11 @@ from gateway.cluster.credentials import BY_CERTIFICATE, CallerCredentials
 from gateway.dialect.errors import Refusal
 from gateway.fairness.shares import Shares
 from gateway.services.calls import Asked, ServiceCall
+from gateway.services.connections import ServicePool
 from gateway.services.kinds import Kind
 from gateway.services.nodes import NodeChoice
 from gateway.services.outgoing import StreamBody, WholeBody
 from txcouchbase.http import CONNECT_TIMEOUT_SECONDS
-from txcouchbase.quiet import QuietPool
 from txcouchbase.tls import TlsPolicy, WebEndpoints
 
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "Session", "Upstream", "authorization_of"]
@@ -65,7 +65,7 @@ class Upstream:
         self.shares = Shares(most)
         self._choices: dict[str, NodeChoice] = {}
         # By TLS policy, so that no caller uses a connection on which another one's certificate was shown.
-        self._agents: dict[Any, tuple[Agent, QuietPool]] = {}
+        self._agents: dict[Any, tuple[Agent, ServicePool]] = {}
 
     def call(
         self,
@@ -113,11 +113,7 @@ class Upstream:
         if known is None:
             if len(self._agents) >= _MOST_POLICIES:
                 self.close()
-            pool = QuietPool(self._reactor, persistent=True)
-            pool.maxPersistentPerHost = KEPT_CONNECTIONS
-            pool.cachedConnectionTimeout = KEPT_SECONDS
-            # A call decides itself what may be sent again.
-            pool.retryAutomatically = False
+            pool = ServicePool(self._reactor, KEPT_CONNECTIONS, KEPT_SECONDS)
             endpoints = WebEndpoints(self._reactor, policy, CONNECT_TIMEOUT_SECONDS)
             agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
             known = self._agents[policy] = agent, pool

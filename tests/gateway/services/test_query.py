@@ -8,6 +8,8 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import Clock
 
+from gateway.services.connections import PIECE_BYTES
+from gateway.services.statementanswer import StatementAnswer
 from tests.gateway.services.support import PLAIN, Asked, ServicesTestCase
 from tests.gateway.services.test_proxy import JSON, Proxied, unchunked
 
@@ -222,6 +224,22 @@ class QueryTests(Statements):
             got = yield self.ask("POST", Q, SELECT, Accept=accept, **JSON)
             self.assertTrue(row in got.body)
             self.assertEqual(self.service.gateway.budget.used, 0)
+
+    @inlineCallbacks
+    def test_small_pieces(self) -> Any:
+        """However fast the service is, its answer is taken in small pieces: others are served in between."""
+        sizes = []
+        received = StatementAnswer.received
+
+        def note(answer: StatementAnswer, data: bytes) -> None:
+            sizes.append(len(data))
+            received(answer, data)
+
+        self.patch(StatementAnswer, "received", note)
+        self.query.script = said(BEFORE + b"[[[[1]]]]," * 200_000 + b"1" + AFTER)
+        got = yield self.ask("POST", Q, SELECT, **JSON)
+        self.assertEqual(len(got.json()["rows"]), 200_001)
+        self.assertLessEqual(max(sizes), PIECE_BYTES)
 
     @inlineCallbacks
     def test_compressed(self) -> Any:
