@@ -86,7 +86,8 @@ async def with_client(connection_string: str, user: str, password: str) -> FastA
 async def serve() -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
-    if sys.argv[1:]:
+    pem = next((word[6:] for word in sys.argv[1:] if word.startswith("--pem=")), None)
+    if sys.argv[1:] and pem is None:
         password = (await loop.run_in_executor(None, sys.stdin.readline)).rstrip("\n")
         app = await with_client(*sys.argv[1:], password)
     else:
@@ -99,10 +100,13 @@ async def serve() -> None:
         access_log=False,
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_certfile=pem,
+        ssl_keyfile=pem,
     )
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
-    print(json.dumps({"address": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
+    scheme = "http" if pem is None else "https"
+    print(json.dumps({"address": f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.should_exit = True
     server.force_exit = True

@@ -10,7 +10,9 @@ connections, 1,000 keys in turn. ``--only`` takes the peers whose names contain 
 Beside the gateway, with its node in another process, embedded, and with two workers: webdis, in C, with
 Redis, one thread, nothing written to disk (``apt-get install webdis redis-server``); a bare Klein route and
 twisted.web's plain resource, which return 1 KiB and store nothing; FastAPI with uvicorn, with the official
-client against the same node and bare (``make interop``, then bench/requirements.txt). The load comes from wrk
+client against the same node and bare (``make interop``, then bench/requirements.txt). With TLS 1.3 and
+a certificate of an elliptic curve: the gateway, the same with Twisted's TLS, the plain gateway and webdis
+behind nginx (``apt-get install nginx-light``), FastAPI bare. The load comes from wrk
 (``apt-get install wrk``) or else from bench.httpload, and shares the cores. Latencies are as wrk tells them:
 with what a request would have waited while its connection did. Needs Linux, since CPU is read from /proc.
 """
@@ -26,6 +28,7 @@ from bench.harness import Samples, Server, machine
 from bench.load import generator, run
 from bench.peers import CLIENT, EMBEDDED, GATEWAY, KLEIN, PEERS, WEBDIS, WEBDIS_POOL, WORKERS, Peer, start
 from bench.processes import cpu_seconds
+from bench.securepeers import NGINX, SECURE, SECURE_PEERS, TWISTED
 
 METHODS = {"GET": 0, "PUT": 10}
 """Method -> how many of ten requests are PUTs."""
@@ -35,6 +38,10 @@ AIM_RATIOS = {WEBDIS: 1.0, KLEIN: 4.0, CLIENT: 6.0}
 """Peer -> how many of its GETs a second the gateway should serve at least."""
 AIM_CPU_US = 20.0
 """Microseconds of the gateway's process per GET, at most."""
+AIM_TLS = 1.3
+"""What a GET over TLS may cost of the gateway's process, as a ratio to a plain one."""
+
+ALL = {**PEERS, **SECURE_PEERS}
 
 
 class Figures:
@@ -70,8 +77,16 @@ class Figures:
                 (EMBEDDED, WEBDIS),
                 (WORKERS, WEBDIS),
                 (WORKERS, GATEWAY),
+                (SECURE, GATEWAY),
+                (SECURE, TWISTED),
+                (SECURE, NGINX),
             ],
         )
+
+    def secure(self) -> str:
+        """Return a table of what TLS costs, in CPU of the gateway's process."""
+        rows = [f"{name}: gateway" for name in (SECURE, TWISTED, NGINX)]
+        return ratios_of(self.costs, [(row, f"{GATEWAY}: gateway") for row in rows])
 
     def aims(self, connections: Sequence[int]) -> str:
         """Return a table of aims."""
@@ -86,6 +101,10 @@ class Figures:
             cost = self.costs.median(f"{GATEWAY}: gateway", column)
             met = None if cost is None else cost <= AIM_CPU_US
             lines.append(_aim(f"at most {AIM_CPU_US:g} us of the gateway's CPU a GET", count, cost, met))
+            plain, secure = [self.costs.median(f"{name}: gateway", column) for name in (GATEWAY, SECURE)]
+            ratio = _ratio(secure, plain)
+            met = None if ratio is None else ratio <= AIM_TLS
+            lines.append(_aim(f"a GET over TLS at most {AIM_TLS:g} of a plain one's CPU", count, ratio, met))
             ratio = _ratio(self.p99_ms.median(GATEWAY, column), self.p99_ms.median(WEBDIS, column))
             met = None if ratio is None else ratio <= 1
             lines.append(_aim(f"99th percentile of a GET at most that of {WEBDIS}", count, ratio, met))
@@ -133,10 +152,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, and print tables."""
     given = parse()
-    names = [name for name in PEERS if any(word.lower() in name.lower() for word in given.only)]
+    names = [name for name in ALL if any(word.lower() in name.lower() for word in given.only)]
     figures = Figures()
     with ExitStack() as stack:
-        peers = start(stack, names, stack.enter_context(Server("node")))
+        peers = start(stack, names, stack.enter_context(Server("node")), makers=ALL)
         for peer in peers:
             peer.store()
             for puts in METHODS.values():
@@ -153,6 +172,7 @@ def main() -> None:
     print(figures.medians_ms.table("median latency, ms", digits=2), end="\n\n")
     print(figures.p99_ms.table("99th percentile of latency, ms", digits=2), end="\n\n")
     print(figures.costs.table("CPU us of a process a request", digits=1), end="\n\n")
+    print(figures.secure(), end="\n\n")
     print(figures.generator_us.table("CPU us a request", digits=1), end="\n\n")
     print(figures.aims(given.connections))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import ssl
 import sys
 import time
 from array import array
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from bench.load import Load, requests_of
+from bench.load import Load, any_certificate, requests_of
 
 
 class Client(asyncio.Protocol):
@@ -84,11 +83,7 @@ async def measure(load: Load) -> dict[str, float]:
         made.append(f"{head}\r\n{body}".encode())
     requests, latencies = itertools.cycle(made), array("d")
     loop = asyncio.get_running_loop()
-    context = None
-    if parts.scheme == "https":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context = any_certificate() if parts.scheme == "https" else None
     waiting = []
     begun = time.perf_counter()
     for _ in range(load.connections):

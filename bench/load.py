@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import ssl
 import subprocess
 import tempfile
 from typing import NamedTuple
@@ -93,6 +94,14 @@ def requests_of(load: Load) -> list[tuple[str, str, str]]:
         for turn in (range(10) if 0 < load.puts < 10 else (0,))
         for key in range(KEYS)
     ]
+
+
+def any_certificate() -> ssl.SSLContext:
+    """Return a client's context that verifies nothing, as wrk does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def generator() -> str:

@@ -63,7 +63,11 @@ class Peer(NamedTuple):
         :raises RuntimeError: the server did not do that.
         """
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=START_SECONDS)
+        host = str(parts.hostname)
+        connection = http.client.HTTPConnection(host, parts.port, timeout=START_SECONDS)
+        if parts.scheme == "https":
+            context = load.any_certificate()
+            connection = http.client.HTTPSConnection(host, parts.port, timeout=START_SECONDS, context=context)
         for number in range(load.KEYS):
             headers = {"Content-Type": "application/json"}
             connection.request("PUT", self.put.replace("{n}", str(number)), load.DOCUMENT, headers)
@@ -130,17 +134,24 @@ class Program(AbstractContextManager["Program"]):
             self._process.wait()
 
 
-def start(stack: ExitStack, names: Sequence[str], node: Server, options: Sequence[str] = ()) -> list[Peer]:
+def start(
+    stack: ExitStack,
+    names: Sequence[str],
+    node: Server,
+    options: Sequence[str] = (),
+    makers: dict[str, Callable[[ExitStack, Server, Sequence[str]], Peer]] | None = None,
+) -> list[Peer]:
     """Start peers, and print a line for each that is missing.
 
-    :param names: keys of :data:`PEERS`.
+    :param names: keys of ``makers``.
     :param node: of all that need one.
     :param options: of ``twistd couchgateway``.
+    :param makers: start each; :data:`PEERS` if ``None``.
     """
     started = []
     for name in names:
         try:
-            started.append(PEERS[name](stack, node, options))
+            started.append((makers or PEERS)[name](stack, node, options))
         except Missing as missing:
             print(f"{name} is left out: {missing}", flush=True)
     return started
@@ -212,7 +223,11 @@ def _webdis_pool(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer
     return _webdis(stack, node, options, pool_size=20)
 
 
-def _fastapi(stack: ExitStack, *arguments: str, modules: str) -> Server:
+def fastapi(stack: ExitStack, *arguments: str, modules: str) -> Server:
+    """Start FastAPI, in the environment of the official client.
+
+    :raises Missing: the modules are not there.
+    """
     try:
         # From elsewhere, so that the official client is not hidden by this checkout's package.
         check = [str(OFFICIAL_PYTHON), "-c", f"import {modules}"]
@@ -227,14 +242,14 @@ def _fastapi(stack: ExitStack, *arguments: str, modules: str) -> Server:
 
 
 def _client(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
-    server = _fastapi(
+    server = fastapi(
         stack, node.address, USER, modules="acouchbase.cluster, fastapi, httptools, uvicorn, uvloop"
     )
     return Peer(CLIENT, server.address, {"uvicorn": server.pid, "node": node.pid})
 
 
 def _bare_fastapi(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
-    server = _fastapi(stack, modules="fastapi, httptools, uvicorn, uvloop")
+    server = fastapi(stack, modules="fastapi, httptools, uvicorn, uvloop")
     return Peer(FASTAPI, server.address, {"uvicorn": server.pid})
 
 

@@ -129,7 +129,7 @@ def twisted_tls(*arguments: str) -> Deferred[tuple[str, Any]]:
     """Start a gateway whose ``ssl:`` endpoints are Twisted's."""
     import gateway.listeners
 
-    gateway.listeners.tls_endpoint = lambda *_: None
+    gateway.listeners.tls_endpoint = lambda *_, **__: None
     return globals()["gateway"](*arguments)
 
 
