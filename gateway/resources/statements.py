@@ -25,7 +25,7 @@ from gateway.http.response import Response
 from gateway.http.routing import endpoint
 from gateway.http.tracecontext import forwarded
 from gateway.openapi.description import EVENTS, JSON, LINES, Answer, Body, Example, described
-from gateway.openapi.schemas import ANY, BOOLEAN, TEXT, Schema, listed, named, text, thing
+from gateway.openapi.schemas import ANY, TEXT, Schema, choice, listed, named, text, thing
 from gateway.resources.base import BucketResource, bucket_name, caller_of, check_accepted
 from gateway.services.answerscanner import AnswerScanner
 from gateway.services.calls import Asked
@@ -33,7 +33,7 @@ from gateway.services.kinds import QUERY, Access, Policy
 from gateway.services.outgoing import WholeBody
 from gateway.services.statementanswer import STATEMENT, StatementAnswer
 from gateway.services.statementforms import StatementForm, statement_form_for
-from gateway.services.statements import MEMBERS, Statement, read_statement
+from gateway.services.statements import MEMBERS, WORDS, Statement, read_statement
 from gateway.services.upstream import Upstream, authorization_of
 
 __all__ = ["Statements"]
@@ -44,19 +44,25 @@ LATE_SECONDS = 5.0
 """How long after a statement's own time limit the service may still report it."""
 
 _SCHEMAS: dict[type, Schema] = {
-    str: TEXT, bool: BOOLEAN, int: {"type": "integer"}, float: {"type": "number"},
+    str: TEXT, bool: {"type": "boolean"}, int: {"type": "integer"}, float: {"type": "number"},
     list: listed(ANY), dict: {"type": "object"},
 }  # fmt: skip
 
 
-def _schema(types: tuple[type, ...], about: str) -> Schema:
+def _schema(name: str, types: tuple[type, ...], about: str) -> Schema:
+    if name in WORDS:
+        return choice(*WORDS[name], about=about)
     shown = [_SCHEMAS[one] for one in types]
     found = shown[0] if len(shown) == 1 else {"anyOf": shown}
     return {**found, "description": about}
 
 
 _BODY = Body(
-    {JSON: named("Statement", thing({name: _schema(*row) for name, row in MEMBERS.items()}, more=True))},
+    {
+        JSON: named(
+            "Statement", thing({name: _schema(name, *row) for name, row in MEMBERS.items()}, more=True)
+        )
+    },
     "The statement and its parameters; further members `$name` are named parameters.",
 )
 _ROWS = named(

@@ -14,7 +14,7 @@ from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.jsontools import RepeatedName, any_json, loads, without_mark
 from gateway.services.members import read_members
 
-__all__ = ["MAX_SECONDS", "MEMBERS", "Statement", "read_statement"]
+__all__ = ["MAX_SECONDS", "MEMBERS", "WORDS", "Statement", "read_statement"]
 
 MAX_SECONDS = 3600.0
 """Longest time limit of a statement."""
@@ -64,10 +64,11 @@ MEMBERS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 """Member -> its types in Python, and its meaning. Further members ``$name`` are named parameters."""
 
-_WORDS = {
+WORDS = {
     "scan_consistency": ("not_bounded", "request_plus", "statement_plus", "at_plus"),
     "profile": ("off", "phases", "timings"),
 }
+"""Member -> the words that it takes."""
 _NAMES_OF_TYPES = {
     str: "a string",
     int: "a number",
@@ -164,8 +165,8 @@ def _value(name: str, text: bytes) -> Any:
         raise bad_request(f"{name}: expected {wanted}")
     if name in ("statement", "prepared") and not value.strip():
         raise bad_request(f"{name}: it is empty")
-    if name in _WORDS and value not in _WORDS[name]:
-        raise bad_request(f"{name}: {value[:80]!r} is none of {', '.join(_WORDS[name])}")
+    if name in WORDS and value not in WORDS[name]:
+        raise bad_request(f"{name}: {value[:80]!r} is none of {', '.join(WORDS[name])}")
     if name == "client_context_id" and _CONTEXT_ID.fullmatch(value) is None:
         raise bad_request("client_context_id: expected 1 to 64 signs without quotes and backslashes")
     return value
