@@ -96,6 +96,14 @@ class KnownHeadTests(SynchronousTestCase):
             self.ask("GET", DOCUMENT, **headers)
         self.assertEqual(self.known, {})
 
+    def test_once_only(self) -> None:
+        """Heads that differ from request to request do not displace others."""
+        self.ask("GET", DOCUMENT)
+        for number in range(3):
+            self.ask("GET", DOCUMENT, traceparent=f"00-{number + 1:032x}-{1:016x}-01")
+            self.ask("GET", DOCUMENT, **{"X-Request-Id": str(number)})
+        self.assertEqual(len(self.known), 1)
+
     def test_bounded(self) -> None:
         """Neither many different headers nor long ones fill the memory."""
         for number in range(heads._KNOWN * 2 + 5):
