@@ -52,7 +52,7 @@ function match(names) {
 
 // ---- going from page to page -------------------------------------------------------------------------------------
 
-let shown = null; // {hash, leaving: AbortController, hasChanges: a function}
+let shown = null; // {hash, leaving: AbortController, hasChanges: a function, place: of its content, once it is open}
 let isFirst = true;
 
 async function go() {
@@ -75,7 +75,7 @@ async function go() {
 async function render(hash) {
   shown?.leaving.abort();
   const leaving = new AbortController();
-  const page = { hash, leaving, hasChanges: () => false };
+  const page = { hash, leaving, hasChanges: () => false, place: null };
   shown = page;
   const address = readLink(hash);
   const found = address && match(address.names);
@@ -123,7 +123,8 @@ function failed(page, context, error) {
     signIn(error);
     return;
   }
-  const place = document.getElementById("content") ?? context.open({ title: "Not found" });
+  // A page that failed before it was there must not leave its error on the one before.
+  const place = page.place ?? context.open({ title: readLink(page.hash)?.names.at(-1) ?? "Error", crumbs: [["Buckets", "#/"]] });
   if (error.code === undefined) console.error(error);
   show(place, problem(error, error.code === undefined ? "The console failed" : undefined));
 }
@@ -139,6 +140,7 @@ function signIn(error) {
 function open(page, { title, heading = title, crumbs = [], tabs = null, actions = [] }) {
   const place = h("div", { id: "content" });
   if (page.leaving.signal.aborted) return place;
+  page.place = place;
   document.title = `${plain(title)} · couchgateway`;
   const head = h("h1", { tabindex: "-1" }, typeof heading === "string" ? name(heading) : heading);
   const parts = [

@@ -1,6 +1,6 @@
 // The first page: buckets with their sizes.
 
-import { request, value } from "./api.mjs";
+import { curl, request, value } from "./api.mjs";
 import { h, show } from "./dom.mjs";
 import { bytes, count } from "./format.mjs";
 import { link } from "./keys.mjs";
@@ -27,6 +27,19 @@ export async function showBuckets({ open, signal }) {
     place,
     table("Buckets", [["Name"], ["Documents", "number"], ["Memory", "number"], ["of its quota"], ["Replicas", "number"], ["Type"]], rows).element,
     requestBar(asked),
+    fromPrograms(buckets[0].name),
+  );
+}
+
+/** Say how programs store and read a document: with the same requests as this page. */
+function fromPrograms(bucket) {
+  const at = `v1/buckets/${encodeURIComponent(bucket)}/documents/hello`;
+  const put = request("PUT", at, { headers: { "Content-Type": "application/json" }, body: '{"greeting": "hello"}' });
+  return h(
+    "section.panel",
+    h("h2", "From a program"),
+    h("p.quiet", "The gateway speaks HTTP and JSON. Store a document, and read it:"),
+    h("div.command", h("pre", { tabindex: "0", role: "group", "aria-label": "Commands that store and read a document" }, h("code", `${curl(put)}\n${curl(request("GET", at))}`))),
   );
 }
 

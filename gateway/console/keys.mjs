@@ -26,10 +26,13 @@ export function segment(name) {
   return name === "." || name === ".." ? null : encodeURIComponent(name);
 }
 
-/** Return a path of the gateway, relative to it; null if one of its segments cannot be written. */
+/** Return a path of the gateway, relative to it. Throws an error for people if a name cannot be a segment of one. */
 export function path(...names) {
-  const segments = names.map(segment);
-  return segments.includes(null) ? null : segments.join("/");
+  return names.map((name) => {
+    const found = segment(name);
+    if (found === null) throw Object.assign(new Error(`Browsers cannot ask for the name ${name}: they take it for a step in the path.`), { code: "" });
+    return found;
+  }).join("/");
 }
 
 /** Return an address within the console, for a link. */

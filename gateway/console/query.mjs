@@ -6,7 +6,7 @@ import { editor } from "./editor.mjs";
 import { many } from "./format.mjs";
 import { JsonError, memberMap, members, problemOf, stringOf } from "./json.mjs";
 import { link, path } from "./keys.mjs";
-import { runner, valueCell } from "./rows.mjs";
+import { MOST_ROWS, runner, valueCell } from "./rows.mjs";
 import { tabs } from "./tabs.mjs";
 import { button, checkBox, empty, form, notice, problem, requestBar, table } from "./ui.mjs";
 
@@ -58,13 +58,14 @@ export async function showQuery({ bucket, query, open, signal, note }) {
           meta = found;
           continue;
         }
+        seen += 1;
+        if (seen > MOST_ROWS) break;
         rows ??= rowTable(line, shown);
         rows(line);
-        seen += 1;
       }
       errors.append(...reported(meta));
       if (seen === 0 && !errors.hasChildNodes()) show(shown, empty("No rows."));
-      state.textContent = `${many(seen, "row")}, ${Math.round(performance.now() - began)} ms${metricsOf(meta)}`;
+      state.textContent = `${seen > MOST_ROWS ? `the first ${many(MOST_ROWS, "row")}` : many(seen, "row")}, ${Math.round(performance.now() - began)} ms${metricsOf(meta)}`;
     } catch (error) {
       state.textContent = own.aborted ? `Stopped after ${many(seen, "row")}.` : "";
       if (own.aborted) return;

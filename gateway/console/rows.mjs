@@ -3,6 +3,9 @@
 import { h } from "./dom.mjs";
 import { compact, problemOf } from "./json.mjs";
 
+/** Rows that a page shows at most: more would make it slow. */
+export const MOST_ROWS = 5000;
+
 const SHOWN_CHARACTERS = 400;
 const MOST_CHARACTERS = 100_000;
 

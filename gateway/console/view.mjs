@@ -6,7 +6,7 @@ import { h, show } from "./dom.mjs";
 import { many } from "./format.mjs";
 import { memberMap, problemOf, stringOf } from "./json.mjs";
 import { link, path } from "./keys.mjs";
-import { runner, valueCell } from "./rows.mjs";
+import { MOST_ROWS, runner, valueCell } from "./rows.mjs";
 import { Collection } from "./store.mjs";
 import { button, checkBox, choice, empty, field, form, name, problem, requestBar, table } from "./ui.mjs";
 
@@ -118,12 +118,13 @@ export async function showView({ bucket, design, view, query, open, signal, note
           const error = JSON.parse(row.get("error"));
           errors.append(problem(Object.assign(new Error(`${error.from ?? ""}: ${error.reason ?? error.message ?? "failed"}`), { code: error.code, retry: error.retry }), "Some rows are missing"));
         } else if (row.has("value")) {
-          body.append(tableRow(row, here, isReduced(), found.include_docs));
           seen += 1;
+          if (seen > MOST_ROWS) break;
+          body.append(tableRow(row, here, isReduced(), found.include_docs));
         }
       }
       if (seen === 0) element.replaceWith(empty("No rows.", h("p", "The index has none that match.")));
-      const parts = [many(seen, "row"), total === null ? null : `of ${many(Number(total), "row")} in the index`, `${Math.round(performance.now() - began)} ms`];
+      const parts = [seen > MOST_ROWS ? `the first ${many(MOST_ROWS, "row")}` : many(seen, "row"), total === null ? null : `of ${many(Number(total), "row")} in the index`, `${Math.round(performance.now() - began)} ms`];
       state.textContent = parts.filter(Boolean).join(", ");
     } catch (error) {
       if (own.aborted) {

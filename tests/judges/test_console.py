@@ -287,6 +287,21 @@ class PageTests(ConsoleCase):
         await self.settled("default")
         await self.check_quiet()
 
+    async def test_absent(self) -> None:
+        """What does not exist is named, on a page of its own, with the gateway's message."""
+        await self.go("buckets/default")
+        for address, heading, message in (
+            ("buckets/default/designs/none", "none", "DesignDocumentNotFound"),
+            ("buckets/nothing", "nothing", "BucketNotFound"),
+            ("buckets/default/scopes/none/collections/none/documents/a", "a", "ScopeNotFound"),
+            ("buckets/default/designs/..", "..", "Browsers cannot ask for the name .."),
+        ):
+            await self.page.run(f"location.hash = {json.dumps('#/' + address)}")
+            await self.settled(heading)
+            await self.see(message, "main")
+            self.assertEqual(await self.page.violations(), [])
+        await self.check_quiet(404)
+
     async def test_without_scripts(self) -> None:
         """The first page says what it is, and how to go on."""
         await self.page.ask("Emulation.setScriptExecutionDisabled", value=True)
