@@ -155,10 +155,11 @@ class Cluster:
 
         :raises DataDirectoryError: another number of nodes, or data of another shape.
         """
-        path = None if self._directory is None else self._directory.path
+        path = self._directory and self._directory.path
         record = read_record(data, self.users, len(self.nodes), path)
-        self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, _, _, *last = record
-        self.buckets, self.naming.name = last
+        self.uuid, self._epoch, self._rev = record.uuid, record.epoch, record.rev
+        self._starts, self._was_stopped = record.starts, record.was_stopped
+        self.buckets, self.naming.name = record.buckets, record.name
 
     def start(self) -> Deferred[None]:
         """Open all buckets; nodes must have their addresses.
