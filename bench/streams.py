@@ -26,7 +26,7 @@ from hpack.struct import NeverIndexedHeaderTuple
 
 from bench.harness import Samples, Server, machine
 from bench.load import DOCUMENT, KEYS
-from bench.subdocuments import load
+from bench.rounds import load
 
 PATH = "/v1/buckets/default/documents/bench-{n}"
 UNDER_WAY = 32

@@ -46,7 +46,7 @@ class Output:
     :param number: the stream's identifier.
     """
 
-    __slots__ = ("_fields", "_informs", "_number", "_queue", "code", "phase", "queued", "sent")
+    __slots__ = ("_fields", "_informs", "_number", "_queue", "code", "is_begun", "phase", "queued", "sent")
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -54,6 +54,8 @@ class Output:
         self._fields: Fields | None = None
         self._informs: list[int] = []
         self.phase = OutputPhase.OPEN
+        self.is_begun = False
+        """Whether there is a head."""
         self.code: ErrorCodes | None = None
         """With which error the stream ends behind what is queued."""
         self.queued = 0
@@ -68,6 +70,7 @@ class Output:
     def begin(self, fields: Fields) -> None:
         """Queue the head."""
         self._fields = fields
+        self.is_begun = True
 
     def write(self, data: bytes) -> None:
         """Queue a part of the body."""

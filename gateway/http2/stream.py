@@ -54,10 +54,8 @@ class Stream(TimedStream):
     since: float | None = None
     """When this phase was first seen; ``None`` when it has not been."""
     is_stalled = False
-    """Whether the client reads slower than we write: it has left us no window."""
     stalled_since: float | None = None
     unsent = 0
-    """What :meth:`count_unsent` returned last."""
     unsent_exchange: CountedRequest | None = None
     """The request whose complete answer is not sent yet."""
 
@@ -359,6 +357,10 @@ class Stream(TimedStream):
             return
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         broken, body = self._exchange, self._body
+        if broken is None and self._output.is_begun:
+            # It is answered already.
+            self.reset(ErrorCodes.PROTOCOL_ERROR)
+            return
         if isinstance(error, Malformed):
             self.connection.police.reset(self.factory.clock.seconds())
             # It is answered, too, as in HTTP/1.1 (RFC 9113 8.1.1).

@@ -27,12 +27,15 @@ class Listeners:
         """Those of TCP and TLS, on 127.0.0.1."""
 
     @inlineCallbacks
-    def start(self) -> Any:
-        """Start it; fires with the service when documents can be served."""
+    def start(self, *options_given: str) -> Any:
+        """Start it; fires with the service when documents can be served.
+
+        :param options_given: further ones.
+        """
         path = self._case.mktemp()
         with open(path, "wb") as file:
             file.write(self.certificate)
-        arguments = ["--ephemeral"]
+        arguments = ["--ephemeral", *options_given]
         for listen in (
             "tcp:0:interface=127.0.0.1",
             f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}",

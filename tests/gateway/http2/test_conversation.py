@@ -172,6 +172,18 @@ class RequestTests(MemoryTestCase):
             self.assertEqual(self.client.streams[number].status, status, name)
         self.assertEqual([seen["body"] for seen in self.handlers.seen], ["body"])
 
+    def test_faults_behind_the_answer(self) -> None:
+        """A fault in a request that is answered already ends its stream only, without a second answer."""
+        number = self.client.begin("PUT", "/nothing")
+        self.wire.pump()
+        self.assertEqual(self.client.streams[number].status, 404)
+        self.client.h2.send_headers(number, [(b"X-Sum", b"1")], end_stream=True)
+        self.client.flush()
+        self.wire.pump()
+        self.assertIn((3, number, ErrorCodes.PROTOCOL_ERROR), self.wire.frames)
+        self.assertEqual(self.served.ended, [("/nothing", 404, "")])
+        self.assertEqual(self.wire.ask("GET", "/echo").status, 200)
+
     def test_limits(self) -> None:
         """A head beyond ``--max-headers``, or with more than 500 headers, is 431, a body beyond
         ``--max-body`` is 413; the connection goes on."""

@@ -234,13 +234,14 @@ class BodyTests(SocketTestCase):
     @inlineCallbacks
     def test_slow_bodies(self) -> Any:
         """A body that does not arrive within ``--body-seconds`` is 408; the connection goes on."""
-        number = self.client.begin("PUT", "/echo", [(b"content-length", b"100")])
-        yield self.turns()
-        for _ in range(125):
-            self.client.data(number, b"x") if not self.client.streams[number].is_over else None
+        number = self.client.begin("PUT", "/echo", [(b"content-length", b"1000")])
+        yield self.until(lambda: any(one.streams for one in self.served.factory.channels))
+        for _ in range(118):
+            self.client.data(number, b"x")
             yield self.pass_seconds(1)
-            if self.client.streams[number].is_over:
-                break
+        self.assertFalse(self.client.streams[number].is_over)
+        yield self.pass_seconds(4)
+        yield self.until(lambda: self.client.streams[number].is_over)
         self.assertEqual(self.client.streams[number].status, 408)
         answer: Received = yield self.ask()
         self.assertEqual(answer.status, 200)

@@ -39,15 +39,16 @@ class Raw(Protocol):
         self.received += data
 
 
-class ListenerTests(TestCase):
+class ListenerTestCase(TestCase):
     """One service that listens on all of them."""
 
     timeout = 120
+    options: tuple[str, ...] = ()
 
     @inlineCallbacks
     def setUp(self) -> Any:
         listeners = Listeners(self)
-        self.service = yield listeners.start()
+        self.service = yield listeners.start(*self.options)
         plain, secure = listeners.ports
         self.certificate = Certificate.loadPEM(listeners.certificate)
         self.plain = TCP4ClientEndpoint(reactor, "127.0.0.1", plain)
@@ -70,6 +71,10 @@ class ListenerTests(TestCase):
             yield client.lost
         while self.service.factory.channels:
             yield deferLater(reactor, 0)
+
+
+class ListenerTests(ListenerTestCase):
+    """Documents and streams."""
 
     def test_documents(self) -> Any:
         """A document goes in and comes out, and many requests are served at once."""
@@ -155,4 +160,38 @@ class ListenerTests(TestCase):
             yield deferLater(reactor, 0)
         for one in (client, other):
             one.transport.loseConnection()
+        yield client.lost
+
+
+class OptionTests(ListenerTestCase):
+    """``--no-http2``."""
+
+    options = ("--no-http2",)
+
+    @inlineCallbacks
+    def test_neither_offered_nor_spoken(self) -> Any:
+        """TLS negotiates HTTP/1.1, and the preface of HTTP/2 is no request, on each listener."""
+        for endpoint in self.endpoints:
+            client = yield connectProtocol(endpoint, Raw())
+            client.transport.write(PREFACE)
+            while b"\r\n\r\n" not in client.received:
+                yield deferLater(reactor, 0)
+            self.assertTrue(client.received.startswith(b"HTTP/1.1 400 "))
+            self.assertIsNone(getattr(client.transport, "negotiatedProtocol", None))
+            client.transport.loseConnection()
+
+
+class StreamLimitTests(ListenerTestCase):
+    """``--max-streams``."""
+
+    options = ("--max-streams=3",)
+
+    @inlineCallbacks
+    def test_announced(self) -> Any:
+        """The limit is announced to clients."""
+        client = yield connectProtocol(self.plain, Client())
+        yield client.until(lambda: bool(client.events))
+        self.assertEqual(client.h2.remote_settings.max_concurrent_streams, 3)
+        self.assertEqual(client.h2.remote_settings.max_header_list_size, 16384)
+        client.transport.loseConnection()
         yield client.lost
