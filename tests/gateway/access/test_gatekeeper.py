@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase import exceptions
 from gateway.access.keys import ApiKeys, key_line, read_keys
 from gateway.access.ratelimits import Buckets, Policy, RateLimits
+from gateway.access.refusals import AccessDenied
 from gateway.access.rules import Rule, RuleTable, Wildcard
 from gateway.access.ways import ByKey
 from gateway.http.request import Request
@@ -147,6 +148,22 @@ class GatekeeperTests(SynchronousTestCase):
             for path in ("/other/b", "/others/b"):
                 for _ in range(2):
                     self.assertEqual(self.status(site, "a", path), status, (rules, path))
+
+    def test_services(self) -> None:
+        """Each service behind the proxy has an action of its own, whatever was decided for another before."""
+        actions = {b"query": "query", b"fts": "search", b"cbas": "analytics", b"mgmt": "admin"}
+        served = endpoint("proxy_get", "GET", "/_p/<service>/<path:rest>")(lambda _: None).endpoint
+        for allowed in actions.values():
+            site = self.make(rule("r", "key:a", "*", allowed), rule("part", "key:a", "b", *actions.values()))
+            authorizer: Any = site.gateway._admission._authorizer
+            for service, action in [*actions.items(), *reversed(actions.items()), (b"other", "other")]:
+                headers = {b"host": b"h", b"authorization": b"Bearer cgk_a"}
+                request = Request("GET", b"/_p/%b/x" % service, b"", headers)
+                request.endpoint, request.parameters = served, {"service": service, "rest": b"x"}
+                if action == allowed:
+                    self.assertEqual(authorizer.identify(request).user, "service")
+                else:
+                    self.assertRaises(AccessDenied, authorizer.identify, request)
 
     def test_limits_under_klein(self) -> None:
         """Requests that Klein dispatches count once, and say what is left."""

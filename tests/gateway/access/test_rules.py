@@ -314,6 +314,7 @@ class ClassTests(SynchronousTestCase):
         names = {one.name for one in self.endpoints()}
         self.assertEqual(names - ENDPOINTS.keys() - PUBLIC, set(), "add these to gateway/access/actions.py")
         self.assertEqual(ENDPOINTS.keys() & PUBLIC, set())
+        self.assertEqual((ENDPOINTS.keys() | PUBLIC) - names, set(), "these do not exist")
 
     def test_extents(self) -> None:
         """Whoever names a bucket is checked for it; nothing smaller is checked than the path names."""
