@@ -155,8 +155,8 @@ class Cluster:
 
         :raises DataDirectoryError: another number of nodes, or data of another shape.
         """
-        path = self._directory and self._directory.path
-        record = read_record(data, self.users, len(self.nodes), path)
+        place = self._directory
+        record = read_record(data, self.users, len(self.nodes), place.path if place else None)
         self.uuid, self._epoch, self._rev = record.uuid, record.epoch, record.rev
         self._starts, self._was_stopped = record.starts, record.was_stopped
         self.buckets, self.naming.name = record.buckets, record.name
