@@ -178,7 +178,7 @@ class ServiceCall:
             return
         self._nodes.failed(self.base)
         may_repeat = self._body is None or self._body.can_repeat
-        if (may_repeat and self._asked.is_read) or _nothing_was_sent(failure):
+        if may_repeat and (self._asked.is_read or _nothing_was_sent(failure)):
             self._ask(failure)
         else:
             self._left.clear()

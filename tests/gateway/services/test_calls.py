@@ -292,6 +292,18 @@ class CallTests(SynchronousTestCase):
                 self.successResultOf(sent)
                 self.call.cancel()
 
+    def test_large_bodies_are_sent_once(self) -> None:
+        """A body of which the beginning is gone goes to no other node, even if the first one has not seen it."""
+        stream = Stream()
+        body = StreamBody(stream, None)  # type: ignore[arg-type]
+        self.begin(body=body)
+        body.startProducing(Consumer())  # type: ignore[arg-type]
+        stream.reader.body_received(b"x" * (KEPT_BYTES + 1))
+        body.stopProducing()
+        self.fail(ResponseNeverReceived([]), ssl.SSLCertVerificationError(1, "unknown"))
+        self.assertFalse(self.failure(NetworkError).ambiguous)
+        self.assertEqual(len(self.agent.requests), 1)
+
     def test_time_of_the_client(self) -> None:
         """The time for the next part of the client's body does not count against the service."""
         stream = Stream()

@@ -12,7 +12,9 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
+from twisted.web.server import Site
 
+from tests.gateway.http2.peer import Client as Http2Client
 from tests.gateway.services.support import PLAIN, Asked, Service, ServicesTestCase
 
 QUERY = "/_p/query/query/service"
@@ -460,6 +462,61 @@ class StreamTests(Proxied):
         yield self.query.until(lambda: not self.query.connections)
         client.transport.loseConnection()
         yield client.lost
+
+
+class OtherWaysTests(Proxied):
+    """The same by other ways than the gateway's own HTTP/1.1."""
+
+    @inlineCallbacks
+    def test_http2(self) -> Any:
+        """Over HTTP/2 bodies pass as they arrive, in both directions; a reset ends the request there."""
+        host, port = self.url.removeprefix("http://").split(":")
+        endpoint = HostnameEndpoint(reactor, host.encode(), int(port))
+        client = yield connectProtocol(endpoint, Http2Client())
+        number = client.begin("POST", QUERY, [(b"content-type", b"application/json"), (b"cookie", b"a=b")])
+        client.data(number, b"part")
+        yield self.query.until(lambda: bool(self.query.asked) and self.query.asked[0].body == b"part")
+        client.data(number, b"", ends=True)
+        yield self.query.until(lambda: self.query.asked[0].is_whole)
+        asked = self.query.asked[0]
+        self.assertEqual((asked.target, asked.header("Cookie")), ("/query/service", None))
+        self.assertEqual(asked.header("Content-Type"), "application/json")
+        asked.write(PLAIN + b"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n")
+        asked.chunk(b"first")
+        yield client.until(lambda: client.streams[number].body == b"first")
+        self.assertEqual(client.streams[number].status, 200)
+        asked.chunk(b"second")
+        asked.write(b"0\r\n\r\n")
+        yield client.until(lambda: client.streams[number].is_complete)
+        self.assertEqual(client.streams[number].body, b"firstsecond")
+        number = client.request("POST", QUERY, SELECT)
+        yield self.query.until(lambda: len(self.query.asked) == 2 and self.query.asked[1].is_whole)
+        client.h2.reset_stream(number)
+        client.flush()
+        yield self.query.until(lambda: not self.query.connections)
+        self.assertEqual(self.service.gateway.upstream.shares.used, 0)
+        client.transport.loseConnection()
+        yield client.lost
+
+    @inlineCallbacks
+    def test_in_another_site(self) -> Any:
+        """In a site of twisted.web the proxy works, too, and a path is not decoded on the way."""
+        self.query.script = lambda asked: asked.answer(b'{"a":1}')
+        site = Site(self.service.gateway.app.resource())
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        base = f"http://127.0.0.1:{port.getHost().port}"
+        answer = yield self.client.request("POST", base + QUERY + "?a=%20", data=SELECT)
+        content = yield answer.content()
+        self.assertEqual((answer.code, content), (200, b'{"a":1}'))
+        self.assertEqual(self.query.asked[0].target, "/query/service?a=%20")
+        self.assertEqual(self.query.asked[0].body, SELECT)
+        for path in ("/_p/query/query/..%2fadmin", "/_p/query/query/%2e%2e/admin", "/_p/fts/api/index"):
+            answer = yield self.client.request("POST", base + path, data=SELECT)
+            yield answer.content()
+            self.assertIn(answer.code, (400, 404), path)
+        self.assertEqual(len(self.query.asked), 1)
+        yield self.http.closeCachedConnections()
+        yield port.stopListening()
 
 
 class FailureTests(Proxied):
