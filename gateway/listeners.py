@@ -19,6 +19,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.endpoints import listen_address
 from gateway.handshakes import HandshakeLog
 from reactor.tls.strings import EndpointError, tls_endpoint
 
@@ -72,6 +73,11 @@ def listen_on(
     except EndpointError as error:
         raise CannotStartError(f"--listen: {description}: {error}") from error
     if endpoint is None:
+        if client_ca is not None and listen_address(description).kind == "tls":
+            raise CannotStartError(
+                f"--listen: {description}: endpoints of this kind ask clients for no certificate, "
+                "which --client-ca needs; use ssl:"
+            )
         endpoint = serverFromString(reactor, full)
     listening: Deferred[IListeningPort] = maybeDeferred(endpoint.listen, factory)
     result = getattr(listening, "result", None)

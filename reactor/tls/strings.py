@@ -123,12 +123,12 @@ def check_authorities(path: str) -> None:
 
     :raises EndpointError: it cannot be read, or has no certificate.
     """
-    _read(path, "authorities of clients")
+    _read(path, "client_ca")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except OSError as error:
         raise EndpointError(
-            f"authorities of clients={path}: {reason_of(error)}; expected certificates in PEM"
+            f"client_ca={path}: {reason_of(error)}; expected certificates in PEM"
         ) from error
 
 

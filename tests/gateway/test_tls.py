@@ -1,22 +1,31 @@
 """HTTPS: a listener given as an ``ssl:`` endpoint, with real handshakes over loopback."""
 
 import os
+import socket
+import ssl
+from datetime import datetime, timedelta, timezone
 
 import treq
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IHandshakeListener
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from zope.interface import implementer
 
-from gateway.listeners import CannotStartError
+from gateway.access.peers import peer_certificate
+from gateway.listeners import CannotStartError, listen_on
 from gateway.service import GatewayService, Options
 from tests.certificates import self_signed
 
@@ -118,6 +127,104 @@ class TLSTests(TestCase):
             ended = handshake.done = Deferred()
             handshake.transport.loseConnection()
             yield self.assertFailure(ended, Exception)
+
+
+class NameTests(TestCase):
+    """``tls:`` endpoints of Twisted, which choose a certificate by the name that a client asks for."""
+
+    def setUp(self):
+        """Write a folder of certificates."""
+        self.folder = self.mktemp()
+        os.mkdir(self.folder)
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+            .sign(key, hashes.SHA256())
+        )
+        self.certificate = certificate.public_bytes(Encoding.PEM)
+        encoded = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        with open(os.path.join(self.folder, "localhost.pem"), "wb") as file:
+            file.write(self.certificate + encoded)
+
+    @inlineCallbacks
+    def test_served(self):
+        """The gateway serves there, and its URL is one with TLS."""
+        options = Options()
+        options.parseOptions(["--listen", f"tls:{self.folder}:0:interface=127.0.0.1", "--ephemeral"])
+        service = GatewayService(options.settings, [])
+        service.privilegedStartService()
+        service.startService()
+        self.addCleanup(service.stopService)
+        yield service.started
+        (url,) = service.urls
+        self.assertTrue(url.startswith("https://127.0.0.1:"), url)
+        handshake = Handshake()
+        tls = optionsForClientTLS(
+            "localhost", Certificate.loadPEM(self.certificate), acceptableProtocols=[b"http/1.1"]
+        )
+        port = int(url.rsplit(":", 1)[1])
+        yield connectProtocol(wrapClientTLS(tls, TCP4ClientEndpoint(reactor, "127.0.0.1", port)), handshake)
+        self.assertEqual((yield handshake.done), b"http/1.1")
+        ended = handshake.done = Deferred()
+        handshake.transport.loseConnection()
+        yield self.assertFailure(ended, Exception)
+
+    def test_certificates_of_clients(self):
+        """They are refused with these endpoints, rather than ignored."""
+        path = os.path.join(self.folder, "localhost.pem")
+        description = f"tls:{self.folder}:0:interface=127.0.0.1"
+        error = self.assertRaises(CannotStartError, listen_on, reactor, description, Factory(), path)
+        self.assertIn("--client-ca", str(error))
+        self.assertIn("use ssl:", str(error))
+
+
+class ClientCertificateTests(TestCase):
+    """``--client-ca``: clients may show a certificate."""
+
+    @inlineCallbacks
+    def test_asked(self):
+        """The channel's transport shows the certificate of a client that has one of the authority; a client
+        without one is served; one of another authority ends the handshake."""
+        files = {name: self.mktemp() for name in ("server", "client", "other")}
+        for name, path in files.items():
+            with open(path, "wb") as file:
+                file.write(self_signed(name=name))
+        factory = Factory.forProtocol(Shown)
+        factory.noisy = False
+        description = f"ssl:0:interface=127.0.0.1:privateKey={files['server']}"
+        port = yield listen_on(reactor, description, factory, files["client"])
+        self.addCleanup(port.stopListening)
+        for own, answer in (("client", b"CN=client"), (None, b"none"), ("other", None)):
+            context = ssl.create_default_context(cafile=files["server"])
+            if own is not None:
+                context.load_cert_chain(files[own])
+            asked = deferToThread(ask, context, port.getHost().port)
+            if answer is None:
+                yield self.assertFailure(asked, OSError)
+            else:
+                self.assertEqual((yield asked), answer)
+
+
+def ask(context, port):
+    """Return what a server on a port sends."""
+    plain = socket.create_connection(("127.0.0.1", port), 60)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
+        stream.sendall(b"?")
+        return stream.recv(100)
+
+
+class Shown(Protocol):
+    """Answers with the name of the client."""
+
+    def dataReceived(self, data: bytes) -> None:
+        certificate = peer_certificate(self.transport)
+        name = "none" if certificate is None else certificate.subject.rfc4514_string()
+        self.transport.write(name.encode())
 
 
 class StartTests(TestCase):

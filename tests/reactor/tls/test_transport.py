@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import tracemalloc
+from types import FrameType
 from typing import Any
 
 from hypothesis import given, settings
@@ -208,6 +210,38 @@ class SendingTests(PairTestCase):
 class _Call:
     def cancel(self) -> None:
         """Do nothing."""
+
+
+class BudgetTests(PairTestCase):
+    """What a small request and its answer cost, in calls, which no busy machine changes."""
+
+    def test_calls(self) -> None:
+        """Two functions to receive and one to send, and eight calls of C functions in all."""
+        self.connect()
+        send = writer_to(self.server.below)
+        self.client.below.write(bytes(100))
+        self.clock.advance(0)
+        data = bytes(self.near.out)
+        functions: list[str] = []
+        in_c: list[str] = []
+
+        def note(frame: FrameType, event: str, called: Any) -> None:
+            if "reactor/tls/" in frame.f_code.co_filename and "tests" not in frame.f_code.co_filename:
+                if event == "call":
+                    functions.append(frame.f_code.co_name)
+                elif event == "c_call":
+                    in_c.append(called.__name__)
+
+        sys.setprofile(note)
+        try:
+            self.server.below.dataReceived(data)
+            send(bytes(1000))
+        finally:
+            sys.setprofile(None)
+        self.assertEqual(functions, ["dataReceived", "_deliver", "write_now"])
+        self.assertLessEqual(len(in_c), 8, in_c)
+        self.wire.settle()
+        self.assertEqual((self.server.above.data, self.client.above.data), (bytes(100), bytes(1000)))
 
 
 class ReadingTests(PairTestCase):
