@@ -3,7 +3,7 @@
     python -m bench.client [OPERATIONS] [ROUNDS] [stub]
 
 First comes txcouchbase against bench/stub.py, a server that costs less than any client: what the clients can
-do where the server does not hold them up. With ``stub`` that is all.
+do where the server does not delay them, without TLS and with it. With ``stub`` that is all.
 
 The official 4.x client takes part if ``.venv-interop`` has it (``make interop``), with the Twisted of
 bench/requirements.txt.
@@ -15,9 +15,11 @@ import itertools
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 from bench.harness import HERE, OFFICIAL_PYTHON, OWN_PYTHON, Samples, Server, machine, run_json
 from bench.rawclient import VBUCKETS, RawClient, set_request
+from bench.securepeers import certificate
 from bench.serve import PASSWORD, USER
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.frames import encode_request
@@ -98,10 +100,23 @@ def measure_node(node: Server, count: int, rounds: int) -> Samples:
 
 
 def measure_stub(count: int, rounds: int) -> tuple[Samples, Samples]:
-    """Return what :func:`measure_clients` does, of this project's clients against the stub."""
-    flavours = {name: kind for name, kind in FLAVOURS.items() if kind != "official"}
-    with Server("stub") as stub:
-        rates, costs = measure_clients(stub, count, rounds, flavours)
+    """Return what :func:`measure_clients` does, of this project's clients against the stub, without TLS and
+    with it in turns."""
+    rates, costs = Samples(), Samples()
+    with ExitStack() as stack:
+        stubs = {
+            "": stack.enter_context(Server("stub")),
+            ", TLS": stack.enter_context(Server("stub", certificate(stack))),
+        }
+        for _, (suffix, stub) in itertools.product(range(rounds), stubs.items()):
+            flavours = {name + suffix: kind for name, kind in FLAVOURS.items() if kind != "official"}
+            for found, all_found in zip(
+                measure_clients(stub, count, 1, flavours), (rates, costs), strict=True
+            ):
+                for row, column in itertools.product(found.rows(), found.columns()):
+                    figure = found.median(row, column)
+                    if figure is not None:
+                        all_found.add(row, column, figure)
     return rates.only(STUB_CASES), costs.only(STUB_CASES)
 
 

@@ -127,9 +127,7 @@ def check_authorities(path: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except OSError as error:
-        raise EndpointError(
-            f"client_ca={path}: {reason_of(error)}; expected certificates in PEM"
-        ) from error
+        raise EndpointError(f"client_ca={path}: {reason_of(error)}; expected certificates in PEM") from error
 
 
 def _read(path: str, name: str) -> bytes:
