@@ -424,17 +424,17 @@ class MalformedTests(SynchronousTestCase):
 
     def test_absolute_form(self) -> None:
         """The path of an absolute URL begins after its authority, not in its query."""
-        for target, status in (
-            (b"http://h/health", 200),
-            (b"http://h/health?", 200),
-            (b"http://h", 404),
-            (b"http://h?x=/health", 404),
-            (b"http://h?/health", 404),
-            (b"HTTPS://h:443/health", 200),
-            (b"http://[::1]:80/health", 200),
+        for target, is_health in (
+            (b"http://h/health", True),
+            (b"http://h/health?", True),
+            (b"http://h", False),
+            (b"http://h?x=/health", False),
+            (b"http://h?/health", False),
+            (b"HTTPS://h:443/health", True),
+            (b"http://[::1]:80/health", True),
         ):
             answers, _ = self.send([line(b"GET " + target + b" HTTP/1.1")])
-            self.assertEqual([answer.status for answer in answers], [status], target)
+            self.assertEqual([b'"status":"ok"' in answer.body for answer in answers], [is_health], target)
 
 
 class ReaderTests(SynchronousTestCase):
