@@ -151,6 +151,8 @@ class Session:
         self.collections = Feature.COLLECTIONS in features
         compressed = not features.isdisjoint(snappy.FEATURES)
         self.accepted_datatypes = int(Datatype.JSON | Datatype.SNAPPY if compressed else Datatype.JSON)
+        if self.xattrs:
+            self.accepted_datatypes |= int(Datatype.XATTR)
         self.datatype_mask = int(Datatype.JSON) if Feature.JSON in features else 0
         self.rights_changed()
 

@@ -12,6 +12,7 @@ from couchnode.kv.commands import (
     rangescans,
     status,
     subdocument,
+    withmeta,
 )
 from couchnode.kv.commands.table import dispatch
 
@@ -24,4 +25,5 @@ __all__ = [
     "rangescans",
     "status",
     "subdocument",
+    "withmeta",
 ]

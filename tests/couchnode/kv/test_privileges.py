@@ -52,6 +52,9 @@ NEEDED: dict[str, list[int]] = {
     **dict.fromkeys(BOTH.split(), [READ | UPSERT]),
     **dict.fromkeys(["ADD", "ADDQ"], [INSERT, UPSERT]),
     **dict.fromkeys(["DELETE", "DELETEQ"], [DELETE]),
+    **dict.fromkeys(
+        (f"{name}_WITH_META" for name in ("SET", "SETQ", "ADD", "ADDQ", "DEL", "DELQ")), [META_WRITE]
+    ),
     **dict.fromkeys(["RANGE_SCAN_CREATE", "RANGE_SCAN_CONTINUE", "RANGE_SCAN_CANCEL"], [RANGE_SCAN]),
     **dict.fromkeys(["SEQNO_PERSISTENCE", "VERBOSITY"], [ADMINISTRATOR]),
     "STAT": [SIMPLE_STATS, STATS],
