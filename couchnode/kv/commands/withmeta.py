@@ -18,12 +18,7 @@ _META = Struct(">IIQQ")
 _OPTIONS = Struct(">I")
 _LENGTH = Struct(">H")
 _LENGTHS = frozenset(
-    {
-        _META.size,
-        _META.size + _LENGTH.size,
-        _META.size + _OPTIONS.size,
-        _META.size + _OPTIONS.size + _LENGTH.size,
-    }
+    _META.size + options + length for options in (0, _OPTIONS.size) for length in (0, _LENGTH.size)
 )
 _SKIP_RESOLUTION, _FORCE, _REGENERATE_CAS, _EXPIRATION = 0x01, 0x02, 0x04, 0x10
 _XATTR = int(Datatype.XATTR)
@@ -86,10 +81,8 @@ def _attributes(value: bytes) -> tuple[bytes, bytes]:
     try:
         text, body = split_attributes(value)
         pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list)
-        names = [name for name, _ in pairs]
-        valid = all(
-            key_of(name.encode()) == name.encode() and not is_virtual(name.encode()) for name in names
-        )
+        names = [name.encode() for name, _ in pairs]
+        valid = all(key_of(name) == name and not is_virtual(name) for name in names)
         xattrs = canonical(text) if valid and len(set(names)) == len(names) else None
     except (ValueError, RecursionError):
         xattrs = None

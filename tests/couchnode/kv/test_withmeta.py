@@ -99,7 +99,7 @@ class WithMeta(CommandCase):
         self.assertGreater(made.cas, 99)
 
     def test_delete_and_add(self) -> None:
-        """A deletion leaves a tombstone with its version, also of a missing document; ADD wants none there."""
+        """A deletion leaves a tombstone with its version, even of a missing document; ADD is for new ones."""
         self.assertEqual(self.write("DEL", meta=(7, 0, 5, 99)).specific, 0)
         self.assertEqual(self.meta()[0], 1)
         self.assertEqual(self.meta()[3:], (5, 99))
