@@ -33,6 +33,7 @@ class Content(NamedTuple):
     deleted: bool = False
 
 
+# Many parameters: what a request says; keywords.
 def write(
     vbucket: VBucket,
     key: bytes,
