@@ -157,7 +157,7 @@ class Output(TlsLayer):
         if self.phase is ENDING:
             # Our close_notify leaves with the last bytes.
             self._settle_end()
-        if not self._hold & HELD_OVER:
+        if not self._hold & (HELD_OVER | HELD_FULL):
             self._send_outgoing()
         if self._source.is_paused and not self._hold:
             self._source.resume()

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from reactor.clock import cancel_timer
 from reactor.tls.output import HELD_DELIVERING, HELD_OVER, HELD_SHAKING, Output, Phase
-from reactor.tls.pieces import RECORD_BYTES, SLICE_BYTES
+from reactor.tls.pieces import PIECE_BYTES, RECORD_BYTES, SLICE_BYTES
 from reactor.tls.source import Relay
 from reactor.writer import writer_to
 
@@ -189,6 +189,10 @@ class TlsTransport(Output):
             self._hold &= ~HELD_DELIVERING
             if self._queue or self._outgoing.pending or self.phase is ENDING:
                 self._flush()
+                if self._outgoing.pending > PIECE_BYTES:
+                    # It makes TLS answer, to renegotiations for instance, and does not read.
+                    text = "the peer does not read the answers of TLS"
+                    self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, text), abort=True)
 
     def _peer_ended(self) -> None:
         """The peer sends nothing more. Answer its close_notify behind what was written, and close."""

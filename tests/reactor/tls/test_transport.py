@@ -471,6 +471,23 @@ class LimitTests(PairTestCase):
         self.assertIs(self.server.above.events[-1], ssl.SSLError)
         self.assertIn("300 bytes", str(self.server.above.reason.value))
 
+    def test_answers_of_tls(self) -> None:
+        """What TLS itself has to answer waits for a peer that does not read, and is sent when it does; a peer
+        that asks for more than 64 KiB of that is cut."""
+        for size, is_cut in ((1000, False), (PIECE_BYTES + 1, True)):
+            self.connect()
+            self.server.below.write(LARGE)
+            self.clock.advance(0)
+            waiting = len(self.far.out)
+            self.client.below.write(b"?")
+            self.clock.advance(0)
+            # As OpenSSL does while it reads; no peer of these tests can make it.
+            transport_of(self.server)._outgoing.write(bytes(size))
+            self.wire.move(0)
+            self.assertEqual(self.far.is_cut, is_cut)
+            self.assertEqual(len(self.far.out), 0 if is_cut else waiting)
+            self.assertEqual(self.server.above.data, b"?")
+
     def test_data_behind_the_handshake_is_not_of_it(self) -> None:
         """A client that sends megabytes with the end of its handshake is within the limit."""
         self.connect(settled=False, limits=LIMITS._replace(handshake_bytes=2**16))
