@@ -21,7 +21,7 @@ __all__ = [
     "MAX_HEADER_COUNT",
     "METHODS",
     "REQUEST_LINE",
-    "SECRETS",
+    "UNCACHED",
     "Head",
     "HeadReader",
     "Malformed",
@@ -160,9 +160,9 @@ class Head:
 
 
 # Heads with one are not cached, as it may be a secret.
-SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+_SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 # Nor are those with one of these, which differ from request to request: they would only displace others.
-_UNCACHED = SECRETS | {b"traceparent", b"x-request-id"}
+UNCACHED = _SECRETS | {b"traceparent", b"x-request-id"}
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
@@ -195,7 +195,7 @@ class HeadReader:
 
     def remember(self, behind: bytes, head: Head) -> None:
         """Cache a head, unless it may hold a secret."""
-        if len(behind) <= _LONGEST_KNOWN and _UNCACHED.isdisjoint(head.headers):
+        if len(behind) <= _LONGEST_KNOWN and UNCACHED.isdisjoint(head.headers):
             self.known.learn(behind, head)
 
     def read(self, head: bytes) -> Head:

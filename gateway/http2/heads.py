@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.http.heads import MAX_HEADER_COUNT, METHODS, SECRETS, Malformed
+from gateway.http.heads import MAX_HEADER_COUNT, METHODS, UNCACHED, Malformed
 from gateway.http.known import Known
 from gateway.http.refusal import Refusal
 from gateway.http.targets import BadTarget, check_host
@@ -109,7 +109,7 @@ class HeadReader:
         rest = Rest(authority, fields)
         if self.look is not None:
             rest.visit = self.look(rest.headers)
-        if rest.size <= _LONGEST_KNOWN and SECRETS.isdisjoint(rest.headers):
+        if rest.size <= _LONGEST_KNOWN and UNCACHED.isdisjoint(rest.headers):
             self._known.learn(key, rest)
         return rest
 

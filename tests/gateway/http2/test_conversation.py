@@ -317,3 +317,18 @@ class AnswerTests(MemoryTestCase):
         self.client.send(frame(2, 1, bytes(4) + b"\xff"))
         self.assertEqual(self.wire.ask("GET", "/echo").status, 200)
         self.assertFalse([kind for kind, _, _ in self.wire.frames if kind == 5])
+
+
+class CacheTests(MemoryTestCase):
+    """Heads that clients repeat are read once."""
+
+    def test_what_is_remembered(self) -> None:
+        """Equal headers are remembered whatever the path, but neither secrets nor those that differ from
+        request to request."""
+        known = self.served.factory.http2.heads._known  # type: ignore[union-attr, attr-defined]
+        for path in ("/echo", "/size/1", "/echo?a"):
+            self.wire.ask("GET", path, b"", [(b"accept", b"*/*")])
+        self.assertEqual(len(known), 1)
+        for name in (b"authorization", b"cookie", b"traceparent", b"x-request-id"):
+            self.assertEqual(self.wire.ask("GET", "/echo", b"", [(name, b"x")]).status, 200)
+        self.assertEqual(len(known), 1)
