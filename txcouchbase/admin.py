@@ -97,6 +97,7 @@ class _Client:
 
     tls = None
     tls_policy = None
+    agent = "txcouchbase"
 
     def __init__(self, reactor: Any, credentials: Credentials) -> None:
         self.reactor = reactor
