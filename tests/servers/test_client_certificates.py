@@ -164,6 +164,6 @@ class GatewayOptionTests(TestCase):
                 cluster(f"couchbases://h?{option}")
             self.assertIn(option.partition("=")[0], str(caught.exception))
             self.assertIn(
-                "'certpath', 'client_cert', 'client_key', 'keypath', 'nameserver', 'network'",
+                "'certpath', 'client_cert', 'client_key', 'compression', 'keypath', 'nameserver', 'network'",
                 str(caught.exception),
             )

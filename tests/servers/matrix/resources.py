@@ -425,7 +425,9 @@ for _path in (
     f"{BUCKET}/scopes",
     "/v1/buckets",
     "/v1/callerIdentity",
+    "/",
     "/health",
+    "/live",
     "/ready",
     "/metrics",
 ):
