@@ -34,38 +34,6 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=100)
 
 
-class SystemdTests(SynchronousTestCase):
-    """``systemd-analyze`` on the units."""
-
-    def setUp(self) -> None:
-        if shutil.which("systemd-analyze") is None:
-            raise SkipTest("systemd-analyze is not installed")
-        self.folder = Path(self.mktemp()).absolute()
-        self.folder.mkdir()
-
-    def units(self) -> list[Path]:
-        """Return copies of the units that name programs that are there."""
-        copies = []
-        for unit in (DEPLOY / "systemd").iterdir():
-            text = unit.read_text().replace("/opt/couchgateway/bin", str(Path(sys.executable).parent))
-            copies.append(self.folder / unit.name)
-            copies[-1].write_text(text)
-        self.assertEqual(len(copies), 2)
-        return copies
-
-    def test_verify(self) -> None:
-        """No complaint about a unit."""
-        for unit in self.units():
-            done = run("systemd-analyze", "verify", "--man=no", unit)
-            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit.name)
-
-    def test_exposure(self) -> None:
-        """The exposure that it computes is at most 2 of 10."""
-        for unit in self.units():
-            done = run("systemd-analyze", "security", "--offline=yes", "--threshold=20", unit)
-            self.assertEqual(done.returncode, 0, done.stdout)
-
-
 class KubernetesTests(SynchronousTestCase):
     """The manifests and the chart against the schemas of Kubernetes."""
 
