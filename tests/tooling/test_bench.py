@@ -16,6 +16,7 @@ from bench.load import DOCUMENT, KEYS, Load, Outcome, requests_of
 from bench.peers import CLIENT, GATEWAY, KLEIN, WEBDIS, Missing, Peer
 from bench.profile import stage_of
 from bench.sampler import Sampler
+from bench.securepeers import SECURE
 
 
 class LoadTests(SynchronousTestCase):
@@ -47,7 +48,9 @@ class LoadTests(SynchronousTestCase):
 class FiguresTests(SynchronousTestCase):
     """Conclusions from the figures."""
 
-    def figures(self, rates: dict[str, float], p99: dict[str, float], cost_us: float) -> Figures:
+    def figures(
+        self, rates: dict[str, float], p99: dict[str, float], cost_us: float, tls_us: float | None
+    ) -> Figures:
         """Return one round of GETs at 32 connections."""
         figures = Figures()
         for name, rate in rates.items():
@@ -55,6 +58,8 @@ class FiguresTests(SynchronousTestCase):
         for name, latency in p99.items():
             figures.p99_ms.add(name, "GET, 32", latency)
         figures.costs.add(f"{GATEWAY}: gateway", "GET, 32", cost_us)
+        if tls_us is not None:
+            figures.costs.add(f"{SECURE}: gateway", "GET, 32", tls_us)
         return figures
 
     def verdicts(self, figures: Figures) -> list[str]:
@@ -62,22 +67,23 @@ class FiguresTests(SynchronousTestCase):
         return [line.split(" | ")[-1].strip(" |") for line in figures.aims([32]).splitlines()[2:]]
 
     def test_aims_are_met_at_their_limits(self) -> None:
-        """Each of the five."""
+        """Each of the six."""
         rates = {GATEWAY: 24.0, WEBDIS: 24.0, KLEIN: 6.0, CLIENT: 4.0}
-        figures = self.figures(rates, {GATEWAY: 2.0, WEBDIS: 2.0}, 20.0)
-        self.assertEqual(self.verdicts(figures), ["met"] * 5)
+        figures = self.figures(rates, {GATEWAY: 2.0, WEBDIS: 2.0}, 20.0, 26.0)
+        self.assertEqual(self.verdicts(figures), ["met"] * 6)
 
     def test_aims_are_missed_beyond_their_limits(self) -> None:
-        """Each of the five."""
+        """Each of the six."""
         rates = {GATEWAY: 24.0, WEBDIS: 25.0, KLEIN: 6.1, CLIENT: 4.1}
-        figures = self.figures(rates, {GATEWAY: 2.1, WEBDIS: 2.0}, 20.1)
-        self.assertEqual(self.verdicts(figures), ["**missed**"] * 5)
+        figures = self.figures(rates, {GATEWAY: 2.1, WEBDIS: 2.0}, 20.1, 26.2)
+        self.assertEqual(self.verdicts(figures), ["**missed**"] * 6)
 
     def test_an_absent_peer_is_no_success(self) -> None:
         """A missing measurement is neither met nor missed."""
-        figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {GATEWAY: 2.0}, 20.0)
+        figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {GATEWAY: 2.0}, 20.0, None)
         self.assertEqual(
-            self.verdicts(figures), ["not measured", "met", "not measured", "met", "not measured"]
+            self.verdicts(figures),
+            ["not measured", "met", "not measured", "met", "not measured", "not measured"],
         )
 
     def test_cpu_is_shared_by_requests(self) -> None:
