@@ -4,8 +4,8 @@
 
 Each interpreter gets an environment under ``.venv-versions`` with what the tests need, and nothing of what
 the node needs: nodes run on the interpreter of this process. Interpreters are those on the path and those of
-pyenv; what is not installed is skipped with a message. Two run at once. Ends with status 1 if tests failed
-somewhere.
+pyenv, without the one of this process, on which ``make test`` runs; what is not installed is skipped with a
+message. Two run at once. Ends with status 1 if tests failed somewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.tooling.sources import ROOT
 
-CANDIDATES = ["pypy3", *(f"python3.{minor}" for minor in range(9, 16))]
+CANDIDATES = ["pypy3", *(f"python3.{minor}" for minor in range(9, 16) if minor != sys.version_info.minor)]
 SUITES = ["tests.couchbase", "tests.protocol", "tests.guide"]
 PIP = ["-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
 NEEDED = ["Twisted >= 24.11", "hypothesis >= 6.100"]
