@@ -109,7 +109,19 @@ def verify(token: bytes, keys: KeySet, terms: TokenTerms, now: float) -> Verifie
     subject = claims["sub"]
     if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_VALUE:
         raise TokenRefused("the token's claim sub is not a short string")
+    if not _is_text(subject):
+        # It is the caller's name in the access log and in metrics, which are UTF-8.
+        raise TokenRefused("the token's claim sub contains half of a surrogate pair")
     return Verified(claims, _validity(claims, terms.skew_seconds, now))
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string of JSON can be written in UTF-8."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _algorithm(header: Mapping[str, Any]) -> str:

@@ -268,6 +268,8 @@ class ForgedTests(TokenTestCase):
             ({"sub": ""}, ""),
             ({"sub": 5}, ""),
             ({"sub": "x" * 2000}, "short string"),
+            ({"sub": "a\ud800b"}, "surrogate"),
+            ({"sub": "\udc00"}, "surrogate"),
             ({"exp": None}, "lacks the claim exp"),
         ):
             self.refuse(token(**changed), why)
