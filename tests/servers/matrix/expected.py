@@ -68,13 +68,14 @@ LIMITS = (
         " NotSupportedError.",
     ),
     Limit(
-        ("5.0", "6.0", "6.6", "7.0", *PROGRAMS), ("lookup_in* replica",), Outcome.REFUSED,
+        ("5.0", "6.0", "6.6", "7.0", MOCK_FOUR, GOCAVES), ("lookup_in* replica",), Outcome.REFUSED,
         ("NotSupportedError",),
         "Paths of replicas need Couchbase Server 7.6. Not sent: NotSupportedError.",
     ),
     Limit(
-        (MOCK_ONE,), _OF_REPLICAS, Outcome.LACKS, ("CouchbaseTransientError", "UnderlyingServiceUnavailable"),
-        "The bucket has no replicas here.",
+        (MOCK_ONE,), (*_OF_REPLICAS, "lookup_in* replica"), Outcome.LACKS,
+        ("CouchbaseTransientError", "InvalidArgument"),
+        "The bucket has no replicas here: CouchbaseTransientError, 400 `InvalidArgument`.",
     ),
     Limit(
         (MOCK_ONE,), ("* replicate_to", "* X-CB-ReplicateTo", "* replicateTo"),
